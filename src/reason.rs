@@ -1,0 +1,405 @@
+//! Why something was refused or ended, as one closed list with four faces.
+//!
+//! A [`Reason`] is at once a metric label, a log field, words for people and a condition on the wire. A refusal
+//! that is not a `Reason` cannot be written. The small closed words that labels are made of ([`Flow`], [`Facing`],
+//! [`Direction`], [`Outcome`]) live beside it. Nothing here comes from a peer: the law `closed_words`.
+
+/// Stream error conditions of RFC 6120 4.9.3 that the gateway emits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // each variant is the RFC's own word
+pub enum StreamCondition {
+    BadFormat,
+    BadNamespacePrefix,
+    Conflict,
+    ConnectionTimeout,
+    HostGone,
+    HostUnknown,
+    ImproperAddressing,
+    InternalServerError,
+    InvalidFrom,
+    InvalidNamespace,
+    InvalidXml,
+    NotAuthorized,
+    NotWellFormed,
+    PolicyViolation,
+    RemoteConnectionFailed,
+    Reset,
+    ResourceConstraint,
+    RestrictedXml,
+    SystemShutdown,
+    UnsupportedEncoding,
+    UnsupportedFeature,
+    UnsupportedStanzaType,
+    UnsupportedVersion,
+}
+
+impl StreamCondition {
+    /// The element name in `urn:ietf:params:xml:ns:xmpp-streams`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadFormat => "bad-format",
+            Self::BadNamespacePrefix => "bad-namespace-prefix",
+            Self::Conflict => "conflict",
+            Self::ConnectionTimeout => "connection-timeout",
+            Self::HostGone => "host-gone",
+            Self::HostUnknown => "host-unknown",
+            Self::ImproperAddressing => "improper-addressing",
+            Self::InternalServerError => "internal-server-error",
+            Self::InvalidFrom => "invalid-from",
+            Self::InvalidNamespace => "invalid-namespace",
+            Self::InvalidXml => "invalid-xml",
+            Self::NotAuthorized => "not-authorized",
+            Self::NotWellFormed => "not-well-formed",
+            Self::PolicyViolation => "policy-violation",
+            Self::RemoteConnectionFailed => "remote-connection-failed",
+            Self::Reset => "reset",
+            Self::ResourceConstraint => "resource-constraint",
+            Self::RestrictedXml => "restricted-xml",
+            Self::SystemShutdown => "system-shutdown",
+            Self::UnsupportedEncoding => "unsupported-encoding",
+            Self::UnsupportedFeature => "unsupported-feature",
+            Self::UnsupportedStanzaType => "unsupported-stanza-type",
+            Self::UnsupportedVersion => "unsupported-version",
+        }
+    }
+
+    /// The condition of that name, for counting what others send us. The old spelling `xml-not-well-formed` counts.
+    pub fn parse(name: &str) -> Option<Self> {
+        const ALL: [StreamCondition; 23] = [
+            StreamCondition::BadFormat,
+            StreamCondition::BadNamespacePrefix,
+            StreamCondition::Conflict,
+            StreamCondition::ConnectionTimeout,
+            StreamCondition::HostGone,
+            StreamCondition::HostUnknown,
+            StreamCondition::ImproperAddressing,
+            StreamCondition::InternalServerError,
+            StreamCondition::InvalidFrom,
+            StreamCondition::InvalidNamespace,
+            StreamCondition::InvalidXml,
+            StreamCondition::NotAuthorized,
+            StreamCondition::NotWellFormed,
+            StreamCondition::PolicyViolation,
+            StreamCondition::RemoteConnectionFailed,
+            StreamCondition::Reset,
+            StreamCondition::ResourceConstraint,
+            StreamCondition::RestrictedXml,
+            StreamCondition::SystemShutdown,
+            StreamCondition::UnsupportedEncoding,
+            StreamCondition::UnsupportedFeature,
+            StreamCondition::UnsupportedStanzaType,
+            StreamCondition::UnsupportedVersion,
+        ];
+        if name == "xml-not-well-formed" {
+            return Some(Self::NotWellFormed);
+        }
+        ALL.into_iter().find(|c| c.name() == name)
+    }
+}
+
+/// Stanza error conditions (RFC 6120 8.3.3) that the gateway emits, also inside dialback errors (XEP-0220 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // each variant is the RFC's own word
+pub enum StanzaCondition {
+    BadRequest,
+    Forbidden,
+    InternalServerError,
+    ItemNotFound,
+    JidMalformed,
+    NotAcceptable,
+    NotAuthorized,
+    PolicyViolation,
+    RemoteConnectionFailed,
+    RemoteServerNotFound,
+    RemoteServerTimeout,
+    ResourceConstraint,
+    ServiceUnavailable,
+}
+
+impl StanzaCondition {
+    /// The element name in `urn:ietf:params:xml:ns:xmpp-stanzas`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::Forbidden => "forbidden",
+            Self::InternalServerError => "internal-server-error",
+            Self::ItemNotFound => "item-not-found",
+            Self::JidMalformed => "jid-malformed",
+            Self::NotAcceptable => "not-acceptable",
+            Self::NotAuthorized => "not-authorized",
+            Self::PolicyViolation => "policy-violation",
+            Self::RemoteConnectionFailed => "remote-connection-failed",
+            Self::RemoteServerNotFound => "remote-server-not-found",
+            Self::RemoteServerTimeout => "remote-server-timeout",
+            Self::ResourceConstraint => "resource-constraint",
+            Self::ServiceUnavailable => "service-unavailable",
+        }
+    }
+
+    /// The error type that goes with the condition when the gateway emits it (RFC 6120 8.3.2).
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::BadRequest | Self::JidMalformed => "modify",
+            Self::RemoteServerTimeout
+            | Self::RemoteConnectionFailed
+            | Self::ResourceConstraint
+            | Self::InternalServerError => "wait",
+            Self::Forbidden | Self::NotAuthorized => "auth",
+            Self::ItemNotFound
+            | Self::NotAcceptable
+            | Self::PolicyViolation
+            | Self::RemoteServerNotFound
+            | Self::ServiceUnavailable => "cancel",
+        }
+    }
+}
+
+/// SASL failure conditions (RFC 6120 6.5) that the gateway emits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // each variant is the RFC's own word
+pub enum SaslCondition {
+    Aborted,
+    EncryptionRequired,
+    IncorrectEncoding,
+    InvalidAuthzid,
+    InvalidMechanism,
+    MalformedRequest,
+    MechanismTooWeak,
+    NotAuthorized,
+    TemporaryAuthFailure,
+}
+
+impl SaslCondition {
+    /// The element name in `urn:ietf:params:xml:ns:xmpp-sasl`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::EncryptionRequired => "encryption-required",
+            Self::IncorrectEncoding => "incorrect-encoding",
+            Self::InvalidAuthzid => "invalid-authzid",
+            Self::InvalidMechanism => "invalid-mechanism",
+            Self::MalformedRequest => "malformed-request",
+            Self::MechanismTooWeak => "mechanism-too-weak",
+            Self::NotAuthorized => "not-authorized",
+            Self::TemporaryAuthFailure => "temporary-auth-failure",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($( $(#[$doc:meta])* $name:ident = $label:literal, $words:literal, $stream:expr, $stanza:expr; )*) => {
+        /// Why: one closed list for metrics, logs, people and the wire.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $( $(#[$doc])* #[doc = $words] $name, )* }
+
+        impl Reason {
+            /// Every reason there is, in alphabetical order of meaning groups; for tables and tests.
+            pub const ALL: &'static [Reason] = &[ $( Self::$name, )* ];
+
+            /// The metric label and log field.
+            pub const fn label(self) -> &'static str { match self { $( Self::$name => $label, )* } }
+
+            /// What happened, in words for people.
+            pub const fn words(self) -> &'static str { match self { $( Self::$name => $words, )* } }
+
+            /// The stream error that tells it to the other side; none where the stream ends without one.
+            pub const fn stream_condition(self) -> Option<StreamCondition> { match self { $( Self::$name => $stream, )* } }
+
+            /// The stanza (or dialback) error that tells it for one stanza or one pair.
+            pub const fn stanza_condition(self) -> StanzaCondition { match self { $( Self::$name => $stanza, )* } }
+        }
+    };
+}
+
+use StanzaCondition as Z;
+use StreamCondition as S;
+
+reasons! {
+    // -- the ordinary ends
+    Finished = "finished", "the stream was closed in good order", None, Z::ServiceUnavailable;
+    Idle = "idle", "no traffic for the idle time", None, Z::ServiceUnavailable;
+    Shutdown = "shutdown", "the gateway is shutting down", Some(S::SystemShutdown), Z::ServiceUnavailable;
+    ClosedByOperator = "closed-by-operator", "an operator closed the stream", Some(S::Reset), Z::ServiceUnavailable;
+    PeerError = "peer-error", "the other side ended the stream with a stream error", None, Z::RemoteServerTimeout;
+    ConnectionLost = "connection-lost", "the connection ended without a closing tag", None, Z::RemoteServerTimeout;
+
+    // -- policy
+    Allowed = "allowed", "allowed", None, Z::ServiceUnavailable;
+    Blocked = "blocked", "a deny rule names this domain", Some(S::PolicyViolation), Z::PolicyViolation;
+    NotListed = "not-listed", "no rule allows this domain, and the hosted domain federates with listed domains only", Some(S::PolicyViolation), Z::PolicyViolation;
+    FederationOff = "federation-off", "the hosted domain does not federate", Some(S::PolicyViolation), Z::PolicyViolation;
+    WrongDirection = "wrong-direction", "the rule allows the other direction only", Some(S::PolicyViolation), Z::PolicyViolation;
+    IdentityTooWeak = "identity-too-weak", "the rule asks for a stronger proof of identity", Some(S::PolicyViolation), Z::NotAuthorized;
+    TlsTooOld = "tls-too-old", "the rule asks for a newer version of TLS, or for TLS at all", Some(S::PolicyViolation), Z::PolicyViolation;
+    WrongNetwork = "wrong-network", "the peer's address is not in the rule's networks", Some(S::PolicyViolation), Z::PolicyViolation;
+    RuleExpired = "rule-expired", "the rule that would allow this has expired", Some(S::PolicyViolation), Z::PolicyViolation;
+    TooManyStreams = "too-many-streams", "the rule's number of concurrent streams is reached", Some(S::PolicyViolation), Z::ResourceConstraint;
+    PolicyChanged = "policy-changed", "a reloaded policy no longer allows this pair", Some(S::PolicyViolation), Z::PolicyViolation;
+    KindDenied = "kind-denied", "the rule does not let stanzas of this kind pass", Some(S::PolicyViolation), Z::PolicyViolation;
+    PayloadDenied = "payload-denied", "the rule does not let this payload pass", Some(S::PolicyViolation), Z::PolicyViolation;
+    Banned = "banned", "an operator banned this address or domain", Some(S::PolicyViolation), Z::PolicyViolation;
+
+    // -- arrival
+    TooManyConnections = "too-many-connections", "too many connections from this network", None, Z::ResourceConstraint;
+    TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time", None, Z::ResourceConstraint;
+    NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;
+    BadProxyHeader = "bad-proxy-header", "the PROXY header is missing or malformed", None, Z::NotAuthorized;
+    WrongTransport = "wrong-transport", "TLS where a stream header was due, or the reverse", None, Z::NotAuthorized;
+
+    // -- time
+    HeaderTimeout = "header-timeout", "no stream header in time", None, Z::RemoteServerTimeout;
+    NegotiationTimeout = "negotiation-timeout", "no pair was proven in time", Some(S::PolicyViolation), Z::RemoteServerTimeout;
+    StanzaTimeout = "stanza-timeout", "an element was not finished in time", Some(S::PolicyViolation), Z::RemoteServerTimeout;
+    DialbackTimeout = "dialback-timeout", "the authoritative or receiving server did not answer in time", Some(S::PolicyViolation), Z::RemoteServerTimeout;
+    CloseTimeout = "close-timeout", "the other side did not close its stream in time", None, Z::RemoteServerTimeout;
+    WriteTimeout = "write-timeout", "the other side did not take octets in time", Some(S::ConnectionTimeout), Z::RemoteServerTimeout;
+
+    // -- XML
+    BadFormat = "bad-format", "text between first-level elements, or an element that fits no place", Some(S::BadFormat), Z::BadRequest;
+    BadNamespacePrefix = "bad-namespace-prefix", "a namespace prefix that is not allowed there", Some(S::BadNamespacePrefix), Z::BadRequest;
+    InvalidNamespace = "invalid-namespace", "a stream or content namespace that does not belong on this listener", Some(S::InvalidNamespace), Z::BadRequest;
+    InvalidXml = "invalid-xml", "an element of the streams namespace inside a stanza", Some(S::InvalidXml), Z::BadRequest;
+    NotWellFormed = "not-well-formed", "the XML is not well-formed", Some(S::NotWellFormed), Z::BadRequest;
+    RestrictedXml = "restricted-xml", "a comment, processing instruction, DTD or foreign entity", Some(S::RestrictedXml), Z::BadRequest;
+    UnsupportedEncoding = "unsupported-encoding", "the octets are not UTF-8", Some(S::UnsupportedEncoding), Z::BadRequest;
+    XmlBudget = "xml-budget", "an element exceeds a limit on depth, names, attributes or nodes", Some(S::PolicyViolation), Z::PolicyViolation;
+    StanzaTooBig = "stanza-too-big", "an element exceeds the size limit", Some(S::PolicyViolation), Z::PolicyViolation;
+
+    // -- stream rules
+    HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
+    ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
+    InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;
+    HomeClaimed = "home-claimed", "a domain hosted here was claimed from outside", Some(S::InvalidFrom), Z::NotAcceptable;
+    NotAuthorized = "not-authorized", "a stanza before its pair was proven", Some(S::NotAuthorized), Z::NotAuthorized;
+    UnsupportedStanzaType = "unsupported-stanza-type", "an element that has no place in this state of the stream", Some(S::UnsupportedStanzaType), Z::BadRequest;
+    UnsupportedVersion = "unsupported-version", "the stream version is not supported", Some(S::UnsupportedVersion), Z::BadRequest;
+    UnsupportedFeature = "unsupported-feature", "the peer requires a feature the gateway lacks", Some(S::UnsupportedFeature), Z::RemoteServerTimeout;
+    BadStarttls = "bad-starttls", "STARTTLS malformed, repeated or not offered", None, Z::PolicyViolation;
+    EarlyOctets = "early-octets", "octets arrived in clear after the request for TLS", None, Z::PolicyViolation;
+    TlsFailed = "tls-failed", "the TLS handshake failed", None, Z::RemoteServerTimeout;
+    TlsRequired = "tls-required", "this can be done over TLS only", Some(S::PolicyViolation), Z::PolicyViolation;
+    CertificateUntrusted = "certificate-untrusted", "the certificate is not trusted, or speaks for another name", Some(S::PolicyViolation), Z::NotAuthorized;
+    CertificateExpired = "certificate-expired", "the certificate expired while the stream was open", Some(S::Reset), Z::NotAuthorized;
+    SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
+    TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
+
+    // -- dialback
+    DialbackInvalid = "dialback-invalid", "the authoritative server says that the key is not valid", None, Z::Forbidden;
+    DialbackRefused = "dialback-refused", "the receiving server answered the key with an error", None, Z::RemoteServerTimeout;
+    DialbackMalformed = "dialback-malformed", "a dialback element without addresses, id or key", Some(S::ImproperAddressing), Z::BadRequest;
+    DialbackBadKey = "dialback-bad-key", "a dialback key that is no key", Some(S::BadFormat), Z::BadRequest;
+    UnaskedAnswer = "unasked-answer", "a dialback answer that nobody asked for", Some(S::PolicyViolation), Z::NotAcceptable;
+    SecondKey = "second-key", "another key for a pair whose first key is still being verified", None, Z::NotAcceptable;
+    TooManyPairs = "too-many-pairs", "too many pairs or pending proofs on one stream", None, Z::ResourceConstraint;
+
+    // -- stanzas
+    BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;
+    JidMalformed = "jid-malformed", "an address that two canonicalisations read differently", Some(S::ImproperAddressing), Z::JidMalformed;
+    CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
+    RosterPush = "roster-push", "a roster or blocking change from a foreign address", None, Z::ServiceUnavailable;
+    BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
+    QueueFull = "queue-full", "the queue for this pair is full", None, Z::ResourceConstraint;
+
+    // -- the far side
+    RemoteNotFound = "remote-not-found", "the domain has no XMPP service in the DNS", Some(S::RemoteConnectionFailed), Z::RemoteServerNotFound;
+    RemoteUnreachable = "remote-unreachable", "no address of the remote server accepts a connection", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
+    RemoteFailed = "remote-failed", "the remote server ended the stream during negotiation", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
+    DnsFailed = "dns-failed", "the DNS did not answer, or answered with a failure", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
+    BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;
+    BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
+    Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;
+    Internal = "internal", "the gateway is at fault", Some(S::InternalServerError), Z::InternalServerError;
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident = $label:literal ),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $( $(#[$vdoc])* $variant, )* }
+        impl $name {
+            /// Every value, for tables and tests.
+            pub const ALL: &'static [$name] = &[ $( Self::$variant, )* ];
+            /// The metric label and log field.
+            pub const fn label(self) -> &'static str { match self { $( Self::$variant => $label, )* } }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.label()) }
+        }
+    };
+}
+
+words! {
+    /// Which of the three ways traffic takes through the gateway.
+    Flow {
+        /// A client in the world to the backend.
+        C2s = "c2s",
+        /// A remote server to the backend.
+        S2sIn = "s2s-in",
+        /// The backend to a remote server.
+        S2sOut = "s2s-out",
+    }
+}
+
+words! {
+    /// Which network a leg looks at.
+    Facing {
+        /// The open Internet.
+        Public = "public",
+        /// The plain network where the backends live.
+        Backend = "backend",
+    }
+}
+
+words! {
+    /// Which way the stanzas of a pair travel, seen from the hosted domain.
+    Direction {
+        /// From the remote domain to the hosted one.
+        Inbound = "inbound",
+        /// From the hosted domain to the remote one.
+        Outbound = "outbound",
+    }
+}
+
+words! {
+    /// How something that was judged came out.
+    Outcome {
+        /// It may go on.
+        Allow = "allow",
+        /// It may not.
+        Deny = "deny",
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl std::fmt::Display for StreamCondition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_kebab_case() {
+        let mut seen = std::collections::BTreeSet::new();
+        for reason in Reason::ALL {
+            assert!(seen.insert(reason.label()), "{} twice", reason.label());
+            assert!(reason.label().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+        }
+    }
+
+    // POL-05: "not allow-listed", "blocked" and "federation off" look the same to the peer.
+    #[test]
+    fn three_kinds_of_no_look_the_same_outside() {
+        let face = |r: Reason| (r.stream_condition(), r.stanza_condition());
+        assert_eq!(face(Reason::NotListed), face(Reason::Blocked));
+        assert_eq!(face(Reason::NotListed), face(Reason::FederationOff));
+    }
+}
