@@ -1,0 +1,125 @@
+//! What happened, as values.
+//!
+//! The core counts and tells nothing itself; it emits these, and `run/observe` turns each into one counter change, one
+//! log line and, for streams and refusals, one audit record. Events hold no body, no key and no SASL data (LOG-02).
+
+use std::time::Duration;
+
+use crate::jid::Domain;
+use crate::policy::{RuleName, Verdict};
+use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::stream::{Method, Pair, TlsVersion};
+use crate::xml::Kind;
+
+/// The dialback role that an operation was done in (XEP-0220 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// We answered for a domain of ours whether a key is genuine.
+    Authoritative,
+    /// We sent a key and waited for the receiving server's word.
+    Initiating,
+    /// We were sent a key and judged the pair.
+    Receiving,
+    /// We asked the authoritative server about a key.
+    Verifier,
+}
+
+impl Role {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [Role] = &[Self::Authoritative, Self::Initiating, Self::Receiving, Self::Verifier];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Authoritative => "authoritative",
+            Self::Initiating => "initiating",
+            Self::Receiving => "receiving",
+            Self::Verifier => "verifier",
+        }
+    }
+}
+
+/// How a dialback operation came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DialbackOutcome {
+    /// No answer, or a dialback error.
+    Error,
+    /// The key is not genuine.
+    Invalid,
+    /// An answer that nobody had asked for; it changed nothing.
+    Unasked,
+    /// The key is genuine, or the pair stands.
+    Valid,
+}
+
+impl DialbackOutcome {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [DialbackOutcome] = &[Self::Error, Self::Invalid, Self::Unasked, Self::Valid];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Invalid => "invalid",
+            Self::Unasked => "unasked",
+            Self::Valid => "valid",
+        }
+    }
+}
+
+/// Which side said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Said {
+    /// The other side, to us.
+    Received,
+    /// We, to the other side.
+    Sent,
+}
+
+/// The life of one pair, or of a stream that never came to one, for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The pair, as far as it was known.
+    pub pair: Option<Pair>,
+    /// The TLS version of the public leg; none in clear.
+    pub tls: Option<TlsVersion>,
+    /// How identity was proved; none if it never was.
+    pub method: Option<Method>,
+    /// SHA-256 of the peer's certificate, in hexadecimal.
+    pub fingerprint: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<RuleName>,
+    /// Why it ended.
+    pub reason: Reason,
+    /// Stanzas that passed.
+    pub stanzas: u64,
+    /// Octets of those stanzas.
+    pub octets: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Policy was asked about a pair.
+    Judged { pair: Pair, verdict: Verdict },
+    /// A proof of identity came out, for the hosted domain of the pair; `after` runs from the claim.
+    Authenticated { pair: Pair, method: Method, outcome: Outcome, reason: Reason },
+    /// A dialback operation ended.
+    Dialback { role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration },
+    /// A pair may pass stanzas from now on; `after` runs from the claim.
+    Admitted { pair: Pair, method: Method, rule: RuleName, after: Duration },
+    /// A claim ended without admission; `after` runs from the claim.
+    Rejected { record: Record, after: Duration },
+    /// An admitted pair ended.
+    Ended { record: Record },
+    /// The near leg ended before any pair was claimed, or after all had been told.
+    Closed { record: Record },
+    /// A stanza passed.
+    Passed { hosted: Domain, kind: Kind, octets: usize },
+    /// A stanza was refused: bounced, dropped, or the end of its stream.
+    Refused { pair: Option<Pair>, hosted: Option<Domain>, reason: Reason },
+    /// A stream error was sent or received.
+    StreamError { facing: Facing, said: Said, condition: Option<StreamCondition> },
+    /// A far leg found its backend up or down.
+    Backend { hosted: Domain, up: bool },
+}
