@@ -1,1 +1,4 @@
 //! Gatehouse.
+
+pub mod jid;
+pub mod reason;
