@@ -1,1 +1,4 @@
 //! Gatehouse.
+
+pub mod reason;
+pub mod xml;
