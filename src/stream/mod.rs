@@ -1,0 +1,4 @@
+//! The protocol chamber: what a channel shows, and what that proves.
+
+pub mod identity;
+pub mod secured;
