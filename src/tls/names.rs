@@ -111,8 +111,13 @@ impl Constraints {
         }
         whole.extend_from_slice(contents);
         match NameConstraints::from_der(&whole) {
-            Ok((_, constraints)) => self.add(&constraints),
-            Err(_) => self.permitted.push(Vec::new()),
+            // One of the two is always there (RFC 5280 4.2.1.10); the parser does not insist on it.
+            Ok((_, constraints))
+                if constraints.permitted_subtrees.is_some() || constraints.excluded_subtrees.is_some() =>
+            {
+                self.add(&constraints);
+            }
+            _ => self.permitted.push(Vec::new()),
         }
     }
 
