@@ -18,10 +18,13 @@
 //! | 1 | [`xml`] |
 //! | 0 | [`jid`], [`reason`] |
 
+pub mod dns;
 pub mod filter;
 pub mod jid;
+pub mod net;
 pub mod policy;
 pub mod reason;
 pub mod relay;
 pub mod stream;
+pub mod tls;
 pub mod xml;
