@@ -1,4 +1,6 @@
 //! Gatehouse.
 
+pub mod config;
 pub mod jid;
+pub mod policy;
 pub mod reason;
