@@ -289,8 +289,8 @@ impl Relay {
         let own = match self.shape {
             Shape::Serving => None,
             Shape::Courier if self.fars.is_empty() => None,
-            Shape::Courier if self.queue.is_empty() => Some(self.last + times.courier),
-            Shape::Courier => Some(self.last + times.queue),
+            Shape::Courier if !self.queue.is_empty() => Some(self.last + times.queue),
+            Shape::Courier => self.fars.values().any(Far::is_live).then(|| self.last + times.courier),
             Shape::Verifier if self.ending || self.fars.is_empty() => None,
             Shape::Verifier => Some(self.started + times.dialback),
         };
