@@ -50,9 +50,11 @@ pub async fn connect_tls(
     Ok((Transport::TlsClient(Box::new(stream)), secured))
 }
 
-/// Whether a read failed because the connection ended without `close_notify`: what was being read is void.
+/// Whether a read failed because the connection ended without `close_notify`, by FIN or reset: what was being read is
+/// void.
 pub fn is_truncation(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted)
 }
 
 impl Transport {
