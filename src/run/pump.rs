@@ -213,7 +213,7 @@ impl Pump {
         self.news = next_news(news);
         self.step(Side::Near, Input::Policy(policy));
         match phase {
-            Phase::Running => {}
+            Phase::Starting | Phase::Running => {}
             Phase::Draining(_) => self.step(Side::Near, Input::Drain),
             Phase::Stopped => self.stopped = true,
         }

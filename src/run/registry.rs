@@ -34,6 +34,8 @@ impl fmt::Display for RelayId {
 /// How far the gateway is on its way from start to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The listeners are not open yet.
+    Starting,
     /// It takes connections.
     Running,
     /// It takes none; relays end in good order until this time.
@@ -101,7 +103,7 @@ impl Registry {
             count: watch::Sender::new(0),
             awaited: Mutex::default(),
             keep,
-            news: watch::Sender::new(News { policy, phase: Phase::Running }),
+            news: watch::Sender::new(News { policy, phase: Phase::Starting }),
         })
     }
 
