@@ -36,6 +36,11 @@ impl Errand {
         }
     }
 
+    /// Whether it is to speak for this pair.
+    pub fn is_for(&self, pair: &Pair) -> bool {
+        matches!(self, Self::Speak(ours) if ours == pair)
+    }
+
     /// Whom we called.
     pub fn to(&self) -> &Domain {
         match self {
