@@ -1,6 +1,22 @@
 use super::*;
 use crate::policy::Rate;
 
+/// A rule's name can come from a policy only; this one is `default`.
+fn rule() -> RuleName {
+    crate::policy::build(&crate::policy::Input {
+        hosted: Vec::new(),
+        sources: Vec::new(),
+        today: crate::policy::Day::parse("2027-01-01").unwrap(),
+        digest: "d".into(),
+    })
+    .0
+    .unwrap()
+    .rule_names()
+    .next()
+    .unwrap()
+    .clone()
+}
+
 fn quotas(stanzas: Option<u32>, octets: Option<u32>, streams: Option<u32>) -> Quotas {
     let rate = |n: u32| Rate { per_second: NonZeroU32::new(n).unwrap() };
     Quotas { stanzas: stanzas.map(rate), octets: octets.map(rate), streams }
@@ -126,7 +142,7 @@ fn a_million_networks_leave_nothing_behind() {
 #[test]
 fn a_rule_admits_as_many_streams_as_it_says() {
     let streams = Streams::new();
-    let rule: RuleName = "partners".into();
+    let rule = rule();
     let two = quotas(None, None, Some(2));
     let first = streams.admit(&rule, &two).unwrap();
     let _second = streams.admit(&rule, &two).unwrap();

@@ -148,11 +148,7 @@ impl Metrics {
 
     /// A TLS handshake ended; no version if it failed.
     pub fn handshake(&self, door: Door, version: Option<TlsVersion>) {
-        let (version, outcome) = match version {
-            Some(TlsVersion::V12) => ("1.2", "done"),
-            Some(TlsVersion::V13) => ("1.3", "done"),
-            None => ("none", "failed"),
-        };
+        let (version, outcome) = version.map_or(("none", "failed"), |v| (v.label(), "done"));
         self.tls_handshakes.with_label_values(&[door.label(), version, outcome]).inc();
     }
 
@@ -166,7 +162,7 @@ impl Metrics {
     /// Policy was asked about a pair.
     pub fn judged(&self, flow: Flow, hosted: &Domain, rule: &RuleName, outcome: Outcome, reason: Reason) {
         self.verdicts
-            .with_label_values(&[flow.label(), self.domain(hosted), rule, outcome.label(), reason.label()])
+            .with_label_values(&[flow.label(), self.domain(hosted), rule.as_str(), outcome.label(), reason.label()])
             .inc();
     }
 

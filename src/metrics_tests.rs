@@ -3,10 +3,26 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
+/// A rule's name can come from a policy only; this one is `default`.
+fn rule() -> RuleName {
+    crate::policy::build(&crate::policy::Input {
+        hosted: Vec::new(),
+        sources: Vec::new(),
+        today: crate::policy::Day::parse("2027-01-01").unwrap(),
+        digest: "d".into(),
+    })
+    .0
+    .unwrap()
+    .rule_names()
+    .next()
+    .unwrap()
+    .clone()
+}
+
 fn moved() -> Metrics {
     let home = Domain::parse("hall.example").unwrap();
     let m = Metrics::new([home.clone()]).unwrap();
-    let rule: RuleName = "partners".into();
+    let rule = rule();
     for flow in Flow::ALL {
         m.judged(*flow, &home, &rule, Outcome::Deny, Reason::NotListed);
         m.authenticated(*flow, &home, Method::Dialback, Outcome::Allow);
@@ -88,7 +104,7 @@ fn promtool_finds_nothing_to_say() {
 fn a_domain_that_is_not_hosted_is_counted_without_its_name() {
     let m = moved();
     let foreign = Domain::parse("nobody.example").unwrap();
-    m.judged(Flow::S2sIn, &foreign, &"default".into(), Outcome::Deny, Reason::HostUnknown);
+    m.judged(Flow::S2sIn, &foreign, &rule(), Outcome::Deny, Reason::HostUnknown);
     let text = m.text().unwrap();
     assert!(!text.contains("nobody"), "{text}");
     assert!(text.contains(r#"domain="none",flow="s2s-in",outcome="deny",reason="host-unknown""#), "{text}");

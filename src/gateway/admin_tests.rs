@@ -3,7 +3,6 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::*;
-use crate::policy::Policy;
 
 struct World {
     admin: Admin,
@@ -11,7 +10,7 @@ struct World {
 }
 
 fn world() -> World {
-    let registry = Registry::new(Arc::new(Policy::closed()), Duration::ZERO, 1);
+    let registry = Registry::new(crate::run::tests::policy(), Duration::ZERO, 1);
     let metrics = Arc::new(Metrics::new([]).unwrap());
     let admin = Admin::start("127.0.0.1:0".parse().unwrap(), metrics, Arc::clone(&registry)).unwrap();
     World { admin, registry }

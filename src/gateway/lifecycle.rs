@@ -130,10 +130,9 @@ pub(super) fn tell(states: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Policy;
 
     fn lifecycle() -> Lifecycle {
-        let registry = Registry::new(Arc::new(Policy::closed()), Duration::from_secs(30), 1);
+        let registry = Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 1);
         Lifecycle::new(registry, Duration::from_secs(20))
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::pump::Pump;
 use super::registry::{Meta, Order};
-use super::{Tools, now, seed};
+use super::{Tools, now};
 use crate::limit::Throttle;
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
@@ -60,7 +60,6 @@ pub fn carry(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
 }
 
 fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
-    let limits = &tools.home.limits;
     let mut living = tools.couriers.held();
     if let Some(courier) = living.get_mut(&pair) {
         let Some(room) = room(&courier.room, &stanza) else {
@@ -71,7 +70,9 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
         };
         match courier.tell.try_send(Order::Queue(stanza, room)) {
             Ok(()) => {}
-            Err(TrySendError::Closed(Order::Queue(stanza, _room)) if courier.late.len() < limits.queue_stanzas) => {
+            Err(TrySendError::Closed(Order::Queue(stanza, _room)))
+                if courier.late.len() < tools.home.limits.queue_stanzas =>
+            {
                 courier.late.push(stanza);
             }
             Err(_) => {
@@ -90,7 +91,6 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
 }
 
 fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, stanza: Bytes) -> bool {
-    let Ok(seed) = seed() else { return false };
     let entry = tools.registry.enter();
     let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None };
     let tell = entry.0.tell().clone();
@@ -103,7 +103,7 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
     let tools = Arc::clone(tools);
     let pair = pair.clone();
     tokio::spawn(async move {
-        let made = Relay::courier(Arc::clone(&tools.home), tools.registry.policy(), pair.clone(), seed, now());
+        let made = Relay::courier(Arc::clone(&tools.home), tools.registry.policy(), pair.clone(), now());
         let left = Pump::sent(Arc::clone(&tools), made, entry, meta).run().await;
         // From here on nobody can reach this courier; what reached it too late goes with the next one.
         let late = tools.couriers.held().remove(&pair).map(|c| c.late).unwrap_or_default();
@@ -131,7 +131,7 @@ fn dropped(tools: &Arc<Tools>, pair: &Pair) {
 }
 
 fn flow(tools: &Tools, pair: &Pair) -> Flow {
-    if tools.home.hosts(&pair.sender) { Flow::S2sOut } else { Flow::S2sIn }
+    if tools.home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut }
 }
 
 /// Stanzas of one pair per second that couriers take over, and at once: a whole queue that a broken leg left.

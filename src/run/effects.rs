@@ -9,7 +9,7 @@ use super::{courier, now, verifier};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::Reason;
-use crate::relay::{Destination, Effect, FarId, Input, Side};
+use crate::relay::{Candidate, Destination, Effect, FarId, Input, Side};
 
 impl Pump {
     /// Carries these out, and whatever follows from them, before anything else moves.
@@ -50,7 +50,7 @@ impl Pump {
                 }
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
-            Effect::Retry(id) => self.retry(id),
+            Effect::Retry(id, candidate) => self.retry(id, candidate),
             Effect::Verify(claim, check) => {
                 let ask = Ask {
                     facing: self.facing(Side::Near),
@@ -120,17 +120,17 @@ impl Pump {
     }
 
     fn connect(&mut self, id: FarId, destination: Destination) {
-        let connection = self.tools.outside.route(&destination).next();
+        let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
         let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof);
         self.fars.insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new() });
     }
 
-    fn retry(&mut self, id: FarId) {
+    fn retry(&mut self, id: FarId, candidate: Candidate) {
         let tools = Arc::clone(&self.tools);
         let Some(far) = self.fars.get_mut(&id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        far.leg = Leg::connecting(route.next(), &tools.home.limits.before_proof);
+        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof);
     }
 
     fn admitted(&mut self, id: FarId, permit: &Permit) {

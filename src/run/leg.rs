@@ -5,11 +5,12 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::outbox::{Outbox, Sent};
 use super::{BoxIo, Connection, Handshake, Params, Route};
@@ -53,7 +54,7 @@ pub(super) enum Link {
 /// What was found out about the transport.
 pub(super) enum Found {
     /// A connection, or that there is none.
-    Connected(Box<dyn Route>, Result<Option<Secured>, Reason>),
+    Connected(Box<dyn Route>, Result<(IpAddr, Option<Secured>), Reason>),
     /// The handshake is done.
     Secured(Secured),
     /// The handshake failed.
@@ -108,9 +109,9 @@ impl Leg {
                 Some(Found::Connected(
                     route,
                     match outcome {
-                        Ok((io, secured)) => {
-                            self.link = Link::Open(io);
-                            Ok(secured)
+                        Ok(connected) => {
+                            self.link = Link::Open(connected.io);
+                            Ok((connected.address, connected.secured))
                         }
                         Err(reason) => {
                             self.link = Link::Closed;

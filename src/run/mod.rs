@@ -14,9 +14,9 @@ mod outbox;
 pub mod pump;
 pub mod registry;
 pub mod verifier;
-pub mod world;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,9 +26,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::jid::Domain;
 use crate::limit::Streams;
 use crate::reason::Reason;
-use crate::relay::Destination;
 use crate::relay::plan::Home;
+use crate::relay::{Candidate, Destination};
 use crate::stream::Secured;
+
+/// A connection that a far leg has got.
+#[derive(Debug)]
+pub struct Connected {
+    /// The octets.
+    pub io: BoxIo,
+    /// The address that answered.
+    pub address: IpAddr,
+    /// The facts of the channel, with direct TLS.
+    pub secured: Option<Secured>,
+}
 
 /// Octets in both directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -64,12 +75,13 @@ pub trait Outside: Send + Sync {
 
 /// The candidates that are left of a destination.
 pub trait Route: Send {
-    /// Connects to the next candidate that takes a connection; the reason of the last failure when none is left.
-    fn next(self: Box<Self>) -> Connection;
+    /// Connects to the next candidate that takes a connection, or once more to the one that took the last; the reason
+    /// of the last failure when none is left.
+    fn connect(self: Box<Self>, candidate: Candidate) -> Connection;
 }
 
 /// What comes of a try to connect, and the candidates that are left after it.
-pub type Connection = Later<(Box<dyn Route>, Result<(BoxIo, Option<Secured>), Reason>)>;
+pub type Connection = Later<(Box<dyn Route>, Result<Connected, Reason>)>;
 
 /// Times and counts of the engine room, beside those that the relays know themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,3 +150,6 @@ pub fn seed() -> Result<[u8; 32], Reason> {
     getrandom::fill(&mut seed).map_err(|_| Reason::Internal)?;
     Ok(seed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,11 +297,7 @@ fn hosted(flow: Flow, pair: &Pair) -> &Domain {
 }
 
 fn tls(version: Option<TlsVersion>) -> &'static str {
-    match version {
-        Some(TlsVersion::V12) => "1.2",
-        Some(TlsVersion::V13) => "1.3",
-        None => "none",
-    }
+    version.map_or("none", TlsVersion::label)
 }
 
 /// Lines that one network can cause in a minute.

@@ -1,7 +1,6 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::policy::Policy;
 use crate::run::registry::Registry;
 
 fn domain(s: &str) -> Domain {
@@ -18,7 +17,7 @@ fn record(reason: Reason) -> Record {
         tls: Some(TlsVersion::V13),
         method: Some(Method::Certificate),
         fingerprint: Some("ab".repeat(32)),
-        rule: Some("partners".into()),
+        rule: crate::run::tests::policy().rule_names().next().cloned(),
         reason,
         stanzas: 3,
         octets: 900,
@@ -26,7 +25,7 @@ fn record(reason: Reason) -> Record {
 }
 
 fn meta() -> Meta {
-    let registry = Registry::new(std::sync::Arc::new(Policy::closed()), std::time::Duration::ZERO, 1);
+    let registry = Registry::new(crate::run::tests::policy(), std::time::Duration::ZERO, 1);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
     Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer) }
 }
@@ -54,7 +53,7 @@ async fn each_end_and_each_refusal_is_one_record() {
     assert_eq!(first["tls"], "1.3");
     assert_eq!(first["proof"], "certificate");
     assert_eq!(first["fingerprint"], "ab".repeat(32));
-    assert_eq!(first["rule"], "partners");
+    assert_eq!(first["rule"], "default");
     assert_eq!(first["reason"], "finished");
     assert_eq!((&first["stanzas"], &first["octets"]), (&3.into(), &900.into()));
     assert_eq!(first["stream"], meta.id.to_string());

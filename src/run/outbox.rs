@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::io::AsyncWrite as _;
 
 use super::BoxIo;
 use crate::limit::{Rated, Valve};

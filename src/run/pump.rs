@@ -301,7 +301,7 @@ impl Pump {
                         far.route = Some(route);
                     }
                 }
-                self.step(side, outcome.map_or_else(Input::Unreachable, Input::Connected));
+                self.step(side, outcome.map_or_else(Input::Unreachable, |(address, secured)| Input::Connected(address, secured)));
             }
             Found::Secured(secured) => self.step(side, Input::Secured(secured)),
             Found::Failed(reason) => self.gone(side, reason),

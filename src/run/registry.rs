@@ -253,7 +253,7 @@ mod tests {
     use crate::stream::Pair;
 
     fn registry() -> Arc<Registry> {
-        Registry::new(Arc::new(Policy::closed()), Duration::from_secs(30), 7)
+        Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 7)
     }
 
     fn check(key: &str) -> KeyCheck {

@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 
 use super::pump::Pump;
 use super::registry::{Meta, Order, RelayId};
-use super::{Tools, now, seed};
+use super::{Tools, now};
 use crate::jid::Domain;
 use crate::limit::Network;
 use crate::metrics::Limit;
-use crate::reason::{Facing, Flow, Reason};
+use crate::reason::{Facing, Reason};
 use crate::relay::{ClaimId, Relay};
 use crate::stream::{Answer, KeyCheck};
 
@@ -83,17 +83,9 @@ pub fn ask(tools: &Arc<Tools>, ask: Ask) {
 }
 
 async fn verify(tools: &Arc<Tools>, facing: Facing, check: KeyCheck) -> Answer {
-    let seed = match seed() {
-        Ok(seed) => seed,
-        Err(reason) => return Answer::Trouble(reason),
-    };
-    let flow = match facing {
-        Facing::Public => Flow::S2sIn,
-        Facing::Backend => Flow::S2sOut,
-    };
     let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow, peer: None };
-    let made = Relay::verifier(Arc::clone(&tools.home), tools.registry.policy(), facing, check, seed, now());
+    let made = Relay::verifier(Arc::clone(&tools.home), tools.registry.policy(), facing, check, now());
+    let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None };
     let running = Pump::sent(Arc::clone(tools), made, entry, meta).run();
     // The relay keeps its own deadline; this one is for a relay that never ends.
     match tokio::time::timeout(tools.home.timeouts.dialback * 2, running).await {
