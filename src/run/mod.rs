@@ -14,6 +14,7 @@ mod outbox;
 pub mod pump;
 pub mod registry;
 pub mod verifier;
+pub mod world;
 
 use std::future::Future;
 use std::net::IpAddr;
