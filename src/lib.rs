@@ -18,6 +18,7 @@
 //! | 1 | [`xml`] |
 //! | 0 | [`jid`], [`reason`] |
 
+pub mod config;
 pub mod dns;
 pub mod filter;
 pub mod gateway;

@@ -74,7 +74,9 @@ impl<'a> Address<'a> {
                 // JID-01: the first `/`, then the first `@` of what precedes it.
                 let bare = text.split_once('/').map_or(text, |(bare, _)| bare);
                 let domain = bare.split_once('@').map_or(bare, |(_, domain)| domain);
-                Domain::parse(domain).map(Self::Blurred).map_err(|_| Refusal::Fault(Reason::ImproperAddressing))
+                Domain::parse(domain)
+                    .map(Self::Blurred)
+                    .map_err(|_| Refusal::Fault(Reason::ImproperAddressing))
             }
             Err(_) => Err(Refusal::Fault(Reason::ImproperAddressing)),
         }

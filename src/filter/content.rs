@@ -35,13 +35,13 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: 
     }
     let mut cut = Vec::new();
     for (index, child) in head.children().iter().enumerate() {
-        if !rules.admits_payload(child.namespace()) {
+        if !rules.admits_payload(&child.namespace) {
             return Finding::Refused(Reason::PayloadDenied);
         }
         if desk.direction == Direction::Outbound {
             continue;
         }
-        match (child.namespace(), child.name()) {
+        match (child.namespace.as_ref(), child.name.as_ref()) {
             (names::SID, "stanza-id") if is_ours(child.by.as_deref(), desk) => cut.push(index),
             (names::DELAY, "delay") if is_ours(child.from.as_deref(), desk) => cut.push(index),
             (names::CARBONS, "sent" | "received") if kind == StanzaKind::Message => {

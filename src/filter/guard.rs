@@ -70,7 +70,7 @@ impl Guard {
             Direction::Inbound => (&pair.target, &pair.sender),
             Direction::Outbound => (&pair.sender, &pair.target),
         };
-        if permit.hosted() != hosted || permit.remote() != remote {
+        if permit.hosted() != hosted || permit.remote() != remote || !permit.is_final() {
             return Err(Reason::Internal);
         }
         self.pairs.retain(|known| known.pair != pair);

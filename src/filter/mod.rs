@@ -84,7 +84,3 @@ fn refuse(head: &Head, reason: Reason) -> Decision {
         _ => Decision::Bounce(reason),
     }
 }
-
-#[cfg(test)]
-#[path = "filter_tests.rs"]
-mod tests;

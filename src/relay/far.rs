@@ -124,7 +124,7 @@ impl Relay {
             }
             Input::Gone { reason, unsent } => self.far_gone(id, reason, unsent, now, out),
             Input::Stalled => self.far_fault(id, Reason::StanzaTimeout, now, out),
-            Input::Overflow(octets) => self.far_overflow(id, &octets, now, out),
+            Input::Overflow(octets) => self.far_overflow(&octets, out),
             Input::Token(token) => self.far_token(id, token, now, out),
             // The rest concerns the near leg, or was taken before.
             _ => {}
@@ -150,18 +150,17 @@ impl Relay {
             return true;
         }
         let pair = pair.clone();
-        match self.outbound_permit(&pair, Some(id), now) {
-            Ok(_) => true,
-            Err(verdict) => {
-                let reason = match verdict.reason {
-                    Reason::IdentityTooWeak => Reason::CertificateUntrusted,
-                    other => other,
-                };
-                out.push(Effect::Note(Event::Judged { pair, verdict }));
-                self.far_attempt_failed(id, reason, Bytes::new(), now, out);
-                false
-            }
+        let verdict = self.outbound_verdict(&pair, Some(id));
+        if verdict.is_allow() {
+            return true;
         }
+        let reason = match verdict.reason {
+            Reason::IdentityTooWeak => Reason::CertificateUntrusted,
+            other => other,
+        };
+        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        self.far_attempt_failed(id, reason, Bytes::new(), now, out);
+        false
     }
 
     fn far_step(&mut self, id: FarId, input: initiating::Input, now: Instant, out: &mut Vec<Effect>) {
@@ -312,7 +311,10 @@ impl Relay {
         // A word about the pair is final; a broken channel or a wrong certificate concerns this one address.
         let final_word = matches!(
             reason,
-            Reason::DialbackInvalid | Reason::DialbackRefused | Reason::NotAuthorized | Reason::RemoteNotFound
+            Reason::DialbackInvalid
+                | Reason::DialbackRefused
+                | Reason::NotAuthorized
+                | Reason::RemoteNotFound
         );
         if far.terms.facing == Facing::Public && !final_word && far.closing.is_none() {
             far.last = Some(reason);
@@ -349,7 +351,7 @@ impl Relay {
             self.refuse(claim, reason, now, out);
         }
         match self.shape {
-            Shape::Courier(_) => self.give_up(reason, now, out),
+            Shape::Courier => self.give_up(reason, out),
             Shape::Serving => {}
             Shape::Verifier if self.ending => {}
             Shape::Verifier => {
@@ -359,7 +361,14 @@ impl Relay {
         }
     }
 
-    fn far_gone(&mut self, id: FarId, reason: Reason, unsent: Vec<Bytes>, now: Instant, out: &mut Vec<Effect>) {
+    fn far_gone(
+        &mut self,
+        id: FarId,
+        reason: Reason,
+        unsent: Vec<Bytes>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(far) = self.fars.get_mut(&id) else { return };
         if far.standing {
             let pair = match &far.terms.errand {
@@ -406,8 +415,12 @@ impl Relay {
 
     /// Deadlines of far legs.
     pub(super) fn expire_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let due: Vec<_> =
-            self.fars.iter().filter(|(_, far)| far.deadline().is_some_and(|at| at <= now)).map(|(id, _)| *id).collect();
+        let due: Vec<_> = self
+            .fars
+            .iter()
+            .filter(|(_, far)| far.deadline().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             let Some(far) = self.fars.get_mut(&id) else { continue };
             if far.closing.is_some() {

@@ -46,7 +46,8 @@ impl Relay {
         let Some(admitted) = self.guard.pair(index) else { return };
         let pair = admitted.pair();
         let (hosted, _) = self.home.sides(pair, self.direction());
-        let passed = Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
+        let passed =
+            Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
         match admitted.route() {
             Route::Leg(number) => {
                 let id = FarId(number);
@@ -91,7 +92,7 @@ impl Relay {
     /// A stanza that a broken far leg left: carried once more by a courier, or, where a courier already failed, bounced.
     pub(super) fn stranded(&mut self, pair: &Pair, octets: Bytes, out: &mut Vec<Effect>) {
         match self.shape {
-            Shape::Courier(_) => self.undeliverable(&octets, Reason::ConnectionLost, out),
+            Shape::Courier => self.undeliverable(&octets, Reason::ConnectionLost, out),
             _ => out.push(Effect::Carry(pair.clone(), octets)),
         }
     }
@@ -112,8 +113,7 @@ impl Relay {
     }
 
     /// The far outbox has no room (DB-66, LIM-05): this stanza goes back, the others go on.
-    pub(super) fn far_overflow(&mut self, id: FarId, octets: &Bytes, now: Instant, out: &mut Vec<Effect>) {
-        let _ = (id, now);
+    pub(super) fn far_overflow(&mut self, octets: &Bytes, out: &mut Vec<Effect>) {
         self.undeliverable(octets, Reason::QueueFull, out);
     }
 
@@ -125,9 +125,9 @@ impl Relay {
             return;
         };
         let facing = far.terms.facing;
-        if let Shape::Courier(_) = self.shape {
+        if let Shape::Courier = self.shape {
             self.fars.remove(&id);
-            return self.give_up(reason, now, out);
+            return self.give_up(reason, out);
         }
         self.guard.reroute(&pair, Route::Carried);
         let live = self.near.as_ref().is_some_and(super::near::Near::is_live);
@@ -179,8 +179,7 @@ impl Relay {
     }
 
     /// The courier cannot deliver: everything that waits goes back.
-    pub(super) fn give_up(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
-        let _ = now;
+    pub(super) fn give_up(&mut self, reason: Reason, out: &mut Vec<Effect>) {
         self.ending = true;
         for octets in std::mem::take(&mut self.queue) {
             self.undeliverable(&octets, reason, out);
@@ -190,12 +189,7 @@ impl Relay {
     // -- policy, time and the end
 
     /// POL-07: a new policy judges every pair again.
-    pub(super) fn rejudge(
-        &mut self,
-        policy: std::sync::Arc<Policy>,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn rejudge(&mut self, policy: std::sync::Arc<Policy>, now: Instant, out: &mut Vec<Effect>) {
         self.policy = policy;
         let standing: Vec<_> = self
             .guard
@@ -238,9 +232,9 @@ impl Relay {
                 }
                 self.near_close(reason, now, out);
             }
-            Shape::Courier(_) if self.queue.is_empty() => self.close_fars(now, out),
+            Shape::Courier if self.queue.is_empty() => self.close_fars(now, out),
             // What waits is delivered or given back within its own time.
-            Shape::Courier(_) => {}
+            Shape::Courier => {}
             Shape::Verifier => {
                 if !std::mem::replace(&mut self.ending, true) {
                     out.push(Effect::Answer(Answer::Trouble(Reason::Shutdown)));
@@ -268,14 +262,14 @@ impl Relay {
         let times = self.home.timeouts;
         match self.shape {
             Shape::Serving => {}
-            Shape::Courier(_) if self.queue.is_empty() => {
+            Shape::Courier if self.queue.is_empty() => {
                 if self.last + times.courier <= now && self.fars.values().any(super::far::Far::is_live) {
                     self.close_fars(now, out);
                 }
             }
-            Shape::Courier(_) => {
+            Shape::Courier => {
                 if self.last + times.queue <= now {
-                    self.give_up(Reason::DialbackTimeout, now, out);
+                    self.give_up(Reason::DialbackTimeout, out);
                     self.close_fars(now, out);
                 }
             }

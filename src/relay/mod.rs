@@ -169,7 +169,7 @@ pub struct Arrival {
 #[derive(Clone, Debug)]
 enum Shape {
     /// Carries stanzas of the gateway's own for one pair.
-    Courier(Pair),
+    Courier,
     /// Serves a connection that arrived.
     Serving,
     /// Asks about one key.
@@ -207,15 +207,16 @@ impl Relay {
     /// to carry for a while. What it cannot deliver it bounces, once.
     pub fn courier(home: Arc<Home>, policy: Arc<Policy>, pair: Pair, now: Instant) -> (Self, Vec<Effect>) {
         let flow = if home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut };
-        let mut relay = Self::bare(home, policy, flow, Shape::Courier(pair.clone()), None, now);
+        let mut relay = Self::bare(home, policy, flow, Shape::Courier, None, now);
         let mut out = Vec::new();
         // What goes to a backend is our own word to it; what goes out must be allowed out.
-        if flow == Flow::S2sOut
-            && let Err(verdict) = relay.outbound_permit(&pair, None, now)
-        {
-            relay.ending = true;
-            out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict }));
-            return (relay, out);
+        if flow == Flow::S2sOut {
+            let verdict = relay.outbound_verdict(&pair, None);
+            if !verdict.is_allow() {
+                relay.ending = true;
+                out.push(Effect::Note(Event::Judged { pair, verdict }));
+                return (relay, out);
+            }
         }
         relay.open_far(Errand::Speak(pair), plan::far(flow), None, now, &mut out);
         (relay, out)
@@ -287,9 +288,9 @@ impl Relay {
         let fars = self.fars.values().filter_map(Far::deadline).min();
         let own = match self.shape {
             Shape::Serving => None,
-            Shape::Courier(_) if self.fars.is_empty() => None,
-            Shape::Courier(_) if self.queue.is_empty() => Some(self.last + times.courier),
-            Shape::Courier(_) => Some(self.last + times.queue),
+            Shape::Courier if self.fars.is_empty() => None,
+            Shape::Courier if self.queue.is_empty() => Some(self.last + times.courier),
+            Shape::Courier => Some(self.last + times.queue),
             Shape::Verifier if self.ending || self.fars.is_empty() => None,
             Shape::Verifier => Some(self.started + times.dialback),
         };

@@ -134,7 +134,7 @@ impl Relay {
             }
             Token::Header(header) => {
                 near.language = header.lang.clone();
-                let offer = self.offer(&header, now);
+                let offer = self.offer(&header);
                 self.near_step(receiving::Input::Header(header, offer), now, out);
             }
             Token::Element(frame) => {
@@ -288,8 +288,11 @@ impl Relay {
     /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
     pub(super) fn wind_down(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
         for (_, pending) in std::mem::take(&mut self.claims) {
-            let record = self.record(Some(pending.claim.pair), Some(pending.method()), reason);
-            out.push(Effect::Note(Event::Rejected { record, after: now.saturating_duration_since(pending.since) }));
+            let record = self.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
+            out.push(Effect::Note(Event::Rejected {
+                record,
+                after: now.saturating_duration_since(pending.since),
+            }));
         }
         self.tell_ends(reason, out);
         let ids: Vec<_> = self.fars.keys().copied().collect();

@@ -42,8 +42,7 @@ impl Pending {
 
 impl Relay {
     /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19).
-    pub(super) fn offer(&self, header: &Header, now: Instant) -> Offer {
-        let _ = now;
+    pub(super) fn offer(&self, header: &Header) -> Offer {
         let name = |text: &Option<String>| {
             text.as_deref().filter(|t| !t.is_empty()).and_then(|t| crate::jid::Domain::parse(t).ok())
         };
@@ -95,32 +94,26 @@ impl Relay {
             return self.refused(claim, Reason::SecondKey, None, now, out);
         }
         let covered = Proof::by_certificate(self.near.as_ref().and_then(Near::secured), &claim.pair).ok();
-        let checked = self.check_names(&claim.pair).and_then(|()| {
-            let secured = self.near.as_ref().and_then(Near::secured);
-            let verdict = match self.direction() {
-                Direction::Inbound => {
-                    let identity = if covered.is_some() { Identity::Certificate } else { Identity::Dialback };
-                    self.judge_inbound(&claim.pair, identity, secured)
-                }
-                Direction::Outbound => self.judge_outbound(&claim.pair, Identity::Unproven, Tls::Unknown, None),
-            };
-            if !verdict.is_allow() {
-                return Err((verdict.reason, Some(verdict)));
-            }
-            let standing = self.guard.pairs().len() + self.claims.len();
-            let pending = self.claims.len();
-            match standing >= self.home.limits.pairs || pending >= self.home.limits.pending {
-                true => Err((Reason::TooManyPairs, None)),
-                false => Ok(()),
-            }
-        });
-        match checked {
+        match self.check_names(&claim.pair) {
             Ok(()) => {}
             // RLY-19, DB-62: a backend that speaks for others than its own domains is not what we think it is.
-            Err((Reason::InvalidFrom, _)) if self.flow == Flow::S2sOut => {
-                return self.near_fault(Reason::InvalidFrom, now, out);
+            Err(Reason::InvalidFrom) => return self.near_fault(Reason::InvalidFrom, now, out),
+            Err(reason) => return self.refused(claim, reason, None, now, out),
+        }
+        let verdict = match self.direction() {
+            Direction::Inbound => {
+                let identity = if covered.is_some() { Identity::Certificate } else { Identity::Dialback };
+                self.judge_inbound(&claim.pair, identity, self.near.as_ref().and_then(Near::secured))
             }
-            Err((reason, verdict)) => return self.refused(claim, reason, verdict, now, out),
+            Direction::Outbound => self.outbound_verdict(&claim.pair, None),
+        };
+        if !verdict.is_allow() {
+            return self.refused(claim, verdict.reason, Some(verdict), now, out);
+        }
+        let pending = self.claims.len();
+        if self.guard.pairs().len() + pending >= self.home.limits.pairs || pending >= self.home.limits.pending
+        {
+            return self.refused(claim, Reason::TooManyPairs, None, now, out);
         }
         let id = ClaimId(self.issue());
         let deadline = now + self.home.timeouts.dialback;
@@ -146,14 +139,13 @@ impl Relay {
         }
     }
 
-    /// DB-20, DB-21, DB-62, POL-08, JID-03: what the names alone decide.
-    fn check_names(&self, pair: &Pair) -> Result<(), (Reason, Option<Verdict>)> {
-        let refuse = |reason| Err((reason, None));
+    /// DB-20, DB-21, DB-62, POL-08: what the names alone decide.
+    fn check_names(&self, pair: &Pair) -> Result<(), Reason> {
         let (sender, target) = (self.home.hosts(&pair.sender), self.home.hosts(&pair.target));
         match (self.direction(), sender, target) {
-            (Direction::Inbound, _, false) | (Direction::Outbound, true, true) => refuse(Reason::HostUnknown),
-            (Direction::Inbound, true, true) => refuse(Reason::HomeClaimed),
-            (Direction::Outbound, false, _) => refuse(Reason::InvalidFrom),
+            (Direction::Inbound, _, false) | (Direction::Outbound, true, true) => Err(Reason::HostUnknown),
+            (Direction::Inbound, true, true) => Err(Reason::HomeClaimed),
+            (Direction::Outbound, false, _) => Err(Reason::InvalidFrom),
             (Direction::Inbound, false, true) | (Direction::Outbound, true, false) => Ok(()),
         }
     }
@@ -171,8 +163,7 @@ impl Relay {
         // DB-06, DB-25: late answers find nothing.
         let Some(pending) = self.claims.get_mut(&id) else { return };
         let By::Key { stream, key } = &pending.claim.by else { return };
-        let check =
-            KeyCheck { pair: pending.claim.pair.clone(), stream: stream.clone(), key: key.clone() };
+        let check = KeyCheck { pair: pending.claim.pair.clone(), stream: stream.clone(), key: key.clone() };
         let outcome = match answer {
             Answer::Valid => DialbackOutcome::Valid,
             Answer::Invalid => DialbackOutcome::Invalid,
@@ -215,9 +206,7 @@ impl Relay {
                 };
                 self.judge_inbound(&pair, identity, secured)
             }
-            Direction::Outbound => match self.outbound_permit(&pair, Some(far), now) {
-                Ok(verdict) | Err(verdict) => verdict,
-            },
+            Direction::Outbound => self.outbound_verdict(&pair, Some(far)),
         };
         let Some(permit) = verdict.permit() else {
             out.push(Effect::Note(Event::Judged { pair, verdict: verdict.clone() }));
@@ -314,7 +303,9 @@ impl Relay {
         let refusal = if !ours {
             Some(Reason::HostUnknown)
         } else if clear
-            && !self.judge_outbound(&check.pair, Identity::Dialback, Tls::None, self.peer_address()).is_allow()
+            && !self
+                .judge_outbound(&check.pair, Identity::Dialback, Tls::None, self.peer_address())
+                .is_allow()
         {
             Some(Reason::TlsRequired)
         } else {
@@ -390,37 +381,23 @@ impl Relay {
     }
 
     /// The outbound verdict for this pair: with a far leg by what its channel shows, without one before any cost.
-    ///
-    /// # Errors
-    /// The verdict that denies.
-    pub(super) fn outbound_permit(
-        &self,
-        pair: &Pair,
-        far: Option<FarId>,
-        now: Instant,
-    ) -> Result<Verdict, Verdict> {
-        let _ = now;
-        let verdict = match far.and_then(|id| self.fars.get(&id).map(|far| (id, far))) {
-            None => self.judge_outbound(pair, Identity::Unproven, Tls::Unknown, None),
-            Some((id, far)) => {
-                let identity = match self.far_certified(id, pair) {
-                    true => Identity::Certificate,
-                    // What is left of identity is the name that the DNS led us to, no more than dialback shows.
-                    false => Identity::Dialback,
-                };
-                self.judge_outbound(pair, identity, tls(far.secured()), far.address())
-            }
+    pub(super) fn outbound_verdict(&self, pair: &Pair, far: Option<FarId>) -> Verdict {
+        let Some((id, far)) = far.and_then(|id| self.fars.get(&id).map(|far| (id, far))) else {
+            return self.judge_outbound(pair, Identity::Unproven, Tls::Unknown, None);
         };
-        if verdict.is_allow() { Ok(verdict) } else { Err(verdict) }
+        let identity = match self.far_certified(id, pair) {
+            true => Identity::Certificate,
+            // What is left of identity is the name that the DNS led us to, no more than dialback shows.
+            false => Identity::Dialback,
+        };
+        self.judge_outbound(pair, identity, tls(far.secured()), far.address())
     }
 
     /// Whether the policy lets this errand travel in clear (`tls: none`).
     pub(super) fn clear_allowed(&self, errand: &Errand) -> bool {
         match errand {
             Errand::Speak(pair) => self.judge_outbound(pair, Identity::Dialback, Tls::None, None).is_allow(),
-            Errand::Ask(check) => {
-                self.judge_inbound(&check.pair, Identity::Dialback, None).is_allow()
-            }
+            Errand::Ask(check) => self.judge_inbound(&check.pair, Identity::Dialback, None).is_allow(),
         }
     }
 

@@ -112,7 +112,9 @@ pub fn read(frame: &Frame) -> Result<Dialback, Unreadable> {
     }
     let key = key.to_owned();
     Ok(match verify {
-        true => Dialback::Ask(KeyCheck { pair: Pair { sender: to_domain, target: from_domain }, stream, key }),
+        true => {
+            Dialback::Ask(KeyCheck { pair: Pair { sender: to_domain, target: from_domain }, stream, key })
+        }
         false => Dialback::Claim { pair: Pair { sender: from_domain, target: to_domain }, key },
     })
 }

@@ -27,8 +27,9 @@ pub fn read(features: &Element) -> Offered {
             }
             (names::DIALBACK_FEATURE, "dialback") => offered.dialback = true,
             (names::LIMITS, "limits") => {
-                offered.max_octets =
-                    feature.child(names::LIMITS, "max-bytes").and_then(|max| max.text().trim_ascii().parse().ok());
+                offered.max_octets = feature
+                    .child(names::LIMITS, "max-bytes")
+                    .and_then(|max| max.text().trim_ascii().parse().ok());
             }
             _ => {}
         }

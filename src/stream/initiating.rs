@@ -278,9 +278,8 @@ fn open(terms: &Terms, line: Line, mut effects: Vec<Effect>, now: Instant) -> (I
     // COMPAT: towards a backend we open as the oldest servers do, without a version, so that no features are due and
     // the key goes out at once; all servers tried take that (legacy servers, "What they do on the wire").
     let modern = terms.facing == Facing::Public;
-    effects.push(Effect::Send(
-        opening(Some(terms.errand.from()), Some(terms.errand.to()), None, modern).into(),
-    ));
+    effects
+        .push(Effect::Send(opening(Some(terms.errand.from()), Some(terms.errand.to()), None, modern).into()));
     (Initiating::Opening(Opening { line, deadline: now + terms.step_time }), effects)
 }
 
@@ -329,7 +328,7 @@ impl Featuring {
 
     fn offered(self, terms: &Terms, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
         let Self { line, id, dialback, .. } = self;
-        if line.secured.is_none() && !(terms.clear && !offered.starttls) {
+        if line.secured.is_none() && (offered.starttls || !terms.clear) {
             // TLS-08: STARTTLS is tried even where a stranger may have cut it out of the features.
             let starttls = format!("<starttls xmlns='{}'/>", names::TLS);
             let requesting = Requesting { line, deadline: now + terms.step_time };
@@ -371,10 +370,7 @@ fn prove(
         Errand::Speak(pair) => {
             let key = keys.make(pair, &id);
             let claim = dialback::write_claim(pair, &key);
-            vec![
-                Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }),
-                send(claim),
-            ]
+            vec![Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }), send(claim)]
         }
     };
     Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline }), effects))

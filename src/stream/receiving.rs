@@ -341,9 +341,9 @@ fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<
             (_, Err(_)) => Some(Reason::HostUnknown),
             (_, Ok(None)) if desk.default_domain.is_none() => Some(Reason::HostUnknown),
             (Err(_), _) => Some(Reason::ImproperAddressing),
-            _ => offer
-                .refused
-                .filter(|reason| matches!(reason, Reason::HostUnknown | Reason::HomeClaimed | Reason::ImproperAddressing)),
+            _ => offer.refused.filter(|reason| {
+                matches!(reason, Reason::HostUnknown | Reason::HomeClaimed | Reason::ImproperAddressing)
+            }),
         },
     }
 }
@@ -414,25 +414,33 @@ impl Open {
         let public = desk.facing == Facing::Public;
         match (frame.head().namespace(), frame.head().name()) {
             (names::TLS, "starttls") => self.starttls(desk, &frame.tree(), now),
-            (names::SASL, "auth") if public && clear => self.sasl_failed(desk, SaslCondition::EncryptionRequired),
+            (names::SASL, "auth") if public && clear => {
+                self.sasl_failed(desk, SaslCondition::EncryptionRequired)
+            }
             (names::SASL, "auth") if public => self.auth(desk, &frame.tree()),
             (names::SASL, "abort") if public => self.sasl_failed(desk, SaslCondition::Aborted),
             (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
             (names::STREAMS, "error") => {
                 let tree = frame.tree();
-                let condition = tree.elements().find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text");
+                let condition =
+                    tree.elements().find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text");
                 let name = condition.map(|c| c.name.clone()).unwrap_or_default();
-                self.stay(vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::PeerError(name), Effect::Closed])
+                self.stay(vec![
+                    Effect::Send(Bytes::from_static(CLOSE)),
+                    Effect::PeerError(name),
+                    Effect::Closed,
+                ])
             }
             // SM-01: stream management is per hop and not offered between servers.
-            (namespace @ (names::SM2 | names::SM3), "enable") => self.stay(vec![send(format!(
+            (namespace @ names::STREAM_MANAGEMENT, "enable") => self.stay(vec![send(format!(
                 "<failed xmlns='{namespace}'><feature-not-implemented xmlns='{}'/></failed>",
                 names::STANZA_ERRORS
             ))]),
             // SM-07: compression is never offered.
-            (names::COMPRESS, "compress") => {
-                self.stay(vec![send(format!("<failure xmlns='{}'><setup-failed/></failure>", names::COMPRESS))])
-            }
+            (names::COMPRESSION, "compress") => self.stay(vec![send(format!(
+                "<failure xmlns='{}'><setup-failed/></failure>",
+                names::COMPRESSION
+            ))]),
             _ => self.fault(Reason::UnsupportedStanzaType),
         }
     }
@@ -528,7 +536,8 @@ impl Proving {
             Input::Ruled(claim, ruling) if claim.by == By::External && claim.pair == pair => match ruling {
                 Ruling::Accepted => {
                     open.line.proven = Some(pair);
-                    let greeting = Greeting { line: open.line, deadline: now + desk.header_time, first: false };
+                    let greeting =
+                        Greeting { line: open.line, deadline: now + desk.header_time, first: false };
                     Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
                 }
                 Ruling::Refused(
@@ -537,10 +546,9 @@ impl Proving {
                 Ruling::Refused(_) | Ruling::Invalid => open.sasl_failed(desk, SaslCondition::NotAuthorized),
             },
             Input::Expired => Ok((Receiving::Proving(Self { open, pair }), Vec::new())),
-            Input::End => Ok((
-                Receiving::Open(open),
-                vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed],
-            )),
+            Input::End => {
+                Ok((Receiving::Open(open), vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed]))
+            }
             // Dialback on the same stream may be ruled on meanwhile; its answer changes nothing here.
             Input::Ruled(..) | Input::Vouched(..) => match open.step(desk, input, now)? {
                 (Receiving::Open(open), effects) => Ok((Receiving::Proving(Self { open, pair }), effects)),
