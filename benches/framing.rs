@@ -80,7 +80,7 @@ fn mix() -> String {
         let id = format!("{:08x}-{:04x}", dice.below(u32::MAX), dice.below(65_536));
         let write = match dice.below(10) {
             0..=4 => {
-                let words = words(&mut dice, 25, 130);
+                let words = words(&mut dice, 25, 118);
                 write!(
                     out,
                     "<message from='{from}' to='{to}' id='{id}' type='chat'><body>{words}</body><active xmlns='http://jabber.org/protocol/chatstates'/>\
@@ -100,7 +100,7 @@ fn mix() -> String {
                 "<iq from='{from}' to='{to}/r' id='{id}' type='get'><query xmlns='http://jabber.org/protocol/disco#info' node='{id}'/></iq>"
             ),
             _ => {
-                let features: String = (0..dice.below(30) + 10)
+                let features: String = (0..dice.below(24) + 10)
                     .map(|n| format!("<feature var='http://jabber.org/protocol/feature#{n}'/>"))
                     .collect();
                 write!(
