@@ -1,5 +1,7 @@
 //! The resolver against servers that tell the truth, lie, loop, flood and keep silent; and the steering server.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
