@@ -1,5 +1,6 @@
 //! Gatehouse.
 
+pub mod cli;
 pub mod config;
 pub mod jid;
 pub mod policy;
