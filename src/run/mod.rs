@@ -153,4 +153,4 @@ pub fn seed() -> Result<[u8; 32], Reason> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
