@@ -7,6 +7,7 @@ mod certificates;
 mod check;
 mod console;
 mod policy;
+mod run;
 mod shell;
 
 use std::ffi::OsString;
@@ -78,6 +79,8 @@ enum Command {
     /// Ask what the policy says, or test policy files
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Run the gateway in the foreground
+    Run(run::Args),
 }
 
 /// The form of a report.
@@ -106,6 +109,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
+        Command::Run(args) => run::main(args, &mut console),
     };
     console.finish(exit)
 }

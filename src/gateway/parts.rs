@@ -216,7 +216,7 @@ impl Credentials {
         };
         server::Params {
             mode,
-            alpn: vec![Alpn::XmppServer],
+            alpn: vec![Alpn::Server],
             default: self.default.clone(),
             ask_certificate: true,
             certificates: Arc::clone(&self.certificates),
