@@ -7,6 +7,8 @@ mod certificates;
 mod check;
 mod console;
 mod policy;
+mod probe;
+mod run;
 mod shell;
 
 use std::ffi::OsString;
@@ -78,6 +80,10 @@ enum Command {
     /// Ask what the policy says, or test policy files
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Reach a remote domain as the gateway would, and tell how far it gets
+    Probe(probe::Args),
+    /// Run the gateway in the foreground
+    Run(run::Args),
 }
 
 /// The form of a report.
@@ -106,6 +112,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
+        Command::Probe(args) => probe::main(args, &mut console),
+        Command::Run(args) => run::main(args, &mut console),
     };
     console.finish(exit)
 }

@@ -44,9 +44,9 @@ impl Pump {
                 }
             }
             Effect::Widen(side) => {
-                let limits = self.tools.home.limits.proven.clone();
+                let tools = Arc::clone(&self.tools);
                 if let Some(leg) = self.leg(side) {
-                    leg.framer.set_limits(limits);
+                    leg.proven(&tools.home.limits.proven);
                 }
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
@@ -122,7 +122,7 @@ impl Pump {
 
     fn connect(&mut self, id: FarId, destination: Destination) {
         let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
-        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof);
+        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof, now());
         self.fars.insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new() });
     }
 
@@ -131,7 +131,7 @@ impl Pump {
         let Some(far) = self.fars.get_mut(&id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof);
+        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof, now());
     }
 
     fn admitted(&mut self, id: FarId, permit: &Permit) {

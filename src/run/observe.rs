@@ -66,8 +66,8 @@ impl Observe {
     }
 
     /// Writes what waits for the disk, and ends.
-    pub fn finish(self) {
-        if let Some(audit) = self.audit {
+    pub fn finish(&self) {
+        if let Some(audit) = &self.audit {
             audit.finish();
         }
     }

@@ -72,7 +72,7 @@ impl Pump {
         plain: bool,
     ) -> Self {
         let first = plain.then(|| now() + tools.params.first_byte);
-        let near = Leg::arrived(io, first, &tools.home.limits.before_proof);
+        let near = Leg::arrived(io, first, &tools.home.limits.before_proof, now());
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
@@ -254,7 +254,7 @@ impl Pump {
             let Some(due) = self.leg(side).and_then(|leg| leg.due(&tools.params, now)) else { continue };
             moved = true;
             match due {
-                Due::Closed => {}
+                Due::Closed | Due::Spoken => {}
                 Due::Gone(reason) => self.gone(side, reason),
                 Due::Stalled => self.step(side, Input::Stalled),
             }
@@ -301,6 +301,10 @@ impl Pump {
             }
             Poll::Ready(Ok(_)) => {
                 self.take_tokens(side, now);
+                let tools = Arc::clone(&self.tools);
+                if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&tools.params)) {
+                    self.step(side, Input::Close(Reason::StanzaTooBig));
+                }
                 true
             }
             Poll::Ready(Err(reason)) => {

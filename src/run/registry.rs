@@ -133,6 +133,11 @@ impl Registry {
         let _count = count.wait_for(|n| *n == 0).await;
     }
 
+    /// The names of those that live.
+    pub fn ids(&self) -> Vec<RelayId> {
+        held(&self.living).keys().copied().collect()
+    }
+
     /// Tells one relay to end; whether it could be told.
     pub fn close(&self, id: RelayId, reason: Reason) -> bool {
         held(&self.living).get(&id).is_some_and(|tell| tell.try_send(Order::Close(reason)).is_ok())
