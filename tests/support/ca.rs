@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -42,6 +43,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        date(&mut params, 365);
         let key = KeyPair::generate().expect("a key");
         let root = params.self_signed(&key).expect("a root").pem();
         Self { issuer: Issuer::new(params, key), root }
@@ -64,6 +66,7 @@ impl Authority {
             Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
         };
         params.use_authority_key_identifier_extension = true;
+        date(&mut params, 90);
         params.custom_extensions.push(CustomExtension::from_oid_content(SUBJECT_ALT_NAME, names(domain)));
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf").pem();
@@ -79,6 +82,13 @@ impl Authority {
 pub fn private(path: &Path) {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(path, mode).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+/// From yesterday for that many days. (ejabberd sets a timer for the end; rcgen's own year 4096 breaks it.)
+fn date(params: &mut CertificateParams, days: u32) {
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 60 * 60));
+    params.not_before = (now - day).into();
+    params.not_after = (now + day * days).into();
 }
 
 /// GeneralNames in DER. Written by hand, since SRVName is an IA5String (RFC 4985 2) and rcgen writes other names as

@@ -1,6 +1,4 @@
 -- Prosody as a peer on the open network: TLS required between servers, proof as the test chooses.
-run_as_root = true
-daemonize = false
 pidfile = "@RUN@/prosody.pid"
 admin_socket = "@RUN@/prosody.sock"
 data_path = "@DATA@"
