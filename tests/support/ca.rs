@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 
 use super::write;
@@ -70,7 +70,8 @@ impl Authority {
         params.custom_extensions.push(CustomExtension::from_oid_content(SUBJECT_ALT_NAME, names(domain)));
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf").pem();
-        let (chain, secret) = (directory.join(format!("{domain}.pem")), directory.join(format!("{domain}.key")));
+        let (chain, secret) =
+            (directory.join(format!("{domain}.pem")), directory.join(format!("{domain}.key")));
         write(&chain, &format!("{leaf}{}", self.root));
         write(&secret, &key.serialize_pem());
         private(&secret);

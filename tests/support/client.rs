@@ -93,8 +93,11 @@ impl Client {
         client.open(domain);
         client.expect("stream features before login", |e| e.name == "features");
         let plain = STANDARD.encode(format!("\0{user}\0{password}"));
-        client.send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"));
-        let answer = client.expect("the outcome of SASL", |e| e.namespace == "urn:ietf:params:xml:ns:xmpp-sasl");
+        client.send(&format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"
+        ));
+        let answer =
+            client.expect("the outcome of SASL", |e| e.namespace == "urn:ietf:params:xml:ns:xmpp-sasl");
         assert_eq!(answer.name, "success", "{}: {}", client.jid, answer.outline());
         client.open(domain);
         let features = client.expect("stream features after login", |e| e.name == "features");
@@ -144,18 +147,34 @@ impl Client {
 
     /// Sends an iq and waits for its result; an error panics.
     pub fn ask(&mut self, kind: &str, to: Option<&str>, payload: &str) -> Element {
-        let answer = self.try_ask(kind, to, payload);
-        assert!(answer.has("type", "result"), "{} asked {to:?} {payload}: {}", self.jid, answer.outline());
-        answer
+        let id = self.request(kind, to, payload);
+        self.result(&id, payload)
     }
 
-    /// Sends an iq and waits for its result or error.
-    pub fn try_ask(&mut self, kind: &str, to: Option<&str>, payload: &str) -> Element {
+    /// Sends an iq and returns its id.
+    pub fn request(&mut self, kind: &str, to: Option<&str>, payload: &str) -> String {
         let id = self.next_id();
         let address = to.map(|to| format!(" to='{}'", escape(to))).unwrap_or_default();
         self.send(&format!("<iq type='{kind}' id='{id}'{address}>{payload}</iq>"));
-        let what = format!("the answer of {} to {payload}", to.unwrap_or("the own server"));
-        self.expect(&what, |e| e.name == "iq" && e.has("id", &id) && (e.has("type", "result") || e.has("type", "error")))
+        id
+    }
+
+    /// Waits for the result of the iq of that id; an error panics.
+    pub fn result(&mut self, id: &str, about: &str) -> Element {
+        self.expect(&format!("the result of {about}"), |e| {
+            e.name == "iq" && e.has("id", id) && e.has("type", "result")
+        })
+    }
+
+    /// Waits for the error that a stanza of ours of that id comes back with, and names its condition.
+    pub fn refusal(&mut self, id: &str) -> String {
+        let back =
+            self.expect(&format!("an error about {id}"), |e| e.has("id", id) && e.has("type", "error"));
+        let condition = back.child("error").and_then(|error| {
+            error.children.iter().find(|child| child.namespace == STANZAS && child.name != "text")
+        });
+        condition
+            .map_or_else(|| panic!("{}: no condition in {}", self.jid, back.outline()), |c| c.name.clone())
     }
 
     /// Waits for an element that `wanted` accepts; what else arrives is kept for later expectations.
@@ -169,7 +188,9 @@ impl Client {
         loop {
             let element = match self.incoming.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(element) => element,
-                Err(why) => panic!("{} waited for {what}: {why}; received so far: {:#?}", self.jid, self.seen),
+                Err(why) => {
+                    panic!("{} waited for {what}: {why}; received so far: {:#?}", self.jid, self.seen)
+                }
             };
             self.seen.push(element.outline());
             if wanted(&element) {
@@ -187,14 +208,14 @@ impl Client {
         self.expect(&what, |e| e.name == "message" && e.has("id", id) && e.has("from", from))
     }
 
-    /// Answers the next iq request of that namespace with an empty result.
-    pub fn answer(&mut self, namespace: &str, payload: &str) -> Element {
-        let asked = self.expect(&format!("a request in {namespace}"), |e| {
-            e.name == "iq" && e.has("type", "get") && e.children.iter().any(|child| child.namespace == namespace)
+    /// Waits for an iq request of that namespace from an address and answers it.
+    pub fn answer(&mut self, from: &str, namespace: &str, payload: &str) {
+        let asked = self.expect(&format!("a request in {namespace} from {from}"), |e| {
+            let about = e.children.iter().any(|child| child.namespace == namespace);
+            e.name == "iq" && e.has("type", "get") && e.has("from", from) && about
         });
-        let (to, id) = (asked.attribute("from").unwrap_or_default(), asked.attribute("id").unwrap_or_default());
-        self.send(&format!("<iq type='result' id='{}' to='{}'>{payload}</iq>", escape(id), escape(to)));
-        asked
+        let id = asked.attribute("id").unwrap_or_default();
+        self.send(&format!("<iq type='result' id='{}' to='{}'>{payload}</iq>", escape(id), escape(from)));
     }
 
     fn open(&mut self, domain: &str) {
@@ -233,14 +254,20 @@ impl Reader {
                 Ok(Some(event)) => event,
                 Ok(None) | Err(EndOrError::NeedMoreData) => return done,
                 Err(EndOrError::Error(e)) => {
-                    done.push(Element { name: "error".to_owned(), text: format!("unreadable: {e}"), ..Element::default() });
+                    done.push(Element {
+                        name: "error".to_owned(),
+                        text: format!("unreadable: {e}"),
+                        ..Element::default()
+                    });
                     return done;
                 }
             };
             match event {
                 Event::StartElement(_, (namespace, name), attributes) => {
-                    let attributes = attributes.into_iter().filter(|((space, _), _)| space.as_str().is_empty());
-                    let attributes = attributes.map(|((_, key), value)| (key.as_str().to_owned(), value)).collect();
+                    let attributes =
+                        attributes.into_iter().filter(|((space, _), _)| space.as_str().is_empty());
+                    let attributes =
+                        attributes.map(|((_, key), value)| (key.as_str().to_owned(), value)).collect();
                     if self.opened {
                         let (namespace, name) = (namespace.as_str().to_owned(), name.as_str().to_owned());
                         self.open.push(Element { namespace, name, attributes, ..Element::default() });
@@ -286,6 +313,8 @@ pub fn escape(text: &str) -> String {
     }
     out
 }
+
+const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /// How long a client waits for anything. Nothing in a healthy world takes a tenth of this.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -16,13 +16,12 @@ pub fn legacy(place: &Place<'_>) -> Vec<Process> {
 
 /// As a remote server.
 pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
-    let (dialback, starttls) = match tls.proof {
-        Proof::Dialback => ("  mod_s2s_dialback: {}", "required"),
-        Proof::External => ("", "required"),
+    let dialback = match tls.proof {
+        Proof::Dialback | Proof::Either => "  mod_s2s_dialback: {}",
+        Proof::External => "",
     };
     let values = [
         ("DIALBACK", dialback),
-        ("STARTTLS", starttls),
         ("CHAIN", &tls.leaf.chain.to_string_lossy()),
         ("KEY", &tls.leaf.key.to_string_lossy()),
         ("ROOTS", tls.roots),
@@ -45,7 +44,20 @@ fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Proces
     let arguments = [
         ["-noinput", "-mnesia", "dir", &spool].as_slice(),
         // One scheduler that sleeps when idle: several servers share two cores here.
-        &["+S", "1:1", "+SDio", "1", "+sbwt", "none", "-boot", "start_clean", "-s", "ejabberd", "-eval", &account],
+        &[
+            "+S",
+            "1:1",
+            "+SDio",
+            "1",
+            "+sbwt",
+            "none",
+            "-boot",
+            "start_clean",
+            "-s",
+            "ejabberd",
+            "-eval",
+            &account,
+        ],
     ]
     .concat();
     let libraries = library();
@@ -56,7 +68,8 @@ fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Proces
         ("EJABBERD_LOG_PATH", &host.directory().join("ejabberd.file.log").to_string_lossy()),
     ]
     .map(|(name, value)| (name, value.to_owned()));
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut process = host.spawn("ejabberd", "erl", &arguments, &environment);
     for port in [5222, 5269] {
         process.listening(host, SocketAddr::new(IpAddr::V4(place.address), port), Duration::from_secs(60));

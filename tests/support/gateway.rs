@@ -48,7 +48,9 @@ impl Gateway {
     pub fn start(host: &Host, setup: &Setup<'_>) -> Self {
         let directory = host.directory();
         let secrets = make_dir(&directory.join("secrets"));
-        for (name, secret) in [("world", "0123456789abcdef0123456789abcdef"), ("inside", "fedcba9876543210fedcba9876543210")] {
+        for (name, secret) in
+            [("world", "0123456789abcdef0123456789abcdef"), ("inside", "fedcba9876543210fedcba9876543210")]
+        {
             write(&secrets.join(name), secret);
             private(&secrets.join(name));
         }
@@ -97,8 +99,10 @@ impl Gateway {
 
     /// The audit records so far.
     pub fn audit(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(&self.audit).unwrap_or_else(|e| panic!("{}: {e}", self.audit.display()));
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("audit record {line}: {e}"));
+        let text =
+            fs::read_to_string(&self.audit).unwrap_or_else(|e| panic!("{}: {e}", self.audit.display()));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("audit record {line}: {e}"));
         text.lines().map(parse).collect()
     }
 

@@ -83,14 +83,18 @@ fn make_database(path: &Path, place: &Place<'_>) {
         .spawn()
         .expect("sqlite3 is installed: tests/run sees to it");
     let mut input = sqlite.stdin.take().expect("a pipe");
-    input.write_all(&schema.stdout).and_then(|()| input.write_all(account.as_bytes())).expect("sqlite3 reads");
+    input
+        .write_all(&schema.stdout)
+        .and_then(|()| input.write_all(account.as_bytes()))
+        .expect("sqlite3 reads");
     drop(input);
     assert!(sqlite.wait().expect("sqlite3 ends").success(), "the packaged schema no longer loads");
 }
 
 /// Where the package keeps its modules.
 fn modules() -> PathBuf {
-    let machines = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("jabberd2"));
+    let machines =
+        fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("jabberd2"));
     machines.into_iter().find(|path| path.is_dir()).expect("jabberd2 is installed: tests/run sees to it")
 }
 

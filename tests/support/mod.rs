@@ -14,6 +14,7 @@ pub mod ejabberd;
 pub mod gateway;
 pub mod jabberd2;
 pub mod prosody;
+pub mod scene;
 pub mod server;
 pub mod unbound;
 pub mod world;
@@ -51,7 +52,11 @@ pub fn fill(template: &str, values: &[(&str, &str)], target: &Path) {
         text = text.replace(&place, value);
     }
     for (number, line) in text.lines().enumerate() {
-        let left = line.split('@').skip(1).step_by(2).any(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+        let left = line
+            .split('@')
+            .skip(1)
+            .step_by(2)
+            .any(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
         assert!(!left, "{template}:{}: a place is left unfilled: {line}", number + 1);
     }
     write(target, &text);

@@ -17,7 +17,7 @@ pub fn legacy(place: &Place<'_>) -> Vec<Process> {
 /// As a remote server.
 pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
     let (dialback, secure) = match tls.proof {
-        Proof::Dialback => ("\"dialback\"", "false"),
+        Proof::Dialback | Proof::Either => ("\"dialback\"", "false"),
         Proof::External => ("", "true"),
     };
     let values = [

@@ -10,8 +10,10 @@ use super::{ejabberd, jabberd2, prosody};
 /// How a remote server proves itself and wants the other side proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// By dialback alone: its certificate comes from an authority nobody knows, and it knows none.
+    /// By dialback alone: its certificate comes from an authority nobody knows, and it knows nobody else's.
     Dialback,
+    /// By certificate, or by dialback where that fails.
+    Either,
     /// By certificate alone: SASL EXTERNAL, no dialback.
     External,
 }
@@ -92,6 +94,11 @@ impl Server {
             domain: place.domain.to_owned(),
             user: place.user.to_owned(),
         }
+    }
+
+    /// The domain it serves.
+    pub fn domain(&self) -> &str {
+        &self.domain
     }
 
     /// Logs the server's one user in.

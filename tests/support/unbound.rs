@@ -19,7 +19,10 @@ pub struct Zone<'a> {
 pub fn start(host: &Host, address: Ipv4Addr, zones: &[Zone<'_>]) -> Process {
     let mut table = String::new();
     for Zone { domain, address } in zones {
-        let _ = writeln!(table, "  local-data: \"_xmpp-server._tcp.{domain}. 60 IN SRV 0 0 5269 xmpp.{domain}.\"");
+        let _ = writeln!(
+            table,
+            "  local-data: \"_xmpp-server._tcp.{domain}. 60 IN SRV 0 0 5269 xmpp.{domain}.\""
+        );
         let _ = writeln!(table, "  local-data: \"xmpp.{domain}. 60 IN A {address}\"");
     }
     let path = host.directory().join("unbound.conf");

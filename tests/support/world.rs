@@ -109,7 +109,8 @@ impl Drop for World {
         }
         remove(&self.wire());
         if thread::panicking() && std::env::var_os("GATEHOUSE_KEEP").is_some() {
-            let kept = std::mem::replace(&mut self.directory, tempfile::tempdir().expect("a scratch directory"));
+            let kept =
+                std::mem::replace(&mut self.directory, tempfile::tempdir().expect("a scratch directory"));
             eprintln!("files kept in {}", kept.keep().display());
         }
     }
@@ -129,7 +130,13 @@ impl Host {
     }
 
     /// Starts a program on this host; its output goes to `LABEL.log` in the host's directory.
-    pub fn spawn(&self, label: &str, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+    pub fn spawn(
+        &self,
+        label: &str,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
         let path = self.directory.join(format!("{label}.log"));
         let log = OpenOptions::new().create(true).append(true).open(&path).expect("a log file");
         let child = Command::new("ip")
@@ -159,7 +166,10 @@ impl Host {
         let space = File::open(Path::new("/run/netns").join(&self.namespace))?;
         thread::scope(|scope| {
             let done = scope.spawn(move || {
-                move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network))?;
+                move_into_link_name_space(
+                    std::os::fd::AsFd::as_fd(&space),
+                    Some(LinkNameSpaceType::Network),
+                )?;
                 work()
             });
             done.join().expect("work inside a namespace does not panic")
@@ -191,7 +201,12 @@ pub struct Process {
 
 impl Process {
     /// Waits until the program is ready, as `poll` tells; panics at once if it ends before.
-    pub fn ready<T>(&mut self, what: &str, limit: Duration, mut poll: impl FnMut() -> Result<T, String>) -> T {
+    pub fn ready<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut poll: impl FnMut() -> Result<T, String>,
+    ) -> T {
         let value = wait_for(what, limit, || {
             if let Some(status) = self.status() {
                 panic!("{} ended ({status}) while waiting for {what}; its log:\n{}", self.label, self.tail());
@@ -224,7 +239,9 @@ impl Process {
     /// Waits for the program to end by itself.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("{} to end", self.label);
-        wait_for(&what, limit, || self.status().ok_or_else(|| format!("still running; its log:\n{}", self.tail())))
+        wait_for(&what, limit, || {
+            self.status().ok_or_else(|| format!("still running; its log:\n{}", self.tail()))
+        })
     }
 
     /// All the program has written so far.
@@ -236,7 +253,12 @@ impl Process {
     pub fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(TAIL)).map(|line| clip(line)).collect::<Vec<_>>().join("\n")
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(TAIL))
+            .map(|line| clip(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -254,9 +276,10 @@ impl Drop for Process {
 
 /// Runs `ip`, which must succeed.
 fn ip(arguments: &[&str]) {
-    let done = Command::new("ip").args(arguments).output().unwrap_or_else(|e| {
-        panic!("cannot run ip ({e}); tests/run installs what these tests need")
-    });
+    let done = Command::new("ip")
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("cannot run ip ({e}); tests/run installs what these tests need"));
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(
         done.status.success(),
@@ -269,7 +292,8 @@ fn ip(arguments: &[&str]) {
 /// Ends what still runs in a namespace of ours and removes it.
 fn remove(namespace: &str) {
     if let Ok(listed) = Command::new("ip").args(["netns", "pids", namespace]).output() {
-        for id in String::from_utf8_lossy(&listed.stdout).lines().filter_map(|line| line.trim().parse().ok()) {
+        for id in String::from_utf8_lossy(&listed.stdout).lines().filter_map(|line| line.trim().parse().ok())
+        {
             if let Some(id) = Pid::from_raw(id) {
                 let _ = kill_process(id, Signal::KILL);
             }
