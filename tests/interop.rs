@@ -55,7 +55,7 @@ fn cell(program: Remote, proof: Proof, legacy: Legacy) {
     };
     proved(&scene.gateway, "s2s-in", method);
     proved(&scene.gateway, "s2s-out", method);
-    believed(&scene.remotes[0], program, method);
+    believed(&scene.remotes[0], program, HOSTED, method);
     drop((outside, inside));
     recorded(&mut scene.gateway, &[("s2s-in", FRIEND, method), ("s2s-out", FRIEND, method)]);
 }
@@ -82,8 +82,8 @@ fn the_remote_servers_understand_each_other_without_the_gateway() {
         });
         converse(&mut first.login(), &mut second.login());
         let method = if proof == Proof::Dialback { "dialback" } else { "certificate" };
-        believed(&first, Remote::Prosody, method);
-        believed(&second, Remote::Ejabberd, method);
+        believed(&first, Remote::Prosody, COUSIN, method);
+        believed(&second, Remote::Ejabberd, FRIEND, method);
     }
 }
 
@@ -117,7 +117,7 @@ fn server_auth_only(program: Remote) {
     converse(&mut outside, &mut inside);
     proved(&scene.gateway, "s2s-in", "certificate");
     proved(&scene.gateway, "s2s-out", "dialback");
-    believed(&scene.remotes[0], program, "dialback");
+    believed(&scene.remotes[0], program, HOSTED, "dialback");
     drop((outside, inside));
     recorded(&mut scene.gateway, &[("s2s-in", FRIEND, "certificate"), ("s2s-out", FRIEND, "dialback")]);
 }
@@ -253,16 +253,17 @@ fn proved(gateway: &Gateway, flow: &str, method: &str) {
     }
 }
 
-/// By the remote server's own log, the other side proved itself to it by that method.
-fn believed(server: &Server, program: Remote, method: &str) {
-    let log = server.log();
+/// By the remote server's own log, that domain proved itself to it by that method.
+fn believed(server: &Server, program: Remote, domain: &str, method: &str) {
     let line = match (program, method) {
-        (Remote::Ejabberd, "certificate") => "Accepted inbound s2s EXTERNAL authentication",
-        (Remote::Ejabberd, _) => "Accepted inbound s2s dialback authentication",
-        (Remote::Prosody, "certificate") => "Accepting SASL EXTERNAL identity",
-        (Remote::Prosody, _) => "method=dialback",
+        (Remote::Ejabberd, "certificate") => {
+            format!("Accepted inbound s2s EXTERNAL authentication {domain} ->")
+        }
+        (Remote::Ejabberd, _) => format!("Accepted inbound s2s dialback authentication {domain} ->"),
+        (Remote::Prosody, "certificate") => format!("Accepting SASL EXTERNAL identity from {domain}"),
+        (Remote::Prosody, _) => format!("asking {domain} if key"),
     };
-    assert!(log.contains(line), "{} ({program:?}) never logged {line:?}", server.domain());
+    assert!(server.log().contains(&line), "{} ({program:?}) never logged {line:?}", server.domain());
 }
 
 /// By the audit log of the drained gateway, each of these pairs was proved as told, passed stanzas and ended.
