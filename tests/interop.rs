@@ -146,9 +146,16 @@ fn jabberd2_reaches_two_remote_servers_over_one_stream() {
         (scene.remotes[0].login(), scene.remotes[1].login(), scene.legacy.login());
     converse(&mut friend, &mut inside);
     converse(&mut cousin, &mut inside);
-    // One connection of jabberd2's own for stanzas; it dials back over connections from us.
-    let accepted = scene.legacy.log().lines().filter(|line| line.contains("outgoing connection")).count();
-    assert_eq!(accepted, 1, "jabberd2 did not reuse its stream:\n{}", scene.legacy.log());
+    let log = scene.legacy.log();
+    assert_eq!(
+        log.matches("outgoing connection for").count(),
+        1,
+        "jabberd2 opened more than one stream:\n{log}"
+    );
+    assert!(
+        log.contains(&format!("using connection for '{COUSIN}'")),
+        "jabberd2 did not reuse its stream:\n{log}"
+    );
     drop((friend, cousin, inside));
     let pairs = [
         ("s2s-in", FRIEND, "certificate"),
