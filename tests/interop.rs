@@ -187,6 +187,71 @@ fn a_remote_domain_that_is_not_listed_is_refused_both_ways() {
     assert!(!scene.legacy.log().contains(STRANGER) || !scene.legacy.log().contains("let me in"));
 }
 
+// RLY-18: whatever keeps a message from a remote server, the sender's own server understands the refusal and tells the
+// sender, at once. COUSIN is allowed but not in the DNS; FRIEND is in the DNS but nobody listens there.
+fn unreachable(legacy: Legacy) {
+    let peer = Peer { program: Remote::Prosody, proof: Proof::External, domain: FRIEND };
+    let mut scene = Scene::start(&Cast { remotes: &[peer], legacy, usage: Usage::Both, policy: POLICY });
+    scene.remotes[0].stop();
+    let mut inside = scene.legacy.login();
+    for domain in [COUSIN, FRIEND] {
+        let id = inside.message(&format!("guest@{domain}"), "is anybody there?");
+        let condition = inside.refusal(&id);
+        let fitting = [
+            "remote-server-not-found",
+            "remote-server-timeout",
+            "service-unavailable",
+            "internal-server-error",
+        ];
+        assert!(fitting.contains(&condition.as_str()), "{domain}: {condition}");
+    }
+    assert_eq!(scene.gateway.metric("gatehouse_stanzas_total", &[("flow", "s2s-out")]), 0.0);
+}
+
+#[test]
+fn ejabberd_tells_its_user_that_a_remote_server_is_out_of_reach() {
+    unreachable(Legacy::Ejabberd);
+}
+
+#[test]
+fn jabberd2_tells_its_user_that_a_remote_server_is_out_of_reach() {
+    unreachable(Legacy::Jabberd2);
+}
+
+#[test]
+fn prosody_tells_its_user_that_a_remote_server_is_out_of_reach() {
+    unreachable(Legacy::Prosody);
+}
+
+// BE-11, D3: while the backend is down nothing is accepted for it, so the remote server still holds the message and
+// tells its sender; once the backend is back the same gateway serves it.
+fn backend_down(program: Remote) {
+    let peer = Peer { program, proof: Proof::External, domain: FRIEND };
+    let cast = Cast { remotes: &[peer], legacy: Legacy::Prosody, usage: Usage::Both, policy: POLICY };
+    let mut scene = Scene::start(&cast);
+    let mut outside = scene.remotes[0].login();
+    scene.legacy.stop();
+    let id = outside.message(&format!("warden@{HOSTED}"), "is anybody there?");
+    assert!(!outside.refusal(&id).is_empty());
+    assert_eq!(scene.gateway.metric("gatehouse_stanzas_total", &[("flow", "s2s-in")]), 0.0);
+    let up = [("domain", HOSTED), ("flow", "s2s-in")];
+    assert_eq!(scene.gateway.metric("gatehouse_backend_up", &up), 0.0);
+    scene.revive_legacy(Legacy::Prosody);
+    let mut inside = scene.legacy.login();
+    let id = inside.message(outside.jid(), "here again");
+    outside.expect_message(inside.jid(), &id);
+}
+
+#[test]
+fn ejabberd_tells_its_user_that_the_backend_is_down() {
+    backend_down(Remote::Ejabberd);
+}
+
+#[test]
+fn prosody_tells_its_user_that_the_backend_is_down() {
+    backend_down(Remote::Prosody);
+}
+
 // Contract 4; a scrape with traffic behind it, so that every family that this traffic moves is in it.
 #[test]
 fn promtool_finds_nothing_to_say_about_the_metrics() {

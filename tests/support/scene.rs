@@ -41,6 +41,7 @@ pub struct Scene {
     /// The gateway.
     pub gateway: Gateway,
     dns: Process,
+    home: Host,
     world: World,
 }
 
@@ -74,15 +75,24 @@ impl Scene {
 
         // Its only resolver is the gateway's steering address.
         let home = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(1));
-        let place = Place { host: &home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" };
-        let legacy = Server::legacy(cast.legacy, &place);
+        let legacy = legacy(&home, cast.legacy);
 
         let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
             let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
             remote(&host, address(n), peer, &known, cast.usage)
         });
-        Self { remotes: remotes.collect(), legacy, gateway, dns, world }
+        Self { remotes: remotes.collect(), legacy, gateway, dns, home, world }
     }
+
+    /// Starts the stopped server behind the gateway again, in its place.
+    pub fn revive_legacy(&mut self, program: Legacy) {
+        self.legacy = legacy(&self.home, program);
+    }
+}
+
+fn legacy(home: &Host, program: Legacy) -> Server {
+    let place = Place { host: home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" };
+    Server::legacy(program, &place)
 }
 
 /// Starts a remote server with papers that fit its way of proof.

@@ -107,6 +107,11 @@ impl Server {
         Client::login(stream, &self.user, PASSWORD, &self.domain)
     }
 
+    /// Ends it, as a crash would; its host stays and refuses connections.
+    pub fn stop(&mut self) {
+        self.processes.clear();
+    }
+
     /// What all its processes have written.
     pub fn log(&self) -> String {
         self.processes.iter().map(Process::log).collect()
