@@ -3,7 +3,8 @@
 //!
 //! Everything lives in namespaces of this process without a way out. Whatever is started is ended by its id when its
 //! owner is dropped; every wait has a deadline, and a failed one says what was waited for. When a test panics, each
-//! process prints the tail of its log on its way out.
+//! process prints the tail of its log on its way out. `GATEHOUSE_KEEP=1` then also keeps the world's files and says
+//! where; `GATEHOUSE_TIMES=1` tells how long each server took to start.
 
 // Each test binary takes the pieces it needs.
 #![allow(dead_code)]
