@@ -48,10 +48,9 @@ impl Gateway {
     pub fn start(host: &Host, setup: &Setup<'_>) -> Self {
         let directory = host.directory();
         let secrets = make_dir(&directory.join("secrets"));
-        for (name, secret) in
-            [("world", "0123456789abcdef0123456789abcdef"), ("inside", "fedcba9876543210fedcba9876543210")]
-        {
-            write(&secrets.join(name), secret);
+        for (name, half) in [("world", "0123456789abcdef"), ("inside", "fedcba9876543210")] {
+            // 256 bits, as 64 hexadecimal digits.
+            write(&secrets.join(name), &half.repeat(4));
             private(&secrets.join(name));
         }
         make_dir(&directory.join("policies"));
