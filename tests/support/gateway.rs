@@ -80,7 +80,12 @@ impl Gateway {
 
     /// The sum of a counter over all series that carry these labels. A family without such a series counts 0.
     pub fn metric(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
-        series(&self.admin("/metrics"), family, labels).iter().sum()
+        self.series(family, labels).iter().sum()
+    }
+
+    /// The values of all series of a family that carry these labels.
+    pub fn series(&self, family: &str, labels: &[(&str, &str)]) -> Vec<f64> {
+        series(&self.admin("/metrics"), family, labels)
     }
 
     /// All lines of a metrics family, for the message of a failed test.

@@ -84,6 +84,13 @@ impl Scene {
         Self { remotes: remotes.collect(), legacy, gateway, dns, home, world }
     }
 
+    /// Whether the gateway asked the DNS of the open network for the servers of that domain.
+    pub fn gateway_asked(&self, domain: &str) -> bool {
+        let asker = format!(" {} ", Net::World.address(1));
+        // unbound writes `ASKER NAME TYPE CLASS`.
+        self.dns.log().lines().any(|line| line.contains(&asker) && line.contains(&format!("{domain}. ")))
+    }
+
     /// Starts the stopped server behind the gateway again, in its place.
     pub fn revive_legacy(&mut self, program: Legacy) {
         self.legacy = legacy(&self.home, program);
