@@ -1,1 +1,3 @@
 //! Gatehouse.
+
+pub mod demo;
