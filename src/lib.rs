@@ -1,3 +1,36 @@
-//! Gatehouse.
+//! Gatehouse: the gateway in front of an XMPP server that cannot be exposed.
+//!
+//! The house has floors, and a module imports only from floors strictly below its own (`tests/architecture.rs` holds the
+//! table). Below the water line there is no clock, socket, randomness, file or log: everything between two sockets is one
+//! pure value.
+//!
+//! | floor | modules |
+//! | --- | --- |
+//! | 9 | `cli`, `demo` |
+//! | 8 | `gateway` |
+//! | 7 | `run`, `config` |
+//! | 6 | `net` |
+//! | 5 | `tls`, `dns`, `limit`, `metrics` |
+//! | | *water line* |
+//! | 4 | [`relay`] |
+//! | 3 | [`filter`] |
+//! | 2 | [`stream`], [`policy`] |
+//! | 1 | [`xml`] |
+//! | 0 | [`jid`], [`reason`] |
 
+pub mod config;
 pub mod demo;
+pub mod dns;
+pub mod filter;
+pub mod gateway;
+pub mod jid;
+pub mod limit;
+pub mod metrics;
+pub mod net;
+pub mod policy;
+pub mod reason;
+pub mod relay;
+pub mod run;
+pub mod stream;
+pub mod tls;
+pub mod xml;

@@ -303,6 +303,7 @@ reasons! {
     // -- the far side
     RemoteNotFound = "remote-not-found", "the domain has no XMPP service in the DNS", Some(S::RemoteConnectionFailed), Z::RemoteServerNotFound;
     RemoteUnreachable = "remote-unreachable", "no address of the remote server accepts a connection", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
+    VerifyUnreachable = "verify-unreachable", "the authoritative server of the claimed domain accepts no connection", None, Z::RemoteConnectionFailed;
     RemoteFailed = "remote-failed", "the remote server ended the stream during negotiation", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
     DnsFailed = "dns-failed", "the DNS did not answer, or answered with a failure", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
     BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;

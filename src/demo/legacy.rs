@@ -21,6 +21,7 @@ use super::node::{Node, escape};
 use super::peer::{Keys, domain_of};
 use super::{Inbox, Told, Trouble, bind, held};
 use outward::{Order, Question};
+pub use users::PASSWORD;
 
 /// Whose habits the server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,17 @@
 //! configuration, policies, certificates) is written to files and read by the code that `gatehouse run` uses.
 
 pub mod client;
+pub mod gate;
 pub mod legacy;
 pub mod names;
 pub mod node;
 pub mod peer;
 pub mod pki;
 pub mod session;
+pub mod story;
+pub mod teller;
 pub mod wire;
+pub mod world;
 
 use std::fmt;
 use std::io;

@@ -461,6 +461,10 @@ impl Host {
 
     async fn take(&mut self, node: &Node) -> Told<Next> {
         match (node.namespace.as_str(), node.name.as_str()) {
+            ("urn:ietf:params:xml:ns:xmpp-tls", "starttls") if !self.manner.starttls => {
+                self.wire.send("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>").await?;
+                Ok(Next::Leave)
+            }
             ("urn:ietf:params:xml:ns:xmpp-tls", "starttls") => {
                 let after = self.manner.with_proceed.unwrap_or("");
                 self.wire.send(format!("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>{after}")).await?;

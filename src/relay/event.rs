@@ -26,7 +26,8 @@ pub enum Role {
 
 impl Role {
     /// Every value, for tables and tests.
-    pub const ALL: &'static [Role] = &[Self::Authoritative, Self::Initiating, Self::Receiving, Self::Verifier];
+    pub const ALL: &'static [Role] =
+        &[Self::Authoritative, Self::Initiating, Self::Receiving, Self::Verifier];
 
     /// The metric label and log field.
     pub const fn label(self) -> &'static str {
@@ -97,18 +98,19 @@ pub struct Record {
     pub octets: u64,
 }
 
-/// What happened.
+/// What happened. Fields are named for what they hold; `after` runs from the claim, or from the question.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Policy was asked about a pair.
     Judged { pair: Pair, verdict: Verdict },
-    /// A proof of identity came out, for the hosted domain of the pair; `after` runs from the claim.
+    /// A proof of identity came out, for the hosted domain of the pair.
     Authenticated { pair: Pair, method: Method, outcome: Outcome, reason: Reason },
     /// A dialback operation ended.
     Dialback { role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration },
-    /// A pair may pass stanzas from now on; `after` runs from the claim.
+    /// A pair may pass stanzas from now on.
     Admitted { pair: Pair, method: Method, rule: RuleName, after: Duration },
-    /// A claim ended without admission; `after` runs from the claim.
+    /// A claim ended without admission.
     Rejected { record: Record, after: Duration },
     /// An admitted pair ended.
     Ended { record: Record },

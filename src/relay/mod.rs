@@ -8,16 +8,33 @@
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
 mod event;
+mod far;
+mod join;
+mod near;
+mod negotiate;
+pub mod plan;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
+pub use plan::{Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::filter::Guard;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
-use crate::reason::Reason;
+use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::stream::initiating::Errand;
 use crate::stream::{Answer, KeyCheck, Pair, Secured};
 use crate::xml::Token;
+
+use far::Far;
+use near::Near;
+use negotiate::Pending;
 
 /// The name of a far leg within its relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,8 +74,8 @@ pub enum Input {
     Token(Token),
     /// The TLS handshake asked for by [`Effect::Upgrade`] is done.
     Secured(Secured),
-    /// The far leg has a connection, and with direct TLS the facts of it.
-    Connected(Option<Secured>),
+    /// The far leg has a connection to this address, and with direct TLS the facts of it.
+    Connected(IpAddr, Option<Secured>),
     /// No candidate of the far leg's destination is left; the reason is that of the last attempt.
     Unreachable(Reason),
     /// The connection of that leg ended (end of file, reset, failed handshake, write timeout). `unsent` are the stanzas
@@ -73,18 +90,29 @@ pub enum Input {
     Stalled,
     /// The pair's far outbox is over its limit and this stanza did not fit.
     Overflow(Bytes),
+    /// One more stanza for a courier to carry.
+    Queue(Bytes),
     /// The answer to [`Effect::Verify`].
     Verified(ClaimId, Answer),
     /// The answer to [`Effect::Vouch`]: whether a live far leg of ours waits with that key.
     Vouched(KeyCheck, bool),
     /// A new policy; the relay is judged again.
-    Policy(std::sync::Arc<Policy>),
+    Policy(Arc<Policy>),
     /// The time that [`Relay::deadline`] named has come.
     Expired,
     /// Orderly end: no new claims, `system-shutdown`, both streams closed.
     Drain,
     /// An operator, or the gateway itself, ends the relay for this reason.
     Close(Reason),
+}
+
+/// Which address a new attempt goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Candidate {
+    /// The next one that the destination has.
+    Next,
+    /// The one that the last attempt went to.
+    Same,
 }
 
 /// What the core wants done, in this order.
@@ -102,8 +130,8 @@ pub enum Effect {
     Widen(Side),
     /// Open this far leg.
     Connect(FarId, Destination),
-    /// Close what this far leg has, and try the next candidate of its destination.
-    Retry(FarId),
+    /// Close what this far leg has, and try again.
+    Retry(FarId, Candidate),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
     Verify(ClaimId, KeyCheck),
     /// Is a far leg of ours waiting with this key? Answer with [`Input::Vouched`].
@@ -122,4 +150,182 @@ pub enum Effect {
     Cut(Side),
     /// This happened.
     Note(Event),
+}
+
+/// A connection that arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Which listener it came to: [`Flow::S2sIn`] from the world, [`Flow::S2sOut`] from a backend.
+    pub flow: Flow,
+    /// Where it came from.
+    pub address: IpAddr,
+    /// The facts of the channel on a direct TLS listener.
+    pub secured: Option<Secured>,
+    /// Random octets, used once.
+    pub seed: [u8; 32],
+}
+
+/// What a relay is for.
+#[derive(Clone, Debug)]
+enum Shape {
+    /// Carries stanzas of the gateway's own for one pair.
+    Courier,
+    /// Serves a connection that arrived.
+    Serving,
+    /// Asks about one key.
+    Verifier,
+}
+
+/// Everything between two sockets.
+#[derive(Debug)]
+pub struct Relay {
+    home: Arc<Home>,
+    policy: Arc<Policy>,
+    flow: Flow,
+    shape: Shape,
+    near: Option<Near>,
+    fars: BTreeMap<FarId, Far>,
+    claims: BTreeMap<ClaimId, Pending>,
+    guard: Guard,
+    /// Stanzas of a courier that no far leg has taken yet.
+    queue: VecDeque<Bytes>,
+    issued: u32,
+    started: Instant,
+    last: Instant,
+    ending: bool,
+}
+
+impl Relay {
+    /// The relay of a connection that arrived.
+    pub fn new(home: Arc<Home>, policy: Arc<Policy>, arrival: Arrival, now: Instant) -> Self {
+        let near = Near::new(&home, &arrival, now);
+        let flow = arrival.flow;
+        Self::bare(home, policy, flow, Shape::Serving, Some(near), now)
+    }
+
+    /// A courier for this pair, and its first effects. Its stanzas come with [`Input::Queue`]; it ends when it had nothing
+    /// to carry for a while. What it cannot deliver it bounces, once.
+    pub fn courier(home: Arc<Home>, policy: Arc<Policy>, pair: Pair, now: Instant) -> (Self, Vec<Effect>) {
+        let flow = if home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut };
+        let mut relay = Self::bare(home, policy, flow, Shape::Courier, None, now);
+        let mut out = Vec::new();
+        // What goes to a backend is our own word to it; what goes out must be allowed out.
+        if flow == Flow::S2sOut {
+            let verdict = relay.outbound_verdict(&pair, None);
+            if !verdict.is_allow() {
+                relay.ending = true;
+                out.push(Effect::Note(Event::Judged { pair, verdict }));
+                return (relay, out);
+            }
+        }
+        relay.open_far(Errand::Speak(pair), plan::far(flow), None, now, &mut out);
+        (relay, out)
+    }
+
+    /// A relay that asks about one key and gives [`Effect::Answer`]. `facing` is the network that the authoritative
+    /// server is on.
+    pub fn verifier(
+        home: Arc<Home>,
+        policy: Arc<Policy>,
+        facing: Facing,
+        check: KeyCheck,
+        now: Instant,
+    ) -> (Self, Vec<Effect>) {
+        let flow = if facing == Facing::Public { Flow::S2sOut } else { Flow::S2sIn };
+        let mut relay = Self::bare(home, policy, flow, Shape::Verifier, None, now);
+        let mut out = Vec::new();
+        relay.open_far(Errand::Ask(check), facing, None, now, &mut out);
+        (relay, out)
+    }
+
+    fn bare(
+        home: Arc<Home>,
+        policy: Arc<Policy>,
+        flow: Flow,
+        shape: Shape,
+        near: Option<Near>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            home,
+            policy,
+            flow,
+            shape,
+            near,
+            fars: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            guard: Guard::default(),
+            queue: VecDeque::new(),
+            issued: 0,
+            started: now,
+            last: now,
+            ending: false,
+        }
+    }
+
+    /// Something happened at `now`; what is to be done comes back, in order.
+    pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match (side, input) {
+            (_, Input::Close(reason)) => self.close(reason, now, &mut out),
+            (_, Input::Drain) => self.close(Reason::Shutdown, now, &mut out),
+            (_, Input::Expired) => self.expire(now, &mut out),
+            (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),
+            (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
+            (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
+            (_, Input::Vouched(check, known)) => self.vouched(check, known, now, &mut out),
+            (Side::Near, input) => self.near_input(input, now, &mut out),
+            (Side::Far(id), input) => self.far_input(id, input, now, &mut out),
+        }
+        out
+    }
+
+    /// When [`Input::Expired`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let times = &self.home.timeouts;
+        let near = self.near.as_ref().and_then(|near| near.deadline(self, times));
+        let claims = self.claims.values().map(|pending| pending.deadline).min();
+        let fars = self.fars.values().filter_map(Far::deadline).min();
+        let own = match self.shape {
+            Shape::Serving => None,
+            Shape::Courier if self.fars.is_empty() => None,
+            Shape::Courier if !self.queue.is_empty() => Some(self.last + times.queue),
+            Shape::Courier => self.fars.values().any(Far::is_live).then(|| self.last + times.courier),
+            Shape::Verifier if self.ending || self.fars.is_empty() => None,
+            Shape::Verifier => Some(self.started + times.dialback),
+        };
+        [near, claims, fars, own].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is left to do: every leg was finished or cut.
+    pub fn is_done(&self) -> bool {
+        self.near.as_ref().is_none_or(Near::is_over) && self.fars.is_empty()
+    }
+
+    /// Whether octets of that leg may be read: not while a ruling decides what they mean.
+    pub fn wants_read(&self, side: Side) -> bool {
+        match side {
+            Side::Near => self.near.as_ref().is_some_and(Near::wants_read),
+            Side::Far(id) => self.fars.contains_key(&id),
+        }
+    }
+
+    /// Which flow it belongs to.
+    pub fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// The pairs that stand.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    fn direction(&self) -> Direction {
+        plan::direction(self.flow)
+    }
+
+    fn issue(&mut self) -> u32 {
+        self.issued = self.issued.wrapping_add(1);
+        self.issued
+    }
 }

@@ -1,0 +1,345 @@
+//! A tree of lists, maps and scalars with positions, and how a spec is read from it.
+//!
+//! Reading goes on after a mistake: what does not fit is reported and left out, so that one run tells everything. Unknown
+//! keys are named together with the key that was meant.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::value::{StrDeserializer, U32Deserializer};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use crate::policy::{Finding, PLACED, Place};
+
+/// A value with its place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    pub(super) id: u32,
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) kind: Kind,
+}
+
+/// What kind of value.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+    Scalar { text: String, plain: bool },
+}
+
+impl Default for Kind {
+    fn default() -> Kind {
+        Kind::Scalar { text: String::new(), plain: true }
+    }
+}
+
+/// A key with its place.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) text: String,
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+/// Reads a spec. After a mistake the value is left out and everything is read once more, until the rest fits.
+pub(super) fn read<T: DeserializeOwned + Default>(root: &Node, file: &Arc<str>) -> (T, Vec<Finding>) {
+    let mut left_out = HashSet::new();
+    let mut mistakes = Vec::new();
+    loop {
+        let context = Context { file, left_out: &left_out, findings: RefCell::default() };
+        let outcome = T::deserialize(Reading { node: root, context: &context });
+        let finish = |spec: T, mut mistakes: Vec<Finding>| {
+            mistakes.extend(context.findings.take());
+            mistakes.sort();
+            (spec, mistakes)
+        };
+        let mistake = match outcome {
+            Ok(spec) => return finish(spec, mistakes),
+            Err(mistake) => mistake,
+        };
+        let place = Place { file: Arc::clone(file), line: mistake.line, column: mistake.column };
+        mistakes.push(Finding::error(place, mistake.message, mistake.remedy));
+        let known = mistake.id == root.id || !left_out.insert(mistake.id);
+        if known || mistakes.len() >= MAX_MISTAKES {
+            return finish(T::default(), mistakes);
+        }
+    }
+}
+
+struct Context<'a> {
+    file: &'a Arc<str>,
+    left_out: &'a HashSet<u32>,
+    findings: RefCell<BTreeSet<Finding>>,
+}
+
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    node: &'a Node,
+    context: &'a Context<'a>,
+}
+
+impl<'a> Reading<'a> {
+    fn at(self, node: &'a Node) -> Reading<'a> {
+        Reading { node, ..self }
+    }
+
+    fn is_nothing(self) -> bool {
+        matches!(&self.node.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
+    }
+
+    fn text(self) -> Result<&'a str, Mistake> {
+        match &self.node.kind {
+            Kind::Scalar { text, .. } => Ok(text),
+            Kind::List(_) => {
+                Err(self
+                    .mistake("a single value is due here, not a list", "write it without brackets or dash"))
+            }
+            Kind::Map(_) => {
+                Err(self.mistake("a single value is due here, not a map", "write the value after the key"))
+            }
+        }
+    }
+
+    fn list(self) -> Result<&'a [Node], Mistake> {
+        match &self.node.kind {
+            Kind::List(list) => Ok(list),
+            _ if self.is_nothing() => Ok(&[]),
+            _ => Err(self.mistake("a list is due here", "write [a, b] or one item a line after dashes")),
+        }
+    }
+
+    fn map(self) -> Result<&'a [(Key, Node)], Mistake> {
+        match &self.node.kind {
+            Kind::Map(map) => Ok(map),
+            _ if self.is_nothing() => Ok(&[]),
+            _ => Err(self.mistake("a map is due here", "write { key: value } or one key a line")),
+        }
+    }
+
+    fn mistake(self, message: impl Into<String>, remedy: &str) -> Mistake {
+        Mistake {
+            id: self.node.id,
+            line: self.node.line,
+            column: self.node.column,
+            message: message.into(),
+            remedy: remedy.to_owned(),
+        }
+    }
+
+    fn report(self, key: &Key, message: String, remedy: String) {
+        let place = Place { file: Arc::clone(self.context.file), line: key.line, column: key.column };
+        self.context.findings.borrow_mut().insert(Finding::error(place, message, remedy));
+    }
+
+    /// The entries of a map that the spec knows; the rest is reported.
+    fn known(self, fields: &'static [&'static str]) -> Result<Vec<(&'a str, &'a Node)>, Mistake> {
+        let mut seen: Vec<(&str, &Key)> = Vec::new();
+        let mut entries = Vec::new();
+        for (key, node) in self.map()? {
+            if let Some((_, first)) = seen.iter().find(|(text, _)| *text == key.text) {
+                let message =
+                    format!("`{}` stands here a second time; first at line {}", key.text, first.line);
+                self.report(key, message, "keep one of them".to_owned());
+                continue;
+            }
+            seen.push((&key.text, key));
+            if !fields.contains(&key.text.as_str()) {
+                self.report(
+                    key,
+                    format!("`{}` is not a key that is known here", key.text),
+                    meant(&key.text, fields),
+                );
+            } else if !self.context.left_out.contains(&node.id) && !self.at(node).is_nothing() {
+                entries.push((key.text.as_str(), node));
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl<'de> Deserializer<'de> for Reading<'_> {
+    type Error = Mistake;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        match &self.node.kind {
+            Kind::List(_) => self.deserialize_seq(visitor),
+            Kind::Map(_) => self.deserialize_map(visitor),
+            Kind::Scalar { text, .. } => {
+                visitor.visit_str(text).map_err(|error: Mistake| error.or_at(self.node))
+            }
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        visitor.visit_str(self.text()?).map_err(|error: Mistake| error.or_at(self.node))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        if self.is_nothing() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        let items = self.list()?;
+        visitor
+            .visit_seq(Items { reading: self, items: items.iter() })
+            .map_err(|error| error.or_at(self.node))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        let entries = self.map()?.iter().map(|(key, node)| (key.text.as_str(), node)).collect::<Vec<_>>();
+        let entries = Entries { reading: self, entries: entries.into_iter(), value: None };
+        visitor.visit_map(entries).map_err(|error| error.or_at(self.node))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        if name == PLACED {
+            return visitor
+                .visit_map(Spot { reading: self, next: 0 })
+                .map_err(|error| error.or_at(self.node));
+        }
+        let entries = Entries { reading: self, entries: self.known(fields)?.into_iter(), value: None };
+        visitor.visit_map(entries).map_err(|error| error.or_at(self.node))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple
+        tuple_struct enum identifier ignored_any
+    }
+}
+
+struct Items<'a> {
+    reading: Reading<'a>,
+    items: std::slice::Iter<'a, Node>,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = Mistake;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mistake> {
+        let left_out = self.reading.context.left_out;
+        match self.items.by_ref().find(|node| !left_out.contains(&node.id)) {
+            Some(node) => seed.deserialize(self.reading.at(node)).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+struct Entries<'a> {
+    reading: Reading<'a>,
+    entries: std::vec::IntoIter<(&'a str, &'a Node)>,
+    value: Option<&'a Node>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Mistake;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
+        let Some((key, node)) = self.entries.next() else { return Ok(None) };
+        self.value = Some(node);
+        let key: StrDeserializer<'_, Mistake> = key.into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mistake> {
+        match self.value.take() {
+            Some(node) => seed.deserialize(self.reading.at(node)),
+            None => Err(Mistake::custom("a value without a key")),
+        }
+    }
+}
+
+/// The synthetic map `line`, `column`, `value` of a placed value.
+struct Spot<'a> {
+    reading: Reading<'a>,
+    next: u8,
+}
+
+impl<'de> MapAccess<'de> for Spot<'_> {
+    type Error = Mistake;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
+        let key = match self.next {
+            0 => "line",
+            1 => "column",
+            2 => "value",
+            _ => return Ok(None),
+        };
+        self.next += 1;
+        let key: StrDeserializer<'_, Mistake> = key.into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mistake> {
+        let number = |number: u32| -> U32Deserializer<Mistake> { number.into_deserializer() };
+        match self.next {
+            1 => seed.deserialize(number(self.reading.node.line)),
+            2 => seed.deserialize(number(self.reading.node.column)),
+            _ => seed.deserialize(self.reading),
+        }
+    }
+}
+
+/// One value that does not fit; the innermost that is known to be wrong.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mistake {
+    id: u32,
+    line: u32,
+    column: u32,
+    message: String,
+    remedy: String,
+}
+
+impl Mistake {
+    fn or_at(self, node: &Node) -> Mistake {
+        match self.id {
+            0 => Mistake { id: node.id, line: node.line, column: node.column, ..self },
+            _ => self,
+        }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+impl serde::de::Error for Mistake {
+    fn custom<T: fmt::Display>(message: T) -> Mistake {
+        Mistake { message: message.to_string(), ..Mistake::default() }
+    }
+}
+
+/// What to do about an unknown key: the name that was meant where one is close, all names otherwise.
+fn meant(key: &str, fields: &[&str]) -> String {
+    let close = fields
+        .iter()
+        .map(|field| (strsim::damerau_levenshtein(&key.to_lowercase(), field), *field))
+        .filter(|(distance, field)| *distance <= 1 + field.len() / 4)
+        .min();
+    match close {
+        Some((_, field)) => format!("did you mean `{field}`?"),
+        None => format!("known are: {}", fields.join(", ")),
+    }
+}
+
+/// A file with more mistakes than this is the wrong file.
+const MAX_MISTAKES: usize = 50;

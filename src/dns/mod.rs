@@ -1,0 +1,24 @@
+//! Names: where a remote domain's server is, and where a backend is to believe it is.
+//!
+//! [`Resolver`] finds and orders targets and refuses addresses that must not be dialled; [`steer`] is the small server
+//! whose answers lead a backend's federation to the gateway. The two never meet: a resolver that would ask the steering
+//! server cannot be built.
+
+pub mod guard;
+pub mod order;
+mod query;
+pub mod resolver;
+pub mod srv;
+pub mod steer;
+
+pub use guard::Guard;
+pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Target};
+
+/// How TLS begins at a target (XEP-0368).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TlsMode {
+    /// With the first octet: `_xmpps-server`.
+    Direct,
+    /// With STARTTLS: `_xmpp-server`.
+    Starttls,
+}

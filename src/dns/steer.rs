@@ -1,0 +1,299 @@
+//! The DNS server that leads a backend's federation to the gateway.
+//!
+//! For any foreign domain the answer is the inside listener: SRV `_xmpp-server._tcp` names it with its port, and every
+//! A or AAAA is its address, so that a server that asks for addresses only arrives as well. There is no
+//! `_xmpps-server`: inside is plain TCP. It answers the backends' networks and refuses everybody else; the gateway's own
+//! resolver never asks it ([`crate::dns::resolver::Params::never`]).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::op::{Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, SOA, SRV};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_server::Server;
+use hickory_server::net::runtime::Time;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::jid::Domain;
+
+/// What to answer, and whom.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// Where to listen, over UDP and TCP.
+    pub listen: SocketAddr,
+    /// The backends' networks. Others are refused.
+    pub from: Vec<IpNet>,
+    /// The inside listener's addresses: the first of each family is answered.
+    pub answer: Vec<IpAddr>,
+    /// The inside listener's port.
+    pub port: u16,
+    /// The name that SRV records point to; [`TARGET`] unless there is a reason.
+    pub target: String,
+    /// The domains hosted here.
+    pub hosted: BTreeMap<Domain, Hosted>,
+}
+
+/// What is said of a hosted domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosted {
+    /// Its backend is there.
+    At(Vec<SocketAddr>),
+    /// Nothing: REFUSED.
+    Refused,
+}
+
+/// A running steering server; dropping it ends it.
+pub struct Steering {
+    server: Server<Answers>,
+    address: SocketAddr,
+}
+
+impl Steering {
+    /// Binds both sockets and starts to answer. With port 0, both get the same free port.
+    pub async fn start(params: Params) -> io::Result<Steering> {
+        let answers = Answers::new(&params)?;
+        let tcp = TcpListener::bind(params.listen).await?;
+        let address = tcp.local_addr()?;
+        let udp = UdpSocket::bind(address).await?;
+        let everybody = [IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())];
+        let mut server = Server::with_access(answers, everybody, params.from);
+        server.register_socket(udp);
+        server.register_listener(tcp, IDLE, BUFFERED);
+        Ok(Steering { server, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(mut self) {
+        // Whatever a task says at its end, it has ended.
+        let _ = self.server.shutdown_gracefully().await;
+    }
+}
+
+impl std::fmt::Debug for Steering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Steering").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The answers, without a socket.
+struct Answers {
+    four: Option<Ipv4Addr>,
+    six: Option<Ipv6Addr>,
+    port: u16,
+    target: Name,
+    hosted: Vec<(Name, Hosted)>,
+}
+
+/// One answer.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    /// These records; none: the name exists and has no such record.
+    Records(Vec<Record>),
+    /// REFUSED.
+    Refused,
+}
+
+impl Answers {
+    fn new(params: &Params) -> io::Result<Answers> {
+        let name = |text: &str| {
+            Name::from_ascii(format!("{}.", text.trim_end_matches('.'))).map_err(io::Error::other)
+        };
+        let hosted =
+            params.hosted.iter().map(|(domain, hosted)| Ok((name(&domain.to_ascii())?, hosted.clone())));
+        Ok(Answers {
+            four: params.answer.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }),
+            six: params.answer.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }),
+            port: params.port,
+            target: name(&params.target)?,
+            hosted: hosted.collect::<io::Result<_>>()?,
+        })
+    }
+
+    fn answer(&self, name: &Name, kind: RecordType) -> Answer {
+        let service = Service::of(name);
+        let subject = match service {
+            Service::None => name.clone(),
+            Service::Other | Service::XmppServer => {
+                name.trim_to(usize::from(name.num_labels()).saturating_sub(2))
+            }
+        };
+        let home = self.hosted.iter().find(|(hosted, _)| *hosted == subject).map(|(_, hosted)| hosted);
+        let (four, six, target, port): (Vec<Ipv4Addr>, Vec<Ipv6Addr>, Name, u16) = match home {
+            Some(Hosted::Refused) => return Answer::Refused,
+            Some(Hosted::At(addresses)) => {
+                let four = addresses
+                    .iter()
+                    .filter_map(|a| if let IpAddr::V4(ip) = a.ip() { Some(ip) } else { None });
+                let six = addresses
+                    .iter()
+                    .filter_map(|a| if let IpAddr::V6(ip) = a.ip() { Some(ip) } else { None });
+                let Some(first) = addresses.first() else { return Answer::Refused };
+                (four.collect(), six.collect(), subject, first.port())
+            }
+            None => (
+                self.four.into_iter().collect(),
+                self.six.into_iter().collect(),
+                self.target.clone(),
+                self.port,
+            ),
+        };
+        let data: Vec<RData> = match (service, kind) {
+            (Service::XmppServer, RecordType::SRV) => vec![RData::SRV(SRV::new(0, 0, port, target))],
+            (Service::None, RecordType::A) => four.into_iter().map(|ip| RData::A(A(ip))).collect(),
+            (Service::None, RecordType::AAAA) => six.into_iter().map(|ip| RData::AAAA(AAAA(ip))).collect(),
+            _ => Vec::new(),
+        };
+        Answer::Records(data.into_iter().map(|data| Record::from_rdata(name.clone(), TTL, data)).collect())
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    /// A host.
+    None,
+    /// Some other service's name.
+    Other,
+    /// `_xmpp-server._tcp` of something.
+    XmppServer,
+}
+
+impl Service {
+    fn of(name: &Name) -> Service {
+        let mut labels = name.iter();
+        match (labels.next(), labels.next()) {
+            (Some(first), Some(second)) if first.starts_with(b"_") && second.starts_with(b"_") => {
+                let ours =
+                    first.eq_ignore_ascii_case(b"_xmpp-server") && second.eq_ignore_ascii_case(b"_tcp");
+                if ours && labels.next().is_some() { Service::XmppServer } else { Service::Other }
+            }
+            _ => Service::None,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Answers {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut handle: R,
+    ) -> ResponseInfo {
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.authoritative = true;
+        // We do not recurse; but stub resolvers distrust a server that says so.
+        metadata.recursion_available = true;
+        let answer = match request.request_info() {
+            Ok(info)
+                if request.metadata.op_code == OpCode::Query && info.query.query_class() == DNSClass::IN =>
+            {
+                self.answer(info.query.original().name(), info.query.query_type())
+            }
+            _ => Answer::Refused,
+        };
+        let builder = MessageResponseBuilder::from_message_request(request);
+        let sent = match &answer {
+            Answer::Refused => {
+                handle.send_response(builder.error_msg(&request.metadata, ResponseCode::Refused)).await
+            }
+            Answer::Records(records) => {
+                let soa = SOA::new(self.target.clone(), self.target.clone(), 1, 3600, 600, 86400, TTL);
+                let soa = Record::from_rdata(Name::root(), TTL, RData::SOA(soa));
+                let authority = records.is_empty().then_some(&soa);
+                handle.send_response(builder.build(metadata, records, [], authority, [])).await
+            }
+        };
+        // A response that could not be sent is the asker's loss; it will ask again.
+        sent.unwrap_or_else(|_| {
+            metadata.response_code = ResponseCode::ServFail;
+            ResponseInfo::from(hickory_proto::op::Header { metadata, counts: Default::default() })
+        })
+    }
+}
+
+/// The default name of SRV targets, in the domain set aside for private use.
+pub const TARGET: &str = "gateway.gatehouse.internal";
+/// Short, so that a change of configuration arrives.
+const TTL: u32 = 60;
+/// How long a TCP connection may be silent.
+const IDLE: Duration = Duration::from_secs(5);
+/// Responses waiting for one TCP connection.
+const BUFFERED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers() -> Answers {
+        let hosted = [
+            ("hall.example", Hosted::At(vec!["10.0.0.5:5269".parse().unwrap()])),
+            ("closed.example", Hosted::Refused),
+        ];
+        Answers::new(&Params {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            from: Vec::new(),
+            answer: vec!["10.0.0.1".parse().unwrap()],
+            port: 5299,
+            target: TARGET.into(),
+            hosted: hosted.map(|(domain, hosted)| (Domain::parse(domain).unwrap(), hosted)).into(),
+        })
+        .unwrap()
+    }
+
+    fn ask(name: &str, kind: RecordType) -> Option<Vec<RData>> {
+        match answers().answer(&Name::from_ascii(name).unwrap(), kind) {
+            Answer::Refused => None,
+            Answer::Records(records) => Some(records.into_iter().map(|record| record.data).collect()),
+        }
+    }
+
+    fn srv(port: u16, target: &str) -> RData {
+        RData::SRV(SRV::new(0, 0, port, Name::from_ascii(target).unwrap()))
+    }
+
+    #[test]
+    fn every_foreign_domain_leads_to_the_inside_listener() {
+        use RecordType::{A as HostA, AAAA as HostAaaa, MX, SRV as Srv};
+        let gateway = RData::A(A::new(10, 0, 0, 1));
+        let table = [
+            ("_xmpp-server._tcp.friend.example.", Srv, vec![srv(5299, "gateway.gatehouse.internal.")]),
+            ("_XMPP-Server._TCP.Friend.example.", Srv, vec![srv(5299, "gateway.gatehouse.internal.")]),
+            ("_xmpps-server._tcp.friend.example.", Srv, vec![]),
+            ("_xmpp-client._tcp.friend.example.", Srv, vec![]),
+            ("_jabber._tcp.friend.example.", Srv, vec![]),
+            ("_xmpp-server._tcp.", Srv, vec![]),
+            ("_xmpp-server._tcp.friend.example.", HostA, vec![]),
+            ("friend.example.", HostA, vec![gateway.clone()]),
+            ("friend.example.", HostAaaa, vec![]),
+            ("friend.example.", MX, vec![]),
+            ("gateway.gatehouse.internal.", HostA, vec![gateway]),
+        ];
+        for (name, kind, expected) in table {
+            assert_eq!(ask(name, kind), Some(expected), "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn hosted_domains_are_answered_as_configured() {
+        use RecordType::{A as HostA, SRV as Srv};
+        assert_eq!(ask("hall.example.", HostA), Some(vec![RData::A(A::new(10, 0, 0, 5))]));
+        assert_eq!(ask("HALL.example.", HostA), Some(vec![RData::A(A::new(10, 0, 0, 5))]));
+        assert_eq!(ask("_xmpp-server._tcp.hall.example.", Srv), Some(vec![srv(5269, "hall.example.")]));
+        assert_eq!(ask("_xmpps-server._tcp.hall.example.", Srv), Some(vec![]));
+        assert_eq!(ask("closed.example.", HostA), None);
+        assert_eq!(ask("_xmpp-server._tcp.closed.example.", Srv), None);
+        // A subdomain of a hosted domain is foreign unless hosted itself.
+        assert_eq!(ask("x.closed.example.", HostA), Some(vec![RData::A(A::new(10, 0, 0, 1))]));
+    }
+}

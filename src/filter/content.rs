@@ -1,0 +1,82 @@
+//! Kinds, types and payloads.
+
+use crate::jid::Jid;
+use crate::policy::{StanzaKind, StanzaRules};
+use crate::reason::{Direction, Reason};
+use crate::xml::{Head, Kind, names};
+
+use super::Desk;
+
+/// What was found in a stanza.
+pub(super) enum Finding {
+    /// Nothing.
+    Clean,
+    /// These children only a local entity may write; they are cut.
+    Cut(Vec<usize>),
+    /// The stanza is refused.
+    Refused(Reason),
+    /// The stanza is dropped and never answered.
+    Swallowed(Reason),
+}
+
+/// RLY-08, RLY-12 to RLY-15, and the rule's own list.
+pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: bool) -> Finding {
+    let kind = match head.kind() {
+        Kind::Iq => StanzaKind::Iq,
+        Kind::Message => StanzaKind::Message,
+        Kind::Presence => StanzaKind::Presence,
+        Kind::Other => return Finding::Refused(Reason::UnsupportedStanzaType),
+    };
+    if kind == StanzaKind::Iq && !is_iq(head) {
+        return Finding::Refused(Reason::BadIq);
+    }
+    if !rules.admits_kind(kind) {
+        return Finding::Refused(Reason::KindDenied);
+    }
+    let mut cut = Vec::new();
+    for (index, child) in head.children().iter().enumerate() {
+        if !rules.admits_payload(&child.namespace) {
+            return Finding::Refused(Reason::PayloadDenied);
+        }
+        if desk.direction == Direction::Outbound {
+            continue;
+        }
+        match (child.namespace.as_ref(), child.name.as_ref()) {
+            (names::SID, "stanza-id") if is_ours(child.by.as_deref(), desk) => cut.push(index),
+            (names::DELAY, "delay") if is_ours(child.from.as_deref(), desk) => cut.push(index),
+            (names::CARBONS, "sent" | "received") if kind == StanzaKind::Message => {
+                return Finding::Swallowed(Reason::CarbonForged);
+            }
+            (names::ROSTER | names::BLOCKING, _) if to_user && is_set(head) => {
+                return Finding::Refused(Reason::RosterPush);
+            }
+            _ => {}
+        }
+    }
+    if cut.is_empty() { Finding::Clean } else { Finding::Cut(cut) }
+}
+
+/// RLY-08.
+fn is_iq(head: &Head) -> bool {
+    let children = head.children().len();
+    let counted = match head.type_().as_deref() {
+        Some("get" | "set") => children == 1,
+        Some("result") => children <= 1,
+        Some("error") => true,
+        _ => false,
+    };
+    counted && head.id().is_some_and(|id| !id.is_empty())
+}
+
+fn is_set(head: &Head) -> bool {
+    head.kind() == Kind::Iq && head.type_().as_deref() == Some("set")
+}
+
+/// Whether an address claims to be one of ours. What is no address at all speaks for nobody, and a server behind us might
+/// read it otherwise, so it counts as ours.
+fn is_ours(address: Option<&str>, desk: &Desk<'_>) -> bool {
+    match address {
+        None => false,
+        Some(text) => Jid::parse(text).map_or(true, |jid| (desk.hosted)(&jid.to_domain())),
+    }
+}

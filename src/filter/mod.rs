@@ -1,0 +1,86 @@
+//! The customs desk: one stanza's head against the guard and the rules.
+//!
+//! [`inspect`] changes no octet, keeps no state and opens nothing. It says what becomes of a stanza between servers: it
+//! passes (perhaps with edits), it is bounced to its sender, it is dropped because nothing may be answered, or its stream
+//! ends. Identity and permission were settled before, by the [`Guard`]'s two tokens.
+
+mod addressing;
+mod bounce;
+mod content;
+mod guard;
+
+pub use bounce::error_stanza;
+pub use guard::{Admitted, Guard, Route};
+
+use crate::jid::Domain;
+use crate::reason::{Direction, Reason};
+use crate::xml::{Edits, Head};
+
+/// What the desk knows of the stream that a stanza came on.
+pub struct Desk<'a> {
+    /// The admitted pairs.
+    pub guard: &'a Guard,
+    /// Which way the stanza travels.
+    pub direction: Direction,
+    /// The `xml:lang` of the stream it came on.
+    pub language: Option<&'a str>,
+    /// Which domains are ours.
+    pub hosted: &'a dyn Fn(&Domain) -> bool,
+}
+
+/// What becomes of a stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// It goes back to its sender as a stanza error.
+    Bounce(Reason),
+    /// It goes nowhere, and nothing may be answered.
+    Drop(Reason),
+    /// Its stream ends.
+    Fault(Reason),
+    /// It passes, on the route of this admitted pair, with these edits if any.
+    Pass {
+        /// The index of the pair in the guard.
+        pair: usize,
+        /// What must be changed; none: octet for octet.
+        edits: Option<Edits>,
+    },
+}
+
+/// Judges one stanza (RLY-01 to RLY-20, JID-01 to JID-07).
+pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
+    let placed = match addressing::place(head, desk) {
+        Ok(placed) => placed,
+        Err(addressing::Refusal::Fault(reason)) => return Decision::Fault(reason),
+        Err(addressing::Refusal::Bounce(reason)) => return refuse(head, reason),
+        Err(addressing::Refusal::Drop(reason)) => return Decision::Drop(reason),
+    };
+    let Some(admitted) = desk.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
+    if let Route::Withdrawn(reason) = admitted.route() {
+        return refuse(head, reason);
+    }
+    let mut edits = placed.edits;
+    match content::judge(head, desk, admitted.permit().stanzas(), placed.to_user) {
+        content::Finding::Clean => {}
+        content::Finding::Cut(children) => edits.get_or_insert_with(Edits::default).cut = children,
+        content::Finding::Refused(reason) => return refuse(head, reason),
+        content::Finding::Swallowed(reason) => return Decision::Drop(reason),
+    }
+    // RLY-07: what the stanza leaned on travels with it when the far stream's language is another.
+    if let Some(language) = desk.language
+        && language != crate::stream::LANGUAGE
+        && head.lang().is_none()
+    {
+        edits.get_or_insert_with(Edits::default).lang = Some(language.to_owned());
+    }
+    Decision::Pass { pair: placed.pair, edits }
+}
+
+/// RLY-09: an error, or the result of an iq, is never answered.
+fn refuse(head: &Head, reason: Reason) -> Decision {
+    match head.type_().as_deref() {
+        Some("error") => Decision::Drop(reason),
+        Some("result") if head.kind() == crate::xml::Kind::Iq => Decision::Drop(reason),
+        _ => Decision::Bounce(reason),
+    }
+}

@@ -1,0 +1,181 @@
+//! From running over draining to stopped: signals, phases, and the notices to the supervisor.
+//!
+//! The first SIGTERM or SIGINT drains: nobody new comes in, every relay says `system-shutdown` and ends in good order
+//! (CLS-08). What is left at the deadline, or at the second signal, is cut. SIGHUP reloads.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::run::now;
+use crate::run::registry::{Phase, Registry};
+
+/// What an operator or the supervisor says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read policies and certificates again.
+    Reload,
+    /// End: in good order the first time, at once the second.
+    Stop,
+}
+
+/// The signals of the process, as commands.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Listens from now on; the signals no longer end the process.
+    ///
+    /// # Errors
+    /// When the system does not let a signal be heard.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) -> Command {
+        tokio::select! {
+            _ = self.terminate.recv() => Command::Stop,
+            _ = self.interrupt.recv() => Command::Stop,
+            _ = self.hangup.recv() => Command::Reload,
+        }
+    }
+}
+
+/// The phases of one gateway.
+#[derive(Debug)]
+pub struct Lifecycle {
+    registry: Arc<Registry>,
+    grace: Duration,
+}
+
+impl Lifecycle {
+    /// A gateway that is starting. A drain lasts for `grace` at most.
+    pub fn new(registry: Arc<Registry>, grace: Duration) -> Self {
+        Self { registry, grace }
+    }
+
+    /// The listeners are open.
+    pub fn ready(&self) {
+        self.registry.enter_phase(Phase::Running);
+        tell(&[NotifyState::Ready]);
+        tracing::info!("ready");
+    }
+
+    /// The gateway was told to stop: it drains, and the second time it stops.
+    pub fn stop(&self) {
+        match self.registry.phase() {
+            Phase::Starting | Phase::Running => {
+                let deadline = now() + self.grace;
+                tell(&[NotifyState::Stopping]);
+                tracing::info!(relays = self.registry.living(), seconds = self.grace.as_secs(), "draining");
+                self.registry.enter_phase(Phase::Draining(deadline));
+            }
+            Phase::Draining(_) => {
+                tracing::info!(relays = self.registry.living(), "stopping now");
+                self.registry.enter_phase(Phase::Stopped);
+            }
+            Phase::Stopped => {}
+        }
+    }
+
+    /// Waits until a drain is over, one way or the other; every relay has ended then.
+    pub async fn stopped(&self) {
+        let mut news = self.registry.news();
+        loop {
+            let phase = news.borrow_and_update().phase;
+            match phase {
+                Phase::Starting | Phase::Running => {
+                    // The sender lives in the registry, which we hold.
+                    let _changed = news.changed().await;
+                }
+                Phase::Draining(deadline) => {
+                    tokio::select! {
+                        () = self.registry.emptied() => self.registry.enter_phase(Phase::Stopped),
+                        () = tokio::time::sleep_until(deadline.into()) => {
+                            tracing::warn!(relays = self.registry.living(), "the drain took too long; cutting what is left");
+                            self.registry.enter_phase(Phase::Stopped);
+                        }
+                        _ = news.changed() => {}
+                    }
+                }
+                Phase::Stopped => {
+                    self.registry.emptied().await;
+                    tracing::info!("stopped");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Tells the supervisor, if there is one.
+pub(super) fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the supervisor cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lifecycle() -> Lifecycle {
+        let registry = Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 1);
+        Lifecycle::new(registry, Duration::from_secs(20))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_when_the_last_relay_does() {
+        let life = lifecycle();
+        life.ready();
+        let (relay, _orders) = life.registry.enter();
+        life.stop();
+        assert!(matches!(life.registry.phase(), Phase::Draining(_)));
+        let begun = now();
+        let ((), ()) = tokio::join!(life.stopped(), async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(relay);
+        });
+        assert_eq!(now() - begun, Duration::from_secs(3));
+        assert_eq!(life.registry.phase(), Phase::Stopped);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_at_the_deadline_is_cut() {
+        let life = lifecycle();
+        life.ready();
+        let (relay, _orders) = life.registry.enter();
+        let mut news = life.registry.news();
+        life.stop();
+        let begun = now();
+        let ((), ()) = tokio::join!(life.stopped(), async {
+            // As a pump does: it ends when it hears that all is over.
+            let _heard = news.wait_for(|n| n.phase == Phase::Stopped).await;
+            drop(relay);
+        });
+        assert_eq!(now() - begun, Duration::from_secs(20));
+    }
+
+    // Contract 1: a second signal stops now.
+    #[tokio::test(start_paused = true)]
+    async fn the_second_signal_stops_now() {
+        let life = lifecycle();
+        life.ready();
+        life.stop();
+        life.stop();
+        assert_eq!(life.registry.phase(), Phase::Stopped);
+        life.stopped().await;
+    }
+}

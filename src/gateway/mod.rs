@@ -1,0 +1,4 @@
+//! Settings in, a running gateway out.
+
+pub mod admin;
+pub mod lifecycle;

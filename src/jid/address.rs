@@ -1,0 +1,96 @@
+//! Whole addresses: split, checked, and opaque beyond the domain.
+//!
+//! The domain leaves in canonical form, local part and resource as they were received (JID-07). Plain ASCII costs no
+//! allocation.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::domain::{self, Domain};
+use super::error::AddressError;
+use super::prepare;
+
+/// An address that every server behind us reads as the same address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Jid<'a> {
+    /// The part before `@`, as received.
+    pub local: Option<&'a str>,
+    /// The domain, canonical.
+    pub domain: Cow<'a, str>,
+    /// The part after the first `/`, as received.
+    pub resource: Option<&'a str>,
+    as_received: bool,
+}
+
+impl<'a> Jid<'a> {
+    /// Reads an address (JID-01 to JID-06).
+    pub fn parse(text: &'a str) -> Result<Jid<'a>, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if text.len() > MAX_WHOLE {
+            return Err(AddressError::TooLong);
+        }
+        // JID-01: at the first slash, then at the first @ of what precedes it, before any mapping.
+        let (bare, resource) = match text.split_once('/') {
+            Some((bare, resource)) => (bare, Some(resource)),
+            None => (text, None),
+        };
+        let (local, name) = match bare.split_once('@') {
+            Some((local, name)) => (Some(local), name),
+            None => (None, bare),
+        };
+        let domain = domain::canonical(name).map_err(|error| match error {
+            AddressError::Empty => AddressError::Domain,
+            other => other,
+        })?;
+        local.map(prepare::local).transpose()?;
+        resource.map(prepare::resource).transpose()?;
+        let as_received = domain == name;
+        Ok(Jid { local, domain, resource, as_received })
+    }
+
+    /// Whether the domain was canonical as received; if not, the address must be written anew (JID-07).
+    pub fn domain_as_received(&self) -> bool {
+        self.as_received
+    }
+
+    /// The domain as a value of its own.
+    pub fn to_domain(&self) -> Domain {
+        Domain::from_canonical(&self.domain)
+    }
+
+    /// The address without its resource.
+    pub fn bare(&self) -> String {
+        match self.local {
+            Some(local) => format!("{local}@{}", self.domain),
+            None => self.domain.clone().into_owned(),
+        }
+    }
+
+    /// Whether both name the same account or host, whatever their resources and however the case is written.
+    pub fn is_same_bare(&self, other: &Jid<'_>) -> bool {
+        let form = |local: Option<&str>| local.map(|text| prepare::local(text).map(Cow::into_owned));
+        self.domain == other.domain && (self.local == other.local || form(self.local) == form(other.local))
+    }
+}
+
+impl fmt::Display for Jid<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(local) = self.local {
+            write!(f, "{local}@")?;
+        }
+        f.write_str(&self.domain)?;
+        match self.resource {
+            Some(resource) => write!(f, "/{resource}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// RFC 7622 3.1: three parts of 1023 octets and two separators.
+const MAX_WHOLE: usize = 3071;
+
+#[cfg(test)]
+#[path = "address_tests.rs"]
+mod tests;

@@ -1,0 +1,200 @@
+//! Domain names in their one canonical form.
+//!
+//! Two domains are the same exactly when their canonical forms are the same octets (JID-08): lower case, U-labels, no
+//! trailing dot. The same function serves headers, dialback, certificates, policy and stanzas. Look-alikes stay distinct
+//! (JID-09); nothing here guesses.
+
+use std::borrow::{Borrow, Cow};
+use std::fmt;
+use std::sync::Arc;
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+use super::error::AddressError;
+use super::prepare;
+
+/// A domain name, canonical and unambiguous: what two servers, old and new, read alike.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Domain(Arc<str>);
+
+impl Domain {
+    /// Reads a domain name in any legal spelling.
+    ///
+    /// Refuses what is no name in the DNS (IP literals, wildcards, empty labels, over 253 octets as A-labels; JID-03) and
+    /// what IDNA2003 and IDNA2008 read differently (JID-05). A single label is a name; whether it may appear is for the
+    /// caller to ask ([`Domain::is_single_label`]).
+    pub fn parse(text: &str) -> Result<Domain, AddressError> {
+        canonical(text).map(|form| Domain(Arc::from(form.as_ref())))
+    }
+
+    /// The canonical form, U-labels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The form for DNS, SNI and certificates, A-labels.
+    pub fn to_ascii(&self) -> Cow<'_, str> {
+        if self.0.is_ascii() {
+            return Cow::Borrowed(&self.0);
+        }
+        // The canonical form was made only after this very conversion had succeeded.
+        to_ascii(&self.0).unwrap_or(Cow::Borrowed(&self.0))
+    }
+
+    /// Whether the name has one label only, like `localhost`.
+    pub fn is_single_label(&self) -> bool {
+        !self.0.contains('.')
+    }
+
+    /// Whether this is a proper subdomain of `parent`, label by label (POL-02).
+    pub fn is_below(&self, parent: &Domain) -> bool {
+        self.0.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+    }
+
+    /// The name without its left-most label; none for a single label.
+    pub fn parent(&self) -> Option<&str> {
+        self.0.split_once('.').map(|(_, parent)| parent)
+    }
+
+    pub(super) fn from_canonical(form: &str) -> Domain {
+        Domain(Arc::from(form))
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Domain({})", self.0)
+    }
+}
+
+impl Borrow<str> for Domain {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Domain {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Domain {
+    fn eq(&self, other: &str) -> bool {
+        &*self.0 == other
+    }
+}
+
+impl std::str::FromStr for Domain {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Domain, AddressError> {
+        Domain::parse(text)
+    }
+}
+
+/// The canonical form of a domain name; borrowed when the text already is canonical ASCII.
+pub(super) fn canonical(text: &str) -> Result<Cow<'_, str>, AddressError> {
+    if text.is_empty() {
+        return Err(AddressError::Empty);
+    }
+    if text.len() > prepare::MAX_PART {
+        return Err(AddressError::TooLong);
+    }
+    // RFC 7622 3.2: one trailing dot is stripped before anything else.
+    let text = text.strip_suffix('.').unwrap_or(text);
+    if is_canonical_ascii(text) {
+        return within_dns_length(text).map(Cow::Borrowed);
+    }
+    if text.contains(FOREIGN_DOTS) {
+        return Err(AddressError::Domain);
+    }
+    let names = Uts46::new();
+    let (form, outcome) = names.to_unicode(text.as_bytes(), AsciiDenyList::STD3, Hyphens::Check);
+    if outcome.is_err() {
+        return Err(agreed(text).err().unwrap_or(AddressError::Domain));
+    }
+    let given = agreed(text)?;
+    // What is forwarded is read by the next hop once more: it must be a fixed point of both generations.
+    let mut labels = 0usize;
+    for label in form.split('.') {
+        labels += 1;
+        if prepare::label(label)? != label {
+            return Err(AddressError::Ambiguous);
+        }
+    }
+    // Two mappings must not have parted ways, nor made a new dot.
+    if labels != text.split('.').count() || given.is_some_and(|given| given != form) {
+        return Err(AddressError::Ambiguous);
+    }
+    let form = form.into_owned();
+    if !form.is_ascii() {
+        to_ascii(&form)?;
+    } else if is_canonical_ascii(&form) {
+        within_dns_length(&form)?;
+    } else {
+        return Err(AddressError::Domain);
+    }
+    Ok(Cow::Owned(form))
+}
+
+/// What both generations make of the labels as given; none if some are A-labels, which only IDNA decodes.
+fn agreed(text: &str) -> Result<Option<String>, AddressError> {
+    let mut form = String::with_capacity(text.len());
+    let mut whole = true;
+    for (index, label) in text.split('.').enumerate() {
+        if index > 0 {
+            form.push('.');
+        }
+        if label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--")) {
+            whole = false;
+        } else if !label.is_empty() {
+            form.push_str(&prepare::label(label)?);
+        }
+    }
+    Ok(whole.then_some(form))
+}
+
+fn to_ascii(form: &str) -> Result<Cow<'_, str>, AddressError> {
+    Uts46::new()
+        .to_ascii(form.as_bytes(), AsciiDenyList::STD3, Hyphens::Check, DnsLength::Verify)
+        .map_err(|_| AddressError::Domain)
+}
+
+/// Lower-case letters, digits and hyphens in labels of 1 to 63 octets, no reserved label (RFC 5890 2.3.1), no IPv4 literal.
+fn is_canonical_ascii(text: &str) -> bool {
+    let mut last = "";
+    for label in text.split('.') {
+        let bytes = label.as_bytes();
+        let letters = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        let hyphens = bytes.starts_with(b"-") || bytes.ends_with(b"-") || bytes.get(2..4) == Some(b"--");
+        if !letters || hyphens || bytes.is_empty() || bytes.len() > 63 {
+            return false;
+        }
+        last = label;
+    }
+    !is_number(last)
+}
+
+/// Whether resolvers take a name with this last label for an IPv4 address, `127.1` and `0x7f` included.
+fn is_number(label: &str) -> bool {
+    let digits = label.strip_prefix("0x").map(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    digits.unwrap_or_else(|| label.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn within_dns_length(text: &str) -> Result<&str, AddressError> {
+    if text.len() > 253 { Err(AddressError::TooLong) } else { Ok(text) }
+}
+
+/// JID-05: label separators that only some software takes for dots.
+const FOREIGN_DOTS: [char; 3] = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
+
+#[cfg(test)]
+#[path = "domain_tests.rs"]
+mod tests;

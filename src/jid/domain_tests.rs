@@ -1,0 +1,158 @@
+use super::*;
+use AddressError::{Ambiguous, Domain as NoDomain, Empty, TooLong};
+
+// JID-03, JID-05, JID-08: text as given, what comes of it.
+#[test]
+fn every_spelling_has_one_form_or_none() {
+    let long_label = format!("{}.example", "a".repeat(64));
+    let longest_label = format!("{}.example", "a".repeat(63));
+    let long_name = format!("{}example", "abcdefg.".repeat(31));
+    let long_international = format!("{}example", "ääääääääääääääääääääääää.".repeat(8));
+    let table: &[(&str, Result<&str, AddressError>)] = &[
+        // JID-03: case and one trailing dot
+        ("example.com", Ok("example.com")),
+        ("EXAMPLE.Com", Ok("example.com")),
+        ("example.com.", Ok("example.com")),
+        ("Example.COM.", Ok("example.com")),
+        ("example.com..", Err(NoDomain)),
+        (".", Err(NoDomain)),
+        ("", Err(Empty)),
+        (".example.com", Err(NoDomain)),
+        ("a..example.com", Err(NoDomain)),
+        ("localhost", Ok("localhost")),
+        ("xmpp-1.example.com", Ok("xmpp-1.example.com")),
+        ("3com.example", Ok("3com.example")),
+        // JID-03: A-labels become U-labels
+        ("xn--bcher-kva.example", Ok("bücher.example")),
+        ("XN--BCHER-KVA.example", Ok("bücher.example")),
+        ("Bücher.Example.", Ok("bücher.example")),
+        ("BÜCHER.example", Ok("bücher.example")),
+        ("bu\u{308}cher.example", Ok("bücher.example")),
+        ("παράδειγμα.example", Ok("παράδειγμα.example")),
+        ("пример.example", Ok("пример.example")),
+        ("例え.example", Ok("例え.example")),
+        ("דוגמה.example", Ok("דוגמה.example")),
+        ("ｅｘａｍｐｌｅ.com", Ok("example.com")),
+        // A-labels that are none
+        ("xn--.example", Err(NoDomain)),
+        ("xn--a.example", Err(NoDomain)),
+        ("xn--example-.example", Err(NoDomain)),
+        ("xn--\u{fc}.example", Err(NoDomain)),
+        ("ab--cd.example", Err(NoDomain)),
+        // JID-05: IDNA2003 folds these away, IDNA2008 does not
+        ("faß.example", Err(Ambiguous)),
+        ("FAẞ.example", Err(Ambiguous)),
+        ("xn--fa-hia.example", Err(Ambiguous)),
+        ("βόλος.example", Err(Ambiguous)),
+        ("ΒΌΛΟΣ.example", Ok("βόλοσ.example")),
+        ("xn--nxasmm1c.example", Err(Ambiguous)),
+        ("a\u{200d}b.example", Err(Ambiguous)),
+        ("a\u{200c}b.example", Err(Ambiguous)),
+        ("क्\u{200d}ष.example", Err(Ambiguous)),
+        ("क्\u{200c}ष.example", Err(Ambiguous)),
+        ("exam\u{ad}ple.com", Err(Ambiguous)),
+        ("exa\u{200b}mple.com", Err(Ambiguous)),
+        ("\u{feff}example.com", Err(Ambiguous)),
+        ("e\u{34f}xample.com", Err(Ambiguous)),
+        ("ex\u{fe0f}ample.com", Err(Ambiguous)),
+        // JID-05: separators that are no dots
+        ("example\u{3002}com", Err(NoDomain)),
+        ("example\u{ff0e}com", Err(NoDomain)),
+        ("example\u{ff61}com", Err(NoDomain)),
+        ("a.example\u{3002}com", Err(NoDomain)),
+        ("example\u{2024}com", Err(Ambiguous)),
+        // not letters and digits of IDNA2008
+        ("☃.example", Err(NoDomain)),
+        ("💩.example", Err(NoDomain)),
+        ("a_b.example", Err(NoDomain)),
+        ("*.example", Err(NoDomain)),
+        ("-a.example", Err(NoDomain)),
+        ("a-.example", Err(NoDomain)),
+        ("a b.example", Err(NoDomain)),
+        ("a\0b.example", Err(NoDomain)),
+        ("a/b.example", Err(NoDomain)),
+        ("user@example.com", Err(NoDomain)),
+        ("example.com:5269", Err(NoDomain)),
+        ("exa\u{fb01}.example", Err(Ambiguous)),
+        ("\u{301}a.example", Err(NoDomain)),
+        // JID-03: IP literals
+        ("192.0.2.1", Err(NoDomain)),
+        ("192.0.2.1.", Err(NoDomain)),
+        ("127.1", Err(NoDomain)),
+        ("0x7f.0x1", Err(NoDomain)),
+        ("0x", Err(NoDomain)),
+        ("2130706433", Err(NoDomain)),
+        ("[2001:db8::1]", Err(NoDomain)),
+        ("2001:db8::1", Err(NoDomain)),
+        ("１９２.0.2.１", Err(NoDomain)),
+        ("a.example.1", Err(NoDomain)),
+        // JID-03: length in the DNS
+        (&long_label, Err(NoDomain)),
+        (&longest_label, Ok(&longest_label)),
+        (&long_name, Err(TooLong)),
+        (&long_international, Err(NoDomain)),
+    ];
+    let wrong: Vec<String> = table
+        .iter()
+        .filter_map(|(text, expected)| {
+            let got = Domain::parse(text);
+            let same = got.as_ref().map(Domain::as_str).map_err(|e| *e) == *expected;
+            (!same).then(|| format!("{text:?}: {got:?}, expected {expected:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+// JID-09: look-alikes are distinct domains.
+#[test]
+fn look_alikes_stay_distinct() {
+    let latin = Domain::parse("apple.example").unwrap();
+    let cyrillic = Domain::parse("аррӏе.example");
+    assert_ne!(cyrillic.ok(), Some(latin));
+    assert_ne!(Domain::parse("examp1e.com").unwrap(), Domain::parse("example.com").unwrap());
+    assert_ne!(Domain::parse("сom.example").unwrap(), Domain::parse("com.example").unwrap());
+}
+
+// POL-02: by label, never by substring.
+#[test]
+fn below_is_a_matter_of_labels() {
+    let parent = Domain::parse("agency.example").unwrap();
+    let below = |text: &str| Domain::parse(text).unwrap().is_below(&parent);
+    assert!(below("a.agency.example"));
+    assert!(below("b.a.agency.example"));
+    assert!(!below("agency.example"));
+    assert!(!below("notagency.example"));
+    assert!(!below("example"));
+    assert!(!below("agency.example.com"));
+}
+
+#[test]
+fn a_labels_go_to_the_dns() {
+    assert_eq!(Domain::parse("Bücher.example").unwrap().to_ascii(), "xn--bcher-kva.example");
+    assert!(matches!(Domain::parse("example.com").unwrap().to_ascii(), Cow::Borrowed("example.com")));
+    assert!(Domain::parse("localhost").unwrap().is_single_label());
+    assert_eq!(Domain::parse("a.b.example").unwrap().parent(), Some("b.example"));
+}
+
+proptest::proptest! {
+    // JID-08: parsing is idempotent, through U-labels and through A-labels.
+    #[test]
+    fn canonical_forms_are_fixed_points(text in "([a-zA-Z0-9äöüßςΣéя例\u{200d}\u{3002}\u{ad}-]{1,8}[.]){0,3}[a-zäя-]{1,5}[.]?") {
+        if let Ok(domain) = Domain::parse(&text) {
+            proptest::prop_assert_eq!(&Domain::parse(domain.as_str()).unwrap(), &domain);
+            proptest::prop_assert_eq!(&Domain::parse(&domain.to_ascii()).unwrap(), &domain);
+            proptest::prop_assert_eq!(&Domain::parse(&domain.to_ascii().to_ascii_uppercase()).unwrap(), &domain);
+            let nameprepped = stringprep::nameprep(domain.as_str()).map(|form| form == domain.as_str());
+            // Right-to-left labels under a left-to-right one: old servers refuse, they do not read differently.
+            proptest::prop_assert!(nameprepped.unwrap_or(true));
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in ".{0,40}") {
+        if let Ok(domain) = Domain::parse(&text) {
+            proptest::prop_assert!(domain.to_ascii().is_ascii());
+            proptest::prop_assert!(domain.to_ascii().len() <= 253);
+        }
+    }
+}

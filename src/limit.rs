@@ -1,0 +1,356 @@
+//! Rates that slow, and counts that refuse.
+//!
+//! A [`Valve`] shapes what one admitted pair sends: it never drops and never reorders, it says when the next stanza may
+//! go. [`Arrivals`] counts connections and attempts for each network before anything is read from them; [`Streams`]
+//! counts what a rule has admitted. Nothing here knows a socket or a stanza; time comes in as `now`, so that tests need
+//! no clock.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::HashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::policy::{Quotas, RuleName};
+use crate::reason::Reason;
+
+/// The rates of one admitted pair.
+///
+/// A stanza passes whole and is paid for afterwards: one that is larger than a second's worth of octets must pass too,
+/// it only makes the next one wait longer.
+#[derive(Debug)]
+pub struct Valve {
+    stanzas: Option<Meter>,
+    octets: Option<Meter>,
+}
+
+impl Valve {
+    /// A valve with full buckets.
+    pub fn new(quotas: &Quotas, now: Instant) -> Self {
+        Self {
+            stanzas: quotas.stanzas.as_ref().map(|r| Meter::new(r.per_second, now)),
+            octets: quotas.octets.as_ref().map(|r| Meter::new(r.per_second, now)),
+        }
+    }
+
+    /// Other quotas, after a reload. A bucket whose rate is unchanged stays as full as it was.
+    pub fn adjust(&mut self, quotas: &Quotas, now: Instant) {
+        Meter::adjust(&mut self.stanzas, quotas.stanzas.as_ref().map(|r| r.per_second), now);
+        Meter::adjust(&mut self.octets, quotas.octets.as_ref().map(|r| r.per_second), now);
+    }
+
+    /// Whether there is a rate at all.
+    pub fn is_open(&self) -> bool {
+        self.stanzas.is_none() && self.octets.is_none()
+    }
+
+    /// A stanza of this size goes now.
+    pub fn charge(&mut self, octets: usize) {
+        if let Some(meter) = &mut self.stanzas {
+            meter.owed = meter.owed.saturating_add(1);
+        }
+        if let Some(meter) = &mut self.octets {
+            meter.owed = meter.owed.saturating_add(octets.try_into().unwrap_or(u64::MAX));
+        }
+    }
+
+    /// When the next stanza may go, and which rate makes it wait; none if it may go now.
+    pub fn shut_until(&mut self, now: Instant) -> Option<(Instant, Rated)> {
+        let stanzas = self.stanzas.as_mut().and_then(|m| m.pay(now)).map(|at| (at, Rated::Stanzas));
+        let octets = self.octets.as_mut().and_then(|m| m.pay(now)).map(|at| (at, Rated::Octets));
+        stanzas.max(octets)
+    }
+}
+
+/// Which rate of a valve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rated {
+    /// Octets per second.
+    Octets,
+    /// Stanzas per second.
+    Stanzas,
+}
+
+/// What may arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Open connections in all.
+    pub total: u32,
+    /// Open connections per network (L-conn).
+    pub per_network: u32,
+    /// New connections per network and minute (L-rate).
+    pub per_minute: NonZeroU32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { total: 10_000, per_network: 20, per_minute: NonZeroU32::MIN.saturating_add(29) }
+    }
+}
+
+/// A network as connections are counted: an IPv4 address, or an IPv6 /64 (requirements ACC-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network(IpAddr);
+
+impl Network {
+    /// The network of this address.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                Self(IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)))
+            }
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+}
+
+/// Open connections and attempts, in all and for each network.
+#[derive(Debug)]
+pub struct Arrivals {
+    params: Params,
+    open: Mutex<Open>,
+    attempts: Throttle<Network>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: u32,
+    networks: HashMap<Network, u32>,
+}
+
+impl Arrivals {
+    /// Nothing has arrived yet.
+    pub fn new(params: Params, now: Instant) -> Arc<Self> {
+        let attempts = Throttle::new(Quota::per_minute(params.per_minute), now);
+        Arc::new(Self { params, open: Mutex::default(), attempts })
+    }
+
+    /// Lets a connection in, for as long as the ticket lives.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyAttempts`], [`Reason::TooManyConnections`] (both for this network), [`Reason::Overload`].
+    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Ticket, Reason> {
+        let network = Network::of(address);
+        if !self.attempts.admits(&network, now) {
+            return Err(Reason::TooManyAttempts);
+        }
+        let mut open = held(&self.open);
+        if open.total >= self.params.total {
+            return Err(Reason::Overload);
+        }
+        let count = open.networks.entry(network).or_default();
+        if *count >= self.params.per_network {
+            return Err(Reason::TooManyConnections);
+        }
+        *count += 1;
+        open.total += 1;
+        drop(open);
+        Ok(Ticket { arrivals: Arc::clone(self), network })
+    }
+
+    /// Open connections in all.
+    pub fn open(&self) -> u32 {
+        held(&self.open).total
+    }
+}
+
+/// The place of one connection in the count.
+#[derive(Debug)]
+pub struct Ticket {
+    arrivals: Arc<Arrivals>,
+    network: Network,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut open = held(&self.arrivals.open);
+        open.total = open.total.saturating_sub(1);
+        if let Some(count) = open.networks.get_mut(&self.network) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.networks.remove(&self.network);
+                // A flood must not leave its table behind (requirements LIM-02).
+                if open.networks.capacity() > 64 && open.networks.len() < open.networks.capacity() / 4 {
+                    open.networks.shrink_to_fit();
+                }
+            }
+        }
+    }
+}
+
+/// How many streams each rule has admitted.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Mutex<HashMap<RuleName, u32>>,
+}
+
+impl Streams {
+    /// No streams yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Counts one more stream of this rule.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyStreams`] when the rule has as many as it may.
+    pub fn admit(self: &Arc<Self>, rule: &RuleName, quotas: &Quotas) -> Result<StreamTicket, Reason> {
+        let mut open = held(&self.open);
+        let count = open.entry(rule.clone()).or_default();
+        if quotas.streams.is_some_and(|most| *count >= most) {
+            return Err(Reason::TooManyStreams);
+        }
+        *count += 1;
+        drop(open);
+        Ok(StreamTicket { streams: Arc::clone(self), rule: rule.clone() })
+    }
+}
+
+/// The place of one stream in the count of its rule.
+#[derive(Debug)]
+pub struct StreamTicket {
+    streams: Arc<Streams>,
+    rule: RuleName,
+}
+
+impl Drop for StreamTicket {
+    fn drop(&mut self) {
+        let mut open = held(&self.streams.open);
+        if let Some(count) = open.get_mut(&self.rule) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.rule);
+            }
+        }
+    }
+}
+
+/// So many of something for each key in a time; those above are refused.
+#[derive(Debug)]
+pub struct Throttle<K: Hash + Eq + Clone> {
+    clock: Told,
+    limiter: RateLimiter<K, HashMapStateStore<K>, Told, NoOpMiddleware<Nanos>>,
+    asked: AtomicU64,
+}
+
+impl<K: Hash + Eq + Clone> Throttle<K> {
+    /// Full buckets for everybody.
+    pub fn new(quota: Quota, now: Instant) -> Self {
+        let clock = Told::new(now);
+        let limiter = RateLimiter::hashmap_with_clock(quota, clock.clone());
+        Self { clock, limiter, asked: AtomicU64::new(0) }
+    }
+
+    /// Whether one more is within the rate.
+    pub fn admits(&self, key: &K, now: Instant) -> bool {
+        self.clock.tell(now);
+        if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
+            self.limiter.retain_recent();
+            self.limiter.shrink_to_fit();
+        }
+        self.limiter.check_key(key).is_ok()
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.limiter.len()
+    }
+
+    /// Whether no key is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.limiter.is_empty()
+    }
+}
+
+/// One bucket, and what has gone on credit.
+#[derive(Debug)]
+struct Meter {
+    rate: NonZeroU32,
+    clock: Told,
+    limiter: RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>,
+    owed: u64,
+}
+
+impl Meter {
+    fn new(rate: NonZeroU32, now: Instant) -> Self {
+        let clock = Told::new(now);
+        let limiter = RateLimiter::direct_with_clock(Quota::per_second(rate), clock.clone());
+        Self { rate, clock, limiter, owed: 0 }
+    }
+
+    fn adjust(meter: &mut Option<Self>, rate: Option<NonZeroU32>, now: Instant) {
+        if meter.as_ref().map(|m| m.rate) != rate {
+            *meter = rate.map(|r| Self::new(r, now));
+        }
+    }
+
+    /// Pays what is owed as far as the bucket goes; the time of the next payment, if something is left.
+    fn pay(&mut self, now: Instant) -> Option<Instant> {
+        self.clock.tell(now);
+        loop {
+            // The bucket holds one second's worth; more than that is paid in parts.
+            let part = u32::try_from(self.owed).unwrap_or(u32::MAX).min(self.rate.get());
+            let part = NonZeroU32::new(part)?;
+            match self.limiter.check_n(part) {
+                Ok(Ok(())) => self.owed -= u64::from(part.get()),
+                Ok(Err(not_until)) => {
+                    return Some(self.clock.instant(not_until.earliest_possible()));
+                }
+                // The part is never larger than the bucket.
+                Err(_capacity) => return None,
+            }
+        }
+    }
+}
+
+/// A clock that knows what it was told last.
+#[derive(Clone, Debug)]
+struct Told {
+    start: Instant,
+    now: Arc<AtomicU64>,
+}
+
+impl Told {
+    fn new(start: Instant) -> Self {
+        Self { start, now: Arc::default() }
+    }
+
+    fn tell(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.start).as_nanos();
+        self.now.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX / 2), Ordering::Relaxed);
+    }
+
+    fn instant(&self, at: Nanos) -> Instant {
+        self.start + Duration::from_nanos(at.as_u64())
+    }
+}
+
+impl Clock for Told {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(self.now.load(Ordering::Relaxed))
+    }
+}
+
+/// A lock whose holder cannot panic half-way: a poisoned one is as good as any.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Old keys are forgotten each time this many were asked about.
+const SWEEP: u64 = 4096;
+
+#[cfg(test)]
+#[path = "limit_tests.rs"]
+mod tests;

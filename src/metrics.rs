@@ -1,0 +1,473 @@
+//! The numbers that the outside may watch: one field for each family, one method for each thing that moves it.
+//!
+//! Labels are values of our own enums, hosted domains and rule names, all from our own source or files; nothing that a
+//! peer said can become a label (law `closed_words`). A domain that is not hosted is counted under `none`, so that
+//! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::jid::Domain;
+use crate::policy::RuleName;
+use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
+use crate::relay::{DialbackOutcome, Role, Said};
+use crate::stream::{Method, TlsVersion};
+use crate::xml::Kind;
+
+/// Every family of the gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    hosted: BTreeSet<Domain>,
+    digest: Mutex<Option<String>>,
+    connections_total: IntCounterVec,
+    connections: IntGaugeVec,
+    streams: IntGaugeVec,
+    tls_handshakes: IntCounterVec,
+    authentications: IntCounterVec,
+    verdicts: IntCounterVec,
+    stanzas: IntCounterVec,
+    stanzas_refused: IntCounterVec,
+    octets: IntCounterVec,
+    stream_errors: IntCounterVec,
+    dialback: IntCounterVec,
+    dialback_seconds: HistogramVec,
+    limited: IntCounterVec,
+    limited_seconds: prometheus::CounterVec,
+    negotiation_seconds: HistogramVec,
+    backend_up: IntGaugeVec,
+    certificate_not_after: GaugeVec,
+    reloads: IntCounterVec,
+    policy_info: IntGaugeVec,
+    audit_records: IntCounter,
+    audit_lost: IntCounter,
+}
+
+impl Metrics {
+    /// All families, with the hosted domains that may appear as labels.
+    ///
+    /// # Errors
+    /// When a family is described wrongly: a fault of this file, seen by its first test.
+    pub fn new(hosted: impl IntoIterator<Item = Domain>) -> Result<Self, prometheus::Error> {
+        let make = Maker { registry: Registry::new_custom(Some("gatehouse".to_owned()), None)? };
+        let build = make.gauges("build_info", "What is running; always 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            connections_total: make.counters(
+                "connections_total",
+                "Connections that arrived, by how the door answered.",
+                &["listener", "outcome"],
+            )?,
+            connections: make.gauges("connections", "Connections that are open now.", &["listener"])?,
+            streams: make.gauges(
+                "streams",
+                "Admitted domain pairs that are open now.",
+                &["flow", "domain"],
+            )?,
+            tls_handshakes: make.counters(
+                "tls_handshakes_total",
+                "TLS handshakes that ended, as server and as client.",
+                &["listener", "version", "outcome"],
+            )?,
+            authentications: make.counters(
+                "authentications_total",
+                "Proofs of identity that came out.",
+                &["flow", "domain", "method", "outcome"],
+            )?,
+            verdicts: make.counters(
+                "policy_verdicts_total",
+                "Verdicts of the policy.",
+                &["flow", "domain", "rule", "outcome", "reason"],
+            )?,
+            stanzas: make.counters("stanzas_total", "Stanzas that passed.", &["flow", "domain", "kind"])?,
+            stanzas_refused: make.counters(
+                "stanzas_refused_total",
+                "Stanzas that were bounced, dropped, or ended their stream.",
+                &["flow", "domain", "reason"],
+            )?,
+            octets: make.counters(
+                "octets_total",
+                "Octets of the stanzas that passed.",
+                &["flow", "domain"],
+            )?,
+            stream_errors: make.counters(
+                "stream_errors_total",
+                "Stream errors, sent and received.",
+                &["flow", "facing", "direction", "condition"],
+            )?,
+            dialback: make.counters(
+                "dialback_total",
+                "Dialback operations that ended.",
+                &["role", "facing", "outcome"],
+            )?,
+            dialback_seconds: make.histograms(
+                "dialback_seconds",
+                "How long dialback operations took.",
+                &["role"],
+                &[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0],
+            )?,
+            limited: make.counters("limited_total", "Times a limit was met.", &["limit"])?,
+            limited_seconds: make.sums(
+                "limited_seconds_total",
+                "Time spent waiting because a limit was met.",
+                &["limit"],
+            )?,
+            negotiation_seconds: make.histograms(
+                "negotiation_seconds",
+                "From the claim of a pair to its admission or rejection.",
+                &["flow", "outcome"],
+                &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0],
+            )?,
+            backend_up: make.gauges(
+                "backend_up",
+                "Whether the backend took the last connection.",
+                &["domain", "flow"],
+            )?,
+            certificate_not_after: make.floats(
+                "certificate_not_after_seconds",
+                "When our certificate for the domain ends, as Unix time.",
+                &["domain"],
+            )?,
+            reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
+            policy_info: make.gauges("policy_info", "The policy in force; always 1.", &["digest"])?,
+            audit_records: make.counter("audit_records_total", "Audit records written.")?,
+            audit_lost: make
+                .counter("audit_records_lost_total", "Audit records that could not be written.")?,
+            registry: make.registry,
+            hosted: hosted.into_iter().collect(),
+            digest: Mutex::new(None),
+        };
+        // A family that has never moved is shown as 0, so that a rate over it is 0 and not absent.
+        for outcome in Reload::ALL {
+            metrics.reloads.with_label_values(&[outcome.label()]);
+        }
+        for limit in Limit::ALL {
+            metrics.limited.with_label_values(&[limit.label()]);
+        }
+        Ok(metrics)
+    }
+
+    /// A connection arrived at this door, and was let in or not.
+    pub fn arrived(&self, door: Door, outcome: Outcome) {
+        self.connections_total.with_label_values(&[door.label(), outcome.label()]).inc();
+    }
+
+    /// A connection is open at this door from now on.
+    pub fn opened(&self, door: Door) {
+        self.connections.with_label_values(&[door.label()]).inc();
+    }
+
+    /// A connection at this door has ended.
+    pub fn closed(&self, door: Door) {
+        self.connections.with_label_values(&[door.label()]).dec();
+    }
+
+    /// A TLS handshake ended; no version if it failed.
+    pub fn handshake(&self, door: Door, version: Option<TlsVersion>) {
+        let (version, outcome) = version.map_or(("none", "failed"), |v| (v.label(), "done"));
+        self.tls_handshakes.with_label_values(&[door.label(), version, outcome]).inc();
+    }
+
+    /// A proof of identity came out.
+    pub fn authenticated(&self, flow: Flow, hosted: &Domain, method: Method, outcome: Outcome) {
+        self.authentications
+            .with_label_values(&[flow.label(), self.domain(hosted), method.label(), outcome.label()])
+            .inc();
+    }
+
+    /// Policy was asked about a pair.
+    pub fn judged(&self, flow: Flow, hosted: &Domain, rule: &RuleName, outcome: Outcome, reason: Reason) {
+        self.verdicts
+            .with_label_values(&[
+                flow.label(),
+                self.domain(hosted),
+                rule.as_str(),
+                outcome.label(),
+                reason.label(),
+            ])
+            .inc();
+    }
+
+    /// A pair was admitted.
+    pub fn stream_began(&self, flow: Flow, hosted: &Domain) {
+        self.streams.with_label_values(&[flow.label(), self.domain(hosted)]).inc();
+    }
+
+    /// An admitted pair has ended.
+    pub fn stream_ended(&self, flow: Flow, hosted: &Domain) {
+        self.streams.with_label_values(&[flow.label(), self.domain(hosted)]).dec();
+    }
+
+    /// A stanza passed.
+    pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, octets: usize) {
+        let domain = self.domain(hosted);
+        let kind = match kind {
+            Kind::Iq => "iq",
+            Kind::Message => "message",
+            Kind::Presence => "presence",
+            Kind::Other => "other",
+        };
+        self.stanzas.with_label_values(&[flow.label(), domain, kind]).inc();
+        self.octets
+            .with_label_values(&[flow.label(), domain])
+            .inc_by(u64::try_from(octets).unwrap_or(u64::MAX));
+    }
+
+    /// A stanza was refused.
+    pub fn refused(&self, flow: Flow, hosted: Option<&Domain>, reason: Reason) {
+        let domain = hosted.map_or(NONE, |d| self.domain(d));
+        self.stanzas_refused.with_label_values(&[flow.label(), domain, reason.label()]).inc();
+    }
+
+    /// A stream error was sent or received; a condition that we do not know counts as `undefined-condition`.
+    pub fn stream_error(&self, flow: Flow, facing: Facing, said: Said, condition: Option<StreamCondition>) {
+        let direction = match said {
+            Said::Received => "received",
+            Said::Sent => "sent",
+        };
+        let condition = condition.map_or("undefined-condition", StreamCondition::name);
+        self.stream_errors.with_label_values(&[flow.label(), facing.label(), direction, condition]).inc();
+    }
+
+    /// A dialback operation ended.
+    pub fn dialback(&self, role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration) {
+        self.dialback.with_label_values(&[role.label(), facing.label(), outcome.label()]).inc();
+        self.dialback_seconds.with_label_values(&[role.label()]).observe(after.as_secs_f64());
+    }
+
+    /// A limit was met.
+    pub fn limited(&self, limit: Limit) {
+        self.limited.with_label_values(&[limit.label()]).inc();
+    }
+
+    /// This long nothing moved because of a limit.
+    pub fn waited(&self, limit: Limit, time: Duration) {
+        self.limited_seconds.with_label_values(&[limit.label()]).inc_by(time.as_secs_f64());
+    }
+
+    /// A claim came to its end.
+    pub fn negotiated(&self, flow: Flow, outcome: Outcome, after: Duration) {
+        self.negotiation_seconds
+            .with_label_values(&[flow.label(), outcome.label()])
+            .observe(after.as_secs_f64());
+    }
+
+    /// The backend of this domain took a connection, or did not.
+    pub fn backend(&self, hosted: &Domain, flow: Flow, up: bool) {
+        self.backend_up.with_label_values(&[self.domain(hosted), flow.label()]).set(i64::from(up));
+    }
+
+    /// Our certificate for this domain is valid until then.
+    pub fn certificate(&self, hosted: &Domain, not_after: i64) {
+        // Whole seconds of any date a certificate can name are exact in an f64.
+        #[allow(clippy::cast_precision_loss)]
+        self.certificate_not_after.with_label_values(&[self.domain(hosted)]).set(not_after as f64);
+    }
+
+    /// A reload was applied or refused.
+    pub fn reloaded(&self, outcome: Reload) {
+        self.reloads.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// This policy is in force now, and no other.
+    pub fn policy(&self, digest: &str) {
+        let mut held = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = held.take() {
+            // The old digest may be the new one; the label comes back below.
+            let _gone = self.policy_info.remove_label_values(&[&old]);
+        }
+        self.policy_info.with_label_values(&[digest]).set(1);
+        *held = Some(digest.to_owned());
+    }
+
+    /// An audit record was written.
+    pub fn audited(&self) {
+        self.audit_records.inc();
+    }
+
+    /// An audit record was lost: no room on the disk, or none in the queue to it.
+    pub fn audit_lost(&self) {
+        self.audit_lost.inc();
+    }
+
+    /// All families in Prometheus text format.
+    ///
+    /// # Errors
+    /// When the encoder refuses a family; it cannot for those made here.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut octets = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut octets)?;
+        String::from_utf8(octets).map_err(|e| prometheus::Error::Msg(e.to_string()))
+    }
+
+    fn domain<'a>(&self, domain: &'a Domain) -> &'a str {
+        if self.hosted.contains(domain) { domain.as_str() } else { NONE }
+    }
+}
+
+/// A listener, or the other way out: connections that we open have no listener and are counted under `outbound`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Door {
+    /// The plain listener for backends.
+    Inside,
+    /// A connection that we opened.
+    Outbound,
+    /// Remote servers, TLS from the first octet.
+    S2sDirect,
+    /// Remote servers, STARTTLS.
+    S2sStarttls,
+}
+
+impl Door {
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Inside => "inside",
+            Self::Outbound => "outbound",
+            Self::S2sDirect => "s2s-direct",
+            Self::S2sStarttls => "s2s-starttls",
+        }
+    }
+}
+
+/// A limit that slows or refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// New connections per network and minute.
+    Attempts,
+    /// Stanzas that the gateway itself must deliver (bounces).
+    Carried,
+    /// Open connections per network.
+    Connections,
+    /// Octets per second of a pair.
+    Octets,
+    /// The queue of a pair.
+    Queue,
+    /// Stanzas per second of a pair.
+    Stanzas,
+    /// Admitted streams of a rule.
+    Streams,
+    /// Open connections in all.
+    Total,
+    /// Dialback verifications under way.
+    Verifications,
+}
+
+impl Limit {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [Limit] = &[
+        Self::Attempts,
+        Self::Carried,
+        Self::Connections,
+        Self::Octets,
+        Self::Queue,
+        Self::Stanzas,
+        Self::Streams,
+        Self::Total,
+        Self::Verifications,
+    ];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Carried => "carried",
+            Self::Connections => "connections",
+            Self::Octets => "octets",
+            Self::Queue => "queue",
+            Self::Stanzas => "stanzas",
+            Self::Streams => "streams",
+            Self::Total => "total",
+            Self::Verifications => "verifications",
+        }
+    }
+}
+
+/// How a reload came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reload {
+    /// The new state is in force.
+    Applied,
+    /// The old state was kept.
+    Refused,
+}
+
+impl Reload {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [Reload] = &[Self::Applied, Self::Refused];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Makes a family and registers it.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let family = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn sums(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<prometheus::CounterVec, prometheus::Error> {
+        let family = prometheus::CounterVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        let family = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        bounds: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let family = HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), labels)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+}
+
+/// The label of what is not hosted.
+const NONE: &str = "none";
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

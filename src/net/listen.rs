@@ -1,0 +1,156 @@
+//! Listeners, and accept errors sorted by whose fault they are.
+//!
+//! A wildcard IPv6 listener takes IPv4 as well, whatever the system's default, and reports IPv4 peers as IPv4: rules
+//! and quotas see one form of an address only. Who may come in is decided elsewhere.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain as Family, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener(TcpListener);
+
+impl Listener {
+    /// Binds and listens. On a host without IPv6, `[::]` means all of IPv4.
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        match listen(address) {
+            Err(error) if address.ip() == IpAddr::from([0u16; 8]) && lacks_family(&error) => {
+                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Waits for the next connection. After a fault, call again when its pause is over.
+    pub async fn accept(&self) -> Result<(TcpStream, SocketAddr), AcceptFault> {
+        let (stream, peer) = self.0.accept().await.map_err(AcceptFault::new)?;
+        // The peer may be gone already: that is no fault of ours.
+        stream.set_nodelay(true).map_err(|error| AcceptFault { whose: Whose::Peer, error })?;
+        Ok((stream, canonical(peer)))
+    }
+}
+
+/// The address with IPv4 as IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn listen(address: SocketAddr) -> io::Result<Listener> {
+    let family = if address.is_ipv4() { Family::IPV4 } else { Family::IPV6 };
+    let socket = Socket::new(family, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener(TcpListener::from_std(socket.into())?))
+}
+
+fn lacks_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// A connection that was not accepted.
+#[derive(Debug)]
+pub struct AcceptFault {
+    /// Whose fault it is.
+    pub whose: Whose,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+/// Whose fault a failed accept is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The listener itself is broken: give it up.
+    Listener,
+    /// The process or the system has run out of something: wait, and tell the operator.
+    Ours,
+    /// The peer went away again, or its network did: go on.
+    Peer,
+}
+
+impl AcceptFault {
+    fn new(error: io::Error) -> AcceptFault {
+        use io::ErrorKind as K;
+        let whose = match (error.kind(), error.raw_os_error()) {
+            (_, Some(ENFILE | EMFILE | ENOBUFS | ENOMEM)) | (K::OutOfMemory, _) => Whose::Ours,
+            (_, Some(EBADF | EINVAL | ENOTSOCK)) => Whose::Listener,
+            // Linux hands errors of the new connection's network to accept: accept(2), "Error handling".
+            _ => Whose::Peer,
+        };
+        AcceptFault { whose, error }
+    }
+
+    /// How long to wait before the next accept; `None`: never again.
+    pub const fn pause(&self) -> Option<Duration> {
+        match self.whose {
+            Whose::Listener => None,
+            Whose::Ours => Some(Duration::from_millis(500)),
+            Whose::Peer => Some(Duration::ZERO),
+        }
+    }
+}
+
+impl fmt::Display for AcceptFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot accept a connection: {}", self.error)
+    }
+}
+
+impl std::error::Error for AcceptFault {}
+
+const BACKLOG: i32 = 1024;
+// Linux numbers; elsewhere the kinds of std apply and the rest counts as the peer's.
+const EBADF: i32 = 9;
+const ENOMEM: i32 = 12;
+const EINVAL: i32 = 22;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOTSOCK: i32 = 88;
+const EAFNOSUPPORT: i32 = 97;
+const ENOBUFS: i32 = 105;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_errors_are_sorted_by_whose_fault_they_are() {
+        let table = [
+            (EMFILE, Whose::Ours),
+            (ENFILE, Whose::Ours),
+            (ENOBUFS, Whose::Ours),
+            (EBADF, Whose::Listener),
+            (103, Whose::Peer), // ECONNABORTED
+            (113, Whose::Peer), // EHOSTUNREACH
+        ];
+        for (number, whose) in table {
+            let fault = AcceptFault::new(io::Error::from_raw_os_error(number));
+            assert_eq!(fault.whose, whose, "{number}");
+            assert_eq!(fault.pause().is_none(), whose == Whose::Listener);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_listener_reports_ipv4_peers_as_ipv4() {
+        let listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 1]));
+        assert!(stream.nodelay().unwrap());
+    }
+}

@@ -1,0 +1,122 @@
+//! Writing PROXY headers towards a backend.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::{
+    ALPN, AUTHORITY, Addresses, CRC32C, FIXED, LOCAL, MAX_UNIQUE_ID, MAX_V2, PROXY, SIGNATURE, TCP4, TCP6,
+    UNIQUE_ID, UNSPEC,
+};
+
+/// What a version 2 header says (BE-05).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The client's connection; `None` writes LOCAL, for streams that we open on our own behalf.
+    pub addresses: Option<Addresses>,
+    /// The protocol agreed on with the client.
+    pub alpn: Option<Vec<u8>>,
+    /// The server name that the client sent.
+    pub authority: Option<String>,
+    /// Our name for the connection.
+    pub unique_id: Option<Vec<u8>>,
+    /// Whether to add a checksum.
+    pub checksum: Checksum,
+}
+
+/// Whether a header carries its CRC32C.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// It does.
+    Added,
+    /// It does not.
+    #[default]
+    Omitted,
+}
+
+/// A version 1 line; `UNKNOWN` without addresses.
+pub fn v1(addresses: Option<Addresses>) -> Vec<u8> {
+    let Some(Addresses { source, destination }) = addresses else { return b"PROXY UNKNOWN\r\n".to_vec() };
+    let (from, to, family) = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => (from.to_string(), to.to_string(), "TCP4"),
+        (from, to) => (mapped(from).to_string(), mapped(to).to_string(), "TCP6"),
+    };
+    format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port()).into_bytes()
+}
+
+/// A version 2 header; `None` when a value does not fit into one.
+pub fn v2(outgoing: &Outgoing) -> Option<Vec<u8>> {
+    let mut header = SIGNATURE.to_vec();
+    match outgoing.addresses {
+        None => header.extend([LOCAL, UNSPEC, 0, 0]),
+        Some(Addresses { source, destination }) => match (source.ip(), destination.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                header.extend([PROXY, TCP4, 0, 0]);
+                header.extend(from.octets());
+                header.extend(to.octets());
+                ports(&mut header, source, destination);
+            }
+            (from, to) => {
+                header.extend([PROXY, TCP6, 0, 0]);
+                header.extend(mapped(from).octets());
+                header.extend(mapped(to).octets());
+                ports(&mut header, source, destination);
+            }
+        },
+    }
+    if outgoing.unique_id.as_ref().is_some_and(|id| id.len() > MAX_UNIQUE_ID) {
+        return None;
+    }
+    tlv(&mut header, ALPN, outgoing.alpn.as_deref())?;
+    tlv(&mut header, AUTHORITY, outgoing.authority.as_deref().map(str::as_bytes))?;
+    tlv(&mut header, UNIQUE_ID, outgoing.unique_id.as_deref())?;
+    if outgoing.checksum == Checksum::Added {
+        tlv(&mut header, CRC32C, Some(&[0; 4]))?;
+    }
+    if header.len() > MAX_V2 {
+        return None;
+    }
+    let length = u16::try_from(header.len() - FIXED).ok()?;
+    header.get_mut(14..16)?.copy_from_slice(&length.to_be_bytes());
+    if outgoing.checksum == Checksum::Added {
+        let at = header.len() - 4;
+        let sum = checksum_without(&header, at);
+        header.get_mut(at..)?.copy_from_slice(&sum);
+    }
+    Some(header)
+}
+
+fn ports(header: &mut Vec<u8>, source: SocketAddr, destination: SocketAddr) {
+    header.extend(source.port().to_be_bytes());
+    header.extend(destination.port().to_be_bytes());
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+fn tlv(header: &mut Vec<u8>, kind: u8, value: Option<&[u8]>) -> Option<()> {
+    if let Some(value) = value {
+        header.push(kind);
+        header.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
+        header.extend(value);
+    }
+    Some(())
+}
+
+/// CRC32C over the whole header, the four octets at `field` counted as zero (PROXY protocol 2.2.3).
+pub(super) fn checksum_without(header: &[u8], field: usize) -> [u8; 4] {
+    let mut crc = u32::MAX;
+    for (index, octet) in header.iter().enumerate() {
+        let octet = if (field..field.saturating_add(4)).contains(&index) { 0 } else { *octet };
+        crc ^= u32::from(octet);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ CASTAGNOLI } else { crc >> 1 };
+        }
+    }
+    (!crc).to_be_bytes()
+}
+
+/// The polynomial of RFC 3720 B.4, bits reversed.
+const CASTAGNOLI: u32 = 0x82f6_3b78;

@@ -1,0 +1,216 @@
+//! The `expect` block: cases that must come out as told, on the code path of the living gateway.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Policy;
+use super::compile::{HostedSource, Input, Source};
+use super::day::Day;
+use super::domains::Pattern;
+use super::file::CaseSpec;
+use super::finding::{Finding, Place, Placed};
+use super::question::{Federate, Identity, Question, Tls};
+use super::read::Reader;
+use super::settings::Federation;
+use super::verdict::Verdict;
+use crate::jid::{Domain, Jid};
+use crate::reason::Direction;
+
+/// How one case came out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CaseOutcome {
+    /// Where the case stands.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The sender.
+    pub from: String,
+    /// The addressee.
+    pub to: String,
+    /// Whether it came out as told.
+    pub passed: bool,
+    /// What came out, like `deny not-listed (rule default)`; empty if the case could not be run.
+    pub outcome: String,
+    /// What is wrong, if anything is.
+    pub finding: Option<Finding>,
+}
+
+/// Runs the cases of all files against a policy.
+pub fn run(policy: &Policy, sources: &[Source]) -> Vec<CaseOutcome> {
+    let mut outcomes = Vec::new();
+    for source in sources {
+        let mut reader = Reader::new(&source.name);
+        for case in &source.file.expect {
+            outcomes.extend(run_case(policy, &mut reader, case));
+        }
+    }
+    outcomes
+}
+
+/// What a policy file needs to be tested by itself, without a configuration.
+///
+/// Hosted are the domains its rules name in `hosted`, and of each case the side that is not remote: not the one a rule's
+/// pattern stands for; if that tells nothing, the addressee. Their federation is `listed` unless a case says otherwise.
+pub fn stand_alone(source: Source, today: Day) -> Input {
+    let rules = || source.file.rules.iter().map(|rule| &rule.value);
+    let words = rules().filter_map(|rule| rule.hosted.as_ref()).flat_map(|list| &list.value);
+    let mut hosted: Vec<Domain> = words.filter_map(|word| Domain::parse(&word.value).ok()).collect();
+    let patterns: Vec<Pattern> = rules()
+        .filter_map(|rule| rule.domains.as_ref())
+        .flat_map(|list| &list.value)
+        .filter_map(|word| Pattern::parse(&word.value).ok())
+        .collect();
+    let named = hosted.clone();
+    for case in &source.file.expect {
+        let domain = |word: &Option<Placed<String>>| {
+            word.as_ref().and_then(|word| Jid::parse(&word.value).ok()).map(|jid| jid.to_domain())
+        };
+        let (Some(from), Some(to)) = (domain(&case.value.from), domain(&case.value.to)) else { continue };
+        let is_remote = |domain: &Domain| patterns.iter().any(|pattern| pattern.matches(domain));
+        let outbound = match case.value.direction.as_ref().map(|word| word.value.as_str()) {
+            Some("outbound") => true,
+            Some(_) => false,
+            None if named.contains(&from) || named.contains(&to) => !named.contains(&to),
+            None => is_remote(&to) && !is_remote(&from),
+        };
+        hosted.push(if outbound { from } else { to });
+    }
+    hosted.sort();
+    hosted.dedup();
+    let place = Place::whole(&source.name);
+    let hosted = hosted
+        .into_iter()
+        .map(|domain| HostedSource {
+            domain,
+            federation: Federation::Listed,
+            sources: vec![0],
+            place: place.clone(),
+        })
+        .collect();
+    Input { hosted, sources: vec![source], today, digest: String::new() }
+}
+
+fn run_case(policy: &Policy, reader: &mut Reader, case: &Placed<CaseSpec>) -> Vec<CaseOutcome> {
+    let place = case.place(reader.file());
+    let text =
+        |word: &Option<Placed<String>>| word.as_ref().map_or_else(String::new, |word| word.value.clone());
+    let (from, to) = (text(&case.value.from), text(&case.value.to));
+    let verdict = ask(policy, reader, &case.value, &place);
+    let mut outcome = CaseOutcome { place, from, to, passed: true, outcome: String::new(), finding: None };
+    if let Some(verdict) = &verdict {
+        outcome.outcome = format!("{} {} (rule {})", verdict.outcome, verdict.reason, verdict.rule);
+        outcome.finding = compare(&case.value, verdict, &outcome);
+        outcome.passed = outcome.finding.is_none();
+    }
+    if reader.findings.is_empty() {
+        return vec![outcome];
+    }
+    // A case that cannot be read is a case that fails, once for each thing that is wrong with it.
+    let findings = std::mem::take(&mut reader.findings);
+    let failed = |finding| CaseOutcome {
+        passed: false,
+        finding: Some(finding),
+        outcome: String::new(),
+        ..outcome.clone()
+    };
+    findings.into_iter().map(failed).collect()
+}
+
+fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> Option<Verdict> {
+    for (name, word) in [("from", &case.from), ("to", &case.to), ("verdict", &case.verdict)] {
+        if word.is_none() {
+            reader.error_at(place, format!("this case has no `{name}`"), "a case needs from, to and verdict");
+        }
+    }
+    if let Some(word) = &case.verdict {
+        reader.verdict(word);
+    }
+    if let Some(word) = &case.reason {
+        reader.reason(word);
+    }
+    if let Some(word) = &case.rule
+        && !policy.rule_names().any(|name| name.as_str() == word.value)
+    {
+        reader.error(
+            word,
+            format!("there is no rule \"{}\"", word.value),
+            "correct the name; `default` stands for no rule",
+        );
+    }
+    let from = case.from.as_ref().and_then(|word| reader.address_domain(word));
+    let to = case.to.as_ref().and_then(|word| reader.address_domain(word));
+    let identity = case.identity.as_ref().map_or(Some(Identity::Certificate), |word| reader.identity(word));
+    let tls = case.tls.as_ref().map_or(Some(Tls::V13), |word| reader.lowest_tls(word));
+    let address = case.ip.as_ref().map(|word| reader.ip(word));
+    let today = case.today.as_ref().map_or(Some(policy.today()), |word| reader.day(word));
+    let kind = case.kind.as_ref().map(|word| reader.kind(word));
+    let told = case.direction.as_ref().map(|word| reader.direction(word));
+    let federation = case.federation.as_ref().map(|word| {
+        reader.choose(
+            word,
+            "a federation setting",
+            &Federation::ALL.iter().map(|f| (f.label(), *f)).collect::<Vec<_>>(),
+        )
+    });
+    if !reader.findings.is_empty() {
+        return None;
+    }
+    let (from, to) = (from?, to?);
+    let direction = match told.flatten().flatten() {
+        Some(direction) => direction,
+        None if policy.hosts(&to) => Direction::Inbound,
+        None => Direction::Outbound,
+    };
+    let (hosted, remote) = match direction {
+        Direction::Inbound => (&to, &from),
+        Direction::Outbound => (&from, &to),
+    };
+    let Some((index, _)) = policy.find_hosted(hosted) else {
+        reader.error_at(
+            place,
+            format!("{hosted} is not a hosted domain"),
+            "name one of the configuration's domains, or correct `direction`",
+        );
+        return None;
+    };
+    let policy = match federation.flatten() {
+        Some(federation) => policy.with_federation(index, federation),
+        None => policy.clone(),
+    };
+    let question =
+        Federate { hosted, remote, direction, identity: identity?, tls: tls?, address: address.flatten() };
+    let verdict = policy.on(today?).judge(&Question::Federate(question), &mut ());
+    Some(verdict.for_stanza(kind.flatten(), case.payload.as_ref().map(|word| word.value.as_str())))
+}
+
+fn compare(case: &CaseSpec, verdict: &Verdict, outcome: &CaseOutcome) -> Option<Finding> {
+    let differs =
+        |word: &Option<Placed<String>>, got: &str| word.as_ref().is_some_and(|word| word.value != got);
+    let expected: Vec<&str> =
+        [&case.verdict, &case.reason].into_iter().flatten().map(|word| word.value.as_str()).collect();
+    let rule = case.rule.as_ref().map_or_else(String::new, |word| format!(" (rule {})", word.value));
+    let wrong = differs(&case.verdict, verdict.outcome.label())
+        || differs(&case.reason, verdict.reason.label())
+        || differs(&case.rule, verdict.rule.as_str());
+    let by = verdict.place.as_ref().map_or_else(String::new, |place| format!(" at {place}"));
+    wrong.then(|| {
+        Finding::error(
+            outcome.place.clone(),
+            format!(
+                "the case {} -> {} expects {}{rule}, but gets {}{by}",
+                outcome.from,
+                outcome.to,
+                expected.join(" "),
+                outcome.outcome
+            ),
+            "correct the rule or the case",
+        )
+    })
+}
+
+impl Source {
+    /// A file under a name.
+    pub fn new(name: &str, file: super::file::PolicyFile) -> Source {
+        Source { name: Arc::from(name), file }
+    }
+}

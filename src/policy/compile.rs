@@ -1,0 +1,359 @@
+//! From files to a policy, or to every finding at once, each with its line.
+//!
+//! Files merge in any order. Two rules equally specific for one domain are an error that names both lines, never a
+//! question of which came first. Nothing is guessed and nothing is skipped: a finding that is an error keeps the whole
+//! policy from being made (POL-10).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::cases::{self, CaseOutcome};
+use super::day::Day;
+use super::domains::Pattern;
+use super::file::{PolicyFile, RuleSpec, Word};
+use super::finding::{Finding, Place, Placed};
+use super::question::Tls;
+use super::read::Reader;
+use super::rules::{Rule, Terms};
+use super::settings::{Bans, Federation, Hosted};
+use super::verdict::RuleName;
+use super::{Policy, Rules};
+use crate::jid::Domain;
+use crate::reason::Outcome;
+
+pub use super::read::octets;
+
+/// Everything a policy is made from.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The domains served here.
+    pub hosted: Vec<HostedSource>,
+    /// The policy files, each once.
+    pub sources: Vec<Source>,
+    /// The day the snapshot is for; the caller's clock said so.
+    pub today: Day,
+    /// A digest of everything that was read.
+    pub digest: String,
+}
+
+/// A domain served here, as the configuration has it.
+#[derive(Clone, Debug)]
+pub struct HostedSource {
+    /// The domain.
+    pub domain: Domain,
+    /// Its federation setting.
+    pub federation: Federation,
+    /// Indexes of its policy files in [`Input::sources`].
+    pub sources: Vec<usize>,
+    /// Where the configuration names it.
+    pub place: Place,
+}
+
+/// A policy file that was read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file, as it is named in findings.
+    pub name: Arc<str>,
+    /// What stands in it.
+    pub file: PolicyFile,
+}
+
+/// A policy, what there is to say of it, and how its cases came out.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The policy.
+    pub policy: Policy,
+    /// Findings that do not keep it from being used.
+    pub warnings: Vec<Finding>,
+    /// The cases, all passed.
+    pub cases: Vec<CaseOutcome>,
+}
+
+/// Makes the policy and runs every case. Any error, a failing case included, is no policy.
+pub fn compile(input: &Input) -> Result<Compiled, Vec<Finding>> {
+    let (policy, mut findings) = build(input);
+    let Some(policy) = policy else { return Err(findings) };
+    let cases = cases::run(&policy, &input.sources);
+    findings.extend(cases.iter().filter_map(|case| case.finding.clone()));
+    match findings.iter().any(Finding::is_error) {
+        true => Err(findings),
+        false => Ok(Compiled { policy, warnings: findings, cases }),
+    }
+}
+
+/// Makes the policy without running its cases. No policy if any finding is an error.
+pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
+    let mut building = Building::default();
+    let users: Vec<Arc<[usize]>> = (0..input.sources.len())
+        .map(|source| {
+            let uses =
+                |(index, hosted): (usize, &HostedSource)| hosted.sources.contains(&source).then_some(index);
+            input.hosted.iter().enumerate().filter_map(uses).collect()
+        })
+        .collect();
+    let mut defaults = Vec::with_capacity(input.sources.len());
+    for (source, users) in input.sources.iter().zip(&users) {
+        let mut reader = Reader::new(&source.name);
+        reader.version(source.file.version.as_ref());
+        let terms = Arc::new(reader.defaults(source.file.defaults.as_ref()));
+        for spec in &source.file.rules {
+            building.rule(&mut reader, spec, &terms, users, input);
+        }
+        building.findings.append(&mut reader.findings);
+        defaults.push(terms);
+    }
+    let hosted =
+        input.hosted.iter().map(|hosted| building.hosted(hosted, &defaults, input)).collect::<Vec<_>>();
+    let mut findings = building.findings;
+    findings.sort();
+    if findings.iter().any(Finding::is_error) {
+        return (None, findings);
+    }
+    let by_domain = hosted.iter().enumerate().map(|(index, hosted)| (hosted.domain.clone(), index)).collect();
+    let policy = Policy {
+        rules: Arc::new(building.rules),
+        hosted: Arc::new(hosted),
+        by_domain: Arc::new(by_domain),
+        bans: Arc::new(Bans::default()),
+        today: input.today,
+        digest: Arc::from(input.digest.as_str()),
+        default_rule: RuleName::new(RuleName::DEFAULT),
+    };
+    (Some(policy), findings)
+}
+
+#[derive(Default)]
+struct Building {
+    rules: Rules,
+    names: HashMap<String, Place>,
+    /// Where each pattern stands, beside the index.
+    stands: HashMap<(usize, Pattern), Place>,
+    findings: Vec<Finding>,
+}
+
+impl Building {
+    fn rule(
+        &mut self,
+        reader: &mut Reader,
+        spec: &Placed<RuleSpec>,
+        defaults: &Arc<Terms>,
+        users: &Arc<[usize]>,
+        input: &Input,
+    ) {
+        let place = spec.place(reader.file());
+        let name = self.name(reader, spec.value.name.as_ref(), &place);
+        let outcome = spec.value.verdict.as_ref().map_or(Some(Outcome::Allow), |word| reader.verdict(word));
+        let direction = spec.value.direction.as_ref().map_or(Some(None), |word| reader.direction(word));
+        let terms = match outcome {
+            Some(Outcome::Deny) => {
+                reader.refuse_terms_of_deny(&spec.value);
+                Arc::clone(defaults)
+            }
+            _ => reader.terms(&spec.value, defaults),
+        };
+        let networks = reader.networks(spec.value.networks.as_ref());
+        let expires = spec.value.expires.as_ref().and_then(|word| reader.day(word));
+        let hosted = self.scope(reader, spec.value.hosted.as_ref(), users, input);
+        let patterns = reader.patterns(spec.value.domains.as_ref(), &place);
+        if let (Some(last), Some(word)) = (expires, spec.value.expires.as_ref())
+            && input.today > last
+        {
+            let what = if outcome == Some(Outcome::Deny) { "no longer denies" } else { "no longer allows" };
+            reader.warn(
+                word,
+                format!("this rule expired and {what} anything"),
+                "remove it, or renew the date",
+            );
+        }
+        let index = self.rules.list.len();
+        for (pattern, place) in &patterns {
+            self.place_pattern(reader, pattern, place, index, &hosted, name.as_str());
+        }
+        // A rule with a finding is kept to the end of this run, so that ties with it are found too.
+        let (outcome, direction) = (outcome.unwrap_or(Outcome::Deny), direction.flatten());
+        for (pattern, _) in patterns {
+            self.rules.index.insert(pattern, index);
+        }
+        self.rules.list.push(Rule { name, place, outcome, direction, networks, expires, hosted, terms });
+    }
+
+    fn name(&mut self, reader: &mut Reader, word: Option<&Word>, place: &Place) -> RuleName {
+        let Some(word) = word else {
+            reader.error_at(
+                place,
+                "this rule has no name",
+                "add `name:`, the label in metrics, logs and explain",
+            );
+            return RuleName::new("");
+        };
+        let text = word.value.as_str();
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(legal) {
+            reader.error(
+                word,
+                format!("\"{text}\" cannot be the name of a rule"),
+                "use up to 64 letters, digits, `-`, `_` and `.`",
+            );
+        } else if text == RuleName::DEFAULT {
+            reader.error(word, "\"default\" stands for \"no rule\"", "choose another name");
+        }
+        let here = word.place(reader.file());
+        if let Some(first) = self.names.get(text) {
+            reader.error(
+                word,
+                format!("two rules are called \"{text}\": here and at {first}"),
+                "give each rule its own name; names are labels",
+            );
+        } else {
+            self.names.insert(text.to_owned(), here);
+        }
+        RuleName::new(text)
+    }
+
+    fn scope(
+        &mut self,
+        reader: &mut Reader,
+        list: Option<&Placed<Vec<Word>>>,
+        users: &Arc<[usize]>,
+        input: &Input,
+    ) -> Arc<[usize]> {
+        let Some(list) = list else { return Arc::clone(users) };
+        if list.value.is_empty() {
+            reader.error(
+                list,
+                "`hosted` is empty, so the rule is for nobody",
+                "remove the key or name a hosted domain",
+            );
+        }
+        let mut scope = BTreeSet::new();
+        for word in &list.value {
+            if word.value.starts_with('*') {
+                reader.error(
+                    word,
+                    format!("\"{}\" is a wildcard", word.value),
+                    "name hosted domains one by one; they have no wildcards",
+                );
+                continue;
+            }
+            let Some(domain) = reader.domain(word) else { continue };
+            let of_domain =
+                |index: &&usize| input.hosted.get(**index).is_some_and(|hosted| hosted.domain == domain);
+            match users.iter().find(of_domain) {
+                Some(index) => {
+                    scope.insert(*index);
+                }
+                None => reader.error(
+                    word,
+                    format!("{domain} is not a hosted domain that uses this file"),
+                    "correct the name, or add this file to the domain's `policies`",
+                ),
+            }
+        }
+        scope.into_iter().collect()
+    }
+
+    fn place_pattern(
+        &mut self,
+        reader: &mut Reader,
+        pattern: &Pattern,
+        place: &Place,
+        rule: usize,
+        scope: &Arc<[usize]>,
+        name: &str,
+    ) {
+        if let Some(first) = self.stands.get(&(rule, pattern.clone())) {
+            reader.error_at(
+                place,
+                format!("{pattern} stands in this rule twice: here and at {first}"),
+                "remove one",
+            );
+            return;
+        }
+        for &other in self.rules.index.at(pattern) {
+            let Some(earlier) = self.rules.list.get(other) else { continue };
+            if !earlier.hosted.iter().any(|hosted| scope.binary_search(hosted).is_ok()) {
+                continue;
+            }
+            let first = self.stands.get(&(other, pattern.clone())).unwrap_or(&earlier.place);
+            reader.error_at(
+                place,
+                format!(
+                    "a tie: rule \"{name}\" here and rule \"{}\" at {first} are equally specific for {pattern}",
+                    earlier.name
+                ),
+                "remove the domain from one of them, or keep them apart with `hosted`; order never decides",
+            );
+        }
+        self.stands.insert((rule, pattern.clone()), place.clone());
+    }
+
+    fn hosted(&mut self, source: &HostedSource, defaults: &[Arc<Terms>], input: &Input) -> Hosted {
+        let mut terms: Option<(Arc<Terms>, Place)> = None;
+        for &index in &source.sources {
+            let (Some(file), Some(of_file)) = (input.sources.get(index), defaults.get(index)) else {
+                continue;
+            };
+            let Some(spec) = &file.file.defaults else { continue };
+            let place = spec.place(&file.name);
+            match &terms {
+                Some((first, stands)) if first != of_file => self.findings.push(Finding::error(
+                    place,
+                    format!(
+                        "these defaults and those at {stands} differ, and {} uses both files",
+                        source.domain
+                    ),
+                    "make them equal, or keep `defaults` in one of the files",
+                )),
+                Some(_) => {}
+                None => terms = Some((Arc::clone(of_file), place)),
+            }
+        }
+        if source.federation == Federation::None && !source.sources.is_empty() {
+            self.findings.push(Finding::warning(
+                source.place.clone(),
+                format!("{} does not federate, so its policies decide nothing", source.domain),
+                "set `federation: listed`, or remove `policies`",
+            ));
+        }
+        Hosted {
+            domain: source.domain.clone(),
+            federation: source.federation,
+            defaults: terms.map_or_else(Arc::default, |(terms, _)| terms),
+        }
+    }
+}
+
+impl Rule {
+    /// Whether the rule asks for no TLS at all; `check` warns of it.
+    pub(super) fn allows_clear_text(&self) -> bool {
+        self.outcome == Outcome::Allow && self.terms.tls == Tls::None
+    }
+}
+
+impl Policy {
+    /// What an operator should look at although nothing is wrong: rules that let traffic travel in clear, and rules that
+    /// expire within `days`.
+    pub fn remarks(&self, days: i64) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for rule in &self.rules.list {
+            if rule.allows_clear_text() {
+                findings.push(Finding::warning(
+                    rule.place.clone(),
+                    format!("rule \"{}\" admits streams without TLS", rule.name),
+                    "ask for `tls: \"1.2\"` unless the peer really has none",
+                ));
+            }
+            if let Some(last) = rule.expires
+                && last >= self.today
+                && last.days() - self.today.days() < days
+            {
+                findings.push(Finding::warning(
+                    rule.place.clone(),
+                    format!("rule \"{}\" expires after {last}", rule.name),
+                    "renew the date if it should go on",
+                ));
+            }
+        }
+        findings
+    }
+}

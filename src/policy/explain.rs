@@ -1,0 +1,197 @@
+//! The same judgement, told: every rule considered, with file and line, as text and as data.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Policy;
+use super::finding::Place;
+use super::judge::{Bearing, Considered, Witness};
+use super::question::{Federate, Identity, Question, Tls};
+use super::rules::StanzaKind;
+use super::verdict::Verdict;
+use crate::reason::Outcome;
+
+/// A witness that writes everything down.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    /// The rules considered, the most specific first.
+    pub steps: Vec<Step>,
+}
+
+/// One rule considered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The rule.
+    pub rule: String,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The pattern that stands for the remote domain.
+    pub pattern: String,
+    /// What became of it, in one word.
+    pub bearing: &'static str,
+    /// The same in words for people.
+    pub words: String,
+}
+
+impl Witness for Trail {
+    const CURIOUS: bool = true;
+
+    fn consider(&mut self, considered: Considered<'_>) {
+        let (bearing, words) = match considered.bearing {
+            Bearing::Decides(outcome, reason) => {
+                ("decides", format!("decides: {outcome}, {}", reason.words()))
+            }
+            Bearing::LessSpecific => ("less-specific", "a more specific rule decided".to_owned()),
+            Bearing::OtherHosted => ("other-hosted", "is for other hosted domains".to_owned()),
+            Bearing::OtherDirection => ("other-direction", "denies the other direction only".to_owned()),
+            Bearing::OtherNetwork => ("other-network", "denies other networks only".to_owned()),
+            Bearing::Lapsed => ("lapsed", "denied until a day that is past".to_owned()),
+        };
+        let pattern =
+            considered.below.map_or_else(|| "the domain itself".to_owned(), |parent| format!("*.{parent}"));
+        self.steps.push(Step {
+            rule: considered.rule.to_string(),
+            place: considered.place.clone(),
+            pattern,
+            bearing,
+            words,
+        });
+    }
+}
+
+/// A verdict with everything that led to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// The reason's label.
+    pub reason: &'static str,
+    /// The reason in words.
+    pub words: &'static str,
+    /// The rule that decided, `default` for none.
+    pub rule: String,
+    /// Where that rule stands.
+    pub place: Option<Place>,
+    /// The domain served here.
+    pub hosted: String,
+    /// The same as the DNS writes it (JID-09).
+    pub hosted_ascii: String,
+    /// The other domain.
+    pub remote: String,
+    /// The same as the DNS writes it (JID-09).
+    pub remote_ascii: String,
+    /// `inbound` or `outbound`.
+    pub direction: &'static str,
+    /// The hosted domain's federation setting.
+    pub federation: Option<&'static str>,
+    /// The proof supposed.
+    pub proof: &'static str,
+    /// The channel supposed.
+    pub tls: &'static str,
+    /// The address supposed.
+    pub ip: Option<String>,
+    /// The kind of stanza, if one was named.
+    pub kind: Option<&'static str>,
+    /// The payload, if one was named.
+    pub payload: Option<String>,
+    /// Every rule considered.
+    pub considered: Vec<Step>,
+    /// The digest of the policy.
+    pub digest: String,
+}
+
+impl Policy {
+    /// Judges as the living gateway does, and tells how.
+    pub fn explain(
+        &self,
+        question: &Federate<'_>,
+        kind: Option<StanzaKind>,
+        payload: Option<&str>,
+    ) -> Explanation {
+        let mut trail = Trail::default();
+        let verdict: Verdict =
+            self.judge(&Question::Federate(*question), &mut trail).for_stanza(kind, payload);
+        Explanation {
+            verdict: verdict.outcome.label(),
+            reason: verdict.reason.label(),
+            words: verdict.reason.words(),
+            rule: verdict.rule.to_string(),
+            place: verdict.place.clone(),
+            hosted: question.hosted.to_string(),
+            hosted_ascii: question.hosted.to_ascii().into_owned(),
+            remote: question.remote.to_string(),
+            remote_ascii: question.remote.to_ascii().into_owned(),
+            direction: question.direction.label(),
+            federation: self.federation(question.hosted).map(super::Federation::label),
+            proof: match question.identity {
+                Identity::Unproven => "pending",
+                Identity::Absent => "none",
+                Identity::Dialback => "dialback",
+                Identity::Certificate => "certificate",
+            },
+            tls: match question.tls {
+                Tls::Unknown => "pending",
+                Tls::None => "none",
+                Tls::V12 => "1.2",
+                Tls::V13 => "1.3",
+            },
+            ip: question.address.map(|address| address.to_string()),
+            kind: kind.map(StanzaKind::label),
+            payload: payload.map(str::to_owned),
+            considered: trail.steps,
+            digest: self.digest().to_owned(),
+        }
+    }
+}
+
+impl Explanation {
+    /// Whether it is allowed.
+    pub fn is_allow(&self) -> bool {
+        self.verdict == Outcome::Allow.label()
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {} ({})", self.verdict, self.words, self.reason)?;
+        match &self.place {
+            Some(place) => writeln!(f, "rule:       {} at {place}", self.rule)?,
+            None => writeln!(f, "rule:       {}, no rule decided", self.rule)?,
+        }
+        writeln!(f, "hosted:     {}", Spelled(&self.hosted, &self.hosted_ascii))?;
+        writeln!(f, "remote:     {}", Spelled(&self.remote, &self.remote_ascii))?;
+        writeln!(f, "direction:  {}", self.direction)?;
+        writeln!(f, "federation: {}", self.federation.unwrap_or("not a hosted domain"))?;
+        write!(f, "supposed:   proof {}, TLS {}", self.proof, self.tls)?;
+        match &self.ip {
+            Some(ip) => write!(f, ", address {ip}")?,
+            None => write!(f, ", address unknown")?,
+        }
+        if let Some(kind) = self.kind {
+            write!(f, ", {kind}")?;
+        }
+        if let Some(payload) = &self.payload {
+            write!(f, ", payload {payload}")?;
+        }
+        writeln!(f)?;
+        if self.considered.is_empty() {
+            return writeln!(f, "considered: no rule");
+        }
+        writeln!(f, "considered:")?;
+        for step in &self.considered {
+            writeln!(f, "  {} at {} ({}): {}", step.rule, step.place, step.pattern, step.words)?;
+        }
+        Ok(())
+    }
+}
+
+/// Both spellings where they differ.
+struct Spelled<'a>(&'a str, &'a str);
+
+impl fmt::Display for Spelled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == self.1 { f.write_str(self.0) } else { write!(f, "{} ({})", self.0, self.1) }
+    }
+}

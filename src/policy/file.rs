@@ -1,0 +1,118 @@
+//! Policy files, version v1, exactly as on disk. What is written here may be wrong; [`super::compile`] says how.
+
+use serde::Deserialize;
+
+use super::finding::Placed;
+
+/// A word of a file with its place; what it means is decided when the file is compiled.
+pub type Word = Placed<String>;
+
+/// A policy file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct PolicyFile {
+    /// The version of the format: `v1`. No default.
+    pub version: Option<Word>,
+    /// What rules of this file ask for where they say nothing, and what `federation: any` asks of everybody.
+    pub defaults: Option<Placed<DefaultsSpec>>,
+    /// The rules. A list, never a map: a repeated key of a map would win silently. Default: none.
+    pub rules: Vec<Placed<RuleSpec>>,
+    /// Cases that must come out as told, run at every load. Default: none.
+    pub expect: Vec<Placed<CaseSpec>>,
+}
+
+/// `defaults:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DefaultsSpec {
+    /// Proofs that are enough: `certificate`, `dialback`. Default: `[certificate, dialback]`.
+    pub identity: Option<Placed<Vec<Word>>>,
+    /// The lowest version of TLS: `"1.2"`, `"1.3"` or `none`. Default: `"1.2"`.
+    pub tls: Option<Word>,
+}
+
+/// One of `rules:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RuleSpec {
+    /// The label in metrics, logs and explanations; unique over all files. Letters, digits, `-`, `_` and `.`. No default.
+    pub name: Option<Word>,
+    /// Domains and wildcards like `*.agency.example`. No default.
+    pub domains: Option<Placed<Vec<Word>>>,
+    /// `allow` or `deny`. Default: `allow`.
+    pub verdict: Option<Word>,
+    /// `inbound`, `outbound` or `both`, seen from the hosted domain. Default: `both`.
+    pub direction: Option<Word>,
+    /// Hosted domains the rule is for. Default: every domain that uses this file.
+    pub hosted: Option<Placed<Vec<Word>>>,
+    /// Proofs that are enough: `certificate`, `dialback`. Default: the file's `defaults`.
+    pub identity: Option<Placed<Vec<Word>>>,
+    /// The lowest version of TLS: `"1.2"`, `"1.3"` or `none`. Default: the file's `defaults`.
+    pub tls: Option<Word>,
+    /// Networks the remote server's address must be in. Default: any.
+    pub networks: Option<Placed<Vec<Word>>>,
+    /// Which stanzas may pass. Default: all.
+    pub stanzas: Option<Placed<StanzasSpec>>,
+    /// How much may pass. Default: the gateway's own limits.
+    pub limits: Option<Placed<QuotasSpec>>,
+    /// The last day (UTC) on which the rule holds, like `2027-01-31`. Default: for ever.
+    pub expires: Option<Word>,
+    /// Who asked for the rule: free words for people.
+    pub owner: Option<Word>,
+    /// Where it was asked for: free words for people.
+    pub ticket: Option<Word>,
+}
+
+/// `stanzas:` of a rule.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct StanzasSpec {
+    /// Kinds that may pass: `message`, `presence`, `iq`. Default: all three.
+    pub allow: Option<Placed<Vec<Word>>>,
+    /// Namespaces of child elements with which a stanza may not pass. Default: none.
+    pub deny_payloads: Option<Placed<Vec<Word>>>,
+}
+
+/// `limits:` of a rule.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct QuotasSpec {
+    /// Stanzas a second, like `50/s`. Default: the gateway's own limit.
+    pub stanzas: Option<Word>,
+    /// Octets a second, like `64KiB/s`. Default: the gateway's own limit.
+    pub octets: Option<Word>,
+    /// Concurrent streams, like `4`. Default: the gateway's own limit.
+    pub streams: Option<Word>,
+}
+
+/// One of `expect:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CaseSpec {
+    /// The sender. No default.
+    pub from: Option<Word>,
+    /// The addressee. No default.
+    pub to: Option<Word>,
+    /// `inbound` or `outbound`. Default: follows from which of the two is hosted.
+    pub direction: Option<Word>,
+    /// The `federation` setting to suppose. Default: the hosted domain's own; `listed` when a file is tested by itself.
+    pub federation: Option<Word>,
+    /// How the remote domain is proved: `certificate`, `dialback` or `none`. Default: `certificate`.
+    pub identity: Option<Word>,
+    /// The channel: `"1.2"`, `"1.3"` or `none`. Default: `"1.3"`.
+    pub tls: Option<Word>,
+    /// The remote server's address. Default: unknown, and thus in no network.
+    pub ip: Option<Word>,
+    /// The day to suppose, like `2027-02-01`. Default: the day of the load.
+    pub today: Option<Word>,
+    /// The kind of a stanza: `message`, `presence` or `iq`. Default: the pair is asked about, not a stanza.
+    pub kind: Option<Word>,
+    /// The namespace of a stanza's payload. Default: none.
+    pub payload: Option<Word>,
+    /// `allow` or `deny`. No default.
+    pub verdict: Option<Word>,
+    /// The reason that must be given, like `not-listed`. Default: any.
+    pub reason: Option<Word>,
+    /// The rule that must decide, `default` for none. Default: any.
+    pub rule: Option<Word>,
+}

@@ -1,0 +1,210 @@
+//! Judgement: a pure function of a question and a snapshot.
+//!
+//! It keeps no memory, waits for nothing and sees no stanza. The live gateway passes `()` as witness, which compiles to
+//! nothing; `gatehouse policy explain` passes a [`super::Trail`] and learns of each rule considered. One code path.
+
+use std::sync::Arc;
+
+use super::Policy;
+use super::finding::Place;
+use super::question::{Arrive, Federate, Identity, Question, Tls};
+use super::rules::{Rule, Terms};
+use super::settings::{Federation, Hosted};
+use super::verdict::{Permit, RuleName, Verdict};
+use crate::reason::{Direction, Outcome, Reason};
+
+/// Somebody who hears of each rule considered.
+pub trait Witness {
+    /// Whether to hear also of the rules after the one that decides.
+    const CURIOUS: bool;
+
+    /// This rule was considered.
+    fn consider(&mut self, considered: Considered<'_>);
+}
+
+/// The live gateway does not listen.
+impl Witness for () {
+    const CURIOUS: bool = false;
+
+    fn consider(&mut self, _: Considered<'_>) {}
+}
+
+/// A rule whose pattern stands for the remote domain, and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Considered<'a> {
+    /// The rule.
+    pub rule: &'a RuleName,
+    /// Where it stands.
+    pub place: &'a Place,
+    /// The parent of the wildcard that matched; none if the rule names the domain itself.
+    pub below: Option<&'a str>,
+    /// What became of it.
+    pub bearing: Bearing,
+}
+
+/// What a rule has to do with a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearing {
+    /// It decides.
+    Decides(Outcome, Reason),
+    /// A more specific rule decided.
+    LessSpecific,
+    /// Its `hosted` does not hold the hosted domain.
+    OtherHosted,
+    /// It denies the other direction only.
+    OtherDirection,
+    /// It denies other networks only.
+    OtherNetwork,
+    /// It denied until a day that is past.
+    Lapsed,
+}
+
+impl Policy {
+    /// The verdict, with its reason and the rule that gave it.
+    pub fn judge<W: Witness>(&self, question: &Question<'_>, witness: &mut W) -> Verdict {
+        match question {
+            Question::Arrive(arrive) => self.judge_arrival(arrive),
+            Question::Federate(federate) => self.judge_pair(federate, witness),
+        }
+    }
+
+    /// The question of an old permit, judged by this policy (POL-07). A verdict that allows carries the new permit, which
+    /// replaces the old one: what the rule lets pass may have changed.
+    pub fn judge_again(&self, permit: &Permit) -> Verdict {
+        self.judge_pair(&permit.question(), &mut ())
+    }
+
+    fn judge_arrival(&self, arrive: &Arrive) -> Verdict {
+        match self.bans.holds_address(arrive.address) {
+            true => Verdict::deny(Reason::Banned, self.default_rule(), None),
+            false => Verdict::arrive(self.default_rule()),
+        }
+    }
+
+    fn judge_pair<W: Witness>(&self, question: &Federate<'_>, witness: &mut W) -> Verdict {
+        let deny = |reason| Verdict::deny(reason, self.default_rule(), None);
+        // POL-01: an unknown hosted domain does not federate.
+        let Some((index, hosted)) = self.find_hosted(question.hosted) else {
+            return deny(Reason::FederationOff);
+        };
+        // POL-08: traffic between hosted domains never passes here.
+        if self.hosts(question.remote) {
+            return deny(Reason::HomeClaimed);
+        }
+        if self.bans.holds_domain(question.remote)
+            || question.address.is_some_and(|address| self.bans.holds_address(address))
+        {
+            return deny(Reason::Banned);
+        }
+        if hosted.federation == Federation::None {
+            return deny(Reason::FederationOff);
+        }
+        match self.judge_rules(index, question, witness) {
+            Some(verdict) => verdict,
+            None => self.judge_default(hosted, question),
+        }
+    }
+
+    fn judge_rules<W: Witness>(
+        &self,
+        hosted: usize,
+        question: &Federate<'_>,
+        witness: &mut W,
+    ) -> Option<Verdict> {
+        let mut decided = None;
+        for (index, below) in self.rules.index.candidates(question.remote) {
+            let Some(rule) = self.rules.list.get(index) else { continue };
+            let bearing = match (&decided, rule.is_for(hosted)) {
+                (_, false) => Bearing::OtherHosted,
+                (Some(_), true) => Bearing::LessSpecific,
+                (None, true) => self.bearing(rule, question),
+            };
+            witness.consider(Considered { rule: &rule.name, place: &rule.place, below, bearing });
+            if let Bearing::Decides(outcome, reason) = bearing {
+                let (name, place) = (rule.name.clone(), Some(rule.place.clone()));
+                let verdict = match outcome {
+                    Outcome::Allow => Verdict::federate(question, name, place, &rule.terms),
+                    Outcome::Deny => Verdict::deny(reason, name, place),
+                };
+                if !W::CURIOUS {
+                    return Some(verdict);
+                }
+                decided = Some(verdict);
+            }
+        }
+        decided
+    }
+
+    fn judge_default(&self, hosted: &Hosted, question: &Federate<'_>) -> Verdict {
+        let rule = self.default_rule();
+        let refusal = match hosted.federation {
+            Federation::None => Some(Reason::FederationOff),
+            Federation::Listed => Some(Reason::NotListed),
+            // JID-03: names of one label are refused by default; a rule may name them.
+            Federation::Any if question.remote.is_single_label() => Some(Reason::ImproperAddressing),
+            Federation::Any => unmet(&hosted.defaults, question),
+        };
+        match refusal {
+            Some(reason) => Verdict::deny(reason, rule, None),
+            None => Verdict::federate(question, rule, None, &hosted.defaults),
+        }
+    }
+
+    /// A deny rule that does not fit is passed over, so that the next one is asked; an allow rule that does not fit denies:
+    /// it is the most specific word on the domain.
+    fn bearing(&self, rule: &Rule, question: &Federate<'_>) -> Bearing {
+        let other_way = rule.direction.is_some_and(|only: Direction| only != question.direction);
+        let outside = match question.address {
+            Some(address) => !rule.networks.is_any() && !rule.networks.contains(address),
+            None => !rule.networks.is_any(),
+        };
+        let expired = rule.has_expired(self.today);
+        if rule.outcome == Outcome::Deny {
+            return match (expired, other_way, outside) {
+                (true, _, _) => Bearing::Lapsed,
+                (_, true, _) => Bearing::OtherDirection,
+                (_, _, true) => Bearing::OtherNetwork,
+                (false, false, false) => Bearing::Decides(Outcome::Deny, Reason::Blocked),
+            };
+        }
+        let awaited = question.address.is_none() && question.identity == Identity::Unproven;
+        let refusal = if expired {
+            Some(Reason::RuleExpired)
+        } else if other_way {
+            Some(Reason::WrongDirection)
+        } else if outside && !awaited {
+            Some(Reason::WrongNetwork)
+        } else {
+            unmet(&rule.terms, question)
+        };
+        match refusal {
+            Some(reason) => Bearing::Decides(Outcome::Deny, reason),
+            None => Bearing::Decides(Outcome::Allow, Reason::Allowed),
+        }
+    }
+
+    fn default_rule(&self) -> RuleName {
+        self.default_rule.clone()
+    }
+}
+
+/// What of the terms the channel and the proof do not meet.
+fn unmet(terms: &Arc<Terms>, question: &Federate<'_>) -> Option<Reason> {
+    let unproven = question.identity == Identity::Unproven;
+    let tls_met = match question.tls {
+        // Before proof the channel may still be upgraded.
+        Tls::Unknown | Tls::None if unproven => true,
+        Tls::Unknown => false,
+        Tls::None | Tls::V12 | Tls::V13 => question.tls >= terms.tls,
+    };
+    let identity_met = match question.identity {
+        Identity::Unproven | Identity::Certificate => true,
+        Identity::Absent => false,
+        Identity::Dialback => terms.identities.dialback,
+    };
+    match (tls_met, identity_met) {
+        (false, _) => Some(Reason::TlsTooOld),
+        (true, false) => Some(Reason::IdentityTooWeak),
+        (true, true) => None,
+    }
+}

@@ -1,0 +1,130 @@
+//! Decides whether a domain pair may federate.
+//!
+//! Judgement is a pure function of a [`Question`] and a snapshot, the [`Policy`]: it keeps no memory, waits for nothing and
+//! sees no stanza. It reads no clock either: a snapshot knows the day it was made for, and [`Policy::next_expiry`] tells
+//! the caller when to publish [`Policy::on`] another day; living streams then hear of an expired rule as of any other
+//! change. Identity is established elsewhere. Files are read elsewhere too; [`compile`] takes what was read and answers
+//! with a policy or with every finding at once. Law upheld: `deny_by_default`.
+
+mod cases;
+mod compile;
+mod day;
+mod domains;
+mod explain;
+mod file;
+mod finding;
+mod judge;
+pub mod networks;
+mod question;
+mod read;
+mod rules;
+mod settings;
+mod verdict;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use cases::{CaseOutcome, run as run_cases, stand_alone};
+pub use compile::{Compiled, HostedSource, Input, Source, build, compile, octets};
+pub use day::Day;
+pub use domains::Pattern;
+pub use explain::{Explanation, Step, Trail};
+pub use file::{CaseSpec, DefaultsSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
+pub use finding::{Finding, PLACED, Place, Placed, Severity};
+pub use judge::{Bearing, Considered, Witness};
+pub use networks::Networks;
+pub use question::{Arrive, Federate, Identity, Question, Tls};
+pub use rules::{Identities, Quotas, Rate, StanzaKind, StanzaRules, Terms};
+pub use settings::{Bans, Federation};
+pub use verdict::{Permit, RuleName, Verdict};
+
+use crate::jid::Domain;
+use domains::Index;
+use rules::Rule;
+use settings::Hosted;
+
+/// An immutable snapshot of all rules, for one day. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    rules: Arc<Rules>,
+    hosted: Arc<Vec<Hosted>>,
+    by_domain: Arc<HashMap<Domain, usize>>,
+    bans: Arc<Bans>,
+    today: Day,
+    digest: Arc<str>,
+    default_rule: RuleName,
+}
+
+/// What the files say, whatever the day.
+#[derive(Debug, Default)]
+struct Rules {
+    list: Vec<Rule>,
+    index: Index,
+}
+
+impl Policy {
+    /// Whether this domain is served here.
+    pub fn hosts(&self, domain: &Domain) -> bool {
+        self.by_domain.contains_key(domain)
+    }
+
+    /// The domains served here, in the order of the configuration.
+    pub fn hosted(&self) -> impl Iterator<Item = &Domain> {
+        self.hosted.iter().map(|hosted| &hosted.domain)
+    }
+
+    /// What a hosted domain says of federation; none for a domain that is not served here.
+    pub fn federation(&self, domain: &Domain) -> Option<Federation> {
+        self.find_hosted(domain).map(|(_, hosted)| hosted.federation)
+    }
+
+    /// A digest of everything the policy was made from.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The names of all rules, `default` first: the closed set of the metric label `rule`.
+    pub fn rule_names(&self) -> impl Iterator<Item = &RuleName> {
+        std::iter::once(&self.default_rule).chain(self.rules.list.iter().map(|rule| &rule.name))
+    }
+
+    /// The day this snapshot is for.
+    pub fn today(&self) -> Day {
+        self.today
+    }
+
+    /// The first day on which a rule that still holds today will have expired; the caller then publishes [`Policy::on`].
+    pub fn next_expiry(&self) -> Option<Day> {
+        let lasting =
+            self.rules.list.iter().filter_map(|rule| rule.expires).filter(|last| *last >= self.today);
+        lasting.min().map(Day::next)
+    }
+
+    /// The same rules on another day.
+    pub fn on(&self, today: Day) -> Policy {
+        Policy { today, ..self.clone() }
+    }
+
+    /// The same rules with these bans in place of the present ones.
+    pub fn with_bans(&self, bans: Bans) -> Policy {
+        Policy { bans: Arc::new(bans), ..self.clone() }
+    }
+
+    /// The bans in force.
+    pub fn bans(&self) -> &Bans {
+        &self.bans
+    }
+
+    fn with_federation(&self, index: usize, federation: Federation) -> Policy {
+        let mut hosted = Vec::clone(&self.hosted);
+        if let Some(entry) = hosted.get_mut(index) {
+            entry.federation = federation;
+        }
+        Policy { hosted: Arc::new(hosted), ..self.clone() }
+    }
+
+    fn find_hosted(&self, domain: &Domain) -> Option<(usize, &Hosted)> {
+        let index = *self.by_domain.get(domain)?;
+        self.hosted.get(index).map(|hosted| (index, hosted))
+    }
+}

@@ -1,0 +1,136 @@
+//! Compiled rules: what a rule asks of a stream, and what it then lets pass.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::day::Day;
+use super::finding::Place;
+use super::networks::Networks;
+use super::question::Tls;
+use super::verdict::RuleName;
+use crate::reason::{Direction, Outcome};
+
+/// The kinds of stanza, as rules know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StanzaKind {
+    /// `<iq/>`
+    Iq,
+    /// `<message/>`
+    Message,
+    /// `<presence/>`
+    Presence,
+}
+
+impl StanzaKind {
+    /// Every kind.
+    pub const ALL: &'static [StanzaKind] = &[Self::Iq, Self::Message, Self::Presence];
+
+    /// The element name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Iq => "iq",
+            Self::Message => "message",
+            Self::Presence => "presence",
+        }
+    }
+}
+
+/// Which stanzas of an admitted pair may pass; the filter reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StanzaRules {
+    pub(super) refused_kinds: BTreeSet<StanzaKind>,
+    pub(super) refused_payloads: BTreeSet<String>,
+}
+
+impl StanzaRules {
+    /// Whether stanzas of this kind may pass.
+    pub fn admits_kind(&self, kind: StanzaKind) -> bool {
+        !self.refused_kinds.contains(&kind)
+    }
+
+    /// Whether a stanza with a child element in this namespace may pass.
+    pub fn admits_payload(&self, namespace: &str) -> bool {
+        !self.refused_payloads.contains(namespace)
+    }
+
+    /// Whether everything may pass, so that nothing need be asked.
+    pub fn is_open(&self) -> bool {
+        self.refused_kinds.is_empty() && self.refused_payloads.is_empty()
+    }
+}
+
+/// So many units in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// Units in a second, and how many may come at once.
+    pub per_second: NonZeroU32,
+}
+
+/// How much of what an admitted pair may send; none stands for the gateway's own limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Quotas {
+    /// Stanzas.
+    pub stanzas: Option<Rate>,
+    /// Octets.
+    pub octets: Option<Rate>,
+    /// Concurrent streams under the rule.
+    pub streams: Option<u32>,
+}
+
+/// The identities a rule accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identities {
+    /// Whether dialback is proof enough. A certificate always is: it is the stronger proof.
+    pub dialback: bool,
+}
+
+/// What a rule that allows asks for, and what it grants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// The proofs that are enough.
+    pub identities: Identities,
+    /// The lowest version of TLS; `Tls::None` asks for no TLS.
+    pub tls: Tls,
+    /// Which stanzas may pass.
+    pub stanzas: Arc<StanzaRules>,
+    /// How much.
+    pub quotas: Quotas,
+}
+
+impl Default for Terms {
+    /// What applies where a file says nothing: certificate or dialback, over TLS 1.2 or newer.
+    fn default() -> Terms {
+        Terms {
+            identities: Identities { dialback: true },
+            tls: Tls::V12,
+            stanzas: Arc::default(),
+            quotas: Quotas::default(),
+        }
+    }
+}
+
+/// One rule, compiled.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) name: RuleName,
+    pub(super) place: Place,
+    pub(super) outcome: Outcome,
+    /// None: both.
+    pub(super) direction: Option<Direction>,
+    pub(super) networks: Networks,
+    pub(super) expires: Option<Day>,
+    /// Hosted domains the rule is considered for, as sorted indexes.
+    pub(super) hosted: Arc<[usize]>,
+    pub(super) terms: Arc<Terms>,
+}
+
+impl Rule {
+    pub(super) fn is_for(&self, hosted: usize) -> bool {
+        self.hosted.binary_search(&hosted).is_ok()
+    }
+
+    pub(super) fn has_expired(&self, today: Day) -> bool {
+        self.expires.is_some_and(|last| today > last)
+    }
+}

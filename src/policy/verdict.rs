@@ -1,0 +1,176 @@
+//! What policy answers. A [`Permit`] can be made in this file only, and only of a verdict that allows.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::finding::Place;
+use super::question::{Federate, Identity, Tls};
+use super::rules::{Quotas, StanzaKind, StanzaRules, Terms};
+use crate::jid::Domain;
+use crate::reason::{Direction, Outcome, Reason};
+
+/// The name of a rule: a metric label and log field, from our own files only (the law `closed_words`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleName(Arc<str>);
+
+impl RuleName {
+    /// The name that stands for "no rule": the hosted domain's own setting decided.
+    pub const DEFAULT: &'static str = "default";
+
+    pub(super) fn new(name: &str) -> RuleName {
+        RuleName(Arc::from(name))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An answer, with its reason and the rule that gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Verdict {
+    /// Allow or deny.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The rule that decided, [`RuleName::DEFAULT`] when none did.
+    pub rule: RuleName,
+    /// Where that rule stands; none when no rule decided.
+    pub place: Option<Place>,
+    permit: Option<Permit>,
+}
+
+impl Verdict {
+    /// The token that opens the door, if this verdict allows a pair.
+    pub fn permit(&self) -> Option<Permit> {
+        self.permit.clone()
+    }
+
+    /// Whether it may go on.
+    pub fn is_allow(&self) -> bool {
+        self.outcome == Outcome::Allow
+    }
+
+    /// The verdict for one stanza of the pair: what the rule lets pass narrows what the pair was allowed.
+    pub fn for_stanza(self, kind: Option<StanzaKind>, payload: Option<&str>) -> Verdict {
+        let Some(stanzas) = self.permit.as_ref().map(|permit| Arc::clone(permit.stanzas())) else {
+            return self;
+        };
+        let refusal = if kind.is_some_and(|kind| !stanzas.admits_kind(kind)) {
+            Reason::KindDenied
+        } else if payload.is_some_and(|namespace| !stanzas.admits_payload(namespace)) {
+            Reason::PayloadDenied
+        } else {
+            return self;
+        };
+        Verdict::deny(refusal, self.rule, self.place)
+    }
+
+    pub(super) fn deny(reason: Reason, rule: RuleName, place: Option<Place>) -> Verdict {
+        Verdict { outcome: Outcome::Deny, reason, rule, place, permit: None }
+    }
+
+    pub(super) fn arrive(rule: RuleName) -> Verdict {
+        Verdict { outcome: Outcome::Allow, reason: Reason::Allowed, rule, place: None, permit: None }
+    }
+
+    pub(super) fn federate(
+        question: &Federate<'_>,
+        rule: RuleName,
+        place: Option<Place>,
+        terms: &Arc<Terms>,
+    ) -> Verdict {
+        let permit = Permit {
+            hosted: question.hosted.clone(),
+            remote: question.remote.clone(),
+            direction: question.direction,
+            identity: question.identity,
+            tls: question.tls,
+            address: question.address,
+            rule: rule.clone(),
+            terms: Arc::clone(terms),
+        };
+        Verdict { outcome: Outcome::Allow, reason: Reason::Allowed, rule, place, permit: Some(permit) }
+    }
+}
+
+/// Permission for one pair in one direction, as it was asked. Fields private, made in this file only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Permit {
+    hosted: Domain,
+    remote: Domain,
+    direction: Direction,
+    identity: Identity,
+    tls: Tls,
+    address: Option<IpAddr>,
+    rule: RuleName,
+    terms: Arc<Terms>,
+}
+
+impl Permit {
+    /// The domain served here.
+    pub fn hosted(&self) -> &Domain {
+        &self.hosted
+    }
+
+    /// The other domain.
+    pub fn remote(&self) -> &Domain {
+        &self.remote
+    }
+
+    /// Which way stanzas may travel.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The rule that allows it.
+    pub fn rule(&self) -> &RuleName {
+        &self.rule
+    }
+
+    /// Which stanzas may pass.
+    pub fn stanzas(&self) -> &Arc<StanzaRules> {
+        &self.terms.stanzas
+    }
+
+    /// How much may pass.
+    pub fn quotas(&self) -> &Quotas {
+        &self.terms.quotas
+    }
+
+    /// Whether only a certificate proves the remote domain under this rule; if not, dialback does too.
+    pub fn requires_certificate(&self) -> bool {
+        !self.terms.identities.dialback
+    }
+
+    /// The lowest version of TLS; `Tls::None` where none is asked for.
+    pub fn lowest_tls(&self) -> Tls {
+        self.terms.tls
+    }
+
+    /// Whether it was given with the proof in hand. A permit given before that opens no door yet: it says what to offer.
+    pub fn is_final(&self) -> bool {
+        self.identity != Identity::Unproven
+    }
+
+    /// The question as it was asked, to ask it again under another policy.
+    pub fn question(&self) -> Federate<'_> {
+        Federate {
+            hosted: &self.hosted,
+            remote: &self.remote,
+            direction: self.direction,
+            identity: self.identity,
+            tls: self.tls,
+            address: self.address,
+        }
+    }
+}

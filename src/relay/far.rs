@@ -1,0 +1,465 @@
+//! The far legs: what the initiating entity hears, when an attempt is tried again, and how a leg ends.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::policy::Permit;
+use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
+use crate::stream::{Answer, Method, Proof, Secured};
+use crate::xml::Token;
+
+use super::event::{DialbackOutcome, Role, Said};
+use super::plan;
+use super::{Candidate, ClaimId, Destination, Effect, Event, FarId, Input, Relay, Shape, Side};
+
+/// A leg that we opened.
+#[derive(Debug)]
+pub(super) struct Far {
+    pub(super) terms: Terms,
+    machine: Option<Initiating>,
+    /// The claim that waits for it.
+    pub(super) claim: Option<ClaimId>,
+    /// How we were proven there, once the pair stands.
+    pub(super) method: Option<Method>,
+    address: Option<std::net::IpAddr>,
+    secured: Option<Secured>,
+    /// What the last attempt ended with.
+    last: Option<Reason>,
+    pub(super) max_octets: Option<usize>,
+    pub(super) standing: bool,
+    closing: Option<Instant>,
+    reason: Reason,
+    /// When the last key or question went out.
+    asked: Instant,
+    keyed: bool,
+}
+
+impl Far {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.closing.or_else(|| self.machine.as_ref().and_then(Initiating::deadline))
+    }
+
+    pub(super) fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
+    }
+
+    pub(super) fn address(&self) -> Option<std::net::IpAddr> {
+        self.address
+    }
+
+    /// Standing, and neither closing nor over.
+    pub(super) fn is_live(&self) -> bool {
+        self.standing && self.closing.is_none()
+    }
+}
+
+impl Relay {
+    /// Opens a far leg for this errand.
+    pub(super) fn open_far(
+        &mut self,
+        errand: Errand,
+        facing: Facing,
+        claim: Option<ClaimId>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> FarId {
+        let id = FarId(self.issue());
+        let destination = match facing {
+            Facing::Backend => Destination::Backend(errand.to().clone()),
+            Facing::Public => Destination::World { from: errand.from().clone(), target: errand.to().clone() },
+        };
+        let times = &self.home.timeouts;
+        let terms = Terms {
+            facing,
+            clear: facing == Facing::Public && self.clear_allowed(&errand),
+            errand,
+            external: facing == Facing::Public,
+            dialback: true,
+            step_time: times.header,
+            proof_time: times.dialback,
+        };
+        let far = Far {
+            terms,
+            machine: Some(Initiating::Dialling),
+            claim,
+            method: None,
+            address: None,
+            secured: None,
+            last: None,
+            max_octets: None,
+            standing: false,
+            closing: None,
+            reason: Reason::Finished,
+            asked: now,
+            keyed: false,
+        };
+        self.fars.insert(id, far);
+        out.push(Effect::Connect(id, destination));
+        id
+    }
+
+    pub(super) fn far_input(&mut self, id: FarId, input: Input, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        match input {
+            Input::Connected(address, secured) => {
+                far.address = Some(address);
+                far.secured = secured.clone();
+                if secured.is_some() && !self.far_secured(id, now, out) {
+                    return;
+                }
+                self.far_step(id, initiating::Input::Connected(secured), now, out);
+            }
+            Input::Secured(secured) => {
+                far.secured = Some(secured.clone());
+                if self.far_secured(id, now, out) {
+                    self.far_step(id, initiating::Input::Secured(secured), now, out);
+                }
+            }
+            Input::Unreachable(reason) => {
+                let reason = far.last.unwrap_or(reason);
+                self.far_refused(id, reason, now, out);
+            }
+            Input::Gone { reason, unsent } => self.far_gone(id, reason, unsent, now, out),
+            Input::Stalled => self.far_fault(id, Reason::StanzaTimeout, now, out),
+            Input::Overflow(octets) => self.far_overflow(&octets, out),
+            Input::Token(token) => self.far_token(id, token, now, out),
+            // The rest concerns the near leg, or was taken before.
+            _ => {}
+        }
+    }
+
+    fn far_token(&mut self, id: FarId, token: Token, now: Instant, out: &mut Vec<Effect>) {
+        let input = match token {
+            Token::Violation(violation) => return self.far_fault(id, violation.reason(), now, out),
+            Token::Keepalive => return,
+            Token::Header(header) => initiating::Input::Header(header),
+            Token::Element(frame) => initiating::Input::Element(frame),
+            Token::End => initiating::Input::End,
+        };
+        self.far_step(id, input, now, out);
+    }
+
+    /// The handshake is done: does the policy take this peer, by what the channel shows (CRT-13)?
+    fn far_secured(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) -> bool {
+        let Some(far) = self.fars.get(&id) else { return false };
+        let Errand::Speak(pair) = &far.terms.errand else { return true };
+        if far.terms.facing == Facing::Backend {
+            return true;
+        }
+        let pair = pair.clone();
+        let verdict = self.outbound_verdict(&pair, Some(id));
+        if verdict.is_allow() {
+            return true;
+        }
+        let reason = match verdict.reason {
+            Reason::IdentityTooWeak => Reason::CertificateUntrusted,
+            other => other,
+        };
+        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        self.far_attempt_failed(id, reason, Bytes::new(), now, out);
+        false
+    }
+
+    fn far_step(&mut self, id: FarId, input: initiating::Input, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        let Some(machine) = far.machine.take() else { return };
+        let external = machine.died_of_external();
+        let keys = self.home.keys.facing(far.terms.facing);
+        match machine.step(&far.terms, keys, input, now) {
+            Ok((next, effects)) => {
+                far.machine = Some(next);
+                for effect in effects {
+                    self.far_effect(id, effect, now, out);
+                }
+            }
+            Err(fault) if external && fault.reason != Reason::NotAuthorized => {
+                self.far_again(id, fault.octets, out);
+            }
+            Err(fault) => self.far_failed(id, fault, now, out),
+        }
+    }
+
+    fn far_effect(&mut self, id: FarId, effect: initiating::Effect, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        let facing = far.terms.facing;
+        match effect {
+            initiating::Effect::Send(octets) => {
+                if far.closing.is_none() {
+                    out.push(Effect::Send(Side::Far(id), octets));
+                }
+            }
+            initiating::Effect::Upgrade => out.push(Effect::Upgrade(Side::Far(id))),
+            initiating::Effect::Restart => out.push(Effect::Restart(Side::Far(id))),
+            initiating::Effect::Await(check) => {
+                far.asked = now;
+                far.keyed = true;
+                out.push(Effect::Await(id, check));
+            }
+            initiating::Effect::Established(established) => self.established(id, established, now, out),
+            initiating::Effect::Answered(answer) => {
+                out.push(Effect::Answer(answer));
+                self.ending = true;
+                self.far_close(id, now, out);
+            }
+            initiating::Effect::Unasked => out.push(Effect::Note(Event::Dialback {
+                role: Role::Initiating,
+                facing,
+                outcome: DialbackOutcome::Unasked,
+                after: std::time::Duration::ZERO,
+            })),
+            initiating::Effect::PeerError(name) => {
+                far.reason = Reason::PeerError;
+                let condition = StreamCondition::parse(&name);
+                out.push(Effect::Note(Event::StreamError { facing, said: Said::Received, condition }));
+            }
+            initiating::Effect::Closed => {
+                let reason = far.reason;
+                out.push(Effect::Finish(Side::Far(id)));
+                self.far_lost(id, reason, now, out);
+            }
+        }
+    }
+
+    /// The pair stands on the far side: the guard opens, and the near side hears it (D3, DB-26).
+    fn established(&mut self, id: FarId, established: Established, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        let method = if established.external { Method::Certificate } else { Method::Dialback };
+        far.method = Some(method);
+        far.standing = true;
+        far.max_octets = established.max_octets;
+        let facing = far.terms.facing;
+        if far.keyed {
+            let after = now.saturating_duration_since(far.asked);
+            let outcome = DialbackOutcome::Valid;
+            out.push(Effect::Note(Event::Dialback { role: Role::Initiating, facing, outcome, after }));
+        }
+        let (claim, errand) = (far.claim.take(), far.terms.errand.clone());
+        out.push(Effect::Widen(Side::Far(id)));
+        let Errand::Speak(pair) = errand else { return };
+        if facing == Facing::Public {
+            let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+            out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
+        } else {
+            out.push(Effect::Note(Event::Backend { hosted: pair.target.clone(), up: true }));
+        }
+        match claim {
+            Some(claim) => self.admit(claim, id, now, out),
+            None => {
+                self.last = now;
+                self.flush(id, out);
+            }
+        }
+    }
+
+    /// The attempt ended in EXTERNAL; the same server is tried once more without.
+    fn far_again(&mut self, id: FarId, octets: Bytes, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        far.terms.external = false;
+        far.last = Some(Reason::SaslRefused);
+        far.machine = Some(Initiating::Dialling);
+        far.secured = None;
+        if !octets.is_empty() {
+            out.push(Effect::Send(Side::Far(id), octets));
+        }
+        out.push(Effect::Retry(id, Candidate::Same));
+    }
+
+    fn far_failed(&mut self, id: FarId, fault: Fault, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        let facing = far.terms.facing;
+        far.reason = fault.reason;
+        if let (Some(condition), false) = (fault.reason.stream_condition(), fault.octets.is_empty())
+            && fault.octets.len() > CLOSE.len()
+        {
+            let condition = Some(condition);
+            out.push(Effect::Note(Event::StreamError { facing, said: Said::Sent, condition }));
+        }
+        if !far.standing {
+            return self.far_attempt_failed(id, fault.reason, fault.octets, now, out);
+        }
+        let silent = fault.octets.is_empty();
+        if !silent && far.closing.is_none() {
+            out.push(Effect::Send(Side::Far(id), fault.octets));
+        }
+        out.push(if silent { Effect::Cut(Side::Far(id)) } else { Effect::Finish(Side::Far(id)) });
+        self.far_lost(id, fault.reason, now, out);
+    }
+
+    fn far_fault(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        let Some(machine) = far.machine.take() else { return };
+        let fault = machine.fault(reason);
+        self.far_failed(id, fault, now, out);
+    }
+
+    /// An attempt before the pair stands failed: the next candidate, or the end of the errand.
+    fn far_attempt_failed(
+        &mut self,
+        id: FarId,
+        reason: Reason,
+        octets: Bytes,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        if !octets.is_empty() && far.closing.is_none() {
+            out.push(Effect::Send(Side::Far(id), octets));
+        }
+        // A word about the pair is final; a broken channel or a wrong certificate concerns this one address.
+        let final_word = matches!(
+            reason,
+            Reason::DialbackInvalid
+                | Reason::DialbackRefused
+                | Reason::NotAuthorized
+                | Reason::RemoteNotFound
+        );
+        if far.terms.facing == Facing::Public && !final_word && far.closing.is_none() {
+            far.last = Some(reason);
+            far.machine = Some(Initiating::Dialling);
+            far.secured = None;
+            far.terms.external = true;
+            out.push(Effect::Retry(id, Candidate::Next));
+            return;
+        }
+        out.push(Effect::Finish(Side::Far(id)));
+        self.far_refused(id, reason, now, out);
+    }
+
+    /// The errand of a leg that never stood is over.
+    fn far_refused(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.remove(&id) else { return };
+        let reason = match far.terms.facing {
+            Facing::Backend => backend_reason(reason),
+            Facing::Public => reason,
+        };
+        if far.keyed {
+            let outcome = match reason {
+                Reason::DialbackInvalid => DialbackOutcome::Invalid,
+                _ => DialbackOutcome::Error,
+            };
+            let after = now.saturating_duration_since(far.asked);
+            let facing = far.terms.facing;
+            out.push(Effect::Note(Event::Dialback { role: Role::Initiating, facing, outcome, after }));
+        }
+        if far.terms.facing == Facing::Backend && reason == Reason::BackendDown {
+            out.push(Effect::Note(Event::Backend { hosted: far.terms.errand.to().clone(), up: false }));
+        }
+        if let Some(claim) = far.claim {
+            self.refuse(claim, reason, now, out);
+        }
+        match self.shape {
+            Shape::Courier => self.give_up(reason, out),
+            Shape::Serving => {}
+            Shape::Verifier if self.ending => {}
+            Shape::Verifier => {
+                self.ending = true;
+                out.push(Effect::Answer(Answer::Trouble(reason)));
+            }
+        }
+    }
+
+    fn far_gone(
+        &mut self,
+        id: FarId,
+        reason: Reason,
+        unsent: Vec<Bytes>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        if far.standing {
+            let pair = match &far.terms.errand {
+                Errand::Speak(pair) => Some(pair.clone()),
+                Errand::Ask(_) => None,
+            };
+            let reason = if far.closing.is_some() { Reason::Finished } else { reason };
+            out.push(Effect::Cut(Side::Far(id)));
+            if let Some(pair) = pair {
+                for octets in unsent {
+                    self.stranded(&pair, octets, out);
+                }
+            }
+            return self.far_lost(id, reason, now, out);
+        }
+        if far.closing.is_some() {
+            out.push(Effect::Cut(Side::Far(id)));
+            self.fars.remove(&id);
+            return;
+        }
+        match far.machine.take() {
+            Some(machine) if machine.died_of_external() => self.far_again(id, Bytes::new(), out),
+            _ => self.far_attempt_failed(id, reason, Bytes::new(), now, out),
+        }
+    }
+
+    /// Our side of the far stream ends: flushed, closing tag, theirs awaited.
+    pub(super) fn far_close(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) {
+        let close = now + self.home.timeouts.close;
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        if far.closing.is_some() {
+            return;
+        }
+        far.closing = Some(close);
+        far.claim = None;
+        match &far.machine {
+            Some(Initiating::Dialling | Initiating::Upgrading(_)) | None => {
+                out.push(Effect::Cut(Side::Far(id)));
+                self.fars.remove(&id);
+            }
+            Some(_) => out.push(Effect::Send(Side::Far(id), Bytes::from_static(CLOSE))),
+        }
+    }
+
+    /// Deadlines of far legs.
+    pub(super) fn expire_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let due: Vec<_> = self
+            .fars
+            .iter()
+            .filter(|(_, far)| far.deadline().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(far) = self.fars.get_mut(&id) else { continue };
+            if far.closing.is_some() {
+                out.push(Effect::Finish(Side::Far(id)));
+                self.fars.remove(&id);
+            } else {
+                self.far_step(id, initiating::Input::Expired, now, out);
+            }
+        }
+    }
+
+    /// The proof for a claim that is believed, and the permit for it, or the refusal.
+    pub(super) fn far_method(&self, id: FarId) -> Option<Method> {
+        self.fars.get(&id).and_then(|far| far.method)
+    }
+
+    /// Whether the peer's certificate on that leg speaks for the target.
+    pub(super) fn far_certified(&self, id: FarId, pair: &crate::stream::Pair) -> bool {
+        self.fars.get(&id).is_some_and(|far| Proof::by_certificate(far.secured(), &pair.reversed()).is_ok())
+    }
+
+    /// Hands a permit to whoever keeps the rates.
+    pub(super) fn admitted(&self, id: FarId, permit: Permit, out: &mut Vec<Effect>) {
+        out.push(Effect::Admitted(id, permit));
+    }
+
+    /// Which way far legs of serving relays look.
+    pub(super) fn far_facing(&self) -> Facing {
+        plan::far(self.flow)
+    }
+}
+
+/// What a failure on the way to a backend is called: the world learns nothing of the inside.
+fn backend_reason(reason: Reason) -> Reason {
+    match reason {
+        Reason::DialbackTimeout => Reason::DialbackTimeout,
+        Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
+            Reason::BackendDown
+        }
+        _ => Reason::BackendFault,
+    }
+}

@@ -1,0 +1,335 @@
+//! Stanzas crossing from near to far, and what interrupts them: bounces, broken legs, a new policy, the end.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::filter::{self, Decision, Desk, Route};
+use crate::jid::{Domain, Jid};
+use crate::policy::Policy;
+use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::stream::initiating::Errand;
+use crate::stream::{Answer, Pair};
+use crate::xml::{Content, Frame, Framer, Head, Token, rewrite};
+
+use super::{Effect, Event, FarId, Relay, Shape};
+
+impl Relay {
+    /// A stanza on the near stream.
+    pub(super) fn pass(&mut self, frame: Frame, now: Instant, out: &mut Vec<Effect>) {
+        let Some(near) = &self.near else { return };
+        let home = &self.home;
+        let desk = Desk {
+            guard: &self.guard,
+            direction: self.direction(),
+            language: near.language.as_deref(),
+            hosted: &|domain| home.hosts(domain),
+        };
+        match filter::inspect(frame.head(), &desk) {
+            Decision::Pass { pair, edits } => {
+                let octets = match edits {
+                    None => frame.octets().clone(),
+                    Some(edits) => rewrite(&frame, &edits),
+                };
+                self.forward(&frame, pair, octets, out);
+            }
+            Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
+            Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
+            Decision::Fault(reason) => {
+                self.note_refused(frame.head(), reason, out);
+                self.near_fault(reason, now, out);
+            }
+        }
+    }
+
+    fn forward(&mut self, frame: &Frame, index: usize, octets: Bytes, out: &mut Vec<Effect>) {
+        let Some(admitted) = self.guard.pair(index) else { return };
+        let pair = admitted.pair();
+        let (hosted, _) = self.home.sides(pair, self.direction());
+        let passed =
+            Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
+        match admitted.route() {
+            Route::Leg(number) => {
+                let id = FarId(number);
+                let limit = self.fars.get(&id).and_then(|far| far.max_octets);
+                // SM-09: what the receiving server would refuse, with the whole stream, is refused here alone.
+                if limit.is_some_and(|limit| octets.len() > limit) {
+                    return self.bounce(frame.head(), Reason::BeyondPeerLimit, out);
+                }
+                self.guard.count(index, octets.len());
+                out.push(Effect::Pass(id, octets));
+            }
+            Route::Carried => {
+                let pair = pair.clone();
+                self.guard.count(index, octets.len());
+                out.push(Effect::Carry(pair, octets));
+            }
+            Route::Withdrawn(reason) => return self.bounce(frame.head(), reason, out),
+        }
+        out.push(Effect::Note(passed));
+    }
+
+    /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
+    fn bounce(&mut self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
+        self.note_refused(head, reason, out);
+        if let (Some(pair), Some(octets)) =
+            (pair_of(head), filter::error_stanza(head, reason.stanza_condition()))
+        {
+            out.push(Effect::Carry(pair.reversed(), octets));
+        }
+    }
+
+    fn note_refused(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
+        let pair = pair_of(head);
+        let hosted = pair.as_ref().map(|pair| match self.direction() {
+            Direction::Inbound => pair.target.clone(),
+            Direction::Outbound => pair.sender.clone(),
+        });
+        let hosted = hosted.filter(|domain| self.home.hosts(domain));
+        out.push(Effect::Note(Event::Refused { pair, hosted, reason }));
+    }
+
+    /// A stanza that a broken far leg left: carried once more by a courier, or, where a courier already failed, bounced.
+    pub(super) fn stranded(&mut self, pair: &Pair, octets: Bytes, out: &mut Vec<Effect>) {
+        match self.shape {
+            Shape::Courier => self.undeliverable(&octets, Reason::ConnectionLost, out),
+            _ => out.push(Effect::Carry(pair.clone(), octets)),
+        }
+    }
+
+    /// A stanza that cannot be delivered goes back, once: errors and results are never answered (RLY-09).
+    fn undeliverable(&mut self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
+        let Some(frame) = reread(octets) else { return };
+        let head = frame.head();
+        let answerable = match head.type_().as_deref() {
+            Some("error") => false,
+            Some("result") => head.kind() != crate::xml::Kind::Iq,
+            _ => true,
+        };
+        match answerable {
+            true => self.bounce(head, reason, out),
+            false => self.note_refused(head, reason, out),
+        }
+    }
+
+    /// The far outbox has no room (DB-66, LIM-05): this stanza goes back, the others go on.
+    pub(super) fn far_overflow(&mut self, octets: &Bytes, out: &mut Vec<Effect>) {
+        self.undeliverable(octets, Reason::QueueFull, out);
+    }
+
+    /// A far leg that stood is no more.
+    pub(super) fn far_lost(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get(&id) else { return };
+        let Errand::Speak(pair) = far.terms.errand.clone() else {
+            self.fars.remove(&id);
+            return;
+        };
+        let facing = far.terms.facing;
+        if let Shape::Courier = self.shape {
+            self.fars.remove(&id);
+            return self.give_up(reason, out);
+        }
+        self.guard.reroute(&pair, Route::Carried);
+        let live = self.near.as_ref().is_some_and(super::near::Near::is_live);
+        let others = self.guard.pairs().iter().any(|a| matches!(a.route(), Route::Leg(_)));
+        if live && !others && self.claims.is_empty() {
+            // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried.
+            let reason = match (reason, facing) {
+                (Reason::Finished | Reason::Idle, _) => Reason::Finished,
+                (_, Facing::Backend) => Reason::BackendDown,
+                (_, Facing::Public) => Reason::RemoteFailed,
+            };
+            self.near_close(reason, now, out);
+        }
+        self.fars.remove(&id);
+    }
+
+    // -- couriers
+
+    /// One more stanza for a courier.
+    pub(super) fn enqueue(&mut self, octets: Bytes, now: Instant, out: &mut Vec<Effect>) {
+        if self.ending || self.fars.is_empty() {
+            return self.undeliverable(&octets, Reason::RemoteUnreachable, out);
+        }
+        if self.queue.is_empty() {
+            self.last = now;
+        }
+        let held: usize = self.queue.iter().map(Bytes::len).sum();
+        let limits = &self.home.limits;
+        if self.queue.len() >= limits.queue_stanzas || held + octets.len() > limits.queue_octets {
+            return self.undeliverable(&octets, Reason::QueueFull, out);
+        }
+        self.queue.push_back(octets);
+        let standing = self.fars.iter().find(|(_, far)| far.is_live()).map(|(id, _)| *id);
+        if let Some(id) = standing {
+            self.last = now;
+            self.flush(id, out);
+        }
+    }
+
+    /// The courier's far leg stands: what waited goes out in order.
+    pub(super) fn flush(&mut self, id: FarId, out: &mut Vec<Effect>) {
+        let limit = self.fars.get(&id).and_then(|far| far.max_octets);
+        for octets in std::mem::take(&mut self.queue) {
+            match limit.is_some_and(|limit| octets.len() > limit) {
+                true => self.undeliverable(&octets, Reason::BeyondPeerLimit, out),
+                false => out.push(Effect::Pass(id, octets)),
+            }
+        }
+    }
+
+    /// The courier cannot deliver: everything that waits goes back.
+    pub(super) fn give_up(&mut self, reason: Reason, out: &mut Vec<Effect>) {
+        self.ending = true;
+        for octets in std::mem::take(&mut self.queue) {
+            self.undeliverable(&octets, reason, out);
+        }
+    }
+
+    // -- policy, time and the end
+
+    /// POL-07: a new policy judges every pair again.
+    pub(super) fn rejudge(&mut self, policy: std::sync::Arc<Policy>, now: Instant, out: &mut Vec<Effect>) {
+        self.policy = policy;
+        let standing: Vec<_> = self
+            .guard
+            .pairs()
+            .iter()
+            .filter(|a| !matches!(a.route(), Route::Withdrawn(_)))
+            .map(|a| (a.pair().clone(), a.permit().clone(), a.route()))
+            .collect();
+        for (pair, permit, route) in standing {
+            let verdict = self.judge_permit(&permit);
+            match verdict.permit() {
+                Some(renewed) => {
+                    let changed = renewed.quotas() != permit.quotas() || renewed.rule() != permit.rule();
+                    self.guard.repermit(&pair, renewed.clone());
+                    if let (Route::Leg(number), true) = (route, changed) {
+                        self.admitted(FarId(number), renewed, out);
+                    }
+                }
+                None => {
+                    out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict }));
+                    self.guard.reroute(&pair, Route::Withdrawn(Reason::PolicyChanged));
+                    if let Route::Leg(number) = route {
+                        self.far_close(FarId(number), now, out);
+                    }
+                }
+            }
+        }
+        if !self.guard.is_empty() && self.guard.is_withdrawn() {
+            self.near_close(Reason::PolicyChanged, now, out);
+        }
+    }
+
+    /// The whole relay ends in good order.
+    pub(super) fn close(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        match self.shape {
+            Shape::Serving => {
+                let ids: Vec<_> = self.claims.keys().copied().collect();
+                for id in ids {
+                    self.refuse(id, Reason::Overload, now, out);
+                }
+                self.near_close(reason, now, out);
+            }
+            Shape::Courier if self.queue.is_empty() => self.close_fars(now, out),
+            // What waits is delivered or given back within its own time.
+            Shape::Courier => {}
+            Shape::Verifier => {
+                if !std::mem::replace(&mut self.ending, true) {
+                    out.push(Effect::Answer(Answer::Trouble(Reason::Shutdown)));
+                }
+                self.close_fars(now, out);
+            }
+        }
+    }
+
+    fn close_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let ids: Vec<_> = self.fars.keys().copied().collect();
+        for id in ids {
+            self.far_close(id, now, out);
+        }
+    }
+
+    /// Some deadline has come; each that is due is acted on.
+    pub(super) fn expire(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let late: Vec<_> = self.claims.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            self.refuse(id, Reason::DialbackTimeout, now, out);
+        }
+        self.expire_fars(now, out);
+        self.expire_near(now, out);
+        let times = self.home.timeouts;
+        match self.shape {
+            Shape::Serving => {}
+            Shape::Courier if self.queue.is_empty() => {
+                if self.last + times.courier <= now && self.fars.values().any(super::far::Far::is_live) {
+                    self.close_fars(now, out);
+                }
+            }
+            Shape::Courier => {
+                if self.last + times.queue <= now {
+                    self.give_up(Reason::DialbackTimeout, out);
+                    self.close_fars(now, out);
+                }
+            }
+            Shape::Verifier => {
+                if self.started + times.dialback <= now && !std::mem::replace(&mut self.ending, true) {
+                    out.push(Effect::Answer(Answer::Trouble(Reason::DialbackTimeout)));
+                    self.close_fars(now, out);
+                }
+            }
+        }
+    }
+
+    fn expire_near(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let times = self.home.timeouts;
+        let Some(near) = &self.near else { return };
+        if near.deadline(self, &times).is_none_or(|at| at > now) {
+            return;
+        }
+        if !near.is_live() {
+            // T-close: nobody closed in answer.
+            self.near_over(out);
+            return self.wind_down(Reason::CloseTimeout, now, out);
+        }
+        if self.certificate_end().is_some_and(|at| at <= now) {
+            return self.near_close(Reason::CertificateExpired, now, out);
+        }
+        if self.guard.is_empty() && self.started + times.unauth <= now {
+            // A backend that opened a stream only to ask about keys, or had every pair refused, did nothing wrong.
+            return match self.flow {
+                Flow::S2sOut => self.near_close(Reason::Idle, now, out),
+                _ => self.near_fault(Reason::NegotiationTimeout, now, out),
+            };
+        }
+        if !self.guard.is_empty() && self.last + times.idle <= now {
+            return self.near_close(Reason::Idle, now, out);
+        }
+        self.near_step(crate::stream::receiving::Input::Expired, now, out);
+    }
+}
+
+/// The two domains of a stanza, if both are domains.
+fn pair_of(head: &Head) -> Option<Pair> {
+    let domain = |address: Option<std::borrow::Cow<'_, str>>| -> Option<Domain> {
+        let text = address?;
+        if let Ok(jid) = Jid::parse(&text) {
+            return Some(jid.to_domain());
+        }
+        let bare = text.split_once('/').map_or(&*text, |(bare, _)| bare);
+        Domain::parse(bare.split_once('@').map_or(bare, |(_, domain)| domain)).ok()
+    };
+    Some(Pair { sender: domain(head.from())?, target: domain(head.to())? })
+}
+
+/// A stanza that we wrote or passed, read once more; only on the way back, never on the way there.
+fn reread(octets: &Bytes) -> Option<Frame> {
+    let mut framer = Framer::new(crate::xml::Limits::default(), Content::Server);
+    framer.feed(&crate::stream::opening(None, None, None, true));
+    framer.feed(octets);
+    std::iter::from_fn(|| framer.next()).find_map(|token| match token {
+        Token::Element(frame) => Some(frame),
+        _ => None,
+    })
+}

@@ -1,0 +1,368 @@
+//! The near leg: what the receiving entity hears, and how it ends.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::reason::{Flow, Reason};
+use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::receiving::{self, Desk, Receiving};
+use crate::stream::{Method, Secured, StreamIds};
+use crate::xml::Token;
+
+use super::event::{DialbackOutcome, Role, Said};
+use super::plan::{self, Home, Timeouts};
+use super::{Arrival, Effect, Event, Input, Record, Relay, Side};
+
+/// The leg that arrived.
+#[derive(Debug)]
+pub(super) struct Near {
+    /// The machine; none after a fault, and none when the leg is over.
+    pub(super) machine: Option<Receiving>,
+    pub(super) desk: Desk,
+    /// The `xml:lang` of its stream.
+    pub(super) language: Option<String>,
+    address: std::net::IpAddr,
+    /// The facts of its channel.
+    secured: Option<Secured>,
+    /// Our closing tag is out; until then theirs is awaited.
+    closing: Option<Instant>,
+    over: bool,
+    /// Why it ended, once that is known.
+    reason: Reason,
+    told: bool,
+}
+
+impl Near {
+    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
+        let facing = plan::near(arrival.flow);
+        let desk = Desk {
+            facing,
+            default_domain: (arrival.flow == Flow::S2sIn).then(|| home.default_domain.clone()).flatten(),
+            dialback_errors: match arrival.flow {
+                Flow::S2sOut => home.hosted.values().any(|domain| domain.multiplex),
+                _ => true,
+            },
+            max_octets: home.limits.proven.element,
+            sasl_attempts: home.limits.sasl_attempts,
+            questions: home.limits.questions,
+            header_time: home.timeouts.header,
+            tls_time: home.timeouts.tls,
+        };
+        let ids = StreamIds::new(arrival.seed);
+        Self {
+            machine: Some(Receiving::new(&desk, ids, arrival.secured.clone(), now)),
+            desk,
+            language: None,
+            address: arrival.address,
+            secured: arrival.secured.clone(),
+            closing: None,
+            over: false,
+            reason: Reason::Finished,
+            told: false,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Neither over nor on the way there.
+    pub(super) fn is_live(&self) -> bool {
+        !self.over && self.closing.is_none() && self.machine.is_some()
+    }
+
+    pub(super) fn wants_read(&self) -> bool {
+        !self.over && self.machine.as_ref().is_none_or(Receiving::wants_read)
+    }
+
+    pub(super) fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
+    }
+
+    pub(super) fn address(&self) -> std::net::IpAddr {
+        self.address
+    }
+
+    pub(super) fn deadline(&self, relay: &Relay, times: &Timeouts) -> Option<Instant> {
+        if self.over {
+            return None;
+        }
+        if let Some(closing) = self.closing {
+            return Some(closing);
+        }
+        let machine = self.machine.as_ref().and_then(Receiving::deadline);
+        let whole = match relay.guard.is_empty() {
+            true => relay.started + times.unauth,
+            false => relay.last + times.idle,
+        };
+        let certificate = relay.certificate_end();
+        [machine, Some(whole), certificate].into_iter().flatten().min()
+    }
+}
+
+impl Relay {
+    pub(super) fn near_input(&mut self, input: Input, now: Instant, out: &mut Vec<Effect>) {
+        match input {
+            Input::Token(token) => self.near_token(token, now, out),
+            Input::Secured(secured) => {
+                if let Some(near) = &mut self.near {
+                    near.secured = Some(secured.clone());
+                }
+                self.near_step(receiving::Input::Secured(secured), now, out);
+            }
+            Input::Stalled => self.near_fault(Reason::StanzaTimeout, now, out),
+            Input::Gone { reason, .. } => self.near_gone(reason, now, out),
+            // The rest concerns far legs, or was taken before.
+            _ => {}
+        }
+    }
+
+    fn near_token(&mut self, token: Token, now: Instant, out: &mut Vec<Effect>) {
+        let Some(near) = &mut self.near else { return };
+        if near.machine.is_none() {
+            // After a fault nothing is looked at any more but the reciprocal close (CLS-01).
+            if matches!(token, Token::End | Token::Violation(_)) && !near.over {
+                self.near_over(out);
+            }
+            return;
+        }
+        match token {
+            Token::Violation(violation) => self.near_fault(violation.reason(), now, out),
+            Token::Keepalive => {
+                self.last = now;
+            }
+            Token::Header(header) => {
+                near.language = header.lang.clone();
+                let offer = self.offer(&header);
+                self.near_step(receiving::Input::Header(header, offer), now, out);
+            }
+            Token::Element(frame) => {
+                self.last = now;
+                self.near_step(receiving::Input::Element(frame), now, out);
+            }
+            Token::End => self.near_step(receiving::Input::End, now, out),
+        }
+    }
+
+    /// One step of the receiving entity, with all that follows from it.
+    pub(super) fn near_step(&mut self, input: receiving::Input, now: Instant, out: &mut Vec<Effect>) {
+        let Some(near) = &mut self.near else { return };
+        let Some(machine) = near.machine.take() else { return };
+        match machine.step(&near.desk, input, now) {
+            Ok((next, effects)) => {
+                near.machine = Some(next);
+                for effect in effects {
+                    self.near_effect(effect, now, out);
+                }
+            }
+            Err(fault) => self.near_end(fault, now, out),
+        }
+    }
+
+    fn near_effect(&mut self, effect: receiving::Effect, now: Instant, out: &mut Vec<Effect>) {
+        let facing = plan::near(self.flow);
+        match effect {
+            receiving::Effect::Send(octets) => self.near_send(octets, out),
+            receiving::Effect::Upgrade => out.push(Effect::Upgrade(Side::Near)),
+            receiving::Effect::Restart => out.push(Effect::Restart(Side::Near)),
+            receiving::Effect::Claim(claim) => self.claim(claim, now, out),
+            receiving::Effect::Vouch(check) => self.vouch(check, now, out),
+            receiving::Effect::Pass(frame) => self.pass(frame, now, out),
+            receiving::Effect::Unasked => out.push(Effect::Note(Event::Dialback {
+                role: Role::Receiving,
+                facing,
+                outcome: DialbackOutcome::Unasked,
+                after: std::time::Duration::ZERO,
+            })),
+            receiving::Effect::Refused(reason) => {
+                let record = self.record(None, None, reason);
+                out.push(Effect::Note(Event::Rejected { record, after: std::time::Duration::ZERO }));
+            }
+            receiving::Effect::PeerError(name) => {
+                let condition = crate::reason::StreamCondition::parse(&name);
+                out.push(Effect::Note(Event::StreamError { facing, said: Said::Received, condition }));
+                if let Some(near) = &mut self.near {
+                    near.reason = Reason::PeerError;
+                }
+            }
+            receiving::Effect::Closed => {
+                if let Some(near) = &mut self.near {
+                    near.machine = None;
+                }
+                self.near_over(out);
+                let reason = self.near.as_ref().map_or(Reason::Finished, |near| near.reason);
+                self.wind_down(reason, now, out);
+            }
+        }
+    }
+
+    fn near_send(&mut self, octets: Bytes, out: &mut Vec<Effect>) {
+        // CLS-01: behind the closing tag nothing is sent.
+        if self.near.as_ref().is_some_and(|near| !near.over && near.closing.is_none()) {
+            out.push(Effect::Send(Side::Near, octets));
+        }
+    }
+
+    /// The near stream ends because of this, told as its state allows.
+    pub(super) fn near_fault(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(near) = &mut self.near else { return };
+        let Some(machine) = near.machine.take() else { return };
+        let fault = machine.fault(&near.desk, reason);
+        self.near_end(fault, now, out);
+    }
+
+    fn near_end(&mut self, fault: Fault, now: Instant, out: &mut Vec<Effect>) {
+        let facing = plan::near(self.flow);
+        let close = now + self.home.timeouts.close;
+        let Some(near) = &mut self.near else { return };
+        near.machine = None;
+        near.reason = fault.reason;
+        if near.over {
+            return;
+        }
+        if fault.octets.is_empty() {
+            near.over = true;
+            out.push(Effect::Cut(Side::Near));
+        } else if near.closing.is_none() {
+            near.closing = Some(close);
+            out.push(Effect::Send(Side::Near, fault.octets));
+            if let Some(condition) = fault.reason.stream_condition() {
+                let condition = Some(condition);
+                out.push(Effect::Note(Event::StreamError { facing, said: Said::Sent, condition }));
+            }
+        }
+        self.wind_down(fault.reason, now, out);
+    }
+
+    /// The near stream ends in good order, by us: our closing tag now, theirs awaited; until then what they still send
+    /// is taken (CLS-01). With a reason that has a stream condition, the error goes before the tag.
+    pub(super) fn near_close(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let facing = plan::near(self.flow);
+        let close = now + self.home.timeouts.close;
+        let Some(near) = &mut self.near else { return };
+        if !near.is_live() {
+            return;
+        }
+        match &near.machine {
+            Some(Receiving::Open(_) | Receiving::Proving(_)) => {
+                near.closing = Some(close);
+                near.reason = reason;
+                let mut octets = crate::stream::fault::error_element(reason).unwrap_or_default().into_bytes();
+                octets.extend_from_slice(CLOSE);
+                out.push(Effect::Send(Side::Near, octets.into()));
+                if let Some(condition) = reason.stream_condition() {
+                    let condition = Some(condition);
+                    out.push(Effect::Note(Event::StreamError { facing, said: Said::Sent, condition }));
+                }
+            }
+            _ => self.near_fault(reason, now, out),
+        }
+    }
+
+    fn near_gone(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(near) = &mut self.near else { return };
+        if near.over {
+            return;
+        }
+        near.over = true;
+        let ended = near.machine.take().is_none() || near.closing.is_some();
+        if !ended {
+            near.reason = reason;
+        }
+        let reason = near.reason;
+        out.push(Effect::Cut(Side::Near));
+        self.wind_down(reason, now, out);
+    }
+
+    /// Flush and close the near connection; nothing more is expected of it.
+    pub(super) fn near_over(&mut self, out: &mut Vec<Effect>) {
+        if let Some(near) = &mut self.near
+            && !near.over
+        {
+            near.over = true;
+            out.push(Effect::Finish(Side::Near));
+        }
+    }
+
+    /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
+    pub(super) fn wind_down(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        for (_, pending) in std::mem::take(&mut self.claims) {
+            let record = self.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
+            out.push(Effect::Note(Event::Rejected {
+                record,
+                after: now.saturating_duration_since(pending.since),
+            }));
+        }
+        self.tell_ends(reason, out);
+        let ids: Vec<_> = self.fars.keys().copied().collect();
+        for id in ids {
+            self.far_close(id, now, out);
+        }
+    }
+
+    /// One audit record for each pair that ends, or one for a stream that never came to a pair.
+    fn tell_ends(&mut self, reason: Reason, out: &mut Vec<Effect>) {
+        let Some(near) = &mut self.near else { return };
+        if std::mem::replace(&mut near.told, true) {
+            return;
+        }
+        if self.guard.is_empty() {
+            let record = self.record(None, None, reason);
+            out.push(Effect::Note(Event::Closed { record }));
+            return;
+        }
+        let ended: Vec<_> = self.guard.pairs().iter().map(|a| a.pair().clone()).collect();
+        for pair in ended {
+            self.tell_end(&pair, reason, out);
+        }
+    }
+
+    /// The pair ends: it leaves the guard and is told.
+    pub(super) fn tell_end(&mut self, pair: &crate::stream::Pair, reason: Reason, out: &mut Vec<Effect>) {
+        let mut record = self.record(Some(pair.clone()), None, reason);
+        if let Some(admitted) = self.guard.remove(pair) {
+            let (stanzas, octets) = admitted.passed();
+            let far = self.fars.values().find(|far| far.terms.errand.is_for(pair));
+            record.method = far.and_then(|far| far.method).or(Some(admitted.method()));
+            record.rule = Some(admitted.permit().rule().clone());
+            (record.stanzas, record.octets) = (stanzas, octets);
+        }
+        out.push(Effect::Note(Event::Ended { record }));
+    }
+
+    /// What the audit log needs to know, as far as this relay knows it.
+    pub(super) fn record(
+        &self,
+        pair: Option<crate::stream::Pair>,
+        method: Option<Method>,
+        reason: Reason,
+    ) -> Record {
+        let public = match self.flow {
+            Flow::S2sOut => pair
+                .as_ref()
+                .and_then(|pair| self.fars.values().find(|far| far.terms.errand.to() == &pair.target))
+                .and_then(|far| far.secured()),
+            _ => self.near.as_ref().and_then(Near::secured),
+        };
+        Record {
+            pair,
+            tls: public.map(|secured| secured.version),
+            method,
+            fingerprint: public.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
+            rule: None,
+            reason,
+            stanzas: 0,
+            octets: 0,
+        }
+    }
+
+    /// CRT-12: when the certificate that proved a pair here expires.
+    pub(super) fn certificate_end(&self) -> Option<Instant> {
+        let by_certificate = self.guard.pairs().iter().any(|a| a.method() == Method::Certificate);
+        let near = self.near.as_ref().and_then(Near::secured);
+        (self.flow != Flow::S2sOut && by_certificate)
+            .then(|| near.and_then(|s| s.certificate.as_ref()).and_then(|c| c.expires))
+            .flatten()
+    }
+}

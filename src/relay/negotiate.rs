@@ -1,0 +1,432 @@
+//! From a claim to an admitted pair: claim, question, proof, permit, far claim, guard.
+//!
+//! The order is that of DB-20: what costs nothing is asked first. No lookup, connection or contact with a backend happens
+//! for a pair that policy denies (POL-04).
+
+use std::time::{Duration, Instant};
+
+use crate::filter::Route;
+use crate::policy::{Federate, Identity, Permit, Question, Tls, Verdict};
+use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
+use crate::stream::initiating::Errand;
+use crate::stream::receiving::{self, By, Claim, Offer, Ruling, Vouch};
+use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
+use crate::xml::Header;
+
+use super::event::{DialbackOutcome, Role};
+use super::near::Near;
+use super::plan::{self, KeysBy};
+use super::{ClaimId, Effect, Event, FarId, Relay, Side};
+
+/// A claim on its way to the guard.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) claim: Claim,
+    pub(super) since: Instant,
+    pub(super) deadline: Instant,
+    /// The same claim, made again meanwhile: each request gets an answer (DB-32).
+    repeats: u32,
+    proof: Option<Proof>,
+    far: Option<FarId>,
+}
+
+impl Pending {
+    pub(super) fn method(&self) -> Method {
+        match (&self.proof, &self.claim.by) {
+            (Some(proof), _) => proof.method(),
+            (None, By::External) => Method::Certificate,
+            (None, By::Key { .. }) => Method::Dialback,
+        }
+    }
+}
+
+impl Relay {
+    /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19).
+    pub(super) fn offer(&self, header: &Header) -> Offer {
+        let name = |text: &Option<String>| {
+            text.as_deref().filter(|t| !t.is_empty()).and_then(|t| crate::jid::Domain::parse(t).ok())
+        };
+        let (from, to) = (name(&header.from), name(&header.to));
+        let mut offer = Offer { external: false, dialback: true, refused: None };
+        if self.flow == Flow::S2sOut {
+            if from.as_ref().is_some_and(|from| !self.home.hosts(from)) {
+                offer.refused = Some(Reason::InvalidFrom);
+            }
+            return offer;
+        }
+        if to.as_ref().is_some_and(|to| !self.home.hosts(to)) {
+            offer.refused = Some(Reason::HostUnknown);
+            return offer;
+        }
+        if from.as_ref().is_some_and(|from| self.home.hosts(from)) {
+            offer.refused = Some(Reason::HomeClaimed);
+            return offer;
+        }
+        let Some(secured) = self.near.as_ref().and_then(Near::secured) else { return offer };
+        let to = to.or_else(|| self.home.default_domain.clone());
+        let (Some(from), Some(to)) = (from, to) else { return offer };
+        let pair = Pair { sender: from, target: to };
+        let judge = |identity| self.judge_inbound(&pair, identity, Some(secured));
+        let certified = Proof::by_certificate(Some(secured), &pair).is_ok();
+        offer.external = certified && judge(Identity::Certificate).is_allow();
+        let dialback = judge(Identity::Dialback);
+        offer.dialback = dialback.is_allow();
+        if !certified && dialback.reason == Reason::IdentityTooWeak {
+            offer.refused = Some(Reason::CertificateUntrusted);
+        }
+        offer
+    }
+
+    /// Somebody claims a pair on the near stream.
+    pub(super) fn claim(&mut self, claim: Claim, now: Instant, out: &mut Vec<Effect>) {
+        if let Some(index) = self.guard.find(claim.pair.sender.as_str(), claim.pair.target.as_str())
+            && claim.by != By::External
+            && self.guard.pair(index).is_some_and(|a| !matches!(a.route(), Route::Withdrawn(_)))
+        {
+            // DB-32: the pair stands already.
+            return self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
+        }
+        if let Some(pending) = self.claims.values_mut().find(|p| p.claim.pair == claim.pair) {
+            if pending.claim.by == claim.by {
+                pending.repeats = pending.repeats.saturating_add(1).min(MAX_REPEATS);
+                return;
+            }
+            return self.refused(claim, Reason::SecondKey, None, now, out);
+        }
+        let covered = Proof::by_certificate(self.near.as_ref().and_then(Near::secured), &claim.pair).ok();
+        match self.check_names(&claim.pair) {
+            Ok(()) => {}
+            // RLY-19, DB-62: a backend that speaks for others than its own domains is not what we think it is.
+            Err(Reason::InvalidFrom) => return self.near_fault(Reason::InvalidFrom, now, out),
+            Err(reason) => return self.refused(claim, reason, None, now, out),
+        }
+        let verdict = match self.direction() {
+            Direction::Inbound => {
+                let identity = if covered.is_some() { Identity::Certificate } else { Identity::Dialback };
+                self.judge_inbound(&claim.pair, identity, self.near.as_ref().and_then(Near::secured))
+            }
+            Direction::Outbound => self.outbound_verdict(&claim.pair, None),
+        };
+        if !verdict.is_allow() {
+            return self.refused(claim, verdict.reason, Some(verdict), now, out);
+        }
+        let pending = self.claims.len();
+        if self.guard.pairs().len() + pending >= self.home.limits.pairs || pending >= self.home.limits.pending
+        {
+            return self.refused(claim, Reason::TooManyPairs, None, now, out);
+        }
+        let id = ClaimId(self.issue());
+        let deadline = now + self.home.timeouts.dialback;
+        let check = match &claim.by {
+            By::External => None,
+            By::Key { stream, key } => {
+                Some(KeyCheck { pair: claim.pair.clone(), stream: stream.clone(), key: key.clone() })
+            }
+        };
+        let proof = match self.direction() {
+            // DB-30, CRT-11: the certificate of this very session speaks for exactly this sender.
+            Direction::Inbound => covered,
+            Direction::Outbound => self.backend_proof(&claim.pair),
+        };
+        let proven = proof.is_some();
+        let pending = Pending { claim, since: now, deadline, repeats: 0, proof, far: None };
+        self.claims.insert(id, pending);
+        match (proven, check) {
+            (true, _) => self.connect(id, now, out),
+            (false, Some(check)) => out.push(Effect::Verify(id, check)),
+            // EXTERNAL is offered only where the certificate speaks for the pair.
+            (false, None) => self.refuse(id, Reason::CertificateUntrusted, now, out),
+        }
+    }
+
+    /// DB-20, DB-21, DB-62, POL-08: what the names alone decide.
+    fn check_names(&self, pair: &Pair) -> Result<(), Reason> {
+        let (sender, target) = (self.home.hosts(&pair.sender), self.home.hosts(&pair.target));
+        match (self.direction(), sender, target) {
+            (Direction::Inbound, _, false) | (Direction::Outbound, true, true) => Err(Reason::HostUnknown),
+            (Direction::Inbound, true, true) => Err(Reason::HomeClaimed),
+            (Direction::Outbound, false, _) => Err(Reason::InvalidFrom),
+            (Direction::Inbound, false, true) | (Direction::Outbound, true, false) => Ok(()),
+        }
+    }
+
+    fn backend_proof(&self, pair: &Pair) -> Option<Proof> {
+        match self.home.hosted.get(&pair.sender)?.keys_by {
+            KeysBy::Address => Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok(),
+            KeysBy::Verify => None,
+        }
+    }
+
+    /// The authoritative server has spoken, or could not be asked.
+    pub(super) fn verified(&mut self, id: ClaimId, answer: Answer, now: Instant, out: &mut Vec<Effect>) {
+        let facing = plan::near(self.flow);
+        // DB-06, DB-25: late answers find nothing.
+        let Some(pending) = self.claims.get_mut(&id) else { return };
+        let By::Key { stream, key } = &pending.claim.by else { return };
+        let check = KeyCheck { pair: pending.claim.pair.clone(), stream: stream.clone(), key: key.clone() };
+        let outcome = match answer {
+            Answer::Valid => DialbackOutcome::Valid,
+            Answer::Invalid => DialbackOutcome::Invalid,
+            Answer::Trouble(_) => DialbackOutcome::Error,
+        };
+        let after = now.saturating_duration_since(pending.since);
+        out.push(Effect::Note(Event::Dialback { role: Role::Verifier, facing, outcome, after }));
+        match Proof::by_dialback(&check, answer) {
+            Ok(proof) => {
+                pending.proof = Some(proof);
+                self.connect(id, now, out);
+            }
+            Err(reason) => self.refuse(id, verification_reason(reason), now, out),
+        }
+    }
+
+    /// Proven: the far leg is opened and claims the pair there.
+    fn connect(&mut self, id: ClaimId, now: Instant, out: &mut Vec<Effect>) {
+        let Some(pending) = self.claims.get_mut(&id) else { return };
+        pending.deadline = now + self.home.timeouts.dialback;
+        let pair = pending.claim.pair.clone();
+        let far = self.open_far(Errand::Speak(pair), self.far_facing(), Some(id), now, out);
+        if let Some(pending) = self.claims.get_mut(&id) {
+            pending.far = Some(far);
+        }
+    }
+
+    /// The pair stands on the far side: the last question, then both tokens open the door.
+    pub(super) fn admit(&mut self, id: ClaimId, far: FarId, now: Instant, out: &mut Vec<Effect>) {
+        let Some(pending) = self.claims.get_mut(&id) else { return };
+        let pair = pending.claim.pair.clone();
+        let Some(proof) = pending.proof.take() else { return };
+        let (since, by) = (pending.since, proof.method());
+        let secured = self.near.as_ref().and_then(Near::secured);
+        let verdict = match self.direction() {
+            Direction::Inbound => {
+                let identity = match by {
+                    Method::Certificate => Identity::Certificate,
+                    Method::Backend | Method::Dialback => Identity::Dialback,
+                };
+                self.judge_inbound(&pair, identity, secured)
+            }
+            Direction::Outbound => self.outbound_verdict(&pair, Some(far)),
+        };
+        let Some(permit) = verdict.permit() else {
+            out.push(Effect::Note(Event::Judged { pair, verdict: verdict.clone() }));
+            self.far_close(far, now, out);
+            return self.refuse(id, verdict.reason, now, out);
+        };
+        let Some(pending) = self.claims.remove(&id) else { return };
+        if self.guard.admit(proof, permit.clone(), Route::Leg(far.0)).is_err() {
+            return self.near_fault(Reason::Internal, now, out);
+        }
+        let method = match self.direction() {
+            Direction::Inbound => by,
+            Direction::Outbound => self.far_method(far).unwrap_or(by),
+        };
+        let after = now.saturating_duration_since(since);
+        out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict }));
+        if self.direction() == Direction::Inbound {
+            let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+            out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
+        }
+        let rule = permit.rule().clone();
+        out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
+        self.admitted(far, permit, out);
+        out.push(Effect::Widen(Side::Near));
+        self.last = now;
+        for _ in 0..=pending.repeats {
+            let claim = pending.claim.clone();
+            self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
+        }
+    }
+
+    /// A pending claim comes to nothing.
+    pub(super) fn refuse(&mut self, id: ClaimId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(pending) = self.claims.remove(&id) else { return };
+        if let Some(far) = pending.far {
+            self.far_close(far, now, out);
+        }
+        let method = pending.method();
+        let pair = pending.claim.pair.clone();
+        if self.direction() == Direction::Inbound && is_proof_failure(reason) {
+            let outcome = Outcome::Deny;
+            out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
+        }
+        let record = self.record(Some(pair), Some(method), reason);
+        let after = now.saturating_duration_since(pending.since);
+        out.push(Effect::Note(Event::Rejected { record, after }));
+        for _ in 0..=pending.repeats {
+            let ruling = self.ruling(reason);
+            let claim = pending.claim.clone();
+            self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
+        }
+    }
+
+    /// A claim that was never pending is refused.
+    fn refused(
+        &mut self,
+        claim: Claim,
+        reason: Reason,
+        verdict: Option<Verdict>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let method = match claim.by {
+            By::External => Method::Certificate,
+            By::Key { .. } => Method::Dialback,
+        };
+        let mut record = self.record(Some(claim.pair.clone()), Some(method), reason);
+        if let Some(verdict) = verdict {
+            record.rule = Some(verdict.rule.clone());
+            out.push(Effect::Note(Event::Judged { pair: claim.pair.clone(), verdict }));
+        }
+        out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
+        let ruling = self.ruling(reason);
+        self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
+    }
+
+    /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
+    fn ruling(&self, reason: Reason) -> Ruling {
+        match reason {
+            Reason::DialbackInvalid if self.guard.is_empty() && self.claims.is_empty() => Ruling::Invalid,
+            other => Ruling::Refused(other),
+        }
+    }
+
+    /// Somebody asks on the near stream whether a key is ours (DB-40 to DB-43, DB-61).
+    pub(super) fn vouch(&mut self, check: KeyCheck, now: Instant, out: &mut Vec<Effect>) {
+        let facing = plan::near(self.flow);
+        let ours = match facing {
+            // In public we are the authority for the hosted domains; inside, for all others.
+            Facing::Public => self.home.hosts(&check.pair.sender),
+            Facing::Backend => !self.home.hosts(&check.pair.sender),
+        };
+        let clear = facing == Facing::Public && self.near.as_ref().and_then(Near::secured).is_none();
+        let refusal = if !ours {
+            Some(Reason::HostUnknown)
+        } else if clear
+            && !self
+                .judge_outbound(&check.pair, Identity::Dialback, Tls::None, self.peer_address())
+                .is_allow()
+        {
+            Some(Reason::TlsRequired)
+        } else {
+            None
+        };
+        let vouch = match refusal {
+            Some(reason) => Vouch::Refused(reason),
+            None if self.home.keys.facing(facing).knows(&check) => {
+                // DB-42: the key is ours; whether a stream of ours waits with it, others know.
+                out.push(Effect::Vouch(check));
+                return;
+            }
+            None => Vouch::Invalid,
+        };
+        self.vouch_told(check, vouch, now, out);
+    }
+
+    /// Whether a far leg of ours waits with that key.
+    pub(super) fn vouched(&mut self, check: KeyCheck, known: bool, now: Instant, out: &mut Vec<Effect>) {
+        let vouch = if known { Vouch::Valid } else { Vouch::Invalid };
+        self.vouch_told(check, vouch, now, out);
+    }
+
+    fn vouch_told(&mut self, check: KeyCheck, vouch: Vouch, now: Instant, out: &mut Vec<Effect>) {
+        let outcome = match vouch {
+            Vouch::Valid => DialbackOutcome::Valid,
+            Vouch::Invalid => DialbackOutcome::Invalid,
+            Vouch::Refused(_) => DialbackOutcome::Error,
+        };
+        let (role, facing, after) = (Role::Authoritative, plan::near(self.flow), Duration::ZERO);
+        out.push(Effect::Note(Event::Dialback { role, facing, outcome, after }));
+        self.near_step(receiving::Input::Vouched(check, vouch), now, out);
+    }
+
+    fn peer_address(&self) -> Option<std::net::IpAddr> {
+        self.near.as_ref().map(Near::address)
+    }
+
+    /// The inbound question for this pair.
+    pub(super) fn judge_inbound(
+        &self,
+        pair: &Pair,
+        identity: Identity,
+        secured: Option<&Secured>,
+    ) -> Verdict {
+        let question = Federate {
+            hosted: &pair.target,
+            remote: &pair.sender,
+            direction: Direction::Inbound,
+            identity,
+            tls: tls(secured),
+            address: self.peer_address(),
+        };
+        self.policy.judge(&Question::Federate(question), &mut ())
+    }
+
+    fn judge_outbound(
+        &self,
+        pair: &Pair,
+        identity: Identity,
+        tls: Tls,
+        address: Option<std::net::IpAddr>,
+    ) -> Verdict {
+        let question = Federate {
+            hosted: &pair.sender,
+            remote: &pair.target,
+            direction: Direction::Outbound,
+            identity,
+            tls,
+            address,
+        };
+        self.policy.judge(&Question::Federate(question), &mut ())
+    }
+
+    /// The outbound verdict for this pair: with a far leg by what its channel shows, without one before any cost.
+    pub(super) fn outbound_verdict(&self, pair: &Pair, far: Option<FarId>) -> Verdict {
+        let Some((id, far)) = far.and_then(|id| self.fars.get(&id).map(|far| (id, far))) else {
+            return self.judge_outbound(pair, Identity::Unproven, Tls::Unknown, None);
+        };
+        let identity = match self.far_certified(id, pair) {
+            true => Identity::Certificate,
+            // What is left of identity is the name that the DNS led us to, no more than dialback shows.
+            false => Identity::Dialback,
+        };
+        self.judge_outbound(pair, identity, tls(far.secured()), far.address())
+    }
+
+    /// Whether the policy lets this errand travel in clear (`tls: none`).
+    pub(super) fn clear_allowed(&self, errand: &Errand) -> bool {
+        match errand {
+            Errand::Speak(pair) => self.judge_outbound(pair, Identity::Dialback, Tls::None, None).is_allow(),
+            Errand::Ask(check) => self.judge_inbound(&check.pair, Identity::Dialback, None).is_allow(),
+        }
+    }
+
+    /// The permit by which a pair is here, judged by the present policy.
+    pub(super) fn judge_permit(&self, permit: &Permit) -> Verdict {
+        self.policy.judge_again(permit)
+    }
+}
+
+fn tls(secured: Option<&Secured>) -> Tls {
+    match secured.map(|s| s.version) {
+        None => Tls::None,
+        Some(TlsVersion::V12) => Tls::V12,
+        Some(TlsVersion::V13) => Tls::V13,
+    }
+}
+
+/// DB-28: how trouble in asking the authoritative server is told.
+fn verification_reason(reason: Reason) -> Reason {
+    match reason {
+        Reason::RemoteUnreachable => Reason::VerifyUnreachable,
+        other => other,
+    }
+}
+
+/// Whether the claim failed for want of proof, and not for what came after it.
+fn is_proof_failure(reason: Reason) -> bool {
+    !matches!(reason, Reason::BackendDown | Reason::BackendFault | Reason::TooManyPairs | Reason::SecondKey)
+}
+
+/// Repeated requests that are each answered.
+const MAX_REPEATS: u32 = 10;

@@ -1,0 +1,153 @@
+//! The three flows as data, and what does not change while the process lives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::jid::Domain;
+use crate::reason::{Direction, Facing, Flow};
+use crate::stream::{Keyrings, Pair};
+use crate::xml;
+
+/// What every relay of the process shares.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// The domains served by backends.
+    pub hosted: BTreeMap<Domain, HostedDomain>,
+    /// The dialback secrets of both realms.
+    pub keys: Keyrings,
+    /// Ceilings.
+    pub limits: StreamLimits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// The domain that a peer means who names none (STR-07).
+    pub default_domain: Option<Domain>,
+}
+
+/// How one hosted domain's backend is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostedDomain {
+    /// How its own dialback keys are believed (DB-63).
+    pub keys_by: KeysBy,
+    /// Whether its server may put several targets on one stream (DB-67).
+    pub multiplex: bool,
+}
+
+/// How a backend's keys are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysBy {
+    /// By the address that it calls from.
+    Address,
+    /// By asking it at its configured address.
+    Verify,
+}
+
+/// Ceilings of requirements 0.2 that concern streams.
+#[derive(Clone, Debug)]
+pub struct StreamLimits {
+    /// The framer's limits before a pair is proven.
+    pub before_proof: xml::Limits,
+    /// The framer's limits afterwards.
+    pub proven: xml::Limits,
+    /// L-pairs.
+    pub pairs: usize,
+    /// L-pending per stream.
+    pub pending: usize,
+    /// L-sasl-attempts.
+    pub sasl_attempts: u8,
+    /// Questions about keys on one stream (DB-43).
+    pub questions: u16,
+    /// L-queue, stanzas.
+    pub queue_stanzas: usize,
+    /// L-queue, octets.
+    pub queue_octets: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            before_proof: xml::Limits::before_proof(),
+            proven: xml::Limits::default(),
+            pairs: 50,
+            pending: 10,
+            sasl_attempts: 3,
+            questions: 256,
+            queue_stanzas: 100,
+            queue_octets: 1 << 20,
+        }
+    }
+}
+
+/// Deadlines of requirements 0.2 that concern streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// T-header.
+    pub header: Duration,
+    /// T-tls.
+    pub tls: Duration,
+    /// T-unauth.
+    pub unauth: Duration,
+    /// T-dialback.
+    pub dialback: Duration,
+    /// T-queue.
+    pub queue: Duration,
+    /// T-close.
+    pub close: Duration,
+    /// T-idle-s2s.
+    pub idle: Duration,
+    /// How long a courier waits for more before it closes.
+    pub courier: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            tls: Duration::from_secs(10),
+            unauth: Duration::from_secs(60),
+            dialback: Duration::from_secs(30),
+            queue: Duration::from_secs(60),
+            close: Duration::from_secs(5),
+            idle: Duration::from_secs(30 * 60),
+            courier: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Home {
+    /// Whether that domain is served by a backend of ours.
+    pub fn hosts(&self, domain: &Domain) -> bool {
+        self.hosted.contains_key(domain)
+    }
+
+    /// The hosted and the remote domain of a pair that travels that way.
+    pub fn sides<'a>(&self, pair: &'a Pair, direction: Direction) -> (&'a Domain, &'a Domain) {
+        match direction {
+            Direction::Inbound => (&pair.target, &pair.sender),
+            Direction::Outbound => (&pair.sender, &pair.target),
+        }
+    }
+}
+
+/// Which network the near leg of a flow looks at.
+pub const fn near(flow: Flow) -> Facing {
+    match flow {
+        Flow::C2s | Flow::S2sIn => Facing::Public,
+        Flow::S2sOut => Facing::Backend,
+    }
+}
+
+/// Which network the far legs of a flow look at.
+pub const fn far(flow: Flow) -> Facing {
+    match flow {
+        Flow::C2s | Flow::S2sIn => Facing::Backend,
+        Flow::S2sOut => Facing::Public,
+    }
+}
+
+/// Which way the stanzas of a flow travel.
+pub const fn direction(flow: Flow) -> Direction {
+    match flow {
+        Flow::C2s | Flow::S2sIn => Direction::Inbound,
+        Flow::S2sOut => Direction::Outbound,
+    }
+}

@@ -1,0 +1,161 @@
+//! What a relay wants, carried out in the order it says.
+
+use std::sync::Arc;
+
+use super::leg::{Leg, Link};
+use super::pump::{Far, Pump};
+use super::verifier::Ask;
+use super::{courier, now, verifier};
+use crate::metrics::Limit;
+use crate::policy::Permit;
+use crate::reason::Reason;
+use crate::relay::{Candidate, Destination, Effect, FarId, Input, Side};
+
+impl Pump {
+    /// Carries these out, and whatever follows from them, before anything else moves.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        self.effects.extend(effects);
+        if self.carrying {
+            return;
+        }
+        self.carrying = true;
+        while let Some(effect) = self.effects.pop_front() {
+            self.one(effect);
+        }
+        self.carrying = false;
+        if self.effects.capacity() > 64 {
+            self.effects.shrink_to_fit();
+        }
+        self.fars.retain(|_, far| !far.leg.is_closed());
+    }
+
+    fn one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(side, octets) => {
+                if let Some(leg) = self.leg(side).filter(|leg| !leg.is_closed()) {
+                    leg.outbox.say(octets);
+                }
+            }
+            Effect::Pass(id, stanza) => self.pass(id, stanza),
+            Effect::Upgrade(side) => self.upgrade(side),
+            Effect::Restart(side) => {
+                if let Some(leg) = self.leg(side) {
+                    leg.restart();
+                }
+            }
+            Effect::Widen(side) => {
+                let limits = self.tools.home.limits.proven.clone();
+                if let Some(leg) = self.leg(side) {
+                    leg.framer.set_limits(limits);
+                }
+            }
+            Effect::Connect(id, destination) => self.connect(id, destination),
+            Effect::Retry(id, candidate) => self.retry(id, candidate),
+            Effect::Verify(claim, check) => {
+                let ask = Ask {
+                    facing: self.facing(Side::Near),
+                    relay: self.meta.id,
+                    source: self.meta.peer.map(|p| p.ip()),
+                    claim,
+                    check,
+                    tell: self.life.tell().clone(),
+                };
+                verifier::ask(&self.tools, ask);
+            }
+            Effect::Vouch(check) => {
+                let vouched = self.tools.registry.vouches(self.facing(Side::Near), &check, now());
+                self.step(Side::Near, Input::Vouched(check, vouched));
+            }
+            Effect::Await(id, check) => {
+                let facing = self.facing(Side::Far(id));
+                let ticket = self.tools.registry.await_key(facing, check, now());
+                if let Some(far) = self.fars.get_mut(&id) {
+                    far.awaited.push(ticket);
+                }
+            }
+            Effect::Admitted(id, permit) => self.admitted(id, &permit),
+            Effect::Carry(pair, stanza) => courier::carry(&self.tools, pair, stanza),
+            Effect::Answer(answer) => self.answer = Some(answer),
+            Effect::Finish(side) => {
+                if let Some(leg) = self.leg(side) {
+                    match leg.link {
+                        Link::Open(_) => leg.ending = true,
+                        Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
+                        Link::Lingering { .. } | Link::Closed => {}
+                    }
+                }
+            }
+            Effect::Cut(side) => self.cut(side),
+            Effect::Note(event) => self.tools.observe.note(&self.meta, &event),
+        }
+    }
+
+    fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
+        let bounded = self.fars.len() > 1 || self.near.is_none();
+        let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
+        match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
+            Some(far) => {
+                let outbox = &mut far.leg.outbox;
+                let over =
+                    outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
+                // With one far leg the near leg is not read above high water; else nothing but this holds back.
+                if bounded && over {
+                    self.tools.observe.metrics().limited(Limit::Queue);
+                    self.step(Side::Far(id), Input::Overflow(stanza));
+                } else {
+                    outbox.pass(stanza);
+                }
+            }
+            None => self.step(Side::Far(id), Input::Overflow(stanza)),
+        }
+    }
+
+    fn upgrade(&mut self, side: Side) {
+        let Some(leg) = self.leg(side) else { return };
+        // Law no_early_octets (TLS-05, TLS-06): what came in clear must not be read as if it had come through TLS.
+        if leg.framer.is_empty() {
+            leg.upgrade = true;
+        } else {
+            self.gone(side, Reason::EarlyOctets);
+        }
+    }
+
+    fn connect(&mut self, id: FarId, destination: Destination) {
+        let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
+        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof);
+        self.fars.insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new() });
+    }
+
+    fn retry(&mut self, id: FarId, candidate: Candidate) {
+        let tools = Arc::clone(&self.tools);
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        // While the first candidate is still being connected to there is nothing to give up.
+        let Some(route) = far.route.take() else { return };
+        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof);
+    }
+
+    fn admitted(&mut self, id: FarId, permit: &Permit) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        far.leg.outbox.rate(permit.quotas(), now());
+        // Judged again after a reload: the old place is given back first.
+        far.ticket = None;
+        match self.tools.streams.admit(permit.rule(), permit.quotas()) {
+            Ok(ticket) => far.ticket = Some(ticket),
+            Err(reason) => {
+                self.tools.observe.metrics().limited(Limit::Streams);
+                self.step(Side::Far(id), Input::Close(reason));
+            }
+        }
+    }
+
+    /// Ends a leg at once. Stanzas that wait there are given back: what was accepted is not lost in silence.
+    fn cut(&mut self, side: Side) {
+        let Some(leg) = self.leg(side) else { return };
+        leg.link = Link::Closed;
+        leg.upgrade = false;
+        let unsent = leg.outbox.take_unsent();
+        if !unsent.is_empty() {
+            self.step(side, Input::Gone { reason: Reason::ConnectionLost, unsent });
+        }
+    }
+}

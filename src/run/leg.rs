@@ -1,0 +1,306 @@
+//! One leg: a transport, the framer that cuts what it brings, and the outbox of what it takes.
+//!
+//! A leg moves octets between buffers and never waits; the loop in [`super::pump`] asks it when its time has come. It
+//! holds memory only while an element is incomplete or the other end takes no octets.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::outbox::{Outbox, Sent};
+use super::{BoxIo, Connection, Handshake, Params, Route};
+use crate::reason::Reason;
+use crate::stream::Secured;
+use crate::xml::{Content, Framer, Limits, Token};
+
+/// One leg.
+pub(super) struct Leg {
+    pub(super) link: Link,
+    pub(super) framer: Framer,
+    pub(super) outbox: Outbox,
+    /// TLS as soon as the outbox is empty.
+    pub(super) upgrade: bool,
+    /// The end as soon as the outbox is empty.
+    pub(super) ending: bool,
+    /// The `to` of the last stream header, for the choice of a certificate.
+    pub(super) named: Option<String>,
+    /// The first octet must come before this.
+    first: Option<Instant>,
+    /// An element has begun then, and is not complete.
+    begun: Option<Instant>,
+    /// Since when we do not read although we could: that time is not the other side's.
+    held: Option<Instant>,
+}
+
+/// How far the transport is.
+pub(super) enum Link {
+    /// We are connecting.
+    Connecting(Connection),
+    /// Octets go both ways.
+    Open(BoxIo),
+    /// The handshake runs.
+    Upgrading(Handshake),
+    /// All is said; the other side may still read it.
+    Lingering { io: BoxIo, until: Instant, left: usize, shut: bool },
+    /// There is nothing any more.
+    Closed,
+}
+
+/// What was found out about the transport.
+pub(super) enum Found {
+    /// A connection, or that there is none.
+    Connected(Box<dyn Route>, Result<(IpAddr, Option<Secured>), Reason>),
+    /// The handshake is done.
+    Secured(Secured),
+    /// The handshake failed.
+    Failed(Reason),
+}
+
+impl Leg {
+    /// A leg that arrived. In clear, its first octet must come before `first`.
+    pub(super) fn arrived(io: BoxIo, first: Option<Instant>, limits: &Limits) -> Self {
+        Self { first, ..Self::new(Link::Open(io), limits) }
+    }
+
+    /// A leg that we open.
+    pub(super) fn connecting(connection: Connection, limits: &Limits) -> Self {
+        Self::new(Link::Connecting(connection), limits)
+    }
+
+    fn new(link: Link, limits: &Limits) -> Self {
+        Self {
+            link,
+            framer: Framer::new(limits.clone(), Content::Server),
+            outbox: Outbox::default(),
+            upgrade: false,
+            ending: false,
+            named: None,
+            first: None,
+            begun: None,
+            held: None,
+        }
+    }
+
+    /// Whether it has come to its end.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.link, Link::Closed)
+    }
+
+    /// Whether octets of the stream may be read.
+    pub(super) fn is_readable(&self) -> bool {
+        matches!(self.link, Link::Open(_)) && !self.upgrade && !self.ending
+    }
+
+    /// Whether more waits to go out than should.
+    pub(super) fn is_full(&self) -> bool {
+        self.outbox.octets() > HIGH_WATER
+    }
+
+    /// Waits on connecting and on the handshake.
+    pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Option<Found> {
+        match &mut self.link {
+            Link::Connecting(connection) => {
+                let Poll::Ready((route, outcome)) = connection.as_mut().poll(cx) else { return None };
+                Some(Found::Connected(
+                    route,
+                    match outcome {
+                        Ok(connected) => {
+                            self.link = Link::Open(connected.io);
+                            Ok((connected.address, connected.secured))
+                        }
+                        Err(reason) => {
+                            self.link = Link::Closed;
+                            Err(reason)
+                        }
+                    },
+                ))
+            }
+            Link::Upgrading(handshake) => {
+                let Poll::Ready(outcome) = handshake.as_mut().poll(cx) else { return None };
+                Some(match outcome {
+                    Ok((io, secured)) => {
+                        self.link = Link::Open(io);
+                        Found::Secured(secured)
+                    }
+                    Err(reason) => Found::Failed(reason),
+                })
+            }
+            Link::Open(_) | Link::Lingering { .. } | Link::Closed => None,
+        }
+    }
+
+    /// Sends what can be sent, and closes when all is said.
+    pub(super) fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        close: Duration,
+    ) -> Result<Sent, Reason> {
+        if let Link::Open(io) = &mut self.link {
+            let sent = match self.outbox.is_empty() {
+                true => Sent::default(),
+                false => self.outbox.poll_send(io, cx, now).map_err(|e| lost(&e))?,
+            };
+            if !(self.ending && self.outbox.is_empty()) {
+                return Ok(sent);
+            }
+            if let Link::Open(io) = std::mem::replace(&mut self.link, Link::Closed) {
+                self.link = Link::Lingering { io, until: now + close, left: LINGER, shut: false };
+            }
+        }
+        Ok(Sent { moved: self.poll_linger(cx), ..Sent::default() })
+    }
+
+    /// Closes our half, then throws away what still comes: a socket closed on unread octets would answer them with a
+    /// reset, and the reset can overtake our last words.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> bool {
+        let Link::Lingering { io, left, shut, .. } = &mut self.link else { return false };
+        let mut moved = false;
+        if !*shut {
+            match Pin::new(&mut *io).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => {
+                    *shut = true;
+                    moved = true;
+                }
+                Poll::Ready(Err(_)) => {
+                    self.link = Link::Closed;
+                    return true;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        let mut space = [MaybeUninit::uninit(); 1024];
+        loop {
+            let mut buf = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left > 0 => {
+                    *left = left.saturating_sub(buf.filled().len());
+                    moved = true;
+                }
+                Poll::Ready(_) => {
+                    self.link = Link::Closed;
+                    return true;
+                }
+                Poll::Pending => return moved,
+            }
+        }
+    }
+
+    /// Reads once, into the framer. The number of octets; 0 at the end of the file.
+    pub(super) fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Reason>> {
+        let Link::Open(io) = &mut self.link else { return Poll::Pending };
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut buf = ReadBuf::uninit(&mut space);
+        match Pin::new(io).poll_read(cx, &mut buf) {
+            Poll::Ready(Ok(())) => {
+                let octets = buf.filled();
+                // ACC-11: a ClientHello where a stream header is due.
+                if self.first.take().is_some() && octets.first() == Some(&TLS_HANDSHAKE) {
+                    return Poll::Ready(Err(Reason::WrongTransport));
+                }
+                self.framer.feed(octets);
+                Poll::Ready(Ok(octets.len()))
+            }
+            Poll::Ready(Err(e)) => Poll::Ready(Err(lost(&e))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The next token.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Token> {
+        let token = self.framer.next();
+        if token.is_some() {
+            self.begun = None;
+        }
+        if !self.framer.is_mid_element() {
+            self.begun = None;
+        } else if self.begun.is_none() {
+            self.begun = Some(now);
+        }
+        if let Some(Token::Header(header)) = &token {
+            self.named.clone_from(&header.to);
+        }
+        token
+    }
+
+    /// Tells whether we read now; while we do not, an unfinished element is not the other side's fault.
+    pub(super) fn reading(&mut self, reads: bool, now: Instant) {
+        if !reads {
+            self.held.get_or_insert(now);
+        } else if let Some(since) = self.held.take() {
+            self.begun = self.begun.map(|b| b + now.saturating_duration_since(since));
+        }
+    }
+
+    /// A fresh stream on the same connection.
+    pub(super) fn restart(&mut self) {
+        self.framer.restart();
+        self.begun = None;
+    }
+
+    /// The first time at which something is due.
+    pub(super) fn deadline(&self, params: &Params) -> Option<Instant> {
+        let begun = if self.held.is_some() { None } else { self.begun.map(|t| t + params.stanza) };
+        let stuck = self.outbox.stuck().map(|t| t + params.stanza);
+        let shut = self.outbox.shut().map(|s| s.until);
+        let linger = match &self.link {
+            Link::Lingering { until, .. } => Some(*until),
+            _ => None,
+        };
+        [begun, stuck, shut, linger, self.first].into_iter().flatten().min()
+    }
+
+    /// What is due now.
+    pub(super) fn due(&mut self, params: &Params, now: Instant) -> Option<Due> {
+        if matches!(&self.link, Link::Lingering { until, .. } if *until <= now) {
+            self.link = Link::Closed;
+            return Some(Due::Closed);
+        }
+        if self.first.is_some_and(|t| t <= now) {
+            self.first = None;
+            return Some(Due::Gone(Reason::HeaderTimeout));
+        }
+        if self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
+            return Some(Due::Gone(Reason::WriteTimeout));
+        }
+        if self.held.is_none() && self.begun.is_some_and(|t| t + params.stanza <= now) {
+            self.begun = None;
+            return Some(Due::Stalled);
+        }
+        None
+    }
+}
+
+/// What the time has brought.
+pub(super) enum Due {
+    /// A lingering connection is closed now.
+    Closed,
+    /// The connection must end.
+    Gone(Reason),
+    /// An element was not finished in time.
+    Stalled,
+}
+
+fn lost(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Reason::TlsFailed,
+        _ => Reason::ConnectionLost,
+    }
+}
+
+/// Reading from the other side stops above this (one frame more can be held).
+const HIGH_WATER: usize = 64 * 1024;
+
+/// Octets of one read.
+const READ: usize = 16 * 1024;
+
+/// Octets thrown away before a closed connection is given up.
+const LINGER: usize = 64 * 1024;
+
+/// The content type of a TLS record that holds a ClientHello (RFC 8446 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;

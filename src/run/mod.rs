@@ -1,0 +1,156 @@
+//! Moves octets, keeps time, and carries out what the relays want; decides nothing.
+//!
+//! One relay is one task ([`pump`]). Around it stand what a relay can ask for: [`verifier`] (ask an authoritative server
+//! about a key), [`courier`] (deliver a stanza over a stream of its own), [`registry`] (who lives, which keys are awaited,
+//! the policy in force) and [`observe`] (what happened, as numbers, lines and records). Sockets, TLS and the DNS come in
+//! through [`Outside`], so that a relay runs the same over sockets and over pipes.
+
+pub mod audit;
+pub mod courier;
+mod effects;
+mod leg;
+pub mod observe;
+mod outbox;
+pub mod pump;
+pub mod registry;
+pub mod verifier;
+pub mod world;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::jid::Domain;
+use crate::limit::Streams;
+use crate::reason::Reason;
+use crate::relay::plan::Home;
+use crate::relay::{Candidate, Destination};
+use crate::stream::Secured;
+
+/// A connection that a far leg has got.
+#[derive(Debug)]
+pub struct Connected {
+    /// The octets.
+    pub io: BoxIo,
+    /// The address that answered.
+    pub address: IpAddr,
+    /// The facts of the channel, with direct TLS.
+    pub secured: Option<Secured>,
+}
+
+/// Octets in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A transport, plain or TLS.
+pub type BoxIo = Box<dyn Io>;
+
+impl std::fmt::Debug for dyn Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Io")
+    }
+}
+
+/// Something that will be.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What comes of a handshake.
+pub type Handshake = Later<Result<(BoxIo, Secured), Reason>>;
+
+/// Sockets, TLS and the DNS, as far as a relay needs them.
+pub trait Outside: Send + Sync {
+    /// TLS as server on this transport. `named` is the stream's `to`, for clients that send no SNI (TLS-16).
+    fn secure_near(&self, io: BoxIo, named: Option<Domain>) -> Handshake;
+
+    /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`.
+    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain) -> Handshake;
+
+    /// The candidates of a destination, in the order to try them.
+    fn route(&self, destination: &Destination) -> Box<dyn Route>;
+}
+
+/// The candidates that are left of a destination.
+pub trait Route: Send {
+    /// Connects to the next candidate that takes a connection, or once more to the one that took the last; the reason
+    /// of the last failure when none is left.
+    fn connect(self: Box<Self>, candidate: Candidate) -> Connection;
+}
+
+/// What comes of a try to connect, and the candidates that are left after it.
+pub type Connection = Later<(Box<dyn Route>, Result<Connected, Reason>)>;
+
+/// Times and counts of the engine room, beside those that the relays know themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// T-first-byte: from accept to the first octet.
+    pub first_byte: Duration,
+    /// T-stanza: from the first octet of an element to its last; also how long a side may take no octets.
+    pub stanza: Duration,
+    /// L-pending: verifications under way per source address.
+    pub pending_per_source: usize,
+    /// L-pending: verifications under way per sender domain.
+    pub pending_per_sender: usize,
+    /// Pairs that are served by a courier at one time.
+    pub couriers: usize,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(5),
+            stanza: Duration::from_secs(120),
+            pending_per_source: 20,
+            pending_per_sender: 4,
+            couriers: 256,
+        }
+    }
+}
+
+/// What every running relay leans on.
+pub struct Tools {
+    /// Times and sizes.
+    pub params: Params,
+    /// What relays know about home.
+    pub home: Arc<Home>,
+    /// Sockets, TLS and the DNS.
+    pub outside: Arc<dyn Outside>,
+    /// Who lives, which keys are awaited, the policy in force.
+    pub registry: Arc<registry::Registry>,
+    /// Verifications under way.
+    pub verifier: verifier::Verifier,
+    /// Stanzas under way without a near leg.
+    pub couriers: courier::Couriers,
+    /// Streams per rule.
+    pub streams: Arc<Streams>,
+    /// What happened, as numbers, lines and records.
+    pub observe: Arc<observe::Observe>,
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tools").field("params", &self.params).finish_non_exhaustive()
+    }
+}
+
+/// The time, from the runtime's clock: a test that pauses it pauses all of us.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Octets from the kernel's generator: stream ids and keys grow from them.
+///
+/// # Errors
+/// [`Reason::Internal`] when the kernel gives none; nothing may go on without.
+pub fn seed() -> Result<[u8; 32], Reason> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|_| Reason::Internal)?;
+    Ok(seed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! What happened, told three ways: a counter, a log line, and for streams and refusals an audit record.
+//!
+//! None of the three holds a body, a key or SASL data (LOG-02); events bring none. What a peer said appears as an
+//! escaped and capped value only (LOG-03). Lines that a peer can cause are limited for each network (LOG-05): the
+//! counters and the audit log still see every one.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use governor::Quota;
+use serde::Serialize;
+
+use super::audit::Audit;
+use super::now;
+use super::registry::Meta;
+use crate::jid::Domain;
+use crate::limit::{Network, Throttle};
+use crate::metrics::Metrics;
+use crate::reason::{Flow, Outcome, Reason, StreamCondition};
+use crate::relay::{DialbackOutcome, Event, Record, Said};
+use crate::stream::{Method, Pair, TlsVersion};
+
+/// Turns events into numbers, lines and records.
+#[derive(Debug)]
+pub struct Observe {
+    metrics: Arc<Metrics>,
+    audit: Option<Audit>,
+    lines: Throttle<Option<Network>>,
+    suppressed: AtomicU64,
+    proofs: Mutex<HashMap<Domain, Proven>>,
+}
+
+/// How a domain was proven the last time (LOG-06).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Proven {
+    method: Method,
+    fingerprint: Option<String>,
+}
+
+impl Observe {
+    /// Tells these counters, and this audit file if there is one.
+    pub fn new(metrics: Arc<Metrics>, audit: Option<Audit>, now: Instant) -> Self {
+        Self {
+            metrics,
+            audit,
+            lines: Throttle::new(Quota::per_minute(LINES), now),
+            suppressed: AtomicU64::new(0),
+            proofs: Mutex::default(),
+        }
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The audit file may have been renamed.
+    pub fn reopen(&self) {
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
+    }
+
+    /// Writes what waits for the disk, and ends.
+    pub fn finish(self) {
+        if let Some(audit) = self.audit {
+            audit.finish();
+        }
+    }
+
+    /// A relay says that this happened.
+    pub fn note(&self, meta: &Meta, event: &Event) {
+        let (m, flow) = (&self.metrics, meta.flow);
+        match event {
+            Event::Judged { pair, verdict } => {
+                m.judged(flow, hosted(flow, pair), &verdict.rule, verdict.outcome, verdict.reason);
+                if verdict.outcome == Outcome::Deny && self.may_tell(meta) {
+                    tracing::info!(flow = %flow, pair = %shown(pair), peer = %peer(meta), relay = %meta.id,
+                        reason = verdict.reason.label(), rule = verdict.rule.as_str(), "federation refused");
+                }
+            }
+            Event::Authenticated { pair, method, outcome, reason } => {
+                m.authenticated(flow, hosted(flow, pair), *method, *outcome);
+                if self.may_tell(meta) {
+                    tracing::info!(flow = %flow, pair = %shown(pair), peer = %peer(meta), relay = %meta.id,
+                        method = method.label(), outcome = outcome.label(), reason = reason.label(), "identity judged");
+                }
+            }
+            Event::Dialback { role, facing, outcome, after } => {
+                m.dialback(*role, *facing, *outcome, *after);
+                if matches!(outcome, DialbackOutcome::Invalid | DialbackOutcome::Unasked)
+                    && self.may_tell(meta)
+                {
+                    tracing::info!(flow = %flow, peer = %peer(meta), relay = %meta.id, role = role.label(),
+                        facing = %facing, outcome = outcome.label(), "dialback refused");
+                }
+            }
+            Event::Admitted { pair, method, rule, after } => {
+                m.stream_began(flow, hosted(flow, pair));
+                m.negotiated(flow, Outcome::Allow, *after);
+                if self.may_tell(meta) {
+                    tracing::info!(flow = %flow, pair = %shown(pair), peer = %peer(meta), relay = %meta.id,
+                        method = method.label(), rule = rule.as_str(), "pair admitted");
+                }
+            }
+            Event::Rejected { record, after } => {
+                m.negotiated(flow, Outcome::Deny, *after);
+                self.told(meta, record, "pair rejected");
+                self.audit(meta, "rejected", record);
+            }
+            Event::Ended { record } => {
+                if let Some(pair) = &record.pair {
+                    m.stream_ended(flow, hosted(flow, pair));
+                    self.compare(meta, pair, record);
+                }
+                self.told(meta, record, "pair ended");
+                self.audit(meta, "ended", record);
+            }
+            Event::Closed { record } => {
+                self.told(meta, record, "stream closed");
+                self.audit(meta, "closed", record);
+            }
+            Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, *octets),
+            Event::Refused { pair, hosted, reason } => {
+                self.refused(meta, pair.as_ref(), hosted.as_ref(), *reason)
+            }
+            Event::StreamError { facing, said, condition } => {
+                m.stream_error(flow, *facing, *said, *condition);
+                if self.may_tell(meta) {
+                    let words = match said {
+                        Said::Received => "stream error received",
+                        Said::Sent => "stream error sent",
+                    };
+                    tracing::info!(flow = %flow, peer = %peer(meta), relay = %meta.id, facing = %facing,
+                        condition = condition.map_or("undefined-condition", StreamCondition::name), "{words}");
+                }
+            }
+            Event::Backend { hosted, up } => {
+                m.backend(hosted, flow, *up);
+                if *up {
+                    tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached");
+                } else {
+                    // For the operator to act on: it is our own backend.
+                    tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                }
+            }
+        }
+    }
+
+    fn refused(&self, meta: &Meta, pair: Option<&Pair>, hosted: Option<&Domain>, reason: Reason) {
+        self.metrics.refused(meta.flow, hosted, reason);
+        let shown = pair.map(shown).unwrap_or_default();
+        if self.may_tell(meta) {
+            tracing::info!(flow = %meta.flow, pair = %shown, peer = %peer(meta), relay = %meta.id,
+                reason = reason.label(), "stanza refused");
+        }
+        let record = Record {
+            pair: pair.cloned(),
+            tls: None,
+            method: None,
+            fingerprint: None,
+            rule: None,
+            reason,
+            stanzas: 0,
+            octets: 0,
+        };
+        self.audit(meta, "refused", &record);
+    }
+
+    fn told(&self, meta: &Meta, record: &Record, words: &'static str) {
+        if self.may_tell(meta) {
+            tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
+                peer = %peer(meta), relay = %meta.id, reason = record.reason.label(),
+                rule = record.rule.as_ref().map_or("", |r| r.as_str()), tls = tls(record.tls),
+                method = record.method.map_or("none", Method::label), stanzas = record.stanzas,
+                octets = record.octets, "{words}");
+        }
+    }
+
+    /// LOG-06: an operator is told when a peer's certificate or way of proof changes.
+    fn compare(&self, meta: &Meta, pair: &Pair, record: &Record) {
+        let Some(method) = record.method.filter(|m| *m != Method::Backend) else { return };
+        let remote = match meta.flow {
+            Flow::S2sOut => &pair.target,
+            Flow::C2s | Flow::S2sIn => &pair.sender,
+        };
+        let proven = Proven { method, fingerprint: record.fingerprint.clone() };
+        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        if proofs.len() >= PROOFS && !proofs.contains_key(remote) {
+            proofs.clear();
+        }
+        let old = proofs.insert(remote.clone(), proven.clone());
+        drop(proofs);
+        if let Some(old) = old.filter(|old| *old != proven) {
+            tracing::info!(domain = %capped(remote.as_str()), relay = %meta.id, was = old.method.label(),
+                is = proven.method.label(), was_certificate = old.fingerprint.as_deref().unwrap_or("none"),
+                is_certificate = proven.fingerprint.as_deref().unwrap_or("none"), "a peer proves itself in another way");
+        }
+    }
+
+    fn may_tell(&self, meta: &Meta) -> bool {
+        // What nobody listens to need not be counted against the network.
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return false;
+        }
+        if !self.lines.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
+        if suppressed > 0 {
+            tracing::info!(lines = suppressed, "lines were left out: too many from one network");
+        }
+        true
+    }
+
+    fn audit(&self, meta: &Meta, event: &'static str, record: &Record) {
+        let Some(audit) = &self.audit else { return };
+        let pair = record.pair.as_ref().map(shown);
+        let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
+        let line = Line {
+            time: jiff::Timestamp::now().to_string(),
+            stream: meta.id.to_string(),
+            event,
+            flow: meta.flow.label(),
+            pair_ascii: ascii.filter(|a| Some(a) != pair.as_ref()),
+            pair,
+            peer: meta.peer.map(|p| p.to_string()),
+            tls: record.tls.map(|t| tls(Some(t))),
+            proof: record.method.map(Method::label),
+            fingerprint: record.fingerprint.as_deref(),
+            rule: record.rule.as_ref().map(|r| r.as_str()),
+            reason: record.reason.label(),
+            stanzas: record.stanzas,
+            octets: record.octets,
+        };
+        match serde_json::to_string(&line) {
+            Ok(line) => audit.record(line),
+            Err(_) => self.metrics.audit_lost(),
+        }
+    }
+}
+
+/// An audit record as it is written; keys in this order.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    time: String,
+    stream: String,
+    event: &'static str,
+    flow: &'static str,
+    pair: Option<String>,
+    /// With A-labels, where they differ: look-alike domains must be told apart (JID-09).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair_ascii: Option<String>,
+    peer: Option<String>,
+    tls: Option<&'static str>,
+    proof: Option<&'static str>,
+    fingerprint: Option<&'a str>,
+    rule: Option<&'a str>,
+    reason: &'static str,
+    stanzas: u64,
+    octets: u64,
+}
+
+/// A peer's own words as a value: without control characters, and not longer than a domain can be.
+pub fn capped(words: &str) -> String {
+    let mut out = String::new();
+    for c in words.chars().take(CAP) {
+        match c {
+            // Also those that change the direction of what follows, so that a line cannot be made to read otherwise.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {
+                let _infallible = write!(out, "{}", c.escape_unicode());
+            }
+            c if c.is_control() || c == '\\' || c == '"' => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    if words.chars().nth(CAP).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn shown(pair: &Pair) -> String {
+    format!("{}>{}", capped(pair.sender.as_str()), capped(pair.target.as_str()))
+}
+
+fn peer(meta: &Meta) -> String {
+    meta.peer.map_or_else(|| "none".to_owned(), |p| p.to_string())
+}
+
+fn hosted(flow: Flow, pair: &Pair) -> &Domain {
+    match flow {
+        Flow::S2sOut => &pair.sender,
+        Flow::C2s | Flow::S2sIn => &pair.target,
+    }
+}
+
+fn tls(version: Option<TlsVersion>) -> &'static str {
+    version.map_or("none", TlsVersion::label)
+}
+
+/// Lines that one network can cause in a minute.
+const LINES: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+
+/// Characters of a peer's word that are shown.
+const CAP: usize = 253;
+
+/// Domains whose last proof is remembered.
+const PROOFS: usize = 10_000;
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

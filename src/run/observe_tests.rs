@@ -1,0 +1,73 @@
+use std::net::SocketAddr;
+
+use super::*;
+use crate::run::registry::Registry;
+
+fn domain(s: &str) -> Domain {
+    Domain::parse(s).unwrap()
+}
+
+fn pair() -> Pair {
+    Pair { sender: domain("friend.example"), target: domain("hall.example") }
+}
+
+fn record(reason: Reason) -> Record {
+    Record {
+        pair: Some(pair()),
+        tls: Some(TlsVersion::V13),
+        method: Some(Method::Certificate),
+        fingerprint: Some("ab".repeat(32)),
+        rule: crate::run::tests::policy().rule_names().next().cloned(),
+        reason,
+        stanzas: 3,
+        octets: 900,
+    }
+}
+
+fn meta() -> Meta {
+    let registry = Registry::new(crate::run::tests::policy(), std::time::Duration::ZERO, 1);
+    let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+    Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer) }
+}
+
+// Contract 5: time, stream id, flow, pair, peer address, TLS version, proof, fingerprint, rule, reason, counts.
+#[tokio::test]
+async fn each_end_and_each_refusal_is_one_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
+    let audit = Audit::open(&path, Arc::clone(&metrics)).unwrap();
+    let observe = Observe::new(Arc::clone(&metrics), Some(audit), now());
+    let meta = meta();
+    observe.note(&meta, &Event::Ended { record: record(Reason::Finished) });
+    observe.note(&meta, &Event::Refused { pair: Some(pair()), hosted: None, reason: Reason::CarbonForged });
+    observe.note(
+        &meta,
+        &Event::Passed { hosted: domain("hall.example"), kind: crate::xml::Kind::Message, octets: 300 },
+    );
+    observe.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let first = &lines[0];
+    assert_eq!(first["event"], "ended");
+    assert_eq!(first["pair"], "friend.example>hall.example");
+    assert_eq!(first["peer"], "192.0.2.7:4000");
+    assert_eq!(first["tls"], "1.3");
+    assert_eq!(first["proof"], "certificate");
+    assert_eq!(first["fingerprint"], "ab".repeat(32));
+    assert_eq!(first["rule"], "default");
+    assert_eq!(first["reason"], "finished");
+    assert_eq!((&first["stanzas"], &first["octets"]), (&3.into(), &900.into()));
+    assert_eq!(first["stream"], meta.id.to_string());
+    assert!(first["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert_eq!(lines[1]["reason"], "carbon-forged");
+    assert!(metrics.text().unwrap().contains("gatehouse_audit_records_total 2"));
+}
+
+#[test]
+fn a_peers_words_cannot_break_a_line_or_turn_it_round() {
+    assert_eq!(capped("a\nb\u{202e}c\"d\\"), "a\\nb\\u{202e}c\\\"d\\\\");
+    assert_eq!(capped(&"x".repeat(300)).chars().count(), CAP + 1);
+    assert_eq!(capped("bücher.example"), "bücher.example");
+}

@@ -1,0 +1,239 @@
+//! What waits to go out on one leg, with its frame boundaries kept.
+//!
+//! Stanzas stay known as stanzas until the transport has flushed them, so that a connection that breaks gives back what
+//! did not go out whole (requirements CLS-02, BE-11). Several complete elements go out in one write. The valve of the
+//! admitted pair, if there is one, is asked before each stanza; what we author ourselves is never charged for.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite as _;
+
+use super::BoxIo;
+use crate::limit::{Rated, Valve};
+use crate::policy::Quotas;
+
+/// The queue of one leg.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    /// Octets of the first chunk that the transport has taken.
+    taken: usize,
+    /// Chunks at the front that the valve has let go.
+    released: usize,
+    /// Stanzas that the transport has taken and not yet flushed: with TLS, they may still lie in its buffer.
+    unflushed: Vec<Bytes>,
+    dirty: bool,
+    octets: usize,
+    stanzas: usize,
+    valve: Option<Valve>,
+    shut: Option<Shut>,
+    /// Since when the transport has taken nothing although something waits.
+    stuck: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    octets: Bytes,
+    stanza: bool,
+}
+
+/// The valve is shut.
+#[derive(Clone, Copy, Debug)]
+pub struct Shut {
+    /// It was found shut.
+    pub since: Instant,
+    /// It opens again.
+    pub until: Instant,
+    /// Which rate shut it.
+    pub rated: Rated,
+}
+
+/// What came of a try to send.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Something went out.
+    pub moved: bool,
+    /// The valve has shut just now.
+    pub shut: Option<Rated>,
+    /// The valve has opened again after this time.
+    pub waited: Option<(Rated, Duration)>,
+}
+
+impl Outbox {
+    /// Octets that we author.
+    pub fn say(&mut self, octets: Bytes) {
+        if !octets.is_empty() {
+            self.octets += octets.len();
+            self.chunks.push_back(Chunk { octets, stanza: false });
+        }
+    }
+
+    /// One whole stanza.
+    pub fn pass(&mut self, octets: Bytes) {
+        self.octets += octets.len();
+        self.stanzas += 1;
+        self.chunks.push_back(Chunk { octets, stanza: true });
+    }
+
+    /// Nothing waits, and the transport has flushed all it took.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && !self.dirty
+    }
+
+    /// Octets that wait.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// Stanzas that wait.
+    pub fn stanzas(&self) -> usize {
+        self.stanzas
+    }
+
+    /// Since when nothing moved, although something waits and no valve holds it.
+    pub fn stuck(&self) -> Option<Instant> {
+        self.stuck
+    }
+
+    /// Whether, and until when, the valve holds the next stanza.
+    pub fn shut(&self) -> Option<Shut> {
+        self.shut
+    }
+
+    /// The rates of the pair apply from now on.
+    pub fn rate(&mut self, quotas: &Quotas, now: Instant) {
+        match &mut self.valve {
+            Some(valve) => valve.adjust(quotas, now),
+            None => self.valve = Some(Valve::new(quotas, now)),
+        }
+        if self.valve.as_ref().is_some_and(Valve::is_open) {
+            self.valve = None;
+        }
+    }
+
+    /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards.
+    pub fn take_unsent(&mut self) -> Vec<Bytes> {
+        let mut unsent = std::mem::take(&mut self.unflushed);
+        unsent.extend(self.chunks.drain(..).filter(|c| c.stanza).map(|c| c.octets));
+        *self = Self { valve: self.valve.take(), ..Self::default() };
+        unsent
+    }
+
+    /// Sends what can be sent now.
+    ///
+    /// # Errors
+    /// The transport's own.
+    pub fn poll_send(&mut self, io: &mut BoxIo, cx: &mut Context<'_>, now: Instant) -> io::Result<Sent> {
+        let mut sent = Sent::default();
+        loop {
+            self.release(now, &mut sent);
+            if self.released == 0 {
+                self.stuck = None;
+                break;
+            }
+            match self.poll_write(io, cx) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => {
+                    self.account(n);
+                    self.stuck = None;
+                    sent.moved = true;
+                }
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => {
+                    self.stuck.get_or_insert(now);
+                    break;
+                }
+            }
+        }
+        if self.dirty {
+            match Pin::new(io).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.dirty = false;
+                    self.unflushed.clear();
+                    sent.moved = true;
+                    if self.released == 0 {
+                        self.stuck = None;
+                    }
+                }
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => {
+                    self.stuck.get_or_insert(now);
+                }
+            }
+        }
+        if self.chunks.is_empty() && self.chunks.capacity() > SLICES {
+            self.chunks.shrink_to(0);
+        }
+        Ok(sent)
+    }
+
+    fn release(&mut self, now: Instant, sent: &mut Sent) {
+        while self.released < SLICES {
+            let Some(chunk) = self.chunks.get(self.released) else { break };
+            if let (true, Some(valve)) = (chunk.stanza, &mut self.valve) {
+                if let Some((until, rated)) = valve.shut_until(now) {
+                    let since = self.shut.map_or(now, |s| s.since);
+                    if self.shut.is_none() {
+                        sent.shut = Some(rated);
+                    }
+                    self.shut = Some(Shut { since, until, rated });
+                    return;
+                }
+                valve.charge(chunk.octets.len());
+            }
+            self.released += 1;
+        }
+        if let Some(shut) = self.shut.take() {
+            sent.waited = Some((shut.rated, now.saturating_duration_since(shut.since)));
+        }
+    }
+
+    fn poll_write(&mut self, io: &mut BoxIo, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut skip = self.taken;
+        for (slice, chunk) in slices.iter_mut().zip(self.chunks.iter().take(self.released)) {
+            *slice = IoSlice::new(chunk.octets.get(skip..).unwrap_or_default());
+            skip = 0;
+        }
+        let used = slices.get(..self.released).unwrap_or_default();
+        if used.len() == 1 || io.is_write_vectored() {
+            return Pin::new(io).poll_write_vectored(cx, used);
+        }
+        // One write for several elements also where the transport takes one slice only.
+        let joined: Vec<u8> = used.iter().flat_map(|s| s.iter().copied()).collect();
+        Pin::new(io).poll_write(cx, &joined)
+    }
+
+    fn account(&mut self, mut n: usize) {
+        self.dirty = true;
+        while n > 0 {
+            let Some(chunk) = self.chunks.front() else { break };
+            let left = chunk.octets.len() - self.taken;
+            if n < left {
+                self.taken += n;
+                self.octets -= n;
+                break;
+            }
+            n -= left;
+            self.octets -= left;
+            self.taken = 0;
+            self.released = self.released.saturating_sub(1);
+            if let Some(Chunk { octets, stanza: true }) = self.chunks.pop_front() {
+                self.stanzas -= 1;
+                self.unflushed.push(octets);
+            }
+        }
+    }
+}
+
+/// How many elements go out in one write at most.
+const SLICES: usize = 64;
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

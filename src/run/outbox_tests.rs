@@ -1,0 +1,110 @@
+use std::num::NonZeroU32;
+
+use tokio::io::{AsyncReadExt as _, duplex};
+
+use super::*;
+use crate::policy::Rate;
+
+async fn send(outbox: &mut Outbox, io: &mut BoxIo, now: Instant) -> io::Result<Sent> {
+    std::future::poll_fn(|cx| Poll::Ready(outbox.poll_send(io, cx, now))).await
+}
+
+fn stanza(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+#[tokio::test]
+async fn several_elements_go_out_in_order_and_at_once() {
+    let (ours, mut theirs) = duplex(4096);
+    let mut io: BoxIo = Box::new(ours);
+    let mut outbox = Outbox::default();
+    outbox.say(stanza("<header>"));
+    outbox.pass(stanza("<a/>"));
+    outbox.pass(stanza("<b/>"));
+    assert!(send(&mut outbox, &mut io, Instant::now()).await.unwrap().moved);
+    assert!(outbox.is_empty());
+    let mut got = [0; 64];
+    let n = theirs.read(&mut got).await.unwrap();
+    assert_eq!(&got[..n], b"<header><a/><b/>");
+}
+
+// CLS-02: queued output is never lost silently; what we authored is not a stanza and is not given back.
+#[tokio::test]
+async fn what_did_not_go_out_whole_is_given_back_oldest_first() {
+    let (ours, _theirs) = duplex(10);
+    let mut io: BoxIo = Box::new(ours);
+    let mut outbox = Outbox::default();
+    outbox.pass(stanza("<gone/>"));
+    outbox.say(stanza("<h>"));
+    outbox.pass(stanza("<half-way/>"));
+    outbox.pass(stanza("<not-begun/>"));
+    let now = Instant::now();
+    send(&mut outbox, &mut io, now).await.unwrap();
+    assert_eq!(outbox.stuck(), Some(now));
+    assert_eq!(outbox.take_unsent(), [stanza("<half-way/>"), stanza("<not-begun/>")]);
+    assert!(outbox.is_empty());
+    assert_eq!((outbox.octets(), outbox.stanzas()), (0, 0));
+}
+
+/// Takes everything and flushes nothing, as TLS does above a full socket.
+struct Buffering;
+
+impl tokio::io::AsyncRead for Buffering {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl tokio::io::AsyncWrite for Buffering {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn what_tls_has_taken_and_not_flushed_counts_as_unsent() {
+    let mut io: BoxIo = Box::new(Buffering);
+    let mut outbox = Outbox::default();
+    outbox.pass(stanza("<a/>"));
+    outbox.pass(stanza("<b/>"));
+    let now = Instant::now();
+    send(&mut outbox, &mut io, now).await.unwrap();
+    assert!(!outbox.is_empty());
+    assert_eq!(outbox.stuck(), Some(now));
+    assert_eq!(outbox.take_unsent(), [stanza("<a/>"), stanza("<b/>")]);
+}
+
+#[tokio::test]
+async fn the_valve_holds_stanzas_and_not_what_we_say() {
+    let (ours, mut theirs) = duplex(4096);
+    let mut io: BoxIo = Box::new(ours);
+    let start = Instant::now();
+    let mut outbox = Outbox::default();
+    let rate = Rate { per_second: NonZeroU32::MIN };
+    outbox.rate(&Quotas { stanzas: Some(rate), octets: None, streams: None }, start);
+    outbox.say(stanza("<h>"));
+    for text in ["<a/>", "<b/>", "<c/>"] {
+        outbox.pass(stanza(text));
+    }
+    let sent = send(&mut outbox, &mut io, start).await.unwrap();
+    assert_eq!(sent.shut, Some(Rated::Stanzas));
+    let shut = outbox.shut().unwrap();
+    assert!(shut.until > start);
+    assert_eq!(outbox.stuck(), None, "a shut valve is not a stuck peer");
+    let mut got = [0; 64];
+    let n = theirs.read(&mut got).await.unwrap();
+    assert!(got[..n].starts_with(b"<h><a/>") && !got[..n].ends_with(b"<c/>"));
+    let later = start + Duration::from_secs(5);
+    let sent = send(&mut outbox, &mut io, later).await.unwrap();
+    assert_eq!(sent.waited.map(|w| w.0), Some(Rated::Stanzas));
+}

@@ -1,0 +1,420 @@
+//! The loop of one relay: reads and writes of every leg, deadlines, orders and news, each in an arm of its own.
+//!
+//! No arm waits: it moves what can be moved and says whether something moved. A leg is read only when what it brings has
+//! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
+//! (DB-66), and what does not fit is told to the relay, which bounces it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
+
+use super::leg::{Due, Found, Leg, Link};
+use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase};
+use super::{BoxIo, Later, Route, Tools, now};
+use crate::limit::{Rated, StreamTicket};
+use crate::metrics::Limit;
+use crate::reason::{Facing, Reason};
+use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
+use crate::stream::Answer;
+
+/// A relay and all that it moves.
+pub struct Pump {
+    pub(super) relay: Relay,
+    pub(super) near: Option<Leg>,
+    pub(super) fars: BTreeMap<FarId, Far>,
+    pub(super) tools: Arc<Tools>,
+    pub(super) meta: Meta,
+    pub(super) life: Life,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) carrying: bool,
+    pub(super) answer: Option<Answer>,
+    orders: mpsc::Receiver<Order>,
+    news: Later<Option<watch::Receiver<News>>>,
+    timer: Pin<Box<Sleep>>,
+    /// The deadline that was told last: a relay that names it again at once would never let us rest.
+    expired: Option<Instant>,
+    stopped: bool,
+}
+
+/// A leg that we opened.
+pub(super) struct Far {
+    pub(super) leg: Leg,
+    pub(super) destination: Destination,
+    pub(super) route: Option<Box<dyn Route>>,
+    pub(super) ticket: Option<StreamTicket>,
+    pub(super) awaited: Vec<AwaitTicket>,
+}
+
+/// What a relay without a near leg leaves behind.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The verifier's answer.
+    pub answer: Option<Answer>,
+    /// Stanzas that came when it had already ended.
+    pub queued: Vec<Bytes>,
+}
+
+impl Pump {
+    /// A relay whose near leg has arrived. `plain`: no TLS yet, so that the first octet is still due.
+    pub fn arrived(
+        tools: Arc<Tools>,
+        relay: Relay,
+        entry: (Life, mpsc::Receiver<Order>),
+        meta: Meta,
+        io: BoxIo,
+        plain: bool,
+    ) -> Self {
+        let first = plain.then(|| now() + tools.params.first_byte);
+        let near = Leg::arrived(io, first, &tools.home.limits.before_proof);
+        let mut pump = Self::new(tools, relay, entry, meta);
+        pump.near = Some(near);
+        pump
+    }
+
+    /// A courier or verifier, with the first things that it wants.
+    pub fn sent(
+        tools: Arc<Tools>,
+        made: (Relay, Vec<Effect>),
+        entry: (Life, mpsc::Receiver<Order>),
+        meta: Meta,
+    ) -> Self {
+        let (relay, effects) = made;
+        let mut pump = Self::new(tools, relay, entry, meta);
+        pump.carry_out(effects);
+        pump
+    }
+
+    fn new(
+        tools: Arc<Tools>,
+        relay: Relay,
+        (life, orders): (Life, mpsc::Receiver<Order>),
+        meta: Meta,
+    ) -> Self {
+        let mut news = tools.registry.news();
+        // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
+        news.mark_changed();
+        Self {
+            relay,
+            near: None,
+            fars: BTreeMap::new(),
+            tools,
+            meta,
+            life,
+            effects: VecDeque::new(),
+            carrying: false,
+            answer: None,
+            orders,
+            news: next_news(news),
+            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            expired: None,
+            stopped: false,
+        }
+    }
+
+    /// Runs until nothing is left.
+    pub async fn run(mut self) -> Left {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.orders.close();
+        let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
+        while let Ok(order) = self.orders.try_recv() {
+            if let Order::Queue(stanza, _room) = order {
+                left.queued.push(stanza);
+            }
+        }
+        left
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
+            let now = now();
+            let mut moved = self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now);
+            for side in self.sides() {
+                moved |= self.poll_side(side, cx, now);
+            }
+            if self.is_over() {
+                return Poll::Ready(());
+            }
+            if !moved && self.poll_timer(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        // Others want to run too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_over(&mut self) -> bool {
+        if self.stopped {
+            return true;
+        }
+        if !self.relay.is_done() {
+            return false;
+        }
+        for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
+            match leg.link {
+                Link::Open(_) => leg.ending = true,
+                Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
+                Link::Lingering { .. } | Link::Closed => {}
+            }
+        }
+        self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
+    }
+
+    fn sides(&self) -> Vec<Side> {
+        let near = self.near.is_some().then_some(Side::Near);
+        near.into_iter().chain(self.fars.keys().map(|id| Side::Far(*id))).collect()
+    }
+
+    pub(super) fn leg(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::Near => self.near.as_mut(),
+            Side::Far(id) => self.fars.get_mut(&id).map(|f| &mut f.leg),
+        }
+    }
+
+    /// The network that a leg looks at.
+    pub(super) fn facing(&self, side: Side) -> Facing {
+        match side {
+            Side::Near => plan::near(self.meta.flow),
+            Side::Far(id) => match self.fars.get(&id).map(|f| &f.destination) {
+                Some(Destination::Backend(_)) => Facing::Backend,
+                Some(Destination::World { .. }) | None => Facing::Public,
+            },
+        }
+    }
+
+    /// Tells the relay, and carries out what it wants.
+    pub(super) fn step(&mut self, side: Side, input: Input) {
+        let effects = self.relay.step(side, input, now());
+        self.carry_out(effects);
+    }
+
+    /// The connection of this leg has ended, and the relay hears what did not go out.
+    pub(super) fn gone(&mut self, side: Side, reason: Reason) {
+        let Some(leg) = self.leg(side) else { return };
+        leg.link = Link::Closed;
+        leg.upgrade = false;
+        let unsent = leg.outbox.take_unsent();
+        self.step(side, Input::Gone { reason, unsent });
+    }
+
+    fn poll_orders(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        // At most one inbox full, so that a busy courier still writes.
+        while let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
+            moved = true;
+            match order {
+                Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
+                Order::Queue(stanza, _room) => self.step(Side::Near, Input::Queue(stanza)),
+                Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
+            }
+        }
+        moved
+    }
+
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(news) = self.news.as_mut().poll(cx) else { return false };
+        let Some(mut news) = news else {
+            // The registry has gone: nobody is left to give news.
+            self.news = Box::pin(std::future::pending());
+            return false;
+        };
+        let News { policy, phase } = news.borrow_and_update().clone();
+        self.news = next_news(news);
+        self.step(Side::Near, Input::Policy(policy));
+        match phase {
+            Phase::Starting | Phase::Running => {}
+            Phase::Draining(_) => self.step(Side::Near, Input::Drain),
+            Phase::Stopped => self.stopped = true,
+        }
+        true
+    }
+
+    fn poll_due(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
+            if self.expired == Some(deadline) {
+                tracing::error!(relay = %self.meta.id, "a relay does not let its deadline pass");
+                self.stopped = true;
+                return true;
+            }
+            self.expired = Some(deadline);
+            self.step(Side::Near, Input::Expired);
+            moved = true;
+        }
+        for side in self.sides() {
+            let tools = Arc::clone(&self.tools);
+            let Some(due) = self.leg(side).and_then(|leg| leg.due(&tools.params, now)) else { continue };
+            moved = true;
+            match due {
+                Due::Closed => {}
+                Due::Gone(reason) => self.gone(side, reason),
+                Due::Stalled => self.step(side, Input::Stalled),
+            }
+        }
+        moved
+    }
+
+    fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = false;
+        if let Some(found) = self.leg(side).and_then(|leg| leg.poll_link(cx)) {
+            self.found(side, found);
+            moved = true;
+        }
+        let close = self.tools.home.timeouts.close;
+        match self.leg(side).map(|leg| leg.poll_out(cx, now, close)) {
+            None => return moved,
+            Some(Err(reason)) => {
+                self.gone(side, reason);
+                return true;
+            }
+            Some(Ok(sent)) => {
+                moved |= sent.moved;
+                if let Some(rated) = sent.shut {
+                    self.tools.observe.metrics().limited(limit(rated));
+                }
+                if let Some((rated, time)) = sent.waited {
+                    self.tools.observe.metrics().waited(limit(rated), time);
+                }
+            }
+        }
+        moved |= self.start_upgrade(side);
+        moved |= self.take_tokens(side, now);
+        let reads = self.wants(side);
+        let Some(leg) = self.leg(side) else { return moved };
+        leg.reading(reads, now);
+        if !reads {
+            return moved;
+        }
+        match leg.poll_in(cx) {
+            Poll::Pending => moved,
+            Poll::Ready(Ok(0)) => {
+                self.gone(side, Reason::ConnectionLost);
+                true
+            }
+            Poll::Ready(Ok(_)) => {
+                self.take_tokens(side, now);
+                true
+            }
+            Poll::Ready(Err(reason)) => {
+                self.gone(side, reason);
+                true
+            }
+        }
+    }
+
+    fn found(&mut self, side: Side, found: Found) {
+        match found {
+            Found::Connected(route, outcome) => {
+                if let Side::Far(id) = side {
+                    if let Some(far) = self.fars.get_mut(&id) {
+                        far.route = Some(route);
+                    }
+                }
+                self.step(
+                    side,
+                    outcome.map_or_else(Input::Unreachable, |(address, secured)| {
+                        Input::Connected(address, secured)
+                    }),
+                );
+            }
+            Found::Secured(secured) => self.step(side, Input::Secured(secured)),
+            Found::Failed(reason) => self.gone(side, reason),
+        }
+    }
+
+    /// Begins TLS once the word before it is out.
+    fn start_upgrade(&mut self, side: Side) -> bool {
+        let outside = Arc::clone(&self.tools.outside);
+        let destination = match side {
+            Side::Near => None,
+            Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
+        };
+        let Some(leg) = self.leg(side) else { return false };
+        if !(leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_))) {
+            return false;
+        }
+        leg.upgrade = false;
+        let Link::Open(io) = std::mem::replace(&mut leg.link, Link::Closed) else { return false };
+        match destination {
+            None => {
+                let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
+                leg.link = Link::Upgrading(outside.secure_near(io, named));
+            }
+            Some(Destination::World { from, target }) => {
+                leg.link = Link::Upgrading(outside.secure_far(io, from, target));
+            }
+            // Backends are spoken to in clear; a relay never asks for TLS there.
+            Some(Destination::Backend(_)) => self.gone(side, Reason::Internal),
+        }
+        true
+    }
+
+    fn take_tokens(&mut self, side: Side, now: Instant) -> bool {
+        let mut moved = false;
+        while self.wants(side) {
+            let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
+            moved = true;
+            self.step(side, Input::Token(token));
+        }
+        moved
+    }
+
+    /// Whether what this leg brings has room to go.
+    fn wants(&self, side: Side) -> bool {
+        let leg = match side {
+            Side::Near => self.near.as_ref(),
+            Side::Far(id) => self.fars.get(&id).map(|f| &f.leg),
+        };
+        let Some(leg) = leg else { return false };
+        if !leg.is_readable() || leg.is_full() || !self.relay.wants_read(side) {
+            return false;
+        }
+        match side {
+            Side::Near => match self.fars.first_key_value() {
+                Some((_, far)) if self.fars.len() == 1 => {
+                    !far.leg.is_full() && far.leg.outbox.shut().is_none()
+                }
+                _ => true,
+            },
+            Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
+        let params = &self.tools.params;
+        let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
+        let Some(due) = due else { return Poll::Pending };
+        let due = tokio::time::Instant::from_std(due);
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {
+    Box::pin(async move { news.changed().await.ok().map(|()| news) })
+}
+
+fn limit(rated: Rated) -> Limit {
+    match rated {
+        Rated::Octets => Limit::Octets,
+        Rated::Stanzas => Limit::Stanzas,
+    }
+}
+
+/// How often the arms are tried before others may run.
+const ROUNDS: usize = 32;
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

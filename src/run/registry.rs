@@ -1,0 +1,309 @@
+//! Who lives, which dialback keys are awaited, and the news that every relay must hear.
+//!
+//! Keys are awaited in two realms, told apart by the network that the waiting leg looks at (D2, DB-04): a key that we
+//! sent to a backend can never be vouched for in public.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+use crate::policy::Policy;
+use crate::reason::{Facing, Flow, Reason};
+use crate::relay::ClaimId;
+use crate::stream::{Answer, KeyCheck};
+
+/// The name of a relay in logs and records; never used again, also not after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayId {
+    boot: u32,
+    number: u64,
+}
+
+impl fmt::Display for RelayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.boot, self.number)
+    }
+}
+
+/// How far the gateway is on its way from start to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The listeners are not open yet.
+    Starting,
+    /// It takes connections.
+    Running,
+    /// It takes none; relays end in good order until this time.
+    Draining(Instant),
+    /// What is left is cut.
+    Stopped,
+}
+
+/// What every relay must hear.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// The phase.
+    pub phase: Phase,
+}
+
+/// What one relay is told.
+#[derive(Debug)]
+pub enum Order {
+    /// A verification came out.
+    Verified(ClaimId, Answer),
+    /// A stanza for a courier, and its room in the inbox.
+    Queue(Bytes, OwnedSemaphorePermit),
+    /// End, for this reason.
+    Close(Reason),
+}
+
+/// Who a relay is, for logs, records and caps.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    /// Its name.
+    pub id: RelayId,
+    /// Its flow.
+    pub flow: Flow,
+    /// The address of the near leg; none for couriers and verifiers.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Living relays, awaited keys, news.
+#[derive(Debug)]
+pub struct Registry {
+    boot: u32,
+    next: AtomicU64,
+    living: Mutex<HashMap<RelayId, mpsc::Sender<Order>>>,
+    count: watch::Sender<usize>,
+    awaited: Mutex<HashMap<(Facing, KeyCheck), Awaited>>,
+    keep: Duration,
+    news: watch::Sender<News>,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    legs: usize,
+    until: Option<Instant>,
+}
+
+impl Registry {
+    /// Nobody lives yet. `keep` is T-dialback.
+    pub fn new(policy: Arc<Policy>, keep: Duration, boot: u32) -> Arc<Self> {
+        Arc::new(Self {
+            boot,
+            next: AtomicU64::new(1),
+            living: Mutex::default(),
+            count: watch::Sender::new(0),
+            awaited: Mutex::default(),
+            keep,
+            news: watch::Sender::new(News { policy, phase: Phase::Starting }),
+        })
+    }
+
+    /// Names a relay and gives it its inbox.
+    pub fn enter(self: &Arc<Self>) -> (Life, mpsc::Receiver<Order>) {
+        let id = self.unnamed();
+        let (tell, orders) = mpsc::channel(INBOX);
+        held(&self.living).insert(id, tell.clone());
+        self.count.send_modify(|n| *n += 1);
+        (Life { registry: Arc::clone(self), id, tell }, orders)
+    }
+
+    /// A name for something that is told and never lived.
+    pub fn unnamed(&self) -> RelayId {
+        RelayId { boot: self.boot, number: self.next.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// How many live.
+    pub fn living(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Waits until nobody lives any more.
+    pub async fn emptied(&self) {
+        let mut count = self.count.subscribe();
+        // The sender lives as long as we do.
+        let _count = count.wait_for(|n| *n == 0).await;
+    }
+
+    /// Tells one relay to end; whether it could be told.
+    pub fn close(&self, id: RelayId, reason: Reason) -> bool {
+        held(&self.living).get(&id).is_some_and(|tell| tell.try_send(Order::Close(reason)).is_ok())
+    }
+
+    /// The news so far, and those to come.
+    pub fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.news.borrow().policy)
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        self.news.borrow().phase
+    }
+
+    /// A new policy is in force.
+    pub fn publish(&self, policy: Arc<Policy>) {
+        self.news.send_modify(|news| news.policy = policy);
+    }
+
+    /// The gateway enters this phase.
+    pub fn enter_phase(&self, phase: Phase) {
+        self.news.send_modify(|news| news.phase = phase);
+    }
+
+    /// A far leg that looks at this network sends this key now (DB-42, DB-61).
+    pub fn await_key(self: &Arc<Self>, facing: Facing, check: KeyCheck, now: Instant) -> AwaitTicket {
+        let mut awaited = held(&self.awaited);
+        if awaited.len() >= SWEEP && awaited.len().is_power_of_two() {
+            awaited.retain(|_, a| a.legs > 0 || a.until.is_some_and(|t| t > now));
+        }
+        let entry = awaited.entry((facing, check.clone())).or_insert(Awaited { legs: 0, until: None });
+        entry.legs += 1;
+        drop(awaited);
+        AwaitTicket { registry: Arc::clone(self), realm: (facing, check) }
+    }
+
+    /// Whether a far leg that looks at this network waits with this key, or did so within T-dialback.
+    pub fn vouches(&self, facing: Facing, check: &KeyCheck, now: Instant) -> bool {
+        let awaited = held(&self.awaited);
+        awaited.get(&(facing, check.clone())).is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
+    }
+
+    fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {
+        if let Some(entry) = held(&self.awaited).get_mut(realm) {
+            entry.legs = entry.legs.saturating_sub(1);
+            entry.until = Some(now + self.keep);
+        }
+    }
+}
+
+/// The place of a relay among the living.
+#[derive(Debug)]
+pub struct Life {
+    registry: Arc<Registry>,
+    id: RelayId,
+    tell: mpsc::Sender<Order>,
+}
+
+impl Life {
+    /// The name of the relay.
+    pub fn id(&self) -> RelayId {
+        self.id
+    }
+
+    /// How others reach it.
+    pub fn tell(&self) -> &mpsc::Sender<Order> {
+        &self.tell
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let mut living = held(&self.registry.living);
+        living.remove(&self.id);
+        if living.capacity() > 64 && living.len() < living.capacity() / 4 {
+            living.shrink_to_fit();
+        }
+        drop(living);
+        self.registry.count.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}
+
+/// A far leg waits with a key for as long as this lives.
+#[derive(Debug)]
+pub struct AwaitTicket {
+    registry: Arc<Registry>,
+    realm: (Facing, KeyCheck),
+}
+
+impl Drop for AwaitTicket {
+    fn drop(&mut self) {
+        self.registry.forget_key(&self.realm, super::now());
+    }
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Orders that may wait for one relay: its own verifications (L-pending), a courier's queue, an operator.
+const INBOX: usize = 256;
+
+/// Old keys are forgotten whenever the table has doubled above this.
+const SWEEP: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jid::Domain;
+    use crate::stream::Pair;
+
+    fn registry() -> Arc<Registry> {
+        Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 7)
+    }
+
+    fn check(key: &str) -> KeyCheck {
+        let domain = |s| Domain::parse(s).unwrap();
+        let pair = Pair { sender: domain("hall.example"), target: domain("friend.example") };
+        KeyCheck { pair, stream: "s".into(), key: key.into() }
+    }
+
+    // DB-42: or held within T-dialback.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_vouched_for_until_t_dialback_after_its_leg_is_gone() {
+        let r = registry();
+        let ticket = r.await_key(Facing::Public, check("k"), crate::run::now());
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(r.vouches(Facing::Public, &check("k"), crate::run::now()));
+        drop(ticket);
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(r.vouches(Facing::Public, &check("k"), crate::run::now()));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!r.vouches(Facing::Public, &check("k"), crate::run::now()));
+    }
+
+    // DB-04: an element that arrives on one side never completes an operation of the other.
+    #[tokio::test]
+    async fn a_key_awaited_from_a_backend_is_unknown_in_public() {
+        let r = registry();
+        let _ticket = r.await_key(Facing::Backend, check("k"), crate::run::now());
+        assert!(r.vouches(Facing::Backend, &check("k"), crate::run::now()));
+        assert!(!r.vouches(Facing::Public, &check("k"), crate::run::now()));
+        assert!(!r.vouches(Facing::Backend, &check("other"), crate::run::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_keys_do_not_pile_up() {
+        let r = registry();
+        for n in 0..10 * SWEEP {
+            drop(r.await_key(Facing::Public, check(&n.to_string()), crate::run::now()));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(held(&r.awaited).len() <= 2 * SWEEP);
+    }
+
+    #[tokio::test]
+    async fn the_last_to_leave_is_noticed() {
+        let r = registry();
+        let (life, mut orders) = r.enter();
+        assert_eq!(r.living(), 1);
+        assert!(r.close(life.id(), Reason::ClosedByOperator));
+        assert!(matches!(orders.recv().await, Some(Order::Close(Reason::ClosedByOperator))));
+        let id = life.id();
+        drop(life);
+        assert!(!r.close(id, Reason::ClosedByOperator));
+        r.emptied().await;
+    }
+}

@@ -1,0 +1,66 @@
+//! The end of a stream, with its reason and the octets that say so.
+
+use bytes::Bytes;
+
+use crate::reason::Reason;
+use crate::xml::names;
+
+/// A stream that is over: what to send, if anything, and why. There is no state "failed"; a step that ends in a fault has
+/// consumed its state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct Fault {
+    /// Why.
+    pub reason: Reason,
+    /// The last octets of the stream: our header if it was not out yet, the error, the closing tag. Empty: the connection
+    /// is cut without a word.
+    pub octets: Bytes,
+}
+
+impl Fault {
+    /// The stream ends with the error of that reason, behind `header`, which is empty where ours is out already
+    /// (RFC 6120 4.9.1.2). A reason without a stream condition ends the stream with the closing tag alone.
+    pub fn told(reason: Reason, header: &[u8]) -> Self {
+        let mut octets = header.to_vec();
+        if let Some(error) = error_element(reason) {
+            octets.extend_from_slice(error.as_bytes());
+        }
+        octets.extend_from_slice(CLOSE);
+        Self { reason, octets: octets.into() }
+    }
+
+    /// The stream ends with these words of another vocabulary (a STARTTLS failure), then the closing tag.
+    pub fn worded(reason: Reason, element: &str) -> Self {
+        let mut octets = element.as_bytes().to_vec();
+        octets.extend_from_slice(CLOSE);
+        Self { reason, octets: octets.into() }
+    }
+
+    /// The stream ends with the closing tag alone: there is nothing that the other side did wrong, or nobody to tell.
+    pub fn closed(reason: Reason) -> Self {
+        Self { reason, octets: Bytes::from_static(CLOSE) }
+    }
+
+    /// The connection is cut; nothing is sent.
+    pub fn silent(reason: Reason) -> Self {
+        Self { reason, octets: Bytes::new() }
+    }
+}
+
+/// The tag that ends every stream of ours.
+pub const CLOSE: &[u8] = b"</stream:stream>";
+
+/// The stream error of that reason, if it has one. ERR-01: the text is ours, fixed, in English.
+pub fn error_element(reason: Reason) -> Option<String> {
+    let condition = reason.stream_condition()?;
+    let detail = match reason {
+        // LIM-01, XEP-0205: the application condition names the size.
+        Reason::StanzaTooBig => format!("<stanza-too-big xmlns='{}'/>", names::ERRORS_APP),
+        _ => String::new(),
+    };
+    Some(format!(
+        "<stream:error><{} xmlns='{}'/>{detail}</stream:error>",
+        condition.name(),
+        names::STREAM_ERRORS
+    ))
+}

@@ -1,0 +1,58 @@
+//! Stream features between servers: what we offer, and what a server that we called offers us.
+
+use crate::xml::{Element, names};
+
+/// What a receiving server offers, as far as we can use it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Offered {
+    /// STARTTLS.
+    pub starttls: bool,
+    /// SASL EXTERNAL.
+    pub external: bool,
+    /// The dialback feature.
+    pub dialback: bool,
+    /// XEP-0478: the largest element that it takes, in octets.
+    pub max_octets: Option<usize>,
+}
+
+/// Reads `<stream:features/>`; what is unknown is passed over (RFC 6120 4.3.2).
+pub fn read(features: &Element) -> Offered {
+    let mut offered = Offered::default();
+    for feature in features.elements() {
+        match (feature.namespace.as_str(), feature.name.as_str()) {
+            (names::TLS, "starttls") => offered.starttls = true,
+            (names::SASL, "mechanisms") => {
+                offered.external =
+                    feature.elements().any(|m| m.name == "mechanism" && m.text().trim_ascii() == "EXTERNAL");
+            }
+            (names::DIALBACK_FEATURE, "dialback") => offered.dialback = true,
+            (names::LIMITS, "limits") => {
+                offered.max_octets = feature
+                    .child(names::LIMITS, "max-bytes")
+                    .and_then(|max| max.text().trim_ascii().parse().ok());
+            }
+            _ => {}
+        }
+    }
+    offered
+}
+
+/// The features before TLS: STARTTLS, required, and nothing that depends on TLS (STR-11).
+pub fn before_tls() -> String {
+    format!("<stream:features><starttls xmlns='{}'><required/></starttls></stream:features>", names::TLS)
+}
+
+/// The features of a stream that TLS protects, or of the inside listener (STR-12, DB-67).
+pub fn write(external: bool, dialback: bool, dialback_errors: bool, max_octets: usize) -> String {
+    let mut text = String::from("<stream:features>");
+    if external {
+        text += &format!("<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>", names::SASL);
+    }
+    if dialback {
+        let errors = if dialback_errors { "<errors/>" } else { "" };
+        text += &format!("<dialback xmlns='{}'>{errors}</dialback>", names::DIALBACK_FEATURE);
+    }
+    text += &format!("<limits xmlns='{}'><max-bytes>{max_octets}</max-bytes></limits>", names::LIMITS);
+    text += "</stream:features>";
+    text
+}

@@ -1,0 +1,78 @@
+//! Whether a certificate speaks for a domain, and whether it is trusted for it.
+//!
+//! Two questions, asked for each domain anew (XEP-0344 2.4): [`speaks_for`] compares names, [`trusted_for`] looks up
+//! what path validation came to. Both are pure. The Common Name is never read (RFC 9525 2).
+
+use crate::jid::Domain;
+use crate::stream::secured::{Certificate, PresentedName, TrustFault};
+
+/// Whether some name in the certificate is this very domain (RFC 6120 13.7.2.1, RFC 9525 6).
+pub fn speaks_for(certificate: &Certificate, domain: &Domain) -> bool {
+    let reference = domain.to_ascii();
+    certificate.names.iter().any(|name| match name {
+        PresentedName::Dns(name) => dns_matches(name, &reference),
+        PresentedName::Srv(name) => srv_matches(name, &reference),
+        PresentedName::Xmpp(name) => xmpp_matches(name, domain),
+    })
+}
+
+/// Whether the certificate's path holds for this domain: anchors set for a peer replace the default ones
+/// (RFC 6120 13.6), so neither adds to the other.
+pub fn trusted_for(certificate: &Certificate, domain: &Domain) -> Result<(), TrustFault> {
+    let trust = &certificate.trust;
+    trust
+        .peers
+        .iter()
+        .find(|(domains, _)| domains.contains(domain))
+        .map_or(trust.default, |(_, result)| *result)
+}
+
+/// dNSName: label by label without case; `*` only as the whole left-most label, for exactly one label (RFC 9525 6.3).
+fn dns_matches(presented: &str, reference: &str) -> bool {
+    if is_void(presented) {
+        return false;
+    }
+    match presented.strip_prefix("*.") {
+        None => is_plain(presented) && presented.eq_ignore_ascii_case(reference),
+        Some(parent) => {
+            is_plain(parent)
+                && reference
+                    .split_once('.')
+                    .is_some_and(|(label, rest)| !label.is_empty() && parent.eq_ignore_ascii_case(rest))
+        }
+    }
+}
+
+/// SRVName: `_Service.Name`, the service without case and only ours, the name exact (RFC 4985 2, RFC 9525 6.5).
+fn srv_matches(presented: &str, reference: &str) -> bool {
+    if is_void(presented) {
+        return false;
+    }
+    presented.split_once('.').is_some_and(|(service, name)| {
+        service.eq_ignore_ascii_case(SERVICE) && is_plain(name) && name.eq_ignore_ascii_case(reference)
+    })
+}
+
+/// xmppAddr: a bare domain, or it vouches for nobody (RFC 6120 13.7.1.4). It may be written with U-labels.
+fn xmpp_matches(presented: &str, domain: &Domain) -> bool {
+    if presented.contains(['@', '/', '*', '\0']) || presented.ends_with('.') {
+        return false;
+    }
+    Domain::parse(presented).is_ok_and(|presented| presented == *domain)
+}
+
+/// A name with NUL or octets beyond IA5 is no name at all.
+fn is_void(presented: &str) -> bool {
+    presented.contains('\0') || !presented.is_ascii()
+}
+
+/// No wild card left, no empty label.
+fn is_plain(name: &str) -> bool {
+    !name.contains('*') && name.split('.').all(|label| !label.is_empty())
+}
+
+const SERVICE: &str = "_xmpp-server";
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

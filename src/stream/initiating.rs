@@ -1,0 +1,547 @@
+//! The initiating entity between servers: the stream that we opened, state by state.
+//!
+//! It runs one errand: to speak for a pair ([`Errand::Speak`]), or to ask an authoritative server about a key
+//! ([`Errand::Ask`]). Whether the peer's certificate and TLS version suffice is judged by the relay when the handshake is
+//! done; here is only the order of words.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::jid::Domain;
+use crate::reason::{Facing, Reason, StanzaCondition};
+use crate::xml::{Element, Frame, Header, Kind, names};
+
+use super::dialback::{self, Dialback, Unreadable};
+use super::fault::{CLOSE, Fault};
+use super::features::{self, Offered};
+use super::keyring::Keyring;
+use super::{Answer, KeyCheck, Pair, Secured, opening, sasl};
+
+/// What the stream is opened for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Errand {
+    /// Ask the authoritative server of the sender about this key.
+    Ask(KeyCheck),
+    /// Claim this pair, then carry its stanzas.
+    Speak(Pair),
+}
+
+impl Errand {
+    /// Who we are on this stream.
+    pub fn from(&self) -> &Domain {
+        match self {
+            Self::Ask(check) => &check.pair.target,
+            Self::Speak(pair) => &pair.sender,
+        }
+    }
+
+    /// Whether it is to speak for this pair.
+    pub fn is_for(&self, pair: &Pair) -> bool {
+        matches!(self, Self::Speak(ours) if ours == pair)
+    }
+
+    /// Whom we called.
+    pub fn to(&self) -> &Domain {
+        match self {
+            Self::Ask(check) => &check.pair.sender,
+            Self::Speak(pair) => &pair.target,
+        }
+    }
+}
+
+/// What an initiating entity is for its whole life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// Which network it looks at.
+    pub facing: Facing,
+    /// What it is for.
+    pub errand: Errand,
+    /// Policy lets this pair travel in clear (`tls: none`).
+    pub clear: bool,
+    /// EXTERNAL may be used; off after an attempt that ended in a closed stream.
+    pub external: bool,
+    /// Dialback may be used.
+    pub dialback: bool,
+    /// T-header and T-tls, for each step before the proof.
+    pub step_time: Duration,
+    /// T-dialback, for the proof and for the question.
+    pub proof_time: Duration,
+}
+
+/// What may happen to it.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The connection stands; with direct TLS, its facts.
+    Connected(Option<Secured>),
+    /// A stream header.
+    Header(Header),
+    /// A first-level element.
+    Element(Frame),
+    /// The closing tag.
+    End,
+    /// The handshake is done.
+    Secured(Secured),
+    /// The deadline passed.
+    Expired,
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Octets to the peer.
+    Send(Bytes),
+    /// TLS now.
+    Upgrade,
+    /// A new stream on this connection.
+    Restart,
+    /// This key goes out now; whoever asks about it may hear `valid`.
+    Await(KeyCheck),
+    /// The pair stands.
+    Established(Established),
+    /// The question is answered.
+    Answered(Answer),
+    /// An answer that nobody asked for; it changed nothing (DB-08).
+    Unasked,
+    /// The peer sent a stream error with this condition.
+    PeerError(String),
+    /// The peer closed its stream; ours is closed in answer.
+    Closed,
+}
+
+/// How the pair came to stand, and what the receiving server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Established {
+    /// Whether by EXTERNAL; else by dialback.
+    pub external: bool,
+    /// XEP-0478: the largest stanza that it takes, in octets.
+    pub max_octets: Option<usize>,
+}
+
+/// A step: the next state and what to do, or the end.
+pub type Stepped = Result<(Initiating, Vec<Effect>), Fault>;
+
+/// The initiating entity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Initiating {
+    /// EXTERNAL is asked for; `<success/>` is due.
+    Authenticating(Authenticating),
+    /// The key or the question is out; its answer is due.
+    Awaiting(Awaiting),
+    /// No connection yet.
+    Dialling,
+    /// The pair stands.
+    Established(Standing),
+    /// The response header is in; features are due.
+    Featuring(Featuring),
+    /// Our header is out; the response header is due.
+    Opening(Opening),
+    /// `<starttls/>` is out; `<proceed/>` is due.
+    Requesting(Requesting),
+    /// `<proceed/>` is in; the handshake runs.
+    Upgrading(Upgrading),
+}
+
+/// What outlives a state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    secured: Option<Secured>,
+    authenticated: bool,
+    unasked: u8,
+}
+
+/// The response header is due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Opening {
+    line: Line,
+    deadline: Instant,
+}
+
+/// Features are due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Featuring {
+    line: Line,
+    id: String,
+    dialback: bool,
+    deadline: Instant,
+}
+
+/// `<proceed/>` is due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Requesting {
+    line: Line,
+    deadline: Instant,
+}
+
+/// The handshake runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upgrading {
+    line: Line,
+    deadline: Instant,
+}
+
+/// `<success/>` is due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authenticating {
+    line: Line,
+    id: String,
+    offered: Offered,
+    dialback: bool,
+    deadline: Instant,
+}
+
+/// The answer is due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Awaiting {
+    line: Line,
+    id: String,
+    offered: Offered,
+    deadline: Instant,
+}
+
+/// The pair stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Standing {
+    line: Line,
+}
+
+impl Initiating {
+    /// The next state for this input. `keys` is the realm of the leg's facing.
+    pub fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+        match self {
+            Self::Dialling => dialled(terms, input, now),
+            Self::Opening(state) => state.step(terms, keys, input, now),
+            Self::Featuring(state) => state.step(terms, keys, input, now),
+            Self::Requesting(state) => state.step(terms, input, now),
+            Self::Upgrading(state) => state.step(terms, input, now),
+            Self::Authenticating(state) => state.step(terms, keys, input, now),
+            Self::Awaiting(state) => state.step(terms, input, now),
+            Self::Established(state) => state.step(input),
+        }
+    }
+
+    /// When `Expired` is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Authenticating(Authenticating { deadline, .. })
+            | Self::Awaiting(Awaiting { deadline, .. })
+            | Self::Featuring(Featuring { deadline, .. })
+            | Self::Opening(Opening { deadline, .. })
+            | Self::Requesting(Requesting { deadline, .. })
+            | Self::Upgrading(Upgrading { deadline, .. }) => Some(*deadline),
+            Self::Dialling | Self::Established(_) => None,
+        }
+    }
+
+    /// Whether an attempt that ends here is to be tried once more without EXTERNAL.
+    // COMPAT(ejabberd 23.01): closes the stream after `<auth/>` when our certificate holds an xmppAddr; until it is fixed there.
+    pub fn died_of_external(&self) -> bool {
+        matches!(self, Self::Authenticating(_))
+    }
+
+    /// The octets that end the stream with `reason` in this state.
+    pub fn fault(self, reason: Reason) -> Fault {
+        match self {
+            Self::Dialling | Self::Upgrading(_) => Fault::silent(reason),
+            _ => Fault::told(reason, b""),
+        }
+    }
+
+    /// The facts of the channel, once there is TLS.
+    pub fn secured(&self) -> Option<&Secured> {
+        match self {
+            Self::Dialling => None,
+            Self::Authenticating(Authenticating { line, .. })
+            | Self::Awaiting(Awaiting { line, .. })
+            | Self::Established(Standing { line })
+            | Self::Featuring(Featuring { line, .. })
+            | Self::Opening(Opening { line, .. })
+            | Self::Requesting(Requesting { line, .. })
+            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+        }
+    }
+}
+
+fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
+    match input {
+        Input::Connected(secured) => {
+            let line = Line { secured, authenticated: false, unasked: 0 };
+            Ok(open(terms, line, Vec::new(), now))
+        }
+        Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),
+        _ => Err(Fault::silent(Reason::Internal)),
+    }
+}
+
+/// Sends our header; the response header is due.
+fn open(terms: &Terms, line: Line, mut effects: Vec<Effect>, now: Instant) -> (Initiating, Vec<Effect>) {
+    // COMPAT: towards a backend we open as the oldest servers do, without a version, so that no features are due and
+    // the key goes out at once; all servers tried take that (legacy servers, "What they do on the wire").
+    let modern = terms.facing == Facing::Public;
+    effects
+        .push(Effect::Send(opening(Some(terms.errand.from()), Some(terms.errand.to()), None, modern).into()));
+    (Initiating::Opening(Opening { line, deadline: now + terms.step_time }), effects)
+}
+
+impl Opening {
+    fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Header(header) => {
+                let id = header.id.unwrap_or_default();
+                let modern = header.version.is_some_and(|(major, _)| major >= 1);
+                let dialback = header.dialback;
+                if modern && terms.facing == Facing::Public {
+                    let deadline = now + terms.step_time;
+                    return Ok((
+                        Initiating::Featuring(Featuring { line: self.line, id, dialback, deadline }),
+                        Vec::new(),
+                    ));
+                }
+                // DB-65: no version, no features; dialback is all there is. TLS-08: never in clear for that.
+                let clear = terms.facing == Facing::Backend || terms.clear || self.line.secured.is_some();
+                if !clear {
+                    return Err(Fault::closed(Reason::TlsRequired));
+                }
+                prove(terms, keys, self.line, id, Offered::default(), true, now)
+            }
+            // DB-65: an old server answers an unknown host with a stream error on a stream of its own.
+            Input::Expired => Err(Fault::closed(Reason::RemoteFailed)),
+            Input::End => Err(Fault::closed(Reason::Finished)),
+            _ => Err(Fault::closed(Reason::RemoteFailed)),
+        }
+    }
+}
+
+impl Featuring {
+    fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Element(frame) if frame.is(names::STREAMS, "features") => {
+                let offered = features::read(&frame.tree());
+                self.offered(terms, keys, offered, now)
+            }
+            Input::Element(frame) => ended_by(&frame, Reason::RemoteFailed),
+            Input::Expired => Err(Fault::closed(Reason::RemoteFailed)),
+            Input::End => Err(Fault::closed(Reason::RemoteFailed)),
+            _ => Err(Fault::closed(Reason::RemoteFailed)),
+        }
+    }
+
+    fn offered(self, terms: &Terms, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
+        let Self { line, id, dialback, .. } = self;
+        if line.secured.is_none() && (offered.starttls || !terms.clear) {
+            // TLS-08: STARTTLS is tried even where a stranger may have cut it out of the features.
+            let starttls = format!("<starttls xmlns='{}'/>", names::TLS);
+            let requesting = Requesting { line, deadline: now + terms.step_time };
+            return Ok((Initiating::Requesting(requesting), vec![send(starttls)]));
+        }
+        if line.authenticated {
+            return Ok(standing(line, true, offered));
+        }
+        let dialback = dialback || offered.dialback;
+        let speak = matches!(terms.errand, Errand::Speak(_));
+        if speak && offered.external && terms.external && line.secured.is_some() {
+            let auth = sasl::external(terms.errand.from());
+            let deadline = now + terms.proof_time;
+            let next = Authenticating { line, id, offered, dialback, deadline };
+            return Ok((Initiating::Authenticating(next), vec![send(auth)]));
+        }
+        prove(terms, keys, line, id, offered, dialback, now)
+    }
+}
+
+/// Dialback: the key or the question goes out (DB-50, DB-23, DB-60).
+fn prove(
+    terms: &Terms,
+    keys: &Keyring,
+    line: Line,
+    id: String,
+    offered: Offered,
+    dialback: bool,
+    now: Instant,
+) -> Stepped {
+    let deadline = now + terms.proof_time;
+    let effects = match &terms.errand {
+        Errand::Ask(check) => vec![send(dialback::write_ask(check))],
+        Errand::Speak(_) if !dialback || !terms.dialback => {
+            return Err(Fault::closed(Reason::SaslRefused));
+        }
+        // A stream without an id cannot be spoken of.
+        Errand::Speak(_) if id.is_empty() => return Err(Fault::closed(Reason::RemoteFailed)),
+        Errand::Speak(pair) => {
+            let key = keys.make(pair, &id);
+            let claim = dialback::write_claim(pair, &key);
+            vec![Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }), send(claim)]
+        }
+    };
+    Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline }), effects))
+}
+
+impl Requesting {
+    fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Element(frame) if frame.is(names::TLS, "proceed") => {
+                let upgrading = Upgrading { line: self.line, deadline: now + terms.step_time };
+                Ok((Initiating::Upgrading(upgrading), vec![Effect::Upgrade]))
+            }
+            Input::Element(frame) => ended_by(&frame, Reason::TlsRequired),
+            _ => Err(Fault::closed(Reason::TlsRequired)),
+        }
+    }
+}
+
+impl Upgrading {
+    fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Secured(secured) => {
+                // TLS-06: features, from and id learned before TLS are forgotten.
+                let line = Line { secured: Some(secured), ..self.line };
+                Ok(open(terms, line, vec![Effect::Restart], now))
+            }
+            Input::Expired => Err(Fault::silent(Reason::TlsFailed)),
+            _ => Err(Fault::silent(Reason::EarlyOctets)),
+        }
+    }
+}
+
+impl Authenticating {
+    fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Element(frame) if frame.is(names::SASL, "success") => {
+                let line = Line { authenticated: true, ..self.line };
+                Ok(open(terms, line, vec![Effect::Restart], now))
+            }
+            Input::Element(frame) if frame.is(names::SASL, "challenge") => {
+                // RFC 6120 6.3.10: an empty challenge asks for the response that we already gave.
+                let response = format!("<response xmlns='{}'>=</response>", names::SASL);
+                Ok((Initiating::Authenticating(self), vec![send(response)]))
+            }
+            Input::Element(frame) if frame.is(names::SASL, "failure") => {
+                // EXT-08: dialback on the same stream, if allowed.
+                prove(terms, keys, self.line, self.id, self.offered, self.dialback, now)
+            }
+            Input::Element(frame) => ended_by(&frame, Reason::SaslRefused),
+            _ => Err(Fault::closed(Reason::SaslRefused)),
+        }
+    }
+}
+
+impl Awaiting {
+    fn step(mut self, terms: &Terms, input: Input, _now: Instant) -> Stepped {
+        let frame = match input {
+            Input::Element(frame) if frame.head().kind() != Kind::Other => {
+                return Err(Fault::told(Reason::NotAuthorized, b""));
+            }
+            Input::Element(frame) if dialback::is_dialback(&frame) => frame,
+            // COMPAT: features may follow a header without version towards a backend; they change nothing here.
+            Input::Element(frame) if frame.is(names::STREAMS, "features") => {
+                self.offered.max_octets = features::read(&frame.tree()).max_octets;
+                return Ok((Initiating::Awaiting(self), Vec::new()));
+            }
+            Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
+            Input::Expired => return Err(Fault::closed(Reason::DialbackTimeout)),
+            Input::End => return Err(Fault::closed(Reason::RemoteFailed)),
+            _ => return Err(Fault::told(Reason::Internal, b"")),
+        };
+        match (dialback::read(&frame), &terms.errand) {
+            (Ok(Dialback::Claimed { pair, kind }), Errand::Speak(ours)) if pair == *ours => match kind {
+                dialback::Kind::Valid => Ok(standing(self.line, false, self.offered)),
+                dialback::Kind::Invalid => Err(Fault::closed(Reason::DialbackInvalid)),
+                dialback::Kind::Error(_) => Err(Fault::closed(Reason::DialbackRefused)),
+            },
+            (Ok(Dialback::Asked { pair, stream, kind }), Errand::Ask(check))
+                if pair == check.pair && stream == check.stream =>
+            {
+                let answer = match kind {
+                    dialback::Kind::Valid => Answer::Valid,
+                    dialback::Kind::Invalid => Answer::Invalid,
+                    // DB-28: a server that does not know the domain is no server of that domain.
+                    dialback::Kind::Error(Some(
+                        StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound,
+                    )) => Answer::Trouble(Reason::RemoteNotFound),
+                    dialback::Kind::Error(_) => Answer::Trouble(Reason::DialbackRefused),
+                };
+                Ok((Initiating::Established(Standing { line: self.line }), vec![Effect::Answered(answer)]))
+            }
+            (Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }), _) => {
+                self.line.unasked = self.line.unasked.saturating_add(1);
+                if self.line.unasked > MAX_UNASKED {
+                    return Err(Fault::told(Reason::UnaskedAnswer, b""));
+                }
+                Ok((Initiating::Awaiting(self), vec![Effect::Unasked]))
+            }
+            // Table 0.3: no questions are taken on a stream that we opened.
+            (Ok(Dialback::Claim { .. } | Dialback::Ask(_)), _) => {
+                Err(Fault::told(Reason::UnsupportedStanzaType, b""))
+            }
+            (Err(Unreadable::Fault(reason) | Unreadable::Refused { reason, .. }), _) => {
+                Err(Fault::told(reason, b""))
+            }
+        }
+    }
+}
+
+impl Standing {
+    fn step(mut self, input: Input) -> Stepped {
+        match input {
+            // RLY-04: nothing is said on a stream that we opened but errors and late answers.
+            Input::Element(frame) if frame.head().kind() != Kind::Other => {
+                Err(Fault::told(Reason::NotAuthorized, b""))
+            }
+            Input::Element(frame) if dialback::is_dialback(&frame) => {
+                self.line.unasked = self.line.unasked.saturating_add(1);
+                if self.line.unasked > MAX_UNASKED {
+                    return Err(Fault::told(Reason::UnaskedAnswer, b""));
+                }
+                Ok((Initiating::Established(self), vec![Effect::Unasked]))
+            }
+            Input::Element(frame) if frame.is(names::STREAMS, "error") => Ok((
+                Initiating::Established(self),
+                vec![
+                    Effect::Send(Bytes::from_static(CLOSE)),
+                    Effect::PeerError(error_name(&frame.tree())),
+                    Effect::Closed,
+                ],
+            )),
+            Input::Element(_) => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
+            Input::End => Ok((
+                Initiating::Established(self),
+                vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed],
+            )),
+            Input::Expired => Ok((Initiating::Established(self), Vec::new())),
+            _ => Err(Fault::told(Reason::Internal, b"")),
+        }
+    }
+}
+
+fn standing(line: Line, external: bool, offered: Offered) -> (Initiating, Vec<Effect>) {
+    let established = Established { external, max_octets: offered.max_octets };
+    (Initiating::Established(Standing { line }), vec![Effect::Established(established)])
+}
+
+/// The element that came instead of the one that was due: a stream error ends the attempt as the peer's own word.
+fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
+    if frame.is(names::STREAMS, "error") {
+        let reason = match error_name(&frame.tree()).as_str() {
+            // DB-28, DB-65: the server does not know the domain that we called.
+            "host-unknown" | "host-gone" => Reason::RemoteNotFound,
+            _ => Reason::PeerError,
+        };
+        return Err(Fault { reason, octets: Bytes::from_static(CLOSE) });
+    }
+    Err(Fault::told(otherwise, b""))
+}
+
+fn error_name(error: &Element) -> String {
+    error
+        .elements()
+        .find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text")
+        .map(|e| e.name.clone())
+        .unwrap_or_default()
+}
+
+fn send(text: String) -> Effect {
+    Effect::Send(text.into())
+}
+
+/// Answers nobody asked for before the stream ends (DB-08).
+const MAX_UNASKED: u8 = 3;

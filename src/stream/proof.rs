@@ -1,0 +1,66 @@
+//! The first of the two tokens that open the door: who you are.
+//!
+//! A [`Proof`] can be made in this file only, by a check that it names. The guard takes a proof and a permit, so a pair
+//! that nobody proved cannot be admitted.
+
+use crate::reason::Reason;
+
+use super::{Answer, KeyCheck, Method, Pair, Secured, identity};
+
+/// That the sender domain of a pair speaks here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct Proof {
+    pair: Pair,
+    method: Method,
+}
+
+impl Proof {
+    /// The certificate of this TLS session is trusted and speaks for exactly the sender domain (CRT-11, EXT-06, DB-30).
+    ///
+    /// # Errors
+    /// `CertificateUntrusted` when there is none, when its chain is not trusted, or when it names other domains only.
+    pub fn by_certificate(secured: Option<&Secured>, pair: &Pair) -> Result<Self, Reason> {
+        let certificate = secured.and_then(|s| s.certificate.as_ref()).ok_or(Reason::CertificateUntrusted)?;
+        if identity::trusted_for(certificate, &pair.sender).is_err()
+            || !identity::speaks_for(certificate, &pair.sender)
+        {
+            return Err(Reason::CertificateUntrusted);
+        }
+        Ok(Self { pair: pair.clone(), method: Method::Certificate })
+    }
+
+    /// The authoritative server of the sender domain said `valid` to this very question (DB-25).
+    ///
+    /// # Errors
+    /// The reason that the answer gives: `DialbackInvalid`, or what went wrong in asking.
+    pub fn by_dialback(check: &KeyCheck, answer: Answer) -> Result<Self, Reason> {
+        match answer {
+            Answer::Invalid => Err(Reason::DialbackInvalid),
+            Answer::Trouble(reason) => Err(reason),
+            Answer::Valid => Ok(Self { pair: check.pair.clone(), method: Method::Dialback }),
+        }
+    }
+
+    /// The stream came to the inside listener from the backend's own network (ACC-02), and `hosted` knows the sender
+    /// domain as one of that backend's (DB-62, DB-63).
+    ///
+    /// # Errors
+    /// `InvalidFrom` when the sender domain is not hosted.
+    pub fn by_backend(pair: &Pair, hosted: impl Fn(&crate::jid::Domain) -> bool) -> Result<Self, Reason> {
+        if !hosted(&pair.sender) {
+            return Err(Reason::InvalidFrom);
+        }
+        Ok(Self { pair: pair.clone(), method: Method::Backend })
+    }
+
+    /// The pair it is a proof for.
+    pub fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    /// How it was proven.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+}

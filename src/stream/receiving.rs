@@ -1,0 +1,585 @@
+//! The receiving entity between servers: the stream that arrived, state by state.
+//!
+//! It greets, offers, upgrades, takes claims and hands stanzas on; whether a claim is believed is ruled elsewhere and comes
+//! back as a [`Ruling`]. What each state accepts is table 0.3 of the requirements, and the last arm refuses.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::jid::{AddressError, Domain};
+use crate::reason::{Facing, Reason, SaslCondition};
+use crate::xml::{Element, Frame, Header, Kind, names};
+
+use super::dialback::{self, Dialback, Unreadable};
+use super::fault::{CLOSE, Fault};
+use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
+
+/// What the relay lets this stream offer, judged for the header's pair before the header is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Offer {
+    /// EXTERNAL: the certificate speaks for the header's `from`, and policy would let the pair in by it (EXT-01).
+    pub external: bool,
+    /// Dialback.
+    pub dialback: bool,
+    /// The stream ends with this once it is under TLS (TLS-19: a certificate is required, and there is none).
+    pub refused: Option<Reason>,
+}
+
+/// What a receiving entity is for its whole life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Desk {
+    /// Which network it looks at.
+    pub facing: Facing,
+    /// The domain for headers and errors where the peer named none of ours (STR-06, STR-07).
+    pub default_domain: Option<Domain>,
+    /// Whether multiplexed targets are welcome (DB-67).
+    pub dialback_errors: bool,
+    /// The largest element taken once proven, in octets.
+    pub max_octets: usize,
+    /// Failed SASL attempts before the stream ends (EXT-07).
+    pub sasl_attempts: u8,
+    /// Questions about keys answered on one stream (DB-43); more are not heard.
+    pub questions: u16,
+    /// T-header.
+    pub header_time: Duration,
+    /// T-tls.
+    pub tls_time: Duration,
+}
+
+/// What may happen to it.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A stream header, with what the relay lets us offer in answer.
+    Header(Header, Offer),
+    /// A first-level element.
+    Element(Frame),
+    /// The closing tag.
+    End,
+    /// The handshake is done.
+    Secured(Secured),
+    /// What became of a claim.
+    Ruled(Claim, Ruling),
+    /// What became of a question about a key.
+    Vouched(KeyCheck, Vouch),
+    /// The deadline passed.
+    Expired,
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Octets to the peer.
+    Send(Bytes),
+    /// TLS now.
+    Upgrade,
+    /// A new stream on this connection.
+    Restart,
+    /// Somebody claims a pair.
+    Claim(Claim),
+    /// Somebody asks about a key that should be ours.
+    Vouch(KeyCheck),
+    /// A stanza, to be judged against the guard.
+    Pass(Frame),
+    /// An answer that nobody asked for; it changed nothing (DB-08).
+    Unasked,
+    /// A dialback element or SASL attempt was refused here, without a claim.
+    Refused(Reason),
+    /// The peer sent a stream error with this condition.
+    PeerError(String),
+    /// The peer closed its stream; ours is closed in answer.
+    Closed,
+}
+
+/// "I speak for this pair", not yet believed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    /// Sender and target.
+    pub pair: Pair,
+    /// By what.
+    pub by: By,
+}
+
+/// What a claim leans on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum By {
+    /// SASL EXTERNAL.
+    External,
+    /// A dialback key sent on the stream with this id of ours.
+    Key {
+        /// The id.
+        stream: String,
+        /// The key.
+        key: String,
+    },
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ruling {
+    /// The pair stands.
+    Accepted,
+    /// The key is not valid, and no other pair stands on this stream (DB-27): say so and close.
+    Invalid,
+    /// It does not stand, for this reason.
+    Refused(Reason),
+}
+
+/// What became of a question about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vouch {
+    /// It is ours, and a stream of ours waits with it.
+    Valid,
+    /// It is not.
+    Invalid,
+    /// The question is not for us, for this reason.
+    Refused(Reason),
+}
+
+/// A step: the next state and what to do, or the end.
+pub type Stepped = Result<(Receiving, Vec<Effect>), Fault>;
+
+/// The receiving entity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Receiving {
+    /// A stream header is due.
+    Greeting(Greeting),
+    /// The header is answered; negotiation and stanzas.
+    Open(Open),
+    /// EXTERNAL is claimed and being ruled on; nothing is read meanwhile.
+    Proving(Proving),
+    /// `<proceed/>` is out; the handshake runs.
+    Upgrading(Upgrading),
+}
+
+/// What outlives a state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    ids: StreamIds,
+    secured: Option<Secured>,
+    /// The domain whose certificate was shown: from then on the only `to` (STR-15).
+    shown: Option<Domain>,
+    /// The pair that EXTERNAL proved.
+    proven: Option<Pair>,
+    failures: u8,
+    questions: u16,
+    unasked: u8,
+}
+
+/// A stream header is due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Greeting {
+    line: Line,
+    deadline: Instant,
+    first: bool,
+}
+
+/// Negotiation and stanzas.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Open {
+    line: Line,
+    id: String,
+    from: Option<Domain>,
+    to: Option<Domain>,
+    offer: Offer,
+}
+
+/// EXTERNAL is being ruled on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proving {
+    open: Open,
+    pair: Pair,
+}
+
+/// The handshake runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upgrading {
+    line: Line,
+    to: Option<Domain>,
+    deadline: Instant,
+}
+
+impl Receiving {
+    /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
+    pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
+        let shown = secured.as_ref().and_then(shown);
+        let line = Line { ids, secured, shown, proven: None, failures: 0, questions: 0, unasked: 0 };
+        Self::Greeting(Greeting { line, deadline: now + desk.header_time, first: true })
+    }
+
+    /// The next state for this input.
+    pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+        match self {
+            Self::Greeting(state) => state.step(desk, input, now),
+            Self::Open(state) => state.step(desk, input, now),
+            Self::Proving(state) => state.step(desk, input, now),
+            Self::Upgrading(state) => state.step(desk, input, now),
+        }
+    }
+
+    /// When `Expired` is due, if anything is awaited here.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Greeting(state) => Some(state.deadline),
+            Self::Upgrading(state) => Some(state.deadline),
+            Self::Open(_) | Self::Proving(_) => None,
+        }
+    }
+
+    /// Whether more may be read: not while a ruling decides what the next octets mean.
+    pub fn wants_read(&self) -> bool {
+        !matches!(self, Self::Proving(_) | Self::Upgrading(_))
+    }
+
+    /// The end, from outside: the octets that tell `reason` in this state. Before any header of the peer nobody
+    /// understands an error, so the connection is cut (CLS-03).
+    pub fn fault(self, desk: &Desk, reason: Reason) -> Fault {
+        match self {
+            Self::Greeting(Greeting { mut line, first, .. }) => match reason {
+                Reason::HeaderTimeout | Reason::NegotiationTimeout | Reason::Finished if first => {
+                    Fault::silent(reason)
+                }
+                _ => Fault::told(reason, &greeting(desk, &mut line, None, None, true).1),
+            },
+            // TLS-20: no XML while a handshake runs or after it failed.
+            Self::Upgrading(_) => Fault::silent(reason),
+            Self::Open(_) | Self::Proving(_) => Fault::told(reason, b""),
+        }
+    }
+
+    /// The identity that the last header claimed, the domain it spoke to, and our id for that stream.
+    pub fn names(&self) -> Option<(Option<&Domain>, Option<&Domain>, &str)> {
+        match self {
+            Self::Open(open) | Self::Proving(Proving { open, .. }) => {
+                Some((open.from.as_ref(), open.to.as_ref(), &open.id))
+            }
+            Self::Greeting(_) | Self::Upgrading(_) => None,
+        }
+    }
+
+    /// The facts of the channel, once there is TLS.
+    pub fn secured(&self) -> Option<&Secured> {
+        match self {
+            Self::Greeting(Greeting { line, .. })
+            | Self::Open(Open { line, .. })
+            | Self::Proving(Proving { open: Open { line, .. }, .. })
+            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+        }
+    }
+}
+
+impl Greeting {
+    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+        let _ = now;
+        match input {
+            Input::Header(header, offer) => self.greet(desk, &header, offer),
+            Input::Expired => Err(Receiving::Greeting(self).fault(desk, Reason::HeaderTimeout)),
+            Input::End => Err(Receiving::Greeting(self).fault(desk, Reason::Finished)),
+            _ => Err(Receiving::Greeting(self).fault(desk, Reason::UnsupportedStanzaType)),
+        }
+    }
+
+    fn greet(self, desk: &Desk, header: &Header, offer: Offer) -> Stepped {
+        let mut line = self.line;
+        let modern = header.version.is_some_and(|(major, _)| major >= 1);
+        let from = domain(header.from.as_deref());
+        let to = domain(header.to.as_deref());
+        let known = to.as_ref().ok().cloned().flatten();
+        let (id, answer) = match desk.facing {
+            Facing::Public => {
+                let peer = from.as_ref().ok().cloned().flatten();
+                greeting(desk, &mut line, hosted_or_default(&known, desk, &offer), peer.as_ref(), modern)
+            }
+            // BE-02 the other way round: the legacy server may well name nobody.
+            Facing::Backend => {
+                let peer = from.as_ref().ok().cloned().flatten();
+                greeting(desk, &mut line, known.clone(), peer.as_ref(), modern)
+            }
+        };
+        let refuse = |reason: Reason| Err(Fault::told(reason, &answer));
+        if let Some(reason) = header_fault(desk, &from, &to, &offer) {
+            return refuse(reason);
+        }
+        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+        if let Some(pair) = &line.proven
+            && (from.as_ref() != Some(&pair.sender) || to.as_ref() != Some(&pair.target))
+        {
+            return refuse(Reason::NotAuthorized);
+        }
+        if let (Some(shown), Some(to)) = (&line.shown, &to)
+            && shown != to
+        {
+            return refuse(Reason::HostUnknown);
+        }
+        let mut octets = answer;
+        let secure = line.secured.is_some() || desk.facing == Facing::Backend;
+        if modern {
+            let text = if !secure {
+                features::before_tls()
+            } else {
+                let external = offer.external && line.proven.is_none();
+                features::write(external, offer.dialback, desk.dialback_errors, desk.max_octets)
+            };
+            octets.extend_from_slice(text.as_bytes());
+        }
+        if let Some(reason) = offer.refused.filter(|_| line.secured.is_some()) {
+            return Err(Fault::told(reason, &octets));
+        }
+        let open = Open { line, id, from, to, offer };
+        Ok((Receiving::Open(open), vec![Effect::Send(octets.into())]))
+    }
+}
+
+/// STR-06 to STR-09: what is wrong with the addresses of a header; hosted names are told by the relay through `offer`.
+fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<Reason> {
+    match desk.facing {
+        Facing::Backend => match (from, to) {
+            (Err(_), _) | (_, Err(_)) => Some(Reason::ImproperAddressing),
+            _ => offer.refused,
+        },
+        Facing::Public => match (from, to) {
+            (_, Err(_)) => Some(Reason::HostUnknown),
+            (_, Ok(None)) if desk.default_domain.is_none() => Some(Reason::HostUnknown),
+            (Err(_), _) => Some(Reason::ImproperAddressing),
+            _ => offer.refused.filter(|reason| {
+                matches!(reason, Reason::HostUnknown | Reason::HomeClaimed | Reason::ImproperAddressing)
+            }),
+        },
+    }
+}
+
+type Named = Result<Option<Domain>, AddressError>;
+
+fn domain(text: Option<&str>) -> Named {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => Domain::parse(text).map(Some),
+    }
+}
+
+fn hosted_or_default(to: &Option<Domain>, desk: &Desk, offer: &Offer) -> Option<Domain> {
+    match offer.refused {
+        // STR-06: never an echo of the unknown name.
+        Some(Reason::HostUnknown) => desk.default_domain.clone(),
+        _ => to.clone().or_else(|| desk.default_domain.clone()),
+    }
+}
+
+/// Our answering header, and its id.
+fn greeting(
+    desk: &Desk,
+    line: &mut Line,
+    from: Option<Domain>,
+    to: Option<&Domain>,
+    modern: bool,
+) -> (String, Vec<u8>) {
+    let id = line.ids.issue();
+    let from = from.or_else(|| desk.default_domain.clone());
+    (id.clone(), opening(from.as_ref(), to, Some(&id), modern))
+}
+
+fn shown(secured: &Secured) -> Option<Domain> {
+    secured.sni.as_deref().and_then(|sni| Domain::parse(sni).ok())
+}
+
+impl Open {
+    fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Element(frame) => self.element(desk, frame, now),
+            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(&pair, ruling),
+            Input::Vouched(check, vouch) => {
+                let text = match vouch {
+                    Vouch::Valid => dialback::write_asked(&check, true),
+                    Vouch::Invalid => dialback::write_asked(&check, false),
+                    Vouch::Refused(reason) => dialback::write_ask_refused(&check, reason.stanza_condition()),
+                };
+                self.stay(vec![send(text)])
+            }
+            Input::End => self.stay(vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed]),
+            // Nothing is awaited here; a ruling for EXTERNAL, a header or a handshake has no place.
+            Input::Expired => self.stay(Vec::new()),
+            Input::Header(..) => self.fault(Reason::BadFormat),
+            Input::Ruled(..) | Input::Secured(_) => {
+                self.line.unasked = self.line.unasked.saturating_add(1);
+                self.fault(Reason::Internal)
+            }
+        }
+    }
+
+    fn element(self, desk: &Desk, frame: Frame, now: Instant) -> Stepped {
+        if frame.head().kind() != Kind::Other {
+            return self.stay(vec![Effect::Pass(frame)]);
+        }
+        let clear = self.line.secured.is_none();
+        let public = desk.facing == Facing::Public;
+        match (frame.head().namespace(), frame.head().name()) {
+            (names::TLS, "starttls") => self.starttls(desk, &frame.tree(), now),
+            (names::SASL, "auth") if public && clear => {
+                self.sasl_failed(desk, SaslCondition::EncryptionRequired)
+            }
+            (names::SASL, "auth") if public => self.auth(desk, &frame.tree()),
+            (names::SASL, "abort") if public => self.sasl_failed(desk, SaslCondition::Aborted),
+            (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
+            (names::STREAMS, "error") => {
+                let tree = frame.tree();
+                let condition =
+                    tree.elements().find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text");
+                let name = condition.map(|c| c.name.clone()).unwrap_or_default();
+                self.stay(vec![
+                    Effect::Send(Bytes::from_static(CLOSE)),
+                    Effect::PeerError(name),
+                    Effect::Closed,
+                ])
+            }
+            // SM-01: stream management is per hop and not offered between servers.
+            (namespace @ names::STREAM_MANAGEMENT, "enable") => self.stay(vec![send(format!(
+                "<failed xmlns='{namespace}'><feature-not-implemented xmlns='{}'/></failed>",
+                names::STANZA_ERRORS
+            ))]),
+            // SM-07: compression is never offered.
+            (names::COMPRESSION, "compress") => self.stay(vec![send(format!(
+                "<failure xmlns='{}'><setup-failed/></failure>",
+                names::COMPRESSION
+            ))]),
+            _ => self.fault(Reason::UnsupportedStanzaType),
+        }
+    }
+
+    /// TLS-02 to TLS-04.
+    fn starttls(self, desk: &Desk, element: &Element, now: Instant) -> Stepped {
+        let well_formed = element.attrs.is_empty() && element.children.is_empty();
+        if desk.facing == Facing::Backend || self.line.secured.is_some() || !well_formed {
+            return Err(Fault::worded(Reason::BadStarttls, &format!("<failure xmlns='{}'/>", names::TLS)));
+        }
+        let upgrading = Upgrading { line: self.line, to: self.to, deadline: now + desk.tls_time };
+        let proceed = format!("<proceed xmlns='{}'/>", names::TLS);
+        Ok((Receiving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
+    }
+
+    fn auth(self, desk: &Desk, element: &Element) -> Stepped {
+        let (Some(from), Some(to)) = (self.from.clone(), self.to.clone()) else {
+            return self.sasl_failed(desk, SaslCondition::InvalidMechanism);
+        };
+        if !self.offer.external || self.line.proven.is_some() {
+            return self.sasl_failed(desk, SaslCondition::InvalidMechanism);
+        }
+        if let Err(condition) = sasl::read_external(element, &from) {
+            return self.sasl_failed(desk, condition);
+        }
+        let pair = Pair { sender: from, target: to };
+        let claim = Claim { pair: pair.clone(), by: By::External };
+        Ok((Receiving::Proving(Proving { open: self, pair }), vec![Effect::Claim(claim)]))
+    }
+
+    /// EXT-07: the stream stays open for dialback until the attempts are used up.
+    fn sasl_failed(mut self, desk: &Desk, condition: SaslCondition) -> Stepped {
+        self.line.failures = self.line.failures.saturating_add(1);
+        if self.line.failures >= desk.sasl_attempts {
+            return Err(Fault::told(Reason::TooManySasl, sasl::failure(condition).as_bytes()));
+        }
+        self.stay(vec![send(sasl::failure(condition)), Effect::Refused(Reason::SaslRefused)])
+    }
+
+    fn dialback(mut self, desk: &Desk, frame: &Frame) -> Stepped {
+        match dialback::read(frame) {
+            Ok(Dialback::Claim { pair, key }) => {
+                let by = By::Key { stream: self.id.clone(), key };
+                self.stay(vec![Effect::Claim(Claim { pair, by })])
+            }
+            Ok(Dialback::Ask(check)) => {
+                self.line.questions = self.line.questions.saturating_add(1);
+                if self.line.questions > desk.questions {
+                    return self.stay(vec![Effect::Refused(Reason::TooManyPairs)]);
+                }
+                self.stay(vec![Effect::Vouch(check)])
+            }
+            // DB-08: we never send a question on a stream that arrived, so no answer can be asked for here.
+            Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }) => {
+                self.line.unasked = self.line.unasked.saturating_add(1);
+                if self.line.unasked > MAX_UNASKED {
+                    return self.fault(Reason::UnaskedAnswer);
+                }
+                self.stay(vec![Effect::Unasked])
+            }
+            Err(Unreadable::Fault(reason)) => self.fault(reason),
+            Err(Unreadable::Refused { answer, reason }) => {
+                self.stay(vec![send(answer), Effect::Refused(reason)])
+            }
+        }
+    }
+
+    fn ruled(self, pair: &Pair, ruling: Ruling) -> Stepped {
+        match ruling {
+            Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
+            Ruling::Refused(reason) => {
+                self.stay(vec![send(dialback::write_refused(pair, reason.stanza_condition()))])
+            }
+            Ruling::Invalid => {
+                Err(Fault::worded(Reason::DialbackInvalid, &dialback::write_claimed(pair, false)))
+            }
+        }
+    }
+
+    fn stay(self, effects: Vec<Effect>) -> Stepped {
+        Ok((Receiving::Open(self), effects))
+    }
+
+    fn fault(self, reason: Reason) -> Stepped {
+        Err(Fault::told(reason, b""))
+    }
+}
+
+impl Proving {
+    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+        let Self { mut open, pair } = self;
+        match input {
+            Input::Ruled(claim, ruling) if claim.by == By::External && claim.pair == pair => match ruling {
+                Ruling::Accepted => {
+                    open.line.proven = Some(pair);
+                    let greeting =
+                        Greeting { line: open.line, deadline: now + desk.header_time, first: false };
+                    Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
+                }
+                Ruling::Refused(
+                    Reason::BackendDown | Reason::BackendFault | Reason::DialbackTimeout | Reason::Overload,
+                ) => open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure),
+                Ruling::Refused(_) | Ruling::Invalid => open.sasl_failed(desk, SaslCondition::NotAuthorized),
+            },
+            Input::Expired => Ok((Receiving::Proving(Self { open, pair }), Vec::new())),
+            Input::End => {
+                Ok((Receiving::Open(open), vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed]))
+            }
+            // Dialback on the same stream may be ruled on meanwhile; its answer changes nothing here.
+            Input::Ruled(..) | Input::Vouched(..) => match open.step(desk, input, now)? {
+                (Receiving::Open(open), effects) => Ok((Receiving::Proving(Self { open, pair }), effects)),
+                other => Ok(other),
+            },
+            _ => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
+        }
+    }
+}
+
+impl Upgrading {
+    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Secured(secured) => {
+                // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
+                let shown = shown(&secured).or(self.to);
+                let line = Line { secured: Some(secured), shown, ..self.line };
+                let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
+                Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))
+            }
+            Input::Expired => Err(Fault::silent(Reason::TlsFailed)),
+            Input::Element(_) | Input::Header(..) | Input::End => Err(Fault::silent(Reason::EarlyOctets)),
+            // Rulings on claims made in clear arrive too late to be told.
+            Input::Ruled(..) | Input::Vouched(..) => Ok((Receiving::Upgrading(self), Vec::new())),
+        }
+    }
+}
+
+fn send(text: String) -> Effect {
+    Effect::Send(text.into())
+}
+
+/// Answers nobody asked for before the stream ends (DB-08).
+const MAX_UNASKED: u8 = 3;

@@ -1,0 +1,124 @@
+//! Facts of a secured channel, as plain data.
+//!
+//! The safe (`tls`) fills these in after a handshake; nothing here knows sockets or keys. What a certificate is worth
+//! is said by [`crate::stream::identity`], which reads [`Certificate`] and nothing else. Facts are facts: a chain that
+//! nobody trusts is still described here, with the reason in [`Trust`] (RFC 6120 13.14).
+
+use std::time::Instant;
+
+use crate::jid::Domain;
+
+/// What is known of a channel once TLS stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Secured {
+    /// The version agreed on.
+    pub version: TlsVersion,
+    /// The peer's certificate, where it showed one.
+    pub certificate: Option<Certificate>,
+    /// The application protocol agreed on, where one was (RFC 7301).
+    pub alpn: Option<Vec<u8>>,
+    /// The server name that the connecting side sent, lower case.
+    pub sni: Option<String>,
+    /// The name of the cipher suite.
+    pub suite: &'static str,
+}
+
+/// The versions of TLS that the gateway speaks; older ones do not exist here (RFC 9325 3.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V12,
+    /// TLS 1.3.
+    V13,
+}
+
+impl TlsVersion {
+    /// The version as people write it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::V12 => "1.2",
+            Self::V13 => "1.3",
+        }
+    }
+}
+
+/// A peer's end-entity certificate, as far as identity depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Certificate {
+    /// SHA-256 of the DER octets, lower-case hexadecimal.
+    pub fingerprint: String,
+    /// The names it presents, raw; void ones (NUL, octets beyond IA5) are left out.
+    pub names: Vec<PresentedName>,
+    /// Whether its chain holds, by the default anchors and by those of single peers.
+    pub trust: Trust,
+    /// When the first certificate of its path expires, in seconds since 1970.
+    pub not_after: i64,
+    /// The same moment on the monotonic clock; `None` when it lies beyond that clock or in the past.
+    pub expires: Option<Instant>,
+}
+
+/// An identifier in the subject alternative names that XMPP knows (RFC 6120 13.7.1.2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PresentedName {
+    /// dNSName.
+    Dns(String),
+    /// SRVName (RFC 4985), for instance `_xmpp-server.example.com`.
+    Srv(String),
+    /// xmppAddr (RFC 6120 13.7.1.4).
+    Xmpp(String),
+}
+
+/// What path validation came to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// By the default anchors.
+    pub default: Result<(), TrustFault>,
+    /// By anchors that replace the default ones for the domains named.
+    pub peers: Vec<(Vec<Domain>, Result<(), TrustFault>)>,
+}
+
+/// Why a chain is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TrustFault {
+    /// A signature in the path does not verify.
+    BadSignature,
+    /// The extended key usage names neither server nor client authentication.
+    BadUsage,
+    /// A certificate of the path has expired.
+    Expired,
+    /// The end-entity certificate is a certificate authority's.
+    IsCa,
+    /// It cannot be read as a certificate.
+    Malformed,
+    /// A certificate of the path is not valid yet.
+    NotYetValid,
+    /// Another rule of path validation is broken, such as a name constraint or a path length.
+    Other,
+    /// A revocation list is due, and none speaks for this issuer or the one at hand is stale.
+    RevocationUnknown,
+    /// A certificate of the path was revoked.
+    Revoked,
+    /// No path leads to an anchor.
+    UnknownIssuer,
+    /// RSA below 2048 bits, or a signature with SHA-1 or MD5 (RFC 9325 4.5).
+    Weak,
+}
+
+impl TrustFault {
+    /// Words for logs and reports.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::BadSignature => "bad-signature",
+            Self::BadUsage => "bad-usage",
+            Self::Expired => "expired",
+            Self::IsCa => "is-ca",
+            Self::Malformed => "malformed",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Other => "invalid-path",
+            Self::RevocationUnknown => "revocation-unknown",
+            Self::Revoked => "revoked",
+            Self::UnknownIssuer => "unknown-issuer",
+            Self::Weak => "weak",
+        }
+    }
+}

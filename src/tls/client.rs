@@ -1,0 +1,117 @@
+//! The connecting side: shows the hosted domain's certificate, reports the peer's.
+//!
+//! A chain that does not hold never ends the handshake here; the facts go to the caller, who decides (CRT-13). Sessions
+//! are not resumed, so each connection sees the peer's chain in full, and no early data is ever sent.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::{ClientConfig, Resumption};
+use rustls_pki_types::{ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::jid::Domain;
+use crate::stream::secured::Secured;
+use crate::tls::keys::{Certificates, Identity};
+use crate::tls::server::HandshakeFault;
+use crate::tls::verify::{AnyChain, TrustStore};
+use crate::tls::{Alpn, Mode, VERSIONS, provider, suite, version};
+
+/// What connecting needs.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// The hosted domains' certificates, to be shown.
+    pub certificates: Arc<Certificates>,
+    /// What peers' chains are judged by.
+    pub trust: Arc<TrustStore>,
+}
+
+/// Opens TLS towards other servers. A snapshot: a reload makes a new one.
+pub struct Connector {
+    trust: Arc<TrustStore>,
+    hosted: BTreeMap<Domain, Pair>,
+    anonymous: Pair,
+}
+
+/// One configuration for each mode: they differ in ALPN.
+struct Pair {
+    starttls: Arc<ClientConfig>,
+    direct: Arc<ClientConfig>,
+}
+
+impl Connector {
+    /// Builds the configurations of all domains.
+    pub fn new(params: Params) -> Result<Connector, rustls::Error> {
+        let hosted = params
+            .certificates
+            .iter()
+            .map(|(domain, identity)| Ok((domain.clone(), Pair::new(Some(identity))?)));
+        Ok(Connector {
+            trust: Arc::clone(&params.trust),
+            hosted: hosted.collect::<Result<_, rustls::Error>>()?,
+            anonymous: Pair::new(None)?,
+        })
+    }
+
+    /// Does one handshake with the server of `remote`, on behalf of `hosted` (which shows its certificate, if it has
+    /// one and is asked). The server name is the A-label form of `remote`, whatever host is dialled (TLS-22).
+    pub async fn connect<S>(
+        &self,
+        stream: S,
+        hosted: Option<&Domain>,
+        remote: &Domain,
+        mode: Mode,
+    ) -> Result<(TlsStream<S>, Secured), HandshakeFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let pair = hosted.and_then(|domain| self.hosted.get(domain)).unwrap_or(&self.anonymous);
+        let config = match mode {
+            Mode::Direct => &pair.direct,
+            Mode::Starttls => &pair.starttls,
+        };
+        let sni = remote.to_ascii().into_owned();
+        let name = ServerName::try_from(sni.clone())
+            .map_err(|_| HandshakeFault::Refused(rustls::Error::UnsupportedNameType))?;
+        let connecting = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+        let stream = connecting.await.map_err(HandshakeFault::from_io)?;
+        let session = stream.get_ref().1;
+        let chain = session.peer_certificates().unwrap_or_default();
+        let secured = Secured {
+            version: version(session.protocol_version()),
+            certificate: self.trust.describe(chain, UnixTime::now()),
+            alpn: session.alpn_protocol().map(<[u8]>::to_vec),
+            sni: Some(sni),
+            suite: suite(session.negotiated_cipher_suite()),
+        };
+        Ok((stream, secured))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("hosted", &self.hosted.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    fn new(identity: Option<&Identity>) -> Result<Pair, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)?
+            .dangerous() // it is not: see `tls::verify`, which judges after the handshake
+            .with_custom_certificate_verifier(Arc::new(AnyChain::new()));
+        let mut starttls = match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
+            None => builder.with_no_client_auth(),
+        };
+        starttls.require_ems = true; // RFC 9325 3.5
+        starttls.enable_early_data = false; // TLS-14
+        starttls.resumption = Resumption::disabled();
+        let mut direct = starttls.clone();
+        direct.alpn_protocols = vec![Alpn::Server.octets().to_vec()];
+        Ok(Pair { starttls: Arc::new(starttls), direct: Arc::new(direct) })
+    }
+}

@@ -1,0 +1,69 @@
+//! The safe: holds keys, terminates TLS, reports facts of the channel.
+//!
+//! It does not decide who somebody is, and knows nothing of policy: a chain that nobody trusts still makes a channel,
+//! and [`crate::stream::secured::Trust`] says what is wrong with it (RFC 6120 13.14). TLS 1.2 needs ECDHE, AEAD and the
+//! extended master secret; X25519MLKEM768 is preferred; there is no early data in either direction (RFC 9325).
+
+pub mod client;
+pub mod keys;
+pub mod names;
+pub mod server;
+pub mod verify;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+use crate::stream::secured::TlsVersion;
+
+pub use client::Connector;
+pub use keys::{Certificates, KeyFault};
+pub use server::{Acceptor, HandshakeFault};
+pub use verify::TrustStore;
+
+/// Whether TLS begins with the first octet or after a negotiation in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// TLS from the first octet (XEP-0368).
+    Direct,
+    /// After `<proceed/>` (RFC 6120 5).
+    Starttls,
+}
+
+/// The application protocols of XEP-0368.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Alpn {
+    /// `xmpp-client`.
+    Client,
+    /// `xmpp-server`.
+    Server,
+}
+
+impl Alpn {
+    /// The octets on the wire.
+    pub const fn octets(self) -> &'static [u8] {
+        match self {
+            Self::Client => b"xmpp-client",
+            Self::Server => b"xmpp-server",
+        }
+    }
+}
+
+/// The one set of algorithms that everything here uses: ECDHE and AEAD suites only, post-quantum key exchange first.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Newest first; nothing older exists in the library (RFC 9325 3.1.1).
+const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
+fn version(of: Option<rustls::ProtocolVersion>) -> TlsVersion {
+    match of {
+        Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V13,
+        _ => TlsVersion::V12,
+    }
+}
+
+fn suite(of: Option<rustls::SupportedCipherSuite>) -> &'static str {
+    of.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown")
+}

@@ -1,0 +1,217 @@
+//! The accepting side: picks the certificate, agrees on a protocol, reports the facts.
+//!
+//! One [`Acceptor`] serves one listener. The certificate follows the server name sent by the client; without one, the
+//! `to` of the stream (STARTTLS) or the default (TLS-16, RFC 6120 5.4.3.1). How long a handshake may take is the
+//! caller's to say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::server::{
+    Acceptor as HelloReader, NoClientAuth, NoServerSessionStorage, ProducesTickets, ServerConfig,
+};
+use rustls_pki_types::UnixTime;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::jid::Domain;
+use crate::reason::Reason;
+use crate::stream::secured::Secured;
+use crate::tls::keys::Certificates;
+use crate::tls::verify::{AnyChain, TrustStore};
+use crate::tls::{Alpn, Mode, VERSIONS, provider, suite, version};
+
+/// What one listener's TLS is made of.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// Direct TLS or STARTTLS.
+    pub mode: Mode,
+    /// The protocols this listener speaks; asked about on direct TLS only.
+    pub alpn: Vec<Alpn>,
+    /// The domain whose certificate is shown when neither server name nor stream names one.
+    pub default: Option<Domain>,
+    /// Whether clients are asked for a certificate; it is never required (TLS-18).
+    pub ask_certificate: bool,
+    /// The hosted domains' certificates.
+    pub certificates: Arc<Certificates>,
+    /// What peers' chains are judged by.
+    pub trust: Arc<TrustStore>,
+}
+
+/// Accepts TLS on one listener.
+pub struct Acceptor {
+    current: RwLock<Arc<Snapshot>>,
+    /// Kept over reloads. One for each domain, so that a ticket of one is nothing to another.
+    tickets: RwLock<BTreeMap<Domain, Arc<dyn ProducesTickets>>>,
+}
+
+struct Snapshot {
+    params: Params,
+    domains: BTreeMap<Domain, Arc<ServerConfig>>,
+}
+
+impl Acceptor {
+    /// Builds the configurations of all domains.
+    pub fn new(params: Params) -> Result<Acceptor, rustls::Error> {
+        let tickets = RwLock::new(BTreeMap::new());
+        let current = Snapshot::new(params, &tickets)?;
+        Ok(Acceptor { current: RwLock::new(Arc::new(current)), tickets })
+    }
+
+    /// Replaces everything; handshakes begun before keep what they began with (CRT-14).
+    pub fn replace(&self, params: Params) -> Result<(), rustls::Error> {
+        let next = Arc::new(Snapshot::new(params, &self.tickets)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Does one handshake. `fallback` is the `to` of the stream on STARTTLS.
+    ///
+    /// After a fault nothing more is to be sent: the alert, where one is due, has been (RFC 6120 5.4.3.2).
+    pub async fn accept<S>(
+        &self,
+        stream: S,
+        fallback: Option<&Domain>,
+    ) -> Result<(TlsStream<S>, Secured), HandshakeFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let snapshot = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        let hello =
+            LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
+        let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
+        let Some(config) = snapshot.choose(sni.as_deref(), fallback) else {
+            let mut stream = hello.io;
+            // Best effort: the connection ends either way.
+            let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
+            let _ = stream.shutdown().await;
+            return Err(HandshakeFault::UnrecognizedName);
+        };
+        let stream = hello.into_stream(config).await.map_err(HandshakeFault::from_io)?;
+        let session = stream.get_ref().1;
+        let chain = session.peer_certificates().unwrap_or_default();
+        let secured = Secured {
+            version: version(session.protocol_version()),
+            certificate: snapshot.params.trust.describe(chain, UnixTime::now()),
+            alpn: session.alpn_protocol().map(<[u8]>::to_vec),
+            sni,
+            suite: suite(session.negotiated_cipher_suite()),
+        };
+        Ok((stream, secured))
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    fn new(
+        params: Params,
+        tickets: &RwLock<BTreeMap<Domain, Arc<dyn ProducesTickets>>>,
+    ) -> Result<Self, rustls::Error> {
+        let mut tickets = tickets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut domains = BTreeMap::new();
+        for (domain, identity) in params.certificates.iter() {
+            let ticketer = match tickets.get(domain) {
+                Some(ticketer) => Arc::clone(ticketer),
+                None => {
+                    // Keys change every 6 hours and tickets live for 12, well within RFC 9325 3.4.
+                    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+                    tickets.insert(domain.clone(), Arc::clone(&ticketer));
+                    ticketer
+                }
+            };
+            let builder =
+                ServerConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
+            let builder = if params.ask_certificate {
+                builder.with_client_cert_verifier(Arc::new(AnyChain::new()))
+            } else {
+                builder.with_client_cert_verifier(Arc::new(NoClientAuth))
+            };
+            let mut config = builder.with_cert_resolver(identity.resolver());
+            config.require_ems = true; // RFC 9325 3.5
+            config.max_early_data_size = 0; // TLS-14
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.ticketer = ticketer;
+            if params.mode == Mode::Direct {
+                config.alpn_protocols = params.alpn.iter().map(|alpn| alpn.octets().to_vec()).collect();
+            }
+            domains.insert(domain.clone(), Arc::new(config));
+        }
+        Ok(Snapshot { params, domains })
+    }
+
+    /// TLS-16. A name we do not know fails on direct TLS (RFC 6066 3); on STARTTLS the stream has named the domain, and
+    /// servers are known to send the name of the SRV target instead.
+    fn choose(&self, sni: Option<&str>, fallback: Option<&Domain>) -> Option<Arc<ServerConfig>> {
+        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| self.domains.get(&domain));
+        let config = match (named, sni, self.params.mode) {
+            (Some(config), _, _) => Some(config),
+            (None, Some(_), Mode::Direct) => None,
+            _ => fallback
+                .and_then(|domain| self.domains.get(domain))
+                .or_else(|| self.params.default.as_ref().and_then(|domain| self.domains.get(domain))),
+        };
+        config.cloned()
+    }
+}
+
+/// Why a handshake did not come about.
+#[derive(Debug)]
+pub enum HandshakeFault {
+    /// The peer ended the connection, or the network did.
+    Closed(io::Error),
+    /// What the peer sent is not TLS (ACC-11).
+    NotTls,
+    /// The two sides have no protocol, version, algorithm or behaviour in common.
+    Refused(rustls::Error),
+    /// The client asked for a name that is not served here.
+    UnrecognizedName,
+    /// The peer's own alert.
+    Alert(rustls::AlertDescription),
+}
+
+impl HandshakeFault {
+    /// Sorts what tokio-rustls reports.
+    pub(super) fn from_io(error: io::Error) -> HandshakeFault {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                HandshakeFault::NotTls
+            }
+            Some(rustls::Error::AlertReceived(alert)) => HandshakeFault::Alert(*alert),
+            Some(error) => HandshakeFault::Refused(error.clone()),
+            None => HandshakeFault::Closed(error),
+        }
+    }
+
+    /// The reason to count and to log.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NotTls => Reason::WrongTransport,
+            Self::Closed(_) | Self::Refused(_) | Self::UnrecognizedName | Self::Alert(_) => Reason::TlsFailed,
+        }
+    }
+}
+
+impl fmt::Display for HandshakeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(error) => write!(f, "the connection ended during the handshake: {error}"),
+            Self::NotTls => f.write_str("the peer does not speak TLS here"),
+            Self::Refused(error) => write!(f, "handshake refused: {error}"),
+            Self::UnrecognizedName => f.write_str("the client asked for a name that is not served here"),
+            Self::Alert(alert) => write!(f, "the peer sent the alert {alert:?}"),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeFault {}
+
+/// A fatal alert in clear, as any is before ServerHello (RFC 8446 6): rustls has no way to say this one.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];

@@ -1,0 +1,445 @@
+//! Judges chains, after the handshake and not within it.
+//!
+//! During the handshake [`AnyChain`] lets every chain through and checks one thing only: that the peer holds the key it
+//! shows. Afterwards [`TrustStore::describe`] writes down what path validation came to (RFC 6120 13.7.2, RFC 5280 6):
+//! a resumed session is judged exactly like a full one, since both are judged from the chain (RFC 9325 3.4). Either of
+//! the two usages is taken in either direction, because public authorities no longer issue clientAuth.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
+};
+use webpki::{
+    CertRevocationList, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeIdIter,
+    OwnedCertRevocationList, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+use crate::jid::Domain;
+use crate::stream::secured::{Certificate, PresentedName, Trust, TrustFault};
+use crate::tls::keys::KeyFault;
+use crate::tls::names::{self, Constraints};
+use crate::tls::provider;
+
+/// Trust anchors, as a set.
+#[derive(Clone, Debug, Default)]
+pub struct Anchors(Vec<TrustAnchor<'static>>);
+
+impl Anchors {
+    /// The operating system's. Certificates there that cannot be read are left out; none at all is a fault.
+    pub fn system() -> Result<Anchors, KeyFault> {
+        let found = rustls_native_certs::load_native_certs();
+        let anchors: Vec<_> = found.certs.iter().filter_map(|der| anchor(der).ok()).collect();
+        if anchors.is_empty() {
+            return Err(KeyFault::new(
+                Path::new("the system's certificate store"),
+                "no trust anchor found",
+                "install the package ca-certificates, or name a PEM file in `trust: { roots: FILE }`",
+            ));
+        }
+        Ok(Anchors(anchors))
+    }
+
+    /// From a PEM file of certificates.
+    pub fn load(path: &Path) -> Result<Anchors, KeyFault> {
+        let chain = super::keys::read_chain(path)?;
+        let anchors = chain.iter().map(|der| {
+            anchor(der).map_err(|_| {
+                KeyFault::new(
+                    path,
+                    "a certificate cannot serve as a trust anchor",
+                    "put X.509 certificates in the file",
+                )
+            })
+        });
+        Ok(Anchors(anchors.collect::<Result<_, _>>()?))
+    }
+
+    /// From certificates at hand.
+    pub fn from_certificates(certificates: &[CertificateDer<'_>]) -> Result<Anchors, TrustFault> {
+        let anchors = certificates.iter().map(|der| anchor(der).map_err(|_| TrustFault::Malformed));
+        Ok(Anchors(anchors.collect::<Result<_, _>>()?))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, webpki::Error> {
+    webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned())
+}
+
+/// What to make of a certificate of which no revocation list at hand speaks. There is no default: the operator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownRevocation {
+    /// Trust it all the same, also by a stale list ("soft-fail").
+    Accept,
+    /// Do not trust it.
+    Refuse,
+}
+
+/// Certificate revocation lists.
+#[derive(Debug)]
+pub struct Revocation {
+    lists: Vec<CertRevocationList<'static>>,
+    unknown: UnknownRevocation,
+}
+
+impl Revocation {
+    /// Reads lists from files, PEM or DER.
+    pub fn load(paths: &[impl AsRef<Path>], unknown: UnknownRevocation) -> Result<Revocation, KeyFault> {
+        let mut lists = Vec::new();
+        for path in paths {
+            let path = path.as_ref();
+            let octets = super::keys::read(path)?;
+            let fault =
+                || KeyFault::new(path, "not a certificate revocation list", "give a CRL in PEM or DER");
+            let ders = if octets.starts_with(b"\x30") {
+                vec![CertificateRevocationListDer::from(octets.to_vec())]
+            } else {
+                let ders = CertificateRevocationListDer::pem_slice_iter(&octets);
+                ders.collect::<Result<Vec<_>, _>>().map_err(|_| fault())?
+            };
+            if ders.is_empty() {
+                return Err(fault());
+            }
+            for der in ders {
+                lists.push(OwnedCertRevocationList::from_der(&der).map_err(|_| fault())?.into());
+            }
+        }
+        Ok(Revocation { lists, unknown })
+    }
+}
+
+/// All that path validation leans on; a snapshot, replaced as a whole.
+#[derive(Debug, Default)]
+pub struct TrustStore {
+    /// For every domain that `peers` does not name.
+    pub default: Anchors,
+    /// Anchors that stand in place of the default ones for these domains (RFC 6120 13.6).
+    pub peers: Vec<(Vec<Domain>, Anchors)>,
+    /// Revocation lists, where configured.
+    pub revocation: Option<Revocation>,
+}
+
+impl TrustStore {
+    /// The facts of a peer's chain, end entity first; `None` for an empty chain.
+    pub fn describe(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Certificate> {
+        let (leaf, intermediates) = chain.split_first()?;
+        let mut found = Held::default();
+        let sound = soundness(chain);
+        let mut judge = |anchors: &Anchors| {
+            sound.and_then(|()| self.validate(leaf, intermediates, anchors, now, &mut found))
+        };
+        let trust = Trust {
+            default: judge(&self.default),
+            peers: self.peers.iter().map(|(domains, anchors)| (domains.clone(), judge(anchors))).collect(),
+        };
+        let parsed = X509Certificate::from_der(leaf).ok().map(|(_, parsed)| parsed);
+        let names = parsed.as_ref().map(names::presented).unwrap_or_default();
+        let own_end = parsed.as_ref().map_or(0, |parsed| parsed.validity().not_after.timestamp());
+        let not_after = found.not_after.map_or(own_end, |end| end.min(own_end));
+        Some(Certificate {
+            fingerprint: fingerprint(leaf),
+            names: names.into_iter().filter(|name| found.constraints.admit_or_free(name)).collect(),
+            trust,
+            not_after,
+            expires: moment(not_after, now),
+        })
+    }
+
+    fn validate(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        anchors: &Anchors,
+        now: UnixTime,
+        found: &mut Held,
+    ) -> Result<(), TrustFault> {
+        let entity = webpki::EndEntityCert::try_from(leaf).map_err(fault)?;
+        let lists: Vec<&CertRevocationList<'_>> = self.revocation.iter().flat_map(|r| &r.lists).collect();
+        let revocation = match &self.revocation {
+            Some(revocation) => {
+                RevocationOptionsBuilder::new(&lists).ok().map(|builder| match revocation.unknown {
+                    UnknownRevocation::Accept => builder
+                        .with_status_policy(UnknownStatusPolicy::Allow)
+                        .with_expiration_policy(ExpirationPolicy::Ignore)
+                        .build(),
+                    UnknownRevocation::Refuse => builder
+                        .with_status_policy(UnknownStatusPolicy::Deny)
+                        .with_expiration_policy(ExpirationPolicy::Enforce)
+                        .build(),
+                })
+            }
+            None => None,
+        };
+        let algorithms = provider().signature_verification_algorithms.all;
+        let path = entity
+            .verify_for_usage(algorithms, &anchors.0, intermediates, now, EitherUsage, revocation, None)
+            .map_err(fault)?;
+        found.note(&path);
+        Ok(())
+    }
+}
+
+/// What the paths that held have in common.
+#[derive(Default)]
+struct Held {
+    not_after: Option<i64>,
+    constraints: Constraints,
+}
+
+impl Held {
+    fn note(&mut self, path: &VerifiedPath<'_>) {
+        for authority in path.intermediate_certificates() {
+            let der = authority.der();
+            if let Ok((_, authority)) = X509Certificate::from_der(&der) {
+                let end = authority.validity().not_after.timestamp();
+                self.not_after = Some(self.not_after.map_or(end, |earlier| earlier.min(end)));
+                self.constraints.add_certificate(&authority);
+            }
+        }
+        if let Some(constraints) = &path.anchor().name_constraints {
+            self.constraints.add_anchor(constraints);
+        }
+    }
+}
+
+impl Constraints {
+    /// Names are filtered only where an authority constrains names at all: a name nobody can parse stays visible.
+    fn admit_or_free(&self, name: &PresentedName) -> bool {
+        self.is_empty() || self.admit(name)
+    }
+}
+
+/// serverAuth or clientAuth, or no restriction at all; `anyExtendedKeyUsage` alone is neither.
+struct EitherUsage;
+
+impl ExtendedKeyUsageValidator for EitherUsage {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let mut restricted = false;
+        let mut fits = false;
+        for purpose in purposes {
+            let oid = purpose?.to_decoded_oid();
+            restricted = true;
+            fits |= oid == SERVER_AUTH || oid == CLIENT_AUTH;
+        }
+        if restricted && !fits { Err(webpki::Error::EmptyEkuExtension) } else { Ok(()) }
+    }
+}
+
+/// What must hold of each certificate by itself: readable, RSA of 2048 bits, no SHA-1 or MD5 (RFC 9325 4.5).
+///
+/// A self-signed certificate at the end of the chain may carry any signature: nobody checks an anchor's.
+pub(super) fn soundness(chain: &[CertificateDer<'_>]) -> Result<(), TrustFault> {
+    for der in chain {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| TrustFault::Malformed)?;
+        if !rest.is_empty() {
+            return Err(TrustFault::Malformed);
+        }
+        if let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed()
+            && key.key_size() < 2048
+        {
+            return Err(TrustFault::Weak);
+        }
+        let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
+        let is_anchor = certificate.subject() == certificate.issuer() && chain.len() > 1;
+        if BROKEN_SIGNATURES.contains(&algorithm.as_str()) && !is_anchor {
+            return Err(TrustFault::Weak);
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 of the DER octets, lower-case hexadecimal.
+pub fn fingerprint(der: &CertificateDer<'_>) -> String {
+    let digest = digest::digest(&digest::SHA256, der);
+    digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn moment(not_after: i64, now: UnixTime) -> Option<Instant> {
+    let left = u64::try_from(not_after).ok()?.checked_sub(now.as_secs())?;
+    Instant::now().checked_add(Duration::from_secs(left))
+}
+
+fn fault(error: webpki::Error) -> TrustFault {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { .. } => TrustFault::Expired,
+        E::CertNotValidYet { .. } => TrustFault::NotYetValid,
+        E::CaUsedAsEndEntity => TrustFault::IsCa,
+        E::UnknownIssuer => TrustFault::UnknownIssuer,
+        E::CertRevoked => TrustFault::Revoked,
+        E::UnknownRevocationStatus | E::CrlExpired { .. } | E::InvalidCrlSignatureForPublicKey => {
+            TrustFault::RevocationUnknown
+        }
+        E::EmptyEkuExtension | E::RequiredEkuNotFoundContext(_) => TrustFault::BadUsage,
+        E::InvalidSignatureForPublicKey => TrustFault::BadSignature,
+        E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmContext(_) => TrustFault::Weak,
+        E::BadDer
+        | E::BadDerTime
+        | E::TrailingData(_)
+        | E::MalformedExtensions
+        | E::UnsupportedCertVersion => TrustFault::Malformed,
+        _ => TrustFault::Other,
+    }
+}
+
+/// Lets any chain through the handshake, and checks that the peer holds the private key.
+#[derive(Debug)]
+pub(super) struct AnyChain {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl AnyChain {
+    /// For the connecting side, and for listeners that ask for a certificate.
+    pub(super) fn new() -> AnyChain {
+        AnyChain { algorithms: provider().signature_verification_algorithms }
+    }
+
+    fn tls12(&self, message: &[u8], der: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Verified {
+        let key = public_key(der)?;
+        let key =
+            webpki::RawPublicKeyEntity::try_from(&key).map_err(|_| bad(CertificateError::BadEncoding))?;
+        let (_, candidates) = self
+            .algorithms
+            .mapping
+            .iter()
+            .find(|(scheme, _)| *scheme == signed.scheme)
+            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+        // TLS 1.2 binds no curve to an ECDSA scheme, so each algorithm of the scheme is a candidate.
+        let holds =
+            candidates.iter().any(|with| key.verify_signature(*with, message, signed.signature()).is_ok());
+        if holds {
+            Ok(HandshakeSignatureValid::assertion())
+        } else {
+            Err(bad(CertificateError::BadSignature))
+        }
+    }
+
+    fn tls13(&self, message: &[u8], der: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Verified {
+        verify_tls13_signature_with_raw_key(message, &public_key(der)?, signed, &self.algorithms)
+    }
+}
+
+type Verified = Result<HandshakeSignatureValid, Error>;
+
+impl ServerCertVerifier for AnyChain {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        public_key(end_entity).map(|_| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        s: &DigitallySignedStruct,
+    ) -> Verified {
+        self.tls12(m, c, s)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        s: &DigitallySignedStruct,
+    ) -> Verified {
+        self.tls13(m, c, s)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for AnyChain {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        public_key(end_entity).map(|_| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        s: &DigitallySignedStruct,
+    ) -> Verified {
+        self.tls12(m, c, s)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        m: &[u8],
+        c: &CertificateDer<'_>,
+        s: &DigitallySignedStruct,
+    ) -> Verified {
+        self.tls13(m, c, s)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The key is read apart from the rest, so that a certificate odd in other ways (version 1, an unknown critical
+/// extension) makes an untrusted channel and not a failed handshake (RFC 6120 13.14).
+fn public_key(der: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| bad(CertificateError::BadEncoding))?;
+    Ok(SubjectPublicKeyInfoDer::from(certificate.public_key().raw.to_vec()))
+}
+
+fn bad(error: CertificateError) -> Error {
+    Error::InvalidCertificate(error)
+}
+
+const SERVER_AUTH: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 1];
+const CLIENT_AUTH: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 2];
+/// MD2, MD4, MD5 and SHA-1 with RSA; SHA-1 with DSA and with ECDSA.
+const BROKEN_SIGNATURES: [&str; 6] = [
+    "1.2.840.113549.1.1.2",
+    "1.2.840.113549.1.1.3",
+    "1.2.840.113549.1.1.4",
+    "1.2.840.113549.1.1.5",
+    "1.2.840.10040.4.3",
+    "1.2.840.10045.4.1",
+];

@@ -1,0 +1,113 @@
+//! Which characters XML allows, and which the house allows in names.
+//!
+//! Names are ASCII: the editions of XML disagree on the rest (rule T3). White space is space, tab, CR and LF and nothing
+//! else; never use `char::is_whitespace` on XML.
+
+use super::{Rule, Violation};
+
+/// XML white space (XML 1.0 production 3).
+pub(super) const fn is_space(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// The production `Char` of XML 1.0, section 2.2.
+pub(super) const fn is_char(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// Rules B1 and B2 over complete octets. A sequence cut at the very end is a breach too.
+pub(super) fn check(octets: &[u8]) -> Result<&str, Violation> {
+    let text = std::str::from_utf8(octets).map_err(|_| Violation::of(Rule::B1))?;
+    if legal(octets) { Ok(text) } else { Err(Violation::of(Rule::B2)) }
+}
+
+/// Rules B1 and B2 over octets whose last sequence may still be unfinished.
+pub(super) fn check_begun(octets: &[u8]) -> Result<(), Violation> {
+    let valid = match std::str::from_utf8(octets) {
+        Ok(_) => octets.len(),
+        Err(e) if e.error_len().is_some() => return Err(Violation::of(Rule::B1)),
+        Err(e) => e.valid_up_to(),
+    };
+    if legal(octets.get(..valid).unwrap_or_default()) { Ok(()) } else { Err(Violation::of(Rule::B2)) }
+}
+
+/// Whether valid UTF-8 holds only `Char`. One pass that the compiler turns into vector code; only octets EF, which
+/// begin U+FFFE and U+FFFF, make it look again.
+fn legal(octets: &[u8]) -> bool {
+    let (mut control, mut high) = (0u8, 0u8);
+    for &b in octets {
+        control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n') & u8::from(b != b'\r');
+        high |= u8::from(b == 0xEF);
+    }
+    let noncharacter = |i: usize| matches!(octets.get(i + 1..i + 3), Some([0xBF, 0xBE | 0xBF]));
+    control == 0 && (high == 0 || !memchr::memchr_iter(0xEF, octets).any(noncharacter))
+}
+
+const START: u8 = 1;
+const PART: u8 = 2;
+const FOREIGN: u8 = 4;
+
+const CLASS: [u8; 256] = {
+    let mut table = [0u8; 256];
+    let mut i = 0u8;
+    loop {
+        let class = match i {
+            b'A'..=b'Z' | b'a'..=b'z' | b'_' => START | PART,
+            b'0'..=b'9' | b'.' | b'-' => PART,
+            0x80..=0xFF => FOREIGN,
+            _ => 0,
+        };
+        if let Some(slot) = table.split_at_mut(i as usize).1.first_mut() {
+            *slot = class;
+        }
+        if i == 255 {
+            break table;
+        }
+        i += 1;
+    }
+};
+
+fn class(octet: u8) -> u8 {
+    CLASS.get(usize::from(octet)).copied().unwrap_or_default()
+}
+
+/// Whether an element may begin with this octet, as far as a scanner can tell.
+pub(super) fn may_begin_name(octet: u8) -> bool {
+    octet == b':' || class(octet) & (START | FOREIGN) != 0
+}
+
+/// A qualified name at the beginning of some octets.
+pub(super) struct Qualified {
+    /// Octets it takes.
+    pub len: usize,
+    /// Octets of its prefix; none without a colon.
+    pub prefix: Option<usize>,
+}
+
+/// Reads `NCName (':' NCName)?` off the front (rule T3). What may follow is the caller's affair.
+pub(super) fn qualified(octets: &[u8]) -> Result<Qualified, Violation> {
+    let first = part(octets)?;
+    if octets.get(first) != Some(&b':') {
+        return Ok(Qualified { len: first, prefix: None });
+    }
+    let rest = octets.get(first + 1..).unwrap_or_default();
+    let second = part(rest)?;
+    if rest.get(second) == Some(&b':') {
+        return Err(Violation::of(Rule::T3));
+    }
+    Ok(Qualified { len: first + 1 + second, prefix: Some(first) })
+}
+
+/// The length of the NCName at the front.
+fn part(octets: &[u8]) -> Result<usize, Violation> {
+    let len = octets.iter().position(|&b| class(b) & PART == 0).unwrap_or(octets.len());
+    let foreign = octets.get(len).is_some_and(|&b| class(b) == FOREIGN);
+    if foreign {
+        // The editions of XML disagree about these, and no protocol needs them.
+        return Err(Violation::with(Rule::T3, crate::reason::Reason::XmlBudget));
+    }
+    match octets.first() {
+        Some(&b) if class(b) & START != 0 => Ok(len),
+        _ => Err(Violation::of(Rule::T3)),
+    }
+}

@@ -1,0 +1,192 @@
+//! One complete element: its octets and what the strict reading found in them.
+//!
+//! A [`Frame`] is made by the framer only, from an element that passed every rule, so whoever holds one need not check
+//! again. A [`Head`] is ranges into the octets, decoded when asked for. What the values mean is for others to judge.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::content::decode_value;
+use super::names::Word;
+use super::scope::Declared;
+use super::{Element, Span, tree};
+
+/// A first-level element in canonical form.
+///
+/// The octets of a stanza stand on their own in any stream of the same content namespace; those of other elements may
+/// lean on the prefixes `stream` and `db` of the header they came under.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    pub(super) head: Head,
+    pub(super) received: Received,
+}
+
+/// How the octets of a frame came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Received {
+    /// They are those that were received.
+    Canonical,
+    /// They were written anew from what was read.
+    Rewritten,
+}
+
+impl Frame {
+    /// The element, from `<` to `>`, in the canonical language.
+    pub fn octets(&self) -> &Bytes {
+        &self.head.octets
+    }
+
+    /// What was read in it.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The element as a tree. Meant for negotiation elements, which are few and small.
+    pub fn tree(&self) -> Element {
+        tree::build(self.octets(), self.head.declared.as_deref(), self.head.namespace())
+    }
+
+    /// Whether the element has this expanded name.
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        self.head.namespace() == namespace && self.head.name() == name
+    }
+
+    /// Whether the octets are the received ones.
+    pub fn passed_as_received(&self) -> bool {
+        self.received == Received::Canonical
+    }
+}
+
+/// What a first-level element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `iq` in the content namespace.
+    Iq,
+    /// `message` in the content namespace.
+    Message,
+    /// `presence` in the content namespace.
+    Presence,
+    /// Any other element, also one of these names in another namespace.
+    Other,
+}
+
+/// The decoded surface of a first-level element. Values are those of unprefixed attributes (rule N6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Head {
+    pub(super) octets: Bytes,
+    pub(super) namespace: Word,
+    pub(super) children: Box<[Child]>,
+    pub(super) declared: Option<Arc<Declared>>,
+    pub(super) spans: Spans,
+}
+
+/// Where things lie in the canonical octets. An absent value begins at 0, where only `<` can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Spans {
+    pub name: Span,
+    pub from: Span,
+    pub to: Span,
+    pub id: Span,
+    pub type_: Span,
+    pub lang: Span,
+    /// Where the start tag ends, after its `>`.
+    pub tag_end: u32,
+    pub kind: Kind,
+    pub text: bool,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        let none = Span::default();
+        Self {
+            name: none,
+            from: none,
+            to: none,
+            id: none,
+            type_: none,
+            lang: none,
+            tag_end: 0,
+            kind: Kind::Other,
+            text: false,
+        }
+    }
+}
+
+impl Head {
+    /// Stanza or not.
+    pub fn kind(&self) -> Kind {
+        self.spans.kind
+    }
+
+    /// The local name.
+    pub fn name(&self) -> &str {
+        self.spans.name.text(&self.octets)
+    }
+
+    /// The namespace; empty for none.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_str()
+    }
+
+    /// The attribute `from`.
+    pub fn from(&self) -> Option<Cow<'_, str>> {
+        self.value(self.spans.from)
+    }
+
+    /// The attribute `to`.
+    pub fn to(&self) -> Option<Cow<'_, str>> {
+        self.value(self.spans.to)
+    }
+
+    /// The attribute `id`.
+    pub fn id(&self) -> Option<Cow<'_, str>> {
+        self.value(self.spans.id)
+    }
+
+    /// The attribute `type`.
+    pub fn type_(&self) -> Option<Cow<'_, str>> {
+        self.value(self.spans.type_)
+    }
+
+    /// The attribute `xml:lang`.
+    pub fn lang(&self) -> Option<Cow<'_, str>> {
+        self.value(self.spans.lang)
+    }
+
+    /// The direct child elements, in order.
+    pub fn children(&self) -> &[Child] {
+        &self.children
+    }
+
+    /// Whether text other than white space stands directly in the element.
+    pub fn has_text(&self) -> bool {
+        self.spans.text
+    }
+
+    fn value(&self, span: Span) -> Option<Cow<'_, str>> {
+        (span.start != 0).then(|| decode_value(span.text(&self.octets)))
+    }
+}
+
+/// A direct child element of a first-level element.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Child {
+    /// The local name.
+    pub name: Word,
+    /// The namespace; empty for none.
+    pub namespace: Word,
+    /// The unprefixed attribute `by`, decoded.
+    pub by: Option<Box<str>>,
+    /// The unprefixed attribute `from`, decoded.
+    pub from: Option<Box<str>>,
+    pub(super) span: Span,
+}
+
+impl Child {
+    /// Where it lies in the octets of its frame, both tags included.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.span.range()
+    }
+}

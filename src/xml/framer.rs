@@ -1,0 +1,274 @@
+//! Octets in, tokens out: the read buffer, the two readers, and the end of everything after the first breach.
+//!
+//! A push interface without I/O: dropping a future around it can hurt nothing. The buffer holds the unfinished element and
+//! what the last `feed` brought, no more; a finished element is split off without a copy. Upholds `canonical_only`, and
+//! `bounded` as far as octets go.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+
+use super::frame::{Frame, Head, Kind, Received};
+use super::header::{self, Header};
+use super::scan::{Breach, Found, Scan};
+use super::scope::Declared;
+use super::strict::{Judged, Strict};
+use super::{Content, Limits, Rule, Violation, chars};
+use crate::reason::Reason;
+
+/// What the framer tells.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// The stream header.
+    Header(Header),
+    /// A complete first-level element.
+    Element(Frame),
+    /// The end tag of the stream. What follows it is dropped (rule S4).
+    End,
+    /// White space between elements. One token for each run of it, told at the run's first octet; how the run is cut into
+    /// reads makes no difference, so liveness is better judged by octets read.
+    Keepalive,
+    /// The first breach of a rule. Nothing follows it (rule P1).
+    Violation(Violation),
+}
+
+/// Cuts one direction of one stream into tokens.
+pub struct Framer {
+    limits: Limits,
+    content: Content,
+    buffer: BytesMut,
+    scan: Scan,
+    strict: Strict,
+    declared: Option<Arc<Declared>>,
+    /// Octets of the XML declaration, which count towards the header's budget.
+    declaration: usize,
+    /// Whether the run of white space at hand was told.
+    told: bool,
+    course: Course,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Open,
+    /// The header was its own end tag: the end is still to be told.
+    Ending,
+    Closed,
+}
+
+impl Framer {
+    /// A framer at the beginning of a stream whose content namespace must be `content`.
+    pub fn new(limits: Limits, content: Content) -> Self {
+        Self {
+            limits: bounded(limits),
+            content,
+            buffer: BytesMut::new(),
+            scan: Scan::new(),
+            strict: Strict::new(),
+            declared: None,
+            declaration: 0,
+            told: false,
+            course: Course::Open,
+        }
+    }
+
+    /// Takes octets as they were read. After the end or a breach they are dropped.
+    pub fn feed(&mut self, octets: &[u8]) {
+        if self.course == Course::Open {
+            self.buffer.extend_from_slice(octets);
+        }
+    }
+
+    /// The next token, if the octets so far make one. Drain it after each `feed`: only then is memory bounded.
+    #[allow(clippy::should_implement_trait)] // the name is promised to tests from outside; it is no iterator, for more may follow None
+    pub fn next(&mut self) -> Option<Token> {
+        match self.course {
+            Course::Open => match self.read() {
+                Ok(token) => token,
+                Err(violation) => {
+                    self.close();
+                    Some(Token::Violation(violation))
+                }
+            },
+            Course::Ending => {
+                self.close();
+                Some(Token::End)
+            }
+            Course::Closed => None,
+        }
+    }
+
+    /// Starts afresh for a new stream on the same connection (rule S5, STR-14): nothing is inherited but the limits and
+    /// the content namespace. Whoever calls it has asked [`Framer::is_empty`] first.
+    pub fn restart(&mut self) {
+        *self = Self::new(self.limits.clone(), self.content);
+    }
+
+    /// Whether no octet is held and no token is left to tell (the law `no_early_octets`).
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.course != Course::Ending
+    }
+
+    /// Whether an element or header has begun and is not complete. Meaningful once `next` has told all it can.
+    pub fn is_mid_element(&self) -> bool {
+        self.course == Course::Open
+            && (!self.buffer.is_empty() || (self.declaration > 0 && !self.scan.is_rooted()))
+    }
+
+    /// How many octets are held.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Sets other budgets, from the next octet on: the larger ones after proof.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = bounded(limits);
+    }
+
+    fn close(&mut self) {
+        self.course = Course::Closed;
+        self.buffer = BytesMut::new();
+    }
+
+    fn read(&mut self) -> Result<Option<Token>, Violation> {
+        loop {
+            if self.scan.is_blank() {
+                if self.scan.is_first() && !self.is_utf8_begun()? {
+                    return Ok(None);
+                }
+                if let Some(token) = self.blank() {
+                    return Ok(Some(token));
+                }
+                match self.buffer.first() {
+                    None => return Ok(None),
+                    Some(b'<') => (),
+                    Some(_) => return self.stray().map(|()| None),
+                }
+            }
+            self.told = false;
+            let limit = match self.scan.is_rooted() {
+                true => self.limits.element,
+                false => self.limits.header.saturating_sub(self.declaration),
+            };
+            match self.scan.step(&self.buffer, limit, &self.limits) {
+                Ok(None) => return Ok(None),
+                Ok(Some(found)) => {
+                    if let Some(token) = self.found(found)? {
+                        return Ok(Some(token));
+                    }
+                }
+                Err(Breach { violation, at }) => {
+                    // A breach of B1 or B2 in the same octets is told first.
+                    chars::check_begun(self.buffer.get(..=at).unwrap_or_default())?;
+                    return Err(violation);
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, found: Found) -> Result<Option<Token>, Violation> {
+        match found {
+            Found::Declaration(len) => {
+                header::declaration(self.buffer.get(..len).unwrap_or_default())?;
+                self.declaration = len;
+                self.take(len);
+                Ok(None)
+            }
+            Found::Header { len, empty } => {
+                let octets = self.buffer.get(..len).unwrap_or_default();
+                let (header, declared) =
+                    Header::read(octets, empty, self.content, &mut self.strict, &self.limits)?;
+                self.strict.begin(&declared);
+                self.declared = Some(declared);
+                self.take(len);
+                if empty {
+                    self.course = Course::Ending;
+                }
+                Ok(Some(Token::Header(header)))
+            }
+            Found::Suspect(len) => {
+                self.strict.first_tag(self.buffer.get(..len).unwrap_or_default(), &self.limits)?;
+                Ok(None)
+            }
+            Found::Element(len) => {
+                let judged = self.strict.element(self.buffer.get(..len).unwrap_or_default(), &self.limits)?;
+                Ok(Some(Token::Element(self.frame(len, judged))))
+            }
+            Found::Close => {
+                self.close();
+                Ok(Some(Token::End))
+            }
+        }
+    }
+
+    fn frame(&mut self, len: usize, judged: Judged) -> Frame {
+        let received = self.take(len).freeze();
+        let (octets, received) = match judged.rewritten {
+            Some(rewritten) => (rewritten, Received::Rewritten),
+            None => (received, Received::Canonical),
+        };
+        let declared = self.declared.clone().filter(|_| judged.spans.kind == Kind::Other);
+        let Judged { spans, namespace, children, .. } = judged;
+        Frame { head: Head { octets, namespace, children, declared, spans }, received }
+    }
+
+    /// Takes octets off the front of the buffer.
+    fn take(&mut self, len: usize) -> BytesMut {
+        self.scan.taken();
+        self.buffer.split_to(len.min(self.buffer.len()))
+    }
+
+    /// Drops white space between elements, or before the root.
+    fn blank(&mut self) -> Option<Token> {
+        let len = self.buffer.iter().position(|&b| !chars::is_space(b)).unwrap_or(self.buffer.len());
+        if len == 0 {
+            return None;
+        }
+        self.buffer.advance(len);
+        self.scan.taken();
+        let untold = self.scan.is_rooted() && !self.told;
+        self.told = true;
+        untold.then_some(Token::Keepalive)
+    }
+
+    /// Rule B3 at octet 0: false while too few octets are there to tell.
+    fn is_utf8_begun(&self) -> Result<bool, Violation> {
+        match *self.buffer {
+            [0xFE | 0xFF | 0, ..] | [_, 0, ..] => Err(Violation::of(Rule::B3)),
+            [] | [_] => Ok(false),
+            _ => Ok(true),
+        }
+    }
+
+    /// An octet between elements that is neither `<` nor white space. Fine only while the character is unfinished.
+    fn stray(&self) -> Result<(), Violation> {
+        let begun = self.buffer.get(..4).unwrap_or(&self.buffer);
+        let character = match std::str::from_utf8(begun) {
+            Ok(text) => text.chars().next(),
+            Err(e) if e.valid_up_to() > 0 => {
+                let valid = begun.get(..e.valid_up_to()).unwrap_or_default();
+                std::str::from_utf8(valid).ok().and_then(|t| t.chars().next())
+            }
+            Err(e) if e.error_len().is_some() => return Err(Violation::of(Rule::B1)),
+            Err(_) => None,
+        };
+        let rooted = self.scan.is_rooted();
+        Err(match character {
+            None => return Ok(()),
+            Some(c) if !chars::is_char(c) => Violation::of(Rule::B2),
+            Some(_) if rooted => Violation::of(Rule::S1),
+            Some('\u{FEFF}') => Violation::of(Rule::B4),
+            // Before the root there is no stream level to be of bad format (XML 1.0, production 22).
+            Some(_) => Violation::with(Rule::H1, Reason::NotWellFormed),
+        })
+    }
+}
+
+/// Spans are 32 bits wide: no budget may let an element outgrow them, not even when it is written anew.
+fn bounded(mut limits: Limits) -> Limits {
+    limits.element = limits.element.min(MOST_OCTETS);
+    limits.header = limits.header.min(MOST_OCTETS);
+    limits
+}
+
+/// The largest budget for octets that makes sense; writing anew makes an element at most six times longer.
+const MOST_OCTETS: usize = 64 * 1024 * 1024;

@@ -1,0 +1,171 @@
+//! The stream header: read, judged (rules H1 to H4) and written.
+//!
+//! What `from`, `to`, `id` and the version ask for is the business of `stream`; any of them may be absent here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::content::decode_value;
+use super::names::{self, Word};
+use super::scope::Declared;
+use super::strict::{Root, Strict};
+use super::tag::Role;
+use super::write::escape_attr;
+use super::{Content, Limits, Rule, Violation, chars};
+use crate::reason::Reason;
+
+/// A stream header (RFC 6120 4.7), decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Header {
+    /// The content namespace.
+    pub content: Content,
+    /// The attribute `from`.
+    pub from: Option<String>,
+    /// The attribute `to`.
+    pub to: Option<String>,
+    /// The attribute `id`.
+    pub id: Option<String>,
+    /// The version, major and minor. None where the attribute is absent; (0, 0) where it is no version.
+    pub version: Option<(u32, u32)>,
+    /// The attribute `xml:lang`.
+    pub lang: Option<String>,
+    /// Whether the dialback namespace is declared, whatever the prefix.
+    pub dialback: bool,
+}
+
+impl Header {
+    /// A header that says nothing but its content namespace.
+    pub fn new(content: Content) -> Self {
+        Self { content, from: None, to: None, id: None, version: None, lang: None, dialback: false }
+    }
+
+    /// The header as it goes on the wire, after an XML declaration.
+    pub fn write_open(&self) -> Bytes {
+        let mut out = String::from("<?xml version='1.0'?><stream:stream xmlns='");
+        out.push_str(self.content.ns());
+        out.push_str("' xmlns:stream='");
+        out.push_str(names::STREAMS);
+        out.push('\'');
+        if self.dialback {
+            // STR-13: the prefix is spelled `db`, which some servers take for the name itself.
+            out.push_str(" xmlns:db='");
+            out.push_str(names::DIALBACK);
+            out.push('\'');
+        }
+        let version = self.version.map(|(major, minor)| format!("{major}.{minor}"));
+        let attributes = [
+            ("from", &self.from),
+            ("to", &self.to),
+            ("id", &self.id),
+            ("version", &version),
+            ("xml:lang", &self.lang),
+        ];
+        for (name, value) in attributes {
+            if let Some(value) = value {
+                out.push(' ');
+                out.push_str(name);
+                out.push_str("='");
+                out.push_str(&escape_attr(value));
+                out.push('\'');
+            }
+        }
+        out.push('>');
+        Bytes::from(out)
+    }
+
+    /// Reads the start tag of a stream.
+    pub(super) fn read(
+        octets: &[u8],
+        empty: bool,
+        content: Content,
+        strict: &mut Strict,
+        limits: &Limits,
+    ) -> Result<(Self, Arc<Declared>), Violation> {
+        let root = strict.root(octets, empty, limits)?;
+        accept(&root, octets, content)?;
+        let mut header = Self::new(content);
+        let mut prefixes = Vec::new();
+        for attr in root.attrs {
+            let value = decode_value(attr.value.text(octets)).into_owned();
+            match (attr.role, attr.local.text(octets)) {
+                (Role::Prefix, "xml") | (Role::Default, _) => (),
+                (Role::Prefix, prefix) => {
+                    header.dialback |= value == names::DIALBACK;
+                    prefixes.push((Box::from(prefix), Word::new(&value)));
+                }
+                (Role::Plain, "from") => header.from = Some(value),
+                (Role::Plain, "to") => header.to = Some(value),
+                (Role::Plain, "id") => header.id = Some(value),
+                (Role::Plain, "version") => header.version = Some(version(&value)),
+                (Role::Prefixed, "lang") if attr.prefix(octets) == b"xml" => header.lang = Some(value),
+                _ => (),
+            }
+        }
+        Ok((header, Arc::new(Declared { content, prefixes })))
+    }
+}
+
+/// Rule H2: STR-01, STR-02, STR-03.
+fn accept(root: &Root<'_>, octets: &[u8], content: Content) -> Result<(), Violation> {
+    if root.namespace != names::STREAMS {
+        return Err(Violation::of(Rule::H2));
+    }
+    if root.tag.local.of(octets) != b"stream" {
+        return Err(Violation::with(Rule::H2, Reason::BadFormat));
+    }
+    if root.tag.prefix(octets) != b"stream" {
+        return Err(Violation::with(Rule::H2, Reason::BadNamespacePrefix));
+    }
+    if root.default != content.ns() {
+        return Err(Violation::of(Rule::H2));
+    }
+    Ok(())
+}
+
+/// RFC 6120 4.7.5: major and minor are separate numbers, leading zeros are ignored.
+fn version(text: &str) -> (u32, u32) {
+    let number = |digits: &str| {
+        let figures = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        figures.then(|| digits.parse().unwrap_or(u32::MAX))
+    };
+    text.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?))).unwrap_or((0, 0))
+}
+
+/// Judges an XML declaration, `<?xml` to `?>` (rule H1, XML-03; XML 1.0 production 23).
+pub(super) fn declaration(octets: &[u8]) -> Result<(), Violation> {
+    let text = chars::check(octets)?;
+    let malformed = Violation::of(Rule::H1);
+    let inside = text.strip_prefix("<?xml").and_then(|t| t.strip_suffix("?>")).ok_or(malformed)?;
+    let (rest, version) = pseudo_attribute(inside, "version")?.ok_or(malformed)?;
+    if version != "1.0" {
+        return Err(malformed);
+    }
+    let rest = match pseudo_attribute(rest, "encoding")? {
+        Some((rest, encoding)) if encoding.eq_ignore_ascii_case("UTF-8") => rest,
+        Some(_) => return Err(Violation::with(Rule::H1, Reason::UnsupportedEncoding)),
+        None => rest,
+    };
+    let rest = match pseudo_attribute(rest, "standalone")? {
+        // XML-03: a stream is no document that could stand alone or not.
+        Some((_, "yes" | "no")) => return Err(Violation::with(Rule::H1, Reason::RestrictedXml)),
+        Some(_) => return Err(malformed),
+        None => rest,
+    };
+    if rest.bytes().all(chars::is_space) { Ok(()) } else { Err(malformed) }
+}
+
+/// Reads white space, `name`, `=` and a quoted value off the front; nothing where another name stands.
+fn pseudo_attribute<'a>(text: &'a str, name: &str) -> Result<Option<(&'a str, &'a str)>, Violation> {
+    let malformed = Violation::of(Rule::H1);
+    let trim = |t: &'a str| t.trim_start_matches([' ', '\t', '\r', '\n']);
+    let begun = trim(text);
+    let Some(rest) = begun.strip_prefix(name) else { return Ok(None) };
+    if begun.len() == text.len() {
+        return Err(malformed);
+    }
+    let rest = trim(trim(rest).strip_prefix('=').ok_or(malformed)?);
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\'')).ok_or(malformed)?;
+    let (value, rest) = rest.get(1..).and_then(|r| r.split_once(quote)).ok_or(malformed)?;
+    Ok(Some((rest, value)))
+}

@@ -1,0 +1,126 @@
+//! Octets to frames: cuts a stream into first-level elements, refuses what is not strict XML, and yields canonical octets.
+//!
+//! Two independent readers judge each element: [`Framer`]'s scan finds where it ends, and a second pass with quick-xml reads
+//! it under every rule of the house. What passes has exactly one meaning for every parser behind us (the law
+//! `canonical_only`). This room knows no domain, no role and no policy; which elements have a place in which state of a
+//! stream (rule S2) is the business of `stream`. It does no I/O, and its memory is bounded by [`Limits`].
+
+mod chars;
+mod content;
+mod frame;
+mod framer;
+mod header;
+pub mod names;
+mod rewrite;
+mod scan;
+mod scope;
+mod strict;
+mod tag;
+mod tree;
+mod violation;
+mod write;
+
+pub use frame::{Child, Frame, Head, Kind};
+pub use framer::{Framer, Token};
+pub use header::Header;
+pub use names::Word;
+pub use rewrite::{Edits, rewrite};
+pub use tree::{Element, Node};
+pub use violation::{Rule, Violation};
+pub use write::{CLOSE, Writer, escape_attr, escape_text};
+
+/// Budgets for one stream in one direction (requirements, section 0.2). Octets are counted as received.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Octets of the stream header with its declaration.
+    pub header: usize,
+    /// Octets of a first-level element, from `<` to `>`.
+    pub element: usize,
+    /// Depth below the stream; a stanza has depth 1.
+    pub depth: usize,
+    /// Attributes of one element, declarations included.
+    pub attributes: usize,
+    /// Namespace declarations of one element.
+    pub declarations: usize,
+    /// Namespace bindings in scope, those of the stream header not counted.
+    pub bindings: usize,
+    /// Octets of a qualified name.
+    pub name: usize,
+    /// Octets of an attribute value.
+    pub value: usize,
+    /// Octets of a namespace name.
+    pub namespace_name: usize,
+    /// Elements in one first-level element, itself included.
+    pub nodes: usize,
+}
+
+impl Default for Limits {
+    /// The budgets of a stream that has proven who speaks.
+    fn default() -> Self {
+        Self {
+            header: 4096,
+            element: 256 * 1024,
+            depth: 64,
+            attributes: 64,
+            declarations: 32,
+            bindings: 128,
+            name: 256,
+            value: 8192,
+            namespace_name: 1024,
+            nodes: 8192,
+        }
+    }
+}
+
+impl Limits {
+    /// The budgets before proof (LIM-02).
+    pub fn before_proof() -> Self {
+        Self { element: 16 * 1024, ..Self::default() }
+    }
+}
+
+/// The content namespace of a stream (RFC 6120 4.8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// `jabber:client`.
+    Client,
+    /// `jabber:server`.
+    Server,
+}
+
+impl Content {
+    /// Its name.
+    pub const fn ns(self) -> &'static str {
+        match self {
+            Self::Client => names::CLIENT,
+            Self::Server => names::SERVER,
+        }
+    }
+}
+
+/// A range of octets. Elements are shorter than 4 GiB: the framer sees to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Self {
+        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { start: short(start), end: short(end) }
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        let long = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        long(self.start)..long(self.end)
+    }
+
+    fn of(self, octets: &[u8]) -> &[u8] {
+        octets.get(self.range()).unwrap_or_default()
+    }
+
+    fn text(self, octets: &[u8]) -> &str {
+        std::str::from_utf8(self.of(octets)).unwrap_or_default()
+    }
+}

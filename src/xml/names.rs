@@ -1,0 +1,181 @@
+//! Namespaces of the field as constants, so that no other module spells one out.
+//!
+//! [`Word`] is the small string of a parsed name: one of these constants, or shared text. What a namespace means is
+//! none of this module's business.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+macro_rules! namespaces {
+    ($( $(#[$doc:meta])* $name:ident = $value:literal; )*) => {
+        $( $(#[$doc])* pub const $name: &str = $value; )*
+
+        /// The constant that is spelled like this, if there is one: saves an allocation for each parsed namespace.
+        fn known(text: &str) -> Option<&'static str> {
+            match text { $( $value => Some($name), )* _ => payload(text) }
+        }
+    };
+}
+
+namespaces! {
+    /// The stream element, its features and its errors (RFC 6120 4.8.1).
+    STREAMS = "http://etherx.jabber.org/streams";
+    /// Content namespace of client streams.
+    CLIENT = "jabber:client";
+    /// Content namespace of server streams.
+    SERVER = "jabber:server";
+    /// Dialback elements (XEP-0220 2.1).
+    DIALBACK = "jabber:server:dialback";
+    /// The stream feature that announces dialback (XEP-0220 2.4.2).
+    DIALBACK_FEATURE = "urn:xmpp:features:dialback";
+    /// STARTTLS (RFC 6120 5).
+    TLS = "urn:ietf:params:xml:ns:xmpp-tls";
+    /// SASL (RFC 6120 6).
+    SASL = "urn:ietf:params:xml:ns:xmpp-sasl";
+    /// Extensible SASL profile (XEP-0388).
+    SASL2 = "urn:xmpp:sasl:2";
+    /// Conditions of stream errors (RFC 6120 4.9.3).
+    STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams";
+    /// Conditions of stanza errors (RFC 6120 8.3.3).
+    STANZA_ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas";
+    /// Application conditions of errors (`stanza-too-big`).
+    ERRORS_APP = "urn:xmpp:errors";
+    /// Resource binding (RFC 6120 7).
+    BIND = "urn:ietf:params:xml:ns:xmpp-bind";
+    /// Bind 2 (XEP-0386).
+    BIND2 = "urn:xmpp:bind:0";
+    /// Session establishment of RFC 3921.
+    SESSION = "urn:ietf:params:xml:ns:xmpp-session";
+    /// Stream limits advertisement (XEP-0478).
+    LIMITS = "urn:xmpp:stream-limits:0";
+    /// Stream management (XEP-0198).
+    STREAM_MANAGEMENT = "urn:xmpp:sm:3";
+    /// Client state indication (XEP-0352).
+    CSI = "urn:xmpp:csi:0";
+    /// Unique and stable stanza ids (XEP-0359).
+    SID = "urn:xmpp:sid:0";
+    /// Delayed delivery (XEP-0203).
+    DELAY = "urn:xmpp:delay";
+    /// Message carbons (XEP-0280).
+    CARBONS = "urn:xmpp:carbons:2";
+    /// Stanza forwarding (XEP-0297).
+    FORWARD = "urn:xmpp:forward:0";
+    /// Message archive management (XEP-0313).
+    ARCHIVE = "urn:xmpp:mam:2";
+    /// Rosters (RFC 6121 2).
+    ROSTER = "jabber:iq:roster";
+    /// In-band registration (XEP-0077).
+    REGISTER = "jabber:iq:register";
+    /// The stream feature of in-band registration.
+    REGISTER_FEATURE = "http://jabber.org/features/iq-register";
+    /// Legacy authentication (XEP-0078).
+    LEGACY_AUTH = "jabber:iq:auth";
+    /// The stream feature of legacy authentication.
+    LEGACY_AUTH_FEATURE = "http://jabber.org/features/iq-auth";
+    /// The stream feature of stream compression (XEP-0138).
+    COMPRESSION_FEATURE = "http://jabber.org/features/compress";
+    /// Stream compression (XEP-0138).
+    COMPRESSION = "http://jabber.org/protocol/compress";
+    /// Blocking command (XEP-0191).
+    BLOCKING = "urn:xmpp:blocking";
+    /// Ping (XEP-0199).
+    PING = "urn:xmpp:ping";
+    /// Service discovery, information (XEP-0030).
+    DISCO_INFO = "http://jabber.org/protocol/disco#info";
+    /// Service discovery, items (XEP-0030).
+    DISCO_ITEMS = "http://jabber.org/protocol/disco#items";
+    /// Entity capabilities (XEP-0115).
+    CAPABILITIES = "http://jabber.org/protocol/caps";
+    /// jabberd2's feature that tells a client its address as the server saw it.
+    ADDRESS_FEATURE = "http://affinix.com/jabber/address";
+    /// The namespace of the prefix `xml` (Namespaces in XML 1.0, section 3).
+    XML = "http://www.w3.org/XML/1998/namespace";
+    /// The namespace of declarations themselves (Namespaces in XML 1.0, section 3).
+    XMLNS = "http://www.w3.org/2000/xmlns/";
+}
+
+/// A parsed name or namespace: cheap to clone, compares like `str`.
+#[derive(Clone)]
+pub struct Word(Spelling);
+
+#[derive(Clone)]
+enum Spelling {
+    Known(&'static str),
+    Shared(Arc<str>),
+}
+
+impl Word {
+    /// The word spelled like this.
+    pub fn new(text: &str) -> Self {
+        Self(known(text).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+    }
+
+    /// Its spelling.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Spelling::Known(text) => text,
+            Spelling::Shared(text) => text,
+        }
+    }
+}
+
+impl Deref for Word {
+    type Target = str;
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl AsRef<str> for Word {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq for Word {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Word {}
+
+impl PartialEq<str> for Word {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Word {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl std::hash::Hash for Word {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Names of common children of stanzas.
+fn payload(text: &str) -> Option<&'static str> {
+    macro_rules! list {
+        ($($name:literal)*) => { match text { $( $name => Some($name), )* _ => None } };
+    }
+    list!("" "x" "c" "body" "query" "error" "active" "thread" "subject" "show" "status" "priority" "delay"
+        "stanza-id" "origin-id" "request" "received" "sent" "forwarded" "ping" "pubsub" "event" "html" "a" "r")
+}

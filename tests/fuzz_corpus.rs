@@ -1,0 +1,73 @@
+//! Replays every input that the fuzz targets of framing keep, through the same assertions, on stable.
+
+#[path = "support/fuzz/xml.rs"]
+mod xml;
+
+use std::path::Path;
+
+/// Runs a law over the corpus of its target.
+fn replay(target: &str, law: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the corpus is kept")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 20, "the corpus of {target} is nearly empty");
+    for file in files {
+        let octets = std::fs::read(&file).expect("readable");
+        let name = file.display().to_string();
+        let outcome = std::panic::catch_unwind(|| law(&octets));
+        assert!(outcome.is_ok(), "{name} breaks the law of {target}");
+    }
+}
+
+#[test]
+fn framer() {
+    replay("framer", xml::framer);
+}
+
+#[test]
+fn readers_agree() {
+    replay("readers_agree", xml::readers_agree);
+}
+
+#[test]
+fn rewrite() {
+    replay("rewrite", xml::rewrite);
+}
+
+#[test]
+fn the_recogniser_knows_what_is_not_canonical() {
+    for fine in ["<a/>", "<a:b c='' d=\"&#xA;\">x &amp; \"'\t\n&#xD;<e></e></a:b>"] {
+        assert_eq!(xml::canonical(fine), Ok(()), "{fine}");
+    }
+    for bad in [
+        "",
+        "x",
+        "<a>",
+        "<a/> ",
+        "<a />",
+        "<a  b=''/>",
+        "<a b = ''/>",
+        "<a></a >",
+        "<a></b>",
+        "<a>></a>",
+        "<a>\r</a>",
+        "<a>&#65;</a>",
+        "<a>&#xA;</a>",
+        "<a b='\"'/>",
+        "<a b='\n'/>",
+        "<a b='>'/>",
+        "<a>&nbsp;</a>",
+        "<!---->",
+        "<a><![CDATA[x]]></a>",
+        "<1/>",
+        "<a:/>",
+        "<a/><a/>",
+        "<a b=''c=''/>",
+        "<a>\u{ffff}</a>",
+    ] {
+        assert!(xml::canonical(bad).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,576 @@
+//! The relay without a socket: dialogues of requirements 21, and what each trouble does.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod pure;
+
+use std::time::Duration;
+
+use gatehouse::policy::Federation;
+use gatehouse::reason::{Flow, Reason};
+use gatehouse::relay::{Candidate, Destination, Effect, Event, Input, Relay, Side};
+use gatehouse::stream::{Answer, Keyring};
+use pure::*;
+
+// Requirements 21.1: inbound, dialback, all four roles.
+#[test]
+fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let greeting = stage.said(NEAR);
+    assert!(
+        greeting.contains("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"),
+        "{greeting}"
+    );
+    assert!(!greeting.contains("EXTERNAL") && !greeting.contains("starttls"));
+    let id = attribute(&greeting, "id");
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>56c74c</db:result>");
+    let Some(Effect::Verify(claim, check)) =
+        stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+    else {
+        panic!("no verification: {:?}", stage.effects)
+    };
+    // DB-23: our id of the requester's current stream, the key unchanged.
+    assert_eq!((check.stream.as_str(), check.key.as_str()), (id.as_str(), "56c74c"));
+    assert!(stage.connects().is_empty(), "the backend is not met before the proof (BE-02)");
+    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    let (far, destination) = stage.connects()[0].clone();
+    assert_eq!(destination, Destination::Backend(domain("hall.example")));
+    stage.connected(far, None);
+    let opening = stage.said(Side::Far(far));
+    assert!(
+        opening.contains("from='friend.example' to='hall.example'")
+            && !opening.contains("version='1.0' xml:lang")
+    );
+    stage.hears(Side::Far(far), &answer("L-301", false));
+    let key = Keyring::new(b"inside secret").make(&pair("friend.example", "hall.example"), "L-301");
+    assert_eq!(
+        stage.said(Side::Far(far)),
+        format!("<db:result from='friend.example' to='hall.example'>{key}</db:result>")
+    );
+    assert!(stage.said(NEAR).is_empty(), "D3: valid only when the leg behind it stands");
+    stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='valid'/>");
+    assert_eq!(stage.said(NEAR), "<db:result from='hall.example' to='friend.example' type='valid'/>");
+    stage.hears(
+        NEAR,
+        "<message from='romeo@friend.example/x' to='julia@hall.example'><body>hi</body></message>",
+    );
+    assert_eq!(
+        stage.passed(),
+        [(
+            far,
+            "<message from='romeo@friend.example/x' to='julia@hall.example'><body>hi</body></message>".into()
+        )]
+    );
+}
+
+// Requirements 21.2: EXTERNAL; success only when the inside leg stands, then a restart with the same names.
+#[test]
+fn external_succeeds_when_the_inside_leg_stands() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    assert!(stage.said(NEAR).contains("<mechanism>EXTERNAL</mechanism>"));
+    stage.hears(
+        NEAR,
+        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>ZnJpZW5kLmV4YW1wbGU=</auth>",
+    );
+    let (far, _) = stage.connects()[0].clone();
+    assert!(stage.said(NEAR).is_empty() && !stage.relay.wants_read(NEAR));
+    stand(&mut stage, far, "friend.example", "hall.example");
+    assert_eq!(stage.said(NEAR), "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+    assert!(stage.has(|e| matches!(e, Effect::Restart(Side::Near))));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    assert!(!stage.said(NEAR).contains("EXTERNAL"));
+    stage.hears(NEAR, "<presence from='a@friend.example/1' to='b@hall.example' type='subscribe'/>");
+    assert_eq!(stage.passed().len(), 1);
+}
+
+// Requirements 21.3: outbound; the backend hears valid only when the peer has said so.
+#[test]
+fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>legacy-key</db:result>");
+    let (far, destination) = stage.connects()[0].clone();
+    let (from, target) = (domain("hall.example"), domain("friend.example"));
+    assert_eq!(destination, Destination::World { from, target });
+    stage.connected(far, None);
+    let far = Side::Far(far);
+    stage.said(far);
+    stage.hears(far, &answer("one", true));
+    stage
+        .hears(far, "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>");
+    assert_eq!(stage.said(far), "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    stage.hears(far, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    assert!(stage.has(|e| matches!(e, Effect::Upgrade(_))));
+    stage.step(far, Input::Secured(secured("friend.example", &["friend.example"])));
+    stage.said(far);
+    stage.hears(far, &answer("rS-88", true));
+    stage.hears(
+        far,
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/>\
+         <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>10000</max-bytes></limits></stream:features>",
+    );
+    let key = Keyring::new(b"world secret").make(&pair("hall.example", "friend.example"), "rS-88");
+    assert!(stage.said(far).contains(&key), "DB-50: the id of the latest header, the world secret");
+    assert!(stage.has(|e| matches!(e, Effect::Await(_, check) if check.stream == "rS-88")));
+    assert!(stage.said(NEAR).is_empty());
+    stage.hears(far, "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    assert_eq!(stage.said(NEAR), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    stage.hears(NEAR, "<message from='j@hall.example/h' to='r@friend.example'><body>hi</body></message>");
+    assert_eq!(stage.passed().len(), 1);
+    // SM-09: what the peer would refuse with the whole stream is refused here alone.
+    let big = "x".repeat(10_001);
+    stage.hears(
+        NEAR,
+        &format!(
+            "<message id='m' from='j@hall.example/h' to='r@friend.example'><body>{big}</body></message>"
+        ),
+    );
+    assert!(stage.passed().is_empty());
+    let bounces = stage.carried();
+    assert_eq!(bounces[0].0, pair("friend.example", "hall.example"));
+    assert!(bounces[0].1.contains("policy-violation") && bounces[0].1.contains("to='j@hall.example/h'"));
+}
+
+// POL-04, POL-05: a denied pair causes no lookup, no connection and no contact with a backend, on any path.
+#[test]
+fn a_denied_pair_costs_nothing() {
+    let listed =
+        policy(Federation::Listed, "version: v1\nrules:\n  - { name: ok, domains: [friend.example] }\n");
+    for (sender, names) in [
+        ("stranger.example", vec![]),
+        ("stranger.example", vec!["stranger.example"]),
+        ("xfriend.example", vec!["xfriend.example"]),
+        ("sub.friend.example", vec!["sub.friend.example"]),
+        ("STRANGER.Example.", vec![]),
+    ] {
+        let mut stage = inbound(home(), listed.clone(), sender, &names);
+        assert!(!stage.said(NEAR).contains("EXTERNAL"));
+        stage.hears(NEAR, &format!("<db:result from='{sender}' to='hall.example'>k</db:result>"));
+        let said = stage.said(NEAR);
+        assert!(said.contains("<policy-violation ") && said.contains("type='error'"), "{said}");
+        stage.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+        assert!(stage.said(NEAR).contains("<invalid-mechanism/>"));
+        assert!(!stage.has(|e| matches!(e, Effect::Verify(..) | Effect::Connect(..))), "{sender}");
+        assert!(stage.reasons().contains(&Reason::NotListed));
+    }
+}
+
+// RLY-02, RLY-03, RLY-01, STR-16: who may say what on a stream with one pair.
+#[test]
+fn a_stanza_of_another_pair_ends_the_stream() {
+    for (stanza, condition) in [
+        ("<message from='a@evil.example' to='b@hall.example'/>", "invalid-from"),
+        ("<message from='a@sub.friend.example' to='b@hall.example'/>", "invalid-from"),
+        ("<message from='a@xfriend.example' to='b@hall.example'/>", "invalid-from"),
+        ("<message from='a@friend.example' to='b@annex.example'/>", "host-unknown"),
+        ("<message from='a@friend.example' to='b@nowhere.example'/>", "host-unknown"),
+        ("<message from='a@friend.example'/>", "improper-addressing"),
+        ("<message to='b@hall.example'/>", "improper-addressing"),
+        ("<message from='' to='b@hall.example'/>", "improper-addressing"),
+        ("<message from='a@friend。example' to='b@hall.example'/>", "improper-addressing"),
+    ] {
+        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        admit(&mut stage, "friend.example", "hall.example");
+        stage.said(NEAR);
+        stage.hears(NEAR, stanza);
+        let said = stage.said(NEAR);
+        assert!(said.contains(&format!("<stream:error><{condition} ")), "{stanza}: {said}");
+        assert!(said.ends_with("</stream:stream>") && stage.passed().is_empty());
+    }
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert!(stage.said(NEAR).contains("<not-authorized "));
+}
+
+// RLY-08, RLY-09, RLY-12 to RLY-15.
+#[test]
+fn the_desk_cuts_bounces_and_drops() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    let address = "from='a@friend.example/1' to='b@hall.example'";
+    stage.hears(
+        NEAR,
+        &format!(
+            "<message {address}><stanza-id xmlns='urn:xmpp:sid:0' by='b@hall.example' id='1'/>\
+             <stanza-id xmlns='urn:xmpp:sid:0' by='room.friend.example' id='2'/>\
+             <delay xmlns='urn:xmpp:delay' from='hall.example' stamp='x'/><body>x</body></message>"
+        ),
+    );
+    let passed = stage.passed();
+    assert_eq!(
+        passed[0].1,
+        format!(
+            "<message {address}><stanza-id xmlns='urn:xmpp:sid:0' by='room.friend.example' id='2'/>\
+             <body>x</body></message>"
+        )
+    );
+    stage.hears(NEAR, &format!("<message {address}><received xmlns='urn:xmpp:carbons:2'/></message>"));
+    assert!(stage.passed().is_empty() && stage.carried().is_empty());
+    assert!(stage.reasons().contains(&Reason::CarbonForged));
+    for (iq, condition) in [
+        (
+            format!("<iq {address} type='set' id='r'><query xmlns='jabber:iq:roster'/></iq>"),
+            "service-unavailable",
+        ),
+        (format!("<iq {address} type='get' id='r'/>"), "bad-request"),
+        (format!("<iq {address} type='get'><ping xmlns='urn:xmpp:ping'/></iq>"), "bad-request"),
+        (format!("<iq {address} type='nonsense' id='r'><ping xmlns='urn:xmpp:ping'/></iq>"), "bad-request"),
+    ] {
+        stage.hears(NEAR, &iq);
+        let bounces = stage.carried();
+        assert_eq!(bounces[0].0, pair("hall.example", "friend.example"));
+        assert!(bounces[0].1.contains(&format!("<{condition} ")), "{}", bounces[0].1);
+        assert!(
+            bounces[0].1.contains("from='b@hall.example'")
+                && bounces[0].1.contains("to='a@friend.example/1'")
+        );
+    }
+    // RLY-09: a result is never answered, whatever is wrong with it.
+    stage.hears(NEAR, &format!("<iq {address} type='result'/>"));
+    assert!(stage.carried().is_empty() && stage.passed().is_empty());
+    assert!(stage.said(NEAR).ends_with("type='valid'/>"), "the stream goes on");
+}
+
+// JID-07: the canonical domain goes on; local and resource stay. RLY-07: the language travels.
+#[test]
+fn addresses_are_made_canonical_and_the_language_goes_with_the_stanza() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(secured("hall.example", &[])));
+    stage
+        .hears(NEAR, &header("friend.example", "hall.example").replace(" version", " xml:lang='de' version"));
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, "<message from='A@FRIEND.example./Res' to='b@Hall.Example'><body>x</body></message>");
+    let passed = stage.passed();
+    assert!(
+        passed[0].1.contains("A@friend.example/Res") && passed[0].1.contains("b@hall.example"),
+        "{passed:?}"
+    );
+    assert!(passed[0].1.contains("xml:lang='de'") || passed[0].1.contains("xml:lang=\"de\""), "{passed:?}");
+}
+
+// DB-27: `invalid` closes a stream without other pairs, and is an error on one with.
+#[test]
+fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
+    let claim = |stage: &Stage| {
+        stage
+            .effects
+            .iter()
+            .rev()
+            .find_map(|e| if let Effect::Verify(id, _) = e { Some(*id) } else { None })
+            .unwrap()
+    };
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+    let id = claim(&stage);
+    stage.step(NEAR, Input::Verified(id, Answer::Invalid));
+    assert_eq!(
+        stage.said(NEAR),
+        "<db:result from='hall.example' to='friend.example' type='invalid'/></stream:stream>"
+    );
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='third.example' to='hall.example'>k</db:result>");
+    let id = claim(&stage);
+    stage.step(NEAR, Input::Verified(id, Answer::Invalid));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<forbidden ") && !said.contains("</stream:stream>"), "{said}");
+}
+
+// DB-28, DB-26, RLY-18: what each trouble is called.
+#[test]
+fn trouble_is_told_by_its_name() {
+    for (reason, condition) in [
+        (Reason::RemoteNotFound, "remote-server-not-found"),
+        (Reason::RemoteUnreachable, "remote-connection-failed"),
+        (Reason::DialbackTimeout, "remote-server-timeout"),
+        (Reason::DnsFailed, "remote-server-timeout"),
+    ] {
+        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+        let Some(Effect::Verify(id, _)) =
+            stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+        else {
+            panic!()
+        };
+        stage.step(NEAR, Input::Verified(id, Answer::Trouble(reason)));
+        let said = stage.said(NEAR);
+        assert!(said.contains(&format!("<{condition} ")), "{reason}: {said}");
+    }
+    // DB-26: the backend is down at the claim.
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+    let (far, _) = stage.connects()[0].clone();
+    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
+    assert!(stage.said(NEAR).contains("<error type='wait'><internal-server-error "));
+    // Outbound.
+    for (reason, condition) in [
+        (Reason::RemoteNotFound, "remote-server-not-found"),
+        (Reason::RemoteUnreachable, "remote-server-timeout"),
+    ] {
+        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &answer("", false));
+        stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+        let (far, _) = stage.connects()[0].clone();
+        stage.step(Side::Far(far), Input::Unreachable(reason));
+        assert!(stage.said(NEAR).contains(&format!("<{condition} ")), "{reason}");
+    }
+}
+
+// DB-08, only_asked_answers: an answer without its question changes nothing, and repeated it ends the stream.
+#[test]
+fn unasked_answers_change_nothing() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    stage.said(NEAR);
+    for _ in 0..3 {
+        stage.hears(NEAR, "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        assert_eq!(stage.said(NEAR), "");
+    }
+    assert!(!stage.has(|e| matches!(e, Effect::Connect(..) | Effect::Verify(..) | Effect::Widen(_))));
+    stage.hears(NEAR, "<db:verify from='friend.example' to='hall.example' id='1' type='valid'/>");
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+}
+
+// DB-32: the same key while pending shares the outcome, another is refused, and a standing pair is valid again.
+#[test]
+fn repeated_requests_are_each_answered() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    stage.said(NEAR);
+    let ask = "<db:result from='friend.example' to='hall.example'>k</db:result>";
+    stage.hears(NEAR, ask);
+    stage.hears(NEAR, ask);
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>other</db:result>");
+    assert!(stage.said(NEAR).contains("<not-acceptable "));
+    let (far, _) = stage.connects()[0].clone();
+    assert_eq!(stage.connects().len(), 1);
+    stand(&mut stage, far, "friend.example", "hall.example");
+    assert_eq!(stage.said(NEAR).matches("type='valid'").count(), 2);
+    stage.hears(NEAR, ask);
+    assert_eq!(stage.said(NEAR).matches("type='valid'").count(), 1);
+    assert_eq!(stage.connects().len(), 1);
+}
+
+// DB-66: many targets on one stream of the backend are independent.
+#[test]
+fn one_failing_target_leaves_the_others_alone() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &answer("", false));
+    for peer in ["one.example", "two.example"] {
+        stage.hears(NEAR, &format!("<db:result from='hall.example' to='{peer}'>k</db:result>"));
+    }
+    let fars: Vec<_> = stage.connects().into_iter().map(|(id, _)| id).collect();
+    stage.said(NEAR);
+    stage.step(Side::Far(fars[0]), Input::Unreachable(Reason::RemoteUnreachable));
+    let said = stage.said(NEAR);
+    assert!(
+        said.contains("from='one.example'")
+            && said.contains("type='error'")
+            && !said.contains("</stream:stream>")
+    );
+    let two = Side::Far(fars[1]);
+    stage.connected(fars[1], Some(secured("", &["two.example"])));
+    stage.hears(two, &answer("x", true));
+    stage.hears(two, "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>");
+    stage.hears(two, "<db:result from='two.example' to='hall.example' type='valid'/>");
+    assert!(stage.said(NEAR).contains("from='two.example' to='hall.example' type='valid'"));
+    stage.hears(NEAR, "<message from='a@hall.example' to='b@two.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+}
+
+// CRT-13: a certificate that does not speak for the target ends the attempt where a certificate is required.
+#[test]
+fn an_untrusted_peer_is_left_for_the_next_address() {
+    let strict = policy(
+        Federation::Listed,
+        "version: v1\nrules:\n  - { name: strict, domains: [friend.example], identity: [certificate] }\n",
+    );
+    let mut stage = Stage::new(home(), strict, Flow::S2sOut, None);
+    stage.hears(NEAR, &answer("", false));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, Some(untrusted("", "friend.example")));
+    assert!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Next))));
+    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
+    assert!(stage.said(NEAR).contains("type='error'"));
+    assert!(stage.reasons().contains(&Reason::CertificateUntrusted));
+}
+
+// TLS-19: where a certificate is required, a stream without one ends under TLS; where not, EXTERNAL is just not offered.
+#[test]
+fn a_required_certificate_that_is_missing_ends_the_stream() {
+    let strict = policy(
+        Federation::Listed,
+        "version: v1\nrules:\n  - { name: strict, domains: [friend.example], identity: [certificate] }\n",
+    );
+    let mut stage = inbound(home(), strict, "friend.example", &[]);
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+    let mut stage = inbound(home(), any(), "friend.example", &["other.example"]);
+    let said = stage.said(NEAR);
+    assert!(!said.contains("EXTERNAL") && said.contains("<dialback "));
+}
+
+// POL-07: a new policy takes a pair back; the stream ends when none is left.
+#[test]
+fn a_new_policy_judges_living_streams() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let one = admit(&mut stage, "friend.example", "hall.example");
+    let _two = admit(&mut stage, "rooms.friend.example", "hall.example");
+    stage.said(NEAR);
+    let first = policy(
+        Federation::Any,
+        "version: v1\nrules:\n  - { name: no, domains: [friend.example], verdict: deny }\n",
+    );
+    stage.step(NEAR, Input::Policy(first));
+    assert_eq!(stage.said(NEAR), "");
+    assert!(stage.said(Side::Far(one)).contains("</stream:stream>"));
+    stage.hears(NEAR, "<message id='1' from='a@friend.example' to='b@hall.example'/>");
+    assert!(stage.passed().is_empty() && stage.carried()[0].1.contains("policy-violation"));
+    stage.hears(NEAR, "<message from='a@rooms.friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    let both = policy(
+        Federation::Any,
+        "version: v1\nrules:\n  - { name: no, domains: [friend.example, '*.friend.example'], verdict: deny }\n",
+    );
+    stage.step(NEAR, Input::Policy(both));
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+}
+
+// BE-11: what a broken inside leg leaves is carried once more; the peer's stream ends so that it knows.
+#[test]
+fn a_broken_inside_leg_loses_nothing_in_silence() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    let stanza = "<message from='a@friend.example' to='b@hall.example'><body>1</body></message>";
+    stage.hears(NEAR, stanza);
+    stage.passed();
+    let unsent = vec![bytes::Bytes::from(stanza)];
+    stage.step(Side::Far(far), Input::Gone { reason: Reason::ConnectionLost, unsent });
+    assert_eq!(stage.carried(), [(pair("friend.example", "hall.example"), stanza.to_owned())]);
+    assert!(stage.said(NEAR).contains("<internal-server-error "));
+    // What still comes before the peer's closing tag is carried too (CLS-01).
+    stage.hears(NEAR, stanza);
+    assert_eq!(stage.carried().len(), 1);
+    stage.hears(NEAR, "</stream:stream>");
+    assert!(stage.relay.is_done(), "{:?}", stage.relay);
+}
+
+// A courier delivers in order, and bounces each stanza once when it cannot.
+#[test]
+fn a_courier_delivers_or_bounces_once() {
+    let whom = pair("friend.example", "hall.example");
+    let stanza = |id: &str| {
+        format!("<message id='{id}' from='a@friend.example' to='b@hall.example'><body>1</body></message>")
+    };
+    let home = std::sync::Arc::new(home());
+    let now = std::time::Instant::now();
+    let mut stage = Stage::of(Relay::courier(home.clone(), any(), whom.clone(), now));
+    let (far, _) = stage.connects()[0].clone();
+    for id in ["1", "2"] {
+        stage.step(NEAR, Input::Queue(stanza(id).into()));
+    }
+    stand(&mut stage, far, "friend.example", "hall.example");
+    let passed: Vec<_> = stage.passed().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(passed, [stanza("1"), stanza("2")]);
+    stage.wait(Duration::from_secs(11));
+    assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
+    stage.wait(Duration::from_secs(6));
+    assert!(stage.relay.is_done());
+
+    let mut stage = Stage::of(Relay::courier(home, any(), whom, now));
+    let (far, _) = stage.connects()[0].clone();
+    stage.step(NEAR, Input::Queue(stanza("1").into()));
+    stage.step(
+        NEAR,
+        Input::Queue("<message type='error' from='a@friend.example' to='b@hall.example'/>".into()),
+    );
+    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
+    let bounces = stage.carried();
+    assert_eq!(bounces.len(), 1, "errors are never answered");
+    assert_eq!(bounces[0].0, pair("hall.example", "friend.example"));
+    assert!(bounces[0].1.contains("type='error'") && stage.relay.is_done());
+}
+
+// A verifier asks once and answers once, by EXTERNAL never.
+#[test]
+fn a_verifier_asks_and_answers_once() {
+    let check = gatehouse::stream::KeyCheck {
+        pair: pair("friend.example", "hall.example"),
+        stream: "gw-1".into(),
+        key: "abc".into(),
+    };
+    let facing = gatehouse::reason::Facing::Public;
+    let home = std::sync::Arc::new(home());
+    let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
+    let (far, destination) = stage.connects()[0].clone();
+    let (from, target) = (domain("hall.example"), domain("friend.example"));
+    assert_eq!(destination, Destination::World { from, target });
+    stage.connected(far, Some(untrusted("", "other.example")));
+    let far = Side::Far(far);
+    stage.hears(far, &answer("z", true));
+    stage.said(far);
+    stage.hears(far, "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>");
+    assert_eq!(
+        stage.said(far),
+        "<db:verify from='hall.example' to='friend.example' id='gw-1'>abc</db:verify>"
+    );
+    // DB-08: an answer to another question is no answer.
+    stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-2' type='valid'/>");
+    assert!(!stage.has(|e| matches!(e, Effect::Answer(_))));
+    stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-1' type='valid'/>");
+    assert!(stage.has(|e| matches!(e, Effect::Answer(Answer::Valid))));
+    assert!(stage.said(far).ends_with("</stream:stream>"));
+    stage.wait(Duration::from_secs(6));
+    assert!(stage.relay.is_done());
+    assert_eq!(stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).count(), 1);
+}
+
+// CLS-03: silence, a trickle and repeated dialback all meet the same end.
+#[test]
+fn no_traffic_extends_the_time_before_proof() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    stage.wait(Duration::from_secs(11));
+    assert!(stage.has(|e| matches!(e, Effect::Cut(Side::Near))) && stage.said(NEAR).is_empty());
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    for _ in 0..59 {
+        stage.wait(Duration::from_secs(1));
+        stage.hears(NEAR, " ");
+    }
+    stage.said(NEAR);
+    stage.wait(Duration::from_secs(2));
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+    assert!(stage.reasons().contains(&Reason::NegotiationTimeout));
+    stage.wait(Duration::from_secs(6));
+    assert!(stage.relay.is_done());
+}
+
+// DB-06: every pending operation ends.
+#[test]
+fn a_silent_backend_ends_the_claim() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("L", false));
+    stage.wait(Duration::from_secs(31));
+    assert!(stage.said(NEAR).contains("<remote-server-timeout "));
+}
+
+// Drain: system-shutdown, and what is still on its way is taken.
+#[test]
+fn a_drained_stream_takes_what_is_still_on_its_way() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Drain);
+    assert!(stage.said(NEAR).contains("<system-shutdown "));
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    stage.hears(NEAR, "</stream:stream>");
+    stage.wait(Duration::from_secs(6));
+    assert!(stage.relay.is_done());
+    let ended = stage.notes().into_iter().any(
+        |e| matches!(e, Event::Ended { record } if record.reason == Reason::Shutdown && record.stanzas == 1),
+    );
+    assert!(ended);
+}

@@ -1,0 +1,422 @@
+//! Handshakes over loopback: certificate choice, protocols, facts, resumption, endings (TLS-09 to TLS-22).
+
+#[path = "tls/pki.rs"]
+mod pki;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse::jid::Domain;
+use gatehouse::net::{Transport, accept_tls, connect_tls, is_truncation};
+use gatehouse::reason::Reason;
+use gatehouse::stream::identity::{speaks_for, trusted_for};
+use gatehouse::stream::secured::{Secured, TlsVersion, TrustFault};
+use gatehouse::tls::{
+    Acceptor, Alpn, Certificates, Connector, HandshakeFault, Mode, TrustStore, client, server,
+};
+use pki::*;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, HandshakeKind, NamedGroup, SignatureScheme, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+fn certificates(authority: &Authority, names: &[&str]) -> Arc<Certificates> {
+    let identities =
+        names.iter().map(|name| (domain(name), authority.issue(&[&domain(name).to_ascii()]).identity()));
+    Arc::new(Certificates::from_identities(identities))
+}
+
+fn params(authority: &Authority, mode: Mode) -> server::Params {
+    server::Params {
+        mode,
+        alpn: vec![Alpn::Server],
+        default: None,
+        ask_certificate: true,
+        certificates: certificates(authority, &["a.example", "b.example", "b\u{fc}cher.example"]),
+        trust: authority.trust(),
+    }
+}
+
+/// A client of no good manners: trusts everything, sends the server name and protocols it is told to.
+struct Stranger {
+    sni: Option<&'static str>,
+    alpn: &'static [&'static [u8]],
+    versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Default for Stranger {
+    fn default() -> Stranger {
+        Stranger { sni: None, alpn: &[], versions: rustls::ALL_VERSIONS }
+    }
+}
+
+impl Stranger {
+    fn config(&self) -> ClientConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Gullible))
+            .with_no_client_auth();
+        config.enable_sni = self.sni.is_some();
+        config.alpn_protocols = self.alpn.iter().map(|alpn| alpn.to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        config
+    }
+
+    /// Shakes hands with the acceptor: what the server saw, and the client's stream or error.
+    async fn meets(&self, acceptor: &Acceptor, to: Option<&Domain>) -> (Server, Client) {
+        meet(Arc::new(self.config()), self.sni, acceptor, to).await
+    }
+}
+
+type Server = Result<(Transport, Secured), HandshakeFault>;
+type Client = std::io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
+
+async fn meet(
+    config: Arc<ClientConfig>,
+    sni: Option<&'static str>,
+    acceptor: &Acceptor,
+    to: Option<&Domain>,
+) -> (Server, Client) {
+    let (near, far) = pair().await;
+    let name = ServerName::try_from(sni.unwrap_or("unsent.example")).unwrap();
+    let both =
+        async { tokio::join!(accept_tls(far, acceptor, to), TlsConnector::from(config).connect(name, near)) };
+    timeout(Duration::from_secs(10), both).await.unwrap()
+}
+
+fn shown(client: &Client) -> gatehouse::stream::secured::Certificate {
+    let chain = client.as_ref().unwrap().get_ref().1.peer_certificates().unwrap();
+    TrustStore::default().describe(chain, UnixTime::now()).unwrap()
+}
+
+fn alert(client: Client) -> String {
+    client.unwrap_err().to_string()
+}
+
+// RFC 6120 5.4.3.1(4), RFC 6066 3.
+#[tokio::test]
+async fn the_certificate_follows_the_server_name_then_the_stream_then_the_default() {
+    let authority = Authority::new("root");
+    let starttls = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let direct = Acceptor::new(server::Params {
+        default: Some(domain("b.example")),
+        ..params(&authority, Mode::Direct)
+    });
+    let direct = direct.unwrap();
+    let (a, b) = (domain("a.example"), domain("b.example"));
+    let table = [
+        (&starttls, Some("a.example"), Some(&b), Some("a.example")),
+        (&starttls, Some("A.Example"), None, Some("a.example")),
+        (&starttls, Some("xn--bcher-kva.example"), None, Some("b\u{fc}cher.example")),
+        (&starttls, Some("srv-target.example"), Some(&b), Some("b.example")),
+        (&starttls, None, Some(&a), Some("a.example")),
+        (&starttls, None, None, None),
+        (&direct, Some("a.example"), None, Some("a.example")),
+        (&direct, None, None, Some("b.example")),
+        (&direct, Some("c.example"), None, None),
+        (&direct, Some("x.a.example"), None, None),
+    ];
+    for (acceptor, sni, to, expected) in table {
+        let (server, client) = Stranger { sni, ..Stranger::default() }.meets(acceptor, to).await;
+        match expected {
+            Some(name) => {
+                assert!(speaks_for(&shown(&client), &domain(name)), "{sni:?} {to:?}");
+                assert_eq!(server.unwrap().1.sni.as_deref(), sni.map(str::to_lowercase).as_deref());
+            }
+            None => {
+                assert!(matches!(server, Err(HandshakeFault::UnrecognizedName)), "{sni:?} {to:?}");
+                assert!(alert(client).contains("UnrecognisedName"), "{sni:?} {to:?}");
+            }
+        }
+    }
+}
+
+// XEP-0368 3, RFC 7301 3.2.
+#[tokio::test]
+async fn protocols_must_overlap_where_both_name_some() {
+    let authority = Authority::new("root");
+    let direct = Acceptor::new(params(&authority, Mode::Direct)).unwrap();
+    let starttls = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let run = async |acceptor: &Acceptor, alpn| {
+        Stranger { sni: Some("a.example"), alpn, ..Stranger::default() }.meets(acceptor, None).await
+    };
+    let (server, _) = run(&direct, &[b"xmpp-client", b"xmpp-server"]).await;
+    assert_eq!(server.unwrap().1.alpn.as_deref(), Some(b"xmpp-server".as_slice()));
+    let (server, _) = run(&direct, &[]).await;
+    assert_eq!(server.unwrap().1.alpn, None);
+    let (server, client) = run(&direct, &[b"xmpp-client"]).await;
+    assert!(
+        matches!(&server, Err(fault @ HandshakeFault::Refused(_)) if fault.reason() == Reason::TlsFailed)
+    );
+    assert!(alert(client).contains("NoApplicationProtocol"));
+    let (server, _) = run(&starttls, &[b"h2"]).await;
+    assert_eq!(server.unwrap().1.alpn, None);
+}
+
+// RFC 9325 3.1.1 and 4.2; hybrid key exchange first.
+#[tokio::test]
+async fn both_versions_are_spoken_with_sound_suites() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let (server, client) =
+        Stranger { sni: Some("a.example"), ..Stranger::default() }.meets(&acceptor, None).await;
+    let secured = server.unwrap().1;
+    assert_eq!((secured.version, secured.certificate), (TlsVersion::V13, None));
+    let client = client.unwrap();
+    let group = client.get_ref().1.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, NamedGroup::X25519MLKEM768);
+    let old = Stranger { sni: Some("a.example"), versions: TLS12, ..Stranger::default() };
+    let (server, _client) = old.meets(&acceptor, None).await;
+    let secured = server.unwrap().1;
+    assert_eq!(secured.version, TlsVersion::V12);
+    assert!(secured.suite.starts_with("TLS_ECDHE_") && !secured.suite.contains("CBC"), "{}", secured.suite);
+}
+
+fn connector(authority: &Authority, name: &str, leaf: &Leaf) -> Connector {
+    let certificates = Arc::new(Certificates::from_identities([(domain(name), leaf.identity())]));
+    Connector::new(client::Params { certificates, trust: authority.trust() }).unwrap()
+}
+
+async fn federate(
+    acceptor: &Acceptor,
+    connector: &Connector,
+    hosted: &str,
+    remote: &str,
+    mode: Mode,
+) -> (Server, Server) {
+    let (near, far) = pair().await;
+    let (hosted, remote) = (domain(hosted), domain(remote));
+    let both = async {
+        tokio::join!(
+            accept_tls(far, acceptor, None),
+            connect_tls(near, connector, Some(&hosted), &remote, mode)
+        )
+    };
+    timeout(Duration::from_secs(10), both).await.unwrap()
+}
+
+// TLS-18, TLS-22, CRT-08: both sides show serverAuth-only certificates and both learn who the other is.
+#[tokio::test]
+async fn two_gateways_learn_who_the_other_is() {
+    let authority = Authority::new("root");
+    for mode in [Mode::Direct, Mode::Starttls] {
+        let acceptor = Acceptor::new(params(&authority, mode)).unwrap();
+        let connector = connector(&authority, "friend.example", &authority.issue(&["friend.example"]));
+        let (server, client) =
+            federate(&acceptor, &connector, "friend.example", "b\u{fc}cher.example", mode).await;
+        let (server, client) = (server.unwrap().1, client.unwrap().1);
+        let alpn = (mode == Mode::Direct).then(|| b"xmpp-server".to_vec());
+        assert_eq!((&server.alpn, &client.alpn), (&alpn, &alpn));
+        assert_eq!(server.sni.as_deref(), Some("xn--bcher-kva.example"));
+        assert_eq!((server.version, server.suite), (client.version, client.suite));
+        let (inbound, outbound) = (server.certificate.unwrap(), client.certificate.unwrap());
+        assert!(speaks_for(&inbound, &domain("friend.example")));
+        assert_eq!(trusted_for(&inbound, &domain("friend.example")), Ok(()));
+        assert!(speaks_for(&outbound, &domain("b\u{fc}cher.example")));
+        assert_eq!(trusted_for(&outbound, &domain("b\u{fc}cher.example")), Ok(()));
+    }
+}
+
+// RFC 6120 13.14: a certificate nobody trusts makes a channel, on either side; the facts say what it is worth.
+#[tokio::test]
+async fn an_untrusted_chain_is_a_fact_and_no_failure() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let acceptor = Acceptor::new(params(&ours, Mode::Starttls)).unwrap();
+    let connector = connector(&theirs, "friend.example", &theirs.issue(&["other.example"]));
+    let (server, client) =
+        federate(&acceptor, &connector, "friend.example", "a.example", Mode::Starttls).await;
+    let (inbound, outbound) =
+        (server.unwrap().1.certificate.unwrap(), client.unwrap().1.certificate.unwrap());
+    assert_eq!(inbound.trust.default, Err(TrustFault::UnknownIssuer));
+    assert_eq!(outbound.trust.default, Err(TrustFault::UnknownIssuer));
+    assert!(!speaks_for(&inbound, &domain("friend.example")));
+    // No certificate at all is no failure either.
+    let (server, _) = federate(&acceptor, &connector, "unknown.example", "a.example", Mode::Starttls).await;
+    assert_eq!(server.unwrap().1.certificate, None);
+}
+
+// The verifier lets any chain through, but never a chain without its key.
+#[tokio::test]
+async fn somebody_elses_certificate_is_of_no_use() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let (victim, thief) = (authority.issue(&["victim.example"]), authority.issue(&["thief.example"]));
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&thief.private()).unwrap();
+    let stolen = rustls::sign::CertifiedKey::new(victim.chain.clone(), key);
+    for versions in [TLS12, TLS13] {
+        let mut config = Stranger { sni: Some("a.example"), versions, ..Stranger::default() }.config();
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen.clone()));
+        let (server, _) = meet(Arc::new(config), Some("a.example"), &acceptor, None).await;
+        assert!(matches!(server, Err(HandshakeFault::Refused(rustls::Error::InvalidCertificate(_)))));
+    }
+}
+
+// RFC 9325 3.4: a resumed session is judged like a full one, by what holds now.
+#[tokio::test]
+async fn a_resumed_session_is_judged_anew() {
+    let authority = Authority::new("root");
+    let first = params(&authority, Mode::Starttls);
+    let acceptor = Acceptor::new(first.clone()).unwrap();
+    let leaf = authority.issue(&["friend.example"]);
+    for versions in [TLS13, TLS12] {
+        acceptor.replace(first.clone()).unwrap();
+        let mut config = Stranger { sni: Some("a.example"), versions, ..Stranger::default() }.config();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&leaf.private()).unwrap();
+        let own = rustls::sign::CertifiedKey::new(leaf.chain.clone(), key);
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own));
+        config.resumption = Resumption::in_memory_sessions(8);
+        config.enable_early_data = true;
+        let config = Arc::new(config);
+        let visit = async || {
+            let (server, client) = meet(Arc::clone(&config), Some("a.example"), &acceptor, None).await;
+            let ((mut transport, secured), mut client) = (server.unwrap(), client.unwrap());
+            // Reading once lets the client take its tickets.
+            transport.write_all(b"x").await.unwrap();
+            client.read_u8().await.unwrap();
+            let session = client.get_ref().1;
+            (
+                secured.certificate.unwrap(),
+                session.handshake_kind().unwrap(),
+                session.is_early_data_accepted(),
+            )
+        };
+        let (certificate, kind, _) = visit().await;
+        assert_ne!(kind, HandshakeKind::Resumed);
+        assert_eq!(certificate.trust.default, Ok(()));
+        acceptor.replace(server::Params { trust: Authority::new("new").trust(), ..first.clone() }).unwrap();
+        let (certificate, kind, early) = visit().await;
+        assert_eq!(kind, HandshakeKind::Resumed);
+        assert!(!early, "early data was taken");
+        assert!(speaks_for(&certificate, &domain("friend.example")));
+        assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
+    }
+}
+
+// CRT-14: a reload concerns new handshakes only.
+#[tokio::test]
+async fn a_reload_leaves_living_channels_alone() {
+    let authority = Authority::new("root");
+    let old = params(&authority, Mode::Starttls);
+    let acceptor = Acceptor::new(old.clone()).unwrap();
+    let stranger = Stranger { sni: Some("a.example"), ..Stranger::default() };
+    let (living, client) = stranger.meets(&acceptor, None).await;
+    let before = shown(&client).fingerprint;
+    acceptor
+        .replace(server::Params { certificates: certificates(&authority, &["a.example"]), ..old })
+        .unwrap();
+    let (_, later) = stranger.meets(&acceptor, None).await;
+    assert_ne!(shown(&later).fingerprint, before);
+    let (mut near, mut far) = (living.unwrap().0, client.unwrap());
+    near.write_all(b"still here").await.unwrap();
+    let mut octets = [0; 10];
+    far.read_exact(&mut octets).await.unwrap();
+    assert_eq!(&octets, b"still here");
+}
+
+// RFC 6120 4.4, TLS-21: goodbye and a cut wire are two things.
+#[tokio::test]
+async fn a_cut_is_told_from_a_goodbye() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let stranger = Stranger { sni: Some("a.example"), ..Stranger::default() };
+    let (server, client) = stranger.meets(&acceptor, None).await;
+    let (mut near, mut far) = (server.unwrap().0, client.unwrap());
+    far.shutdown().await.unwrap();
+    assert_eq!(near.read(&mut [0; 8]).await.unwrap(), 0);
+
+    let (server, client) = stranger.meets(&acceptor, None).await;
+    let (mut near, far) = (server.unwrap().0, client.unwrap());
+    let (mut socket, _) = far.into_inner();
+    socket.shutdown().await.unwrap();
+    let error = near.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(is_truncation(&error));
+
+    // Dropped with octets unread, the far side resets.
+    let (server, client) = stranger.meets(&acceptor, None).await;
+    let (mut near, far) = (server.unwrap().0, client.unwrap());
+    near.write_all(b"unread").await.unwrap();
+    drop(far.into_inner());
+    assert!(is_truncation(&near.read(&mut [0; 8]).await.unwrap_err()));
+
+    let (server, client) = stranger.meets(&acceptor, None).await;
+    let (mut near, mut far) = (server.unwrap().0, client.unwrap());
+    near.shutdown().await.unwrap();
+    assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0, "the gateway says close_notify itself");
+    assert!(near.is_secured() && near.into_plain().is_err());
+}
+
+// ACC-11, TLS-20: no XML answers what is not TLS, nor follows a failed handshake.
+#[tokio::test]
+async fn what_is_not_tls_gets_no_words() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Direct)).unwrap();
+    let (mut near, far) = pair().await;
+    near.write_all(b"<?xml version='1.0'?><stream:stream to='a.example'>").await.unwrap();
+    let fault = accept_tls(far, &acceptor, None).await.unwrap_err();
+    assert!(matches!(fault, HandshakeFault::NotTls), "{fault:?}");
+    assert_eq!(fault.reason(), Reason::WrongTransport);
+    let mut answer = Vec::new();
+    // A reset is as good an end as any.
+    let _ = near.read_to_end(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with(&[21]), "{answer:x?}");
+
+    let (near, far) = pair().await;
+    drop(near);
+    assert!(matches!(accept_tls(far, &acceptor, None).await, Err(HandshakeFault::Closed(_))));
+}
+
+static TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// Believes everything.
+#[derive(Debug)]
+struct Gullible;
+
+impl ServerCertVerifier for Gullible {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
