@@ -36,9 +36,7 @@ impl Audit {
         let mut writer = Writer { path: path.to_owned(), file: append(path)?, failing: false, torn: false };
         let (queue, jobs) = sync_channel(QUEUE);
         let counts = Arc::clone(&metrics);
-        let thread = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || writer.work(&jobs, &counts))?;
+        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.work(&jobs, &counts))?;
         Ok(Self { queue, metrics, thread })
     }
 

@@ -96,8 +96,7 @@ impl Pump {
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
                 let outbox = &mut far.leg.outbox;
-                let over =
-                    outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
+                let over = outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
                 // With one far leg the near leg is not read above high water; else nothing but this holds back.
                 if bounded && over {
                     self.tools.observe.metrics().limited(Limit::Queue);

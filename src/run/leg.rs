@@ -135,12 +135,7 @@ impl Leg {
     }
 
     /// Sends what can be sent, and closes when all is said.
-    pub(super) fn poll_out(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Instant,
-        close: Duration,
-    ) -> Result<Sent, Reason> {
+    pub(super) fn poll_out(&mut self, cx: &mut Context<'_>, now: Instant, close: Duration) -> Result<Sent, Reason> {
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
                 true => Sent::default(),

@@ -21,7 +21,7 @@ use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Reason};
-use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
+use crate::relay::{plan, Destination, Effect, FarId, Input, Relay, Side};
 use crate::stream::Answer;
 
 /// A relay and all that it moves.
@@ -63,14 +63,7 @@ pub struct Left {
 
 impl Pump {
     /// A relay whose near leg has arrived. `plain`: no TLS yet, so that the first octet is still due.
-    pub fn arrived(
-        tools: Arc<Tools>,
-        relay: Relay,
-        entry: (Life, mpsc::Receiver<Order>),
-        meta: Meta,
-        io: BoxIo,
-        plain: bool,
-    ) -> Self {
+    pub fn arrived(tools: Arc<Tools>, relay: Relay, entry: (Life, mpsc::Receiver<Order>), meta: Meta, io: BoxIo, plain: bool) -> Self {
         let first = plain.then(|| now() + tools.params.first_byte);
         let near = Leg::arrived(io, first, &tools.home.limits.before_proof);
         let mut pump = Self::new(tools, relay, entry, meta);
@@ -79,24 +72,14 @@ impl Pump {
     }
 
     /// A courier or verifier, with the first things that it wants.
-    pub fn sent(
-        tools: Arc<Tools>,
-        made: (Relay, Vec<Effect>),
-        entry: (Life, mpsc::Receiver<Order>),
-        meta: Meta,
-    ) -> Self {
+    pub fn sent(tools: Arc<Tools>, made: (Relay, Vec<Effect>), entry: (Life, mpsc::Receiver<Order>), meta: Meta) -> Self {
         let (relay, effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.carry_out(effects);
         pump
     }
 
-    fn new(
-        tools: Arc<Tools>,
-        relay: Relay,
-        (life, orders): (Life, mpsc::Receiver<Order>),
-        meta: Meta,
-    ) -> Self {
+    fn new(tools: Arc<Tools>, relay: Relay, (life, orders): (Life, mpsc::Receiver<Order>), meta: Meta) -> Self {
         let mut news = tools.registry.news();
         // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
         news.mark_changed();
@@ -318,12 +301,7 @@ impl Pump {
                         far.route = Some(route);
                     }
                 }
-                self.step(
-                    side,
-                    outcome.map_or_else(Input::Unreachable, |(address, secured)| {
-                        Input::Connected(address, secured)
-                    }),
-                );
+                self.step(side, outcome.map_or_else(Input::Unreachable, |(address, secured)| Input::Connected(address, secured)));
             }
             Found::Secured(secured) => self.step(side, Input::Secured(secured)),
             Found::Failed(reason) => self.gone(side, reason),
@@ -379,9 +357,7 @@ impl Pump {
         }
         match side {
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 => {
-                    !far.leg.is_full() && far.leg.outbox.shut().is_none()
-                }
+                Some((_, far)) if self.fars.len() == 1 => !far.leg.is_full() && far.leg.outbox.shut().is_none(),
                 _ => true,
             },
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),

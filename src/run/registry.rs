@@ -178,7 +178,9 @@ impl Registry {
     /// Whether a far leg that looks at this network waits with this key, or did so within T-dialback.
     pub fn vouches(&self, facing: Facing, check: &KeyCheck, now: Instant) -> bool {
         let awaited = held(&self.awaited);
-        awaited.get(&(facing, check.clone())).is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
+        awaited
+            .get(&(facing, check.clone()))
+            .is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
     }
 
     fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {
