@@ -15,9 +15,10 @@ pub struct Args {
 
 /// Plays it: done if every step came out as told, our fault otherwise.
 pub fn main(args: &Args, console: &mut Console) -> Exit {
-    let played = tokio::runtime::Builder::new_multi_thread().enable_all().build().map(|runtime| {
-        runtime.block_on(story::play(&mut io::stdout(), console.has_colour(), args.keep))
-    });
+    let played = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map(|runtime| runtime.block_on(story::play(&mut io::stdout(), console.has_colour(), args.keep)));
     match played {
         Ok(Ok(true)) => Exit::Done,
         Ok(Ok(false)) => Exit::Fault,
