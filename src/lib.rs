@@ -18,6 +18,7 @@
 //! | 1 | [`xml`] |
 //! | 0 | [`jid`], [`reason`] |
 
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod dns;

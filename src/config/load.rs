@@ -165,7 +165,7 @@ fn refuse_scan(error: &ScanError) -> Refused {
     Refused {
         line: narrow(marker.line()),
         column: narrow(marker.col()).saturating_add(1),
-        message: format!("this is not YAML: {}", error.info()),
+        message: format!("{NOT_YAML}: {}", error.info()),
         remedy: "check indentation, quotes and brackets",
     }
 }
@@ -183,6 +183,9 @@ impl fmt::Debug for Refused {
         write!(f, "{}:{}: {}", self.line, self.column, self.message)
     }
 }
+
+/// How the finding begins after which nothing else of the file is known.
+pub const NOT_YAML: &str = "this is not YAML";
 
 /// A policy file of 100,000 rules has about 20 MB.
 const MAX_FILE: u64 = 256 << 20;

@@ -1,3 +1,133 @@
-//! Configuration.
+//! The configuration: `gatehouse.yaml` and the policy files it names.
+//!
+//! Promises settings that are complete and valid, or every finding at once with file, line, column and remedy. Leaves to the
+//! caller what else a run needs to be true on this machine: certificates, secrets and permissions; see `cli/check`. Nothing
+//! here reads a clock; the day that policy is to be judged on is an argument.
+
+mod assemble;
+pub mod limits;
 pub mod load;
 mod node;
+mod secret;
+pub mod settings;
+pub mod spec;
+mod words;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest;
+
+pub use limits::{Limits, PerMinute, Timeouts};
+pub use secret::{Secret, read_secret};
+pub use settings::Settings;
+
+use crate::policy::{self, Compiled, Day, Finding, HostedSource, Input, PolicyFile, Source};
+
+/// Settings that can be run on, and warnings; or every finding.
+pub fn load(path: &Path) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
+    let examined = examine(path);
+    match examined.settings {
+        Some(settings) if !examined.findings.iter().any(Finding::is_error) => {
+            Ok((settings, examined.findings))
+        }
+        _ => Err(examined.findings),
+    }
+}
+
+/// What could be read of a configuration, for reports only.
+#[derive(Debug)]
+pub struct Examined {
+    /// The settings, without what was wrong; none if the file could not be read at all.
+    pub settings: Option<Settings>,
+    /// Whether every domain of the file is in the settings.
+    pub has_every_domain: bool,
+    /// Every finding.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a configuration, and goes on after mistakes.
+pub fn examine(path: &Path) -> Examined {
+    let name = path.display().to_string();
+    let unread = |findings| Examined { settings: None, has_every_domain: false, findings };
+    let text = match load::read_text(path, &name) {
+        Ok(text) => text,
+        Err(finding) => return unread(vec![finding]),
+    };
+    let (spec, mut findings) = load::parse::<spec::FileSpec>(&text, &name);
+    if findings.iter().any(|finding| finding.message.starts_with(load::NOT_YAML)) {
+        return unread(findings);
+    }
+    let (settings, more) = assemble::assemble(&name, &spec);
+    findings.extend(more);
+    findings.sort();
+    let named = spec.domains.map_or(0, |list| list.value.len());
+    Examined { has_every_domain: settings.domains.len() == named, settings: Some(settings), findings }
+}
+
+/// Reads the policy files that the settings name, and makes the policy for `today`, its cases run. Any error is no policy
+/// (POL-10).
+pub fn policies(settings: &Settings, today: Day) -> Result<Compiled, Vec<Finding>> {
+    let mut paths: Vec<&PathBuf> = settings.domains.iter().flat_map(|domain| &domain.policies).collect();
+    paths.sort();
+    paths.dedup();
+    let mut findings = Vec::new();
+    let mut sources = Vec::with_capacity(paths.len());
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for path in &paths {
+        let name = path.display().to_string();
+        let (source, more) = policy_file(path, &name, &mut hash);
+        sources.push(source);
+        findings.extend(more);
+    }
+    let hosted: Vec<HostedSource> = settings
+        .domains
+        .iter()
+        .map(|domain| {
+            hash.update(format!("{}\0{}\0", domain.name, domain.federation.label()).as_bytes());
+            HostedSource {
+                domain: domain.name.clone(),
+                federation: domain.federation,
+                sources: domain
+                    .policies
+                    .iter()
+                    .filter_map(|path| paths.iter().position(|p| *p == path))
+                    .collect(),
+                place: domain.place.clone(),
+            }
+        })
+        .collect();
+    let mut digest = String::with_capacity(64);
+    for octet in hash.finish().as_ref() {
+        let _ = write!(digest, "{octet:02x}");
+    }
+    let compiled = policy::compile(&Input { hosted, sources, today, digest });
+    if findings.is_empty() {
+        return compiled;
+    }
+    findings.extend(compiled.err().into_iter().flatten());
+    findings.sort();
+    Err(findings)
+}
+
+/// Reads one policy file by itself, for `policy test`.
+pub fn policy_source(path: &Path) -> (Source, Vec<Finding>) {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    policy_file(path, &path.display().to_string(), &mut hash)
+}
+
+fn policy_file(path: &Path, name: &str, hash: &mut digest::Context) -> (Source, Vec<Finding>) {
+    match load::read_text(path, name) {
+        Ok(text) => {
+            hash.update(format!("{name}\0{}\0", text.len()).as_bytes());
+            hash.update(text.as_bytes());
+            let (file, findings) = load::parse::<PolicyFile>(&text, name);
+            (Source::new(name, file), findings)
+        }
+        Err(finding) => (Source::new(name, PolicyFile::default()), vec![finding]),
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,126 @@
+//! The command line: one file for each command, one list of exit codes for all.
+//!
+//! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in [`Command`] and once in
+//! [`main`]. The clock is read here and handed down as a day.
+
+mod certificates;
+mod check;
+mod console;
+mod policy;
+mod shell;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use console::Console;
+
+use crate::policy::Day;
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; the answer is yes.
+    Done,
+    /// The answer is no.
+    No,
+    /// Wrong use.
+    Usage,
+    /// No running gateway at that socket.
+    NoGateway,
+    /// Our fault.
+    Fault,
+    /// The configuration is wrong.
+    Config,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::No => 1,
+            Exit::Usage => 64,
+            Exit::NoGateway => 69,
+            Exit::Fault => 70,
+            Exit::Config => 78,
+        })
+    }
+}
+
+/// XMPP federation gateway: TLS, proof of identity, policy and strict framing in front of a server that speaks plain TCP.
+#[derive(Debug, Parser)]
+#[command(name = "gatehouse", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the answer is no, 64 wrong use, 69 no running gateway at that socket, \
+                        70 our fault, 78 configuration."
+)]
+pub struct Cli {
+    /// Print only what is wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read everything that `run` would read and print every finding
+    Check(check::Args),
+    /// Print completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page
+    Man,
+    /// Ask what the policy says, or test policy files
+    #[command(subcommand)]
+    Policy(policy::Command),
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// JSON for programs
+    Json,
+    /// Text for people
+    #[default]
+    Text,
+}
+
+/// Runs the command that the arguments name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; everything else, no command at all included, is wrong use.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.print().is_ok() { exit } else { Exit::Fault };
+        }
+    };
+    let mut console = Console::new(cli.quiet, cli.verbose);
+    let exit = match &cli.command {
+        Command::Check(args) => check::main(args, &mut console),
+        Command::Completions(args) => shell::completions(args, &mut console),
+        Command::Man => shell::man(&mut console),
+        Command::Policy(command) => policy::main(command, &mut console),
+    };
+    console.finish(exit)
+}
+
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Today, UTC, by the system's clock.
+fn today() -> Day {
+    Day::from_unix_seconds(unix_seconds())
+}
+
+/// Seconds since 1970, by the system's clock.
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,216 @@
+//! `gatehouse policy explain` and `gatehouse policy test`: the living gateway's own judgement, told.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+
+use super::{Console, Exit, Format};
+use crate::config;
+use crate::jid::{Domain, Jid};
+use crate::policy::{self, CaseOutcome, Day, Federate, Finding, Identity, StanzaKind, Tls};
+use crate::reason::Direction;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Tell the verdict for a stanza, its reason, and every rule considered
+    Explain(ExplainArgs),
+    /// Run the `expect` cases of policy files, each file by itself
+    Test(TestArgs),
+}
+
+/// Arguments of `policy explain`. Direction follows from which address is hosted.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExplainArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The sender
+    #[arg(long, value_name = "JID", value_parser = domain_of)]
+    from: Domain,
+    /// The addressee
+    #[arg(long, value_name = "JID", value_parser = domain_of)]
+    to: Domain,
+    /// How the remote domain is proved
+    #[arg(long, value_enum, default_value_t = Proof::Certificate)]
+    proof: Proof,
+    /// The version of TLS on the stream
+    #[arg(long, value_enum, default_value_t = Version::V13)]
+    tls: Version,
+    /// The remote server's address; without it, a rule that asks for a network is not met
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// The kind of the stanza
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// The namespace of the stanza's payload
+    #[arg(long, value_name = "NAMESPACE")]
+    payload: Option<String>,
+    /// The day to suppose, like 2027-01-31 [default: today]
+    #[arg(long, value_name = "DATE", value_parser = day_of)]
+    today: Option<Day>,
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Arguments of `policy test`.
+#[derive(Debug, clap::Args)]
+pub(super) struct TestArgs {
+    /// Policy files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The day to suppose, like 2027-01-31 [default: today]
+    #[arg(long, value_name = "DATE", value_parser = day_of)]
+    today: Option<Day>,
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Proof {
+    Certificate,
+    Dialback,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Version {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Message,
+    Presence,
+    Iq,
+}
+
+pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
+    match command {
+        Command::Explain(args) => explain(args, console),
+        Command::Test(args) => test(args, console),
+    }
+}
+
+fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
+    let today = args.today.unwrap_or_else(super::today);
+    let loaded = config::load(&args.config).and_then(|(settings, _)| config::policies(&settings, today));
+    let policy = match loaded {
+        Ok(compiled) => compiled.policy,
+        Err(findings) => {
+            console.complain_of(&findings);
+            return Exit::Config;
+        }
+    };
+    let (hosted, remote, direction) = if policy.hosts(&args.to) {
+        (&args.to, &args.from, Direction::Inbound)
+    } else if policy.hosts(&args.from) {
+        (&args.from, &args.to, Direction::Outbound)
+    } else {
+        let hosted = policy.hosted().map(Domain::as_str).collect::<Vec<_>>().join(", ");
+        console.complain(format_args!(
+            "error: neither {} nor {} is hosted here; hosted are: {hosted}",
+            args.from, args.to
+        ));
+        return Exit::Usage;
+    };
+    let identity = match args.proof {
+        Proof::Certificate => Identity::Certificate,
+        Proof::Dialback => Identity::Dialback,
+        Proof::None => Identity::Absent,
+    };
+    let tls = match args.tls {
+        Version::V12 => Tls::V12,
+        Version::V13 => Tls::V13,
+        Version::None => Tls::None,
+    };
+    let kind = args.kind.map(|kind| match kind {
+        Kind::Message => StanzaKind::Message,
+        Kind::Presence => StanzaKind::Presence,
+        Kind::Iq => StanzaKind::Iq,
+    });
+    let question = Federate { hosted, remote, direction, identity, tls, address: args.ip };
+    let explanation = policy.explain(&question, kind, args.payload.as_deref());
+    match args.format {
+        Format::Json => console.json(&explanation),
+        Format::Text => {
+            let text = explanation.to_string();
+            if console.is_quiet() {
+                console.line(text.lines().next().unwrap_or_default());
+            } else {
+                console.print(text);
+            }
+            if console.is_verbose() {
+                console.line(format_args!("policy:     {}", explanation.digest));
+            }
+        }
+    }
+    if explanation.is_allow() { Exit::Done } else { Exit::No }
+}
+
+#[derive(Serialize)]
+struct TestReport {
+    passed: usize,
+    failed: usize,
+    cases: Vec<CaseOutcome>,
+    findings: Vec<Finding>,
+}
+
+fn test(args: &TestArgs, console: &mut Console) -> Exit {
+    let today = args.today.unwrap_or_else(super::today);
+    let mut report = TestReport { passed: 0, failed: 0, cases: Vec::new(), findings: Vec::new() };
+    for path in &args.files {
+        let (source, mut findings) = config::policy_source(path);
+        let input = policy::stand_alone(source, today);
+        let (policy, more) = policy::build(&input);
+        findings.extend(more);
+        let sound = !findings.iter().any(Finding::is_error);
+        if let Some(policy) = policy.filter(|_| sound) {
+            report.cases.extend(policy::run_cases(&policy, &input.sources));
+        }
+        report.findings.extend(findings);
+    }
+    report.passed = report.cases.iter().filter(|case| case.passed).count();
+    report.failed = report.cases.len() - report.passed;
+    let broken = report.findings.iter().any(Finding::is_error);
+    match args.format {
+        Format::Json => console.json(&report),
+        Format::Text => print_tests(&report, console),
+    }
+    match (broken, report.failed) {
+        (true, _) => Exit::Config,
+        (false, 0) => Exit::Done,
+        (false, _) => Exit::No,
+    }
+}
+
+fn print_tests(report: &TestReport, console: &mut Console) {
+    console.findings(&report.findings);
+    for case in &report.cases {
+        let word = console.mark(if case.passed { "ok" } else { "FAILED" }, case.passed);
+        match &case.finding {
+            Some(finding) => console.line(format_args!("{word} {finding}")),
+            None if console.is_quiet() => {}
+            None => console
+                .line(format_args!("{word} {}: {} -> {}: {}", case.place, case.from, case.to, case.outcome)),
+        }
+    }
+    if !console.is_quiet() {
+        console.line(format_args!("{} passed, {} failed", report.passed, report.failed));
+    }
+}
+
+fn domain_of(text: &str) -> Result<Domain, String> {
+    Jid::parse(text).map(|jid| jid.to_domain()).map_err(|error| error.to_string())
+}
+
+fn day_of(text: &str) -> Result<Day, String> {
+    Day::parse(text).ok_or_else(|| "no date; write it like 2027-01-31".to_owned())
+}

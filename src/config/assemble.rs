@@ -1,0 +1,509 @@
+//! From spec to settings: every key read, every contradiction found, all in one run.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::limits::{Limits, Timeouts};
+use super::settings::*;
+use super::spec;
+use super::words::Words;
+use crate::jid::Domain;
+use crate::policy::{Federation, Finding, Place, Placed, Word};
+
+/// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
+/// no finding is an error.
+pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Finding>) {
+    let mut words = Words::new(file);
+    match &spec.version {
+        Some(word) if word.value == "v1" => {}
+        Some(word) => {
+            words.error(word, format!("version \"{}\" is not known", word.value), "write `version: v1`")
+        }
+        None => words.whole("`version` is missing", "begin the file with `version: v1`"),
+    }
+    let listeners = listeners(&mut words, spec);
+    let domains = domains(&mut words, spec);
+    let default_domain =
+        spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
+    let secrets = secrets(&mut words, spec);
+    let trust = trust(&mut words, spec);
+    let dns = dns(&mut words, spec, &domains);
+    let steering = spec.steering.as_ref().and_then(|at| steering(&mut words, at, &listeners));
+    let admin = admin(&mut words, spec);
+    let limits = Limits::read(&mut words, spec.limits.as_ref());
+    let timeouts = Timeouts::read(&mut words, spec.timeouts.as_ref());
+    agree(&mut words, spec, &limits, &timeouts);
+    no_loops(&mut words, spec, &listeners, steering.as_ref());
+    let log = log(&mut words, spec);
+    let audit = spec.audit.as_ref().and_then(|at| {
+        let file = words.needed(at, &at.value.file, "file", "/var/log/gatehouse/audit.jsonl")?;
+        Some(words.path(file))
+    });
+    let settings = Settings {
+        file: Arc::from(file),
+        listeners,
+        domains,
+        default_domain,
+        secrets,
+        trust,
+        dns,
+        steering,
+        admin,
+        limits,
+        timeouts,
+        log,
+        audit,
+    };
+    (settings, words.findings)
+}
+
+fn listeners(words: &mut Words, spec: &spec::FileSpec) -> Vec<Listener> {
+    let Some(list) = &spec.listen else { return standard_listeners(&spec.domains, words) };
+    if list.value.is_empty() {
+        words.error(list, "`listen` is empty", "remove the key for the standard ports, or add a listener");
+    }
+    let mut found: Vec<Listener> = Vec::new();
+    for at in &list.value {
+        let Some(listener) = listener(words, at) else { continue };
+        if let Some(first) = found.iter().find(|other| other.address == listener.address) {
+            let message = format!("{} is taken already by the listener at {}", listener.address, first.place);
+            words.error(at, message, "give each listener its own address or port");
+            continue;
+        }
+        found.push(listener);
+    }
+    found
+}
+
+fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener> {
+    let place = at.as_ref().map_or_else(|| Place::whole(""), |at| words.place(at));
+    let standard = |port, role| Listener {
+        address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+        role,
+        proxies: None,
+        place: Place { line: 0, column: 0, ..place.clone() },
+    };
+    vec![
+        standard(5269, Role::S2s(Encryption::Starttls)),
+        standard(5270, Role::S2s(Encryption::Direct)),
+        standard(5222, Role::C2s(Encryption::Starttls)),
+        standard(5223, Role::C2s(Encryption::Direct)),
+    ]
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Who {
+    C2s,
+    Inside,
+    S2s,
+}
+
+fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener> {
+    let flows = [("s2s", Who::S2s), ("c2s", Who::C2s), ("inside", Who::Inside)];
+    let flow =
+        words.needed(at, &at.value.flow, "flow", "s2s").and_then(|word| words.choose(word, "a flow", &flows));
+    let address_word = words.needed(at, &at.value.address, "address", "\"[::]:5269\"");
+    let address = address_word.and_then(|word| words.socket(word, None));
+    let encryptions = [("starttls", Encryption::Starttls), ("direct", Encryption::Direct)];
+    let proxies = at.value.proxy_protocol.as_ref().map(|list| words.own_networks(list));
+    if flow == Some(Who::Inside) {
+        if let Some(word) = &at.value.tls {
+            words.error(word, "an inside listener speaks plain TCP", "remove `tls`");
+        }
+        if let Some(list) = &at.value.proxy_protocol {
+            words.error(list, "an inside listener takes no PROXY header", "remove `proxy-protocol`");
+        }
+        // ACC-02
+        if let (Some(address), Some(word)) = (address, address_word)
+            && address.ip().to_canonical().is_unspecified()
+        {
+            words.error(
+                word,
+                format!("an inside listener on {address} would be open to everybody"),
+                "write the gateway's address on the backends' network",
+            );
+        }
+        let from = match &at.value.from {
+            Some(list) => words.own_networks(list),
+            None => {
+                words.error(
+                    at,
+                    "an inside listener needs `from`",
+                    "add the backends' networks: `from: [10.0.0.0/24]`",
+                );
+                Vec::new()
+            }
+        };
+        return Some(Listener {
+            address: address?,
+            role: Role::Inside(from),
+            proxies: None,
+            place: words.place(at),
+        });
+    }
+    let tls =
+        at.value.tls.as_ref().map_or(Some(Encryption::Starttls), |word| {
+            words.choose(word, "a way to begin TLS", &encryptions)
+        });
+    if let (Some(list), Some(_)) = (&at.value.from, flow) {
+        words.error(
+            list,
+            "`from` is for inside listeners",
+            "remove it; who may connect from the world is a matter of policy",
+        );
+    }
+    let role = match flow? {
+        Who::C2s => Role::C2s(tls?),
+        Who::Inside | Who::S2s => Role::S2s(tls?),
+    };
+    Some(Listener { address: address?, role, proxies, place: words.place(at) })
+}
+
+fn domains(words: &mut Words, spec: &spec::FileSpec) -> Vec<HostedDomain> {
+    let list = match &spec.domains {
+        Some(list) if !list.value.is_empty() => &list.value,
+        _ => {
+            words.whole(
+                "no domain is served",
+                "add `domains:` with a name, a certificate, a backend and a federation",
+            );
+            return Vec::new();
+        }
+    };
+    let mut found: Vec<HostedDomain> = Vec::new();
+    for at in list {
+        let Some(domain) = domain(words, at) else { continue };
+        if let Some(first) = found.iter().find(|other| other.name == domain.name) {
+            let message = format!("{} is served already, see {}", domain.name, first.place);
+            words.error(at, message, "keep one entry for each domain");
+            continue;
+        }
+        found.push(domain);
+    }
+    found
+}
+
+fn domain(words: &mut Words, at: &Placed<spec::DomainSpec>) -> Option<HostedDomain> {
+    let name = words.needed(at, &at.value.name, "name", "example.com").and_then(|word| words.domain(word));
+    let certificate = words
+        .needed(
+            at,
+            &at.value.certificate,
+            "certificate",
+            "{ chain: pki/example.com.pem, key: pki/example.com.key }",
+        )
+        .and_then(|files| {
+            let chain = words.needed(files, &files.value.chain, "chain", "pki/example.com.pem");
+            let key = words.needed(files, &files.value.key, "key", "pki/example.com.key");
+            Some(CertificateFiles { chain: words.path(chain?), key: words.path(key?) })
+        });
+    let settings: Vec<(&str, Federation)> =
+        Federation::ALL.iter().map(|setting| (setting.label(), *setting)).collect();
+    let federation = words
+        .needed(at, &at.value.federation, "federation", "listed")
+        .and_then(|word| words.choose(word, "a federation setting", &settings));
+    let backend = words
+        .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
+        .and_then(|spec| backend(words, spec, federation));
+    let policies: Vec<PathBuf> =
+        at.value.policies.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    for (index, word) in at.value.policies.iter().flat_map(|list| &list.value).enumerate() {
+        if policies.iter().take(index).any(|earlier| policies.get(index) == Some(earlier)) {
+            words.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one");
+        }
+    }
+    Some(HostedDomain {
+        name: name?,
+        certificate: certificate?,
+        backend: backend?,
+        federation: federation?,
+        policies,
+        place: words.place(at),
+    })
+}
+
+fn backend(
+    words: &mut Words,
+    at: &Placed<spec::BackendSpec>,
+    federation: Option<Federation>,
+) -> Option<Backend> {
+    let c2s = words.sockets(at.value.c2s.as_ref());
+    let s2s = words.sockets(at.value.s2s.as_ref());
+    let named = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
+    if !named(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
+        words.error(
+            at,
+            "the domain federates, but its backend has no s2s address",
+            "add `s2s: [\"10.0.0.5:5269\"]`",
+        );
+    } else if !named(&at.value.s2s) && !named(&at.value.c2s) {
+        words.error(
+            at,
+            "the backend has no address",
+            "add `s2s: [\"10.0.0.5:5269\"]` or `c2s: [\"10.0.0.5:5222\"]`",
+        );
+    }
+    let versions = [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
+    let proxy = match &at.value.proxy_protocol {
+        Some(word) => words.choose(word, "a version of the PROXY header", &versions)?,
+        None => None,
+    };
+    let beliefs = [("by-address", DialbackKeys::ByAddress), ("verify", DialbackKeys::Verify)];
+    let dialback_keys = match &at.value.dialback_keys {
+        Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
+        None => DialbackKeys::ByAddress,
+    };
+    Some(Backend { c2s, s2s, proxy, dialback_keys })
+}
+
+fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
+    let domain = words.domain(word)?;
+    if !domains.iter().any(|hosted| hosted.name == domain) {
+        words.error(word, format!("{domain} is not one of `domains`"), "name a domain that is served here");
+        return None;
+    }
+    Some(domain)
+}
+
+fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
+    let Some(at) = spec.dialback.as_ref().and_then(|at| at.value.secrets.as_ref()) else {
+        return Secrets::default();
+    };
+    let world = at.value.world.as_ref().map(|word| words.path(word));
+    let inside = at.value.inside.as_ref().map(|word| words.path(word));
+    if world.is_some() && world == inside {
+        words.error(
+            at,
+            "the two realms share a secret",
+            "name two files: a key made for the one must never verify in the other",
+        );
+    }
+    Secrets { world, inside }
+}
+
+fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
+    let Some(at) = &spec.trust else {
+        return Trust { roots: Roots::System, crls: Vec::new(), peers: Vec::new() };
+    };
+    let roots = match &at.value.roots {
+        Some(word) if word.value != "system" => Roots::Pem(words.path(word)),
+        _ => Roots::System,
+    };
+    let crls = at.value.crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    let mut peers = Vec::new();
+    let mut seen: HashMap<Domain, Place> = HashMap::new();
+    for peer in at.value.peers.iter().flat_map(|list| &list.value) {
+        let list = words.needed(peer, &peer.value.domains, "domains", "[partner.example]");
+        let roots =
+            words.needed(peer, &peer.value.roots, "roots", "pki/partner-ca.pem").map(|word| words.path(word));
+        let mut domains = Vec::new();
+        for word in list.iter().flat_map(|list| &list.value) {
+            let Some(domain) = words.domain(word) else { continue };
+            if let Some(first) = seen.get(&domain) {
+                let message = format!("{domain} has its own trust anchors already, see {first}");
+                words.error(word, message, "name each domain once");
+                continue;
+            }
+            seen.insert(domain.clone(), words.place(word));
+            domains.push(domain);
+        }
+        if let Some(list) = list.filter(|list| list.value.is_empty()) {
+            words.error(list, "`domains` is empty", "name the peers these trust anchors are for");
+        }
+        peers.extend(roots.map(|roots| PeerTrust { domains, roots }));
+    }
+    Trust { roots, crls, peers }
+}
+
+fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns {
+    let Some(at) = &spec.dns else { return Dns::default() };
+    let servers = at
+        .value
+        .servers
+        .iter()
+        .flat_map(|list| &list.value)
+        .filter_map(|word| words.socket(word, Some(53)))
+        .collect();
+    let mut routes: Vec<Route> = Vec::new();
+    for spec in at.value.routes.iter().flat_map(|list| &list.value) {
+        let Some(route) = route(words, spec) else { continue };
+        if routes.iter().any(|other| other.domain == route.domain) {
+            words.error(
+                spec,
+                format!("{} has a route already", route.domain),
+                "keep one route for each domain",
+            );
+        } else if hosted.iter().any(|domain| domain.name == route.domain) {
+            // POL-08
+            words.error(spec, format!("{} is served here", route.domain), "routes are for remote domains");
+        } else {
+            routes.push(route);
+        }
+    }
+    let allow_networks =
+        at.value.allow_networks.as_ref().map_or_else(Vec::new, |list| words.own_networks(list));
+    Dns { servers, routes, allow_networks }
+}
+
+fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {
+    let domain =
+        words.needed(at, &at.value.domain, "domain", "partner.example").and_then(|word| words.domain(word));
+    let target = words
+        .needed(at, &at.value.target, "target", "\"192.0.2.9:5269\"")
+        .and_then(|word| target(words, word));
+    let ways = [("starttls", RouteTls::Starttls), ("direct", RouteTls::Direct), ("none", RouteTls::None)];
+    let tls = match &at.value.tls {
+        Some(word) => words.choose(word, "a way to begin TLS", &ways),
+        None => Some(RouteTls::Starttls),
+    };
+    if let (Some(RouteTls::None), Some(word)) = (tls, &at.value.tls) {
+        words.warn(
+            word,
+            "streams on this route travel in clear",
+            "a rule must allow it too, with `tls: none`",
+        );
+    }
+    Some(Route { domain: domain?, target: target?, tls: tls? })
+}
+
+fn target(words: &mut Words, word: &Word) -> Option<Target> {
+    if let Ok(address) = word.value.parse::<SocketAddr>()
+        && address.port() != 0
+    {
+        return Some(Target::Address(address));
+    }
+    let host = word.value.rsplit_once(':').and_then(|(host, port)| {
+        let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
+        Some(Target::Host(Domain::parse(host).ok()?, port))
+    });
+    if host.is_none() {
+        words.error(
+            word,
+            format!("\"{}\" is no host with a port", word.value),
+            "write it like \"192.0.2.9:5269\" or xmpp.partner.example:5269",
+        );
+    }
+    host
+}
+
+fn steering(words: &mut Words, at: &Placed<spec::SteeringSpec>, listeners: &[Listener]) -> Option<Steering> {
+    let listen_word = words.needed(at, &at.value.listen, "listen", "\"10.0.0.1:53\"");
+    let listen = listen_word.and_then(|word| words.socket(word, Some(53)));
+    if let (Some(listen), Some(word)) = (listen, listen_word)
+        && listen.ip().to_canonical().is_unspecified()
+    {
+        let remedy = "write the gateway's address on the backends' network";
+        words.error(word, format!("steering on {listen} would answer on every network"), remedy);
+    }
+    let from = words.needed(at, &at.value.from, "from", "[10.0.0.0/24]").map(|list| words.own_networks(list));
+    let answer_word = words.needed(at, &at.value.answer, "answer", "10.0.0.1");
+    let answer = answer_word.and_then(|word| words.ip(word));
+    let answers = [("refuse", HostedAnswer::Refuse), ("backend", HostedAnswer::Backend)];
+    let hosted = match &at.value.hosted {
+        Some(word) => words.choose(word, "an answer for hosted names", &answers),
+        None => Some(HostedAnswer::Refuse),
+    };
+    let inside = |address: IpAddr| {
+        listeners
+            .iter()
+            .find(|l| matches!(l.role, Role::Inside(_)) && l.address.ip() == address)
+            .map(|l| l.address.port())
+    };
+    let port = answer.and_then(inside);
+    if let (Some(address), None, Some(word)) = (answer, port, answer_word) {
+        words.error(
+            word,
+            format!("no inside listener has the address {address}"),
+            "answer with an inside listener's address, or add one: `{ flow: inside, address: .., from: [..] }`",
+        );
+    }
+    Some(Steering { listen: listen?, from: from?, answer: answer?, port: port?, hosted: hosted? })
+}
+
+fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
+    let Some(at) = &spec.admin else { return Admin::default() };
+    let http = at.value.http.as_ref().and_then(|word| {
+        let address = words.socket(word, None)?;
+        if !address.ip().to_canonical().is_loopback() {
+            words.warn(
+                word,
+                format!("metrics and health are served to everybody who reaches {address}"),
+                "listen on 127.0.0.1, or make sure that only your monitoring reaches it",
+            );
+        }
+        Some(address)
+    });
+    let socket = at.value.socket.as_ref().map(|word| words.path(word));
+    Admin { http, socket }
+}
+
+fn log(words: &mut Words, spec: &spec::FileSpec) -> Log {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+    let levels: Vec<(&str, LogLevel)> = levels.iter().map(|level| (level.label(), *level)).collect();
+    let at = spec.log.as_ref().map(|at| &at.value);
+    let format =
+        at.and_then(|at| at.format.as_ref()).and_then(|word| words.choose(word, "a log format", &formats));
+    let level =
+        at.and_then(|at| at.level.as_ref()).and_then(|word| words.choose(word, "a log level", &levels));
+    Log { format: format.unwrap_or(LogFormat::Text), level: level.unwrap_or(LogLevel::Info) }
+}
+
+/// Limits that are each in range and still contradict one another.
+fn agree(words: &mut Words, spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts) {
+    if let Some(at) = &spec.limits {
+        if limits.preauth_element > limits.preauth_total {
+            words.error(
+                at,
+                "`preauth-element` exceeds `preauth-total`",
+                "raise the total or lower the element",
+            );
+        }
+        if limits.queue_octets < limits.stanza {
+            words.error(
+                at,
+                "`queue-octets` is less than one `stanza`",
+                "raise the queue or lower the stanza",
+            );
+        }
+    }
+    if let Some(at) = &spec.timeouts {
+        for (part, whole, names) in [
+            (timeouts.dns, timeouts.dns_total, "`dns` exceeds `dns-total`"),
+            (timeouts.connect, timeouts.connect_total, "`connect` exceeds `connect-total`"),
+            (timeouts.header, timeouts.unauth, "`header` exceeds `unauth`"),
+        ] {
+            if part > whole {
+                words.error(at, names, "raise the second or lower the first");
+            }
+        }
+    }
+}
+
+/// Addresses that would lead the gateway to itself.
+fn no_loops(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener], steering: Option<&Steering>) {
+    let backends =
+        spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
+    for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
+    {
+        let address = word.value.parse::<SocketAddr>().ok();
+        if listeners.iter().any(|listener| Some(listener.address) == address) {
+            words.error(
+                word,
+                format!("{} is the gateway's own listener", word.value),
+                "write the backend's address",
+            );
+        }
+    }
+    let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());
+    for word in servers.iter().flat_map(|list| &list.value) {
+        let named = |listen: SocketAddr| {
+            word.value.parse() == Ok(listen) || (listen.port() == 53 && word.value.parse() == Ok(listen.ip()))
+        };
+        if steering.is_some_and(|steering| named(steering.listen)) {
+            words.error(word, "the gateway would ask its own steering answers", "name another resolver");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+use std::net::SocketAddr;
+
+use super::settings::*;
+use super::*;
+use crate::policy::Federation;
+
+fn assemble(text: &str) -> (Settings, Vec<String>) {
+    let (spec, mut findings) = load::parse::<spec::FileSpec>(text, "dir/g.yaml");
+    let (settings, more) = assemble::assemble("dir/g.yaml", &spec);
+    findings.extend(more);
+    findings.sort();
+    (settings, findings.iter().map(ToString::to_string).collect())
+}
+
+const SHORTEST: &str = "version: v1\ndomains:\n  - name: example.com\n    certificate: { chain: a.pem, key: a.key }\n    backend: { s2s: [\"10.0.0.5:5269\"] }\n    federation: listed\n";
+
+// Contract 2: version, one domain with certificate and backend, and federation.
+#[test]
+fn the_shortest_useful_file_is_complete() {
+    let (settings, findings) = assemble(SHORTEST);
+    assert_eq!(findings, Vec::<String>::new());
+    let ports: Vec<u16> = settings.listeners.iter().map(|listener| listener.address.port()).collect();
+    assert_eq!(ports, [5269, 5270, 5222, 5223]);
+    assert!(!settings.listeners.iter().any(|listener| matches!(listener.role, Role::Inside(_))));
+    assert_eq!(settings.domains[0].certificate.chain, Path::new("dir/a.pem"));
+    assert_eq!(settings.domains[0].backend.dialback_keys, DialbackKeys::ByAddress);
+    assert_eq!(settings.secrets, Secrets::default());
+    assert_eq!(settings.trust.roots, Roots::System);
+    assert_eq!(settings.limits, Limits::default());
+}
+
+#[test]
+fn the_file_of_the_contract_is_read() {
+    let text = r#"
+version: v1
+listen:
+  - { flow: s2s, address: "[::]:5269" }
+  - { flow: s2s, address: "[::]:5270", tls: direct }
+  - { flow: c2s, address: "[::]:5222" }
+  - { flow: c2s, address: "[::]:5223", tls: direct }
+  - { flow: c2s, address: "[::]:15222", proxy-protocol: [192.0.2.0/24] }
+  - { flow: inside, address: "10.0.0.1:5269", from: [10.0.0.0/24] }
+domains:
+  - name: example.com
+    certificate: { chain: pki/example.com.pem, key: pki/example.com.key }
+    backend:
+      c2s: ["10.0.0.5:5222"]
+      s2s: ["10.0.0.5:5269"]
+      proxy-protocol: off
+      dialback-keys: by-address
+    federation: listed
+    policies: [policies/partners.yaml]
+dialback: { secrets: { world: secrets/world, inside: secrets/inside } }
+trust: { roots: system, crls: [a.crl], peers: [{ domains: [partner.example], roots: p.pem }] }
+dns:
+  servers: ["127.0.0.1:5353", 127.0.0.2]
+  routes: [{ domain: partner.example, target: "192.0.2.9:5269", tls: starttls }, { domain: b.example, target: "x.b.example:443", tls: direct }]
+  allow-networks: [10.1.0.0/16]
+steering: { listen: "10.0.0.1:53", from: [10.0.0.0/24], answer: 10.0.0.1, hosted: backend }
+admin: { http: "127.0.0.1:9469", socket: /run/gatehouse/control.sock }
+limits: { }
+timeouts: { idle-s2s: 1h }
+log: { format: json, level: info }
+audit: { file: /var/log/gatehouse/audit.jsonl }
+"#;
+    let (settings, findings) = assemble(text);
+    assert_eq!(findings, Vec::<String>::new());
+    assert_eq!(settings.listeners.len(), 6);
+    assert!(settings.listeners[4].proxies.is_some());
+    assert_eq!(settings.dns.servers[1], "127.0.0.2:53".parse::<SocketAddr>().unwrap());
+    assert!(matches!(settings.dns.routes[1].target, Target::Host(_, 443)));
+    let steering = settings.steering.unwrap();
+    assert_eq!((steering.port, steering.hosted), (5269, HostedAnswer::Backend));
+    assert_eq!(settings.admin.socket.unwrap(), Path::new("/run/gatehouse/control.sock"));
+    assert_eq!(settings.timeouts.idle_s2s.as_secs(), 3600);
+    assert_eq!(settings.domains[0].federation, Federation::Listed);
+}
+
+// Each mistake, and what is said of it.
+#[test]
+fn every_mistake_has_its_own_words() {
+    let table: &[(&str, &str)] = &[
+        ("version: v2\n", "version \"v2\" is not known"),
+        ("listen: []\n", "`listen` is empty"),
+        (
+            "listen: [{ flow: inside, address: \"0.0.0.0:5269\", from: [10.0.0.0/24] }]\n",
+            "would be open to everybody",
+        ),
+        (
+            "listen: [{ flow: inside, address: \"[::]:5269\", from: [10.0.0.0/24] }]\n",
+            "would be open to everybody",
+        ),
+        (
+            "listen: [{ flow: inside, address: \"[::ffff:0.0.0.0]:5269\", from: [10.0.0.0/24] }]\n",
+            "would be open to everybody",
+        ),
+        ("listen: [{ flow: inside, address: \"10.0.0.1:5269\" }]\n", "needs `from`"),
+        ("listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [0.0.0.0/0] }]\n", "is everybody"),
+        ("listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [] }]\n", "list of networks is empty"),
+        (
+            "listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [10.0.0.0/24], tls: direct }]\n",
+            "speaks plain TCP",
+        ),
+        (
+            "listen: [{ flow: s2s, address: \"[::]:5269\", from: [10.0.0.0/24] }]\n",
+            "`from` is for inside listeners",
+        ),
+        ("listen: [{ flow: s2s, address: \"[::]:5269\", tls: none }]\n", "is not a way to begin TLS"),
+        ("listen: [{ flow: s2x, address: \"[::]:5269\" }]\n", "did you mean `s2s`?"),
+        ("listen: [{ flow: s2s, address: \"[::]\" }]\n", "is no address with a port"),
+        ("listen: [{ flow: s2s, address: \"[::]:0\" }]\n", "has port 0"),
+        (
+            "listen: [{ flow: s2s, address: \"[::]:1\" }, { flow: c2s, address: \"[::]:1\" }]\n",
+            "is taken already",
+        ),
+        ("listen: [{ flow: s2s, adress: \"[::]:1\" }]\n", "did you mean `address`?"),
+        ("default-domain: other.example\n", "is not one of `domains`"),
+        ("dialback: { secrets: { world: s, inside: s } }\n", "share a secret"),
+        ("trust: { peers: [{ domains: [a.example] }] }\n", "`roots` is missing"),
+        ("trust: { peers: [{ domains: [a.example, a.example], roots: r }] }\n", "trust anchors already"),
+        ("dns: { servers: [dns.example] }\n", "names are not looked up here"),
+        ("dns: { routes: [{ domain: example.com, target: \"192.0.2.1:5269\" }] }\n", "is served here"),
+        ("dns: { routes: [{ domain: a.example, target: \"192.0.2.1\" }] }\n", "is no host with a port"),
+        ("dns: { allow-networks: [10.0.0.1/8] }\n", "bits set beyond its prefix"),
+        (
+            "steering: { listen: 10.0.0.1, from: [10.0.0.0/24], answer: 10.0.0.1 }\n",
+            "no inside listener has the address",
+        ),
+        ("admin: { http: \"0.0.0.0:9469\" }\n", "warning: metrics and health are served to everybody"),
+        ("limits: { stanza: 9999B }\n", "`stanza: 9999B` is out of range"),
+        ("limits: { stanza: 10000 }\n", "has no unit"),
+        ("limits: { sasl-attempts: 6 }\n", "from 2 to 5"),
+        ("limits: { stanzas: 64KiB }\n", "did you mean `stanza`?"),
+        ("limits: { preauth-element: 256KiB }\n", "exceeds `preauth-total`"),
+        ("timeouts: { keepalive: 1m }\n", "from 5m to 24h"),
+        ("timeouts: { header: 2s }\n", "from 3s to 2m"),
+        ("timeouts: { dns: 30s }\n", "`dns` exceeds `dns-total`"),
+        ("log: { level: loud }\n", "is not a log level"),
+        ("audit: { }\n", "`file` is missing"),
+        ("colour: red\n", "`colour` is not a key"),
+        (
+            "listen: [{ flow: inside, address: \"10.0.0.5:5269\", from: [10.0.0.0/24] }]\n",
+            "is the gateway's own listener",
+        ),
+        (
+            "dns: { servers: [10.0.0.1] }\nlisten: [{ flow: inside, address: \"10.0.0.1:1\", from: [10.0.0.0/24] }]\nsteering: { listen: 10.0.0.1, from: [10.0.0.0/24], answer: 10.0.0.1 }\n",
+            "would ask its own steering answers",
+        ),
+    ];
+    for (text, expected) in table {
+        let (_, findings) = assemble(&format!(
+            "{}{text}",
+            if text.starts_with("version") { &SHORTEST[12..] } else { SHORTEST }
+        ));
+        let told = findings.iter().filter(|finding| finding.contains(expected)).count();
+        assert!(told == 1 && findings.len() <= 2, "{text}{findings:#?}");
+        assert!(findings[0].starts_with("dir/g.yaml:"), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_domain_is_read_whole_or_not_at_all() {
+    let (settings, findings) =
+        assemble("version: v1\ndomains:\n  - { name: \"*.example.com\", federation: some }\n  - {}\n");
+    assert!(settings.domains.is_empty());
+    assert_eq!(
+        findings,
+        [
+            "dir/g.yaml:3:5: error: `backend` is missing; add `backend: { s2s: [\"10.0.0.5:5269\"] }`",
+            "dir/g.yaml:3:5: error: `certificate` is missing; add `certificate: { chain: pki/example.com.pem, key: pki/example.com.key }`",
+            "dir/g.yaml:3:13: error: \"*.example.com\" is a wildcard; list domains one by one",
+            "dir/g.yaml:3:42: error: \"some\" is not a federation setting; did you mean `none`?",
+            "dir/g.yaml:4:5: error: `backend` is missing; add `backend: { s2s: [\"10.0.0.5:5269\"] }`",
+            "dir/g.yaml:4:5: error: `certificate` is missing; add `certificate: { chain: pki/example.com.pem, key: pki/example.com.key }`",
+            "dir/g.yaml:4:5: error: `federation` is missing; add `federation: listed`",
+            "dir/g.yaml:4:5: error: `name` is missing; add `name: example.com`",
+        ]
+    );
+    let (_, findings) = assemble("");
+    assert_eq!(findings.len(), 2, "{findings:?}");
+}

@@ -1,0 +1,309 @@
+//! Limits and timeouts: names and defaults of requirements 0.2, in kebab-case, each with its range.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::words::Words;
+use crate::policy::{Placed, Word};
+
+macro_rules! table {
+    (
+        $(#[$spec_doc:meta])* spec $spec:ident;
+        $(#[$doc:meta])* settings $settings:ident;
+        $( $(#[$field_doc:meta])* $name:ident ($key:literal): $kind:ident = $default:literal, $least:literal ..= $most:literal; )*
+    ) => {
+        $(#[$spec_doc])*
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+        pub struct $spec {
+            $( $(#[$field_doc])* #[doc = concat!(" Default: `", $default, "`, from `", $least, "` to `", $most, "`. Example: `", $key, ": ", $default, "`")] pub $name: Option<Word>, )*
+        }
+
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $settings {
+            $( $(#[$field_doc])* pub $name: table!(@type $kind), )*
+        }
+
+        impl Default for $settings {
+            fn default() -> $settings {
+                let mut words = Words::new("");
+                $settings::read(&mut words, None)
+            }
+        }
+
+        impl $settings {
+            /// Each key with its default and its range, as the file would have them.
+            pub const KEYS: &'static [(&'static str, &'static str, &'static str, &'static str)] =
+                &[ $( ($key, $default, $least, $most), )* ];
+
+            pub(super) fn read(words: &mut Words, spec: Option<&Placed<$spec>>) -> $settings {
+                $settings {
+                    $( $name: {
+                        let read: fn(&str) -> Result<table!(@type $kind), String> = table!(@read $kind);
+                        let range = Range { key: $key, default: $default, least: $least, most: $most };
+                        range.value(words, spec.and_then(|spec| spec.value.$name.as_ref()), read)
+                    }, )*
+                }
+            }
+        }
+    };
+    (@type count) => { u32 };
+    (@type size) => { u64 };
+    (@type time) => { Duration };
+    (@type rate) => { PerMinute };
+    (@read count) => { count };
+    (@read size) => { crate::policy::octets };
+    (@read time) => { duration };
+    (@read rate) => { per_minute };
+}
+
+table! {
+    /// `limits:`
+    spec LimitsSpec;
+    /// Limits, complete and in range.
+    settings Limits;
+    /// A stream header, in octets (L-header).
+    header ("header"): size = "4096B", "512B" ..= "64KiB";
+    /// One element before a pair is proven (L-preauth-element).
+    preauth_element ("preauth-element"): size = "16KiB", "4KiB" ..= "256KiB";
+    /// Everything a connection may send before a pair is proven (L-preauth-total).
+    preauth_total ("preauth-total"): size = "64KiB", "8KiB" ..= "4MiB";
+    /// One stanza of a proven pair (L-stanza); RFC 6120 13.12 asks for 10,000 octets at least.
+    stanza ("stanza"): size = "256KiB", "10000B" ..= "16MiB";
+    /// Depth of elements (L-depth).
+    depth ("depth"): count = "64", "8" ..= "1024";
+    /// Attributes of one element (L-attrs).
+    attrs ("attrs"): count = "64", "16" ..= "1024";
+    /// Namespace declarations of one element (L-nsdecl).
+    nsdecl ("nsdecl"): count = "32", "8" ..= "256";
+    /// A name, in octets (L-name).
+    name ("name"): size = "256B", "64B" ..= "4KiB";
+    /// An attribute value, in octets (L-attr-value).
+    attr_value ("attr-value"): size = "8192B", "3072B" ..= "256KiB";
+    /// Elements of one stanza (L-nodes).
+    nodes ("nodes"): count = "8192", "256" ..= "1000000";
+    /// Pairs on one stream (L-pairs).
+    pairs ("pairs"): count = "50", "1" ..= "10000";
+    /// Pending dialback operations of one stream (L-pending).
+    pending_per_stream ("pending-per-stream"): count = "10", "1" ..= "1000";
+    /// Pending dialback operations of one source address (L-pending).
+    pending_per_source ("pending-per-source"): count = "20", "1" ..= "1000";
+    /// Pending dialback operations of one sender domain (L-pending).
+    pending_per_domain ("pending-per-domain"): count = "4", "1" ..= "1000";
+    /// Stanzas that wait for one pair (L-queue).
+    queue_stanzas ("queue-stanzas"): count = "100", "1" ..= "100000";
+    /// Octets that wait for one pair (L-queue).
+    queue_octets ("queue-octets"): size = "1MiB", "16KiB" ..= "1GiB";
+    /// Connections of remote servers from one source, IPv6 counted per /64 (L-conn).
+    conn_s2s ("conn-s2s"): count = "20", "1" ..= "100000";
+    /// Connections of clients from one source, IPv6 counted per /64 (L-conn).
+    conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
+    /// Connections in all (LIM-02).
+    conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
+    /// New connections from one source (L-rate).
+    rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
+    /// Failed SASL attempts on one stream (L-sasl-attempts).
+    sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
+}
+
+table! {
+    /// `timeouts:`
+    spec TimeoutsSpec;
+    /// Timeouts, complete and in range.
+    settings Timeouts;
+    /// To the first octet (T-first-byte).
+    first_byte ("first-byte"): time = "5s", "1s" ..= "1m";
+    /// To the end of a stream header or PROXY header (T-header); ACC-04 sets the floor.
+    header ("header"): time = "10s", "3s" ..= "2m";
+    /// For the TLS handshake (T-tls).
+    tls ("tls"): time = "10s", "1s" ..= "2m";
+    /// From accept to the first proven pair or bound address (T-unauth).
+    unauth ("unauth"): time = "60s", "5s" ..= "10m";
+    /// For one dialback operation (T-dialback).
+    dialback ("dialback"): time = "30s", "1s" ..= "5m";
+    /// In an outbound queue (T-queue).
+    queue ("queue"): time = "60s", "1s" ..= "1h";
+    /// For the other side's closing tag (T-close).
+    close ("close"): time = "5s", "100ms" ..= "1m";
+    /// After the last answer on a stream that only verifies (T-verify-idle).
+    verify_idle ("verify-idle"): time = "5s", "100ms" ..= "10m";
+    /// Without traffic on a stream between servers (T-idle-s2s).
+    idle_s2s ("idle-s2s"): time = "30m", "1m" ..= "24h";
+    /// Between white-space keepalives (T-keepalive).
+    keepalive ("keepalive"): time = "5m", "5m" ..= "24h";
+    /// For one DNS query (T-dns).
+    dns ("dns"): time = "5s", "100ms" ..= "1m";
+    /// For all DNS queries of one lookup (T-dns).
+    dns_total ("dns-total"): time = "15s", "1s" ..= "5m";
+    /// To connect to one address (T-connect).
+    connect ("connect"): time = "5s", "100ms" ..= "2m";
+    /// To connect to any address of a server (T-connect).
+    connect_total ("connect-total"): time = "20s", "1s" ..= "10m";
+    /// From `<` to the end tag of one first-level element (T-stanza).
+    stanza ("stanza"): time = "120s", "5s" ..= "1h";
+    /// From the order to drain to the cut.
+    drain ("drain"): time = "30s", "0s" ..= "1h";
+}
+
+/// So many in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PerMinute(pub u32);
+
+struct Range {
+    key: &'static str,
+    default: &'static str,
+    least: &'static str,
+    most: &'static str,
+}
+
+impl Range {
+    /// The value in the file if it is in range, the default otherwise; the table's own words are checked by a test.
+    fn value<T: Copy + PartialOrd + Floor>(
+        &self,
+        words: &mut Words,
+        word: Option<&Word>,
+        read: fn(&str) -> Result<T, String>,
+    ) -> T {
+        let default = read(self.default).unwrap_or(T::FLOOR);
+        let Some(word) = word else { return default };
+        let range = read(self.least).unwrap_or(T::FLOOR)..=read(self.most).unwrap_or(T::FLOOR);
+        match read(&word.value) {
+            Ok(value) if within(&range, value) => value,
+            Ok(_) => {
+                words.error(
+                    word,
+                    format!("`{}: {}` is out of range", self.key, word.value),
+                    format!(
+                        "write a value from {} to {}; the default is {}",
+                        self.least, self.most, self.default
+                    ),
+                );
+                default
+            }
+            Err(message) => {
+                words.error(word, message, format!("write it like `{}: {}`", self.key, self.default));
+                default
+            }
+        }
+    }
+}
+
+fn within<T: PartialOrd>(range: &RangeInclusive<T>, value: T) -> bool {
+    range.contains(&value)
+}
+
+trait Floor {
+    const FLOOR: Self;
+}
+
+impl Floor for u32 {
+    const FLOOR: u32 = 1;
+}
+
+impl Floor for u64 {
+    const FLOOR: u64 = 1;
+}
+
+impl Floor for Duration {
+    const FLOOR: Duration = Duration::from_secs(1);
+}
+
+impl Floor for PerMinute {
+    const FLOOR: PerMinute = PerMinute(1);
+}
+
+/// Reads `500ms`, `30s`, `5m` or `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let millis = match unit {
+        "ms" => 1u64,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "" => return Err(format!("\"{text}\" has no unit; write it like 500ms, 30s, 5m or 1h")),
+        _ => return Err(format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m or 1h")),
+    };
+    let total = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(millis));
+    total
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m or 1h"))
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is no number"))
+}
+
+fn per_minute(text: &str) -> Result<PerMinute, String> {
+    let number = text.strip_suffix("/min").and_then(|digits| digits.parse().ok());
+    number.map(PerMinute).ok_or_else(|| format!("\"{text}\" is no rate; write it like 30/min"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Requirements 0.2, by name.
+    #[test]
+    fn defaults_are_those_of_the_requirements() {
+        let limits = Limits::default();
+        assert_eq!((limits.header, limits.preauth_element, limits.preauth_total), (4096, 16 << 10, 64 << 10));
+        assert_eq!((limits.stanza, limits.depth, limits.attrs, limits.nsdecl), (262_144, 64, 64, 32));
+        assert_eq!((limits.name, limits.attr_value, limits.nodes, limits.pairs), (256, 8192, 8192, 50));
+        assert_eq!(
+            (limits.pending_per_stream, limits.pending_per_source, limits.pending_per_domain),
+            (10, 20, 4)
+        );
+        assert_eq!((limits.queue_stanzas, limits.queue_octets), (100, 1 << 20));
+        assert_eq!(
+            (limits.conn_s2s, limits.conn_c2s, limits.rate, limits.sasl_attempts),
+            (20, 20, PerMinute(30), 3)
+        );
+        let timeouts = Timeouts::default();
+        let seconds = |time: Duration| time.as_secs();
+        assert_eq!(
+            (seconds(timeouts.first_byte), seconds(timeouts.header), seconds(timeouts.tls)),
+            (5, 10, 10)
+        );
+        assert_eq!(
+            (seconds(timeouts.unauth), seconds(timeouts.dialback), seconds(timeouts.queue)),
+            (60, 30, 60)
+        );
+        assert_eq!(
+            (seconds(timeouts.close), seconds(timeouts.verify_idle), seconds(timeouts.idle_s2s)),
+            (5, 5, 1800)
+        );
+        assert_eq!(
+            (seconds(timeouts.keepalive), seconds(timeouts.dns), seconds(timeouts.dns_total)),
+            (300, 5, 15)
+        );
+        assert_eq!(
+            (seconds(timeouts.connect), seconds(timeouts.connect_total), seconds(timeouts.stanza)),
+            (5, 20, 120)
+        );
+    }
+
+    #[test]
+    fn every_default_is_within_its_range() {
+        for (key, default, least, most) in Limits::KEYS {
+            let number = |text: &str| {
+                crate::policy::octets(text)
+                    .or_else(|_| count(text).map(u64::from))
+                    .or_else(|_| per_minute(text).map(|rate| u64::from(rate.0)))
+                    .unwrap()
+            };
+            assert!((number(least)..=number(most)).contains(&number(default)), "{key}");
+        }
+        for (key, default, least, most) in Timeouts::KEYS {
+            let range = duration(least).unwrap()..=duration(most).unwrap();
+            assert!(range.contains(&duration(default).unwrap()), "{key}");
+        }
+        assert!(duration("5").unwrap_err().contains("unit"));
+        assert!(
+            duration("5 s").is_err() && duration("s").is_err() && duration("99999999999999999h").is_err()
+        );
+    }
+}

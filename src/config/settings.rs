@@ -1,0 +1,288 @@
+//! The configuration as the gateway lives by it: parsed, complete, impossible states gone. Plain data; whoever builds a part
+//! of the gateway takes from here what that part's own parameters need.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::limits::{Limits, Timeouts};
+use crate::jid::Domain;
+use crate::policy::{Federation, Place};
+
+/// Everything `gatehouse.yaml` says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// The domains served here, each once.
+    pub domains: Vec<HostedDomain>,
+    /// The domain that stands in where a peer names none (STR-06, STR-07, TLS-16); one of `domains`.
+    pub default_domain: Option<Domain>,
+    /// Dialback secrets.
+    pub secrets: Secrets,
+    /// Whom to trust.
+    pub trust: Trust,
+    /// How to find remote servers.
+    pub dns: Dns,
+    /// DNS answers for backends.
+    pub steering: Option<Steering>,
+    /// Watching and steering the gateway.
+    pub admin: Admin,
+    /// Limits.
+    pub limits: Limits,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+    /// Logs.
+    pub log: Log,
+    /// The file that audit records are appended to.
+    pub audit: Option<PathBuf>,
+}
+
+/// A listener has one fixed role (ACC-01).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Who connects.
+    pub role: Role,
+    /// Networks of proxies: if set, the PROXY header is required, and taken from these only; if not, it is refused.
+    pub proxies: Option<Vec<IpNet>>,
+    /// Where the configuration names it.
+    pub place: Place,
+}
+
+/// Who connects to a listener, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Clients.
+    C2s(Encryption),
+    /// Backends, in clear, from these networks only (ACC-02).
+    Inside(Vec<IpNet>),
+    /// Remote servers.
+    S2s(Encryption),
+}
+
+/// How a public connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encryption {
+    /// TLS from the first octet.
+    Direct,
+    /// TLS after negotiation.
+    Starttls,
+}
+
+/// A domain served here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostedDomain {
+    /// The domain.
+    pub name: Domain,
+    /// Its certificate.
+    pub certificate: CertificateFiles,
+    /// The server behind the gateway.
+    pub backend: Backend,
+    /// With whom it federates.
+    pub federation: Federation,
+    /// Its policy files.
+    pub policies: Vec<PathBuf>,
+    /// Where the configuration names it.
+    pub place: Place,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then its issuers.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// A server behind the gateway; at least one address in all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Addresses for clients, tried in order.
+    pub c2s: Vec<SocketAddr>,
+    /// Addresses for federation, tried in order.
+    pub s2s: Vec<SocketAddr>,
+    /// The PROXY header on c2s connections to it.
+    pub proxy: Option<ProxyVersion>,
+    /// How its own dialback keys are believed.
+    pub dialback_keys: DialbackKeys,
+}
+
+/// Versions of the PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+/// How a backend's own dialback keys are believed (DB-63).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DialbackKeys {
+    /// It came from the inside network.
+    ByAddress,
+    /// Asked back at its configured address.
+    Verify,
+}
+
+/// Files of the dialback secrets; where there is none, the caller draws one at random at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// For the world side.
+    pub world: Option<PathBuf>,
+    /// For the inside.
+    pub inside: Option<PathBuf>,
+}
+
+/// Whom to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Trust anchors for everybody.
+    pub roots: Roots,
+    /// Certificate revocation lists (CRT-09).
+    pub crls: Vec<PathBuf>,
+    /// Trust anchors that replace `roots` for some peers (CRT-10).
+    pub peers: Vec<PeerTrust>,
+}
+
+/// A set of trust anchors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// Those of a PEM file.
+    Pem(PathBuf),
+    /// Those of the operating system.
+    System,
+}
+
+/// Trust anchors for some peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTrust {
+    /// The peers.
+    pub domains: Vec<Domain>,
+    /// PEM file.
+    pub roots: PathBuf,
+}
+
+/// How to find remote servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Resolvers; empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Where to find some domains without asking (DNS-08), each domain once.
+    pub routes: Vec<Route>,
+    /// Networks that looked-up names may lead to although DNS-05 would refuse them.
+    pub allow_networks: Vec<IpNet>,
+}
+
+/// Where to find a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The remote domain.
+    pub domain: Domain,
+    /// The server.
+    pub target: Target,
+    /// How to encrypt.
+    pub tls: RouteTls,
+}
+
+/// A server that a route names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A host to look up, and a port.
+    Host(Domain, u16),
+}
+
+/// How a routed stream is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteTls {
+    /// TLS from the first octet.
+    Direct,
+    /// Not at all.
+    None,
+    /// TLS after negotiation.
+    Starttls,
+}
+
+/// DNS answers that lead a backend's federation here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steering {
+    /// Where to answer.
+    pub listen: SocketAddr,
+    /// Whom to answer.
+    pub from: Vec<IpNet>,
+    /// The address to answer with.
+    pub answer: IpAddr,
+    /// The port to answer with: that of the inside listener at `answer`.
+    pub port: u16,
+    /// How hosted names are answered.
+    pub hosted: HostedAnswer,
+}
+
+/// How steering answers for hosted names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HostedAnswer {
+    /// With the addresses of their backend.
+    Backend,
+    /// With a refusal.
+    Refuse,
+}
+
+/// Watching and steering the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to serve metrics and health.
+    pub http: Option<SocketAddr>,
+    /// The control socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least important level to log.
+    pub level: LogLevel,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// Levels, the most important first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // the words of the field
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in files and filters.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

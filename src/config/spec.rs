@@ -1,0 +1,209 @@
+//! `gatehouse.yaml`, exactly as on disk. What is written here may be wrong; [`super::settings`] says how.
+
+use serde::Deserialize;
+
+use super::limits::{LimitsSpec, TimeoutsSpec};
+use crate::policy::{Placed, Word};
+
+/// A list of words.
+pub type Words = Placed<Vec<Word>>;
+
+/// The whole file. Relative paths are relative to it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct FileSpec {
+    /// The version of the format. No default. Example: `version: v1`
+    pub version: Option<Word>,
+    /// Where to listen. Default: s2s on `[::]:5269` (STARTTLS) and `[::]:5270` (direct TLS), c2s on `[::]:5222` and
+    /// `[::]:5223`; no inside listener. Example: `listen: [{ flow: s2s, address: "[::]:5269" }]`
+    pub listen: Option<Placed<Vec<Placed<ListenSpec>>>>,
+    /// The domains served here, at least one. No default.
+    pub domains: Option<Placed<Vec<Placed<DomainSpec>>>>,
+    /// The domain whose name and certificate stand in where a peer names none. Default: none. Example:
+    /// `default-domain: example.com`
+    pub default_domain: Option<Word>,
+    /// Dialback. Default: see [`DialbackSpec`].
+    pub dialback: Option<Placed<DialbackSpec>>,
+    /// Whom to trust. Default: the system's trust anchors.
+    pub trust: Option<Placed<TrustSpec>>,
+    /// How to find remote servers. Default: the system's resolvers.
+    pub dns: Option<Placed<DnsSpec>>,
+    /// DNS answers that lead a backend's federation here. Default: off.
+    pub steering: Option<Placed<SteeringSpec>>,
+    /// Watching and steering the gateway. Default: off.
+    pub admin: Option<Placed<AdminSpec>>,
+    /// Limits. Default: see each.
+    pub limits: Option<Placed<LimitsSpec>>,
+    /// Timeouts. Default: see each.
+    pub timeouts: Option<Placed<TimeoutsSpec>>,
+    /// Logs. Default: text, level info.
+    pub log: Option<Placed<LogSpec>>,
+    /// Audit records. Default: none.
+    pub audit: Option<Placed<AuditSpec>>,
+}
+
+/// One of `listen:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ListenSpec {
+    /// Who connects: `s2s` (remote servers), `c2s` (clients) or `inside` (backends, plain TCP). No default.
+    pub flow: Option<Word>,
+    /// Address and port. An inside listener takes no wildcard address. No default. Example: `"[::]:5269"`
+    pub address: Option<Word>,
+    /// `starttls` or `direct`; an inside listener has none. Default: `starttls`.
+    pub tls: Option<Word>,
+    /// Networks of proxies: the PROXY header is then required, and taken from these only. Default: the header is refused.
+    /// Example: `proxy-protocol: [192.0.2.0/24]`
+    pub proxy_protocol: Option<Words>,
+    /// Networks of the backends, for an inside listener and required there. No default. Example: `from: [10.0.0.0/24]`
+    pub from: Option<Words>,
+}
+
+/// One of `domains:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DomainSpec {
+    /// The domain; subdomains are listed one by one. No default. Example: `name: example.com`
+    pub name: Option<Word>,
+    /// Its certificate. No default.
+    pub certificate: Option<Placed<CertificateSpec>>,
+    /// The server behind the gateway. No default.
+    pub backend: Option<Placed<BackendSpec>>,
+    /// `any`, `listed` or `none`. No default.
+    pub federation: Option<Word>,
+    /// Policy files. Default: none. Example: `policies: [policies/partners.yaml]`
+    pub policies: Option<Words>,
+}
+
+/// `certificate:` of a domain.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CertificateSpec {
+    /// PEM file with the certificate, then its issuers. No default. Example: `chain: pki/example.com.pem`
+    pub chain: Option<Word>,
+    /// PEM file with the private key, readable by the gateway alone. No default. Example: `key: pki/example.com.key`
+    pub key: Option<Word>,
+}
+
+/// `backend:` of a domain.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BackendSpec {
+    /// Addresses for clients, tried in order. Default: none. Example: `c2s: ["10.0.0.5:5222"]`
+    pub c2s: Option<Words>,
+    /// Addresses for federation, tried in order. Default: none. Example: `s2s: ["10.0.0.5:5269"]`
+    pub s2s: Option<Words>,
+    /// The PROXY header on c2s connections to the backend: `off`, `v1` or `v2`. Default: `off`.
+    pub proxy_protocol: Option<Word>,
+    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
+    /// back at its s2s address). Default: `by-address`.
+    pub dialback_keys: Option<Word>,
+}
+
+/// `dialback:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DialbackSpec {
+    /// The secrets of the two realms. Default: random at start, which serves one node only.
+    pub secrets: Option<Placed<SecretsSpec>>,
+}
+
+/// `secrets:` of dialback. Each file holds at least 256 bits: 32 random octets, 64 hexadecimal digits or 44 of base64.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SecretsSpec {
+    /// File for the world side. Default: random at start. Example: `world: secrets/world`
+    pub world: Option<Word>,
+    /// File for the inside; never the same as `world`. Default: random at start. Example: `inside: secrets/inside`
+    pub inside: Option<Word>,
+}
+
+/// `trust:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TrustSpec {
+    /// `system`, or a PEM file of trust anchors. Default: `system`.
+    pub roots: Option<Word>,
+    /// Files of certificate revocation lists, PEM or DER. Default: none, and then revocation is not checked. Example:
+    /// `crls: [pki/ca.crl]`
+    pub crls: Option<Words>,
+    /// Trust anchors that replace `roots` for some peers. Default: none.
+    pub peers: Option<Placed<Vec<Placed<PeerTrustSpec>>>>,
+}
+
+/// One of `peers:` of trust.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct PeerTrustSpec {
+    /// The peers' domains. No default. Example: `domains: [partner.example]`
+    pub domains: Option<Words>,
+    /// PEM file of trust anchors. No default. Example: `roots: pki/partner-ca.pem`
+    pub roots: Option<Word>,
+}
+
+/// `dns:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DnsSpec {
+    /// Resolvers; port 53 where none is written. Default: the system's. Example: `servers: ["127.0.0.1:5353"]`
+    pub servers: Option<Words>,
+    /// Where to find some domains without asking. Default: none.
+    pub routes: Option<Placed<Vec<Placed<RouteSpec>>>>,
+    /// Networks that looked-up names may lead to although they are private or local. Default: none. Example:
+    /// `allow-networks: [10.1.0.0/16]`
+    pub allow_networks: Option<Words>,
+}
+
+/// One of `routes:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RouteSpec {
+    /// The remote domain. No default. Example: `domain: partner.example`
+    pub domain: Option<Word>,
+    /// Address or host name, and port. No default. Example: `target: "192.0.2.9:5269"`
+    pub target: Option<Word>,
+    /// `starttls`, `direct` or `none`. Default: `starttls`.
+    pub tls: Option<Word>,
+}
+
+/// `steering:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SteeringSpec {
+    /// Where to answer DNS queries; port 53 where none is written. No default. Example: `listen: "10.0.0.1:53"`
+    pub listen: Option<Word>,
+    /// Networks of the backends; nobody else is answered. No default. Example: `from: [10.0.0.0/24]`
+    pub from: Option<Words>,
+    /// The address to answer with: the inside listener's. No default. Example: `answer: 10.0.0.1`
+    pub answer: Option<Word>,
+    /// How hosted names are answered: `refuse`, or `backend` for the addresses of their backend. Default: `refuse`.
+    pub hosted: Option<Word>,
+}
+
+/// `admin:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AdminSpec {
+    /// Where to serve metrics and health over HTTP, read only. Default: off. Example: `http: "127.0.0.1:9469"`
+    pub http: Option<Word>,
+    /// The control socket. Default: off. Example: `socket: /run/gatehouse/control.sock`
+    pub socket: Option<Word>,
+}
+
+/// `log:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LogSpec {
+    /// `text` or `json`. Default: `text`.
+    pub format: Option<Word>,
+    /// `error`, `warn`, `info`, `debug` or `trace`. Default: `info`.
+    pub level: Option<Word>,
+}
+
+/// `audit:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AuditSpec {
+    /// The file that audit records are appended to. No default. Example: `file: /var/log/gatehouse/audit.jsonl`
+    pub file: Option<Word>,
+}
