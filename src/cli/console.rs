@@ -41,6 +41,11 @@ impl Console {
         self.verbose
     }
 
+    /// Whether standard output takes colour.
+    pub fn has_colour(&self) -> bool {
+        self.out_colour
+    }
+
     /// Prints to standard output.
     pub fn print(&mut self, text: impl Display) {
         let outcome = write!(io::stdout().lock(), "{text}");

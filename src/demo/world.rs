@@ -199,7 +199,7 @@ impl World {
         }
         fs::write(folder.path().join("pki/root.pem"), authority.pem())?;
         let config = folder.path().join("gatehouse.yaml");
-        fs::write(&config, configuration(plan, &at, &names, &legacy))?;
+        fs::write(&config, configuration(plan, &at, names.address(), legacy.s2s))?;
         let gate = Gate::start(&config).await?;
         let world = Self { gate, at, legacy, names, authority, config, book, folder, network };
         world.ready().await?;
@@ -314,7 +314,7 @@ fn address([second, third]: [u8; 2], host: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, second, third, host)
 }
 
-fn configuration(plan: &Plan, at: &Addresses, names: &Names, legacy: &Legacy) -> String {
+fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: SocketAddr) -> String {
     let mut out = format!(
         "version: v1\n\
          listen:\n\
@@ -325,7 +325,7 @@ fn configuration(plan: &Plan, at: &Addresses, names: &Names, legacy: &Legacy) ->
         at.public,
         at.direct,
         at.inside,
-        legacy.s2s.ip()
+        backend.ip()
     );
     for hosted in &plan.hosted {
         let name = &hosted.name;
@@ -334,7 +334,7 @@ fn configuration(plan: &Plan, at: &Addresses, names: &Names, legacy: &Legacy) ->
              \x20   certificate: {{ chain: \"pki/{name}.pem\", key: \"pki/{name}.key\" }}\n\
              \x20   backend: {{ s2s: [\"{}\"], dialback-keys: {} }}\n\
              \x20   federation: {}\n",
-            legacy.s2s, plan.dialback_keys, hosted.federation
+            backend, plan.dialback_keys, hosted.federation
         ));
         if hosted.policy.is_some() {
             out.push_str(&format!("\x20   policies: [\"policies/{name}.yaml\"]\n"));
@@ -344,7 +344,7 @@ fn configuration(plan: &Plan, at: &Addresses, names: &Names, legacy: &Legacy) ->
     // DNS-05 refuses loopback addresses; the small world has no others.
     out.push_str(&format!(
         "dns: {{ servers: [\"{}\"], allow-networks: [127.0.0.0/8], routes: [{}] }}\n",
-        names.address(),
+        dns,
         plan.routes.join(", ")
     ));
     out.push_str(&format!("admin: {{ http: \"{}\", socket: control.sock }}\n", at.admin));
@@ -410,6 +410,24 @@ fn fits(series: &str, family: &str, labels: &[(&str, &str)]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // What the world writes is what `gatehouse check` would pass.
+    #[test]
+    fn the_configuration_is_read_without_a_finding() {
+        let folder = Scratch::new().unwrap();
+        let somewhere: SocketAddr = "127.1.2.3:5269".parse().unwrap();
+        let at = Addresses { public: somewhere, direct: somewhere, inside: somewhere, admin: somewhere };
+        let plan = Plan::listed("hall.example", "version: v1\n")
+            .and("annex.example", "none", None)
+            .timeout("dialback", "1s")
+            .limit("pairs", "2");
+        let path = folder.path().join("gatehouse.yaml");
+        let dns = "127.1.2.53:53".parse().unwrap();
+        let written = configuration(&plan, &at, dns, "127.1.2.4:5269".parse().unwrap());
+        fs::write(&path, written.replace("5269\", tls", "5270\", tls")).unwrap();
+        let findings = crate::config::examine(&path).findings;
+        assert!(findings.is_empty(), "{findings:?}\n{written}");
+    }
 
     #[test]
     fn series_are_summed_by_label() {
