@@ -104,7 +104,10 @@ fn connections_are_counted_per_network_and_given_back() {
 #[test]
 fn a_mapped_address_counts_as_the_ipv4_address_it_is() {
     assert_eq!(Network::of("::ffff:192.0.2.1".parse().unwrap()), Network::of("192.0.2.1".parse().unwrap()));
-    assert_ne!(Network::of("::ffff:192.0.2.1".parse().unwrap()), Network::of("::ffff:192.0.2.2".parse().unwrap()));
+    assert_ne!(
+        Network::of("::ffff:192.0.2.1".parse().unwrap()),
+        Network::of("::ffff:192.0.2.2".parse().unwrap())
+    );
 }
 
 #[test]

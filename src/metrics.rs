@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::jid::Domain;
@@ -64,7 +65,11 @@ impl Metrics {
                 &["listener", "outcome"],
             )?,
             connections: make.gauges("connections", "Connections that are open now.", &["listener"])?,
-            streams: make.gauges("streams", "Admitted domain pairs that are open now.", &["flow", "domain"])?,
+            streams: make.gauges(
+                "streams",
+                "Admitted domain pairs that are open now.",
+                &["flow", "domain"],
+            )?,
             tls_handshakes: make.counters(
                 "tls_handshakes_total",
                 "TLS handshakes that ended, as server and as client.",
@@ -86,13 +91,21 @@ impl Metrics {
                 "Stanzas that were bounced, dropped, or ended their stream.",
                 &["flow", "domain", "reason"],
             )?,
-            octets: make.counters("octets_total", "Octets of the stanzas that passed.", &["flow", "domain"])?,
+            octets: make.counters(
+                "octets_total",
+                "Octets of the stanzas that passed.",
+                &["flow", "domain"],
+            )?,
             stream_errors: make.counters(
                 "stream_errors_total",
                 "Stream errors, sent and received.",
                 &["flow", "facing", "direction", "condition"],
             )?,
-            dialback: make.counters("dialback_total", "Dialback operations that ended.", &["role", "facing", "outcome"])?,
+            dialback: make.counters(
+                "dialback_total",
+                "Dialback operations that ended.",
+                &["role", "facing", "outcome"],
+            )?,
             dialback_seconds: make.histograms(
                 "dialback_seconds",
                 "How long dialback operations took.",
@@ -100,14 +113,22 @@ impl Metrics {
                 &[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0],
             )?,
             limited: make.counters("limited_total", "Times a limit was met.", &["limit"])?,
-            limited_seconds: make.sums("limited_seconds_total", "Time spent waiting because a limit was met.", &["limit"])?,
+            limited_seconds: make.sums(
+                "limited_seconds_total",
+                "Time spent waiting because a limit was met.",
+                &["limit"],
+            )?,
             negotiation_seconds: make.histograms(
                 "negotiation_seconds",
                 "From the claim of a pair to its admission or rejection.",
                 &["flow", "outcome"],
                 &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0],
             )?,
-            backend_up: make.gauges("backend_up", "Whether the backend took the last connection.", &["domain", "flow"])?,
+            backend_up: make.gauges(
+                "backend_up",
+                "Whether the backend took the last connection.",
+                &["domain", "flow"],
+            )?,
             certificate_not_after: make.floats(
                 "certificate_not_after_seconds",
                 "When our certificate for the domain ends, as Unix time.",
@@ -116,7 +137,8 @@ impl Metrics {
             reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
             policy_info: make.gauges("policy_info", "The policy in force; always 1.", &["digest"])?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
-            audit_lost: make.counter("audit_records_lost_total", "Audit records that could not be written.")?,
+            audit_lost: make
+                .counter("audit_records_lost_total", "Audit records that could not be written.")?,
             registry: make.registry,
             hosted: hosted.into_iter().collect(),
             digest: Mutex::new(None),
@@ -162,7 +184,13 @@ impl Metrics {
     /// Policy was asked about a pair.
     pub fn judged(&self, flow: Flow, hosted: &Domain, rule: &RuleName, outcome: Outcome, reason: Reason) {
         self.verdicts
-            .with_label_values(&[flow.label(), self.domain(hosted), rule.as_str(), outcome.label(), reason.label()])
+            .with_label_values(&[
+                flow.label(),
+                self.domain(hosted),
+                rule.as_str(),
+                outcome.label(),
+                reason.label(),
+            ])
             .inc();
     }
 
@@ -186,7 +214,9 @@ impl Metrics {
             Kind::Other => "other",
         };
         self.stanzas.with_label_values(&[flow.label(), domain, kind]).inc();
-        self.octets.with_label_values(&[flow.label(), domain]).inc_by(u64::try_from(octets).unwrap_or(u64::MAX));
+        self.octets
+            .with_label_values(&[flow.label(), domain])
+            .inc_by(u64::try_from(octets).unwrap_or(u64::MAX));
     }
 
     /// A stanza was refused.
@@ -223,7 +253,9 @@ impl Metrics {
 
     /// A claim came to its end.
     pub fn negotiated(&self, flow: Flow, outcome: Outcome, after: Duration) {
-        self.negotiation_seconds.with_label_values(&[flow.label(), outcome.label()]).observe(after.as_secs_f64());
+        self.negotiation_seconds
+            .with_label_values(&[flow.label(), outcome.label()])
+            .observe(after.as_secs_f64());
     }
 
     /// The backend of this domain took a connection, or did not.
@@ -397,7 +429,12 @@ impl Maker {
         Ok(family)
     }
 
-    fn sums(&self, name: &str, help: &str, labels: &[&str]) -> Result<prometheus::CounterVec, prometheus::Error> {
+    fn sums(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<prometheus::CounterVec, prometheus::Error> {
         let family = prometheus::CounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)

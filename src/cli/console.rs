@@ -46,6 +46,11 @@ impl Console {
         self.out_colour
     }
 
+    /// Whether standard error takes colour.
+    pub fn has_coloured_errors(&self) -> bool {
+        self.err_colour
+    }
+
     /// Prints to standard output.
     pub fn print(&mut self, text: impl Display) {
         let outcome = write!(io::stdout().lock(), "{text}");

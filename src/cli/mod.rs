@@ -8,6 +8,7 @@ mod check;
 mod console;
 mod demo;
 mod policy;
+mod run;
 mod shell;
 
 use std::ffi::OsString;
@@ -81,6 +82,8 @@ enum Command {
     /// Ask what the policy says, or test policy files
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Run the gateway in the foreground
+    Run(run::Args),
 }
 
 /// The form of a report.
@@ -110,6 +113,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
+        Command::Run(args) => run::main(args, &mut console),
     };
     console.finish(exit)
 }

@@ -104,7 +104,8 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
             });
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 * 1024);
-            let served = tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), service)).await;
+            let served =
+                tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), service)).await;
             if let Ok(Err(error)) = served {
                 tracing::debug!(%error, "an admin connection ended");
             }
@@ -134,7 +135,11 @@ impl View {
             "/policy" => {
                 let policy = self.registry.policy();
                 let rules: Vec<&str> = policy.rule_names().map(|r| r.as_str()).collect();
-                reply(StatusCode::OK, "application/json", format!("{}\n", json!({ "digest": policy.digest(), "rules": rules })))
+                reply(
+                    StatusCode::OK,
+                    "application/json",
+                    format!("{}\n", json!({ "digest": policy.digest(), "rules": rules })),
+                )
             }
             _ => reply(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz, /readyz, /policy\n".to_owned()),
         }

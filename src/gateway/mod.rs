@@ -1,4 +1,338 @@
 //! Settings in, a running gateway out.
+//!
+//! [`Gateway::start`] reads every file, binds every address and opens the doors last, so that what is wrong is told before
+//! anybody is let in. What happens to a running gateway comes from outside: [`Gateway::reload`], [`Gateway::stop`], or both
+//! from the signals of the process with [`Gateway::attend`].
 
+pub mod accept;
 pub mod admin;
 pub mod lifecycle;
+pub mod parts;
+pub mod reload;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinSet;
+
+use self::accept::Entrance;
+use self::admin::Admin;
+use self::lifecycle::{Command, Lifecycle, Signals};
+use self::parts::Credentials;
+use self::reload::Reloader;
+use crate::config::settings::{Encryption, Role, Settings};
+use crate::dns::Resolver;
+use crate::dns::steer::Steering;
+use crate::limit::{Arrivals, Streams};
+use crate::metrics::{Door, Metrics};
+use crate::net::listen::Listener;
+use crate::policy::{Day, Finding, Place};
+use crate::run::audit::Audit;
+use crate::run::courier::Couriers;
+use crate::run::observe::Observe;
+use crate::run::registry::Registry;
+use crate::run::verifier::Verifier;
+use crate::run::world::{self, World};
+use crate::run::{self, Tools, now};
+use crate::tls::{Acceptor, Connector};
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    tools: Arc<Tools>,
+    lifecycle: Lifecycle,
+    reloader: Arc<Reloader>,
+    listening: Vec<(Door, SocketAddr)>,
+    admin: Option<Admin>,
+    steering: Option<Steering>,
+    tasks: JoinSet<()>,
+}
+
+impl Gateway {
+    /// Reads, binds, and opens the doors.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once as far as it can be seen at once.
+    pub async fn start(settings: Settings) -> Result<Self, StartFault> {
+        let mut findings = parts::refused(&settings);
+        let credentials = Credentials::read(&settings).map_err(|f| findings.extend(f)).ok();
+        let home = parts::home(&settings).map_err(|f| findings.extend(f)).ok();
+        let compiled = crate::config::policies(&settings, today()).map_err(|f| findings.extend(f)).ok();
+        let (Some(credentials), Some(home), Some(compiled), true) = (credentials, home, compiled, findings.is_empty())
+        else {
+            return Err(StartFault::Configuration(findings));
+        };
+        for warning in &compiled.warnings {
+            tracing::warn!(finding = %warning, "policy");
+        }
+        let policy = Arc::new(compiled.policy);
+        let metrics = Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
+        let metrics = Arc::new(metrics);
+        metrics.policy(policy.digest());
+        let audit = match &settings.audit {
+            None => None,
+            Some(path) => Some(Audit::open(path, Arc::clone(&metrics)).map_err(|error| {
+                let place = Place::whole(&path.display().to_string());
+                let message = format!("the audit file cannot be written: {error}");
+                StartFault::one(Finding::error(place, message, "let the gateway's user write there"))
+            })?),
+        };
+        let doors = bind(&settings)?;
+        let own: Vec<SocketAddr> = doors.iter().map(|bound| bound.address).collect();
+        let acceptors = Acceptors {
+            starttls: acceptor(&credentials, Encryption::Starttls)?,
+            direct: acceptor(&credentials, Encryption::Direct)?,
+        };
+        let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
+        let resolver = Resolver::new(parts::resolver(&settings, own)).map_err(|fault| {
+            let remedy = "name servers in `dns: { servers: [..] }`";
+            StartFault::one(Finding::error(Place::whole(&settings.file), fault.to_string(), remedy))
+        })?;
+        let world = Arc::new(World::new(world::Params {
+            acceptor: Arc::clone(&acceptors.starttls),
+            connector,
+            resolver,
+            backends: parts::backends(&settings),
+            dial: parts::dial(&settings),
+            handshake: settings.timeouts.tls,
+            metrics: Arc::clone(&metrics),
+        }));
+        let registry = Registry::new(policy, settings.timeouts.dialback, boot()?);
+        let tools = Arc::new(Tools {
+            params: parts::engine(&settings),
+            home: Arc::new(home),
+            outside: Arc::clone(&world) as Arc<dyn run::Outside>,
+            registry: Arc::clone(&registry),
+            verifier: Verifier::default(),
+            couriers: Couriers::new(now()),
+            streams: Streams::new(),
+            observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
+        });
+        let steering = start_steering(&settings).await?;
+        let admin = start_admin(&settings, &metrics, &registry)?;
+        let mut gateway = Self {
+            lifecycle: Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)),
+            listening: doors.iter().map(|bound| (bound.door, bound.address)).collect(),
+            admin,
+            steering,
+            tasks: JoinSet::new(),
+            reloader: Arc::new(Reloader::new(settings, credentials, acceptors, world, Arc::clone(&tools))),
+            tools,
+        };
+        gateway.open(doors);
+        Ok(gateway)
+    }
+
+    fn open(&mut self, doors: Vec<Bound>) {
+        let settings = self.reloader.settings();
+        let world = Arrivals::new(parts::arrivals(settings), now());
+        let inside = Arrivals::new(parts::arrivals_inside(settings), now());
+        for Bound { door, listener, from, proxies, address } in doors {
+            let entrance = Entrance {
+                listener,
+                door,
+                from,
+                proxies,
+                direct: (door == Door::S2sDirect).then(|| self.reloader.direct()),
+                arrivals: Arc::clone(if door == Door::Inside { &inside } else { &world }),
+                header: settings.timeouts.header,
+                handshake: settings.timeouts.tls,
+            };
+            tracing::info!(listener = door.label(), %address, "listening");
+            self.tasks.spawn(entrance.serve(Arc::clone(&self.tools)));
+        }
+        self.tasks.spawn(Arc::clone(&self.reloader).follow_the_calendar());
+        self.lifecycle.ready();
+    }
+
+    /// Where it listens, for each listener in the order of the configuration.
+    pub fn listening(&self) -> &[(Door, SocketAddr)] {
+        &self.listening
+    }
+
+    /// Where it answers `/metrics`, if it does.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// Where it answers DNS questions of the backends, if it does.
+    pub fn steering_address(&self) -> Option<SocketAddr> {
+        self.steering.as_ref().map(Steering::address)
+    }
+
+    /// What the relays lean on.
+    pub fn tools(&self) -> &Arc<Tools> {
+        &self.tools
+    }
+
+    /// Reads policies and certificates again: all of them, or the old ones stay.
+    ///
+    /// # Errors
+    /// What is wrong with the new ones.
+    pub async fn reload(&self) -> Result<(), Vec<Finding>> {
+        Arc::clone(&self.reloader).reload().await
+    }
+
+    /// Drains; the second time, stops now.
+    pub fn stop(&self) {
+        self.lifecycle.stop();
+    }
+
+    /// Waits for the end of a drain, and puts everything away.
+    pub async fn stopped(mut self) {
+        self.lifecycle.stopped().await;
+        self.tasks.shutdown().await;
+        if let Some(steering) = self.steering.take() {
+            steering.stop().await;
+        }
+        let observe = Arc::clone(&self.tools.observe);
+        // The disk may be slow; the runtime's own threads need not wait for it.
+        if tokio::task::spawn_blocking(move || observe.finish()).await.is_err() {
+            tracing::error!("the audit file was not finished");
+        }
+    }
+
+    /// Runs on the signals of the process until it has stopped.
+    pub async fn attend(self, mut signals: Signals) {
+        loop {
+            tokio::select! {
+                command = signals.next() => match command {
+                    // What came of it is counted and logged where it happened.
+                    Command::Reload => drop(self.reload().await),
+                    Command::Stop => self.stop(),
+                },
+                () = self.lifecycle.stopped() => break,
+            }
+        }
+        self.stopped().await;
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug)]
+pub enum StartFault {
+    /// What the operator can mend.
+    Configuration(Vec<Finding>),
+    /// What he cannot.
+    Internal(String),
+}
+
+impl StartFault {
+    fn one(finding: Finding) -> Self {
+        Self::Configuration(vec![finding])
+    }
+
+    fn internal(error: impl fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(findings) => {
+                for (n, finding) in findings.iter().enumerate() {
+                    write!(f, "{}{finding}", if n == 0 { "" } else { "\n" })?;
+                }
+                Ok(())
+            }
+            Self::Internal(error) => f.write_str(error),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// TLS as server, for the two kinds of listeners.
+#[derive(Clone, Debug)]
+pub struct Acceptors {
+    starttls: Arc<Acceptor>,
+    direct: Arc<Acceptor>,
+}
+
+fn acceptor(credentials: &Credentials, encryption: Encryption) -> Result<Arc<Acceptor>, StartFault> {
+    Acceptor::new(credentials.accepting(encryption)).map(Arc::new).map_err(StartFault::internal)
+}
+
+/// A listener that is bound and not yet open.
+struct Bound {
+    door: Door,
+    listener: Listener,
+    from: Option<Vec<ipnet::IpNet>>,
+    proxies: Option<Vec<ipnet::IpNet>>,
+    address: SocketAddr,
+}
+
+/// Binds all listeners, or tells of all that cannot be bound.
+fn bind(settings: &Settings) -> Result<Vec<Bound>, StartFault> {
+    let mut bound = Vec::new();
+    let mut findings = Vec::new();
+    for asked in parts::listeners(settings) {
+        let (door, from) = match &asked.role {
+            Role::Inside(from) => (Door::Inside, Some(from.clone())),
+            Role::S2s(Encryption::Direct) => (Door::S2sDirect, None),
+            Role::S2s(Encryption::Starttls) => (Door::S2sStarttls, None),
+            Role::C2s(_) => continue,
+        };
+        let made = Listener::bind(asked.address).and_then(|l| l.local_addr().map(|address| (l, address)));
+        match made {
+            Ok((listener, address)) => {
+                bound.push(Bound { door, listener, from, proxies: asked.proxies.clone(), address });
+            }
+            Err(error) => findings.push(Finding::error(
+                asked.place.clone(),
+                format!("cannot listen on {}: {error}", asked.address),
+                "end what holds the address, or write another one",
+            )),
+        }
+    }
+    if findings.is_empty() { Ok(bound) } else { Err(StartFault::Configuration(findings)) }
+}
+
+async fn start_steering(settings: &Settings) -> Result<Option<Steering>, StartFault> {
+    let Some(params) = parts::steering(settings) else { return Ok(None) };
+    let listen = params.listen;
+    let steering = Steering::start(params).await.map_err(|error| {
+        let message = format!("steering cannot listen on {listen}: {error}");
+        let remedy = "end what holds the address, or write another one";
+        StartFault::one(Finding::error(Place::whole(&settings.file), message, remedy))
+    })?;
+    tracing::info!(address = %steering.address(), "steering");
+    Ok(Some(steering))
+}
+
+fn start_admin(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    registry: &Arc<Registry>,
+) -> Result<Option<Admin>, StartFault> {
+    let Some(address) = settings.admin.http else { return Ok(None) };
+    let admin = Admin::start(address, Arc::clone(metrics), Arc::clone(registry)).map_err(|error| {
+        let message = format!("admin cannot listen on {address}: {error}");
+        let remedy = "end what holds the address, or write another one";
+        StartFault::one(Finding::error(Place::whole(&settings.file), message, remedy))
+    })?;
+    tracing::info!(address = %admin.address(), "admin");
+    Ok(Some(admin))
+}
+
+/// A number that tells this run from all others, for stream ids in logs.
+fn boot() -> Result<u32, StartFault> {
+    let [a, b, c, d, ..] = run::seed().map_err(StartFault::internal)?;
+    Ok(u32::from_be_bytes([a, b, c, d]))
+}
+
+/// Today, UTC, by the system's clock.
+fn today() -> Day {
+    Day::from_unix_seconds(i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

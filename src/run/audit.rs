@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 pub struct Audit {
     queue: SyncSender<Job>,
     metrics: Arc<Metrics>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -36,8 +36,10 @@ impl Audit {
         let mut writer = Writer { path: path.to_owned(), file: append(path)?, failing: false, torn: false };
         let (queue, jobs) = sync_channel(QUEUE);
         let counts = Arc::clone(&metrics);
-        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.work(&jobs, &counts))?;
-        Ok(Self { queue, metrics, thread })
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.work(&jobs, &counts))?;
+        Ok(Self { queue, metrics, thread: Mutex::new(Some(thread)) })
     }
 
     /// Has one record written.
@@ -54,9 +56,12 @@ impl Audit {
     }
 
     /// Writes what waits, and ends.
-    pub fn finish(self) {
-        if self.queue.send(Job::Stop).is_ok() {
-            let _ended = self.thread.join();
+    pub fn finish(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && self.queue.send(Job::Stop).is_ok()
+        {
+            let _ended = thread.join();
         }
     }
 }

@@ -41,7 +41,10 @@ struct Courier {
 impl Couriers {
     /// Nobody is under way.
     pub fn new(now: Instant) -> Self {
-        Self { living: Mutex::default(), rates: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now) }
+        Self {
+            living: Mutex::default(),
+            rates: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Pair, Courier>> {
@@ -94,7 +97,8 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
     let entry = tools.registry.enter();
     let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None };
     let tell = entry.0.tell().clone();
-    let courier = Courier { tell, room: Arc::new(Semaphore::new(tools.home.limits.queue_octets)), late: Vec::new() };
+    let courier =
+        Courier { tell, room: Arc::new(Semaphore::new(tools.home.limits.queue_octets)), late: Vec::new() };
     let Some(room) = room(&courier.room, &stanza) else { return false };
     if courier.tell.try_send(Order::Queue(stanza, room)).is_err() {
         return false;
@@ -126,7 +130,8 @@ fn dropped(tools: &Arc<Tools>, pair: &Pair) {
         Flow::S2sOut => &pair.sender,
         Flow::C2s | Flow::S2sIn => &pair.target,
     };
-    let event = Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason: Reason::QueueFull };
+    let event =
+        Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason: Reason::QueueFull };
     tools.observe.note(&meta, &event);
 }
 

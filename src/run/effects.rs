@@ -44,9 +44,9 @@ impl Pump {
                 }
             }
             Effect::Widen(side) => {
-                let limits = self.tools.home.limits.proven.clone();
+                let tools = Arc::clone(&self.tools);
                 if let Some(leg) = self.leg(side) {
-                    leg.framer.set_limits(limits);
+                    leg.proven(&tools.home.limits.proven);
                 }
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
@@ -96,7 +96,8 @@ impl Pump {
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
                 let outbox = &mut far.leg.outbox;
-                let over = outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
+                let over =
+                    outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
                 // With one far leg the near leg is not read above high water; else nothing but this holds back.
                 if bounded && over {
                     self.tools.observe.metrics().limited(Limit::Queue);
@@ -121,7 +122,7 @@ impl Pump {
 
     fn connect(&mut self, id: FarId, destination: Destination) {
         let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
-        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof);
+        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof, now());
         self.fars.insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new() });
     }
 
@@ -130,7 +131,7 @@ impl Pump {
         let Some(far) = self.fars.get_mut(&id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof);
+        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof, now());
     }
 
     fn admitted(&mut self, id: FarId, permit: &Permit) {

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::outbox::{Outbox, Sent};
@@ -33,6 +34,10 @@ pub(super) struct Leg {
     first: Option<Instant>,
     /// An element has begun then, and is not complete.
     begun: Option<Instant>,
+    /// Octets that came before the leg was proven; none once it is.
+    unproven: Option<usize>,
+    /// When we said something last.
+    spoke: Instant,
     /// Since when we do not read although we could: that time is not the other side's.
     held: Option<Instant>,
 }
@@ -63,16 +68,16 @@ pub(super) enum Found {
 
 impl Leg {
     /// A leg that arrived. In clear, its first octet must come before `first`.
-    pub(super) fn arrived(io: BoxIo, first: Option<Instant>, limits: &Limits) -> Self {
-        Self { first, ..Self::new(Link::Open(io), limits) }
+    pub(super) fn arrived(io: BoxIo, first: Option<Instant>, limits: &Limits, now: Instant) -> Self {
+        Self { first, ..Self::new(Link::Open(io), limits, now) }
     }
 
     /// A leg that we open.
-    pub(super) fn connecting(connection: Connection, limits: &Limits) -> Self {
-        Self::new(Link::Connecting(connection), limits)
+    pub(super) fn connecting(connection: Connection, limits: &Limits, now: Instant) -> Self {
+        Self::new(Link::Connecting(connection), limits, now)
     }
 
-    fn new(link: Link, limits: &Limits) -> Self {
+    fn new(link: Link, limits: &Limits, now: Instant) -> Self {
         Self {
             link,
             framer: Framer::new(limits.clone(), Content::Server),
@@ -82,6 +87,8 @@ impl Leg {
             named: None,
             first: None,
             begun: None,
+            unproven: Some(0),
+            spoke: now,
             held: None,
         }
     }
@@ -135,12 +142,20 @@ impl Leg {
     }
 
     /// Sends what can be sent, and closes when all is said.
-    pub(super) fn poll_out(&mut self, cx: &mut Context<'_>, now: Instant, close: Duration) -> Result<Sent, Reason> {
+    pub(super) fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        close: Duration,
+    ) -> Result<Sent, Reason> {
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
                 true => Sent::default(),
                 false => self.outbox.poll_send(io, cx, now).map_err(|e| lost(&e))?,
             };
+            if sent.moved {
+                self.spoke = now;
+            }
             if !(self.ending && self.outbox.is_empty()) {
                 return Ok(sent);
             }
@@ -199,6 +214,9 @@ impl Leg {
                     return Poll::Ready(Err(Reason::WrongTransport));
                 }
                 self.framer.feed(octets);
+                if let Some(total) = &mut self.unproven {
+                    *total = total.saturating_add(octets.len());
+                }
                 Poll::Ready(Ok(octets.len()))
             }
             Poll::Ready(Err(e)) => Poll::Ready(Err(lost(&e))),
@@ -232,10 +250,26 @@ impl Leg {
         }
     }
 
+    /// The leg is proven: what it may bring is counted by element only.
+    pub(super) fn proven(&mut self, limits: &Limits) {
+        self.framer.set_limits(limits.clone());
+        self.unproven = None;
+    }
+
+    /// Whether more has come than an unproven connection may bring (L-preauth-total).
+    pub(super) fn is_excessive(&self, params: &Params) -> bool {
+        self.unproven.is_some_and(|total| total > params.unproven_octets)
+    }
+
     /// A fresh stream on the same connection.
     pub(super) fn restart(&mut self) {
         self.framer.restart();
         self.begun = None;
+    }
+
+    /// Whether the other side may hear a space now and then (CLS-05: never during negotiation).
+    fn keeps_alive(&self) -> bool {
+        self.unproven.is_none() && self.is_readable() && self.outbox.is_empty()
     }
 
     /// The first time at which something is due.
@@ -247,7 +281,8 @@ impl Leg {
             Link::Lingering { until, .. } => Some(*until),
             _ => None,
         };
-        [begun, stuck, shut, linger, self.first].into_iter().flatten().min()
+        let silent = self.keeps_alive().then(|| self.spoke + params.keepalive);
+        [begun, stuck, shut, linger, self.first, silent].into_iter().flatten().min()
     }
 
     /// What is due now.
@@ -263,6 +298,11 @@ impl Leg {
         if self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
             return Some(Due::Gone(Reason::WriteTimeout));
         }
+        if self.keeps_alive() && self.spoke + params.keepalive <= now {
+            self.spoke = now;
+            self.outbox.say(Bytes::from_static(b" "));
+            return Some(Due::Spoken);
+        }
         if self.held.is_none() && self.begun.is_some_and(|t| t + params.stanza <= now) {
             self.begun = None;
             return Some(Due::Stalled);
@@ -277,6 +317,8 @@ pub(super) enum Due {
     Closed,
     /// The connection must end.
     Gone(Reason),
+    /// A space is on its way.
+    Spoken,
     /// An element was not finished in time.
     Stalled,
 }

@@ -91,6 +91,10 @@ pub struct Params {
     pub first_byte: Duration,
     /// T-stanza: from the first octet of an element to its last; also how long a side may take no octets.
     pub stanza: Duration,
+    /// T-keepalive: a proven leg on which we said nothing for so long gets a space, so that a dead connection is found.
+    pub keepalive: Duration,
+    /// L-preauth-total: octets that a connection may bring before a pair is proven.
+    pub unproven_octets: usize,
     /// L-pending: verifications under way per source address.
     pub pending_per_source: usize,
     /// L-pending: verifications under way per sender domain.
@@ -104,6 +108,8 @@ impl Default for Params {
         Self {
             first_byte: Duration::from_secs(5),
             stanza: Duration::from_secs(120),
+            keepalive: Duration::from_secs(300),
+            unproven_octets: 64 * 1024,
             pending_per_source: 20,
             pending_per_sender: 4,
             couriers: 256,
@@ -153,4 +159,4 @@ pub fn seed() -> Result<[u8; 32], Reason> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -66,8 +66,8 @@ impl Observe {
     }
 
     /// Writes what waits for the disk, and ends.
-    pub fn finish(self) {
-        if let Some(audit) = self.audit {
+    pub fn finish(&self) {
+        if let Some(audit) = &self.audit {
             audit.finish();
         }
     }
@@ -92,7 +92,9 @@ impl Observe {
             }
             Event::Dialback { role, facing, outcome, after } => {
                 m.dialback(*role, *facing, *outcome, *after);
-                if matches!(outcome, DialbackOutcome::Invalid | DialbackOutcome::Unasked) && self.may_tell(meta) {
+                if matches!(outcome, DialbackOutcome::Invalid | DialbackOutcome::Unasked)
+                    && self.may_tell(meta)
+                {
                     tracing::info!(flow = %flow, peer = %peer(meta), relay = %meta.id, role = role.label(),
                         facing = %facing, outcome = outcome.label(), "dialback refused");
                 }
@@ -123,7 +125,9 @@ impl Observe {
                 self.audit(meta, "closed", record);
             }
             Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, *octets),
-            Event::Refused { pair, hosted, reason } => self.refused(meta, pair.as_ref(), hosted.as_ref(), *reason),
+            Event::Refused { pair, hosted, reason } => {
+                self.refused(meta, pair.as_ref(), hosted.as_ref(), *reason)
+            }
             Event::StreamError { facing, said, condition } => {
                 m.stream_error(flow, *facing, *said, *condition);
                 if self.may_tell(meta) {

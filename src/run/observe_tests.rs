@@ -41,7 +41,10 @@ async fn each_end_and_each_refusal_is_one_record() {
     let meta = meta();
     observe.note(&meta, &Event::Ended { record: record(Reason::Finished) });
     observe.note(&meta, &Event::Refused { pair: Some(pair()), hosted: None, reason: Reason::CarbonForged });
-    observe.note(&meta, &Event::Passed { hosted: domain("hall.example"), kind: crate::xml::Kind::Message, octets: 300 });
+    observe.note(
+        &meta,
+        &Event::Passed { hosted: domain("hall.example"), kind: crate::xml::Kind::Message, octets: 300 },
+    );
     observe.finish();
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();

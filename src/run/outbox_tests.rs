@@ -50,7 +50,11 @@ async fn what_did_not_go_out_whole_is_given_back_oldest_first() {
 struct Buffering;
 
 impl tokio::io::AsyncRead for Buffering {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut tokio::io::ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Poll::Pending
     }
 }

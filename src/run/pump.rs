@@ -21,7 +21,7 @@ use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Reason};
-use crate::relay::{plan, Destination, Effect, FarId, Input, Relay, Side};
+use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::Answer;
 
 /// A relay and all that it moves.
@@ -63,23 +63,40 @@ pub struct Left {
 
 impl Pump {
     /// A relay whose near leg has arrived. `plain`: no TLS yet, so that the first octet is still due.
-    pub fn arrived(tools: Arc<Tools>, relay: Relay, entry: (Life, mpsc::Receiver<Order>), meta: Meta, io: BoxIo, plain: bool) -> Self {
+    pub fn arrived(
+        tools: Arc<Tools>,
+        relay: Relay,
+        entry: (Life, mpsc::Receiver<Order>),
+        meta: Meta,
+        io: BoxIo,
+        plain: bool,
+    ) -> Self {
         let first = plain.then(|| now() + tools.params.first_byte);
-        let near = Leg::arrived(io, first, &tools.home.limits.before_proof);
+        let near = Leg::arrived(io, first, &tools.home.limits.before_proof, now());
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
     }
 
     /// A courier or verifier, with the first things that it wants.
-    pub fn sent(tools: Arc<Tools>, made: (Relay, Vec<Effect>), entry: (Life, mpsc::Receiver<Order>), meta: Meta) -> Self {
+    pub fn sent(
+        tools: Arc<Tools>,
+        made: (Relay, Vec<Effect>),
+        entry: (Life, mpsc::Receiver<Order>),
+        meta: Meta,
+    ) -> Self {
         let (relay, effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.carry_out(effects);
         pump
     }
 
-    fn new(tools: Arc<Tools>, relay: Relay, (life, orders): (Life, mpsc::Receiver<Order>), meta: Meta) -> Self {
+    fn new(
+        tools: Arc<Tools>,
+        relay: Relay,
+        (life, orders): (Life, mpsc::Receiver<Order>),
+        meta: Meta,
+    ) -> Self {
         let mut news = tools.registry.news();
         // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
         news.mark_changed();
@@ -237,7 +254,7 @@ impl Pump {
             let Some(due) = self.leg(side).and_then(|leg| leg.due(&tools.params, now)) else { continue };
             moved = true;
             match due {
-                Due::Closed => {}
+                Due::Closed | Due::Spoken => {}
                 Due::Gone(reason) => self.gone(side, reason),
                 Due::Stalled => self.step(side, Input::Stalled),
             }
@@ -284,6 +301,10 @@ impl Pump {
             }
             Poll::Ready(Ok(_)) => {
                 self.take_tokens(side, now);
+                let tools = Arc::clone(&self.tools);
+                if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&tools.params)) {
+                    self.step(side, Input::Close(Reason::StanzaTooBig));
+                }
                 true
             }
             Poll::Ready(Err(reason)) => {
@@ -301,7 +322,12 @@ impl Pump {
                         far.route = Some(route);
                     }
                 }
-                self.step(side, outcome.map_or_else(Input::Unreachable, |(address, secured)| Input::Connected(address, secured)));
+                self.step(
+                    side,
+                    outcome.map_or_else(Input::Unreachable, |(address, secured)| {
+                        Input::Connected(address, secured)
+                    }),
+                );
             }
             Found::Secured(secured) => self.step(side, Input::Secured(secured)),
             Found::Failed(reason) => self.gone(side, reason),
@@ -357,7 +383,9 @@ impl Pump {
         }
         match side {
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 => !far.leg.is_full() && far.leg.outbox.shut().is_none(),
+                Some((_, far)) if self.fars.len() == 1 => {
+                    !far.leg.is_full() && far.leg.outbox.shut().is_none()
+                }
                 _ => true,
             },
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),

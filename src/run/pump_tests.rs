@@ -1,0 +1,343 @@
+//! Relays over pipes: the tests play the peer and the backend.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::reason::Flow;
+use crate::relay::Arrival;
+use crate::run::registry::Phase;
+use crate::run::tests::{Scripted, federating, secured, tools};
+use crate::stream::Secured;
+
+const HEAD: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+                    xmlns:db='jabber:server:dialback'";
+const ROOM: usize = 4096;
+
+struct Play {
+    tools: Arc<Tools>,
+    near: DuplexStream,
+    task: JoinHandle<Left>,
+}
+
+/// A connection arrives.
+fn arrive(tools: &Arc<Tools>, flow: Flow, secured: Option<Secured>) -> Play {
+    let (ours, near) = duplex(ROOM);
+    let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+    let entry = tools.registry.enter();
+    let meta = Meta { id: entry.0.id(), flow, peer: Some(peer) };
+    let plain = secured.is_none();
+    let arrival = Arrival { flow, address: peer.ip(), secured, seed: [7; 32] };
+    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), plain);
+    Play { tools: Arc::clone(tools), near, task: tokio::spawn(pump.run()) }
+}
+
+async fn say(pipe: &mut DuplexStream, words: &str) {
+    pipe.write_all(words.as_bytes()).await.unwrap();
+}
+
+/// Reads until these words have come; everything up to them.
+async fn hear(pipe: &mut DuplexStream, words: &str) -> String {
+    let mut heard = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&heard).into_owned();
+        if text.contains(words) {
+            return text;
+        }
+        let mut octets = [0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(3600), pipe.read(&mut octets)).await;
+        match read {
+            Ok(Ok(n)) if n > 0 => heard.extend_from_slice(&octets[..n]),
+            other => panic!("waiting for {words:?}: {other:?} after {text:?}"),
+        }
+    }
+}
+
+/// Reads to the end.
+async fn rest(pipe: &mut DuplexStream) -> String {
+    let mut heard = Vec::new();
+    let _end = pipe.read_to_end(&mut heard).await;
+    String::from_utf8(heard).unwrap()
+}
+
+fn attribute(text: &str, name: &str) -> String {
+    let at = text.rfind(&format!(" {name}='")).unwrap() + name.len() + 3;
+    text[at..].split('\'').next().unwrap().to_owned()
+}
+
+/// The backend takes the pair that we claim there.
+async fn backend_takes(pipe: &mut DuplexStream) {
+    hear(pipe, "<stream:stream").await;
+    say(pipe, &format!("{HEAD} id='L1'>")).await;
+    hear(pipe, "</db:result>").await;
+    say(pipe, "<db:result from='hall.example' to='friend.example' type='valid'/>").await;
+}
+
+/// `friend.example` has proven itself, and its pair stands at the backend.
+async fn friend(backend_room: usize) -> (Play, DuplexStream) {
+    let outside = Scripted::default();
+    let mut backend = outside.lay(backend_room);
+    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    backend_takes(&mut backend).await;
+    hear(&mut play.near, "<success").await;
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    (play, backend)
+}
+
+fn message(n: usize) -> String {
+    format!("<message from='a@friend.example' to='b@hall.example' id='m{n:06}'><body>hello</body></message>")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stanza_of_a_proven_peer_reaches_the_backend_octet_for_octet() {
+    let (mut play, mut backend) = friend(ROOM).await;
+    say(&mut play.near, &message(1)).await;
+    assert!(hear(&mut backend, "</message>").await.ends_with(&message(1)));
+    let text = play.tools.observe.metrics().text().unwrap();
+    assert!(text.contains("gatehouse_streams{domain=\"hall.example\",flow=\"s2s-in\"} 1"), "{text}");
+    assert!(
+        text.contains("gatehouse_stanzas_total{domain=\"hall.example\",flow=\"s2s-in\",kind=\"message\"} 1"),
+        "{text}"
+    );
+}
+
+// LIM-05: memory per pair is bounded; nothing is lost when the backend reads on.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_read_holds_back_the_peer_and_loses_nothing() {
+    let (play, mut backend) = friend(1024).await;
+    let Play { mut near, tools, task } = play;
+    let (mut reading, mut writing) = tokio::io::split(near_end(&mut near));
+    let mut taken = 0;
+    for n in 0..100_000 {
+        match tokio::time::timeout(Duration::from_secs(1), writing.write_all(message(n).as_bytes())).await {
+            Ok(Ok(())) => taken = n,
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_full) => break,
+        }
+    }
+    let octets = taken * message(0).len();
+    assert!(octets > 64 * 1024, "reads up to the high water, not {octets}");
+    assert!(octets < 128 * 1024, "and not far above it, not {octets}");
+    let drained = tokio::spawn(async move {
+        let mut all = String::new();
+        let last = format!("id='m{taken:06}'");
+        while !all.contains(&last) {
+            let mut buf = [0; 4096];
+            let n = backend.read(&mut buf).await.unwrap();
+            assert!(n > 0, "the backend's stream ended early");
+            all.push_str(std::str::from_utf8(&buf[..n]).unwrap());
+        }
+        (all, backend)
+    });
+    let (all, _backend) = drained.await.unwrap();
+    let mut at = 0;
+    for n in 0..=taken {
+        at += all[at..]
+            .find(&format!("id='m{n:06}'"))
+            .unwrap_or_else(|| panic!("stanza {n} is missing or out of order"));
+    }
+    // The peer has heard no error meanwhile.
+    let mut octet = [0];
+    assert!(tokio::time::timeout(Duration::from_secs(1), reading.read(&mut octet)).await.is_err());
+    drop((tools, task));
+}
+
+fn near_end(near: &mut DuplexStream) -> DuplexStream {
+    std::mem::replace(near, duplex(1).0)
+}
+
+// T-stanza.
+#[tokio::test(start_paused = true)]
+async fn an_element_that_is_never_finished_ends_the_stream() {
+    let (mut play, mut backend) = friend(ROOM).await;
+    let begun = now();
+    say(&mut play.near, "<message from='a@friend.example' to='b@hall.example'><bo").await;
+    // An octet now and then does not help.
+    for _ in 0..11 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        say(&mut play.near, "o").await;
+    }
+    let heard = hear(&mut play.near, "</stream:stream>").await;
+    assert_eq!((now() - begun).as_secs(), 120);
+    assert!(heard.contains("<policy-violation"), "{heard}");
+    say(&mut play.near, "</stream:stream>").await;
+    drop(play.near);
+    hear(&mut backend, "</stream:stream>").await;
+    drop(backend);
+    play.task.await.unwrap();
+    assert_eq!(play.tools.registry.living(), 0);
+}
+
+// T-first-byte, CLS-03: RST before our header.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_nothing_is_let_go_without_a_word() {
+    let begun = now();
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, None);
+    assert_eq!(rest(&mut play.near).await, "");
+    assert_eq!((now() - begun).as_secs(), 5);
+    play.task.await.unwrap();
+}
+
+// ACC-11.
+#[tokio::test(start_paused = true)]
+async fn a_client_hello_on_a_starttls_listener_gets_no_xml() {
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, None);
+    play.near.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
+    assert_eq!(rest(&mut play.near).await, "");
+    play.task.await.unwrap();
+}
+
+// Law no_early_octets; TLS-05.
+#[tokio::test(start_paused = true)]
+async fn octets_after_starttls_end_the_connection() {
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, None);
+    say(&mut play.near, &format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>")).await;
+    hear(&mut play.near, "</stream:features>").await;
+    let early = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><db:result from='friend.example' to='hall.example'>k</db:result>";
+    say(&mut play.near, early).await;
+    assert_eq!(rest(&mut play.near).await, "");
+    play.task.await.unwrap();
+    let text = play.tools.observe.metrics().text().unwrap();
+    assert!(!text.contains("gatehouse_dialback_total{"), "the key was not looked at: {text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_says_system_shutdown_and_closes_both_streams() {
+    let (mut play, mut backend) = friend(ROOM).await;
+    let lasting = now() + Duration::from_secs(20);
+    play.tools.registry.enter_phase(Phase::Draining(lasting));
+    let heard = hear(&mut play.near, "</stream:stream>").await;
+    assert!(heard.contains("<system-shutdown"), "{heard}");
+    hear(&mut backend, "</stream:stream>").await;
+    say(&mut play.near, "</stream:stream>").await;
+    say(&mut backend, "</stream:stream>").await;
+    play.task.await.unwrap();
+    assert_eq!(play.tools.registry.living(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stopped_is_cut_at_once() {
+    let (play, _backend) = friend(ROOM).await;
+    let begun = now();
+    play.tools.registry.enter_phase(Phase::Stopped);
+    play.task.await.unwrap();
+    assert_eq!(now(), begun);
+}
+
+// POL-07.
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_a_new_policy_forbids_is_ended() {
+    let (mut play, _backend) = friend(ROOM).await;
+    play.tools.registry.publish(federating(crate::policy::Federation::None));
+    let heard = hear(&mut play.near, "</stream:stream>").await;
+    assert!(heard.contains("<policy-violation"), "{heard}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_can_end_a_relay() {
+    let (mut play, _backend) = friend(ROOM).await;
+    let id = play.tools.registry.ids().pop().unwrap();
+    assert!(play.tools.registry.close(id, Reason::ClosedByOperator));
+    let heard = hear(&mut play.near, "</stream:stream>").await;
+    assert!(heard.contains("<reset"), "{heard}");
+}
+
+/// The backend claims that pair on an outbound stream; the remote end takes it by EXTERNAL.
+async fn remote_takes(pipe: &mut DuplexStream, target: &str) {
+    let header = format!("{HEAD} from='{target}' to='hall.example' id='r1' version='1.0'>");
+    hear(pipe, "version='1.0'").await;
+    say(pipe, &header).await;
+    let starttls = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>";
+    say(pipe, starttls).await;
+    hear(pipe, "<starttls").await;
+    say(pipe, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
+    hear(pipe, "version='1.0'").await;
+    say(pipe, &header).await;
+    let external = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>";
+    say(pipe, external).await;
+    hear(pipe, "</auth>").await;
+    say(pipe, "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
+    hear(pipe, "version='1.0'").await;
+    say(pipe, &header).await;
+    say(pipe, "<stream:features/>").await;
+}
+
+fn outgoing(target: &str, n: usize) -> String {
+    format!(
+        "<message from='b@hall.example' to='a@{target}' id='m{n:06}'><body>{}</body></message>",
+        "x".repeat(1000)
+    )
+}
+
+// DB-66: one slow peer neither blocks nor closes the others; what does not fit is bounced (LIM-05).
+#[tokio::test(start_paused = true)]
+async fn a_slow_target_on_a_shared_stream_blocks_no_other() {
+    let outside = Scripted::default();
+    let mut slow = outside.lay(ROOM);
+    let mut quick = outside.lay(ROOM);
+    let mut bounces = outside.lay(1 << 20);
+    let mut play = arrive(&tools(outside), Flow::S2sOut, None);
+    say(&mut play.near, &format!("{HEAD}>")).await;
+    hear(&mut play.near, "<stream:stream").await;
+    say(&mut play.near, "<db:result from='hall.example' to='slow.example'>k1</db:result>").await;
+    remote_takes(&mut slow, "slow.example").await;
+    hear(&mut play.near, "valid").await;
+    say(&mut play.near, "<db:result from='hall.example' to='quick.example'>k2</db:result>").await;
+    remote_takes(&mut quick, "quick.example").await;
+    hear(&mut play.near, "valid").await;
+    for n in 0..300 {
+        say(&mut play.near, &outgoing("slow.example", n)).await;
+    }
+    say(&mut play.near, &outgoing("quick.example", 1)).await;
+    assert!(hear(&mut quick, "</message>").await.contains(&outgoing("quick.example", 1)));
+    let text = play.tools.observe.metrics().text().unwrap();
+    assert!(text.contains("gatehouse_limited_total{limit=\"queue\"}"), "{text}");
+    // The first that did not fit comes back to the backend on a stream of its own.
+    hear(&mut bounces, "<stream:stream").await;
+    say(&mut bounces, &format!("{HEAD} id='L9'>")).await;
+    hear(&mut bounces, "</db:result>").await;
+    say(&mut bounces, "<db:result from='hall.example' to='slow.example' type='valid'/>").await;
+    let bounce = hear(&mut bounces, "</message>").await;
+    assert!(bounce.contains("type='error'") && bounce.contains("<resource-constraint"), "{bounce}");
+    assert_eq!(
+        attribute(&bounce[..bounce.find("</message>").unwrap()], "from").split('@').nth(1),
+        Some("slow.example")
+    );
+}
+
+// A side that takes no octets for T-stanza is gone; nothing that was accepted is lost in silence (BE-11).
+#[tokio::test(start_paused = true)]
+async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
+    let outside = Scripted::default();
+    let mut stuck = outside.lay(600);
+    let mut fresh = outside.lay(1 << 20);
+    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    backend_takes(&mut stuck).await;
+    hear(&mut play.near, "<success").await;
+    say(&mut play.near, &header).await;
+    for n in 0..20 {
+        say(&mut play.near, &message(n)).await;
+    }
+    backend_takes(&mut fresh).await;
+    let heard = hear(&mut fresh, "id='m000019'").await;
+    // What fitted into the pipe of the first stream went out there; everything after it comes here, in order.
+    let first = (0..20).find(|n| heard.contains(&format!("id='m{n:06}'"))).unwrap();
+    assert!(first <= 600 / message(0).len(), "{heard}");
+    let mut at = 0;
+    for n in first..20 {
+        at += heard[at..].find(&format!("id='m{n:06}'")).unwrap();
+    }
+}

@@ -133,6 +133,11 @@ impl Registry {
         let _count = count.wait_for(|n| *n == 0).await;
     }
 
+    /// The names of those that live.
+    pub fn ids(&self) -> Vec<RelayId> {
+        held(&self.living).keys().copied().collect()
+    }
+
     /// Tells one relay to end; whether it could be told.
     pub fn close(&self, id: RelayId, reason: Reason) -> bool {
         held(&self.living).get(&id).is_some_and(|tell| tell.try_send(Order::Close(reason)).is_ok())
@@ -178,9 +183,7 @@ impl Registry {
     /// Whether a far leg that looks at this network waits with this key, or did so within T-dialback.
     pub fn vouches(&self, facing: Facing, check: &KeyCheck, now: Instant) -> bool {
         let awaited = held(&self.awaited);
-        awaited
-            .get(&(facing, check.clone()))
-            .is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
+        awaited.get(&(facing, check.clone())).is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
     }
 
     fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use tokio::io::{DuplexStream, duplex};
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::metrics::Metrics;
@@ -12,7 +11,8 @@ use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::{Keyring, Keyrings};
+use crate::stream::secured::{Certificate, PresentedName, Trust};
+use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
     Domain::parse(s).unwrap()
@@ -24,7 +24,7 @@ pub(crate) fn policy() -> Arc<Policy> {
 }
 
 pub(crate) fn federating(federation: Federation) -> Arc<Policy> {
-    let place = Place::file("test");
+    let place = Place::whole("test");
     let hosted = HostedSource { domain: domain("hall.example"), federation, sources: Vec::new(), place };
     let today = Day::parse("2027-01-01").unwrap();
     let digest = federation.label().to_owned();
@@ -52,8 +52,9 @@ impl Outside for Scripted {
         Box::pin(async { Err(Reason::TlsFailed) })
     }
 
-    fn secure_far(&self, _io: BoxIo, _from: Domain, _target: Domain) -> Handshake {
-        Box::pin(async { Err(Reason::TlsFailed) })
+    /// TLS without the octets: the other end is at once what its certificate says.
+    fn secure_far(&self, io: BoxIo, _from: Domain, target: Domain) -> Handshake {
+        Box::pin(async move { Ok((io, secured(target.as_str()))) })
     }
 
     fn route(&self, _destination: &Destination) -> Box<dyn Route> {
@@ -74,6 +75,23 @@ impl Route for Pipes {
             });
             (self as Box<dyn Route>, connected.ok_or(Reason::RemoteUnreachable))
         })
+    }
+}
+
+/// A channel whose other end has a certificate for this domain, from an authority that everybody trusts.
+pub(crate) fn secured(name: &str) -> Secured {
+    Secured {
+        version: TlsVersion::V13,
+        certificate: Some(Certificate {
+            fingerprint: "ab".repeat(32),
+            names: vec![PresentedName::Dns(name.to_owned())],
+            trust: Trust { default: Ok(()), peers: Vec::new() },
+            not_after: 4_000_000_000,
+            expires: None,
+        }),
+        alpn: None,
+        sni: None,
+        suite: "TLS13_AES_128_GCM_SHA256",
     }
 }
 

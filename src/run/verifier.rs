@@ -106,7 +106,9 @@ impl Verifier {
         let over = match ask.facing {
             Facing::Public => {
                 full(&pending.streams, &ask.relay, tools.home.limits.pending)
-                    || ask.network().is_some_and(|n| full(&pending.sources, &n, tools.params.pending_per_source))
+                    || ask
+                        .network()
+                        .is_some_and(|n| full(&pending.sources, &n, tools.params.pending_per_source))
                     || full(&pending.senders, &ask.check.pair.sender, tools.params.pending_per_sender)
             }
             // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.

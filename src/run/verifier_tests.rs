@@ -56,7 +56,8 @@ async fn pending_questions_are_capped_per_stream_source_and_sender() {
 
     let v = Verifier::default();
     for n in 0..5 {
-        let (ask, _heard) = asked(tools.registry.unnamed(), &format!("192.0.2.{n}"), "friend.example", &n.to_string());
+        let (ask, _heard) =
+            asked(tools.registry.unnamed(), &format!("192.0.2.{n}"), "friend.example", &n.to_string());
         assert_eq!(outcome(&v, &tools, ask), if n < 4 { "new" } else { "over" });
     }
 }
@@ -76,7 +77,14 @@ async fn a_question_over_the_cap_hears_overload_at_once() {
         heard.recv().await,
         Some(Order::Verified(ClaimId(1), Answer::Trouble(Reason::Overload)))
     ));
-    assert!(tools.observe.metrics().text().unwrap().contains("gatehouse_limited_total{limit=\"verifications\"} 1"));
+    assert!(
+        tools
+            .observe
+            .metrics()
+            .text()
+            .unwrap()
+            .contains("gatehouse_limited_total{limit=\"verifications\"} 1")
+    );
 }
 
 // DB-28: cannot connect.

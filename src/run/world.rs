@@ -134,7 +134,13 @@ impl Inner {
         outcome
     }
 
-    async fn connect_tls(&self, io: BoxIo, from: &Domain, target: &Domain, mode: Mode) -> Result<(BoxIo, Secured), Reason> {
+    async fn connect_tls(
+        &self,
+        io: BoxIo,
+        from: &Domain,
+        target: &Domain,
+        mode: Mode,
+    ) -> Result<(BoxIo, Secured), Reason> {
         let connector = Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
         let handshake = async {
             let (stream, secured) = connector.connect(io, Some(from), target, mode).await?;
@@ -247,7 +253,9 @@ impl Way {
                     tracing::debug!(domain = %target, %fault, "no target");
                     fault.reason()
                 })?;
-                let places = targets.iter().flat_map(|t| t.addresses.iter().map(|a| Place { address: *a, mode: t.mode }));
+                let places = targets
+                    .iter()
+                    .flat_map(|t| t.addresses.iter().map(|a| Place { address: *a, mode: t.mode }));
                 Ok(places.collect())
             }
         }

@@ -1,0 +1,250 @@
+//! From a listener to a running relay: who may come in, and what it is before the first octet of XML.
+//!
+//! In this order, and each before any cost of the next: the network that a listener is for, the PROXY header where one
+//! is due, the arrival quotas, the policy's word on the address, TLS on direct listeners. Whoever fails is let go without
+//! an octet (ACC-02 to ACC-10).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::limit::{Arrivals, Ticket};
+use crate::metrics::{Door, Limit, Metrics};
+use crate::net::listen::Listener;
+use crate::net::proxy;
+use crate::policy::{Arrive, Question};
+use crate::reason::{Flow, Outcome, Reason};
+use crate::relay::{Arrival, Relay};
+use crate::run::pump::Pump;
+use crate::run::registry::{Meta, Phase};
+use crate::run::{BoxIo, Tools, now, seed};
+use crate::stream::Secured;
+use crate::tls::Acceptor;
+
+/// One listener and what it demands.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The socket.
+    pub listener: Listener,
+    /// Its name in metrics and logs.
+    pub door: Door,
+    /// Networks that may connect; none: all.
+    pub from: Option<Vec<IpNet>>,
+    /// Proxies that may connect, and must send a PROXY header; none: no such header is read.
+    pub proxies: Option<Vec<IpNet>>,
+    /// TLS from the first octet.
+    pub direct: Option<Arc<Acceptor>>,
+    /// How many may arrive.
+    pub arrivals: Arc<Arrivals>,
+    /// T-header, also for the PROXY header (ACC-04).
+    pub header: Duration,
+    /// T-tls.
+    pub handshake: Duration,
+}
+
+impl Entrance {
+    fn flow(&self) -> Flow {
+        match self.door {
+            Door::Inside => Flow::S2sOut,
+            Door::Outbound | Door::S2sDirect | Door::S2sStarttls => Flow::S2sIn,
+        }
+    }
+
+    /// Takes connections until the gateway drains.
+    pub async fn serve(self, tools: Arc<Tools>) {
+        let entrance = Arc::new(self);
+        let mut news = tools.registry.news();
+        // Connections whose relay does not run yet; they end with the listener.
+        let mut entering = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = entrance.listener.accept() => accepted,
+                over = news.wait_for(|n| matches!(n.phase, Phase::Draining(_) | Phase::Stopped)) => {
+                    // The sender lives in the registry, which `tools` holds.
+                    let _phase = over;
+                    return;
+                }
+                Some(_entered) = entering.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
+                        entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), guest));
+                    }
+                }
+                Err(fault) => match fault.pause() {
+                    Some(pause) => {
+                        if pause > Duration::ZERO {
+                            tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
+                        }
+                        tokio::time::sleep(pause).await;
+                    }
+                    None => {
+                        tracing::error!(listener = entrance.door.label(), %fault, "a listener is given up");
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// What the socket's own address decides, without a task.
+    fn at_the_door(&self, tools: &Tools, stream: TcpStream, peer: SocketAddr) -> Option<Guest> {
+        let metrics = tools.observe.metrics();
+        let known = |networks: &Option<Vec<IpNet>>| {
+            networks.as_ref().is_none_or(|list| list.iter().any(|net| net.contains(&peer.ip())))
+        };
+        let outcome = if !known(&self.from) || !known(&self.proxies) {
+            Err(Reason::NotFromHere)
+        } else if self.proxies.is_some() {
+            // Whoever is behind the proxy is counted once we know who it is.
+            return Some(Guest { stream, peer, ticket: None });
+        } else {
+            self.admit(tools, peer.ip())
+        };
+        match outcome {
+            Ok(ticket) => Some(Guest { stream, peer, ticket: Some(ticket) }),
+            Err(reason) => {
+                self.turned_away(metrics, peer, reason);
+                None
+            }
+        }
+    }
+
+    fn admit(&self, tools: &Tools, address: IpAddr) -> Result<Ticket, Reason> {
+        let ticket = self.arrivals.admit(address, now())?;
+        let question = Question::Arrive(Arrive { flow: self.flow(), address });
+        let verdict = tools.registry.policy().judge(&question, &mut ());
+        if verdict.is_allow() { Ok(ticket) } else { Err(verdict.reason) }
+    }
+
+    fn turned_away(&self, metrics: &Metrics, peer: SocketAddr, reason: Reason) {
+        metrics.arrived(self.door, Outcome::Deny);
+        match reason {
+            Reason::TooManyAttempts => metrics.limited(Limit::Attempts),
+            Reason::TooManyConnections => metrics.limited(Limit::Connections),
+            Reason::Overload => metrics.limited(Limit::Total),
+            _ => {}
+        }
+        tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "connection turned away");
+    }
+
+    async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
+        let metrics = Arc::clone(tools.observe.metrics());
+        let Guest { mut stream, mut peer, ticket } = guest;
+        let ticket = match ticket {
+            Some(ticket) => ticket,
+            None => {
+                let admitted = match self.behind_proxy(&mut stream, peer).await {
+                    Ok(source) => {
+                        peer = source;
+                        self.admit(&tools, peer.ip())
+                    }
+                    Err(reason) => Err(reason),
+                };
+                match admitted {
+                    Ok(ticket) => ticket,
+                    Err(reason) => return self.turned_away(&metrics, peer, reason),
+                }
+            }
+        };
+        metrics.arrived(self.door, Outcome::Allow);
+        let presence = Presence::new(Arc::clone(&metrics), self.door, ticket);
+        let (io, secured) = match self.direct_tls(&tools, stream).await {
+            Ok(begun) => begun,
+            Err(reason) => {
+                tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "no handshake");
+                return;
+            }
+        };
+        if let Err(reason) = self.start(&tools, io, secured, peer, presence) {
+            tracing::error!(listener = self.door.label(), reason = reason.label(), "a connection cannot be served");
+        }
+    }
+
+    /// The address that the proxy tells; with UNKNOWN or LOCAL, the proxy's own.
+    async fn behind_proxy(&self, stream: &mut TcpStream, peer: SocketAddr) -> Result<SocketAddr, Reason> {
+        match tokio::time::timeout(self.header, proxy::read(stream)).await {
+            Ok(Ok(header)) => Ok(header.addresses.map_or(peer, |a| crate::net::listen::canonical(a.source))),
+            Ok(Err(fault)) => {
+                tracing::debug!(listener = self.door.label(), proxy = %peer, %fault, "no PROXY header");
+                Err(Reason::BadProxyHeader)
+            }
+            Err(_late) => Err(Reason::BadProxyHeader),
+        }
+    }
+
+    async fn direct_tls(&self, tools: &Tools, stream: TcpStream) -> Result<(BoxIo, Option<Secured>), Reason> {
+        let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
+        // T-first-byte runs here too: a silent peer need not be given a handshake's time.
+        match tokio::time::timeout(tools.params.first_byte, stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Reason::ConnectionLost),
+            Err(_late) => return Err(Reason::HeaderTimeout),
+        }
+        let outcome = match tokio::time::timeout(self.handshake, acceptor.accept(stream, None)).await {
+            Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
+            Ok(Err(fault)) => Err(fault.reason()),
+            Err(_late) => Err(Reason::TlsFailed),
+        };
+        tools.observe.metrics().handshake(self.door, outcome.as_ref().ok().map(|(_, s)| s.version));
+        outcome.map(|(io, secured)| (io, Some(secured)))
+    }
+
+    fn start(
+        &self,
+        tools: &Arc<Tools>,
+        io: BoxIo,
+        secured: Option<Secured>,
+        peer: SocketAddr,
+        presence: Presence,
+    ) -> Result<(), Reason> {
+        let flow = self.flow();
+        let plain = secured.is_none();
+        let arrival = Arrival { flow, address: peer.ip(), secured, seed: seed()? };
+        let entry = tools.registry.enter();
+        let meta = Meta { id: entry.0.id(), flow, peer: Some(peer) };
+        let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+        let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, plain);
+        // A task of its own: it outlives the listener while the gateway drains.
+        tokio::spawn(async move {
+            pump.run().await;
+            drop(presence);
+        });
+        Ok(())
+    }
+}
+
+/// A connection that may come in so far.
+#[derive(Debug)]
+struct Guest {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// None: behind a proxy, not counted yet.
+    ticket: Option<Ticket>,
+}
+
+/// A connection that is in, for as long as this lives.
+#[derive(Debug)]
+struct Presence {
+    metrics: Arc<Metrics>,
+    door: Door,
+    _ticket: Ticket,
+}
+
+impl Presence {
+    fn new(metrics: Arc<Metrics>, door: Door, ticket: Ticket) -> Self {
+        metrics.opened(door);
+        Self { metrics, door, _ticket: ticket }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.metrics.closed(self.door);
+    }
+}

@@ -1,0 +1,335 @@
+//! The parts of a gateway, made from its settings: each part's own parameters, filled in.
+//!
+//! Everything that can be wrong on this machine and is not wrong in the file is found here: keys, anchors, secrets. What
+//! the configuration can say and this version does not do is refused here too, and nowhere else.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::limits::{Limits, Timeouts};
+use crate::config::settings::{
+    DialbackKeys, Encryption, HostedAnswer, Listener, Role, Roots, RouteTls, Settings, Target,
+};
+use crate::config::{Secret, read_secret};
+use crate::dns::{self, Guard, TlsMode, steer};
+use crate::jid::Domain;
+use crate::policy::{Finding, Place};
+use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
+use crate::stream::{Keyring, Keyrings};
+use crate::tls::verify::{Anchors, Revocation, UnknownRevocation};
+use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
+use crate::{limit, net, run, xml};
+
+/// What the settings ask for and this version does not do: better refused plainly than left out in silence.
+pub fn refused(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for listener in &settings.listeners {
+        if matches!(listener.role, Role::C2s(_)) && !is_standard(listener) {
+            findings.push(Finding::error(
+                listener.place.clone(),
+                "this version does not serve clients (c2s) yet",
+                "remove this listener, and let clients reach the backend as before",
+            ));
+        }
+    }
+    for route in settings.dns.routes.iter().filter(|r| r.tls == RouteTls::None) {
+        findings.push(Finding::error(
+            Place::whole(&settings.file),
+            format!("the route of {} asks for no TLS at all", route.domain),
+            "write `tls: starttls` there; a policy rule with `tls: none` lets a server pass that offers no TLS",
+        ));
+    }
+    if settings.admin.socket.is_some() {
+        findings.push(Finding::error(
+            Place::whole(&settings.file),
+            "this version has no control socket yet",
+            "remove `socket` from `admin`; signals reload (SIGHUP) and drain (SIGTERM)",
+        ));
+    }
+    findings
+}
+
+/// The listeners that are opened: without `listen:`, those for remote servers.
+pub fn listeners(settings: &Settings) -> impl Iterator<Item = &Listener> {
+    settings.listeners.iter().filter(|l| !matches!(l.role, Role::C2s(_)))
+}
+
+/// Whether a listener is there because the file names none.
+fn is_standard(listener: &Listener) -> bool {
+    listener.place.line == 0
+}
+
+/// What every relay shares.
+///
+/// # Errors
+/// When a secret cannot be read, or none can be drawn.
+pub fn home(settings: &Settings) -> Result<Home, Vec<Finding>> {
+    let hosted = settings.domains.iter().map(|domain| {
+        let keys_by = match domain.backend.dialback_keys {
+            DialbackKeys::ByAddress => KeysBy::Address,
+            DialbackKeys::Verify => KeysBy::Verify,
+        };
+        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: true })
+    });
+    let world = keyring(settings, settings.secrets.world.as_deref());
+    let inside = keyring(settings, settings.secrets.inside.as_deref());
+    let (world, inside) = match (world, inside) {
+        (Ok(world), Ok(inside)) => (world, inside),
+        (world, inside) => return Err(world.err().into_iter().chain(inside.err()).collect()),
+    };
+    Ok(Home {
+        hosted: hosted.collect(),
+        keys: Keyrings { world, inside },
+        limits: stream_limits(&settings.limits),
+        timeouts: stream_timeouts(&settings.timeouts),
+        default_domain: settings.default_domain.clone(),
+    })
+}
+
+fn keyring(settings: &Settings, file: Option<&std::path::Path>) -> Result<Keyring, Finding> {
+    match file.map(read_secret) {
+        Some(secret) => secret.as_ref().map(Secret::octets).map(Keyring::new).map_err(Clone::clone),
+        None => {
+            let seed = run::seed().map_err(|_| {
+                let place = Place::whole(&settings.file);
+                Finding::error(place, "the system gives no random octets for a dialback secret", "name a secret file")
+            })?;
+            Ok(Keyring::new(&seed))
+        }
+    }
+}
+
+fn stream_limits(limits: &Limits) -> StreamLimits {
+    let proven = xml::Limits {
+        header: size(limits.header),
+        element: size(limits.stanza),
+        depth: count(limits.depth),
+        attributes: count(limits.attrs),
+        declarations: count(limits.nsdecl),
+        name: size(limits.name),
+        value: size(limits.attr_value),
+        nodes: count(limits.nodes),
+        ..xml::Limits::default()
+    };
+    StreamLimits {
+        before_proof: xml::Limits { element: size(limits.preauth_element), ..proven.clone() },
+        proven,
+        pairs: count(limits.pairs),
+        pending: count(limits.pending_per_stream),
+        sasl_attempts: u8::try_from(limits.sasl_attempts).unwrap_or(u8::MAX),
+        queue_stanzas: count(limits.queue_stanzas),
+        queue_octets: size(limits.queue_octets),
+        ..StreamLimits::default()
+    }
+}
+
+fn stream_timeouts(times: &Timeouts) -> plan::Timeouts {
+    plan::Timeouts {
+        header: times.header,
+        tls: times.tls,
+        unauth: times.unauth,
+        dialback: times.dialback,
+        queue: times.queue,
+        close: times.close,
+        idle: times.idle_s2s,
+        // A stream that we opened for one errand waits this long for the next.
+        courier: times.verify_idle,
+    }
+}
+
+/// Times and counts of the engine room.
+pub fn engine(settings: &Settings) -> run::Params {
+    let (limits, times) = (&settings.limits, &settings.timeouts);
+    run::Params {
+        first_byte: times.first_byte,
+        stanza: times.stanza,
+        keepalive: times.keepalive,
+        unproven_octets: size(limits.preauth_total),
+        pending_per_source: count(limits.pending_per_source),
+        pending_per_sender: count(limits.pending_per_domain),
+        ..run::Params::default()
+    }
+}
+
+/// What may arrive from the world.
+pub fn arrivals(settings: &Settings) -> limit::Params {
+    let limits = &settings.limits;
+    limit::Params {
+        total: limits.conn_total,
+        per_network: limits.conn_s2s,
+        per_minute: NonZeroU32::new(limits.rate.0).unwrap_or(NonZeroU32::MIN),
+    }
+}
+
+/// What may arrive from the backends. They are ours: all of them may come at once, and as often as they like.
+pub fn arrivals_inside(settings: &Settings) -> limit::Params {
+    let total = settings.limits.conn_total;
+    limit::Params { total, per_network: total, per_minute: NonZeroU32::MAX }
+}
+
+/// Certificates, keys and trust anchors: what a reload reads again.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The hosted domains' certificates.
+    pub certificates: Arc<Certificates>,
+    /// What peers' chains are judged by.
+    pub trust: Arc<TrustStore>,
+    default: Option<Domain>,
+}
+
+impl Credentials {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// Every file that will not do.
+    pub fn read(settings: &Settings) -> Result<Self, Vec<Finding>> {
+        let mut faults = Vec::new();
+        let files: Vec<keys::Params> = settings
+            .domains
+            .iter()
+            .map(|d| keys::Params {
+                domain: d.name.clone(),
+                chain: d.certificate.chain.clone(),
+                key: d.certificate.key.clone(),
+            })
+            .collect();
+        let certificates = Certificates::load(&files).map_err(|f| faults.extend(f)).ok();
+        let trust = trust(settings, &mut faults);
+        match (certificates, trust) {
+            (Some(certificates), Some(trust)) if faults.is_empty() => Ok(Self {
+                certificates: Arc::new(certificates),
+                trust: Arc::new(trust),
+                default: settings.default_domain.clone(),
+            }),
+            _ => Err(faults.iter().map(finding).collect()),
+        }
+    }
+
+    /// The accepting side for listeners of this kind.
+    pub fn accepting(&self, encryption: Encryption) -> server::Params {
+        let mode = match encryption {
+            Encryption::Direct => Mode::Direct,
+            Encryption::Starttls => Mode::Starttls,
+        };
+        server::Params {
+            mode,
+            alpn: vec![Alpn::Server],
+            default: self.default.clone(),
+            ask_certificate: true,
+            certificates: Arc::clone(&self.certificates),
+            trust: Arc::clone(&self.trust),
+        }
+    }
+
+    /// The connecting side.
+    pub fn connecting(&self) -> client::Params {
+        client::Params { certificates: Arc::clone(&self.certificates), trust: Arc::clone(&self.trust) }
+    }
+
+    /// When each certificate of ours ends, as Unix time.
+    pub fn ends(&self) -> impl Iterator<Item = (&Domain, i64)> {
+        self.certificates.iter().filter_map(|(domain, identity)| {
+            tls::keys::inspect_chain(identity.chain()).map(|seen| (domain, seen.not_after))
+        })
+    }
+}
+
+fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> {
+    let mut keep = |outcome: Result<Anchors, KeyFault>| outcome.map_err(|fault| faults.push(fault)).ok();
+    let default = keep(match &settings.trust.roots {
+        Roots::Pem(path) => Anchors::load(path),
+        Roots::System => Anchors::system(),
+    });
+    let peers: Vec<_> = settings
+        .trust
+        .peers
+        .iter()
+        .filter_map(|peer| keep(Anchors::load(&peer.roots)).map(|anchors| (peer.domains.clone(), anchors)))
+        .collect();
+    let revocation = match settings.trust.crls.is_empty() {
+        true => None,
+        // CRT-09: trusting what no list speaks of would have to be asked for.
+        false => match Revocation::load(&settings.trust.crls, UnknownRevocation::Refuse) {
+            Ok(revocation) => Some(revocation),
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        },
+    };
+    Some(TrustStore { default: default?, peers, revocation })
+}
+
+/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).
+pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
+    let routes = settings.dns.routes.iter().map(|route| {
+        let (host, port) = match &route.target {
+            Target::Address(address) => (address.ip().to_string(), address.port()),
+            Target::Host(host, port) => (host.to_ascii().into_owned(), *port),
+        };
+        let mode = match route.tls {
+            RouteTls::Direct => TlsMode::Direct,
+            RouteTls::Starttls | RouteTls::None => TlsMode::Starttls,
+        };
+        dns::Route { domain: route.domain.clone(), host, port, mode }
+    });
+    dns::Params {
+        servers: settings.dns.servers.clone(),
+        never: settings.steering.iter().map(|s| s.listen).collect(),
+        each: settings.timeouts.dns,
+        total: settings.timeouts.dns_total,
+        guard: Guard { allow_networks: settings.dns.allow_networks.clone(), allow_ports: Vec::new(), own },
+        routes: routes.collect(),
+    }
+}
+
+/// How long to dial.
+pub fn dial(settings: &Settings) -> net::connect::Params {
+    let times = &settings.timeouts;
+    net::connect::Params { each: times.connect, total: times.connect_total, sources: Vec::new() }
+}
+
+/// Where each backend takes federation.
+pub fn backends(settings: &Settings) -> BTreeMap<Domain, Vec<SocketAddr>> {
+    settings.domains.iter().map(|d| (d.name.clone(), d.backend.s2s.clone())).collect()
+}
+
+/// What the steering server answers, if there is one.
+pub fn steering(settings: &Settings) -> Option<steer::Params> {
+    let steering = settings.steering.as_ref()?;
+    let hosted = settings.domains.iter().map(|domain| {
+        let answer = match steering.hosted {
+            HostedAnswer::Backend => steer::Hosted::At(domain.backend.s2s.clone()),
+            HostedAnswer::Refuse => steer::Hosted::Refused,
+        };
+        (domain.name.clone(), answer)
+    });
+    Some(steer::Params {
+        listen: steering.listen,
+        from: steering.from.clone(),
+        answer: vec![steering.answer],
+        port: steering.port,
+        target: steer::TARGET.to_owned(),
+        hosted: hosted.collect(),
+    })
+}
+
+/// How long a drain may last.
+pub fn grace(settings: &Settings) -> Duration {
+    settings.timeouts.drain
+}
+
+fn finding(fault: &KeyFault) -> Finding {
+    Finding::error(Place::whole(&fault.path.display().to_string()), fault.problem.clone(), fault.remedy)
+}
+
+fn count(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
