@@ -36,7 +36,8 @@ impl Gate {
 
     /// Drains, and waits for the end of it.
     pub async fn stop(&self) -> Told<()> {
-        let gateway = self.0.lock().await.take().ok_or_else(|| Trouble::new("the gateway has stopped already"))?;
+        let gateway =
+            self.0.lock().await.take().ok_or_else(|| Trouble::new("the gateway has stopped already"))?;
         gateway.stop();
         gateway.stopped().await;
         Ok(())

@@ -180,7 +180,7 @@ impl Cast {
             self.unhosted_target()
         );
         step!(
-            "The old server goes down, friend.example writes, the old server comes back.",
+            "The old server goes down, cousin.example wants to write, the old server comes back.",
             "Gatehouse never takes a message that it cannot hand on: the sender is told at once, and may try again.",
             self.backend_down()
         );
@@ -400,10 +400,6 @@ impl Cast {
             teller.row(
                 "a client (no encryption)",
                 &format!("{} as anyone@hall.example, password \"open sesame\"", self.world.legacy.c2s),
-            )?;
-            teller.row(
-                "the control socket",
-                &self.world.folder.path().join("control.sock").display().to_string(),
             )?;
             teller.row("all files", &self.world.folder.path().display().to_string())
         } else {

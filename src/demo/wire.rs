@@ -59,6 +59,8 @@ impl Wire {
     /// A connection that stands.
     pub fn new(stream: TcpStream) -> Self {
         let address = stream.peer_addr().ok();
+        // Without it a reply may wait for the other side's delayed acknowledgement; a connection that is gone has none.
+        let _ = stream.set_nodelay(true);
         Self {
             io: Box::new(stream),
             held: Vec::new(),
