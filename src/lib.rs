@@ -20,6 +20,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod dns;
 pub mod filter;
 pub mod gateway;

@@ -41,6 +41,11 @@ impl Console {
         self.verbose
     }
 
+    /// Whether standard output takes colour.
+    pub fn has_colour(&self) -> bool {
+        self.out_colour
+    }
+
     /// Whether standard error takes colour.
     pub fn has_coloured_errors(&self) -> bool {
         self.err_colour

@@ -6,6 +6,7 @@
 mod certificates;
 mod check;
 mod console;
+mod demo;
 mod policy;
 mod probe;
 mod run;
@@ -75,6 +76,8 @@ enum Command {
     Check(check::Args),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
+    /// Play a small world in one process and tell what happens in it
+    Demo(demo::Args),
     /// Print the manual page
     Man,
     /// Ask what the policy says, or test policy files
@@ -110,6 +113,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let exit = match &cli.command {
         Command::Check(args) => check::main(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
+        Command::Demo(args) => demo::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),
