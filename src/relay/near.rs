@@ -134,7 +134,10 @@ impl Relay {
             }
             Token::Header(header) => {
                 near.language = header.lang.clone();
-                let offer = self.offer(&header);
+                let (offer, denied) = self.offer(&header);
+                if let Some((pair, verdict)) = denied {
+                    self.note_denied(pair, verdict, out);
+                }
                 self.near_step(receiving::Input::Header(header, offer), now, out);
             }
             Token::Element(frame) => {
@@ -323,8 +326,10 @@ impl Relay {
         let mut record = self.record(Some(pair.clone()), None, reason);
         if let Some(admitted) = self.guard.remove(pair) {
             let (stanzas, octets) = admitted.passed();
+            // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
             let far = self.fars.values().find(|far| far.terms.errand.is_for(pair));
-            record.method = far.and_then(|far| far.method).or(Some(admitted.method()));
+            let public = far.and_then(|far| far.method).filter(|_| self.flow == Flow::S2sOut);
+            record.method = public.or(Some(admitted.method()));
             record.rule = Some(admitted.permit().rule().clone());
             (record.stanzas, record.octets) = (stanzas, octets);
         }

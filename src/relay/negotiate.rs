@@ -41,40 +41,50 @@ impl Pending {
 }
 
 impl Relay {
-    /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19).
-    pub(super) fn offer(&self, header: &Header) -> Offer {
+    /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19), and the verdict on its pair where
+    /// that leaves nothing to offer.
+    pub(super) fn offer(&self, header: &Header) -> (Offer, Option<(Pair, Verdict)>) {
         let name = |text: &Option<String>| {
             text.as_deref().filter(|t| !t.is_empty()).and_then(|t| crate::jid::Domain::parse(t).ok())
         };
         let (from, to) = (name(&header.from), name(&header.to));
-        let mut offer = Offer { external: false, dialback: true, refused: None };
+        let open = Offer { external: false, dialback: true, refused: None };
+        let refuse = |reason| (Offer { refused: Some(reason), ..open.clone() }, None);
         if self.flow == Flow::S2sOut {
-            if from.as_ref().is_some_and(|from| !self.home.hosts(from)) {
-                offer.refused = Some(Reason::InvalidFrom);
-            }
-            return offer;
+            return match from {
+                Some(from) if !self.home.hosts(&from) => refuse(Reason::InvalidFrom),
+                _ => (open, None),
+            };
         }
         if to.as_ref().is_some_and(|to| !self.home.hosts(to)) {
-            offer.refused = Some(Reason::HostUnknown);
-            return offer;
+            return refuse(Reason::HostUnknown);
         }
         if from.as_ref().is_some_and(|from| self.home.hosts(from)) {
-            offer.refused = Some(Reason::HomeClaimed);
-            return offer;
+            return refuse(Reason::HomeClaimed);
         }
-        let Some(secured) = self.near.as_ref().and_then(Near::secured) else { return offer };
+        let secured = self.near.as_ref().and_then(Near::secured);
         let to = to.or_else(|| self.home.default_domain.clone());
-        let (Some(from), Some(to)) = (from, to) else { return offer };
-        let pair = Pair { sender: from, target: to };
-        let judge = |identity| self.judge_inbound(&pair, identity, Some(secured));
+        let (Some(secured), Some(sender), Some(target)) = (secured, from, to) else { return (open, None) };
+        let pair = Pair { sender, target };
         let certified = Proof::by_certificate(Some(secured), &pair).is_ok();
-        offer.external = certified && judge(Identity::Certificate).is_allow();
-        let dialback = judge(Identity::Dialback);
-        offer.dialback = dialback.is_allow();
-        if !certified && dialback.reason == Reason::IdentityTooWeak {
-            offer.refused = Some(Reason::CertificateUntrusted);
-        }
-        offer
+        let by_certificate = self.judge_inbound(&pair, Identity::Certificate, Some(secured));
+        let by_dialback = self.judge_inbound(&pair, Identity::Dialback, Some(secured));
+        let missing = !certified && by_dialback.reason == Reason::IdentityTooWeak;
+        let offer = Offer {
+            external: certified && by_certificate.is_allow(),
+            dialback: by_dialback.is_allow(),
+            refused: missing.then_some(Reason::CertificateUntrusted),
+        };
+        let denied = !offer.external && !offer.dialback;
+        (offer, denied.then_some((pair, by_dialback)))
+    }
+
+    /// A pair that is refused before anybody claimed it: the peer may go away without ever asking.
+    pub(super) fn note_denied(&self, pair: Pair, verdict: Verdict, out: &mut Vec<Effect>) {
+        let mut record = self.record(Some(pair.clone()), None, verdict.reason);
+        record.rule = Some(verdict.rule.clone());
+        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
     }
 
     /// Somebody claims a pair on the near stream.

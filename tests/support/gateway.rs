@@ -138,13 +138,12 @@ fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
          trust: {{ roots: \"{}\" }}\n\
          dns: {{ servers: [\"{}:53\"] }}\n\
          steering: {{ listen: \"{inside}:53\", from: [198.51.100.0/24], answer: {inside} }}\n\
-         admin: {{ http: \"{ADMIN}\", socket: \"{}\" }}\n\
+         admin: {{ http: \"{ADMIN}\" }}\n\
          log: {{ format: text, level: debug }}\n\
          audit: {{ file: \"{}\" }}\n\
          domains:\n",
         setup.roots.display(),
         setup.dns,
-        directory.join("control.sock").display(),
         directory.join("audit.jsonl").display(),
     );
     for Hosted { domain, leaf, backend, federation } in setup.hosted {
