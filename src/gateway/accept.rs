@@ -162,7 +162,11 @@ impl Entrance {
             }
         };
         if let Err(reason) = self.start(&tools, io, secured, peer, presence) {
-            tracing::error!(listener = self.door.label(), reason = reason.label(), "a connection cannot be served");
+            tracing::error!(
+                listener = self.door.label(),
+                reason = reason.label(),
+                "a connection cannot be served"
+            );
         }
     }
 
