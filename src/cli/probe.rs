@@ -148,7 +148,6 @@ impl Probe {
                 .push(format!("the policy refuses this domain before any look-up: {}", first.reason.words()));
             return report;
         }
-        report.allowed = false;
         let own = self.settings.listeners.iter().map(|l| l.address).collect();
         let resolver = match Resolver::new(parts::resolver(&self.settings, own)) {
             Ok(resolver) => resolver,
@@ -413,7 +412,12 @@ impl Report {
             line("trouble", trouble);
         }
         let good = self.reachable && self.allowed;
-        let words = if good { "reachable and allowed" } else { "not reachable, or not allowed" };
+        let words = match (self.reachable, self.allowed) {
+            (true, true) => "reachable and allowed",
+            (true, false) => "reachable and not allowed",
+            (false, true) => "not reachable",
+            (false, false) => "not allowed",
+        };
         line("result", &console.mark(words, good));
         out
     }

@@ -194,6 +194,7 @@ impl Gateway {
         if tokio::task::spawn_blocking(move || observe.finish()).await.is_err() {
             tracing::error!("the audit file was not finished");
         }
+        tracing::info!("stopped");
     }
 
     /// Runs on the signals of the process until it has stopped.
