@@ -126,7 +126,10 @@ impl Probe {
             Some(name) => Domain::parse(name).ok().filter(|d| compiled.policy.hosts(d)),
         };
         let Some(hosted) = hosted else {
-            return Err(whole("no such domain is hosted here".to_owned(), "name one of `domains` with --from"));
+            return Err(whole(
+                "no such domain is hosted here".to_owned(),
+                "name one of `domains` with --from",
+            ));
         };
         let connector = Connector::new(credentials.connecting())
             .map_err(|e| whole(e.to_string(), "look at the certificate of this domain"))?;
@@ -140,10 +143,11 @@ impl Probe {
         let first = self.judge(Identity::Unproven, Tls::Unknown, None);
         report.judged(&first);
         if !first.is_allow() {
-            report.trouble.push(format!("the policy refuses this domain before any look-up: {}", first.reason.words()));
+            report
+                .trouble
+                .push(format!("the policy refuses this domain before any look-up: {}", first.reason.words()));
             return report;
         }
-        report.allowed = false;
         let own = self.settings.listeners.iter().map(|l| l.address).collect();
         let resolver = match Resolver::new(parts::resolver(&self.settings, own)) {
             Ok(resolver) => resolver,
@@ -202,10 +206,13 @@ impl Probe {
                 report.names = certificate.names.iter().map(shown).collect();
                 let trusted = identity::trusted_for(certificate, &self.remote);
                 let speaks = identity::speaks_for(certificate, &self.remote);
-                report.chain = Some(trusted.map_or_else(|fault| fault.label().to_owned(), |()| "trusted".to_owned()));
+                report.chain =
+                    Some(trusted.map_or_else(|fault| fault.label().to_owned(), |()| "trusted".to_owned()));
                 proven = speaks && trusted.is_ok();
                 if let Err(fault) = trusted {
-                    report.trouble.push(format!("the server's certificate is not trusted ({})", fault.label()));
+                    report
+                        .trouble
+                        .push(format!("the server's certificate is not trusted ({})", fault.label()));
                 }
                 if !speaks {
                     report.trouble.push(format!("the server's certificate does not name {}", self.remote));
@@ -235,15 +242,17 @@ impl Probe {
     /// Goes as far as the features after TLS.
     async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
         let times = &self.settings.timeouts;
-        let (stream, address) =
-            net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| format!("no connection ({fault})"))?;
+        let (stream, address) = net::connect(&[address], &parts::dial(&self.settings))
+            .await
+            .map_err(|fault| format!("no connection ({fault})"))?;
         let mut plain = Talk::new(Box::new(stream), times.unauth);
         let mode = match mode {
             TlsMode::Direct => Mode::Direct,
             TlsMode::Starttls => {
                 let (_, offered) = plain.greet(&self.hosted, &self.remote).await?;
                 if !offered.starttls {
-                    return Err("STARTTLS is not offered: TLS is off there, or this is no XMPP server port".to_owned());
+                    return Err("STARTTLS is not offered: TLS is off there, or this is no XMPP server port"
+                        .to_owned());
                 }
                 plain.say(format!("<starttls xmlns='{}'/>", names::TLS).as_bytes()).await?;
                 match plain.hear().await? {
@@ -301,8 +310,12 @@ impl Talk {
                     }
                     Some(Token::End) => return Err("the server closes the stream".to_owned()),
                     Some(Token::Element(frame)) if frame.is(names::STREAMS, "error") => {
-                        let condition = frame.tree().elements().next().map(|e| e.name.clone()).unwrap_or_default();
-                        return Err(format!("the server ends the stream: {}", crate::run::observe::capped(&condition)));
+                        let condition =
+                            frame.tree().elements().next().map(|e| e.name.clone()).unwrap_or_default();
+                        return Err(format!(
+                            "the server ends the stream: {}",
+                            crate::run::observe::capped(&condition)
+                        ));
                     }
                     Some(token) => return Ok(token),
                     None => {
@@ -332,12 +345,16 @@ impl Talk {
             ..Header::new(Content::Server)
         };
         self.say(&ours.write_open()).await?;
-        let Token::Header(header) = self.hear().await? else { return Err("no stream header came".to_owned()) };
+        let Token::Header(header) = self.hear().await? else {
+            return Err("no stream header came".to_owned());
+        };
         if header.version.is_none_or(|(major, _)| major < 1) {
             return Ok((header, features::Offered::default()));
         }
         match self.hear().await? {
-            Token::Element(frame) if frame.is(names::STREAMS, "features") => Ok((header, features::read(&frame.tree()))),
+            Token::Element(frame) if frame.is(names::STREAMS, "features") => {
+                Ok((header, features::read(&frame.tree())))
+            }
             _ => Err("no stream features came".to_owned()),
         }
     }
@@ -378,15 +395,29 @@ impl Report {
             line("certificate", self.chain.as_deref().unwrap_or("none"));
             line("names", &if self.names.is_empty() { "none".to_owned() } else { self.names.join(", ") });
             let offers = [(self.external, "EXTERNAL"), (self.dialback, "dialback")];
-            let offers: Vec<&str> = offers.into_iter().filter_map(|(has, word)| has.then_some(word)).collect();
+            let offers: Vec<&str> =
+                offers.into_iter().filter_map(|(has, word)| has.then_some(word)).collect();
             line("offers", &if offers.is_empty() { "nothing".to_owned() } else { offers.join(", ") });
         }
-        line("policy", &format!("{} by rule {} ({})", if self.allowed { "allow" } else { "deny" }, self.rule, self.reason));
+        line(
+            "policy",
+            &format!(
+                "{} by rule {} ({})",
+                if self.allowed { "allow" } else { "deny" },
+                self.rule,
+                self.reason
+            ),
+        );
         for trouble in &self.trouble {
             line("trouble", trouble);
         }
         let good = self.reachable && self.allowed;
-        let words = if good { "reachable and allowed" } else { "not reachable, or not allowed" };
+        let words = match (self.reachable, self.allowed) {
+            (true, true) => "reachable and allowed",
+            (true, false) => "reachable and not allowed",
+            (false, true) => "not reachable",
+            (false, false) => "not allowed",
+        };
         line("result", &console.mark(words, good));
         out
     }

@@ -70,7 +70,8 @@ fn log_to_stderr(log: Log, console: &mut Console) {
     };
     // Our own events at that level; of others only what is wrong with them.
     let filter = EnvFilter::new(format!("error,gatehouse={}", level.label()));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let set = match log.format {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
         LogFormat::Text => lines.with_ansi(console.has_coloured_errors()).try_init(),

@@ -71,6 +71,10 @@ impl Entrance {
                 Some(_entered) = entering.join_next() => continue,
             };
             match accepted {
+                // Behind a trusted proxy nobody is counted yet; this bounds them too.
+                Ok((_, peer)) if entering.len() >= ENTERING => {
+                    entrance.turned_away(tools.observe.metrics(), peer, Reason::Overload);
+                }
                 Ok((stream, peer)) => {
                     if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
                         entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), guest));
@@ -162,7 +166,11 @@ impl Entrance {
             }
         };
         if let Err(reason) = self.start(&tools, io, secured, peer, presence) {
-            tracing::error!(listener = self.door.label(), reason = reason.label(), "a connection cannot be served");
+            tracing::error!(
+                listener = self.door.label(),
+                reason = reason.label(),
+                "a connection cannot be served"
+            );
         }
     }
 
@@ -248,3 +256,6 @@ impl Drop for Presence {
         self.metrics.closed(self.door);
     }
 }
+
+/// Connections of one listener that may be on their way to a relay.
+const ENTERING: usize = 4096;

@@ -112,7 +112,6 @@ impl Lifecycle {
                 }
                 Phase::Stopped => {
                     self.registry.emptied().await;
-                    tracing::info!("stopped");
                     return;
                 }
             }

@@ -60,7 +60,8 @@ impl Gateway {
         let credentials = Credentials::read(&settings).map_err(|f| findings.extend(f)).ok();
         let home = parts::home(&settings).map_err(|f| findings.extend(f)).ok();
         let compiled = crate::config::policies(&settings, today()).map_err(|f| findings.extend(f)).ok();
-        let (Some(credentials), Some(home), Some(compiled), true) = (credentials, home, compiled, findings.is_empty())
+        let (Some(credentials), Some(home), Some(compiled), true) =
+            (credentials, home, compiled, findings.is_empty())
         else {
             return Err(StartFault::Configuration(findings));
         };
@@ -68,7 +69,8 @@ impl Gateway {
             tracing::warn!(finding = %warning, "policy");
         }
         let policy = Arc::new(compiled.policy);
-        let metrics = Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
+        let metrics =
+            Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
         let metrics = Arc::new(metrics);
         metrics.policy(policy.digest());
         let audit = match &settings.audit {
@@ -192,6 +194,7 @@ impl Gateway {
         if tokio::task::spawn_blocking(move || observe.finish()).await.is_err() {
             tracing::error!("the audit file was not finished");
         }
+        tracing::info!("stopped");
     }
 
     /// Runs on the signals of the process until it has stopped.

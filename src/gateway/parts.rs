@@ -95,7 +95,11 @@ fn keyring(settings: &Settings, file: Option<&std::path::Path>) -> Result<Keyrin
         None => {
             let seed = run::seed().map_err(|_| {
                 let place = Place::whole(&settings.file);
-                Finding::error(place, "the system gives no random octets for a dialback secret", "name a secret file")
+                Finding::error(
+                    place,
+                    "the system gives no random octets for a dialback secret",
+                    "name a secret file",
+                )
             })?;
             Ok(Keyring::new(&seed))
         }

@@ -95,7 +95,8 @@ impl Reloader {
         let credentials = Credentials::read(&self.settings).map_err(|f| findings.extend(f)).ok();
         let compiled = crate::config::policies(&self.settings, today()).map_err(|f| findings.extend(f)).ok();
         let (Some(credentials), Some(compiled)) = (credentials, compiled) else { return Err(findings) };
-        let connector = Connector::new(credentials.connecting()).map_err(|e| vec![self.internal(&e.to_string())])?;
+        let connector =
+            Connector::new(credentials.connecting()).map_err(|e| vec![self.internal(&e.to_string())])?;
         if let Err(error) = self.show(&credentials) {
             // Half a set of certificates is worse than the old one.
             if let Err(error) = self.show(current) {

@@ -317,10 +317,10 @@ impl Pump {
     fn found(&mut self, side: Side, found: Found) {
         match found {
             Found::Connected(route, outcome) => {
-                if let Side::Far(id) = side {
-                    if let Some(far) = self.fars.get_mut(&id) {
-                        far.route = Some(route);
-                    }
+                if let Side::Far(id) = side
+                    && let Some(far) = self.fars.get_mut(&id)
+                {
+                    far.route = Some(route);
                 }
                 self.step(
                     side,
