@@ -1,5 +1,7 @@
 //! Replays every input that the fuzz targets of framing keep, through the same assertions, on stable.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
+
 #[path = "support/fuzz/xml.rs"]
 mod xml;
 

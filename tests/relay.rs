@@ -16,11 +16,15 @@ use pure::*;
 fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
     let mut stage = inbound(home(), any(), "friend.example", &[]);
     let greeting = stage.said(NEAR);
-    assert!(greeting.contains("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"), "{greeting}");
+    assert!(
+        greeting.contains("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"),
+        "{greeting}"
+    );
     assert!(!greeting.contains("EXTERNAL") && !greeting.contains("starttls"));
     let id = attribute(&greeting, "id");
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>56c74c</db:result>");
-    let Some(Effect::Verify(claim, check)) = stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+    let Some(Effect::Verify(claim, check)) =
+        stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
     else {
         panic!("no verification: {:?}", stage.effects)
     };
@@ -32,7 +36,10 @@ fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
     assert_eq!(destination, Destination::Backend(domain("hall.example")));
     stage.connected(far, None);
     let opening = stage.said(Side::Far(far));
-    assert!(opening.contains("from='friend.example' to='hall.example'") && !opening.contains("version='1.0' xml:lang"));
+    assert!(
+        opening.contains("from='friend.example' to='hall.example'")
+            && !opening.contains("version='1.0' xml:lang")
+    );
     stage.hears(Side::Far(far), &answer("L-301", false));
     let key = Keyring::new(b"inside secret").make(&pair("friend.example", "hall.example"), "L-301");
     assert_eq!(
@@ -42,10 +49,16 @@ fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
     assert!(stage.said(NEAR).is_empty(), "D3: valid only when the leg behind it stands");
     stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='valid'/>");
     assert_eq!(stage.said(NEAR), "<db:result from='hall.example' to='friend.example' type='valid'/>");
-    stage.hears(NEAR, "<message from='romeo@friend.example/x' to='julia@hall.example'><body>hi</body></message>");
+    stage.hears(
+        NEAR,
+        "<message from='romeo@friend.example/x' to='julia@hall.example'><body>hi</body></message>",
+    );
     assert_eq!(
         stage.passed(),
-        [(far, "<message from='romeo@friend.example/x' to='julia@hall.example'><body>hi</body></message>".into())]
+        [(
+            far,
+            "<message from='romeo@friend.example/x' to='julia@hall.example'><body>hi</body></message>".into()
+        )]
     );
 }
 
@@ -83,7 +96,8 @@ fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
     let far = Side::Far(far);
     stage.said(far);
     stage.hears(far, &answer("one", true));
-    stage.hears(far, "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>");
+    stage
+        .hears(far, "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>");
     assert_eq!(stage.said(far), "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
     stage.hears(far, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
     assert!(stage.has(|e| matches!(e, Effect::Upgrade(_))));
@@ -105,7 +119,12 @@ fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
     assert_eq!(stage.passed().len(), 1);
     // SM-09: what the peer would refuse with the whole stream is refused here alone.
     let big = "x".repeat(10_001);
-    stage.hears(NEAR, &format!("<message id='m' from='j@hall.example/h' to='r@friend.example'><body>{big}</body></message>"));
+    stage.hears(
+        NEAR,
+        &format!(
+            "<message id='m' from='j@hall.example/h' to='r@friend.example'><body>{big}</body></message>"
+        ),
+    );
     assert!(stage.passed().is_empty());
     let bounces = stage.carried();
     assert_eq!(bounces[0].0, pair("friend.example", "hall.example"));
@@ -115,7 +134,8 @@ fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
 // POL-04, POL-05: a denied pair causes no lookup, no connection and no contact with a backend, on any path.
 #[test]
 fn a_denied_pair_costs_nothing() {
-    let listed = policy(Federation::Listed, "version: v1\nrules:\n  - { name: ok, domains: [friend.example] }\n");
+    let listed =
+        policy(Federation::Listed, "version: v1\nrules:\n  - { name: ok, domains: [friend.example] }\n");
     for (sender, names) in [
         ("stranger.example", vec![]),
         ("stranger.example", vec!["stranger.example"]),
@@ -188,7 +208,10 @@ fn the_desk_cuts_bounces_and_drops() {
     assert!(stage.passed().is_empty() && stage.carried().is_empty());
     assert!(stage.reasons().contains(&Reason::CarbonForged));
     for (iq, condition) in [
-        (format!("<iq {address} type='set' id='r'><query xmlns='jabber:iq:roster'/></iq>"), "service-unavailable"),
+        (
+            format!("<iq {address} type='set' id='r'><query xmlns='jabber:iq:roster'/></iq>"),
+            "service-unavailable",
+        ),
         (format!("<iq {address} type='get' id='r'/>"), "bad-request"),
         (format!("<iq {address} type='get'><ping xmlns='urn:xmpp:ping'/></iq>"), "bad-request"),
         (format!("<iq {address} type='nonsense' id='r'><ping xmlns='urn:xmpp:ping'/></iq>"), "bad-request"),
@@ -197,7 +220,10 @@ fn the_desk_cuts_bounces_and_drops() {
         let bounces = stage.carried();
         assert_eq!(bounces[0].0, pair("hall.example", "friend.example"));
         assert!(bounces[0].1.contains(&format!("<{condition} ")), "{}", bounces[0].1);
-        assert!(bounces[0].1.contains("from='b@hall.example'") && bounces[0].1.contains("to='a@friend.example/1'"));
+        assert!(
+            bounces[0].1.contains("from='b@hall.example'")
+                && bounces[0].1.contains("to='a@friend.example/1'")
+        );
     }
     // RLY-09: a result is never answered, whatever is wrong with it.
     stage.hears(NEAR, &format!("<iq {address} type='result'/>"));
@@ -209,11 +235,15 @@ fn the_desk_cuts_bounces_and_drops() {
 #[test]
 fn addresses_are_made_canonical_and_the_language_goes_with_the_stanza() {
     let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(secured("hall.example", &[])));
-    stage.hears(NEAR, &header("friend.example", "hall.example").replace(" version", " xml:lang='de' version"));
+    stage
+        .hears(NEAR, &header("friend.example", "hall.example").replace(" version", " xml:lang='de' version"));
     admit(&mut stage, "friend.example", "hall.example");
     stage.hears(NEAR, "<message from='A@FRIEND.example./Res' to='b@Hall.Example'><body>x</body></message>");
     let passed = stage.passed();
-    assert!(passed[0].1.contains("A@friend.example/Res") && passed[0].1.contains("b@hall.example"), "{passed:?}");
+    assert!(
+        passed[0].1.contains("A@friend.example/Res") && passed[0].1.contains("b@hall.example"),
+        "{passed:?}"
+    );
     assert!(passed[0].1.contains("xml:lang='de'") || passed[0].1.contains("xml:lang=\"de\""), "{passed:?}");
 }
 
@@ -221,7 +251,12 @@ fn addresses_are_made_canonical_and_the_language_goes_with_the_stanza() {
 #[test]
 fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
     let claim = |stage: &Stage| {
-        stage.effects.iter().rev().find_map(|e| if let Effect::Verify(id, _) = e { Some(*id) } else { None }).unwrap()
+        stage
+            .effects
+            .iter()
+            .rev()
+            .find_map(|e| if let Effect::Verify(id, _) = e { Some(*id) } else { None })
+            .unwrap()
     };
     let mut stage = inbound(home(), any(), "friend.example", &[]);
     stage.said(NEAR);
@@ -253,7 +288,8 @@ fn trouble_is_told_by_its_name() {
     ] {
         let mut stage = inbound(home(), any(), "friend.example", &[]);
         stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
-        let Some(Effect::Verify(id, _)) = stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+        let Some(Effect::Verify(id, _)) =
+            stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
         else {
             panic!()
         };
@@ -268,9 +304,10 @@ fn trouble_is_told_by_its_name() {
     stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
     assert!(stage.said(NEAR).contains("<error type='wait'><internal-server-error "));
     // Outbound.
-    for (reason, condition) in
-        [(Reason::RemoteNotFound, "remote-server-not-found"), (Reason::RemoteUnreachable, "remote-server-timeout")]
-    {
+    for (reason, condition) in [
+        (Reason::RemoteNotFound, "remote-server-not-found"),
+        (Reason::RemoteUnreachable, "remote-server-timeout"),
+    ] {
         let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
         stage.hears(NEAR, &answer("", false));
         stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
@@ -325,7 +362,11 @@ fn one_failing_target_leaves_the_others_alone() {
     stage.said(NEAR);
     stage.step(Side::Far(fars[0]), Input::Unreachable(Reason::RemoteUnreachable));
     let said = stage.said(NEAR);
-    assert!(said.contains("from='one.example'") && said.contains("type='error'") && !said.contains("</stream:stream>"));
+    assert!(
+        said.contains("from='one.example'")
+            && said.contains("type='error'")
+            && !said.contains("</stream:stream>")
+    );
     let two = Side::Far(fars[1]);
     stage.connected(fars[1], Some(secured("", &["two.example"])));
     stage.hears(two, &answer("x", true));
@@ -418,7 +459,9 @@ fn a_broken_inside_leg_loses_nothing_in_silence() {
 #[test]
 fn a_courier_delivers_or_bounces_once() {
     let whom = pair("friend.example", "hall.example");
-    let stanza = |id: &str| format!("<message id='{id}' from='a@friend.example' to='b@hall.example'><body>1</body></message>");
+    let stanza = |id: &str| {
+        format!("<message id='{id}' from='a@friend.example' to='b@hall.example'><body>1</body></message>")
+    };
     let home = std::sync::Arc::new(home());
     let now = std::time::Instant::now();
     let mut stage = Stage::of(Relay::courier(home.clone(), any(), whom.clone(), now));
@@ -437,7 +480,10 @@ fn a_courier_delivers_or_bounces_once() {
     let mut stage = Stage::of(Relay::courier(home, any(), whom, now));
     let (far, _) = stage.connects()[0].clone();
     stage.step(NEAR, Input::Queue(stanza("1").into()));
-    stage.step(NEAR, Input::Queue("<message type='error' from='a@friend.example' to='b@hall.example'/>".into()));
+    stage.step(
+        NEAR,
+        Input::Queue("<message type='error' from='a@friend.example' to='b@hall.example'/>".into()),
+    );
     stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
     let bounces = stage.carried();
     assert_eq!(bounces.len(), 1, "errors are never answered");
@@ -464,7 +510,10 @@ fn a_verifier_asks_and_answers_once() {
     stage.hears(far, &answer("z", true));
     stage.said(far);
     stage.hears(far, "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>");
-    assert_eq!(stage.said(far), "<db:verify from='hall.example' to='friend.example' id='gw-1'>abc</db:verify>");
+    assert_eq!(
+        stage.said(far),
+        "<db:verify from='hall.example' to='friend.example' id='gw-1'>abc</db:verify>"
+    );
     // DB-08: an answer to another question is no answer.
     stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-2' type='valid'/>");
     assert!(!stage.has(|e| matches!(e, Effect::Answer(_))));

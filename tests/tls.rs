@@ -1,5 +1,7 @@
 //! Handshakes over loopback: certificate choice, protocols, facts, resumption, endings (TLS-09 to TLS-22).
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+
 #[path = "tls/pki.rs"]
 mod pki;
 

@@ -57,6 +57,7 @@ fn check(path: &Path) -> Report {
                 Err(more) => findings.extend(more),
             }
         }
+        findings.extend(crate::gateway::parts::refused(settings));
         findings.extend(check_files(settings));
         findings.extend(check_addresses(settings));
     }

@@ -8,6 +8,7 @@ mod check;
 mod console;
 mod demo;
 mod policy;
+mod probe;
 mod run;
 mod shell;
 
@@ -82,6 +83,8 @@ enum Command {
     /// Ask what the policy says, or test policy files
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Reach a remote domain as the gateway would, and tell how far it gets
+    Probe(probe::Args),
     /// Run the gateway in the foreground
     Run(run::Args),
 }
@@ -113,6 +116,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
+        Command::Probe(args) => probe::main(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
     };
     console.finish(exit)

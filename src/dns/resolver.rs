@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -86,6 +86,8 @@ pub struct Resolver {
     total: Duration,
     known: Mutex<HashMap<Domain, Arc<OnceCell<Known>>>>,
     seed: AtomicU64,
+    /// Lookups under way: each may hold a score of sockets.
+    gate: Semaphore,
 }
 
 /// What is known of a domain, and until when.
@@ -128,6 +130,7 @@ impl Resolver {
             total: params.total,
             known: Mutex::new(HashMap::new()),
             seed: AtomicU64::new(seed),
+            gate: Semaphore::new(MAX_LOOKUPS),
         })
     }
 
@@ -180,9 +183,11 @@ impl Resolver {
 
     async fn look_up(&self, domain: &Domain) -> Known {
         let deadline = Instant::now() + self.total;
-        let (outcome, ttl) = match self.routes.get(domain) {
-            Some(route) => self.route(route, deadline).await,
-            None => self.discover(domain, deadline).await,
+        let (outcome, ttl) = match (timeout_at(deadline, self.gate.acquire()).await, self.routes.get(domain))
+        {
+            (Err(_), _) => (Err(DnsFault::Timeout), 0),
+            (Ok(_permit), Some(route)) => self.route(route, deadline).await,
+            (Ok(_permit), None) => self.discover(domain, deadline).await,
         };
         let seconds = match outcome {
             Err(DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
@@ -390,6 +395,8 @@ impl std::error::Error for SetupFault {}
 const MAX_ADDRESSES: usize = 8;
 /// Domains remembered.
 const MAX_KNOWN: usize = 4096;
+/// Domains looked up at the same time; the others wait, within their own deadline.
+const MAX_LOOKUPS: usize = 256;
 /// DNS-07, in seconds.
 const MIN_TTL: u32 = 30;
 const MAX_TTL: u32 = 3600;

@@ -119,8 +119,6 @@ fn resources_that_differ_are_refused() {
 fn ambiguous_domains_are_refused_in_addresses() {
     assert_eq!(parts("a@faß.example"), Err(Ambiguous));
     assert_eq!(parts("a@192.0.2.1"), Err(Domain));
-    assert_eq!(AddressError::Ambiguous.reason().stream_condition().unwrap().name(), "improper-addressing");
-    assert_eq!(AddressError::Differs.reason().stanza_condition().name(), "jid-malformed");
 }
 
 // JID-07: the canonical domain goes on, local and resource as received.

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::reason::Reason;
-
 /// Why a text is not an address, or not one that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AddressError {
@@ -34,19 +32,6 @@ impl AddressError {
         Self::Resource,
         Self::TooLong,
     ];
-
-    /// The reason to record, and with it the condition on the wire.
-    ///
-    /// An address of which only the local part or the resource is ambiguous costs its stanza, not the stream of everybody
-    /// else on it: JID-06 asks for a stanza error.
-    pub const fn reason(self) -> Reason {
-        match self {
-            Self::Differs => Reason::JidMalformed,
-            Self::Ambiguous | Self::Domain | Self::Empty | Self::Local | Self::Resource | Self::TooLong => {
-                Reason::ImproperAddressing
-            }
-        }
-    }
 
     /// What is wrong, in words for people.
     pub const fn words(self) -> &'static str {

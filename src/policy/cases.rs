@@ -144,7 +144,8 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     let address = case.ip.as_ref().map(|word| reader.ip(word));
     let today = case.today.as_ref().map_or(Some(policy.today()), |word| reader.day(word));
     let kind = case.kind.as_ref().map(|word| reader.kind(word));
-    let told = case.direction.as_ref().map(|word| reader.direction(word));
+    let ways = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
+    let told = case.direction.as_ref().and_then(|word| reader.choose(word, "the direction of a case", &ways));
     let federation = case.federation.as_ref().map(|word| {
         reader.choose(
             word,
@@ -156,7 +157,7 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         return None;
     }
     let (from, to) = (from?, to?);
-    let direction = match told.flatten().flatten() {
+    let direction = match told {
         Some(direction) => direction,
         None if policy.hosts(&to) => Direction::Inbound,
         None => Direction::Outbound,

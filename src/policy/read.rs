@@ -296,11 +296,8 @@ impl Reader {
                 text.parse::<u64>().map_err(|_| "no number".to_owned())
             })
         });
-        let octets = spec
-            .value
-            .octets
-            .as_ref()
-            .and_then(|word| self.rate(word, "write it like 64KiB/s", |text| octets(text)));
+        let octets =
+            spec.value.octets.as_ref().and_then(|word| self.rate(word, "write it like 64KiB/s", octets));
         let streams = spec.value.streams.as_ref().and_then(|word| match word.value.parse::<u32>() {
             Ok(number) if number > 0 => Some(number),
             _ => {

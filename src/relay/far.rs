@@ -16,7 +16,7 @@ use super::plan;
 use super::{Candidate, ClaimId, Destination, Effect, Event, FarId, Input, Relay, Shape, Side};
 
 /// A leg that we opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Far {
     pub(super) terms: Terms,
     machine: Option<Initiating>,

@@ -15,7 +15,7 @@ use super::plan::{self, Home, Timeouts};
 use super::{Arrival, Effect, Event, Input, Record, Relay, Side};
 
 /// The leg that arrived.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Near {
     /// The machine; none after a fault, and none when the leg is over.
     pub(super) machine: Option<Receiving>,

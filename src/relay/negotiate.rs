@@ -19,7 +19,7 @@ use super::plan::{self, KeysBy};
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
 
 /// A claim on its way to the guard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) claim: Claim,
     pub(super) since: Instant,

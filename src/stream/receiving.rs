@@ -487,7 +487,9 @@ impl Open {
                 self.stay(vec![Effect::Claim(Claim { pair, by })])
             }
             Ok(Dialback::Ask(check)) => {
-                self.line.questions = self.line.questions.saturating_add(1);
+                // One more than the limit says all: the count stops there.
+                self.line.questions =
+                    self.line.questions.saturating_add(1).min(desk.questions.saturating_add(1));
                 if self.line.questions > desk.questions {
                     return self.stay(vec![Effect::Refused(Reason::TooManyPairs)]);
                 }

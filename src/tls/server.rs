@@ -116,6 +116,7 @@ impl Snapshot {
         tickets: &RwLock<BTreeMap<Domain, Arc<dyn ProducesTickets>>>,
     ) -> Result<Self, rustls::Error> {
         let mut tickets = tickets.write().unwrap_or_else(PoisonError::into_inner);
+        tickets.retain(|domain, _| params.certificates.of(domain).is_some());
         let mut domains = BTreeMap::new();
         for (domain, identity) in params.certificates.iter() {
             let ticketer = match tickets.get(domain) {

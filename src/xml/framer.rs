@@ -263,6 +263,16 @@ impl Framer {
     }
 }
 
+impl std::fmt::Debug for Framer {
+    /// Tells how far it is, never what it holds: that may be anybody's words.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Framer")
+            .field("content", &self.content)
+            .field("buffered", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Spans are 32 bits wide: no budget may let an element outgrow them, not even when it is written anew.
 fn bounded(mut limits: Limits) -> Limits {
     limits.element = limits.element.min(MOST_OCTETS);

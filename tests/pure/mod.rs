@@ -184,7 +184,10 @@ impl Stage {
     }
 
     pub fn notes(&self) -> Vec<&Event> {
-        self.effects.iter().filter_map(|e| if let Effect::Note(event) = e { Some(event) } else { None }).collect()
+        self.effects
+            .iter()
+            .filter_map(|e| if let Effect::Note(event) = e { Some(event) } else { None })
+            .collect()
     }
 
     /// The reasons of refused stanzas and rejected claims.
@@ -222,7 +225,8 @@ impl Stage {
 
 /// A stream header between servers.
 pub fn header(from: &str, to: &str) -> String {
-    let attr = |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(" {name}='{value}'") };
+    let attr =
+        |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(" {name}='{value}'") };
     format!(
         "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' \
          xmlns:stream='http://etherx.jabber.org/streams'{}{} version='1.0'>",

@@ -192,3 +192,41 @@ async fn reading_from_a_socket_takes_the_header_only() {
         assert!(matches!(read(&mut cut).await, Err(ReadFault::Header(ProxyFault::Incomplete))));
     }
 }
+
+proptest::proptest! {
+    // Whatever comes, in whatever portions: no panic, no octet taken twice, the same answer.
+    #[test]
+    fn portions_make_no_difference(
+        start in 0..3_usize,
+        command in 0x1f_u8..0x23,
+        family in proptest::sample::select(vec![UNSPEC, TCP4, TCP6, UNIX_STREAM, 0x12]),
+        length in 0..300_u16,
+        tail in proptest::collection::vec(0..8_u8, 0..320),
+        cut in 1..40_usize,
+    ) {
+        let start: Vec<u8> = match start {
+            0 => [&SIGNATURE[..], &[command, family], &length.to_be_bytes()].concat(),
+            1 => b"PROXY TCP4 192.0.2.1 192.0.2.2 1 ".to_vec(),
+            _ => Vec::new(),
+        };
+        let octets = [start, tail].concat();
+        let whole = Reader::default().feed(&octets);
+        let mut reader = Reader::default();
+        let mut taken = 0;
+        let mut found = Ok((octets.len(), None));
+        for portion in octets.chunks(cut) {
+            match reader.feed(portion) {
+                Ok((count, None)) => taken += count,
+                Ok((count, header)) => {
+                    found = Ok((taken + count, header));
+                    break;
+                }
+                Err(fault) => {
+                    found = Err(fault);
+                    break;
+                }
+            }
+        }
+        proptest::prop_assert_eq!(whole, found);
+    }
+}

@@ -1,0 +1,39 @@
+-- Prosody 0.12 or newer behind Gatehouse: plain TCP on both ports, dialback as the only proof between servers.
+-- TLS, certificates and the choice of peers are the gateway's trade. The network between the two must be theirs
+-- alone: nothing here is encrypted. tests/interop.rs starts Prosody from this very file.
+--
+-- Fill in:  @DOMAIN@   the domain that users carry in their addresses
+--           @ADDRESS@  this machine's address on the inside network
+--           @DATA@     where Prosody keeps accounts and rosters, e.g. /var/lib/prosody
+--           @RUN@      where it puts its pid file and admin socket, e.g. /run/prosody
+--
+-- The way out: /etc/resolv.conf of this machine names the gateway's steering address (`steering:` in gatehouse.yaml)
+-- and nothing else. Firewall port 5269 so that only the gateway reaches it.
+
+pidfile = "@RUN@/prosody.pid"
+admin_socket = "@RUN@/prosody.sock"
+data_path = "@DATA@"
+log = { info = "*console" }
+
+interfaces = { "@ADDRESS@" }
+c2s_ports = { 5222 }
+s2s_ports = { 5269 }
+
+-- `tls` must stay out of this list: with it Prosody offers STARTTLS to the gateway and to its clients.
+modules_enabled = { "roster", "saslauth", "dialback", "disco", "ping", "offline", "carbons", "blocklist", "private", "vcard_legacy" }
+
+-- Clients arrive over TLS at the gateway and in clear here.
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+
+-- All three: `s2s_secure_auth = true` would demand encryption again.
+s2s_require_encryption = false
+s2s_secure_auth = false
+
+authentication = "internal_plain"
+storage = "internal"
+
+-- Ask whom resolv.conf names, and do not read /etc/hosts.
+unbound = { resolvconf = true, hoststxt = false }
+
+VirtualHost "@DOMAIN@"

@@ -1,0 +1,400 @@
+//! `gatehouse probe`: reaches a domain as the gateway would, and tells in words how far it came and why not further.
+//!
+//! It sends stream headers and STARTTLS, reads what is offered, and closes. No key, no SASL, no stanza is sent.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{Console, Exit, Format};
+use crate::config::{self, Settings};
+use crate::dns::{Resolver, Target, TlsMode};
+use crate::gateway::parts::{self, Credentials};
+use crate::jid::Domain;
+use crate::net;
+use crate::policy::{Federate, Finding, Identity, Policy, Question, Tls, Verdict};
+use crate::reason::Direction;
+use crate::run::BoxIo;
+use crate::stream::secured::PresentedName;
+use crate::stream::{Secured, TlsVersion, features, identity};
+use crate::tls::{Connector, Mode};
+use crate::xml::{Content, Framer, Header, Limits, Token, names};
+
+/// Arguments of `probe`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The remote domain
+    #[arg(value_name = "DOMAIN")]
+    domain: String,
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The hosted domain on whose behalf to ask; the first of the configuration if none is named
+    #[arg(long, value_name = "DOMAIN")]
+    from: Option<String>,
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
+    let Ok(remote) = Domain::parse(&args.domain) else {
+        console.complain(format_args!("{:?} is not a domain that can federate", args.domain));
+        return Exit::Usage;
+    };
+    let probe = match Probe::prepare(args, remote) {
+        Ok(probe) => probe,
+        Err(findings) => {
+            console.complain_of(&findings);
+            return Exit::Config;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            console.complain(format_args!("the runtime cannot be started: {error}"));
+            return Exit::Fault;
+        }
+    };
+    let report = runtime.block_on(probe.run());
+    runtime.shutdown_background();
+    match args.format {
+        Format::Json => console.json(&report),
+        Format::Text => console.print(report.text(console)),
+    }
+    if report.reachable && report.allowed { Exit::Done } else { Exit::No }
+}
+
+struct Probe {
+    settings: Settings,
+    hosted: Domain,
+    remote: Domain,
+    policy: Policy,
+    connector: Connector,
+}
+
+/// What was found, in the order in which it was found.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    from: String,
+    domain: String,
+    targets: Vec<Place>,
+    /// The address that answered.
+    address: Option<SocketAddr>,
+    tls: Option<&'static str>,
+    chain: Option<String>,
+    names: Vec<String>,
+    external: bool,
+    dialback: bool,
+    reachable: bool,
+    allowed: bool,
+    rule: String,
+    reason: &'static str,
+    /// What went wrong, and its likely cause.
+    trouble: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Place {
+    host: String,
+    tls: &'static str,
+    addresses: Vec<SocketAddr>,
+}
+
+/// What the dialogue came to.
+struct Met {
+    address: SocketAddr,
+    secured: Secured,
+    offered: features::Offered,
+    dialback: bool,
+}
+
+impl Probe {
+    fn prepare(args: &Args, remote: Domain) -> Result<Self, Vec<Finding>> {
+        let (settings, _warnings) = config::load(&args.config)?;
+        let compiled = config::policies(&settings, super::today())?;
+        let credentials = Credentials::read(&settings)?;
+        let whole = |message: String, remedy: &str| {
+            vec![Finding::error(crate::policy::Place::whole(&settings.file), message, remedy)]
+        };
+        let hosted = match &args.from {
+            None => settings.default_domain.as_ref().or(settings.domains.first().map(|d| &d.name)).cloned(),
+            Some(name) => Domain::parse(name).ok().filter(|d| compiled.policy.hosts(d)),
+        };
+        let Some(hosted) = hosted else {
+            return Err(whole("no such domain is hosted here".to_owned(), "name one of `domains` with --from"));
+        };
+        let connector = Connector::new(credentials.connecting())
+            .map_err(|e| whole(e.to_string(), "look at the certificate of this domain"))?;
+        Ok(Self { hosted, remote, policy: compiled.policy, connector, settings })
+    }
+
+    async fn run(self) -> Report {
+        let mut report =
+            Report { from: self.hosted.to_string(), domain: self.remote.to_string(), ..Report::default() };
+        // As the gateway does: the policy first, and a pair that it refuses costs no look-up (POL-04).
+        let first = self.judge(Identity::Unproven, Tls::Unknown, None);
+        report.judged(&first);
+        if !first.is_allow() {
+            report.trouble.push(format!("the policy refuses this domain before any look-up: {}", first.reason.words()));
+            return report;
+        }
+        report.allowed = false;
+        let own = self.settings.listeners.iter().map(|l| l.address).collect();
+        let resolver = match Resolver::new(parts::resolver(&self.settings, own)) {
+            Ok(resolver) => resolver,
+            Err(fault) => {
+                report.trouble.push(fault.to_string());
+                return report;
+            }
+        };
+        let targets = match resolver.targets(&self.remote).await {
+            Ok(targets) => targets,
+            Err(fault) => {
+                report.trouble.push(format!(
+                    "{fault}; ask `_xmpp-server._tcp.{}` of the same DNS server to see what it says",
+                    self.remote.to_ascii()
+                ));
+                return report;
+            }
+        };
+        report.targets = targets.iter().map(Place::of).collect();
+        for target in &targets {
+            for address in &target.addresses {
+                match self.visit(*address, target.mode).await {
+                    Ok(met) => {
+                        self.tell(&mut report, &met);
+                        return report;
+                    }
+                    Err(trouble) => report.trouble.push(format!("{address}: {trouble}")),
+                }
+            }
+        }
+        report
+    }
+
+    fn judge(&self, identity: Identity, tls: Tls, address: Option<SocketAddr>) -> Verdict {
+        let federate = Federate {
+            hosted: &self.hosted,
+            remote: &self.remote,
+            direction: Direction::Outbound,
+            identity,
+            tls,
+            address: address.map(|a| a.ip()),
+        };
+        self.policy.judge(&Question::Federate(federate), &mut ())
+    }
+
+    fn tell(&self, report: &mut Report, met: &Met) {
+        report.reachable = true;
+        report.address = Some(met.address);
+        report.tls = Some(met.secured.version.label());
+        report.external = met.offered.external;
+        report.dialback = met.dialback;
+        let mut proven = false;
+        match &met.secured.certificate {
+            None => report.chain = Some("no certificate".to_owned()),
+            Some(certificate) => {
+                report.names = certificate.names.iter().map(shown).collect();
+                let trusted = identity::trusted_for(certificate, &self.remote);
+                let speaks = identity::speaks_for(certificate, &self.remote);
+                report.chain = Some(trusted.map_or_else(|fault| fault.label().to_owned(), |()| "trusted".to_owned()));
+                proven = speaks && trusted.is_ok();
+                if let Err(fault) = trusted {
+                    report.trouble.push(format!("the server's certificate is not trusted ({})", fault.label()));
+                }
+                if !speaks {
+                    report.trouble.push(format!("the server's certificate does not name {}", self.remote));
+                }
+            }
+        }
+        if !met.offered.external && !met.dialback {
+            report.reachable = false;
+            report.trouble.push(
+                "neither EXTERNAL nor dialback is offered: the server does not trust our certificate, or has federation off"
+                    .to_owned(),
+            );
+        }
+        let tls = match met.secured.version {
+            TlsVersion::V12 => Tls::V12,
+            TlsVersion::V13 => Tls::V13,
+        };
+        // CRT-13: towards a server whose certificate fails, the policy must take dialback alone.
+        let identity = if proven { Identity::Certificate } else { Identity::Dialback };
+        let last = self.judge(identity, tls, Some(met.address));
+        report.judged(&last);
+        if !last.is_allow() {
+            report.trouble.push(format!("the policy refuses the server as it is: {}", last.reason.words()));
+        }
+    }
+
+    /// Goes as far as the features after TLS.
+    async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
+        let times = &self.settings.timeouts;
+        let (stream, address) =
+            net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| format!("no connection ({fault})"))?;
+        let mut plain = Talk::new(Box::new(stream), times.unauth);
+        let mode = match mode {
+            TlsMode::Direct => Mode::Direct,
+            TlsMode::Starttls => {
+                let (_, offered) = plain.greet(&self.hosted, &self.remote).await?;
+                if !offered.starttls {
+                    return Err("STARTTLS is not offered: TLS is off there, or this is no XMPP server port".to_owned());
+                }
+                plain.say(format!("<starttls xmlns='{}'/>", names::TLS).as_bytes()).await?;
+                match plain.hear().await? {
+                    Token::Element(frame) if frame.is(names::TLS, "proceed") => {}
+                    _ => return Err("the server takes back its offer of STARTTLS".to_owned()),
+                }
+                Mode::Starttls
+            }
+        };
+        let handshake = self.connector.connect(plain.io, Some(&self.hosted), &self.remote, mode);
+        let (stream, secured) = match tokio::time::timeout(times.tls, handshake).await {
+            Ok(Ok(secured)) => secured,
+            Ok(Err(fault)) => return Err(format!("no TLS: {fault}")),
+            Err(_late) => return Err("no TLS: the server is silent in the handshake".to_owned()),
+        };
+        let mut talk = Talk::new(Box::new(stream), times.unauth);
+        let (header, offered) = talk.greet(&self.hosted, &self.remote).await?;
+        // Good manners; what the server answers does not matter any more.
+        let _closed = talk.say(b"</stream:stream>").await;
+        Ok(Met { address, secured, offered, dialback: offered.dialback || header.dialback })
+    }
+}
+
+/// One side of a stream, read with patience but not for ever.
+struct Talk {
+    io: BoxIo,
+    framer: Framer,
+    patience: Duration,
+}
+
+impl Talk {
+    fn new(io: BoxIo, patience: Duration) -> Self {
+        Self { io, framer: Framer::new(Limits::before_proof(), Content::Server), patience }
+    }
+
+    async fn say(&mut self, octets: &[u8]) -> Result<(), String> {
+        let said = async {
+            self.io.write_all(octets).await?;
+            self.io.flush().await
+        };
+        match tokio::time::timeout(self.patience, said).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
+            Err(_late) => Err("the server takes no octets".to_owned()),
+        }
+    }
+
+    async fn hear(&mut self) -> Result<Token, String> {
+        let heard = async {
+            loop {
+                match self.framer.next() {
+                    Some(Token::Keepalive) => {}
+                    Some(Token::Violation(v)) => {
+                        return Err(format!("the server breaks the rules of XML: {}", v.reason().words()));
+                    }
+                    Some(Token::End) => return Err("the server closes the stream".to_owned()),
+                    Some(Token::Element(frame)) if frame.is(names::STREAMS, "error") => {
+                        let condition = frame.tree().elements().next().map(|e| e.name.clone()).unwrap_or_default();
+                        return Err(format!("the server ends the stream: {}", crate::run::observe::capped(&condition)));
+                    }
+                    Some(token) => return Ok(token),
+                    None => {
+                        let mut octets = [0; 4096];
+                        match self.io.read(&mut octets).await {
+                            Ok(0) => return Err("the server closes the connection".to_owned()),
+                            Ok(n) => self.framer.feed(octets.get(..n).unwrap_or_default()),
+                            Err(error) => return Err(format!("the connection broke: {error}")),
+                        }
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(self.patience, heard).await {
+            Ok(heard) => heard,
+            Err(_late) => Err("the server is silent".to_owned()),
+        }
+    }
+
+    /// Headers both ways, and the features if the version promises them.
+    async fn greet(&mut self, from: &Domain, to: &Domain) -> Result<(Header, features::Offered), String> {
+        let ours = Header {
+            from: Some(from.to_string()),
+            to: Some(to.to_string()),
+            version: Some((1, 0)),
+            dialback: true,
+            ..Header::new(Content::Server)
+        };
+        self.say(&ours.write_open()).await?;
+        let Token::Header(header) = self.hear().await? else { return Err("no stream header came".to_owned()) };
+        if header.version.is_none_or(|(major, _)| major < 1) {
+            return Ok((header, features::Offered::default()));
+        }
+        match self.hear().await? {
+            Token::Element(frame) if frame.is(names::STREAMS, "features") => Ok((header, features::read(&frame.tree()))),
+            _ => Err("no stream features came".to_owned()),
+        }
+    }
+}
+
+impl Place {
+    fn of(target: &Target) -> Self {
+        let tls = match target.mode {
+            TlsMode::Direct => "direct",
+            TlsMode::Starttls => "starttls",
+        };
+        Self { host: crate::run::observe::capped(&target.host), tls, addresses: target.addresses.clone() }
+    }
+}
+
+impl Report {
+    fn judged(&mut self, verdict: &Verdict) {
+        self.allowed = verdict.is_allow();
+        self.rule = verdict.rule.as_str().to_owned();
+        self.reason = verdict.reason.label();
+    }
+
+    fn text(&self, console: &Console) -> String {
+        let mut out = String::new();
+        let mut line = |what: &str, words: &str| {
+            // Writing to a string cannot fail.
+            let _written = writeln!(out, "{what:<12}{words}");
+        };
+        line("from", &self.from);
+        line("domain", &self.domain);
+        for place in &self.targets {
+            let addresses: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
+            line("target", &format!("{} ({}) at {}", place.host, place.tls, addresses.join(", ")));
+        }
+        if let Some(address) = self.address {
+            line("connected", &address.to_string());
+            line("TLS", self.tls.unwrap_or("none"));
+            line("certificate", self.chain.as_deref().unwrap_or("none"));
+            line("names", &if self.names.is_empty() { "none".to_owned() } else { self.names.join(", ") });
+            let offers = [(self.external, "EXTERNAL"), (self.dialback, "dialback")];
+            let offers: Vec<&str> = offers.into_iter().filter_map(|(has, word)| has.then_some(word)).collect();
+            line("offers", &if offers.is_empty() { "nothing".to_owned() } else { offers.join(", ") });
+        }
+        line("policy", &format!("{} by rule {} ({})", if self.allowed { "allow" } else { "deny" }, self.rule, self.reason));
+        for trouble in &self.trouble {
+            line("trouble", trouble);
+        }
+        let good = self.reachable && self.allowed;
+        let words = if good { "reachable and allowed" } else { "not reachable, or not allowed" };
+        line("result", &console.mark(words, good));
+        out
+    }
+}
+
+fn shown(name: &PresentedName) -> String {
+    let name = match name {
+        PresentedName::Dns(name) | PresentedName::Srv(name) | PresentedName::Xmpp(name) => name,
+    };
+    crate::run::observe::capped(name)
+}

@@ -1,0 +1,491 @@
+//! The resolver against servers that tell the truth, lie, loop, flood and keep silent; and the steering server.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gatehouse::dns::steer::{self, Hosted, Steering};
+use gatehouse::dns::{DnsFault, Guard, Params, Resolver, Route, SetupFault, TlsMode};
+use gatehouse::jid::Domain;
+use gatehouse::reason::Reason;
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SRV};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+/// What the server says to one question.
+enum Reply {
+    Records(Vec<Record>),
+    Code(ResponseCode),
+    Silence,
+}
+
+type Script = dyn Fn(&Name, RecordType) -> Reply + Send + Sync;
+
+/// A DNS server that says what it is told to, over UDP and TCP.
+struct World {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl World {
+    async fn new(script: impl Fn(&Name, RecordType) -> Reply + Send + Sync + 'static) -> World {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let udp = UdpSocket::bind(address).await.unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let script: Arc<Script> = Arc::new(script);
+        let mut tasks = JoinSet::new();
+        let (noted, told) = (Arc::clone(&asked), Arc::clone(&script));
+        tasks.spawn(async move {
+            let mut octets = [0; 4096];
+            while let Ok((count, from)) = udp.recv_from(&mut octets).await {
+                if let Some(mut answer) = respond(&octets[..count], &*told, &noted) {
+                    if answer.to_vec().unwrap().len() > 512 {
+                        answer = answer.truncate();
+                    }
+                    udp.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+                }
+            }
+        });
+        let noted = Arc::clone(&asked);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = tcp.accept().await {
+                connections.spawn(converse(stream, Arc::clone(&script), Arc::clone(&noted)));
+            }
+        });
+        World { address, asked, _tasks: tasks }
+    }
+
+    fn resolver(&self) -> Resolver {
+        self.resolver_with(|_| {})
+    }
+
+    /// Loopback is where the tests live, so it is allowed unless a test says otherwise.
+    fn resolver_with(&self, change: impl FnOnce(&mut Params)) -> Resolver {
+        let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+        let mut params = Params {
+            servers: vec![self.address],
+            each: Duration::from_millis(1000),
+            total: Duration::from_millis(1500),
+            guard,
+            ..Params::default()
+        };
+        change(&mut params);
+        Resolver::new(params).unwrap()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn converse(mut stream: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<String>>>) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut octets = vec![0; length.into()];
+        stream.read_exact(&mut octets).await.unwrap();
+        if let Some(answer) = respond(&octets, &*script, &asked) {
+            let answer = answer.to_vec().unwrap();
+            stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+}
+
+fn respond(octets: &[u8], script: &Script, asked: &Mutex<Vec<String>>) -> Option<Message> {
+    let request = Message::from_vec(octets).unwrap();
+    let query = request.queries[0].clone();
+    asked.lock().unwrap().push(format!("{} {}", query.name().to_ascii(), query.query_type()));
+    let mut response = Message::response(request.metadata.id, request.metadata.op_code);
+    response.metadata.recursion_available = true;
+    response.add_query(query.clone());
+    match script(query.name(), query.query_type()) {
+        Reply::Records(records) => {
+            response.add_answers(records);
+        }
+        Reply::Code(code) => response.metadata.response_code = code,
+        Reply::Silence => return None,
+    }
+    Some(response)
+}
+
+fn name(text: &str) -> Name {
+    Name::from_ascii(text).unwrap()
+}
+
+fn srv(owner: &str, priority: u16, port: u16, target: &str) -> Record {
+    Record::from_rdata(name(owner), 60, RData::SRV(SRV::new(priority, 1, port, name(target))))
+}
+
+fn host(owner: &str, ip: &str) -> Record {
+    let data = match ip.parse().unwrap() {
+        IpAddr::V4(ip) => RData::A(A(ip)),
+        IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
+    };
+    Record::from_rdata(name(owner), 60, data)
+}
+
+fn alias(owner: &str, target: &str) -> Record {
+    Record::from_rdata(name(owner), 60, RData::CNAME(CNAME(name(target))))
+}
+
+/// A zone: each record answers its own name and type; a name without the type has none; others do not exist.
+fn zone(records: Vec<Record>) -> impl Fn(&Name, RecordType) -> Reply + Send + Sync + 'static {
+    move |asked, kind| {
+        let here: Vec<_> = records.iter().filter(|record| record.name == *asked).collect();
+        let fits =
+            |record: &&&Record| record.record_type() == kind || record.record_type() == RecordType::CNAME;
+        match here.is_empty() {
+            true => Reply::Code(ResponseCode::NXDomain),
+            false => Reply::Records(here.iter().filter(fits).map(|record| (*record).clone()).collect()),
+        }
+    }
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+const DIRECT: &str = "_xmpps-server._tcp.a.example.";
+const STARTTLS: &str = "_xmpp-server._tcp.a.example.";
+
+// DNS-01, DNS-04: one list of both services, all addresses of each target.
+#[tokio::test]
+async fn both_services_are_found_and_merged() {
+    let world = World::new(zone(vec![
+        srv(STARTTLS, 10, 5269, "s.a.example."),
+        srv(STARTTLS, 30, 5269, "gone.a.example."),
+        srv(DIRECT, 10, 5270, "d.a.example."),
+        srv(DIRECT, 20, 443, "alias.a.example."),
+        host("s.a.example.", "127.0.0.1"),
+        host("s.a.example.", "127.0.0.2"),
+        host("d.a.example.", "127.0.0.3"),
+        host("d.a.example.", "2001:db8::3"),
+        alias("alias.a.example.", "d.a.example."),
+    ]))
+    .await;
+    let targets = world.resolver().targets(&domain("a.example")).await.unwrap();
+    let found: Vec<_> =
+        targets.iter().map(|target| (target.host.as_str(), target.mode, target.addresses.len())).collect();
+    let expected = [
+        ("d.a.example", TlsMode::Direct, 2),
+        ("s.a.example", TlsMode::Starttls, 2),
+        ("alias.a.example", TlsMode::Direct, 2),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(
+        targets[0].addresses,
+        ["[2001:db8::3]:5270".parse().unwrap(), "127.0.0.3:5270".parse().unwrap()]
+    );
+}
+
+// DNS-07; names are asked as they are, in A-labels, with no search domain.
+#[tokio::test]
+async fn answers_are_kept_and_lookups_are_shared() {
+    let world = World::new(zone(vec![
+        srv("_xmpp-server._tcp.xn--bcher-kva.example.", 1, 5269, "s.example."),
+        host("s.example.", "127.0.0.1"),
+    ]))
+    .await;
+    let resolver = Arc::new(world.resolver());
+    let mut crowd = JoinSet::new();
+    for _ in 0..20 {
+        let resolver = Arc::clone(&resolver);
+        crowd.spawn(async move { resolver.targets(&domain("b\u{fc}cher.example")).await.unwrap() });
+    }
+    assert_eq!(crowd.join_all().await.len(), 20);
+    resolver.targets(&domain("B\u{fc}cher.example")).await.unwrap();
+    let mut asked = world.asked();
+    asked.sort();
+    let expected = [
+        "_xmpp-server._tcp.xn--bcher-kva.example. SRV",
+        "_xmpps-server._tcp.xn--bcher-kva.example. SRV",
+        "s.example. A",
+        "s.example. AAAA",
+    ];
+    assert_eq!(asked, expected);
+}
+
+// DNS-07: "negative answers too".
+#[tokio::test]
+async fn absence_is_kept_as_well() {
+    let world = World::new(zone(Vec::new())).await;
+    let resolver = world.resolver();
+    for _ in 0..3 {
+        let fault = resolver.targets(&domain("a.example")).await.unwrap_err();
+        assert_eq!((fault, fault.reason()), (DnsFault::NotFound, Reason::RemoteNotFound));
+    }
+    assert_eq!(world.asked().len(), 4);
+}
+
+// DNS-02: a target of "." is a no, and forbids the address fallback.
+#[tokio::test]
+async fn a_dot_ends_the_search() {
+    let world = World::new(zone(vec![srv(STARTTLS, 0, 0, "."), host("a.example.", "127.0.0.1")])).await;
+    assert_eq!(world.resolver().targets(&domain("a.example")).await, Err(DnsFault::NotFound));
+    assert_eq!(world.asked().len(), 2);
+}
+
+// DNS-03.
+#[tokio::test]
+async fn without_records_the_domain_itself_is_tried() {
+    let world = World::new(zone(vec![host("a.example.", "127.0.0.1")])).await;
+    let targets = world.resolver().targets(&domain("a.example")).await.unwrap();
+    assert_eq!(targets.len(), 1);
+    assert_eq!((targets[0].mode, targets[0].host.as_str()), (TlsMode::Starttls, "a.example"));
+    assert_eq!(targets[0].addresses, ["127.0.0.1:5269".parse().unwrap()]);
+}
+
+// DNS-10: a failed lookup is not "no records": no fallback, no other service.
+#[tokio::test]
+async fn a_failure_is_never_taken_for_absence() {
+    for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::FormErr] {
+        for broken in [DIRECT, STARTTLS] {
+            let truth = zone(vec![host("a.example.", "127.0.0.1"), srv(STARTTLS, 1, 5269, "a.example.")]);
+            let world = World::new(move |asked, kind| match *asked == name(broken) {
+                true => Reply::Code(code),
+                false => truth(asked, kind),
+            })
+            .await;
+            let fault = world.resolver().targets(&domain("a.example")).await.unwrap_err();
+            assert_eq!((fault, fault.reason()), (DnsFault::Failed, Reason::DnsFailed), "{code} {broken}");
+            assert!(!world.asked().iter().any(|asked| asked.starts_with("a.example.")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_its_deadline_and_no_more() {
+    let world = World::new(|_, _| Reply::Silence).await;
+    let before = Instant::now();
+    assert_eq!(world.resolver().targets(&domain("a.example")).await, Err(DnsFault::Timeout));
+    assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
+    // A target that cannot be looked up does not take those with it that can.
+    let truth = zone(vec![
+        srv(STARTTLS, 1, 5269, "slow.example."),
+        srv(STARTTLS, 2, 5269, "quick.example."),
+        host("quick.example.", "127.0.0.1"),
+    ]);
+    let slow = World::new(move |asked, kind| match *asked == name("slow.example.") {
+        true => Reply::Silence,
+        false => truth(asked, kind),
+    })
+    .await;
+    let targets = slow.resolver().targets(&domain("a.example")).await.unwrap();
+    assert_eq!(targets.iter().map(|target| target.host.as_str()).collect::<Vec<_>>(), ["quick.example"]);
+}
+
+#[tokio::test]
+async fn loops_and_endless_chains_of_cname_end() {
+    let world = World::new(|asked, _| {
+        let labels = asked.num_labels();
+        // Each name leads to one that was never asked for.
+        let next = name(&format!("n{}.{}", labels, asked.to_ascii()));
+        Reply::Records(vec![Record::from_rdata(asked.clone(), 60, RData::CNAME(CNAME(next)))])
+    })
+    .await;
+    assert_eq!(world.resolver().targets(&domain("a.example")).await, Err(DnsFault::Failed));
+    assert!(world.asked().len() <= 20, "{}", world.asked().len());
+    let world = World::new(zone(vec![
+        srv(STARTTLS, 1, 5269, "one.example."),
+        alias("one.example.", "two.example."),
+        alias("two.example.", "one.example."),
+    ]))
+    .await;
+    assert_eq!(world.resolver().targets(&domain("a.example")).await, Err(DnsFault::Failed));
+    assert!(world.asked().len() <= 24, "{}", world.asked().len());
+}
+
+#[tokio::test]
+async fn answers_for_other_names_are_no_answers() {
+    let world = World::new(|_, kind| match kind {
+        RecordType::SRV => {
+            Reply::Records(vec![srv("_xmpp-server._tcp.evil.example.", 1, 5269, "evil.example.")])
+        }
+        _ => Reply::Records(vec![host("evil.example.", "127.0.0.66")]),
+    })
+    .await;
+    assert_eq!(world.resolver().targets(&domain("a.example")).await, Err(DnsFault::Failed));
+    // Riders beside a true answer are left out.
+    let truth = zone(vec![host("a.example.", "127.0.0.1")]);
+    let world = World::new(move |asked, kind| match truth(asked, kind) {
+        Reply::Records(mut records) if kind == RecordType::A => {
+            records.push(host("evil.example.", "127.0.0.66"));
+            Reply::Records(records)
+        }
+        other => other,
+    })
+    .await;
+    let targets = world.resolver().targets(&domain("a.example")).await.unwrap();
+    assert_eq!(targets[0].addresses, ["127.0.0.1:5269".parse().unwrap()]);
+}
+
+// Records by the thousand, each target with addresses by the hundred: ten targets of eight remain. What does not even
+// fit into 64 KiB comes truncated over TCP as well, and is a failure.
+#[tokio::test]
+async fn a_flood_of_records_stays_small() {
+    for (count, fits) in [(1000, true), (10_000, false)] {
+        let flood: Vec<_> = (0..count).map(|n| srv(STARTTLS, 1, 5269, &format!("h{n}.a.example."))).collect();
+        let world = World::new(move |asked, kind| match kind {
+            RecordType::SRV if *asked == name(STARTTLS) => Reply::Records(flood.clone()),
+            RecordType::A => {
+                Reply::Records((1..=200).map(|n| host(&asked.to_ascii(), &format!("127.0.0.{n}"))).collect())
+            }
+            _ => Reply::Records(Vec::new()),
+        })
+        .await;
+        let resolver = world.resolver_with(|params| {
+            params.each = Duration::from_secs(5);
+            params.total = Duration::from_secs(15);
+        });
+        let before = Instant::now();
+        let found = resolver.targets(&domain("a.example")).await;
+        assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+        if fits {
+            let targets = found.unwrap();
+            assert_eq!(targets.len(), 10);
+            assert!(targets.iter().all(|target| target.addresses.len() == 8));
+        } else {
+            assert_eq!(found, Err(DnsFault::Failed));
+        }
+        // UDP and then TCP for the flooded service and for each A, UDP for the other service and for each AAAA.
+        assert!(world.asked().len() <= 33, "{}", world.asked().len());
+    }
+}
+
+// DNS-05, DNS-06.
+#[tokio::test]
+async fn addresses_and_ports_that_must_not_be_dialled_are_left_out() {
+    let world = World::new(zone(vec![
+        srv(STARTTLS, 1, 5269, "inner.example."),
+        srv(STARTTLS, 2, 25, "mail.example."),
+        srv(STARTTLS, 3, 5269, "outer.example."),
+        host("inner.example.", "127.0.0.1"),
+        host("inner.example.", "::ffff:10.0.0.1"),
+        host("inner.example.", "::1"),
+        host("mail.example.", "192.0.2.25"),
+        host("outer.example.", "192.0.2.1"),
+        host("outer.example.", "192.168.0.1"),
+        srv("_xmpp-server._tcp.b.example.", 1, 5269, "inner.example."),
+        srv("_xmpp-server._tcp.c.example.", 1, 25, "mail.example."),
+    ]))
+    .await;
+    let resolver = world.resolver_with(|params| params.guard = Guard::default());
+    let targets = resolver.targets(&domain("a.example")).await.unwrap();
+    assert_eq!(targets.len(), 1);
+    assert_eq!(targets[0].addresses, ["192.0.2.1:5269".parse().unwrap()]);
+    for other in ["b.example", "c.example"] {
+        let fault = resolver.targets(&domain(other)).await.unwrap_err();
+        assert_eq!((fault, fault.reason()), (DnsFault::Guarded, Reason::RemoteUnreachable), "{other}");
+    }
+    let ours = world.resolver_with(|params| params.guard.own = vec!["127.0.0.1:5269".parse().unwrap()]);
+    assert_eq!(ours.targets(&domain("b.example")).await, Err(DnsFault::Guarded));
+}
+
+// DNS-08: the operator's word stands above SRV and guard.
+#[tokio::test]
+async fn routes_ask_nobody_for_a_service() {
+    let world = World::new(zone(vec![host("far.example.", "10.9.9.9")])).await;
+    let route = |of: &str, host: &str| Route {
+        domain: domain(of),
+        host: host.to_owned(),
+        port: 52,
+        mode: TlsMode::Direct,
+    };
+    let resolver = world.resolver_with(|params| {
+        params.guard = Guard::default();
+        params.routes = vec![
+            route("a.example", "10.1.2.3"),
+            route("b.example", "far.example"),
+            route("c.example", "::1"),
+        ];
+    });
+    for (of, address) in
+        [("a.example", "10.1.2.3:52"), ("b.example", "10.9.9.9:52"), ("c.example", "[::1]:52")]
+    {
+        let targets = resolver.targets(&domain(of)).await.unwrap();
+        assert_eq!((targets.len(), targets[0].mode), (1, TlsMode::Direct));
+        assert_eq!(targets[0].addresses, [address.parse().unwrap()]);
+    }
+    assert!(world.asked().iter().all(|asked| asked.starts_with("far.example.")), "{:?}", world.asked());
+}
+
+async fn steering(from: &str) -> Steering {
+    let hosted = [
+        ("hall.example", Hosted::At(vec!["127.0.0.5:5269".parse().unwrap()])),
+        ("closed.example", Hosted::Refused),
+    ];
+    Steering::start(steer::Params {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        from: vec![from.parse().unwrap()],
+        answer: vec!["127.0.0.9".parse().unwrap()],
+        port: 5299,
+        target: steer::TARGET.into(),
+        hosted: hosted.map(|(name, hosted)| (domain(name), hosted)).into_iter().collect::<BTreeMap<_, _>>(),
+    })
+    .await
+    .unwrap()
+}
+
+fn follower(server: SocketAddr) -> Resolver {
+    let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+    Resolver::new(Params { servers: vec![server], guard, ..Params::default() }).unwrap()
+}
+
+// A resolver stands in for a backend: for any domain it arrives at the inside listener.
+#[tokio::test]
+async fn steering_leads_backends_to_the_inside_listener() {
+    let steering = steering("127.0.0.0/8").await;
+    let backend = follower(steering.address());
+    for foreign in ["friend.example", "anything.at.all.example", "x.hall.example"] {
+        let targets = backend.targets(&domain(foreign)).await.unwrap();
+        assert_eq!((targets.len(), targets[0].host.as_str()), (1, steer::TARGET));
+        assert_eq!(targets[0].mode, TlsMode::Starttls);
+        assert_eq!(targets[0].addresses, ["127.0.0.9:5299".parse().unwrap()]);
+    }
+    let home = backend.targets(&domain("hall.example")).await.unwrap();
+    assert_eq!(home[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
+    assert_eq!(backend.targets(&domain("closed.example")).await, Err(DnsFault::Failed));
+
+    // Over TCP as well.
+    let mut stream = TcpStream::connect(steering.address()).await.unwrap();
+    let mut question = Message::query();
+    question.add_query(Query::query(name("friend.example."), RecordType::A));
+    let octets = question.to_vec().unwrap();
+    stream.write_u16(octets.len().try_into().unwrap()).await.unwrap();
+    stream.write_all(&octets).await.unwrap();
+    let mut answer = vec![0; stream.read_u16().await.unwrap().into()];
+    stream.read_exact(&mut answer).await.unwrap();
+    let answer = Message::from_vec(&answer).unwrap();
+    assert_eq!(answer.answers[0].data, RData::A(A::new(127, 0, 0, 9)));
+    steering.stop().await;
+}
+
+#[tokio::test]
+async fn steering_answers_the_backends_only() {
+    let steering = steering("10.0.0.0/8").await;
+    assert_eq!(follower(steering.address()).targets(&domain("friend.example")).await, Err(DnsFault::Failed));
+}
+
+#[tokio::test]
+async fn the_resolver_never_asks_the_steering_server() {
+    let steering: SocketAddr = "127.0.0.1:53".parse().unwrap();
+    let build = |never: &str| {
+        Resolver::new(Params {
+            servers: vec![steering],
+            never: vec![never.parse().unwrap()],
+            ..Params::default()
+        })
+    };
+    assert_eq!(build("127.0.0.1:53").unwrap_err(), SetupFault::Steering(steering));
+    assert_eq!(build("0.0.0.0:53").unwrap_err(), SetupFault::Steering(steering));
+    assert!(build("127.0.0.2:53").is_ok());
+    assert!(build("127.0.0.1:54").is_ok());
+}

@@ -1,0 +1,561 @@
+//! Policy from files to verdicts, by the public surface: `config::load` reads, `policy::build` compiles, `Policy::judge` judges.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail as tests do
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use gatehouse::config::load;
+use gatehouse::jid::Domain;
+use gatehouse::policy::*;
+use gatehouse::reason::{Direction, Flow, Reason};
+use proptest::prelude::*;
+
+fn day(text: &str) -> Day {
+    Day::parse(text).unwrap()
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn input(federation: Federation, files: &[&str]) -> Input {
+    let mut sources = Vec::new();
+    for (index, text) in files.iter().enumerate() {
+        let name = format!("{index}.yaml");
+        let (file, findings) = load::parse::<PolicyFile>(text, &name);
+        assert_eq!(findings, [], "{text}");
+        sources.push(Source::new(&name, file));
+    }
+    let hosted = ["home.example", "other.example"].map(|name| HostedSource {
+        domain: domain(name),
+        federation,
+        sources: (0..files.len()).collect(),
+        place: Place::whole("gatehouse.yaml"),
+    });
+    Input { hosted: hosted.to_vec(), sources, today: day("2026-11-21"), digest: "d".to_owned() }
+}
+
+fn compiled(federation: Federation, rules: &str) -> Policy {
+    let text = format!("version: v1\nrules:\n{rules}");
+    let (policy, findings) = build(&input(federation, &[&text]));
+    policy.unwrap_or_else(|| panic!("{findings:#?}"))
+}
+
+fn errors(files: &[&str]) -> Vec<String> {
+    let (policy, findings) = build(&input(Federation::Listed, files));
+    assert!(policy.is_none());
+    findings.iter().map(ToString::to_string).collect()
+}
+
+#[derive(Clone)]
+struct Ask {
+    hosted: &'static str,
+    remote: String,
+    direction: Direction,
+    identity: Identity,
+    tls: Tls,
+    address: Option<IpAddr>,
+}
+
+fn from(remote: &str) -> Ask {
+    Ask {
+        hosted: "home.example",
+        remote: remote.to_owned(),
+        direction: Direction::Inbound,
+        identity: Identity::Certificate,
+        tls: Tls::V13,
+        address: None,
+    }
+}
+
+impl Ask {
+    fn of(&self, policy: &Policy) -> Verdict {
+        let (hosted, remote) = (domain(self.hosted), domain(&self.remote));
+        let question = Federate {
+            hosted: &hosted,
+            remote: &remote,
+            direction: self.direction,
+            identity: self.identity,
+            tls: self.tls,
+            address: self.address,
+        };
+        let verdict = policy.judge(&Question::Federate(question), &mut ());
+        // One code path: whoever listens hears the same verdict.
+        assert_eq!(policy.judge(&Question::Federate(question), &mut Trail::default()), verdict);
+        assert_eq!(verdict.permit().is_some(), verdict.is_allow());
+        verdict
+    }
+
+    fn says(&self, policy: &Policy, reason: Reason, rule: &str) {
+        let verdict = self.of(policy);
+        assert_eq!((verdict.reason, verdict.rule.as_str()), (reason, rule), "{}", self.remote);
+        assert_eq!(verdict.is_allow(), reason == Reason::Allowed);
+    }
+}
+
+const WILD: &str = "  - { name: agency, domains: [\"*.agency.example\"] }\n";
+
+// POL-02: comparison is by label, never by substring.
+#[test]
+fn a_look_alike_suffix_without_a_dot_is_a_stranger() {
+    let policy = compiled(Federation::Listed, WILD);
+    from("a.agency.example").says(&policy, Reason::Allowed, "agency");
+    from("notagency.example").says(&policy, Reason::NotListed, "default");
+    from("agency.example.org").says(&policy, Reason::NotListed, "default");
+}
+
+// Contract 3: a wildcard stands for one or more labels, never for the bare domain.
+#[test]
+fn a_wildcard_stands_for_one_label_or_more_but_never_none() {
+    let policy = compiled(Federation::Listed, WILD);
+    from("a.agency.example").says(&policy, Reason::Allowed, "agency");
+    from("c.b.a.agency.example").says(&policy, Reason::Allowed, "agency");
+    from("agency.example").says(&policy, Reason::NotListed, "default");
+}
+
+const SPELLED: &str = "  - { name: banned, domains: [Spam.Example, \"*.bücher.example\", xn--bcher-kva.example.], verdict: deny }\n";
+
+#[test]
+fn upper_case_does_not_hide_a_domain() {
+    let policy = compiled(Federation::Any, SPELLED);
+    for spelling in ["spam.example", "SPAM.EXAMPLE", "sPaM.eXample"] {
+        from(spelling).says(&policy, Reason::Blocked, "banned");
+    }
+}
+
+#[test]
+fn a_trailing_dot_does_not_hide_a_domain() {
+    let policy = compiled(Federation::Any, SPELLED);
+    from("spam.example.").says(&policy, Reason::Blocked, "banned");
+    from("bücher.example.").says(&policy, Reason::Blocked, "banned");
+}
+
+// JID-08: one form for every spelling.
+#[test]
+fn idna_does_not_hide_a_domain() {
+    let policy = compiled(Federation::Any, SPELLED);
+    for spelling in ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "XN--BCHER-KVA.example"] {
+        from(spelling).says(&policy, Reason::Blocked, "banned");
+    }
+    from("a.xn--bcher-kva.example").says(&policy, Reason::Blocked, "banned");
+}
+
+// JID-09: look-alikes are strangers, neither allowed nor denied with what they look like.
+#[test]
+fn look_alikes_are_distinct() {
+    let policy = compiled(Federation::Listed, "  - { name: p, domains: [paypal.example] }\n");
+    from("paypa1.example").says(&policy, Reason::NotListed, "default");
+    from("р\u{430}ура1.example").says(&policy, Reason::NotListed, "default");
+}
+
+#[test]
+fn a_subdomain_of_a_denied_domain_is_denied_where_the_rule_says_so() {
+    let exact = compiled(Federation::Any, "  - { name: banned, domains: [spam.example], verdict: deny }\n");
+    from("spam.example").says(&exact, Reason::Blocked, "banned");
+    from("a.spam.example").says(&exact, Reason::Allowed, "default");
+    let rules = "  - { name: banned, domains: [spam.example, \"*.spam.example\"], verdict: deny }\n";
+    let both = compiled(Federation::Any, rules);
+    from("a.spam.example").says(&both, Reason::Blocked, "banned");
+    from("b.a.spam.example").says(&both, Reason::Blocked, "banned");
+}
+
+#[test]
+fn the_most_specific_rule_wins() {
+    let policy = compiled(
+        Federation::Listed,
+        "  - { name: all, domains: [\"*.example\"] }
+  - { name: branch, domains: [\"*.a.example\"], verdict: deny }
+  - { name: one, domains: [b.a.example] }\n",
+    );
+    from("x.example").says(&policy, Reason::Allowed, "all");
+    from("a.example").says(&policy, Reason::Allowed, "all");
+    from("x.a.example").says(&policy, Reason::Blocked, "branch");
+    from("b.a.example").says(&policy, Reason::Allowed, "one");
+    from("c.b.a.example").says(&policy, Reason::Blocked, "branch");
+}
+
+// Contract 3: a tie is a load error that names both lines.
+#[test]
+fn a_tie_names_both_lines() {
+    let one = "version: v1
+rules:
+  - name: a
+    domains: [x.example]
+  - name: b
+    domains: [y.example, X.example.]
+    verdict: deny\n";
+    assert_eq!(
+        errors(&[one]),
+        [
+            "0.yaml:6:26: error: a tie: rule \"b\" here and rule \"a\" at 0.yaml:4:15 are equally specific for \
+          x.example; remove the domain from one of them, or keep them apart with `hosted`; order never decides"
+        ]
+    );
+    let first = "version: v1\nrules: [{ name: a, domains: [\"*.x.example\"] }]\n";
+    let second = "version: v1\nrules: [{ name: b, domains: [\"*.x.example\"] }]\n";
+    let tie = "1.yaml:2:30: error: a tie: rule \"b\" here and rule \"a\" at 0.yaml:2:30";
+    assert!(errors(&[first, second])[0].starts_with(tie));
+    let apart = compiled(
+        Federation::Listed,
+        "  - { name: a, domains: [x.example], hosted: [home.example] }
+  - { name: b, domains: [x.example], hosted: [other.example], verdict: deny }\n",
+    );
+    from("x.example").says(&apart, Reason::Allowed, "a");
+    Ask { hosted: "other.example", ..from("x.example") }.says(&apart, Reason::Blocked, "b");
+}
+
+// A rule whose `hosted` does not hold the hosted domain is not considered: the next one is.
+#[test]
+fn hosted_keeps_a_rule_to_its_domains() {
+    let policy = compiled(
+        Federation::Listed,
+        "  - { name: narrow, domains: [x.example], hosted: [other.example], verdict: deny }
+  - { name: wide, domains: [\"*.example\"] }\n",
+    );
+    from("x.example").says(&policy, Reason::Allowed, "wide");
+    Ask { hosted: "other.example", ..from("x.example") }.says(&policy, Reason::Blocked, "narrow");
+}
+
+const REASONS: &str = "  - { name: strict, domains: [s.example], identity: [certificate], tls: \"1.3\" }
+  - { name: in, domains: [i.example], direction: inbound }
+  - { name: net, domains: [n.example], networks: [192.0.2.0/24, \"2001:db8::/32\"] }
+  - { name: old, domains: [o.example], expires: 2026-11-20 }
+  - { name: last-day, domains: [l.example], expires: 2026-11-21 }
+  - { name: clear, domains: [c.example], tls: none }
+  - { name: no, domains: [d.example], verdict: deny }\n";
+
+#[test]
+fn proof_and_channel_have_their_reasons() {
+    let policy = compiled(Federation::Listed, REASONS);
+    from("s.example").says(&policy, Reason::Allowed, "strict");
+    Ask { identity: Identity::Dialback, ..from("s.example") }.says(
+        &policy,
+        Reason::IdentityTooWeak,
+        "strict",
+    );
+    Ask { identity: Identity::Absent, ..from("s.example") }.says(&policy, Reason::IdentityTooWeak, "strict");
+    Ask { tls: Tls::V12, ..from("s.example") }.says(&policy, Reason::TlsTooOld, "strict");
+    Ask { tls: Tls::Unknown, ..from("s.example") }.says(&policy, Reason::TlsTooOld, "strict");
+    Ask { tls: Tls::None, ..from("i.example") }.says(&policy, Reason::TlsTooOld, "in");
+    let clear = Ask { identity: Identity::Dialback, tls: Tls::None, ..from("c.example") };
+    clear.says(&policy, Reason::Allowed, "clear");
+}
+
+#[test]
+fn direction_and_network_have_their_reasons() {
+    let policy = compiled(Federation::Listed, REASONS);
+    let at = |remote: &str, ip: &str| Ask { address: Some(ip.parse().unwrap()), ..from(remote) };
+    Ask { direction: Direction::Outbound, ..from("i.example") }.says(&policy, Reason::WrongDirection, "in");
+    from("i.example").says(&policy, Reason::Allowed, "in");
+    at("n.example", "192.0.2.9").says(&policy, Reason::Allowed, "net");
+    at("n.example", "::ffff:192.0.2.9").says(&policy, Reason::Allowed, "net");
+    at("n.example", "2001:db8::1").says(&policy, Reason::Allowed, "net");
+    at("n.example", "198.51.100.1").says(&policy, Reason::WrongNetwork, "net");
+    from("n.example").says(&policy, Reason::WrongNetwork, "net");
+}
+
+#[test]
+fn a_rule_expires_after_its_last_day() {
+    let policy = compiled(Federation::Listed, REASONS);
+    from("o.example").says(&policy, Reason::RuleExpired, "old");
+    from("l.example").says(&policy, Reason::Allowed, "last-day");
+    from("l.example").says(&policy.on(day("2026-11-22")), Reason::RuleExpired, "last-day");
+    assert_eq!(policy.next_expiry(), Some(day("2026-11-22")));
+}
+
+#[test]
+fn settings_and_deny_rules_have_their_reasons() {
+    let policy = compiled(Federation::Listed, REASONS);
+    from("d.example").says(&policy, Reason::Blocked, "no");
+    from("stranger.example").says(&policy, Reason::NotListed, "default");
+    // POL-08, POL-01, JID-03
+    from("other.example").says(&policy, Reason::HomeClaimed, "default");
+    Ask { hosted: "unknown.example", ..from("s.example") }.says(&policy, Reason::FederationOff, "default");
+    from("a.agency.example").says(&compiled(Federation::None, WILD), Reason::FederationOff, "default");
+    from("localhost").says(&compiled(Federation::Any, WILD), Reason::ImproperAddressing, "default");
+}
+
+// POL-06: before proof only what no proof could mend is refused.
+#[test]
+fn the_first_asking_refuses_only_what_no_proof_could_mend() {
+    let policy = compiled(
+        Federation::Listed,
+        "  - { name: strict, domains: [s.example], identity: [certificate], tls: \"1.3\", networks: [192.0.2.0/24] }
+  - { name: no, domains: [d.example], verdict: deny }\n",
+    );
+    let first = |remote: &str| Ask { identity: Identity::Unproven, tls: Tls::Unknown, ..from(remote) };
+    first("s.example").says(&policy, Reason::Allowed, "strict");
+    let permit = first("s.example").of(&policy).permit().unwrap();
+    assert!(!permit.is_final() && permit.requires_certificate());
+    first("d.example").says(&policy, Reason::Blocked, "no");
+    first("x.example").says(&policy, Reason::NotListed, "default");
+    Ask { tls: Tls::V12, ..first("s.example") }.says(&policy, Reason::TlsTooOld, "strict");
+    Ask { tls: Tls::None, ..first("s.example") }.says(&policy, Reason::Allowed, "strict");
+    let elsewhere = Ask { address: Some("198.51.100.1".parse().unwrap()), ..first("s.example") };
+    elsewhere.says(&policy, Reason::WrongNetwork, "strict");
+}
+
+#[test]
+fn a_deny_rule_that_does_not_fit_is_passed_over() {
+    let policy = compiled(
+        Federation::Any,
+        "  - { name: out, domains: [a.example], direction: outbound, verdict: deny }
+  - { name: net, domains: [b.example], networks: [192.0.2.0/24], verdict: deny }
+  - { name: past, domains: [c.example], expires: 2026-01-01, verdict: deny }\n",
+    );
+    from("a.example").says(&policy, Reason::Allowed, "default");
+    Ask { direction: Direction::Outbound, ..from("a.example") }.says(&policy, Reason::Blocked, "out");
+    from("b.example").says(&policy, Reason::Allowed, "default");
+    Ask { address: Some("192.0.2.1".parse().unwrap()), ..from("b.example") }.says(
+        &policy,
+        Reason::Blocked,
+        "net",
+    );
+    from("c.example").says(&policy, Reason::Allowed, "default");
+}
+
+// POL-07: an old permit is judged again, by another policy or on another day, and the new permit has the new terms.
+#[test]
+fn old_permits_are_judged_again() {
+    let old = compiled(Federation::Any, "  - { name: p, domains: [p.example], expires: 2026-12-31 }\n");
+    let permit = from("p.example").of(&old).permit().unwrap();
+    assert!(old.judge_again(&permit).is_allow());
+    assert_eq!(old.on(day("2027-01-01")).judge_again(&permit).reason, Reason::RuleExpired);
+    let new = compiled(Federation::Any, "  - { name: p, domains: [p.example], verdict: deny }\n");
+    assert_eq!(new.judge_again(&permit).reason, Reason::Blocked);
+    let rules = "  - { name: q, domains: [p.example], stanzas: { allow: [message] } }\n";
+    let renewed = compiled(Federation::Any, rules).judge_again(&permit).permit().unwrap();
+    assert!(
+        renewed.stanzas().admits_kind(StanzaKind::Message) && !renewed.stanzas().admits_kind(StanzaKind::Iq)
+    );
+}
+
+#[test]
+fn bans_are_part_of_the_snapshot() {
+    let bans =
+        Bans { networks: vec!["198.51.100.0/24".parse().unwrap()], domains: vec![domain("p.example")] };
+    let banned = compiled(Federation::Any, WILD).with_bans(bans);
+    from("p.example").says(&banned, Reason::Banned, "default");
+    from("x.p.example").says(&banned, Reason::Banned, "default");
+    from("xp.example").says(&banned, Reason::Allowed, "default");
+    let arrive = |ip: &str| Question::Arrive(Arrive { flow: Flow::S2sIn, address: ip.parse().unwrap() });
+    assert_eq!(banned.judge(&arrive("::ffff:198.51.100.7"), &mut ()).reason, Reason::Banned);
+    assert!(banned.judge(&arrive("192.0.2.1"), &mut ()).is_allow());
+}
+
+#[test]
+fn terms_and_quotas_come_with_the_permit() {
+    let policy = compiled(
+        Federation::Listed,
+        "  - name: p
+    domains: [p.example]
+    stanzas: { allow: [message, iq], deny-payloads: [\"jabber:iq:register\"] }
+    limits: { stanzas: 50/s, octets: 64KiB/s, streams: 4 }\n",
+    );
+    let verdict = from("p.example").of(&policy);
+    let permit = verdict.permit().unwrap();
+    assert_eq!(permit.quotas().stanzas.unwrap().per_second.get(), 50);
+    assert_eq!(permit.quotas().octets.unwrap().per_second.get(), 65_536);
+    assert_eq!(permit.quotas().streams, Some(4));
+    assert!(!permit.stanzas().is_open() && !permit.stanzas().admits_payload("jabber:iq:register"));
+    let for_stanza = |kind, payload| verdict.clone().for_stanza(Some(kind), payload).reason;
+    assert_eq!(for_stanza(StanzaKind::Presence, None), Reason::KindDenied);
+    assert_eq!(for_stanza(StanzaKind::Iq, Some("jabber:iq:register")), Reason::PayloadDenied);
+    assert_eq!(for_stanza(StanzaKind::Iq, Some("urn:xmpp:ping")), Reason::Allowed);
+}
+
+// POL-09, POL-10: all findings at once, each with its line; any of them is no policy.
+#[test]
+fn every_finding_of_a_file_is_told_at_once() {
+    let text = "rules:
+  - { domains: [x.example] }
+  - { name: default, domains: [] }
+  - { name: a, domains: [\"*\", \"a.*.example\", 192.0.2.1] }
+  - { name: a, domains: [y.example], hosted: [\"*.home.example\", away.example] }
+  - { name: b, domains: [z.example, z.example], verdict: alow, tls: \"1.1\", identity: [] }
+  - { name: c, domains: [c.example], networks: [192.0.2.1/24], expires: 2027-02-30 }
+  - { name: d, domains: [d.example], limits: { stanzas: 50, octets: 64/s, streams: 0 } }
+  - { name: e, domains: [e.example], verdict: deny, identity: [certificate], tls: \"1.3\" }
+  - { name: f, domains: [f.example], verdict: deny, stanzas: { allow: [] }, limits: { streams: 1 } }
+  - { name: g g, domains: [g.example], stanzas: { allow: [] } }\n";
+    let found = errors(&[text]);
+    let expected = [
+        "0.yaml: error: the file does not say which version",
+        "0.yaml:2:5: error: this rule has no name",
+        "0.yaml:3:5: error: this rule names no domains",
+        "0.yaml:3:13: error: \"default\" stands for",
+        "0.yaml:4:26: error: \"*\" alone",
+        "0.yaml:4:31: error: \"a.*.example\" is no pattern",
+        "0.yaml:4:46: error: \"192.0.2.1\" is no domain",
+        "0.yaml:5:13: error: two rules are called \"a\": here and at 0.yaml:4:13",
+        "0.yaml:5:47: error: \"*.home.example\" is a wildcard",
+        "0.yaml:5:65: error: away.example is not a hosted domain that uses this file",
+        "0.yaml:6:37: error: z.example stands in this rule twice",
+        "0.yaml:6:58: error: \"alow\" is not a verdict; write allow or deny",
+        "0.yaml:6:69: error: \"1.1\" is not a version of TLS",
+        "0.yaml:6:86: error: `identity` is empty",
+        "0.yaml:7:49: error: \"192.0.2.1/24\" has bits set",
+        "0.yaml:7:73: error: \"2027-02-30\" is no date",
+        "0.yaml:8:57: error: \"50\" is no rate",
+        "0.yaml:8:69: error: \"64/s\" is no rate",
+        "0.yaml:8:84: error: \"0\" is no number of streams",
+        "0.yaml:9:63: error: `identity` in a rule that denies",
+        "0.yaml:9:83: error: `tls` in a rule that denies",
+        "0.yaml:10:62: error: `stanzas` in a rule that denies",
+        "0.yaml:10:85: error: `limits` in a rule that denies",
+        "0.yaml:11:13: error: \"g g\" cannot be the name",
+        "0.yaml:11:58: error: `allow` is empty",
+    ];
+    let wrong = |(found, expected): &(&String, &str)| !found.starts_with(expected);
+    let wrong: Vec<_> = found.iter().zip(expected).filter(wrong).collect();
+    assert!(found.len() == expected.len() && wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn defaults_of_two_files_must_agree() {
+    let a = "version: v1\ndefaults: { tls: \"1.3\" }\n";
+    let b = "version: v1\ndefaults: { tls: \"1.2\" }\n";
+    assert!(errors(&[a, b])[0].contains("these defaults and those at 0.yaml:2:11 differ"));
+    let (policy, _) = build(&input(Federation::Any, &[a]));
+    Ask { tls: Tls::V12, ..from("x.example") }.says(&policy.unwrap(), Reason::TlsTooOld, "default");
+}
+
+// Contract 3: a failing case keeps the old policy.
+#[test]
+fn a_failing_case_is_no_policy() {
+    let text = "version: v1
+expect:
+  - { from: x.example, to: home.example, verdict: allow }
+  - { from: x.example, to: home.example, verdict: deny, reason: not-listed, rule: default }
+  - { from: x.example, to: y.example, verdict: deny }
+  - { to: home.example }\n";
+    let findings = compile(&input(Federation::Listed, &[text])).unwrap_err();
+    let found: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "0.yaml:3:5: error: the case x.example -> home.example expects allow, but gets deny not-listed (rule \
+             default); correct the rule or the case",
+            "0.yaml:5:5: error: x.example is not a hosted domain; name one of the configuration's domains, or correct \
+             `direction`",
+            "0.yaml:6:5: error: this case has no `from`; a case needs from, to and verdict",
+            "0.yaml:6:5: error: this case has no `verdict`; a case needs from, to and verdict",
+        ]
+    );
+}
+
+#[test]
+fn explaining_names_every_rule_considered() {
+    let policy = compiled(
+        Federation::Listed,
+        "  - { name: all, domains: [\"*.example\"] }
+  - { name: branch, domains: [\"*.a.example\"], verdict: deny }
+  - { name: elsewhere, domains: [b.a.example], hosted: [other.example] }\n",
+    );
+    let (hosted, remote) = (domain("home.example"), domain("b.a.example"));
+    let question = Federate {
+        hosted: &hosted,
+        remote: &remote,
+        direction: Direction::Inbound,
+        identity: Identity::Certificate,
+        tls: Tls::V13,
+        address: None,
+    };
+    let told = policy.explain(&question, None, None);
+    let steps: Vec<(&str, &str, u32)> =
+        told.considered.iter().map(|step| (step.rule.as_str(), step.bearing, step.place.line)).collect();
+    assert_eq!(
+        steps,
+        [("elsewhere", "other-hosted", 5), ("branch", "decides", 4), ("all", "less-specific", 3)]
+    );
+    assert!(!told.is_allow());
+}
+
+// Budget: 100,000 rules load in under two seconds (release), and judging does not depend on their number.
+#[test]
+fn a_hundred_thousand_rules_are_no_burden() {
+    let mut text = String::from("version: v1\nrules:\n");
+    for number in 0..100_000 {
+        text.push_str(&format!(
+            "  - {{ name: r{number}, domains: [d{number}.example, \"*.d{number}.example\"] }}\n"
+        ));
+    }
+    let begun = Instant::now();
+    let (policy, findings) = build(&input(Federation::Listed, &[&text]));
+    let loaded = begun.elapsed();
+    let policy = policy.unwrap_or_else(|| panic!("{findings:?}"));
+    let begun = Instant::now();
+    for number in (0..97_000).step_by(97) {
+        from(&format!("x.d{number}.example")).says(&policy, Reason::Allowed, &format!("r{number}"));
+    }
+    let judged = begun.elapsed();
+    println!("loaded in {loaded:?}, 1000 questions asked twice in {judged:?}");
+    let allowed = if cfg!(debug_assertions) { Duration::from_secs(30) } else { Duration::from_secs(2) };
+    assert!(loaded < allowed, "{loaded:?}");
+    assert!(judged < Duration::from_secs(1), "{judged:?}");
+}
+
+fn rule_lines() -> impl Strategy<Value = Vec<String>> {
+    let label = prop::sample::select(vec!["a", "b", "c"]);
+    let pattern = (any::<bool>(), prop::collection::vec(label, 1..3))
+        .prop_map(|(wild, labels)| format!("{}{}.example", if wild { "*." } else { "" }, labels.join(".")));
+    let extra = prop::sample::select(vec![
+        "",
+        ", verdict: deny",
+        ", direction: inbound",
+        ", identity: [certificate]",
+        ", tls: \"1.3\"",
+        ", networks: [192.0.2.0/24]",
+        ", expires: 2020-01-01",
+        ", hosted: [other.example]",
+    ]);
+    let line = |(number, (pattern, extra)): (usize, (String, &str))| {
+        format!("  - {{ name: r{number}, domains: [\"{pattern}\"]{extra} }}\n")
+    };
+    prop::collection::btree_map(pattern, extra, 0..8)
+        .prop_map(move |map| map.into_iter().enumerate().map(line).collect())
+}
+
+proptest! {
+    // Order never matters, within a file and between files.
+    #[test]
+    fn order_never_decides(
+        (lines, shuffled) in rule_lines().prop_flat_map(|lines| (Just(lines.clone()), Just(lines).prop_shuffle())),
+        remote in "([abc][.]){1,3}example",
+        outbound in any::<bool>(),
+        dialback in any::<bool>(),
+        old_tls in any::<bool>(),
+        inside in prop::option::of(any::<bool>()),
+    ) {
+        let file = |lines: &[String]| format!("version: v1\nrules:\n{}", lines.concat());
+        let (first, second) = shuffled.split_at(shuffled.len() / 2);
+        let (straight, crooked) = (file(&lines), [file(second), file(first)]);
+        let (one, _) = build(&input(Federation::Any, &[&straight]));
+        let (two, _) = build(&input(Federation::Any, &[&crooked[0], &crooked[1]]));
+        let ask = Ask {
+            direction: if outbound { Direction::Outbound } else { Direction::Inbound },
+            identity: if dialback { Identity::Dialback } else { Identity::Certificate },
+            tls: if old_tls { Tls::V12 } else { Tls::V13 },
+            address: inside.map(|inside| if inside { "192.0.2.1" } else { "198.51.100.1" }.parse().unwrap()),
+            ..from(&remote)
+        };
+        let (one, two) = (ask.of(&one.unwrap()), ask.of(&two.unwrap()));
+        prop_assert_eq!((one.outcome, one.reason, one.rule), (two.outcome, two.reason, two.rule));
+    }
+
+    // Whatever a file says, it is compiled or refused, and never panics.
+    #[test]
+    fn no_file_makes_it_panic(words in prop::collection::vec("[a-z*.:0-9/]{0,12}", 12)) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = <[String; 12]>::try_from(words).unwrap();
+        let text = format!(
+            "version: v1\ndefaults: {{ tls: \"{a}\", identity: [\"{b}\"] }}\nrules:\n  - {{ name: \"{c}\", \
+             domains: [\"{d}\", \"*.{e}\"], networks: [\"{f}\"], expires: \"{g}\", limits: {{ stanzas: \"{h}\", \
+             octets: \"{i}\" }} }}\nexpect:\n  - {{ from: \"{j}\", to: \"{k}\", verdict: \"{l}\" }}\n"
+        );
+        let (file, _) = load::parse::<PolicyFile>(&text, "p.yaml");
+        let input = stand_alone(Source::new("p.yaml", file), day("2026-11-21"));
+        let one = compile(&input).map_err(|findings| findings.len()).map(|compiled| compiled.cases);
+        let two = compile(&input).map_err(|findings| findings.len()).map(|compiled| compiled.cases);
+        prop_assert_eq!(one, two);
+    }
+}

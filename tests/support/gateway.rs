@@ -1,0 +1,162 @@
+//! The built gateway between the two networks, configured as an operator would.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::ca::{Leaf, private};
+use super::world::{Host, Net, Process};
+use super::{make_dir, write};
+
+/// One hosted domain and the legacy server behind it.
+pub struct Hosted<'a> {
+    /// The domain.
+    pub domain: &'a str,
+    /// The certificate shown for it.
+    pub leaf: &'a Leaf,
+    /// The legacy server's address on the inside network.
+    pub backend: Ipv4Addr,
+    /// `any`, `listed` or `none`.
+    pub federation: &'a str,
+}
+
+/// What a gateway is started with.
+pub struct Setup<'a> {
+    /// The domains it serves.
+    pub hosted: &'a [Hosted<'a>],
+    /// The PEM file of authorities it believes.
+    pub roots: &'a Path,
+    /// The DNS server on the open network.
+    pub dns: Ipv4Addr,
+    /// The one policy file of all domains.
+    pub policy: &'a str,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    process: Process,
+    host: Host,
+    audit: PathBuf,
+}
+
+impl Gateway {
+    /// Writes the configuration and starts `gatehouse run`; returns when `/readyz` answers 200.
+    pub fn start(host: &Host, setup: &Setup<'_>) -> Self {
+        let directory = host.directory();
+        let secrets = make_dir(&directory.join("secrets"));
+        for (name, half) in [("world", "0123456789abcdef"), ("inside", "fedcba9876543210")] {
+            // 256 bits, as 64 hexadecimal digits.
+            write(&secrets.join(name), &half.repeat(4));
+            private(&secrets.join(name));
+        }
+        make_dir(&directory.join("policies"));
+        write(&directory.join("policies/policy.yaml"), setup.policy);
+        let audit = directory.join("audit.jsonl");
+        let configuration = directory.join("gatehouse.yaml");
+        write(&configuration, &yaml(setup, directory));
+        let program = env!("CARGO_BIN_EXE_gatehouse");
+        let arguments = ["run", "--config", &configuration.to_string_lossy()];
+        let mut process = host.spawn("gatehouse", program, &arguments, &[("NO_COLOR", "1")]);
+        process.ready("/readyz of the gateway to answer 200", Duration::from_secs(20), || {
+            match host.http(ADMIN, "/readyz") {
+                Ok((200, _)) => Ok(()),
+                Ok((status, body)) => Err(format!("{status} {body}")),
+                Err(e) => Err(e.to_string()),
+            }
+        });
+        Self { process, host: host.clone(), audit }
+    }
+
+    /// What an address of the admin listener answers, which must be 200.
+    pub fn admin(&self, path: &str) -> String {
+        let (status, body) = self.host.http(ADMIN, path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// The sum of a counter over all series that carry these labels. A family without such a series counts 0.
+    pub fn metric(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
+        self.series(family, labels).iter().sum()
+    }
+
+    /// The values of all series of a family that carry these labels.
+    pub fn series(&self, family: &str, labels: &[(&str, &str)]) -> Vec<f64> {
+        series(&self.admin("/metrics"), family, labels)
+    }
+
+    /// All lines of a metrics family, for the message of a failed test.
+    pub fn family(&self, family: &str) -> String {
+        self.admin("/metrics").lines().filter(|line| line.starts_with(family)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Asks the gateway to drain and waits for its end; then every stream has its audit record.
+    pub fn drain(&mut self) -> Vec<serde_json::Value> {
+        self.process.signal(Signal::TERM);
+        let status = self.process.ended(Duration::from_secs(30));
+        assert!(status.success(), "the drained gateway ended with {status}");
+        self.audit()
+    }
+
+    /// The audit records so far.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text =
+            fs::read_to_string(&self.audit).unwrap_or_else(|e| panic!("{}: {e}", self.audit.display()));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("audit record {line}: {e}"));
+        text.lines().map(parse).collect()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// The values of all series of a family that carry these labels.
+fn series(exposition: &str, family: &str, labels: &[(&str, &str)]) -> Vec<f64> {
+    let carries = |line: &str| labels.iter().all(|(key, value)| line.contains(&format!("{key}=\"{value}\"")));
+    exposition
+        .lines()
+        .filter(|line| line.split(['{', ' ']).next() == Some(family) && carries(line))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect()
+}
+
+fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
+    let (world, inside) = (Net::World.address(1), Net::Inside.address(1));
+    let mut text = format!(
+        "version: v1\n\
+         listen:\n  \
+           - {{ flow: s2s, address: \"{world}:5269\" }}\n  \
+           - {{ flow: s2s, address: \"{world}:5270\", tls: direct }}\n  \
+           - {{ flow: inside, address: \"{inside}:5269\", from: [198.51.100.0/24] }}\n\
+         dialback: {{ secrets: {{ world: secrets/world, inside: secrets/inside }} }}\n\
+         trust: {{ roots: \"{}\" }}\n\
+         dns: {{ servers: [\"{}:53\"] }}\n\
+         steering: {{ listen: \"{inside}:53\", from: [198.51.100.0/24], answer: {inside} }}\n\
+         admin: {{ http: \"{ADMIN}\", socket: \"{}\" }}\n\
+         log: {{ format: text, level: debug }}\n\
+         audit: {{ file: \"{}\" }}\n\
+         domains:\n",
+        setup.roots.display(),
+        setup.dns,
+        directory.join("control.sock").display(),
+        directory.join("audit.jsonl").display(),
+    );
+    for Hosted { domain, leaf, backend, federation } in setup.hosted {
+        let _ = write!(
+            text,
+            "  - name: {domain}\n    certificate: {{ chain: \"{}\", key: \"{}\" }}\n    \
+             backend: {{ s2s: [\"{backend}:5269\"] }}\n    federation: {federation}\n    policies: [policies/policy.yaml]\n",
+            leaf.chain.display(),
+            leaf.key.display(),
+        );
+    }
+    text
+}
+
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);

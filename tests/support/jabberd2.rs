@@ -1,0 +1,102 @@
+//! jabberd2, from Debian's package: a router and the three processes around it.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::fill;
+use super::server::{PASSWORD, Place};
+use super::world::Process;
+
+/// As a plain legacy server, from `deploy/jabberd2/`.
+pub fn legacy(place: &Place<'_>) -> Vec<Process> {
+    let host = place.host;
+    let directory = host.directory();
+    let database = directory.join("jabberd2.sqlite");
+    make_database(&database, place);
+    let (address, run, modules) = (place.address.to_string(), directory.to_string_lossy(), modules());
+    let (database, modules) = (database.to_string_lossy(), modules.to_string_lossy());
+    let all: [(&str, &str); 7] = [
+        ("DOMAIN", place.domain),
+        ("ADDRESS", &address),
+        ("RUN", &run),
+        ("CONFIG", &run),
+        ("DATABASE", &database),
+        ("MODULES", &modules),
+        ("SECRET", SECRET),
+    ];
+    let wanted: [(&str, &[&str]); 5] = [
+        ("router-users", &["SECRET"]),
+        ("router", &["RUN", "CONFIG"]),
+        ("sm", &["DOMAIN", "DATABASE", "MODULES", "RUN", "SECRET"]),
+        ("s2s", &["ADDRESS", "RUN", "SECRET"]),
+        ("c2s", &["DOMAIN", "ADDRESS", "DATABASE", "MODULES", "RUN", "SECRET"]),
+    ];
+    for (name, places) in wanted {
+        let values: Vec<_> = all.iter().copied().filter(|(place, _)| places.contains(place)).collect();
+        fill(&format!("deploy/jabberd2/{name}.xml"), &values, &directory.join(format!("{name}.xml")));
+    }
+    let limit = Duration::from_secs(20);
+    let spawn = |name: &str| {
+        let file = directory.join(format!("{name}.xml"));
+        host.spawn(name, &format!("jabberd2-{name}"), &["-c", &file.to_string_lossy()], &[])
+    };
+    let mut router = spawn("router");
+    router.listening(host, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5347), limit);
+    let (mut sm, mut s2s, mut c2s) = (spawn("sm"), spawn("s2s"), spawn("c2s"));
+    let place = |port| SocketAddr::new(IpAddr::V4(place.address), port);
+    c2s.listening(host, place(5222), limit);
+    s2s.listening(host, place(5269), limit);
+    // The ports open before the router knows who serves what.
+    sm.ready("the session manager to be online", limit, || {
+        sm_online(&sm_log(directory)).then_some(()).ok_or_else(|| "not said yet".to_owned())
+    });
+    vec![c2s, s2s, sm, router]
+}
+
+fn sm_log(directory: &Path) -> String {
+    fs::read_to_string(directory.join("sm.log")).unwrap_or_default()
+}
+
+fn sm_online(log: &str) -> bool {
+    log.contains("ready for sessions") || log.contains("sm ready")
+}
+
+/// The packaged schema, one account in it, and that account marked as in use.
+fn make_database(path: &Path, place: &Place<'_>) {
+    let schema = Command::new("zcat").arg(SCHEMA).output().expect("zcat runs");
+    assert!(schema.status.success(), "{SCHEMA}: {}", String::from_utf8_lossy(&schema.stderr));
+    let account = format!(
+        "INSERT INTO authreg (username, realm, password) VALUES ('{user}', '{domain}', '{PASSWORD}');\n\
+         INSERT INTO active (\"collection-owner\", time) VALUES ('{user}@{domain}', 1);\n",
+        user = place.user,
+        domain = place.domain
+    );
+    let mut sqlite = Command::new("sqlite3")
+        .args(["-batch", "-bail"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("sqlite3 is installed: tests/run sees to it");
+    let mut input = sqlite.stdin.take().expect("a pipe");
+    input
+        .write_all(&schema.stdout)
+        .and_then(|()| input.write_all(account.as_bytes()))
+        .expect("sqlite3 reads");
+    drop(input);
+    assert!(sqlite.wait().expect("sqlite3 ends").success(), "the packaged schema no longer loads");
+}
+
+/// Where the package keeps its modules.
+fn modules() -> PathBuf {
+    let machines =
+        fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("jabberd2"));
+    machines.into_iter().find(|path| path.is_dir()).expect("jabberd2 is installed: tests/run sees to it")
+}
+
+const SCHEMA: &str = "/usr/share/doc/jabberd2/db-setup.sqlite.gz";
+const SECRET: &str = "inner door";

@@ -1,0 +1,64 @@
+//! Prosody, from Debian's package, in the foreground.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::server::{PASSWORD, Place, Proof, Tls};
+use super::world::Process;
+use super::{fill, make_dir, write};
+
+/// As a plain legacy server, from `deploy/prosody/prosody.cfg.lua`.
+pub fn legacy(place: &Place<'_>) -> Vec<Process> {
+    start(place, "deploy/prosody/prosody.cfg.lua", &[])
+}
+
+/// As a remote server.
+pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
+    let (dialback, secure) = match tls.proof {
+        Proof::Dialback | Proof::Either => ("\"dialback\"", "false"),
+        Proof::External => ("", "true"),
+    };
+    let values = [
+        ("DIALBACK", dialback),
+        ("SECURE_AUTH", secure),
+        ("CHAIN", &tls.leaf.chain.to_string_lossy()),
+        ("KEY", &tls.leaf.key.to_string_lossy()),
+        ("ROOTS", tls.roots),
+    ];
+    start(place, "tests/support/remote/prosody.cfg.lua", &values)
+}
+
+fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
+    let host = place.host;
+    let data = make_dir(&host.directory().join("data"));
+    let path = host.directory().join("prosody.cfg.lua");
+    let (address, run) = (place.address.to_string(), host.directory().to_string_lossy());
+    let data_path = data.to_string_lossy();
+    let common = [("DOMAIN", place.domain), ("ADDRESS", &address), ("RUN", &run), ("DATA", &data_path)];
+    fill(template, &[&common, more].concat(), &path);
+    // The tests run as root for their namespaces; in service Prosody has a user of its own and refuses this.
+    let text = fs::read_to_string(&path).expect("just written");
+    write(&path, &format!("run_as_root = true\n{text}"));
+    account(&data, place);
+    let path = path.to_string_lossy();
+    let arguments = ["-F", "--config", &path];
+    let mut process = host.spawn("prosody", "prosody", &arguments, &[]);
+    for port in [5222, 5269] {
+        process.listening(host, SocketAddr::new(IpAddr::V4(place.address), port), Duration::from_secs(20));
+    }
+    vec![process]
+}
+
+/// Accounts are files, named by the domain with everything but letters and digits as `%xx`.
+fn account(data: &Path, place: &Place<'_>) {
+    let escaped: String = place
+        .domain
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") })
+        .collect();
+    let accounts: PathBuf = make_dir(&data.join(escaped).join("accounts"));
+    let text = format!("return {{ [\"password\"] = \"{PASSWORD}\"; }};\n");
+    write(&accounts.join(format!("{}.dat", place.user)), &text);
+}

@@ -1,0 +1,131 @@
+//! A gateway with one legacy server behind it and remote servers before it.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::ca::{Authority, Leaf, Usage};
+use super::gateway::{Gateway, Hosted, Setup};
+use super::server::{Legacy, Place, Proof, Remote, Server, Tls};
+use super::unbound::{self, Zone};
+use super::world::{Host, Net, Process, World};
+
+/// A remote server of a scene.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// The program.
+    pub program: Remote,
+    /// How it proves itself.
+    pub proof: Proof,
+    /// The domain it serves.
+    pub domain: &'static str,
+}
+
+/// What a scene is made of.
+pub struct Cast<'a> {
+    /// The servers on the open network.
+    pub remotes: &'a [Peer],
+    /// The server behind the gateway.
+    pub legacy: Legacy,
+    /// What the certificates of all may be used for.
+    pub usage: Usage,
+    /// The gateway's one policy file.
+    pub policy: &'a str,
+}
+
+/// A running scene. Processes end before their networks go: the order of the fields.
+pub struct Scene {
+    /// The servers on the open network, in the order of the cast.
+    pub remotes: Vec<Server>,
+    /// The server behind the gateway.
+    pub legacy: Server,
+    /// The gateway.
+    pub gateway: Gateway,
+    dns: Process,
+    home: Host,
+    world: World,
+}
+
+impl Scene {
+    /// Builds the networks and starts everybody: DNS, the gateway, the server behind it, the peers.
+    pub fn start(cast: &Cast<'_>) -> Self {
+        let mut world = World::new();
+        let known = Authority::new("An authority that both sides know");
+
+        let resolver = Net::World.address(53);
+        let mut zones = vec![Zone { domain: HOSTED, address: Net::World.address(1) }];
+        zones.extend(
+            cast.remotes
+                .iter()
+                .enumerate()
+                .map(|(n, peer)| Zone { domain: peer.domain, address: address(n) }),
+        );
+        let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
+        let dns = unbound::start(&dns_host, resolver, &zones);
+
+        let door = world.host("gateway", &[(Net::World, 1), (Net::Inside, 1)], resolver);
+        let hosted = Hosted {
+            domain: HOSTED,
+            leaf: &known.leaf(HOSTED, cast.usage, door.directory()),
+            backend: Net::Inside.address(10),
+            federation: "listed",
+        };
+        let roots = known.write_root(door.directory());
+        let setup = Setup { hosted: &[hosted], roots: &roots, dns: resolver, policy: cast.policy };
+        let gateway = Gateway::start(&door, &setup);
+
+        // Its only resolver is the gateway's steering address.
+        let home = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(1));
+        let legacy = legacy(&home, cast.legacy);
+
+        let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
+            let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
+            remote(&host, address(n), peer, &known, cast.usage)
+        });
+        Self { remotes: remotes.collect(), legacy, gateway, dns, home, world }
+    }
+
+    /// Whether the gateway asked the DNS of the open network for the servers of that domain.
+    pub fn gateway_asked(&self, domain: &str) -> bool {
+        let asker = format!(" {} ", Net::World.address(1));
+        // unbound writes `ASKER NAME TYPE CLASS`.
+        self.dns.log().lines().any(|line| line.contains(&asker) && line.contains(&format!("{domain}. ")))
+    }
+
+    /// Starts the stopped server behind the gateway again, in its place.
+    pub fn revive_legacy(&mut self, program: Legacy) {
+        self.legacy = legacy(&self.home, program);
+    }
+}
+
+fn legacy(home: &Host, program: Legacy) -> Server {
+    let place = Place { host: home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" };
+    Server::legacy(program, &place)
+}
+
+/// Starts a remote server with papers that fit its way of proof.
+pub fn remote(host: &Host, address: Ipv4Addr, peer: &Peer, known: &Authority, usage: Usage) -> Server {
+    let place = Place { host, address, domain: peer.domain, user: "guest" };
+    let papers = |authority: &Authority| -> (Leaf, PathBuf) {
+        (authority.leaf(peer.domain, usage, host.directory()), authority.write_root(host.directory()))
+    };
+    let (leaf, roots) = match peer.proof {
+        Proof::Dialback => papers(&Authority::new("An authority that nobody knows")),
+        Proof::Either | Proof::External => papers(known),
+    };
+    Server::remote(
+        peer.program,
+        &place,
+        &Tls { leaf: &leaf, roots: &roots.to_string_lossy(), proof: peer.proof },
+    )
+}
+
+fn last(n: usize) -> u8 {
+    u8::try_from(n).map(|n| 10 + n).expect("few remotes")
+}
+
+fn address(n: usize) -> Ipv4Addr {
+    Net::World.address(last(n))
+}
+
+/// The domain behind the gateway.
+pub const HOSTED: &str = "hall.example";

@@ -1,0 +1,122 @@
+//! A real XMPP server, as remote peer or as plain legacy server, whichever program it is.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::ca::Leaf;
+use super::client::Client;
+use super::world::{Host, Process};
+use super::{ejabberd, jabberd2, prosody};
+
+/// How a remote server proves itself and wants the other side proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By dialback alone: its certificate comes from an authority nobody knows, and it knows nobody else's.
+    Dialback,
+    /// By certificate, or by dialback where that fails.
+    Either,
+    /// By certificate alone: SASL EXTERNAL, no dialback.
+    External,
+}
+
+/// A program that may be the remote server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // their names
+pub enum Remote {
+    Ejabberd,
+    Prosody,
+}
+
+/// A program that may be the server behind the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // their names
+pub enum Legacy {
+    Ejabberd,
+    Jabberd2,
+    Prosody,
+}
+
+/// What a remote server shows and trusts.
+pub struct Tls<'a> {
+    /// Its certificate.
+    pub leaf: &'a Leaf,
+    /// The PEM file of authorities it knows.
+    pub roots: &'a str,
+    /// How proof is made.
+    pub proof: Proof,
+}
+
+/// Where a server stands and whom it serves.
+pub struct Place<'a> {
+    /// Its host.
+    pub host: &'a Host,
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// The domain it serves.
+    pub domain: &'a str,
+    /// Its one account; the password is [`PASSWORD`].
+    pub user: &'a str,
+}
+
+/// A running server with one account.
+pub struct Server {
+    processes: Vec<Process>,
+    host: Host,
+    address: SocketAddr,
+    domain: String,
+    user: String,
+}
+
+impl Server {
+    /// Starts a remote server.
+    pub fn remote(program: Remote, place: &Place<'_>, tls: &Tls<'_>) -> Self {
+        let processes = match program {
+            Remote::Ejabberd => ejabberd::remote(place, tls),
+            Remote::Prosody => prosody::remote(place, tls),
+        };
+        Self::new(place, processes)
+    }
+
+    /// Starts a plain legacy server from its files in `deploy/`.
+    pub fn legacy(program: Legacy, place: &Place<'_>) -> Self {
+        let processes = match program {
+            Legacy::Ejabberd => ejabberd::legacy(place),
+            Legacy::Jabberd2 => jabberd2::legacy(place),
+            Legacy::Prosody => prosody::legacy(place),
+        };
+        Self::new(place, processes)
+    }
+
+    fn new(place: &Place<'_>, processes: Vec<Process>) -> Self {
+        Self {
+            processes,
+            host: place.host.clone(),
+            address: SocketAddr::new(IpAddr::V4(place.address), 5222),
+            domain: place.domain.to_owned(),
+            user: place.user.to_owned(),
+        }
+    }
+
+    /// The domain it serves.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// Logs the server's one user in.
+    pub fn login(&self) -> Client {
+        let stream = self.host.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
+        Client::login(stream, &self.user, PASSWORD, &self.domain)
+    }
+
+    /// Ends it, as a crash would; its host stays and refuses connections.
+    pub fn stop(&mut self) {
+        self.processes.clear();
+    }
+
+    /// What all its processes have written.
+    pub fn log(&self) -> String {
+        self.processes.iter().map(Process::log).collect()
+    }
+}
+
+/// The password of every account.
+pub const PASSWORD: &str = "open sesame";
