@@ -829,15 +829,28 @@ async fn octets_after_proceed_end_the_attempt() {
     assert!(friend.inbox.is_empty() && friend.proofs().is_empty());
 }
 
-// CRT-13: "Outbound, a certificate that fails CRT-01...07 ends that attempt".
+// CRT-13: "Outbound, a certificate that fails CRT-01...07 ends that attempt", where the rule asks for certificates.
+#[tokio::test]
+async fn a_domain_that_must_show_a_certificate_gets_nothing_without() {
+    wrong_certificates("pinned.agency.example", "identity: [certificate]").await;
+}
+
+// CRT-13: "encrypted-but-unauthenticated outbound needs explicit per-domain policy": a rule that says nothing of identity
+// is none.
 #[tokio::test]
 async fn nothing_is_sent_to_a_server_with_a_wrong_certificate() {
+    wrong_certificates("usual.agency.example", "verdict: allow").await;
+}
+
+async fn wrong_certificates(parent: &str, rule: &str) {
     use gatehouse::demo::pki::{Authority, Leaf};
-    let world = border().await;
+    let policy =
+        format!("version: v1\nrules:\n  - {{ name: agencies, domains: [\"*.{parent}\"], {rule} }}\n");
+    let world = World::build(&gatehouse::demo::world::Plan::listed(HALL, &policy)).await.unwrap();
     let elsewhere = Authority::new("Elsewhere").unwrap();
     let good = |domain: &str| Leaf::of(&[domain]);
     for (host, what) in ["expired", "another name", "a foreign root", "NUL in the name"].iter().enumerate() {
-        let domain = format!("w{host}.friend.example");
+        let domain = format!("w{host}.{parent}");
         let identity = match *what {
             "expired" => world.authority.issue(&Leaf { expired: true, ..good(&domain) }),
             "another name" => world.authority.issue(&good(COUSIN)),
@@ -850,9 +863,11 @@ async fn nothing_is_sent_to_a_server_with_a_wrong_certificate() {
         world.names.announce(&domain, Some(peer.address), None).unwrap();
         let to = format!("c@{domain}");
         world.legacy.message("j@hall.example", &to, "for the right one only");
-        let bounce = world.legacy.bounces.wait(|n| n.attr("from") == Some(to.as_str())).await.unwrap();
-        assert_eq!(condition(&bounce), Some("remote-server-timeout"), "{what}");
-        assert!(peer.inbox.is_empty() && peer.proofs().is_empty(), "{what}");
+        let bounce = world.legacy.bounces.wait(|n| n.attr("from") == Some(to.as_str())).await;
+        assert!(peer.inbox.is_empty(), "{what}: the message was sent");
+        let told = bounce.unwrap();
+        assert_eq!(condition(&told), Some("remote-server-timeout"), "{what}");
+        assert!(peer.visits() > 0 && peer.proofs().is_empty(), "{what}");
     }
 }
 

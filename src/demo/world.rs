@@ -415,8 +415,8 @@ mod tests {
     #[test]
     fn the_configuration_is_read_without_a_finding() {
         let folder = Scratch::new().unwrap();
-        let somewhere: SocketAddr = "127.1.2.3:5269".parse().unwrap();
-        let at = Addresses { public: somewhere, direct: somewhere, inside: somewhere, admin: somewhere };
+        let port = |port| SocketAddr::from(([127, 1, 2, 3], port));
+        let at = Addresses { public: port(5269), direct: port(5270), inside: port(5271), admin: port(9469) };
         let plan = Plan::listed("hall.example", "version: v1\n")
             .and("annex.example", "none", None)
             .timeout("dialback", "1s")
@@ -424,7 +424,7 @@ mod tests {
         let path = folder.path().join("gatehouse.yaml");
         let dns = "127.1.2.53:53".parse().unwrap();
         let written = configuration(&plan, &at, dns, "127.1.2.4:5269".parse().unwrap());
-        fs::write(&path, written.replace("5269\", tls", "5270\", tls")).unwrap();
+        fs::write(&path, &written).unwrap();
         let findings = crate::config::examine(&path).findings;
         assert!(findings.is_empty(), "{findings:?}\n{written}");
     }

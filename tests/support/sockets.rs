@@ -99,6 +99,11 @@ impl Costs {
         let labels = [("outcome", "deny"), ("reason", reason)];
         let before = self.metrics.sum("policy_verdicts_total", &labels);
         world.counted("policy_verdicts_total", &labels, before + 1.0).await.unwrap();
+        self.nothing(world);
+    }
+
+    /// Nothing was spent since.
+    pub fn nothing(&self, world: &World) {
         assert_eq!(
             world.names.asked_about(&self.domain),
             self.queries,

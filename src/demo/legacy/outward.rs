@@ -208,7 +208,11 @@ impl Road {
             return Ok(());
         }
         self.shared.keys.forget(&pair.0, &pair.1, &self.id);
-        let condition = node.child("error").and_then(Node::condition).unwrap_or("remote-server-timeout");
+        // XEP-0220 2.1.1: what becomes of the stanzas that waited for an answer that is no yes.
+        let condition = match node.attr("type") {
+            Some("invalid") => "internal-server-error",
+            _ => node.child("error").and_then(Node::condition).unwrap_or("remote-server-timeout"),
+        };
         for stanza in &waiting {
             self.shared.bounce(stanza, condition, &format!("dialback {}", node.attr("type").unwrap_or("")));
         }
