@@ -282,6 +282,8 @@ struct Crossing<'a> {
 /// What breaks a law on an edge.
 type Breach = Result<(), String>;
 
+type Law = fn(&Crossing<'_>) -> Breach;
+
 /// The laws that the relay is held to, by name.
 const LAWS: &[(&str, fn(&Crossing<'_>) -> Breach)] = &[
     ("proof_before_pass", relay_proof_before_pass),
