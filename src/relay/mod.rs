@@ -15,7 +15,7 @@ mod negotiate;
 pub mod plan;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
-pub use plan::{Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
+pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -29,6 +29,7 @@ use crate::filter::Guard;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
 use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::stream::client::Mechanism;
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, KeyCheck, Pair, Secured};
 use crate::xml::Token;
@@ -59,6 +60,9 @@ pub struct ClaimId(pub u32);
 pub enum Destination {
     /// The backend of this hosted domain, on the plain network.
     Backend(Domain),
+    /// The backend of this hosted domain where it takes clients, on the plain network. The connection stands in for that
+    /// of the near leg, whose addresses and channel a PROXY header may tell (BE-05).
+    Client(Domain),
     /// The servers that the DNS names for the target, shown the certificate of `from`.
     World {
         /// The hosted domain on whose behalf we speak.
@@ -97,6 +101,8 @@ pub enum Input {
     Verified(ClaimId, Answer),
     /// The answer to [`Effect::Vouch`]: whether a live far leg of ours waits with that key.
     Vouched(KeyCheck, bool),
+    /// The answer to [`Effect::Try`]: whether this login may be tried now.
+    Tried(Result<(), Reason>),
     /// A new policy; the relay is judged again.
     Policy(Arc<Policy>),
     /// The time that [`Relay::deadline`] named has come.
@@ -123,6 +129,11 @@ pub enum Effect {
     Send(Side, Bytes),
     /// One whole stanza in canonical form, to a far leg that stands.
     Pass(FarId, Bytes),
+    /// One whole stanza in canonical form, from the backend to the client of the near leg.
+    Deliver(Bytes),
+    /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
+    /// of the near leg is read, and the backend has heard nothing of it.
+    Try(Attempt),
     /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.
@@ -153,10 +164,21 @@ pub enum Effect {
     Note(Event),
 }
 
+/// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// The hosted domain.
+    pub hosted: Domain,
+    /// By what.
+    pub mechanism: Mechanism,
+    /// The local part as tried, in its canonical form, where the mechanism shows it.
+    pub account: Option<String>,
+}
+
 /// A connection that arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// Which listener it came to: [`Flow::S2sIn`] from the world, [`Flow::S2sOut`] from a backend.
+    /// Which listener it came to: [`Flow::C2s`] and [`Flow::S2sIn`] from the world, [`Flow::S2sOut`] from a backend.
     pub flow: Flow,
     /// Where it came from.
     pub address: IpAddr,
@@ -290,6 +312,8 @@ impl Relay {
             (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
             (_, Input::Vouched(check, known)) => self.vouched(check, known, now, &mut out),
+            // Only a client is let try.
+            (_, Input::Tried(_)) => {}
             (Side::Near, input) => self.near_input(input, now, &mut out),
             (Side::Far(id), input) => self.far_input(id, input, now, &mut out),
         }

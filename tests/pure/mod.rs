@@ -10,8 +10,8 @@ use gatehouse::jid::Domain;
 use gatehouse::policy::{Day, Policy};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
-    Arrival, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side, StreamLimits,
-    Timeouts,
+    Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side,
+    StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
     Certificate, Keyring, Keyrings, Pair, PresentedName, Secured, TlsVersion, Trust, TrustFault,
@@ -54,6 +54,7 @@ pub fn home() -> Home {
     let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted), (domain("annex.example"), hosted)]),
+        clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
         keys: Keyrings { world: Keyring::new(b"world secret"), inside: Keyring::new(b"inside secret") },
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
