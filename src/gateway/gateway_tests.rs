@@ -198,13 +198,18 @@ async fn the_connection_above_the_limit_gets_no_octet() {
 
 #[tokio::test]
 async fn what_this_version_does_not_serve_is_refused_plainly() {
-    let (_dir, settings) = world("  - { flow: c2s, address: \"127.0.0.1:1111\" }\n");
-    let settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    let (_dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+    let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    settings.dns.routes.push(crate::config::settings::Route {
+        domain: crate::run::tests::domain("friend.example"),
+        target: crate::config::settings::Target::Address("192.0.2.9:5269".parse().unwrap()),
+        tls: crate::config::settings::RouteTls::None,
+    });
     let Err(StartFault::Configuration(findings)) = Gateway::start(settings).await else {
         panic!("it started")
     };
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].message.contains("c2s") && findings[0].place.line > 0, "{findings:?}");
+    assert!(findings[0].message.contains("no TLS at all"), "{findings:?}");
 }
 
 #[tokio::test]

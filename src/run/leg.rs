@@ -28,6 +28,8 @@ pub(super) struct Leg {
     pub(super) upgrade: bool,
     /// The end as soon as the outbox is empty.
     pub(super) ending: bool,
+    /// The channel, once TLS stands.
+    pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -95,6 +97,7 @@ impl Leg {
             outbox: Outbox::default(),
             upgrade: false,
             ending: false,
+            secured: None,
             named: None,
             first: None,
             begun: None,
@@ -143,6 +146,7 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
+                        self.secured = Some(secured.clone());
                         Found::Secured(secured)
                     }
                     Err(reason) => Found::Failed(reason),
