@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::server::{PASSWORD, Place, Proof, Tls};
+use super::server::{PASSWORD, Place, Proof, SECOND, Tls};
 use super::world::Process;
 use super::{fill, make_dir, repository};
 
@@ -38,8 +38,8 @@ fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Proces
     let spool = format!("\"{}\"", spool.display());
     // `-s` and `-eval` run in the order given, so the account is there before the ports are waited for to no purpose.
     let account = format!(
-        "ok = ejabberd_auth:try_register(<<\"{}\">>, <<\"{}\">>, <<\"{PASSWORD}\">>).",
-        place.user, place.domain
+        "[ok = ejabberd_auth:try_register(User, <<\"{}\">>, <<\"{PASSWORD}\">>) || User <- [<<\"{}\">>, <<\"{SECOND}\">>]].",
+        place.domain, place.user
     );
     let arguments = [
         ["-noinput", "-mnesia", "dir", &spool].as_slice(),

@@ -68,6 +68,7 @@ impl Scene {
             leaf: &known.leaf(HOSTED, cast.usage, door.directory()),
             backend: Net::Inside.address(10),
             federation: "listed",
+            backend_more: "",
         };
         let roots = known.write_root(door.directory());
         let setup = Setup { hosted: &[hosted], roots: &roots, dns: resolver, policy: cast.policy };

@@ -53,7 +53,7 @@ pub struct Place<'a> {
     pub address: Ipv4Addr,
     /// The domain it serves.
     pub domain: &'a str,
-    /// Its one account; the password is [`PASSWORD`].
+    /// Its account; the password is [`PASSWORD`], also that of [`SECOND`].
     pub user: &'a str,
 }
 
@@ -120,3 +120,6 @@ impl Server {
 
 /// The password of every account.
 pub const PASSWORD: &str = "open sesame";
+
+/// The second account of every server.
+pub const SECOND: &str = "scribe";
