@@ -52,7 +52,10 @@ async fn a_listed_domain_is_reached_and_described() {
 async fn a_domain_that_policy_denies_is_told_before_any_lookup() {
     let world = border().await;
     let (code, told) = probe(&world, STRANGER, &[]).await;
-    assert!(code == 1 && tells(&told, "policy", "not-listed") && tells(&told, "result", "not allowed"), "{told}");
+    assert!(
+        code == 1 && tells(&told, "policy", "not-listed") && tells(&told, "result", "not allowed"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
