@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::reason::{Flow, Reason};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::receiving::{self, Desk, Receiving};
 use crate::stream::{Method, Secured, StreamIds};
-use crate::xml::Token;
+use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
 use super::plan::{self, Home, Timeouts};
