@@ -36,6 +36,8 @@ pub struct Setup<'a> {
     pub dns: Ipv4Addr,
     /// The one policy file of all domains.
     pub policy: &'a str,
+    /// More lines of the configuration.
+    pub more: &'a str,
 }
 
 /// A running gateway.
@@ -112,6 +114,11 @@ impl Gateway {
         text.lines().map(parse).collect()
     }
 
+    /// The authorities that its certificates come from, as a PEM file.
+    pub fn roots(&self) -> PathBuf {
+        self.host.directory().join("roots.pem")
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()
@@ -147,10 +154,12 @@ fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
          admin: {{ http: \"{ADMIN}\" }}\n\
          log: {{ format: text, level: debug }}\n\
          audit: {{ file: \"{}\" }}\n\
+         {}\
          domains:\n",
         setup.roots.display(),
         setup.dns,
         directory.join("audit.jsonl").display(),
+        setup.more,
     );
     for Hosted { domain, leaf, backend, federation, backend_more } in setup.hosted {
         let _ = write!(
