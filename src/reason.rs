@@ -290,7 +290,6 @@ reasons! {
     LegacyAuth = "legacy-auth", "a login by jabber:iq:auth", Some(S::PolicyViolation), Z::PolicyViolation;
     NotBound = "not-bound", "a stanza or request before the login or the bind was done", Some(S::NotAuthorized), Z::NotAuthorized;
     ForgedFrom = "forged-from", "a client spoke with an address that is not its own", Some(S::InvalidFrom), Z::NotAcceptable;
-    Unpassable = "unpassable", "a stanza that may not pass, on a stream where none may be dropped", Some(S::PolicyViolation), Z::PolicyViolation;
 
     // -- dialback
     DialbackInvalid = "dialback-invalid", "the authoritative server says that the key is not valid", None, Z::Forbidden;

@@ -7,6 +7,7 @@
 //! Two more shapes have no near leg: the *courier*, which carries stanzas that the gateway itself must deliver (a bounce,
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
+mod client;
 mod event;
 mod far;
 mod join;
@@ -34,6 +35,7 @@ use crate::stream::initiating::Errand;
 use crate::stream::{Answer, KeyCheck, Pair, Secured};
 use crate::xml::Token;
 
+use client::Client;
 use far::Far;
 use near::Near;
 use negotiate::Pending;
@@ -132,7 +134,7 @@ pub enum Effect {
     /// One whole stanza in canonical form, from the backend to the client of the near leg.
     Deliver(Bytes),
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
-    /// of the near leg is read, and the backend has heard nothing of it.
+    /// of the near leg is read, and the backend has not heard the account.
     Try(Attempt),
     /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.
     Upgrade(Side),
@@ -206,6 +208,8 @@ pub struct Relay {
     policy: Arc<Policy>,
     flow: Flow,
     shape: Shape,
+    /// A client's relay is all in here; what follows is for servers.
+    client: Option<Box<Client>>,
     near: Option<Near>,
     fars: BTreeMap<FarId, Far>,
     claims: BTreeMap<ClaimId, Pending>,
@@ -223,6 +227,7 @@ impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")
             .field("flow", &self.flow)
+            .field("client", &self.client)
             .field("near", &self.near)
             .field("fars", &self.fars)
             .field("claims", &self.claims)
@@ -236,8 +241,13 @@ impl fmt::Debug for Relay {
 impl Relay {
     /// The relay of a connection that arrived.
     pub fn new(home: Arc<Home>, policy: Arc<Policy>, arrival: Arrival, now: Instant) -> Self {
-        let near = Near::new(&home, &arrival, now);
         let flow = arrival.flow;
+        if flow == Flow::C2s {
+            let client = Client::new(&home, &arrival, now);
+            let bare = Self::bare(home, policy, flow, Shape::Serving, None, now);
+            return Self { client: Some(Box::new(client)), ..bare };
+        }
+        let near = Near::new(&home, &arrival, now);
         Self::bare(home, policy, flow, Shape::Serving, Some(near), now)
     }
 
@@ -289,6 +299,7 @@ impl Relay {
             policy,
             flow,
             shape,
+            client: None,
             near,
             fars: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -303,6 +314,9 @@ impl Relay {
 
     /// Something happened at `now`; what is to be done comes back, in order.
     pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
+        if let Some(client) = &mut self.client {
+            return client.step(&self.home, side, input, now);
+        }
         let mut out = Vec::new();
         match (side, input) {
             (_, Input::Close(reason)) => self.close(reason, now, &mut out),
@@ -322,6 +336,9 @@ impl Relay {
 
     /// When [`Input::Expired`] is due.
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some(client) = &self.client {
+            return client.deadline(&self.home);
+        }
         let times = &self.home.timeouts;
         let near = self.near.as_ref().and_then(|near| near.deadline(self, times));
         let claims = self.claims.values().map(|pending| pending.deadline).min();
@@ -339,15 +356,26 @@ impl Relay {
 
     /// Whether nothing is left to do: every leg was finished or cut.
     pub fn is_done(&self) -> bool {
+        if let Some(client) = &self.client {
+            return client.is_done();
+        }
         self.near.as_ref().is_none_or(Near::is_over) && self.fars.is_empty()
     }
 
     /// Whether octets of that leg may be read: not while a ruling decides what they mean.
     pub fn wants_read(&self, side: Side) -> bool {
+        if let Some(client) = &self.client {
+            return client.wants_read(side);
+        }
         match side {
             Side::Near => self.near.as_ref().is_some_and(Near::wants_read),
             Side::Far(id) => self.fars.contains_key(&id),
         }
+    }
+
+    /// Whether it is a client's, and its server has said who that is.
+    pub fn is_bound(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.is_bound())
     }
 
     /// Which flow it belongs to.

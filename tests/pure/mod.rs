@@ -92,6 +92,7 @@ pub struct Stage {
     pub now: Instant,
     pub effects: Vec<Effect>,
     framers: BTreeMap<Side, Framer>,
+    content: Content,
 }
 
 impl Stage {
@@ -99,11 +100,13 @@ impl Stage {
         let now = Instant::now();
         let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured: direct, seed: [7; 32] };
         let relay = Relay::new(Arc::new(home), policy, arrival, now);
-        Self { relay, now, effects: Vec::new(), framers: BTreeMap::new() }
+        let content = gatehouse::relay::plan::content(flow);
+        Self { relay, now, effects: Vec::new(), framers: BTreeMap::new(), content }
     }
 
     pub fn of((relay, effects): (Relay, Vec<Effect>)) -> Self {
-        Self { relay, now: Instant::now(), effects, framers: BTreeMap::new() }
+        let content = Content::Server;
+        Self { relay, now: Instant::now(), effects, framers: BTreeMap::new(), content }
     }
 
     /// One input, by hand.
@@ -153,6 +156,19 @@ impl Stage {
         self.effects.retain(|effect| match effect {
             Effect::Pass(id, octets) => {
                 all.push((*id, std::str::from_utf8(octets).unwrap().to_owned()));
+                false
+            }
+            _ => true,
+        });
+        all
+    }
+
+    /// The stanzas for the client since the last asking.
+    pub fn delivered(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Deliver(octets) => {
+                all.push(std::str::from_utf8(octets).unwrap().to_owned());
                 false
             }
             _ => true,
@@ -220,7 +236,8 @@ impl Stage {
     }
 
     fn framer(&mut self, side: Side) -> &mut Framer {
-        self.framers.entry(side).or_insert_with(|| Framer::new(Limits::default(), Content::Server))
+        let content = self.content;
+        self.framers.entry(side).or_insert_with(|| Framer::new(Limits::default(), content))
     }
 }
 
