@@ -257,13 +257,22 @@ impl Receiving {
         }
     }
 
+    /// The pair that EXTERNAL proved on this connection.
+    pub fn proven(&self) -> Option<&Pair> {
+        self.line().proven.as_ref()
+    }
+
     /// The facts of the channel, once there is TLS.
     pub fn secured(&self) -> Option<&Secured> {
+        self.line().secured.as_ref()
+    }
+
+    fn line(&self) -> &Line {
         match self {
             Self::Greeting(Greeting { line, .. })
             | Self::Open(Open { line, .. })
             | Self::Proving(Proving { open: Open { line, .. }, .. })
-            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+            | Self::Upgrading(Upgrading { line, .. }) => line,
         }
     }
 }
