@@ -17,9 +17,9 @@ use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Rules;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds};
-use crate::xml::{Frame, Token, rewrite};
+use crate::xml::{CLOSE, Frame, Token, rewrite};
 
 use super::event::Said;
 use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Record, Side};

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Facing, Reason, SaslCondition};
-use crate::xml::{Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{CLOSE, Fault};
+use super::fault::Fault;
 use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
@@ -257,13 +257,22 @@ impl Receiving {
         }
     }
 
+    /// The pair that EXTERNAL proved on this connection.
+    pub fn proven(&self) -> Option<&Pair> {
+        self.line().proven.as_ref()
+    }
+
     /// The facts of the channel, once there is TLS.
     pub fn secured(&self) -> Option<&Secured> {
+        self.line().secured.as_ref()
+    }
+
+    fn line(&self) -> &Line {
         match self {
             Self::Greeting(Greeting { line, .. })
             | Self::Open(Open { line, .. })
             | Self::Proving(Proving { open: Open { line, .. }, .. })
-            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+            | Self::Upgrading(Upgrading { line, .. }) => line,
         }
     }
 }
@@ -386,7 +395,7 @@ impl Open {
     fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, frame, now),
-            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(&pair, ruling),
+            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(desk, &pair, ruling),
             Input::Vouched(check, vouch) => {
                 let text = match vouch {
                     Vouch::Valid => dialback::write_asked(&check, true),
@@ -510,11 +519,15 @@ impl Open {
         }
     }
 
-    fn ruled(self, pair: &Pair, ruling: Ruling) -> Stepped {
+    fn ruled(self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
         match ruling {
             Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
             Ruling::Refused(reason) => {
-                self.stay(vec![send(dialback::write_refused(pair, reason.stanza_condition()))])
+                let condition = match desk.facing {
+                    Facing::Backend => reason.backend_condition(),
+                    Facing::Public => reason.stanza_condition(),
+                };
+                self.stay(vec![send(dialback::write_refused(pair, condition))])
             }
             Ruling::Invalid => {
                 Err(Fault::worded(Reason::DialbackInvalid, &dialback::write_claimed(pair, false)))

@@ -10,8 +10,8 @@ use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Word;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
-use crate::stream::fault::{self, CLOSE, Fault};
-use crate::xml::{Frame, Token, rewrite};
+use crate::stream::fault::{self, Fault};
+use crate::xml::{CLOSE, Frame, Token, rewrite};
 
 impl Turn<'_> {
     pub(super) fn far_finish(&mut self) {
