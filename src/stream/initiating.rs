@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::jid::Domain;
 use crate::reason::{Facing, Reason, StanzaCondition};
-use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
 use super::fault::{self, Fault};
