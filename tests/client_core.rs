@@ -1032,7 +1032,18 @@ fn who_does_not_come_to_a_bind_is_not_waited_for() {
     stage.connected(FarId(1), None);
     stage.said(NEAR);
     stage.wait(home().timeouts.header);
+    assert!(stage.has(|e| matches!(e, Effect::Retry(FarId(1), _))));
+    stage.step(FAR, Input::Unreachable(Reason::BackendDown));
     assert_eq!(ended(&mut stage), "internal-server-error");
+    assert!(!stage.notes().iter().any(|e| matches!(e, Event::Backend { up: true, .. })));
+    // Nor is one that greets and offers nothing.
+    let mut stage = arrived();
+    stage.connected(FarId(1), None);
+    stage.said(NEAR);
+    stage.hears(FAR, &open(" id='B-1' from='hall.example' version='1.0'"));
+    stage.wait(home().timeouts.header);
+    assert_eq!(ended(&mut stage), "internal-server-error");
+    assert!(!stage.has(|e| matches!(e, Effect::Retry(..))));
 }
 
 #[test]

@@ -386,7 +386,9 @@ impl Turn<'_> {
         if serving {
             self.serve(serving::Input::Expired);
         }
-        if posing {
+        if posing && self.is_unheard() && self.client.far.is_live() {
+            self.next_server();
+        } else if posing {
             self.pose(posing::Input::Expired);
         }
         if late {

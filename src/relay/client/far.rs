@@ -24,10 +24,7 @@ impl Turn<'_> {
 
     pub(super) fn far(&mut self, input: Input) {
         match input {
-            Input::Connected(..) => {
-                self.backend(true);
-                self.pose(posing::Input::Connected);
-            }
+            Input::Connected(..) => self.pose(posing::Input::Connected),
             Input::Unreachable(_) => {
                 self.backend(false);
                 self.client.far = Leg::Over;
@@ -44,6 +41,9 @@ impl Turn<'_> {
                 Token::Keepalive => {}
                 Token::Header(header) => {
                     self.client.languages.1.clone_from(&header.lang);
+                    if self.is_unheard() {
+                        self.backend(true);
+                    }
                     self.pose(posing::Input::Header(header));
                 }
                 Token::Element(frame) => self.pose(posing::Input::Element(frame)),
@@ -168,17 +168,24 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether the server has not said a word yet, nor heard one of the client's.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(&self.client.posing, Some(Posing::Opening(step)) if step.is_first())
+    }
+
+    /// Nothing of the client's was said yet: another server may take it.
+    pub(super) fn next_server(&mut self) {
+        self.client.posing = Some(Posing::Dialling);
+        self.out.push(Effect::Retry(FAR, Candidate::Next));
+    }
+
     /// The connection to the server ended without a closing tag.
     fn far_gone(&mut self) {
         if self.client.far == Leg::Over {
             return;
         }
-        let opening = matches!(&self.client.posing, Some(Posing::Opening(step)) if step.is_first());
-        if opening && self.client.far.is_live() {
-            // Nothing of the client's was said yet: another server may take it.
-            self.client.posing = Some(Posing::Dialling);
-            self.out.push(Effect::Retry(FAR, Candidate::Next));
-            return;
+        if self.is_unheard() && self.client.far.is_live() {
+            return self.next_server();
         }
         self.client.far = Leg::Over;
         self.client.posing = None;
