@@ -284,6 +284,22 @@ async fn a_backend_hears_who_the_client_is_before_anything_else() {
             heard.trim_start().starts_with('<') && heard.contains("to='hall.example'"),
             "{name}: {heard}"
         );
+        inside
+            .write_all(
+                b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' id='1' \
+                  from='hall.example' version='1.0'><stream:features><mechanisms \
+                  xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms></stream:features>",
+            )
+            .await
+            .unwrap();
+        let mut offered = String::new();
+        while !offered.contains("</stream:features>") {
+            let mut buf = [0; 4096];
+            let n = client.read(&mut buf).await.unwrap();
+            assert_ne!(n, 0, "{offered}");
+            offered.push_str(std::str::from_utf8(&buf[..n]).unwrap());
+        }
+        assert!(offered.contains("<mechanism>PLAIN</mechanism>"), "{offered}");
         let text = metrics(&gateway);
         let up = "gatehouse_backend_up{domain=\"hall.example\",flow=\"c2s\"} 1";
         assert!(text.contains(up), "{text}");
