@@ -257,14 +257,23 @@ impl Receiving {
         }
     }
 
-    /// The facts of the channel, once there is TLS.
-    pub fn secured(&self) -> Option<&Secured> {
+    /// The pair that EXTERNAL has proven.
+    pub fn proven(&self) -> Option<&Pair> {
+        self.line().proven.as_ref()
+    }
+
+    fn line(&self) -> &Line {
         match self {
             Self::Greeting(Greeting { line, .. })
             | Self::Open(Open { line, .. })
             | Self::Proving(Proving { open: Open { line, .. }, .. })
-            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+            | Self::Upgrading(Upgrading { line, .. }) => line,
         }
+    }
+
+    /// The facts of the channel, once there is TLS.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.line().secured.as_ref()
     }
 }
 
@@ -275,6 +284,8 @@ impl Greeting {
             Input::Header(header, offer) => self.greet(desk, &header, offer),
             Input::Expired => Err(Receiving::Greeting(self).fault(desk, Reason::HeaderTimeout)),
             Input::End => Err(Receiving::Greeting(self).fault(desk, Reason::Finished)),
+            // DB-25: rulings on what was claimed on the stream before this one find nothing.
+            Input::Ruled(..) | Input::Vouched(..) => Ok((Receiving::Greeting(self), Vec::new())),
             _ => Err(Receiving::Greeting(self).fault(desk, Reason::UnsupportedStanzaType)),
         }
     }
@@ -285,17 +296,13 @@ impl Greeting {
         let from = domain(header.from.as_deref());
         let to = domain(header.to.as_deref());
         let known = to.as_ref().ok().cloned().flatten();
-        let (id, answer) = match desk.facing {
-            Facing::Public => {
-                let peer = from.as_ref().ok().cloned().flatten();
-                greeting(desk, &mut line, hosted_or_default(&known, desk, &offer), peer.as_ref(), modern)
-            }
+        let peer = from.as_ref().ok().cloned().flatten();
+        let ours = match desk.facing {
+            Facing::Public => hosted_or_default(&known, desk, &offer),
             // BE-02 the other way round: the legacy server may well name nobody.
-            Facing::Backend => {
-                let peer = from.as_ref().ok().cloned().flatten();
-                greeting(desk, &mut line, known.clone(), peer.as_ref(), modern)
-            }
+            Facing::Backend => known.clone(),
         };
+        let (id, answer) = greeting(desk, &mut line, ours, peer.as_ref(), modern);
         let refuse = |reason: Reason| Err(Fault::told(reason, &answer));
         if let Some(reason) = header_fault(desk, &from, &to, &offer) {
             return refuse(reason);
