@@ -269,3 +269,23 @@ fn external_is_not_offered_to_whom_names_nobody() {
     let said = stage.said(NEAR);
     assert!(said.contains("<dialback ") && !said.contains("EXTERNAL"), "{said}");
 }
+
+// STR-15: `to` names the domain whose certificate was shown. The server name may be that of an SRV target (TLS-16), and
+// where it names nobody the default's certificate speaks for the default alone.
+#[test]
+fn the_certificate_shown_decides_and_not_the_name_asked_for() {
+    let mut facts = secured("hall.example", &[]);
+    facts.sni = Some("xmpp1.hosting.example".into());
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.hears(NEAR, STARTTLS);
+    stage.step(NEAR, Input::Secured(facts.clone()));
+    stage.said(NEAR);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<dialback ") && !said.contains("host-unknown"), "{said}");
+    facts.sni = None;
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(facts));
+    stage.hears(NEAR, &header("friend.example", "annex.example"));
+    assert!(stage.said(NEAR).contains("<host-unknown "));
+}

@@ -202,7 +202,7 @@ pub struct Upgrading {
 impl Receiving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
-        let shown = secured.as_ref().and_then(shown);
+        let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured, shown, proven: None, failures: 0, questions: 0, unasked: 0 };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, first: true })
     }
@@ -383,10 +383,6 @@ fn greeting(
     let id = line.ids.issue();
     let from = from.or_else(|| desk.default_domain.clone());
     (id.clone(), opening(from.as_ref(), to, Some(&id), modern))
-}
-
-fn shown(secured: &Secured) -> Option<Domain> {
-    secured.sni.as_deref().and_then(|sni| Domain::parse(sni).ok())
 }
 
 impl Open {
@@ -577,7 +573,7 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = shown(&secured).or(self.to);
+                let shown = secured.shown.clone().or(self.to);
                 let line = Line { secured: Some(secured), shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
                 Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))
