@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::filter::Route;
 use crate::reason::{Flow, Reason};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::receiving::{self, Desk, Receiving};
 use crate::stream::{Method, Secured, StreamIds};
-use crate::xml::{Kind, Token, names};
+use crate::xml::{CLOSE, Kind, Token, names};
 
 use super::event::{DialbackOutcome, Role, Said};
 use super::negotiate::Pending;

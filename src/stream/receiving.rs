@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Facing, Reason, SaslCondition};
-use crate::xml::{Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{CLOSE, Fault};
+use super::fault::Fault;
 use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
