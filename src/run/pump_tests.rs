@@ -402,3 +402,39 @@ async fn what_is_cut_at_the_end_is_counted() {
     let lost: u32 = lost.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().parse().unwrap();
     assert!((20..30).contains(&lost), "{lost}");
 }
+
+// CLS-05, T-keepalive: a space on a proven leg on which we said nothing, so that a dead connection is found. T-idle: after
+// 30 minutes without traffic the stream is closed in good order.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_pair_is_kept_alive_and_then_closed() {
+    let (mut play, mut backend) = friend(ROOM).await;
+    let begun = now();
+    hear(&mut backend, " ").await;
+    assert_eq!((now() - begun).as_secs(), 300);
+    let said = hear(&mut play.near, "</stream:stream>").await;
+    assert!(said.trim_start().starts_with("</stream:stream>"), "{said:?}");
+    let idle = (now() - begun).as_secs();
+    assert!((1795..=1805).contains(&idle), "{idle}");
+    say(&mut play.near, "</stream:stream>").await;
+    hear(&mut backend, "</stream:stream>").await;
+    say(&mut backend, "</stream:stream>").await;
+    play.task.await.unwrap();
+}
+
+// L-preauth-total: 64 KiB before a pair is proven, whatever they are made of.
+#[tokio::test(start_paused = true)]
+async fn so_many_octets_are_taken_before_proof_and_no_more() {
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, Some(secured("friend.example")));
+    say(&mut play.near, &format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>")).await;
+    hear(&mut play.near, "</stream:features>").await;
+    let mut sent = 0;
+    let spaces = " ".repeat(1024);
+    while play.near.write_all(spaces.as_bytes()).await.is_ok() && sent < 200 {
+        sent += 1;
+        tokio::task::yield_now().await;
+    }
+    let said = rest(&mut play.near).await;
+    assert!(said.contains("<policy-violation"), "{said:?}");
+    assert!(sent >= 60, "{sent} KiB");
+    play.task.await.unwrap();
+}
