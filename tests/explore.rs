@@ -285,7 +285,7 @@ type Breach = Result<(), String>;
 type Law = fn(&Crossing<'_>) -> Breach;
 
 /// The laws that the relay is held to, by name.
-const LAWS: &[(&str, fn(&Crossing<'_>) -> Breach)] = &[
+const LAWS: &[(&str, Law)] = &[
     ("proof_before_pass", relay_proof_before_pass),
     ("canonical_only", relay_canonical_only),
     ("fault_is_final", relay_fault_is_final),

@@ -88,11 +88,15 @@ fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, webpki::Erro
     webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned())
 }
 
-/// What to make of a certificate of which no revocation list at hand speaks. There is no default: the operator says.
+/// What to make of a certificate of whose revocation the lists at hand tell nothing. There is no default here: the
+/// configuration says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownRevocation {
     /// Trust it all the same, also by a stale list ("soft-fail").
     Accept,
+    /// Trust it if no list of its issuer is at hand: the list of one authority says nothing about the others. A stale
+    /// list of its issuer is no answer, and it is not trusted.
+    ByIssuer,
     /// Do not trust it.
     Refuse,
 }
@@ -183,6 +187,10 @@ impl TrustStore {
                     UnknownRevocation::Accept => builder
                         .with_status_policy(UnknownStatusPolicy::Allow)
                         .with_expiration_policy(ExpirationPolicy::Ignore)
+                        .build(),
+                    UnknownRevocation::ByIssuer => builder
+                        .with_status_policy(UnknownStatusPolicy::Allow)
+                        .with_expiration_policy(ExpirationPolicy::Enforce)
                         .build(),
                     UnknownRevocation::Refuse => builder
                         .with_status_policy(UnknownStatusPolicy::Deny)
