@@ -268,6 +268,7 @@ reasons! {
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
+    SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
     InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;
     HomeClaimed = "home-claimed", "a domain hosted here was claimed from outside", Some(S::InvalidFrom), Z::NotAcceptable;
     NotAuthorized = "not-authorized", "a stanza before its pair was proven", Some(S::NotAuthorized), Z::NotAuthorized;
@@ -310,6 +311,40 @@ reasons! {
     BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
     Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;
     Internal = "internal", "the gateway is at fault", Some(S::InternalServerError), Z::InternalServerError;
+}
+
+impl Reason {
+    /// The stanza condition for the backend's own server, whose users hear it (DB-62, RLY-18): what policy forbids is
+    /// forbidden, what nobody can find is not found, and whatever else kept a pair from the world is a time-out.
+    pub const fn backend_condition(self) -> StanzaCondition {
+        match self {
+            Self::Banned
+            | Self::Blocked
+            | Self::FederationOff
+            | Self::KindDenied
+            | Self::NotListed
+            | Self::PayloadDenied
+            | Self::PolicyChanged
+            | Self::RuleExpired
+            | Self::SingleLabel
+            | Self::TooManyStreams
+            | Self::WrongDirection => Z::Forbidden,
+            Self::DialbackInvalid => Z::InternalServerError,
+            Self::BadIq
+            | Self::BeyondPeerLimit
+            | Self::DialbackBadKey
+            | Self::HostUnknown
+            | Self::InvalidFrom
+            | Self::JidMalformed
+            | Self::Overload
+            | Self::QueueFull
+            | Self::RemoteNotFound
+            | Self::RosterPush
+            | Self::SecondKey
+            | Self::TooManyPairs => self.stanza_condition(),
+            _ => Z::RemoteServerTimeout,
+        }
+    }
 }
 
 macro_rules! words {

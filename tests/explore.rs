@@ -282,6 +282,7 @@ struct Crossing<'a> {
 /// What breaks a law on an edge.
 type Breach = Result<(), String>;
 
+/// A law, as it is asked of an edge.
 type Law = fn(&Crossing<'_>) -> Breach;
 
 /// The laws that the relay is held to, by name.

@@ -505,7 +505,7 @@ fn a_verifier_asks_and_answers_once() {
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
     assert_eq!(destination, Destination::World { from, target });
-    stage.connected(far, Some(untrusted("", "other.example")));
+    stage.connected(far, Some(secured("", &["friend.example"])));
     let far = Side::Far(far);
     stage.hears(far, &answer("z", true));
     stage.said(far);
@@ -523,6 +523,27 @@ fn a_verifier_asks_and_answers_once() {
     stage.wait(Duration::from_secs(6));
     assert!(stage.relay.is_done());
     assert_eq!(stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).count(), 1);
+}
+
+// DB-24, CRT-13: an authoritative server without a certificate for its name is asked only where a file says so.
+#[test]
+fn an_unnamed_authority_is_asked_only_where_a_file_takes_it() {
+    let written =
+        policy(Federation::Any, "version: v1\ndefaults: { identity: [certificate, dialback] }\nrules: []\n");
+    for (policy, asked) in [(any(), false), (written, true)] {
+        let check = gatehouse::stream::KeyCheck {
+            pair: pair("friend.example", "hall.example"),
+            stream: "gw-1".into(),
+            key: "abc".into(),
+        };
+        let home = std::sync::Arc::new(home());
+        let facing = gatehouse::reason::Facing::Public;
+        let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
+        let (far, _) = stage.connects()[0].clone();
+        stage.connected(far, Some(untrusted("", "friend.example")));
+        assert_eq!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Next))), !asked);
+        assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked);
+    }
 }
 
 // CLS-03: silence, a trickle and repeated dialback all meet the same end.

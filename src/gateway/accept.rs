@@ -189,9 +189,10 @@ impl Entrance {
     async fn direct_tls(&self, tools: &Tools, stream: TcpStream) -> Result<(BoxIo, Option<Secured>), Reason> {
         let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
         // T-first-byte runs here too: a silent peer need not be given a handshake's time.
-        match tokio::time::timeout(tools.params.first_byte, stream.readable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Reason::ConnectionLost),
+        // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
+        match tokio::time::timeout(tools.params.first_byte, stream.peek(&mut [0])).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Err(Reason::ConnectionLost),
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
         let outcome = match tokio::time::timeout(self.handshake, acceptor.accept(stream, None)).await {

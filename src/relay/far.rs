@@ -145,11 +145,20 @@ impl Relay {
     /// The handshake is done: does the policy take this peer, by what the channel shows (CRT-13)?
     fn far_secured(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) -> bool {
         let Some(far) = self.fars.get(&id) else { return false };
-        let Errand::Speak(pair) = &far.terms.errand else { return true };
         if far.terms.facing == Facing::Backend {
             return true;
         }
-        let pair = pair.clone();
+        let pair = match &far.terms.errand {
+            Errand::Speak(pair) => pair.clone(),
+            Errand::Ask(check) => {
+                // DB-24: who vouches for a key must be the domain's server by more than an address, too.
+                if self.authority_taken(check, far.secured()) {
+                    return true;
+                }
+                self.far_attempt_failed(id, Reason::CertificateUntrusted, Bytes::new(), now, out);
+                return false;
+            }
+        };
         let verdict = self.outbound_verdict(&pair, Some(id));
         if verdict.is_allow() {
             return true;

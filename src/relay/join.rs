@@ -72,9 +72,11 @@ impl Relay {
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
     fn bounce(&mut self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
         self.note_refused(head, reason, out);
-        if let (Some(pair), Some(octets)) =
-            (pair_of(head), filter::error_stanza(head, reason.stanza_condition()))
-        {
+        let condition = match self.direction() {
+            Direction::Inbound => reason.stanza_condition(),
+            Direction::Outbound => reason.backend_condition(),
+        };
+        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, condition)) {
             out.push(Effect::Carry(pair.reversed(), octets));
         }
     }

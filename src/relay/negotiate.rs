@@ -409,6 +409,16 @@ impl Relay {
         self.judge_outbound(pair, identity, tls(far.secured()), far.address())
     }
 
+    /// Whether this channel's server may answer for the sender domain: its certificate names the domain, or a policy file
+    /// takes servers of that domain without (CRT-13, DB-24).
+    pub(super) fn authority_taken(&self, check: &KeyCheck, secured: Option<&Secured>) -> bool {
+        Proof::by_certificate(secured, &check.pair).is_ok()
+            || self
+                .judge_inbound(&check.pair, Identity::Dialback, secured)
+                .permit()
+                .is_some_and(|permit| permit.takes_unnamed_servers())
+    }
+
     /// Whether the policy lets this errand travel in clear (`tls: none`).
     pub(super) fn clear_allowed(&self, errand: &Errand) -> bool {
         match errand {

@@ -386,7 +386,7 @@ impl Open {
     fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, frame, now),
-            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(&pair, ruling),
+            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(desk, &pair, ruling),
             Input::Vouched(check, vouch) => {
                 let text = match vouch {
                     Vouch::Valid => dialback::write_asked(&check, true),
@@ -510,11 +510,15 @@ impl Open {
         }
     }
 
-    fn ruled(self, pair: &Pair, ruling: Ruling) -> Stepped {
+    fn ruled(self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
         match ruling {
             Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
             Ruling::Refused(reason) => {
-                self.stay(vec![send(dialback::write_refused(pair, reason.stanza_condition()))])
+                let condition = match desk.facing {
+                    Facing::Backend => reason.backend_condition(),
+                    Facing::Public => reason.stanza_condition(),
+                };
+                self.stay(vec![send(dialback::write_refused(pair, condition))])
             }
             Ruling::Invalid => {
                 Err(Fault::worded(Reason::DialbackInvalid, &dialback::write_claimed(pair, false)))
