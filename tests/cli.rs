@@ -147,7 +147,7 @@ fn check_looks_into_certificates() {
     world.certify(&["example.com"], |params| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     });
-    says(78, "error: the first certificate is one of an issuer");
+    says(78, "error: the self-signed certificate says of itself that it is an issuer; make it anew");
     world.certify(&["example.com"], |_| ());
     world
         .secret("deploy/pki/example.com.key", rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes());

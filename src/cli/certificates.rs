@@ -99,8 +99,18 @@ fn check_leaf(domain: &Domain, path: &Path, chain: &[CertificateDer<'_>], now: i
         ));
     }
     if leaf.is_ca() {
-        let remedy = "write the domain's certificate first, then its issuers";
-        findings.push(Finding::error(whole(path), "the first certificate is one of an issuer", remedy));
+        // What `openssl req -x509` makes unless it is told otherwise.
+        let (message, remedy) = match chain.len() == 1 && leaf.issuer() == leaf.subject() {
+            true => (
+                "the self-signed certificate says of itself that it is an issuer",
+                "make it anew with `-addext basicConstraints=critical,CA:FALSE`",
+            ),
+            false => (
+                "the first certificate is one of an issuer",
+                "write the domain's certificate first, then its issuers",
+            ),
+        };
+        findings.push(Finding::error(whole(path), message, remedy));
     } else if !speaks_for(&leaf, domain) {
         findings.push(Finding::error(
             whole(path),
