@@ -242,9 +242,8 @@ impl Probe {
     /// Goes as far as the features after TLS.
     async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
         let times = &self.settings.timeouts;
-        let (stream, address) = net::connect(&[address], &parts::dial(&self.settings))
-            .await
-            .map_err(|fault| {
+        let (stream, address) =
+            net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| {
                 let words = fault.to_string();
                 let words = words.strip_prefix(&format!("{address}: ")).unwrap_or(&words);
                 format!("no connection ({words}): the server is down there, or a firewall is in between")
