@@ -200,6 +200,8 @@ fn the_first_gateway_of_the_readme_carries_messages() {
 
     // Step 3.
     let account: Vec<String> = blocks("sh account").into_iter().flat_map(|(_, lines)| lines).collect();
+    let made = shell(machine.directory(), &format!("cd '{}'\n{}", folder.display(), account.join("\n")));
+    assert!(made.status.success(), "{}", told(&made));
     let starts = blocks("sh run").remove(0).1;
     let [run, prosody] = [&starts[0], &starts[1]].map(|line| {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
@@ -215,9 +217,6 @@ fn the_first_gateway_of_the_readme_carries_messages() {
     for port in [25222, 25269] {
         prosody.listening(&machine, SocketAddr::new(LOOPBACK, port), Duration::from_secs(20));
     }
-    let made = shell(machine.directory(), &format!("cd '{}'\n{}", folder.display(), account.join("\n")));
-    assert!(made.status.success(), "{}", told(&made));
-
     // A message each way, as promised.
     let stream = machine.connect(SocketAddr::new(LOOPBACK, 25222)).expect("Prosody takes clients");
     let mut juliet = Client::login(stream, "juliet", "secret", "example.com");
