@@ -6,7 +6,8 @@
 //!
 //! | floor | modules |
 //! | --- | --- |
-//! | 9 | `cli`, `demo` |
+//! | 10 | [`cli`] |
+//! | 9 | [`demo`] |
 //! | 8 | `gateway` |
 //! | 7 | `run`, `config` |
 //! | 6 | `net` |

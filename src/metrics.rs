@@ -20,6 +20,9 @@ use crate::relay::{DialbackOutcome, Role, Said};
 use crate::stream::{Method, TlsVersion};
 use crate::xml::Kind;
 
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
 /// Every family of the gateway.
 #[derive(Debug)]
 pub struct Metrics {

@@ -147,13 +147,13 @@ fn check_looks_into_certificates() {
     world.certify(&["example.com"], |params| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     });
-    says(78, "error: the self-signed certificate says of itself that it is an issuer; make it anew");
+    says(78, "error: the first certificate is one of an issuer");
     world.certify(&["example.com"], |_| ());
     world
         .secret("deploy/pki/example.com.key", rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes());
-    says(78, "deploy/pki/example.com.key: error: the private key is not the certificate's");
+    says(78, "deploy/pki/example.com.key: error: the key does not belong to the first certificate in");
     world.secret("deploy/pki/example.com.key", b"nothing");
-    says(78, "deploy/pki/example.com.key: error: holds no private key");
+    says(78, "deploy/pki/example.com.key: error: no private key in the file");
     fs::remove_file(world.path("deploy/pki/example.com.pem")).unwrap();
     says(78, "deploy/pki/example.com.pem: error: cannot be read");
 }

@@ -82,6 +82,47 @@ fn external_succeeds_when_the_inside_leg_stands() {
     assert_eq!(stage.passed().len(), 1);
 }
 
+// DB-25, TLS-07: what was claimed or proven on a stream ends with it; a restart keeps the pair of EXTERNAL alone.
+#[test]
+fn a_restart_forgets_what_the_old_stream_had_proven() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let rooms = admit(&mut stage, "rooms.friend.example", "hall.example");
+    stage.hears(NEAR, "<db:result from='late.friend.example' to='hall.example'>k</db:result>");
+    let late =
+        stage.effects.iter().rev().find_map(|e| if let Effect::Verify(id, _) = e { Some(*id) } else { None });
+    stage.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+    let (far, _) = stage.connects()[1].clone();
+    stand(&mut stage, far, "friend.example", "hall.example");
+    assert!(stage.said(Side::Far(rooms)).ends_with("</stream:stream>"));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Verified(late.unwrap(), Answer::Valid));
+    assert_eq!((stage.said(NEAR).as_str(), stage.connects().len()), ("", 2), "late answers find nothing");
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    stage.hears(NEAR, "<message from='a@rooms.friend.example' to='b@hall.example'/>");
+    assert!(stage.said(NEAR).contains("<invalid-from "));
+}
+
+// TLS-07, with a rule that takes a domain in clear: a pair of the clear stream does not live on under TLS.
+#[test]
+fn a_pair_proven_in_clear_ends_with_the_upgrade() {
+    let clear = policy(
+        Federation::Listed,
+        "version: v1\nrules:\n  - { name: clear, domains: [friend.example], identity: [dialback], tls: none }\n",
+    );
+    let mut stage = Stage::new(home(), clear, Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    assert!(stage.relay.guard().is_empty());
+    stage.step(NEAR, Input::Secured(secured("hall.example", &[])));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert!(stage.said(NEAR).contains("<not-authorized ") && stage.passed().is_empty());
+}
+
 // Requirements 21.3: outbound; the backend hears valid only when the peer has said so.
 #[test]
 fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {

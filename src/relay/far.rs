@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::policy::Permit;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::{Answer, Method, Proof, Secured};
-use crate::xml::Token;
+use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
 use super::plan;

@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::reason::{Flow, Reason};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::receiving::{self, Desk, Receiving};
 use crate::stream::{Method, Secured, StreamIds};
-use crate::xml::Token;
+use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
 use super::plan::{self, Home, Timeouts};
@@ -175,8 +175,15 @@ impl Relay {
         let facing = plan::near(self.flow);
         match effect {
             receiving::Effect::Send(octets) => self.near_send(octets, out),
-            receiving::Effect::Upgrade => out.push(Effect::Upgrade(Side::Near)),
-            receiving::Effect::Restart => out.push(Effect::Restart(Side::Near)),
+            receiving::Effect::Upgrade => {
+                out.push(Effect::Upgrade(Side::Near));
+                self.forget(None, now, out);
+            }
+            receiving::Effect::Restart => {
+                out.push(Effect::Restart(Side::Near));
+                let proven = self.near.as_ref().and_then(|near| near.machine.as_ref()?.proven().cloned());
+                self.forget(proven, now, out);
+            }
             receiving::Effect::Claim(claim) => self.claim(claim, now, out),
             receiving::Effect::Vouch(check) => self.vouch(check, now, out),
             receiving::Effect::Pass(frame) => self.pass(frame, now, out),
@@ -309,6 +316,27 @@ impl Relay {
         let ids: Vec<_> = self.fars.keys().copied().collect();
         for id in ids {
             self.far_close(id, now, out);
+        }
+    }
+
+    /// A new stream on this connection: what was claimed or proven on the old one is gone with it (TLS-07, DB-25), but
+    /// the pair that EXTERNAL has just proven for the new one.
+    fn forget(&mut self, kept: Option<crate::stream::Pair>, now: Instant, out: &mut Vec<Effect>) {
+        for (_, pending) in std::mem::take(&mut self.claims) {
+            if let Some(far) = pending.far {
+                self.far_close(far, now, out);
+            }
+            let record =
+                self.record(Some(pending.claim.pair.clone()), Some(pending.method()), Reason::Finished);
+            let after = now.saturating_duration_since(pending.since);
+            out.push(Effect::Note(Event::Rejected { record, after }));
+        }
+        let gone: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
+        for (pair, route) in gone.into_iter().filter(|(pair, _)| Some(pair) != kept.as_ref()) {
+            if let crate::filter::Route::Leg(number) = route {
+                self.far_close(super::FarId(number), now, out);
+            }
+            self.tell_end(&pair, Reason::Finished, out);
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Pending {
     /// The same claim, made again meanwhile: each request gets an answer (DB-32).
     repeats: u32,
     proof: Option<Proof>,
-    far: Option<FarId>,
+    pub(super) far: Option<FarId>,
 }
 
 impl Pending {

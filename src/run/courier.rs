@@ -9,14 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use governor::Quota;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::pump::Pump;
 use super::registry::{Meta, Order};
 use super::{Tools, now};
-use crate::limit::Throttle;
+use crate::limit::{Quota, Throttle};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
 use crate::relay::{Event, Relay};

@@ -11,14 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use governor::Quota;
 use serde::Serialize;
 
 use super::audit::Audit;
 use super::now;
 use super::registry::Meta;
 use crate::jid::Domain;
-use crate::limit::{Network, Throttle};
+use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::Metrics;
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};

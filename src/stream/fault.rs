@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::reason::Reason;
-use crate::xml::names;
+use crate::xml::{CLOSE, names};
 
 /// A stream that is over: what to send, if anything, and why. There is no state "failed"; a step that ends in a fault has
 /// consumed its state.
@@ -46,9 +46,6 @@ impl Fault {
         Self { reason, octets: Bytes::new() }
     }
 }
-
-/// The tag that ends every stream of ours.
-pub const CLOSE: &[u8] = b"</stream:stream>";
 
 /// The stream error of that reason, if it has one. ERR-01: the text is ours, fixed, in English.
 pub fn error_element(reason: Reason) -> Option<String> {

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use crate::jid::Domain;
 use crate::reason::{Facing, Reason, StanzaCondition};
-use crate::xml::{Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{CLOSE, Fault};
+use super::fault::Fault;
 use super::features::{self, Offered};
 use super::keyring::Keyring;
 use super::{Answer, KeyCheck, Pair, Secured, opening, sasl};

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Facing, Reason, SaslCondition};
-use crate::xml::{Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{CLOSE, Fault};
+use super::fault::Fault;
 use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
@@ -257,13 +257,22 @@ impl Receiving {
         }
     }
 
+    /// The pair that EXTERNAL proved on this connection.
+    pub fn proven(&self) -> Option<&Pair> {
+        self.line().proven.as_ref()
+    }
+
     /// The facts of the channel, once there is TLS.
     pub fn secured(&self) -> Option<&Secured> {
+        self.line().secured.as_ref()
+    }
+
+    fn line(&self) -> &Line {
         match self {
             Self::Greeting(Greeting { line, .. })
             | Self::Open(Open { line, .. })
             | Self::Proving(Proving { open: Open { line, .. }, .. })
-            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+            | Self::Upgrading(Upgrading { line, .. }) => line,
         }
     }
 }
