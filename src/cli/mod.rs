@@ -1,6 +1,6 @@
 //! The command line: one file for each command, one list of exit codes for all.
 //!
-//! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in [`Command`] and once in
+//! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in `Command` and once in
 //! [`main`]. The clock is read here and handed down as a day.
 
 mod certificates;

@@ -1,6 +1,6 @@
 //! Judges chains, after the handshake and not within it.
 //!
-//! During the handshake [`AnyChain`] lets every chain through and checks one thing only: that the peer holds the key it
+//! During the handshake `AnyChain` lets every chain through and checks one thing only: that the peer holds the key it
 //! shows. Afterwards [`TrustStore::describe`] writes down what path validation came to (RFC 6120 13.7.2, RFC 5280 6):
 //! a resumed session is judged exactly like a full one, since both are judged from the chain (RFC 9325 3.4). Either of
 //! the two usages is taken in either direction, because public authorities no longer issue clientAuth.
