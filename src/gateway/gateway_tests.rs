@@ -196,6 +196,38 @@ async fn the_connection_above_the_limit_gets_no_octet() {
     gateway.stopped().await;
 }
 
+// Keys that only a part reads: each reaches the part it is for.
+#[test]
+fn the_parts_are_made_as_the_file_says() {
+    let (dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+    let plain = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    let file = dir.path().join("gatehouse.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("s2s: [\"127.0.0.1:9\"]", "s2s: [\"127.0.0.1:9\"], multiplex: off, dialback-keys: verify")
+        .replace("roots: chain.pem", "roots: chain.pem, crls: [list.crl], unknown-revocation: refuse")
+        .replace("close: 200ms", "close: 200ms, verify-idle: 7s");
+    std::fs::write(&file, text).unwrap();
+    let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let seen = |settings: &Settings| {
+        let home = parts::home(settings).unwrap();
+        let hosted = *home.hosted.values().next().unwrap();
+        let times = home.timeouts;
+        (
+            hosted.multiplex,
+            hosted.keys_by,
+            times.verify_idle.as_secs(),
+            times.courier,
+            parts::unknown(settings),
+        )
+    };
+    let courier = crate::relay::plan::Timeouts::default().courier;
+    use crate::relay::KeysBy::{Address, Verify};
+    use crate::tls::verify::UnknownRevocation::{ByIssuer, Refuse};
+    assert_eq!(seen(&plain), (true, Address, 5, courier, ByIssuer));
+    assert_eq!(seen(&told), (false, Verify, 7, courier, Refuse));
+}
+
 #[tokio::test]
 async fn what_this_version_does_not_serve_is_refused_plainly() {
     let (_dir, settings) = world("  - { flow: c2s, address: \"127.0.0.1:1111\" }\n");

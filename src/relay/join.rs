@@ -310,6 +310,9 @@ impl Relay {
         if self.certificate_end().is_some_and(|at| at <= now) {
             return self.near_close(Reason::CertificateExpired, now, out);
         }
+        if near.done_asking(&times).is_some_and(|at| at <= now) {
+            return self.near_close(Reason::Idle, now, out);
+        }
         if self.guard.is_empty() && self.started + times.unauth <= now {
             // A backend that opened a stream only to ask about keys, or had every pair refused, did nothing wrong.
             return match self.flow {

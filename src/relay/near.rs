@@ -27,6 +27,8 @@ pub(super) struct Near {
     address: std::net::IpAddr,
     /// The facts of its channel.
     secured: Option<Secured>,
+    /// When it last heard an answer about a key, if it has claimed nothing since: then it is there for questions only.
+    pub(super) answered: Option<Instant>,
     /// Our closing tag is out; until then theirs is awaited.
     closing: Option<Instant>,
     over: bool,
@@ -58,6 +60,7 @@ impl Near {
             language: None,
             address: arrival.address,
             secured: arrival.secured.clone(),
+            answered: None,
             closing: None,
             over: false,
             reason: Reason::Finished,
@@ -99,7 +102,12 @@ impl Near {
             false => relay.last + times.idle,
         };
         let certificate = relay.certificate_end();
-        [machine, Some(whole), certificate].into_iter().flatten().min()
+        [machine, Some(whole), self.done_asking(times), certificate].into_iter().flatten().min()
+    }
+
+    /// DB-24: when a stream that came only to ask about keys has asked its last.
+    pub(super) fn done_asking(&self, times: &Timeouts) -> Option<Instant> {
+        self.answered.map(|at| at + times.verify_idle)
     }
 }
 

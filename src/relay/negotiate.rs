@@ -91,6 +91,9 @@ impl Relay {
 
     /// Somebody claims a pair on the near stream.
     pub(super) fn claim(&mut self, claim: Claim, now: Instant, out: &mut Vec<Effect>) {
+        if let Some(near) = &mut self.near {
+            near.answered = None;
+        }
         if let Some(index) = self.guard.find(claim.pair.sender.as_str(), claim.pair.target.as_str())
             && self.guard.pair(index).is_some_and(|a| !matches!(a.route(), Route::Withdrawn(_)))
         {
@@ -352,6 +355,9 @@ impl Relay {
         };
         let (role, facing, after) = (Role::Authoritative, plan::near(self.flow), Duration::ZERO);
         out.push(Effect::Note(Event::Dialback { role, facing, outcome, after }));
+        if let Some(near) = self.near.as_mut().filter(|_| self.claims.is_empty() && self.guard.is_empty()) {
+            near.answered = Some(now);
+        }
         self.near_step(receiving::Input::Vouched(check, vouch), now, out);
     }
 
