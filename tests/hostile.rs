@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Effect, Event, Input, Relay, Side};
+use gatehouse::relay::{Effect, Event, Input, Relay, Side, Timeouts};
 use gatehouse::stream::{Answer, Pair};
 use pure::*;
 
@@ -288,4 +288,34 @@ fn the_certificate_shown_decides_and_not_the_name_asked_for() {
     let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(facts));
     stage.hears(NEAR, &header("friend.example", "annex.example"));
     assert!(stage.said(NEAR).contains("<host-unknown "));
+}
+
+// BE-11, RLY-05: a stanza that comes while a courier closes its quiet stream goes over the next one, however that one ends.
+#[test]
+fn what_comes_to_a_courier_that_is_closing_goes_over_another_stream() {
+    let pair = Pair { sender: domain("friend.example"), target: domain("hall.example") };
+    let (one, two) = (
+        "<message from='a@friend.example' to='b@hall.example' id='1'/>",
+        "<message from='a@friend.example' to='b@hall.example' id='2' type='error'/>",
+    );
+    for answered in [true, false] {
+        let now = std::time::Instant::now();
+        let mut stage = Stage::of(Relay::courier(std::sync::Arc::new(home()), any(), pair.clone(), now));
+        let far = stage.connects()[0].0;
+        stage.step(NEAR, Input::Queue(Bytes::from_static(one.as_bytes())));
+        stand(&mut stage, far, "friend.example", "hall.example");
+        assert_eq!(stage.passed().len(), 1);
+        stage.wait(Timeouts::default().courier);
+        assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
+        stage.step(NEAR, Input::Queue(Bytes::from_static(two.as_bytes())));
+        if answered {
+            stage.hears(Side::Far(far), "</stream:stream>");
+        } else {
+            stage.wait(Timeouts::default().close);
+        }
+        let next = stage.connects()[1].0;
+        stand(&mut stage, next, "friend.example", "hall.example");
+        assert_eq!(stage.passed(), [(next, two.to_owned())]);
+        assert!(stage.carried().is_empty());
+    }
 }

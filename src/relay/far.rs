@@ -51,6 +51,11 @@ impl Far {
         self.address
     }
 
+    /// Our closing tag is out.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Standing, and neither closing nor over.
     pub(super) fn is_live(&self) -> bool {
         self.standing && self.closing.is_none()
@@ -458,8 +463,12 @@ impl Relay {
         for id in due {
             let Some(far) = self.fars.get_mut(&id) else { continue };
             if far.closing.is_some() {
+                let errand = far.terms.errand.clone();
                 out.push(Effect::Finish(Side::Far(id)));
                 self.fars.remove(&id);
+                if let (Shape::Courier, Errand::Speak(pair)) = (&self.shape, errand) {
+                    self.go_on(pair, now, out);
+                }
             } else {
                 self.far_step(id, initiating::Input::Expired, now, out);
             }
@@ -490,7 +499,7 @@ impl Relay {
 /// What a failure on the way to a backend is called: the world learns nothing of the inside.
 fn backend_reason(reason: Reason) -> Reason {
     match reason {
-        Reason::DialbackTimeout => Reason::DialbackTimeout,
+        Reason::DialbackTimeout | Reason::Shutdown => reason,
         Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
             Reason::BackendDown
         }

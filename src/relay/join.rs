@@ -137,8 +137,9 @@ impl Relay {
         };
         let facing = far.terms.facing;
         if let Shape::Courier = self.shape {
+            let closing = far.is_closing();
             self.fars.remove(&id);
-            return self.give_up(reason, out);
+            return if closing { self.go_on(pair, now, out) } else { self.give_up(reason, out) };
         }
         // A pair that was taken back stays so (POL-07), and one that has another leg keeps it.
         if self.guard.pairs().iter().any(|a| *a.pair() == pair && a.route() == Route::Leg(id.0)) {
@@ -190,6 +191,19 @@ impl Relay {
                 false => out.push(Effect::Pass(id, octets)),
             }
         }
+    }
+
+    /// The courier's leg was closed because nothing had come for a while; what came since goes over another.
+    pub(super) fn go_on(&mut self, pair: Pair, now: Instant, out: &mut Vec<Effect>) {
+        if self.ending || self.queue.is_empty() {
+            return;
+        }
+        let verdict = self.outbound_verdict(&pair, None);
+        if self.flow == Flow::S2sOut && !verdict.is_allow() {
+            return self.give_up(verdict.reason, out);
+        }
+        self.last = now;
+        self.open_far(Errand::Speak(pair), self.far_facing(), None, now, out);
     }
 
     /// The courier cannot deliver: everything that waits goes back.

@@ -34,7 +34,7 @@ struct Courier {
     /// Octets that its inbox still has room for.
     room: Arc<Semaphore>,
     /// What came while it was ending: it goes with the next one, after what the inbox still holds.
-    late: Vec<Bytes>,
+    late: Vec<(Bytes, OwnedSemaphorePermit)>,
 }
 
 impl Couriers {
@@ -75,10 +75,10 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
         };
         match courier.tell.try_send(Order::Queue(stanza, room)) {
             Ok(()) => {}
-            Err(TrySendError::Closed(Order::Queue(stanza, _room)))
+            Err(TrySendError::Closed(Order::Queue(stanza, room)))
                 if courier.late.len() < tools.home.limits.queue_stanzas =>
             {
-                courier.late.push(stanza);
+                courier.late.push((stanza, room));
             }
             Err(_) => {
                 drop(living);
@@ -113,7 +113,7 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
         let left = Pump::sent(Arc::clone(&tools), made, entry, meta).run().await;
         // From here on nobody can reach this courier; what reached it too late goes with the next one.
         let late = tools.couriers.held().remove(&pair).map(|c| c.late).unwrap_or_default();
-        for stanza in left.queued.into_iter().chain(late) {
+        for stanza in left.queued.into_iter().chain(late.into_iter().map(|(stanza, _room)| stanza)) {
             hand_over(&tools, pair.clone(), stanza);
         }
     });
@@ -143,3 +143,7 @@ fn flow(tools: &Tools, pair: &Pair) -> Flow {
 /// Stanzas of one pair per second that couriers take over, and at once: a whole queue that a broken leg left.
 const RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
+
+#[cfg(test)]
+#[path = "courier_tests.rs"]
+mod tests;
