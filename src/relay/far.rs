@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::filter::Route;
 use crate::policy::Permit;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::fault::Fault;
@@ -102,7 +103,14 @@ impl Relay {
     }
 
     pub(super) fn far_input(&mut self, id: FarId, input: Input, now: Instant, out: &mut Vec<Effect>) {
-        let Some(far) = self.fars.get_mut(&id) else { return };
+        let Some(far) = self.fars.get_mut(&id) else {
+            return match input {
+                // The relay has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
+                Input::Gone { unsent, .. } => self.left_behind(unsent, out),
+                Input::Overflow(octets) => self.far_overflow(&octets, out),
+                _ => {}
+            };
+        };
         match input {
             Input::Connected(address, secured) => {
                 far.address = Some(address);
@@ -175,7 +183,7 @@ impl Relay {
     fn far_step(&mut self, id: FarId, input: initiating::Input, now: Instant, out: &mut Vec<Effect>) {
         let Some(far) = self.fars.get_mut(&id) else { return };
         let Some(machine) = far.machine.take() else { return };
-        let external = machine.died_of_external();
+        let external = machine.died_of_external() && far.closing.is_none();
         let keys = self.home.keys.facing(far.terms.facing);
         match machine.step(&far.terms, keys, input, now) {
             Ok((next, effects)) => {
@@ -302,6 +310,23 @@ impl Relay {
         let Some(machine) = far.machine.take() else { return };
         let fault = machine.fault(reason);
         self.far_failed(id, fault, now, out);
+    }
+
+    /// A far leg is at a limit: it ends with its pair, and the others go on (DB-66). Before the pair stands it is one
+    /// more attempt that failed.
+    pub(super) fn far_shut(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get(&id) else { return };
+        let Errand::Speak(pair) = far.terms.errand.clone() else {
+            return self.far_fault(id, reason, now, out);
+        };
+        if !far.standing {
+            return self.far_fault(id, reason, now, out);
+        }
+        self.guard.reroute(&pair, Route::Withdrawn(reason));
+        self.far_close(id, now, out);
+        if self.guard.is_withdrawn() && self.claims.is_empty() {
+            self.near_close(reason, now, out);
+        }
     }
 
     /// An attempt before the pair stands failed: the next candidate, or the end of the errand.

@@ -99,6 +99,15 @@ impl Relay {
         }
     }
 
+    /// The same for a leg that the relay has forgotten: each stanza names its pair.
+    pub(super) fn left_behind(&mut self, unsent: Vec<Bytes>, out: &mut Vec<Effect>) {
+        for octets in unsent {
+            if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
+                self.stranded(&pair, octets, out);
+            }
+        }
+    }
+
     /// A stanza that cannot be delivered goes back, once: errors and results are never answered (RLY-09).
     fn undeliverable(&mut self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
         let Some(frame) = reread(octets) else { return };
@@ -131,7 +140,10 @@ impl Relay {
             self.fars.remove(&id);
             return self.give_up(reason, out);
         }
-        self.guard.reroute(&pair, Route::Carried);
+        // A pair that was taken back stays so (POL-07), and one that has another leg keeps it.
+        if self.guard.pairs().iter().any(|a| *a.pair() == pair && a.route() == Route::Leg(id.0)) {
+            self.guard.reroute(&pair, Route::Carried);
+        }
         let live = self.near.as_ref().is_some_and(super::near::Near::is_live);
         let others = self.guard.pairs().iter().any(|a| matches!(a.route(), Route::Leg(_)));
         if live && !others && self.claims.is_empty() {

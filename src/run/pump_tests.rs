@@ -341,3 +341,64 @@ async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
         at += heard[at..].find(&format!("id='m{n:06}'")).unwrap();
     }
 }
+
+// DB-66: also the first target on a stream must not keep a backend from reaching the next one.
+#[tokio::test(start_paused = true)]
+async fn a_slow_first_target_does_not_keep_others_out() {
+    let outside = Scripted::default();
+    let mut slow = outside.lay(ROOM);
+    // Bounces go first: what does not fit comes back before the next target is named.
+    let _bounces = outside.lay(1 << 20);
+    let mut quick = outside.lay(ROOM);
+    let mut play = arrive(&tools(outside), Flow::S2sOut, None);
+    say(&mut play.near, &format!("{HEAD}>")).await;
+    hear(&mut play.near, "<stream:stream").await;
+    say(&mut play.near, "<db:result from='hall.example' to='slow.example'>k1</db:result>").await;
+    remote_takes(&mut slow, "slow.example").await;
+    hear(&mut play.near, "valid").await;
+    let begun = now();
+    for n in 0..200 {
+        say(&mut play.near, &outgoing("slow.example", n)).await;
+    }
+    say(&mut play.near, "<db:result from='hall.example' to='quick.example'>k2</db:result>").await;
+    remote_takes(&mut quick, "quick.example").await;
+    hear(&mut play.near, "from='quick.example' to='hall.example' type='valid'").await;
+    assert!(now() - begun < Duration::from_secs(10), "{:?}", now() - begun);
+}
+
+// Law `bounded`: every wait has a deadline, also that for somebody who reads an octet now and then.
+#[tokio::test(start_paused = true)]
+async fn a_trickling_reader_does_not_keep_a_closed_stream() {
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, Some(secured("friend.example")));
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    for _ in 0..300 {
+        say(&mut play.near, "<db:result from='friend.example' to='nobody.example'>k</db:result>").await;
+    }
+    play.tools.registry.enter_phase(Phase::Draining(now() + Duration::from_secs(3600)));
+    let begun = now();
+    let mut octets = [0; 10];
+    while !play.task.is_finished() && now() - begun < Duration::from_secs(3600) {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let _read = tokio::time::timeout(Duration::from_secs(1), play.near.read(&mut octets)).await;
+    }
+    assert!(now() - begun < Duration::from_secs(200), "{:?}", now() - begun);
+}
+
+// CLS-02: when time is up, what was accepted and did not go out is counted and told.
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_at_the_end_is_counted() {
+    let (mut play, _backend) = friend(600).await;
+    for n in 0..30 {
+        say(&mut play.near, &message(n)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    play.tools.registry.enter_phase(Phase::Stopped);
+    play.task.await.unwrap();
+    let text = play.tools.observe.metrics().text().unwrap();
+    let lost =
+        text.lines().find(|l| l.starts_with("gatehouse_stanzas_refused_total") && l.contains("shutdown"));
+    let lost: u32 = lost.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((20..30).contains(&lost), "{lost}");
+}
