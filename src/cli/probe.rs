@@ -43,7 +43,10 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let Ok(remote) = Domain::parse(&args.domain) else {
-        console.complain(format_args!("{:?} is not a domain that can federate", args.domain));
+        console.complain(format_args!(
+            "error: {:?} is not a domain that can federate; write it like example.com",
+            args.domain
+        ));
         return Exit::Usage;
     };
     let probe = match Probe::prepare(args, remote) {
