@@ -82,6 +82,13 @@ pub fn home(settings: &Settings) -> Result<Home, Vec<Finding>> {
     };
     Ok(Home {
         hosted: hosted.collect(),
+        // Those with addresses for clients.
+        clients: settings
+            .domains
+            .iter()
+            .filter(|domain| !domain.backend.c2s.is_empty())
+            .map(|domain| (domain.name.clone(), plan::ClientDomain::default()))
+            .collect(),
         keys: Keyrings { world, inside },
         limits: stream_limits(&settings.limits),
         timeouts: stream_timeouts(&settings.timeouts),

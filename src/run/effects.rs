@@ -9,7 +9,7 @@ use super::{courier, now, verifier};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::Reason;
-use crate::relay::{Candidate, Destination, Effect, FarId, Input, Side};
+use crate::relay::{Candidate, Destination, Effect, FarId, Input, Side, plan};
 
 impl Pump {
     /// Carries these out, and whatever follows from them, before anything else moves.
@@ -37,6 +37,13 @@ impl Pump {
                 }
             }
             Effect::Pass(id, stanza) => self.pass(id, stanza),
+            Effect::Deliver(stanza) => {
+                if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {
+                    leg.outbox.pass(stanza);
+                }
+            }
+            // Nothing throttles logins here.
+            Effect::Try(_) => self.step(Side::Near, Input::Tried(Ok(()))),
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Restart(side) => {
                 if let Some(leg) = self.leg(side) {
@@ -122,17 +129,19 @@ impl Pump {
 
     fn connect(&mut self, id: FarId, destination: Destination) {
         let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
-        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof, now());
+        let content = plan::content(self.meta.flow);
+        let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
         self.fars
             .insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new(), full: None });
     }
 
     fn retry(&mut self, id: FarId, candidate: Candidate) {
         let tools = Arc::clone(&self.tools);
+        let content = plan::content(self.meta.flow);
         let Some(far) = self.fars.get_mut(&id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof, now());
+        far.leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
     }
 
     fn admitted(&mut self, id: FarId, permit: &Permit) {

@@ -70,19 +70,30 @@ pub(super) enum Found {
 
 impl Leg {
     /// A leg that arrived. In clear, its first octet must come before `first`.
-    pub(super) fn arrived(io: BoxIo, first: Option<Instant>, limits: &Limits, now: Instant) -> Self {
-        Self { first, ..Self::new(Link::Open(io), limits, now) }
+    pub(super) fn arrived(
+        io: BoxIo,
+        first: Option<Instant>,
+        content: Content,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self { first, ..Self::new(Link::Open(io), content, limits, now) }
     }
 
     /// A leg that we open.
-    pub(super) fn connecting(connection: Connection, limits: &Limits, now: Instant) -> Self {
-        Self::new(Link::Connecting(connection), limits, now)
+    pub(super) fn connecting(
+        connection: Connection,
+        content: Content,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self::new(Link::Connecting(connection), content, limits, now)
     }
 
-    fn new(link: Link, limits: &Limits, now: Instant) -> Self {
+    fn new(link: Link, content: Content, limits: &Limits, now: Instant) -> Self {
         Self {
             link,
-            framer: Framer::new(limits.clone(), Content::Server),
+            framer: Framer::new(limits.clone(), content),
             outbox: Outbox::default(),
             upgrade: false,
             ending: false,

@@ -74,7 +74,8 @@ impl Pump {
         plain: bool,
     ) -> Self {
         let first = plain.then(|| now() + tools.params.first_byte);
-        let near = Leg::arrived(io, first, &tools.home.limits.before_proof, now());
+        let content = plan::content(meta.flow);
+        let near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
@@ -186,7 +187,7 @@ impl Pump {
         match side {
             Side::Near => plan::near(self.meta.flow),
             Side::Far(id) => match self.fars.get(&id).map(|f| &f.destination) {
-                Some(Destination::Backend(_)) => Facing::Backend,
+                Some(Destination::Backend(_) | Destination::Client(_)) => Facing::Backend,
                 Some(Destination::World { .. }) | None => Facing::Public,
             },
         }
@@ -376,7 +377,7 @@ impl Pump {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
-            Some(Destination::Backend(_)) => self.gone(side, Reason::Internal),
+            Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),
         }
         true
     }

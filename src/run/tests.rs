@@ -100,6 +100,7 @@ pub(crate) fn home() -> Home {
     let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
+        clients: BTreeMap::new(),
         keys: Keyrings { world: Keyring::new(b"world"), inside: Keyring::new(b"inside") },
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),

@@ -235,12 +235,14 @@ impl Way {
                 }
                 Err(reason)
             }
-            Destination::Backend(_) => Err(Reason::BackendDown),
+            Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown),
         }
     }
 
     async fn places(&self) -> Result<VecDeque<Place>, Reason> {
         match &self.destination {
+            // No addresses for clients are told to this world.
+            Destination::Client(_) => Err(Reason::BackendDown),
             Destination::Backend(domain) => {
                 let addresses = self.inner.params.backends.get(domain).ok_or(Reason::BackendDown)?;
                 Ok(addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
