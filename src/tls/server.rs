@@ -96,7 +96,7 @@ impl Acceptor {
             .client_hello()
             .alpn()
             .is_some_and(|mut offered| offered.any(|alpn| alpn == Alpn::Client.octets()));
-        let Some(config) = snapshot.choose(sni.as_deref(), fallback, client) else {
+        let Some((shown, config)) = snapshot.choose(sni.as_deref(), fallback, client) else {
             let mut stream = hello.io;
             // Best effort: the connection ends either way.
             let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
@@ -111,6 +111,7 @@ impl Acceptor {
             certificate: snapshot.params.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni,
+            shown: Some(shown),
             suite: suite(session.negotiated_cipher_suite()),
         };
         Ok((stream, secured))
@@ -180,18 +181,20 @@ impl Snapshot {
         sni: Option<&str>,
         fallback: Option<&Domain>,
         client: bool,
-    ) -> Option<Arc<ServerConfig>> {
-        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| self.domains.get(&domain));
+    ) -> Option<(Domain, Arc<ServerConfig>)> {
+        let of = |domain: &Domain| self.domains.get_key_value(domain);
+        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| of(&domain));
         let configs = match (named, sni, self.params.mode) {
             (Some(configs), _, _) => Some(configs),
             (None, Some(_), Mode::Direct) => None,
-            _ => fallback
-                .and_then(|domain| self.domains.get(domain))
-                .or_else(|| self.params.default.as_ref().and_then(|domain| self.domains.get(domain))),
+            _ => fallback.and_then(of).or_else(|| self.params.default.as_ref().and_then(of)),
         };
-        configs.map(|configs| match &configs.client {
-            Some(config) if client => Arc::clone(config),
-            _ => Arc::clone(&configs.server),
+        configs.map(|(domain, configs)| {
+            let config = match &configs.client {
+                Some(config) if client => Arc::clone(config),
+                _ => Arc::clone(&configs.server),
+            };
+            (domain.clone(), config)
         })
     }
 }
