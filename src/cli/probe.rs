@@ -43,7 +43,10 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let Ok(remote) = Domain::parse(&args.domain) else {
-        console.complain(format_args!("{:?} is not a domain that can federate", args.domain));
+        console.complain(format_args!(
+            "error: {:?} is not a domain that can federate; write it like example.com",
+            args.domain
+        ));
         return Exit::Usage;
     };
     let probe = match Probe::prepare(args, remote) {
@@ -160,7 +163,7 @@ impl Probe {
             Ok(targets) => targets,
             Err(fault) => {
                 report.trouble.push(format!(
-                    "{fault}; ask `_xmpp-server._tcp.{}` of the same DNS server to see what it says",
+                    "{fault}; `dig SRV _xmpp-server._tcp.{}` shows what the name server says",
                     self.remote.to_ascii()
                 ));
                 return report;
@@ -242,9 +245,12 @@ impl Probe {
     /// Goes as far as the features after TLS.
     async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
         let times = &self.settings.timeouts;
-        let (stream, address) = net::connect(&[address], &parts::dial(&self.settings))
-            .await
-            .map_err(|fault| format!("no connection ({fault})"))?;
+        let (stream, address) =
+            net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| {
+                let words = fault.to_string();
+                let words = words.strip_prefix(&format!("{address}: ")).unwrap_or(&words);
+                format!("no connection ({words}): the server is down there, or a firewall is in between")
+            })?;
         let mut plain = Talk::new(Box::new(stream), times.unauth);
         let mode = match mode {
             TlsMode::Direct => Mode::Direct,

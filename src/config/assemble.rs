@@ -255,7 +255,11 @@ fn backend(
         Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
         None => DialbackKeys::ByAddress,
     };
-    Some(Backend { c2s, s2s, proxy, dialback_keys })
+    let multiplex = match &at.value.multiplex {
+        Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
+        None => true,
+    };
+    Some(Backend { c2s, s2s, proxy, dialback_keys, multiplex })
 }
 
 fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
@@ -285,13 +289,33 @@ fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
 
 fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
     let Some(at) = &spec.trust else {
-        return Trust { roots: Roots::System, crls: Vec::new(), peers: Vec::new() };
+        return Trust {
+            roots: Roots::System,
+            crls: Vec::new(),
+            unknown_revocation: UnknownRevocation::default(),
+            peers: Vec::new(),
+        };
     };
     let roots = match &at.value.roots {
         Some(word) if word.value != "system" => Roots::Pem(words.path(word)),
         _ => Roots::System,
     };
-    let crls = at.value.crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    let unknowns = [
+        ("by-issuer", UnknownRevocation::ByIssuer),
+        ("accept", UnknownRevocation::Accept),
+        ("refuse", UnknownRevocation::Refuse),
+    ];
+    let crls: Vec<PathBuf> =
+        at.value.crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    let unknown_revocation = at.value.unknown_revocation.as_ref().and_then(|word| {
+        if crls.is_empty() {
+            let remedy =
+                "name the lists with `crls`, or remove this: without lists revocation is not checked";
+            words.error(word, "there is no revocation list that could tell nothing", remedy);
+        }
+        words.choose(word, "what to make of unknown revocation", &unknowns)
+    });
+    let unknown_revocation = unknown_revocation.unwrap_or_default();
     let mut peers = Vec::new();
     let mut seen: HashMap<Domain, Place> = HashMap::new();
     for peer in at.value.peers.iter().flat_map(|list| &list.value) {
@@ -314,7 +338,7 @@ fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
         }
         peers.extend(roots.map(|roots| PeerTrust { domains, roots }));
     }
-    Trust { roots, crls, peers }
+    Trust { roots, crls, unknown_revocation, peers }
 }
 
 fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns {

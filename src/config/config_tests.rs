@@ -118,6 +118,8 @@ fn every_mistake_has_its_own_words() {
         ("dialback: { secrets: { world: s, inside: s } }\n", "share a secret"),
         ("trust: { peers: [{ domains: [a.example] }] }\n", "`roots` is missing"),
         ("trust: { peers: [{ domains: [a.example, a.example], roots: r }] }\n", "trust anchors already"),
+        ("trust: { unknown-revocation: accept }\n", "no revocation list that could tell nothing"),
+        ("trust: { crls: [a.crl], unknown-revocation: acept }\n", "did you mean `accept`?"),
         ("dns: { servers: [dns.example] }\n", "names are not looked up here"),
         ("dns: { routes: [{ domain: example.com, target: \"192.0.2.1:5269\" }] }\n", "is served here"),
         ("dns: { routes: [{ domain: a.example, target: \"192.0.2.1\" }] }\n", "is no host with a port"),

@@ -112,6 +112,8 @@ pub struct Backend {
     pub proxy: Option<ProxyVersion>,
     /// How its own dialback keys are believed.
     pub dialback_keys: DialbackKeys,
+    /// Whether it may send to several remote domains over one stream (DB-67).
+    pub multiplex: bool,
 }
 
 /// Versions of the PROXY header.
@@ -148,8 +150,22 @@ pub struct Trust {
     pub roots: Roots,
     /// Certificate revocation lists (CRT-09).
     pub crls: Vec<PathBuf>,
+    /// What to make of a certificate of whose revocation they tell nothing.
+    pub unknown_revocation: UnknownRevocation,
     /// Trust anchors that replace `roots` for some peers (CRT-10).
     pub peers: Vec<PeerTrust>,
+}
+
+/// What to make of a certificate of whose revocation the lists tell nothing (CRT-09).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownRevocation {
+    /// Trust it.
+    Accept,
+    /// Trust it if its issuer has no list here; a list that its issuer has must be up to date.
+    #[default]
+    ByIssuer,
+    /// Do not trust it.
+    Refuse,
 }
 
 /// A set of trust anchors.

@@ -98,6 +98,10 @@ pub struct BackendSpec {
     /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
     /// back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,
+    /// Whether its server may send to several remote domains over one stream: `on` or `off`. With `off` on every domain the
+    /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs
+    /// stand and fall one by one either way. Default: `on`.
+    pub multiplex: Option<Word>,
 }
 
 /// `dialback:`
@@ -127,6 +131,10 @@ pub struct TrustSpec {
     /// Files of certificate revocation lists, PEM or DER. Default: none, and then revocation is not checked. Example:
     /// `crls: [pki/ca.crl]`
     pub crls: Option<Words>,
+    /// What to make of a certificate of whose revocation the lists tell nothing: `by-issuer` trusts it if no list of its
+    /// issuer is here and refuses it if the list of its issuer is out of date; `accept` trusts it in both cases; `refuse`
+    /// in neither, so that every issuer in every chain needs a list. Default: `by-issuer`.
+    pub unknown_revocation: Option<Word>,
     /// Trust anchors that replace `roots` for some peers. Default: none.
     pub peers: Option<Placed<Vec<Placed<PeerTrustSpec>>>>,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::limits::{Limits, Timeouts};
 use crate::config::settings::{
-    DialbackKeys, Encryption, HostedAnswer, Listener, Role, Roots, RouteTls, Settings, Target,
+    self, DialbackKeys, Encryption, HostedAnswer, Listener, Role, Roots, RouteTls, Settings, Target,
 };
 use crate::config::{Secret, read_secret};
 use crate::dns::{self, Guard, TlsMode, steer};
@@ -72,7 +72,7 @@ pub fn home(settings: &Settings) -> Result<Home, Vec<Finding>> {
             DialbackKeys::ByAddress => KeysBy::Address,
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: true })
+        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex })
     });
     let world = keyring(settings, settings.secrets.world.as_deref());
     let inside = keyring(settings, settings.secrets.inside.as_deref());
@@ -146,8 +146,8 @@ fn stream_timeouts(times: &Timeouts) -> plan::Timeouts {
         queue: times.queue,
         close: times.close,
         idle: times.idle_s2s,
-        // A stream that we opened for one errand waits this long for the next.
-        courier: times.verify_idle,
+        verify_idle: times.verify_idle,
+        ..plan::Timeouts::default()
     }
 }
 
@@ -262,8 +262,7 @@ fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> 
         .collect();
     let revocation = match settings.trust.crls.is_empty() {
         true => None,
-        // CRT-09: trusting what no list speaks of would have to be asked for.
-        false => match Revocation::load(&settings.trust.crls, UnknownRevocation::Refuse) {
+        false => match Revocation::load(&settings.trust.crls, unknown(settings)) {
             Ok(revocation) => Some(revocation),
             Err(fault) => {
                 faults.push(fault);
@@ -272,6 +271,15 @@ fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> 
         },
     };
     Some(TrustStore { default: default?, peers, revocation })
+}
+
+/// CRT-09: soft-fail only where the configuration says so, or where nobody keeps a list.
+pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
+    match settings.trust.unknown_revocation {
+        settings::UnknownRevocation::Accept => UnknownRevocation::Accept,
+        settings::UnknownRevocation::ByIssuer => UnknownRevocation::ByIssuer,
+        settings::UnknownRevocation::Refuse => UnknownRevocation::Refuse,
+    }
 }
 
 /// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).

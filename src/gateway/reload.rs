@@ -112,9 +112,9 @@ impl Reloader {
             tracing::warn!(finding = %warning, "policy");
         }
         let registry = &self.tools.registry;
-        let policy = Arc::new(policy.with_bans(registry.policy().bans().clone()));
+        // Cases take their time: it may be another day than when the policy was compiled.
+        registry.amend(|old| Some(policy.with_bans(old.bans().clone()).on(today())));
         self.tools.observe.metrics().policy(policy.digest());
-        registry.publish(policy);
         Ok(())
     }
 
@@ -140,14 +140,14 @@ impl Reloader {
             // A second more, so that a clock that is corrected backwards does not find itself on the old day.
             tokio::time::sleep(DAY - Duration::from_secs(into_day) + Duration::from_secs(1)).await;
             let registry = &self.tools.registry;
-            let policy = registry.policy();
             let today = today();
-            if policy.today() != today {
-                let expires = policy.next_expiry().is_some_and(|day| day <= today);
-                registry.publish(Arc::new(policy.on(today)));
-                if expires {
-                    tracing::warn!(day = %today, "a rule has expired");
-                }
+            let mut expires = false;
+            registry.amend(|policy| {
+                expires = policy.next_expiry().is_some_and(|day| day <= today);
+                (policy.today() != today).then(|| policy.on(today))
+            });
+            if expires {
+                tracing::warn!(day = %today, "a rule has expired");
             }
         }
     }

@@ -111,7 +111,8 @@ pub enum Input {
     Expired,
     /// Orderly end: no new claims, `system-shutdown`, both streams closed.
     Drain,
-    /// An operator, or the gateway itself, ends the relay for this reason.
+    /// An operator, or the gateway itself, ends the relay for this reason; with the side of a far leg, that leg and its
+    /// pair alone (DB-66).
     Close(Reason),
 }
 
@@ -319,7 +320,8 @@ impl Relay {
         }
         let mut out = Vec::new();
         match (side, input) {
-            (_, Input::Close(reason)) => self.close(reason, now, &mut out),
+            (Side::Near, Input::Close(reason)) => self.close(reason, now, &mut out),
+            (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, &mut out),
             (_, Input::Drain) => self.close(Reason::Shutdown, now, &mut out),
             (_, Input::Expired) => self.expire(now, &mut out),
             (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),

@@ -115,7 +115,10 @@ pub struct Timeouts {
     pub close: Duration,
     /// T-idle-s2s.
     pub idle: Duration,
-    /// How long a courier waits for more before it closes.
+    /// T-verify-idle: after the last answer on a stream that only asked about keys.
+    pub verify_idle: Duration,
+    /// How long a courier waits for more before it closes. What it carries comes in bursts, when a leg breaks: no key of
+    /// the configuration, since nobody would know what to write.
     pub courier: Duration,
 }
 
@@ -129,6 +132,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(60),
             close: Duration::from_secs(5),
             idle: Duration::from_secs(30 * 60),
+            verify_idle: Duration::from_secs(5),
             courier: Duration::from_secs(10),
         }
     }

@@ -98,7 +98,7 @@ impl Pump {
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
-        let bounded = self.fars.len() > 1 || self.near.is_none();
+        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over(now());
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
@@ -131,7 +131,8 @@ impl Pump {
         let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        self.fars.insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new() });
+        self.fars
+            .insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new(), full: None });
     }
 
     fn retry(&mut self, id: FarId, candidate: Candidate) {

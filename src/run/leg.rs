@@ -28,6 +28,8 @@ pub(super) struct Leg {
     pub(super) upgrade: bool,
     /// The end as soon as the outbox is empty.
     pub(super) ending: bool,
+    /// All must be out by then once it is ending.
+    end_by: Option<Instant>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -95,6 +97,7 @@ impl Leg {
             outbox: Outbox::default(),
             upgrade: false,
             ending: false,
+            end_by: None,
             named: None,
             first: None,
             begun: None,
@@ -157,8 +160,13 @@ impl Leg {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
+        params: &Params,
         close: Duration,
     ) -> Result<Sent, Reason> {
+        if self.ending {
+            // Who takes an octet a minute would else keep his place for as long as he likes.
+            self.end_by.get_or_insert(now + params.stanza);
+        }
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
                 true => Sent::default(),
@@ -293,7 +301,8 @@ impl Leg {
             _ => None,
         };
         let silent = self.keeps_alive().then(|| self.spoke + params.keepalive);
-        [begun, stuck, shut, linger, self.first, silent].into_iter().flatten().min()
+        let end = self.end_by.filter(|_| matches!(self.link, Link::Open(_)));
+        [begun, stuck, shut, linger, self.first, silent, end].into_iter().flatten().min()
     }
 
     /// What is due now.
@@ -306,7 +315,8 @@ impl Leg {
             self.first = None;
             return Some(Due::Gone(Reason::HeaderTimeout));
         }
-        if self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
+        let late = matches!(self.link, Link::Open(_)) && self.end_by.is_some_and(|t| t <= now);
+        if late || self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
             return Some(Due::Gone(Reason::WriteTimeout));
         }
         if self.keeps_alive() && self.spoke + params.keepalive <= now {

@@ -99,6 +99,9 @@ pub struct Params {
     pub pending_per_source: usize,
     /// L-pending: verifications under way per sender domain.
     pub pending_per_sender: usize,
+    /// Verifications under way in all. Each may hold a socket and a lookup, and lookups for our own users must go on
+    /// whatever the world claims, so this is less than the resolver does at a time.
+    pub verifications: usize,
     /// Pairs that are served by a courier at one time.
     pub couriers: usize,
 }
@@ -112,6 +115,7 @@ impl Default for Params {
             unproven_octets: 64 * 1024,
             pending_per_source: 20,
             pending_per_sender: 4,
+            verifications: 192,
             couriers: 256,
         }
     }

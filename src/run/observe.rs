@@ -32,6 +32,8 @@ pub struct Observe {
     lines: Throttle<Option<Network>>,
     suppressed: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
+    /// Backends as last seen: up or not.
+    backends: Mutex<HashMap<Domain, bool>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -50,6 +52,7 @@ impl Observe {
             lines: Throttle::new(Quota::per_minute(LINES), now),
             suppressed: AtomicU64::new(0),
             proofs: Mutex::default(),
+            backends: Mutex::default(),
         }
     }
 
@@ -141,11 +144,19 @@ impl Observe {
             }
             Event::Backend { hosted, up } => {
                 m.backend(hosted, flow, *up);
-                if *up {
-                    tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached");
-                } else {
-                    // For the operator to act on: it is our own backend.
-                    tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+                let was = backends.insert(hosted.clone(), *up);
+                drop(backends);
+                // Told when it changes: each claim of a peer knocks anew, and peers must not write our log (LOG-05).
+                match (was, *up) {
+                    (None | Some(true), false) => {
+                        // For the operator to act on: it is our own backend.
+                        tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                    }
+                    (Some(false), true) => {
+                        tracing::info!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached again");
+                    }
+                    _ => tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, up, "backend"),
                 }
             }
             Event::Login { hosted, mechanism, outcome, reason, .. } => {

@@ -71,3 +71,35 @@ fn a_peers_words_cannot_break_a_line_or_turn_it_round() {
     assert_eq!(capped(&"x".repeat(300)).chars().count(), CAP + 1);
     assert_eq!(capped("bücher.example"), "bücher.example");
 }
+
+// LOG-05: each claim of a peer knocks at the backend anew; the operator is told once, and once when it is back.
+#[tokio::test]
+async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .finish();
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let meta = meta();
+    tracing::subscriber::with_default(subscriber, || {
+        for up in [false, false, false, true, true, false] {
+            observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up });
+        }
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
+    assert_eq!(text.matches("backend reached again").count(), 1, "{text}");
+}

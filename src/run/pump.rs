@@ -9,7 +9,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +20,7 @@ use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
-use crate::reason::{Facing, Reason};
+use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::Answer;
 
@@ -50,6 +50,8 @@ pub(super) struct Far {
     pub(super) route: Option<Box<dyn Route>>,
     pub(super) ticket: Option<StreamTicket>,
     pub(super) awaited: Vec<AwaitTicket>,
+    /// Since when it takes less than it is given.
+    pub(super) full: Option<Instant>,
 }
 
 /// What a relay without a near leg leaves behind.
@@ -113,7 +115,7 @@ impl Pump {
             answer: None,
             orders,
             news: next_news(news),
-            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
         }
@@ -233,9 +235,22 @@ impl Pump {
         match phase {
             Phase::Starting | Phase::Running => {}
             Phase::Draining(_) => self.step(Side::Near, Input::Drain),
-            Phase::Stopped => self.stopped = true,
+            Phase::Stopped => {
+                self.give_back();
+                self.stopped = true;
+            }
         }
         true
+    }
+
+    /// All ends now: what was accepted and is not out is told as lost, stanza by stanza (CLS-02).
+    fn give_back(&mut self) {
+        let ids: Vec<_> = self.fars.keys().copied().collect();
+        for id in ids {
+            self.gone(Side::Far(id), Reason::Shutdown);
+            // A courier's queue waits for a leg that never came to stand.
+            self.step(Side::Far(id), Input::Unreachable(Reason::Shutdown));
+        }
     }
 
     fn poll_due(&mut self, now: Instant) -> bool {
@@ -269,8 +284,8 @@ impl Pump {
             self.found(side, found);
             moved = true;
         }
-        let close = self.tools.home.timeouts.close;
-        match self.leg(side).map(|leg| leg.poll_out(cx, now, close)) {
+        let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
             None => return moved,
             Some(Err(reason)) => {
                 self.gone(side, reason);
@@ -285,6 +300,11 @@ impl Pump {
                     self.tools.observe.metrics().waited(limit(rated), time);
                 }
             }
+        }
+        if let Side::Far(id) = side
+            && let Some(far) = self.fars.get_mut(&id)
+        {
+            far.full = far.leg.is_full().then(|| far.full.unwrap_or(now));
         }
         moved |= self.start_upgrade(side);
         moved |= self.take_tokens(side, now);
@@ -384,7 +404,7 @@ impl Pump {
         }
         match side {
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 => {
+                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over(now()) => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
                 _ => true,
@@ -393,11 +413,24 @@ impl Pump {
         }
     }
 
+    /// When a lone far leg that takes too little stops holding back the near leg: a backend may want to reach others on
+    /// that stream (DB-66). Inbound, whoever speaks speaks to one backend, and waits for it.
+    fn patience(&self) -> Option<Instant> {
+        let (_, far) = self.fars.first_key_value()?;
+        let alone = self.fars.len() == 1 && self.meta.flow == Flow::S2sOut;
+        far.full.filter(|_| alone).map(|since| since + PATIENCE)
+    }
+
+    pub(super) fn is_patience_over(&self, now: Instant) -> bool {
+        self.patience().is_some_and(|at| at <= now)
+    }
+
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
-        let Some(due) = due else { return Poll::Pending };
+        let patience = self.patience().filter(|at| *at > now());
+        let Some(due) = due.into_iter().chain(patience).min() else { return Poll::Pending };
         let due = tokio::time::Instant::from_std(due);
         if self.timer.deadline() != due {
             self.timer.as_mut().reset(due);
@@ -416,6 +449,9 @@ fn limit(rated: Rated) -> Limit {
         Rated::Stanzas => Limit::Stanzas,
     }
 }
+
+/// How long one far leg may hold back a backend's stream when it takes too little.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the arms are tried before others may run.
 const ROUNDS: usize = 32;

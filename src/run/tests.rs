@@ -91,6 +91,7 @@ pub(crate) fn secured(name: &str) -> Secured {
         }),
         alpn: None,
         sni: None,
+        shown: None,
         suite: "TLS13_AES_128_GCM_SHA256",
     }
 }

@@ -105,7 +105,8 @@ impl Verifier {
         let mut pending = self.held();
         let over = match ask.facing {
             Facing::Public => {
-                full(&pending.streams, &ask.relay, tools.home.limits.pending)
+                pending.questions.len() >= tools.params.verifications
+                    || full(&pending.streams, &ask.relay, tools.home.limits.pending)
                     || ask
                         .network()
                         .is_some_and(|n| full(&pending.sources, &n, tools.params.pending_per_source))

@@ -300,3 +300,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Domains that are remembered.
 const REMEMBERED: usize = 10_000;
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;

@@ -83,7 +83,7 @@ impl Acceptor {
         let hello =
             LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
         let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let Some(config) = snapshot.choose(sni.as_deref(), fallback) else {
+        let Some((shown, config)) = snapshot.choose(sni.as_deref(), fallback) else {
             let mut stream = hello.io;
             // Best effort: the connection ends either way.
             let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
@@ -98,6 +98,7 @@ impl Acceptor {
             certificate: snapshot.params.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni,
+            shown: Some(shown),
             suite: suite(session.negotiated_cipher_suite()),
         };
         Ok((stream, secured))
@@ -150,16 +151,15 @@ impl Snapshot {
 
     /// TLS-16. A name we do not know fails on direct TLS (RFC 6066 3); on STARTTLS the stream has named the domain, and
     /// servers are known to send the name of the SRV target instead.
-    fn choose(&self, sni: Option<&str>, fallback: Option<&Domain>) -> Option<Arc<ServerConfig>> {
-        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| self.domains.get(&domain));
+    fn choose(&self, sni: Option<&str>, fallback: Option<&Domain>) -> Option<(Domain, Arc<ServerConfig>)> {
+        let of = |domain: &Domain| self.domains.get_key_value(domain);
+        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| of(&domain));
         let config = match (named, sni, self.params.mode) {
             (Some(config), _, _) => Some(config),
             (None, Some(_), Mode::Direct) => None,
-            _ => fallback
-                .and_then(|domain| self.domains.get(domain))
-                .or_else(|| self.params.default.as_ref().and_then(|domain| self.domains.get(domain))),
+            _ => fallback.and_then(of).or_else(|| self.params.default.as_ref().and_then(of)),
         };
-        config.cloned()
+        config.map(|(domain, config)| (domain.clone(), Arc::clone(config)))
     }
 }
 

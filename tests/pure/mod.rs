@@ -74,6 +74,7 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
             expires: None,
         }),
         alpn: None,
+        shown: (!sni.is_empty()).then(|| domain(sni)),
         sni: (!sni.is_empty()).then(|| sni.to_owned()),
         suite: "TLS13_AES_128_GCM_SHA256",
     }
