@@ -541,6 +541,20 @@ fn failures_are_relayed_as_they_are_and_counted() {
     assert_eq!(told(&stage), [Reason::TooManySasl]);
 }
 
+/// C2S-11: what never came to the server counts as well.
+#[test]
+fn our_own_refusals_are_counted_too() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    for _ in 0..3 {
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='GSSAPI'/>"));
+    }
+    let said = stage.said(NEAR);
+    assert_eq!(said.matches("<invalid-mechanism/>").count(), 3);
+    assert!(said.contains("<policy-violation "), "{said}");
+    assert_eq!(told(&stage), [Reason::TooManySasl]);
+    assert_eq!(stage.said(FAR), "</stream:stream>");
+}
+
 /// What the server cannot do is nobody's guess at a password.
 #[test]
 fn a_servers_own_trouble_is_told_apart() {
@@ -937,6 +951,19 @@ fn a_proper_close_is_relayed_and_awaited() {
     assert_eq!(stage.said(NEAR), "</stream:stream>");
     assert!(stage.relay.is_done());
     assert_eq!(told(&stage), [Reason::Finished]);
+}
+
+#[test]
+fn a_clients_stream_error_closes_its_servers_stream() {
+    let mut stage = bound();
+    stage.hears(
+        NEAR,
+        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    );
+    assert_eq!(stage.said(FAR), "</stream:stream>", "the error itself is not relayed");
+    stage.hears(FAR, "</stream:stream>");
+    assert!(stage.relay.is_done());
+    assert_eq!(told(&stage), [Reason::PeerError]);
 }
 
 #[test]
