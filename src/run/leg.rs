@@ -30,6 +30,8 @@ pub(super) struct Leg {
     pub(super) ending: bool,
     /// All must be out by then once it is ending.
     end_by: Option<Instant>,
+    /// The channel, once TLS stands.
+    pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -98,6 +100,7 @@ impl Leg {
             upgrade: false,
             ending: false,
             end_by: None,
+            secured: None,
             named: None,
             first: None,
             begun: None,
@@ -146,6 +149,7 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
+                        self.secured = Some(secured.clone());
                         Found::Secured(secured)
                     }
                     Err(reason) => Found::Failed(reason),

@@ -160,6 +160,7 @@ impl Observe {
                 }
             }
             Event::Login { hosted, mechanism, outcome, reason, .. } => {
+                m.logged_in(hosted, mechanism.map_or("other", Mechanism::label), *outcome);
                 if self.may_tell(meta) {
                     tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta), relay = %meta.id,
                         mechanism = mechanism.map_or("other", Mechanism::label), outcome = outcome.label(),
