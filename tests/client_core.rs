@@ -541,6 +541,20 @@ fn failures_are_relayed_as_they_are_and_counted() {
     assert_eq!(told(&stage), [Reason::TooManySasl]);
 }
 
+/// C2S-11: what never came to the server counts as well.
+#[test]
+fn our_own_refusals_are_counted_too() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    for _ in 0..3 {
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='GSSAPI'/>"));
+    }
+    let said = stage.said(NEAR);
+    assert_eq!(said.matches("<invalid-mechanism/>").count(), 3);
+    assert!(said.contains("<policy-violation "), "{said}");
+    assert_eq!(told(&stage), [Reason::TooManySasl]);
+    assert_eq!(stage.said(FAR), "</stream:stream>");
+}
+
 /// What the server cannot do is nobody's guess at a password.
 #[test]
 fn a_servers_own_trouble_is_told_apart() {
@@ -816,6 +830,29 @@ fn stanzas_pass_in_canonical_form_both_ways() {
     assert_eq!(stage.delivered()[0].replace('\'', "\""), canonical.replace("bob", "alice"));
 }
 
+#[test]
+fn every_kind_of_stanza_passes_both_ways() {
+    let mut stage = bound();
+    let stanzas = [
+        "<message to='x@hall.example' type='error'><error type='cancel'/></message>",
+        "<presence to='x@hall.example' type='subscribe'/>",
+        "<iq id='1' to='x@hall.example' type='get'><ping xmlns='urn:xmpp:ping'/></iq>",
+        "<iq id='1' to='x@hall.example' type='result'/>",
+        "<iq id='1' to='x@hall.example' type='error'><error type='cancel'/></iq>",
+        // The server's to judge, not ours: its answer keeps the count of both sides right (SM-02).
+        "<iq type='get'/>",
+        "<message to='a@b@c'/>",
+        "<iq id='1' type='set'><query xmlns='jabber:iq:register'/></iq>",
+    ];
+    for stanza in stanzas {
+        stage.hears(NEAR, stanza);
+        assert_eq!(stage.passed(), [(FarId(1), stanza.to_owned())]);
+        stage.hears(FAR, stanza);
+        assert_eq!(stage.delivered(), [stanza]);
+        assert_eq!(stage.said(NEAR) + &stage.said(FAR), "");
+    }
+}
+
 /// RLY-07.
 #[test]
 fn the_language_of_a_stream_travels_with_its_stanzas() {
@@ -914,6 +951,19 @@ fn a_proper_close_is_relayed_and_awaited() {
     assert_eq!(stage.said(NEAR), "</stream:stream>");
     assert!(stage.relay.is_done());
     assert_eq!(told(&stage), [Reason::Finished]);
+}
+
+#[test]
+fn a_clients_stream_error_closes_its_servers_stream() {
+    let mut stage = bound();
+    stage.hears(
+        NEAR,
+        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    );
+    assert_eq!(stage.said(FAR), "</stream:stream>", "the error itself is not relayed");
+    stage.hears(FAR, "</stream:stream>");
+    assert!(stage.relay.is_done());
+    assert_eq!(told(&stage), [Reason::PeerError]);
 }
 
 #[test]
@@ -1243,7 +1293,7 @@ fn what_is_written_anew_is_canonical() {
         NEAR,
         &format!(
             "<s:authenticate xmlns:s='{SASL2}' mechanism='PLAIN'><s:initial-response>AGFsaWNlAHB3</s:initial-response>\
-             <s:user-agent id=\"a&quot;b'c\"><s:software>a &amp; b</s:software></s:user-agent></s:authenticate>"
+             <s:user-agent id=\"a&quot;b'c\"><s:software xmlns:q='urn:q' q:k='v' xml:lang='en'>a &amp; b</s:software></s:user-agent></s:authenticate>"
         ),
     );
     stage.step(NEAR, Input::Tried(Ok(())));

@@ -66,6 +66,8 @@ pub(super) struct Client {
     languages: (Option<String>, Option<String>),
     started: Instant,
     bound: bool,
+    /// Why the client's stream ends, where it said so itself.
+    reason: Reason,
     /// The condition with which the server ended its stream.
     condition: Option<String>,
     told: bool,
@@ -96,6 +98,7 @@ impl Client {
             languages: (None, None),
             started: now,
             bound: false,
+            reason: Reason::Finished,
             condition: None,
             told: false,
             passed: (0, 0),
@@ -243,6 +246,7 @@ impl Turn<'_> {
             serving::Effect::PeerError(name) => {
                 let condition = StreamCondition::parse(&name);
                 self.note(Event::StreamError { facing: Facing::Public, said: Said::Received, condition });
+                self.client.reason = Reason::PeerError;
             }
             serving::Effect::Closed => self.near_closed(),
         }
@@ -296,7 +300,7 @@ impl Turn<'_> {
     /// The client closed its stream: its server hears it, and may say what it still has to say (SM-06).
     fn near_closed(&mut self) {
         self.client.serving = None;
-        self.tell(Reason::Finished);
+        self.tell(self.client.reason);
         self.part(true);
         match self.client.far {
             Leg::Closing(until) => self.client.near = Leg::Parting(until),

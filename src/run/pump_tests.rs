@@ -437,3 +437,6 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
     assert!(sent >= 60, "{sent} KiB");
     play.task.await.unwrap();
 }
+
+#[path = "pump_client_tests.rs"]
+mod clients;

@@ -99,7 +99,7 @@ pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> 
     if offer.sasl.is_empty() && offer.sasl2.is_none() {
         return Err(if offer.binds_channel { Reason::BackendBindsChannel } else { Reason::NoMechanism });
     }
-    offer.text = features.with(nodes(kept)).write();
+    offer.text = list(features, kept);
     Ok(offer)
 }
 
@@ -112,7 +112,12 @@ pub fn after_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
     let passes = |feature: &&Element| AFTER_LOGIN.iter().any(|(ns, name)| feature.is(ns, name));
     let mut kept: Vec<_> = features.elements().filter(passes).cloned().collect();
     kept.push(limits(features, rules));
-    Ok(Offer { text: features.with(nodes(kept)).write(), ..Offer::default() })
+    Ok(Offer { text: list(features, kept), ..Offer::default() })
+}
+
+/// The features that are left, and nothing else of the element.
+fn list(features: &Element, kept: Vec<Element>) -> String {
+    Element { attrs: Vec::new(), ..features.with(nodes(kept)) }.write()
 }
 
 /// C2S-04.
