@@ -3,7 +3,7 @@
 pidfile = "prosody.pid"
 admin_socket = "prosody.sock"
 data_path = "data"
-certificates = "data"  -- there are none, and none are looked for elsewhere
+certificates = "."  -- there are none, and none are looked for elsewhere
 log = { info = "*console" }
 
 interfaces = { "127.0.0.1" }

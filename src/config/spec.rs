@@ -46,7 +46,8 @@ pub struct FileSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ListenSpec {
-    /// Who connects: `s2s` (remote servers), `c2s` (clients) or `inside` (backends, plain TCP). No default.
+    /// Who connects: `s2s` (remote servers), `c2s` (clients), `mixed` (both, told apart by ALPN, with `tls: direct` only) or
+    /// `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
     /// Address and port. An inside listener takes no wildcard address. No default. Example: `"[::]:5269"`
     pub address: Option<Word>,
@@ -95,6 +96,15 @@ pub struct BackendSpec {
     pub s2s: Option<Words>,
     /// The PROXY header on c2s connections to the backend: `off`, `v1` or `v2`. Default: `off`.
     pub proxy_protocol: Option<Word>,
+    /// SASL mechanisms that clients may use, of those that the backend offers. Default: `HT-SHA-256-NONE`,
+    /// `HT-SHA-512-NONE`, `OAUTHBEARER`, `PLAIN`, `SCRAM-SHA-1`, `SCRAM-SHA-256`, `SCRAM-SHA-512`. Example:
+    /// `mechanisms: [SCRAM-SHA-256, SCRAM-SHA-1]`
+    pub mechanisms: Option<Words>,
+    /// Channel binding between clients and the backend: `none` is the one value of this version; the backend must have
+    /// its own channel binding switched off. Default: `none`.
+    pub channel_binding: Option<Word>,
+    /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
+    pub register: Option<Word>,
     /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
     /// back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,

@@ -230,13 +230,18 @@ fn the_parts_are_made_as_the_file_says() {
 
 #[tokio::test]
 async fn what_this_version_does_not_serve_is_refused_plainly() {
-    let (_dir, settings) = world("  - { flow: c2s, address: \"127.0.0.1:1111\" }\n");
-    let settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    let (_dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+    let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    settings.dns.routes.push(crate::config::settings::Route {
+        domain: crate::run::tests::domain("friend.example"),
+        target: crate::config::settings::Target::Address("192.0.2.9:5269".parse().unwrap()),
+        tls: crate::config::settings::RouteTls::None,
+    });
     let Err(StartFault::Configuration(findings)) = Gateway::start(settings).await else {
         panic!("it started")
     };
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].message.contains("c2s") && findings[0].place.line > 0, "{findings:?}");
+    assert!(findings[0].message.contains("no TLS at all"), "{findings:?}");
 }
 
 #[tokio::test]
@@ -350,4 +355,73 @@ async fn signals_reload_and_drain() {
     stream.write_all(b"</stream:stream>").await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), attending).await.unwrap().unwrap();
     assert_eq!(tools.registry.phase(), Phase::Stopped);
+}
+/// A client's TLS from the first octet, with the gateway's own certificate as the one authority.
+async fn client_tls(
+    dir: &Path,
+    address: SocketAddr,
+    alpn: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
+    use rustls_pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_file(dir.join("chain.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = "hall.example".try_into().unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+// BE-05, and C2S-02: first and whole, with the client's own addresses and channel; and nothing before TLS stands.
+#[tokio::test]
+async fn a_backend_hears_who_the_client_is_before_anything_else() {
+    use crate::net::proxy;
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (dir, settings) = world("  - { flow: mixed, address: \"127.0.0.1:1111\", tls: direct }\n");
+    let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    for (version, name) in [
+        (Some(crate::config::settings::ProxyVersion::V1), "v1"),
+        (Some(crate::config::settings::ProxyVersion::V2), "v2"),
+        (None, "off"),
+    ] {
+        settings.domains[0].backend.c2s = vec!["127.0.0.1:1".parse().unwrap(), backend.local_addr().unwrap()];
+        settings.domains[0].backend.proxy = version;
+        let gateway = Gateway::start(settings.clone()).await.unwrap_or_else(|fault| panic!("{fault}"));
+        let door = gateway.listening()[0].1;
+        let mut client = client_tls(dir.path(), door, b"xmpp-client").await;
+        let source = client.get_ref().0.local_addr().unwrap();
+        client
+            .write_all(
+                b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+                  to='hall.example' version='1.0'>",
+            )
+            .await
+            .unwrap();
+        let (mut inside, _) = backend.accept().await.unwrap();
+        if version.is_some() {
+            let header = proxy::read(&mut inside).await.unwrap();
+            assert_eq!(header.addresses, Some(proxy::Addresses { source, destination: door }), "{name}");
+            if name == "v2" {
+                assert_eq!(header.alpn.as_deref(), Some(&b"xmpp-client"[..]));
+                assert_eq!(header.authority.as_deref(), Some("hall.example"));
+                assert!(header.unique_id.is_some());
+            }
+        }
+        let heard = hear(&mut inside, "version='1.0'").await;
+        assert!(
+            heard.trim_start().starts_with('<') && heard.contains("to='hall.example'"),
+            "{name}: {heard}"
+        );
+        let text = metrics(&gateway);
+        let up = "gatehouse_backend_up{domain=\"hall.example\",flow=\"c2s\"} 1";
+        assert!(text.contains(up), "{text}");
+        gateway.stop();
+        gateway.stop();
+        gateway.stopped().await;
+    }
 }

@@ -12,12 +12,12 @@ use sd_notify::NotifyState;
 use super::lifecycle::tell;
 use super::parts::Credentials;
 use super::{Acceptors, since_1970, today};
-use crate::config::settings::{Encryption, Settings};
+use crate::config::settings::Settings;
 use crate::metrics::Reload;
 use crate::policy::{Compiled, Finding, Place};
 use crate::run::Tools;
 use crate::run::world::World;
-use crate::tls::{Acceptor, Connector};
+use crate::tls::Connector;
 
 /// What a reload reads, and what it swaps.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl Reloader {
         &self.settings
     }
 
-    /// TLS on direct listeners.
-    pub fn direct(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.acceptors.direct)
+    /// TLS as server.
+    pub fn acceptors(&self) -> &Acceptors {
+        &self.acceptors
     }
 
     /// Reads everything again.
@@ -97,9 +97,9 @@ impl Reloader {
         let (Some(credentials), Some(compiled)) = (credentials, compiled) else { return Err(findings) };
         let connector =
             Connector::new(credentials.connecting()).map_err(|e| vec![self.internal(&e.to_string())])?;
-        if let Err(error) = self.show(&credentials) {
+        if let Err(error) = self.acceptors.show(&credentials) {
             // Half a set of certificates is worse than the old one.
-            if let Err(error) = self.show(current) {
+            if let Err(error) = self.acceptors.show(current) {
                 tracing::error!(%error, "the old certificates cannot be shown again");
             }
             return Err(vec![self.internal(&error.to_string())]);
@@ -116,11 +116,6 @@ impl Reloader {
         registry.amend(|old| Some(policy.with_bans(old.bans().clone()).on(today())));
         self.tools.observe.metrics().policy(policy.digest());
         Ok(())
-    }
-
-    fn show(&self, credentials: &Credentials) -> Result<(), rustls::Error> {
-        self.acceptors.starttls.replace(credentials.accepting(Encryption::Starttls))?;
-        self.acceptors.direct.replace(credentials.accepting(Encryption::Direct))
     }
 
     fn tell_ends(&self, credentials: &Credentials) {

@@ -97,7 +97,7 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
 
 fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, stanza: Bytes) -> bool {
     let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None };
+    let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None, local: None };
     let tell = entry.0.tell().clone();
     let courier =
         Courier { tell, room: Arc::new(Semaphore::new(tools.home.limits.queue_octets)), late: Vec::new() };
@@ -127,7 +127,7 @@ fn room(room: &Arc<Semaphore>, stanza: &Bytes) -> Option<OwnedSemaphorePermit> {
 
 fn dropped(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
     let flow = flow(tools, pair);
-    let meta = Meta { id: tools.registry.unnamed(), flow, peer: None };
+    let meta = Meta { id: tools.registry.unnamed(), flow, peer: None, local: None };
     let hosted = match flow {
         Flow::S2sOut => &pair.sender,
         Flow::C2s | Flow::S2sIn => &pair.target,

@@ -30,6 +30,8 @@ pub(super) struct Leg {
     pub(super) ending: bool,
     /// All must be out by then once it is ending.
     end_by: Option<Instant>,
+    /// The channel, once TLS stands.
+    pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -70,23 +72,35 @@ pub(super) enum Found {
 
 impl Leg {
     /// A leg that arrived. In clear, its first octet must come before `first`.
-    pub(super) fn arrived(io: BoxIo, first: Option<Instant>, limits: &Limits, now: Instant) -> Self {
-        Self { first, ..Self::new(Link::Open(io), limits, now) }
+    pub(super) fn arrived(
+        io: BoxIo,
+        first: Option<Instant>,
+        content: Content,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self { first, ..Self::new(Link::Open(io), content, limits, now) }
     }
 
     /// A leg that we open.
-    pub(super) fn connecting(connection: Connection, limits: &Limits, now: Instant) -> Self {
-        Self::new(Link::Connecting(connection), limits, now)
+    pub(super) fn connecting(
+        connection: Connection,
+        content: Content,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self::new(Link::Connecting(connection), content, limits, now)
     }
 
-    fn new(link: Link, limits: &Limits, now: Instant) -> Self {
+    fn new(link: Link, content: Content, limits: &Limits, now: Instant) -> Self {
         Self {
             link,
-            framer: Framer::new(limits.clone(), Content::Server),
+            framer: Framer::new(limits.clone(), content),
             outbox: Outbox::default(),
             upgrade: false,
             ending: false,
             end_by: None,
+            secured: None,
             named: None,
             first: None,
             begun: None,
@@ -135,6 +149,7 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
+                        self.secured = Some(secured.clone());
                         Found::Secured(secured)
                     }
                     Err(reason) => Found::Failed(reason),

@@ -21,6 +21,7 @@ use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::Metrics;
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};
+use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, TlsVersion};
 
 /// Turns events into numbers, lines and records.
@@ -157,6 +158,27 @@ impl Observe {
                     }
                     _ => tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, up, "backend"),
                 }
+            }
+            Event::Login { hosted, mechanism, outcome, reason, .. } => {
+                m.logged_in(hosted, mechanism.map_or("other", Mechanism::label), *outcome);
+                if self.may_tell(meta) {
+                    tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta), relay = %meta.id,
+                        mechanism = mechanism.map_or("other", Mechanism::label), outcome = outcome.label(),
+                        reason = reason.label(), "login");
+                }
+            }
+            Event::Bound { hosted, after } => {
+                m.stream_began(flow, hosted);
+                m.negotiated(flow, Outcome::Allow, *after);
+            }
+            Event::Left { hosted, record } => {
+                m.stream_ended(flow, hosted);
+                self.told(meta, record, "client left");
+                self.audit(meta, "ended", record);
+            }
+            Event::Misfit { hosted, reason } => {
+                tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
+                    "no client can log in: {}", reason.words());
             }
         }
     }

@@ -27,7 +27,7 @@ fn record(reason: Reason) -> Record {
 fn meta() -> Meta {
     let registry = Registry::new(crate::run::tests::policy(), std::time::Duration::ZERO, 1);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
-    Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer) }
+    Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer), local: None }
 }
 
 // Contract 5: time, stream id, flow, pair, peer address, TLS version, proof, fingerprint, rule, reason, counts.

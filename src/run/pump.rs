@@ -22,7 +22,7 @@ use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
-use crate::stream::Answer;
+use crate::stream::{Answer, Secured};
 
 /// A relay and all that it moves.
 pub struct Pump {
@@ -35,6 +35,8 @@ pub struct Pump {
     pub(super) effects: VecDeque<Effect>,
     pub(super) carrying: bool,
     pub(super) answer: Option<Answer>,
+    /// A login that waits before it may be tried.
+    pub(super) trying: Option<Pin<Box<Sleep>>>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     timer: Pin<Box<Sleep>>,
@@ -64,17 +66,19 @@ pub struct Left {
 }
 
 impl Pump {
-    /// A relay whose near leg has arrived. `plain`: no TLS yet, so that the first octet is still due.
+    /// A relay whose near leg has arrived. Without a channel the first octet is still due.
     pub fn arrived(
         tools: Arc<Tools>,
         relay: Relay,
         entry: (Life, mpsc::Receiver<Order>),
         meta: Meta,
         io: BoxIo,
-        plain: bool,
+        secured: Option<Secured>,
     ) -> Self {
-        let first = plain.then(|| now() + tools.params.first_byte);
-        let near = Leg::arrived(io, first, &tools.home.limits.before_proof, now());
+        let first = secured.is_none().then(|| now() + tools.params.first_byte);
+        let content = plan::content(meta.flow);
+        let mut near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
+        near.secured = secured;
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
@@ -112,6 +116,7 @@ impl Pump {
             effects: VecDeque::new(),
             carrying: false,
             answer: None,
+            trying: None,
             orders,
             news: next_news(news),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -136,7 +141,8 @@ impl Pump {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             let now = now();
-            let mut moved = self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now);
+            let mut moved =
+                self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now) | self.poll_trying(cx);
             for side in self.sides() {
                 moved |= self.poll_side(side, cx, now);
             }
@@ -186,7 +192,7 @@ impl Pump {
         match side {
             Side::Near => plan::near(self.meta.flow),
             Side::Far(id) => match self.fars.get(&id).map(|f| &f.destination) {
-                Some(Destination::Backend(_)) => Facing::Backend,
+                Some(Destination::Backend(_) | Destination::Client(_)) => Facing::Backend,
                 Some(Destination::World { .. }) | None => Facing::Public,
             },
         }
@@ -277,6 +283,15 @@ impl Pump {
         moved
     }
 
+    fn poll_trying(&mut self, cx: &mut Context<'_>) -> bool {
+        let over = self.trying.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_ready());
+        if over {
+            self.trying = None;
+            self.step(Side::Near, Input::Tried(Ok(())));
+        }
+        over
+    }
+
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
         if let Some(found) = self.leg(side).and_then(|leg| leg.poll_link(cx)) {
@@ -357,6 +372,7 @@ impl Pump {
     /// Begins TLS once the word before it is out.
     fn start_upgrade(&mut self, side: Side) -> bool {
         let outside = Arc::clone(&self.tools.outside);
+        let flow = self.meta.flow;
         let destination = match side {
             Side::Near => None,
             Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
@@ -370,13 +386,13 @@ impl Pump {
         match destination {
             None => {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
-                leg.link = Link::Upgrading(outside.secure_near(io, named));
+                leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
             }
             Some(Destination::World { from, target }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
-            Some(Destination::Backend(_)) => self.gone(side, Reason::Internal),
+            Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),
         }
         true
     }

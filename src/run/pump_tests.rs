@@ -28,11 +28,10 @@ fn arrive(tools: &Arc<Tools>, flow: Flow, secured: Option<Secured>) -> Play {
     let (ours, near) = duplex(ROOM);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
     let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow, peer: Some(peer) };
-    let plain = secured.is_none();
-    let arrival = Arrival { flow, address: peer.ip(), secured, seed: [7; 32] };
+    let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local: None };
+    let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: [7; 32] };
     let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
-    let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), plain);
+    let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), secured);
     Play { tools: Arc::clone(tools), near, task: tokio::spawn(pump.run()) }
 }
 

@@ -73,6 +73,8 @@ pub struct Meta {
     pub flow: Flow,
     /// The address of the near leg; none for couriers and verifiers.
     pub peer: Option<SocketAddr>,
+    /// The address of ours that the near leg came to, as far as it is known.
+    pub local: Option<SocketAddr>,
 }
 
 /// Living relays, awaited keys, news.

@@ -30,7 +30,9 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
         ..dns::Params::default()
     });
     World::new(Params {
+        acceptor_clients: Arc::new(Acceptor::new(accepting.clone()).unwrap()),
         acceptor: Arc::new(Acceptor::new(accepting).unwrap()),
+        clients: BTreeMap::new(),
         connector: Connector::new(client::Params { certificates: Arc::default(), trust }).unwrap(),
         resolver: resolver.unwrap(),
         backends: BTreeMap::from([(domain("hall.example"), backends)]),
@@ -60,7 +62,7 @@ async fn a_backend_is_sought_at_each_of_its_addresses_in_turn() {
     let (first, at_first) = listener().await;
     let (second, at_second) = listener().await;
     let world = world(vec![closed().await, at_first, at_second], at_first);
-    let route = world.route(&Destination::Backend(domain("hall.example")));
+    let route = world.route(&Destination::Backend(domain("hall.example")), None);
     let (route, outcome) = route.connect(Candidate::Next).await;
     assert!(outcome.is_ok());
     first.accept().await.unwrap();
@@ -72,7 +74,7 @@ async fn a_backend_is_sought_at_each_of_its_addresses_in_turn() {
     second.accept().await.unwrap();
     let (_route, outcome) = route.connect(Candidate::Next).await;
     assert_eq!(outcome.err(), Some(Reason::BackendDown));
-    let nobody = world.route(&Destination::Backend(domain("nobody.example")));
+    let nobody = world.route(&Destination::Backend(domain("nobody.example")), None);
     assert_eq!(nobody.connect(Candidate::Next).await.1.err(), Some(Reason::BackendDown));
 }
 
@@ -82,7 +84,7 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     let (gone, address) = listener().await;
     drop(gone);
     let world = world(Vec::new(), address);
-    let go = |world: &World| world.route(&friend()).connect(Candidate::Next);
+    let go = |world: &World| world.route(&friend(), None).connect(Candidate::Next);
     assert_eq!(go(&world).await.1.err(), Some(Reason::RemoteUnreachable));
     let back = TcpListener::bind(address).await.unwrap();
     assert_eq!(go(&world).await.1.err(), Some(Reason::RemoteUnreachable), "not asked again so soon");

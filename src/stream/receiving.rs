@@ -12,7 +12,7 @@ use crate::reason::{Facing, Reason, SaslCondition};
 use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::Fault;
+use super::fault::{self, Fault};
 use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
@@ -424,10 +424,7 @@ impl Open {
             (names::SASL, "abort") if public => self.sasl_failed(desk, SaslCondition::Aborted),
             (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
             (names::STREAMS, "error") => {
-                let tree = frame.tree();
-                let condition =
-                    tree.elements().find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text");
-                let name = condition.map(|c| c.name.clone()).unwrap_or_default();
+                let name = fault::condition(&frame.tree());
                 self.stay(vec![
                     Effect::Send(Bytes::from_static(CLOSE)),
                     Effect::PeerError(name),
