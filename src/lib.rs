@@ -18,6 +18,8 @@
 //! | 2 | [`stream`], [`policy`] |
 //! | 1 | [`xml`] |
 //! | 0 | [`jid`], [`reason`] |
+//!
+//! The [`manual`] is words only.
 
 pub mod cli;
 pub mod config;
@@ -27,6 +29,7 @@ pub mod filter;
 pub mod gateway;
 pub mod jid;
 pub mod limit;
+pub mod manual;
 pub mod metrics;
 pub mod net;
 pub mod policy;

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::jid::Domain;
@@ -48,6 +48,7 @@ pub struct Metrics {
     certificate_not_after: GaugeVec,
     reloads: IntCounterVec,
     policy_info: IntGaugeVec,
+    bans: IntGauge,
     audit_records: IntCounter,
     audit_lost: IntCounter,
 }
@@ -139,6 +140,10 @@ impl Metrics {
             )?,
             reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
             policy_info: make.gauges("policy_info", "The policy in force; always 1.", &["digest"])?,
+            bans: make.gauge(
+                "bans",
+                "Networks that may not log in, and accounts that single networks may not try.",
+            )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
                 .counter("audit_records_lost_total", "Audit records that could not be written.")?,
@@ -254,6 +259,18 @@ impl Metrics {
         self.limited_seconds.with_label_values(&[limit.label()]).inc_by(time.as_secs_f64());
     }
 
+    /// So many refusals of logins are in force.
+    pub fn bans(&self, count: usize) {
+        self.bans.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A login came out; `mechanism` is a word of ours.
+    pub fn logged_in(&self, hosted: &Domain, mechanism: &'static str, outcome: Outcome) {
+        self.authentications
+            .with_label_values(&[Flow::C2s.label(), self.domain(hosted), mechanism, outcome.label()])
+            .inc();
+    }
+
     /// A claim came to its end.
     pub fn negotiated(&self, flow: Flow, outcome: Outcome, after: Duration) {
         self.negotiation_seconds
@@ -317,8 +334,14 @@ impl Metrics {
 /// A listener, or the other way out: connections that we open have no listener and are counted under `outbound`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Door {
+    /// Clients, TLS from the first octet.
+    C2sDirect,
+    /// Clients, STARTTLS.
+    C2sStarttls,
     /// The plain listener for backends.
     Inside,
+    /// Clients and remote servers, TLS from the first octet.
+    Mixed,
     /// A connection that we opened.
     Outbound,
     /// Remote servers, TLS from the first octet.
@@ -331,7 +354,10 @@ impl Door {
     /// The metric label and log field.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::C2sDirect => "c2s-direct",
+            Self::C2sStarttls => "c2s-starttls",
             Self::Inside => "inside",
+            Self::Mixed => "mixed",
             Self::Outbound => "outbound",
             Self::S2sDirect => "s2s-direct",
             Self::S2sStarttls => "s2s-starttls",
@@ -348,6 +374,8 @@ pub enum Limit {
     Carried,
     /// Open connections per network.
     Connections,
+    /// Failed logins per network and account.
+    Logins,
     /// Octets per second of a pair.
     Octets,
     /// The queue of a pair.
@@ -368,6 +396,7 @@ impl Limit {
         Self::Attempts,
         Self::Carried,
         Self::Connections,
+        Self::Logins,
         Self::Octets,
         Self::Queue,
         Self::Stanzas,
@@ -382,6 +411,7 @@ impl Limit {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
             Self::Connections => "connections",
+            Self::Logins => "logins",
             Self::Octets => "octets",
             Self::Queue => "queue",
             Self::Stanzas => "stanzas",
@@ -428,6 +458,12 @@ impl Maker {
 
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         let family = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let family = IntGauge::new(name, help)?;
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)
     }

@@ -284,6 +284,13 @@ reasons! {
     SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
 
+    MechanismNotOffered = "mechanism-not-offered", "the client asked for a mechanism that it was not offered", None, Z::NotAuthorized;
+    LoginThrottled = "login-throttled", "too many failed logins from this network or for this account", Some(S::PolicyViolation), Z::PolicyViolation;
+    TooManyBinds = "too-many-binds", "too many attempts to bind on one stream", Some(S::PolicyViolation), Z::PolicyViolation;
+    LegacyAuth = "legacy-auth", "a login by jabber:iq:auth", Some(S::PolicyViolation), Z::PolicyViolation;
+    NotBound = "not-bound", "a stanza or request before the login or the bind was done", Some(S::NotAuthorized), Z::NotAuthorized;
+    ForgedFrom = "forged-from", "a client spoke with an address that is not its own", Some(S::InvalidFrom), Z::NotAcceptable;
+
     // -- dialback
     DialbackInvalid = "dialback-invalid", "the authoritative server says that the key is not valid", None, Z::Forbidden;
     DialbackRefused = "dialback-refused", "the receiving server answered the key with an error", None, Z::RemoteServerTimeout;
@@ -309,6 +316,10 @@ reasons! {
     DnsFailed = "dns-failed", "the DNS did not answer, or answered with a failure", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
     BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;
     BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
+    BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener", Some(S::InternalServerError), Z::InternalServerError;
+    BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
+    NoMechanism = "no-mechanism", "the backend offers no SASL mechanism that the list of this domain allows", Some(S::InternalServerError), Z::InternalServerError;
+    ForeignAddress = "foreign-address", "the backend bound a client to an address outside its domain", Some(S::InternalServerError), Z::InternalServerError;
     Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;
     Internal = "internal", "the gateway is at fault", Some(S::InternalServerError), Z::InternalServerError;
 }

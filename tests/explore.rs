@@ -5,6 +5,8 @@
 //! breadth first to a fixed number of states, every input in every state.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "explore/client.rs"]
+mod client;
 mod pure;
 
 use std::collections::{HashSet, VecDeque};

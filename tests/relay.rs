@@ -606,6 +606,60 @@ fn no_traffic_extends_the_time_before_proof() {
     assert!(stage.relay.is_done());
 }
 
+// DB-24, T-verify-idle: who came only to ask about keys is let go soon after the last answer, without an error.
+#[test]
+fn a_stream_that_only_asks_about_keys_is_closed_after_the_last_answer() {
+    let question = "<db:verify from='friend.example' to='hall.example' id='1'>k</db:verify>";
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    for _ in 0..3 {
+        stage.hears(NEAR, question);
+        assert!(stage.said(NEAR).contains("type='invalid'"));
+        stage.wait(Duration::from_secs(4));
+        assert_eq!(stage.said(NEAR), "");
+    }
+    stage.wait(Duration::from_secs(2));
+    assert_eq!(stage.said(NEAR), "</stream:stream>");
+    // Questions do not extend T-unauth (CLS-03).
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    for _ in 0..20 {
+        stage.hears(NEAR, question);
+        stage.wait(Duration::from_secs(3));
+    }
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+    // A stream that claims something is no such stream: it lives by the proof of its pair.
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, question);
+    stage.said(NEAR);
+    stage.wait(Duration::from_secs(60));
+    assert_eq!(stage.said(NEAR), "");
+}
+
+// DB-67: dialback errors are announced on the inside listener unless no hosted domain may multiplex; in public always.
+#[test]
+fn the_inside_listener_announces_dialback_errors_where_it_may() {
+    let greeted = |flow, multiplex: [bool; 2]| {
+        let mut home = home();
+        for (domain, multiplex) in home.hosted.values_mut().zip(multiplex) {
+            domain.multiplex = multiplex;
+        }
+        let mut stage = match flow {
+            Flow::S2sIn => inbound(home, any(), "friend.example", &[]),
+            _ => Stage::new(home, any(), flow, None),
+        };
+        if flow == Flow::S2sOut {
+            stage.hears(NEAR, &header("hall.example", "friend.example"));
+        }
+        stage.said(NEAR)
+    };
+    let errors = "<errors/>";
+    assert!(greeted(Flow::S2sOut, [true, true]).contains(errors));
+    assert!(greeted(Flow::S2sOut, [false, true]).contains(errors));
+    let silent = greeted(Flow::S2sOut, [false, false]);
+    assert!(silent.contains("urn:xmpp:features:dialback") && !silent.contains(errors), "{silent}");
+    assert!(greeted(Flow::S2sIn, [false, false]).contains(errors));
+}
+
 // DB-06: every pending operation ends.
 #[test]
 fn a_silent_backend_ends_the_claim() {

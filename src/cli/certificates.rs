@@ -62,7 +62,9 @@ fn check_leaf(domain: &Domain, path: &Path, leaf: &Inspection, now: i64) -> Vec<
         findings.push(Finding::warning(whole(path), message, "renew it"));
     }
     if leaf.is_authority {
-        let remedy = "write the domain's certificate first, then its issuers";
+        // `openssl req -x509` makes an issuer's unless it is told otherwise.
+        let remedy = "write the domain's certificate first, then its issuers; one that you sign yourself needs \
+                      `-addext basicConstraints=critical,CA:FALSE`";
         findings.push(Finding::error(whole(path), "the first certificate is one of an issuer", remedy));
     } else if !identity::names_speak_for(&leaf.names, domain) {
         findings.push(Finding::error(

@@ -12,12 +12,12 @@ use sd_notify::NotifyState;
 use super::lifecycle::tell;
 use super::parts::Credentials;
 use super::{Acceptors, since_1970, today};
-use crate::config::settings::{Encryption, Settings};
+use crate::config::settings::Settings;
 use crate::metrics::Reload;
 use crate::policy::{Compiled, Finding, Place};
 use crate::run::Tools;
 use crate::run::world::World;
-use crate::tls::{Acceptor, Connector};
+use crate::tls::Connector;
 
 /// What a reload reads, and what it swaps.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl Reloader {
         &self.settings
     }
 
-    /// TLS on direct listeners.
-    pub fn direct(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.acceptors.direct)
+    /// TLS as server.
+    pub fn acceptors(&self) -> &Acceptors {
+        &self.acceptors
     }
 
     /// Reads everything again.
@@ -97,9 +97,9 @@ impl Reloader {
         let (Some(credentials), Some(compiled)) = (credentials, compiled) else { return Err(findings) };
         let connector =
             Connector::new(credentials.connecting()).map_err(|e| vec![self.internal(&e.to_string())])?;
-        if let Err(error) = self.show(&credentials) {
+        if let Err(error) = self.acceptors.show(&credentials) {
             // Half a set of certificates is worse than the old one.
-            if let Err(error) = self.show(current) {
+            if let Err(error) = self.acceptors.show(current) {
                 tracing::error!(%error, "the old certificates cannot be shown again");
             }
             return Err(vec![self.internal(&error.to_string())]);
@@ -112,15 +112,10 @@ impl Reloader {
             tracing::warn!(finding = %warning, "policy");
         }
         let registry = &self.tools.registry;
-        let policy = Arc::new(policy.with_bans(registry.policy().bans().clone()));
+        // Cases take their time: it may be another day than when the policy was compiled.
+        registry.amend(|old| Some(policy.with_bans(old.bans().clone()).on(today())));
         self.tools.observe.metrics().policy(policy.digest());
-        registry.publish(policy);
         Ok(())
-    }
-
-    fn show(&self, credentials: &Credentials) -> Result<(), rustls::Error> {
-        self.acceptors.starttls.replace(credentials.accepting(Encryption::Starttls))?;
-        self.acceptors.direct.replace(credentials.accepting(Encryption::Direct))
     }
 
     fn tell_ends(&self, credentials: &Credentials) {
@@ -140,14 +135,14 @@ impl Reloader {
             // A second more, so that a clock that is corrected backwards does not find itself on the old day.
             tokio::time::sleep(DAY - Duration::from_secs(into_day) + Duration::from_secs(1)).await;
             let registry = &self.tools.registry;
-            let policy = registry.policy();
             let today = today();
-            if policy.today() != today {
-                let expires = policy.next_expiry().is_some_and(|day| day <= today);
-                registry.publish(Arc::new(policy.on(today)));
-                if expires {
-                    tracing::warn!(day = %today, "a rule has expired");
-                }
+            let mut expires = false;
+            registry.amend(|policy| {
+                expires = policy.next_expiry().is_some_and(|day| day <= today);
+                (policy.today() != today).then(|| policy.on(today))
+            });
+            if expires {
+                tracing::warn!(day = %today, "a rule has expired");
             }
         }
     }

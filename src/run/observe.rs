@@ -21,6 +21,7 @@ use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::Metrics;
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};
+use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, TlsVersion};
 
 /// Turns events into numbers, lines and records.
@@ -31,6 +32,8 @@ pub struct Observe {
     lines: Throttle<Option<Network>>,
     suppressed: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
+    /// Backends as last seen: up or not.
+    backends: Mutex<HashMap<(Domain, Flow), bool>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -49,6 +52,7 @@ impl Observe {
             lines: Throttle::new(Quota::per_minute(LINES), now),
             suppressed: AtomicU64::new(0),
             proofs: Mutex::default(),
+            backends: Mutex::default(),
         }
     }
 
@@ -140,12 +144,41 @@ impl Observe {
             }
             Event::Backend { hosted, up } => {
                 m.backend(hosted, flow, *up);
-                if *up {
-                    tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached");
-                } else {
-                    // For the operator to act on: it is our own backend.
-                    tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+                let was = backends.insert((hosted.clone(), flow), *up);
+                drop(backends);
+                // Told when it changes: each claim of a peer knocks anew, and peers must not write our log (LOG-05).
+                match (was, *up) {
+                    (None | Some(true), false) => {
+                        // For the operator to act on: it is our own backend.
+                        tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                    }
+                    (Some(false), true) => {
+                        tracing::info!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached again");
+                    }
+                    _ => tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, up, "backend"),
                 }
+            }
+            Event::Login { hosted, mechanism, outcome, reason, .. } => {
+                m.logged_in(hosted, mechanism.map_or("other", Mechanism::label), *outcome);
+                if self.may_tell(meta) {
+                    tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta), relay = %meta.id,
+                        mechanism = mechanism.map_or("other", Mechanism::label), outcome = outcome.label(),
+                        reason = reason.label(), "login");
+                }
+            }
+            Event::Bound { hosted, after } => {
+                m.stream_began(flow, hosted);
+                m.negotiated(flow, Outcome::Allow, *after);
+            }
+            Event::Left { hosted, record } => {
+                m.stream_ended(flow, hosted);
+                self.told(meta, record, "client left");
+                self.audit(meta, "ended", record);
+            }
+            Event::Misfit { hosted, reason } => {
+                tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
+                    "no client can log in: {}", reason.words());
             }
         }
     }

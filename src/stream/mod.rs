@@ -4,6 +4,7 @@
 //! with one struct per state; a step consumes the state, a fault consumes the stream. Nothing here knows policy, a peer's
 //! address or the time: rulings, facts and `now` come in. [`proof::Proof`] is made in `proof` and nowhere else.
 
+pub mod client;
 pub mod dialback;
 pub mod fault;
 pub mod features;
