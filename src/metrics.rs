@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::jid::Domain;
@@ -47,6 +47,8 @@ pub struct Metrics {
     policy_info: IntGaugeVec,
     audit_records: IntCounter,
     audit_lost: IntCounter,
+    audit_failing: IntGauge,
+    bans: IntGauge,
 }
 
 impl Metrics {
@@ -139,6 +141,9 @@ impl Metrics {
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
                 .counter("audit_records_lost_total", "Audit records that could not be written.")?,
+            audit_failing: make
+                .gauge("audit_failing", "Whether audit records wait because the disk takes none.")?,
+            bans: make.gauge("bans", "Bans of operators that are in force.")?,
             registry: make.registry,
             hosted: hosted.into_iter().collect(),
             digest: Mutex::new(None),
@@ -292,8 +297,18 @@ impl Metrics {
     }
 
     /// An audit record was lost: no room on the disk, or none in the queue to it.
-    pub fn audit_lost(&self) {
-        self.audit_lost.inc();
+    pub fn audit_lost(&self, records: u64) {
+        self.audit_lost.inc_by(records);
+    }
+
+    /// Audit records wait because the disk takes none, or no longer do.
+    pub fn audit_failing(&self, failing: bool) {
+        self.audit_failing.set(i64::from(failing));
+    }
+
+    /// So many bans are in force.
+    pub fn bans(&self, number: usize) {
+        self.bans.set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     /// All families in Prometheus text format.
@@ -425,6 +440,12 @@ impl Maker {
 
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         let family = IntCounter::new(name, help)?;
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let family = IntGauge::new(name, help)?;
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)
     }

@@ -3,9 +3,11 @@
 //! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in [`Command`] and once in
 //! [`main`]. The clock is read here and handed down as a day.
 
+mod audit;
 mod certificates;
 mod check;
 mod console;
+mod control;
 mod demo;
 mod policy;
 mod probe;
@@ -72,12 +74,23 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check audit files
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Take nothing from an address, a network or a domain for a while
+    Ban(control::BanArgs),
+    /// List the bans of a running gateway
+    Bans(control::PlainArgs),
     /// Read everything that `run` would read and print every finding
     Check(check::Args),
+    /// End streams of a running gateway
+    Close(control::CloseArgs),
     /// Print completions for a shell
     Completions(shell::CompletionsArgs),
     /// Play a small world in one process and tell what happens in it
     Demo(demo::Args),
+    /// Let a running gateway end in good order
+    Drain(control::PlainArgs),
     /// Print the manual page
     Man,
     /// Ask what the policy says, or test policy files
@@ -85,8 +98,14 @@ enum Command {
     Policy(policy::Command),
     /// Reach a remote domain as the gateway would, and tell how far it gets
     Probe(probe::Args),
+    /// Let a running gateway read policies, certificates and secrets again
+    Reload(control::ReloadArgs),
     /// Run the gateway in the foreground
     Run(run::Args),
+    /// List the streams of a running gateway
+    Streams(control::PlainArgs),
+    /// Lift a ban
+    Unban(control::UnbanArgs),
 }
 
 /// The form of a report.
@@ -111,13 +130,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let mut console = Console::new(cli.quiet, cli.verbose);
     let exit = match &cli.command {
+        Command::Audit(command) => audit::main(command, &mut console),
+        Command::Ban(args) => control::ban(args, &mut console),
+        Command::Bans(args) => control::bans(args, &mut console),
         Command::Check(args) => check::main(args, &mut console),
+        Command::Close(args) => control::close(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Demo(args) => demo::main(args, &mut console),
+        Command::Drain(args) => control::drain(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),
+        Command::Reload(args) => control::reload(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
+        Command::Streams(args) => control::streams(args, &mut console),
+        Command::Unban(args) => control::unban(args, &mut console),
     };
     console.finish(exit)
 }

@@ -248,6 +248,11 @@ impl World {
         Client::login(super::here(source).await.into(), self.legacy.c2s, user, domain, PASSWORD).await
     }
 
+    /// The control socket of the gateway.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
+    }
+
     /// What the gateway answers to `GET PATH`: status and body.
     pub async fn get(&self, path: &str) -> Told<(u16, String)> {
         let asking = async {
@@ -310,6 +315,9 @@ impl World {
     }
 }
 
+/// The control socket, in the folder.
+const SOCKET: &str = "control.sock";
+
 fn address([second, third]: [u8; 2], host: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, second, third, host)
 }
@@ -347,7 +355,7 @@ fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: SocketAd
         dns,
         plan.routes.join(", ")
     ));
-    out.push_str(&format!("admin: {{ http: \"{}\" }}\n", at.admin));
+    out.push_str(&format!("admin: {{ http: \"{}\", socket: {SOCKET} }}\n", at.admin));
     for (section, entries) in [("timeouts", &plan.timeouts), ("limits", &plan.limits)] {
         let entries: Vec<String> = entries.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         out.push_str(&format!("{section}: {{ {} }}\n", entries.join(", ")));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::pump::Pump;
-use super::registry::{Meta, Order};
+use super::registry::{Meta, Order, Phase};
 use super::{Tools, now};
 use crate::limit::Throttle;
 use crate::metrics::Limit;
@@ -54,11 +54,13 @@ impl Couriers {
 
 /// Has this stanza carried over a stream for this pair.
 pub fn carry(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
-    if tools.couriers.rates.admits(&pair, now()) {
+    if tools.registry.phase() == Phase::Stopped {
+        dropped(tools, &pair, Reason::Shutdown);
+    } else if tools.couriers.rates.admits(&pair, now()) {
         hand_over(tools, pair, stanza);
     } else {
         tools.observe.metrics().limited(Limit::Carried);
-        dropped(tools, &pair);
+        dropped(tools, &pair, Reason::QueueFull);
     }
 }
 
@@ -68,7 +70,7 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
         let Some(room) = room(&courier.room, &stanza) else {
             drop(living);
             tools.observe.metrics().limited(Limit::Queue);
-            dropped(tools, &pair);
+            dropped(tools, &pair, Reason::QueueFull);
             return;
         };
         match courier.tell.try_send(Order::Queue(stanza, room)) {
@@ -81,7 +83,7 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
             Err(_) => {
                 drop(living);
                 tools.observe.metrics().limited(Limit::Queue);
-                dropped(tools, &pair);
+                dropped(tools, &pair, Reason::QueueFull);
             }
         }
         return;
@@ -89,7 +91,7 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
     if living.len() >= tools.params.couriers || !start(tools, &mut living, &pair, stanza) {
         drop(living);
         tools.observe.metrics().limited(Limit::Carried);
-        dropped(tools, &pair);
+        dropped(tools, &pair, Reason::QueueFull);
     }
 }
 
@@ -123,15 +125,14 @@ fn room(room: &Arc<Semaphore>, stanza: &Bytes) -> Option<OwnedSemaphorePermit> {
     Arc::clone(room).try_acquire_many_owned(u32::try_from(stanza.len()).ok()?).ok()
 }
 
-fn dropped(tools: &Arc<Tools>, pair: &Pair) {
+fn dropped(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
     let flow = flow(tools, pair);
     let meta = Meta { id: tools.registry.unnamed(), flow, peer: None };
     let hosted = match flow {
         Flow::S2sOut => &pair.sender,
         Flow::C2s | Flow::S2sIn => &pair.target,
     };
-    let event =
-        Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason: Reason::QueueFull };
+    let event = Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason };
     tools.observe.note(&meta, &event);
 }
 

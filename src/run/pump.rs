@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use super::leg::{Due, Found, Leg, Link};
-use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase};
+use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
@@ -41,6 +41,9 @@ pub struct Pump {
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
     stopped: bool,
+    since: jiff::Timestamp,
+    /// It began when others already gave back what they held, and may take its time until the end.
+    late: bool,
 }
 
 /// A leg that we opened.
@@ -100,6 +103,7 @@ impl Pump {
         let mut news = tools.registry.news();
         // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
         news.mark_changed();
+        let late = matches!(tools.registry.phase(), Phase::Closing(_));
         Self {
             relay,
             near: None,
@@ -115,6 +119,8 @@ impl Pump {
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             expired: None,
             stopped: false,
+            since: jiff::Timestamp::now(),
+            late,
         }
     }
 
@@ -214,6 +220,11 @@ impl Pump {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
                 Order::Queue(stanza, _room) => self.step(Side::Near, Input::Queue(stanza)),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
+                Order::Describe(under, tell) => {
+                    let portrait = self.relay.portrait(under.as_deref());
+                    // Whoever asked may have lost patience.
+                    let _told = tell.send(View { meta: self.meta, since: self.since, portrait });
+                }
             }
         }
         moved
@@ -226,15 +237,40 @@ impl Pump {
             self.news = Box::pin(std::future::pending());
             return false;
         };
-        let News { policy, phase } = news.borrow_and_update().clone();
+        let News { policy, phase, home } = news.borrow_and_update().clone();
         self.news = next_news(news);
+        if let Some(home) = home {
+            self.step(Side::Near, Input::Home(home));
+        }
         self.step(Side::Near, Input::Policy(policy));
         match phase {
             Phase::Starting | Phase::Running => {}
             Phase::Draining(_) => self.step(Side::Near, Input::Drain),
-            Phase::Stopped => self.stopped = true,
+            Phase::Closing(_) => {
+                self.step(Side::Near, Input::Drain);
+                if !self.late {
+                    self.give_back();
+                }
+            }
+            Phase::Stopped => {
+                // The end is told, and so is every stanza that went nowhere.
+                self.give_back();
+                self.gone(Side::Near, Reason::Shutdown);
+                self.stopped = true;
+            }
         }
         true
+    }
+
+    /// What has not gone out by now goes back to its sender.
+    fn give_back(&mut self) {
+        self.step(Side::Near, Input::Drain);
+        self.step(Side::Near, Input::Close(Reason::Shutdown));
+        for side in self.sides() {
+            if side != Side::Near && self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
+                self.gone(side, Reason::Shutdown);
+            }
+        }
     }
 
     fn poll_due(&mut self, now: Instant) -> bool {
