@@ -397,6 +397,8 @@ impl Cast {
             ))?;
             teller.row("what Prometheus reads", &format!("http://{}/metrics", at.admin))?;
             teller.row("is it well?", &format!("http://{}/readyz", at.admin))?;
+            let socket = self.world.socket();
+            teller.row("who is there?", &format!("gatehouse streams --socket {}", socket.display()))?;
             teller.row(
                 "a client (no encryption)",
                 &format!("{} as anyone@hall.example, password \"open sesame\"", self.world.legacy.c2s),

@@ -48,6 +48,8 @@ pub struct Plan {
     pub routes: Vec<String>,
     /// The level of the log.
     pub log: &'static str,
+    /// Further keys of the file, as written there.
+    pub more: String,
 }
 
 impl Plan {
@@ -65,6 +67,7 @@ impl Plan {
             limits: Vec::new(),
             routes: Vec::new(),
             log: "error",
+            more: String::new(),
         }
     }
 
@@ -97,6 +100,13 @@ impl Plan {
     #[must_use]
     pub fn timeout(mut self, name: &'static str, value: &str) -> Self {
         self.timeouts.push((name, value.to_owned()));
+        self
+    }
+
+    /// Further keys of the file, as written there.
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
         self
     }
 
@@ -361,6 +371,7 @@ fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: SocketAd
         out.push_str(&format!("{section}: {{ {} }}\n", entries.join(", ")));
     }
     out.push_str(&format!("log: {{ format: text, level: {} }}\naudit: {{ file: audit.jsonl }}\n", plan.log));
+    out.push_str(&plan.more);
     out
 }
 

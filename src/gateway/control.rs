@@ -109,11 +109,7 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let caller = Caller { uid: credentials.uid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.into_split();
-    if caller.uid != owner && caller.uid != 0 {
-        let answer = Answer::no(format!("user {} may not steer this gateway", caller.uid));
-        desk.record(&Act::of(&caller, "connect", None, &answer));
-        return say(&mut writer, &answer).await;
-    }
+    let permitted = caller.uid == owner || caller.uid == 0;
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
@@ -130,6 +126,12 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk) -> io::Result<()> {
             }
             Ok(Err(error)) => return Err(error),
             Err(_late) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        // Heard first: a socket closed on unread octets would take our answer with it.
+        if !permitted {
+            let answer = Answer::no(format!("user {} may not steer this gateway", caller.uid));
+            desk.record(&Act::of(&caller, "connect", None, &answer));
+            return say(&mut writer, &answer).await;
         }
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => {
