@@ -342,10 +342,10 @@ async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
     }
 }
 
-/// Twenty stanzas for a backend that takes no more than 600 octets: how many went out to it.
+/// Twenty stanzas for a backend that takes no more than 2500 octets: how many went out to it.
 async fn stuck_in_a_drain(end: Phase) -> (Arc<Tools>, usize) {
     let outside = Scripted::default();
-    let mut stuck = outside.lay(600);
+    let mut stuck = outside.lay(2500);
     let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
     say(&mut play.near, &header).await;
