@@ -1,6 +1,6 @@
 //! How fast octets become frames, on one core.
 //!
-//! Budgets (rules, section 7; issue 2): at least 150 MB/s on the mix, 15 MB/s on the worst input; a rewritten mix at most
+//! Budgets (see `xml`): at least 150 MB/s on the mix, 15 MB/s on the worst input; a rewritten mix at most
 //! twice as slow as the mix; at most 3 microseconds for a stanza of 300 octets. criterion prints MiB/s for each.
 //!
 //! The mix is made by a seeded generator: stanzas as servers exchange them, 765 octets on average.

@@ -6,7 +6,8 @@
 //!
 //! | floor | modules |
 //! | --- | --- |
-//! | 9 | `cli`, `demo` |
+//! | 10 | [`cli`] |
+//! | 9 | [`demo`] |
 //! | 8 | `gateway` |
 //! | 7 | `run`, `config` |
 //! | 6 | `net` |
@@ -17,6 +18,8 @@
 //! | 2 | [`stream`], [`policy`] |
 //! | 1 | [`xml`] |
 //! | 0 | [`jid`], [`reason`] |
+//!
+//! The [`manual`] is words only.
 
 pub mod cli;
 pub mod config;
@@ -26,6 +29,7 @@ pub mod filter;
 pub mod gateway;
 pub mod jid;
 pub mod limit;
+pub mod manual;
 pub mod metrics;
 pub mod net;
 pub mod policy;

@@ -5,20 +5,26 @@
 //! counts what a rule has admitted. Nothing here knows a socket or a stanza; time comes in as `now`, so that tests need
 //! no clock.
 
+mod logins;
+
+pub use logins::{Leave, Logins, Params as LoginParams};
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// So many in a period, and how many at once: what a [`Throttle`] is made with.
+pub use governor::Quota;
+use governor::RateLimiter;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 
 use crate::policy::{Quotas, RuleName};
 use crate::reason::Reason;
@@ -118,21 +124,26 @@ impl Network {
 #[derive(Debug)]
 pub struct Arrivals {
     params: Params,
-    open: Mutex<Open>,
+    /// Shared by all who count against the same total.
+    total: Arc<AtomicU32>,
+    open: Mutex<HashMap<Network, u32>>,
     attempts: Throttle<Network>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    total: u32,
-    networks: HashMap<Network, u32>,
 }
 
 impl Arrivals {
     /// Nothing has arrived yet.
     pub fn new(params: Params, now: Instant) -> Arc<Self> {
+        Self::counting(params, Arc::default(), now)
+    }
+
+    /// Networks of their own, and the same total.
+    pub fn beside(&self, params: Params, now: Instant) -> Arc<Self> {
+        Self::counting(params, Arc::clone(&self.total), now)
+    }
+
+    fn counting(params: Params, total: Arc<AtomicU32>, now: Instant) -> Arc<Self> {
         let attempts = Throttle::new(Quota::per_minute(params.per_minute), now);
-        Arc::new(Self { params, open: Mutex::default(), attempts })
+        Arc::new(Self { params, total, open: Mutex::default(), attempts })
     }
 
     /// Lets a connection in, for as long as the ticket lives.
@@ -145,22 +156,21 @@ impl Arrivals {
             return Err(Reason::TooManyAttempts);
         }
         let mut open = held(&self.open);
-        if open.total >= self.params.total {
-            return Err(Reason::Overload);
-        }
-        let count = open.networks.entry(network).or_default();
-        if *count >= self.params.per_network {
+        if open.get(&network).is_some_and(|count| *count >= self.params.per_network) {
             return Err(Reason::TooManyConnections);
         }
-        *count += 1;
-        open.total += 1;
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.params.total {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return Err(Reason::Overload);
+        }
+        *open.entry(network).or_default() += 1;
         drop(open);
         Ok(Ticket { arrivals: Arc::clone(self), network })
     }
 
     /// Open connections in all.
     pub fn open(&self) -> u32 {
-        held(&self.open).total
+        self.total.load(Ordering::Relaxed)
     }
 }
 
@@ -173,15 +183,15 @@ pub struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.arrivals.total.fetch_sub(1, Ordering::Relaxed);
         let mut open = held(&self.arrivals.open);
-        open.total = open.total.saturating_sub(1);
-        if let Some(count) = open.networks.get_mut(&self.network) {
+        if let Some(count) = open.get_mut(&self.network) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                open.networks.remove(&self.network);
+                open.remove(&self.network);
                 // A flood must not leave its table behind (requirements LIM-02).
-                if open.networks.capacity() > 64 && open.networks.len() < open.networks.capacity() / 4 {
-                    open.networks.shrink_to_fit();
+                if open.capacity() > 64 && open.len() < open.capacity() / 4 {
+                    open.shrink_to_fit();
                 }
             }
         }

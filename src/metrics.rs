@@ -5,6 +5,7 @@
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Role, Said};
 use crate::stream::{Method, TlsVersion};
 use crate::xml::Kind;
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Every family of the gateway.
 #[derive(Debug)]
@@ -45,10 +49,12 @@ pub struct Metrics {
     certificate_not_after: GaugeVec,
     reloads: IntCounterVec,
     policy_info: IntGaugeVec,
+    bans: IntGauge,
     audit_records: IntCounter,
     audit_lost: IntCounter,
     audit_failing: IntGauge,
-    bans: IntGauge,
+    operators_bans: AtomicUsize,
+    logins_bans: AtomicUsize,
 }
 
 impl Metrics {
@@ -138,12 +144,17 @@ impl Metrics {
             )?,
             reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
             policy_info: make.gauges("policy_info", "The policy in force; always 1.", &["digest"])?,
+            bans: make.gauge(
+                "bans",
+                "Bans of operators, networks that may not log in, and accounts that single networks may not try.",
+            )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
                 .counter("audit_records_lost_total", "Audit records that could not be written.")?,
             audit_failing: make
                 .gauge("audit_failing", "Whether audit records wait because the disk takes none.")?,
-            bans: make.gauge("bans", "Bans of operators that are in force.")?,
+            operators_bans: AtomicUsize::new(0),
+            logins_bans: AtomicUsize::new(0),
             registry: make.registry,
             hosted: hosted.into_iter().collect(),
             digest: Mutex::new(None),
@@ -256,6 +267,19 @@ impl Metrics {
         self.limited_seconds.with_label_values(&[limit.label()]).inc_by(time.as_secs_f64());
     }
 
+    /// So many refusals of logins are in force.
+    pub fn bans(&self, count: usize) {
+        self.logins_bans.store(count, Ordering::Relaxed);
+        self.count_bans();
+    }
+
+    /// A login came out; `mechanism` is a word of ours.
+    pub fn logged_in(&self, hosted: &Domain, mechanism: &'static str, outcome: Outcome) {
+        self.authentications
+            .with_label_values(&[Flow::C2s.label(), self.domain(hosted), mechanism, outcome.label()])
+            .inc();
+    }
+
     /// A claim came to its end.
     pub fn negotiated(&self, flow: Flow, outcome: Outcome, after: Duration) {
         self.negotiation_seconds
@@ -306,9 +330,15 @@ impl Metrics {
         self.audit_failing.set(i64::from(failing));
     }
 
-    /// So many bans are in force.
-    pub fn bans(&self, number: usize) {
-        self.bans.set(i64::try_from(number).unwrap_or(i64::MAX));
+    /// So many bans of operators are in force.
+    pub fn bans_by_operators(&self, count: usize) {
+        self.operators_bans.store(count, Ordering::Relaxed);
+        self.count_bans();
+    }
+
+    fn count_bans(&self) {
+        let all = self.operators_bans.load(Ordering::Relaxed) + self.logins_bans.load(Ordering::Relaxed);
+        self.bans.set(i64::try_from(all).unwrap_or(i64::MAX));
     }
 
     /// All families in Prometheus text format.
@@ -329,8 +359,14 @@ impl Metrics {
 /// A listener, or the other way out: connections that we open have no listener and are counted under `outbound`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Door {
+    /// Clients, TLS from the first octet.
+    C2sDirect,
+    /// Clients, STARTTLS.
+    C2sStarttls,
     /// The plain listener for backends.
     Inside,
+    /// Clients and remote servers, TLS from the first octet.
+    Mixed,
     /// A connection that we opened.
     Outbound,
     /// Remote servers, TLS from the first octet.
@@ -343,7 +379,10 @@ impl Door {
     /// The metric label and log field.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::C2sDirect => "c2s-direct",
+            Self::C2sStarttls => "c2s-starttls",
             Self::Inside => "inside",
+            Self::Mixed => "mixed",
             Self::Outbound => "outbound",
             Self::S2sDirect => "s2s-direct",
             Self::S2sStarttls => "s2s-starttls",
@@ -360,6 +399,8 @@ pub enum Limit {
     Carried,
     /// Open connections per network.
     Connections,
+    /// Failed logins per network and account.
+    Logins,
     /// Octets per second of a pair.
     Octets,
     /// The queue of a pair.
@@ -380,6 +421,7 @@ impl Limit {
         Self::Attempts,
         Self::Carried,
         Self::Connections,
+        Self::Logins,
         Self::Octets,
         Self::Queue,
         Self::Stanzas,
@@ -394,6 +436,7 @@ impl Limit {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
             Self::Connections => "connections",
+            Self::Logins => "logins",
             Self::Octets => "octets",
             Self::Queue => "queue",
             Self::Stanzas => "stanzas",

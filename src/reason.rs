@@ -269,6 +269,7 @@ reasons! {
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
+    SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
     InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;
     HomeClaimed = "home-claimed", "a domain hosted here was claimed from outside", Some(S::InvalidFrom), Z::NotAcceptable;
     NotAuthorized = "not-authorized", "a stanza before its pair was proven", Some(S::NotAuthorized), Z::NotAuthorized;
@@ -283,6 +284,13 @@ reasons! {
     CertificateExpired = "certificate-expired", "the certificate expired while the stream was open", Some(S::Reset), Z::NotAuthorized;
     SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
+
+    MechanismNotOffered = "mechanism-not-offered", "the client asked for a mechanism that it was not offered", None, Z::NotAuthorized;
+    LoginThrottled = "login-throttled", "too many failed logins from this network or for this account", Some(S::PolicyViolation), Z::PolicyViolation;
+    TooManyBinds = "too-many-binds", "too many attempts to bind on one stream", Some(S::PolicyViolation), Z::PolicyViolation;
+    LegacyAuth = "legacy-auth", "a login by jabber:iq:auth", Some(S::PolicyViolation), Z::PolicyViolation;
+    NotBound = "not-bound", "a stanza or request before the login or the bind was done", Some(S::NotAuthorized), Z::NotAuthorized;
+    ForgedFrom = "forged-from", "a client spoke with an address that is not its own", Some(S::InvalidFrom), Z::NotAcceptable;
 
     // -- dialback
     DialbackInvalid = "dialback-invalid", "the authoritative server says that the key is not valid", None, Z::Forbidden;
@@ -309,8 +317,46 @@ reasons! {
     DnsFailed = "dns-failed", "the DNS did not answer, or answered with a failure", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
     BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;
     BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
+    BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener", Some(S::InternalServerError), Z::InternalServerError;
+    BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
+    NoMechanism = "no-mechanism", "the backend offers no SASL mechanism that the list of this domain allows", Some(S::InternalServerError), Z::InternalServerError;
+    ForeignAddress = "foreign-address", "the backend bound a client to an address outside its domain", Some(S::InternalServerError), Z::InternalServerError;
     Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;
     Internal = "internal", "the gateway is at fault", Some(S::InternalServerError), Z::InternalServerError;
+}
+
+impl Reason {
+    /// The stanza condition for the backend's own server, whose users hear it (DB-62, RLY-18): what policy forbids is
+    /// forbidden, what nobody can find is not found, and whatever else kept a pair from the world is a time-out.
+    pub const fn backend_condition(self) -> StanzaCondition {
+        match self {
+            Self::Banned
+            | Self::Blocked
+            | Self::FederationOff
+            | Self::KindDenied
+            | Self::NotListed
+            | Self::PayloadDenied
+            | Self::PolicyChanged
+            | Self::RuleExpired
+            | Self::SingleLabel
+            | Self::TooManyStreams
+            | Self::WrongDirection => Z::Forbidden,
+            Self::DialbackInvalid => Z::InternalServerError,
+            Self::BadIq
+            | Self::BeyondPeerLimit
+            | Self::DialbackBadKey
+            | Self::HostUnknown
+            | Self::InvalidFrom
+            | Self::JidMalformed
+            | Self::Overload
+            | Self::QueueFull
+            | Self::RemoteNotFound
+            | Self::RosterPush
+            | Self::SecondKey
+            | Self::TooManyPairs => self.stanza_condition(),
+            _ => Z::RemoteServerTimeout,
+        }
+    }
 }
 
 macro_rules! words {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// A module imports only from floors strictly below its own.
 const FLOORS: &[(u8, &[&str])] = &[
-    (9, &["cli", "demo"]),
+    (10, &["cli"]),
+    (9, &["demo"]),
     (8, &["gateway"]),
     (7, &["run", "config"]),
     (6, &["net"]),
@@ -48,8 +49,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics"]),
     ("rcgen", &["demo"]),
     ("serde_yaml", &["config"]),
-    ("webpki", &["tls"]),
-    ("x509_parser", &["tls"]),
+    // The demo peers judge certificates by themselves: a fault of ours must not hide on both sides.
+    ("webpki", &["tls", "demo"]),
+    ("x509_parser", &["tls", "demo"]),
 ];
 
 /// What asks the world for time, chance, files, sockets or a log.

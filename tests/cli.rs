@@ -115,9 +115,9 @@ fn check_tells_every_finding_in_one_run() {
     let answer = world.run(CHECK);
     assert_eq!(answer.code, 78);
     let starts = [
-        "deploy/gatehouse.yaml:15:5: error: `federation` is missing; add `federation: listed`",
-        "deploy/gatehouse.yaml:22:5: error: `federaton` is not a key that is known here; did you mean `federation`?",
-        "deploy/gatehouse.yaml:36:19: error: `stanza: 1KiB` is out of range; write a value from 10000B to 16MiB; the default is 256KiB",
+        "deploy/gatehouse.yaml:13:5: error: `federation` is missing; add `federation: listed`",
+        "deploy/gatehouse.yaml:18:5: error: `federaton` is not a key that is known here; did you mean `federation`?",
+        "deploy/gatehouse.yaml:32:19: error: `stanza: 1KiB` is out of range; write a value from 10000B to 16MiB; the default is 256KiB",
         "deploy/secrets/inside: error: the secret has at most 0 bits, and needs 256; make one:",
         "deploy/gatehouse.yaml: 4 errors, 0 warnings",
     ];
@@ -151,9 +151,9 @@ fn check_looks_into_certificates() {
     world.certify(&["example.com"], |_| ());
     world
         .secret("deploy/pki/example.com.key", rcgen::KeyPair::generate().unwrap().serialize_pem().as_bytes());
-    says(78, "deploy/pki/example.com.key: error: the private key is not the certificate's");
+    says(78, "deploy/pki/example.com.key: error: the key does not belong to the first certificate in");
     world.secret("deploy/pki/example.com.key", b"nothing");
-    says(78, "deploy/pki/example.com.key: error: holds no private key");
+    says(78, "deploy/pki/example.com.key: error: no private key in the file");
     fs::remove_file(world.path("deploy/pki/example.com.pem")).unwrap();
     says(78, "deploy/pki/example.com.pem: error: cannot be read");
 }

@@ -5,6 +5,8 @@
 //! breadth first to a fixed number of states, every input in every state.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "explore/client.rs"]
+mod client;
 mod pure;
 
 use std::collections::{HashSet, VecDeque};
@@ -282,10 +284,11 @@ struct Crossing<'a> {
 /// What breaks a law on an edge.
 type Breach = Result<(), String>;
 
+/// A law, as it is asked of an edge.
 type Law = fn(&Crossing<'_>) -> Breach;
 
 /// The laws that the relay is held to, by name.
-const LAWS: &[(&str, fn(&Crossing<'_>) -> Breach)] = &[
+const LAWS: &[(&str, Law)] = &[
     ("proof_before_pass", relay_proof_before_pass),
     ("canonical_only", relay_canonical_only),
     ("fault_is_final", relay_fault_is_final),

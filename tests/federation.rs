@@ -1,6 +1,6 @@
 //! Both directions, over real sockets: proof, dialback in all its roles, and what becomes of every stanza.
 //!
-//! Issue 2, items 4, 5 and 8: DB-01 to DB-67, RLY-01 to RLY-21.
+//! DB-01 to DB-67, RLY-01 to RLY-21.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -22,7 +22,7 @@ const ALL: [Habit; 3] = [Habit::Ejabberd, Habit::Jabberd2, Habit::Prosody];
 
 // ---------------------------------------------------------------------------------------------- there and back
 
-// Issue 2, item 12: "message with odd Unicode and a 100 KB body", by certificate and by dialback, for each kind of backend.
+// Messages with odd Unicode and a 100 KB body, by certificate and by dialback, for each kind of backend.
 #[tokio::test]
 async fn messages_pass_both_ways_for_every_backend_and_either_proof() {
     for habit in ALL {

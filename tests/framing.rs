@@ -274,6 +274,8 @@ fn h2_root_and_content_namespace() {
 #[test]
 fn h3_header_prefixes_are_not_for_stanzas() {
     kept(&["<message><odd:x xmlns:odd='urn:y'/></message>"]);
+    // Features are for us alone, and never handed on as they came: jabberd2 has such among its own.
+    kept(&["<stream:features><odd:x/></stream:features>"]);
     refused(
         Rule::H3,
         Why::InvalidNamespace,

@@ -272,7 +272,7 @@ fn settings_and_deny_rules_have_their_reasons() {
     from("other.example").says(&policy, Reason::HomeClaimed, "default");
     Ask { hosted: "unknown.example", ..from("s.example") }.says(&policy, Reason::FederationOff, "default");
     from("a.agency.example").says(&compiled(Federation::None, WILD), Reason::FederationOff, "default");
-    from("localhost").says(&compiled(Federation::Any, WILD), Reason::ImproperAddressing, "default");
+    from("localhost").says(&compiled(Federation::Any, WILD), Reason::SingleLabel, "default");
 }
 
 // POL-06: before proof only what no proof could mend is refused.

@@ -82,6 +82,47 @@ fn external_succeeds_when_the_inside_leg_stands() {
     assert_eq!(stage.passed().len(), 1);
 }
 
+// DB-25, TLS-07: what was claimed or proven on a stream ends with it; a restart keeps the pair of EXTERNAL alone.
+#[test]
+fn a_restart_forgets_what_the_old_stream_had_proven() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let rooms = admit(&mut stage, "rooms.friend.example", "hall.example");
+    stage.hears(NEAR, "<db:result from='late.friend.example' to='hall.example'>k</db:result>");
+    let late =
+        stage.effects.iter().rev().find_map(|e| if let Effect::Verify(id, _) = e { Some(*id) } else { None });
+    stage.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+    let (far, _) = stage.connects()[1].clone();
+    stand(&mut stage, far, "friend.example", "hall.example");
+    assert!(stage.said(Side::Far(rooms)).ends_with("</stream:stream>"));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Verified(late.unwrap(), Answer::Valid));
+    assert_eq!((stage.said(NEAR).as_str(), stage.connects().len()), ("", 2), "late answers find nothing");
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    stage.hears(NEAR, "<message from='a@rooms.friend.example' to='b@hall.example'/>");
+    assert!(stage.said(NEAR).contains("<invalid-from "));
+}
+
+// TLS-07, with a rule that takes a domain in clear: a pair of the clear stream does not live on under TLS.
+#[test]
+fn a_pair_proven_in_clear_ends_with_the_upgrade() {
+    let clear = policy(
+        Federation::Listed,
+        "version: v1\nrules:\n  - { name: clear, domains: [friend.example], identity: [dialback], tls: none }\n",
+    );
+    let mut stage = Stage::new(home(), clear, Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    assert!(stage.relay.guard().is_empty());
+    stage.step(NEAR, Input::Secured(secured("hall.example", &[])));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert!(stage.said(NEAR).contains("<not-authorized ") && stage.passed().is_empty());
+}
+
 // Requirements 21.3: outbound; the backend hears valid only when the peer has said so.
 #[test]
 fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
@@ -505,7 +546,7 @@ fn a_verifier_asks_and_answers_once() {
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
     assert_eq!(destination, Destination::World { from, target });
-    stage.connected(far, Some(untrusted("", "other.example")));
+    stage.connected(far, Some(secured("", &["friend.example"])));
     let far = Side::Far(far);
     stage.hears(far, &answer("z", true));
     stage.said(far);
@@ -525,6 +566,27 @@ fn a_verifier_asks_and_answers_once() {
     assert_eq!(stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).count(), 1);
 }
 
+// DB-24, CRT-13: an authoritative server without a certificate for its name is asked only where a file says so.
+#[test]
+fn an_unnamed_authority_is_asked_only_where_a_file_takes_it() {
+    let written =
+        policy(Federation::Any, "version: v1\ndefaults: { identity: [certificate, dialback] }\nrules: []\n");
+    for (policy, asked) in [(any(), false), (written, true)] {
+        let check = gatehouse::stream::KeyCheck {
+            pair: pair("friend.example", "hall.example"),
+            stream: "gw-1".into(),
+            key: "abc".into(),
+        };
+        let home = std::sync::Arc::new(home());
+        let facing = gatehouse::reason::Facing::Public;
+        let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
+        let (far, _) = stage.connects()[0].clone();
+        stage.connected(far, Some(untrusted("", "friend.example")));
+        assert_eq!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Next))), !asked);
+        assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked);
+    }
+}
+
 // CLS-03: silence, a trickle and repeated dialback all meet the same end.
 #[test]
 fn no_traffic_extends_the_time_before_proof() {
@@ -542,6 +604,60 @@ fn no_traffic_extends_the_time_before_proof() {
     assert!(stage.reasons().contains(&Reason::NegotiationTimeout));
     stage.wait(Duration::from_secs(6));
     assert!(stage.relay.is_done());
+}
+
+// DB-24, T-verify-idle: who came only to ask about keys is let go soon after the last answer, without an error.
+#[test]
+fn a_stream_that_only_asks_about_keys_is_closed_after_the_last_answer() {
+    let question = "<db:verify from='friend.example' to='hall.example' id='1'>k</db:verify>";
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    for _ in 0..3 {
+        stage.hears(NEAR, question);
+        assert!(stage.said(NEAR).contains("type='invalid'"));
+        stage.wait(Duration::from_secs(4));
+        assert_eq!(stage.said(NEAR), "");
+    }
+    stage.wait(Duration::from_secs(2));
+    assert_eq!(stage.said(NEAR), "</stream:stream>");
+    // Questions do not extend T-unauth (CLS-03).
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    for _ in 0..20 {
+        stage.hears(NEAR, question);
+        stage.wait(Duration::from_secs(3));
+    }
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+    // A stream that claims something is no such stream: it lives by the proof of its pair.
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, question);
+    stage.said(NEAR);
+    stage.wait(Duration::from_secs(60));
+    assert_eq!(stage.said(NEAR), "");
+}
+
+// DB-67: dialback errors are announced on the inside listener unless no hosted domain may multiplex; in public always.
+#[test]
+fn the_inside_listener_announces_dialback_errors_where_it_may() {
+    let greeted = |flow, multiplex: [bool; 2]| {
+        let mut home = home();
+        for (domain, multiplex) in home.hosted.values_mut().zip(multiplex) {
+            domain.multiplex = multiplex;
+        }
+        let mut stage = match flow {
+            Flow::S2sIn => inbound(home, any(), "friend.example", &[]),
+            _ => Stage::new(home, any(), flow, None),
+        };
+        if flow == Flow::S2sOut {
+            stage.hears(NEAR, &header("hall.example", "friend.example"));
+        }
+        stage.said(NEAR)
+    };
+    let errors = "<errors/>";
+    assert!(greeted(Flow::S2sOut, [true, true]).contains(errors));
+    assert!(greeted(Flow::S2sOut, [false, true]).contains(errors));
+    let silent = greeted(Flow::S2sOut, [false, false]);
+    assert!(silent.contains("urn:xmpp:features:dialback") && !silent.contains(errors), "{silent}");
+    assert!(greeted(Flow::S2sIn, [false, false]).contains(errors));
 }
 
 // DB-06: every pending operation ends.

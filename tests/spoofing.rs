@@ -1,6 +1,6 @@
 //! Who may speak, and as whom: every way to claim a domain, over real sockets, against scripted peers.
 //!
-//! Issue 2, items 7 and 8: the same verdict on every path.
+//! The same verdict on every path, and every refusal of the customs desk.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -59,7 +59,7 @@ async fn a_domain_that_is_not_listed_is_refused_by_dialback() {
     assert_eq!(stream.dialback(STRANGER, HALL).await.unwrap(), error("policy-violation"));
 }
 
-// Issue 2, item 4: "A pair is proven, judged and admitted one by one; a certificate vouches only for the names in it."
+// "A pair is proven, judged and admitted one by one; a certificate vouches only for the names in it."
 #[tokio::test]
 async fn a_second_pair_on_an_allowed_stream_is_judged_like_the_first() {
     let world = border().await;

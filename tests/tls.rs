@@ -136,7 +136,10 @@ async fn the_certificate_follows_the_server_name_then_the_stream_then_the_defaul
         match expected {
             Some(name) => {
                 assert!(speaks_for(&shown(&client), &domain(name)), "{sni:?} {to:?}");
-                assert_eq!(server.unwrap().1.sni.as_deref(), sni.map(str::to_lowercase).as_deref());
+                let facts = server.unwrap().1;
+                assert_eq!(facts.sni.as_deref(), sni.map(str::to_lowercase).as_deref());
+                // STR-15 is judged by what was shown, whatever was asked for.
+                assert_eq!(facts.shown, Some(domain(name)), "{sni:?} {to:?}");
             }
             None => {
                 assert!(matches!(server, Err(HandshakeFault::UnrecognizedName)), "{sni:?} {to:?}");

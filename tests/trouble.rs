@@ -1,6 +1,6 @@
 //! Bad input and trouble, over real sockets: bounded time, the exact error, a counted reason, the other pairs unharmed.
 //!
-//! Issue 2, "Bad input and trouble". Where a timer must run out, the shortest that the configuration takes is set.
+//! Bad input and trouble. Where a timer must run out, the shortest that the configuration takes is set.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

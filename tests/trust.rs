@@ -222,7 +222,7 @@ fn revocation_lists_are_heeded() {
     let stale = list(&authority, "stale.pem", &[9], 2021);
     let foreign = list(&Authority::new("foreign"), "foreign.pem", &[9], 2400);
     let leaf = authority.issue(&["a.example"]);
-    use UnknownRevocation::{Accept, Refuse};
+    use UnknownRevocation::{Accept, ByIssuer, Refuse};
     let table = [
         (&ours, Refuse, Err(TrustFault::Revoked)),
         (&ours, Accept, Err(TrustFault::Revoked)),
@@ -231,6 +231,11 @@ fn revocation_lists_are_heeded() {
         (&stale, Accept, Ok(())),
         (&foreign, Refuse, Err(TrustFault::RevocationUnknown)),
         (&foreign, Accept, Ok(())),
+        // The list of one authority does not disown the others; a stale list of its own does.
+        (&ours, ByIssuer, Err(TrustFault::Revoked)),
+        (&others, ByIssuer, Ok(())),
+        (&stale, ByIssuer, Err(TrustFault::RevocationUnknown)),
+        (&foreign, ByIssuer, Ok(())),
     ];
     for (path, unknown, expected) in table {
         let revocation = Some(Revocation::load(&[path], unknown).unwrap());

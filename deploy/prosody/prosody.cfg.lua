@@ -20,11 +20,17 @@ c2s_ports = { 5222 }
 s2s_ports = { 5269 }
 
 -- `tls` must stay out of this list: with it Prosody offers STARTTLS to the gateway and to its clients.
-modules_enabled = { "roster", "saslauth", "dialback", "disco", "ping", "offline", "carbons", "blocklist", "private", "vcard_legacy" }
+modules_enabled = { "roster", "saslauth", "dialback", "disco", "ping", "offline", "carbons", "blocklist", "private", "vcard_legacy", "smacks" }
 
--- Clients arrive over TLS at the gateway and in clear here.
+-- Clients arrive over TLS at the gateway and in clear here. Without TLS of its own Prosody offers no channel binding, which
+-- is as it must be: the channel is the gateway's.
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
+
+-- A client whose connection breaks may come back to its session for so long, through the gateway as well (`smacks`). Not
+-- between servers: there the gateway speaks for itself.
+smacks_hibernation_time = 600
+smacks_enabled_s2s = false
 
 -- All three: `s2s_secure_auth = true` would demand encryption again.
 s2s_require_encryption = false

@@ -1,6 +1,6 @@
 //! The command line: one file for each command, one list of exit codes for all.
 //!
-//! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in [`Command`] and once in
+//! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in `Command` and once in
 //! [`main`]. The clock is read here and handed down as a day.
 
 mod audit;
@@ -9,6 +9,7 @@ mod check;
 mod console;
 mod control;
 mod demo;
+mod init;
 mod policy;
 mod probe;
 mod run;
@@ -58,7 +59,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "gatehouse", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the answer is no, 64 wrong use, 69 no running gateway at that socket, \
+    after_help = "To begin with: gatehouse demo\n\nExit codes: 0 done, 1 the answer is no, 64 wrong use, 69 no running gateway at that socket, \
                         70 our fault, 78 configuration."
 )]
 pub struct Cli {
@@ -82,25 +83,33 @@ enum Command {
     /// List the bans of a running gateway
     Bans(control::PlainArgs),
     /// Read everything that `run` would read and print every finding
+    #[command(after_help = "Example: gatehouse check --config gatehouse.yaml")]
     Check(check::Args),
     /// End streams of a running gateway
     Close(control::CloseArgs),
     /// Print completions for a shell
+    #[command(after_help = "Example: gatehouse completions bash > /etc/bash_completion.d/gatehouse")]
     Completions(shell::CompletionsArgs),
     /// Play a small world in one process and tell what happens in it
+    #[command(after_help = "Example: gatehouse demo")]
     Demo(demo::Args),
     /// Let a running gateway end in good order
     Drain(control::PlainArgs),
+    /// Write a first configuration that admits nobody yet
+    Init(init::Args),
     /// Print the manual page
+    #[command(after_help = "Example: gatehouse man | man -l -")]
     Man,
     /// Ask what the policy says, or test policy files
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: gatehouse policy test policies/partners.yaml")]
     Policy(policy::Command),
     /// Reach a remote domain as the gateway would, and tell how far it gets
+    #[command(after_help = "Example: gatehouse probe partner.example --config gatehouse.yaml")]
     Probe(probe::Args),
     /// Let a running gateway read policies, certificates and secrets again
     Reload(control::ReloadArgs),
     /// Run the gateway in the foreground
+    #[command(after_help = "Example: gatehouse run --config gatehouse.yaml")]
     Run(run::Args),
     /// List the streams of a running gateway
     Streams(control::PlainArgs),
@@ -138,6 +147,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Drain(args) => control::drain(args, &mut console),
+        Command::Init(args) => init::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),

@@ -15,8 +15,12 @@ use crate::reason::Direction;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Tell the verdict for a stanza, its reason, and every rule considered
+    #[command(
+        after_help = "Example: gatehouse policy explain --config gatehouse.yaml --from a@partner.example --to b@example.com"
+    )]
     Explain(ExplainArgs),
     /// Run the `expect` cases of policy files, each file by itself
+    #[command(after_help = "Example: gatehouse policy test policies/*.yaml")]
     Test(TestArgs),
 }
 

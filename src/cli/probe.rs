@@ -2,6 +2,8 @@
 //!
 //! It sends stream headers and STARTTLS, reads what is offered, and closes. No key, no SASL, no stanza is sent.
 
+mod backend;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,9 +29,12 @@ use crate::xml::{Content, Framer, Header, Limits, Token, names};
 /// Arguments of `probe`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The remote domain
+    /// The remote domain; with --c2s, one that is hosted here
     #[arg(value_name = "DOMAIN")]
     domain: String,
+    /// Look at the backend of a hosted domain, where it takes clients: could they log in through the gateway?
+    #[arg(long, conflicts_with = "from")]
+    c2s: bool,
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -43,9 +48,15 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let Ok(remote) = Domain::parse(&args.domain) else {
-        console.complain(format_args!("{:?} is not a domain that can federate", args.domain));
+        console.complain(format_args!(
+            "error: {:?} is not a domain that can federate; write it like example.com",
+            args.domain
+        ));
         return Exit::Usage;
     };
+    if args.c2s {
+        return backend::main(&args.config, &remote, args.format, console);
+    }
     let probe = match Probe::prepare(args, remote) {
         Ok(probe) => probe,
         Err(findings) => {
@@ -160,7 +171,7 @@ impl Probe {
             Ok(targets) => targets,
             Err(fault) => {
                 report.trouble.push(format!(
-                    "{fault}; ask `_xmpp-server._tcp.{}` of the same DNS server to see what it says",
+                    "{fault}; `dig SRV _xmpp-server._tcp.{}` shows what the name server says",
                     self.remote.to_ascii()
                 ));
                 return report;
@@ -242,10 +253,13 @@ impl Probe {
     /// Goes as far as the features after TLS.
     async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
         let times = &self.settings.timeouts;
-        let (stream, address) = net::connect(&[address], &parts::dial(&self.settings))
-            .await
-            .map_err(|fault| format!("no connection ({fault})"))?;
-        let mut plain = Talk::new(Box::new(stream), times.unauth);
+        let (stream, address) =
+            net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| {
+                let words = fault.to_string();
+                let words = words.strip_prefix(&format!("{address}: ")).unwrap_or(&words);
+                format!("no connection ({words}): the server is down there, or a firewall is in between")
+            })?;
+        let mut plain = Talk::new(Box::new(stream), Content::Server, times.unauth);
         let mode = match mode {
             TlsMode::Direct => Mode::Direct,
             TlsMode::Starttls => {
@@ -268,7 +282,7 @@ impl Probe {
             Ok(Err(fault)) => return Err(format!("no TLS: {fault}")),
             Err(_late) => return Err("no TLS: the server is silent in the handshake".to_owned()),
         };
-        let mut talk = Talk::new(Box::new(stream), times.unauth);
+        let mut talk = Talk::new(Box::new(stream), Content::Server, times.unauth);
         let (header, offered) = talk.greet(&self.hosted, &self.remote).await?;
         // Good manners; what the server answers does not matter any more.
         let _closed = talk.say(b"</stream:stream>").await;
@@ -284,8 +298,8 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(io: BoxIo, patience: Duration) -> Self {
-        Self { io, framer: Framer::new(Limits::before_proof(), Content::Server), patience }
+    fn new(io: BoxIo, content: Content, patience: Duration) -> Self {
+        Self { io, framer: Framer::new(Limits::before_proof(), content), patience }
     }
 
     async fn say(&mut self, octets: &[u8]) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::clients;
 use super::limits::{Limits, Timeouts};
 use super::settings::*;
 use super::spec;
@@ -35,6 +36,7 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
     let limits = Limits::read(&mut words, spec.limits.as_ref());
     let timeouts = Timeouts::read(&mut words, spec.timeouts.as_ref());
     agree(&mut words, spec, &limits, &timeouts);
+    clients::agree(&mut words, spec, &listeners, &domains);
     no_loops(&mut words, spec, &listeners, steering.as_ref());
     let log = log(&mut words, spec);
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
@@ -94,11 +96,12 @@ fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener>
 enum Who {
     C2s,
     Inside,
+    Mixed,
     S2s,
 }
 
 fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener> {
-    let flows = [("s2s", Who::S2s), ("c2s", Who::C2s), ("inside", Who::Inside)];
+    let flows = [("s2s", Who::S2s), ("c2s", Who::C2s), ("mixed", Who::Mixed), ("inside", Who::Inside)];
     let flow =
         words.needed(at, &at.value.flow, "flow", "s2s").and_then(|word| words.choose(word, "a flow", &flows));
     let address_word = words.needed(at, &at.value.address, "address", "\"[::]:5269\"");
@@ -151,8 +154,16 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
             "remove it; who may connect from the world is a matter of policy",
         );
     }
+    if flow == Some(Who::Mixed) && tls == Some(Encryption::Starttls) {
+        words.error(
+            at,
+            "a mixed listener tells clients and servers apart by ALPN, which comes with direct TLS only",
+            "add `tls: direct`, or give clients and servers a listener each",
+        );
+    }
     let role = match flow? {
         Who::C2s => Role::C2s(tls?),
+        Who::Mixed => Role::Mixed,
         Who::Inside | Who::S2s => Role::S2s(tls?),
     };
     Some(Listener { address: address?, role, proxies, place: words.place(at) })
@@ -252,7 +263,21 @@ fn backend(
         Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
         None => DialbackKeys::ByAddress,
     };
-    Some(Backend { c2s, s2s, proxy, dialback_keys })
+    let multiplex = match &at.value.multiplex {
+        Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
+        None => true,
+    };
+    let mechanisms = clients::mechanisms(words, at.value.mechanisms.as_ref());
+    if let Some(word) = &at.value.channel_binding {
+        clients::channel_binding(words, word);
+    }
+    let register = match &at.value.register {
+        Some(word) => {
+            words.choose(word, "a setting of in-band registration", &[("off", false), ("on", true)])?
+        }
+        None => false,
+    };
+    Some(Backend { c2s, s2s, proxy, mechanisms, register, dialback_keys, multiplex })
 }
 
 fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
@@ -282,13 +307,33 @@ fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
 
 fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
     let Some(at) = &spec.trust else {
-        return Trust { roots: Roots::System, crls: Vec::new(), peers: Vec::new() };
+        return Trust {
+            roots: Roots::System,
+            crls: Vec::new(),
+            unknown_revocation: UnknownRevocation::default(),
+            peers: Vec::new(),
+        };
     };
     let roots = match &at.value.roots {
         Some(word) if word.value != "system" => Roots::Pem(words.path(word)),
         _ => Roots::System,
     };
-    let crls = at.value.crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    let unknowns = [
+        ("by-issuer", UnknownRevocation::ByIssuer),
+        ("accept", UnknownRevocation::Accept),
+        ("refuse", UnknownRevocation::Refuse),
+    ];
+    let crls: Vec<PathBuf> =
+        at.value.crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    let unknown_revocation = at.value.unknown_revocation.as_ref().and_then(|word| {
+        if crls.is_empty() {
+            let remedy =
+                "name the lists with `crls`, or remove this: without lists revocation is not checked";
+            words.error(word, "there is no revocation list that could tell nothing", remedy);
+        }
+        words.choose(word, "what to make of unknown revocation", &unknowns)
+    });
+    let unknown_revocation = unknown_revocation.unwrap_or_default();
     let mut peers = Vec::new();
     let mut seen: HashMap<Domain, Place> = HashMap::new();
     for peer in at.value.peers.iter().flat_map(|list| &list.value) {
@@ -311,7 +356,7 @@ fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
         }
         peers.extend(roots.map(|roots| PeerTrust { domains, roots }));
     }
-    Trust { roots, crls, peers }
+    Trust { roots, crls, unknown_revocation, peers }
 }
 
 fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns {
@@ -490,6 +535,8 @@ fn agree(words: &mut Words, spec: &spec::FileSpec, limits: &Limits, timeouts: &T
             (timeouts.dns, timeouts.dns_total, "`dns` exceeds `dns-total`"),
             (timeouts.connect, timeouts.connect_total, "`connect` exceeds `connect-total`"),
             (timeouts.header, timeouts.unauth, "`header` exceeds `unauth`"),
+            (timeouts.login_delay, timeouts.login_delay_most, "`login-delay` exceeds `login-delay-most`"),
+            (timeouts.login_ban, timeouts.login_memory, "`login-ban` exceeds `login-memory`"),
         ] {
             if part > whole {
                 words.error(at, names, "raise the second or lower the first");

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use super::settings::*;
 use super::*;
 use crate::policy::Federation;
+use crate::stream::client::Mechanism;
 
 fn assemble(text: &str) -> (Settings, Vec<String>) {
     let (spec, mut findings) = load::parse::<spec::FileSpec>(text, "dir/g.yaml");
@@ -118,6 +119,8 @@ fn every_mistake_has_its_own_words() {
         ("dialback: { secrets: { world: s, inside: s } }\n", "share a secret"),
         ("trust: { peers: [{ domains: [a.example] }] }\n", "`roots` is missing"),
         ("trust: { peers: [{ domains: [a.example, a.example], roots: r }] }\n", "trust anchors already"),
+        ("trust: { unknown-revocation: accept }\n", "no revocation list that could tell nothing"),
+        ("trust: { crls: [a.crl], unknown-revocation: acept }\n", "did you mean `accept`?"),
         ("dns: { servers: [dns.example] }\n", "names are not looked up here"),
         ("dns: { routes: [{ domain: example.com, target: \"192.0.2.1:5269\" }] }\n", "is served here"),
         ("dns: { routes: [{ domain: a.example, target: \"192.0.2.1\" }] }\n", "is no host with a port"),
@@ -180,4 +183,58 @@ fn a_domain_is_read_whole_or_not_at_all() {
     );
     let (_, findings) = assemble("");
     assert_eq!(findings.len(), 2, "{findings:?}");
+}
+
+fn with_backend(more: &str) -> (Settings, Vec<String>) {
+    assemble(&SHORTEST.replace(
+        "s2s: [\"10.0.0.5:5269\"]",
+        &format!("c2s: [\"10.0.0.5:5222\"], s2s: [\"10.0.0.5:5269\"], {more}"),
+    ))
+}
+
+// C2S-05, C2S-07, CB-01, CB-02.
+#[test]
+fn what_clients_may_use_is_said_for_each_backend() {
+    let (settings, findings) =
+        with_backend("mechanisms: [SCRAM-SHA-256, ANONYMOUS], channel-binding: none, register: on");
+    assert_eq!(findings, Vec::<String>::new());
+    let backend = &settings.domains[0].backend;
+    assert_eq!(backend.mechanisms, [Mechanism::Anonymous, Mechanism::ScramSha256].into());
+    assert!(backend.register);
+    let (settings, _) = with_backend("proxy-protocol: v2");
+    assert!(!settings.domains[0].backend.register);
+    assert!(!settings.domains[0].backend.mechanisms.contains(&Mechanism::Anonymous));
+    for (wrong, said) in [
+        ("mechanisms: [SCRAM-SHA-1-PLUS]", "binds to a TLS channel that ends at the gateway"),
+        ("mechanisms: [GSSAPI]", "\"GSSAPI\" is no mechanism that may pass"),
+        ("mechanisms: []", "nobody can log in"),
+        ("channel-binding: forward", "cannot hand channel-binding data"),
+        ("channel-binding: maybe", "is not a mode of channel binding"),
+        ("register: perhaps", "is not a setting of in-band registration"),
+    ] {
+        let (_, findings) = with_backend(wrong);
+        assert_eq!(findings.len(), 1, "{wrong}: {findings:?}");
+        assert!(findings[0].contains(said), "{wrong}: {findings:?}");
+    }
+}
+
+#[test]
+fn listeners_and_backends_agree_about_clients() {
+    let listen = |list: &str, backend: &str| {
+        assemble(
+            &SHORTEST
+                .replace("s2s: [\"10.0.0.5:5269\"]", backend)
+                .replace("domains:", &format!("listen: [{list}]\ndomains:")),
+        )
+    };
+    let (both, s2s) = ("c2s: [\"10.0.0.5:5222\"], s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5269\"]");
+    let mixed = "{ flow: mixed, address: \"[::]:443\", tls: direct }";
+    let (settings, findings) = listen(mixed, both);
+    assert_eq!((settings.listeners[0].role.clone(), findings), (Role::Mixed, Vec::new()));
+    let (_, findings) = listen("{ flow: mixed, address: \"[::]:443\" }", both);
+    assert!(findings.iter().any(|f| f.contains("by ALPN")), "{findings:?}");
+    let (_, findings) = listen("{ flow: c2s, address: \"[::]:5222\" }", s2s);
+    assert!(findings.iter().any(|f| f.contains("no backend has an address for them")), "{findings:?}");
+    let (_, findings) = listen("{ flow: s2s, address: \"[::]:5269\" }", both);
+    assert!(findings.iter().any(|f| f.contains("no listener takes clients")), "{findings:?}");
 }

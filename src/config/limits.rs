@@ -107,6 +107,10 @@ table! {
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
+    /// Failed logins for one account from one network, after which the network may not try that account for a while.
+    login_failures_account ("login-failures-account"): count = "10", "3" ..= "1000";
+    /// Failed logins from one network, IPv6 counted per /64, after which it may not log in for a while (C2S-11).
+    login_failures_network ("login-failures-network"): count = "50", "3" ..= "100000";
 }
 
 table! {
@@ -144,6 +148,14 @@ table! {
     connect_total ("connect-total"): time = "20s", "1s" ..= "10m";
     /// From `<` to the end tag of one first-level element (T-stanza).
     stanza ("stanza"): time = "120s", "5s" ..= "1h";
+    /// How long the second failed login in a row makes the third wait; each further one doubles it.
+    login_delay ("login-delay"): time = "500ms", "10ms" ..= "10s";
+    /// The longest such wait.
+    login_delay_most ("login-delay-most"): time = "10s", "10ms" ..= "30s";
+    /// How long a network that failed too often may not log in.
+    login_ban ("login-ban"): time = "15m", "1s" ..= "24h";
+    /// How long a failed login is remembered.
+    login_memory ("login-memory"): time = "1h", "1s" ..= "24h";
     /// From the order to drain to the cut.
     drain ("drain"): time = "30s", "0s" ..= "1h";
 }

@@ -1,6 +1,7 @@
 //! The configuration as the gateway lives by it: parsed, complete, impossible states gone. Plain data; whoever builds a part
 //! of the gateway takes from here what that part's own parameters need.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use super::limits::{Limits, Timeouts};
 use crate::jid::Domain;
 use crate::policy::{Federation, Place};
+use crate::stream::client::Mechanism;
 
 /// Everything `gatehouse.yaml` says.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub enum Role {
     C2s(Encryption),
     /// Backends, in clear, from these networks only (ACC-02).
     Inside(Vec<IpNet>),
+    /// Clients and remote servers, told apart by ALPN (XEP-0368), so with TLS from the first octet.
+    Mixed,
     /// Remote servers.
     S2s(Encryption),
 }
@@ -110,8 +114,14 @@ pub struct Backend {
     pub s2s: Vec<SocketAddr>,
     /// The PROXY header on c2s connections to it.
     pub proxy: Option<ProxyVersion>,
+    /// SASL mechanisms that clients may use, of those that it offers (C2S-05).
+    pub mechanisms: BTreeSet<Mechanism>,
+    /// Whether clients may make accounts there (C2S-08).
+    pub register: bool,
     /// How its own dialback keys are believed.
     pub dialback_keys: DialbackKeys,
+    /// Whether it may send to several remote domains over one stream (DB-67).
+    pub multiplex: bool,
 }
 
 /// Versions of the PROXY header.
@@ -148,8 +158,22 @@ pub struct Trust {
     pub roots: Roots,
     /// Certificate revocation lists (CRT-09).
     pub crls: Vec<PathBuf>,
+    /// What to make of a certificate of whose revocation they tell nothing.
+    pub unknown_revocation: UnknownRevocation,
     /// Trust anchors that replace `roots` for some peers (CRT-10).
     pub peers: Vec<PeerTrust>,
+}
+
+/// What to make of a certificate of whose revocation the lists tell nothing (CRT-09).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownRevocation {
+    /// Trust it.
+    Accept,
+    /// Trust it if its issuer has no list here; a list that its issuer has must be up to date.
+    #[default]
+    ByIssuer,
+    /// Do not trust it.
+    Refuse,
 }
 
 /// A set of trust anchors.

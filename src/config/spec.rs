@@ -46,7 +46,8 @@ pub struct FileSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ListenSpec {
-    /// Who connects: `s2s` (remote servers), `c2s` (clients) or `inside` (backends, plain TCP). No default.
+    /// Who connects: `s2s` (remote servers), `c2s` (clients), `mixed` (both, told apart by ALPN, with `tls: direct` only) or
+    /// `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
     /// Address and port. An inside listener takes no wildcard address. No default. Example: `"[::]:5269"`
     pub address: Option<Word>,
@@ -95,9 +96,22 @@ pub struct BackendSpec {
     pub s2s: Option<Words>,
     /// The PROXY header on c2s connections to the backend: `off`, `v1` or `v2`. Default: `off`.
     pub proxy_protocol: Option<Word>,
+    /// SASL mechanisms that clients may use, of those that the backend offers. Default: `HT-SHA-256-NONE`,
+    /// `HT-SHA-512-NONE`, `OAUTHBEARER`, `PLAIN`, `SCRAM-SHA-1`, `SCRAM-SHA-256`, `SCRAM-SHA-512`. Example:
+    /// `mechanisms: [SCRAM-SHA-256, SCRAM-SHA-1]`
+    pub mechanisms: Option<Words>,
+    /// Channel binding between clients and the backend: `none` is the one value of this version; the backend must have
+    /// its own channel binding switched off. Default: `none`.
+    pub channel_binding: Option<Word>,
+    /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
+    pub register: Option<Word>,
     /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
     /// back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,
+    /// Whether its server may send to several remote domains over one stream: `on` or `off`. With `off` on every domain the
+    /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs
+    /// stand and fall one by one either way. Default: `on`.
+    pub multiplex: Option<Word>,
 }
 
 /// `dialback:`
@@ -127,6 +141,10 @@ pub struct TrustSpec {
     /// Files of certificate revocation lists, PEM or DER. Default: none, and then revocation is not checked. Example:
     /// `crls: [pki/ca.crl]`
     pub crls: Option<Words>,
+    /// What to make of a certificate of whose revocation the lists tell nothing: `by-issuer` trusts it if no list of its
+    /// issuer is here and refuses it if the list of its issuer is out of date; `accept` trusts it in both cases; `refuse`
+    /// in neither, so that every issuer in every chain needs a list. Default: `by-issuer`.
+    pub unknown_revocation: Option<Word>,
     /// Trust anchors that replace `roots` for some peers. Default: none.
     pub peers: Option<Placed<Vec<Placed<PeerTrustSpec>>>>,
 }

@@ -40,6 +40,10 @@ impl Words {
         self.findings.push(Finding::error(Place::whole(&self.file), message, remedy));
     }
 
+    pub(super) fn whole_warn(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
+        self.findings.push(Finding::warning(Place::whole(&self.file), message, remedy));
+    }
+
     /// A key that must be there.
     pub(super) fn needed<'a, T, U>(
         &mut self,

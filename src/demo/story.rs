@@ -1,6 +1,7 @@
 //! The story that `gatehouse demo` tells: who lives in the small world, what each does, what becomes of it.
 
 use std::io::Write;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::client::Client;
@@ -37,7 +38,8 @@ const LOOKALIKE: &str = "evilfriend.example";
 /// Everybody in the story.
 struct Cast {
     world: World,
-    julia: Client,
+    /// Online from the first step on.
+    julia: OnceLock<Client>,
     friend: Peer,
     cousin: Peer,
     stranger: Peer,
@@ -99,8 +101,7 @@ impl Cast {
         let stranger = world.peer(12, &[STRANGER], proper.clone()).await?;
         let mallory = world.peer(13, &[MALLORY], proper.clone()).await?;
         let lookalike = world.peer(14, &[LOOKALIKE], proper).await?;
-        let julia = world.login("julia", HALL).await?;
-        Ok(Self { world, julia, friend, cousin, stranger, mallory, lookalike })
+        Ok(Self { world, julia: OnceLock::new(), friend, cousin, stranger, mallory, lookalike })
     }
 
     fn addresses(&self, teller: &mut Teller<'_>) -> Told<()> {
@@ -110,6 +111,7 @@ impl Cast {
             "Gatehouse, for the world",
             &format!("{} and {} (encrypted at once)", at.public, at.direct),
         )?;
+        teller.row("Gatehouse, for clients", &at.clients.to_string())?;
         teller.row(
             "Gatehouse, for the old server",
             &format!("{} (takes only {})", at.inside, self.world.legacy.s2s.ip()),
@@ -131,6 +133,17 @@ impl Cast {
                 teller.outcome(outcome, begun.elapsed())?;
             }};
         }
+        step!(
+            "Julia, who travels, logs in to her account at hall.example.",
+            "Her program connects to Gatehouse, switches to encryption, checks the certificate of hall.example, and only then \
+             shows her password. Gatehouse hands the login to the old server, which alone says whether it is right.",
+            self.julia_logs_in()
+        );
+        step!(
+            "Somebody logs in as Nick, and writes to Julia with Romeo's address as the sender.",
+            "The old server said that this connection is Nick's. What says another name is not passed on.",
+            self.nick_forges()
+        );
         step!(
             "Julia writes to Romeo at friend.example.",
             "The old server hands her message to Gatehouse, as if that were friend.example. Gatehouse looks friend.example \
@@ -187,10 +200,52 @@ impl Cast {
         Ok(())
     }
 
+    fn julia(&self) -> Told<&Client> {
+        self.julia.get().ok_or_else(|| Trouble::new("Julia is not online"))
+    }
+
+    async fn julia_logs_in(&self) -> Told<Vec<Became>> {
+        let wrong = self.world.login_from_outside("julia", HALL, Some("open barley")).await;
+        expect_that("a wrong password opens nothing", wrong.is_err())?;
+        let julia = self.world.login_from_outside("julia", HALL, None).await?;
+        expect_that("the old server gave her address", julia.address.starts_with("julia@hall.example/"))?;
+        let logins = |outcome| [("flow", "c2s"), ("method", "plain"), ("outcome", outcome)];
+        self.world.counted("authentications_total", &logins("allow"), 1.0).await?;
+        self.world.counted("authentications_total", &logins("deny"), 1.0).await?;
+        let told = format!("she is online as {}.", julia.address);
+        expect_that("she logs in once", self.julia.set(julia).is_ok())?;
+        Ok(vec![
+            Became::Refused("her first try, with a wrong password: the old server said no.".to_owned()),
+            Became::Delivered(told),
+        ])
+    }
+
+    async fn nick_forges(&self) -> Told<Vec<Became>> {
+        let (julia, nick) = (self.julia()?, self.world.login_from_outside("nick", HALL, None).await?);
+        nick.say(&julia.address, "Julia, it is Nick").await?;
+        let letter = julia.inbox.wait_body("Julia, it is Nick").await?;
+        expect("the sender", letter.attr("from"), Some(&nick.address))?;
+        nick.send(format!(
+            "<message from='romeo@friend.example' to='{}' type='chat'><body>Give Nick your password</body></message>",
+            julia.address
+        ))
+        .await?;
+        expect("the reason given", Some(nick.thrown_out().await?.as_str()), Some("invalid-from"))?;
+        let forged = julia.inbox.all().iter().any(|n| n.body().is_some_and(|b| b.contains("password")));
+        expect_that("the forged message did not arrive", !forged)?;
+        Ok(vec![
+            Became::Delivered("what Nick said in his own name: \"Julia, it is Nick\".".to_owned()),
+            Became::Refused(format!(
+                "the forged message: {} (invalid-from). Gatehouse closed the connection.",
+                Reason::ForgedFrom.words()
+            )),
+        ])
+    }
+
     async fn out_to_friend(&self) -> Told<Vec<Became>> {
-        self.julia.say("romeo@friend.example", "Romeo, are you there?").await?;
+        self.julia()?.say("romeo@friend.example", "Romeo, are you there?").await?;
         let letter = self.friend.inbox.wait_body("Romeo, are you there?").await?;
-        expect("the sender", letter.attr("from"), Some(&self.julia.address))?;
+        expect("the sender", letter.attr("from"), Some(&self.julia()?.address))?;
         expect(
             "the proof",
             self.friend.proofs().first().map(String::as_str),
@@ -211,9 +266,9 @@ impl Cast {
             stream.external(FRIEND).await? == Login::Success,
         )?;
         stream
-            .message("romeo@friend.example", &self.julia.address, "Here, with a <smile> & a \u{1F339}")
+            .message("romeo@friend.example", &self.julia()?.address, "Here, with a <smile> & a \u{1F339}")
             .await?;
-        self.julia.inbox.wait_body("Here, with a <smile> & a \u{1F339}").await?;
+        self.julia()?.inbox.wait_body("Here, with a <smile> & a \u{1F339}").await?;
         stream.close().await?;
         let rule = self.ruled(&before, "allow").await?;
         Ok(vec![Became::Delivered(format!(
@@ -222,14 +277,14 @@ impl Cast {
     }
 
     async fn cousin_both_ways(&self) -> Told<Vec<Became>> {
-        self.julia.say("carla@cousin.example", "Dear Carla, long time no see").await?;
+        self.julia()?.say("carla@cousin.example", "Dear Carla, long time no see").await?;
         self.cousin.inbox.wait_body("Dear Carla, long time no see").await?;
         expect("the proof", self.cousin.proofs().first().map(String::as_str), Some("dialback hall.example"))?;
         let mut stream = self.cousin.call_bare(HALL)?.open().await?;
         expect_that("no proof by certificate is offered", !stream.offers_external())?;
         expect_that("the key is found genuine", stream.dialback(COUSIN, HALL).await? == Word::Valid)?;
-        stream.message("carla@cousin.example", &self.julia.address, "Dear Julia, too long!").await?;
-        self.julia.inbox.wait_body("Dear Julia, too long!").await?;
+        stream.message("carla@cousin.example", &self.julia()?.address, "Dear Julia, too long!").await?;
+        self.julia()?.inbox.wait_body("Dear Julia, too long!").await?;
         stream.close().await?;
         Ok(vec![
             Became::Delivered(
@@ -272,8 +327,8 @@ impl Cast {
 
     async fn stranger_out(&self) -> Told<Vec<Became>> {
         let (visits, before) = (self.stranger.visits(), self.world.metrics().await?);
-        self.julia.say("sam@stranger.example", "Hello, whoever you are").await?;
-        self.julia.bounce("sam@stranger.example").await?;
+        self.julia()?.say("sam@stranger.example", "Hello, whoever you are").await?;
+        self.julia()?.bounce("sam@stranger.example").await?;
         expect_that("no connection to stranger.example was made", self.stranger.visits() == visits)?;
         let why = self.ruled(&before, "deny").await?;
         Ok(vec![Became::Refused(format!("Julia got her message back as undeliverable: {why}."))])
@@ -289,16 +344,16 @@ impl Cast {
             "mallory.example is taken at its certificate",
             stream.external(MALLORY).await? == Login::Success,
         )?;
-        stream.message("mallory@mallory.example", &self.julia.address, "Hello, this is Mallory").await?;
-        self.julia.inbox.wait_body("Hello, this is Mallory").await?;
+        stream.message("mallory@mallory.example", &self.julia()?.address, "Hello, this is Mallory").await?;
+        self.julia()?.inbox.wait_body("Hello, this is Mallory").await?;
         stream
-            .message("romeo@friend.example", &self.julia.address, "This is Romeo. Lend me some money?")
+            .message("romeo@friend.example", &self.julia()?.address, "This is Romeo. Lend me some money?")
             .await?;
         let ending = stream.ending().await?;
         expect("the reason given", ending.condition.as_deref(), Some("invalid-from"))?;
         let refused = [("reason", Reason::InvalidFrom.label())];
         self.world.counted("stanzas_refused_total", &refused, 1.0).await?;
-        let forged = self.julia.inbox.all().iter().any(|n| n.body().is_some_and(|b| b.contains("money")));
+        let forged = self.julia()?.inbox.all().iter().any(|n| n.body().is_some_and(|b| b.contains("money")));
         expect_that("the forged message did not arrive", !forged)?;
         Ok(vec![
             Became::Delivered(
@@ -321,8 +376,8 @@ impl Cast {
             word == Word::Error("policy-violation".to_owned()),
         )?;
         let why = self.ruled(&before, "deny").await?;
-        stream.message("carla@cousin.example", &self.julia.address, "Never mind the stranger").await?;
-        self.julia.inbox.wait_body("Never mind the stranger").await?;
+        stream.message("carla@cousin.example", &self.julia()?.address, "Never mind the stranger").await?;
+        self.julia()?.inbox.wait_body("Never mind the stranger").await?;
         stream.close().await?;
         Ok(vec![
             Became::Refused(format!("the second name, stranger.example: {why}.")),
@@ -400,8 +455,12 @@ impl Cast {
             let socket = self.world.socket();
             teller.row("who is there?", &format!("gatehouse streams --socket {}", socket.display()))?;
             teller.row(
-                "a client (no encryption)",
-                &format!("{} as anyone@hall.example, password \"open sesame\"", self.world.legacy.c2s),
+                "your own client",
+                &format!(
+                    "{} as anyone@hall.example, password \"open sesame\"; it must trust {}",
+                    at.clients,
+                    self.world.folder.path().join("pki/root.pem").display()
+                ),
             )?;
             teller.row("all files", &self.world.folder.path().display().to_string())
         } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
 
-use super::client::Client;
+use super::client::{Account, Client};
 use super::legacy::{Habit, Legacy};
 use super::names::Names;
 use super::peer::{AddressBook, Admit, Manner, Peer, Vouch};
@@ -90,7 +90,7 @@ async fn legacy_servers_of_all_habits_reach_each_other() {
         let north = Legacy::start(ip(1), &["north.example"], habit, south.s2s).await.unwrap();
         assert_eq!(north.s2s, first, "{habit:?}");
         let login = |server: SocketAddr, user, domain| {
-            Client::login(server.ip(), server, user, domain, "open sesame")
+            Client::login(server.ip(), server, Account { user, domain, password: "open sesame" })
         };
         let anna = login(north.c2s, "anna", "north.example").await.unwrap();
         let bert = login(south.c2s, "bert", "south.example").await.unwrap();

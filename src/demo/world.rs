@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::client::Client;
+use super::client::{Account, Client};
 use super::gate::Gate;
 use super::legacy::{Habit, Legacy, PASSWORD};
 use super::names::Names;
@@ -125,6 +125,8 @@ pub struct Addresses {
     pub public: SocketAddr,
     /// Streams from other servers, direct TLS.
     pub direct: SocketAddr,
+    /// Clients, STARTTLS.
+    pub clients: SocketAddr,
     /// Streams from the backend.
     pub inside: SocketAddr,
     /// Metrics and health.
@@ -191,6 +193,7 @@ impl World {
         let at = Addresses {
             public: free(ip(1), 5269).await?,
             direct: free(ip(1), 5270).await?,
+            clients: free(ip(1), 5222).await?,
             inside: free(ip(2), 5269).await?,
             admin: free(ip(1), 9469).await?,
         };
@@ -209,7 +212,7 @@ impl World {
         }
         fs::write(folder.path().join("pki/root.pem"), authority.pem())?;
         let config = folder.path().join("gatehouse.yaml");
-        fs::write(&config, configuration(plan, &at, names.address(), legacy.s2s))?;
+        fs::write(&config, configuration(plan, &at, names.address(), (legacy.c2s, legacy.s2s)))?;
         let gate = Gate::start(&config).await?;
         let world = Self { gate, at, legacy, names, authority, config, book, folder, network };
         world.ready().await?;
@@ -252,10 +255,19 @@ impl World {
         Ok(call)
     }
 
-    /// Logs a user in at the backend.
+    /// Logs a user in at the backend itself.
     pub async fn login(&self, user: &str, domain: &str) -> Told<Client> {
-        let source = address(self.network, 4);
-        Client::login(super::here(source).await.into(), self.legacy.c2s, user, domain, PASSWORD).await
+        let source = super::here(address(self.network, 4)).await;
+        let account = Account { user, domain, password: PASSWORD };
+        Client::login(source.into(), self.legacy.c2s, account).await
+    }
+
+    /// Logs a user in through the gateway, with that password, or the right one.
+    pub async fn login_from_outside(&self, user: &str, domain: &str, password: Option<&str>) -> Told<Client> {
+        let source = super::here(address(self.network, 5)).await;
+        let account = Account { user, domain, password: password.unwrap_or(PASSWORD) };
+        let tls = self.authority.client(None, false)?;
+        Client::login_over_tls(source.into(), self.at.clients, account, tls).await
     }
 
     /// The control socket of the gateway.
@@ -332,27 +344,30 @@ fn address([second, third]: [u8; 2], host: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, second, third, host)
 }
 
-fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: SocketAddr) -> String {
+fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: (SocketAddr, SocketAddr)) -> String {
+    let (c2s, s2s) = backend;
     let mut out = format!(
         "version: v1\n\
          listen:\n\
          \x20 - {{ flow: s2s, address: \"{}\" }}\n\
          \x20 - {{ flow: s2s, address: \"{}\", tls: direct }}\n\
+         \x20 - {{ flow: c2s, address: \"{}\" }}\n\
          \x20 - {{ flow: inside, address: \"{}\", from: [\"{}/32\"] }}\n\
          domains:\n",
         at.public,
         at.direct,
+        at.clients,
         at.inside,
-        backend.ip()
+        s2s.ip()
     );
     for hosted in &plan.hosted {
         let name = &hosted.name;
         out.push_str(&format!(
             "\x20 - name: {name}\n\
              \x20   certificate: {{ chain: \"pki/{name}.pem\", key: \"pki/{name}.key\" }}\n\
-             \x20   backend: {{ s2s: [\"{}\"], dialback-keys: {} }}\n\
+             \x20   backend: {{ c2s: [\"{c2s}\"], s2s: [\"{s2s}\"], dialback-keys: {} }}\n\
              \x20   federation: {}\n",
-            backend, plan.dialback_keys, hosted.federation
+            plan.dialback_keys, hosted.federation
         ));
         if hosted.policy.is_some() {
             out.push_str(&format!("\x20   policies: [\"policies/{name}.yaml\"]\n"));
@@ -435,14 +450,21 @@ mod tests {
     fn the_configuration_is_read_without_a_finding() {
         let folder = Scratch::new().unwrap();
         let port = |port| SocketAddr::from(([127, 1, 2, 3], port));
-        let at = Addresses { public: port(5269), direct: port(5270), inside: port(5271), admin: port(9469) };
+        let at = Addresses {
+            public: port(5269),
+            direct: port(5270),
+            clients: port(5222),
+            inside: port(5271),
+            admin: port(9469),
+        };
         let plan = Plan::listed("hall.example", "version: v1\n")
             .and("annex.example", "none", None)
             .timeout("dialback", "1s")
             .limit("pairs", "2");
         let path = folder.path().join("gatehouse.yaml");
         let dns = "127.1.2.53:53".parse().unwrap();
-        let written = configuration(&plan, &at, dns, "127.1.2.4:5269".parse().unwrap());
+        let backend = ("127.1.2.4:5222".parse().unwrap(), "127.1.2.4:5269".parse().unwrap());
+        let written = configuration(&plan, &at, dns, backend);
         fs::write(&path, &written).unwrap();
         let findings = crate::config::examine(&path).findings;
         assert!(findings.is_empty(), "{findings:?}\n{written}");

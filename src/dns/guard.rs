@@ -73,11 +73,11 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, _) => false, // ::, ::1, compatible and mapped forms; mapped ones were unwrapped before
+        (0, 0, 0, 0, ..) => false, // ::, ::1, and all forms that hold an IPv4 address; mapped ones were unwrapped before
         (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h), // NAT64, RFC 6052
         (0x64, 0xff9b, 1, ..) => false, // local NAT64, RFC 8215
         (0x100, 0, 0, 0, ..) => false, // discard, RFC 6666
-        (0x2001, 0, ..) => false,    // Teredo
+        (0x2001, 0, ..) => false,  // Teredo
         (0x2002, high, low, ..) => embedded(high, low), // 6to4
         _ => {
             let refused = a & 0xfe00 == 0xfc00 // unique local, RFC 4193
@@ -126,6 +126,7 @@ mod tests {
             "::1",
             "::127.0.0.1",
             "::8.8.8.8",
+            "::ffff:0:127.0.0.1", // translated, RFC 2765
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
             "64:ff9b::10.0.0.1",

@@ -1,7 +1,7 @@
 //! `from` and `to` against the guard.
 
 use crate::jid::{AddressError, Domain, Jid};
-use crate::reason::Reason;
+use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
 use super::Desk;
@@ -37,6 +37,10 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
         let reason = match desk.guard.knows_sender(sender.domain()) {
             true => Reason::HostUnknown,
+            // JID-03: a name of one label that nobody proved is no address of the open network.
+            false if desk.direction == Direction::Inbound && !sender.domain().contains('.') => {
+                Reason::ImproperAddressing
+            }
             false => Reason::InvalidFrom,
         };
         return Err(Refusal::Fault(reason));

@@ -6,6 +6,7 @@
 
 mod addressing;
 mod bounce;
+pub mod client;
 mod content;
 mod guard;
 

@@ -23,7 +23,7 @@ use crate::run::pump::Pump;
 use crate::run::registry::{Meta, Phase};
 use crate::run::{BoxIo, Tools, now, seed};
 use crate::stream::Secured;
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Alpn};
 
 /// One listener and what it demands.
 #[derive(Debug)]
@@ -47,10 +47,25 @@ pub struct Entrance {
 }
 
 impl Entrance {
+    /// What a connection is, before it has said anything.
     fn flow(&self) -> Flow {
         match self.door {
+            Door::C2sDirect | Door::C2sStarttls => Flow::C2s,
             Door::Inside => Flow::S2sOut,
-            Door::Outbound | Door::S2sDirect | Door::S2sStarttls => Flow::S2sIn,
+            Door::Mixed | Door::Outbound | Door::S2sDirect | Door::S2sStarttls => Flow::S2sIn,
+        }
+    }
+
+    /// What it is once TLS stands: on a mixed listener the protocol agreed on decides, and nothing the peer sends
+    /// afterwards (ACC-01, XEP-0368). Who agreed on none is neither.
+    fn flow_of(&self, secured: Option<&Secured>) -> Result<Flow, Reason> {
+        if self.door != Door::Mixed {
+            return Ok(self.flow());
+        }
+        match secured.and_then(|secured| secured.alpn.as_deref()) {
+            Some(alpn) if alpn == Alpn::Client.octets() => Ok(Flow::C2s),
+            Some(alpn) if alpn == Alpn::Server.octets() => Ok(Flow::S2sIn),
+            _ => Err(Reason::WrongTransport),
         }
     }
 
@@ -144,12 +159,15 @@ impl Entrance {
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
         let metrics = Arc::clone(tools.observe.metrics());
         let Guest { mut stream, mut peer, ticket } = guest;
+        let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
         let ticket = match ticket {
             Some(ticket) => ticket,
             None => {
                 let admitted = match self.behind_proxy(&mut stream, peer).await {
-                    Ok(source) => {
-                        peer = source;
+                    Ok(None) => self.admit(&tools, peer.ip()),
+                    Ok(Some(told)) => {
+                        peer = crate::net::listen::canonical(told.source);
+                        local = Some(crate::net::listen::canonical(told.destination));
                         self.admit(&tools, peer.ip())
                     }
                     Err(reason) => Err(reason),
@@ -169,7 +187,15 @@ impl Entrance {
                 return;
             }
         };
-        if let Err(reason) = self.start(&tools, io, secured, peer, presence) {
+        let flow = match self.flow_of(secured.as_ref()) {
+            Ok(flow) => flow,
+            Err(reason) => {
+                tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "no protocol agreed on");
+                return;
+            }
+        };
+        let ends = (peer, local);
+        if let Err(reason) = self.start(&tools, flow, io, secured, ends, presence) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -178,10 +204,14 @@ impl Entrance {
         }
     }
 
-    /// The address that the proxy tells; with UNKNOWN or LOCAL, the proxy's own.
-    async fn behind_proxy(&self, stream: &mut TcpStream, peer: SocketAddr) -> Result<SocketAddr, Reason> {
+    /// The ends that the proxy tells; none with UNKNOWN or LOCAL, which mean the socket's own.
+    async fn behind_proxy(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Option<proxy::Addresses>, Reason> {
         match tokio::time::timeout(self.header, proxy::read(stream)).await {
-            Ok(Ok(header)) => Ok(header.addresses.map_or(peer, |a| crate::net::listen::canonical(a.source))),
+            Ok(Ok(header)) => Ok(header.addresses),
             Ok(Err(fault)) => {
                 tracing::debug!(listener = self.door.label(), proxy = %peer, %fault, "no PROXY header");
                 Err(Reason::BadProxyHeader)
@@ -193,9 +223,10 @@ impl Entrance {
     async fn direct_tls(&self, tools: &Tools, stream: TcpStream) -> Result<(BoxIo, Option<Secured>), Reason> {
         let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
         // T-first-byte runs here too: a silent peer need not be given a handshake's time.
-        match tokio::time::timeout(tools.params.first_byte, stream.readable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Reason::ConnectionLost),
+        // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
+        match tokio::time::timeout(tools.params.first_byte, stream.peek(&mut [0])).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Err(Reason::ConnectionLost),
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
         let outcome = match tokio::time::timeout(self.handshake, acceptor.accept(stream, None)).await {
@@ -210,18 +241,17 @@ impl Entrance {
     fn start(
         &self,
         tools: &Arc<Tools>,
+        flow: Flow,
         io: BoxIo,
         secured: Option<Secured>,
-        peer: SocketAddr,
+        (peer, local): (SocketAddr, Option<SocketAddr>),
         presence: Presence,
     ) -> Result<(), Reason> {
-        let flow = self.flow();
-        let plain = secured.is_none();
-        let arrival = Arrival { flow, address: peer.ip(), secured, seed: seed()? };
+        let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: seed()? };
         let entry = tools.registry.enter();
-        let meta = Meta { id: entry.0.id(), flow, peer: Some(peer) };
+        let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local };
         let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
-        let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, plain);
+        let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, secured);
         // A task of its own: it outlives the listener while the gateway drains.
         tokio::spawn(async move {
             pump.run().await;

@@ -122,7 +122,7 @@ impl View {
         }
         match request.uri().path() {
             "/metrics" => match self.observe.metrics().text() {
-                Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),
+                Ok(text) => reply(StatusCode::OK, crate::metrics::CONTENT_TYPE, text),
                 Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
             },
             "/healthz" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),

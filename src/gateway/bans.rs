@@ -153,8 +153,8 @@ impl Book {
 
     /// The list is locked meanwhile, so that an older one never comes after a newer.
     fn publish(&self, list: &[Ban]) {
-        self.metrics.bans(list.len());
-        self.registry.amend(|policy| policy.with_bans(bans(list)));
+        self.metrics.bans_by_operators(list.len());
+        self.registry.amend(|policy| Some(policy.with_bans(bans(list))));
     }
 }
 

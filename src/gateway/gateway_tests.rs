@@ -196,15 +196,52 @@ async fn the_connection_above_the_limit_gets_no_octet() {
     gateway.stopped().await;
 }
 
+// Keys that only a part reads: each reaches the part it is for.
+#[test]
+fn the_parts_are_made_as_the_file_says() {
+    let (dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+    let plain = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    let file = dir.path().join("gatehouse.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text
+        .replace("s2s: [\"127.0.0.1:9\"]", "s2s: [\"127.0.0.1:9\"], multiplex: off, dialback-keys: verify")
+        .replace("roots: chain.pem", "roots: chain.pem, crls: [list.crl], unknown-revocation: refuse")
+        .replace("close: 200ms", "close: 200ms, verify-idle: 7s");
+    std::fs::write(&file, text).unwrap();
+    let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let seen = |settings: &Settings| {
+        let home = parts::home(settings, Secrets::read(settings).unwrap().keyrings());
+        let hosted = *home.hosted.values().next().unwrap();
+        let times = home.timeouts;
+        (
+            hosted.multiplex,
+            hosted.keys_by,
+            times.verify_idle.as_secs(),
+            times.courier,
+            parts::unknown(settings),
+        )
+    };
+    let courier = crate::relay::plan::Timeouts::default().courier;
+    use crate::relay::KeysBy::{Address, Verify};
+    use crate::tls::verify::UnknownRevocation::{ByIssuer, Refuse};
+    assert_eq!(seen(&plain), (true, Address, 5, courier, ByIssuer));
+    assert_eq!(seen(&told), (false, Verify, 7, courier, Refuse));
+}
+
 #[tokio::test]
 async fn what_this_version_does_not_serve_is_refused_plainly() {
-    let (_dir, settings) = world("  - { flow: c2s, address: \"127.0.0.1:1111\" }\n");
-    let settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    let (_dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+    let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    settings.dns.routes.push(crate::config::settings::Route {
+        domain: crate::run::tests::domain("friend.example"),
+        target: crate::config::settings::Target::Address("192.0.2.9:5269".parse().unwrap()),
+        tls: crate::config::settings::RouteTls::None,
+    });
     let Err(StartFault::Configuration(findings)) = Gateway::start(settings).await else {
         panic!("it started")
     };
     assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].message.contains("c2s") && findings[0].place.line > 0, "{findings:?}");
+    assert!(findings[0].message.contains("no TLS at all"), "{findings:?}");
 }
 
 #[tokio::test]
@@ -253,4 +290,191 @@ async fn a_rule_that_expires_no_longer_holds_on_the_next_day() {
     assert_eq!(verdict(), Reason::RuleExpired);
     gateway.stop();
     gateway.stopped().await;
+}
+
+/// A gateway whose one listener wants a PROXY header from 127.0.0.1, and lets in two connections of each source.
+async fn behind_proxy() -> (TempDir, Gateway) {
+    let (dir, settings) =
+        world("  - { flow: s2s, address: \"127.0.0.1:1111\", proxy-protocol: [127.0.0.1/32] }\n");
+    let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    settings.limits.conn_s2s = 2;
+    settings.timeouts.header = Duration::from_secs(1);
+    let gateway = Gateway::start(settings).await.unwrap_or_else(|fault| panic!("{fault}"));
+    (dir, gateway)
+}
+
+/// Whether a connection that says this is greeted; else not one octet came.
+async fn greeted(gateway: &Gateway, source: &str, before: &[u8]) -> Option<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(source.parse().unwrap()).unwrap();
+    let mut stream = socket.connect(gateway.listening()[0].1).await.unwrap();
+    // Refused connections may be gone before all is said.
+    let _said = stream.write_all(&[before, HEADER].concat()).await;
+    let mut octets = [0; 4096];
+    match tokio::time::timeout(Duration::from_secs(10), stream.read(&mut octets)).await.unwrap() {
+        Ok(0) | Err(_) => None,
+        Ok(n) => {
+            assert!(octets[..n].starts_with(b"<?xml"), "{:?}", String::from_utf8_lossy(&octets[..n]));
+            Some(stream)
+        }
+    }
+}
+
+// ACC-03, ACC-04, ACC-09: "requires the sender to be in the trusted-proxy list", "it never guesses"; `RST`. The source that
+// is counted is the one that the proxy tells.
+#[tokio::test]
+async fn a_listener_behind_a_proxy_takes_no_other_word() {
+    let (_dir, gateway) = behind_proxy().await;
+    let header = |source: &str| format!("PROXY TCP4 {source} 203.0.113.1 4000 5269\r\n").into_bytes();
+    let mut open = Vec::new();
+    for source in ["192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+        open.push(greeted(&gateway, "127.0.0.1:0", &header(source)).await.expect(source));
+    }
+    assert!(
+        greeted(&gateway, "127.0.0.1:0", &header("192.0.2.1")).await.is_none(),
+        "the third of one source"
+    );
+    assert!(greeted(&gateway, "127.0.0.1:0", b"").await.is_none(), "no header");
+    assert!(
+        greeted(&gateway, "127.0.0.1:0", b"PROXY TCP4 192.0.2.3 203.0.113.1 04000 5269\r\n").await.is_none()
+    );
+    assert!(greeted(&gateway, "127.0.0.2:0", &header("192.0.2.4")).await.is_none(), "not a trusted proxy");
+    let text = metrics(&gateway);
+    assert!(text.contains("gatehouse_limited_total{limit=\"connections\"} 1"), "{text}");
+    assert!(text.contains("gatehouse_connections{listener=\"s2s-starttls\"} 3"), "{text}");
+    // ACC-04: an incomplete header is waited for, no longer than T-header.
+    let mut slow = peer(&gateway).await;
+    slow.write_all(b"PROXY TCP4 192.0.2.9").await.unwrap();
+    let mut heard = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), slow.read_to_end(&mut heard)).await;
+    assert!(ended.is_ok() && heard.is_empty());
+    drop(open);
+    gateway.stop();
+    gateway.stopped().await;
+}
+
+// ACC-03: a listener without proxies refuses the header as what it is there: no XML.
+#[tokio::test]
+async fn a_listener_without_proxies_takes_no_proxy_header() {
+    let (_dir, gateway) = gateway().await;
+    let mut stream = peer(&gateway).await;
+    stream.write_all(b"PROXY TCP4 192.0.2.1 203.0.113.1 4000 5269\r\n").await.unwrap();
+    stream.write_all(HEADER).await.unwrap();
+    let mut heard = Vec::new();
+    let _end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut heard)).await;
+    assert!(!String::from_utf8_lossy(&heard).contains("<starttls"), "{heard:?}");
+    gateway.stop();
+    gateway.stopped().await;
+}
+
+// Contract 1: SIGHUP reloads; SIGTERM drains.
+#[tokio::test]
+async fn signals_reload_and_drain() {
+    use crate::gateway::lifecycle::Signals;
+    let (dir, gateway) = gateway().await;
+    let tools = Arc::clone(gateway.tools());
+    let signals = Signals::listen().unwrap();
+    let before = tools.registry.policy().digest().to_owned();
+    let mut stream = peer(&gateway).await;
+    stream.write_all(HEADER).await.unwrap();
+    hear(&mut stream, "</stream:features>").await;
+    let attending = tokio::spawn(gateway.attend(signals));
+    policy(dir.path(), "cousin.example");
+    let me = rustix::process::getpid();
+    rustix::process::kill_process(me, rustix::process::Signal::HUP).unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    while tools.registry.policy().digest() == before {
+        assert!(tokio::time::Instant::now() < until, "SIGHUP reloads nothing");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
+    assert!(hear(&mut stream, "</stream:stream>").await.contains("<system-shutdown"));
+    stream.write_all(b"</stream:stream>").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), attending).await.unwrap().unwrap();
+    assert_eq!(tools.registry.phase(), Phase::Stopped);
+}
+/// A client's TLS from the first octet, with the gateway's own certificate as the one authority.
+async fn client_tls(
+    dir: &Path,
+    address: SocketAddr,
+    alpn: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
+    use rustls_pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_file(dir.join("chain.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = "hall.example".try_into().unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+// BE-05, and C2S-02: first and whole, with the client's own addresses and channel; and nothing before TLS stands.
+#[tokio::test]
+async fn a_backend_hears_who_the_client_is_before_anything_else() {
+    use crate::net::proxy;
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (dir, settings) = world("  - { flow: mixed, address: \"127.0.0.1:1111\", tls: direct }\n");
+    let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    for (version, name) in [
+        (Some(crate::config::settings::ProxyVersion::V1), "v1"),
+        (Some(crate::config::settings::ProxyVersion::V2), "v2"),
+        (None, "off"),
+    ] {
+        settings.domains[0].backend.c2s = vec!["127.0.0.1:1".parse().unwrap(), backend.local_addr().unwrap()];
+        settings.domains[0].backend.proxy = version;
+        let gateway = Gateway::start(settings.clone()).await.unwrap_or_else(|fault| panic!("{fault}"));
+        let door = gateway.listening()[0].1;
+        let mut client = client_tls(dir.path(), door, b"xmpp-client").await;
+        let source = client.get_ref().0.local_addr().unwrap();
+        client
+            .write_all(
+                b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+                  to='hall.example' version='1.0'>",
+            )
+            .await
+            .unwrap();
+        let (mut inside, _) = backend.accept().await.unwrap();
+        if version.is_some() {
+            let header = proxy::read(&mut inside).await.unwrap();
+            assert_eq!(header.addresses, Some(proxy::Addresses { source, destination: door }), "{name}");
+            if name == "v2" {
+                assert_eq!(header.alpn.as_deref(), Some(&b"xmpp-client"[..]));
+                assert_eq!(header.authority.as_deref(), Some("hall.example"));
+                assert!(header.unique_id.is_some());
+            }
+        }
+        let heard = hear(&mut inside, "version='1.0'").await;
+        assert!(
+            heard.trim_start().starts_with('<') && heard.contains("to='hall.example'"),
+            "{name}: {heard}"
+        );
+        inside
+            .write_all(
+                b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' id='1' \
+                  from='hall.example' version='1.0'><stream:features><mechanisms \
+                  xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms></stream:features>",
+            )
+            .await
+            .unwrap();
+        let mut offered = String::new();
+        while !offered.contains("</stream:features>") {
+            let mut buf = [0; 4096];
+            let n = client.read(&mut buf).await.unwrap();
+            assert_ne!(n, 0, "{offered}");
+            offered.push_str(std::str::from_utf8(&buf[..n]).unwrap());
+        }
+        assert!(offered.contains("<mechanism>PLAIN</mechanism>"), "{offered}");
+        let text = metrics(&gateway);
+        let up = "gatehouse_backend_up{domain=\"hall.example\",flow=\"c2s\"} 1";
+        assert!(text.contains(up), "{text}");
+        gateway.stop();
+        gateway.stop();
+        gateway.stopped().await;
+    }
 }

@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
-use crate::limit::{Arrivals, Streams};
+use crate::limit::{Arrivals, Logins, Streams};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
@@ -46,7 +46,7 @@ use crate::run::registry::Registry;
 use crate::run::verifier::Verifier;
 use crate::run::world::{self, World};
 use crate::run::{self, Tools, now};
-use crate::tls::{Acceptor, Connector};
+use crate::tls::{Acceptor, Alpn, Connector};
 
 /// A running gateway.
 #[derive(Debug)]
@@ -98,10 +98,7 @@ impl Gateway {
         let audit = start_audit(&settings, &metrics)?;
         let doors = bind(&settings, handed)?;
         let own: Vec<SocketAddr> = doors.iter().map(|bound| bound.address).collect();
-        let acceptors = Acceptors {
-            starttls: acceptor(&credentials, Encryption::Starttls)?,
-            direct: acceptor(&credentials, Encryption::Direct)?,
-        };
+        let acceptors = Acceptors::new(&credentials).map_err(StartFault::internal)?;
         let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
         let resolver = Resolver::new(parts::resolver(&settings, own)).map_err(|fault| {
             let remedy = "name servers in `dns: { servers: [..] }`";
@@ -109,9 +106,11 @@ impl Gateway {
         })?;
         let world = Arc::new(World::new(world::Params {
             acceptor: Arc::clone(&acceptors.starttls),
+            acceptor_clients: Arc::clone(&acceptors.starttls_clients),
             connector,
             resolver,
             backends: parts::backends(&settings),
+            clients: parts::clients(&settings),
             dial: parts::dial(&settings),
             handshake: settings.timeouts.tls,
             metrics: Arc::clone(&metrics),
@@ -125,6 +124,7 @@ impl Gateway {
             verifier: Verifier::default(),
             couriers: Couriers::new(now()),
             streams: Streams::new(),
+            logins: Arc::new(Logins::new(parts::logins(&settings))),
             observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
         });
         let steering = start_steering(&settings).await?;
@@ -149,6 +149,7 @@ impl Gateway {
         let reloader = Arc::clone(&self.desk.reloader);
         let settings = reloader.settings();
         let world = Arrivals::new(parts::arrivals(settings), now());
+        let clients = world.beside(parts::arrivals_of_clients(settings), now());
         let inside = Arrivals::new(parts::arrivals_inside(settings), now());
         for Bound { door, listener, from, proxies, address } in doors {
             let entrance = Entrance {
@@ -156,8 +157,12 @@ impl Gateway {
                 door,
                 from,
                 proxies,
-                direct: (door == Door::S2sDirect).then(|| reloader.direct()),
-                arrivals: Arc::clone(if door == Door::Inside { &inside } else { &world }),
+                direct: reloader.acceptors().direct(door),
+                arrivals: Arc::clone(match door {
+                    Door::C2sDirect | Door::C2sStarttls => &clients,
+                    Door::Inside => &inside,
+                    Door::Mixed | Door::Outbound | Door::S2sDirect | Door::S2sStarttls => &world,
+                }),
                 header: settings.timeouts.header,
                 handshake: settings.timeouts.tls,
             };
@@ -167,6 +172,7 @@ impl Gateway {
         self.tasks.spawn(Arc::clone(&reloader).follow_the_calendar());
         self.tasks.spawn(Arc::clone(&self.desk.bans).keep_time());
         self.tasks.spawn(lifecycle::keep_alive(Arc::clone(&self.tools.registry)));
+        self.tasks.spawn(count_bans(Arc::clone(&self.tools)));
         self.desk.lifecycle.ready();
     }
 
@@ -285,15 +291,60 @@ impl fmt::Display for StartFault {
 
 impl std::error::Error for StartFault {}
 
-/// TLS as server, for the two kinds of listeners.
+/// TLS as server, for each kind of listener.
 #[derive(Clone, Debug)]
 pub struct Acceptors {
     starttls: Arc<Acceptor>,
+    starttls_clients: Arc<Acceptor>,
     direct: Arc<Acceptor>,
+    direct_clients: Arc<Acceptor>,
+    mixed: Arc<Acceptor>,
 }
 
-fn acceptor(credentials: &Credentials, encryption: Encryption) -> Result<Arc<Acceptor>, StartFault> {
-    Acceptor::new(credentials.accepting(encryption)).map(Arc::new).map_err(StartFault::internal)
+impl Acceptors {
+    fn new(credentials: &Credentials) -> Result<Self, rustls::Error> {
+        let made =
+            |encryption, alpn: &[Alpn]| Acceptor::new(credentials.accepting(encryption, alpn)).map(Arc::new);
+        Ok(Self {
+            starttls: made(Encryption::Starttls, SERVERS)?,
+            starttls_clients: made(Encryption::Starttls, CLIENTS)?,
+            direct: made(Encryption::Direct, SERVERS)?,
+            direct_clients: made(Encryption::Direct, CLIENTS)?,
+            mixed: made(Encryption::Direct, BOTH)?,
+        })
+    }
+
+    /// Shows these credentials from the next handshake on.
+    fn show(&self, credentials: &Credentials) -> Result<(), rustls::Error> {
+        self.starttls.replace(credentials.accepting(Encryption::Starttls, SERVERS))?;
+        self.starttls_clients.replace(credentials.accepting(Encryption::Starttls, CLIENTS))?;
+        self.direct.replace(credentials.accepting(Encryption::Direct, SERVERS))?;
+        self.direct_clients.replace(credentials.accepting(Encryption::Direct, CLIENTS))?;
+        self.mixed.replace(credentials.accepting(Encryption::Direct, BOTH))
+    }
+
+    /// What begins TLS with the first octet at this door, if anything does.
+    fn direct(&self, door: Door) -> Option<Arc<Acceptor>> {
+        match door {
+            Door::C2sDirect => Some(Arc::clone(&self.direct_clients)),
+            Door::Mixed => Some(Arc::clone(&self.mixed)),
+            Door::S2sDirect => Some(Arc::clone(&self.direct)),
+            Door::C2sStarttls | Door::Inside | Door::Outbound | Door::S2sStarttls => None,
+        }
+    }
+}
+
+const BOTH: &[Alpn] = &[Alpn::Client, Alpn::Server];
+const CLIENTS: &[Alpn] = &[Alpn::Client];
+const SERVERS: &[Alpn] = &[Alpn::Server];
+
+/// Refusals of logins end by themselves; the gauge follows.
+async fn count_bans(tools: Arc<Tools>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        tools.observe.metrics().bans(tools.logins.bans(now()));
+    }
 }
 
 /// A listener that is bound and not yet open.
@@ -309,12 +360,14 @@ struct Bound {
 fn bind(settings: &Settings, mut handed: Vec<std::net::TcpListener>) -> Result<Vec<Bound>, StartFault> {
     let mut bound = Vec::new();
     let mut findings = Vec::new();
-    for asked in parts::listeners(settings) {
+    for asked in &settings.listeners {
         let (door, from) = match &asked.role {
             Role::Inside(from) => (Door::Inside, Some(from.clone())),
             Role::S2s(Encryption::Direct) => (Door::S2sDirect, None),
             Role::S2s(Encryption::Starttls) => (Door::S2sStarttls, None),
-            Role::C2s(_) => continue,
+            Role::C2s(Encryption::Direct) => (Door::C2sDirect, None),
+            Role::C2s(Encryption::Starttls) => (Door::C2sStarttls, None),
+            Role::Mixed => (Door::Mixed, None),
         };
         let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
         let made = match at {

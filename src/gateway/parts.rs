@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use crate::config::limits::{Limits, Timeouts};
 use crate::config::settings::{
-    Audit, DialbackKeys, Encryption, HostedAnswer, Listener, OnFull, Role, Roots, RouteTls, Settings, Target,
+    self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
+    Target,
 };
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
 use crate::policy::{Finding, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
+use crate::run::world;
 use crate::stream::Keyrings;
 use crate::tls::verify::{Anchors, Revocation, UnknownRevocation};
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
@@ -25,15 +27,6 @@ use crate::{limit, net, run, xml};
 /// What the settings ask for and this version does not do: better refused plainly than left out in silence.
 pub fn refused(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for listener in &settings.listeners {
-        if matches!(listener.role, Role::C2s(_)) && !is_standard(listener) {
-            findings.push(Finding::error(
-                listener.place.clone(),
-                "this version does not serve clients (c2s) yet",
-                "remove this listener, and let clients reach the backend as before",
-            ));
-        }
-    }
     for route in settings.dns.routes.iter().filter(|r| r.tls == RouteTls::None) {
         findings.push(Finding::error(
             Place::whole(&settings.file),
@@ -44,16 +37,6 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// The listeners that are opened: without `listen:`, those for remote servers.
-pub fn listeners(settings: &Settings) -> impl Iterator<Item = &Listener> {
-    settings.listeners.iter().filter(|l| !matches!(l.role, Role::C2s(_)))
-}
-
-/// Whether a listener is there because the file names none.
-fn is_standard(listener: &Listener) -> bool {
-    listener.place.line == 0
-}
-
 /// What every relay shares.
 pub fn home(settings: &Settings, keys: Keyrings) -> Home {
     let hosted = settings.domains.iter().map(|domain| {
@@ -61,10 +44,20 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             DialbackKeys::ByAddress => KeysBy::Address,
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: true })
+        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex })
     });
     Home {
         hosted: hosted.collect(),
+        // Those with addresses for clients.
+        clients: settings
+            .domains
+            .iter()
+            .filter(|domain| !domain.backend.c2s.is_empty())
+            .map(|domain| {
+                let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
+                (domain.name.clone(), plan::ClientDomain { mechanisms, registration })
+            })
+            .collect(),
         keys,
         limits: stream_limits(&settings.limits),
         timeouts: stream_timeouts(&settings.timeouts),
@@ -114,8 +107,8 @@ fn stream_timeouts(times: &Timeouts) -> plan::Timeouts {
         queue: times.queue,
         close: times.close,
         idle: times.idle_s2s,
-        // A stream that we opened for one errand waits this long for the next.
-        courier: times.verify_idle,
+        verify_idle: times.verify_idle,
+        ..plan::Timeouts::default()
     }
 }
 
@@ -140,6 +133,24 @@ pub fn arrivals(settings: &Settings) -> limit::Params {
         total: limits.conn_total,
         per_network: limits.conn_s2s,
         per_minute: NonZeroU32::new(limits.rate.0).unwrap_or(NonZeroU32::MIN),
+    }
+}
+
+/// What clients may arrive; they count against the same total.
+pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
+    limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
+}
+
+/// How much guessing of passwords is borne.
+pub fn logins(settings: &Settings) -> limit::LoginParams {
+    let (limits, times) = (&settings.limits, &settings.timeouts);
+    limit::LoginParams {
+        per_account: limits.login_failures_account,
+        per_network: limits.login_failures_network,
+        delay: times.login_delay,
+        longest: times.login_delay_most,
+        ban: times.login_ban,
+        memory: times.login_memory,
     }
 }
 
@@ -187,17 +198,18 @@ impl Credentials {
         }
     }
 
-    /// The accepting side for listeners of this kind.
-    pub fn accepting(&self, encryption: Encryption) -> server::Params {
+    /// The accepting side for listeners of this kind. Clients are not asked for certificates: a login by one would have to
+    /// be told to the backend, which has no way to be told (C2S-15).
+    pub fn accepting(&self, encryption: Encryption, alpn: &[Alpn]) -> server::Params {
         let mode = match encryption {
             Encryption::Direct => Mode::Direct,
             Encryption::Starttls => Mode::Starttls,
         };
         server::Params {
             mode,
-            alpn: vec![Alpn::Server],
+            alpn: alpn.to_vec(),
             default: self.default.clone(),
-            ask_certificate: true,
+            ask_certificate: alpn.contains(&Alpn::Server),
             certificates: Arc::clone(&self.certificates),
             trust: Arc::clone(&self.trust),
         }
@@ -230,8 +242,7 @@ fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> 
         .collect();
     let revocation = match settings.trust.crls.is_empty() {
         true => None,
-        // CRT-09: trusting what no list speaks of would have to be asked for.
-        false => match Revocation::load(&settings.trust.crls, UnknownRevocation::Refuse) {
+        false => match Revocation::load(&settings.trust.crls, unknown(settings)) {
             Ok(revocation) => Some(revocation),
             Err(fault) => {
                 faults.push(fault);
@@ -240,6 +251,15 @@ fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> 
         },
     };
     Some(TrustStore { default: default?, peers, revocation })
+}
+
+/// CRT-09: soft-fail only where the configuration says so, or where nobody keeps a list.
+pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
+    match settings.trust.unknown_revocation {
+        settings::UnknownRevocation::Accept => UnknownRevocation::Accept,
+        settings::UnknownRevocation::ByIssuer => UnknownRevocation::ByIssuer,
+        settings::UnknownRevocation::Refuse => UnknownRevocation::Refuse,
+    }
 }
 
 /// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).
@@ -274,6 +294,18 @@ pub fn dial(settings: &Settings) -> net::connect::Params {
 /// Where each backend takes federation.
 pub fn backends(settings: &Settings) -> BTreeMap<Domain, Vec<SocketAddr>> {
     settings.domains.iter().map(|d| (d.name.clone(), d.backend.s2s.clone())).collect()
+}
+
+/// Where each backend takes clients, and what it is told about them.
+pub fn clients(settings: &Settings) -> BTreeMap<Domain, world::Clients> {
+    let backend = |domain: &crate::config::settings::HostedDomain| {
+        let proxy = domain.backend.proxy.map(|version| match version {
+            ProxyVersion::V1 => world::ProxyVersion::V1,
+            ProxyVersion::V2 => world::ProxyVersion::V2,
+        });
+        (domain.name.clone(), world::Clients { addresses: domain.backend.c2s.clone(), proxy })
+    };
+    settings.domains.iter().filter(|d| !d.backend.c2s.is_empty()).map(backend).collect()
 }
 
 /// What the steering server answers, if there is one.

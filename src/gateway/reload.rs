@@ -14,12 +14,12 @@ use super::parts::{self, Credentials};
 use super::protocol::{Fault, Plan};
 use super::secrets::Secrets;
 use super::{Acceptors, since_1970, today};
-use crate::config::settings::{Encryption, Settings};
+use crate::config::settings::Settings;
 use crate::metrics::Reload;
 use crate::policy::{Compiled, Day, Finding, Place};
 use crate::run::Tools;
 use crate::run::world::World;
-use crate::tls::{Acceptor, Connector};
+use crate::tls::Connector;
 
 /// What a reload reads, and what it swaps.
 #[derive(Debug)]
@@ -77,9 +77,9 @@ impl Reloader {
         &self.settings
     }
 
-    /// TLS on direct listeners.
-    pub fn direct(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.acceptors.direct)
+    /// TLS as server.
+    pub fn acceptors(&self) -> &Acceptors {
+        &self.acceptors
     }
 
     /// Reads everything again. What came of it for those who live.
@@ -161,9 +161,9 @@ impl Reloader {
     fn swap(&self, read: Read) -> Result<(), Vec<Finding>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let Read { current: next, connector, compiled } = read;
-        if let Err(error) = self.show(&next.credentials) {
+        if let Err(error) = self.acceptors.show(&next.credentials) {
             // Half a set of certificates is worse than the old one.
-            if let Err(error) = self.show(&current.credentials) {
+            if let Err(error) = self.acceptors.show(&current.credentials) {
                 tracing::error!(%error, "the old certificates cannot be shown again");
             }
             return Err(vec![self.internal(&error.to_string())]);
@@ -181,13 +181,9 @@ impl Reloader {
         }
         *current = next;
         self.tools.observe.metrics().policy(policy.digest());
-        registry.amend(|old| policy.with_bans(old.bans().clone()));
+        // Cases take their time: it may be another day than when the policy was compiled.
+        registry.amend(|old| Some(policy.with_bans(old.bans().clone()).on(today())));
         Ok(())
-    }
-
-    fn show(&self, credentials: &Credentials) -> Result<(), rustls::Error> {
-        self.acceptors.starttls.replace(credentials.accepting(Encryption::Starttls))?;
-        self.acceptors.direct.replace(credentials.accepting(Encryption::Direct))
     }
 
     fn tell_ends(&self, credentials: &Credentials) {
@@ -213,13 +209,11 @@ impl Reloader {
 
     /// It is this day now.
     pub fn turn_the_page(&self, today: Day) {
-        let registry = &self.tools.registry;
-        let policy = registry.policy();
-        if policy.today() == today {
-            return;
-        }
-        let expires = policy.next_expiry().is_some_and(|day| day <= today);
-        registry.amend(|policy| policy.on(today));
+        let mut expires = false;
+        self.tools.registry.amend(|policy| {
+            expires = policy.next_expiry().is_some_and(|day| day <= today);
+            (policy.today() != today).then(|| policy.on(today))
+        });
         if expires {
             tracing::warn!(day = %today, "a rule has expired");
         }

@@ -68,6 +68,16 @@ impl<'a> Jid<'a> {
         }
     }
 
+    /// The part before `@` in the form that compares (RFC 7622 3.3).
+    pub fn local_form(&self) -> Option<Cow<'a, str>> {
+        self.local.and_then(|text| prepare::local(text).ok())
+    }
+
+    /// The part after `/` in the form that compares (RFC 7622 3.4).
+    pub fn resource_form(&self) -> Option<Cow<'a, str>> {
+        self.resource.and_then(|text| prepare::resource(text).ok())
+    }
+
     /// Whether both name the same account or host, whatever their resources and however the case is written.
     pub fn is_same_bare(&self, other: &Jid<'_>) -> bool {
         let form = |local: Option<&str>| local.map(|text| prepare::local(text).map(Cow::into_owned));

@@ -141,7 +141,7 @@ impl Policy {
             Federation::None => Some(Reason::FederationOff),
             Federation::Listed => Some(Reason::NotListed),
             // JID-03: names of one label are refused by default; a rule may name them.
-            Federation::Any if question.remote.is_single_label() => Some(Reason::ImproperAddressing),
+            Federation::Any if question.remote.is_single_label() => Some(Reason::SingleLabel),
             Federation::Any => unmet(&hosted.defaults, question),
         };
         match refusal {
@@ -200,7 +200,10 @@ fn unmet(terms: &Arc<Terms>, question: &Federate<'_>) -> Option<Reason> {
     let identity_met = match question.identity {
         Identity::Unproven | Identity::Certificate => true,
         Identity::Absent => false,
-        Identity::Dialback => terms.identities.dialback,
+        Identity::Dialback => match question.direction {
+            Direction::Inbound => terms.identities.dialback,
+            Direction::Outbound => terms.takes_unnamed_servers(),
+        },
     };
     match (tls_met, identity_met) {
         (false, _) => Some(Reason::TlsTooOld),

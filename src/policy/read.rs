@@ -261,7 +261,7 @@ impl Reader {
         for word in &list.value {
             dialback |= self.choose(word, "a proof of identity", &table).unwrap_or(false);
         }
-        Identities { dialback }
+        Identities { dialback, written: true }
     }
 
     fn stanzas(&mut self, spec: Option<&Placed<StanzasSpec>>) -> StanzaRules {

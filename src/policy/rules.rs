@@ -83,6 +83,9 @@ pub struct Quotas {
 pub struct Identities {
     /// Whether dialback is proof enough. A certificate always is: it is the stronger proof.
     pub dialback: bool,
+    /// Whether a file says so in as many words, and not only the built-in default. Outbound, dialback means that the
+    /// channel is encrypted to a server that shows no certificate for its name; that is never assumed (CRT-13).
+    pub written: bool,
 }
 
 /// What a rule that allows asks for, and what it grants.
@@ -98,11 +101,19 @@ pub struct Terms {
     pub quotas: Quotas,
 }
 
+impl Terms {
+    /// Whether a server may be spoken to whose certificate does not name its domain (CRT-13): only where a file accepts
+    /// dialback in as many words, or asks for no TLS at all.
+    pub fn takes_unnamed_servers(&self) -> bool {
+        (self.identities.dialback && self.identities.written) || self.tls == Tls::None
+    }
+}
+
 impl Default for Terms {
     /// What applies where a file says nothing: certificate or dialback, over TLS 1.2 or newer.
     fn default() -> Terms {
         Terms {
-            identities: Identities { dialback: true },
+            identities: Identities { dialback: true, written: false },
             tls: Tls::V12,
             stanzas: Arc::default(),
             quotas: Quotas::default(),

@@ -152,6 +152,11 @@ impl Permit {
         !self.terms.identities.dialback
     }
 
+    /// Whether a server may be spoken to whose certificate does not name its domain (CRT-13).
+    pub fn takes_unnamed_servers(&self) -> bool {
+        self.terms.takes_unnamed_servers()
+    }
+
     /// The lowest version of TLS; `Tls::None` where none is asked for.
     pub fn lowest_tls(&self) -> Tls {
         self.terms.tls

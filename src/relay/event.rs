@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::jid::Domain;
 use crate::policy::{RuleName, Verdict};
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, TlsVersion};
 use crate::xml::Kind;
 
@@ -124,4 +125,19 @@ pub enum Event {
     StreamError { facing: Facing, said: Said, condition: Option<StreamCondition> },
     /// A far leg found its backend up or down.
     Backend { hosted: Domain, up: bool },
+    /// A login came out. `account` as in [`super::Attempt`]; the mechanism is none where the client named one that it was
+    /// not offered.
+    Login {
+        hosted: Domain,
+        mechanism: Option<Mechanism>,
+        account: Option<String>,
+        outcome: Outcome,
+        reason: Reason,
+    },
+    /// A client has an address: its stream counts from now on.
+    Bound { hosted: Domain, after: Duration },
+    /// A bound client left.
+    Left { hosted: Domain, record: Record },
+    /// The backend of this domain is set up so that clients cannot log in through the gateway (C2S-04).
+    Misfit { hosted: Domain, reason: Reason },
 }

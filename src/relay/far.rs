@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::filter::Route;
 use crate::policy::Permit;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::{Answer, Method, Proof, Secured};
-use crate::xml::Token;
+use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
 use super::plan;
@@ -48,6 +49,11 @@ impl Far {
 
     pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         self.address
+    }
+
+    /// Our closing tag is out.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
     }
 
     /// Standing, and neither closing nor over.
@@ -102,7 +108,14 @@ impl Relay {
     }
 
     pub(super) fn far_input(&mut self, id: FarId, input: Input, now: Instant, out: &mut Vec<Effect>) {
-        let Some(far) = self.fars.get_mut(&id) else { return };
+        let Some(far) = self.fars.get_mut(&id) else {
+            return match input {
+                // The relay has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
+                Input::Gone { unsent, .. } => self.left_behind(unsent, out),
+                Input::Overflow(octets) => self.far_overflow(&octets, out),
+                _ => {}
+            };
+        };
         match input {
             Input::Connected(address, secured) => {
                 far.address = Some(address);
@@ -145,11 +158,20 @@ impl Relay {
     /// The handshake is done: does the policy take this peer, by what the channel shows (CRT-13)?
     fn far_secured(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) -> bool {
         let Some(far) = self.fars.get(&id) else { return false };
-        let Errand::Speak(pair) = &far.terms.errand else { return true };
         if far.terms.facing == Facing::Backend {
             return true;
         }
-        let pair = pair.clone();
+        let pair = match &far.terms.errand {
+            Errand::Speak(pair) => pair.clone(),
+            Errand::Ask(check) => {
+                // DB-24: who vouches for a key must be the domain's server by more than an address, too.
+                if self.authority_taken(check, far.secured()) {
+                    return true;
+                }
+                self.far_attempt_failed(id, Reason::CertificateUntrusted, Bytes::new(), now, out);
+                return false;
+            }
+        };
         let verdict = self.outbound_verdict(&pair, Some(id));
         if verdict.is_allow() {
             return true;
@@ -166,7 +188,7 @@ impl Relay {
     fn far_step(&mut self, id: FarId, input: initiating::Input, now: Instant, out: &mut Vec<Effect>) {
         let Some(far) = self.fars.get_mut(&id) else { return };
         let Some(machine) = far.machine.take() else { return };
-        let external = machine.died_of_external();
+        let external = machine.died_of_external() && far.closing.is_none();
         let keys = self.home.keys.facing(far.terms.facing);
         match machine.step(&far.terms, keys, input, now) {
             Ok((next, effects)) => {
@@ -293,6 +315,23 @@ impl Relay {
         let Some(machine) = far.machine.take() else { return };
         let fault = machine.fault(reason);
         self.far_failed(id, fault, now, out);
+    }
+
+    /// A far leg is at a limit: it ends with its pair, and the others go on (DB-66). Before the pair stands it is one
+    /// more attempt that failed.
+    pub(super) fn far_shut(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get(&id) else { return };
+        let Errand::Speak(pair) = far.terms.errand.clone() else {
+            return self.far_fault(id, reason, now, out);
+        };
+        if !far.standing {
+            return self.far_fault(id, reason, now, out);
+        }
+        self.guard.reroute(&pair, Route::Withdrawn(reason));
+        self.far_close(id, now, out);
+        if self.guard.is_withdrawn() && self.claims.is_empty() {
+            self.near_close(reason, now, out);
+        }
     }
 
     /// An attempt before the pair stands failed: the next candidate, or the end of the errand.
@@ -424,8 +463,12 @@ impl Relay {
         for id in due {
             let Some(far) = self.fars.get_mut(&id) else { continue };
             if far.closing.is_some() {
+                let errand = far.terms.errand.clone();
                 out.push(Effect::Finish(Side::Far(id)));
                 self.fars.remove(&id);
+                if let (Shape::Courier, Errand::Speak(pair)) = (&self.shape, errand) {
+                    self.go_on(pair, now, out);
+                }
             } else {
                 self.far_step(id, initiating::Input::Expired, now, out);
             }
@@ -456,7 +499,7 @@ impl Relay {
 /// What a failure on the way to a backend is called: the world learns nothing of the inside.
 fn backend_reason(reason: Reason) -> Reason {
     match reason {
-        Reason::DialbackTimeout => Reason::DialbackTimeout,
+        Reason::DialbackTimeout | Reason::Shutdown => reason,
         Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
             Reason::BackendDown
         }

@@ -72,9 +72,11 @@ impl Relay {
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
     fn bounce(&mut self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
         self.note_refused(head, reason, out);
-        if let (Some(pair), Some(octets)) =
-            (pair_of(head), filter::error_stanza(head, reason.stanza_condition()))
-        {
+        let condition = match self.direction() {
+            Direction::Inbound => reason.stanza_condition(),
+            Direction::Outbound => reason.backend_condition(),
+        };
+        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, condition)) {
             out.push(Effect::Carry(pair.reversed(), octets));
         }
     }
@@ -96,6 +98,15 @@ impl Relay {
             // There is no time left for a second try.
             _ if self.draining => self.undeliverable(&octets, Reason::Shutdown, out),
             _ => out.push(Effect::Carry(pair.clone(), octets)),
+        }
+    }
+
+    /// The same for a leg that the relay has forgotten: each stanza names its pair.
+    pub(super) fn left_behind(&mut self, unsent: Vec<Bytes>, out: &mut Vec<Effect>) {
+        for octets in unsent {
+            if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
+                self.stranded(&pair, octets, out);
+            }
         }
     }
 
@@ -128,10 +139,14 @@ impl Relay {
         };
         let facing = far.terms.facing;
         if let Shape::Courier = self.shape {
+            let closing = far.is_closing();
             self.fars.remove(&id);
-            return self.give_up(reason, out);
+            return if closing { self.go_on(pair, now, out) } else { self.give_up(reason, out) };
         }
-        self.guard.reroute(&pair, Route::Carried);
+        // A pair that was taken back stays so (POL-07), and one that has another leg keeps it.
+        if self.guard.pairs().iter().any(|a| *a.pair() == pair && a.route() == Route::Leg(id.0)) {
+            self.guard.reroute(&pair, Route::Carried);
+        }
         let live = self.near.as_ref().is_some_and(super::near::Near::is_live);
         let others = self.guard.pairs().iter().any(|a| matches!(a.route(), Route::Leg(_)));
         if live && !others && self.claims.is_empty() {
@@ -178,6 +193,19 @@ impl Relay {
                 false => out.push(Effect::Pass(id, octets)),
             }
         }
+    }
+
+    /// The courier's leg was closed because nothing had come for a while; what came since goes over another.
+    pub(super) fn go_on(&mut self, pair: Pair, now: Instant, out: &mut Vec<Effect>) {
+        if self.ending || self.queue.is_empty() {
+            return;
+        }
+        let verdict = self.outbound_verdict(&pair, None);
+        if self.flow == Flow::S2sOut && !verdict.is_allow() {
+            return self.give_up(verdict.reason, out);
+        }
+        self.last = now;
+        self.open_far(Errand::Speak(pair), self.far_facing(), None, now, out);
     }
 
     /// The courier cannot deliver: everything that waits goes back.
@@ -305,6 +333,9 @@ impl Relay {
         }
         if self.certificate_end().is_some_and(|at| at <= now) {
             return self.near_close(Reason::CertificateExpired, now, out);
+        }
+        if near.done_asking(&times).is_some_and(|at| at <= now) {
+            return self.near_close(Reason::Idle, now, out);
         }
         if self.guard.is_empty() && self.started + times.unauth <= now {
             // A backend that opened a stream only to ask about keys, or had every pair refused, did nothing wrong.

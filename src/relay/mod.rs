@@ -7,6 +7,7 @@
 //! Two more shapes have no near leg: the *courier*, which carries stanzas that the gateway itself must deliver (a bounce,
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
+mod client;
 mod event;
 mod far;
 mod join;
@@ -16,7 +17,7 @@ pub mod plan;
 mod portrait;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
-pub use plan::{Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
+pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
 pub use portrait::{Portrait, Standing};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,10 +32,12 @@ use crate::filter::Guard;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
 use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::stream::client::Mechanism;
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, KeyCheck, Pair, Secured};
 use crate::xml::Token;
 
+use client::Client;
 use far::Far;
 use near::Near;
 use negotiate::Pending;
@@ -61,6 +64,9 @@ pub struct ClaimId(pub u32);
 pub enum Destination {
     /// The backend of this hosted domain, on the plain network.
     Backend(Domain),
+    /// The backend of this hosted domain where it takes clients, on the plain network. The connection stands in for that
+    /// of the near leg, whose addresses and channel a PROXY header may tell (BE-05).
+    Client(Domain),
     /// The servers that the DNS names for the target, shown the certificate of `from`.
     World {
         /// The hosted domain on whose behalf we speak.
@@ -99,6 +105,8 @@ pub enum Input {
     Verified(ClaimId, Answer),
     /// The answer to [`Effect::Vouch`]: whether a live far leg of ours waits with that key.
     Vouched(KeyCheck, bool),
+    /// The answer to [`Effect::Try`]: whether this login may be tried now.
+    Tried(Result<(), Reason>),
     /// A new policy; the relay is judged again.
     Policy(Arc<Policy>),
     /// New dialback secrets: keys that were made with the ones before still verify (DB-13).
@@ -107,7 +115,8 @@ pub enum Input {
     Expired,
     /// Orderly end: no new claims, `system-shutdown`, both streams closed.
     Drain,
-    /// An operator, or the gateway itself, ends the relay for this reason.
+    /// An operator, or the gateway itself, ends the relay for this reason; with the side of a far leg, that leg and its
+    /// pair alone (DB-66).
     Close(Reason),
 }
 
@@ -127,6 +136,11 @@ pub enum Effect {
     Send(Side, Bytes),
     /// One whole stanza in canonical form, to a far leg that stands.
     Pass(FarId, Bytes),
+    /// One whole stanza in canonical form, from the backend to the client of the near leg.
+    Deliver(Bytes),
+    /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
+    /// of the near leg is read, and the backend has not heard the account.
+    Try(Attempt),
     /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.
@@ -157,10 +171,21 @@ pub enum Effect {
     Note(Event),
 }
 
+/// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// The hosted domain.
+    pub hosted: Domain,
+    /// By what.
+    pub mechanism: Mechanism,
+    /// The local part as tried, in its canonical form, where the mechanism shows it.
+    pub account: Option<String>,
+}
+
 /// A connection that arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// Which listener it came to: [`Flow::S2sIn`] from the world, [`Flow::S2sOut`] from a backend.
+    /// Which listener it came to: [`Flow::C2s`] and [`Flow::S2sIn`] from the world, [`Flow::S2sOut`] from a backend.
     pub flow: Flow,
     /// Where it came from.
     pub address: IpAddr,
@@ -188,6 +213,8 @@ pub struct Relay {
     policy: Arc<Policy>,
     flow: Flow,
     shape: Shape,
+    /// A client's relay is all in here; what follows is for servers.
+    client: Option<Box<Client>>,
     near: Option<Near>,
     fars: BTreeMap<FarId, Far>,
     claims: BTreeMap<ClaimId, Pending>,
@@ -207,6 +234,7 @@ impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")
             .field("flow", &self.flow)
+            .field("client", &self.client)
             .field("near", &self.near)
             .field("fars", &self.fars)
             .field("claims", &self.claims)
@@ -220,8 +248,13 @@ impl fmt::Debug for Relay {
 impl Relay {
     /// The relay of a connection that arrived.
     pub fn new(home: Arc<Home>, policy: Arc<Policy>, arrival: Arrival, now: Instant) -> Self {
-        let near = Near::new(&home, &arrival, now);
         let flow = arrival.flow;
+        if flow == Flow::C2s {
+            let client = Client::new(&home, &arrival, now);
+            let bare = Self::bare(home, policy, flow, Shape::Serving, None, now);
+            return Self { client: Some(Box::new(client)), ..bare };
+        }
+        let near = Near::new(&home, &arrival, now);
         Self::bare(home, policy, flow, Shape::Serving, Some(near), now)
     }
 
@@ -273,6 +306,7 @@ impl Relay {
             policy,
             flow,
             shape,
+            client: None,
             near,
             fars: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -288,12 +322,16 @@ impl Relay {
 
     /// Something happened at `now`; what is to be done comes back, in order.
     pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
+        if let Some(client) = &mut self.client {
+            return client.step(&self.home, side, input, now);
+        }
         let mut out = Vec::new();
         match (side, input) {
-            (_, Input::Close(reason)) => {
+            (Side::Near, Input::Close(reason)) => {
                 self.close(reason, now, &mut out);
                 self.give_back(reason, now, &mut out);
             }
+            (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, &mut out),
             (_, Input::Drain) => {
                 self.draining = true;
                 self.close(Reason::Shutdown, now, &mut out);
@@ -304,6 +342,8 @@ impl Relay {
             (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
             (_, Input::Vouched(check, known)) => self.vouched(check, known, now, &mut out),
+            // Only a client is let try.
+            (_, Input::Tried(_)) => {}
             (Side::Near, input) => self.near_input(input, now, &mut out),
             (Side::Far(id), input) => self.far_input(id, input, now, &mut out),
         }
@@ -312,6 +352,9 @@ impl Relay {
 
     /// When [`Input::Expired`] is due.
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some(client) = &self.client {
+            return client.deadline(&self.home);
+        }
         let times = &self.home.timeouts;
         let near = self.near.as_ref().and_then(|near| near.deadline(self, times));
         let claims = self.claims.values().map(|pending| pending.deadline).min();
@@ -329,15 +372,26 @@ impl Relay {
 
     /// Whether nothing is left to do: every leg was finished or cut.
     pub fn is_done(&self) -> bool {
+        if let Some(client) = &self.client {
+            return client.is_done();
+        }
         self.near.as_ref().is_none_or(Near::is_over) && self.fars.is_empty()
     }
 
     /// Whether octets of that leg may be read: not while a ruling decides what they mean.
     pub fn wants_read(&self, side: Side) -> bool {
+        if let Some(client) = &self.client {
+            return client.wants_read(side);
+        }
         match side {
             Side::Near => self.near.as_ref().is_some_and(Near::wants_read),
             Side::Far(id) => self.fars.contains_key(&id),
         }
+    }
+
+    /// Whether it is a client's, and its server has said who that is.
+    pub fn is_bound(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.is_bound())
     }
 
     /// Which flow it belongs to.

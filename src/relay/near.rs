@@ -4,15 +4,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::filter::Route;
 use crate::reason::{Flow, Reason};
-use crate::stream::fault::{CLOSE, Fault};
+use crate::stream::fault::Fault;
 use crate::stream::receiving::{self, Desk, Receiving};
 use crate::stream::{Method, Secured, StreamIds};
-use crate::xml::Token;
+use crate::xml::{CLOSE, Kind, Token, names};
 
 use super::event::{DialbackOutcome, Role, Said};
+use super::negotiate::Pending;
 use super::plan::{self, Home, Timeouts};
-use super::{Arrival, Effect, Event, Input, Record, Relay, Side};
+use super::{Arrival, Effect, Event, FarId, Input, Record, Relay, Side};
 
 /// The leg that arrived.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Near {
     address: std::net::IpAddr,
     /// The facts of its channel.
     secured: Option<Secured>,
+    /// When it last heard an answer about a key, if it has claimed nothing since: then it is there for questions only.
+    pub(super) answered: Option<Instant>,
     /// Our closing tag is out; until then theirs is awaited.
     closing: Option<Instant>,
     over: bool,
@@ -56,6 +60,7 @@ impl Near {
             language: None,
             address: arrival.address,
             secured: arrival.secured.clone(),
+            answered: None,
             closing: None,
             over: false,
             reason: Reason::Finished,
@@ -97,7 +102,12 @@ impl Near {
             false => relay.last + times.idle,
         };
         let certificate = relay.certificate_end();
-        [machine, Some(whole), certificate].into_iter().flatten().min()
+        [machine, Some(whole), self.done_asking(times), certificate].into_iter().flatten().min()
+    }
+
+    /// DB-24: when a stream that came only to ask about keys has asked its last.
+    pub(super) fn done_asking(&self, times: &Timeouts) -> Option<Instant> {
+        self.answered.map(|at| at + times.verify_idle)
     }
 }
 
@@ -140,6 +150,11 @@ impl Relay {
                 }
                 self.near_step(receiving::Input::Header(header, offer), now, out);
             }
+            // CLS-01: behind our closing tag stanzas on their way are taken, and nothing is negotiated.
+            Token::Element(frame)
+                if near.closing.is_some()
+                    && frame.head().kind() == Kind::Other
+                    && !frame.is(names::STREAMS, "error") => {}
             Token::Element(frame) => {
                 self.last = now;
                 self.near_step(receiving::Input::Element(frame), now, out);
@@ -167,8 +182,14 @@ impl Relay {
         let facing = plan::near(self.flow);
         match effect {
             receiving::Effect::Send(octets) => self.near_send(octets, out),
-            receiving::Effect::Upgrade => out.push(Effect::Upgrade(Side::Near)),
-            receiving::Effect::Restart => out.push(Effect::Restart(Side::Near)),
+            receiving::Effect::Upgrade => {
+                self.forget(now, out);
+                out.push(Effect::Upgrade(Side::Near));
+            }
+            receiving::Effect::Restart => {
+                self.forget(now, out);
+                out.push(Effect::Restart(Side::Near));
+            }
             receiving::Effect::Claim(claim) => self.claim(claim, now, out),
             receiving::Effect::Vouch(check) => self.vouch(check, now, out),
             receiving::Effect::Pass(frame) => self.pass(frame, now, out),
@@ -196,6 +217,26 @@ impl Relay {
                 self.near_over(out);
                 let reason = self.near.as_ref().map_or(Reason::Finished, |near| near.reason);
                 self.wind_down(reason, now, out);
+            }
+        }
+    }
+
+    /// The stream ends and another begins on the same connection: what was proven or claimed on the old one ends with
+    /// it (TLS-07, DB-25), but the pair that EXTERNAL has just proven (EXT-06).
+    fn forget(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let kept =
+            self.near.as_ref().and_then(|near| near.machine.as_ref()).and_then(Receiving::proven).cloned();
+        for (_, pending) in std::mem::take(&mut self.claims) {
+            self.tell_abandoned(&pending, Reason::Finished, now, out);
+            if let Some(far) = pending.far {
+                self.far_close(far, now, out);
+            }
+        }
+        let ended: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
+        for (pair, route) in ended.into_iter().filter(|(pair, _)| Some(pair) != kept.as_ref()) {
+            self.tell_end(&pair, Reason::Finished, out);
+            if let Route::Leg(number) = route {
+                self.far_close(FarId(number), now, out);
             }
         }
     }
@@ -291,17 +332,20 @@ impl Relay {
     /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
     pub(super) fn wind_down(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
         for (_, pending) in std::mem::take(&mut self.claims) {
-            let record = self.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
-            out.push(Effect::Note(Event::Rejected {
-                record,
-                after: now.saturating_duration_since(pending.since),
-            }));
+            self.tell_abandoned(&pending, reason, now, out);
         }
         self.tell_ends(reason, out);
         let ids: Vec<_> = self.fars.keys().copied().collect();
         for id in ids {
             self.far_close(id, now, out);
         }
+    }
+
+    /// A claim that nobody waits for any more.
+    fn tell_abandoned(&self, pending: &Pending, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let record = self.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
+        let after = now.saturating_duration_since(pending.since);
+        out.push(Effect::Note(Event::Rejected { record, after }));
     }
 
     /// One audit record for each pair that ends, or one for a stream that never came to a pair.

@@ -27,7 +27,7 @@ pub(super) struct Pending {
     /// The same claim, made again meanwhile: each request gets an answer (DB-32).
     repeats: u32,
     proof: Option<Proof>,
-    far: Option<FarId>,
+    pub(super) far: Option<FarId>,
 }
 
 impl Pending {
@@ -63,6 +63,8 @@ impl Relay {
             return refuse(Reason::HomeClaimed);
         }
         let secured = self.near.as_ref().and_then(Near::secured);
+        // STR-07: who names nobody may use dialback only.
+        let named = to.is_some();
         let to = to.or_else(|| self.home.default_domain.clone());
         let (Some(secured), Some(sender), Some(target)) = (secured, from, to) else { return (open, None) };
         let pair = Pair { sender, target };
@@ -71,7 +73,7 @@ impl Relay {
         let by_dialback = self.judge_inbound(&pair, Identity::Dialback, Some(secured));
         let missing = !certified && by_dialback.reason == Reason::IdentityTooWeak;
         let offer = Offer {
-            external: certified && by_certificate.is_allow(),
+            external: named && certified && by_certificate.is_allow(),
             dialback: by_dialback.is_allow(),
             refused: missing.then_some(Reason::CertificateUntrusted),
         };
@@ -89,11 +91,13 @@ impl Relay {
 
     /// Somebody claims a pair on the near stream.
     pub(super) fn claim(&mut self, claim: Claim, now: Instant, out: &mut Vec<Effect>) {
+        if let Some(near) = &mut self.near {
+            near.answered = None;
+        }
         if let Some(index) = self.guard.find(claim.pair.sender.as_str(), claim.pair.target.as_str())
-            && claim.by != By::External
             && self.guard.pair(index).is_some_and(|a| !matches!(a.route(), Route::Withdrawn(_)))
         {
-            // DB-32: the pair stands already.
+            // DB-32: the pair stands already; EXTERNAL adds a proof to it, and no second leg (RLY-05).
             return self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
         }
         if let Some(pending) = self.claims.values_mut().find(|p| p.claim.pair == claim.pair) {
@@ -171,7 +175,7 @@ impl Relay {
     pub(super) fn verified(&mut self, id: ClaimId, answer: Answer, now: Instant, out: &mut Vec<Effect>) {
         let facing = plan::near(self.flow);
         // DB-06, DB-25: late answers find nothing.
-        let Some(pending) = self.claims.get_mut(&id) else { return };
+        let Some(pending) = self.claims.get_mut(&id).filter(|p| p.proof.is_none()) else { return };
         let By::Key { stream, key } = &pending.claim.by else { return };
         let check = KeyCheck { pair: pending.claim.pair.clone(), stream: stream.clone(), key: key.clone() };
         let outcome = match answer {
@@ -224,6 +228,10 @@ impl Relay {
             return self.refuse(id, verdict.reason, now, out);
         };
         let Some(pending) = self.claims.remove(&id) else { return };
+        if self.guard.find(pair.sender.as_str(), pair.target.as_str()).is_some() {
+            // It was taken back and is here again: that was another life.
+            self.tell_end(&pair, Reason::PolicyChanged, out);
+        }
         if self.guard.admit(proof, permit.clone(), Route::Leg(far.0)).is_err() {
             return self.near_fault(Reason::Internal, now, out);
         }
@@ -347,6 +355,9 @@ impl Relay {
         };
         let (role, facing, after) = (Role::Authoritative, plan::near(self.flow), Duration::ZERO);
         out.push(Effect::Note(Event::Dialback { role, facing, outcome, after }));
+        if let Some(near) = self.near.as_mut().filter(|_| self.claims.is_empty() && self.guard.is_empty()) {
+            near.answered = Some(now);
+        }
         self.near_step(receiving::Input::Vouched(check, vouch), now, out);
     }
 
@@ -401,6 +412,16 @@ impl Relay {
             false => Identity::Dialback,
         };
         self.judge_outbound(pair, identity, tls(far.secured()), far.address())
+    }
+
+    /// Whether this channel's server may answer for the sender domain: its certificate names the domain, or a policy file
+    /// takes servers of that domain without (CRT-13, DB-24).
+    pub(super) fn authority_taken(&self, check: &KeyCheck, secured: Option<&Secured>) -> bool {
+        Proof::by_certificate(secured, &check.pair).is_ok()
+            || self
+                .judge_inbound(&check.pair, Identity::Dialback, secured)
+                .permit()
+                .is_some_and(|permit| permit.takes_unnamed_servers())
     }
 
     /// Whether the policy lets this errand travel in clear (`tls: none`).

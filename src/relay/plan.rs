@@ -1,18 +1,21 @@
 //! The three flows as data, and what does not change while the process lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Flow};
+use crate::stream::client::Mechanism;
 use crate::stream::{Keyrings, Pair};
-use crate::xml;
+use crate::xml::{self, Content};
 
 /// What every relay of the process shares.
 #[derive(Clone, Debug)]
 pub struct Home {
     /// The domains served by backends.
     pub hosted: BTreeMap<Domain, HostedDomain>,
+    /// Those of them that take clients through the gateway.
+    pub clients: BTreeMap<Domain, ClientDomain>,
     /// The dialback secrets of both realms.
     pub keys: Keyrings,
     /// Ceilings.
@@ -30,6 +33,21 @@ pub struct HostedDomain {
     pub keys_by: KeysBy,
     /// Whether its server may put several targets on one stream (DB-67).
     pub multiplex: bool,
+}
+
+/// How the clients of one hosted domain are met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientDomain {
+    /// The mechanisms that may be offered (C2S-05).
+    pub mechanisms: BTreeSet<Mechanism>,
+    /// Whether accounts may be made from outside (C2S-08).
+    pub registration: bool,
+}
+
+impl Default for ClientDomain {
+    fn default() -> Self {
+        Self { mechanisms: Mechanism::DEFAULT.iter().copied().collect(), registration: false }
+    }
 }
 
 /// How a backend's keys are believed.
@@ -54,6 +72,8 @@ pub struct StreamLimits {
     pub pending: usize,
     /// L-sasl-attempts.
     pub sasl_attempts: u8,
+    /// Attempts to bind on one client stream (C2S-14).
+    pub binds: u8,
     /// Questions about keys on one stream (DB-43).
     pub questions: u16,
     /// L-queue, stanzas.
@@ -70,6 +90,7 @@ impl Default for StreamLimits {
             pairs: 50,
             pending: 10,
             sasl_attempts: 3,
+            binds: 5,
             questions: 256,
             queue_stanzas: 100,
             queue_octets: 1 << 20,
@@ -94,7 +115,10 @@ pub struct Timeouts {
     pub close: Duration,
     /// T-idle-s2s.
     pub idle: Duration,
-    /// How long a courier waits for more before it closes.
+    /// T-verify-idle: after the last answer on a stream that only asked about keys.
+    pub verify_idle: Duration,
+    /// How long a courier waits for more before it closes. What it carries comes in bursts, when a leg breaks: no key of
+    /// the configuration, since nobody would know what to write.
     pub courier: Duration,
 }
 
@@ -108,6 +132,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(60),
             close: Duration::from_secs(5),
             idle: Duration::from_secs(30 * 60),
+            verify_idle: Duration::from_secs(5),
             courier: Duration::from_secs(10),
         }
     }
@@ -149,5 +174,13 @@ pub const fn direction(flow: Flow) -> Direction {
     match flow {
         Flow::C2s | Flow::S2sIn => Direction::Inbound,
         Flow::S2sOut => Direction::Outbound,
+    }
+}
+
+/// The content namespace of both legs of a flow (STR-02).
+pub const fn content(flow: Flow) -> Content {
+    match flow {
+        Flow::C2s => Content::Client,
+        Flow::S2sIn | Flow::S2sOut => Content::Server,
     }
 }

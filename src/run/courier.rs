@@ -9,14 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use governor::Quota;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase};
 use super::{Tools, now};
-use crate::limit::Throttle;
+use crate::limit::{Quota, Throttle};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
 use crate::relay::{Event, Relay};
@@ -35,7 +34,7 @@ struct Courier {
     /// Octets that its inbox still has room for.
     room: Arc<Semaphore>,
     /// What came while it was ending: it goes with the next one, after what the inbox still holds.
-    late: Vec<Bytes>,
+    late: Vec<(Bytes, OwnedSemaphorePermit)>,
 }
 
 impl Couriers {
@@ -65,6 +64,9 @@ pub fn carry(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
 }
 
 fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
+    if tools.registry.phase() == Phase::Stopped {
+        return dropped(tools, &pair, Reason::Shutdown);
+    }
     let mut living = tools.couriers.held();
     if let Some(courier) = living.get_mut(&pair) {
         let Some(room) = room(&courier.room, &stanza) else {
@@ -75,10 +77,10 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
         };
         match courier.tell.try_send(Order::Queue(stanza, room)) {
             Ok(()) => {}
-            Err(TrySendError::Closed(Order::Queue(stanza, _room)))
+            Err(TrySendError::Closed(Order::Queue(stanza, room)))
                 if courier.late.len() < tools.home.limits.queue_stanzas =>
             {
-                courier.late.push(stanza);
+                courier.late.push((stanza, room));
             }
             Err(_) => {
                 drop(living);
@@ -97,7 +99,7 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
 
 fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, stanza: Bytes) -> bool {
     let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None };
+    let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None, local: None };
     let tell = entry.0.tell().clone();
     let courier =
         Courier { tell, room: Arc::new(Semaphore::new(tools.home.limits.queue_octets)), late: Vec::new() };
@@ -113,7 +115,7 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
         let left = Pump::sent(Arc::clone(&tools), made, entry, meta).run().await;
         // From here on nobody can reach this courier; what reached it too late goes with the next one.
         let late = tools.couriers.held().remove(&pair).map(|c| c.late).unwrap_or_default();
-        for stanza in left.queued.into_iter().chain(late) {
+        for stanza in left.queued.into_iter().chain(late.into_iter().map(|(stanza, _room)| stanza)) {
             hand_over(&tools, pair.clone(), stanza);
         }
     });
@@ -127,7 +129,7 @@ fn room(room: &Arc<Semaphore>, stanza: &Bytes) -> Option<OwnedSemaphorePermit> {
 
 fn dropped(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
     let flow = flow(tools, pair);
-    let meta = Meta { id: tools.registry.unnamed(), flow, peer: None };
+    let meta = Meta { id: tools.registry.unnamed(), flow, peer: None, local: None };
     let hosted = match flow {
         Flow::S2sOut => &pair.sender,
         Flow::C2s | Flow::S2sIn => &pair.target,
@@ -143,3 +145,7 @@ fn flow(tools: &Tools, pair: &Pair) -> Flow {
 /// Stanzas of one pair per second that couriers take over, and at once: a whole queue that a broken leg left.
 const RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
+
+#[cfg(test)]
+#[path = "courier_tests.rs"]
+mod tests;

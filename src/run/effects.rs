@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump};
 use super::verifier::Ask;
-use super::{courier, now, verifier};
+use super::{Caller, courier, now, verifier};
+use crate::limit::Leave;
 use crate::metrics::Limit;
 use crate::policy::Permit;
-use crate::reason::Reason;
-use crate::relay::{Candidate, Destination, Effect, FarId, Input, Side};
+use crate::reason::{Outcome, Reason};
+use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
 
 impl Pump {
     /// Carries these out, and whatever follows from them, before anything else moves.
@@ -37,6 +38,12 @@ impl Pump {
                 }
             }
             Effect::Pass(id, stanza) => self.pass(id, stanza),
+            Effect::Deliver(stanza) => {
+                if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {
+                    leg.outbox.pass(stanza);
+                }
+            }
+            Effect::Try(attempt) => self.try_login(&attempt),
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Restart(side) => {
                 if let Some(leg) = self.leg(side) {
@@ -86,12 +93,15 @@ impl Pump {
                 }
             }
             Effect::Cut(side) => self.cut(side),
-            Effect::Note(event) => self.tools.observe.note(&self.meta, &event),
+            Effect::Note(event) => {
+                self.login_came_out(&event);
+                self.tools.observe.note(&self.meta, &event);
+            }
         }
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
-        let bounded = self.fars.len() > 1 || self.near.is_none();
+        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over(now());
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
@@ -121,17 +131,71 @@ impl Pump {
     }
 
     fn connect(&mut self, id: FarId, destination: Destination) {
-        let connection = self.tools.outside.route(&destination).connect(Candidate::Next);
-        let leg = Leg::connecting(connection, &self.tools.home.limits.before_proof, now());
-        self.fars.insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new() });
+        let caller = matches!(destination, Destination::Client(_)).then(|| self.caller());
+        let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
+        let content = plan::content(self.meta.flow);
+        let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
+        self.fars
+            .insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new(), full: None });
+    }
+
+    /// Whom this relay's connection to a backend stands in for.
+    fn caller(&self) -> Caller {
+        Caller {
+            ends: self.meta.peer.zip(self.meta.local),
+            name: self.meta.id.to_string(),
+            secured: self.near.as_ref().and_then(|leg| leg.secured.clone()),
+        }
+    }
+
+    /// Lets a login go at once, after a while, or not at all (C2S-11).
+    fn try_login(&mut self, attempt: &Attempt) {
+        let account = attempt.account.as_deref().map(|account| (attempt.hosted.as_str(), account));
+        // A login without a client's address is none that a client can try.
+        let leave =
+            self.meta.peer.map_or(Leave::Refused, |peer| self.tools.logins.ask(peer.ip(), account, now()));
+        match leave {
+            Leave::Now => self.step(Side::Near, Input::Tried(Ok(()))),
+            Leave::After(wait) => {
+                let metrics = self.tools.observe.metrics();
+                metrics.limited(Limit::Logins);
+                metrics.waited(Limit::Logins, wait);
+                self.trying = Some(Box::pin(tokio::time::sleep(wait)));
+            }
+            Leave::Refused => {
+                self.tools.observe.metrics().limited(Limit::Logins);
+                self.step(Side::Near, Input::Tried(Err(Reason::LoginThrottled)));
+            }
+        }
+    }
+
+    /// A login that the backend itself refused counts against its source; what we refused ourselves does not.
+    fn login_came_out(&self, event: &Event) {
+        let (Event::Login { hosted, account, outcome, reason, .. }, Some(peer)) = (event, self.meta.peer)
+        else {
+            return;
+        };
+        let account = account.as_deref().map(|account| (hosted.as_str(), account));
+        let logins = &self.tools.logins;
+        match (outcome, reason) {
+            (Outcome::Allow, _) => logins.succeeded(peer.ip(), account, now()),
+            (Outcome::Deny, Reason::SaslRefused | Reason::TooManySasl) => {
+                if logins.failed(peer.ip(), account, now()) {
+                    self.tools.observe.metrics().bans(logins.bans(now()));
+                    tracing::info!(peer = %peer, relay = %self.meta.id, "too many failed logins: refused for a while");
+                }
+            }
+            (Outcome::Deny, _) => {}
+        }
     }
 
     fn retry(&mut self, id: FarId, candidate: Candidate) {
         let tools = Arc::clone(&self.tools);
+        let content = plan::content(self.meta.flow);
         let Some(far) = self.fars.get_mut(&id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        far.leg = Leg::connecting(route.connect(candidate), &tools.home.limits.before_proof, now());
+        far.leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
     }
 
     fn admitted(&mut self, id: FarId, permit: &Permit) {

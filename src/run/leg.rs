@@ -28,6 +28,10 @@ pub(super) struct Leg {
     pub(super) upgrade: bool,
     /// The end as soon as the outbox is empty.
     pub(super) ending: bool,
+    /// All must be out by then once it is ending.
+    end_by: Option<Instant>,
+    /// The channel, once TLS stands.
+    pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -68,22 +72,35 @@ pub(super) enum Found {
 
 impl Leg {
     /// A leg that arrived. In clear, its first octet must come before `first`.
-    pub(super) fn arrived(io: BoxIo, first: Option<Instant>, limits: &Limits, now: Instant) -> Self {
-        Self { first, ..Self::new(Link::Open(io), limits, now) }
+    pub(super) fn arrived(
+        io: BoxIo,
+        first: Option<Instant>,
+        content: Content,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self { first, ..Self::new(Link::Open(io), content, limits, now) }
     }
 
     /// A leg that we open.
-    pub(super) fn connecting(connection: Connection, limits: &Limits, now: Instant) -> Self {
-        Self::new(Link::Connecting(connection), limits, now)
+    pub(super) fn connecting(
+        connection: Connection,
+        content: Content,
+        limits: &Limits,
+        now: Instant,
+    ) -> Self {
+        Self::new(Link::Connecting(connection), content, limits, now)
     }
 
-    fn new(link: Link, limits: &Limits, now: Instant) -> Self {
+    fn new(link: Link, content: Content, limits: &Limits, now: Instant) -> Self {
         Self {
             link,
-            framer: Framer::new(limits.clone(), Content::Server),
+            framer: Framer::new(limits.clone(), content),
             outbox: Outbox::default(),
             upgrade: false,
             ending: false,
+            end_by: None,
+            secured: None,
             named: None,
             first: None,
             begun: None,
@@ -132,6 +149,7 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
+                        self.secured = Some(secured.clone());
                         Found::Secured(secured)
                     }
                     Err(reason) => Found::Failed(reason),
@@ -146,8 +164,13 @@ impl Leg {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
+        params: &Params,
         close: Duration,
     ) -> Result<Sent, Reason> {
+        if self.ending {
+            // Who takes an octet a minute would else keep his place for as long as he likes.
+            self.end_by.get_or_insert(now + params.stanza);
+        }
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
                 true => Sent::default(),
@@ -282,7 +305,8 @@ impl Leg {
             _ => None,
         };
         let silent = self.keeps_alive().then(|| self.spoke + params.keepalive);
-        [begun, stuck, shut, linger, self.first, silent].into_iter().flatten().min()
+        let end = self.end_by.filter(|_| matches!(self.link, Link::Open(_)));
+        [begun, stuck, shut, linger, self.first, silent, end].into_iter().flatten().min()
     }
 
     /// What is due now.
@@ -295,7 +319,8 @@ impl Leg {
             self.first = None;
             return Some(Due::Gone(Reason::HeaderTimeout));
         }
-        if self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
+        let late = matches!(self.link, Link::Open(_)) && self.end_by.is_some_and(|t| t <= now);
+        if late || self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
             return Some(Due::Gone(Reason::WriteTimeout));
         }
         if self.keeps_alive() && self.spoke + params.keepalive <= now {

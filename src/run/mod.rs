@@ -18,7 +18,7 @@ pub mod verifier;
 pub mod world;
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::Streams;
-use crate::reason::Reason;
+use crate::limit::{Logins, Streams};
+use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
 use crate::stream::Secured;
@@ -65,14 +65,27 @@ pub type Handshake = Later<Result<(BoxIo, Secured), Reason>>;
 
 /// Sockets, TLS and the DNS, as far as a relay needs them.
 pub trait Outside: Send + Sync {
-    /// TLS as server on this transport. `named` is the stream's `to`, for clients that send no SNI (TLS-16).
-    fn secure_near(&self, io: BoxIo, named: Option<Domain>) -> Handshake;
+    /// TLS as server on this transport, of a connection of this flow. `named` is the stream's `to`, for those who send no
+    /// SNI (TLS-16).
+    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>) -> Handshake;
 
     /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`.
     fn secure_far(&self, io: BoxIo, from: Domain, target: Domain) -> Handshake;
 
-    /// The candidates of a destination, in the order to try them.
-    fn route(&self, destination: &Destination) -> Box<dyn Route>;
+    /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
+    /// stands in for one.
+    fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route>;
+}
+
+/// The connection of a client, as a PROXY header tells it to the backend (BE-05).
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who connected, and to where.
+    pub ends: Option<(SocketAddr, SocketAddr)>,
+    /// The name of the connection in our logs.
+    pub name: String,
+    /// Its channel.
+    pub secured: Option<Secured>,
 }
 
 /// The candidates that are left of a destination.
@@ -100,6 +113,9 @@ pub struct Params {
     pub pending_per_source: usize,
     /// L-pending: verifications under way per sender domain.
     pub pending_per_sender: usize,
+    /// Verifications under way in all. Each may hold a socket and a lookup, and lookups for our own users must go on
+    /// whatever the world claims, so this is less than the resolver does at a time.
+    pub verifications: usize,
     /// Pairs that are served by a courier at one time.
     pub couriers: usize,
 }
@@ -113,6 +129,7 @@ impl Default for Params {
             unproven_octets: 64 * 1024,
             pending_per_source: 20,
             pending_per_sender: 4,
+            verifications: 192,
             couriers: 256,
         }
     }
@@ -134,6 +151,8 @@ pub struct Tools {
     pub couriers: courier::Couriers,
     /// Streams per rule.
     pub streams: Arc<Streams>,
+    /// Logins that failed.
+    pub logins: Arc<Logins>,
     /// What happened, as numbers, lines and records.
     pub observe: Arc<observe::Observe>,
 }

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use governor::Quota;
 use serde::Serialize;
 
 use super::audit::Audit;
 use super::now;
 use super::registry::Meta;
 use crate::jid::Domain;
-use crate::limit::{Network, Throttle};
+use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::Metrics;
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};
+use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, TlsVersion};
 
 /// Turns events into numbers, lines and records.
@@ -32,6 +32,8 @@ pub struct Observe {
     lines: Throttle<Option<Network>>,
     suppressed: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
+    /// Backends as last seen: up or not.
+    backends: Mutex<HashMap<Domain, bool>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -50,6 +52,7 @@ impl Observe {
             lines: Throttle::new(Quota::per_minute(LINES), now),
             suppressed: AtomicU64::new(0),
             proofs: Mutex::default(),
+            backends: Mutex::default(),
         }
     }
 
@@ -155,12 +158,41 @@ impl Observe {
             }
             Event::Backend { hosted, up } => {
                 m.backend(hosted, flow, *up);
-                if *up {
-                    tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached");
-                } else {
-                    // For the operator to act on: it is our own backend.
-                    tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+                let was = backends.insert(hosted.clone(), *up);
+                drop(backends);
+                // Told when it changes: each claim of a peer knocks anew, and peers must not write our log (LOG-05).
+                match (was, *up) {
+                    (None | Some(true), false) => {
+                        // For the operator to act on: it is our own backend.
+                        tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                    }
+                    (Some(false), true) => {
+                        tracing::info!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached again");
+                    }
+                    _ => tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, up, "backend"),
                 }
+            }
+            Event::Login { hosted, mechanism, outcome, reason, .. } => {
+                m.logged_in(hosted, mechanism.map_or("other", Mechanism::label), *outcome);
+                if self.may_tell(meta) {
+                    tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta), relay = %meta.id,
+                        mechanism = mechanism.map_or("other", Mechanism::label), outcome = outcome.label(),
+                        reason = reason.label(), "login");
+                }
+            }
+            Event::Bound { hosted, after } => {
+                m.stream_began(flow, hosted);
+                m.negotiated(flow, Outcome::Allow, *after);
+            }
+            Event::Left { hosted, record } => {
+                m.stream_ended(flow, hosted);
+                self.told(meta, record, "client left");
+                self.audit(meta, "ended", record);
+            }
+            Event::Misfit { hosted, reason } => {
+                tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
+                    "no client can log in: {}", reason.words());
             }
         }
     }

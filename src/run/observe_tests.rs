@@ -28,7 +28,7 @@ fn record(reason: Reason) -> Record {
 fn meta() -> Meta {
     let registry = Registry::new(crate::run::tests::policy(), std::time::Duration::ZERO, 1);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
-    Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer) }
+    Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer), local: None }
 }
 
 // Contract 5: time, stream id, flow, pair, peer address, TLS version, proof, fingerprint, rule, reason, counts.
@@ -77,4 +77,36 @@ fn a_peers_words_cannot_break_a_line_or_turn_it_round() {
     assert_eq!(capped("a\nb\u{202e}c\"d\\"), "a\\nb\\u{202e}c\\\"d\\\\");
     assert_eq!(capped(&"x".repeat(300)).chars().count(), CAP + 1);
     assert_eq!(capped("bücher.example"), "bücher.example");
+}
+
+// LOG-05: each claim of a peer knocks at the backend anew; the operator is told once, and once when it is back.
+#[tokio::test]
+async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .finish();
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let meta = meta();
+    tracing::subscriber::with_default(subscriber, || {
+        for up in [false, false, false, true, true, false] {
+            observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up });
+        }
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
+    assert_eq!(text.matches("backend reached again").count(), 1, "{text}");
 }

@@ -27,6 +27,8 @@ pub struct Outbox {
     released: usize,
     /// Stanzas that the transport has taken and not yet flushed: with TLS, they may still lie in its buffer.
     unflushed: Vec<Bytes>,
+    /// Octets that the transport has taken since its last flush.
+    unflushed_octets: usize,
     dirty: bool,
     octets: usize,
     stanzas: usize,
@@ -131,6 +133,10 @@ impl Outbox {
     pub fn poll_send(&mut self, io: &mut BoxIo, cx: &mut Context<'_>, now: Instant) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
+            // A transport that is never quite flushed would have us remember all that ever went through it (law `bounded`).
+            if self.unflushed_octets >= UNFLUSHED && !self.poll_flush(io, cx, now, &mut sent)? {
+                break;
+            }
             self.release(now, &mut sent);
             if self.released == 0 {
                 self.stuck = None;
@@ -151,25 +157,39 @@ impl Outbox {
             }
         }
         if self.dirty {
-            match Pin::new(io).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.dirty = false;
-                    self.unflushed.clear();
-                    sent.moved = true;
-                    if self.released == 0 {
-                        self.stuck = None;
-                    }
-                }
-                Poll::Ready(Err(e)) => return Err(e),
-                Poll::Pending => {
-                    self.stuck.get_or_insert(now);
-                }
-            }
+            self.poll_flush(io, cx, now, &mut sent)?;
         }
         if self.chunks.is_empty() && self.chunks.capacity() > SLICES {
             self.chunks.shrink_to(0);
         }
         Ok(sent)
+    }
+
+    /// Whether the transport has nothing left of what it took.
+    fn poll_flush(
+        &mut self,
+        io: &mut BoxIo,
+        cx: &mut Context<'_>,
+        now: Instant,
+        sent: &mut Sent,
+    ) -> io::Result<bool> {
+        match Pin::new(io).poll_flush(cx) {
+            Poll::Ready(outcome) => {
+                outcome?;
+                self.dirty = false;
+                self.unflushed.clear();
+                self.unflushed_octets = 0;
+                sent.moved = true;
+                if self.released == 0 {
+                    self.stuck = None;
+                }
+                Ok(true)
+            }
+            Poll::Pending => {
+                self.stuck.get_or_insert(now);
+                Ok(false)
+            }
+        }
     }
 
     fn release(&mut self, now: Instant, sent: &mut Sent) {
@@ -211,6 +231,7 @@ impl Outbox {
 
     fn account(&mut self, mut n: usize) {
         self.dirty = true;
+        self.unflushed_octets = self.unflushed_octets.saturating_add(n);
         while n > 0 {
             let Some(chunk) = self.chunks.front() else { break };
             let left = chunk.octets.len() - self.taken;
@@ -233,6 +254,9 @@ impl Outbox {
 
 /// How many elements go out in one write at most.
 const SLICES: usize = 64;
+
+/// Octets that the transport may hold before it must have flushed them.
+const UNFLUSHED: usize = 16 * 1024;
 
 #[cfg(test)]
 #[path = "outbox_tests.rs"]

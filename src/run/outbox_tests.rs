@@ -84,6 +84,21 @@ async fn what_tls_has_taken_and_not_flushed_counts_as_unsent() {
     assert_eq!(outbox.take_unsent(), [stanza("<a/>"), stanza("<b/>")]);
 }
 
+// Law `bounded`: a reader that is always a little behind must not make us remember the whole conversation, nor have it
+// repeated when the connection breaks.
+#[tokio::test]
+async fn a_transport_that_is_never_flushed_takes_little() {
+    let mut io: BoxIo = Box::new(Buffering);
+    let mut outbox = Outbox::default();
+    let stanza = Bytes::from(vec![b'x'; 1024]);
+    for _ in 0..1024 {
+        outbox.pass(stanza.clone());
+        send(&mut outbox, &mut io, Instant::now()).await.unwrap();
+    }
+    assert!(outbox.octets() >= 900 * 1024, "what is not flushed still waits: {}", outbox.octets());
+    assert_eq!(outbox.take_unsent().len(), 1024);
+}
+
 #[tokio::test]
 async fn the_valve_holds_stanzas_and_not_what_we_say() {
     let (ours, mut theirs) = duplex(4096);

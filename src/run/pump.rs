@@ -9,7 +9,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -20,9 +20,9 @@ use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
-use crate::reason::{Facing, Reason};
+use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
-use crate::stream::Answer;
+use crate::stream::{Answer, Secured};
 
 /// A relay and all that it moves.
 pub struct Pump {
@@ -35,6 +35,8 @@ pub struct Pump {
     pub(super) effects: VecDeque<Effect>,
     pub(super) carrying: bool,
     pub(super) answer: Option<Answer>,
+    /// A login that waits before it may be tried.
+    pub(super) trying: Option<Pin<Box<Sleep>>>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     timer: Pin<Box<Sleep>>,
@@ -53,6 +55,8 @@ pub(super) struct Far {
     pub(super) route: Option<Box<dyn Route>>,
     pub(super) ticket: Option<StreamTicket>,
     pub(super) awaited: Vec<AwaitTicket>,
+    /// Since when it takes less than it is given.
+    pub(super) full: Option<Instant>,
 }
 
 /// What a relay without a near leg leaves behind.
@@ -65,17 +69,19 @@ pub struct Left {
 }
 
 impl Pump {
-    /// A relay whose near leg has arrived. `plain`: no TLS yet, so that the first octet is still due.
+    /// A relay whose near leg has arrived. Without a channel the first octet is still due.
     pub fn arrived(
         tools: Arc<Tools>,
         relay: Relay,
         entry: (Life, mpsc::Receiver<Order>),
         meta: Meta,
         io: BoxIo,
-        plain: bool,
+        secured: Option<Secured>,
     ) -> Self {
-        let first = plain.then(|| now() + tools.params.first_byte);
-        let near = Leg::arrived(io, first, &tools.home.limits.before_proof, now());
+        let first = secured.is_none().then(|| now() + tools.params.first_byte);
+        let content = plan::content(meta.flow);
+        let mut near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
+        near.secured = secured;
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
@@ -114,9 +120,10 @@ impl Pump {
             effects: VecDeque::new(),
             carrying: false,
             answer: None,
+            trying: None,
             orders,
             news: next_news(news),
-            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
@@ -140,7 +147,8 @@ impl Pump {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             let now = now();
-            let mut moved = self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now);
+            let mut moved =
+                self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now) | self.poll_trying(cx);
             for side in self.sides() {
                 moved |= self.poll_side(side, cx, now);
             }
@@ -190,7 +198,7 @@ impl Pump {
         match side {
             Side::Near => plan::near(self.meta.flow),
             Side::Far(id) => match self.fars.get(&id).map(|f| &f.destination) {
-                Some(Destination::Backend(_)) => Facing::Backend,
+                Some(Destination::Backend(_) | Destination::Client(_)) => Facing::Backend,
                 Some(Destination::World { .. }) | None => Facing::Public,
             },
         }
@@ -249,12 +257,12 @@ impl Pump {
             Phase::Closing(_) => {
                 self.step(Side::Near, Input::Drain);
                 if !self.late {
-                    self.give_back();
+                    self.give_back(false);
                 }
             }
             Phase::Stopped => {
                 // The end is told, and so is every stanza that went nowhere.
-                self.give_back();
+                self.give_back(true);
                 self.gone(Side::Near, Reason::Shutdown);
                 self.stopped = true;
             }
@@ -262,13 +270,21 @@ impl Pump {
         true
     }
 
-    /// What has not gone out by now goes back to its sender.
-    fn give_back(&mut self) {
+    /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
+    /// told as lost, stanza by stanza (CLS-02).
+    fn give_back(&mut self, end: bool) {
         self.step(Side::Near, Input::Drain);
         self.step(Side::Near, Input::Close(Reason::Shutdown));
         for side in self.sides() {
-            if side != Side::Near && self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
+            if side == Side::Near {
+                continue;
+            }
+            if end || self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
                 self.gone(side, Reason::Shutdown);
+            }
+            if end {
+                // A courier's queue waits for a leg that never came to stand.
+                self.step(side, Input::Unreachable(Reason::Shutdown));
             }
         }
     }
@@ -298,14 +314,23 @@ impl Pump {
         moved
     }
 
+    fn poll_trying(&mut self, cx: &mut Context<'_>) -> bool {
+        let over = self.trying.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_ready());
+        if over {
+            self.trying = None;
+            self.step(Side::Near, Input::Tried(Ok(())));
+        }
+        over
+    }
+
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
         if let Some(found) = self.leg(side).and_then(|leg| leg.poll_link(cx)) {
             self.found(side, found);
             moved = true;
         }
-        let close = self.tools.home.timeouts.close;
-        match self.leg(side).map(|leg| leg.poll_out(cx, now, close)) {
+        let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
             None => return moved,
             Some(Err(reason)) => {
                 self.gone(side, reason);
@@ -320,6 +345,11 @@ impl Pump {
                     self.tools.observe.metrics().waited(limit(rated), time);
                 }
             }
+        }
+        if let Side::Far(id) = side
+            && let Some(far) = self.fars.get_mut(&id)
+        {
+            far.full = far.leg.is_full().then(|| far.full.unwrap_or(now));
         }
         moved |= self.start_upgrade(side);
         moved |= self.take_tokens(side, now);
@@ -373,6 +403,7 @@ impl Pump {
     /// Begins TLS once the word before it is out.
     fn start_upgrade(&mut self, side: Side) -> bool {
         let outside = Arc::clone(&self.tools.outside);
+        let flow = self.meta.flow;
         let destination = match side {
             Side::Near => None,
             Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
@@ -386,13 +417,13 @@ impl Pump {
         match destination {
             None => {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
-                leg.link = Link::Upgrading(outside.secure_near(io, named));
+                leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
             }
             Some(Destination::World { from, target }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
-            Some(Destination::Backend(_)) => self.gone(side, Reason::Internal),
+            Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),
         }
         true
     }
@@ -419,7 +450,7 @@ impl Pump {
         }
         match side {
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 => {
+                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over(now()) => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
                 _ => true,
@@ -428,11 +459,24 @@ impl Pump {
         }
     }
 
+    /// When a lone far leg that takes too little stops holding back the near leg: a backend may want to reach others on
+    /// that stream (DB-66). Inbound, whoever speaks speaks to one backend, and waits for it.
+    fn patience(&self) -> Option<Instant> {
+        let (_, far) = self.fars.first_key_value()?;
+        let alone = self.fars.len() == 1 && self.meta.flow == Flow::S2sOut;
+        far.full.filter(|_| alone).map(|since| since + PATIENCE)
+    }
+
+    pub(super) fn is_patience_over(&self, now: Instant) -> bool {
+        self.patience().is_some_and(|at| at <= now)
+    }
+
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
-        let Some(due) = due else { return Poll::Pending };
+        let patience = self.patience().filter(|at| *at > now());
+        let Some(due) = due.into_iter().chain(patience).min() else { return Poll::Pending };
         let due = tokio::time::Instant::from_std(due);
         if self.timer.deadline() != due {
             self.timer.as_mut().reset(due);
@@ -451,6 +495,9 @@ fn limit(rated: Rated) -> Limit {
         Rated::Stanzas => Limit::Stanzas,
     }
 }
+
+/// How long one far leg may hold back a backend's stream when it takes too little.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the arms are tried before others may run.
 const ROUNDS: usize = 32;

@@ -28,11 +28,10 @@ fn arrive(tools: &Arc<Tools>, flow: Flow, secured: Option<Secured>) -> Play {
     let (ours, near) = duplex(ROOM);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
     let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow, peer: Some(peer) };
-    let plain = secured.is_none();
-    let arrival = Arrival { flow, address: peer.ip(), secured, seed: [7; 32] };
+    let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local: None };
+    let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: [7; 32] };
     let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
-    let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), plain);
+    let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), secured);
     Play { tools: Arc::clone(tools), near, task: tokio::spawn(pump.run()) }
 }
 
@@ -401,3 +400,103 @@ async fn what_is_cut_is_told_stanza_by_stanza() {
     assert_eq!(taken + refused(&tools), 20);
     assert_eq!(tools.registry.living(), 0, "nobody is sent out any more");
 }
+
+// DB-66: also the first target on a stream must not keep a backend from reaching the next one.
+#[tokio::test(start_paused = true)]
+async fn a_slow_first_target_does_not_keep_others_out() {
+    let outside = Scripted::default();
+    let mut slow = outside.lay(ROOM);
+    // Bounces go first: what does not fit comes back before the next target is named.
+    let _bounces = outside.lay(1 << 20);
+    let mut quick = outside.lay(ROOM);
+    let mut play = arrive(&tools(outside), Flow::S2sOut, None);
+    say(&mut play.near, &format!("{HEAD}>")).await;
+    hear(&mut play.near, "<stream:stream").await;
+    say(&mut play.near, "<db:result from='hall.example' to='slow.example'>k1</db:result>").await;
+    remote_takes(&mut slow, "slow.example").await;
+    hear(&mut play.near, "valid").await;
+    let begun = now();
+    for n in 0..200 {
+        say(&mut play.near, &outgoing("slow.example", n)).await;
+    }
+    say(&mut play.near, "<db:result from='hall.example' to='quick.example'>k2</db:result>").await;
+    remote_takes(&mut quick, "quick.example").await;
+    hear(&mut play.near, "from='quick.example' to='hall.example' type='valid'").await;
+    assert!(now() - begun < Duration::from_secs(10), "{:?}", now() - begun);
+}
+
+// Law `bounded`: every wait has a deadline, also that for somebody who reads an octet now and then.
+#[tokio::test(start_paused = true)]
+async fn a_trickling_reader_does_not_keep_a_closed_stream() {
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, Some(secured("friend.example")));
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    for _ in 0..300 {
+        say(&mut play.near, "<db:result from='friend.example' to='nobody.example'>k</db:result>").await;
+    }
+    play.tools.registry.enter_phase(Phase::Draining(now() + Duration::from_secs(3600)));
+    let begun = now();
+    let mut octets = [0; 10];
+    while !play.task.is_finished() && now() - begun < Duration::from_secs(3600) {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let _read = tokio::time::timeout(Duration::from_secs(1), play.near.read(&mut octets)).await;
+    }
+    assert!(now() - begun < Duration::from_secs(200), "{:?}", now() - begun);
+}
+
+// CLS-02: when time is up, what was accepted and did not go out is counted and told.
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_at_the_end_is_counted() {
+    let (mut play, _backend) = friend(600).await;
+    for n in 0..30 {
+        say(&mut play.near, &message(n)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    play.tools.registry.enter_phase(Phase::Stopped);
+    play.task.await.unwrap();
+    let text = play.tools.observe.metrics().text().unwrap();
+    let lost =
+        text.lines().find(|l| l.starts_with("gatehouse_stanzas_refused_total") && l.contains("shutdown"));
+    let lost: u32 = lost.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((20..30).contains(&lost), "{lost}");
+}
+
+// CLS-05, T-keepalive: a space on a proven leg on which we said nothing, so that a dead connection is found. T-idle: after
+// 30 minutes without traffic the stream is closed in good order.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_pair_is_kept_alive_and_then_closed() {
+    let (mut play, mut backend) = friend(ROOM).await;
+    let begun = now();
+    hear(&mut backend, " ").await;
+    assert_eq!((now() - begun).as_secs(), 300);
+    let said = hear(&mut play.near, "</stream:stream>").await;
+    assert!(said.trim_start().starts_with("</stream:stream>"), "{said:?}");
+    let idle = (now() - begun).as_secs();
+    assert!((1795..=1805).contains(&idle), "{idle}");
+    say(&mut play.near, "</stream:stream>").await;
+    hear(&mut backend, "</stream:stream>").await;
+    say(&mut backend, "</stream:stream>").await;
+    play.task.await.unwrap();
+}
+
+// L-preauth-total: 64 KiB before a pair is proven, whatever they are made of.
+#[tokio::test(start_paused = true)]
+async fn so_many_octets_are_taken_before_proof_and_no_more() {
+    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, Some(secured("friend.example")));
+    say(&mut play.near, &format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>")).await;
+    hear(&mut play.near, "</stream:features>").await;
+    let mut sent = 0;
+    let spaces = " ".repeat(1024);
+    while play.near.write_all(spaces.as_bytes()).await.is_ok() && sent < 200 {
+        sent += 1;
+        tokio::task::yield_now().await;
+    }
+    let said = rest(&mut play.near).await;
+    assert!(said.contains("<policy-violation"), "{said:?}");
+    assert!(sent >= 60, "{sent} KiB");
+    play.task.await.unwrap();
+}
+
+#[path = "pump_client_tests.rs"]
+mod clients;

@@ -90,6 +90,8 @@ pub struct Meta {
     pub flow: Flow,
     /// The address of the near leg; none for couriers and verifiers.
     pub peer: Option<SocketAddr>,
+    /// The address of ours that the near leg came to, as far as it is known.
+    pub local: Option<SocketAddr>,
 }
 
 /// Living relays, awaited keys, news.
@@ -191,9 +193,16 @@ impl Registry {
         self.news.send_modify(|news| news.policy = policy);
     }
 
-    /// The policy in force becomes what this makes of it; nobody else changes it meanwhile.
-    pub fn amend(&self, change: impl FnOnce(&Policy) -> Policy) {
-        self.news.send_modify(|news| news.policy = Arc::new(change(&news.policy)));
+    /// What `make` makes of the policy in force is in force, if it makes anything; nothing can come between the two, so
+    /// that a new day never brings back the policy of before a reload (POL-10).
+    pub fn amend(&self, make: impl FnOnce(&Policy) -> Option<Policy>) -> bool {
+        self.news.send_if_modified(|news| match make(&news.policy) {
+            Some(policy) => {
+                news.policy = Arc::new(policy);
+                true
+            }
+            None => false,
+        })
     }
 
     /// Relays know this about home from now on.
@@ -365,6 +374,25 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert!(held(&r.awaited).len() <= 2 * SWEEP);
+    }
+
+    // POL-10: two who change the policy at the same time change it one after the other.
+    #[tokio::test]
+    async fn a_policy_is_made_from_the_one_in_force_or_not_at_all() {
+        let r = registry();
+        let mut news = r.news();
+        news.mark_unchanged();
+        assert!(!r.amend(|_| None));
+        assert!(!news.has_changed().unwrap());
+        let other = crate::run::tests::federating(crate::policy::Federation::None);
+        r.publish(Arc::clone(&other));
+        let tomorrow = crate::policy::Day::parse("2027-01-02").unwrap();
+        assert!(r.amend(|policy| {
+            assert_eq!(policy.digest(), other.digest());
+            Some(policy.on(tomorrow))
+        }));
+        assert_eq!((r.policy().digest(), r.policy().today()), (other.digest(), tomorrow));
+        assert!(news.has_changed().unwrap());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
+use crate::limit::LoginParams;
 use crate::metrics::Metrics;
 use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
@@ -48,7 +49,7 @@ impl Scripted {
 }
 
 impl Outside for Scripted {
-    fn secure_near(&self, _io: BoxIo, _named: Option<Domain>) -> Handshake {
+    fn secure_near(&self, _io: BoxIo, _flow: Flow, _named: Option<Domain>) -> Handshake {
         Box::pin(async { Err(Reason::TlsFailed) })
     }
 
@@ -57,7 +58,7 @@ impl Outside for Scripted {
         Box::pin(async move { Ok((io, secured(target.as_str()))) })
     }
 
-    fn route(&self, _destination: &Destination) -> Box<dyn Route> {
+    fn route(&self, _destination: &Destination, _caller: Option<Caller>) -> Box<dyn Route> {
         Box::new(Pipes(Arc::clone(&self.pipes)))
     }
 }
@@ -91,6 +92,7 @@ pub(crate) fn secured(name: &str) -> Secured {
         }),
         alpn: None,
         sni: None,
+        shown: None,
         suite: "TLS13_AES_128_GCM_SHA256",
     }
 }
@@ -99,6 +101,7 @@ pub(crate) fn home() -> Home {
     let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
+        clients: BTreeMap::new(),
         keys: Keyrings { world: Keyring::new(b"world"), inside: Keyring::new(b"inside") },
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
@@ -119,6 +122,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
         streams: Streams::new(),
+        logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })
 }

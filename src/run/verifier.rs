@@ -85,7 +85,7 @@ pub fn ask(tools: &Arc<Tools>, ask: Ask) {
 async fn verify(tools: &Arc<Tools>, facing: Facing, check: KeyCheck) -> Answer {
     let entry = tools.registry.enter();
     let made = Relay::verifier(Arc::clone(&tools.home), tools.registry.policy(), facing, check, now());
-    let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None };
+    let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None, local: None };
     let running = Pump::sent(Arc::clone(tools), made, entry, meta).run();
     // The relay keeps its own deadline; this one is for a relay that never ends.
     match tokio::time::timeout(tools.home.timeouts.dialback * 2, running).await {
@@ -105,7 +105,8 @@ impl Verifier {
         let mut pending = self.held();
         let over = match ask.facing {
             Facing::Public => {
-                full(&pending.streams, &ask.relay, tools.home.limits.pending)
+                pending.questions.len() >= tools.params.verifications
+                    || full(&pending.streams, &ask.relay, tools.home.limits.pending)
                     || ask
                         .network()
                         .is_some_and(|n| full(&pending.sources, &n, tools.params.pending_per_source))

@@ -62,6 +62,19 @@ async fn pending_questions_are_capped_per_stream_source_and_sender() {
     }
 }
 
+// LIM-02: many sources together must not use up every socket and lookup.
+#[tokio::test]
+async fn pending_questions_are_capped_in_all() {
+    let tools = tools(Scripted::default());
+    let v = Verifier::default();
+    for n in 0..300 {
+        let source = format!("2001:db8:0:{n:x}::1");
+        let (ask, _heard) = asked(tools.registry.unnamed(), &source, &format!("d{n}.example"), "k");
+        let expected = if n < tools.params.verifications { "new" } else { "over" };
+        assert_eq!(outcome(&v, &tools, ask), expected, "{n}");
+    }
+}
+
 // DB-31, LIM-06.
 #[tokio::test]
 async fn a_question_over_the_cap_hears_overload_at_once() {

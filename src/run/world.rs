@@ -9,14 +9,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{BoxIo, Connected, Connection, Handshake, Outside, Route, now};
+use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, now};
 use crate::dns::{Resolver, TlsMode};
 use crate::jid::Domain;
 use crate::metrics::{Door, Metrics};
-use crate::net;
-use crate::reason::Reason;
+use crate::net::{self, proxy};
+use crate::reason::{Flow, Reason};
 use crate::relay::{Candidate, Destination};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Connector, HandshakeFault, Mode};
@@ -24,20 +25,42 @@ use crate::tls::{Acceptor, Connector, HandshakeFault, Mode};
 /// What the world is made of.
 #[derive(Debug)]
 pub struct Params {
-    /// TLS as server on STARTTLS listeners.
+    /// TLS as server on STARTTLS listeners for servers.
     pub acceptor: Arc<Acceptor>,
+    /// TLS as server on STARTTLS listeners for clients.
+    pub acceptor_clients: Arc<Acceptor>,
     /// TLS as client.
     pub connector: Connector,
     /// Where remote domains are.
     pub resolver: Resolver,
     /// Where the backends are, in the order to try.
     pub backends: BTreeMap<Domain, Vec<SocketAddr>>,
+    /// Where the backends take clients, in the order to try.
+    pub clients: BTreeMap<Domain, Clients>,
     /// How long to dial, and from where.
     pub dial: net::connect::Params,
     /// How long a handshake may take (T-tls).
     pub handshake: Duration,
     /// Where handshakes are counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// A backend, as clients are brought to it.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Where it takes them, in the order to try.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether it is told who they are.
+    pub proxy: Option<ProxyVersion>,
+}
+
+/// Versions of the PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// The line of text.
+    V1,
+    /// The binary header, with what is known of the client's channel.
+    V2,
 }
 
 /// Sockets, TLS and the DNS.
@@ -54,8 +77,10 @@ struct Inner {
 #[derive(Debug)]
 struct Fixed {
     acceptor: Arc<Acceptor>,
+    acceptor_clients: Arc<Acceptor>,
     resolver: Resolver,
     backends: BTreeMap<Domain, Vec<SocketAddr>>,
+    clients: BTreeMap<Domain, Clients>,
     dial: net::connect::Params,
     handshake: Duration,
     metrics: Arc<Metrics>,
@@ -72,9 +97,28 @@ struct Failure {
 impl World {
     /// The world as these parameters describe it.
     pub fn new(params: Params) -> Self {
-        let Params { acceptor, connector, resolver, backends, dial, handshake, metrics } = params;
+        let Params {
+            acceptor,
+            acceptor_clients,
+            connector,
+            resolver,
+            backends,
+            clients,
+            dial,
+            handshake,
+            metrics,
+        } = params;
         Self(Arc::new(Inner {
-            params: Fixed { acceptor, resolver, backends, dial, handshake, metrics },
+            params: Fixed {
+                acceptor,
+                acceptor_clients,
+                resolver,
+                backends,
+                clients,
+                dial,
+                handshake,
+                metrics,
+            },
             connector: RwLock::new(Arc::new(connector)),
             failures: Mutex::default(),
         }))
@@ -87,15 +131,18 @@ impl World {
 }
 
 impl Outside for World {
-    fn secure_near(&self, io: BoxIo, named: Option<Domain>) -> Handshake {
+    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>) -> Handshake {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
-            let acceptor = &inner.params.acceptor;
+            let (acceptor, door) = match flow {
+                Flow::C2s => (&inner.params.acceptor_clients, Door::C2sStarttls),
+                Flow::S2sIn | Flow::S2sOut => (&inner.params.acceptor, Door::S2sStarttls),
+            };
             let handshake = async {
                 let (stream, secured) = acceptor.accept(io, named.as_ref()).await?;
                 Ok((Box::new(stream) as BoxIo, secured))
             };
-            inner.counted(Door::S2sStarttls, handshake).await
+            inner.counted(door, handshake).await
         })
     }
 
@@ -104,10 +151,11 @@ impl Outside for World {
         Box::pin(async move { inner.connect_tls(io, &from, &target, Mode::Starttls).await })
     }
 
-    fn route(&self, destination: &Destination) -> Box<dyn Route> {
+    fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route> {
         Box::new(Way {
             inner: Arc::clone(&self.0),
             destination: destination.clone(),
+            caller,
             left: None,
             last: None,
             spent: Duration::ZERO,
@@ -176,6 +224,8 @@ impl Inner {
 struct Way {
     inner: Arc<Inner>,
     destination: Destination,
+    /// Whom the connection stands in for.
+    caller: Option<Caller>,
     /// None until they were asked for.
     left: Option<VecDeque<Place>>,
     last: Option<Place>,
@@ -235,12 +285,16 @@ impl Way {
                 }
                 Err(reason)
             }
-            Destination::Backend(_) => Err(Reason::BackendDown),
+            Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown),
         }
     }
 
     async fn places(&self) -> Result<VecDeque<Place>, Reason> {
         match &self.destination {
+            Destination::Client(domain) => {
+                let clients = self.inner.params.clients.get(domain).ok_or(Reason::BackendDown)?;
+                Ok(clients.addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
+            }
             Destination::Backend(domain) => {
                 let addresses = self.inner.params.backends.get(domain).ok_or(Reason::BackendDown)?;
                 Ok(addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
@@ -265,10 +319,17 @@ impl Way {
         let begun = now();
         let dialled = net::connect(&[place.address], &self.inner.params.dial).await;
         self.spent += now().saturating_duration_since(begun);
-        let (stream, address) = dialled.map_err(|fault| {
+        let (mut stream, address) = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
             fault.reason()
         })?;
+        if let Some(header) = self.introduction()? {
+            // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
+            let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
+            if !matches!(written.await, Ok(Ok(()))) {
+                return Err(Reason::BackendDown);
+            }
+        }
         let Destination::World { from, target } = &self.destination else {
             return Ok(Connected { io: Box::new(stream), address: address.ip(), secured: None });
         };
@@ -279,6 +340,35 @@ impl Way {
             TlsMode::Direct => {
                 let (io, secured) = self.inner.connect_tls(io, from, target, Mode::Direct).await?;
                 Ok(Connected { io, address: address.ip(), secured: Some(secured) })
+            }
+        }
+    }
+
+    /// The PROXY header for this connection, where the backend is told one.
+    fn introduction(&self) -> Result<Option<Vec<u8>>, Reason> {
+        let Destination::Client(domain) = &self.destination else { return Ok(None) };
+        let Some(version) = self.inner.params.clients.get(domain).and_then(|clients| clients.proxy) else {
+            return Ok(None);
+        };
+        let ends = self.caller.as_ref().and_then(|caller| caller.ends);
+        let addresses = ends.map(|(source, destination)| proxy::Addresses { source, destination });
+        match version {
+            ProxyVersion::V1 => Ok(Some(proxy::v1(addresses))),
+            ProxyVersion::V2 => {
+                let secured = self.caller.as_ref().and_then(|caller| caller.secured.as_ref());
+                let header = proxy::v2(&proxy::Outgoing {
+                    addresses,
+                    alpn: secured.and_then(|secured| secured.alpn.clone()),
+                    authority: secured.and_then(|secured| secured.sni.clone()),
+                    unique_id: self.caller.as_ref().map(|caller| caller.name.clone().into_bytes()),
+                    tls: secured.map(|secured| proxy::ClientTls {
+                        version: format!("TLSv{}", secured.version.label()),
+                        cipher: secured.suite.to_owned(),
+                    }),
+                    checksum: proxy::Checksum::Added,
+                });
+                // Each value is bounded where it comes from: this cannot fail.
+                header.map(Some).ok_or(Reason::Internal)
             }
         }
     }
@@ -298,3 +388,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Domains that are remembered.
 const REMEMBERED: usize = 10_000;
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;

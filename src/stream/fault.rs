@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::reason::Reason;
-use crate::xml::names;
+use crate::reason::{Reason, StreamCondition};
+use crate::xml::{CLOSE, Element, names};
 
 /// A stream that is over: what to send, if anything, and why. There is no state "failed"; a step that ends in a fault has
 /// consumed its state.
@@ -47,8 +47,24 @@ impl Fault {
     }
 }
 
-/// The tag that ends every stream of ours.
-pub const CLOSE: &[u8] = b"</stream:stream>";
+/// The end of a stream with a condition that another stream ended with (C2S-18).
+pub fn relayed(condition: StreamCondition) -> Bytes {
+    let error = format!(
+        "<stream:error><{} xmlns='{}'/></stream:error></stream:stream>",
+        condition.name(),
+        names::STREAM_ERRORS
+    );
+    error.into()
+}
+
+/// The condition that a stream error of the other side names; empty if it names none.
+pub fn condition(error: &Element) -> String {
+    error
+        .elements()
+        .find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text")
+        .map(|e| e.name.clone())
+        .unwrap_or_default()
+}
 
 /// The stream error of that reason, if it has one. ERR-01: the text is ours, fixed, in English.
 pub fn error_element(reason: Reason) -> Option<String> {

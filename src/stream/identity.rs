@@ -8,8 +8,13 @@ use crate::stream::secured::{Certificate, PresentedName, TrustFault};
 
 /// Whether some name in the certificate is this very domain (RFC 6120 13.7.2.1, RFC 9525 6).
 pub fn speaks_for(certificate: &Certificate, domain: &Domain) -> bool {
+    names_speak_for(&certificate.names, domain)
+}
+
+/// The same for names at hand.
+pub fn names_speak_for(names: &[PresentedName], domain: &Domain) -> bool {
     let reference = domain.to_ascii();
-    certificate.names.iter().any(|name| match name {
+    names.iter().any(|name| match name {
         PresentedName::Dns(name) => dns_matches(name, &reference),
         PresentedName::Srv(name) => srv_matches(name, &reference),
         PresentedName::Xmpp(name) => xmpp_matches(name, domain),

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use crate::jid::Domain;
 use crate::reason::{Facing, Reason, StanzaCondition};
-use crate::xml::{Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{CLOSE, Fault};
+use super::fault::{self, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
 use super::{Answer, KeyCheck, Pair, Secured, opening, sasl};
@@ -498,7 +498,7 @@ impl Standing {
                 Initiating::Established(self),
                 vec![
                     Effect::Send(Bytes::from_static(CLOSE)),
-                    Effect::PeerError(error_name(&frame.tree())),
+                    Effect::PeerError(fault::condition(&frame.tree())),
                     Effect::Closed,
                 ],
             )),
@@ -521,7 +521,7 @@ fn standing(line: Line, external: bool, offered: Offered) -> (Initiating, Vec<Ef
 /// The element that came instead of the one that was due: a stream error ends the attempt as the peer's own word.
 fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
     if frame.is(names::STREAMS, "error") {
-        let reason = match error_name(&frame.tree()).as_str() {
+        let reason = match fault::condition(&frame.tree()).as_str() {
             // DB-28, DB-65: the server does not know the domain that we called.
             "host-unknown" | "host-gone" => Reason::RemoteNotFound,
             _ => Reason::PeerError,
@@ -529,14 +529,6 @@ fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
         return Err(Fault { reason, octets: Bytes::from_static(CLOSE) });
     }
     Err(Fault::told(otherwise, b""))
-}
-
-fn error_name(error: &Element) -> String {
-    error
-        .elements()
-        .find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text")
-        .map(|e| e.name.clone())
-        .unwrap_or_default()
 }
 
 fn send(text: String) -> Effect {

@@ -4,6 +4,7 @@
 //! with one struct per state; a step consumes the state, a fault consumes the stream. Nothing here knows policy, a peer's
 //! address or the time: rulings, facts and `now` come in. [`proof::Proof`] is made in `proof` and nowhere else.
 
+pub mod client;
 pub mod dialback;
 pub mod fault;
 pub mod features;
@@ -28,7 +29,7 @@ use aws_lc_rs::hmac;
 
 use crate::jid::Domain;
 use crate::reason::Reason;
-use crate::xml::{escape_attr, names};
+use crate::xml::{Content, Header};
 
 /// Sender domain and target domain, in this order (XEP-0220): who speaks, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,23 +122,17 @@ impl StreamIds {
 /// A stream header of ours between servers. It declares the dialback namespace with the prefix that old servers look for
 /// (STR-13); with a version it is one of RFC 6120, without one a header of the servers before it (STR-10).
 pub fn opening(from: Option<&Domain>, to: Option<&Domain>, id: Option<&str>, modern: bool) -> Vec<u8> {
-    let mut text = format!(
-        "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:db='{}' xmlns:stream='{}'",
-        names::SERVER,
-        names::DIALBACK,
-        names::STREAMS
-    );
-    for (name, value) in [("from", from.map(Domain::as_str)), ("to", to.map(Domain::as_str)), ("id", id)] {
-        if let Some(value) = value {
-            text += &format!(" {name}='{}'", escape_attr(value));
-        }
-    }
-    if modern {
-        text += " version='1.0'";
-    }
-    // RLY-07: one language on every far stream, so that only stanzas of streams with another one need it written on.
-    text += &format!(" xml:lang='{LANGUAGE}'>");
-    text.into_bytes()
+    let header = Header {
+        from: from.map(|domain| domain.as_str().to_owned()),
+        to: to.map(|domain| domain.as_str().to_owned()),
+        id: id.map(str::to_owned),
+        version: modern.then_some((1, 0)),
+        // RLY-07: one language on every far stream, so that only stanzas of streams with another one need it written on.
+        lang: Some(LANGUAGE.to_owned()),
+        dialback: true,
+        ..Header::new(Content::Server)
+    };
+    header.write_open().into()
 }
 
 /// The `xml:lang` of every stream header of ours.

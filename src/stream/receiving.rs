@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Facing, Reason, SaslCondition};
-use crate::xml::{Element, Frame, Header, Kind, names};
+use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{CLOSE, Fault};
+use super::fault::{self, Fault};
 use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
@@ -202,7 +202,7 @@ pub struct Upgrading {
 impl Receiving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
-        let shown = secured.as_ref().and_then(shown);
+        let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured, shown, proven: None, failures: 0, questions: 0, unasked: 0 };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, first: true })
     }
@@ -257,14 +257,23 @@ impl Receiving {
         }
     }
 
-    /// The facts of the channel, once there is TLS.
-    pub fn secured(&self) -> Option<&Secured> {
+    /// The pair that EXTERNAL has proven.
+    pub fn proven(&self) -> Option<&Pair> {
+        self.line().proven.as_ref()
+    }
+
+    fn line(&self) -> &Line {
         match self {
             Self::Greeting(Greeting { line, .. })
             | Self::Open(Open { line, .. })
             | Self::Proving(Proving { open: Open { line, .. }, .. })
-            | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
+            | Self::Upgrading(Upgrading { line, .. }) => line,
         }
+    }
+
+    /// The facts of the channel, once there is TLS.
+    pub fn secured(&self) -> Option<&Secured> {
+        self.line().secured.as_ref()
     }
 }
 
@@ -275,6 +284,8 @@ impl Greeting {
             Input::Header(header, offer) => self.greet(desk, &header, offer),
             Input::Expired => Err(Receiving::Greeting(self).fault(desk, Reason::HeaderTimeout)),
             Input::End => Err(Receiving::Greeting(self).fault(desk, Reason::Finished)),
+            // DB-25: rulings on what was claimed on the stream before this one find nothing.
+            Input::Ruled(..) | Input::Vouched(..) => Ok((Receiving::Greeting(self), Vec::new())),
             _ => Err(Receiving::Greeting(self).fault(desk, Reason::UnsupportedStanzaType)),
         }
     }
@@ -285,17 +296,13 @@ impl Greeting {
         let from = domain(header.from.as_deref());
         let to = domain(header.to.as_deref());
         let known = to.as_ref().ok().cloned().flatten();
-        let (id, answer) = match desk.facing {
-            Facing::Public => {
-                let peer = from.as_ref().ok().cloned().flatten();
-                greeting(desk, &mut line, hosted_or_default(&known, desk, &offer), peer.as_ref(), modern)
-            }
+        let peer = from.as_ref().ok().cloned().flatten();
+        let ours = match desk.facing {
+            Facing::Public => hosted_or_default(&known, desk, &offer),
             // BE-02 the other way round: the legacy server may well name nobody.
-            Facing::Backend => {
-                let peer = from.as_ref().ok().cloned().flatten();
-                greeting(desk, &mut line, known.clone(), peer.as_ref(), modern)
-            }
+            Facing::Backend => known.clone(),
         };
+        let (id, answer) = greeting(desk, &mut line, ours, peer.as_ref(), modern);
         let refuse = |reason: Reason| Err(Fault::told(reason, &answer));
         if let Some(reason) = header_fault(desk, &from, &to, &offer) {
             return refuse(reason);
@@ -378,15 +385,11 @@ fn greeting(
     (id.clone(), opening(from.as_ref(), to, Some(&id), modern))
 }
 
-fn shown(secured: &Secured) -> Option<Domain> {
-    secured.sni.as_deref().and_then(|sni| Domain::parse(sni).ok())
-}
-
 impl Open {
     fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, frame, now),
-            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(&pair, ruling),
+            Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(desk, &pair, ruling),
             Input::Vouched(check, vouch) => {
                 let text = match vouch {
                     Vouch::Valid => dialback::write_asked(&check, true),
@@ -421,10 +424,7 @@ impl Open {
             (names::SASL, "abort") if public => self.sasl_failed(desk, SaslCondition::Aborted),
             (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
             (names::STREAMS, "error") => {
-                let tree = frame.tree();
-                let condition =
-                    tree.elements().find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text");
-                let name = condition.map(|c| c.name.clone()).unwrap_or_default();
+                let name = fault::condition(&frame.tree());
                 self.stay(vec![
                     Effect::Send(Bytes::from_static(CLOSE)),
                     Effect::PeerError(name),
@@ -510,11 +510,15 @@ impl Open {
         }
     }
 
-    fn ruled(self, pair: &Pair, ruling: Ruling) -> Stepped {
+    fn ruled(self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
         match ruling {
             Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
             Ruling::Refused(reason) => {
-                self.stay(vec![send(dialback::write_refused(pair, reason.stanza_condition()))])
+                let condition = match desk.facing {
+                    Facing::Backend => reason.backend_condition(),
+                    Facing::Public => reason.stanza_condition(),
+                };
+                self.stay(vec![send(dialback::write_refused(pair, condition))])
             }
             Ruling::Invalid => {
                 Err(Fault::worded(Reason::DialbackInvalid, &dialback::write_claimed(pair, false)))
@@ -566,7 +570,7 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = shown(&secured).or(self.to);
+                let shown = secured.shown.clone().or(self.to);
                 let line = Line { secured: Some(secured), shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
                 Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))

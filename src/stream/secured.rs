@@ -19,6 +19,9 @@ pub struct Secured {
     pub alpn: Option<Vec<u8>>,
     /// The server name that the connecting side sent, lower case.
     pub sni: Option<String>,
+    /// Where we accepted: the hosted domain whose certificate was shown. Servers are known to send the name of the SRV
+    /// target, so this need not be the server name.
+    pub shown: Option<Domain>,
     /// The name of the cipher suite.
     pub suite: &'static str,
 }

@@ -85,6 +85,7 @@ impl Connector {
             certificate: self.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni: Some(sni),
+            shown: None,
             suite: suite(session.negotiated_cipher_suite()),
         };
         Ok((stream, secured))

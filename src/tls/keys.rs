@@ -152,6 +152,10 @@ pub struct Inspection {
     pub not_after: i64,
     /// SHA-256 of the end entity, lower-case hexadecimal.
     pub fingerprint: String,
+    /// Whether the first certificate may issue others, and so is no end entity.
+    pub is_authority: bool,
+    /// Whether there is no other certificate, though somebody else issued it.
+    pub is_alone: bool,
 }
 
 /// Reads a chain's names and dates; no key is touched.
@@ -171,8 +175,11 @@ pub fn inspect_chain(chain: &[CertificateDer<'_>]) -> Option<Inspection> {
     let certificates: Option<Vec<_>> =
         chain.iter().map(|der| X509Certificate::from_der(der).ok().map(|(_, c)| c)).collect();
     let certificates = certificates?;
+    let first = certificates.first()?;
     Some(Inspection {
-        names: names::presented(certificates.first()?),
+        names: names::presented(first),
+        is_authority: first.is_ca(),
+        is_alone: certificates.len() == 1 && first.issuer() != first.subject(),
         not_before: certificates.iter().map(|c| c.validity().not_before.timestamp()).max()?,
         not_after: certificates.iter().map(|c| c.validity().not_after.timestamp()).min()?,
         fingerprint: verify::fingerprint(leaf),

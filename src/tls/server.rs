@@ -33,7 +33,8 @@ pub struct Params {
     pub alpn: Vec<Alpn>,
     /// The domain whose certificate is shown when neither server name nor stream names one.
     pub default: Option<Domain>,
-    /// Whether clients are asked for a certificate; it is never required (TLS-18).
+    /// Whether servers that connect are asked for a certificate; it is never required (TLS-18). Who names `xmpp-client`
+    /// is a person's program and is never asked: it would ask that person in turn.
     pub ask_certificate: bool,
     /// The hosted domains' certificates.
     pub certificates: Arc<Certificates>,
@@ -50,7 +51,15 @@ pub struct Acceptor {
 
 struct Snapshot {
     params: Params,
-    domains: BTreeMap<Domain, Arc<ServerConfig>>,
+    domains: BTreeMap<Domain, Configs>,
+}
+
+/// What one domain shows.
+struct Configs {
+    /// To whoever names no protocol, or that of servers.
+    server: Arc<ServerConfig>,
+    /// To whoever names `xmpp-client`, on a listener that takes clients too.
+    client: Option<Arc<ServerConfig>>,
 }
 
 impl Acceptor {
@@ -83,7 +92,11 @@ impl Acceptor {
         let hello =
             LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
         let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let Some(config) = snapshot.choose(sni.as_deref(), fallback) else {
+        let client = hello
+            .client_hello()
+            .alpn()
+            .is_some_and(|mut offered| offered.any(|alpn| alpn == Alpn::Client.octets()));
+        let Some((shown, config)) = snapshot.choose(sni.as_deref(), fallback, client) else {
             let mut stream = hello.io;
             // Best effort: the connection ends either way.
             let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
@@ -98,6 +111,7 @@ impl Acceptor {
             certificate: snapshot.params.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni,
+            shown: Some(shown),
             suite: suite(session.negotiated_cipher_suite()),
         };
         Ok((stream, secured))
@@ -128,38 +142,60 @@ impl Snapshot {
                     ticketer
                 }
             };
-            let builder =
-                ServerConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
-            let builder = if params.ask_certificate {
-                builder.with_client_cert_verifier(Arc::new(AnyChain::new()))
-            } else {
-                builder.with_client_cert_verifier(Arc::new(NoClientAuth))
+            let config = |ask: bool, alpn: &[Alpn]| -> Result<Arc<ServerConfig>, rustls::Error> {
+                let builder =
+                    ServerConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
+                let builder = if ask {
+                    builder.with_client_cert_verifier(Arc::new(AnyChain::new()))
+                } else {
+                    builder.with_client_cert_verifier(Arc::new(NoClientAuth))
+                };
+                let mut config = builder.with_cert_resolver(identity.resolver());
+                config.require_ems = true; // RFC 9325 3.5
+                config.max_early_data_size = 0; // TLS-14
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.ticketer = Arc::clone(&ticketer);
+                if params.mode == Mode::Direct {
+                    config.alpn_protocols = alpn.iter().map(|alpn| alpn.octets().to_vec()).collect();
+                }
+                Ok(Arc::new(config))
             };
-            let mut config = builder.with_cert_resolver(identity.resolver());
-            config.require_ems = true; // RFC 9325 3.5
-            config.max_early_data_size = 0; // TLS-14
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.ticketer = ticketer;
-            if params.mode == Mode::Direct {
-                config.alpn_protocols = params.alpn.iter().map(|alpn| alpn.octets().to_vec()).collect();
-            }
-            domains.insert(domain.clone(), Arc::new(config));
+            let both = params.alpn.contains(&Alpn::Client) && params.alpn.contains(&Alpn::Server);
+            let configs = if both {
+                Configs {
+                    server: config(params.ask_certificate, &[Alpn::Server])?,
+                    client: Some(config(false, &[Alpn::Client])?),
+                }
+            } else {
+                Configs { server: config(params.ask_certificate, &params.alpn)?, client: None }
+            };
+            domains.insert(domain.clone(), configs);
         }
         Ok(Snapshot { params, domains })
     }
 
     /// TLS-16. A name we do not know fails on direct TLS (RFC 6066 3); on STARTTLS the stream has named the domain, and
     /// servers are known to send the name of the SRV target instead.
-    fn choose(&self, sni: Option<&str>, fallback: Option<&Domain>) -> Option<Arc<ServerConfig>> {
-        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| self.domains.get(&domain));
-        let config = match (named, sni, self.params.mode) {
-            (Some(config), _, _) => Some(config),
+    fn choose(
+        &self,
+        sni: Option<&str>,
+        fallback: Option<&Domain>,
+        client: bool,
+    ) -> Option<(Domain, Arc<ServerConfig>)> {
+        let of = |domain: &Domain| self.domains.get_key_value(domain);
+        let named = sni.and_then(|sni| Domain::parse(sni).ok()).and_then(|domain| of(&domain));
+        let configs = match (named, sni, self.params.mode) {
+            (Some(configs), _, _) => Some(configs),
             (None, Some(_), Mode::Direct) => None,
-            _ => fallback
-                .and_then(|domain| self.domains.get(domain))
-                .or_else(|| self.params.default.as_ref().and_then(|domain| self.domains.get(domain))),
+            _ => fallback.and_then(of).or_else(|| self.params.default.as_ref().and_then(of)),
         };
-        config.cloned()
+        configs.map(|(domain, configs)| {
+            let config = match &configs.client {
+                Some(config) if client => Arc::clone(config),
+                _ => Arc::clone(&configs.server),
+            };
+            (domain.clone(), config)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Judges chains, after the handshake and not within it.
 //!
-//! During the handshake [`AnyChain`] lets every chain through and checks one thing only: that the peer holds the key it
+//! During the handshake `AnyChain` lets every chain through and checks one thing only: that the peer holds the key it
 //! shows. Afterwards [`TrustStore::describe`] writes down what path validation came to (RFC 6120 13.7.2, RFC 5280 6):
 //! a resumed session is judged exactly like a full one, since both are judged from the chain (RFC 9325 3.4). Either of
 //! the two usages is taken in either direction, because public authorities no longer issue clientAuth.
@@ -88,11 +88,15 @@ fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, webpki::Erro
     webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned())
 }
 
-/// What to make of a certificate of which no revocation list at hand speaks. There is no default: the operator says.
+/// What to make of a certificate of whose revocation the lists at hand tell nothing. There is no default here: the
+/// configuration says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownRevocation {
     /// Trust it all the same, also by a stale list ("soft-fail").
     Accept,
+    /// Trust it if no list of its issuer is at hand: the list of one authority says nothing about the others. A stale
+    /// list of its issuer is no answer, and it is not trusted.
+    ByIssuer,
     /// Do not trust it.
     Refuse,
 }
@@ -183,6 +187,10 @@ impl TrustStore {
                     UnknownRevocation::Accept => builder
                         .with_status_policy(UnknownStatusPolicy::Allow)
                         .with_expiration_policy(ExpirationPolicy::Ignore)
+                        .build(),
+                    UnknownRevocation::ByIssuer => builder
+                        .with_status_policy(UnknownStatusPolicy::Allow)
+                        .with_expiration_policy(ExpirationPolicy::Enforce)
                         .build(),
                     UnknownRevocation::Refuse => builder
                         .with_status_policy(UnknownStatusPolicy::Deny)

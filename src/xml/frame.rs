@@ -16,7 +16,7 @@ use super::{Element, Span, tree};
 /// A first-level element in canonical form.
 ///
 /// The octets of a stanza stand on their own in any stream of the same content namespace; those of other elements may
-/// lean on the prefixes `stream` and `db` of the header they came under.
+/// lean on the prefixes `stream` and `db` of the header they came under, and stream features on all of its prefixes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     pub(super) head: Head,

@@ -51,6 +51,16 @@ namespaces! {
     LIMITS = "urn:xmpp:stream-limits:0";
     /// Stream management (XEP-0198).
     STREAM_MANAGEMENT = "urn:xmpp:sm:3";
+    /// An older version of stream management that servers still speak.
+    STREAM_MANAGEMENT_2 = "urn:xmpp:sm:2";
+    /// Tokens for fast authentication (XEP-0484).
+    FAST = "urn:xmpp:fast:0";
+    /// The types of channel binding that a server takes (XEP-0440).
+    CHANNEL_BINDING = "urn:xmpp:sasl-cb:0";
+    /// Roster versioning (RFC 6121 2.6).
+    ROSTER_VERSIONING = "urn:xmpp:features:rosterver";
+    /// Subscription pre-approval (RFC 6121 3.4).
+    PRE_APPROVAL = "urn:xmpp:features:pre-approval";
     /// Client state indication (XEP-0352).
     CSI = "urn:xmpp:csi:0";
     /// Unique and stable stanza ids (XEP-0359).

@@ -44,6 +44,8 @@ pub(super) struct Strict {
     out: Vec<u8>,
     writing: bool,
     spans: Spans,
+    /// The element is `<stream:features/>`.
+    features: bool,
     namespace: Word,
 }
 
@@ -69,6 +71,7 @@ impl Strict {
             out: Vec::new(),
             writing: false,
             spans: Spans::default(),
+            features: false,
             namespace: Word::new(""),
         }
     }
@@ -151,6 +154,7 @@ impl Strict {
         self.out.clear();
         self.writing = false;
         self.spans = Spans::default();
+        self.features = false;
     }
 
     /// Reads a tag's names and attributes and resolves them (rules T3, T4, T5, T7, N1, N2, N4).
@@ -221,6 +225,9 @@ impl Strict {
                 _ => Kind::Other,
             };
         }
+        if depth == 1 {
+            self.features = resolved.meaning == Meaning::Streams && local == b"features";
+        }
         self.lean_on_header(resolved)?;
         if depth == 2 {
             self.child(octets, &tag, resolved);
@@ -239,12 +246,14 @@ impl Strict {
         Ok(())
     }
 
-    /// STR-18: a stanza leans on nothing that only the stream header declares; other elements on two prefixes at most.
+    /// STR-18: a stanza leans on nothing that only the stream header declares; other elements on two prefixes at most, and
+    /// stream features on any.
     fn lean_on_header(&self, element: Resolved) -> Result<(), Violation> {
         let allowed = |origin| match origin {
             Origin::Element => true,
             Origin::Header => self.spans.kind == Kind::Other,
-            Origin::HeaderOnly => false,
+            // Features are read and written anew, never passed on; jabberd2 writes `<ack:ack/>` among them.
+            Origin::HeaderOnly => self.features,
         };
         let attributes = self.attrs.iter().filter_map(|a| a.namespace).all(|(_, origin)| allowed(origin));
         if allowed(element.origin) && attributes { Ok(()) } else { Err(Violation::of(Rule::H3)) }

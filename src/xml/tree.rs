@@ -10,6 +10,7 @@ use super::content::{decode_text, decode_value};
 use super::names;
 use super::scope::Declared;
 use super::tag::{self, Attr, Role};
+use super::write::{escape_attr, escape_text};
 
 /// An element with everything in it resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -65,6 +66,57 @@ impl Element {
     /// Whether it has this expanded name.
     pub fn is(&self, namespace: &str, name: &str) -> bool {
         self.namespace == namespace && self.name == name
+    }
+
+    /// A copy with other children.
+    pub fn with(&self, children: Vec<Node>) -> Self {
+        let Self { name, namespace, attrs, .. } = self;
+        Self { name: name.clone(), namespace: namespace.clone(), attrs: attrs.clone(), children }
+    }
+
+    /// The element in canonical form. It stands on its own in any stream whose header declares the prefix `stream`.
+    pub fn write(&self) -> String {
+        let mut out = String::new();
+        self.write_in(&mut out, None);
+        out
+    }
+
+    /// `outer` is the default namespace around the element, where it is known.
+    fn write_in(&self, out: &mut String, outer: Option<&str>) {
+        let prefix = if self.namespace == names::STREAMS { "stream:" } else { "" };
+        let lent = !prefix.is_empty();
+        let inner = if lent { outer } else { Some(self.namespace.as_str()) };
+        out.push('<');
+        out.push_str(prefix);
+        out.push_str(&self.name);
+        if !lent && outer != inner {
+            out.push_str(&format!(" xmlns='{}'", escape_attr(&self.namespace)));
+        }
+        for (index, (namespace, name, value)) in self.attrs.iter().enumerate() {
+            let value = escape_attr(value);
+            match namespace.as_deref() {
+                None => out.push_str(&format!(" {name}='{value}'")),
+                Some(names::XML) => out.push_str(&format!(" xml:{name}='{value}'")),
+                Some(other) => {
+                    out.push_str(&format!(
+                        " xmlns:a{index}='{}' a{index}:{name}='{value}'",
+                        escape_attr(other)
+                    ));
+                }
+            }
+        }
+        if self.children.is_empty() {
+            out.push_str("/>");
+            return;
+        }
+        out.push('>');
+        for child in &self.children {
+            match child {
+                Node::Element(element) => element.write_in(out, inner),
+                Node::Text(text) => out.push_str(&escape_text(text)),
+            }
+        }
+        out.push_str(&format!("</{prefix}{}>", self.name));
     }
 
     fn push_text(&mut self, text: &str) {

@@ -10,8 +10,8 @@ use gatehouse::jid::Domain;
 use gatehouse::policy::{Day, Policy};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
-    Arrival, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side, StreamLimits,
-    Timeouts,
+    Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side,
+    StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
     Certificate, Keyring, Keyrings, Pair, PresentedName, Secured, TlsVersion, Trust, TrustFault,
@@ -54,6 +54,7 @@ pub fn home() -> Home {
     let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted), (domain("annex.example"), hosted)]),
+        clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
         keys: Keyrings { world: Keyring::new(b"world secret"), inside: Keyring::new(b"inside secret") },
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
@@ -73,6 +74,7 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
             expires: None,
         }),
         alpn: None,
+        shown: (!sni.is_empty()).then(|| domain(sni)),
         sni: (!sni.is_empty()).then(|| sni.to_owned()),
         suite: "TLS13_AES_128_GCM_SHA256",
     }
@@ -91,6 +93,7 @@ pub struct Stage {
     pub now: Instant,
     pub effects: Vec<Effect>,
     framers: BTreeMap<Side, Framer>,
+    content: Content,
 }
 
 impl Stage {
@@ -98,11 +101,13 @@ impl Stage {
         let now = Instant::now();
         let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured: direct, seed: [7; 32] };
         let relay = Relay::new(Arc::new(home), policy, arrival, now);
-        Self { relay, now, effects: Vec::new(), framers: BTreeMap::new() }
+        let content = gatehouse::relay::plan::content(flow);
+        Self { relay, now, effects: Vec::new(), framers: BTreeMap::new(), content }
     }
 
     pub fn of((relay, effects): (Relay, Vec<Effect>)) -> Self {
-        Self { relay, now: Instant::now(), effects, framers: BTreeMap::new() }
+        let content = Content::Server;
+        Self { relay, now: Instant::now(), effects, framers: BTreeMap::new(), content }
     }
 
     /// One input, by hand.
@@ -152,6 +157,19 @@ impl Stage {
         self.effects.retain(|effect| match effect {
             Effect::Pass(id, octets) => {
                 all.push((*id, std::str::from_utf8(octets).unwrap().to_owned()));
+                false
+            }
+            _ => true,
+        });
+        all
+    }
+
+    /// The stanzas for the client since the last asking.
+    pub fn delivered(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Deliver(octets) => {
+                all.push(std::str::from_utf8(octets).unwrap().to_owned());
                 false
             }
             _ => true,
@@ -219,7 +237,8 @@ impl Stage {
     }
 
     fn framer(&mut self, side: Side) -> &mut Framer {
-        self.framers.entry(side).or_insert_with(|| Framer::new(Limits::default(), Content::Server))
+        let content = self.content;
+        self.framers.entry(side).or_insert_with(|| Framer::new(Limits::default(), content))
     }
 }
 

@@ -5,13 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::server::{PASSWORD, Place, Proof, Tls};
+use super::server::{PASSWORD, Place, Proof, SECOND, Tls};
 use super::world::Process;
 use super::{fill, make_dir, repository};
 
 /// As a plain legacy server, from `deploy/ejabberd/`.
 pub fn legacy(place: &Place<'_>) -> Vec<Process> {
     start(place, "deploy/ejabberd/ejabberd.yml", &[])
+}
+
+/// The same, with words of the file replaced.
+pub fn legacy_with(place: &Place<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
+    start_edited(place, "deploy/ejabberd/ejabberd.yml", &[], replace)
 }
 
 /// As a remote server.
@@ -30,16 +35,30 @@ pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
 }
 
 fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
+    start_edited(place, template, more, &[])
+}
+
+fn start_edited(
+    place: &Place<'_>,
+    template: &str,
+    more: &[(&str, &str)],
+    replace: &[(&str, &str)],
+) -> Vec<Process> {
     let host = place.host;
     let path = host.directory().join("ejabberd.yml");
     let address = place.address.to_string();
     fill(template, &[&[("DOMAIN", place.domain), ("ADDRESS", &address)], more].concat(), &path);
+    for (from, to) in replace {
+        let text = fs::read_to_string(&path).expect("just written");
+        assert!(text.contains(from), "{template} does not say {from}");
+        super::write(&path, &text.replace(from, to));
+    }
     let spool = make_dir(&host.directory().join("mnesia"));
     let spool = format!("\"{}\"", spool.display());
     // `-s` and `-eval` run in the order given, so the account is there before the ports are waited for to no purpose.
     let account = format!(
-        "ok = ejabberd_auth:try_register(<<\"{}\">>, <<\"{}\">>, <<\"{PASSWORD}\">>).",
-        place.user, place.domain
+        "[ok = ejabberd_auth:try_register(User, <<\"{}\">>, <<\"{PASSWORD}\">>) || User <- [<<\"{}\">>, <<\"{SECOND}\">>]].",
+        place.domain, place.user
     );
     let arguments = [
         ["-noinput", "-mnesia", "dir", &spool].as_slice(),

@@ -22,6 +22,8 @@ pub struct Hosted<'a> {
     pub backend: Ipv4Addr,
     /// `any`, `listed` or `none`.
     pub federation: &'a str,
+    /// The PROXY header towards the legacy server, and what else `backend:` may hold.
+    pub backend_more: &'a str,
 }
 
 /// What a gateway is started with.
@@ -34,6 +36,8 @@ pub struct Setup<'a> {
     pub dns: Ipv4Addr,
     /// The one policy file of all domains.
     pub policy: &'a str,
+    /// More lines of the configuration.
+    pub more: &'a str,
 }
 
 /// A running gateway.
@@ -110,6 +114,11 @@ impl Gateway {
         text.lines().map(parse).collect()
     }
 
+    /// The authorities that its certificates come from, as a PEM file.
+    pub fn roots(&self) -> PathBuf {
+        self.host.directory().join("roots.pem")
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()
@@ -133,6 +142,10 @@ fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
          listen:\n  \
            - {{ flow: s2s, address: \"{world}:5269\" }}\n  \
            - {{ flow: s2s, address: \"{world}:5270\", tls: direct }}\n  \
+           - {{ flow: c2s, address: \"{world}:5222\" }}\n  \
+           - {{ flow: c2s, address: \"{world}:5223\", tls: direct }}\n  \
+           - {{ flow: mixed, address: \"{world}:443\", tls: direct }}\n  \
+           - {{ flow: c2s, address: \"{world}:15222\", proxy-protocol: [192.0.2.40/32] }}\n  \
            - {{ flow: inside, address: \"{inside}:5269\", from: [198.51.100.0/24] }}\n\
          dialback: {{ secrets: {{ world: secrets/world, inside: secrets/inside }} }}\n\
          trust: {{ roots: \"{}\" }}\n\
@@ -141,21 +154,26 @@ fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
          admin: {{ http: \"{ADMIN}\" }}\n\
          log: {{ format: text, level: debug }}\n\
          audit: {{ file: \"{}\" }}\n\
+         {}\
          domains:\n",
         setup.roots.display(),
         setup.dns,
         directory.join("audit.jsonl").display(),
+        setup.more,
     );
-    for Hosted { domain, leaf, backend, federation } in setup.hosted {
+    for Hosted { domain, leaf, backend, federation, backend_more } in setup.hosted {
         let _ = write!(
             text,
             "  - name: {domain}\n    certificate: {{ chain: \"{}\", key: \"{}\" }}\n    \
-             backend: {{ s2s: [\"{backend}:5269\"] }}\n    federation: {federation}\n    policies: [policies/policy.yaml]\n",
+             backend: {{ c2s: [\"{NOBODY}:5222\", \"{backend}:5222\"], s2s: [\"{backend}:5269\"]{backend_more} }}\n    federation: {federation}\n    policies: [policies/policy.yaml]\n",
             leaf.chain.display(),
             leaf.key.display(),
         );
     }
     text
 }
+
+/// An address of the inside network that no host has a server at: the gateway's own.
+const NOBODY: &str = "198.51.100.1";
 
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);

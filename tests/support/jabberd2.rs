@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::fill;
-use super::server::{PASSWORD, Place};
+use super::server::{PASSWORD, Place, SECOND};
 use super::world::Process;
 
 /// As a plain legacy server, from `deploy/jabberd2/`.
@@ -69,12 +69,14 @@ fn sm_online(log: &str) -> bool {
 fn make_database(path: &Path, place: &Place<'_>) {
     let schema = Command::new("zcat").arg(SCHEMA).output().expect("zcat runs");
     assert!(schema.status.success(), "{SCHEMA}: {}", String::from_utf8_lossy(&schema.stderr));
-    let account = format!(
-        "INSERT INTO authreg (username, realm, password) VALUES ('{user}', '{domain}', '{PASSWORD}');\n\
-         INSERT INTO active (\"collection-owner\", time) VALUES ('{user}@{domain}', 1);\n",
-        user = place.user,
-        domain = place.domain
-    );
+    let domain = place.domain;
+    let account = [place.user, SECOND].map(|user| {
+        format!(
+            "INSERT INTO authreg (username, realm, password) VALUES ('{user}', '{domain}', '{PASSWORD}');\n\
+             INSERT INTO active (\"collection-owner\", time) VALUES ('{user}@{domain}', 1);\n"
+        )
+    });
+    let account = account.concat();
     let mut sqlite = Command::new("sqlite3")
         .args(["-batch", "-bail"])
         .arg(path)

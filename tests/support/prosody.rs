@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::server::{PASSWORD, Place, Proof, Tls};
+use super::server::{PASSWORD, Place, Proof, SECOND, Tls};
 use super::world::Process;
 use super::{fill, make_dir, write};
 
@@ -60,5 +60,7 @@ fn account(data: &Path, place: &Place<'_>) {
         .collect();
     let accounts: PathBuf = make_dir(&data.join(escaped).join("accounts"));
     let text = format!("return {{ [\"password\"] = \"{PASSWORD}\"; }};\n");
-    write(&accounts.join(format!("{}.dat", place.user)), &text);
+    for user in [place.user, SECOND] {
+        write(&accounts.join(format!("{user}.dat")), &text);
+    }
 }

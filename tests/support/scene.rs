@@ -32,6 +32,17 @@ pub struct Cast<'a> {
     pub policy: &'a str,
 }
 
+/// What a test wants otherwise than usual.
+#[derive(Default)]
+pub struct Wishes<'a> {
+    /// More keys of the gateway's `backend:`, each with a comma before it.
+    pub backend: &'a str,
+    /// More lines of `gatehouse.yaml`.
+    pub gateway: &'a str,
+    /// Another way to start the server behind the gateway.
+    pub legacy: Option<&'a dyn Fn(&Place<'_>) -> Server>,
+}
+
 /// A running scene. Processes end before their networks go: the order of the fields.
 pub struct Scene {
     /// The servers on the open network, in the order of the cast.
@@ -48,6 +59,11 @@ pub struct Scene {
 impl Scene {
     /// Builds the networks and starts everybody: DNS, the gateway, the server behind it, the peers.
     pub fn start(cast: &Cast<'_>) -> Self {
+        Self::start_with(cast, &Wishes::default())
+    }
+
+    /// The same, with wishes about the gateway and its backend.
+    pub fn start_with(cast: &Cast<'_>, wishes: &Wishes<'_>) -> Self {
         let mut world = World::new();
         let known = Authority::new("An authority that both sides know");
 
@@ -68,14 +84,24 @@ impl Scene {
             leaf: &known.leaf(HOSTED, cast.usage, door.directory()),
             backend: Net::Inside.address(10),
             federation: "listed",
+            backend_more: wishes.backend,
         };
         let roots = known.write_root(door.directory());
-        let setup = Setup { hosted: &[hosted], roots: &roots, dns: resolver, policy: cast.policy };
+        let setup = Setup {
+            hosted: &[hosted],
+            roots: &roots,
+            dns: resolver,
+            policy: cast.policy,
+            more: wishes.gateway,
+        };
         let gateway = Gateway::start(&door, &setup);
 
         // Its only resolver is the gateway's steering address.
         let home = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(1));
-        let legacy = legacy(&home, cast.legacy);
+        let legacy = match wishes.legacy {
+            Some(start) => start(&place(&home)),
+            None => legacy(&home, cast.legacy),
+        };
 
         let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
             let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
@@ -91,6 +117,11 @@ impl Scene {
         self.dns.log().lines().any(|line| line.contains(&asker) && line.contains(&format!("{domain}. ")))
     }
 
+    /// One more host on the open network, at this last number.
+    pub fn outsider(&mut self, last: u8) -> Host {
+        self.world.host(&format!("outsider{last}"), &[(Net::World, last)], Net::World.address(53))
+    }
+
     /// Starts the stopped server behind the gateway again, in its place.
     pub fn revive_legacy(&mut self, program: Legacy) {
         self.legacy = legacy(&self.home, program);
@@ -98,8 +129,11 @@ impl Scene {
 }
 
 fn legacy(home: &Host, program: Legacy) -> Server {
-    let place = Place { host: home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" };
-    Server::legacy(program, &place)
+    Server::legacy(program, &place(home))
+}
+
+fn place(home: &Host) -> Place<'_> {
+    Place { host: home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" }
 }
 
 /// Starts a remote server with papers that fit its way of proof.

@@ -53,7 +53,7 @@ pub struct Place<'a> {
     pub address: Ipv4Addr,
     /// The domain it serves.
     pub domain: &'a str,
-    /// Its one account; the password is [`PASSWORD`].
+    /// Its account; the password is [`PASSWORD`], also that of [`SECOND`].
     pub user: &'a str,
 }
 
@@ -86,7 +86,8 @@ impl Server {
         Self::new(place, processes)
     }
 
-    fn new(place: &Place<'_>, processes: Vec<Process>) -> Self {
+    /// A server of these processes.
+    pub fn new(place: &Place<'_>, processes: Vec<Process>) -> Self {
         Self {
             processes,
             host: place.host.clone(),
@@ -101,10 +102,15 @@ impl Server {
         &self.domain
     }
 
-    /// Logs the server's one user in.
+    /// Logs the server's first user in.
     pub fn login(&self) -> Client {
+        self.login_as(&self.user)
+    }
+
+    /// Logs this user in.
+    pub fn login_as(&self, user: &str) -> Client {
         let stream = self.host.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
-        Client::login(stream, &self.user, PASSWORD, &self.domain)
+        Client::login(stream, user, PASSWORD, &self.domain)
     }
 
     /// Ends it, as a crash would; its host stays and refuses connections.
@@ -120,3 +126,6 @@ impl Server {
 
 /// The password of every account.
 pub const PASSWORD: &str = "open sesame";
+
+/// The second account of every server.
+pub const SECOND: &str = "scribe";

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::{
-    ALPN, AUTHORITY, Addresses, CRC32C, FIXED, LOCAL, MAX_UNIQUE_ID, MAX_V2, PROXY, SIGNATURE, TCP4, TCP6,
-    UNIQUE_ID, UNSPEC,
+    ALPN, AUTHORITY, Addresses, CRC32C, FIXED, LOCAL, MAX_UNIQUE_ID, MAX_V2, PROXY, SIGNATURE, SSL, TCP4,
+    TCP6, UNIQUE_ID, UNSPEC,
 };
 
 /// What a version 2 header says (BE-05).
@@ -18,8 +18,19 @@ pub struct Outgoing {
     pub authority: Option<String>,
     /// Our name for the connection.
     pub unique_id: Option<Vec<u8>>,
+    /// The client's TLS; none writes no value about it.
+    pub tls: Option<ClientTls>,
     /// Whether to add a checksum.
     pub checksum: Checksum,
+}
+
+/// The client's TLS, as PP2_TYPE_SSL tells it. No certificate of the client is spoken of: none was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The version, as `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite.
+    pub cipher: String,
 }
 
 /// Whether a header carries its CRC32C.
@@ -68,6 +79,13 @@ pub fn v2(outgoing: &Outgoing) -> Option<Vec<u8>> {
     tlv(&mut header, ALPN, outgoing.alpn.as_deref())?;
     tlv(&mut header, AUTHORITY, outgoing.authority.as_deref().map(str::as_bytes))?;
     tlv(&mut header, UNIQUE_ID, outgoing.unique_id.as_deref())?;
+    if let Some(tls) = &outgoing.tls {
+        // PROXY protocol 2.2.6: bit 0 of the first octet says TLS; `verify` is not zero without a verified certificate.
+        let mut value = vec![OVER_TLS, 0, 0, 0, 1];
+        tlv(&mut value, SSL_VERSION, Some(tls.version.as_bytes()))?;
+        tlv(&mut value, SSL_CIPHER, Some(tls.cipher.as_bytes()))?;
+        tlv(&mut header, SSL, Some(&value))?;
+    }
     if outgoing.checksum == Checksum::Added {
         tlv(&mut header, CRC32C, Some(&[0; 4]))?;
     }
@@ -117,6 +135,13 @@ pub(super) fn checksum_without(header: &[u8], field: usize) -> [u8; 4] {
     }
     (!crc).to_be_bytes()
 }
+
+/// PP2_CLIENT_SSL.
+const OVER_TLS: u8 = 0x01;
+/// PP2_SUBTYPE_SSL_VERSION.
+const SSL_VERSION: u8 = 0x21;
+/// PP2_SUBTYPE_SSL_CIPHER.
+const SSL_CIPHER: u8 = 0x23;
 
 /// The polynomial of RFC 3720 B.4, bits reversed.
 const CASTAGNOLI: u32 = 0x82f6_3b78;

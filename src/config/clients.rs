@@ -1,0 +1,85 @@
+//! What the configuration says about clients: mechanisms, channel binding, and whether listeners and backends agree.
+
+use std::collections::BTreeSet;
+
+use super::settings::{HostedDomain, Listener, Role};
+use super::spec;
+use super::words::Words;
+use crate::policy::Word;
+use crate::stream::client::Mechanism;
+
+/// The mechanisms that clients may use (C2S-05).
+pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Words>) -> BTreeSet<Mechanism> {
+    let Some(list) = list else { return Mechanism::DEFAULT.iter().copied().collect() };
+    if list.value.is_empty() {
+        words.error(list, "without a mechanism nobody can log in", "remove the key, or name a mechanism");
+    }
+    let mut found = BTreeSet::new();
+    for word in &list.value {
+        match Mechanism::parse(&word.value) {
+            Some(mechanism) => {
+                found.insert(mechanism);
+            }
+            // CB-02
+            None if word.value.ends_with("-PLUS") => words.error(
+                word,
+                format!("{} binds to a TLS channel that ends at the gateway, not at the backend", word.value),
+                "remove it, and switch channel binding off at the backend",
+            ),
+            None => {
+                let known: Vec<&str> = Mechanism::ALL.iter().map(|mechanism| mechanism.name()).collect();
+                words.error(
+                    word,
+                    format!("\"{}\" is no mechanism that may pass the gateway", word.value),
+                    format!("known are: {}", known.join(", ")),
+                );
+            }
+        }
+    }
+    found
+}
+
+/// CB-01 knows `none` and `forward`.
+pub(super) fn channel_binding(words: &mut Words, word: &Word) {
+    match word.value.as_str() {
+        "none" => {}
+        "forward" => words.error(
+            word,
+            "this version cannot hand channel-binding data to a backend",
+            "write `channel-binding: none`, and switch channel binding off at the backend",
+        ),
+        other => words.error(
+            word,
+            format!("\"{other}\" is not a mode of channel binding"),
+            "write `channel-binding: none`",
+        ),
+    }
+}
+
+/// Clients who would find nobody, or backends that clients would never reach.
+pub(super) fn agree(
+    words: &mut Words,
+    spec: &spec::FileSpec,
+    listeners: &[Listener],
+    domains: &[HostedDomain],
+) {
+    let doors = spec.listen.iter().flat_map(|list| &list.value);
+    let door = doors
+        .into_iter()
+        .find(|at| at.value.flow.as_ref().is_some_and(|flow| matches!(flow.value.as_str(), "c2s" | "mixed")));
+    let served = domains.iter().any(|domain| !domain.backend.c2s.is_empty());
+    if let (Some(at), false) = (door, served || domains.is_empty()) {
+        words.warn(
+            at,
+            "clients may connect here, but no backend has an address for them",
+            "add `c2s: [\"10.0.0.5:5222\"]` to a backend, or remove the listener",
+        );
+    }
+    let open = listeners.iter().any(|listener| matches!(listener.role, Role::C2s(_) | Role::Mixed));
+    if served && !open {
+        words.whole_warn(
+            "a backend has an address for clients, but no listener takes clients",
+            "add `{ flow: c2s, address: \"[::]:5222\" }` to `listen`, or remove `c2s` from the backend",
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! Who may try to log in, and when: guessing a password gets slower with every guess, and in the end is refused.
+//!
+//! What fails is counted for the source network, for the account, and for both together. A network waits longer with
+//! each failure and is refused for a while once it has failed too often (C2S-11, LIM-07). An account is never locked: too
+//! many failures for it, from wherever, only make strangers wait, and a network from which its owner has logged in lately
+//! is no stranger. No password comes here; account names are kept as keyed digests, for people type passwords into the
+//! wrong field.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash};
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::{Network, held};
+
+/// How much guessing is borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Failures of one network for one account, after which that account is refused to it.
+    pub per_account: u32,
+    /// Failures of one network, after which it is refused.
+    pub per_network: u32,
+    /// What the third try in a row waits; doubled for each further one.
+    pub delay: Duration,
+    /// The longest wait.
+    pub longest: Duration,
+    /// How long a refusal lasts.
+    pub ban: Duration,
+    /// How long a failure is remembered.
+    pub memory: Duration,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            per_account: 10,
+            per_network: 50,
+            delay: Duration::from_millis(500),
+            longest: Duration::from_secs(10),
+            ban: Duration::from_secs(15 * 60),
+            memory: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// Whether a login may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// At once.
+    Now,
+    /// After this time.
+    After(Duration),
+    /// Not for a while.
+    Refused,
+}
+
+/// What has failed lately, and from where.
+#[derive(Debug)]
+pub struct Logins {
+    params: Params,
+    digests: RandomState,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    networks: HashMap<Network, Strikes>,
+    accounts: HashMap<u64, Strikes>,
+    pairs: HashMap<(Network, u64), Strikes>,
+    /// Where the owner of an account has logged in from, and when last.
+    known: HashMap<(Network, u64), Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Strikes {
+    count: u32,
+    last: Instant,
+}
+
+impl Logins {
+    /// Nothing has failed yet.
+    pub fn new(params: Params) -> Self {
+        Self { params, digests: RandomState::new(), seen: Mutex::default() }
+    }
+
+    /// Whether somebody from this address may try this account now; none where the mechanism does not show it.
+    pub fn ask(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) -> Leave {
+        let network = Network::of(address);
+        let account = account.map(|account| self.digests.hash_one(account));
+        let seen = held(&self.seen);
+        let strikes = self.count(&seen.networks, &network, now);
+        if strikes >= self.params.per_network {
+            return Leave::Refused;
+        }
+        // Many may share a network: their single mistakes must not slow one another.
+        let mut wait = self.wait(strikes.saturating_sub(self.params.per_account));
+        if let Some(account) = account {
+            let pair = (network, account);
+            let strikes = self.count(&seen.pairs, &pair, now);
+            if strikes >= self.params.per_account {
+                return Leave::Refused;
+            }
+            wait = wait.max(self.wait(strikes));
+            let lately = |at: &Instant| now.saturating_duration_since(*at) < self.params.memory;
+            if !seen.known.get(&pair).is_some_and(lately) {
+                let all = self.count(&seen.accounts, &account, now);
+                wait = wait.max(self.wait(all.saturating_sub(self.params.per_account)));
+            }
+        } else {
+            // Without a name the network stands for it.
+            wait = wait.max(self.wait(strikes));
+        }
+        if wait.is_zero() { Leave::Now } else { Leave::After(wait) }
+    }
+
+    /// A login from there has failed. Whether the network, or the account for it, is refused from now on.
+    pub fn failed(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) -> bool {
+        let network = Network::of(address);
+        let account = account.map(|account| self.digests.hash_one(account));
+        let mut seen = held(&self.seen);
+        let memory = self.params.memory;
+        let mut refused = strike(&mut seen.networks, network, memory, now) == self.params.per_network;
+        if let Some(account) = account {
+            strike(&mut seen.accounts, account, memory, now);
+            refused |= strike(&mut seen.pairs, (network, account), memory, now) == self.params.per_account;
+        }
+        refused
+    }
+
+    /// A login from there has succeeded: that network is no stranger to the account.
+    pub fn succeeded(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) {
+        let Some(account) = account.map(|account| self.digests.hash_one(account)) else { return };
+        let pair = (Network::of(address), account);
+        let mut seen = held(&self.seen);
+        // What the network has failed at stays counted: a guesser may well have an account of its own.
+        seen.pairs.remove(&pair);
+        if seen.known.len() >= REMEMBERED {
+            seen.known.retain(|_, at| now.saturating_duration_since(*at) < self.params.memory);
+        }
+        if seen.known.len() < REMEMBERED {
+            seen.known.insert(pair, now);
+        }
+    }
+
+    /// Refusals in force: networks, and accounts that are refused to single networks.
+    pub fn bans(&self, now: Instant) -> usize {
+        let seen = held(&self.seen);
+        let networks = seen.networks.values().filter(|s| self.counted(s, now) >= self.params.per_network);
+        let pairs = seen.pairs.values().filter(|s| self.counted(s, now) >= self.params.per_account);
+        networks.count() + pairs.count()
+    }
+
+    fn count<K: Hash + Eq>(&self, table: &HashMap<K, Strikes>, key: &K, now: Instant) -> u32 {
+        table.get(key).map_or(0, |strikes| self.counted(strikes, now))
+    }
+
+    /// What still counts of these strikes. A ban that is over leaves no more than one strike below it, so that the next
+    /// guess is not free.
+    fn counted(&self, strikes: &Strikes, now: Instant) -> u32 {
+        let age = now.saturating_duration_since(strikes.last);
+        if age >= self.params.memory {
+            0
+        } else if age >= self.params.ban {
+            strikes.count.min(self.params.per_account.saturating_sub(1))
+        } else {
+            strikes.count
+        }
+    }
+
+    fn wait(&self, strikes: u32) -> Duration {
+        match strikes.checked_sub(2) {
+            None => Duration::ZERO,
+            Some(doublings) => {
+                let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+                self.params.delay.saturating_mul(factor).min(self.params.longest)
+            }
+        }
+    }
+}
+
+/// One more strike; how many there are now. A table that is full of living strikes takes no new key: a flood from many
+/// addresses must not fill the memory (LIM-02).
+fn strike<K: Hash + Eq>(table: &mut HashMap<K, Strikes>, key: K, memory: Duration, now: Instant) -> u32 {
+    let old = |strikes: &Strikes| now.saturating_duration_since(strikes.last) >= memory;
+    if table.len() >= REMEMBERED && !table.contains_key(&key) {
+        table.retain(|_, strikes| !old(strikes));
+        if table.len() >= REMEMBERED {
+            return 0;
+        }
+    }
+    let strikes = table.entry(key).or_insert(Strikes { count: 0, last: now });
+    if old(strikes) {
+        strikes.count = 0;
+    }
+    strikes.count = strikes.count.saturating_add(1);
+    strikes.last = now;
+    strikes.count
+}
+
+/// Keys of one table that are remembered.
+const REMEMBERED: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUESSER: &str = "192.0.2.66";
+    const HOME: &str = "203.0.113.5";
+    const ALICE: Option<(&str, &str)> = Some(("hall.example", "alice"));
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn fail(logins: &Logins, from: &str, account: Option<(&str, &str)>, times: u32, now: Instant) {
+        for _ in 0..times {
+            logins.failed(ip(from), account, now);
+        }
+    }
+
+    #[test]
+    fn waits_double_and_end_in_a_refusal_that_ends() {
+        let (logins, start) = (Logins::new(Params::default()), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            waits.push(logins.ask(ip(GUESSER), ALICE, start));
+            logins.failed(ip(GUESSER), ALICE, start);
+        }
+        let after = |millis| Leave::After(Duration::from_millis(millis));
+        let expected = [
+            Leave::Now,
+            Leave::Now,
+            after(500),
+            after(1000),
+            after(2000),
+            after(4000),
+            after(8000),
+            after(10_000),
+            after(10_000),
+            after(10_000),
+        ];
+        assert_eq!(waits, expected);
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, start), Leave::Refused);
+        assert_eq!(logins.bans(start), 1);
+        let later = start + Duration::from_secs(15 * 60);
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, later), after(10_000), "one more, slowly");
+        assert_eq!(logins.bans(later), 0);
+        logins.failed(ip(GUESSER), ALICE, later);
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, later), Leave::Refused, "and refused again");
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, later + Duration::from_secs(3600)), Leave::Now);
+    }
+
+    // Issue: success by the right owner is not locked out from another network.
+    #[test]
+    fn the_owner_is_not_locked_out_by_guesses_from_elsewhere() {
+        let (logins, now) = (Logins::new(Params::default()), Instant::now());
+        logins.succeeded(ip(HOME), ALICE, now);
+        for n in 0..20 {
+            fail(&logins, &format!("192.0.2.{n}"), ALICE, 10, now);
+        }
+        assert_eq!(logins.ask(ip("192.0.2.3"), ALICE, now), Leave::Refused);
+        assert_eq!(logins.ask(ip(HOME), ALICE, now), Leave::Now, "known there");
+        let abroad = logins.ask(ip("198.51.100.9"), ALICE, now);
+        assert_eq!(abroad, Leave::After(Duration::from_secs(10)), "a stranger waits and is let try");
+    }
+
+    #[test]
+    fn a_network_that_tries_many_accounts_is_refused_all_of_them() {
+        let (logins, now) = (Logins::new(Params::default()), Instant::now());
+        for n in 0..49 {
+            let name = format!("user{n}");
+            assert_ne!(logins.ask(ip(GUESSER), Some(("hall.example", &name)), now), Leave::Refused);
+            assert!(!logins.failed(ip(GUESSER), Some(("hall.example", &name)), now));
+        }
+        assert!(logins.failed(ip(GUESSER), Some(("hall.example", "last")), now));
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, now), Leave::Refused);
+        // A guesser's own account does not wash it clean.
+        logins.succeeded(ip(GUESSER), Some(("hall.example", "mallory")), now);
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, now), Leave::Refused);
+        assert_eq!(logins.ask(ip(HOME), ALICE, now), Leave::Now);
+    }
+
+    #[test]
+    fn a_whole_ipv6_network_is_one_guesser_and_no_name_counts_for_the_network() {
+        let (logins, now) = (Logins::new(Params::default()), Instant::now());
+        fail(&logins, "2001:db8::1", ALICE, 10, now);
+        assert_eq!(logins.ask(ip("2001:db8::2"), ALICE, now), Leave::Refused);
+        assert_eq!(logins.ask(ip("2001:db8:0:1::1"), ALICE, now), Leave::Now);
+        fail(&logins, HOME, None, 3, now);
+        assert_eq!(logins.ask(ip(HOME), None, now), Leave::After(Duration::from_secs(1)));
+        assert_eq!(logins.ask(ip(HOME), ALICE, now), Leave::Now);
+    }
+}

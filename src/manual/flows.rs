@@ -1,0 +1,73 @@
+//! The flows, drawn as they run.
+//!
+//! `P` is a remote server, `L` the legacy server behind the gateway. An arrow is what travels; words without an arrow are what the
+//! gateway does. The unit of trust is the *domain pair*, not the stream: whatever is drawn here once for a stream happens again for
+//! each further pair on it.
+//!
+//! # s2s in: a remote server writes to a user of ours
+//!
+//! ```text
+//! P                              gateway                                        L
+//! |-- connect ------------------->| limit: total, per network, per minute        |
+//! |-- <stream from to> ---------->| names alone: do we host `to`? is `from` ours?|
+//! |<- <stream>, <starttls/> ------|                                              |
+//! |-- <starttls/> --------------->| octets behind it end the connection          |
+//! |<- <proceed/> == TLS ==========|                                              |
+//! |-- <stream from to> ---------->| policy, by certificate and by dialback:      |
+//! |                               | only what could be allowed is offered        |
+//! |<- EXTERNAL and/or dialback ---|                                              |
+//! |                               |                                              |
+//! |-- <auth EXTERNAL> ----------->| the certificate of this session names `from` |
+//! |   or <db:result>key --------->| policy first; then the server that the DNS   |
+//! |                               | names for `from` is asked, on a connection   |
+//! |                               | of its own: is this key yours?               |
+//! |                               |-- connect, <stream>, <db:result>our key ---->|
+//! |                               |<- inside listener: <db:verify>our key -------|
+//! |                               |-- valid: a leg of ours waits with this key ->|
+//! |                               |<- <db:result type='valid'> ------------------|
+//! |                               | policy again, with the proof in hand         |
+//! |<- <success/> or valid --------| the pair stands: guard, rates                |
+//! |-- <message from to> --------->| two readers agree; canonical form; from and  |
+//! |                               | to against the guard; rules of the policy    |
+//! |                               |-- the same octets -------------------------->|
+//! ```
+//!
+//! The peer hears yes only when the legacy server has said yes: nothing is accepted that has nowhere to go. A key is an HMAC over
+//! pair, stream id and facing, so a key made for the inside never verifies in public.
+//!
+//! # s2s out: a user of ours writes to a remote server
+//!
+//! ```text
+//! L                              gateway                                        P
+//! |-- DNS: who serves P? -------->| steering: the inside listener, for every     |
+//! |<- the inside listener --------| foreign domain; only backends are answered   |
+//! |-- connect ------------------->| inside listener: from the backends' network  |
+//! |-- <stream>, <db:result>key -->| is the sender ours? policy: before any       |
+//! |                               | query, connection or word to anybody         |
+//! |                               | the key: by the address it came from, or     |
+//! |                               | asked back at the configured address         |
+//! |                               | DNS: _xmpp-server, _xmpps-server, A, AAAA    |
+//! |                               |-- connect, TLS with our certificate -------->|
+//! |                               | the server's certificate names the domain,   |
+//! |                               | or a file takes dialback in as many words    |
+//! |                               |-- EXTERNAL, else <db:result>our key -------->|
+//! |                               |<- (they ask our public listener about it) ---|
+//! |                               |<- <success/> or valid -----------------------|
+//! |                               | policy again, by what the channel shows      |
+//! |<- <db:result type='valid'> ---|                                              |
+//! |-- <message> ----------------->| the desk, as on the way in                   |
+//! |                               |-- the same octets -------------------------->|
+//! ```
+//!
+//! Many targets on one inside stream each get a far leg of their own; one that is slow or failing neither blocks nor closes the
+//! others. What is left when a far leg breaks is carried by a *courier*, or comes back as a stanza error with its reason.
+//!
+//! # c2s: clients
+//!
+//! Not served by this version: [`crate::gateway::parts::refused`] says so at start.
+//!
+//! # The life of all of them
+//!
+//! A new policy judges every standing pair again, at the next element; one that no longer stands is ended with
+//! `policy-violation`. A drain stops listening, lets every relay flush, says `system-shutdown` and closes both streams; what is left
+//! at the deadline is cut. Rates slow, sizes close: when a rate is used up the leg is not read, and TCP carries the pressure back.

@@ -1,0 +1,454 @@
+//! The relay of one client: the leg that arrived, the one leg to its server, and what goes between them.
+//!
+//! Nothing goes to the server before TLS stands and the domain is one of ours (C2S-02), no stanza goes either way before
+//! the server has said who the client is, and then none is ever dropped, answered or made here (SM-02): what cannot pass
+//! ends the stream.
+
+mod far;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::filter::client as filter;
+use crate::jid::Domain;
+use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::stream::client::Rules;
+use crate::stream::client::posing::{self, Posing};
+use crate::stream::client::serving::{self, Serving};
+use crate::stream::fault::Fault;
+use crate::stream::{Secured, StreamIds};
+use crate::xml::{CLOSE, Frame, Token, rewrite};
+
+use super::event::Said;
+use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Record, Side};
+
+/// How far a leg is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leg {
+    /// It is not there yet.
+    Absent,
+    /// Words go both ways.
+    Live,
+    /// Our closing tag is out, or our last word is; theirs is awaited until then.
+    Closing(Instant),
+    /// The client has closed; what its server still says is passed on until it closes too.
+    Parting(Instant),
+    /// It was finished or cut.
+    Over,
+}
+
+impl Leg {
+    fn is_live(self) -> bool {
+        self == Self::Live
+    }
+
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Closing(until) | Self::Parting(until) => Some(until),
+            Self::Absent | Self::Live | Self::Over => None,
+        }
+    }
+}
+
+/// A client, its server, and the gateway between them.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    desk: serving::Desk,
+    serving: Option<Serving>,
+    posing: Option<Posing>,
+    terms: Option<posing::Terms>,
+    near: Leg,
+    far: Leg,
+    secured: Option<Secured>,
+    /// The `xml:lang` of the client's stream, and of the server's.
+    languages: (Option<String>, Option<String>),
+    started: Instant,
+    bound: bool,
+    /// Why the client's stream ends, where it said so itself.
+    reason: Reason,
+    /// The condition with which the server ended its stream.
+    condition: Option<String>,
+    told: bool,
+    passed: (u64, u64),
+}
+
+/// The only far leg.
+const FAR: FarId = FarId(1);
+
+impl Client {
+    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
+        let desk = serving::Desk {
+            default_domain: home.default_domain.clone(),
+            sasl_attempts: home.limits.sasl_attempts,
+            binds: home.limits.binds,
+            header_time: home.timeouts.header,
+            tls_time: home.timeouts.tls,
+        };
+        let ids = StreamIds::new(arrival.seed);
+        Self {
+            serving: Some(Serving::new(&desk, ids, arrival.secured.clone(), now)),
+            desk,
+            posing: None,
+            terms: None,
+            near: Leg::Live,
+            far: Leg::Absent,
+            secured: arrival.secured.clone(),
+            languages: (None, None),
+            started: now,
+            bound: false,
+            reason: Reason::Finished,
+            condition: None,
+            told: false,
+            passed: (0, 0),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.near == Leg::Over && matches!(self.far, Leg::Absent | Leg::Over)
+    }
+
+    pub(super) fn wants_read(&self, side: Side) -> bool {
+        match side {
+            Side::Near => self.near != Leg::Over && self.serving.as_ref().is_none_or(Serving::wants_read),
+            Side::Far(_) => !matches!(self.far, Leg::Absent | Leg::Over),
+        }
+    }
+
+    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
+        let login = (self.near.is_live() && !self.bound).then(|| self.started + home.timeouts.unauth);
+        let machines = [
+            self.serving.as_ref().and_then(Serving::deadline),
+            self.posing.as_ref().and_then(Posing::deadline),
+        ];
+        let legs = [self.near.until(), self.far.until(), login];
+        machines.into_iter().chain(legs).flatten().min()
+    }
+
+    /// Whether stanzas may pass.
+    pub(super) fn is_bound(&self) -> bool {
+        self.bound
+    }
+
+    pub(super) fn step(&mut self, home: &Arc<Home>, side: Side, input: Input, now: Instant) -> Vec<Effect> {
+        let mut turn = Turn { client: self, home, now, out: Vec::new() };
+        match (side, input) {
+            (_, Input::Close(reason)) => turn.near_fault(reason, false),
+            (_, Input::Drain) => turn.near_fault(Reason::Shutdown, false),
+            (_, Input::Expired) => turn.expire(),
+            (_, Input::Tried(result)) => turn.serve(serving::Input::Tried(result)),
+            (Side::Near, input) => turn.near(input),
+            (Side::Far(FAR), input) => turn.far(input),
+            (Side::Far(_), _) => {}
+        }
+        turn.out
+    }
+}
+
+/// One step under way.
+struct Turn<'a> {
+    client: &'a mut Client,
+    home: &'a Arc<Home>,
+    now: Instant,
+    out: Vec<Effect>,
+}
+
+impl Turn<'_> {
+    fn near(&mut self, input: Input) {
+        match input {
+            Input::Token(token) => self.near_token(token),
+            Input::Secured(secured) => {
+                self.client.secured = Some(secured.clone());
+                self.serve(serving::Input::Secured(secured));
+            }
+            Input::Stalled => self.near_fault(Reason::StanzaTimeout, false),
+            Input::Gone { reason, .. } => self.near_gone(reason),
+            // The rest concerns far legs and other flows.
+            _ => {}
+        }
+    }
+
+    fn near_token(&mut self, token: Token) {
+        if self.client.serving.is_none() {
+            // After the end nothing is looked at any more but the reciprocal close (CLS-01).
+            if matches!(token, Token::End | Token::Violation(_))
+                && matches!(self.client.near, Leg::Closing(_))
+            {
+                self.near_finish();
+            }
+            return;
+        }
+        let input = match token {
+            Token::Violation(violation) => return self.near_fault(violation.reason(), true),
+            Token::Header(header) => {
+                self.client.languages.0.clone_from(&header.lang);
+                let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
+                let served = named.is_some_and(|domain| self.home.clients.contains_key(&domain));
+                serving::Input::Header(header, served)
+            }
+            Token::Element(frame) => serving::Input::Element(frame),
+            Token::Keepalive => serving::Input::Space,
+            Token::End => serving::Input::End,
+        };
+        self.serve(input);
+    }
+
+    /// The connection of the client ended. Without a closing tag its session lives on inside, so that it may come back
+    /// for it (SM-06).
+    fn near_gone(&mut self, reason: Reason) {
+        if self.client.near == Leg::Over {
+            return;
+        }
+        self.client.near = Leg::Over;
+        self.client.serving = None;
+        self.out.push(Effect::Cut(Side::Near));
+        self.tell(reason);
+        self.part(false);
+    }
+
+    /// One step of the server towards the client, with all that follows from it.
+    fn serve(&mut self, input: serving::Input) {
+        let Some(machine) = self.client.serving.take() else { return };
+        match machine.step(&self.client.desk, input, self.now) {
+            Ok((next, effects)) => {
+                self.client.serving = Some(next);
+                for effect in effects {
+                    self.served(effect);
+                }
+            }
+            Err(fault) => {
+                let proper = fault.reason != Reason::BackendFault;
+                self.near_end(fault, proper);
+            }
+        }
+    }
+
+    fn served(&mut self, effect: serving::Effect) {
+        match effect {
+            serving::Effect::Send(octets) => self.say_near(octets),
+            serving::Effect::Upgrade => self.out.push(Effect::Upgrade(Side::Near)),
+            serving::Effect::Restart => self.out.push(Effect::Restart(Side::Near)),
+            serving::Effect::Call(domain, from) => self.call(domain, from),
+            serving::Effect::Say(ask, octets) => self.pose(posing::Input::Say(ask, octets)),
+            serving::Effect::Try(mechanism, account) => {
+                let Some(hosted) = self.hosted() else { return };
+                self.out.push(Effect::Try(Attempt { hosted, mechanism, account }));
+            }
+            serving::Effect::Bound => self.bound(),
+            serving::Effect::Pass(frame) => self.pass(&frame),
+            serving::Effect::Refused(reason) => {
+                if let Some(hosted) = self.hosted() {
+                    let (mechanism, account, outcome) = (None, None, Outcome::Deny);
+                    self.note(Event::Login { hosted, mechanism, account, outcome, reason });
+                }
+            }
+            serving::Effect::PeerError(name) => {
+                let condition = StreamCondition::parse(&name);
+                self.note(Event::StreamError { facing: Facing::Public, said: Said::Received, condition });
+                self.client.reason = Reason::PeerError;
+            }
+            serving::Effect::Closed => self.near_closed(),
+        }
+    }
+
+    /// C2S-02: TLS stands, and the domain is ours.
+    fn call(&mut self, domain: Domain, from: Option<String>) {
+        let Some(client) = self.home.clients.get(&domain) else { return };
+        let rules = Rules {
+            mechanisms: client.mechanisms.clone(),
+            registration: client.registration,
+            max_octets: self.home.limits.proven.element,
+        };
+        let step_time = self.home.timeouts.header;
+        self.client.terms = Some(posing::Terms { to: domain.clone(), from, rules, step_time });
+        self.client.posing = Some(Posing::Dialling);
+        self.client.far = Leg::Live;
+        self.out.push(Effect::Connect(FAR, Destination::Client(domain)));
+    }
+
+    fn bound(&mut self) {
+        self.client.bound = true;
+        self.out.push(Effect::Widen(Side::Near));
+        self.out.push(Effect::Widen(Side::Far(FAR)));
+        if let Some(hosted) = self.hosted() {
+            let after = self.now.saturating_duration_since(self.client.started);
+            self.note(Event::Bound { hosted, after });
+        }
+    }
+
+    /// A stanza of the client, to its server.
+    fn pass(&mut self, frame: &Frame) {
+        let client = &self.client;
+        let Some(own) = client.serving.as_ref().and_then(Serving::own) else { return };
+        match filter::inspect(frame.head(), own, client.languages.0.as_deref()) {
+            Ok(edits) => {
+                let octets = rewrite(frame, &edits);
+                self.count(frame, octets.len());
+                if self.client.far.is_live() {
+                    self.out.push(Effect::Pass(FAR, octets));
+                }
+            }
+            Err(reason) => {
+                let hosted = self.hosted();
+                self.note(Event::Refused { pair: None, hosted, reason });
+                self.near_fault(reason, true);
+            }
+        }
+    }
+
+    /// The client closed its stream: its server hears it, and may say what it still has to say (SM-06).
+    fn near_closed(&mut self) {
+        self.client.serving = None;
+        self.tell(self.client.reason);
+        self.part(true);
+        match self.client.far {
+            Leg::Closing(until) => self.client.near = Leg::Parting(until),
+            _ => self.near_close(),
+        }
+    }
+
+    /// Our closing tag, and the end of the connection.
+    fn near_close(&mut self) {
+        if matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
+            self.out.push(Effect::Send(Side::Near, Bytes::from_static(CLOSE)));
+            self.near_finish();
+        }
+    }
+
+    /// The end of the connection: flushed, without another word.
+    fn near_finish(&mut self) {
+        if self.client.near != Leg::Over {
+            self.client.near = Leg::Over;
+            self.client.serving = None;
+            self.out.push(Effect::Finish(Side::Near));
+        }
+    }
+
+    /// The client's stream ends because of this. `proper`: its server hears a closing tag; else the session may be resumed.
+    fn near_fault(&mut self, reason: Reason, proper: bool) {
+        let Some(machine) = self.client.serving.take() else { return };
+        let fault = machine.fault(&self.client.desk, reason);
+        self.near_end(fault, proper);
+    }
+
+    fn near_end(&mut self, fault: Fault, proper: bool) {
+        self.client.serving = None;
+        self.tell(fault.reason);
+        if !self.client.near.is_live() {
+            return;
+        }
+        if fault.octets.is_empty() {
+            self.client.near = Leg::Over;
+            self.out.push(Effect::Cut(Side::Near));
+        } else {
+            self.client.near = Leg::Closing(self.now + self.home.timeouts.close);
+            self.out.push(Effect::Send(Side::Near, fault.octets));
+            if let Some(condition) = fault.reason.stream_condition() {
+                let condition = Some(condition);
+                self.note(Event::StreamError { facing: Facing::Public, said: Said::Sent, condition });
+            }
+        }
+        self.part(proper);
+    }
+
+    /// The server hears that the client is gone: by a closing tag, or by the end of the connection alone.
+    fn part(&mut self, proper: bool) {
+        let close = self.now + self.home.timeouts.close;
+        match (self.client.far, &self.client.posing) {
+            (Leg::Live, Some(Posing::Dialling) | None) => {
+                self.client.far = Leg::Over;
+                self.out.push(Effect::Cut(Side::Far(FAR)));
+            }
+            (Leg::Live, Some(_)) if proper => {
+                self.client.far = Leg::Closing(close);
+                self.out.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
+            }
+            (Leg::Live, Some(_)) => self.far_finish(),
+            _ => {}
+        }
+    }
+
+    fn expire(&mut self) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+        let (near, far) = (due(self.client.near.until()), due(self.client.far.until()));
+        let serving = due(self.client.serving.as_ref().and_then(Serving::deadline));
+        let posing = due(self.client.posing.as_ref().and_then(Posing::deadline));
+        let login = !self.client.bound && self.client.near.is_live();
+        let late = login && due(Some(self.client.started + self.home.timeouts.unauth));
+        if far {
+            self.client.far = Leg::Over;
+            self.client.posing = None;
+            self.out.push(Effect::Cut(Side::Far(FAR)));
+        }
+        if near {
+            match self.client.near {
+                Leg::Parting(_) => self.near_close(),
+                _ => self.near_finish(),
+            }
+        }
+        if serving {
+            self.serve(serving::Input::Expired);
+        }
+        if posing && self.is_unheard() && self.client.far.is_live() {
+            self.next_server();
+        } else if posing {
+            self.pose(posing::Input::Expired);
+        }
+        if late {
+            self.near_fault(Reason::NegotiationTimeout, true);
+        }
+    }
+
+    fn say_near(&mut self, octets: Bytes) {
+        if self.client.near.is_live() {
+            self.out.push(Effect::Send(Side::Near, octets));
+        }
+    }
+
+    fn backend(&mut self, up: bool) {
+        if let Some(hosted) = self.hosted() {
+            self.note(Event::Backend { hosted, up });
+        }
+    }
+
+    fn count(&mut self, frame: &Frame, octets: usize) {
+        let passed = &mut self.client.passed;
+        passed.0 = passed.0.saturating_add(1);
+        passed.1 = passed.1.saturating_add(octets as u64);
+        if let Some(hosted) = self.hosted() {
+            self.note(Event::Passed { hosted, kind: frame.head().kind(), octets });
+        }
+    }
+
+    /// One audit record, when the client's stream ends.
+    fn tell(&mut self, reason: Reason) {
+        if std::mem::replace(&mut self.client.told, true) {
+            return;
+        }
+        let secured = self.client.secured.as_ref();
+        let (stanzas, octets) = self.client.passed;
+        let record = Record {
+            pair: None,
+            tls: secured.map(|secured| secured.version),
+            method: None,
+            fingerprint: secured.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
+            rule: None,
+            reason,
+            stanzas,
+            octets,
+        };
+        match self.hosted().filter(|_| self.client.bound) {
+            Some(hosted) => self.note(Event::Left { hosted, record }),
+            None => self.note(Event::Closed { record }),
+        }
+    }
+
+    fn hosted(&self) -> Option<Domain> {
+        self.client.terms.as_ref().map(|terms| terms.to.clone())
+    }
+
+    fn note(&mut self, event: Event) {
+        self.out.push(Effect::Note(event));
+    }
+}

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::*;
+use crate::run::tests::{Scripted, domain, tools};
+
+fn pair(sender: &str) -> Pair {
+    Pair { sender: domain(sender), target: domain("hall.example") }
+}
+
+fn message(sender: &str, n: usize, body: &str) -> Bytes {
+    format!("<message from='a@{sender}' to='b@hall.example' id='m{n:04}'><body>{body}</body></message>")
+        .into()
+}
+
+async fn hear(pipe: &mut DuplexStream, words: &str) -> String {
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains(words) {
+        let mut octets = [0; 4096];
+        let n =
+            tokio::time::timeout(Duration::from_secs(3600), pipe.read(&mut octets)).await.unwrap().unwrap();
+        assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&octets[..n]);
+    }
+    String::from_utf8(heard).unwrap()
+}
+
+async fn take(pipe: &mut DuplexStream, sender: &str) {
+    hear(pipe, "<stream:stream").await;
+    let header = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+                  xmlns:db='jabber:server:dialback' id='L1'>";
+    pipe.write_all(header.as_bytes()).await.unwrap();
+    hear(pipe, "</db:result>").await;
+    let valid = format!("<db:result from='hall.example' to='{sender}' type='valid'/>");
+    pipe.write_all(valid.as_bytes()).await.unwrap();
+}
+
+fn counted(tools: &Tools, limit: &str) -> u32 {
+    let text = tools.observe.metrics().text().unwrap();
+    let line = format!("gatehouse_limited_total{{limit=\"{limit}\"}} ");
+    text.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |n| n.parse().unwrap())
+}
+
+// RLY-05: "Order is kept per pair"; also over the end of one courier and the beginning of the next.
+#[tokio::test(start_paused = true)]
+async fn stanzas_of_a_pair_arrive_once_and_in_order() {
+    let outside = Scripted::default();
+    let mut backend = outside.lay(1 << 20);
+    let mut next = outside.lay(1 << 20);
+    let tools = tools(outside);
+    for n in 0..50 {
+        carry(&tools, pair("friend.example"), message("friend.example", n, "hi"));
+    }
+    take(&mut backend, "friend.example").await;
+    let first = hear(&mut backend, "m0049").await;
+    hear(&mut backend, "</stream:stream>").await;
+    backend.write_all(b"</stream:stream>").await.unwrap();
+    for n in 50..60 {
+        carry(&tools, pair("friend.example"), message("friend.example", n, "hi"));
+    }
+    take(&mut next, "friend.example").await;
+    let second = hear(&mut next, "m0059").await;
+    let mut at = 0;
+    let both = first + &second;
+    for n in 0..60 {
+        let id = format!("id='m{n:04}'");
+        assert_eq!(both.matches(&id).count(), 1, "{id}");
+        at += both[at..].find(&id).unwrap();
+    }
+    assert_eq!(counted(&tools, "carried") + counted(&tools, "queue"), 0);
+}
+
+// LIM-09: "the gateway is no reflector": so many pairs at a time, and so much for each.
+#[tokio::test(start_paused = true)]
+async fn so_many_pairs_are_carried_for_and_no_more() {
+    let outside = Scripted::default();
+    let silent: Vec<_> = (0..2).map(|_| outside.lay(1 << 20)).collect();
+    let mut tools = Arc::into_inner(tools(outside)).unwrap();
+    tools.params.couriers = 2;
+    let tools = Arc::new(tools);
+    for n in 0..3 {
+        let sender = format!("d{n}.example");
+        carry(&tools, pair(&sender), message(&sender, n, "hi"));
+    }
+    assert_eq!(counted(&tools, "carried"), 1);
+    assert_eq!(tools.couriers.held().len(), 2);
+    // T-queue: nobody answered, and the places are free again.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    drop(silent);
+    tools.registry.emptied().await;
+    assert!(tools.couriers.held().is_empty());
+}
+
+// LIM-05: "memory per pair is bounded by L-queue".
+#[tokio::test(start_paused = true)]
+async fn so_much_waits_for_one_pair_and_no_more() {
+    let outside = Scripted::default();
+    let _silent = outside.lay(1 << 20);
+    let tools = tools(outside);
+    let body = "x".repeat(100_000);
+    for n in 0..20 {
+        carry(&tools, pair("friend.example"), message("friend.example", n, &body));
+    }
+    // Ten of 100 KB are a megabyte.
+    assert_eq!(counted(&tools, "queue"), 10);
+    let text = tools.observe.metrics().text().unwrap();
+    assert!(text.contains("reason=\"queue-full\"} 10"), "{text}");
+}
+
+// What is over the rate of a pair is dropped, counted and told.
+#[tokio::test(start_paused = true)]
+async fn a_pair_has_a_rate() {
+    let outside = Scripted::default();
+    let _silent = outside.lay(1 << 20);
+    let tools = tools(outside);
+    for n in 0..1100 {
+        carry(&tools, pair("friend.example"), message("friend.example", n, "hi"));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(counted(&tools, "carried"), 1100 - 1024);
+}
+
+// A stop cuts couriers too: what they were given is told as lost, and none begins anew.
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_couriers_and_tells_what_they_held() {
+    let outside = Scripted::default();
+    let _silent = outside.lay(1 << 20);
+    let tools = tools(outside);
+    for n in 0..5 {
+        carry(&tools, pair("friend.example"), message("friend.example", n, "hi"));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tools.registry.enter_phase(Phase::Stopped);
+    tools.registry.emptied().await;
+    let text = tools.observe.metrics().text().unwrap();
+    let lost =
+        "gatehouse_stanzas_refused_total{domain=\"hall.example\",flow=\"s2s-in\",reason=\"shutdown\"} ";
+    let lost: u32 =
+        text.lines().find_map(|l| l.strip_prefix(lost)).unwrap_or_else(|| panic!("{text}")).parse().unwrap();
+    assert!(lost >= 5, "{text}");
+}

@@ -1,0 +1,112 @@
+//! A client over pipes: the tests play the client and the server inside.
+
+use super::*;
+use crate::relay::ClientDomain;
+use crate::run::tests::domain;
+
+const OPEN: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
+const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+
+/// A client that its server has bound.
+async fn bound(server_room: usize) -> (Play, DuplexStream) {
+    let outside = Scripted::default();
+    let mut server = outside.lay(server_room);
+    let mut tools = Arc::into_inner(tools(outside)).unwrap();
+    let mut home = (*tools.home).clone();
+    home.clients.insert(domain("hall.example"), ClientDomain::default());
+    tools.home = Arc::new(home);
+    let mut play = arrive(&Arc::new(tools), Flow::C2s, Some(secured("client.example")));
+    let header = format!("{OPEN} to='hall.example' version='1.0'>");
+    let answer = format!("{OPEN} from='hall.example' id='s' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut server, "<stream:stream").await;
+    let list = format!("<mechanisms xmlns='{SASL}'><mechanism>PLAIN</mechanism></mechanisms>");
+    say(&mut server, &format!("{answer}<stream:features>{list}</stream:features>")).await;
+    hear(&mut play.near, "</stream:features>").await;
+    say(&mut play.near, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>AGFsaWNlAHB3</auth>")).await;
+    hear(&mut server, "</auth>").await;
+    say(&mut server, &format!("<success xmlns='{SASL}'/>")).await;
+    hear(&mut server, "<stream:stream").await;
+    say(&mut server, &format!("{answer}<stream:features><bind xmlns='{BIND}'/></stream:features>")).await;
+    hear(&mut play.near, "<success").await;
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    say(&mut play.near, &format!("<iq type='set' id='b'><bind xmlns='{BIND}'/></iq>")).await;
+    hear(&mut server, "</iq>").await;
+    let jid = "<jid>alice@hall.example/r</jid>";
+    say(&mut server, &format!("<iq type='result' id='b'><bind xmlns='{BIND}'>{jid}</bind></iq>")).await;
+    hear(&mut play.near, "</iq>").await;
+    (play, server)
+}
+
+fn stanza(n: usize) -> String {
+    format!("<message to='alice@hall.example' id='m{n:06}'><body>hello</body></message>")
+}
+
+/// Writes until nothing more is taken for a while; how many went whole.
+async fn flood(pipe: &mut DuplexStream) -> usize {
+    let mut octets = 0;
+    for n in 0..100_000 {
+        let text = stanza(n);
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match tokio::time::timeout(Duration::from_secs(1), pipe.write(rest)).await {
+                Ok(done) => {
+                    let done = done.unwrap();
+                    octets += done;
+                    rest = &rest[done..];
+                }
+                Err(_full) => {
+                    assert!(octets > 64 * 1024, "reads up to the high water, not {octets}");
+                    assert!(octets < 128 * 1024, "and not far above it, not {octets}");
+                    return n;
+                }
+            }
+        }
+    }
+    panic!("nothing held it back");
+}
+
+// LIM-05, SM-02: who does not read holds back who writes, either way, and every stanza comes in order once it reads on.
+#[tokio::test(start_paused = true)]
+async fn either_side_holds_back_the_other_and_nothing_is_lost() {
+    for toward_client in [true, false] {
+        let (play, server) = bound(1024).await;
+        let Play { near, tools: _tools, task: _task } = play;
+        let (mut writer, mut reader) = if toward_client { (server, near) } else { (near, server) };
+        let written = flood(&mut writer).await;
+        let last = format!("id='m{:06}'><body>hello</body></message>", written - 1);
+        let all = hear(&mut reader, &last).await;
+        let expected: String = (0..written).map(stanza).collect();
+        assert_eq!(all.get(..expected.len()), Some(expected.as_str()), "toward the client: {toward_client}");
+    }
+}
+
+// SM-06.
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_ends_the_other_without_a_closing_tag() {
+    let (mut play, mut server) = bound(ROOM).await;
+    say(&mut play.near, &stanza(1)).await;
+    drop(play.near);
+    assert_eq!(rest(&mut server).await, stanza(1));
+    drop(server);
+    play.task.await.unwrap();
+    let (mut play, mut server) = bound(ROOM).await;
+    say(&mut server, &stanza(1)).await;
+    drop(server);
+    assert_eq!(rest(&mut play.near).await, stanza(1));
+    drop(play.near);
+    play.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_tag_is_passed_on_and_answered() {
+    let (mut play, mut server) = bound(ROOM).await;
+    say(&mut play.near, "</stream:stream>").await;
+    hear(&mut server, "</stream:stream>").await;
+    say(&mut server, &format!("{}</stream:stream>", stanza(1))).await;
+    assert_eq!(rest(&mut play.near).await, format!("{}</stream:stream>", stanza(1)));
+    drop((play.near, server));
+    play.task.await.unwrap();
+}

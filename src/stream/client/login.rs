@@ -1,0 +1,125 @@
+//! What goes between a client and its server in a login: checked for form, never changed, and looked at for one thing only,
+//! the account name that is tried (C2S-09, C2S-11, CB-03).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::jid::{Domain, Jid};
+use crate::reason::SaslCondition;
+use crate::xml::{Element, names};
+
+use super::Mechanism;
+
+/// The two vocabularies of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Profile {
+    /// RFC 6120 6.
+    Sasl,
+    /// XEP-0388.
+    Sasl2,
+}
+
+impl Profile {
+    /// Its namespace.
+    pub const fn namespace(self) -> &'static str {
+        match self {
+            Self::Sasl => names::SASL,
+            Self::Sasl2 => names::SASL2,
+        }
+    }
+
+    /// The profile of that namespace.
+    pub fn of(namespace: &str) -> Option<Self> {
+        match namespace {
+            names::SASL => Some(Self::Sasl),
+            names::SASL2 => Some(Self::Sasl2),
+            _ => None,
+        }
+    }
+
+    /// A failure of ours.
+    pub fn failure(self, condition: SaslCondition) -> String {
+        match self {
+            Self::Sasl => crate::stream::sasl::failure(condition),
+            Self::Sasl2 => format!(
+                "<failure xmlns='{}'><{} xmlns='{}'/></failure>",
+                names::SASL2,
+                condition.name(),
+                names::SASL
+            ),
+        }
+    }
+
+    /// The word that ends an exchange.
+    pub fn abort(self) -> String {
+        format!("<abort xmlns='{}'/>", self.namespace())
+    }
+}
+
+/// The payload of an element that holds text and nothing else: none where there is no text, decoded octets otherwise.
+///
+/// # Errors
+/// `MalformedRequest` for child elements, `IncorrectEncoding` for what is no base64 or too much of it.
+pub fn payload(element: &Element) -> Result<Option<Vec<u8>>, SaslCondition> {
+    if element.elements().next().is_some() {
+        return Err(SaslCondition::MalformedRequest);
+    }
+    let text = element.text();
+    if text.len() > MAX_PAYLOAD {
+        return Err(SaslCondition::IncorrectEncoding);
+    }
+    match text.as_str() {
+        "" => Ok(None),
+        "=" => Ok(Some(Vec::new())),
+        // The standard engine is strict: its alphabet only, padding required, padding bits zero.
+        text => STANDARD.decode(text).map(Some).map_err(|_| SaslCondition::IncorrectEncoding),
+    }
+}
+
+/// The account that a client's first payload names, in its canonical form; none where the mechanism shows none, or where
+/// what it shows is no local part of `domain`.
+pub fn account(mechanism: Mechanism, payload: &[u8], domain: &Domain) -> Option<String> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let name = match mechanism {
+        Mechanism::Anonymous => return None,
+        Mechanism::Plain => {
+            let mut parts = text.split('\0');
+            let (authzid, authcid) = (parts.next()?, parts.next()?);
+            let name = if authzid.is_empty() { authcid } else { authzid };
+            name.to_owned()
+        }
+        Mechanism::HashedToken256 | Mechanism::HashedToken512 => text.split('\0').next()?.to_owned(),
+        Mechanism::ScramSha1 | Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
+            let (authzid, rest) = gs2(text)?;
+            let name = rest.split(',').find_map(|part| part.strip_prefix("n="))?;
+            unescape(authzid.unwrap_or(name))
+        }
+        Mechanism::OauthBearer => unescape(gs2(text)?.0?),
+    };
+    local(&name, domain)
+}
+
+/// RFC 5801 4: the authorisation identity, and what follows the header.
+fn gs2(text: &str) -> Option<(Option<&str>, &str)> {
+    let (_flag, rest) = text.split_once(',')?;
+    let (authzid, rest) = rest.split_once(',')?;
+    Some((authzid.strip_prefix("a="), rest))
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("=2C", ",").replace("=3D", "=")
+}
+
+/// COMPAT: some clients log in with the whole address; servers take the domain off.
+fn local(name: &str, domain: &Domain) -> Option<String> {
+    let local = match name.rsplit_once('@') {
+        Some((local, of)) => Domain::parse(of).is_ok_and(|of| of == *domain).then_some(local)?,
+        None => name,
+    };
+    let address = format!("{local}@{domain}");
+    let jid = Jid::parse(&address).ok().filter(|jid| jid.local == Some(local))?;
+    jid.local_form().map(|form| form.into_owned())
+}
+
+/// C2S-09.
+const MAX_PAYLOAD: usize = 8192;

@@ -1,0 +1,104 @@
+//! Clients and their server, as far as the gateway stands between them: two roles, and what each lets through.
+//!
+//! [`Serving`] is the server towards a client, [`Posing`] the client towards the server inside. That server decides every
+//! login; the two see to it that a client hears and uses only what is on the lists, and that no stanza passes before the
+//! server itself has said who speaks ([`Own`]). What crosses from one to the other is an [`Ask`] or a [`Word`].
+
+pub mod features;
+pub mod login;
+pub mod mechanism;
+pub mod own;
+pub mod posing;
+pub mod serving;
+
+pub use features::{Offer, Rules};
+pub use login::Profile;
+pub use mechanism::Mechanism;
+pub use own::Own;
+pub use posing::Posing;
+pub use serving::Serving;
+
+use crate::jid::Domain;
+use crate::xml::{Content, Header};
+
+/// What a client asked of its server; only these are passed on before it is bound.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Ask {
+    /// The end of the exchange.
+    Abort,
+    /// A login, and what shall go with it.
+    Auth(Profile, Wants),
+    /// A resource, with an iq of this id.
+    Bind(String),
+    /// Stream management or client state, on a bound stream.
+    Nonza,
+    /// An account, with an iq of this id.
+    Register(String),
+    /// An answer to a challenge.
+    Response,
+    /// The session of an earlier stream.
+    Resume,
+}
+
+/// What a SASL2 login shall bring with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Wants {
+    /// Bind 2.
+    pub bind: bool,
+    /// Resumption.
+    pub resume: bool,
+}
+
+/// What the server said to what the client asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Word {
+    /// The resource is bound.
+    Bound(Own),
+    /// More is needed for the login.
+    Challenge,
+    /// The login failed; `temporary` where the server blames itself.
+    Failure {
+        /// Whether another try may succeed.
+        temporary: bool,
+    },
+    /// Stream management, or features that came late; it changes nothing.
+    Nonza,
+    /// The bind or the resumption was refused.
+    Refused,
+    /// An answer about an account.
+    Registered,
+    /// The session goes on.
+    Resumed,
+    /// The login is granted.
+    Success(Granted),
+}
+
+/// How a stream goes on after a login.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Granted {
+    /// SASL2 with Bind 2 or a resumed session: stanzas may pass.
+    Bound(Own),
+    /// SASL2 alone: features follow.
+    Open(Own),
+    /// RFC 6120: a new stream.
+    Restart,
+}
+
+/// A stream header between a client and its server.
+pub fn opening(from: Option<&str>, to: Option<&str>, id: Option<&str>) -> Vec<u8> {
+    let header = Header {
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+        id: id.map(str::to_owned),
+        version: Some((1, 0)),
+        // RLY-07: one language on every stream of ours, so that only stanzas of streams with another one need it written on.
+        lang: Some(super::LANGUAGE.to_owned()),
+        ..Header::new(Content::Client)
+    };
+    header.write_open().to_vec()
+}
+
+/// A header from `domain`, or from nobody, to nobody.
+fn opening_of(domain: Option<&Domain>, to: Option<&str>, id: &str) -> Vec<u8> {
+    opening(domain.map(Domain::as_str), to, Some(id))
+}

@@ -1,0 +1,269 @@
+//! Logging in: what a client may say in an exchange, and what the backend's answers make of it (C2S-05 to C2S-12, C2S-19).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::features::goes_with_bind;
+use super::super::login::{self, Profile};
+use super::super::{Ask, Granted, Mechanism, Own, Wants, Word};
+use super::{
+    Bound, Desk, Effect, Exchange, Greeting, Input, Login, Serving, Stepped, Waiting, bad_starttls,
+    is_legacy_auth, misplaced, send, without_from,
+};
+use crate::reason::{Reason, SaslCondition};
+use crate::stream::fault::Fault;
+use crate::xml::{Element, Frame, Kind, names};
+
+impl Login {
+    pub(super) fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+        match input {
+            Input::Element(frame) => self.element(desk, &frame),
+            // C2S-19.
+            Input::Space if self.exchange.as_ref().is_some_and(|e| e.profile == Profile::Sasl2) => {
+                Err(Fault::told(Reason::NotBound, b""))
+            }
+            Input::Space => self.stay(Vec::new()),
+            Input::Tried(result) => match (self.held.take(), result) {
+                (None, _) => self.stay(Vec::new()),
+                // The backend ended the exchange while leave was asked.
+                (Some((_, Ask::Response, _)), Ok(())) if self.exchange.is_none() => self.stay(Vec::new()),
+                (Some((exchange, ask, octets)), Ok(())) => {
+                    self.exchange = Some(exchange);
+                    self.stay(vec![Effect::Say(ask, octets)])
+                }
+                (Some((exchange, ..)), Err(reason)) => {
+                    let failure = exchange.profile.failure(SaslCondition::TemporaryAuthFailure);
+                    Err(Fault::told(reason, failure.as_bytes()))
+                }
+            },
+            Input::Word(word, octets) => self.word(desk, word, octets, now),
+            _ => Err(Fault::told(Reason::BackendFault, b"")),
+        }
+    }
+
+    fn element(self, desk: &Desk, frame: &Frame) -> Stepped {
+        let head = frame.head();
+        if head.kind() != Kind::Other {
+            return self.stanza(frame);
+        }
+        match (head.namespace(), head.name()) {
+            (names::TLS, "starttls") => Err(bad_starttls()),
+            // SM-07: compression is never offered.
+            (names::COMPRESSION, "compress") => self.stay(vec![send(format!(
+                "<failure xmlns='{}'><setup-failed/></failure>",
+                names::COMPRESSION
+            ))]),
+            (names::SASL, "auth") => self.auth(desk, &frame.tree()),
+            (names::SASL2, "authenticate") if self.offer.sasl2.is_some() => self.auth(desk, &frame.tree()),
+            (names::SASL, "response" | "abort") => self.reply(desk, Profile::Sasl, &frame.tree()),
+            (names::SASL2, "response" | "abort") if self.offer.sasl2.is_some() => {
+                self.reply(desk, Profile::Sasl2, &frame.tree())
+            }
+            _ => misplaced(frame, Reason::NotBound),
+        }
+    }
+
+    /// C2S-08: an account may be asked for where that is allowed; legacy logins never.
+    fn stanza(mut self, frame: &Frame) -> Stepped {
+        let head = frame.head();
+        if is_legacy_auth(frame) {
+            return Err(Fault::told(Reason::LegacyAuth, b""));
+        }
+        let only = matches!(head.children(), [child] if child.namespace == names::REGISTER);
+        let asks = matches!(head.type_().as_deref(), Some("get" | "set"));
+        match head.id() {
+            Some(id) if self.offer.registration && only && asks && !id.is_empty() => {
+                let ask = Ask::Register(id.into_owned());
+                self.registering = true;
+                self.stay(vec![Effect::Say(ask, without_from(frame))])
+            }
+            _ => Err(Fault::told(Reason::NotBound, b"")),
+        }
+    }
+
+    fn auth(mut self, desk: &Desk, element: &Element) -> Stepped {
+        let profile = Profile::of(&element.namespace).unwrap_or(Profile::Sasl);
+        let mechanism = element.attr("mechanism").and_then(Mechanism::parse);
+        // C2S-06: hiding alone is not enforcement.
+        let offered = |mechanism: &Mechanism| match (profile, &self.offer.sasl2) {
+            (Profile::Sasl, _) => self.offer.sasl.contains(mechanism),
+            (Profile::Sasl2, Some(inline)) => {
+                inline.mechanisms.contains(mechanism) || inline.tokens.contains(mechanism)
+            }
+            (Profile::Sasl2, None) => false,
+        };
+        let Some(mechanism) = mechanism.filter(offered) else {
+            return self.refuse(desk, profile, SaslCondition::InvalidMechanism);
+        };
+        let read = match profile {
+            Profile::Sasl => login::payload(element).map(|payload| {
+                let text = element.text();
+                let octets =
+                    format!("<auth xmlns='{}' mechanism='{}'>{text}</auth>", names::SASL, mechanism.name());
+                (payload, Wants::default(), octets)
+            }),
+            Profile::Sasl2 => self.authenticate(element),
+        };
+        let (payload, wants, octets) = match read {
+            Ok(read) => read,
+            Err(condition) => return self.refuse(desk, profile, condition),
+        };
+        let second = self.exchange.is_some();
+        let exchange = Exchange { profile, mechanism, account: None, asked: false, second };
+        let ask = Ask::Auth(profile, wants);
+        match payload {
+            Some(payload) => self.try_out(exchange, &payload, ask, octets),
+            None => {
+                self.exchange = Some(exchange);
+                self.stay(vec![Effect::Say(ask, octets.into())])
+            }
+        }
+    }
+
+    /// C2S-19: what goes with a SASL2 login must have been offered with it.
+    fn authenticate(&self, element: &Element) -> Result<(Option<Vec<u8>>, Wants, String), SaslCondition> {
+        let inline = self.offer.sasl2.as_ref().ok_or(SaslCondition::InvalidMechanism)?;
+        let (mut payload, mut wants) = (None, Wants::default());
+        for child in element.elements() {
+            match (child.namespace.as_str(), child.name.as_str()) {
+                (names::SASL2, "initial-response") if payload.is_none() => {
+                    payload = Some(login::payload(child)?.unwrap_or_default());
+                }
+                (names::SASL2, "user-agent") => {}
+                (names::BIND2, "bind") if inline.bind && child.elements().all(goes_with_bind) => {
+                    wants.bind = true
+                }
+                (names::STREAM_MANAGEMENT, "resume") if inline.resume => wants.resume = true,
+                (names::FAST, "request-token") => {
+                    let token = child.attr("mechanism").and_then(Mechanism::parse);
+                    if !token.is_some_and(|token| inline.tokens.contains(&token)) {
+                        return Err(SaslCondition::InvalidMechanism);
+                    }
+                }
+                (names::FAST, "fast") if !inline.tokens.is_empty() => {}
+                _ => return Err(SaslCondition::MalformedRequest),
+            }
+        }
+        Ok((payload, wants, element.write()))
+    }
+
+    /// C2S-10: an answer or an abort needs an exchange of its own vocabulary.
+    fn reply(mut self, desk: &Desk, profile: Profile, element: &Element) -> Stepped {
+        let aborts = element.name == "abort";
+        let exchange = match &self.exchange {
+            Some(exchange) if exchange.profile == profile => exchange.clone(),
+            _ if aborts => return self.refuse(desk, profile, SaslCondition::Aborted),
+            _ => return self.refuse(desk, profile, SaslCondition::MalformedRequest),
+        };
+        if aborts {
+            return self.stay(vec![Effect::Say(Ask::Abort, profile.abort().into())]);
+        }
+        let payload = match login::payload(element) {
+            Ok(payload) => payload.unwrap_or_default(),
+            Err(condition) => return self.refuse(desk, profile, condition),
+        };
+        let octets = format!("<response xmlns='{}'>{}</response>", profile.namespace(), element.text());
+        if exchange.asked {
+            return self.stay(vec![Effect::Say(Ask::Response, octets.into())]);
+        }
+        self.exchange = Some(exchange.clone());
+        self.try_out(exchange, &payload, Ask::Response, octets)
+    }
+
+    /// The first payload shows the account: leave is asked before the backend hears it (C2S-11).
+    fn try_out(mut self, mut exchange: Exchange, payload: &[u8], ask: Ask, octets: String) -> Stepped {
+        let account =
+            self.line.domain.as_ref().and_then(|domain| login::account(exchange.mechanism, payload, domain));
+        exchange.asked = true;
+        exchange.account.clone_from(&account);
+        let mechanism = exchange.mechanism;
+        self.held = Some((exchange, ask, octets.into()));
+        self.stay(vec![Effect::Try(mechanism, account)])
+    }
+
+    /// A refusal of ours. An exchange that is under way is ended with the backend first.
+    fn refuse(mut self, desk: &Desk, profile: Profile, condition: SaslCondition) -> Stepped {
+        let reason = match condition {
+            SaslCondition::InvalidMechanism => Reason::MechanismNotOffered,
+            _ => Reason::SaslRefused,
+        };
+        if let Some(exchange) = &self.exchange {
+            let abort = exchange.profile.abort();
+            self.aborting = Some(condition);
+            return self.stay(vec![Effect::Refused(reason), Effect::Say(Ask::Abort, abort.into())]);
+        }
+        let effects = vec![Effect::Refused(reason)];
+        self.failed(desk, profile.failure(condition).into(), effects)
+    }
+
+    /// C2S-11: one failure more.
+    fn failed(mut self, desk: &Desk, failure: Bytes, mut effects: Vec<Effect>) -> Stepped {
+        self.line.failures = self.line.failures.saturating_add(1);
+        if self.line.failures >= desk.sasl_attempts {
+            return Err(Fault::told(Reason::TooManySasl, &failure));
+        }
+        effects.insert(0, Effect::Send(failure));
+        self.stay(effects)
+    }
+
+    fn word(mut self, desk: &Desk, word: Word, octets: Bytes, now: Instant) -> Stepped {
+        let Some(exchange) = self.exchange.clone() else {
+            return match word {
+                Word::Registered if self.registering => {
+                    self.registering = false;
+                    self.stay(vec![Effect::Send(octets)])
+                }
+                _ => Err(Fault::told(Reason::BackendFault, b"")),
+            };
+        };
+        match (word, self.aborting) {
+            (Word::Registered, None) if self.registering => {
+                self.registering = false;
+                self.stay(vec![Effect::Send(octets)])
+            }
+            (Word::Challenge, Some(_)) => self.stay(Vec::new()),
+            (Word::Failure { .. }, Some(condition)) => {
+                (self.exchange, self.aborting) = (None, None);
+                self.failed(desk, exchange.profile.failure(condition).into(), Vec::new())
+            }
+            (Word::Challenge, None) => self.stay(vec![Effect::Send(octets)]),
+            (Word::Failure { .. }, None) => {
+                self.exchange = None;
+                self.failed(desk, octets, Vec::new())
+            }
+            (Word::Success(granted), None) => Ok(self.granted(desk, exchange, granted, octets, now)),
+            _ => Err(Fault::told(Reason::BackendFault, b"")),
+        }
+    }
+
+    /// C2S-12, C2S-13: the backend's own word, in an exchange that this client started.
+    fn granted(
+        self,
+        desk: &Desk,
+        exchange: Exchange,
+        granted: Granted,
+        octets: Bytes,
+        now: Instant,
+    ) -> (Serving, Vec<Effect>) {
+        let mut line = self.line;
+        let send = Effect::Send(octets);
+        match granted {
+            Granted::Restart => {
+                let account = exchange.account.filter(|_| !exchange.second);
+                line.own = line.domain.as_ref().map(|domain| Own::by_login(account, domain));
+                let deadline = now + desk.header_time;
+                (Serving::Greeting(Greeting { line, deadline, ready: None }), vec![send, Effect::Restart])
+            }
+            Granted::Open(own) => {
+                line.own = Some(own);
+                (Serving::Waiting(Waiting { line }), vec![send])
+            }
+            Granted::Bound(own) => (Serving::Bound(Bound { line, own }), vec![send, Effect::Bound]),
+        }
+    }
+
+    fn stay(self, effects: Vec<Effect>) -> Stepped {
+        Ok((Serving::Login(self), effects))
+    }
+}

@@ -1,0 +1,1310 @@
+//! Clients through the relay, without a socket: the dialogues of requirements 21.4, and every refusal beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod pure;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gatehouse::reason::{Flow, Outcome, Reason};
+use gatehouse::relay::{Attempt, Destination, Effect, Event, FarId, Input, Side};
+use gatehouse::stream::client::Mechanism;
+use gatehouse::xml::{Content, Framer, Limits, Token};
+use pure::*;
+
+const FAR: Side = Side::Far(FarId(1));
+const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+const SASL2: &str = "urn:xmpp:sasl:2";
+const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+const ME: &str = "alice@hall.example/4db06f";
+
+fn open(attrs: &str) -> String {
+    format!("<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'{attrs}>")
+}
+
+fn hello() -> String {
+    open(" to='hall.example' version='1.0'")
+}
+
+/// What a server inside says first.
+fn greeting(id: &str, features: &str) -> String {
+    format!(
+        "<?xml version='1.0'?>{}<stream:features>{features}</stream:features>",
+        open(&format!(" id='{id}' from='hall.example' version='1.0' xml:lang='en'"))
+    )
+}
+
+fn mechanisms(names: &[&str]) -> String {
+    let list: String = names.iter().map(|name| format!("<mechanism>{name}</mechanism>")).collect();
+    format!("<mechanisms xmlns='{SASL}'>{list}</mechanisms>")
+}
+
+fn plain(account: &str) -> String {
+    let payload = STANDARD.encode(format!("\0{account}\0secret"));
+    format!("<auth xmlns='{SASL}' mechanism='PLAIN'>{payload}</auth>")
+}
+
+fn bound_features() -> String {
+    format!(
+        "<bind xmlns='{BIND}'/><session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>\
+         <sm xmlns='urn:xmpp:sm:2'/><sm xmlns='urn:xmpp:sm:3'/><csi xmlns='urn:xmpp:csi:0'/>"
+    )
+}
+
+/// A client on direct TLS, greeted; nobody inside yet.
+fn arrived() -> Stage {
+    let mut stage = Stage::new(home(), any(), Flow::C2s, Some(secured("hall.example", &[])));
+    stage.hears(NEAR, &hello());
+    stage
+}
+
+/// A client that has heard these features of its server.
+fn offered(features: &str) -> Stage {
+    offered_at(home(), features)
+}
+
+fn offered_at(home: gatehouse::relay::Home, features: &str) -> Stage {
+    let mut stage = Stage::new(home, any(), Flow::C2s, Some(secured("hall.example", &[])));
+    stage.hears(NEAR, &hello());
+    stage.connected(FarId(1), None);
+    stage.said(FAR);
+    stage.hears(FAR, &greeting("B-1", features));
+    stage
+}
+
+fn attempts(stage: &mut Stage) -> Vec<Attempt> {
+    let mut all = Vec::new();
+    stage.effects.retain(|effect| match effect {
+        Effect::Try(attempt) => {
+            all.push(attempt.clone());
+            false
+        }
+        _ => true,
+    });
+    all
+}
+
+/// The client logs in with PLAIN, and its server grants it.
+fn granted() -> Stage {
+    let mut stage = offered(&mechanisms(&["PLAIN", "SCRAM-SHA-1"]));
+    stage.hears(NEAR, &plain("alice"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.said(FAR);
+    stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+    stage
+}
+
+/// The same with the second features; a bind is due.
+fn unbound() -> Stage {
+    let mut stage = granted();
+    stage.hears(NEAR, &hello());
+    stage.hears(FAR, &greeting("B-2", &bound_features()));
+    stage.said(NEAR);
+    stage.said(FAR);
+    stage
+}
+
+fn bind(id: &str) -> String {
+    format!("<iq type='set' id='{id}'><bind xmlns='{BIND}'/></iq>")
+}
+
+fn bind_result(id: &str, jid: &str) -> String {
+    format!("<iq type='result' id='{id}'><bind xmlns='{BIND}'><jid>{jid}</jid></bind></iq>")
+}
+
+/// The same with an address; stanzas may pass.
+fn bound() -> Stage {
+    let mut stage = unbound();
+    stage.hears(NEAR, &bind("b1"));
+    stage.hears(FAR, &bind_result("b1", ME));
+    stage.said(NEAR);
+    stage.said(FAR);
+    stage.effects.clear();
+    stage
+}
+
+/// The stream error that the client heard, with which its stream ended.
+fn ended(stage: &mut Stage) -> String {
+    let said = stage.said(NEAR);
+    assert!(said.ends_with("</stream:stream>"), "{said}");
+    let (_, error) = said.split_once("<stream:error><").unwrap_or_else(|| panic!("no error: {said}"));
+    error.split([' ', '/', '>']).next().unwrap().to_owned()
+}
+
+fn logins(stage: &Stage) -> Vec<(Option<Mechanism>, Option<String>, Outcome, Reason)> {
+    let login = |event: &&Event| match event {
+        Event::Login { mechanism, account, outcome, reason, .. } => {
+            Some((*mechanism, account.clone(), *outcome, *reason))
+        }
+        _ => None,
+    };
+    stage.notes().iter().filter_map(login).collect()
+}
+
+/// How the story was told at its end.
+fn told(stage: &Stage) -> Vec<Reason> {
+    let reason = |event: &&Event| match event {
+        Event::Left { record, .. } | Event::Closed { record } => Some(record.reason),
+        _ => None,
+    };
+    stage.notes().iter().filter_map(reason).collect()
+}
+
+fn misfits(stage: &Stage) -> Vec<Reason> {
+    let reason = |event: &&Event| match event {
+        Event::Misfit { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    stage.notes().iter().filter_map(reason).collect()
+}
+
+// -- the dialogue of requirements 21.4
+
+#[test]
+fn a_client_logs_in_by_starttls_and_scram() {
+    let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+    stage.hears(NEAR, &hello());
+    let said = stage.said(NEAR);
+    assert!(said.contains(" from='hall.example'") && said.contains(" version='1.0'"), "{said}");
+    assert!(
+        said.ends_with(&format!(
+            "<stream:features><starttls xmlns='{TLS}'><required/></starttls></stream:features>"
+        )),
+        "{said}"
+    );
+    stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));
+    assert_eq!(stage.said(NEAR), format!("<proceed xmlns='{TLS}'/>"));
+    assert!(stage.has(|e| matches!(e, Effect::Upgrade(Side::Near))));
+    // C2S-02: nobody inside has heard of it.
+    assert!(stage.connects().is_empty());
+    stage.step(NEAR, Input::Secured(secured("", &[])));
+    stage.hears(NEAR, &open(" to='hall.example' from='alice@hall.example' version='1.0'"));
+    assert_eq!(stage.connects(), [(FarId(1), Destination::Client(domain("hall.example")))]);
+    let said = stage.said(NEAR);
+    assert!(said.contains(" to='alice@hall.example'") && !said.contains("features"), "{said}");
+
+    stage.connected(FarId(1), None);
+    let said = stage.said(FAR);
+    assert!(said.contains(" to='hall.example'") && said.contains(" from='alice@hall.example'"), "{said}");
+    let features = format!(
+        "<starttls xmlns='{TLS}'/><compression xmlns='http://jabber.org/features/compress'><method>zlib</method>\
+         </compression><auth xmlns='http://jabber.org/features/iq-auth'/>\
+         <register xmlns='http://jabber.org/features/iq-register'/>\
+         <address xmlns='http://affinix.com/jabber/address'>192.0.2.7</address><odd xmlns='urn:example'/>{}",
+        mechanisms(&["DIGEST-MD5", "GSSAPI", "SCRAM-SHA-1", "PLAIN"])
+    );
+    stage.hears(FAR, &greeting("B-1", &features));
+    assert_eq!(
+        stage.said(NEAR),
+        format!("<stream:features>{}</stream:features>", mechanisms(&["SCRAM-SHA-1", "PLAIN"]))
+    );
+
+    let first = "eSwsbj1hbGljZSxyPWZ5a28rZDJsYmJGZ09OUnY5cWt4ZGF3TA==";
+    let auth = format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>{first}</auth>");
+    stage.hears(NEAR, &auth);
+    let attempt = Attempt {
+        hosted: domain("hall.example"),
+        mechanism: Mechanism::ScramSha1,
+        account: Some("alice".into()),
+    };
+    assert_eq!(attempts(&mut stage), [attempt]);
+    assert_eq!(stage.said(FAR), "");
+    assert!(!stage.relay.wants_read(NEAR));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    // CB-03: not one octet of the payload is changed.
+    assert_eq!(stage.said(FAR), auth);
+    let challenge = format!("<challenge xmlns='{SASL}'>cj1mLHM9YSxpPTQwOTY=</challenge>");
+    stage.hears(FAR, &challenge);
+    assert_eq!(stage.said(NEAR), challenge);
+    let response = format!("<response xmlns='{SASL}'>Yz1iaXdzLHI9ZixwPXg=</response>");
+    stage.hears(NEAR, &response);
+    assert_eq!(stage.said(FAR), response);
+    let success = format!("<success xmlns='{SASL}'>dj14</success>");
+    stage.hears(FAR, &success);
+    assert_eq!(stage.said(NEAR), success);
+    assert!(stage.has(|e| matches!(e, Effect::Restart(Side::Near))));
+    assert!(stage.has(|e| matches!(e, Effect::Restart(FAR))));
+    assert!(stage.said(FAR).contains(" to='hall.example'"));
+    assert_eq!(
+        logins(&stage),
+        [(Some(Mechanism::ScramSha1), Some("alice".into()), Outcome::Allow, Reason::Allowed)]
+    );
+
+    stage.hears(FAR, &greeting("B-2", &bound_features()));
+    assert_eq!(stage.said(NEAR), "", "features wait for the client's header");
+    stage.hears(NEAR, &hello());
+    let said = stage.said(NEAR);
+    for kept in [BIND, "urn:xmpp:sm:2", "urn:xmpp:sm:3", "urn:xmpp:csi:0", "<max-bytes>262144</max-bytes>"] {
+        assert!(said.contains(kept), "{kept}: {said}");
+    }
+    stage.hears(NEAR, &bind("b1"));
+    assert_eq!(stage.said(FAR), bind("b1"));
+    assert!(!stage.relay.is_bound());
+    stage.hears(FAR, &bind_result("b1", ME));
+    assert_eq!(stage.said(NEAR), bind_result("b1", ME));
+    assert!(stage.relay.is_bound());
+    assert!(stage.has(|e| matches!(e, Effect::Widen(Side::Near))));
+    assert!(stage.has(|e| matches!(e, Effect::Widen(FAR))));
+
+    stage.hears(NEAR, &format!("<message from='{ME}' to='bob@hall.example'><body>hi</body></message>"));
+    let passed = stage.passed();
+    assert_eq!(passed, [(FarId(1), "<message to='bob@hall.example'><body>hi</body></message>".into())]);
+    let answer = format!("<message from='bob@hall.example/x' to='{ME}'><body>ho</body></message>");
+    stage.hears(FAR, &answer);
+    assert_eq!(stage.delivered(), [answer]);
+}
+
+// -- before TLS
+
+#[test]
+fn nothing_but_starttls_is_taken_in_clear() {
+    let rows: &[(&str, &str)] = &[
+        ("<message to='bob@hall.example'/>", "not-authorized"),
+        ("<iq type='get' id='1'><query xmlns='jabber:iq:auth'/></iq>", "not-authorized"),
+        (&format!("<auth xmlns='{SASL}' mechanism='PLAIN'>AGEAYg==</auth>"), "not-authorized"),
+        (&format!("<authenticate xmlns='{SASL2}' mechanism='PLAIN'/>"), "not-authorized"),
+        ("<compress xmlns='http://jabber.org/protocol/compress'/>", "unsupported-stanza-type"),
+        ("<enable xmlns='urn:xmpp:sm:3'/>", "unsupported-stanza-type"),
+        ("<unknown xmlns='urn:example'/>", "unsupported-stanza-type"),
+        ("<message xmlns='jabber:server' to='bob@hall.example'/>", "invalid-namespace"),
+        (
+            "<result xmlns='jabber:server:dialback' from='a.example' to='hall.example'/>",
+            "unsupported-stanza-type",
+        ),
+    ];
+    for (text, condition) in rows {
+        let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+        stage.hears(NEAR, &hello());
+        stage.said(NEAR);
+        stage.hears(NEAR, text);
+        assert_eq!(ended(&mut stage), *condition, "{text}");
+        assert!(stage.connects().is_empty());
+    }
+}
+
+#[test]
+fn a_starttls_that_is_odd_or_late_is_refused() {
+    for text in [
+        format!("<starttls xmlns='{TLS}'><required/></starttls>"),
+        format!("<starttls xmlns='{TLS}' x='y'/>"),
+    ] {
+        let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+        stage.hears(NEAR, &hello());
+        stage.said(NEAR);
+        stage.hears(NEAR, &text);
+        assert_eq!(stage.said(NEAR), format!("<failure xmlns='{TLS}'/></stream:stream>"));
+    }
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.said(NEAR);
+    stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));
+    assert_eq!(stage.said(NEAR), format!("<failure xmlns='{TLS}'/></stream:stream>"));
+}
+
+#[test]
+fn a_header_that_does_not_fit_is_answered_and_refused() {
+    let rows = [
+        (open(" to='nowhere.example' version='1.0'"), "host-unknown"),
+        (open(" version='1.0'"), "host-unknown"),
+        (open(" to='not a domain' version='1.0'"), "host-unknown"),
+        // Federated only: no client is served there.
+        (open(" to='annex.example' version='1.0'"), "host-unknown"),
+        (open(" to='hall.example'"), "unsupported-version"),
+        (open(" to='hall.example' version='0.9'"), "unsupported-version"),
+        (open(" to='hall.example' from='@' version='1.0'"), "improper-addressing"),
+        (open(" to='hall.example' from='eve@evil.example' version='1.0'"), "invalid-from"),
+    ];
+    for (header, condition) in rows {
+        for direct in [None, Some(secured("", &[]))] {
+            let mut stage = Stage::new(home(), any(), Flow::C2s, direct);
+            stage.hears(NEAR, &header);
+            let said = stage.said(NEAR);
+            assert!(said.contains("<stream:stream ") && !said.contains("nowhere"), "{said}");
+            assert!(said.contains(&format!("<{condition} ")), "{header}: {said}");
+            assert!(stage.connects().is_empty());
+        }
+    }
+    let mut stage = Stage::new(home(), any(), Flow::C2s, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    assert_eq!(ended(&mut stage), "invalid-namespace");
+}
+
+/// STR-15.
+#[test]
+fn the_header_names_the_domain_whose_certificate_was_shown() {
+    let mut home = home();
+    home.clients.insert(domain("annex.example"), Default::default());
+    let mut stage = Stage::new(home.clone(), any(), Flow::C2s, Some(secured("annex.example", &[])));
+    stage.hears(NEAR, &hello());
+    assert_eq!(ended(&mut stage), "host-unknown");
+    let mut stage = Stage::new(home, any(), Flow::C2s, None);
+    stage.hears(NEAR, &hello());
+    stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));
+    stage.step(NEAR, Input::Secured(secured("", &[])));
+    stage.said(NEAR);
+    stage.hears(NEAR, &open(" to='annex.example' version='1.0'"));
+    assert_eq!(ended(&mut stage), "host-unknown");
+    assert!(stage.connects().is_empty());
+}
+
+/// STR-15: after the login, the names stay what was authenticated.
+#[test]
+fn a_header_after_the_login_keeps_its_names() {
+    for header in [
+        open(" to='hall.example' from='bob@hall.example' version='1.0'"),
+        open(" to='hall.example' from='hall.example' version='1.0'"),
+    ] {
+        let mut stage = granted();
+        stage.said(NEAR);
+        stage.hears(NEAR, &header);
+        assert_eq!(ended(&mut stage), "not-authorized", "{header}");
+    }
+    let mut stage = granted();
+    stage.said(NEAR);
+    stage.hears(NEAR, &open(" to='hall.example' from='Alice@hall.example' version='1.0'"));
+    assert!(!stage.said(NEAR).contains("error"));
+}
+
+// -- features
+
+#[test]
+fn features_that_would_break_every_login_are_the_operators_to_mend() {
+    let rows = [
+        (
+            format!("<starttls xmlns='{TLS}'><required/></starttls>{}", mechanisms(&["PLAIN"])),
+            Reason::BackendWantsTls,
+        ),
+        (mechanisms(&["DIGEST-MD5", "GSSAPI", "X-OAUTH2"]), Reason::NoMechanism),
+        (String::new(), Reason::NoMechanism),
+        (mechanisms(&["SCRAM-SHA-1-PLUS"]), Reason::BackendBindsChannel),
+    ];
+    for (features, reason) in rows {
+        let mut stage = offered(&features);
+        assert_eq!(ended(&mut stage), "internal-server-error", "{features}");
+        assert_eq!(misfits(&stage), [reason]);
+        assert_eq!(told(&stage), [reason]);
+        assert!(!reason.words().is_empty());
+    }
+}
+
+/// CB-02: those that cannot bind a channel may still log in; the operator hears of the others.
+#[test]
+fn channel_binding_is_taken_out_and_told() {
+    let features = format!(
+        "{}<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>\
+         </sasl-channel-binding>",
+        mechanisms(&["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"])
+    );
+    let mut stage = offered(&features);
+    let said = stage.said(NEAR);
+    assert!(said.contains(&mechanisms(&["SCRAM-SHA-256"])), "{said}");
+    assert!(!said.contains("PLUS") && !said.contains("channel"), "{said}");
+    assert_eq!(misfits(&stage), [Reason::BackendBindsChannel]);
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-256-PLUS'>cD1h</auth>"));
+    assert!(stage.said(NEAR).contains("<invalid-mechanism/>"));
+    assert_eq!(stage.said(FAR), "");
+}
+
+#[test]
+fn the_operators_list_decides() {
+    let mut home = home();
+    home.clients.get_mut(&domain("hall.example")).unwrap().mechanisms = [Mechanism::ScramSha256].into();
+    let mut stage = offered_at(home, &mechanisms(&["PLAIN", "SCRAM-SHA-256", "ANONYMOUS"]));
+    assert!(stage.said(NEAR).contains(&mechanisms(&["SCRAM-SHA-256"])));
+    stage.hears(NEAR, &plain("alice"));
+    assert!(stage.said(NEAR).contains("<invalid-mechanism/>"));
+    assert_eq!(stage.said(FAR), "");
+}
+
+// -- the login
+
+#[test]
+fn what_was_not_offered_is_refused_when_used() {
+    for mechanism in ["GSSAPI", "DIGEST-MD5", "ANONYMOUS", "SCRAM-SHA-256", "HT-SHA-256-NONE", "plain", ""] {
+        let mut stage = offered(&mechanisms(&["PLAIN", "ANONYMOUS", "GSSAPI"]));
+        stage.said(NEAR);
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='{mechanism}'>=</auth>"));
+        assert_eq!(stage.said(NEAR), format!("<failure xmlns='{SASL}'><invalid-mechanism/></failure>"));
+        assert_eq!(stage.said(FAR), "", "{mechanism}");
+        assert_eq!(logins(&stage), [(None, None, Outcome::Deny, Reason::MechanismNotOffered)]);
+    }
+}
+
+#[test]
+fn base64_is_exact() {
+    let long = "A".repeat(8196);
+    let rows = [
+        ("?", "incorrect-encoding"),
+        ("AGE", "incorrect-encoding"),
+        ("AGEAYg==\n", "incorrect-encoding"),
+        ("AGEAYh==", "incorrect-encoding"),
+        ("A=GEAYg=", "incorrect-encoding"),
+        (long.as_str(), "incorrect-encoding"),
+        ("<x xmlns='urn:example'/>", "malformed-request"),
+    ];
+    for (payload, condition) in rows {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        stage.said(NEAR);
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>{payload}</auth>"));
+        assert_eq!(
+            stage.said(NEAR),
+            format!("<failure xmlns='{SASL}'><{condition}/></failure>"),
+            "{payload}"
+        );
+        assert_eq!(stage.said(FAR), "");
+    }
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>=</auth>"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    assert_eq!(stage.said(FAR), format!("<auth xmlns='{SASL}' mechanism='PLAIN'>=</auth>"));
+}
+
+/// C2S-09 in the middle of an exchange: the backend is told that it is over before the client hears why.
+#[test]
+fn a_bad_answer_ends_the_exchange_on_both_sides() {
+    let mut stage = offered(&mechanisms(&["SCRAM-SHA-1"]));
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>biwsbj1hbGljZSxyPXg=</auth>"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &format!("<challenge xmlns='{SASL}'>cj14</challenge>"));
+    stage.said(NEAR);
+    stage.said(FAR);
+    stage.hears(NEAR, &format!("<response xmlns='{SASL}'>???</response>"));
+    assert_eq!(stage.said(FAR), format!("<abort xmlns='{SASL}'/>"));
+    assert_eq!(stage.said(NEAR), "");
+    assert!(!stage.relay.wants_read(NEAR));
+    stage.hears(FAR, &format!("<failure xmlns='{SASL}'><aborted/></failure>"));
+    assert_eq!(stage.said(NEAR), format!("<failure xmlns='{SASL}'><incorrect-encoding/></failure>"));
+    // Another exchange is a new one.
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>biwsbj1ib2Iscj14</auth>"));
+    assert_eq!(attempts(&mut stage).last().unwrap().account.as_deref(), Some("bob"));
+}
+
+#[test]
+fn words_without_an_exchange_are_refused() {
+    for (word, condition) in [("response", "malformed-request"), ("abort", "aborted")] {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        stage.said(NEAR);
+        stage.hears(NEAR, &format!("<{word} xmlns='{SASL}'/>"));
+        assert_eq!(stage.said(NEAR), format!("<failure xmlns='{SASL}'><{condition}/></failure>"));
+        assert_eq!(stage.said(FAR), "");
+    }
+}
+
+#[test]
+fn an_abort_is_relayed() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'/>"));
+    stage.hears(FAR, &format!("<challenge xmlns='{SASL}'/>"));
+    stage.said(NEAR);
+    stage.said(FAR);
+    stage.hears(NEAR, &format!("<abort xmlns='{SASL}'/>"));
+    assert_eq!(stage.said(FAR), format!("<abort xmlns='{SASL}'/>"));
+    let failure = format!("<failure xmlns='{SASL}'><aborted/></failure>");
+    stage.hears(FAR, &failure);
+    assert_eq!(stage.said(NEAR), failure);
+}
+
+/// C2S-10: and whose login is granted then is not certain any more.
+#[test]
+fn a_new_login_takes_the_place_of_the_old_one() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    for account in ["alice", "bob"] {
+        stage.hears(NEAR, &plain(account));
+        stage.step(NEAR, Input::Tried(Ok(())));
+    }
+    assert_eq!(stage.said(FAR).matches("<auth ").count(), 2);
+    stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+    stage.hears(NEAR, &open(" to='hall.example' from='alice@hall.example' version='1.0'"));
+    assert!(!stage.said(NEAR).contains("error"), "either may be the one");
+}
+
+#[test]
+fn failures_are_relayed_as_they_are_and_counted() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.said(NEAR);
+    let failure = format!(
+        "<failure xmlns='{SASL}'><not-authorized/><text xml:lang='en'>No &lt;luck&gt;.</text></failure>"
+    );
+    for _ in 0..2 {
+        stage.hears(NEAR, &plain("alice"));
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.hears(FAR, &failure);
+        assert_eq!(stage.said(NEAR), failure);
+    }
+    stage.hears(NEAR, &plain("bob"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &failure);
+    let said = stage.said(NEAR);
+    assert!(said.starts_with(&failure) && said.contains("<policy-violation "), "{said}");
+    let deny =
+        |name: &str| (Some(Mechanism::Plain), Some(name.to_owned()), Outcome::Deny, Reason::SaslRefused);
+    assert_eq!(logins(&stage), [deny("alice"), deny("alice"), deny("bob")]);
+    assert_eq!(told(&stage), [Reason::TooManySasl]);
+}
+
+/// C2S-11: what never came to the server counts as well.
+#[test]
+fn our_own_refusals_are_counted_too() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    for _ in 0..3 {
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='GSSAPI'/>"));
+    }
+    let said = stage.said(NEAR);
+    assert_eq!(said.matches("<invalid-mechanism/>").count(), 3);
+    assert!(said.contains("<policy-violation "), "{said}");
+    assert_eq!(told(&stage), [Reason::TooManySasl]);
+    assert_eq!(stage.said(FAR), "</stream:stream>");
+}
+
+/// What the server cannot do is nobody's guess at a password.
+#[test]
+fn a_servers_own_trouble_is_told_apart() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.hears(NEAR, &plain("alice"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &format!("<failure xmlns='{SASL}'><temporary-auth-failure/></failure>"));
+    assert_eq!(logins(&stage)[0].3, Reason::BackendFault);
+}
+
+#[test]
+fn a_throttled_login_never_reaches_the_backend() {
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.said(NEAR);
+    stage.said(FAR);
+    stage.hears(NEAR, &plain("alice"));
+    stage.step(NEAR, Input::Tried(Err(Reason::LoginThrottled)));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<temporary-auth-failure/>") && said.contains("<policy-violation "), "{said}");
+    assert!(!stage.said(FAR).contains("<auth"));
+    assert_eq!(told(&stage), [Reason::LoginThrottled]);
+}
+
+#[test]
+fn the_account_tried_is_read_and_nothing_else() {
+    let rows: &[(&str, &str, Option<&str>)] = &[
+        ("PLAIN", "\0alice\0pw", Some("alice")),
+        ("PLAIN", "\0Alice\0pw", Some("alice")),
+        ("PLAIN", "bob\0alice\0pw", Some("bob")),
+        ("PLAIN", "\0alice@hall.example\0pw", Some("alice")),
+        ("PLAIN", "\0alice@evil.example\0pw", None),
+        ("PLAIN", "alice", None),
+        ("PLAIN", "\0a/b\0pw", None),
+        ("SCRAM-SHA-1", "n,,n=alice,r=x", Some("alice")),
+        ("SCRAM-SHA-1", "y,,n=al=2Cice,r=x", Some("al,ice")),
+        ("SCRAM-SHA-1", "n,a=bob,n=alice,r=x", Some("bob")),
+        ("SCRAM-SHA-1", "nonsense", None),
+        ("OAUTHBEARER", "n,a=alice@hall.example,\u{1}auth=Bearer x\u{1}\u{1}", Some("alice")),
+        ("OAUTHBEARER", "n,,\u{1}auth=Bearer x\u{1}\u{1}", None),
+    ];
+    for (mechanism, payload, account) in rows {
+        let mut stage = offered(&mechanisms(&["PLAIN", "SCRAM-SHA-1", "OAUTHBEARER"]));
+        let payload64 = STANDARD.encode(payload);
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='{mechanism}'>{payload64}</auth>"));
+        assert_eq!(attempts(&mut stage)[0].account.as_deref(), *account, "{mechanism} {payload:?}");
+        // The payload itself is nowhere but in what goes to the backend (LOG-02).
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.hears(FAR, &format!("<failure xmlns='{SASL}'><not-authorized/></failure>"));
+        assert!(!format!("{:?}", stage.notes()).contains("pw"));
+    }
+    // Without an initial response the first answer shows it.
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'/>"));
+    assert!(attempts(&mut stage).is_empty());
+    stage.hears(FAR, &format!("<challenge xmlns='{SASL}'/>"));
+    stage.hears(NEAR, &format!("<response xmlns='{SASL}'>AGFsaWNlAHB3</response>"));
+    assert_eq!(attempts(&mut stage)[0].account.as_deref(), Some("alice"));
+}
+
+/// C2S-12.
+#[test]
+fn a_word_that_nobody_asked_for_is_the_backends_fault() {
+    let rows = [
+        format!("<success xmlns='{SASL}'/>"),
+        format!("<challenge xmlns='{SASL}'/>"),
+        format!(
+            "<success xmlns='{SASL2}'><authorization-identifier>{ME}</authorization-identifier></success>"
+        ),
+        bind_result("b1", ME),
+        "<message to='alice@hall.example'/>".to_owned(),
+        "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='x'/>".to_owned(),
+        "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>".to_owned(),
+        "<stream:features/>".to_owned(),
+    ];
+    for text in rows {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        stage.said(NEAR);
+        stage.hears(FAR, &text);
+        assert_eq!(ended(&mut stage), "internal-server-error", "{text}");
+        assert!(!stage.relay.is_bound() && stage.delivered().is_empty());
+        assert!(stage.relay.wants_read(NEAR), "its closing tag is awaited");
+    }
+}
+
+#[test]
+fn a_backends_bad_base64_is_the_backends_fault() {
+    for word in ["challenge", "success"] {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        stage.hears(NEAR, &plain("alice"));
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.said(NEAR);
+        stage.hears(FAR, &format!("<{word} xmlns='{SASL}'>???</{word}>"));
+        assert_eq!(ended(&mut stage), "internal-server-error");
+    }
+}
+
+#[test]
+fn before_the_login_only_a_login_has_a_place() {
+    let rows = [
+        ("<message to='bob@hall.example'/>", "not-authorized"),
+        ("<iq type='get' id='1'><query xmlns='jabber:iq:auth'/></iq>", "policy-violation"),
+        ("<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>", "not-authorized"),
+        ("<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>", "not-authorized"),
+        ("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>", "not-authorized"),
+        ("<unknown xmlns='urn:example'/>", "not-authorized"),
+        ("<message xmlns='jabber:server'/>", "invalid-namespace"),
+    ];
+    for (text, condition) in rows {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        stage.said(NEAR);
+        stage.said(FAR);
+        stage.hears(NEAR, text);
+        assert_eq!(ended(&mut stage), condition, "{text}");
+        assert_eq!(stage.said(FAR), "</stream:stream>");
+    }
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<compress xmlns='http://jabber.org/protocol/compress'/>");
+    assert!(stage.said(NEAR).contains("<setup-failed/>"));
+}
+
+#[test]
+fn accounts_are_made_only_where_that_is_allowed() {
+    let mut home = home();
+    home.clients.get_mut(&domain("hall.example")).unwrap().registration = true;
+    let features =
+        format!("{}<register xmlns='http://jabber.org/features/iq-register'/>", mechanisms(&["PLAIN"]));
+    let mut stage = offered_at(home, &features);
+    assert!(stage.said(NEAR).contains("iq-register"));
+    stage.said(FAR);
+    let ask = "<iq id='r1' type='get'><query xmlns='jabber:iq:register'/></iq>";
+    stage.hears(NEAR, ask);
+    assert_eq!(stage.said(FAR), ask);
+    let answer = "<iq id='r1' type='result'><query xmlns='jabber:iq:register'><username/></query></iq>";
+    stage.hears(FAR, answer);
+    assert_eq!(stage.said(NEAR), answer);
+    stage.hears(NEAR, "<iq id='r2' type='get'><query xmlns='jabber:iq:version'/></iq>");
+    assert_eq!(ended(&mut stage), "not-authorized");
+}
+
+// -- the bind
+
+#[test]
+fn before_the_bind_only_a_bind_has_a_place() {
+    let rows = [
+        ("<message to='bob@hall.example'/>", "not-authorized"),
+        ("<presence/>", "not-authorized"),
+        (
+            "<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
+            "not-authorized",
+        ),
+        ("<iq type='set' id='1'><query xmlns='jabber:iq:auth'/></iq>", "policy-violation"),
+        ("<enable xmlns='urn:xmpp:sm:3'/>", "not-authorized"),
+        ("<active xmlns='urn:xmpp:csi:0'/>", "not-authorized"),
+        ("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'/>", "not-authorized"),
+        (
+            "<iq from='bob@hall.example' type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+            "invalid-from",
+        ),
+    ];
+    for (text, condition) in rows {
+        let mut stage = unbound();
+        stage.hears(NEAR, text);
+        assert_eq!(ended(&mut stage), condition, "{text}");
+        assert_eq!(stage.said(FAR), "</stream:stream>");
+    }
+}
+
+#[test]
+fn binds_are_counted() {
+    let mut stage = unbound();
+    for n in 0..5 {
+        let id = format!("b{n}");
+        stage.hears(NEAR, &bind(&id));
+        assert!(!stage.relay.wants_read(NEAR), "the answer decides");
+        let error = format!("<iq type='error' id='{id}'><error type='cancel'/></iq>");
+        stage.hears(FAR, &error);
+        assert_eq!(stage.said(NEAR), error);
+    }
+    stage.hears(NEAR, &bind("b5"));
+    assert_eq!(ended(&mut stage), "policy-violation");
+    assert_eq!(told(&stage), [Reason::TooManyBinds]);
+}
+
+/// C2S-13.
+#[test]
+fn an_address_outside_the_domain_is_the_backends_fault() {
+    for jid in ["alice@evil.example/x", "alice@hall.example", "hall.example/x", "", "@/"] {
+        let mut stage = unbound();
+        stage.hears(NEAR, &bind("b1"));
+        stage.hears(FAR, &bind_result("b1", jid));
+        assert_eq!(ended(&mut stage), "internal-server-error", "{jid}");
+        assert_eq!(misfits(&stage), [Reason::ForeignAddress]);
+        assert!(!stage.relay.is_bound());
+    }
+}
+
+#[test]
+fn another_id_is_no_answer_to_a_bind() {
+    let mut stage = unbound();
+    stage.hears(NEAR, &bind("b1"));
+    stage.hears(FAR, &bind_result("b2", ME));
+    assert_eq!(ended(&mut stage), "internal-server-error");
+}
+
+#[test]
+fn a_session_is_resumed_for_the_account_that_logged_in() {
+    let mut stage = unbound();
+    let resume = "<resume xmlns='urn:xmpp:sm:3' h='3' previd='s-1'/>";
+    stage.hears(NEAR, resume);
+    assert_eq!(stage.said(FAR), resume);
+    let failed = "<failed xmlns='urn:xmpp:sm:3'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
+    stage.hears(FAR, failed);
+    assert_eq!(stage.said(NEAR), failed);
+    assert!(!stage.relay.is_bound());
+    stage.hears(NEAR, resume);
+    let resumed = "<resumed xmlns='urn:xmpp:sm:3' h='2' previd='s-1'/>";
+    stage.hears(FAR, resumed);
+    assert_eq!(stage.said(NEAR), resumed);
+    assert!(stage.relay.is_bound());
+    // SM-05: which resource the session has, no word said.
+    stage.hears(NEAR, "<message from='alice@hall.example/any' to='bob@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    stage.hears(NEAR, "<message from='bob@hall.example/any' to='bob@hall.example'/>");
+    assert_eq!(ended(&mut stage), "invalid-from");
+}
+
+// -- bound
+
+#[test]
+fn a_foreign_from_ends_the_stream() {
+    let rows = [
+        "bob@hall.example",
+        "bob@hall.example/4db06f",
+        "alice@hall.example/other",
+        "alice@evil.example/4db06f",
+        "hall.example",
+        "",
+        "alice@hall.example/",
+        "&#x62;ob@hall.example",
+        "alice@hall.example@evil.example",
+    ];
+    for from in rows {
+        let mut stage = bound();
+        stage.hears(NEAR, &format!("<message from='{from}' to='bob@hall.example'/>"));
+        assert_eq!(ended(&mut stage), "invalid-from", "{from}");
+        assert!(stage.passed().is_empty());
+        assert_eq!(stage.reasons()[0], Reason::ForgedFrom);
+        assert_eq!(stage.said(FAR), "</stream:stream>", "a proper end: it was the client's own doing");
+    }
+}
+
+#[test]
+fn the_own_from_is_taken_off() {
+    for from in [ME, "alice@hall.example", "ALICE@HALL.example", "&#x61;lice@hall.example/4db06f"] {
+        let mut stage = bound();
+        stage.hears(NEAR, &format!("<presence from='{from}'/>"));
+        assert_eq!(stage.passed(), [(FarId(1), "<presence/>".to_owned())], "{from}");
+    }
+    // A prefixed attribute is another one, and travels.
+    let mut stage = bound();
+    stage.hears(NEAR, "<presence xmlns:x='urn:example' x:from='bob@hall.example'/>");
+    assert!(stage.passed()[0].1.contains(" x:from='bob@hall.example'"));
+}
+
+#[test]
+fn stanzas_pass_in_canonical_form_both_ways() {
+    let mut stage = bound();
+    stage.hears(NEAR, "<message   to=\"bob@hall.example\"><body><![CDATA[<&]]></body></message>");
+    let canonical = "<message to=\"bob@hall.example\"><body>&lt;&amp;</body></message>";
+    assert_eq!(stage.passed()[0].1.replace('\'', "\""), canonical);
+    stage.hears(FAR, "<message   to=\"alice@hall.example\"><body><![CDATA[<&]]></body></message>");
+    assert_eq!(stage.delivered()[0].replace('\'', "\""), canonical.replace("bob", "alice"));
+}
+
+#[test]
+fn every_kind_of_stanza_passes_both_ways() {
+    let mut stage = bound();
+    let stanzas = [
+        "<message to='x@hall.example' type='error'><error type='cancel'/></message>",
+        "<presence to='x@hall.example' type='subscribe'/>",
+        "<iq id='1' to='x@hall.example' type='get'><ping xmlns='urn:xmpp:ping'/></iq>",
+        "<iq id='1' to='x@hall.example' type='result'/>",
+        "<iq id='1' to='x@hall.example' type='error'><error type='cancel'/></iq>",
+        // The server's to judge, not ours: its answer keeps the count of both sides right (SM-02).
+        "<iq type='get'/>",
+        "<message to='a@b@c'/>",
+        "<iq id='1' type='set'><query xmlns='jabber:iq:register'/></iq>",
+    ];
+    for stanza in stanzas {
+        stage.hears(NEAR, stanza);
+        assert_eq!(stage.passed(), [(FarId(1), stanza.to_owned())]);
+        stage.hears(FAR, stanza);
+        assert_eq!(stage.delivered(), [stanza]);
+        assert_eq!(stage.said(NEAR) + &stage.said(FAR), "");
+    }
+}
+
+/// RLY-07.
+#[test]
+fn the_language_of_a_stream_travels_with_its_stanzas() {
+    let mut stage = Stage::new(home(), any(), Flow::C2s, Some(secured("hall.example", &[])));
+    stage.hears(NEAR, &hello());
+    stage.connected(FarId(1), None);
+    stage.hears(FAR, &greeting("B-1", &mechanisms(&["PLAIN"])));
+    stage.hears(NEAR, &plain("alice"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+    stage.hears(NEAR, &open(" to='hall.example' version='1.0' xml:lang='de'"));
+    stage.hears(FAR, &greeting("B-2", &bound_features()).replace("'en'", "'fr'"));
+    stage.hears(NEAR, &bind("b1"));
+    stage.hears(FAR, &bind_result("b1", ME));
+    stage.hears(NEAR, "<message to='bob@hall.example'/><message to='bob@hall.example' xml:lang='nl'/>");
+    let passed = stage.passed();
+    assert_eq!(passed[0].1, "<message to='bob@hall.example' xml:lang='de'/>");
+    assert_eq!(passed[1].1, "<message to='bob@hall.example' xml:lang='nl'/>");
+    stage.hears(FAR, "<message to='alice@hall.example'/>");
+    assert_eq!(stage.delivered(), ["<message to='alice@hall.example' xml:lang='fr'/>"]);
+}
+
+#[test]
+fn what_has_no_place_on_a_bound_stream_ends_it() {
+    let rows = [
+        ("<unknown xmlns='urn:example'/>", "unsupported-stanza-type"),
+        ("<resume xmlns='urn:xmpp:sm:3' h='0' previd='x'/>", "unsupported-stanza-type"),
+        ("<enabled xmlns='urn:xmpp:sm:3'/>", "unsupported-stanza-type"),
+        ("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'/>", "unsupported-stanza-type"),
+        ("<message xmlns='jabber:server' to='bob@hall.example'/>", "invalid-namespace"),
+        ("<result xmlns='jabber:server:dialback'/>", "unsupported-stanza-type"),
+        ("<stream:features/>", "unsupported-stanza-type"),
+        ("<iq type='set' id='1'><query xmlns='jabber:iq:auth'/></iq>", "policy-violation"),
+        ("<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "policy-violation"),
+        ("text", "bad-format"),
+        ("<message><!-- x --></message>", "restricted-xml"),
+    ];
+    for (text, condition) in rows {
+        let mut stage = bound();
+        stage.hears(NEAR, text);
+        assert_eq!(ended(&mut stage), condition, "{text}");
+        assert!(stage.passed().is_empty());
+    }
+}
+
+#[test]
+fn a_stanza_above_the_limit_ends_the_stream() {
+    let mut stage = bound();
+    let body = "x".repeat(300 * 1024);
+    stage.hears(NEAR, &format!("<message to='bob@hall.example'><body>{body}</body></message>"));
+    assert_eq!(ended(&mut stage), "policy-violation");
+    assert!(stage.passed().is_empty());
+}
+
+#[test]
+fn stream_management_and_client_state_pass_in_order() {
+    let mut stage = bound();
+    for ns in ["urn:xmpp:sm:2", "urn:xmpp:sm:3"] {
+        for name in ["enable", "r"] {
+            stage.hears(NEAR, &format!("<{name} xmlns='{ns}'/>"));
+            assert_eq!(stage.said(FAR), format!("<{name} xmlns='{ns}'/>"));
+        }
+        stage.hears(FAR, &format!("<a xmlns='{ns}' h='4'/>"));
+        assert_eq!(stage.said(NEAR), format!("<a xmlns='{ns}' h='4'/>"));
+        stage.hears(FAR, &format!("<enabled xmlns='{ns}' id='s-1' location='10.0.0.5:5222' resume='true'/>"));
+        assert_eq!(stage.said(NEAR), format!("<enabled xmlns='{ns}' id='s-1' resume='true'/>"));
+    }
+    stage.effects.clear();
+    stage.hears(NEAR, "<presence/><inactive xmlns='urn:xmpp:csi:0'/><message/><r xmlns='urn:xmpp:sm:3'/>");
+    let order: Vec<_> = stage
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Pass(_, octets) | Effect::Send(FAR, octets) => Some(text(octets).to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        order,
+        ["<presence/>", "<inactive xmlns='urn:xmpp:csi:0'/>", "<message/>", "<r xmlns='urn:xmpp:sm:3'/>"]
+    );
+}
+
+// -- the ends
+
+#[test]
+fn a_proper_close_is_relayed_and_awaited() {
+    let mut stage = bound();
+    stage.hears(NEAR, "</stream:stream>");
+    assert_eq!(stage.said(FAR), "</stream:stream>");
+    assert_eq!(stage.said(NEAR), "", "the server may still say something");
+    stage.hears(FAR, "<a xmlns='urn:xmpp:sm:3' h='9'/><message to='alice@hall.example'/>");
+    assert_eq!(stage.said(NEAR), "<a xmlns='urn:xmpp:sm:3' h='9'/>");
+    assert_eq!(stage.delivered().len(), 1);
+    stage.hears(FAR, "</stream:stream>");
+    assert_eq!(stage.said(NEAR), "</stream:stream>");
+    assert!(stage.relay.is_done());
+    assert_eq!(told(&stage), [Reason::Finished]);
+}
+
+#[test]
+fn a_clients_stream_error_closes_its_servers_stream() {
+    let mut stage = bound();
+    stage.hears(
+        NEAR,
+        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    );
+    assert_eq!(stage.said(FAR), "</stream:stream>", "the error itself is not relayed");
+    stage.hears(FAR, "</stream:stream>");
+    assert!(stage.relay.is_done());
+    assert_eq!(told(&stage), [Reason::PeerError]);
+}
+
+#[test]
+fn a_server_that_does_not_close_is_not_waited_for() {
+    let mut stage = bound();
+    stage.hears(NEAR, "</stream:stream>");
+    stage.wait(home().timeouts.close);
+    assert_eq!(stage.said(NEAR), "</stream:stream>");
+    assert!(stage.has(|e| matches!(e, Effect::Cut(FAR))));
+    assert!(stage.relay.is_done());
+}
+
+/// SM-06, both halves: what may be resumed is not closed.
+#[test]
+fn a_lost_connection_is_passed_on_as_a_lost_connection() {
+    let mut stage = bound();
+    stage.step(NEAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    assert_eq!(stage.said(FAR), "");
+    assert!(stage.has(|e| matches!(e, Effect::Finish(FAR))));
+    assert!(stage.relay.is_done());
+    let mut stage = bound();
+    stage.step(FAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    assert_eq!(stage.said(NEAR), "");
+    assert!(stage.has(|e| matches!(e, Effect::Finish(Side::Near))));
+    assert!(stage.relay.is_done());
+}
+
+#[test]
+fn a_server_that_closes_closes_the_client() {
+    let mut stage = bound();
+    stage.hears(FAR, "</stream:stream>");
+    assert_eq!(stage.said(NEAR), "</stream:stream>");
+    assert_eq!(stage.said(FAR), "</stream:stream>");
+    assert!(stage.relay.is_done());
+}
+
+/// C2S-18.
+#[test]
+fn a_servers_stream_error_keeps_its_condition_and_nothing_else() {
+    let streams = "urn:ietf:params:xml:ns:xmpp-streams";
+    let rows = [
+        ("conflict", "conflict"),
+        ("system-shutdown", "system-shutdown"),
+        ("see-other-host", "internal-server-error"),
+        ("undefined-condition", "internal-server-error"),
+    ];
+    for (theirs, ours) in rows {
+        let mut stage = bound();
+        stage.hears(
+            FAR,
+            &format!(
+                "<stream:error><{theirs} xmlns='{streams}'>inside.lan:5222</{theirs}>\
+                 <text xmlns='{streams}'>node 10.0.0.5</text><x xmlns='urn:example'/></stream:error>"
+            ),
+        );
+        let said = stage.said(NEAR);
+        assert_eq!(said, format!("<stream:error><{ours} xmlns='{streams}'/></stream:error></stream:stream>"));
+    }
+}
+
+#[test]
+fn a_drain_tells_the_client_and_leaves_the_session() {
+    let mut stage = bound();
+    stage.step(NEAR, Input::Drain);
+    assert_eq!(ended(&mut stage), "system-shutdown");
+    assert_eq!(stage.said(FAR), "", "no closing tag: the session can be resumed elsewhere");
+    assert!(stage.has(|e| matches!(e, Effect::Finish(FAR))));
+    stage.hears(NEAR, "</stream:stream>");
+    assert!(stage.relay.is_done());
+}
+
+#[test]
+fn a_backend_that_is_down_is_told_at_once() {
+    let mut stage = arrived();
+    stage.said(NEAR);
+    stage.step(FAR, Input::Unreachable(Reason::BackendDown));
+    assert_eq!(ended(&mut stage), "internal-server-error");
+    assert_eq!(told(&stage), [Reason::BackendDown]);
+    assert!(stage.notes().iter().any(|e| matches!(e, Event::Backend { up: false, .. })));
+}
+
+#[test]
+fn another_backend_is_tried_until_one_has_spoken() {
+    let mut stage = arrived();
+    stage.connected(FarId(1), None);
+    stage.step(FAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    assert!(stage.has(|e| matches!(e, Effect::Retry(FarId(1), _))));
+    stage.connected(FarId(1), None);
+    stage.hears(FAR, &greeting("B-1", &mechanisms(&["PLAIN"])));
+    stage.said(NEAR);
+    stage.effects.clear();
+    stage.hears(NEAR, &plain("alice"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.step(FAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    // A login is never sent to two of them.
+    assert!(!stage.has(|e| matches!(e, Effect::Retry(..))));
+    assert_eq!(ended(&mut stage), "internal-server-error");
+}
+
+#[test]
+fn who_does_not_come_to_a_bind_is_not_waited_for() {
+    let unauth = home().timeouts.unauth;
+    let mut stage = offered(&mechanisms(&["PLAIN"]));
+    stage.said(NEAR);
+    stage.wait(unauth);
+    let said = stage.said(NEAR);
+    assert!(said.ends_with("</stream:stream>"), "{said}");
+    assert_eq!(told(&stage), [Reason::NegotiationTimeout]);
+    // A bound client may be silent for as long as it likes.
+    let mut stage = bound();
+    assert_eq!(stage.relay.deadline(), None);
+    stage.wait(unauth * 100);
+    assert_eq!(stage.said(NEAR), "");
+    // A backend that does not greet is given up.
+    let mut stage = arrived();
+    stage.connected(FarId(1), None);
+    stage.said(NEAR);
+    stage.wait(home().timeouts.header);
+    assert!(stage.has(|e| matches!(e, Effect::Retry(FarId(1), _))));
+    stage.step(FAR, Input::Unreachable(Reason::BackendDown));
+    assert_eq!(ended(&mut stage), "internal-server-error");
+    assert!(!stage.notes().iter().any(|e| matches!(e, Event::Backend { up: true, .. })));
+    // Nor is one that greets and offers nothing.
+    let mut stage = arrived();
+    stage.connected(FarId(1), None);
+    stage.said(NEAR);
+    stage.hears(FAR, &open(" id='B-1' from='hall.example' version='1.0'"));
+    stage.wait(home().timeouts.header);
+    assert_eq!(ended(&mut stage), "internal-server-error");
+    assert!(!stage.has(|e| matches!(e, Effect::Retry(..))));
+}
+
+#[test]
+fn the_story_is_told_once_and_counted() {
+    let mut stage = bound();
+    stage.hears(NEAR, "<message to='bob@hall.example'/>");
+    stage.hears(FAR, "<message to='alice@hall.example'/>");
+    stage.hears(NEAR, "</stream:stream>");
+    stage.hears(FAR, "</stream:stream>");
+    stage.step(NEAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    let left: Vec<_> = stage
+        .notes()
+        .iter()
+        .filter_map(|e| match e {
+            Event::Left { hosted, record } => Some((hosted.clone(), record.stanzas)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(left, [(domain("hall.example"), 2)]);
+    let passed = stage.notes().iter().filter(|e| matches!(e, Event::Passed { .. })).count();
+    assert_eq!(passed, 2);
+}
+
+// -- SASL2, Bind 2, FAST
+
+fn modern() -> String {
+    format!(
+        "<authentication xmlns='{SASL2}'><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1</mechanism>\
+         <mechanism>PLAIN</mechanism><inline><sm xmlns='urn:xmpp:sm:3'/><bind xmlns='urn:xmpp:bind:0'><inline>\
+         <feature var='urn:xmpp:carbons:2'/><feature var='urn:xmpp:sm:3'/><feature var='urn:example:odd'/></inline>\
+         </bind><fast xmlns='urn:xmpp:fast:0' tls-0rtt='true'><mechanism>HT-SHA-256-NONE</mechanism>\
+         <mechanism>HT-SHA-256-EXPR</mechanism></fast><odd xmlns='urn:example'/></inline>\
+         <upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-256</upgrade></authentication>"
+    )
+}
+
+fn authenticate(mechanism: &str, inside: &str) -> String {
+    let payload = STANDARD.encode("\0alice\0secret");
+    format!(
+        "<authenticate xmlns='{SASL2}' mechanism='{mechanism}'><initial-response>{payload}</initial-response>\
+         <user-agent id='u'><software>x</software></user-agent>{inside}</authenticate>"
+    )
+}
+
+/// The client has asked, and its server has heard it.
+fn asked(inside: &str) -> Stage {
+    let mut stage = offered(&modern());
+    stage.said(NEAR);
+    stage.hears(NEAR, &authenticate("PLAIN", inside));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    let said = stage.said(FAR);
+    assert_eq!(said, authenticate("PLAIN", inside));
+    stage
+}
+
+fn success(identifier: &str, inside: &str) -> String {
+    format!(
+        "<success xmlns='{SASL2}'><authorization-identifier>{identifier}</authorization-identifier>{inside}</success>"
+    )
+}
+
+#[test]
+fn sasl2_lists_are_filtered_alike() {
+    let mut stage = offered(&modern());
+    let said = stage.said(NEAR);
+    assert!(
+        said.ends_with(&format!(
+            "<stream:features><authentication xmlns='{SASL2}'><mechanism>SCRAM-SHA-1</mechanism>\
+             <mechanism>PLAIN</mechanism><inline><sm xmlns='urn:xmpp:sm:3'/><bind xmlns='urn:xmpp:bind:0'><inline>\
+             <feature var='urn:xmpp:carbons:2'/><feature var='urn:xmpp:sm:3'/></inline></bind>\
+             <fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-NONE</mechanism></fast></inline></authentication>\
+             </stream:features>"
+        )),
+        "{said}"
+    );
+}
+
+#[test]
+fn sasl2_with_bind_2_binds_at_once() {
+    let inside =
+        "<bind xmlns='urn:xmpp:bind:0'><tag>x</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>";
+    let mut stage = asked(inside);
+    let bound =
+        "<bound xmlns='urn:xmpp:bind:0'><enabled xmlns='urn:xmpp:sm:3' id='s' location='10.0.0.5'/></bound>";
+    stage.hears(FAR, &success(ME, bound));
+    assert_eq!(stage.said(NEAR), success(ME, &bound.replace(" location='10.0.0.5'", "")));
+    assert!(stage.relay.is_bound());
+    assert!(!stage.has(|e| matches!(e, Effect::Restart(Side::Near))));
+    stage.hears(FAR, "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><odd xmlns='urn:example'/></stream:features>");
+    let said = stage.said(NEAR);
+    assert!(said.starts_with("<stream:features>") && !said.contains("odd"), "{said}");
+    stage.hears(NEAR, &format!("<presence from='{ME}'/>"));
+    assert_eq!(stage.passed().len(), 1);
+}
+
+#[test]
+fn sasl2_without_bind_goes_on_to_a_bind() {
+    let mut stage = asked("");
+    stage.hears(FAR, &success("alice@hall.example", ""));
+    stage.said(NEAR);
+    assert!(!stage.relay.is_bound());
+    stage.hears(FAR, &format!("<stream:features>{}</stream:features>", bound_features()));
+    assert!(stage.said(NEAR).contains(BIND));
+    stage.hears(NEAR, &bind("b1"));
+    stage.hears(FAR, &bind_result("b1", ME));
+    assert!(stage.relay.is_bound());
+}
+
+#[test]
+fn sasl2_resumes_at_once() {
+    let mut stage = asked("<resume xmlns='urn:xmpp:sm:3' h='1' previd='s'/>");
+    stage.hears(FAR, &success("alice@hall.example", "<resumed xmlns='urn:xmpp:sm:3' h='2' previd='s'/>"));
+    assert!(stage.relay.is_bound());
+    stage.said(NEAR);
+    stage.hears(NEAR, "<presence from='bob@hall.example'/>");
+    assert_eq!(ended(&mut stage), "invalid-from");
+}
+
+#[test]
+fn what_was_not_offered_with_sasl2_is_refused_when_used() {
+    let rows = [
+        ("<odd xmlns='urn:example'/>", "malformed-request"),
+        ("<bind xmlns='urn:xmpp:bind:0'><odd xmlns='urn:example'/></bind>", "malformed-request"),
+        ("<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-EXPR'/>", "invalid-mechanism"),
+        ("<initial-response>?</initial-response>", "malformed-request"),
+    ];
+    for (inside, condition) in rows {
+        let mut stage = offered(&modern());
+        stage.said(NEAR);
+        stage.said(FAR);
+        stage.hears(NEAR, &authenticate("PLAIN", inside));
+        assert_eq!(
+            stage.said(NEAR),
+            format!("<failure xmlns='{SASL2}'><{condition} xmlns='{SASL}'/></failure>"),
+            "{inside}"
+        );
+        assert_eq!(stage.said(FAR), "");
+    }
+    for mechanism in ["SCRAM-SHA-1-PLUS", "HT-SHA-256-EXPR", "OAUTHBEARER"] {
+        let mut stage = offered(&modern());
+        stage.said(NEAR);
+        stage.hears(NEAR, &authenticate(mechanism, ""));
+        assert!(stage.said(NEAR).contains("<invalid-mechanism "), "{mechanism}");
+    }
+}
+
+#[test]
+fn a_token_is_used_like_a_mechanism() {
+    let mut stage = offered(&modern());
+    stage.said(FAR);
+    let text = authenticate("HT-SHA-256-NONE", "<fast xmlns='urn:xmpp:fast:0' count='1'/>");
+    stage.hears(NEAR, &text);
+    assert_eq!(attempts(&mut stage)[0].mechanism, Mechanism::HashedToken256);
+    stage.step(NEAR, Input::Tried(Ok(())));
+    assert_eq!(stage.said(FAR), text);
+}
+
+#[test]
+fn a_sasl2_success_must_fit_what_was_asked() {
+    let bound = "<bound xmlns='urn:xmpp:bind:0'/>";
+    let resumed = "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='s'/>";
+    let rows = [
+        (success(ME, bound), Reason::BackendFault),
+        (success(ME, resumed), Reason::BackendFault),
+        (success("alice@evil.example", ""), Reason::ForeignAddress),
+        (success("hall.example", ""), Reason::ForeignAddress),
+        (format!("<success xmlns='{SASL2}'/>"), Reason::BackendFault),
+        (format!("<success xmlns='{SASL}'/>"), Reason::BackendFault),
+        (success(ME, "<additional-data>?</additional-data>"), Reason::BackendFault),
+    ];
+    for (text, reason) in rows {
+        let mut stage = asked("");
+        stage.hears(FAR, &text);
+        assert_eq!(ended(&mut stage), "internal-server-error", "{text}");
+        assert_eq!(told(&stage), [reason], "{text}");
+        assert!(!stage.relay.is_bound());
+    }
+}
+
+/// C2S-19.
+#[test]
+fn no_white_space_during_a_sasl2_login() {
+    let mut stage = asked("");
+    stage.hears(NEAR, " ");
+    assert_eq!(ended(&mut stage), "not-authorized");
+    let mut stage = bound();
+    stage.hears(NEAR, " \n ");
+    assert_eq!(stage.said(NEAR), "");
+}
+
+/// What the relay writes anew stands in any stream, in canonical form.
+#[test]
+fn what_is_written_anew_is_canonical() {
+    let mut stage = offered(&modern());
+    let mut all = stage.said(NEAR);
+    stage.hears(
+        NEAR,
+        &format!(
+            "<s:authenticate xmlns:s='{SASL2}' mechanism='PLAIN'><s:initial-response>AGFsaWNlAHB3</s:initial-response>\
+             <s:user-agent id=\"a&quot;b'c\"><s:software xmlns:q='urn:q' q:k='v' xml:lang='en'>a &amp; b</s:software></s:user-agent></s:authenticate>"
+        ),
+    );
+    stage.step(NEAR, Input::Tried(Ok(())));
+    all += &stage.said(FAR);
+    let body = all.split_once("<stream:features>").unwrap().1;
+    let mut framer = Framer::new(Limits::default(), Content::Client);
+    framer.feed(format!("{}<stream:features>{body}", hello()).as_bytes());
+    let tokens: Vec<_> = std::iter::from_fn(|| framer.next()).collect();
+    assert_eq!(tokens.len(), 3, "{all}");
+    for token in &tokens[1..] {
+        let Token::Element(frame) = token else { panic!("{token:?}") };
+        assert!(frame.passed_as_received(), "{frame:?}");
+    }
+}

@@ -1,0 +1,426 @@
+//! Clients through the gateway to real servers: slixmpp and go-sendxmpp as people use them, and a client that breaks
+//! every rule.
+//!
+//! Prosody, ejabberd and jabberd2 stand behind the gateway as `deploy/` sets them up. The first of two addresses that the
+//! gateway has for them takes no connection, so every login here also shows that the second is tried.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::ca::Usage;
+use support::gateway::Gateway;
+use support::programs::{Desk, Way, jid};
+use support::raw::Raw;
+use support::scene::{Cast, HOSTED, Scene, Wishes};
+use support::server::{Legacy, SECOND, Server};
+use support::{ejabberd, wait_for};
+
+const POLICY: &str = "version: v1\n";
+
+fn scene(legacy: Legacy, wishes: &Wishes<'_>) -> (Scene, Desk) {
+    let cast = Cast { remotes: &[], legacy, usage: Usage::Server, policy: POLICY };
+    let mut scene = Scene::start_with(&cast, wishes);
+    let desk = Desk { host: scene.outsider(30), roots: scene.gateway.roots() };
+    (scene, desk)
+}
+
+/// Everything that a person does, and the mechanisms that must have been offered.
+fn a_day(legacy: Legacy, mechanisms: &[&str]) -> (Scene, Desk) {
+    let (scene, desk) = scene(legacy, &Wishes::default());
+    let (user, other) = (jid("warden"), jid(SECOND));
+    let first = desk.slixmpp(Way::Starttls, "login", &[&user, "any"]);
+    let offered: Vec<&str> = first["offered"].as_array().unwrap().iter().filter_map(|m| m.as_str()).collect();
+    assert_eq!(offered, mechanisms);
+    for mechanism in &offered {
+        let report = desk.slixmpp(Way::Starttls, "login", &[&user, mechanism]);
+        assert!(report["bound"].as_str().unwrap().starts_with(&format!("{user}/")), "{report}");
+        let label = mechanism.to_ascii_lowercase();
+        assert!(logins(&scene.gateway, &label, "allow") >= 1.0, "{}", scene.gateway.family("gatehouse_auth"));
+    }
+    desk.slixmpp(Way::Direct(5223), "login", &[&user, "any"]);
+    desk.slixmpp(Way::Starttls, "talk", &[&user, &other]);
+    let wrong = desk.try_slixmpp(Way::Starttls, "abracadabra", "login", &[&user, offered[0]]);
+    assert!(wrong.unwrap_err().contains("login refused"));
+    assert_eq!(logins(&scene.gateway, &offered[0].to_ascii_lowercase(), "deny"), 1.0);
+    let up = scene.gateway.series("gatehouse_backend_up", &[("domain", HOSTED), ("flow", "c2s")]);
+    assert_eq!(up, [1.0]);
+    (scene, desk)
+}
+
+fn logins(gateway: &Gateway, mechanism: &str, outcome: &str) -> f64 {
+    let labels = [("flow", "c2s"), ("domain", HOSTED), ("method", mechanism), ("outcome", outcome)];
+    gateway.metric("gatehouse_authentications_total", &labels)
+}
+
+// XEP-0198 5: the connection is cut in the middle of bursts in both directions.
+fn come_back(scene: &Scene, desk: &Desk) {
+    let report = desk.slixmpp(Way::Starttls, "resume", &[&jid("warden"), &jid(SECOND)]);
+    assert_eq!(report["messages"], 200, "{report}");
+    assert!(!scene.gateway.log().contains("panicked"));
+}
+
+#[test]
+fn clients_of_prosody_log_in_talk_and_come_back() {
+    let (scene, desk) = a_day(Legacy::Prosody, &["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256"]);
+    come_back(&scene, &desk);
+}
+
+#[test]
+fn clients_of_ejabberd_log_in_talk_and_come_back() {
+    let (scene, desk) = a_day(Legacy::Ejabberd, &["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"]);
+    come_back(&scene, &desk);
+}
+
+#[test]
+fn clients_of_jabberd2_log_in_and_talk() {
+    a_day(Legacy::Jabberd2, &["PLAIN"]);
+}
+
+// Over direct TLS alone: Debian's go-sendxmpp writes a line feed behind its `<starttls/>`, in clear, and TLS-05 takes no octet
+// there.
+#[test]
+fn go_sendxmpp_sends_over_direct_tls() {
+    let (scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    let mut reader = scene.legacy.login();
+    desk.go_sendxmpp(Way::Direct(5223), &jid(SECOND), &jid("warden"), "by direct TLS");
+    let heard = reader.expect("the message", |e| e.name == "message" && e.child("body").is_some());
+    assert_eq!(heard.child("body").unwrap().text.trim(), "by direct TLS");
+    assert!(heard.attribute("from").unwrap().starts_with(&format!("{}/", jid(SECOND))), "{heard:?}");
+}
+
+// BE-05: ejabberd reads the header in its accept loop, and its log names the client's own address.
+#[test]
+fn ejabberd_hears_the_clients_address_in_a_proxy_header_of_either_version() {
+    for version in ["v1", "v2"] {
+        let expecting = |place: &support::server::Place<'_>| {
+            Server::new(
+                place,
+                ejabberd::legacy_with(place, &[("# use_proxy_protocol", "use_proxy_protocol")]),
+            )
+        };
+        let backend = format!(", proxy-protocol: {version}");
+        let wishes = Wishes { backend: &backend, legacy: Some(&expecting), ..Wishes::default() };
+        let (scene, desk) = scene(Legacy::Ejabberd, &wishes);
+        desk.slixmpp(Way::Starttls, "login", &[&jid("warden"), "any"]);
+        desk.slixmpp(Way::Direct(5223), "login", &[&jid("warden"), "any"]);
+        let log = scene.legacy.log();
+        let named = log.lines().filter(|line| line.contains("Accepted c2s") && line.contains("192.0.2.30"));
+        assert_eq!(named.count(), 2, "{version}: {log}");
+    }
+}
+
+// ACC-03 to ACC-07: the header is required, and from the balancer alone; what it tells is the address that counts.
+#[test]
+fn a_header_of_the_load_balancer_is_required_and_believed() {
+    let (mut scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    let balancer = scene.outsider(40);
+    // From elsewhere, with a good header.
+    let mut stranger = Raw::connect(&desk.host, 15222);
+    stranger.say("PROXY TCP4 203.0.113.77 192.0.2.1 4000 5222\r\n");
+    stranger.open();
+    assert_eq!(stranger.end().0, "");
+    for malformed in [
+        "<?xml version='1.0'?><stream:stream to='hall.example' xmlns='jabber:client'>",
+        "PROXY TCP4 203.0.113.77 192.0.2.1 04000 5222\r\n",
+        "PROXY TCP4 203.0.113.77 192.0.2.1 70000 5222\r\n",
+        "PROXY TCP4  203.0.113.77 192.0.2.1 4000 5222\r\n",
+        "PROXY TCP4 203.0.113.77 192.0.2.1 4000 5222\n",
+        "PROXY UDP4 203.0.113.77 192.0.2.1 4000 5222\r\n",
+        "\r\n\r\n\0\r\nQUIT\n\u{1}\u{11}\0\u{c}aaaabbbbccdd",
+    ] {
+        let mut raw = Raw::connect(&balancer, 15222);
+        raw.say(malformed);
+        raw.open();
+        assert_eq!(raw.end().0, "", "{malformed:?}");
+    }
+    let mut raw = Raw::connect(&balancer, 15222);
+    raw.say("PROXY TCP4 203.0.113.77 192.0.2.1 4000 5222\r\n");
+    raw.open();
+    raw.hear("</stream:features>");
+    raw.say("</stream:stream>");
+    raw.end();
+    wait_for("the told address in the audit log", Duration::from_secs(10), || {
+        let records = scene.gateway.audit();
+        let told = records.iter().any(|r| r["peer"].as_str().is_some_and(|p| p.starts_with("203.0.113.77:")));
+        told.then_some(()).ok_or_else(|| format!("{records:?}"))
+    });
+}
+
+// Issue, item 6; BE-11: not a time-out.
+#[test]
+fn with_all_backends_down_a_client_hears_so_at_once() {
+    let (mut scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    scene.legacy.stop();
+    let begun = Instant::now();
+    let mut raw = Raw::connect(&desk.host, 5222);
+    raw.open();
+    raw.hear("</stream:features>");
+    raw.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    raw.hear("<proceed");
+    raw.secure(&desk.roots, &[]).unwrap();
+    raw.open();
+    raw.hear("<internal-server-error");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let up = scene.gateway.series("gatehouse_backend_up", &[("domain", HOSTED), ("flow", "c2s")]);
+    assert_eq!(up, [0.0]);
+}
+
+// C2S-11, issue item 7: over real sockets, with numbers small enough to wait for.
+#[test]
+fn guesses_get_slower_and_are_refused_and_the_owner_elsewhere_is_not() {
+    let more = "limits: { login-failures-account: 4, sasl-attempts: 2 }\n\
+                timeouts: { login-delay: 200ms, login-delay-most: 1s, login-ban: 1m }\n";
+    let (mut scene, desk) = scene(Legacy::Prosody, &Wishes { gateway: more, ..Wishes::default() });
+    let home = Desk { host: scene.outsider(31), roots: desk.roots.clone() };
+    let guess = || {
+        let begun = Instant::now();
+        let mut raw = Raw::starttls(&desk.host, &desk.roots);
+        // warden, with a wrong password
+        raw.say(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AHdhcmRlbgBndWVzcw==</auth>",
+        );
+        let heard = raw.hear("</failure>");
+        (heard, begun.elapsed())
+    };
+    let mut times = Vec::new();
+    for _ in 0..4 {
+        let (heard, time) = guess();
+        assert!(heard.contains("<failure"), "{heard}");
+        times.push(time);
+    }
+    assert!(times[3] >= Duration::from_millis(400), "{times:?}");
+    let (heard, _) = guess();
+    assert!(heard.contains("<temporary-auth-failure"), "{heard}");
+    assert_eq!(scene.gateway.metric("gatehouse_bans", &[]), 1.0);
+    assert!(scene.gateway.metric("gatehouse_limited_total", &[("limit", "logins")]) >= 3.0);
+    home.slixmpp(Way::Starttls, "login", &[&jid("warden"), "any"]);
+}
+
+/// What a client does that no client may do.
+type Misdeed = (&'static str, fn(&Desk) -> Raw, &'static str);
+
+fn bound(desk: &Desk) -> Raw {
+    Raw::bound(&desk.host, &desk.roots, "warden", "desk")
+}
+
+macro_rules! said {
+    ($stage:expr, $octets:expr) => {
+        |desk| {
+            let mut raw = $stage(desk);
+            raw.say($octets);
+            raw
+        }
+    };
+}
+
+fn clear(desk: &Desk) -> Raw {
+    let mut raw = Raw::connect(&desk.host, 5222);
+    raw.open();
+    raw.hear("</stream:features>");
+    raw
+}
+
+fn secured(desk: &Desk) -> Raw {
+    Raw::starttls(&desk.host, &desk.roots)
+}
+
+fn authenticated(desk: &Desk) -> Raw {
+    Raw::login(&desk.host, &desk.roots, "warden")
+}
+
+/// Name, deed, and what the last words must hold.
+const MISDEEDS: &[Misdeed] = &[
+    (
+        "auth before TLS",
+        said!(clear, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>"),
+        "<not-authorized",
+    ),
+    (
+        "a stanza before TLS",
+        said!(clear, "<message to='scribe@hall.example'><body>x</body></message>"),
+        "<not-authorized",
+    ),
+    (
+        "a stanza before login",
+        said!(secured, "<message to='scribe@hall.example'><body>x</body></message>"),
+        "<not-authorized",
+    ),
+    (
+        "a stanza before the bind",
+        said!(authenticated, "<message to='scribe@hall.example'><body>x</body></message>"),
+        "<not-authorized",
+    ),
+    (
+        "a login by jabber:iq:auth",
+        said!(
+            secured,
+            "<iq type='get' id='a'><query xmlns='jabber:iq:auth'><username>warden</username></query></iq>"
+        ),
+        "<policy-violation",
+    ),
+    (
+        "a foreign bare from",
+        said!(bound, "<message from='scribe@hall.example' to='scribe@hall.example'><body>x</body></message>"),
+        "<invalid-from",
+    ),
+    (
+        "a foreign full from",
+        said!(
+            bound,
+            "<message from='scribe@hall.example/pen' to='scribe@hall.example'><body>x</body></message>"
+        ),
+        "<invalid-from",
+    ),
+    (
+        "another resource of one's own",
+        said!(
+            bound,
+            "<message from='warden@hall.example/tower' to='scribe@hall.example'><body>x</body></message>"
+        ),
+        "<invalid-from",
+    ),
+    ("another domain", said!(bound, "<presence from='warden@friend.example/desk'/>"), "<invalid-from"),
+    (
+        "the domain itself",
+        said!(
+            bound,
+            "<iq type='get' id='1' from='hall.example' to='scribe@hall.example'><ping xmlns='urn:xmpp:ping'/></iq>"
+        ),
+        "<invalid-from",
+    ),
+    (
+        "a foreign from in entities",
+        said!(
+            bound,
+            "<message from='scrib&#x65;@hall.example' to='scribe@hall.example'><body>x</body></message>"
+        ),
+        "<invalid-from",
+    ),
+    (
+        "a stanza of the server namespace",
+        said!(bound, "<message xmlns='jabber:server' to='scribe@hall.example'><body>x</body></message>"),
+        "<stream:error",
+    ),
+    (
+        "a dialback key",
+        said!(
+            bound,
+            "<db:result xmlns:db='jabber:server:dialback' from='a.example' to='hall.example'>k</db:result>"
+        ),
+        "<stream:error",
+    ),
+    (
+        "a stanza of 300 KB",
+        |desk| {
+            let mut raw = bound(desk);
+            let body = "x".repeat(300 * 1024);
+            raw.say(&format!("<message to='scribe@hall.example'><body>{body}</body></message>"));
+            raw
+        },
+        "<policy-violation",
+    ),
+    ("slow octets", said!(bound, "<message to='scribe@hall.example'><bo"), "<policy-violation"),
+    ("a DTD", said!(bound, "<!DOCTYPE x>"), "<restricted-xml"),
+    (
+        "compression",
+        said!(
+            secured,
+            "<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>"
+        ),
+        "<setup-failed",
+    ),
+    (
+        "a mechanism that is not offered",
+        said!(
+            secured,
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-1-PLUS'>cD1h</auth>"
+        ),
+        "<invalid-mechanism",
+    ),
+    (
+        "a response without an exchange",
+        said!(secured, "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>YQ==</response>"),
+        "<malformed-request",
+    ),
+    (
+        "base64 that is none",
+        said!(secured, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>A G E</auth>"),
+        "<incorrect-encoding",
+    ),
+];
+
+#[test]
+fn every_misdeed_of_a_client_is_refused_and_nothing_of_it_passes() {
+    let more = "timeouts: { stanza: 5s }\nlimits: { rate: 6000/min }\n";
+    let (scene, desk) = scene(Legacy::Prosody, &Wishes { gateway: more, ..Wishes::default() });
+    let mut reader = scene.legacy.login_as(SECOND);
+    let mut wrong = Vec::new();
+    for (name, deed, expected) in MISDEEDS {
+        let mut raw = deed(&desk);
+        let heard = raw.hear_within(expected, Duration::from_secs(10));
+        if !heard.contains(expected) {
+            wrong.push(format!("{name}: {expected} is not in {heard:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // An attribute that is called `from` in a namespace of its own is nobody's address: the stanza passes as the client's.
+    let mut honest = bound(&desk);
+    honest.say(
+        "<message xmlns:x='urn:x' x:from='hall.example' to='scribe@hall.example'><body>honest</body></message>",
+    );
+    let first = reader.expect("the one stanza that may pass", |e| e.name == "message");
+    assert_eq!(first.child("body").unwrap().text, "honest");
+    assert_eq!(first.attribute("from"), Some("warden@hall.example/desk"));
+    let forged = scene.gateway.metric("gatehouse_stream_errors_total", &[("condition", "invalid-from")]);
+    assert_eq!(forged, 6.0);
+    assert!(scene.gateway.log().contains("192.0.2.30"), "the true address is logged");
+}
+
+// TLS-05, CVE-2014-8957 and its kin: nothing said in clear is read as if it had come through TLS.
+#[test]
+fn octets_after_starttls_end_the_connection_before_tls() {
+    let (_scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    let mut raw = clear(&desk);
+    raw.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><iq type='get' id='1'/>");
+    let (heard, _) = raw.end();
+    assert!(!heard.contains("<features") && !heard.contains("<iq"), "{heard}");
+}
+
+// SM-06: a client that is gone without a closing tag leaves its session to be resumed; one that says goodbye ends it.
+#[test]
+fn a_half_close_ends_the_connection_in_time() {
+    let (scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    let mut raw = bound(&desk);
+    raw.half_close();
+    let begun = Instant::now();
+    raw.end();
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    wait_for("the stream to be gone", Duration::from_secs(10), || {
+        let open = scene.gateway.metric("gatehouse_streams", &[("flow", "c2s")]);
+        (open == 0.0).then_some(()).ok_or_else(|| open.to_string())
+    });
+}
+
+// ACC-01, XEP-0368: on the mixed listener the protocol decides, and without one there is nobody to talk to.
+#[test]
+fn the_mixed_listener_goes_by_the_protocol_agreed_on() {
+    let (_scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    for (alpn, content) in [("xmpp-client", "jabber:client"), ("xmpp-server", "jabber:server")] {
+        let mut raw = Raw::connect(&desk.host, 443);
+        raw.secure(&desk.roots, &[alpn]).unwrap();
+        raw.say(&format!(
+            "<?xml version='1.0'?><stream:stream xmlns='{content}' xmlns:stream='http://etherx.jabber.org/streams' \
+             version='1.0' from='friend.example' to='{HOSTED}'>"
+        ));
+        let heard = raw.hear(">");
+        let heard = heard + &raw.hear(">");
+        assert!(heard.contains(content), "{alpn}: {heard}");
+    }
+    let mut raw = Raw::connect(&desk.host, 443);
+    raw.secure(&desk.roots, &[]).unwrap();
+    raw.open();
+    assert_eq!(raw.end().0, "");
+    assert!(Raw::connect(&desk.host, 443).secure(&desk.roots, &["http/1.1"]).is_err());
+}

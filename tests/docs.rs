@@ -1,0 +1,292 @@
+//! The words are true: every test that the manual names exists, every command of the README runs, every shipped file passes.
+//!
+//! The last test takes the README's first steps, with the shipped files and a real Prosody, up to a message each way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use support::ca::{Authority, Usage};
+use support::client::Client;
+use support::repository;
+use support::scene::{Peer, remote};
+use support::server::{Proof, Remote};
+use support::unbound::{self, Zone};
+use support::world::{Net, World};
+
+const GATEHOUSE: &str = env!("CARGO_BIN_EXE_gatehouse");
+
+#[test]
+fn every_test_that_the_manual_names_exists() {
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for page in ["src/manual/threats.rs", "src/manual/flows.rs"] {
+        for word in text(page).split('`').filter(|word| word.contains(".rs::")) {
+            let (file, test) = word.split_once("::").unwrap();
+            named += 1;
+            let source = fs::read_to_string(repository(file)).unwrap_or_default();
+            // A test of that name, not a helper: its attribute stands right above it.
+            let is_test = source.match_indices(&format!("fn {test}(")).any(|(at, _)| {
+                source[..at].trim_end_matches("async ").trim_end().ends_with(']')
+                    && source[..at].rsplit('#').next().is_some_and(|attribute| attribute.contains("test"))
+            });
+            if !is_test {
+                missing.push(word.to_owned());
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such tests:\n{}", missing.join("\n"));
+    assert!(named > 80, "the table of threats was not found: {named} tests named");
+    for line in text("src/manual/threats.rs").lines().filter(|line| line.starts_with("//! | ")) {
+        let is_head = line.contains("what went wrong elsewhere") || line.contains("---");
+        assert!(is_head || line.contains(".rs::"), "a threat without a test: {line}");
+    }
+}
+
+// The README's matrix is that of tests/interop.rs, cell by cell.
+#[test]
+fn the_table_of_the_readme_is_the_matrix_of_the_tests() {
+    let (readme, tests) = (text("README.md"), text("tests/interop.rs"));
+    let rows: Vec<&str> =
+        readme.lines().filter(|line| line.ends_with("| passes | passes | passes |")).collect();
+    let mut cells = BTreeSet::new();
+    for row in &rows {
+        let (remote, proof) =
+            row.trim_start_matches("| ").split(" |").next().unwrap().split_once(", ").unwrap();
+        for legacy in ["prosody", "ejabberd", "jabberd2"] {
+            cells.insert(format!("{}_by_{proof}_and_{legacy}_understand_each_other", remote.to_lowercase()));
+        }
+    }
+    let matrix: BTreeSet<String> = tests
+        .lines()
+        .filter(|line| line.contains("_understand_each_other: "))
+        .map(|line| line.trim().split(':').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(cells, matrix);
+    // One `#[test]` is the matrix's own.
+    let others = tests.lines().filter(|line| *line == "#[test]").count();
+    assert!(readme.contains("Twelve further tests") && others == 12, "{others} tests beside the matrix");
+}
+
+#[test]
+fn every_place_that_the_pages_lead_to_exists() {
+    for page in ["README.md", "CHANGELOG.md", "deploy/README.md", "policies/README.md"] {
+        let folder = repository(page);
+        let folder = folder.parent().unwrap();
+        for link in text(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            assert!(link.starts_with("https://") || folder.join(file).exists(), "{page} leads to {link}");
+        }
+    }
+}
+
+// Contract 1: every command that the README shows is one that there is, with the options that it shows.
+#[test]
+fn every_command_of_the_readme_exists() {
+    let commands: Vec<String> = blocks("sh").into_iter().flat_map(|(_, lines)| lines).collect();
+    let mut seen = 0;
+    for line in commands.iter().filter_map(|line| line.strip_prefix("gatehouse ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let named = words.iter().take(if words[0] == "policy" { 2 } else { 1 });
+        let help = gatehouse(Path::new("."), &named.chain(&["--help"]).copied().collect::<Vec<_>>());
+        let help = String::from_utf8(help.stdout).unwrap();
+        for option in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(&format!("{option} ")), "gatehouse {line}: no {option} in\n{help}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "{commands:?}");
+    assert!(commands.iter().any(|line| line == "cargo run --release -- demo"));
+    assert!(gatehouse(Path::new("."), &["demo"]).status.success());
+    assert!(commands.iter().any(|line| line == "tests/run"));
+    let script = fs::metadata(repository("tests/run")).unwrap();
+    assert!(script.permissions().mode() & 0o111 != 0, "tests/run cannot be run");
+}
+
+#[test]
+fn every_command_shows_an_example_in_its_help() {
+    for command in
+        ["check", "completions", "demo", "man", "policy", "policy explain", "policy test", "probe", "run"]
+    {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = String::from_utf8(gatehouse(Path::new("."), &words).stdout).unwrap();
+        assert!(help.contains(&format!("Example: gatehouse {command}")), "{help}");
+    }
+}
+
+#[test]
+fn the_configuration_in_the_readme_is_the_shipped_one() {
+    let shown = blocks("yaml deploy/first/gatehouse.yaml");
+    assert_eq!(shown[0].1.join("\n"), text("deploy/first/gatehouse.yaml").trim_end());
+}
+
+// Every file that is shipped passes, the keys that are only shown as a comment included.
+#[test]
+fn every_shipped_file_passes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folders = ["deploy", "policies"].map(repository);
+    let copied = Command::new("cp").arg("-r").args(folders).arg(scratch.path()).status().unwrap();
+    assert!(copied.success());
+    let (mut configurations, mut policies) = (0, 0);
+    let folders = ["deploy", "deploy/first", "policies"].map(|folder| scratch.path().join(folder));
+    for folder in &folders {
+        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let shipped = fs::read_to_string(&file).unwrap();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let done = if shipped.contains("\ndomains:") {
+                configurations += 1;
+                certify(folder);
+                // A line like `# audit: { .. }` is a key to take as it stands.
+                let whole: String = shipped
+                    .lines()
+                    .map(|line| {
+                        let key = line.strip_prefix("# ").filter(|rest| rest.contains(": {"));
+                        format!("{}\n", key.unwrap_or(line))
+                    })
+                    .collect();
+                fs::write(&file, whole.replace("/var/log/gatehouse/", "")).unwrap();
+                gatehouse(folder, &["check", "--config", name])
+            } else {
+                policies += 1;
+                gatehouse(folder, &["policy", "test", name])
+            };
+            let said = told(&done);
+            assert!(done.status.success() && !said.contains("error"), "{}: {said}", file.display());
+        }
+    }
+    assert_eq!((configurations, policies), (2, 4));
+}
+
+// README, "A first gateway in ten minutes": its very commands and files, with a Prosody inside and one outside.
+#[test]
+fn the_first_gateway_of_the_readme_carries_messages() {
+    let mut world = World::new();
+    let resolver = Net::World.address(53);
+    let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
+    let zones = [
+        Zone { domain: "example.com", address: Net::World.address(1) },
+        Zone { domain: "partner.example", address: Net::World.address(10) },
+    ];
+    let _dns = unbound::start(&dns_host, resolver, &zones);
+    let machine = world.host("machine", &[(Net::World, 1)], resolver);
+    let outside = world.host("partner", &[(Net::World, 10)], resolver);
+    let peer = Peer { program: Remote::Prosody, proof: Proof::Dialback, domain: "partner.example" };
+    let known = Authority::new("An authority that both sides know");
+    let partner = remote(&outside, Net::World.address(10), &peer, &known, Usage::Both);
+
+    // Steps 1 and 2. `explain` says no by its exit code where the answer is no; here it is yes.
+    let steps: Vec<String> = blocks("sh first").into_iter().flat_map(|(_, lines)| lines).collect();
+    assert!(steps.len() >= 6, "{steps:?}");
+    let done =
+        shell(machine.directory(), &format!("cd '{}'\n{}", repository("").display(), steps.join("\n")));
+    assert!(done.status.success(), "{}", told(&done));
+    assert!(told(&done).contains("gatehouse.yaml: clean"), "{}", told(&done));
+    let folder = machine.directory().join("first-gateway");
+
+    // The tests run as root for their namespaces; an ordinary user needs no such line.
+    let file = folder.join("prosody.cfg.lua");
+    let cfg = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("run_as_root = true\n{cfg}")).unwrap();
+
+    // Step 3.
+    let account: Vec<String> = blocks("sh account").into_iter().flat_map(|(_, lines)| lines).collect();
+    let made = shell(machine.directory(), &format!("cd '{}'\n{}", folder.display(), account.join("\n")));
+    assert!(made.status.success(), "{}", told(&made));
+    let starts = blocks("sh run").remove(0).1;
+    let [run, prosody] = [&starts[0], &starts[1]].map(|line| {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let program = if words[0] == "gatehouse" { GATEHOUSE.to_owned() } else { words[0].clone() };
+        let line = format!("cd '{}' && exec {program} {}", folder.display(), words[1..].join(" "));
+        machine.spawn(&words[0], "sh", &["-c", &line], &[("NO_COLOR", "1")])
+    });
+    let (mut run, mut prosody) = (run, prosody);
+    run.ready("/readyz to answer 200", Duration::from_secs(20), || match machine.http(ADMIN, "/readyz") {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    for port in [25222, 25269] {
+        prosody.listening(&machine, SocketAddr::new(LOOPBACK, port), Duration::from_secs(20));
+    }
+    // A message each way, as promised.
+    let stream = machine.connect(SocketAddr::new(LOOPBACK, 25222)).expect("Prosody takes clients");
+    let mut juliet = Client::login(stream, "juliet", "secret", "example.com");
+    let mut guest = partner.login();
+    let id = guest.message(juliet.jid(), "first contact");
+    juliet.expect_message(guest.jid(), &id);
+    let id = juliet.message(guest.jid(), "and back");
+    guest.expect_message(juliet.jid(), &id);
+
+    // Step 4: what the README says that one sees, and what `probe` says of a partner that is there.
+    assert!(machine.http(ADMIN, "/metrics").unwrap().1.contains("gatehouse_stanzas_total{"));
+    assert!(run.log().contains("pair admitted"), "{}", run.log());
+    let line = ["probe", "partner.example", "--config", "gatehouse.yaml"].join(" ");
+    let line = format!("cd '{}' && exec {GATEHOUSE} {line}", folder.display());
+    let mut probe = machine.spawn("probe", "sh", &["-c", &line], &[("NO_COLOR", "1")]);
+    let status = probe.ended(Duration::from_secs(30));
+    assert!(status.success() && probe.log().contains("reachable and allowed"), "{}", probe.log());
+}
+
+/// The fenced blocks of the README whose first line begins so, with the whole first line.
+fn blocks(kind: &str) -> Vec<(String, Vec<String>)> {
+    let readme = text("README.md");
+    let mut found = Vec::new();
+    for (index, part) in readme.split("```").enumerate().filter(|(index, _)| index % 2 == 1) {
+        let (head, body) = part.split_once('\n').unwrap_or_else(|| panic!("block {index} has no line"));
+        if head == kind || head.starts_with(&format!("{kind} ")) {
+            found.push((head.to_owned(), body.trim_end().lines().map(str::to_owned).collect()));
+        }
+    }
+    assert!(!found.is_empty(), "the README has no block {kind:?}");
+    found
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(repository(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn gatehouse(folder: &Path, words: &[&str]) -> Output {
+    Command::new(GATEHOUSE).args(words).current_dir(folder).env("NO_COLOR", "1").output().unwrap()
+}
+
+/// Runs the lines as a user would, who stops at the first that fails; `gatehouse` is on the path.
+fn shell(home: &Path, lines: &str) -> Output {
+    let binaries: PathBuf = Path::new(GATEHOUSE).parent().unwrap().to_owned();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    Command::new("sh").args(["-e", "-c", lines]).env("HOME", home).env("PATH", path).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|octets| String::from_utf8_lossy(octets).into_owned()).concat()
+}
+
+/// A certificate and secrets where the shipped configurations expect them.
+fn certify(folder: &Path) {
+    for name in ["pki", "secrets"] {
+        fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
+    let files = [
+        ("pki/example.com.pem", made.cert.pem()),
+        ("pki/example.com.key", made.signing_key.serialize_pem()),
+        ("secrets/world", "0123456789abcdef".repeat(4)),
+        ("secrets/inside", "fedcba9876543210".repeat(4)),
+    ];
+    for (name, content) in files {
+        let path = folder.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9469);

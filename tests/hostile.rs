@@ -1,0 +1,321 @@
+//! Dialogues of those who mean harm, or whose timing does: order, delay and words out of place, in the pure relay.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod pure;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gatehouse::policy::Federation;
+use gatehouse::reason::{Flow, Reason};
+use gatehouse::relay::{Effect, Event, Input, Relay, Side, Timeouts};
+use gatehouse::stream::{Answer, Pair};
+use pure::*;
+
+const EXTERNAL: &str =
+    "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>ZnJpZW5kLmV4YW1wbGU=</auth>";
+const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+fn denying(domains: &str) -> std::sync::Arc<gatehouse::policy::Policy> {
+    let text = format!("version: v1\nrules:\n  - {{ name: no, domains: [{domains}], verdict: deny }}\n");
+    policy(Federation::Any, &text)
+}
+
+fn clear() -> std::sync::Arc<gatehouse::policy::Policy> {
+    let text = "version: v1\nrules:\n  - { name: clear, domains: [friend.example], tls: none }\n";
+    policy(Federation::Any, text)
+}
+
+/// How many pairs were told to begin, and how many to end: the gauge of streams is their difference.
+fn begun_and_ended(stage: &Stage) -> (usize, usize) {
+    let notes = stage.notes();
+    let begun = notes.iter().filter(|e| matches!(e, Event::Admitted { .. })).count();
+    let ended = notes.iter().filter(|e| matches!(e, Event::Ended { .. })).count();
+    (begun, ended)
+}
+
+// POL-07: "streams with a pair no longer allowed are closed or the pair is withdrawn"; the end of the inside leg is no
+// way back in.
+#[test]
+fn a_pair_that_was_taken_back_stays_so_when_its_far_leg_ends() {
+    for end in ["</stream:stream>", ""] {
+        let mut stage = inbound(home(), any(), "friend.example", &[]);
+        let one = admit(&mut stage, "friend.example", "hall.example");
+        admit(&mut stage, "rooms.friend.example", "hall.example");
+        stage.step(NEAR, Input::Policy(denying("friend.example")));
+        if end.is_empty() {
+            stage.step(Side::Far(one), Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+        } else {
+            stage.hears(Side::Far(one), end);
+        }
+        stage.hears(NEAR, "<message id='1' from='a@friend.example' to='b@hall.example'/>");
+        let carried = stage.carried();
+        assert!(carried.iter().all(|(to, _)| *to == pair("hall.example", "friend.example")), "{carried:?}");
+        assert!(carried[0].1.contains("policy-violation"), "{carried:?}");
+    }
+}
+
+// The rule's number of streams is a matter of one pair; the others on the stream go on.
+#[test]
+fn a_far_leg_beyond_a_quota_ends_alone() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    let two = admit(&mut stage, "rooms.friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(Side::Far(two), Input::Close(Reason::TooManyStreams));
+    assert_eq!(stage.said(NEAR), "");
+    assert!(stage.said(Side::Far(two)).ends_with("</stream:stream>"));
+    stage.hears(NEAR, "<message id='1' from='a@rooms.friend.example' to='b@hall.example'/>");
+    assert!(stage.carried()[0].1.contains("resource-constraint"));
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    // Alone on its stream, the stream ends with it.
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(Side::Far(far), Input::Close(Reason::TooManyStreams));
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+}
+
+// DB-66: what one remote server says before it is proven, however much, ends its own leg.
+#[test]
+fn a_talkative_remote_server_ends_no_other_pair() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k1</db:result>");
+    stage.hears(NEAR, "<db:result from='hall.example' to='mallory.example'>k2</db:result>");
+    stage.said(NEAR);
+    let (mallory, _) = stage.connects()[1].clone();
+    stage.connected(mallory, Some(secured("mallory.example", &["mallory.example"])));
+    stage.step(Side::Far(mallory), Input::Close(Reason::StanzaTooBig));
+    assert_eq!(stage.said(NEAR), "");
+    assert!(stage.has(|e| matches!(e, Effect::Retry(id, _) if *id == mallory)), "the next address is tried");
+    stage.step(Side::Far(mallory), Input::Unreachable(Reason::RemoteUnreachable));
+    let said = stage.said(NEAR);
+    assert!(said.contains("from='mallory.example'") && !said.contains("friend.example"), "{said}");
+}
+
+// BE-11, CLS-02: what was accepted is retried or bounced, also when the connection breaks after we have closed.
+#[test]
+fn what_a_closed_leg_could_not_send_is_carried() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, "</stream:stream>");
+    stage.wait(Duration::from_secs(6));
+    assert!(stage.relay.is_done());
+    let stanza = "<message from='a@friend.example' to='b@hall.example'/>";
+    let unsent = vec![Bytes::from_static(stanza.as_bytes())];
+    stage.step(Side::Far(far), Input::Gone { reason: Reason::WriteTimeout, unsent });
+    assert_eq!(stage.carried(), [(pair("friend.example", "hall.example"), stanza.to_owned())]);
+    stage.step(Side::Far(far), Input::Overflow(Bytes::from_static(stanza.as_bytes())));
+    assert!(stage.carried()[0].1.contains("resource-constraint"));
+}
+
+#[test]
+fn what_a_courier_could_not_send_after_its_end_goes_back() {
+    let pair = Pair { sender: domain("friend.example"), target: domain("hall.example") };
+    let now = std::time::Instant::now();
+    let mut stage = Stage::of(Relay::courier(std::sync::Arc::new(home()), any(), pair, now));
+    let far = stage.connects()[0].0;
+    let stanza = "<message from='a@friend.example' to='b@hall.example'/>";
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    stand(&mut stage, far, "friend.example", "hall.example");
+    stage.hears(Side::Far(far), "</stream:stream>");
+    assert!(stage.relay.is_done());
+    let unsent = vec![Bytes::from_static(stanza.as_bytes())];
+    stage.step(Side::Far(far), Input::Gone { reason: Reason::ConnectionLost, unsent });
+    let carried = stage.carried();
+    assert!(carried.len() == 1 && carried[0].1.contains("type='error'"), "{carried:?}");
+}
+
+// DB-25: an answer about a stream that was restarted finds nothing, and harms nobody.
+#[test]
+fn a_ruling_that_comes_between_two_streams_ends_neither() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    stage.hears(NEAR, "<db:result from='rooms.friend.example' to='hall.example'>k</db:result>");
+    let Some(Effect::Verify(claim, _)) =
+        stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+    else {
+        panic!("no verification")
+    };
+    stage.hears(NEAR, EXTERNAL);
+    let far = stage.connects()[0].0;
+    stand(&mut stage, far, "friend.example", "hall.example");
+    assert!(stage.said(NEAR).contains("<success "));
+    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    assert_eq!(stage.said(NEAR), "", "the stream that asked is no more");
+    assert_eq!(stage.connects().len(), 1, "and nobody knocks at the backend for it");
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+}
+
+// EXT-06, RLY-05: the pair stands already; EXTERNAL adds a proof, and no second leg.
+#[test]
+fn external_after_dialback_opens_no_second_leg() {
+    // The certificate speaks for the header's `from`; the first claim comes by dialback all the same.
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.hears(NEAR, EXTERNAL);
+    assert!(stage.said(NEAR).contains("<success "));
+    assert_eq!(stage.connects().len(), 1);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed()[0].0, far);
+    stage.hears(NEAR, "</stream:stream>");
+    let (begun, ended) = begun_and_ended(&stage);
+    assert_eq!(begun, ended, "the gauge of streams comes back to where it was");
+}
+
+// TLS-07: "everything learned from the peer before TLS (`from`, pairs, ..) MUST be discarded on success".
+#[test]
+fn a_pair_proven_in_clear_is_nothing_after_tls() {
+    let mut stage = Stage::new(home(), clear(), Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    stage.hears(NEAR, "<db:result from='friend.example' to='annex.example'>k</db:result>");
+    let Some(Effect::Verify(late, _)) =
+        stage.effects.iter().rev().find(|e| matches!(e, Effect::Verify(..))).cloned()
+    else {
+        panic!("no verification")
+    };
+    stage.hears(NEAR, STARTTLS);
+    assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"), "its inside leg is closed");
+    stage.step(NEAR, Input::Verified(late, Answer::Valid));
+    assert_eq!(stage.connects().len(), 1, "a claim made in clear is forgotten");
+    stage.step(NEAR, Input::Secured(secured("hall.example", &[])));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert!(stage.said(NEAR).contains("<not-authorized "));
+    assert!(stage.passed().is_empty() && stage.carried().is_empty());
+    let (begun, ended) = begun_and_ended(&stage);
+    assert_eq!((begun, ended), (1, 1));
+}
+
+// CLS-01, CLS-08: once our closing tag is out, stanzas on their way are taken, and nothing is negotiated.
+#[test]
+fn nothing_is_negotiated_behind_our_closing_tag() {
+    for words in [
+        "<db:result from='rooms.friend.example' to='hall.example'>k</db:result>",
+        "<db:verify from='friend.example' to='hall.example' id='x'>k</db:verify>",
+        EXTERNAL,
+    ] {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        stage.step(NEAR, Input::Drain);
+        stage.effects.clear();
+        stage.hears(NEAR, words);
+        assert!(stage.effects.is_empty(), "{words}: {:?}", stage.effects);
+        assert!(stage.relay.wants_read(NEAR), "{words}");
+        stage.hears(NEAR, "</stream:stream>");
+        assert!(stage.has(|e| matches!(e, Effect::Finish(Side::Near))), "{words}");
+    }
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.step(NEAR, Input::Drain);
+    stage.effects.clear();
+    stage.hears(NEAR, STARTTLS);
+    assert!(stage.effects.is_empty(), "{:?}", stage.effects);
+}
+
+// A leg that we are closing is not opened again because its server chose that moment to refuse EXTERNAL.
+#[test]
+fn a_leg_that_is_closing_is_not_tried_again() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k1</db:result>");
+    let far = stage.connects()[0].0;
+    stage.connected(far, Some(secured("friend.example", &["friend.example"])));
+    stage.hears(Side::Far(far), &answer("r-1", true));
+    stage.hears(
+        Side::Far(far),
+        "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+         <mechanism>EXTERNAL</mechanism></mechanisms></stream:features>",
+    );
+    assert!(stage.said(Side::Far(far)).contains("<auth "));
+    stage.hears(NEAR, "</stream:stream>");
+    stage.hears(Side::Far(far), "</stream:stream>");
+    assert!(!stage.has(|e| matches!(e, Effect::Retry(..))), "{:?}", stage.effects);
+    assert!(stage.relay.is_done());
+}
+
+// One answer, one far leg: a second word about the same claim changes nothing (DB-08).
+#[test]
+fn a_claim_is_answered_once() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+    let Some(Effect::Verify(claim, _)) =
+        stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+    else {
+        panic!("no verification")
+    };
+    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    stage.step(NEAR, Input::Verified(claim, Answer::Invalid));
+    assert_eq!(stage.connects().len(), 1);
+    let far = stage.connects()[0].0;
+    stand(&mut stage, far, "friend.example", "hall.example");
+    assert!(stage.said(NEAR).contains("type='valid'"));
+}
+
+// STR-07: who names nobody may ask about keys, and cannot be proven for the default domain.
+#[test]
+fn external_is_not_offered_to_whom_names_nobody() {
+    let mut home = home();
+    home.default_domain = Some(domain("hall.example"));
+    let mut stage = Stage::new(home, any(), Flow::S2sIn, Some(secured("", &["friend.example"])));
+    stage.hears(NEAR, &header("friend.example", ""));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<dialback ") && !said.contains("EXTERNAL"), "{said}");
+}
+
+// STR-15: `to` names the domain whose certificate was shown. The server name may be that of an SRV target (TLS-16), and
+// where it names nobody the default's certificate speaks for the default alone.
+#[test]
+fn the_certificate_shown_decides_and_not_the_name_asked_for() {
+    let mut facts = secured("hall.example", &[]);
+    facts.sni = Some("xmpp1.hosting.example".into());
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage.hears(NEAR, STARTTLS);
+    stage.step(NEAR, Input::Secured(facts.clone()));
+    stage.said(NEAR);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<dialback ") && !said.contains("host-unknown"), "{said}");
+    facts.sni = None;
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(facts));
+    stage.hears(NEAR, &header("friend.example", "annex.example"));
+    assert!(stage.said(NEAR).contains("<host-unknown "));
+}
+
+// BE-11, RLY-05: a stanza that comes while a courier closes its quiet stream goes over the next one, however that one ends.
+#[test]
+fn what_comes_to_a_courier_that_is_closing_goes_over_another_stream() {
+    let pair = Pair { sender: domain("friend.example"), target: domain("hall.example") };
+    let (one, two) = (
+        "<message from='a@friend.example' to='b@hall.example' id='1'/>",
+        "<message from='a@friend.example' to='b@hall.example' id='2' type='error'/>",
+    );
+    for answered in [true, false] {
+        let now = std::time::Instant::now();
+        let mut stage = Stage::of(Relay::courier(std::sync::Arc::new(home()), any(), pair.clone(), now));
+        let far = stage.connects()[0].0;
+        stage.step(NEAR, Input::Queue(Bytes::from_static(one.as_bytes())));
+        stand(&mut stage, far, "friend.example", "hall.example");
+        assert_eq!(stage.passed().len(), 1);
+        stage.wait(Timeouts::default().courier);
+        assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
+        stage.step(NEAR, Input::Queue(Bytes::from_static(two.as_bytes())));
+        if answered {
+            stage.hears(Side::Far(far), "</stream:stream>");
+        } else {
+            stage.wait(Timeouts::default().close);
+        }
+        let next = stage.connects()[1].0;
+        stand(&mut stage, next, "friend.example", "hall.example");
+        assert_eq!(stage.passed(), [(next, two.to_owned())]);
+        assert!(stage.carried().is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! Real clients: slixmpp in the virtual environment that `tests/run` makes, go-sendxmpp from Debian.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::repository;
+use super::scene::HOSTED;
+use super::server::PASSWORD;
+use super::world::Host;
+
+/// How a client begins TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the first octet, on this port.
+    Direct(u16),
+    /// After negotiation, on the usual port.
+    Starttls,
+}
+
+impl Way {
+    fn port(self) -> u16 {
+        match self {
+            Self::Direct(port) => port,
+            Self::Starttls => 5222,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Direct(_) => "direct",
+            Self::Starttls => "starttls",
+        }
+    }
+}
+
+/// A host where people sit.
+pub struct Desk {
+    /// The host.
+    pub host: Host,
+    /// Whom its clients believe.
+    pub roots: PathBuf,
+}
+
+impl Desk {
+    /// Runs a command of `clients/slix.py`; its result, or panics with what it said.
+    pub fn slixmpp(&self, way: Way, command: &str, arguments: &[&str]) -> serde_json::Value {
+        self.try_slixmpp(way, PASSWORD, command, arguments).unwrap_or_else(|log| panic!("{command}: {log}"))
+    }
+
+    /// The same with another password; what it said, where it failed.
+    pub fn try_slixmpp(
+        &self,
+        way: Way,
+        password: &str,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<serde_json::Value, String> {
+        let python = repository("target/clients/bin/python");
+        assert!(python.exists(), "{} is missing: tests/run makes it", python.display());
+        let script = repository("tests/support/clients/slix.py");
+        let (script, roots) = (script.to_string_lossy(), self.roots.to_string_lossy());
+        let (gate, port) = (GATE.to_string(), way.port().to_string());
+        let fixed = [&*script, command, &gate, &port, way.word(), &roots, password];
+        let label = label(command);
+        let mut process =
+            self.host.spawn(&label, &python.to_string_lossy(), &[&fixed, arguments].concat(), &[]);
+        let status = process.ended(Duration::from_secs(120));
+        let log = process.log();
+        match log.lines().find_map(|line| line.strip_prefix("RESULT ")) {
+            Some(result) if status.success() => {
+                Ok(serde_json::from_str(result).expect("the script writes JSON"))
+            }
+            _ => Err(process.tail()),
+        }
+    }
+
+    /// Sends one message with go-sendxmpp; panics unless it says that all went well.
+    pub fn go_sendxmpp(&self, way: Way, from: &str, to: &str, body: &str) {
+        let text = self.host.directory().join("body.txt");
+        super::write(&text, body);
+        let (server, text) = (format!("{GATE}:{}", way.port()), text.to_string_lossy().into_owned());
+        let mut arguments = vec!["-d", "-u", from, "-p", PASSWORD, "-j", &server, "-m", &text];
+        if matches!(way, Way::Direct(_)) {
+            arguments.push("-t");
+        }
+        arguments.push(to);
+        let roots = self.roots.to_string_lossy();
+        let environment = [("SSL_CERT_FILE", &*roots), ("XDG_CONFIG_HOME", "/nonexistent")];
+        let mut process = self.host.spawn(&label("go-sendxmpp"), GO_SENDXMPP, &arguments, &environment);
+        let status = process.ended(Duration::from_secs(60));
+        assert!(status.success(), "go-sendxmpp: {status}; it said:\n{}", process.tail());
+    }
+}
+
+/// A log of its own for each run.
+fn label(command: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("{command}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The full or bare address of a user behind the gateway.
+pub fn jid(user: &str) -> String {
+    format!("{user}@{HOSTED}")
+}
+
+/// The gateway's address on the open network.
+pub const GATE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const GO_SENDXMPP: &str = "/usr/bin/go-sendxmpp";

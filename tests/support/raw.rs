@@ -1,0 +1,194 @@
+//! A client that says what it likes: octets in, octets out, over TCP or TLS, with no manners of its own.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::programs::GATE;
+use super::scene::HOSTED;
+use super::server::PASSWORD;
+use super::world::Host;
+
+/// A connection, in clear or not.
+pub struct Raw {
+    io: Option<Io>,
+    heard: String,
+}
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a close, of TLS or of TCP.
+    Closed,
+    /// By a reset.
+    Reset,
+}
+
+impl Raw {
+    /// A connection in clear.
+    pub fn connect(host: &Host, port: u16) -> Self {
+        let address = SocketAddr::from((GATE, port));
+        let stream = host.connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket option");
+        Self { io: Some(Io::Plain(stream)), heard: String::new() }
+    }
+
+    /// TLS on the connection, with these protocols offered; the server must be what its certificate says.
+    pub fn secure(&mut self, roots: &Path, alpn: &[&str]) -> io::Result<()> {
+        let Some(Io::Plain(stream)) = self.io.take() else { panic!("TLS stands already") };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(roots).expect("a PEM file") {
+            store.add(certificate.expect("a certificate")).expect("a root");
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(HOSTED).expect("a name");
+        let session = ClientConnection::new(Arc::new(config), name).expect("a session");
+        let mut tls = StreamOwned::new(session, stream);
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock)?;
+        }
+        tls.sock.set_read_timeout(Some(Duration::from_millis(100)))?;
+        self.io = Some(Io::Tls(Box::new(tls)));
+        Ok(())
+    }
+
+    /// Goes through STARTTLS; what is heard afterwards begins with the new stream.
+    pub fn starttls(host: &Host, roots: &Path) -> Self {
+        let mut raw = Self::connect(host, 5222);
+        raw.open();
+        raw.hear("</stream:features>");
+        raw.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        raw.hear("<proceed");
+        raw.secure(roots, &[]).expect("the gateway's certificate holds");
+        raw.open();
+        raw.hear("</stream:features>");
+        raw
+    }
+
+    /// Logs in with PLAIN after STARTTLS, and does not bind.
+    pub fn login(host: &Host, roots: &Path, user: &str) -> Self {
+        let mut raw = Self::starttls(host, roots);
+        let plain = STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
+        raw.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"));
+        raw.hear("<success");
+        raw.open();
+        raw.hear("</stream:features>");
+        raw
+    }
+
+    /// Logs in and binds this resource.
+    pub fn bound(host: &Host, roots: &Path, user: &str, resource: &str) -> Self {
+        let mut raw = Self::login(host, roots, user);
+        raw.say(&format!(
+            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+             <resource>{resource}</resource></bind></iq>"
+        ));
+        raw.hear("</iq>");
+        raw
+    }
+
+    /// A stream header.
+    pub fn open(&mut self) {
+        self.say(&format!(
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+             xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='{HOSTED}'>"
+        ));
+    }
+
+    /// Sends octets; a connection that has ended takes them in silence.
+    pub fn say(&mut self, octets: &str) {
+        let sent = match &mut self.io {
+            Some(Io::Plain(stream)) => stream.write_all(octets.as_bytes()),
+            Some(Io::Tls(tls)) => tls.write_all(octets.as_bytes()).and_then(|()| tls.flush()),
+            None => Ok(()),
+        };
+        drop(sent);
+    }
+
+    /// Half-closes the TCP connection.
+    pub fn half_close(&mut self) {
+        let stream = match &self.io {
+            Some(Io::Plain(stream)) => stream,
+            Some(Io::Tls(tls)) => &tls.sock,
+            None => return,
+        };
+        stream.shutdown(Shutdown::Write).expect("a connection that stands");
+    }
+
+    /// Reads until these words have come; everything since the last call, with them.
+    pub fn hear(&mut self, words: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.heard.find(words) {
+                let rest = self.heard.split_off(at + words.len());
+                return std::mem::replace(&mut self.heard, rest);
+            }
+            assert!(Instant::now() < end, "waited for {words}; heard {:?}", self.heard);
+            let over = self.read();
+            assert!(
+                over.is_none() || self.heard.contains(words),
+                "waited for {words}; {over:?} after {:?}",
+                self.heard
+            );
+        }
+    }
+
+    /// Reads until these words have come, the connection has ended, or the time is over; everything that came.
+    pub fn hear_within(&mut self, words: &str, time: Duration) -> String {
+        let end = Instant::now() + time;
+        while !self.heard.contains(words) && Instant::now() < end && self.read().is_none() {}
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Reads to the end of the connection; all that was still said.
+    pub fn end(&mut self) -> (String, End) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < until, "the connection does not end; heard {:?}", self.heard);
+            if let Some(end) = self.read() {
+                return (std::mem::take(&mut self.heard), end);
+            }
+        }
+    }
+
+    fn read(&mut self) -> Option<End> {
+        let mut space = [0; 4096];
+        let read = match &mut self.io {
+            Some(Io::Plain(stream)) => stream.read(&mut space),
+            Some(Io::Tls(tls)) => tls.read(&mut space),
+            None => Ok(0),
+        };
+        match read {
+            Ok(0) => Some(End::Closed),
+            Ok(n) => {
+                self.heard += &String::from_utf8_lossy(space.get(..n).unwrap_or_default());
+                None
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
+            // TLS that ends without a close_notify is cut off as surely as by a reset.
+            Err(_) => Some(End::Reset),
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
