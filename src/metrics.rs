@@ -5,6 +5,7 @@
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct Metrics {
     bans: IntGauge,
     audit_records: IntCounter,
     audit_lost: IntCounter,
+    audit_failing: IntGauge,
+    operators_bans: AtomicUsize,
+    logins_bans: AtomicUsize,
 }
 
 impl Metrics {
@@ -142,11 +146,15 @@ impl Metrics {
             policy_info: make.gauges("policy_info", "The policy in force; always 1.", &["digest"])?,
             bans: make.gauge(
                 "bans",
-                "Networks that may not log in, and accounts that single networks may not try.",
+                "Bans of operators, networks that may not log in, and accounts that single networks may not try.",
             )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
                 .counter("audit_records_lost_total", "Audit records that could not be written.")?,
+            audit_failing: make
+                .gauge("audit_failing", "Whether audit records wait because the disk takes none.")?,
+            operators_bans: AtomicUsize::new(0),
+            logins_bans: AtomicUsize::new(0),
             registry: make.registry,
             hosted: hosted.into_iter().collect(),
             digest: Mutex::new(None),
@@ -261,7 +269,8 @@ impl Metrics {
 
     /// So many refusals of logins are in force.
     pub fn bans(&self, count: usize) {
-        self.bans.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.logins_bans.store(count, Ordering::Relaxed);
+        self.count_bans();
     }
 
     /// A login came out; `mechanism` is a word of ours.
@@ -312,8 +321,24 @@ impl Metrics {
     }
 
     /// An audit record was lost: no room on the disk, or none in the queue to it.
-    pub fn audit_lost(&self) {
-        self.audit_lost.inc();
+    pub fn audit_lost(&self, records: u64) {
+        self.audit_lost.inc_by(records);
+    }
+
+    /// Audit records wait because the disk takes none, or no longer do.
+    pub fn audit_failing(&self, failing: bool) {
+        self.audit_failing.set(i64::from(failing));
+    }
+
+    /// So many bans of operators are in force.
+    pub fn bans_by_operators(&self, count: usize) {
+        self.operators_bans.store(count, Ordering::Relaxed);
+        self.count_bans();
+    }
+
+    fn count_bans(&self) {
+        let all = self.operators_bans.load(Ordering::Relaxed) + self.logins_bans.load(Ordering::Relaxed);
+        self.bans.set(i64::try_from(all).unwrap_or(i64::MAX));
     }
 
     /// All families in Prometheus text format.

@@ -243,6 +243,7 @@ reasons! {
     TooManyConnections = "too-many-connections", "too many connections from this network", None, Z::ResourceConstraint;
     TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time", None, Z::ResourceConstraint;
     NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;
+    AuditFull = "audit-full", "the audit log cannot be written, and the operator lets nobody in without it", None, Z::ResourceConstraint;
     BadProxyHeader = "bad-proxy-header", "the PROXY header is missing or malformed", None, Z::NotAuthorized;
     WrongTransport = "wrong-transport", "TLS where a stream header was due, or the reverse", None, Z::NotAuthorized;
 

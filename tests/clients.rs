@@ -39,6 +39,9 @@ fn a_day(legacy: Legacy, mechanisms: &[&str]) -> (Scene, Desk) {
         let label = mechanism.to_ascii_lowercase();
         assert!(logins(&scene.gateway, &label, "allow") >= 1.0, "{}", scene.gateway.family("gatehouse_auth"));
     }
+    let (code, said) = scene.gateway.command("probe", &["probe", "--c2s", HOSTED]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("clients can log in") && said.contains(offered[0]), "{said}");
     desk.slixmpp(Way::Direct(5223), "login", &[&user, "any"]);
     desk.slixmpp(Way::Starttls, "talk", &[&user, &other]);
     let wrong = desk.try_slixmpp(Way::Starttls, "abracadabra", "login", &[&user, offered[0]]);

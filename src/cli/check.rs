@@ -96,15 +96,23 @@ fn check_files(settings: &Settings) -> Vec<Finding> {
     }
     findings.extend(settings.trust.peers.iter().flat_map(|peer| certificates::check_roots(&peer.roots)));
     findings.extend(settings.trust.crls.iter().flat_map(|path| certificates::check_crl(path)));
-    if let Some(file) = &settings.audit
-        && let Some(folder) = file.parent()
+    let audit = settings.audit.as_ref().map(|audit| &audit.file);
+    for file in [audit, settings.admin.socket.as_ref()].into_iter().flatten() {
+        findings.extend(check_folder(file));
+    }
+    findings
+}
+
+/// The folder of a file that the gateway makes.
+fn check_folder(file: &Path) -> Option<Finding> {
+    if let Some(folder) = file.parent()
         && !folder.as_os_str().is_empty()
         && !folder.is_dir()
     {
         let message = format!("the folder {} does not exist", folder.display());
-        findings.push(Finding::error(whole(file), message, "create it, writable by the gateway"));
+        return Some(Finding::error(whole(file), message, "create it, writable by the gateway"));
     }
-    findings
+    None
 }
 
 /// Addresses that this machine does not have. The port is not tried: a running gateway may hold it.

@@ -3,9 +3,11 @@
 //! A command is a file with `Args` and `main(&Args, &mut Console) -> Exit`; it is named here once in `Command` and once in
 //! [`main`]. The clock is read here and handed down as a day.
 
+mod audit;
 mod certificates;
 mod check;
 mod console;
+mod control;
 mod demo;
 mod init;
 mod policy;
@@ -73,15 +75,26 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check audit files
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Take nothing from an address, a network or a domain for a while
+    Ban(control::BanArgs),
+    /// List the bans of a running gateway
+    Bans(control::PlainArgs),
     /// Read everything that `run` would read and print every finding
     #[command(after_help = "Example: gatehouse check --config gatehouse.yaml")]
     Check(check::Args),
+    /// End streams of a running gateway
+    Close(control::CloseArgs),
     /// Print completions for a shell
     #[command(after_help = "Example: gatehouse completions bash > /etc/bash_completion.d/gatehouse")]
     Completions(shell::CompletionsArgs),
     /// Play a small world in one process and tell what happens in it
     #[command(after_help = "Example: gatehouse demo")]
     Demo(demo::Args),
+    /// Let a running gateway end in good order
+    Drain(control::PlainArgs),
     /// Write a first configuration that admits nobody yet
     Init(init::Args),
     /// Print the manual page
@@ -93,9 +106,15 @@ enum Command {
     /// Reach a remote domain as the gateway would, and tell how far it gets
     #[command(after_help = "Example: gatehouse probe partner.example --config gatehouse.yaml")]
     Probe(probe::Args),
+    /// Let a running gateway read policies, certificates and secrets again
+    Reload(control::ReloadArgs),
     /// Run the gateway in the foreground
     #[command(after_help = "Example: gatehouse run --config gatehouse.yaml")]
     Run(run::Args),
+    /// List the streams of a running gateway
+    Streams(control::PlainArgs),
+    /// Lift a ban
+    Unban(control::UnbanArgs),
 }
 
 /// The form of a report.
@@ -120,14 +139,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let mut console = Console::new(cli.quiet, cli.verbose);
     let exit = match &cli.command {
+        Command::Audit(command) => audit::main(command, &mut console),
+        Command::Ban(args) => control::ban(args, &mut console),
+        Command::Bans(args) => control::bans(args, &mut console),
         Command::Check(args) => check::main(args, &mut console),
+        Command::Close(args) => control::close(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Demo(args) => demo::main(args, &mut console),
+        Command::Drain(args) => control::drain(args, &mut console),
         Command::Init(args) => init::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),
+        Command::Reload(args) => control::reload(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
+        Command::Streams(args) => control::streams(args, &mut console),
+        Command::Unban(args) => control::unban(args, &mut console),
     };
     console.finish(exit)
 }

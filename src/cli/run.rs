@@ -1,5 +1,6 @@
 //! `gatehouse run`: the gateway in the foreground, until a signal ends it.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
@@ -30,6 +31,14 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     for warning in &warnings {
         tracing::warn!(finding = %warning, "configuration");
     }
+    // Before there are threads: the variables that tell of the sockets are taken out of the environment.
+    let handed = match sockets_of_the_supervisor() {
+        Ok(handed) => handed,
+        Err(error) => {
+            console.complain(format_args!("the supervisor's sockets cannot be taken over: {error}"));
+            return Exit::Fault;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -37,7 +46,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Fault;
         }
     };
-    let outcome = runtime.block_on(run(settings));
+    let outcome = runtime.block_on(run(settings, handed));
     // What is left is a look-up or a write that nobody waits for.
     runtime.shutdown_background();
     match outcome {
@@ -53,10 +62,15 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     }
 }
 
-async fn run(settings: Settings) -> Result<(), StartFault> {
+fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
+    let mut sockets = listenfd::ListenFd::from_env();
+    (0..sockets.len()).filter_map(|at| sockets.take_tcp_listener(at).transpose()).collect()
+}
+
+async fn run(settings: Settings, handed: Vec<TcpListener>) -> Result<(), StartFault> {
     // Before the doors open: a signal in between must not end us without a drain.
     let signals = Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
-    let gateway = Gateway::start(settings).await?;
+    let gateway = Gateway::start_with(settings, handed).await?;
     gateway.attend(signals).await;
     Ok(())
 }

@@ -39,10 +39,7 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
     clients::agree(&mut words, spec, &listeners, &domains);
     no_loops(&mut words, spec, &listeners, steering.as_ref());
     let log = log(&mut words, spec);
-    let audit = spec.audit.as_ref().and_then(|at| {
-        let file = words.needed(at, &at.value.file, "file", "/var/log/gatehouse/audit.jsonl")?;
-        Some(words.path(file))
-    });
+    let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
     let settings = Settings {
         file: Arc::from(file),
         listeners,
@@ -484,6 +481,25 @@ fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
     Admin { http, socket }
 }
 
+fn audit(words: &mut Words, at: &Placed<spec::AuditSpec>) -> Option<Audit> {
+    let answers = [("go-on", OnFull::GoOn), ("refuse", OnFull::Refuse)];
+    let on_full =
+        at.value.on_full.as_ref().and_then(|word| words.choose(word, "what to do on a full disk", &answers));
+    let rotate_at = at.value.rotate_at.as_ref().and_then(|word| {
+        let size = crate::policy::octets(&word.value).ok().filter(|size| *size >= SMALLEST_AUDIT);
+        if size.is_none() {
+            words.error(
+                word,
+                format!("\"{}\" is no size of an audit file", word.value),
+                "write at least 64KiB, like 100MiB",
+            );
+        }
+        size
+    });
+    let file = words.needed(at, &at.value.file, "file", "/var/log/gatehouse/audit.jsonl")?;
+    Some(Audit { file: words.path(file), on_full: on_full.unwrap_or(OnFull::GoOn), rotate_at })
+}
+
 fn log(words: &mut Words, spec: &spec::FileSpec) -> Log {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
@@ -554,3 +570,6 @@ fn no_loops(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener], st
         }
     }
 }
+
+/// Smaller audit files would be moved aside all the time.
+const SMALLEST_AUDIT: u64 = 64 * 1024;

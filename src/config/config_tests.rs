@@ -140,6 +140,8 @@ fn every_mistake_has_its_own_words() {
         ("timeouts: { dns: 30s }\n", "`dns` exceeds `dns-total`"),
         ("log: { level: loud }\n", "is not a log level"),
         ("audit: { }\n", "`file` is missing"),
+        ("audit: { file: a, on-full: refuze }\n", "did you mean `refuse`?"),
+        ("audit: { file: a, rotate-at: 1KiB }\n", "is no size of an audit file"),
         ("colour: red\n", "`colour` is not a key"),
         (
             "listen: [{ flow: inside, address: \"10.0.0.5:5269\", from: [10.0.0.0/24] }]\n",

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
-pub use limits::{Limits, PerMinute, Timeouts};
+pub use limits::{Limits, PerMinute, Timeouts, duration};
 pub use secret::{Secret, read_secret};
 pub use settings::Settings;
 

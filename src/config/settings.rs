@@ -40,8 +40,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Logs.
     pub log: Log,
-    /// The file that audit records are appended to.
-    pub audit: Option<PathBuf>,
+    /// Audit records.
+    pub audit: Option<Audit>,
 }
 
 /// A listener has one fixed role (ACC-01).
@@ -267,6 +267,26 @@ pub struct Admin {
     pub http: Option<SocketAddr>,
     /// The control socket.
     pub socket: Option<PathBuf>,
+}
+
+/// Where audit records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The file that they are appended to.
+    pub file: PathBuf,
+    /// What holds while the disk takes none.
+    pub on_full: OnFull,
+    /// The size at which the file is moved aside.
+    pub rotate_at: Option<u64>,
+}
+
+/// What holds while audit records cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnFull {
+    /// Traffic goes on.
+    GoOn,
+    /// Nobody new is let in.
+    Refuse,
 }
 
 /// How to log.

@@ -224,4 +224,9 @@ pub struct LogSpec {
 pub struct AuditSpec {
     /// The file that audit records are appended to. No default. Example: `file: /var/log/gatehouse/audit.jsonl`
     pub file: Option<Word>,
+    /// What holds while the disk takes no records: `go-on`, or `refuse` to let nobody new in. Default: `go-on`.
+    pub on_full: Option<Word>,
+    /// The size at which the file is moved aside, to its name and the number of its last record, and a new one begun.
+    /// Default: never. Example: `rotate-at: 100MiB`
+    pub rotate_at: Option<Word>,
 }

@@ -28,7 +28,7 @@ impl Gate {
     pub async fn reload(&self) -> Told<()> {
         let gateway = self.0.lock().await;
         let running = gateway.as_ref().ok_or_else(|| Trouble::new("the gateway has stopped"))?;
-        running.reload().await.map_err(|findings| {
+        running.reload().await.map(drop).map_err(|findings| {
             let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
             Trouble(format!("the reload is refused: {}", lines.join("; ")))
         })

@@ -452,6 +452,8 @@ impl Cast {
             ))?;
             teller.row("what Prometheus reads", &format!("http://{}/metrics", at.admin))?;
             teller.row("is it well?", &format!("http://{}/readyz", at.admin))?;
+            let socket = self.world.socket();
+            teller.row("who is there?", &format!("gatehouse streams --socket {}", socket.display()))?;
             teller.row(
                 "your own client",
                 &format!(

@@ -48,6 +48,8 @@ pub struct Plan {
     pub routes: Vec<String>,
     /// The level of the log.
     pub log: &'static str,
+    /// Further keys of the file, as written there.
+    pub more: String,
 }
 
 impl Plan {
@@ -65,6 +67,7 @@ impl Plan {
             limits: Vec::new(),
             routes: Vec::new(),
             log: "error",
+            more: String::new(),
         }
     }
 
@@ -97,6 +100,13 @@ impl Plan {
     #[must_use]
     pub fn timeout(mut self, name: &'static str, value: &str) -> Self {
         self.timeouts.push((name, value.to_owned()));
+        self
+    }
+
+    /// Further keys of the file, as written there.
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
         self
     }
 
@@ -260,6 +270,11 @@ impl World {
         Client::login_over_tls(source.into(), self.at.clients, account, tls).await
     }
 
+    /// The control socket of the gateway.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
+    }
+
     /// What the gateway answers to `GET PATH`: status and body.
     pub async fn get(&self, path: &str) -> Told<(u16, String)> {
         let asking = async {
@@ -322,6 +337,9 @@ impl World {
     }
 }
 
+/// The control socket, in the folder.
+const SOCKET: &str = "control.sock";
+
 fn address([second, third]: [u8; 2], host: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, second, third, host)
 }
@@ -362,12 +380,13 @@ fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: (SocketA
         dns,
         plan.routes.join(", ")
     ));
-    out.push_str(&format!("admin: {{ http: \"{}\" }}\n", at.admin));
+    out.push_str(&format!("admin: {{ http: \"{}\", socket: {SOCKET} }}\n", at.admin));
     for (section, entries) in [("timeouts", &plan.timeouts), ("limits", &plan.limits)] {
         let entries: Vec<String> = entries.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         out.push_str(&format!("{section}: {{ {} }}\n", entries.join(", ")));
     }
     out.push_str(&format!("log: {{ format: text, level: {} }}\naudit: {{ file: audit.jsonl }}\n", plan.log));
+    out.push_str(&plan.more);
     out
 }
 

@@ -78,7 +78,7 @@ impl Entrance {
         loop {
             let accepted = tokio::select! {
                 accepted = entrance.listener.accept() => accepted,
-                over = news.wait_for(|n| matches!(n.phase, Phase::Draining(_) | Phase::Stopped)) => {
+                over = news.wait_for(|n| matches!(n.phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Stopped)) => {
                     // The sender lives in the registry, which `tools` holds.
                     let _phase = over;
                     return;
@@ -135,6 +135,10 @@ impl Entrance {
     }
 
     fn admit(&self, tools: &Tools, address: IpAddr) -> Result<Ticket, Reason> {
+        // LOG-01: who cannot be written down is not let in, where the operator said so.
+        if tools.observe.refuses() {
+            return Err(Reason::AuditFull);
+        }
         let ticket = self.arrivals.admit(address, now())?;
         let question = Question::Arrive(Arrive { flow: self.flow(), address });
         let verdict = tools.registry.policy().judge(&question, &mut ());

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::metrics::Metrics;
+use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
 
 /// The listener, for as long as this lives.
@@ -34,13 +34,13 @@ impl Admin {
     ///
     /// # Errors
     /// When the address cannot be bound, or the thread not started.
-    pub fn start(address: SocketAddr, metrics: Arc<Metrics>, registry: Arc<Registry>) -> io::Result<Self> {
+    pub fn start(address: SocketAddr, observe: Arc<Observe>, registry: Arc<Registry>) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let view = Arc::new(View { metrics, registry });
+        let view = Arc::new(View { observe, registry });
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -72,7 +72,7 @@ impl Drop for Admin {
 
 #[derive(Debug)]
 struct View {
-    metrics: Arc<Metrics>,
+    observe: Arc<Observe>,
     registry: Arc<Registry>,
 }
 
@@ -121,15 +121,20 @@ impl View {
             return response;
         }
         match request.uri().path() {
-            "/metrics" => match self.metrics.text() {
+            "/metrics" => match self.observe.metrics().text() {
                 Ok(text) => reply(StatusCode::OK, crate::metrics::CONTENT_TYPE, text),
                 Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
             },
             "/healthz" => reply(StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => match self.registry.phase() {
                 Phase::Starting => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n".to_owned()),
+                Phase::Running if self.observe.refuses() => {
+                    reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "audit log cannot be written\n".to_owned())
+                }
                 Phase::Running => reply(StatusCode::OK, TEXT, "ready\n".to_owned()),
-                Phase::Draining(_) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned()),
+                Phase::Draining(_) | Phase::Closing(_) => {
+                    reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned())
+                }
                 Phase::Stopped => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stopped\n".to_owned()),
             },
             "/policy" => {

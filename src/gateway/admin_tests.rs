@@ -11,8 +11,9 @@ struct World {
 
 fn world() -> World {
     let registry = Registry::new(crate::run::tests::policy(), Duration::ZERO, 1);
-    let metrics = Arc::new(Metrics::new([]).unwrap());
-    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), metrics, Arc::clone(&registry)).unwrap();
+    let metrics = Arc::new(crate::metrics::Metrics::new([]).unwrap());
+    let observe = Arc::new(Observe::new(metrics, None, crate::run::now()));
+    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), observe, Arc::clone(&registry)).unwrap();
     World { admin, registry }
 }
 

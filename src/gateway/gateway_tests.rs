@@ -210,7 +210,7 @@ fn the_parts_are_made_as_the_file_says() {
     std::fs::write(&file, text).unwrap();
     let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     let seen = |settings: &Settings| {
-        let home = parts::home(settings).unwrap();
+        let home = parts::home(settings, Secrets::read(settings).unwrap().keyrings());
         let hosted = *home.hosted.values().next().unwrap();
         let times = home.timeouts;
         (
@@ -253,6 +253,43 @@ async fn an_address_that_is_taken_is_a_finding_with_its_line() {
         panic!("it started")
     };
     assert!(findings[0].message.contains("cannot listen on") && findings[0].place.line > 0, "{findings:?}");
+}
+
+// POL-07: a rule that expires is followed on its day, and everybody who lives hears of it.
+#[tokio::test]
+async fn a_rule_that_expires_no_longer_holds_on_the_next_day() {
+    let (dir, gateway) = gateway().await;
+    let today = today();
+    let text = format!(
+        "version: v1\nrules:\n  - {{ name: partners, domains: [friend.example], expires: {today} }}\n"
+    );
+    std::fs::write(dir.path().join("policy.yaml"), text).unwrap();
+    gateway.reload().await.unwrap();
+    let registry = Arc::clone(&gateway.tools().registry);
+    let domain = |name| crate::jid::Domain::parse(name).unwrap();
+    let (hosted, remote) = (domain("hall.example"), domain("friend.example"));
+    let verdict = || {
+        let question = crate::policy::Federate {
+            hosted: &hosted,
+            remote: &remote,
+            direction: crate::reason::Direction::Inbound,
+            identity: crate::policy::Identity::Certificate,
+            tls: crate::policy::Tls::V13,
+            address: None,
+        };
+        registry.policy().judge(&crate::policy::Question::Federate(question), &mut ()).reason
+    };
+    let mut news = registry.news();
+    let reloader = &gateway.desk().reloader;
+    reloader.turn_the_page(today);
+    assert!(!news.has_changed().unwrap(), "the same day is no news");
+    assert_eq!(verdict(), Reason::Allowed);
+    reloader.turn_the_page(today.next());
+    assert!(news.has_changed().unwrap());
+    news.mark_unchanged();
+    assert_eq!(verdict(), Reason::RuleExpired);
+    gateway.stop();
+    gateway.stopped().await;
 }
 
 /// A gateway whose one listener wants a PROXY header from 127.0.0.1, and lets in two connections of each source.

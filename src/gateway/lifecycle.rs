@@ -1,7 +1,8 @@
 //! From running over draining to stopped: signals, phases, and the notices to the supervisor.
 //!
 //! The first SIGTERM or SIGINT drains: nobody new comes in, every relay says `system-shutdown` and ends in good order
-//! (CLS-08). What is left at the deadline, or at the second signal, is cut. SIGHUP reloads.
+//! (CLS-08). When a part of the time is left, what could not be delivered goes back to its senders; what is left at the
+//! deadline, or at the second signal, is cut and told. SIGHUP reloads, SIGUSR1 opens the audit file again.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::run::registry::{Phase, Registry};
 pub enum Command {
     /// Read policies and certificates again.
     Reload,
+    /// Open the audit file again: it was renamed.
+    Reopen,
     /// End: in good order the first time, at once the second.
     Stop,
 }
@@ -28,6 +31,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -40,6 +44,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -49,6 +54,7 @@ impl Signals {
             _ = self.terminate.recv() => Command::Stop,
             _ = self.interrupt.recv() => Command::Stop,
             _ = self.hangup.recv() => Command::Reload,
+            _ = self.user.recv() => Command::Reopen,
         }
     }
 }
@@ -73,20 +79,27 @@ impl Lifecycle {
         tracing::info!("ready");
     }
 
+    /// How long a drain may last.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Nobody new comes in, and all ends in good order; whether that was not under way already.
+    pub fn drain(&self) -> bool {
+        let deadline = now() + self.grace;
+        if !self.registry.begin_drain(deadline) {
+            return false;
+        }
+        tell(&[NotifyState::Stopping]);
+        tracing::info!(relays = self.registry.living(), seconds = self.grace.as_secs(), "draining");
+        true
+    }
+
     /// The gateway was told to stop: it drains, and the second time it stops.
     pub fn stop(&self) {
-        match self.registry.phase() {
-            Phase::Starting | Phase::Running => {
-                let deadline = now() + self.grace;
-                tell(&[NotifyState::Stopping]);
-                tracing::info!(relays = self.registry.living(), seconds = self.grace.as_secs(), "draining");
-                self.registry.enter_phase(Phase::Draining(deadline));
-            }
-            Phase::Draining(_) => {
-                tracing::info!(relays = self.registry.living(), "stopping now");
-                self.registry.enter_phase(Phase::Stopped);
-            }
-            Phase::Stopped => {}
+        if !self.drain() && self.registry.phase() != Phase::Stopped {
+            tracing::info!(relays = self.registry.living(), "stopping now");
+            self.registry.enter_phase(Phase::Stopped);
         }
     }
 
@@ -101,6 +114,17 @@ impl Lifecycle {
                     let _changed = news.changed().await;
                 }
                 Phase::Draining(deadline) => {
+                    let last_part = deadline.checked_sub(self.grace / 3).unwrap_or(deadline);
+                    tokio::select! {
+                        () = self.registry.emptied() => self.registry.enter_phase(Phase::Stopped),
+                        () = tokio::time::sleep_until(last_part.into()) => {
+                            tracing::warn!(relays = self.registry.living(), "giving back what cannot be delivered");
+                            self.registry.enter_phase(Phase::Closing(deadline));
+                        }
+                        _ = news.changed() => {}
+                    }
+                }
+                Phase::Closing(deadline) => {
                     tokio::select! {
                         () = self.registry.emptied() => self.registry.enter_phase(Phase::Stopped),
                         () = tokio::time::sleep_until(deadline.into()) => {
@@ -123,6 +147,18 @@ impl Lifecycle {
 pub(super) fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the supervisor cannot be told");
+    }
+}
+
+/// Tells the supervisor that we live, for as long as it wants to hear it: that this task runs and the registry can be
+/// asked is what "alive" means here.
+pub(super) async fn keep_alive(registry: Arc<Registry>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut beat = tokio::time::interval(limit / 3);
+    loop {
+        beat.tick().await;
+        tracing::trace!(relays = registry.ids().len(), "alive");
+        tell(&[NotifyState::Watchdog]);
     }
 }
 

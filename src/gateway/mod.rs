@@ -6,9 +6,14 @@
 
 pub mod accept;
 pub mod admin;
+pub mod bans;
+pub mod control;
+pub mod desk;
 pub mod lifecycle;
 pub mod parts;
+pub mod protocol;
 pub mod reload;
+pub mod secrets;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,9 +24,14 @@ use tokio::task::JoinSet;
 
 use self::accept::Entrance;
 use self::admin::Admin;
+use self::bans::Book;
+use self::control::{Act, Control};
+use self::desk::Desk;
 use self::lifecycle::{Command, Lifecycle, Signals};
 use self::parts::Credentials;
-use self::reload::Reloader;
+use self::protocol::{Answer, Plan};
+use self::reload::{Current, Reloader};
+use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
@@ -42,10 +52,10 @@ use crate::tls::{Acceptor, Alpn, Connector};
 #[derive(Debug)]
 pub struct Gateway {
     tools: Arc<Tools>,
-    lifecycle: Lifecycle,
-    reloader: Arc<Reloader>,
+    desk: Arc<Desk>,
     listening: Vec<(Door, SocketAddr)>,
     admin: Option<Admin>,
+    control: Option<Control>,
     steering: Option<Steering>,
     tasks: JoinSet<()>,
 }
@@ -56,12 +66,24 @@ impl Gateway {
     /// # Errors
     /// Everything that is wrong, at once as far as it can be seen at once.
     pub async fn start(settings: Settings) -> Result<Self, StartFault> {
+        Self::start_with(settings, Vec::new()).await
+    }
+
+    /// The same, with sockets that the supervisor listens on already (socket activation): each takes the place of the
+    /// listener with its address, so that over a restart no attempt to connect is refused.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once as far as it can be seen at once.
+    pub async fn start_with(
+        settings: Settings,
+        handed: Vec<std::net::TcpListener>,
+    ) -> Result<Self, StartFault> {
         let mut findings = parts::refused(&settings);
         let credentials = Credentials::read(&settings).map_err(|f| findings.extend(f)).ok();
-        let home = parts::home(&settings).map_err(|f| findings.extend(f)).ok();
+        let secrets = Secrets::read(&settings).map_err(|f| findings.extend(f)).ok();
         let compiled = crate::config::policies(&settings, today()).map_err(|f| findings.extend(f)).ok();
-        let (Some(credentials), Some(home), Some(compiled), true) =
-            (credentials, home, compiled, findings.is_empty())
+        let (Some(credentials), Some(secrets), Some(compiled), true) =
+            (credentials, secrets, compiled, findings.is_empty())
         else {
             return Err(StartFault::Configuration(findings));
         };
@@ -73,15 +95,8 @@ impl Gateway {
             Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
         let metrics = Arc::new(metrics);
         metrics.policy(policy.digest());
-        let audit = match &settings.audit {
-            None => None,
-            Some(path) => Some(Audit::open(path, Arc::clone(&metrics)).map_err(|error| {
-                let place = Place::whole(&path.display().to_string());
-                let message = format!("the audit file cannot be written: {error}");
-                StartFault::one(Finding::error(place, message, "let the gateway's user write there"))
-            })?),
-        };
-        let doors = bind(&settings)?;
+        let audit = start_audit(&settings, &metrics)?;
+        let doors = bind(&settings, handed)?;
         let own: Vec<SocketAddr> = doors.iter().map(|bound| bound.address).collect();
         let acceptors = Acceptors::new(&credentials).map_err(StartFault::internal)?;
         let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
@@ -103,7 +118,7 @@ impl Gateway {
         let registry = Registry::new(policy, settings.timeouts.dialback, boot()?);
         let tools = Arc::new(Tools {
             params: parts::engine(&settings),
-            home: Arc::new(home),
+            home: Arc::new(parts::home(&settings, secrets.keyrings())),
             outside: Arc::clone(&world) as Arc<dyn run::Outside>,
             registry: Arc::clone(&registry),
             verifier: Verifier::default(),
@@ -113,22 +128,26 @@ impl Gateway {
             observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
         });
         let steering = start_steering(&settings).await?;
-        let admin = start_admin(&settings, &metrics, &registry)?;
-        let mut gateway = Self {
-            lifecycle: Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)),
-            listening: doors.iter().map(|bound| (bound.door, bound.address)).collect(),
-            admin,
-            steering,
-            tasks: JoinSet::new(),
-            reloader: Arc::new(Reloader::new(settings, credentials, acceptors, world, Arc::clone(&tools))),
-            tools,
-        };
+        let admin = start_admin(&settings, &tools)?;
+        let listening = doors.iter().map(|bound| (bound.door, bound.address)).collect();
+        let socket = settings.admin.socket.clone();
+        let lifecycle = Lifecycle::new(Arc::clone(&registry), parts::grace(&settings));
+        let current = Current { credentials, secrets };
+        let desk = Arc::new(Desk {
+            tools: Arc::clone(&tools),
+            lifecycle: Arc::new(lifecycle),
+            reloader: Arc::new(Reloader::new(settings, current, acceptors, world, Arc::clone(&tools))),
+            bans: Arc::new(Book::new(Arc::clone(&registry), metrics)),
+        });
+        let control = socket.map(|path| start_control(&path, &desk)).transpose()?;
+        let mut gateway = Self { desk, listening, admin, control, steering, tasks: JoinSet::new(), tools };
         gateway.open(doors);
         Ok(gateway)
     }
 
     fn open(&mut self, doors: Vec<Bound>) {
-        let settings = self.reloader.settings();
+        let reloader = Arc::clone(&self.desk.reloader);
+        let settings = reloader.settings();
         let world = Arrivals::new(parts::arrivals(settings), now());
         let clients = world.beside(parts::arrivals_of_clients(settings), now());
         let inside = Arrivals::new(parts::arrivals_inside(settings), now());
@@ -138,7 +157,7 @@ impl Gateway {
                 door,
                 from,
                 proxies,
-                direct: self.reloader.acceptors().direct(door),
+                direct: reloader.acceptors().direct(door),
                 arrivals: Arc::clone(match door {
                     Door::C2sDirect | Door::C2sStarttls => &clients,
                     Door::Inside => &inside,
@@ -150,9 +169,11 @@ impl Gateway {
             tracing::info!(listener = door.label(), %address, "listening");
             self.tasks.spawn(entrance.serve(Arc::clone(&self.tools)));
         }
-        self.tasks.spawn(Arc::clone(&self.reloader).follow_the_calendar());
+        self.tasks.spawn(Arc::clone(&reloader).follow_the_calendar());
+        self.tasks.spawn(Arc::clone(&self.desk.bans).keep_time());
+        self.tasks.spawn(lifecycle::keep_alive(Arc::clone(&self.tools.registry)));
         self.tasks.spawn(count_bans(Arc::clone(&self.tools)));
-        self.lifecycle.ready();
+        self.desk.lifecycle.ready();
     }
 
     /// Where it listens, for each listener in the order of the configuration.
@@ -175,22 +196,28 @@ impl Gateway {
         &self.tools
     }
 
-    /// Reads policies and certificates again: all of them, or the old ones stay.
+    /// Where operators' requests are dealt with.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// Reads policies, certificates and secrets again: all of them, or the old ones stay.
     ///
     /// # Errors
     /// What is wrong with the new ones.
-    pub async fn reload(&self) -> Result<(), Vec<Finding>> {
-        Arc::clone(&self.reloader).reload().await
+    pub async fn reload(&self) -> Result<Plan, Vec<Finding>> {
+        Arc::clone(&self.desk.reloader).reload().await
     }
 
     /// Drains; the second time, stops now.
     pub fn stop(&self) {
-        self.lifecycle.stop();
+        self.desk.lifecycle.stop();
     }
 
     /// Waits for the end of a drain, and puts everything away.
     pub async fn stopped(mut self) {
-        self.lifecycle.stopped().await;
+        self.desk.lifecycle.stopped().await;
+        drop(self.control.take());
         self.tasks.shutdown().await;
         if let Some(steering) = self.steering.take() {
             steering.stop().await;
@@ -208,11 +235,21 @@ impl Gateway {
         loop {
             tokio::select! {
                 command = signals.next() => match command {
-                    // What came of it is counted and logged where it happened.
-                    Command::Reload => drop(self.reload().await),
-                    Command::Stop => self.stop(),
+                    Command::Reload => {
+                        let answer = match self.reload().await {
+                            Ok(plan) => Answer::Reloaded { plan },
+                            Err(findings) => desk::refused(&findings),
+                        };
+                        self.desk.record(&Act::by_signal("reload", &answer));
+                    }
+                    Command::Reopen => self.tools.observe.reopen(),
+                    Command::Stop => {
+                        let (relays, seconds) = (self.tools.registry.living(), 0);
+                        self.desk.record(&Act::by_signal("drain", &Answer::Draining { relays, seconds }));
+                        self.stop();
+                    }
                 },
-                () = self.lifecycle.stopped() => break,
+                () = self.desk.lifecycle.stopped() => break,
             }
         }
         self.stopped().await;
@@ -319,8 +356,8 @@ struct Bound {
     address: SocketAddr,
 }
 
-/// Binds all listeners, or tells of all that cannot be bound.
-fn bind(settings: &Settings) -> Result<Vec<Bound>, StartFault> {
+/// Binds all listeners, or tells of all that cannot be bound. Those that were handed over are bound already.
+fn bind(settings: &Settings, mut handed: Vec<std::net::TcpListener>) -> Result<Vec<Bound>, StartFault> {
     let mut bound = Vec::new();
     let mut findings = Vec::new();
     for asked in &settings.listeners {
@@ -332,7 +369,12 @@ fn bind(settings: &Settings) -> Result<Vec<Bound>, StartFault> {
             Role::C2s(Encryption::Starttls) => (Door::C2sStarttls, None),
             Role::Mixed => (Door::Mixed, None),
         };
-        let made = Listener::bind(asked.address).and_then(|l| l.local_addr().map(|address| (l, address)));
+        let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
+        let made = match at {
+            Some(at) => Listener::adopt(handed.swap_remove(at)),
+            None => Listener::bind(asked.address),
+        };
+        let made = made.and_then(|l| l.local_addr().map(|address| (l, address)));
         match made {
             Ok((listener, address)) => {
                 bound.push(Bound { door, listener, from, proxies: asked.proxies.clone(), address });
@@ -343,6 +385,10 @@ fn bind(settings: &Settings) -> Result<Vec<Bound>, StartFault> {
                 "end what holds the address, or write another one",
             )),
         }
+    }
+    for socket in handed {
+        let address = socket.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string());
+        tracing::warn!(address, "the supervisor listens there for us, and the configuration does not");
     }
     if findings.is_empty() { Ok(bound) } else { Err(StartFault::Configuration(findings)) }
 }
@@ -359,13 +405,27 @@ async fn start_steering(settings: &Settings) -> Result<Option<Steering>, StartFa
     Ok(Some(steering))
 }
 
-fn start_admin(
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-    registry: &Arc<Registry>,
-) -> Result<Option<Admin>, StartFault> {
+fn start_audit(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Audit>, StartFault> {
+    let Some(audit) = &settings.audit else { return Ok(None) };
+    Audit::open(parts::audit(audit), Arc::clone(metrics)).map(Some).map_err(|error| {
+        let place = Place::whole(&audit.file.display().to_string());
+        let message = format!("the audit file cannot be written: {error}");
+        StartFault::one(Finding::error(place, message, "let the gateway's user read and write there"))
+    })
+}
+
+fn start_control(path: &std::path::Path, desk: &Arc<Desk>) -> Result<Control, StartFault> {
+    Control::start(path, Arc::clone(desk)).map_err(|error| {
+        let place = Place::whole(&path.display().to_string());
+        let message = format!("the control socket cannot be opened: {error}");
+        StartFault::one(Finding::error(place, message, "let the gateway's user write in its folder"))
+    })
+}
+
+fn start_admin(settings: &Settings, tools: &Tools) -> Result<Option<Admin>, StartFault> {
     let Some(address) = settings.admin.http else { return Ok(None) };
-    let admin = Admin::start(address, Arc::clone(metrics), Arc::clone(registry)).map_err(|error| {
+    let (observe, registry) = (Arc::clone(&tools.observe), Arc::clone(&tools.registry));
+    let admin = Admin::start(address, observe, registry).map_err(|error| {
         let message = format!("admin cannot listen on {address}: {error}");
         let remedy = "end what holds the address, or write another one";
         StartFault::one(Finding::error(Place::whole(&settings.file), message, remedy))

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use crate::config::limits::{Limits, Timeouts};
 use crate::config::settings::{
-    self, DialbackKeys, Encryption, HostedAnswer, ProxyVersion, Roots, RouteTls, Settings, Target,
+    self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
+    Target,
 };
-use crate::config::{Secret, read_secret};
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
 use crate::policy::{Finding, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
 use crate::run::world;
-use crate::stream::{Keyring, Keyrings};
+use crate::stream::Keyrings;
 use crate::tls::verify::{Anchors, Revocation, UnknownRevocation};
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
 use crate::{limit, net, run, xml};
@@ -34,21 +34,11 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
             "write `tls: starttls` there; a policy rule with `tls: none` lets a server pass that offers no TLS",
         ));
     }
-    if settings.admin.socket.is_some() {
-        findings.push(Finding::error(
-            Place::whole(&settings.file),
-            "this version has no control socket yet",
-            "remove `socket` from `admin`; signals reload (SIGHUP) and drain (SIGTERM)",
-        ));
-    }
     findings
 }
 
 /// What every relay shares.
-///
-/// # Errors
-/// When a secret cannot be read, or none can be drawn.
-pub fn home(settings: &Settings) -> Result<Home, Vec<Finding>> {
+pub fn home(settings: &Settings, keys: Keyrings) -> Home {
     let hosted = settings.domains.iter().map(|domain| {
         let keys_by = match domain.backend.dialback_keys {
             DialbackKeys::ByAddress => KeysBy::Address,
@@ -56,13 +46,7 @@ pub fn home(settings: &Settings) -> Result<Home, Vec<Finding>> {
         };
         (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex })
     });
-    let world = keyring(settings, settings.secrets.world.as_deref());
-    let inside = keyring(settings, settings.secrets.inside.as_deref());
-    let (world, inside) = match (world, inside) {
-        (Ok(world), Ok(inside)) => (world, inside),
-        (world, inside) => return Err(world.err().into_iter().chain(inside.err()).collect()),
-    };
-    Ok(Home {
+    Home {
         hosted: hosted.collect(),
         // Those with addresses for clients.
         clients: settings
@@ -74,27 +58,19 @@ pub fn home(settings: &Settings) -> Result<Home, Vec<Finding>> {
                 (domain.name.clone(), plan::ClientDomain { mechanisms, registration })
             })
             .collect(),
-        keys: Keyrings { world, inside },
+        keys,
         limits: stream_limits(&settings.limits),
         timeouts: stream_timeouts(&settings.timeouts),
         default_domain: settings.default_domain.clone(),
-    })
+    }
 }
 
-fn keyring(settings: &Settings, file: Option<&std::path::Path>) -> Result<Keyring, Finding> {
-    match file.map(read_secret) {
-        Some(secret) => secret.as_ref().map(Secret::octets).map(Keyring::new).map_err(Clone::clone),
-        None => {
-            let seed = run::seed().map_err(|_| {
-                let place = Place::whole(&settings.file);
-                Finding::error(
-                    place,
-                    "the system gives no random octets for a dialback secret",
-                    "name a secret file",
-                )
-            })?;
-            Ok(Keyring::new(&seed))
-        }
+/// Where audit records go.
+pub fn audit(audit: &Audit) -> run::audit::Params {
+    run::audit::Params {
+        file: audit.file.clone(),
+        refuse: audit.on_full == OnFull::Refuse,
+        rotate_at: audit.rotate_at,
     }
 }
 

@@ -64,7 +64,27 @@
 //!
 //! # c2s: clients
 //!
-//! Not served by this version: [`crate::gateway::parts::refused`] says so at start.
+//! ```text
+//! client                          Gatehouse                                      old server
+//! |-- header ------------------->|                                              |
+//! |<- features: starttls alone --|                                              |
+//! |== TLS ======================>|                                              |
+//! |-- header ------------------->| now, and not before: the first address of    |
+//! |                              | `c2s:` that takes a connection               |
+//! |                              |-- PROXY header, if asked for; header ------->|
+//! |                              |<- features ----------------------------------|
+//! |<- features, by the lists ----|                                              |
+//! |-- <auth> ------------------->| may it try? at once, after a wait, or no     |
+//! |                              |-- <auth>, as it came ----------------------->|
+//! |<- challenge, success --------|<- challenge, success ------------------------|
+//! |-- bind --------------------->|-- bind ------------------------------------->|
+//! |<- the address ---------------|<- the address: now it is known who speaks ---|
+//! |-- <message> ---------------->| `from` absent or its own; else invalid-from  |
+//! |                              |-- canonical octets ------------------------->|
+//! ```
+//!
+//! Nothing is dropped, answered or inserted: what may not pass ends the stream, so that the counts of stream management hold. A
+//! client that is lost without a goodbye is lost to the server in the same way, and may come back to its session.
 //!
 //! # The life of all of them
 //!

@@ -26,6 +26,12 @@ impl Listener {
         }
     }
 
+    /// Takes over a socket that somebody else bound and listens on.
+    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Listener)
+    }
+
     /// The address it is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()

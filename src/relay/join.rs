@@ -95,6 +95,8 @@ impl Relay {
     pub(super) fn stranded(&mut self, pair: &Pair, octets: Bytes, out: &mut Vec<Effect>) {
         match self.shape {
             Shape::Courier => self.undeliverable(&octets, Reason::ConnectionLost, out),
+            // There is no time left for a second try.
+            _ if self.draining => self.undeliverable(&octets, Reason::Shutdown, out),
             _ => out.push(Effect::Carry(pair.clone(), octets)),
         }
     }
@@ -272,6 +274,14 @@ impl Relay {
         }
     }
 
+    /// A courier's stanzas that wait go back now.
+    pub(super) fn give_back(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        if let (Shape::Courier, false) = (&self.shape, self.queue.is_empty()) {
+            self.give_up(reason, out);
+            self.close_fars(now, out);
+        }
+    }
+
     fn close_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let ids: Vec<_> = self.fars.keys().copied().collect();
         for id in ids {
@@ -291,7 +301,7 @@ impl Relay {
         match self.shape {
             Shape::Serving => {}
             Shape::Courier if self.queue.is_empty() => {
-                if self.last + times.courier <= now && self.fars.values().any(super::far::Far::is_live) {
+                if self.last + self.patience() <= now && self.fars.values().any(super::far::Far::is_live) {
                     self.close_fars(now, out);
                 }
             }
@@ -318,8 +328,13 @@ impl Relay {
         }
         if !near.is_live() {
             // T-close: nobody closed in answer.
+            let reason = match near.reason() {
+                Reason::Finished => Reason::CloseTimeout,
+                // Why we closed says more than that nobody answered.
+                reason => reason,
+            };
             self.near_over(out);
-            return self.wind_down(Reason::CloseTimeout, now, out);
+            return self.wind_down(reason, now, out);
         }
         if self.certificate_end().is_some_and(|at| at <= now) {
             return self.near_close(Reason::CertificateExpired, now, out);

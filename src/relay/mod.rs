@@ -14,15 +14,17 @@ mod join;
 mod near;
 mod negotiate;
 pub mod plan;
+mod portrait;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
+pub use portrait::{Portrait, Standing};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -107,6 +109,8 @@ pub enum Input {
     Tried(Result<(), Reason>),
     /// A new policy; the relay is judged again.
     Policy(Arc<Policy>),
+    /// New dialback secrets: keys that were made with the ones before still verify (DB-13).
+    Home(Arc<Home>),
     /// The time that [`Relay::deadline`] named has come.
     Expired,
     /// Orderly end: no new claims, `system-shutdown`, both streams closed.
@@ -221,6 +225,8 @@ pub struct Relay {
     started: Instant,
     last: Instant,
     ending: bool,
+    /// What a broken leg leaves goes back to its sender, and couriers do not wait for more.
+    draining: bool,
 }
 
 impl fmt::Debug for Relay {
@@ -310,6 +316,7 @@ impl Relay {
             started: now,
             last: now,
             ending: false,
+            draining: false,
         }
     }
 
@@ -320,9 +327,16 @@ impl Relay {
         }
         let mut out = Vec::new();
         match (side, input) {
-            (Side::Near, Input::Close(reason)) => self.close(reason, now, &mut out),
+            (Side::Near, Input::Close(reason)) => {
+                self.close(reason, now, &mut out);
+                self.give_back(reason, now, &mut out);
+            }
             (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, &mut out),
-            (_, Input::Drain) => self.close(Reason::Shutdown, now, &mut out),
+            (_, Input::Drain) => {
+                self.draining = true;
+                self.close(Reason::Shutdown, now, &mut out);
+            }
+            (_, Input::Home(home)) => self.home = home,
             (_, Input::Expired) => self.expire(now, &mut out),
             (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),
             (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
@@ -349,7 +363,7 @@ impl Relay {
             Shape::Serving => None,
             Shape::Courier if self.fars.is_empty() => None,
             Shape::Courier if !self.queue.is_empty() => Some(self.last + times.queue),
-            Shape::Courier => self.fars.values().any(Far::is_live).then(|| self.last + times.courier),
+            Shape::Courier => self.fars.values().any(Far::is_live).then(|| self.last + self.patience()),
             Shape::Verifier if self.ending || self.fars.is_empty() => None,
             Shape::Verifier => Some(self.started + times.dialback),
         };
@@ -390,6 +404,12 @@ impl Relay {
         &self.guard
     }
 
+    /// How long a courier waits for more to carry.
+    fn patience(&self) -> Duration {
+        let courier = self.home.timeouts.courier;
+        if self.draining { courier.min(DRAINING) } else { courier }
+    }
+
     fn direction(&self) -> Direction {
         plan::direction(self.flow)
     }
@@ -399,3 +419,6 @@ impl Relay {
         self.issued
     }
 }
+
+/// While the gateway drains, couriers wait no longer than this for more.
+const DRAINING: Duration = Duration::from_secs(1);

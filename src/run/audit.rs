@@ -1,23 +1,50 @@
-//! The audit log: one JSON object a line, written by a thread of its own.
+//! The audit log: one JSON object a line, hash-chained, written by a thread of its own.
 //!
-//! The data path hands over a line and goes on; a full queue or a full disk loses records, which is counted and told
-//! once, and never holds up a stanza. The file is opened again on request, so that it can be rotated.
+//! The data path hands over a line and goes on. What the disk does not take waits in a queue of bounded length; what
+//! finds no room there is lost, which is counted, logged, and written into the file itself as soon as that can be.
+//! Nothing is ever half written: a line that the disk took in part is taken back. Rotation, by request or by size, moves
+//! the file between two lines, and the chain goes on over it and over a restart.
 
+use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use super::chain::{self, End};
 use crate::metrics::Metrics;
+
+/// Where the records go, and what holds when they cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether nobody new may come in while records cannot be written.
+    pub refuse: bool,
+    /// The file is moved aside before it grows beyond this.
+    pub rotate_at: Option<u64>,
+}
 
 /// The way to the audit file.
 #[derive(Debug)]
 pub struct Audit {
     queue: SyncSender<Job>,
-    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    refuse: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    metrics: Arc<Metrics>,
+    /// Records lost that the file does not tell of yet.
+    lost: AtomicU64,
+    failing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -28,25 +55,30 @@ enum Job {
 }
 
 impl Audit {
-    /// Opens the file, for appending, and starts its thread.
+    /// Opens the file, goes on where its chain ends, and starts its thread.
     ///
     /// # Errors
     /// When the file cannot be opened or the thread not started.
-    pub fn open(path: &Path, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let mut writer = Writer { path: path.to_owned(), file: append(path)?, failing: false, torn: false };
+    pub fn open(params: Params, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { metrics, lost: AtomicU64::new(0), failing: AtomicBool::new(false) });
+        let refuse = params.refuse;
+        let mut writer = Writer::open(params, Arc::clone(&shared))?;
         let (queue, jobs) = sync_channel(QUEUE);
-        let counts = Arc::clone(&metrics);
-        let thread = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || writer.work(&jobs, &counts))?;
-        Ok(Self { queue, metrics, thread: Mutex::new(Some(thread)) })
+        let thread =
+            std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.work(&jobs))?;
+        Ok(Self { queue, shared, refuse, thread: Mutex::new(Some(thread)) })
     }
 
     /// Has one record written.
     pub fn record(&self, line: String) {
         if self.queue.try_send(Job::Line(line)).is_err() {
-            self.metrics.audit_lost();
+            self.shared.lose(1);
         }
+    }
+
+    /// Whether nobody new may come in, because it could not be written down.
+    pub fn refuses(&self) -> bool {
+        self.refuse && self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// Has the file opened again: it may have been renamed.
@@ -66,104 +98,264 @@ impl Audit {
     }
 }
 
+impl Shared {
+    fn lose(&self, records: u64) {
+        self.lost.fetch_add(records, Ordering::Relaxed);
+        self.metrics.audit_lost(records);
+    }
+}
+
 struct Writer {
-    path: PathBuf,
+    params: Params,
     file: File,
-    failing: bool,
-    /// The last line may have been written in part.
+    octets: u64,
+    end: End,
+    /// The disk has a part of a line that could not be taken back.
     torn: bool,
+    waiting: VecDeque<String>,
+    shared: Arc<Shared>,
 }
 
 impl Writer {
-    fn work(&mut self, jobs: &Receiver<Job>, metrics: &Metrics) {
-        while let Ok(job) = jobs.recv() {
+    fn open(params: Params, shared: Arc<Shared>) -> io::Result<Self> {
+        let mut file = append(&params.file)?;
+        let (end, cut) = mend(&mut file)?;
+        if cut > 0 {
+            tracing::warn!(file = %params.file.display(), octets = cut, "the last audit record was written in part and is taken off");
+        }
+        let octets = file.metadata()?.len();
+        let waiting = VecDeque::from([event("started", &[("torn", cut)])]);
+        Ok(Self { params, file, octets, end, torn: false, waiting, shared })
+    }
+
+    fn work(&mut self, jobs: &Receiver<Job>) {
+        loop {
+            self.flush();
+            // While the disk refuses, it is asked again now and then although nothing new comes.
+            let job = match self.waiting.is_empty() {
+                true => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => jobs.recv_timeout(AGAIN),
+            };
             match job {
-                Job::Line(line) => match self.write(&line) {
-                    Ok(()) => {
-                        metrics.audited();
-                        if self.failing {
-                            self.failing = false;
-                            tracing::warn!(file = %self.path.display(), "audit records are written again");
-                        }
+                Ok(Job::Line(line)) => self.wait(line),
+                Ok(Job::Reopen) => {
+                    // A file that begins in the middle of a chain says so, and a restart finds the chain in it.
+                    if self.reopen() {
+                        self.waiting.push_front(event("continued", &[]));
                     }
-                    Err(error) => {
-                        metrics.audit_lost();
-                        if !self.failing {
-                            self.failing = true;
-                            tracing::error!(file = %self.path.display(), %error, "audit records are lost");
-                        }
-                    }
-                },
-                Job::Reopen => match append(&self.path) {
-                    Ok(file) => {
-                        self.file = file;
-                        self.torn = false;
-                    }
-                    Err(error) => {
-                        tracing::error!(file = %self.path.display(), %error, "the audit file cannot be opened again; the old one stays open");
-                    }
-                },
-                Job::Stop => return,
+                }
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
-    fn write(&mut self, line: &str) -> io::Result<()> {
+    fn wait(&mut self, line: String) {
+        if self.waiting.len() >= QUEUE {
+            self.shared.lose(1);
+        } else {
+            self.waiting.push_back(line);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.waiting.push_back(event("stopped", &[]));
+        self.flush();
+        if !self.waiting.is_empty() {
+            // The line that says that we stop is no record of anything else.
+            let lost = self.waiting.len().saturating_sub(1);
+            self.shared.lose(u64::try_from(lost).unwrap_or(u64::MAX));
+            tracing::error!(file = %self.params.file.display(), records = lost, "audit records are lost");
+        }
+        if let Err(error) = self.file.sync_data() {
+            tracing::error!(file = %self.params.file.display(), %error, "the audit file is not safe on the disk");
+        }
+        tracing::info!(records = self.end.n, digest = %self.end.digest, "the audit log ends here");
+    }
+
+    /// Writes what waits, as far as the disk takes it.
+    fn flush(&mut self) {
+        while !self.waiting.is_empty() || self.shared.lost.load(Ordering::Relaxed) > 0 {
+            let lost = self.shared.lost.load(Ordering::Relaxed);
+            let next = match lost {
+                0 => self.waiting.front().cloned().unwrap_or_default(),
+                records => event("lost", &[("records", records)]),
+            };
+            if let Err(error) = self.write(&next) {
+                return self.failed(&error);
+            }
+            match lost {
+                0 => {
+                    self.waiting.pop_front();
+                }
+                records => {
+                    self.shared.lost.fetch_sub(records, Ordering::Relaxed);
+                }
+            }
+            self.shared.metrics.audited();
+            if self.shared.failing.swap(false, Ordering::Relaxed) {
+                self.shared.metrics.audit_failing(false);
+                tracing::warn!(file = %self.params.file.display(), "audit records are written again");
+            }
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        if !self.shared.failing.swap(true, Ordering::Relaxed) {
+            self.shared.metrics.audit_failing(true);
+            let then =
+                if self.params.refuse { "nobody new is let in" } else { "traffic goes on without them" };
+            tracing::error!(file = %self.params.file.display(), %error, then, "audit records cannot be written");
+        }
+    }
+
+    fn write(&mut self, record: &str) -> io::Result<()> {
+        let needed = u64::try_from(self.end.tie(record).0.len()).unwrap_or(u64::MAX).saturating_add(1);
+        if self.octets > 0
+            && self.params.rotate_at.is_some_and(|most| self.octets.saturating_add(needed) > most)
+            && self.rotate()
+        {
+            self.put(&event("continued", &[]))?;
+            self.shared.metrics.audited();
+        }
+        self.put(record)
+    }
+
+    fn put(&mut self, record: &str) -> io::Result<()> {
+        let (line, end) = self.end.tie(record);
         let mut octets = Vec::with_capacity(line.len() + 2);
         if self.torn {
             octets.push(b'\n');
         }
         octets.extend_from_slice(line.as_bytes());
         octets.push(b'\n');
-        let written = self.file.write_all(&octets);
-        self.torn = written.is_err();
-        written
+        self.append(&octets)?;
+        self.end = end;
+        Ok(())
     }
+
+    /// All of these octets, or none.
+    fn append(&mut self, octets: &[u8]) -> io::Result<()> {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return self.take_back(octets.len() - rest.len(), io::ErrorKind::WriteZero.into()),
+                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.take_back(octets.len() - rest.len(), error),
+            }
+        }
+        self.torn = false;
+        self.octets = self.octets.saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    fn take_back(&mut self, written: usize, error: io::Error) -> io::Result<()> {
+        if written > 0 {
+            let written = u64::try_from(written).unwrap_or(u64::MAX);
+            let whole = self.file.metadata().map(|data| data.len().saturating_sub(written));
+            self.torn = whole.and_then(|whole| self.file.set_len(whole)).is_err();
+        }
+        Err(error)
+    }
+
+    /// Moves the full file aside, under the number of its last record; whether an empty one is open now.
+    fn rotate(&mut self) -> bool {
+        let file = &self.params.file;
+        let aside = (0u32..)
+            .map(|n| match n {
+                0 => format!("{}.{:012}", file.display(), self.end.n),
+                n => format!("{}.{:012}.{n}", file.display(), self.end.n),
+            })
+            .find(|name| !Path::new(name).exists())
+            .unwrap_or_default();
+        let moved = self.file.sync_data().and_then(|()| std::fs::rename(file, &aside));
+        match moved {
+            Ok(()) => {
+                tracing::info!(file = %aside, records = self.end.n, digest = %self.end.digest, "the audit file was moved aside");
+                self.reopen()
+            }
+            Err(error) => {
+                tracing::error!(file = %file.display(), %error, "the audit file cannot be moved aside and grows on");
+                self.params.rotate_at = None;
+                false
+            }
+        }
+    }
+
+    /// Whether the file that is open now is empty.
+    fn reopen(&mut self) -> bool {
+        let opened =
+            append(&self.params.file).and_then(|file| file.metadata().map(|data| (file, data.len())));
+        match opened {
+            Ok((file, octets)) => {
+                self.file = file;
+                self.octets = octets;
+                self.torn = false;
+                octets == 0
+            }
+            Err(error) => {
+                tracing::error!(file = %self.params.file.display(), %error, "the audit file cannot be opened again; the old one stays open");
+                false
+            }
+        }
+    }
+}
+
+/// A record of the log about itself.
+fn event(what: &str, numbers: &[(&str, u64)]) -> String {
+    let mut record = format!("{{\"time\":\"{}\",\"event\":\"{what}\"", jiff::Timestamp::now());
+    for (name, number) in numbers.iter().filter(|(_, number)| *number > 0) {
+        let _infallible = write!(record, ",\"{name}\":{number}");
+    }
+    record.push('}');
+    record
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    OpenOptions::new().read(true).append(true).create(true).open(path)
 }
 
-/// Records that may wait for the disk.
+/// Finds where the chain of a file ends. A last line without line end is completed if it is whole, and taken off if it
+/// is not: then the process died over it. The number of octets that were taken off.
+fn mend(file: &mut File) -> io::Result<(End, u64)> {
+    if !file.metadata()?.is_file() {
+        return Ok((End::default(), 0));
+    }
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail)?;
+    let mut cut = 0;
+    if !tail.is_empty() && !tail.ends_with(b"\n") {
+        let begin = tail.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+        if chain::is_record(tail.get(begin..).unwrap_or_default()) {
+            file.write_all(b"\n")?;
+            tail.push(b'\n');
+        } else {
+            cut = u64::try_from(tail.len() - begin).unwrap_or(0);
+            file.set_len(length - cut)?;
+            tail.truncate(begin);
+        }
+    }
+    let lines = tail.strip_suffix(b"\n").unwrap_or(&tail);
+    let end = match lines.rsplit(|octet| *octet == b'\n').next() {
+        Some(last) if !last.is_empty() => End::after(last),
+        _ => End::default(),
+    };
+    Ok((end, cut))
+}
+
+/// Records that may wait on their way to the thread, and there for the disk.
 const QUEUE: usize = 4096;
 
+/// How long after a refusal the disk is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Longer than any line.
+const TAIL: u64 = 256 * 1024;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn metrics() -> Arc<Metrics> {
-        Arc::new(Metrics::new([]).unwrap())
-    }
-
-    #[test]
-    fn records_are_lines_in_order_and_survive_a_rotation() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.jsonl");
-        let audit = Audit::open(&path, metrics()).unwrap();
-        audit.record("{\"n\":1}".into());
-        audit.reopen();
-        // The thread works in order, so the rename below happens before or after the first line; never between.
-        let old = dir.path().join("old");
-        std::fs::rename(&path, &old).unwrap();
-        audit.reopen();
-        audit.record("{\"n\":2}".into());
-        audit.finish();
-        let read = |p: &Path| std::fs::read_to_string(p).unwrap_or_default();
-        assert_eq!(format!("{}{}", read(&old), read(&path)), "{\"n\":1}\n{\"n\":2}\n");
-        assert!(read(&path).ends_with("{\"n\":2}\n"));
-    }
-
-    #[test]
-    fn a_full_disk_loses_records_loudly_and_holds_up_nobody() {
-        let metrics = metrics();
-        let audit = Audit::open(Path::new("/dev/full"), Arc::clone(&metrics)).unwrap();
-        for _ in 0..10 {
-            audit.record("{}".into());
-        }
-        audit.finish();
-        let text = metrics.text().unwrap();
-        assert!(text.contains("gatehouse_audit_records_lost_total 10"), "{text}");
-        assert!(text.contains("gatehouse_audit_records_total 0"), "{text}");
-    }
-}
+#[path = "audit_tests.rs"]
+mod tests;

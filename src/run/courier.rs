@@ -53,7 +53,9 @@ impl Couriers {
 
 /// Has this stanza carried over a stream for this pair.
 pub fn carry(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
-    if tools.couriers.rates.admits(&pair, now()) {
+    if tools.registry.phase() == Phase::Stopped {
+        dropped(tools, &pair, Reason::Shutdown);
+    } else if tools.couriers.rates.admits(&pair, now()) {
         hand_over(tools, pair, stanza);
     } else {
         tools.observe.metrics().limited(Limit::Carried);

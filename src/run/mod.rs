@@ -6,6 +6,7 @@
 //! through [`Outside`], so that a relay runs the same over sockets and over pipes.
 
 pub mod audit;
+pub mod chain;
 pub mod courier;
 mod effects;
 mod leg;

@@ -68,6 +68,20 @@ impl Observe {
         }
     }
 
+    /// Whether nobody new may come in, because it could not be written down.
+    pub fn refuses(&self) -> bool {
+        self.audit.as_ref().is_some_and(Audit::refuses)
+    }
+
+    /// Has a record of its own kind written: what an operator did.
+    pub fn act(&self, record: &impl Serialize) {
+        let Some(audit) = &self.audit else { return };
+        match serde_json::to_string(record) {
+            Ok(line) => audit.record(line),
+            Err(_) => self.metrics.audit_lost(1),
+        }
+    }
+
     /// Writes what waits for the disk, and ends.
     pub fn finish(&self) {
         if let Some(audit) = &self.audit {
@@ -272,7 +286,7 @@ impl Observe {
         };
         match serde_json::to_string(&line) {
             Ok(line) => audit.record(line),
-            Err(_) => self.metrics.audit_lost(),
+            Err(_) => self.metrics.audit_lost(1),
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::run::audit;
 use crate::run::registry::Registry;
 
 fn domain(s: &str) -> Domain {
@@ -36,7 +37,11 @@ async fn each_end_and_each_refusal_is_one_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("audit");
     let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
-    let audit = Audit::open(&path, Arc::clone(&metrics)).unwrap();
+    let audit = Audit::open(
+        audit::Params { file: path.clone(), refuse: false, rotate_at: None },
+        Arc::clone(&metrics),
+    )
+    .unwrap();
     let observe = Observe::new(Arc::clone(&metrics), Some(audit), now());
     let meta = meta();
     observe.note(&meta, &Event::Ended { record: record(Reason::Finished) });
@@ -48,7 +53,9 @@ async fn each_end_and_each_refusal_is_one_record() {
     observe.finish();
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    // Between the lines of the log about itself.
+    assert_eq!(lines.len(), 4, "{text}");
+    let lines = &lines[1..3];
     let first = &lines[0];
     assert_eq!(first["event"], "ended");
     assert_eq!(first["pair"], "friend.example>hall.example");
@@ -62,7 +69,7 @@ async fn each_end_and_each_refusal_is_one_record() {
     assert_eq!(first["stream"], meta.id.to_string());
     assert!(first["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     assert_eq!(lines[1]["reason"], "carbon-forged");
-    assert!(metrics.text().unwrap().contains("gatehouse_audit_records_total 2"));
+    assert!(metrics.text().unwrap().contains("gatehouse_audit_records_total 4"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use super::leg::{Due, Found, Leg, Link};
-use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase};
+use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, StreamTicket};
 use crate::metrics::Limit;
@@ -43,6 +43,9 @@ pub struct Pump {
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
     stopped: bool,
+    since: jiff::Timestamp,
+    /// It began when others already gave back what they held, and may take its time until the end.
+    late: bool,
 }
 
 /// A leg that we opened.
@@ -106,6 +109,7 @@ impl Pump {
         let mut news = tools.registry.news();
         // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
         news.mark_changed();
+        let late = matches!(tools.registry.phase(), Phase::Closing(_));
         Self {
             relay,
             near: None,
@@ -122,6 +126,8 @@ impl Pump {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
+            since: jiff::Timestamp::now(),
+            late,
         }
     }
 
@@ -222,6 +228,11 @@ impl Pump {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
                 Order::Queue(stanza, _room) => self.step(Side::Near, Input::Queue(stanza)),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
+                Order::Describe(under, tell) => {
+                    let portrait = self.relay.portrait(under.as_deref());
+                    // Whoever asked may have lost patience.
+                    let _told = tell.send(View { meta: self.meta, since: self.since, portrait });
+                }
             }
         }
         moved
@@ -234,27 +245,47 @@ impl Pump {
             self.news = Box::pin(std::future::pending());
             return false;
         };
-        let News { policy, phase } = news.borrow_and_update().clone();
+        let News { policy, phase, home } = news.borrow_and_update().clone();
         self.news = next_news(news);
+        if let Some(home) = home {
+            self.step(Side::Near, Input::Home(home));
+        }
         self.step(Side::Near, Input::Policy(policy));
         match phase {
             Phase::Starting | Phase::Running => {}
             Phase::Draining(_) => self.step(Side::Near, Input::Drain),
+            Phase::Closing(_) => {
+                self.step(Side::Near, Input::Drain);
+                if !self.late {
+                    self.give_back(false);
+                }
+            }
             Phase::Stopped => {
-                self.give_back();
+                // The end is told, and so is every stanza that went nowhere.
+                self.give_back(true);
+                self.gone(Side::Near, Reason::Shutdown);
                 self.stopped = true;
             }
         }
         true
     }
 
-    /// All ends now: what was accepted and is not out is told as lost, stanza by stanza (CLS-02).
-    fn give_back(&mut self) {
-        let ids: Vec<_> = self.fars.keys().copied().collect();
-        for id in ids {
-            self.gone(Side::Far(id), Reason::Shutdown);
-            // A courier's queue waits for a leg that never came to stand.
-            self.step(Side::Far(id), Input::Unreachable(Reason::Shutdown));
+    /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
+    /// told as lost, stanza by stanza (CLS-02).
+    fn give_back(&mut self, end: bool) {
+        self.step(Side::Near, Input::Drain);
+        self.step(Side::Near, Input::Close(Reason::Shutdown));
+        for side in self.sides() {
+            if side == Side::Near {
+                continue;
+            }
+            if end || self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
+                self.gone(side, Reason::Shutdown);
+            }
+            if end {
+                // A courier's queue waits for a leg that never came to stand.
+                self.step(side, Input::Unreachable(Reason::Shutdown));
+            }
         }
     }
 

@@ -341,6 +341,66 @@ async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
     }
 }
 
+/// Twenty stanzas for a backend that takes no more than 600 octets: how many went out to it, and the way back.
+async fn stuck_in_a_drain(end: Phase) -> (Arc<Tools>, usize, DuplexStream) {
+    let outside = Scripted::default();
+    let mut stuck = outside.lay(600);
+    let back = outside.lay(ROOM);
+    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    backend_takes(&mut stuck).await;
+    hear(&mut play.near, "<success").await;
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "<stream:features").await;
+    for n in 0..20 {
+        say(&mut play.near, &message(n)).await;
+    }
+    let registry = Arc::clone(&play.tools.registry);
+    assert!(registry.begin_drain(now() + Duration::from_secs(60)));
+    assert!(!registry.begin_drain(now() + Duration::from_secs(90)), "it drains already");
+    let heard = hear(&mut play.near, "</stream:stream>").await;
+    assert!(heard.contains("<system-shutdown"), "{heard}");
+    say(&mut play.near, "</stream:stream>").await;
+    // Time for what was said to be read, and none for a timer to end.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    registry.enter_phase(end);
+    play.task.await.unwrap();
+    let taken = rest(&mut stuck).await;
+    (play.tools, taken.matches("</message>").count(), back)
+}
+
+fn refused(tools: &Tools) -> usize {
+    let text = tools.observe.metrics().text().unwrap();
+    let lines = text.lines().filter(|line| {
+        line.starts_with("gatehouse_stanzas_refused_total{") && line.contains("flow=\"s2s-in\"")
+    });
+    let shutdown = lines.filter(|line| line.contains("reason=\"shutdown\""));
+    shutdown.filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok()).sum()
+}
+
+// CLS-08, RLY-09: what a drain cannot deliver goes back to its sender, once, and is counted.
+#[tokio::test(start_paused = true)]
+async fn what_a_drain_cannot_deliver_goes_back() {
+    let (tools, taken, mut back) = stuck_in_a_drain(Phase::Closing(now() + Duration::from_secs(20))).await;
+    assert!(taken > 0 && taken < 20, "{taken}");
+    assert_eq!(taken + refused(&tools), 20);
+    // The way back is a stream of its own: somebody has gone to bring them.
+    assert_eq!(tools.registry.living(), 1);
+    let heard = hear(&mut back, "<stream:stream").await;
+    assert!(heard.contains("to='friend.example'"), "{heard}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_is_told_stanza_by_stanza() {
+    let (tools, taken, _back) = stuck_in_a_drain(Phase::Stopped).await;
+    assert!(taken > 0 && taken < 20, "{taken}");
+    assert_eq!(taken + refused(&tools), 20);
+    assert_eq!(tools.registry.living(), 0, "nobody is sent out any more");
+}
+
 // DB-66: also the first target on a stream must not keep a backend from reaching the next one.
 #[tokio::test(start_paused = true)]
 async fn a_slow_first_target_does_not_keep_others_out() {

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
-use crate::relay::ClaimId;
+use crate::relay::{ClaimId, Home, Portrait};
 use crate::stream::{Answer, KeyCheck};
 
 /// The name of a relay in logs and records; never used again, also not after a restart.
@@ -40,6 +40,8 @@ pub enum Phase {
     Running,
     /// It takes none; relays end in good order until this time.
     Draining(Instant),
+    /// What still waits to be delivered goes back to its senders, until this time.
+    Closing(Instant),
     /// What is left is cut.
     Stopped,
 }
@@ -51,6 +53,19 @@ pub struct News {
     pub policy: Arc<Policy>,
     /// The phase.
     pub phase: Phase,
+    /// What relays know about home, once that has changed since the start.
+    pub home: Option<Arc<Home>>,
+}
+
+/// A living relay, as it shows itself to an operator.
+#[derive(Debug)]
+pub struct View {
+    /// Who it is.
+    pub meta: Meta,
+    /// When it began.
+    pub since: jiff::Timestamp,
+    /// What is in it.
+    pub portrait: Portrait,
 }
 
 /// What one relay is told.
@@ -62,6 +77,8 @@ pub enum Order {
     Queue(Bytes, OwnedSemaphorePermit),
     /// End, for this reason.
     Close(Reason),
+    /// Say what you are, and what you would be under this policy.
+    Describe(Option<Arc<Policy>>, mpsc::UnboundedSender<View>),
 }
 
 /// Who a relay is, for logs, records and caps.
@@ -105,7 +122,7 @@ impl Registry {
             count: watch::Sender::new(0),
             awaited: Mutex::default(),
             keep,
-            news: watch::Sender::new(News { policy, phase: Phase::Starting }),
+            news: watch::Sender::new(News { policy, phase: Phase::Starting, home: None }),
         })
     }
 
@@ -160,6 +177,17 @@ impl Registry {
         self.news.borrow().phase
     }
 
+    /// The gateway drains from now on, until this time at most; whether it did not already.
+    pub fn begin_drain(&self, deadline: Instant) -> bool {
+        self.news.send_if_modified(|news| {
+            let begins = matches!(news.phase, Phase::Starting | Phase::Running);
+            if begins {
+                news.phase = Phase::Draining(deadline);
+            }
+            begins
+        })
+    }
+
     /// A new policy is in force.
     pub fn publish(&self, policy: Arc<Policy>) {
         self.news.send_modify(|news| news.policy = policy);
@@ -175,6 +203,38 @@ impl Registry {
             }
             None => false,
         })
+    }
+
+    /// Relays know this about home from now on.
+    pub fn rehome(&self, home: Arc<Home>) {
+        self.news.send_modify(|news| news.home = Some(home));
+    }
+
+    /// All that live, with their fate under another policy; and how many did not answer in time.
+    pub async fn views(&self, under: Option<&Arc<Policy>>) -> (Vec<View>, usize) {
+        let (tell, mut hear) = mpsc::unbounded_channel();
+        let mut silent = 0;
+        let mut asked = 0;
+        for relay in held(&self.living).values() {
+            match relay.try_send(Order::Describe(under.cloned(), tell.clone())) {
+                Ok(()) => asked += 1,
+                Err(mpsc::error::TrySendError::Full(_)) => silent += 1,
+                // It has just ended.
+                Err(mpsc::error::TrySendError::Closed(_)) => {}
+            }
+        }
+        drop(tell);
+        let mut views = Vec::new();
+        let all = async {
+            while let Some(view) = hear.recv().await {
+                views.push(view);
+            }
+        };
+        if tokio::time::timeout(ANSWER, all).await.is_err() {
+            silent += asked - views.len();
+        }
+        views.sort_by_key(|view| view.meta.id);
+        (views, silent)
     }
 
     /// The gateway enters this phase.
@@ -259,6 +319,9 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Orders that may wait for one relay: its own verifications (L-pending), a courier's queue, an operator.
 const INBOX: usize = 256;
+
+/// How long relays may take to say what they are.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Old keys are forgotten whenever the table has doubled above this.
 const SWEEP: usize = 1024;

@@ -114,6 +114,17 @@ impl Gateway {
         text.lines().map(parse).collect()
     }
 
+    /// Runs another command of the gateway on its host, with its configuration: the exit code, and what it said.
+    pub fn command(&self, label: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        let configuration = self.host.directory().join("gatehouse.yaml");
+        let configuration = configuration.to_string_lossy();
+        let arguments = [arguments, &["--config", &configuration]].concat();
+        let mut process =
+            self.host.spawn(label, env!("CARGO_BIN_EXE_gatehouse"), &arguments, &[("NO_COLOR", "1")]);
+        let status = process.ended(Duration::from_secs(30));
+        (status.code(), process.log())
+    }
+
     /// The authorities that its certificates come from, as a PEM file.
     pub fn roots(&self) -> PathBuf {
         self.host.directory().join("roots.pem")

@@ -233,6 +233,59 @@ mod tests {
         assert!(!signs_its_list("no base64"));
     }
 
+    /// A server that says this after its header, and then listens.
+    async fn server(features: &'static str) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let header = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' id='1' \
+                          from='hall.example' version='1.0'>";
+            stream
+                .write_all(format!("{header}<stream:features>{features}</stream:features>").as_bytes())
+                .await
+                .unwrap();
+            let mut heard = Vec::new();
+            // It says no more; the visitor closes.
+            let _end = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut heard).await;
+        });
+        address
+    }
+
+    // C2S-04, CB-02: in plain words, with what to do.
+    #[tokio::test]
+    async fn what_would_break_logins_is_said_in_plain_words() {
+        let sasl = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'";
+        let plain: &str =
+            Box::leak(format!("<mechanisms {sasl}><mechanism>PLAIN</mechanism></mechanisms>").into());
+        let plus: &str = Box::leak(
+            format!("<mechanisms {sasl}><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>PLAIN</mechanism></mechanisms>").into(),
+        );
+        let odd: &str =
+            Box::leak(format!("<mechanisms {sasl}><mechanism>DIGEST-MD5</mechanism></mechanisms>").into());
+        let tls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gatehouse.yaml");
+        for (features, trouble) in [
+            (plain, None),
+            (plus, Some("switch channel binding off there")),
+            (odd, Some("let the server offer one of `mechanisms`")),
+            (tls, Some("switch required TLS off")),
+        ] {
+            let address = server(features).await;
+            let text = format!(
+                "version: v1\ndomains:\n  - name: hall.example\n    certificate: {{ chain: a, key: b }}\n    \
+                 backend: {{ c2s: [\"{address}\"] }}\n    federation: none\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let (settings, _) = config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
+            let report = probe(&settings, &settings.domains[0]).await;
+            let said = report.addresses[0].trouble.join("; ");
+            assert_eq!(report.usable, trouble.is_none(), "{said}");
+            assert!(said.contains(trouble.unwrap_or_default()), "{said}");
+        }
+    }
+
     #[test]
     fn every_fault_of_a_backend_comes_with_a_remedy() {
         for reason in [Reason::BackendWantsTls, Reason::BackendBindsChannel, Reason::NoMechanism] {

@@ -207,13 +207,19 @@ impl Host {
                  xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>"
             )
         };
+        if let Admit::Late(time) = self.manner.admit {
+            held(&self.shared.proofs).push(format!("key {from}"));
+            tokio::time::sleep(time).await;
+        }
         let word = match self.manner.admit {
             _ if !self.shared.serves(to) => error("item-not-found"),
-            Admit::Honest => match self.shared.verify(from, to, &self.id, &node.text).await {
-                Ok(true) => answer("valid"),
-                Ok(false) => answer("invalid"),
-                Err(_) => error("remote-server-timeout"),
-            },
+            Admit::Honest | Admit::Late(_) => {
+                match self.shared.verify(from, to, &self.id, &node.text).await {
+                    Ok(true) => answer("valid"),
+                    Ok(false) => answer("invalid"),
+                    Err(_) => error("remote-server-timeout"),
+                }
+            }
             Admit::Always => answer("valid"),
             Admit::Never => answer("invalid"),
             Admit::Error(condition) => error(condition),

@@ -27,6 +27,8 @@ pub enum Vouch {
 /// How a server decides about a key that was sent to it (XEP-0220, the receiving server).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Admit {
+    /// As `Honest`, but so long after the key came, which is noted among the proofs as `key DOMAIN`.
+    Late(std::time::Duration),
     /// By asking the authoritative server.
     #[default]
     Honest,

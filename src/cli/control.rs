@@ -1,0 +1,239 @@
+//! `streams`, `close`, `ban`, `unban`, `bans`, `reload` and `drain`: a request to a running gateway over its socket.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Console, Exit, Format};
+use crate::gateway::protocol::{Answer, Fault, Plan, Request, Stream};
+
+/// Which gateway, and how it is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Gateway {
+    /// The control socket of the gateway
+    #[arg(long, value_name = "PATH", default_value = "/run/gatehouse/control.sock")]
+    socket: PathBuf,
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Arguments of commands that are about nobody in particular.
+#[derive(Debug, clap::Args)]
+pub(super) struct PlainArgs {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Arguments of `close`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CloseArgs {
+    /// The name of a stream, or a domain: all streams that carry it
+    #[arg(value_name = "STREAM|DOMAIN")]
+    target: String,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Arguments of `ban`.
+#[derive(Debug, clap::Args)]
+pub(super) struct BanArgs {
+    /// Whom: an address, a network, or a domain with all below it
+    #[arg(value_name = "ADDRESS|NETWORK|DOMAIN")]
+    target: String,
+    /// For how long, like 30m or 24h
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    time: Duration,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Arguments of `unban`.
+#[derive(Debug, clap::Args)]
+pub(super) struct UnbanArgs {
+    /// Whom
+    #[arg(value_name = "ADDRESS|NETWORK|DOMAIN")]
+    target: String,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Arguments of `reload`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadArgs {
+    /// Only tell which streams would end and which verdicts would change
+    #[arg(long)]
+    plan: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+pub(super) fn streams(args: &PlainArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Streams {}, console)
+}
+
+pub(super) fn bans(args: &PlainArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Bans {}, console)
+}
+
+pub(super) fn drain(args: &PlainArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Drain {}, console)
+}
+
+pub(super) fn close(args: &CloseArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Close { target: args.target.clone() }, console)
+}
+
+pub(super) fn ban(args: &BanArgs, console: &mut Console) -> Exit {
+    // A part of a second counts as a whole one.
+    let seconds = args.time.as_millis().div_ceil(1000);
+    let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+    ask(&args.gateway, &Request::Ban { target: args.target.clone(), seconds }, console)
+}
+
+pub(super) fn unban(args: &UnbanArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Unban { target: args.target.clone() }, console)
+}
+
+pub(super) fn reload(args: &ReloadArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Reload { plan: args.plan }, console)
+}
+
+fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
+    let answer = match talk(gateway, request) {
+        Ok(answer) => answer,
+        Err(message) => {
+            console.complain(format_args!("{}: {message}", gateway.socket.display()));
+            return Exit::NoGateway;
+        }
+    };
+    match gateway.format {
+        Format::Json => console.json(&answer),
+        Format::Text => print(&answer, console),
+    }
+    if matches!(answer, Answer::Refused { .. }) { Exit::No } else { Exit::Done }
+}
+
+fn talk(gateway: &Gateway, request: &Request) -> Result<Answer, String> {
+    let mut stream = UnixStream::connect(&gateway.socket)
+        .map_err(|error| format!("no running gateway answers there: {error}"))?;
+    let broken = |error: std::io::Error| format!("the gateway does not answer: {error}");
+    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
+    let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(broken)?;
+    let mut heard = Vec::new();
+    BufReader::new(stream).take(LONGEST).read_until(b'\n', &mut heard).map_err(broken)?;
+    serde_json::from_slice(&heard).map_err(|error| format!("this is no answer of a gateway: {error}"))
+}
+
+fn print(answer: &Answer, console: &mut Console) {
+    if let Answer::Refused { message, findings } = answer {
+        for finding in findings {
+            console.complain(&finding.text);
+        }
+        return console.complain(message);
+    }
+    if console.is_quiet() {
+        return;
+    }
+    match answer {
+        Answer::Streams { streams, silent } => {
+            for stream in streams {
+                print_stream(stream, console);
+            }
+            let pairs: usize = streams.iter().map(|stream| stream.pairs.len()).sum();
+            console.line(format_args!("{} streams, {pairs} pairs", streams.len()));
+            if *silent > 0 {
+                console.line(format_args!("{silent} did not answer"));
+            }
+        }
+        Answer::Closed { streams } => {
+            for stream in streams {
+                console.line(format_args!("closed {stream}"));
+            }
+        }
+        Answer::Banned { target, seconds, pairs, connections } => console.line(format_args!(
+            "{target} is banned for {seconds} s; {pairs} pairs and {connections} other connections end"
+        )),
+        Answer::Unbanned { target } => console.line(format_args!("{target} is no longer banned")),
+        Answer::Bans { bans } => {
+            for ban in bans {
+                console.line(format_args!("{:<40} {} s more, by user {}", ban.target, ban.seconds, ban.uid));
+            }
+            console.line(format_args!("{} bans", bans.len()));
+        }
+        Answer::Reloaded { plan } => {
+            print_plan(plan, console);
+            console.line("reloaded");
+        }
+        Answer::Planned { plan } => {
+            print_plan(plan, console);
+            console.line("nothing was changed");
+        }
+        Answer::Draining { relays, seconds } => {
+            console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
+        }
+        Answer::Refused { .. } => {}
+    }
+}
+
+fn print_stream(stream: &Stream, console: &mut Console) {
+    let peer = stream.peer.as_deref().unwrap_or("-");
+    let head =
+        format!("{}  {}  {}  from {peer}  since {}", stream.stream, stream.flow, stream.kind, stream.since);
+    console.line(head);
+    for pair in &stream.pairs {
+        let tls = pair.tls.as_deref().unwrap_or("none");
+        console.line(format_args!(
+            "    {} > {}  proof {}  TLS {tls}  rule {}  {} stanzas  {} octets",
+            pair.from, pair.to, pair.proof, pair.rule, pair.stanzas, pair.octets
+        ));
+        if console.is_verbose() {
+            let (address, print) = (pair.address.as_deref(), pair.fingerprint.as_deref());
+            console.line(format_args!(
+                "        address {}  certificate {}",
+                address.unwrap_or("-"),
+                print.unwrap_or("none")
+            ));
+        }
+    }
+}
+
+fn print_plan(plan: &Plan, console: &mut Console) {
+    for Fault { text, .. } in &plan.warnings {
+        console.line(text);
+    }
+    for (word, rules) in [("new rule", &plan.rules_added), ("rule gone", &plan.rules_removed)] {
+        for rule in rules {
+            console.line(format_args!("{word}: {rule}"));
+        }
+    }
+    for way in &plan.by_rule {
+        console.line(format_args!(
+            "{} pairs: from rule {} to rule {} ({})",
+            way.pairs, way.rule, way.next, way.verdict
+        ));
+    }
+    for change in &plan.changes {
+        console.line(format_args!(
+            "    {}  {} > {}  from rule {} to rule {} ({})",
+            change.stream, change.from, change.to, change.rule, change.next, change.verdict
+        ));
+    }
+    for stream in &plan.closes {
+        console.line(format_args!("closes: {stream}"));
+    }
+    console.line(format_args!("{} pairs stay as they are", plan.stays));
+    if plan.silent > 0 {
+        console.line(format_args!("{} did not answer", plan.silent));
+    }
+}
+
+/// How long the gateway may take: a reload reads files and asks every stream.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Octets of an answer.
+const LONGEST: u64 = 256 << 20;

@@ -1,0 +1,231 @@
+//! The control socket: a Unix socket that only the gateway's own user and root may speak to.
+//!
+//! The file has mode 0600 from its first moment, and the kernel's word on who called is asked besides. Requests are
+//! lines of JSON, of bounded size and within bounded time; connections are few. Every request goes to the audit log with
+//! the user id, refused ones too.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::desk::Desk;
+use super::protocol::{Answer, LONGEST, Request};
+use crate::run::observe::capped;
+
+/// The open socket. It goes when this goes.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Opens the socket and serves it.
+    ///
+    /// # Errors
+    /// When another gateway answers there, or the socket cannot be made.
+    pub fn start(path: &Path, desk: Arc<Desk>) -> io::Result<Self> {
+        let (listener, owner) = bind(path)?;
+        let task = tokio::spawn(serve(listener, owner, desk));
+        Ok(Self { path: path.to_owned(), task })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the control socket was gone already");
+        }
+    }
+}
+
+/// Binds in a private folder and moves the socket to its place, so that it is never open to others, and what a process
+/// that died has left there is replaced. The socket, and the user that owns it: ourselves.
+fn bind(path: &Path) -> io::Result<(UnixListener, u32)> {
+    match std::fs::symlink_metadata(path) {
+        Ok(data) if std::os::unix::fs::FileTypeExt::is_socket(&data.file_type()) => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
+            }
+        }
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there")),
+        Err(_) => {}
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let folder = PathBuf::from(name);
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let made = (|| {
+        let inner = folder.join("s");
+        let listener = UnixListener::bind(&inner)?;
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o600))?;
+        let owner = std::fs::metadata(&inner)?.uid();
+        std::fs::rename(&inner, path)?;
+        Ok((listener, owner))
+    })();
+    if made.is_err() {
+        // Best effort: the folder is ours, and empty but for the socket.
+        let _left = std::fs::remove_file(folder.join("s"));
+    }
+    let _left = std::fs::remove_dir(&folder);
+    made
+}
+
+async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut calls = JoinSet::new();
+    loop {
+        while calls.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the control socket cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let desk = Arc::clone(&desk);
+        calls.spawn(async move {
+            let _place = place;
+            if let Err(error) = attend(stream, owner, &desk).await {
+                tracing::debug!(%error, "a control connection ended");
+            }
+        });
+    }
+}
+
+/// Serves one connection, request by request.
+async fn attend(stream: UnixStream, owner: u32, desk: &Desk) -> io::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let caller = Caller { uid: credentials.uid(), pid: credentials.pid() };
+    let (reader, mut writer) = stream.into_split();
+    let permitted = caller.uid == owner || caller.uid == 0;
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
+        let mut bounded = (&mut reader).take(most);
+        let heard = tokio::time::timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await;
+        match heard {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(_)) if line.ends_with(b"\n") => {}
+            Ok(Ok(_)) => {
+                let answer = Answer::no(format!("a request is one line of at most {LONGEST} octets"));
+                desk.record(&Act::of(&caller, "unreadable", None, &answer));
+                return say(&mut writer, &answer).await;
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_late) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+        // Heard first: a socket closed on unread octets would take our answer with it.
+        if !permitted {
+            let answer = Answer::no(format!("user {} may not steer this gateway", caller.uid));
+            desk.record(&Act::of(&caller, "connect", None, &answer));
+            return say(&mut writer, &answer).await;
+        }
+        let answer = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => {
+                let answer = desk.answer(&request, caller.uid).await;
+                desk.record(&Act::of(&caller, request.label(), Some(&request), &answer));
+                answer
+            }
+            Err(error) => {
+                let answer = Answer::no(format!("this is no request: {error}"));
+                desk.record(&Act::of(&caller, "unreadable", None, &answer));
+                answer
+            }
+        };
+        say(&mut writer, &answer).await?;
+    }
+}
+
+async fn say(writer: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    match tokio::time::timeout(PATIENCE, writer.write_all(&line)).await {
+        Ok(written) => written,
+        Err(_late) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Who calls, by the kernel's word.
+struct Caller {
+    uid: u32,
+    pid: Option<i32>,
+}
+
+/// A request in the audit log.
+#[derive(Debug, Serialize)]
+pub struct Act {
+    time: String,
+    event: &'static str,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u64>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl Act {
+    fn of(caller: &Caller, action: &'static str, request: Option<&Request>, answer: &Answer) -> Self {
+        let seconds = match request {
+            Some(Request::Ban { seconds, .. }) => Some(*seconds),
+            _ => None,
+        };
+        let target = request.and_then(Request::target).map(capped);
+        Self { uid: Some(caller.uid), pid: caller.pid, target, seconds, ..Self::by_signal(action, answer) }
+    }
+
+    /// What a signal of the process asked for: the kernel does not say who sent it.
+    pub fn by_signal(action: &'static str, answer: &Answer) -> Self {
+        let message = match answer {
+            Answer::Refused { message, .. } => Some(capped(message)),
+            _ => None,
+        };
+        Self {
+            time: jiff::Timestamp::now().to_string(),
+            event: "control",
+            action,
+            uid: None,
+            pid: None,
+            target: None,
+            seconds: None,
+            outcome: if message.is_none() { "done" } else { "refused" },
+            message,
+        }
+    }
+
+    /// One line of the log.
+    pub fn log(&self) {
+        tracing::info!(
+            action = self.action,
+            uid = self.uid,
+            target = self.target,
+            outcome = self.outcome,
+            "control"
+        );
+    }
+}
+
+/// Connections at one time.
+const CONNECTIONS: usize = 8;
+
+/// How long a caller may be silent, or take nothing.
+const PATIENCE: Duration = Duration::from_secs(10);

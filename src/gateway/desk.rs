@@ -1,0 +1,222 @@
+//! What an operator can ask of a running gateway, and what comes of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bans::{Ban, Book, Target};
+use super::control::Act;
+use super::lifecycle::Lifecycle;
+use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
+use super::reload::Reloader;
+use crate::jid::Domain;
+use crate::policy::{Finding, Policy};
+use crate::reason::Reason;
+use crate::run::observe::capped;
+use crate::run::registry::{Registry, View};
+use crate::run::{Tools, now};
+
+/// Where requests are dealt with.
+#[derive(Debug)]
+pub struct Desk {
+    /// What the relays lean on.
+    pub tools: Arc<Tools>,
+    /// The phases.
+    pub lifecycle: Arc<Lifecycle>,
+    /// What is read again.
+    pub reloader: Arc<Reloader>,
+    /// The bans.
+    pub bans: Arc<Book>,
+}
+
+impl Desk {
+    /// Does what is asked.
+    pub async fn answer(&self, request: &Request, uid: u32) -> Answer {
+        let registry = &self.tools.registry;
+        match request {
+            Request::Streams {} => {
+                let (views, silent) = registry.views(None).await;
+                Answer::Streams { streams: views.iter().map(shown).collect(), silent }
+            }
+            Request::Close { target } => close(registry, target).await,
+            Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
+            Request::Unban { target } => match target.parse::<Target>() {
+                Ok(target) if self.bans.lift(&target) => Answer::Unbanned { target: target.to_string() },
+                Ok(target) => Answer::no(format!("{target} is not banned")),
+                Err(message) => Answer::no(capped(&message)),
+            },
+            Request::Bans {} => {
+                let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
+                let shown = |ban: &Ban| protocol::Ban {
+                    target: ban.target.to_string(),
+                    seconds: seconds(ban),
+                    uid: ban.uid,
+                };
+                Answer::Bans { bans: self.bans.all().iter().map(shown).collect() }
+            }
+            Request::Reload { plan: true } => match Arc::clone(&self.reloader).plan().await {
+                Ok(plan) => Answer::Planned { plan },
+                Err(findings) => refused(&findings),
+            },
+            Request::Reload { plan: false } => match Arc::clone(&self.reloader).reload().await {
+                Ok(plan) => Answer::Reloaded { plan },
+                Err(findings) => refused(&findings),
+            },
+            Request::Drain {} => match self.lifecycle.drain() {
+                true => {
+                    Answer::Draining { relays: registry.living(), seconds: self.lifecycle.grace().as_secs() }
+                }
+                false => Answer::no("the gateway drains already"),
+            },
+        }
+    }
+
+    /// Writes down what was asked and what came of it.
+    pub fn record(&self, act: &Act) {
+        act.log();
+        self.tools.observe.act(act);
+    }
+
+    async fn ban(&self, target: &str, seconds: u64, uid: u32) -> Answer {
+        let target: Target = match target.parse() {
+            Ok(target) => target,
+            Err(message) => return Answer::no(capped(&message)),
+        };
+        if seconds == 0 || seconds > LONGEST_BAN.as_secs() {
+            return Answer::no(format!(
+                "a ban lasts from 1 second to {} hours",
+                LONGEST_BAN.as_secs() / 3600
+            ));
+        }
+        if let Target::Domain(domain) = &target
+            && self.tools.registry.policy().hosts(domain)
+        {
+            return Answer::no(format!("{domain} is served here"));
+        }
+        let registry = &self.tools.registry;
+        let under = Arc::new(registry.policy().with_bans(self.bans.with(&target)));
+        let (views, _silent) = registry.views(Some(&under)).await;
+        if let Err(message) =
+            self.bans.add(Ban { target: target.clone(), until: now() + Duration::from_secs(seconds), uid })
+        {
+            return Answer::no(message);
+        }
+        let lost = |view: &View| {
+            view.portrait.pairs.iter().filter(|p| p.verdict.as_ref().is_some_and(|v| !v.is_allow())).count()
+        };
+        // Who has no pair yet would not be judged again before it claims one.
+        let mut connections = 0;
+        if let Target::Network(network) = &target {
+            let here = |view: &&View| {
+                view.portrait.pairs.is_empty()
+                    && view.meta.peer.is_some_and(|peer| network.contains(&peer.ip().to_canonical()))
+            };
+            connections =
+                views.iter().filter(here).filter(|v| registry.close(v.meta.id, Reason::Banned)).count();
+        }
+        Answer::Banned {
+            target: target.to_string(),
+            seconds,
+            pairs: views.iter().map(lost).sum(),
+            connections,
+        }
+    }
+}
+
+async fn close(registry: &Registry, target: &str) -> Answer {
+    let domain = Domain::parse(target).ok();
+    let (views, _silent) = registry.views(None).await;
+    let meant = |view: &&View| {
+        view.meta.id.to_string() == target
+            || domain.as_ref().is_some_and(|domain| {
+                view.portrait.pairs.iter().any(|p| p.pair.sender == *domain || p.pair.target == *domain)
+            })
+    };
+    let closed: Vec<String> = views
+        .iter()
+        .filter(meant)
+        .filter(|view| registry.close(view.meta.id, Reason::ClosedByOperator))
+        .map(|view| view.meta.id.to_string())
+        .collect();
+    match closed.is_empty() {
+        true => Answer::no(format!("no living stream is called {0} or carries {0}", capped(target))),
+        false => Answer::Closed { streams: closed },
+    }
+}
+
+/// A refusal of files.
+pub fn refused(findings: &[Finding]) -> Answer {
+    Answer::Refused {
+        message: "what was read is not good; what was in force stays in force".to_owned(),
+        findings: findings.iter().map(Fault::from).collect(),
+    }
+}
+
+fn shown(view: &View) -> Stream {
+    let pairs = view.portrait.pairs.iter().map(|standing| protocol::Pair {
+        from: capped(standing.pair.sender.as_str()),
+        to: capped(standing.pair.target.as_str()),
+        proof: standing.method.label().to_owned(),
+        rule: standing.rule.as_str().to_owned(),
+        address: standing.address.map(|address| address.to_string()),
+        tls: standing.tls.map(|version| version.label().to_owned()),
+        fingerprint: standing.fingerprint.clone(),
+        stanzas: standing.stanzas,
+        octets: standing.octets,
+    });
+    Stream {
+        stream: view.meta.id.to_string(),
+        kind: view.portrait.shape.to_owned(),
+        flow: view.meta.flow.label().to_owned(),
+        peer: view.meta.peer.map(|peer| peer.to_string()),
+        since: view.since.to_string(),
+        pairs: pairs.collect(),
+    }
+}
+
+/// What becomes of those who live when one policy follows another.
+pub(super) fn plan(before: &Policy, after: &Policy, views: &[View], silent: usize) -> Plan {
+    let names = |policy: &Policy| -> std::collections::BTreeSet<String> {
+        policy.rule_names().map(|name| name.as_str().to_owned()).collect()
+    };
+    let (old, new) = (names(before), names(after));
+    let mut plan = Plan {
+        before: before.digest().to_owned(),
+        after: after.digest().to_owned(),
+        rules_added: new.difference(&old).cloned().collect(),
+        rules_removed: old.difference(&new).cloned().collect(),
+        silent,
+        ..Plan::default()
+    };
+    let mut by_rule: BTreeMap<(String, String, String), usize> = BTreeMap::new();
+    for view in views {
+        let stream = view.meta.id.to_string();
+        if view.portrait.closes {
+            plan.closes.push(stream.clone());
+        }
+        for standing in &view.portrait.pairs {
+            let Some(verdict) = &standing.verdict else { continue };
+            if verdict.is_allow() && verdict.rule == standing.rule {
+                plan.stays += 1;
+                continue;
+            }
+            let word = if verdict.is_allow() { "allow" } else { verdict.reason.label() };
+            let (rule, next) = (standing.rule.as_str().to_owned(), verdict.rule.as_str().to_owned());
+            *by_rule.entry((rule.clone(), next.clone(), word.to_owned())).or_default() += 1;
+            plan.changes.push(Change {
+                stream: stream.clone(),
+                from: capped(standing.pair.sender.as_str()),
+                to: capped(standing.pair.target.as_str()),
+                rule,
+                next,
+                verdict: word.to_owned(),
+            });
+        }
+    }
+    let counted = |((rule, next, verdict), pairs)| ByRule { rule, next, verdict, pairs };
+    plan.by_rule = by_rule.into_iter().map(counted).collect();
+    plan
+}
+
+/// What should hold for longer belongs into the policy.
+const LONGEST_BAN: Duration = Duration::from_secs(365 * 24 * 3600);

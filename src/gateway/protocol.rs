@@ -1,0 +1,273 @@
+//! What is said over the control socket: one JSON object a line, a request and its answer.
+//!
+//! `gatehouse streams` and its sisters speak it (`cli/control`), and scripts may. Words of peers appear escaped and
+//! capped, as in logs (LOG-03).
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Finding;
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Who lives.
+    Streams {},
+    /// End a stream by its name, or all that carry a domain.
+    Close {
+        /// The name or the domain.
+        target: String,
+    },
+    /// Take nothing from an address, a network or a domain for a while.
+    Ban {
+        /// Whom.
+        target: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Lift a ban.
+    Unban {
+        /// Whom.
+        target: String,
+    },
+    /// Which bans hold.
+    Bans {},
+    /// Read policies, certificates, revocation lists and secrets again.
+    Reload {
+        /// Only tell what would come of it.
+        #[serde(default)]
+        plan: bool,
+    },
+    /// End in good order.
+    Drain {},
+}
+
+impl Request {
+    /// The word for it in records.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Streams {} => "streams",
+            Self::Close { .. } => "close",
+            Self::Ban { .. } => "ban",
+            Self::Unban { .. } => "unban",
+            Self::Bans {} => "bans",
+            Self::Reload { plan: false } => "reload",
+            Self::Reload { plan: true } => "reload-plan",
+            Self::Drain {} => "drain",
+        }
+    }
+
+    /// What it is about.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
+            Self::Streams {} | Self::Bans {} | Self::Reload { .. } | Self::Drain {} => None,
+        }
+    }
+}
+
+/// What the gateway answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Who lives.
+    Streams {
+        /// One entry for each connection or errand.
+        streams: Vec<Stream>,
+        /// How many did not answer in time.
+        silent: usize,
+    },
+    /// These were told to end.
+    Closed {
+        /// Their names.
+        streams: Vec<String>,
+    },
+    /// The ban holds.
+    Banned {
+        /// Whom it is about, as the gateway writes it.
+        target: String,
+        /// For how long.
+        seconds: u64,
+        /// Pairs that it ended.
+        pairs: usize,
+        /// Connections without a pair that it ended.
+        connections: usize,
+    },
+    /// The ban is lifted.
+    Unbanned {
+        /// Whom it was about.
+        target: String,
+    },
+    /// Which bans hold.
+    Bans {
+        /// Those that end first come first.
+        bans: Vec<Ban>,
+    },
+    /// What was read is in force.
+    Reloaded {
+        /// What has come of it.
+        plan: Plan,
+    },
+    /// What would come of it; nothing has changed.
+    Planned {
+        /// What would.
+        plan: Plan,
+    },
+    /// No new connections; the process ends when all is delivered or given back.
+    Draining {
+        /// How many relays are left.
+        relays: usize,
+        /// After so many seconds what is left is cut.
+        seconds: u64,
+    },
+    /// The answer is no, and nothing has changed.
+    Refused {
+        /// Why.
+        message: String,
+        /// What is wrong with files.
+        findings: Vec<Fault>,
+    },
+}
+
+impl Answer {
+    /// A refusal without findings.
+    pub fn no(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), findings: Vec::new() }
+    }
+}
+
+/// A living connection or errand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its name, as in logs and records.
+    pub stream: String,
+    /// `stream`, `courier` or `verifier`.
+    pub kind: String,
+    /// `c2s`, `s2s-in` or `s2s-out`.
+    pub flow: String,
+    /// The address that it came from; none if it is our own errand.
+    pub peer: Option<String>,
+    /// When it began.
+    pub since: String,
+    /// The pairs that stand.
+    pub pairs: Vec<Pair>,
+}
+
+/// A pair that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The domain that speaks.
+    pub from: String,
+    /// The domain that is spoken to.
+    pub to: String,
+    /// How the remote domain was proven; outbound, how we were.
+    pub proof: String,
+    /// The rule that admitted it.
+    pub rule: String,
+    /// The address of the remote server.
+    pub address: Option<String>,
+    /// The TLS version of the public leg.
+    pub tls: Option<String>,
+    /// SHA-256 of the remote server's certificate.
+    pub fingerprint: Option<String>,
+    /// Stanzas that passed.
+    pub stanzas: u64,
+    /// Octets of those stanzas.
+    pub octets: u64,
+}
+
+/// A ban in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// The network or domain.
+    pub target: String,
+    /// Seconds until it ends.
+    pub seconds: u64,
+    /// The user who asked for it.
+    pub uid: u32,
+}
+
+/// What a new policy means to those who live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The digest of the policy before.
+    pub before: String,
+    /// The digest of the policy after.
+    pub after: String,
+    /// Rules that are new.
+    pub rules_added: Vec<String>,
+    /// Rules that are gone.
+    pub rules_removed: Vec<String>,
+    /// How many pairs pass from a rule and verdict to another, for each such way.
+    pub by_rule: Vec<ByRule>,
+    /// Pairs whose rule or verdict changes.
+    pub changes: Vec<Change>,
+    /// Streams that end because no pair of theirs is left.
+    pub closes: Vec<String>,
+    /// Pairs that stay as they are.
+    pub stays: usize,
+    /// Relays that did not answer in time; what becomes of them is not told here.
+    pub silent: usize,
+    /// What is to be looked at in the files although they load.
+    pub warnings: Vec<Fault>,
+}
+
+/// Pairs that pass from one rule to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByRule {
+    /// The rule that admitted them.
+    pub rule: String,
+    /// The rule that decides next.
+    pub next: String,
+    /// `allow`, or the reason of the refusal.
+    pub verdict: String,
+    /// How many.
+    pub pairs: usize,
+}
+
+/// A pair whose rule or verdict changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The stream.
+    pub stream: String,
+    /// The domain that speaks.
+    pub from: String,
+    /// The domain that is spoken to.
+    pub to: String,
+    /// The rule that admitted it.
+    pub rule: String,
+    /// The rule that decides next.
+    pub next: String,
+    /// `allow`, or the reason of the refusal.
+    pub verdict: String,
+}
+
+/// A finding, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 for the whole file.
+    pub line: u32,
+    /// The column, from 1.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// All of it in a line, with what to do.
+    pub text: String,
+}
+
+impl From<&Finding> for Fault {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            file: finding.place.file.to_string(),
+            line: finding.place.line,
+            column: finding.place.column,
+            message: finding.message.clone(),
+            text: finding.to_string(),
+        }
+    }
+}
+
+/// Octets of a request, its line end included.
+pub const LONGEST: usize = 4096;

@@ -1,0 +1,154 @@
+//! The audit file over rotation, restart, crash and a full disk.
+
+use super::*;
+use crate::run::chain::Checker;
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new([]).unwrap())
+}
+
+fn params(file: &Path) -> Params {
+    Params { file: file.to_owned(), refuse: false, rotate_at: None }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Checks the chain over these texts and gives the events in their order.
+fn events(texts: &[String]) -> Vec<String> {
+    let mut checker = Checker::default();
+    let mut events = Vec::new();
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        checker.line(line.as_bytes()).unwrap_or_else(|fault| panic!("{fault}: {line}"));
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        events.push(record["event"].as_str().map_or_else(|| record["x"].to_string(), str::to_owned));
+    }
+    events
+}
+
+#[test]
+fn records_are_chained_lines_in_order_over_a_rotation_and_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let audit = Audit::open(params(&path), metrics()).unwrap();
+    audit.record("{\"x\":1}".into());
+    // The thread works in order, so it is through with the line when a second one is in the file.
+    audit.finish();
+    let audit = Audit::open(params(&path), metrics()).unwrap();
+    audit.record("{\"x\":2}".into());
+    while !read(&path).contains("\"x\":2") {
+        std::thread::yield_now();
+    }
+    let old = dir.path().join("old");
+    std::fs::rename(&path, &old).unwrap();
+    audit.record("{\"x\":3}".into());
+    audit.reopen();
+    audit.record("{\"x\":4}".into());
+    audit.finish();
+    assert_eq!(
+        events(&[read(&old), read(&path)]),
+        ["started", "1", "stopped", "started", "2", "3", "continued", "4", "stopped"]
+    );
+    assert!(read(&path).starts_with('{') && read(&path).contains("continued"));
+}
+
+#[test]
+fn a_file_that_grows_is_moved_aside_without_losing_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let audit = Audit::open(Params { rotate_at: Some(4096), ..params(&path) }, metrics()).unwrap();
+    for n in 0..500 {
+        audit.record(format!("{{\"x\":{n}}}"));
+    }
+    audit.finish();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // The file itself is the newest; the others sort by the number of their last record.
+    files.sort();
+    files.rotate_left(1);
+    assert!(files.len() > 5, "{files:?}");
+    assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() <= 4096));
+    let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
+    let numbers: Vec<String> =
+        events(&texts).into_iter().filter(|event| event.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_record_that_a_crash_cut_short_is_taken_off_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let audit = Audit::open(params(&path), metrics()).unwrap();
+    audit.record("{\"x\":1}".into());
+    audit.finish();
+    let whole = read(&path);
+    std::fs::write(&path, format!("{whole}{{\"x\":2,\"n\":4,\"prev")).unwrap();
+    Audit::open(params(&path), metrics()).unwrap().finish();
+    let text = read(&path);
+    assert!(text.starts_with(&whole) && text.contains("\"torn\":18"), "{text}");
+    assert_eq!(events(&[text]), ["started", "1", "stopped", "started", "stopped"]);
+    // Where only the line end is missing, the record stays.
+    std::fs::write(&path, whole.trim_end()).unwrap();
+    Audit::open(params(&path), metrics()).unwrap().finish();
+    assert_eq!(events(&[read(&path)]), ["started", "1", "stopped", "started", "stopped"]);
+}
+
+#[test]
+fn a_full_disk_loses_records_loudly_and_holds_up_nobody() {
+    let metrics = metrics();
+    let audit = Audit::open(params(Path::new("/dev/full")), Arc::clone(&metrics)).unwrap();
+    for _ in 0..10 {
+        audit.record("{}".into());
+    }
+    audit.finish();
+    let text = metrics.text().unwrap();
+    // The ten, and the one that says that the log was opened.
+    assert!(text.contains("gatehouse_audit_records_lost_total 11"), "{text}");
+    assert!(text.contains("gatehouse_audit_records_total 0"), "{text}");
+    assert!(text.contains("gatehouse_audit_failing 1"), "{text}");
+    assert!(!audit.refuses(), "it was told to go on");
+}
+
+#[test]
+fn records_wait_for_a_disk_that_comes_back_and_meanwhile_nobody_is_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let metrics = metrics();
+    let audit = Audit::open(Params { refuse: true, ..params(&path) }, Arc::clone(&metrics)).unwrap();
+    for n in 0..3 {
+        audit.record(format!("{{\"x\":{n}}}"));
+    }
+    while !audit.refuses() {
+        std::thread::yield_now();
+    }
+    std::fs::remove_file(&path).unwrap();
+    audit.reopen();
+    while audit.refuses() {
+        std::thread::yield_now();
+    }
+    audit.finish();
+    assert_eq!(events(&[read(&path)]), ["continued", "started", "0", "1", "2", "stopped"]);
+    let text = metrics.text().unwrap();
+    assert!(text.contains("gatehouse_audit_records_lost_total 0"), "{text}");
+    assert!(text.contains("gatehouse_audit_failing 0"), "{text}");
+}
+
+#[test]
+fn what_was_lost_stands_in_the_file_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let audit = Audit::open(params(&path), metrics()).unwrap();
+    while !audit.shared.failing.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    audit.shared.lose(7);
+    std::fs::remove_file(&path).unwrap();
+    audit.reopen();
+    audit.finish();
+    let text = read(&path);
+    assert!(text.contains("\"event\":\"lost\"") && text.contains("\"records\":7"), "{text}");
+    assert_eq!(events(&[text]), ["lost", "continued", "started", "stopped"]);
+}
