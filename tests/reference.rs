@@ -64,6 +64,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),
+    ("AuditSpec", "on-full", &["go-on", "refuse"]),
     ("LogSpec", "format", &["text", "json"]),
     ("LogSpec", "level", &["error", "warn", "info", "debug", "trace"]),
     ("PolicyFile", "version", &["v1"]),
