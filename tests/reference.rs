@@ -64,6 +64,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),
+    ("AuditSpec", "on-full", &["go-on", "refuse"]),
     ("LogSpec", "format", &["text", "json"]),
     ("LogSpec", "level", &["error", "warn", "info", "debug", "trace"]),
     ("PolicyFile", "version", &["v1"]),
@@ -231,7 +232,14 @@ fn map_schema(types: &Types, name: &str) -> Value {
             Some((_, _, words)) if words.contains(&"1.2") => {
                 json!({ "enum": ["1.2", "1.3", "none", 1.2, 1.3] })
             }
-            Some((_, _, words)) => json!({ "enum": words }),
+            // Editors that follow YAML 1.1 take a bare `on` or `off` for a truth value.
+            Some((_, _, words)) => {
+                let mut all = json!(words);
+                let truths =
+                    [("on", true), ("off", false)].into_iter().filter(|(word, _)| words.contains(word));
+                all.as_array_mut().unwrap().extend(truths.map(|(_, truth)| json!(truth)));
+                json!({ "enum": all })
+            }
             None => json!({ "type": ["string", "number", "boolean"] }),
         };
         let pattern = |text: &str| json!({ "type": "string", "pattern": text });

@@ -268,7 +268,8 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
     prometheus.wait("sum(rate(gatehouse_stream_errors_total[1m]))", |rate| rate > 0.0).await;
 
     // Nothing goes wrong here, or nothing of this kind is open when we look; their series are there all the same.
-    let still = ["Reloads refused", "Audit records lost", "Connections open", "Pairs open", "Open pairs"];
+    let still =
+        ["Reloads refused", "Audit records lost", "Connections open", "Pairs open", "Open pairs", "Bans"];
     let dashboard = dashboard();
     let expressions = expressions(&dashboard);
     assert!(expressions.len() > 25, "{}", expressions.len());
@@ -303,7 +304,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
             assert!(!prometheus.series(name).unwrap().is_empty(), "{name} records nothing");
         }
     }
-    assert_eq!(names.len(), 22, "{names:?}");
+    assert_eq!(names.len(), 23, "{names:?}");
     every_selector_is_of_a_series(&prometheus, &expressions);
 }
 
