@@ -319,3 +319,46 @@ fn what_comes_to_a_courier_that_is_closing_goes_over_another_stream() {
         assert!(stage.carried().is_empty());
     }
 }
+
+// CRT-12: "When a certificate in the peer's chain expires .. on a live stream, close it"; `SE(reset)`.
+#[test]
+fn a_certificate_that_expires_ends_what_it_proved() {
+    let mut facts = secured("hall.example", &["friend.example"]);
+    let life = Duration::from_secs(600);
+    facts.certificate.as_mut().unwrap().expires = Some(std::time::Instant::now() + life);
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, Some(facts));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.wait(life - Duration::from_secs(1));
+    assert_eq!(stage.said(NEAR), "");
+    stage.wait(Duration::from_secs(2));
+    assert!(stage.said(NEAR).contains("<reset "));
+    assert!(!stage.relay.is_done());
+    stage.wait(Duration::from_secs(6));
+    stage.wait(Duration::from_secs(6));
+    assert!(stage.relay.is_done() && stage.reasons().contains(&Reason::CertificateExpired));
+}
+
+// SM-01, SM-07: what is per hop and not offered is refused, and the stream goes on.
+#[test]
+fn stream_management_and_compression_are_refused_and_harm_nothing() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
+    let said = stage.said(NEAR);
+    assert!(
+        said.starts_with("<failed xmlns='urn:xmpp:sm:3'>") && said.contains("<feature-not-implemented "),
+        "{said}"
+    );
+    stage.hears(
+        NEAR,
+        "<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>",
+    );
+    assert!(stage.said(NEAR).contains("<setup-failed/>"));
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    stage.hears(NEAR, "<r xmlns='urn:xmpp:sm:3'/>");
+    assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
+}

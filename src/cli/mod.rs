@@ -7,6 +7,7 @@ mod certificates;
 mod check;
 mod console;
 mod demo;
+mod init;
 mod policy;
 mod probe;
 mod run;
@@ -81,6 +82,8 @@ enum Command {
     /// Play a small world in one process and tell what happens in it
     #[command(after_help = "Example: gatehouse demo")]
     Demo(demo::Args),
+    /// Write a first configuration that admits nobody yet
+    Init(init::Args),
     /// Print the manual page
     #[command(after_help = "Example: gatehouse man | man -l -")]
     Man,
@@ -120,6 +123,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Check(args) => check::main(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Demo(args) => demo::main(args, &mut console),
+        Command::Init(args) => init::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),

@@ -318,8 +318,13 @@ impl Relay {
         }
         if !near.is_live() {
             // T-close: nobody closed in answer.
+            let reason = match near.reason() {
+                Reason::Finished => Reason::CloseTimeout,
+                // Why we closed says more than that nobody answered.
+                reason => reason,
+            };
             self.near_over(out);
-            return self.wind_down(Reason::CloseTimeout, now, out);
+            return self.wind_down(reason, now, out);
         }
         if self.certificate_end().is_some_and(|at| at <= now) {
             return self.near_close(Reason::CertificateExpired, now, out);

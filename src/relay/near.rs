@@ -68,6 +68,11 @@ impl Near {
         }
     }
 
+    /// Why it ends, as far as that is known.
+    pub(super) fn reason(&self) -> Reason {
+        self.reason
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.over
     }

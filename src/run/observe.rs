@@ -33,7 +33,7 @@ pub struct Observe {
     suppressed: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
     /// Backends as last seen: up or not.
-    backends: Mutex<HashMap<Domain, bool>>,
+    backends: Mutex<HashMap<(Domain, Flow), bool>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -145,7 +145,7 @@ impl Observe {
             Event::Backend { hosted, up } => {
                 m.backend(hosted, flow, *up);
                 let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-                let was = backends.insert(hosted.clone(), *up);
+                let was = backends.insert((hosted.clone(), flow), *up);
                 drop(backends);
                 // Told when it changes: each claim of a peer knocks anew, and peers must not write our log (LOG-05).
                 match (was, *up) {

@@ -1,0 +1,162 @@
+//! `gatehouse init` from outside: what it writes passes `check`, and nothing that is there is touched.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail as tests do
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use tempfile::TempDir;
+
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(folder: &Path, line: &str) -> Answer {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    let output = command.args(line.split_whitespace()).current_dir(folder).output().unwrap();
+    Answer {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A backend that answers every stream with this, and tells what it was asked.
+fn backend(says: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = vec![0; 1024];
+        let number = stream.read(&mut asked).unwrap();
+        asked.truncate(number);
+        stream.write_all(says.as_bytes()).unwrap();
+        String::from_utf8(asked).unwrap()
+    });
+    (address, thread)
+}
+
+fn certify(folder: &Path, domain: &str) {
+    let params = rcgen::CertificateParams::new(vec![domain.to_owned()]).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let secret = |name: String, text: String| {
+        fs::write(folder.join(&name), text).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    secret(format!("pki/{domain}.pem"), params.self_signed(&key).unwrap().pem());
+    secret(format!("pki/{domain}.key"), key.serialize_pem());
+}
+
+#[test]
+fn what_init_writes_passes_check_once_the_certificate_is_there() {
+    let folder = TempDir::new().unwrap();
+    let (address, asked) =
+        backend("<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams'>");
+    let answer = run(folder.path(), &format!("init --domain Example.COM --backend {address} --dir gate"));
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{}", answer.out);
+    assert!(asked.join().unwrap().contains("to='example.com' version='1.0'>"));
+    for words in [
+        "wrote gate/gatehouse.yaml\n",
+        "wrote gate/secrets/world\n",
+        &format!("the backend at {address} answers\n"),
+        "1. put the certificate of example.com at gate/pki/example.com.pem, ",
+        "5. gatehouse run --config gate/gatehouse.yaml\n",
+    ] {
+        assert!(answer.out.contains(words), "{words}\n{}", answer.out);
+    }
+
+    let gate = folder.path().join("gate");
+    let secret = |name: &str| fs::read_to_string(gate.join("secrets").join(name)).unwrap();
+    assert!(secret("world") != secret("inside") && secret("world").len() == 65);
+    for (path, mode) in
+        [("secrets", 0o700), ("pki", 0o700), ("secrets/world", 0o600), ("secrets/inside", 0o600)]
+    {
+        assert_eq!(fs::metadata(gate.join(path)).unwrap().permissions().mode() & 0o777, mode, "{path}");
+    }
+
+    // The certificate is all that is missing.
+    let check = "check --config gate/gatehouse.yaml --format json";
+    let findings = |answer: &Answer| {
+        let report: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+        report["findings"].as_array().unwrap().iter().map(|f| f["message"].to_string()).collect::<Vec<_>>()
+    };
+    let answer = run(folder.path(), check);
+    assert_eq!(answer.code, 78);
+    assert_eq!(
+        findings(&answer).iter().filter(|f| f.contains("cannot be read")).count(),
+        1,
+        "{}",
+        answer.out
+    );
+    certify(&gate, "example.com");
+    let answer = run(folder.path(), check);
+    // The machine that tests may have no trust anchors, or no IPv6.
+    let ours: Vec<String> = findings(&answer)
+        .into_iter()
+        .filter(|f| !f.contains("trust anchors") && !f.contains(":: is not an address"))
+        .collect();
+    assert!(answer.code == 0 && ours.is_empty(), "{} {}", answer.code, answer.out);
+
+    // Nobody is admitted yet, and the first rule admits whom it names.
+    let explain = "policy explain --config gate/gatehouse.yaml --from partner.example --to example.com -q";
+    assert!(run(folder.path(), explain).out.ends_with("(not-listed)\n"));
+    let path = gate.join("policies/partners.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let rule = "rules:\n  - { name: partners, domains: [partner.example] }\n";
+    fs::write(&path, text.replace("rules: []\n", rule)).unwrap();
+    assert_eq!(run(folder.path(), explain).out, "allow: allowed (allowed)\n");
+}
+
+#[test]
+fn init_touches_nothing_that_is_there() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("secrets")).unwrap();
+    fs::write(folder.path().join("secrets/world"), "mine").unwrap();
+    let answer = run(folder.path(), "init --domain example.com --backend 127.0.0.1:1");
+    assert_eq!((answer.code, answer.out.as_str()), (1, ""));
+    assert_eq!(
+        answer.err,
+        "error: ./secrets/world is there already\nnothing was written; name another folder with --dir, or move these away\n"
+    );
+    assert_eq!(fs::read_to_string(folder.path().join("secrets/world")).unwrap(), "mine");
+    assert!(!folder.path().join("gatehouse.yaml").exists() && !folder.path().join("policies").exists());
+}
+
+#[test]
+fn init_tells_a_backend_that_does_not_answer_and_writes_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let answer = run(folder.path(), &format!("init --domain a.example --backend {nobody} --dir one -q"));
+    assert_eq!((answer.code, answer.out.as_str()), (0, ""));
+    assert!(answer.err.starts_with(&format!("warning: the backend at {nobody} does not answer: ")));
+    assert!(folder.path().join("one/gatehouse.yaml").is_file());
+    let (address, asked) = backend("220 mail.example ESMTP\r\n");
+    let answer = run(folder.path(), &format!("init --domain a.example --backend {address} --dir two -q"));
+    assert!(answer.code == 0 && answer.err.contains("answers no stream for a.example"), "{}", answer.err);
+    assert!(asked.join().unwrap().contains("<stream:stream"));
+}
+
+#[test]
+fn init_refuses_what_cannot_be_served() {
+    let folder = TempDir::new().unwrap();
+    for line in [
+        "init --domain example.com",
+        "init --backend 10.0.0.5",
+        "init --domain *.example.com --backend 10.0.0.5",
+        "init --domain example.com --backend backend.example",
+        "init --domain example.com --backend 0.0.0.0",
+        "init --domain example.com --backend 10.0.0.5:0",
+        // The gateway itself stands there.
+        "init --domain example.com --backend 127.0.0.1",
+    ] {
+        let answer = run(folder.path(), line);
+        assert!(answer.code == 64 && answer.out.is_empty(), "{line}: {} {}", answer.code, answer.err);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
