@@ -53,11 +53,15 @@ impl Form {
 /// Keys that take one of a few words, or lists of them. Each word stands in the comment of its field.
 const CHOICES: &[(&str, &str, &[&str])] = &[
     ("FileSpec", "version", &["v1"]),
-    ("ListenSpec", "flow", &["s2s", "c2s", "inside"]),
+    ("ListenSpec", "flow", &["s2s", "c2s", "mixed", "inside"]),
     ("ListenSpec", "tls", &["starttls", "direct"]),
     ("DomainSpec", "federation", &["any", "listed", "none"]),
     ("BackendSpec", "proxy-protocol", &["off", "v1", "v2"]),
     ("BackendSpec", "dialback-keys", &["by-address", "verify"]),
+    ("BackendSpec", "channel-binding", &["none"]),
+    ("BackendSpec", "register", &["off", "on"]),
+    ("BackendSpec", "multiplex", &["on", "off"]),
+    ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),
     ("LogSpec", "format", &["text", "json"]),
@@ -337,6 +341,91 @@ fn the_reader_knows_every_key_of_the_schemas() {
     assert_eq!(findings.len(), 1, "a key that is in no schema was taken");
 }
 
+/// Each key with the words that the reader offers for it.
+type Told = BTreeMap<(String, String), Vec<String>>;
+
+/// A file with `x` for every word of which nothing is told yet, one key on a line, and what stands on which line.
+fn all_wrong(
+    types: &Types,
+    told: &Told,
+    name: &str,
+    text: &mut String,
+    lines: &mut BTreeMap<u64, (String, String)>,
+) {
+    text.push('{');
+    for key in &types[name] {
+        write!(text, "\n\"{}\": ", key.name).unwrap();
+        let line = u64::try_from(text.matches('\n').count()).unwrap() + 1;
+        lines.insert(line, (name.to_owned(), key.name.clone()));
+        let word = told.get(&(name.to_owned(), key.name.clone())).map_or("x", |words| &words[0]);
+        match &key.form {
+            Form::Map(inner) => all_wrong(types, told, inner, text, lines),
+            Form::Maps(inner) => {
+                text.push('[');
+                all_wrong(types, told, inner, text, lines);
+                text.push(']');
+            }
+            Form::Words => write!(text, "[{word}]").unwrap(),
+            _ => text.push_str(word),
+        }
+        text.push(',');
+    }
+    text.push('}');
+}
+
+// A word that the reader takes and the schema does not know would be marked as wrong in every editor.
+#[test]
+fn the_reader_offers_the_very_choices_of_the_schemas() {
+    let types = types();
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut told = Told::new();
+    // A mistake may hide the next one of the same map: what is told is set right, until nothing new is told.
+    loop {
+        let before = told.len();
+        for (start, command) in
+            [("FileSpec", &["check", "--config"][..]), ("PolicyFile", &["policy", "test"])]
+        {
+            let (mut text, mut lines) = (String::new(), BTreeMap::new());
+            all_wrong(&types, &told, start, &mut text, &mut lines);
+            let path = folder.path().join(start);
+            fs::write(&path, text).unwrap();
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+                .args(command)
+                .arg(&path)
+                .args(["--format", "json"])
+                .output()
+                .unwrap();
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            for finding in report["findings"].as_array().unwrap() {
+                let message = finding["message"].as_str().unwrap();
+                let offer = finding["remedy"].as_str().unwrap().strip_prefix("write ");
+                let offer =
+                    offer.filter(|offer| message.starts_with("\"x\" is not ") && !offer.starts_with('`'));
+                if let (Some(offer), Some(at)) = (offer, lines.get(&finding["line"].as_u64().unwrap())) {
+                    let words = offer.trim_start_matches("one of ").replace(" or ", ", ");
+                    let words = words.split(", ").map(|word| word.replace('"', ""));
+                    told.insert(at.clone(), words.collect());
+                }
+            }
+        }
+        if told.len() == before {
+            break;
+        }
+    }
+    for (at, words) in &told {
+        let known = CHOICES.iter().find(|(of, field, _)| (*of, *field) == (at.0.as_str(), at.1.as_str()));
+        let mut known: Vec<&str> = known.unwrap_or_else(|| panic!("{at:?} takes {words:?}")).2.to_vec();
+        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+        known.sort_unstable();
+        words.sort_unstable();
+        assert_eq!(known, words, "{at:?}");
+    }
+    // One word is no choice, and cases are not read while rules are wrong; everything else must have been heard of.
+    for (of, field, _) in CHOICES.iter().filter(|(of, _, words)| words.len() > 1 && *of != "CaseSpec") {
+        assert!(told.contains_key(&((*of).to_owned(), (*field).to_owned())), "{of}.{field}: {told:?}");
+    }
+}
+
 /// As much of JSON Schema as the schemas use; the patterns are for editors.
 fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
     if let Some(words) = schema.get("enum") {
@@ -374,7 +463,9 @@ fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
 #[test]
 fn the_schemas_take_every_shipped_file_and_refuse_a_slip() {
     let types = types();
-    let yaml = |text: &str| -> Value { serde_yaml::from_str(text).unwrap() };
+    // YAML 1.2, as editors read it: `off` is a word.
+    let words = || serde_yaml::options! { strict_booleans: true };
+    let yaml = |text: &str| -> Value { serde_yaml::from_str_with_options(text, words()).unwrap() };
     let read = |path: &str| fs::read_to_string(root(path)).unwrap();
     let schema_of = |name| schema(&types, name, "");
     let example = read("deploy/gatehouse.example.yaml");
