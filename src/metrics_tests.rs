@@ -33,7 +33,15 @@ fn moved() -> Metrics {
         m.negotiated(*flow, Outcome::Allow, Duration::from_millis(20));
         m.backend(&home, *flow, true);
     }
-    for door in [Door::Inside, Door::Outbound, Door::S2sDirect, Door::S2sStarttls] {
+    for door in [
+        Door::C2sDirect,
+        Door::C2sStarttls,
+        Door::Inside,
+        Door::Mixed,
+        Door::Outbound,
+        Door::S2sDirect,
+        Door::S2sStarttls,
+    ] {
         m.arrived(door, Outcome::Allow);
         m.opened(door);
         m.handshake(door, Some(TlsVersion::V13));
@@ -43,12 +51,14 @@ fn moved() -> Metrics {
     m.certificate(&home, 1_900_000_000);
     m.reloaded(Reload::Refused);
     m.policy("abc");
+    m.bans(2);
+    m.logged_in(&home, "scram-sha-256", Outcome::Deny);
     m.audited();
     m
 }
 
-/// The contract's families, section 4, less those that only clients and the control socket move.
-const FAMILIES: [&str; 22] = [
+/// The contract's families, section 4, less what only the control socket moves.
+const FAMILIES: [&str; 23] = [
     "build_info",
     "connections_total",
     "connections",
@@ -69,6 +79,7 @@ const FAMILIES: [&str; 22] = [
     "certificate_not_after_seconds",
     "reloads_total",
     "policy_info",
+    "bans",
     "audit_records_total",
     "audit_records_lost_total",
 ];

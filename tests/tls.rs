@@ -171,6 +171,32 @@ async fn protocols_must_overlap_where_both_name_some() {
     assert_eq!(server.unwrap().1.alpn, None);
 }
 
+// ACC-01: on a port for both, the protocol decides; a server is asked for its certificate there, a client is not.
+#[tokio::test]
+async fn on_a_mixed_port_only_servers_are_asked_for_a_certificate() {
+    let authority = Authority::new("root");
+    let mixed = server::Params { alpn: vec![Alpn::Client, Alpn::Server], ..params(&authority, Mode::Direct) };
+    let mixed = Acceptor::new(mixed).unwrap();
+    let leaf = authority.issue(&["friend.example"]);
+    for (alpn, asked) in [(&b"xmpp-client"[..], false), (&b"xmpp-server"[..], true)] {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = rustls_pki_types::PrivateKeyDer::try_from(leaf.key.serialize_der()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Gullible))
+            .with_client_auth_cert(leaf.chain.clone(), key)
+            .unwrap();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let (server, client) = meet(Arc::new(config), Some("a.example"), &mixed, None).await;
+        let secured = server.unwrap().1;
+        assert_eq!(secured.alpn.as_deref(), Some(alpn));
+        assert_eq!(secured.certificate.is_some(), asked, "{secured:?}");
+        assert!(client.is_ok());
+    }
+}
+
 // RFC 9325 3.1.1 and 4.2; hybrid key exchange first.
 #[tokio::test]
 async fn both_versions_are_spoken_with_sound_suites() {
