@@ -132,6 +132,12 @@ impl Running {
         self.folder.path().join("audit.jsonl")
     }
 
+    /// Whether it has this file open.
+    pub fn has_open(&self, file: &Path) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        open.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|target| target == file)
+    }
+
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
