@@ -27,7 +27,7 @@ pub use names::Word;
 pub use rewrite::{Edits, rewrite};
 pub use tree::{Element, Node};
 pub use violation::{Rule, Violation};
-pub use write::{CLOSE, Writer, escape_attr, escape_text};
+pub use write::{CLOSE, escape_attr, escape_text};
 
 /// Budgets for one stream in one direction (requirements, section 0.2). Octets are counted as received.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
