@@ -93,6 +93,17 @@ fn go_sendxmpp_sends_over_direct_tls() {
     assert!(heard.attribute("from").unwrap().starts_with(&format!("{}/", jid(SECOND))), "{heard:?}");
 }
 
+// C2S-01, TLS-01: a client that people use, on a terminal of its own, with TLS demanded and the certificate checked.
+#[test]
+fn profanity_logs_in_by_starttls() {
+    let (scene, desk) = scene(Legacy::Prosody, &Wishes::default());
+    let mut reader = scene.legacy.login();
+    desk.profanity(5222, &jid(SECOND), &jid("warden"), "by STARTTLS");
+    let heard = reader.expect("the message", |e| e.name == "message" && e.child("body").is_some());
+    assert_eq!(heard.child("body").unwrap().text.trim(), "by STARTTLS");
+    assert!(heard.attribute("from").unwrap().starts_with(&format!("{}/", jid(SECOND))), "{heard:?}");
+}
+
 // BE-05: ejabberd reads the header in its accept loop, and its log names the client's own address.
 #[test]
 fn ejabberd_hears_the_clients_address_in_a_proxy_header_of_either_version() {

@@ -76,6 +76,18 @@ impl Desk {
         }
     }
 
+    /// Logs in with profanity, which demands STARTTLS, and sends one message; panics unless it says that it is in.
+    pub fn profanity(&self, port: u16, from: &str, to: &str, body: &str) {
+        let script = repository("tests/support/clients/prof.py");
+        let (gate, port) = (GATE.to_string(), port.to_string());
+        let arguments = [&*script.to_string_lossy(), &gate, &port, from, PASSWORD, to, body];
+        let roots = self.roots.to_string_lossy();
+        let environment = [("SSL_CERT_FILE", &*roots)];
+        let mut process = self.host.spawn(&label("profanity"), "/usr/bin/python3", &arguments, &environment);
+        let status = process.ended(Duration::from_secs(60));
+        assert!(status.success(), "profanity: {status}; it said:\n{}", process.tail());
+    }
+
     /// Sends one message with go-sendxmpp; panics unless it says that all went well.
     pub fn go_sendxmpp(&self, way: Way, from: &str, to: &str, body: &str) {
         let text = self.host.directory().join("body.txt");
