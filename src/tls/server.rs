@@ -153,6 +153,7 @@ impl Snapshot {
                 let mut config = builder.with_cert_resolver(identity.resolver());
                 config.require_ems = true; // RFC 9325 3.5
                 config.max_early_data_size = 0; // TLS-14
+                config.ignore_client_order = true; // RFC 9325 4.2.1: our order, which is by strength
                 config.session_storage = Arc::new(NoServerSessionStorage {});
                 config.ticketer = Arc::clone(&ticketer);
                 if params.mode == Mode::Direct {
