@@ -1308,3 +1308,15 @@ fn what_is_written_anew_is_canonical() {
         assert!(frame.passed_as_received(), "{frame:?}");
     }
 }
+
+// A reload reaches whoever is on the way in: the deadlines of the new settings hold for a client as for a server.
+#[test]
+fn a_client_under_way_moves_to_the_reloaded_settings() {
+    let mut stage = arrived();
+    let before = stage.relay.deadline().unwrap();
+    let mut next = home();
+    next.timeouts.unauth /= 2;
+    let sooner = next.timeouts.unauth;
+    stage.step(NEAR, Input::Home(std::sync::Arc::new(next)));
+    assert_eq!(before - stage.relay.deadline().unwrap(), sooner);
+}

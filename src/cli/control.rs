@@ -29,7 +29,7 @@ pub(super) struct PlainArgs {
 /// Arguments of `close`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CloseArgs {
-    /// The name of a stream, or a domain: all streams that carry it
+    /// The name of a stream, or a domain: all streams between servers that carry it
     #[arg(value_name = "STREAM|DOMAIN")]
     target: String,
     #[command(flatten)]

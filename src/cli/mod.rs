@@ -111,7 +111,7 @@ enum Command {
     /// Run the gateway in the foreground
     #[command(after_help = "Example: gatehouse run --config gatehouse.yaml")]
     Run(run::Args),
-    /// List the streams of a running gateway
+    /// List the streams of a running gateway; a client's is shown without its name
     Streams(control::PlainArgs),
     /// Lift a ban
     Unban(control::UnbanArgs),

@@ -323,7 +323,13 @@ impl Relay {
     /// Something happened at `now`; what is to be done comes back, in order.
     pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
         if let Some(client) = &mut self.client {
-            return client.step(&self.home, side, input, now);
+            return match input {
+                Input::Home(home) => {
+                    self.home = home;
+                    Vec::new()
+                }
+                input => client.step(&self.home, side, input, now),
+            };
         }
         let mut out = Vec::new();
         match (side, input) {
