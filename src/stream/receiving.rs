@@ -210,7 +210,7 @@ impl Receiving {
     /// The next state for this input.
     pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match self {
-            Self::Greeting(state) => state.step(desk, input, now),
+            Self::Greeting(state) => state.step(desk, input),
             Self::Open(state) => state.step(desk, input, now),
             Self::Proving(state) => state.step(desk, input, now),
             Self::Upgrading(state) => state.step(desk, input, now),
@@ -278,8 +278,7 @@ impl Receiving {
 }
 
 impl Greeting {
-    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
-        let _ = now;
+    fn step(self, desk: &Desk, input: Input) -> Stepped {
         match input {
             Input::Header(header, offer) => self.greet(desk, &header, offer),
             Input::Expired => Err(Receiving::Greeting(self).fault(desk, Reason::HeaderTimeout)),
@@ -386,7 +385,7 @@ fn greeting(
 }
 
 impl Open {
-    fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
+    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
             Input::Element(frame) => self.element(desk, frame, now),
             Input::Ruled(Claim { pair, by: By::Key { .. } }, ruling) => self.ruled(desk, &pair, ruling),
@@ -402,10 +401,7 @@ impl Open {
             // Nothing is awaited here; a ruling for EXTERNAL, a header or a handshake has no place.
             Input::Expired => self.stay(Vec::new()),
             Input::Header(..) => self.fault(Reason::BadFormat),
-            Input::Ruled(..) | Input::Secured(_) => {
-                self.line.unasked = self.line.unasked.saturating_add(1);
-                self.fault(Reason::Internal)
-            }
+            Input::Ruled(..) | Input::Secured(_) => self.fault(Reason::Internal),
         }
     }
 
