@@ -5,7 +5,6 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::filter::Route;
-use crate::policy::Permit;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
@@ -13,7 +12,6 @@ use crate::stream::{Answer, Method, Proof, Secured};
 use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
-use super::plan;
 use super::{Candidate, ClaimId, Destination, Effect, Event, FarId, Input, Relay, Shape, Side};
 
 /// A leg that we opened.
@@ -483,16 +481,6 @@ impl Relay {
     /// Whether the peer's certificate on that leg speaks for the target.
     pub(super) fn far_certified(&self, id: FarId, pair: &crate::stream::Pair) -> bool {
         self.fars.get(&id).is_some_and(|far| Proof::by_certificate(far.secured(), &pair.reversed()).is_ok())
-    }
-
-    /// Hands a permit to whoever keeps the rates.
-    pub(super) fn admitted(&self, id: FarId, permit: Permit, out: &mut Vec<Effect>) {
-        out.push(Effect::Admitted(id, permit));
-    }
-
-    /// Which way far legs of serving relays look.
-    pub(super) fn far_facing(&self) -> Facing {
-        plan::far(self.flow)
     }
 }
 

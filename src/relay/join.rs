@@ -205,7 +205,7 @@ impl Relay {
             return self.give_up(verdict.reason, out);
         }
         self.last = now;
-        self.open_far(Errand::Speak(pair), self.far_facing(), None, now, out);
+        self.open_far(Errand::Speak(pair), super::plan::far(self.flow), None, now, out);
     }
 
     /// The courier cannot deliver: everything that waits goes back.
@@ -229,13 +229,13 @@ impl Relay {
             .map(|a| (a.pair().clone(), a.permit().clone(), a.route()))
             .collect();
         for (pair, permit, route) in standing {
-            let verdict = self.judge_permit(&permit);
+            let verdict = self.policy.judge_again(&permit);
             match verdict.permit() {
                 Some(renewed) => {
                     let changed = renewed.quotas() != permit.quotas() || renewed.rule() != permit.rule();
                     self.guard.repermit(&pair, renewed.clone());
                     if let (Route::Leg(number), true) = (route, changed) {
-                        self.admitted(FarId(number), renewed, out);
+                        out.push(Effect::Admitted(FarId(number), renewed));
                     }
                 }
                 None => {

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::filter::Route;
-use crate::policy::{Federate, Identity, Permit, Question, Tls, Verdict};
+use crate::policy::{Federate, Identity, Question, Tls, Verdict};
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, By, Claim, Offer, Ruling, Vouch};
@@ -199,7 +199,7 @@ impl Relay {
         let Some(pending) = self.claims.get_mut(&id) else { return };
         pending.deadline = now + self.home.timeouts.dialback;
         let pair = pending.claim.pair.clone();
-        let far = self.open_far(Errand::Speak(pair), self.far_facing(), Some(id), now, out);
+        let far = self.open_far(Errand::Speak(pair), plan::far(self.flow), Some(id), now, out);
         if let Some(pending) = self.claims.get_mut(&id) {
             pending.far = Some(far);
         }
@@ -247,7 +247,7 @@ impl Relay {
         }
         let rule = permit.rule().clone();
         out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
-        self.admitted(far, permit, out);
+        out.push(Effect::Admitted(far, permit));
         out.push(Effect::Widen(Side::Near));
         self.last = now;
         for _ in 0..=pending.repeats {
@@ -430,11 +430,6 @@ impl Relay {
             Errand::Speak(pair) => self.judge_outbound(pair, Identity::Dialback, Tls::None, None).is_allow(),
             Errand::Ask(check) => self.judge_inbound(&check.pair, Identity::Dialback, None).is_allow(),
         }
-    }
-
-    /// The permit by which a pair is here, judged by the present policy.
-    pub(super) fn judge_permit(&self, permit: &Permit) -> Verdict {
-        self.policy.judge_again(permit)
     }
 }
 
