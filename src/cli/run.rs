@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use super::{Console, Exit};
@@ -39,7 +40,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Fault;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(settings.threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             console.complain(format_args!("the runtime cannot be started: {error}"));
@@ -60,6 +61,18 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             Exit::Fault
         }
     }
+}
+
+/// One thread needs no other to hand work to, so the main thread does it all.
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    let mut builder = match threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
 }
 
 fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
