@@ -130,7 +130,7 @@ async fn what_cannot_be_delivered_goes_back_before_the_end() {
     let (stopped, ended) = tokio::join!(world.gate.stop(), stream.close());
     stopped.unwrap();
     drop(ended);
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     let bounced = friend.inbox.all().iter().filter(|n| n.attr("type") == Some("error")).count();
     assert_eq!(bounced, 10, "{:#?}", friend.inbox.all());
 }
