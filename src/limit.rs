@@ -6,8 +6,10 @@
 //! no clock.
 
 mod logins;
+mod strangers;
 
 pub use logins::{Leave, Logins, Params as LoginParams};
+pub use strangers::{Room, Stranger, Strangers};
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -401,6 +401,8 @@ pub enum Limit {
     Connections,
     /// Failed logins per network and account.
     Logins,
+    /// Memory of all connections that have proven nothing.
+    Memory,
     /// Octets per second of a pair.
     Octets,
     /// The queue of a pair.
@@ -411,6 +413,8 @@ pub enum Limit {
     Streams,
     /// Open connections in all.
     Total,
+    /// Connections that have proven nothing.
+    Unproven,
     /// Dialback verifications under way.
     Verifications,
 }
@@ -422,11 +426,13 @@ impl Limit {
         Self::Carried,
         Self::Connections,
         Self::Logins,
+        Self::Memory,
         Self::Octets,
         Self::Queue,
         Self::Stanzas,
         Self::Streams,
         Self::Total,
+        Self::Unproven,
         Self::Verifications,
     ];
 
@@ -437,11 +443,13 @@ impl Limit {
             Self::Carried => "carried",
             Self::Connections => "connections",
             Self::Logins => "logins",
+            Self::Memory => "memory",
             Self::Octets => "octets",
             Self::Queue => "queue",
             Self::Stanzas => "stanzas",
             Self::Streams => "streams",
             Self::Total => "total",
+            Self::Unproven => "unproven",
             Self::Verifications => "verifications",
         }
     }

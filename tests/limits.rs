@@ -5,10 +5,15 @@
 #[path = "support/sockets.rs"]
 mod sockets;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use gatehouse::demo::session::{Login, SASL, Session, Word};
+use gatehouse::demo::dial;
+use gatehouse::demo::session::{Greeting, Login, SASL, Session, Word};
 use gatehouse::demo::world::{Plan, World};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use sockets::*;
 
@@ -168,4 +173,105 @@ async fn a_reload_ends_what_is_no_longer_allowed_and_nothing_else() {
         .await;
     assert!(bounce.is_ok(), "the backend's own user hears that it did not go out");
     assert!(friend.inbox.all().iter().all(|n| n.body() != Some("out after")));
+}
+
+/// A connection that has said nothing yet.
+async fn stranger(world: &World, host: u8) -> TcpStream {
+    let ip = match world.at.public.ip() {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(_) => panic!("the small world has no IPv6"),
+    };
+    dial(IpAddr::from([ip[0], ip[1], ip[2], host]), world.at.public).await.unwrap()
+}
+
+/// Waits until the connection is over; what was said before that.
+async fn ended(stream: &mut TcpStream) -> String {
+    let mut said = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut said)).await;
+    // A reset is an end too.
+    let _outcome = end.expect("the connection goes on");
+    String::from_utf8(said).unwrap()
+}
+
+/// Waits until so many connections are open at the public door.
+async fn open(world: &World, count: f64) {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let open = world.metrics().await.unwrap().sum("connections", &[("listener", "s2s-starttls")]);
+        if (open - count).abs() < f64::EPSILON {
+            return;
+        }
+        assert!(Instant::now() < until, "{open} are open, and not {count}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Strangers may take their time.
+fn patient() -> Plan {
+    plan()
+        .timeout("first-byte", "1m")
+        .timeout("header", "2m")
+        .timeout("unauth", "10m")
+        .timeout("close", "100ms")
+}
+
+// LIM-02: "a global cap on number"; who is proven gives the place back, and does not notice that there is none.
+#[tokio::test]
+async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
+    let world = World::build(&patient().limit("conn-unproven", "3")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    let mut silent = Vec::new();
+    for host in 20..23 {
+        silent.push(stranger(&world, host).await);
+    }
+    open(&world, 4.0).await;
+    let mut late = stranger(&world, 30).await;
+    assert_eq!(ended(&mut late).await, "", "turned away without an octet");
+    world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
+    // A place that was given back is free again, and the one who takes it is proven.
+    drop(silent.pop());
+    open(&world, 3.0).await;
+    let mut second = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "come in").await;
+    let _third = stranger(&world, 31).await;
+    open(&world, 5.0).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "out");
+    friend.inbox.wait_body("out").await.unwrap();
+}
+
+// LIM-02: "a global cap on .. memory". What strangers hold counts while they hold it.
+#[tokio::test]
+async fn strangers_hold_so_much_memory_and_proven_streams_do_not_notice() {
+    let world = World::build(&patient().limit("memory-unproven", "1MiB")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    // 31 connections at 32 KiB each leave 32 KiB for what they bring: eight unfinished headers of 4,000 octets, not nine.
+    let mut silent = Vec::new();
+    for host in 20..51 {
+        silent.push(stranger(&world, host).await);
+    }
+    open(&world, 32.0).await;
+    let greeting = Greeting::of(FRIEND, HALL).octets();
+    let begun = greeting.trim_end_matches('>');
+    let begun = format!("{begun}{}", " ".repeat(4000 - begun.len()));
+    for stream in silent.iter_mut().take(9) {
+        stream.write_all(begun.as_bytes()).await.unwrap();
+    }
+    world.counted("limited_total", &[("limit", "memory")], 1.0).await.unwrap();
+    // One of the nine had no room: it is over, and the others go on.
+    open(&world, 31.0).await;
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
+    // Its place is free for one more, and then there is no room even for one that brings nothing.
+    let _in = stranger(&world, 60).await;
+    open(&world, 32.0).await;
+    let mut late = stranger(&world, 61).await;
+    assert_eq!(ended(&mut late).await, "");
+    world.counted("limited_total", &[("limit", "memory")], 2.0).await.unwrap();
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;
+    // All of it is released.
+    drop(silent);
+    let mut second = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "room again").await;
 }

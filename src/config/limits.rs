@@ -103,6 +103,10 @@ table! {
     conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
     /// Connections in all (LIM-02).
     conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
+    /// Connections that have not proven yet who they are, clients and servers together (LIM-02).
+    conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
+    /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
+    memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";
     /// New connections from one source (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
     /// Failed SASL attempts on one stream (L-sasl-attempts).

@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
-use crate::limit::{Arrivals, Logins, Streams};
+use crate::limit::{Arrivals, Logins, Strangers, Streams};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
@@ -124,6 +124,7 @@ impl Gateway {
             verifier: Verifier::default(),
             couriers: Couriers::new(now()),
             streams: Streams::new(),
+            strangers: Strangers::new(parts::strangers(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
             observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
         });

@@ -141,6 +141,12 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
     limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
 }
 
+/// How much room there is for those who have proven nothing.
+pub fn strangers(settings: &Settings) -> limit::Room {
+    let limits = &settings.limits;
+    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+}
+
 /// How much guessing of passwords is borne.
 pub fn logins(settings: &Settings) -> limit::LoginParams {
     let (limits, times) = (&settings.limits, &settings.timeouts);

@@ -52,6 +52,9 @@ impl Pump {
             }
             Effect::Widen(side) => {
                 let tools = Arc::clone(&self.tools);
+                if side == Side::Near {
+                    self.stranger = None;
+                }
                 if let Some(leg) = self.leg(side) {
                     leg.proven(&tools.home.limits.proven);
                 }

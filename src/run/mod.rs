@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Logins, Streams};
+use crate::limit::{Logins, Strangers, Streams};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
@@ -151,6 +151,8 @@ pub struct Tools {
     pub couriers: courier::Couriers,
     /// Streams per rule.
     pub streams: Arc<Streams>,
+    /// Connections that have proven nothing.
+    pub strangers: Arc<Strangers>,
     /// Logins that failed.
     pub logins: Arc<Logins>,
     /// What happened, as numbers, lines and records.

@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use super::leg::{Due, Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Rated, StreamTicket};
+use crate::limit::{Rated, Stranger, StreamTicket};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
@@ -37,6 +37,8 @@ pub struct Pump {
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
+    /// Its place among strangers, until it is proven.
+    pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     timer: Pin<Box<Sleep>>,
@@ -44,6 +46,8 @@ pub struct Pump {
     expired: Option<Instant>,
     stopped: bool,
     since: jiff::Timestamp,
+    /// It was told to go, because there is no room for strangers.
+    unwelcome: bool,
     /// It began when others already gave back what they held, and may take its time until the end.
     late: bool,
 }
@@ -87,6 +91,13 @@ impl Pump {
         pump
     }
 
+    /// Nobody knows yet who this is.
+    #[must_use]
+    pub fn strange(mut self, stranger: Stranger) -> Self {
+        self.stranger = Some(stranger);
+        self
+    }
+
     /// A courier or verifier, with the first things that it wants.
     pub fn sent(
         tools: Arc<Tools>,
@@ -121,12 +132,14 @@ impl Pump {
             carrying: false,
             answer: None,
             trying: None,
+            stranger: None,
             orders,
             news: next_news(news),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
+            unwelcome: false,
             late,
         }
     }
@@ -152,6 +165,7 @@ impl Pump {
             for side in self.sides() {
                 moved |= self.poll_side(side, cx, now);
             }
+            moved |= self.weigh();
             if self.is_over() {
                 return Poll::Ready(());
             }
@@ -162,6 +176,20 @@ impl Pump {
         // Others want to run too.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
+    fn weigh(&mut self) -> bool {
+        let Some(stranger) = &mut self.stranger else { return false };
+        let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
+        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
+        let Err(reason) = stranger.hold(held) else { return false };
+        if std::mem::replace(&mut self.unwelcome, true) {
+            return false;
+        }
+        self.tools.observe.turned_away(self.meta.peer, reason);
+        self.step(Side::Near, Input::Close(reason));
+        true
     }
 
     fn is_over(&mut self) -> bool {

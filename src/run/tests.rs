@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
-use crate::limit::LoginParams;
+use crate::limit::{LoginParams, Room};
 use crate::metrics::Metrics;
 use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
@@ -122,6 +122,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
         streams: Streams::new(),
+        strangers: Strangers::new(Room::default()),
         logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })
