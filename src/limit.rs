@@ -5,9 +5,11 @@
 //! counts what a rule has admitted. Nothing here knows a socket or a stanza; time comes in as `now`, so that tests need
 //! no clock.
 
+mod handshakes;
 mod logins;
 mod strangers;
 
+pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
 pub use strangers::{Room, Stranger, Strangers};
 

@@ -399,6 +399,8 @@ pub enum Limit {
     Carried,
     /// Open connections per network.
     Connections,
+    /// TLS handshakes per second.
+    Handshakes,
     /// Failed logins per network and account.
     Logins,
     /// Memory of all connections that have proven nothing.
@@ -425,6 +427,7 @@ impl Limit {
         Self::Attempts,
         Self::Carried,
         Self::Connections,
+        Self::Handshakes,
         Self::Logins,
         Self::Memory,
         Self::Octets,
@@ -442,6 +445,7 @@ impl Limit {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
             Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
             Self::Logins => "logins",
             Self::Memory => "memory",
             Self::Octets => "octets",

@@ -275,3 +275,37 @@ async fn strangers_hold_so_much_memory_and_proven_streams_do_not_notice() {
     let mut second = by_certificate(&friend, HALL).await;
     still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "room again").await;
 }
+
+// Rates slow the sender by not reading; what cannot be slowed any more is refused. Both doors draw from one pace.
+#[tokio::test]
+async fn handshakes_above_the_rate_wait_their_turn_or_are_refused() {
+    let world = World::build(&patient().timeout("tls", "4s").limit("tls-handshakes", "1/s")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    let begun = Instant::now();
+    let calls: Vec<_> = (0..20)
+        .map(|n| {
+            let call = friend.call(HALL).unwrap();
+            let call = if n % 2 == 0 { world.directly(call, None).unwrap() } else { call };
+            tokio::spawn(async move { call.open().await.map(|_stream| Instant::now()) })
+        })
+        .collect();
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not slowed").await;
+    let mut opened = Vec::new();
+    let mut refused = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(at) => opened.push(at),
+            Err(_) => refused += 1,
+        }
+    }
+    let took = begun.elapsed();
+    eprintln!("{} opened, {refused} refused, in {took:?}", opened.len());
+    assert!(opened.len() >= 2 && refused > 0, "{} opened, {refused} refused", opened.len());
+    // One is due at once; each further one took its second.
+    let seconds = opened.len().saturating_sub(2);
+    assert!(took >= Duration::from_secs(seconds.try_into().unwrap()), "{} in {took:?}", opened.len());
+    let counted = world.metrics().await.unwrap().sum("limited_total", &[("limit", "handshakes")]);
+    assert!(counted >= f64::from(refused) + 1.0, "{counted}");
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;
+}

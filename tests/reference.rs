@@ -33,6 +33,7 @@ enum Form {
     Size,
     Time,
     Rate,
+    Pace,
 }
 
 impl Form {
@@ -46,6 +47,7 @@ impl Form {
             Self::Size => "octets, with the unit: `B`, `KiB`, `MiB`, `GiB`".to_owned(),
             Self::Time => "a time, with the unit: `ms`, `s`, `m`, `h`".to_owned(),
             Self::Rate => "so many a minute: `30/min`".to_owned(),
+            Self::Pace => "so many a second: `500/s`".to_owned(),
         }
     }
 }
@@ -130,6 +132,7 @@ fn types() -> Types {
                 "size" => Form::Size,
                 "time" => Form::Time,
                 "rate" => Form::Rate,
+                "pace" => Form::Pace,
                 other => panic!("{other}: {line}"),
             };
             let mut found = key(field, &comment, form);
@@ -252,6 +255,7 @@ fn map_schema(types: &Types, name: &str) -> Value {
             Form::Size => pattern("^[0-9]+ *(B|KiB|MiB|GiB)$"),
             Form::Time => pattern("^[0-9]+(ms|s|m|h)$"),
             Form::Rate => pattern("^[0-9]+/min$"),
+            Form::Pace => pattern("^[0-9]+/s$"),
         };
         let default = key.default.as_ref().map_or_else(String::new, |text| format!(" Default: {text}."));
         value["description"] = json!(format!("{}{default}", key.meaning));

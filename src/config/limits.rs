@@ -54,10 +54,12 @@ macro_rules! table {
     (@type size) => { u64 };
     (@type time) => { Duration };
     (@type rate) => { PerMinute };
+    (@type pace) => { PerSecond };
     (@read count) => { count };
     (@read size) => { crate::policy::octets };
     (@read time) => { duration };
     (@read rate) => { per_minute };
+    (@read pace) => { per_second };
 }
 
 table! {
@@ -109,6 +111,9 @@ table! {
     memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";
     /// New connections from one source (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
+    /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
+    /// more than half of T-tls.
+    tls_handshakes ("tls-handshakes"): pace = "500/s", "1/s" ..= "100000/s";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.
@@ -167,6 +172,10 @@ table! {
 /// So many in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PerMinute(pub u32);
+
+/// So many in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PerSecond(pub u32);
 
 struct Range {
     key: &'static str,
@@ -227,6 +236,10 @@ impl Floor for Duration {
     const FLOOR: Duration = Duration::from_secs(1);
 }
 
+impl Floor for PerSecond {
+    const FLOOR: PerSecond = PerSecond(1);
+}
+
 impl Floor for PerMinute {
     const FLOOR: PerMinute = PerMinute(1);
 }
@@ -256,6 +269,11 @@ fn count(text: &str) -> Result<u32, String> {
 fn per_minute(text: &str) -> Result<PerMinute, String> {
     let number = text.strip_suffix("/min").and_then(|digits| digits.parse().ok());
     number.map(PerMinute).ok_or_else(|| format!("\"{text}\" is no rate; write it like 30/min"))
+}
+
+fn per_second(text: &str) -> Result<PerSecond, String> {
+    let number = text.strip_suffix("/s").and_then(|digits| digits.parse().ok());
+    number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 500/s"))
 }
 
 #[cfg(test)]
@@ -309,6 +327,7 @@ mod tests {
                 crate::policy::octets(text)
                     .or_else(|_| count(text).map(u64::from))
                     .or_else(|_| per_minute(text).map(|rate| u64::from(rate.0)))
+                    .or_else(|_| per_second(text).map(|rate| u64::from(rate.0)))
                     .unwrap()
             };
             assert!((number(least)..=number(most)).contains(&number(default)), "{key}");

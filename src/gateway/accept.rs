@@ -21,7 +21,7 @@ use crate::reason::{Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, Phase};
-use crate::run::{BoxIo, Tools, now, seed};
+use crate::run::{BoxIo, Tools, now, seed, turn};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Alpn};
 
@@ -183,6 +183,7 @@ impl Entrance {
         let (io, secured) = match self.direct_tls(&tools, stream).await {
             Ok(begun) => begun,
             Err(reason) => {
+                tools.observe.turned_away(Some(peer), reason);
                 tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "no handshake");
                 return;
             }
@@ -229,7 +230,11 @@ impl Entrance {
             Ok(Ok(0) | Err(_)) => return Err(Reason::ConnectionLost),
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
-        let outcome = match tokio::time::timeout(self.handshake, acceptor.accept(stream, None)).await {
+        let begun = now();
+        turn(&tools.handshakes, tools.observe.metrics()).await?;
+        // T-tls is one budget, for the turn and for the handshake.
+        let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
+        let outcome = match tokio::time::timeout(left, acceptor.accept(stream, None)).await {
             Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
             Ok(Err(fault)) => Err(fault.reason()),
             Err(_late) => Err(Reason::TlsFailed),

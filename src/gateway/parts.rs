@@ -147,6 +147,12 @@ pub fn strangers(settings: &Settings) -> limit::Room {
     limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
 }
 
+/// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.
+pub fn handshakes(settings: &Settings) -> limit::Handshakes {
+    let rate = NonZeroU32::new(settings.limits.tls_handshakes.0).unwrap_or(NonZeroU32::MIN);
+    limit::Handshakes::new(rate, settings.timeouts.tls / 2, run::now())
+}
+
 /// How much guessing of passwords is borne.
 pub fn logins(settings: &Settings) -> limit::LoginParams {
     let (limits, times) = (&settings.limits, &settings.timeouts);

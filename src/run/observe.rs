@@ -205,6 +205,7 @@ impl Observe {
             Reason::StrangersMemory => Limit::Memory,
             Reason::TooManyAttempts => Limit::Attempts,
             Reason::TooManyConnections => Limit::Connections,
+            Reason::TooManyHandshakes => Limit::Handshakes,
             Reason::TooManyStrangers => Limit::Unproven,
             _ => return,
         };

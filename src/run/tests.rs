@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
+use std::num::NonZeroU32;
+
 use crate::limit::{LoginParams, Room};
 use crate::metrics::Metrics;
 use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
@@ -122,6 +124,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
         streams: Streams::new(),
+        handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),
         logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
