@@ -309,3 +309,78 @@ async fn handshakes_above_the_rate_wait_their_turn_or_are_refused() {
     assert!(counted >= f64::from(refused) + 1.0, "{counted}");
     still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;
 }
+
+/// Sends fifteen stanzas in turn over these, and waits for all of them; how long that took.
+async fn fifteen(world: &World, streams: &mut [(&mut Session, &str, &str)]) -> Duration {
+    let begun = Instant::now();
+    for n in 0..15 {
+        let turn = n % streams.len();
+        let (stream, from, to) = &mut streams[turn];
+        stream.message(from, to, &format!("{n:02} of fifteen")).await.unwrap();
+    }
+    for n in 0..15 {
+        world
+            .legacy
+            .inbox
+            .wait_for(Duration::from_secs(15), |s| s.body() == Some(&format!("{n:02} of fifteen")))
+            .await
+            .unwrap();
+    }
+    begun.elapsed()
+}
+
+// LIM-03: what a rule lets a pair send, it lets all streams of the pair together.
+#[tokio::test]
+async fn a_second_stream_of_a_pair_is_no_second_helping() {
+    let world = World::build(&quota("stanzas: 5/s")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let (mut one, mut two) = (by_certificate(&friend, HALL).await, by_certificate(&friend, HALL).await);
+    let (from, to) = ("a@friend.example", "j@hall.example");
+    let took = fifteen(&world, &mut [(&mut one, from, to), (&mut two, from, to)]).await;
+    assert!(took > Duration::from_secs(1), "{took:?}");
+    world.counted("limited_total", &[("limit", "stanzas")], 1.0).await.unwrap();
+}
+
+// LIM-03: "per peer domain", here with two pairs of one stream: it is slowed, and nothing comes back.
+#[tokio::test]
+async fn a_domain_is_slowed_over_all_its_pairs() {
+    let world = World::build(&plan().limit("domain-stanzas", "100/s")).await.unwrap();
+    let cousin = peer(&world, 11, COUSIN).await;
+    let mut stream = by_dialback(&cousin, HALL).await;
+    assert_eq!(stream.dialback(COUSIN, ANNEX).await.unwrap(), Word::Valid);
+    let begun = Instant::now();
+    // More at once than the queue of a pair holds (L-queue), were it not slowed where it is read.
+    let both: String = (0..300)
+        .map(|n| {
+            let to = if n % 2 == 0 { HALL } else { ANNEX };
+            format!("<message from='c@cousin.example' to='j@{to}'><body>{n}</body></message>")
+        })
+        .collect();
+    stream.send(both).await.unwrap();
+    for last in ["298", "299"] {
+        world.legacy.inbox.wait_for(Duration::from_secs(30), |s| s.body() == Some(last)).await.unwrap();
+    }
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(1), "{took:?}");
+    assert_eq!(world.legacy.inbox.len(), 300);
+    world.counted("limited_total", &[("limit", "stanzas")], 1.0).await.unwrap();
+    let metrics = world.metrics().await.unwrap();
+    let (bounced, queue) =
+        (metrics.sum("stanzas_refused_total", &[]), metrics.sum("limited_total", &[("limit", "queue")]));
+    assert!(bounced < 1.0 && queue < 1.0, "{bounced} came back, {queue} times a queue was full");
+}
+
+// LIM-03: "per stream", and the octets of it; the stream beside it has its own.
+#[tokio::test]
+async fn a_stream_is_slowed_by_itself() {
+    let world = World::build(&plan().limit("stream-octets", "1KiB/s")).await.unwrap();
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+    let (mut one, mut two) = (by_certificate(&friend, HALL).await, by_certificate(&cousin, HALL).await);
+    let begun = Instant::now();
+    one.message("a@friend.example", "j@hall.example", &"x".repeat(4096)).await.unwrap();
+    one.message("a@friend.example", "j@hall.example", "behind it").await.unwrap();
+    still_passes(&world, &mut two, "c@cousin.example", "j@hall.example", "not slowed").await;
+    world.legacy.inbox.wait_for(Duration::from_secs(20), |s| s.body() == Some("behind it")).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.counted("limited_total", &[("limit", "octets")], 1.0).await.unwrap();
+}

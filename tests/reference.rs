@@ -34,6 +34,7 @@ enum Form {
     Time,
     Rate,
     Pace,
+    Flow,
 }
 
 impl Form {
@@ -48,6 +49,7 @@ impl Form {
             Self::Time => "a time, with the unit: `ms`, `s`, `m`, `h`".to_owned(),
             Self::Rate => "so many a minute: `30/min`".to_owned(),
             Self::Pace => "so many a second: `500/s`".to_owned(),
+            Self::Flow => "so many octets a second: `16MiB/s`".to_owned(),
         }
     }
 }
@@ -133,6 +135,7 @@ fn types() -> Types {
                 "time" => Form::Time,
                 "rate" => Form::Rate,
                 "pace" => Form::Pace,
+                "flow" => Form::Flow,
                 other => panic!("{other}: {line}"),
             };
             let mut found = key(field, &comment, form);
@@ -256,6 +259,7 @@ fn map_schema(types: &Types, name: &str) -> Value {
             Form::Time => pattern("^[0-9]+(ms|s|m|h)$"),
             Form::Rate => pattern("^[0-9]+/min$"),
             Form::Pace => pattern("^[0-9]+/s$"),
+            Form::Flow => pattern("^[0-9]+(B|KiB|MiB|GiB)/s$"),
         };
         let default = key.default.as_ref().map_or_else(String::new, |text| format!(" Default: {text}."));
         value["description"] = json!(format!("{}{default}", key.meaning));

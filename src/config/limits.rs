@@ -55,11 +55,13 @@ macro_rules! table {
     (@type time) => { Duration };
     (@type rate) => { PerMinute };
     (@type pace) => { PerSecond };
+    (@type flow) => { PerSecond };
     (@read count) => { count };
     (@read size) => { crate::policy::octets };
     (@read time) => { duration };
     (@read rate) => { per_minute };
     (@read pace) => { per_second };
+    (@read flow) => { octets_per_second };
 }
 
 table! {
@@ -114,6 +116,18 @@ table! {
     /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
     /// more than half of T-tls.
     tls_handshakes ("tls-handshakes"): pace = "500/s", "1/s" ..= "100000/s";
+    /// Stanzas that one stream may send in a second; who sends more is read more slowly (LIM-03).
+    stream_stanzas ("stream-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
+    /// Octets of stanzas that one stream may send in a second.
+    stream_octets ("stream-octets"): flow = "16MiB/s", "1KiB/s" ..= "1GiB/s";
+    /// Stanzas in a second from, and as many to, one remote domain over all its streams.
+    domain_stanzas ("domain-stanzas"): pace = "10000/s", "1/s" ..= "1000000/s";
+    /// Octets of stanzas in a second from, and as many to, one remote domain over all its streams.
+    domain_octets ("domain-octets"): flow = "32MiB/s", "1KiB/s" ..= "1GiB/s";
+    /// Stanzas in a second of one domain pair over all its streams, where its rule sets no `limits: { stanzas }`.
+    pair_stanzas ("pair-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
+    /// Octets of stanzas in a second of one domain pair over all its streams, where its rule sets no `limits: { octets }`.
+    pair_octets ("pair-octets"): flow = "16MiB/s", "1KiB/s" ..= "1GiB/s";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.
@@ -271,6 +285,12 @@ fn per_minute(text: &str) -> Result<PerMinute, String> {
     number.map(PerMinute).ok_or_else(|| format!("\"{text}\" is no rate; write it like 30/min"))
 }
 
+fn octets_per_second(text: &str) -> Result<PerSecond, String> {
+    let octets = text.strip_suffix("/s").and_then(|size| crate::policy::octets(size).ok());
+    let number = octets.and_then(|octets| u32::try_from(octets).ok());
+    number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 16MiB/s"))
+}
+
 fn per_second(text: &str) -> Result<PerSecond, String> {
     let number = text.strip_suffix("/s").and_then(|digits| digits.parse().ok());
     number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 500/s"))
@@ -327,6 +347,7 @@ mod tests {
                 crate::policy::octets(text)
                     .or_else(|_| count(text).map(u64::from))
                     .or_else(|_| per_minute(text).map(|rate| u64::from(rate.0)))
+                    .or_else(|_| octets_per_second(text).map(|rate| u64::from(rate.0)))
                     .or_else(|_| per_second(text).map(|rate| u64::from(rate.0)))
                     .unwrap()
             };

@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
-use crate::limit::{Arrivals, Logins, Strangers, Streams};
+use crate::limit::{Arrivals, Logins, Rates, Strangers, Streams};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
@@ -125,6 +125,7 @@ impl Gateway {
             registry: Arc::clone(&registry),
             verifier: Verifier::default(),
             couriers: Couriers::new(now()),
+            rates: Rates::new(parts::rates(&settings)),
             streams: Streams::new(),
             handshakes,
             strangers: Strangers::new(parts::strangers(&settings)),

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, Timeouts};
+use crate::config::limits::{Limits, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
@@ -145,6 +145,20 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
 pub fn strangers(settings: &Settings) -> limit::Room {
     let limits = &settings.limits;
     limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+}
+
+/// How fast anybody may send.
+pub fn rates(settings: &Settings) -> limit::RateParams {
+    let limits = &settings.limits;
+    let pace = |stanzas: PerSecond, octets: PerSecond| limit::Pace {
+        stanzas: NonZeroU32::new(stanzas.0),
+        octets: NonZeroU32::new(octets.0),
+    };
+    limit::RateParams {
+        stream: pace(limits.stream_stanzas, limits.stream_octets),
+        domain: pace(limits.domain_stanzas, limits.domain_octets),
+        pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
 }
 
 /// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Handshakes, Logins, Strangers, Streams};
+use crate::limit::{Handshakes, Logins, Rates, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
@@ -150,6 +150,8 @@ pub struct Tools {
     pub verifier: verifier::Verifier,
     /// Stanzas under way without a near leg.
     pub couriers: courier::Couriers,
+    /// What each stream, domain and pair has sent lately.
+    pub rates: Rates,
     /// Streams per rule.
     pub streams: Arc<Streams>,
     /// The pace at which TLS handshakes begin.

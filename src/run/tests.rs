@@ -123,6 +123,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         registry,
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
+        rates: Rates::default(),
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),
