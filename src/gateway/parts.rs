@@ -314,7 +314,12 @@ pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
 /// How long to dial.
 pub fn dial(settings: &Settings) -> net::connect::Params {
     let times = &settings.timeouts;
-    net::connect::Params { each: times.connect, total: times.connect_total, sources: Vec::new() }
+    net::connect::Params {
+        each: times.connect,
+        total: times.connect_total,
+        patience: times.stanza,
+        sources: Vec::new(),
+    }
 }
 
 /// Where each backend takes federation.

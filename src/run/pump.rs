@@ -390,9 +390,25 @@ impl Pump {
             self.found(side, found);
             moved = true;
         }
+        match side {
+            Side::Near => {
+                moved |= self.poll_out(side, cx, now);
+                moved |= self.poll_in(side, cx, now);
+            }
+            // Read first: what is written to a server that has closed already is lost in silence (CLS-02).
+            Side::Far(_) => {
+                moved |= self.poll_in(side, cx, now);
+                moved |= self.poll_out(side, cx, now);
+            }
+        }
+        moved
+    }
+
+    fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        let mut moved = false;
         match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
-            None => return moved,
+            None => return false,
             Some(Err(reason)) => {
                 self.gone(side, reason);
                 return true;
@@ -412,8 +428,11 @@ impl Pump {
         {
             far.full = far.leg.is_full().then(|| far.full.unwrap_or(now));
         }
-        moved |= self.start_upgrade(side);
-        moved |= self.take_tokens(side, now);
+        moved | self.start_upgrade(side)
+    }
+
+    fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+        let moved = self.take_tokens(side, now);
         let reads = self.wants(side);
         let Some(leg) = self.leg(side) else { return moved };
         leg.reading(reads, now);
