@@ -60,6 +60,7 @@ pub fn run(options: &Options) -> Table {
     works.retain(|work| options.only.as_ref().is_none_or(|only| only.iter().any(|name| name == work)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (begun, mut table) = (Instant::now(), Table::default());
+    meter::open_files();
     let scene = Scene::set();
     for round in 0..options.rounds {
         for work in &works {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Processor time of each thread at one moment.
 #[derive(Clone, Debug)]
 pub struct Reading(BTreeMap<u32, u64>);
@@ -45,9 +47,9 @@ pub fn resident(pid: u32) -> u64 {
     number * 1024
 }
 
-/// How many files a process may have open: sockets are files.
+/// How many files a process may have open, from now on as many as the system allows: sockets are files.
 pub fn open_files() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").expect("the kernel tells it");
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a line of it");
-    line.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("within what is allowed");
+    most.and_then(|most| most.try_into().ok()).unwrap_or(usize::MAX)
 }

@@ -193,6 +193,7 @@ impl Scene {
         )
     }
 
+    /// Every limit holds and is counted, and none is so low that it is met.
     fn gatehouse(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr) -> String {
         let Doors { c2s: clients, dialback, .. } = self.doors;
         let name = name(run.key);
@@ -208,7 +209,10 @@ impl Scene {
              backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}\n\
              trust: {{ roots: root.pem }}\n\
              admin: {{ socket: control.sock }}\n\
-             limits: {{ conn-c2s: 100000, conn-s2s: 100000, conn-total: 100000, rate: 60000/min }}\n\
+             limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 100000\n  conn-unproven: 100000\n  \
+             memory-unproven: 64GiB\n  rate: 60000/min\n  tls-handshakes: 100000/s\n  stream-stanzas: 1000000/s\n  \
+             stream-octets: 1GiB/s\n  domain-stanzas: 1000000/s\n  domain-octets: 1GiB/s\n  \
+             pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n\
              timeouts: {{ first-byte: 1m }}\n\
              log: {{ level: warn }}\n",
             run.threads,
