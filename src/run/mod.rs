@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod chain;
 pub mod courier;
+mod due;
 mod effects;
 mod leg;
 pub mod observe;

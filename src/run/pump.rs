@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
-use super::leg::{Due, Found, Leg, Link};
+use super::leg::{Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, Shut, Stranger, StreamTicket, Valve};
@@ -42,15 +42,15 @@ pub struct Pump {
     /// Who may send what on it.
     pub(super) sending: HashMap<Pair, Sending>,
     /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
-    held: Option<Shut>,
+    pub(super) held: Option<Shut>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
-    timer: Pin<Box<Sleep>>,
+    pub(super) timer: Pin<Box<Sleep>>,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
-    expired: Option<Instant>,
-    stopped: bool,
+    pub(super) expired: Option<Instant>,
+    pub(super) stopped: bool,
     since: jiff::Timestamp,
     /// It was told to go, because there is no room for strangers.
     unwelcome: bool,
@@ -242,7 +242,7 @@ impl Pump {
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
     }
 
-    fn sides(&self) -> Vec<Side> {
+    pub(super) fn sides(&self) -> Vec<Side> {
         let near = self.near.is_some().then_some(Side::Near);
         near.into_iter().chain(self.fars.keys().map(|id| Side::Far(*id))).collect()
     }
@@ -348,31 +348,6 @@ impl Pump {
                 self.step(side, Input::Unreachable(Reason::Shutdown));
             }
         }
-    }
-
-    fn poll_due(&mut self, now: Instant) -> bool {
-        let mut moved = false;
-        if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
-            if self.expired == Some(deadline) {
-                tracing::error!(relay = %self.meta.id, "a relay does not let its deadline pass");
-                self.stopped = true;
-                return true;
-            }
-            self.expired = Some(deadline);
-            self.step(Side::Near, Input::Expired);
-            moved = true;
-        }
-        for side in self.sides() {
-            let tools = Arc::clone(&self.tools);
-            let Some(due) = self.leg(side).and_then(|leg| leg.due(&tools.params, now)) else { continue };
-            moved = true;
-            match due {
-                Due::Closed | Due::Spoken => {}
-                Due::Gone(reason) => self.gone(side, reason),
-                Due::Stalled => self.step(side, Input::Stalled),
-            }
-        }
-        moved
     }
 
     fn poll_trying(&mut self, cx: &mut Context<'_>) -> bool {
@@ -550,32 +525,6 @@ impl Pump {
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }
     }
-
-    /// When a lone far leg that takes too little stops holding back the near leg: a backend may want to reach others on
-    /// that stream (DB-66). Inbound, whoever speaks speaks to one backend, and waits for it.
-    fn patience(&self) -> Option<Instant> {
-        let (_, far) = self.fars.first_key_value()?;
-        let alone = self.fars.len() == 1 && self.meta.flow == Flow::S2sOut;
-        far.full.filter(|_| alone).map(|since| since + PATIENCE)
-    }
-
-    pub(super) fn is_patience_over(&self, now: Instant) -> bool {
-        self.patience().is_some_and(|at| at <= now)
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
-        let params = &self.tools.params;
-        let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
-        let patience = self.patience().filter(|at| *at > now());
-        let held = self.held.map(|held| held.until);
-        let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
-        let due = tokio::time::Instant::from_std(due);
-        if self.timer.deadline() != due {
-            self.timer.as_mut().reset(due);
-        }
-        self.timer.as_mut().poll(cx)
-    }
 }
 
 fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {
@@ -588,9 +537,6 @@ fn limit(rated: Rated) -> Limit {
         Rated::Stanzas => Limit::Stanzas,
     }
 }
-
-/// How long one far leg may hold back a backend's stream when it takes too little.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tokens that one leg brings at once.
 const TOKENS: usize = 32;
