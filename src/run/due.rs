@@ -2,7 +2,6 @@
 //! with a lone far leg. It keeps time and decides nothing.
 
 use std::future::Future as _;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,9 +24,11 @@ impl Pump {
             self.step(Side::Near, Input::Expired);
             moved = true;
         }
-        for side in self.sides() {
-            let tools = Arc::clone(&self.tools);
-            let Some(due) = self.leg(side).and_then(|leg| leg.due(&tools.params, now)) else { continue };
+        let params = self.tools.params;
+        let mut next = self.side_after(None);
+        while let Some(side) = next {
+            next = self.side_after(next);
+            let Some(due) = self.leg(side).and_then(|leg| leg.due(&params, now)) else { continue };
             moved = true;
             match due {
                 Due::Closed | Due::Spoken => {}
@@ -46,22 +47,33 @@ impl Pump {
         far.full.filter(|_| alone).map(|since| since + PATIENCE)
     }
 
-    pub(super) fn is_patience_over(&self, now: Instant) -> bool {
-        self.patience().is_some_and(|at| at <= now)
+    pub(super) fn is_patience_over(&self) -> bool {
+        self.patience().is_some_and(|at| at <= now())
     }
 
-    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
-        let patience = self.patience().filter(|at| *at > now());
+        let patience = self.patience().filter(|at| *at > now);
         let held = self.held.map(|held| held.until);
         let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
+        if due <= now {
+            return Poll::Ready(());
+        }
         let due = tokio::time::Instant::from_std(due);
-        if self.timer.deadline() != due {
+        // Most deadlines move on with each stanza. A timer that rings too early costs one look; to set it anew for each
+        // stanza costs more, and the timers of all relays hang on one lock.
+        if due < self.timer.deadline() {
             self.timer.as_mut().reset(due);
         }
-        self.timer.as_mut().poll(cx)
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }
 

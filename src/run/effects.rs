@@ -127,7 +127,7 @@ impl Pump {
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
-        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over(now());
+        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over();
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -175,19 +176,27 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
+        let (mut told, mut due) = (true, true);
         for _ in 0..ROUNDS {
             let now = now();
-            let mut moved =
-                self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now) | self.poll_trying(cx);
-            for side in self.sides() {
+            told = told && (self.poll_orders(cx) | self.poll_news(cx));
+            due = due && self.poll_due(now);
+            let mut moved = told | due | self.poll_trying(cx);
+            let mut next = self.side_after(None);
+            while let Some(side) = next {
                 moved |= self.poll_side(side, cx, now);
+                next = self.side_after(Some(side));
             }
             moved |= self.weigh();
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if !moved && self.poll_timer(cx).is_pending() {
-                return Poll::Pending;
+            if !moved {
+                if self.poll_timer(cx, now).is_pending() {
+                    return Poll::Pending;
+                }
+                due = true;
             }
         }
         // Others want to run too.
@@ -242,9 +251,16 @@ impl Pump {
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
     }
 
-    pub(super) fn sides(&self) -> Vec<Side> {
-        let near = self.near.is_some().then_some(Side::Near);
-        near.into_iter().chain(self.fars.keys().map(|id| Side::Far(*id))).collect()
+    /// The legs in their order, one after the other; they may come and go meanwhile.
+    pub(super) fn side_after(&self, side: Option<Side>) -> Option<Side> {
+        let far = match side {
+            None if self.near.is_some() => return Some(Side::Near),
+            None | Some(Side::Near) => self.fars.keys().next(),
+            Some(Side::Far(id)) => {
+                self.fars.range((Bound::Excluded(id), Bound::Unbounded)).map(|(id, _)| id).next()
+            }
+        };
+        far.map(|id| Side::Far(*id))
     }
 
     pub(super) fn leg(&mut self, side: Side) -> Option<&mut Leg> {
@@ -336,10 +352,8 @@ impl Pump {
     fn give_back(&mut self, end: bool) {
         self.step(Side::Near, Input::Drain);
         self.step(Side::Near, Input::Close(Reason::Shutdown));
-        for side in self.sides() {
-            if side == Side::Near {
-                continue;
-            }
+        let fars: Vec<_> = self.fars.keys().map(|id| Side::Far(*id)).collect();
+        for side in fars {
             if end || self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
                 self.gone(side, Reason::Shutdown);
             }
@@ -406,33 +420,40 @@ impl Pump {
         moved | self.start_upgrade(side)
     }
 
+    /// Reads all that has come, within reason, before any of it is sent on: it goes out in one write.
     fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        let moved = self.take_tokens(side, now);
-        let reads = self.wants(side);
-        let Some(leg) = self.leg(side) else { return moved };
-        leg.reading(reads, now);
-        if !reads {
-            return moved;
-        }
-        match leg.poll_in(cx) {
-            Poll::Pending => moved,
-            Poll::Ready(Ok(0)) => {
-                self.gone(side, Reason::ConnectionLost);
-                true
+        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full. What
+        // is left in the framer then is taken before more is read.
+        let mut tokens = TOKENS;
+        let mut moved = self.take_tokens(side, now, &mut tokens);
+        for _ in 0..READS {
+            let reads = self.wants(side);
+            let Some(leg) = self.leg(side) else { return moved };
+            leg.reading(reads, now);
+            if !reads || tokens == 0 {
+                return moved;
             }
-            Poll::Ready(Ok(_)) => {
-                self.take_tokens(side, now);
-                let tools = Arc::clone(&self.tools);
-                if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&tools.params)) {
-                    self.step(side, Input::Close(Reason::StanzaTooBig));
+            match leg.poll_in(cx) {
+                Poll::Pending => return moved,
+                Poll::Ready(Ok(0)) => {
+                    self.gone(side, Reason::ConnectionLost);
+                    return true;
                 }
-                true
-            }
-            Poll::Ready(Err(reason)) => {
-                self.gone(side, reason);
-                true
+                Poll::Ready(Ok(_)) => {
+                    moved = true;
+                    self.take_tokens(side, now, &mut tokens);
+                    let params = self.tools.params;
+                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&params)) {
+                        self.step(side, Input::Close(Reason::StanzaTooBig));
+                    }
+                }
+                Poll::Ready(Err(reason)) => {
+                    self.gone(side, reason);
+                    return true;
+                }
             }
         }
+        moved
     }
 
     fn found(&mut self, side: Side, found: Found) {
@@ -457,6 +478,10 @@ impl Pump {
 
     /// Begins TLS once the word before it is out.
     fn start_upgrade(&mut self, side: Side) -> bool {
+        let due = |leg: &mut Leg| leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_));
+        if !self.leg(side).is_some_and(due) {
+            return false;
+        }
         let outside = Arc::clone(&self.tools.outside);
         let flow = self.meta.flow;
         let destination = match side {
@@ -464,9 +489,6 @@ impl Pump {
             Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
         };
         let Some(leg) = self.leg(side) else { return false };
-        if !(leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_))) {
-            return false;
-        }
         leg.upgrade = false;
         let Link::Open(io) = std::mem::replace(&mut leg.link, Link::Closed) else { return false };
         match destination {
@@ -483,10 +505,9 @@ impl Pump {
         true
     }
 
-    fn take_tokens(&mut self, side: Side, now: Instant) -> bool {
-        let mut moved = false;
-        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full.
-        for _ in 0..TOKENS {
+    fn take_tokens(&mut self, side: Side, now: Instant, left: &mut usize) -> bool {
+        let before = *left;
+        while *left > 0 {
             if side == Side::Near {
                 self.hold(now);
             }
@@ -494,10 +515,10 @@ impl Pump {
                 break;
             }
             let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
-            moved = true;
+            *left -= 1;
             self.step(side, Input::Token(token));
         }
-        moved
+        *left < before
     }
 
     /// Whether what this leg brings has room to go.
@@ -513,7 +534,7 @@ impl Pump {
         match side {
             Side::Near if self.held.is_some() => false,
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over(now()) => {
+                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over() => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
                 // LIM-03: a peer is slowed, whatever it has on the stream; a backend's targets are independent (DB-66).
@@ -537,6 +558,9 @@ fn limit(rated: Rated) -> Limit {
         Rated::Stanzas => Limit::Stanzas,
     }
 }
+
+/// Reads of one leg before the others have their turn.
+const READS: usize = 4;
 
 /// Tokens that one leg brings at once.
 const TOKENS: usize = 32;
