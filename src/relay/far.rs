@@ -100,7 +100,7 @@ impl Relay {
             asked: now,
             keyed: false,
         };
-        self.fars.insert(id, far);
+        self.fars.insert(id, Box::new(far));
         out.push(Effect::Connect(id, destination));
         id
     }

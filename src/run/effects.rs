@@ -161,7 +161,8 @@ impl Pump {
         let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        self.fars.insert(id, Far { leg, destination, route: None, awaited: Vec::new(), full: None });
+        let far = Far { leg, destination, route: None, awaited: Vec::new(), full: None };
+        self.fars.insert(id, Box::new(far));
     }
 
     /// Whom this relay's connection to a backend stands in for.

@@ -29,7 +29,8 @@ use crate::stream::{Answer, Pair, Secured};
 pub struct Pump {
     pub(super) relay: Relay,
     pub(super) near: Option<Leg>,
-    pub(super) fars: BTreeMap<FarId, Far>,
+    /// Boxed: a map has room for eleven at once, and most streams have one.
+    pub(super) fars: BTreeMap<FarId, Box<Far>>,
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
@@ -168,8 +169,8 @@ impl Pump {
         self.orders.close();
         let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
         while let Ok(order) = self.orders.try_recv() {
-            if let Order::Queue(stanza, _room) = order {
-                left.queued.push(stanza);
+            if let Order::Queue(waiting) = order {
+                left.queued.push(waiting.0);
             }
         }
         left
@@ -303,7 +304,10 @@ impl Pump {
             moved = true;
             match order {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
-                Order::Queue(stanza, _room) => self.step(Side::Near, Input::Queue(stanza)),
+                Order::Queue(waiting) => {
+                    let (stanza, _room) = *waiting;
+                    self.step(Side::Near, Input::Queue(stanza));
+                }
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, tell) => {
                     let portrait = self.relay.portrait(under.as_deref());
