@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Candidate, Destination, Effect, Event, Input, Relay, Side};
-use gatehouse::stream::{Answer, Keyring};
+use gatehouse::relay::{Candidate, Destination, Effect, Event, FarId, Input, Relay, Side};
+use gatehouse::stream::{Answer, Keyring, Secured, Trust, TrustFault};
 use pure::*;
 
 // Requirements 21.1: inbound, dialback, all four roles.
@@ -658,6 +658,70 @@ fn the_inside_listener_announces_dialback_errors_where_it_may() {
     let silent = greeted(Flow::S2sOut, [false, false]);
     assert!(silent.contains("urn:xmpp:features:dialback") && !silent.contains(errors), "{silent}");
     assert!(greeted(Flow::S2sIn, [false, false]).contains(errors));
+}
+
+// CRT-12: a certificate that is revoked under a living stream ends it; one that is still trusted does not.
+#[test]
+fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
+    let good = secured("hall.example", &["friend.example"]).certificate.unwrap();
+    let mut revoked = good.clone();
+    revoked.trust = Trust { default: Err(TrustFault::Revoked), peers: Vec::new() };
+    // Inbound, by the peer's certificate.
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Retrusted(good.clone()));
+    assert_eq!(stage.said(NEAR), "");
+    stage.step(NEAR, Input::Retrusted(revoked.clone()));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/></stream:stream>");
+    assert!(stage.passed().is_empty(), "also what was on its way");
+    assert_eq!(stage.reasons(), [Reason::CertificateRevoked; 2]);
+    // Outbound, by the certificate of the server that we called.
+    let (mut stage, far) = outbound(secured("", &["friend.example"]));
+    stage.step(Side::Far(far), Input::Retrusted(good));
+    assert_eq!(stage.said(Side::Far(far)), "");
+    stage.step(Side::Far(far), Input::Retrusted(revoked.clone()));
+    let said = stage.said(Side::Far(far));
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+    // What dialback proved leans on no certificate.
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Retrusted(revoked));
+    assert_eq!(stage.said(NEAR), "");
+}
+
+// CRT-12: outbound, too, a pair stands no longer than the certificate that it stands on.
+#[test]
+fn a_certificate_that_expires_ends_the_leg_that_we_opened() {
+    let mut facts = secured("", &["friend.example"]);
+    facts.certificate.as_mut().unwrap().expires = Some(std::time::Instant::now() + Duration::from_secs(1000));
+    let (mut stage, far) = outbound(facts);
+    stage.wait(Duration::from_secs(900));
+    assert_eq!(stage.said(Side::Far(far)), "");
+    stage.wait(Duration::from_secs(101));
+    let said = stage.said(Side::Far(far));
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+}
+
+/// A pair of the backend that stands at `friend.example`, whose server showed this on direct TLS.
+fn outbound(facts: Secured) -> (Stage, FarId) {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, Some(facts));
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.hears(
+        Side::Far(far),
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
+    );
+    stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    assert!(stage.said(NEAR).contains("type='valid'"));
+    stage.said(Side::Far(far));
+    (stage, far)
 }
 
 // DB-06: every pending operation ends.

@@ -428,16 +428,7 @@ impl Turn<'_> {
         }
         let secured = self.client.secured.as_ref();
         let (stanzas, octets) = self.client.passed;
-        let record = Record {
-            pair: None,
-            tls: secured.map(|secured| secured.version),
-            method: None,
-            fingerprint: secured.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
-            rule: None,
-            reason,
-            stanzas,
-            octets,
-        };
+        let record = Record { stanzas, octets, ..Record::of(secured, reason) };
         match self.hosted().filter(|_| self.client.bound) {
             Some(hosted) => self.note(Event::Left { hosted, record }),
             None => self.note(Event::Closed { record }),

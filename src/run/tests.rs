@@ -12,7 +12,7 @@ use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, PresentedName, Trust};
+use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -89,6 +89,8 @@ pub(crate) fn secured(name: &str) -> Secured {
             trust: Trust { default: Ok(()), peers: Vec::new() },
             not_after: 4_000_000_000,
             expires: None,
+            revocation: RevocationCheck::Off,
+            chain: Chain::default(),
         }),
         alpn: None,
         sni: None,
