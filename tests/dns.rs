@@ -266,7 +266,7 @@ async fn a_silent_server_costs_its_deadline_and_no_more() {
     let world = World::new(|_, _| Reply::Silence).await;
     let before = Instant::now();
     assert_eq!(world.resolver().targets(&domain("a.example")).await, Err(DnsFault::Timeout));
-    assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(12), "{:?}", before.elapsed());
     // A target that cannot be looked up does not take those with it that can.
     let truth = zone(vec![
         srv(STARTTLS, 1, 5269, "slow.example."),

@@ -24,7 +24,7 @@ fn write_policy(world: &World, text: &str) {
 /// friend.example only, under a new rule; cousin.example under none.
 const NARROW: &str = "version: v1\nrules:\n  - { name: friends, domains: [friend.example] }\n";
 
-// Issue 4, item 4: the set is told before anything happens, and exactly that set is closed.
+// The set is told before anything happens, and exactly that set is closed.
 #[tokio::test]
 async fn the_plan_is_told_first_and_then_comes_about_exactly() {
     let world = border().await;
@@ -159,7 +159,9 @@ async fn a_bad_file_keeps_everything_as_it_is_and_is_told_with_its_line() {
     std::fs::write(&root, &good_root).unwrap();
     assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
     assert_eq!(stream.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
-    let text = std::fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
+    let audit = world.folder.path().join("audit.jsonl");
+    world.gate.stop().await.unwrap();
+    let text = std::fs::read_to_string(audit).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("\"action\":\"reload\"")).count(), 5, "{text}");
 }
 
