@@ -268,6 +268,7 @@ reasons! {
 
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
+    HostGone = "host-gone", "the target domain was served here once, and is no more", Some(S::HostGone), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
     SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
     InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;

@@ -184,7 +184,11 @@ impl Turn<'_> {
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
-                let served = named.is_some_and(|domain| self.home.clients.contains_key(&domain));
+                let served = match named {
+                    Some(domain) if self.home.clients.contains_key(&domain) => Ok(()),
+                    Some(domain) => Err(self.home.absence(&domain)),
+                    None => Err(Reason::HostUnknown),
+                };
                 serving::Input::Header(header, served)
             }
             Token::Element(frame) => serving::Input::Element(frame),

@@ -8,7 +8,7 @@ use tokio::io::{DuplexStream, duplex};
 use super::*;
 use crate::limit::LoginParams;
 use crate::metrics::Metrics;
-use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
+use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
@@ -100,7 +100,11 @@ pub(crate) fn secured(name: &str) -> Secured {
 }
 
 pub(crate) fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain {
+        keys_by: KeysBy::Address(Networks::default()),
+        budget: Duration::from_secs(29),
+        multiplex: true,
+    };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
         clients: BTreeMap::new(),
@@ -108,6 +112,7 @@ pub(crate) fn home() -> Home {
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
         default_domain: None,
+        retired: std::collections::BTreeSet::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gatehouse::jid::Domain;
-use gatehouse::policy::{Day, Policy};
+use gatehouse::policy::{Day, Networks, Policy};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
     Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side,
@@ -52,14 +52,19 @@ pub fn any() -> Arc<Policy> {
 }
 
 pub fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain {
+        keys_by: KeysBy::Address(Networks::default()),
+        budget: Duration::from_secs(29),
+        multiplex: true,
+    };
     Home {
-        hosted: BTreeMap::from([(domain("hall.example"), hosted), (domain("annex.example"), hosted)]),
+        hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),
         clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
         keys: Keyrings { world: Keyring::new(b"world secret"), inside: Keyring::new(b"inside secret") },
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
         default_domain: None,
+        retired: std::collections::BTreeSet::new(),
     }
 }
 
