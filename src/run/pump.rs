@@ -23,6 +23,7 @@ use crate::metrics::Limit;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
+use crate::tls::TrustStore;
 
 /// A relay and all that it moves.
 pub struct Pump {
@@ -47,6 +48,8 @@ pub struct Pump {
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
+    /// What certificates were judged by last, if that is not what their handshakes knew.
+    trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
@@ -152,6 +155,7 @@ impl Pump {
             stranger: None,
             orders,
             news: next_news(news),
+            trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
@@ -306,8 +310,11 @@ impl Pump {
             self.news = Box::pin(std::future::pending());
             return false;
         };
-        let News { policy, phase, home } = news.borrow_and_update().clone();
+        let News { policy, phase, home, trust } = news.borrow_and_update().clone();
         self.news = next_news(news);
+        if let Some(trust) = trust {
+            self.retrust(trust);
+        }
         if let Some(home) = home {
             self.step(Side::Near, Input::Home(home));
         }
@@ -329,6 +336,20 @@ impl Pump {
             }
         }
         true
+    }
+
+    /// CRT-12: what was shown at the handshake is judged again by what is known now.
+    fn retrust(&mut self, trust: Arc<TrustStore>) {
+        if self.trust.as_ref().is_some_and(|known| Arc::ptr_eq(known, &trust)) {
+            return;
+        }
+        for side in self.sides() {
+            let again = self.relay.certificate(side).and_then(|shown| trust.describe_again(shown));
+            if let Some(certificate) = again {
+                self.step(side, Input::Retrusted(certificate));
+            }
+        }
+        self.trust = Some(trust);
     }
 
     /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
