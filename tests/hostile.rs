@@ -362,3 +362,38 @@ fn stream_management_and_compression_are_refused_and_harm_nothing() {
     stage.hears(NEAR, "<r xmlns='urn:xmpp:sm:3'/>");
     assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
 }
+
+// DB-62: "`from` must be a local domain of that back-end". Who calls from the address of another domain's backend is not
+// believed by that address: the domain's own backend is asked.
+#[test]
+fn one_backend_does_not_speak_for_the_domain_of_another() {
+    let mut home = home();
+    let at = |address: [u8; 4]| std::collections::BTreeSet::from([std::net::IpAddr::from(address)]);
+    home.hosted.get_mut(&domain("hall.example")).unwrap().addresses = at([192, 0, 2, 8]);
+    home.hosted.get_mut(&domain("annex.example")).unwrap().addresses = at([192, 0, 2, 7]);
+    for (sender, own) in [("annex.example", true), ("hall.example", false)] {
+        // The stage's backend calls from 192.0.2.7.
+        let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &header(sender, "friend.example"));
+        stage.hears(NEAR, &format!("<db:result from='{sender}' to='friend.example'>k</db:result>"));
+        assert_eq!(stage.connects().len(), usize::from(own), "{sender}");
+        let asked = stage.effects.iter().find_map(|effect| match effect {
+            Effect::Verify(claim, check) => Some((*claim, check.pair.clone())),
+            _ => None,
+        });
+        assert_eq!(asked.is_some(), !own, "{sender}");
+        if let Some((claim, about)) = asked {
+            assert_eq!(about, pair("hall.example", "friend.example"));
+            stage.said(NEAR);
+            stage.step(NEAR, Input::Verified(claim, Answer::Invalid));
+            assert!(stage.said(NEAR).contains("type='invalid'") && stage.connects().is_empty());
+        }
+    }
+    // An address that no backend is configured with is one of the inside network's like any other.
+    let mut elsewhere = home.clone();
+    elsewhere.hosted.get_mut(&domain("annex.example")).unwrap().addresses = at([192, 0, 2, 9]);
+    let mut stage = Stage::new(elsewhere, any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    assert_eq!(stage.connects().len(), 1);
+}

@@ -105,8 +105,8 @@ pub struct BackendSpec {
     pub channel_binding: Option<Word>,
     /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
     pub register: Option<Word>,
-    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
-    /// back at its s2s address). Default: `by-address`.
+    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network; from the address of
+    /// another domain's backend, as with `verify`) or `verify` (asked back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,
     /// Whether its server may send to several remote domains over one stream: `on` or `off`. With `off` on every domain the
     /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs

@@ -211,7 +211,7 @@ fn the_parts_are_made_as_the_file_says() {
     let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     let seen = |settings: &Settings| {
         let home = parts::home(settings, Secrets::read(settings).unwrap().keyrings());
-        let hosted = *home.hosted.values().next().unwrap();
+        let hosted = home.hosted.values().next().unwrap();
         let times = home.timeouts;
         (
             hosted.multiplex,

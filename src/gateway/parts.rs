@@ -44,7 +44,9 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             DialbackKeys::ByAddress => KeysBy::Address,
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex })
+        let backend = &domain.backend;
+        let addresses = backend.s2s.iter().chain(&backend.c2s).map(|at| at.ip().to_canonical()).collect();
+        (domain.name.clone(), plan::HostedDomain { addresses, keys_by, multiplex: backend.multiplex })
     });
     Home {
         hosted: hosted.collect(),

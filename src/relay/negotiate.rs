@@ -166,9 +166,20 @@ impl Relay {
 
     fn backend_proof(&self, pair: &Pair) -> Option<Proof> {
         match self.home.hosted.get(&pair.sender)?.keys_by {
-            KeysBy::Address => Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok(),
-            KeysBy::Verify => None,
+            KeysBy::Address if !self.is_of_another(&pair.sender) => {
+                Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok()
+            }
+            KeysBy::Address | KeysBy::Verify => None,
         }
+    }
+
+    /// DB-62: whether the backend that calls is another domain's, as far as its address tells. Then the domain's own is
+    /// asked, which may well be the same server.
+    fn is_of_another(&self, domain: &crate::jid::Domain) -> bool {
+        let Some(address) = self.peer_address() else { return false };
+        let is_at = |hosted: &plan::HostedDomain| hosted.addresses.contains(&address);
+        let hosted = &self.home.hosted;
+        hosted.values().any(is_at) && !hosted.get(domain).is_some_and(is_at)
     }
 
     /// The authoritative server has spoken, or could not be asked.

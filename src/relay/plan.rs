@@ -1,6 +1,7 @@
 //! The three flows as data, and what does not change while the process lives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::jid::Domain;
@@ -27,8 +28,10 @@ pub struct Home {
 }
 
 /// How one hosted domain's backend is met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostedDomain {
+    /// The addresses that it is configured with; it may call from others.
+    pub addresses: BTreeSet<IpAddr>,
     /// How its own dialback keys are believed (DB-63).
     pub keys_by: KeysBy,
     /// Whether its server may put several targets on one stream (DB-67).
@@ -53,7 +56,7 @@ impl Default for ClientDomain {
 /// How a backend's keys are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeysBy {
-    /// By the address that it calls from.
+    /// By the network that it calls from; from the address of another domain's backend, as with [`Self::Verify`].
     Address,
     /// By asking it at its configured address.
     Verify,

@@ -51,9 +51,9 @@ pub fn any() -> Arc<Policy> {
 }
 
 pub fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain { addresses: Default::default(), keys_by: KeysBy::Address, multiplex: true };
     Home {
-        hosted: BTreeMap::from([(domain("hall.example"), hosted), (domain("annex.example"), hosted)]),
+        hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),
         clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
         keys: Keyrings { world: Keyring::new(b"world secret"), inside: Keyring::new(b"inside secret") },
         limits: StreamLimits::default(),
