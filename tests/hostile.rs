@@ -397,3 +397,85 @@ fn one_backend_does_not_speak_for_the_domain_of_another() {
     stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
     assert_eq!(stage.connects().len(), 1);
 }
+
+fn courier(sender: &str, target: &str, policy: std::sync::Arc<gatehouse::policy::Policy>) -> Stage {
+    let now = std::time::Instant::now();
+    Stage::of(Relay::courier(std::sync::Arc::new(home()), policy, pair(sender, target), now))
+}
+
+// BE-11, CLS-02: what was accepted is delivered or comes back, however long its canonical form is.
+#[test]
+fn a_stanza_that_grew_in_canonical_form_comes_back_too() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    let body = "&".repeat(100_000);
+    stage.hears(NEAR, &format!("<message id='1' from='a@friend.example' to='b@hall.example'><body><![CDATA[{body}]]></body></message>"));
+    let (_, grown) = stage.passed().remove(0);
+    assert!(grown.len() > gatehouse::xml::Limits::default().element);
+    stage.step(Side::Far(far), Input::Overflow(grown.into()));
+    let carried = stage.carried();
+    assert!(carried.len() == 1 && carried[0].1.contains("resource-constraint"), "{carried:?}");
+}
+
+// POL-07: a courier that has been speaking stops like everybody else.
+#[test]
+fn a_courier_is_judged_again() {
+    let mut stage = courier("hall.example", "friend.example", any());
+    let far = stage.connects()[0].0;
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    let side = Side::Far(far);
+    stage.hears(side, &format!("{}<stream:features/>", answer("z", true)));
+    stage.hears(side, "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    let stanza = "<message from='b@hall.example' to='a@friend.example'/>";
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    assert_eq!(stage.passed().len(), 1);
+    stage.step(NEAR, Input::Policy(any()));
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    assert_eq!(stage.passed().len(), 1);
+    stage.step(NEAR, Input::Policy(denying("friend.example")));
+    assert!(stage.said(side).ends_with("</stream:stream>"));
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    assert!(stage.passed().is_empty());
+    let carried = stage.carried();
+    assert!(carried.len() == 1 && carried[0].1.contains("type='error'"), "{carried:?}");
+}
+
+// POL-03: at each outbound open; in clear, too, an address that is denied or banned is no way out.
+#[test]
+fn a_courier_in_clear_heeds_the_address() {
+    let text = "version: v1\nrules:\n  - { name: clear, domains: [\"*.friend.example\"], tls: none }\n  \
+                - { name: not-there, domains: [im.friend.example], networks: [192.0.2.9], verdict: deny }\n";
+    for (text, passes) in [(text.to_owned(), 0), (text.replace("192.0.2.9", "192.0.2.99"), 1)] {
+        let mut stage = courier("hall.example", "im.friend.example", policy(Federation::Any, &text));
+        let far = stage.connects()[0].0;
+        let stanza = "<message from='b@hall.example' to='a@im.friend.example'/>";
+        stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+        // The stage connects to 192.0.2.9.
+        stage.connected(far, None);
+        stage.hears(Side::Far(far), &answer("z", false));
+        stage.hears(Side::Far(far), "<db:result from='im.friend.example' to='hall.example' type='valid'/>");
+        assert_eq!(stage.passed().len(), passes);
+        assert_eq!(stage.carried().len(), 1 - passes);
+    }
+}
+
+// A rule for a peer's networks holds for its authoritative server as well, and does not keep that from being asked at all.
+#[test]
+fn an_authority_is_asked_within_the_networks_of_its_rule() {
+    for (network, asked) in [("192.0.2.9", true), ("192.0.2.99", false)] {
+        let text = format!(
+            "version: v1\nrules:\n  - {{ name: n, domains: [friend.example], identity: [dialback], networks: [{network}] }}\n"
+        );
+        let check = gatehouse::stream::KeyCheck {
+            pair: pair("friend.example", "hall.example"),
+            stream: "gw-1".into(),
+            key: "abc".into(),
+        };
+        let (home, facing) = (std::sync::Arc::new(home()), gatehouse::reason::Facing::Public);
+        let policy = policy(Federation::Listed, &text);
+        let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
+        let (far, _) = stage.connects()[0].clone();
+        stage.connected(far, Some(untrusted("", "friend.example")));
+        assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked, "{network}");
+    }
+}

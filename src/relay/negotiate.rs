@@ -14,6 +14,7 @@ use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
 use crate::xml::Header;
 
 use super::event::{DialbackOutcome, Role};
+use super::far::Far;
 use super::near::Near;
 use super::plan::{self, KeysBy};
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
@@ -383,13 +384,23 @@ impl Relay {
         identity: Identity,
         secured: Option<&Secured>,
     ) -> Verdict {
+        self.judge_inbound_at(pair, identity, secured, self.peer_address())
+    }
+
+    fn judge_inbound_at(
+        &self,
+        pair: &Pair,
+        identity: Identity,
+        secured: Option<&Secured>,
+        address: Option<std::net::IpAddr>,
+    ) -> Verdict {
         let question = Federate {
             hosted: &pair.target,
             remote: &pair.sender,
             direction: Direction::Inbound,
             identity,
             tls: tls(secured),
-            address: self.peer_address(),
+            address,
         };
         self.policy.judge(&Question::Federate(question), &mut ())
     }
@@ -425,12 +436,12 @@ impl Relay {
         self.judge_outbound(pair, identity, tls(far.secured()), far.address())
     }
 
-    /// Whether this channel's server may answer for the sender domain: its certificate names the domain, or a policy file
-    /// takes servers of that domain without (CRT-13, DB-24).
-    pub(super) fn authority_taken(&self, check: &KeyCheck, secured: Option<&Secured>) -> bool {
-        Proof::by_certificate(secured, &check.pair).is_ok()
+    /// Whether the server of this leg may answer for the sender domain: its certificate names the domain, or a policy file
+    /// takes servers of that domain without (CRT-13, DB-24), at its address.
+    pub(super) fn authority_taken(&self, check: &KeyCheck, far: &Far) -> bool {
+        Proof::by_certificate(far.secured(), &check.pair).is_ok()
             || self
-                .judge_inbound(&check.pair, Identity::Dialback, secured)
+                .judge_inbound_at(&check.pair, Identity::Dialback, far.secured(), far.address())
                 .permit()
                 .is_some_and(|permit| permit.takes_unnamed_servers())
     }
