@@ -479,3 +479,67 @@ fn an_authority_is_asked_within_the_networks_of_its_rule() {
         assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked, "{network}");
     }
 }
+
+// LIM-06, LIM-09: a peer that is refused all the time costs the backend a bounded number of connections, and the audit log a
+// bounded number of records, also on a stream where a pair stands.
+#[test]
+fn who_is_refused_again_and_again_is_shown_out() {
+    let names = ["friend.example", "rooms.friend.example"];
+    let claim = "<db:result from='rooms.friend.example' to='annex.example'>k</db:result>";
+    let denied = "<db:result from='friend.example' to='nowhere.example'>k</db:result>";
+    let refuse = |stage: &mut Stage| {
+        let before = stage.connects().len();
+        stage.hears(NEAR, claim);
+        if let Some((id, _)) = stage.connects().get(before) {
+            stage.step(Side::Far(*id), Input::Unreachable(Reason::BackendDown));
+        }
+        stage.hears(NEAR, denied);
+    };
+    let mut stage = inbound(home(), any(), "friend.example", &names);
+    admit(&mut stage, "friend.example", "hall.example");
+    for _ in 0..1000 {
+        refuse(&mut stage);
+    }
+    assert!(stage.connects().len() < 60, "{}", stage.connects().len());
+    assert!(stage.reasons().len() < 110, "{}", stage.reasons().len());
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+    // One that is refused now and then is not, nor one that brings more pairs at once than there is room for.
+    let mut stage = inbound(home(), any(), "friend.example", &names);
+    admit(&mut stage, "friend.example", "hall.example");
+    for _ in 0..500 {
+        refuse(&mut stage);
+        stage.wait(Duration::from_secs(2));
+    }
+    let mut crowded = home();
+    crowded.limits.pairs = 1;
+    let mut full = inbound(crowded, any(), "friend.example", &names);
+    admit(&mut full, "friend.example", "hall.example");
+    for _ in 0..1000 {
+        full.hears(NEAR, claim);
+    }
+    for stage in [&mut stage, &mut full] {
+        stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+        assert_eq!(stage.passed().len(), 1);
+    }
+    // A backend may ask for as many as its users name.
+    let mut stage = Stage::new(home(), denying("evil.example"), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "evil.example"));
+    for _ in 0..1000 {
+        stage.hears(NEAR, "<db:result from='hall.example' to='evil.example'>k</db:result>");
+    }
+    assert!(!stage.said(NEAR).contains("</stream:stream>"));
+}
+
+// DB-43: what is dropped above the limit is told once.
+#[test]
+fn questions_above_the_limit_are_told_once() {
+    let mut few = home();
+    few.limits.questions = 3;
+    let mut stage = inbound(few, any(), "friend.example", &[]);
+    stage.said(NEAR);
+    for _ in 0..1000 {
+        stage.hears(NEAR, "<db:verify from='friend.example' to='hall.example' id='x'>k</db:verify>");
+    }
+    assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
+    assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
+}

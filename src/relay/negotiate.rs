@@ -288,6 +288,7 @@ impl Relay {
             let claim = pending.claim.clone();
             self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
         }
+        self.near_refused(reason, now, out);
     }
 
     /// A claim that was never pending is refused.
@@ -311,6 +312,7 @@ impl Relay {
         out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
         let ruling = self.ruling(reason);
         self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
+        self.near_refused(reason, now, out);
     }
 
     /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
