@@ -305,6 +305,7 @@ reasons! {
     UnaskedAnswer = "unasked-answer", "a dialback answer that nobody asked for", Some(S::PolicyViolation), Z::NotAcceptable;
     SecondKey = "second-key", "another key for a pair whose first key is still being verified", None, Z::NotAcceptable;
     TooManyPairs = "too-many-pairs", "too many pairs or pending proofs on one stream", None, Z::ResourceConstraint;
+    TooManyRefusals = "too-many-refusals", "too much was refused on one stream in a short time", Some(S::PolicyViolation), Z::PolicyViolation;
 
     // -- stanzas
     BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;

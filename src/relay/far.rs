@@ -173,7 +173,7 @@ impl Relay {
             Errand::Speak(pair) => pair.clone(),
             Errand::Ask(check) => {
                 // DB-24: who vouches for a key must be the domain's server by more than an address, too.
-                if self.authority_taken(check, far.secured()) {
+                if self.authority_taken(check, far) {
                     return true;
                 }
                 self.far_attempt_failed(id, Reason::CertificateUntrusted, Bytes::new(), now, out);
@@ -278,10 +278,12 @@ impl Relay {
         }
         match claim {
             Some(claim) => self.admit(claim, id, now, out),
-            None => {
+            // In clear nobody has looked at the address yet.
+            None if self.courier_stands(id, now, out) => {
                 self.last = now;
                 self.flush(id, out);
             }
+            None => {}
         }
     }
 

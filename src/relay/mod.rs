@@ -225,6 +225,8 @@ pub struct Relay {
     /// Stanzas of a courier that no far leg has taken yet.
     queue: VecDeque<Bytes>,
     issued: u32,
+    /// Words of the near leg that were refused.
+    refusals: u64,
     started: Instant,
     last: Instant,
     ending: bool,
@@ -316,6 +318,7 @@ impl Relay {
             guard: Guard::default(),
             queue: VecDeque::new(),
             issued: 0,
+            refusals: 0,
             started: now,
             last: now,
             ending: false,
