@@ -87,7 +87,9 @@ impl std::fmt::Debug for Steering {
 }
 
 /// The answers, without a socket.
-struct Answers {
+#[doc(hidden)] // open for the fuzz targets
+#[derive(Debug)]
+pub struct Answers {
     four: Option<Ipv4Addr>,
     six: Option<Ipv6Addr>,
     port: u16,
@@ -105,7 +107,11 @@ enum Answer {
 }
 
 impl Answers {
-    fn new(params: &Params) -> io::Result<Answers> {
+    /// What these parameters say.
+    ///
+    /// # Errors
+    /// A name that the DNS cannot hold.
+    pub fn new(params: &Params) -> io::Result<Answers> {
         let name = |text: &str| {
             Name::from_ascii(format!("{}.", text.trim_end_matches('.'))).map_err(io::Error::other)
         };
