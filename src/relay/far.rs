@@ -230,8 +230,10 @@ impl Relay {
             }
             initiating::Effect::Established(established) => self.established(id, established, now, out),
             initiating::Effect::Answered(answer) => {
-                out.push(Effect::Answer(answer));
-                self.ending = true;
+                // Once told that there is none, the verifier hears of no other.
+                if !std::mem::replace(&mut self.ending, true) {
+                    out.push(Effect::Answer(answer));
+                }
                 self.far_close(id, now, out);
             }
             initiating::Effect::Unasked => out.push(Effect::Note(Event::Dialback {
