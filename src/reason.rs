@@ -313,6 +313,9 @@ reasons! {
     CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
     RosterPush = "roster-push", "a roster or blocking change from a foreign address", None, Z::ServiceUnavailable;
     BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
+    SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
+    TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;
+    TooManySubscriptions = "too-many-subscriptions", "this domain has asked for more subscriptions in a minute than one may", None, Z::PolicyViolation;
     QueueFull = "queue-full", "the queue for this pair is full", None, Z::ResourceConstraint;
 
     // -- the far side

@@ -66,7 +66,7 @@ fn of_a_client(element: &Element, domain: &Domain) {
     // The account is looked for in octets of any kind.
     let found = payload.ok().flatten().unwrap_or_else(|| text.into_bytes());
     for &mechanism in Mechanism::ALL {
-        let Some(account) = login::account(mechanism, &found, domain) else { continue };
+        let Some(account) = login::shown(mechanism, &found, domain).account else { continue };
         assert!(!account.is_empty() && account.len() <= 1023);
         assert_ne!(mechanism, Mechanism::Anonymous, "nobody is named");
         let address = format!("{account}@{domain}");
@@ -76,8 +76,7 @@ fn of_a_client(element: &Element, domain: &Domain) {
         if mechanism == Mechanism::Plain {
             // RFC 4616: authzid NUL authcid NUL password; the password is no name.
             let parts: Vec<&[u8]> = found.split(|&b| b == 0).collect();
-            let name = if parts[0].is_empty() { parts[1] } else { parts[0] };
-            let name = std::str::from_utf8(name).expect("UTF-8");
+            let name = std::str::from_utf8(parts[1]).expect("UTF-8");
             let written = name.strip_suffix(&format!("@{domain}")).unwrap_or(name);
             let same = format!("{}@{domain}", written.rsplit_once('@').map_or(written, |(local, _)| local));
             assert!(jid.is_same_bare(&Jid::parse(&same).expect("the name tried")), "{name} is not {account}");
