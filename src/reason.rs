@@ -242,6 +242,9 @@ reasons! {
     // -- arrival
     TooManyConnections = "too-many-connections", "too many connections from this network", None, Z::ResourceConstraint;
     TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time", None, Z::ResourceConstraint;
+    TooManyStrangers = "too-many-strangers", "too many connections that have proven nothing yet", None, Z::ResourceConstraint;
+    StrangersMemory = "strangers-memory", "connections that have proven nothing hold as much memory as they may together", Some(S::PolicyViolation), Z::ResourceConstraint;
+    TooManyHandshakes = "too-many-handshakes", "more TLS handshakes were asked for than are begun in time", None, Z::ResourceConstraint;
     NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;
     AuditFull = "audit-full", "the audit log cannot be written, and the operator lets nobody in without it", None, Z::ResourceConstraint;
     BadProxyHeader = "bad-proxy-header", "the PROXY header is missing or malformed", None, Z::NotAuthorized;

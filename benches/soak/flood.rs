@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::apart::Apart;
 use crate::sockets::HALL;
-use crate::{Witness, gateway, kib, mib, patient, shown, source, usual};
+use crate::{Witness, gateway, hospitable, kib, mib, patient, shown, source, usual};
 
 const CALLERS: usize = 10_000;
 
@@ -88,32 +88,46 @@ async fn measured(name: &str, apart: &Apart, witness: &mut Witness, held: Vec<Tc
     }
 }
 
+const HEAD: &str =
+    "| strangers | count | resident | more, of each | processor | a stanza of the stream that stands |";
+
 pub async fn silent() {
-    let apart = gateway(&patient()).await;
+    let apart = gateway(&hospitable()).await;
     let mut witness = Witness::new(&apart.world).await;
     witness.latency(&apart.world, 50).await;
     let before = apart.memory("VmRSS");
-    println!("| strangers | count | resident | of that | processor | a stanza of the stream that stands |");
+    println!("{HEAD}");
     measured("none", &apart, &mut witness, Vec::new(), before).await;
     let held = callers(&apart.world, async |_| true).await;
     measured("silent", &apart, &mut witness, held, before).await;
     let held = callers(&apart.world, begun).await;
     measured("TLS begun", &apart, &mut witness, held, before).await;
     measured("all gone", &apart, &mut witness, Vec::new(), before).await;
-}
-
-pub async fn greedy() {
+    println!("with `conn-unproven` as it is by default:");
     let apart = gateway(&patient()).await;
     let mut witness = Witness::new(&apart.world).await;
     let before = apart.memory("VmRSS");
-    let held = callers(&apart.world, fed).await;
-    println!("| strangers | count | resident | of that | processor | a stanza of the stream that stands |");
-    measured("greedy", &apart, &mut witness, held, before).await;
-    println!("peak: {}", mib(apart.memory("VmHWM")));
+    let held = callers(&apart.world, async |_| true).await;
+    measured("silent", &apart, &mut witness, held, before).await;
+}
+
+pub async fn greedy() {
+    for (words, plan) in [("places for all", hospitable()), ("ceilings as by default", patient())] {
+        let apart = gateway(&plan).await;
+        let mut witness = Witness::new(&apart.world).await;
+        let before = apart.memory("VmRSS");
+        let held = callers(&apart.world, fed).await;
+        println!("{words}:\n{HEAD}");
+        measured("greedy", &apart, &mut witness, held, before).await;
+        println!("peak: {}", mib(apart.memory("VmHWM")));
+    }
 }
 
 pub async fn handshakes() {
-    let apart = gateway(&usual().limit("rate", "60000/min").limit("conn-s2s", "100000")).await;
+    let apart = gateway(
+        &usual().limit("rate", "60000/min").limit("conn-s2s", "100000").limit("tls-handshakes", "100000/s"),
+    )
+    .await;
     let mut witness = Witness::new(&apart.world).await;
     let quiet = witness.latency(&apart.world, 200).await;
     let mut config = (*apart.world.authority.client(None, true).unwrap()).clone();
@@ -226,7 +240,7 @@ pub async fn churn() {
 
 /// The processor that a thousand callers use while they wait for their deadline, for each way to say next to nothing.
 pub async fn quick() {
-    let apart = gateway(&patient()).await;
+    let apart = gateway(&hospitable()).await;
     let tls = TlsConnector::from(apart.world.authority.client(None, true).unwrap());
     println!("| a thousand callers that | processor while they wait, in 5 s |");
     let ways: [(&str, usize); 4] = [

@@ -93,6 +93,11 @@ fn patient() -> Plan {
     usual().timeout("first-byte", "1m").timeout("header", "2m").timeout("tls", "2m").timeout("unauth", "10m")
 }
 
+/// And with places for all strangers.
+fn hospitable() -> Plan {
+    patient().limit("conn-unproven", "20000").limit("memory-unproven", "4GiB")
+}
+
 async fn gateway(plan: &Plan) -> Apart {
     Apart::build_with(plan, |text, _| text, Command::new(env!("CARGO_BIN_EXE_gatehouse"))).await
 }

@@ -49,7 +49,9 @@ pub struct ListenSpec {
     /// Who connects: `s2s` (remote servers), `c2s` (clients), `mixed` (both, told apart by ALPN, with `tls: direct` only) or
     /// `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
-    /// Address and port. An inside listener takes no wildcard address. No default. Example: `"[::]:5269"`
+    /// Address and port. An inside listener takes no wildcard address; one that is known at start only can come from the
+    /// environment, `"${POD_IP}:5269"`, here and wherever an address is written in this file but in a route. No default.
+    /// Example: `"[::]:5269"`
     pub address: Option<Word>,
     /// `starttls` or `direct`; an inside listener has none. Default: `starttls`.
     pub tls: Option<Word>,

@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
-use crate::limit::{Arrivals, Logins, Streams};
+use crate::limit::{Arrivals, Logins, Rates, Strangers, Streams};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
@@ -104,6 +104,7 @@ impl Gateway {
             let remedy = "name servers in `dns: { servers: [..] }`";
             StartFault::one(Finding::error(Place::whole(&settings.file), fault.to_string(), remedy))
         })?;
+        let handshakes = Arc::new(parts::handshakes(&settings));
         let world = Arc::new(World::new(world::Params {
             acceptor: Arc::clone(&acceptors.starttls),
             acceptor_clients: Arc::clone(&acceptors.starttls_clients),
@@ -113,6 +114,7 @@ impl Gateway {
             clients: parts::clients(&settings),
             dial: parts::dial(&settings),
             handshake: settings.timeouts.tls,
+            pace: Arc::clone(&handshakes),
             metrics: Arc::clone(&metrics),
         }));
         let registry = Registry::new(policy, settings.timeouts.dialback, boot()?);
@@ -123,7 +125,10 @@ impl Gateway {
             registry: Arc::clone(&registry),
             verifier: Verifier::default(),
             couriers: Couriers::new(now()),
+            rates: Rates::new(parts::rates(&settings)),
             streams: Streams::new(),
+            handshakes,
+            strangers: Strangers::new(parts::strangers(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
             observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
         });

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, Timeouts};
+use crate::config::limits::{Limits, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
@@ -139,6 +139,32 @@ pub fn arrivals(settings: &Settings) -> limit::Params {
 /// What clients may arrive; they count against the same total.
 pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
     limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
+}
+
+/// How much room there is for those who have proven nothing.
+pub fn strangers(settings: &Settings) -> limit::Room {
+    let limits = &settings.limits;
+    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+}
+
+/// How fast anybody may send.
+pub fn rates(settings: &Settings) -> limit::RateParams {
+    let limits = &settings.limits;
+    let pace = |stanzas: PerSecond, octets: PerSecond| limit::Pace {
+        stanzas: NonZeroU32::new(stanzas.0),
+        octets: NonZeroU32::new(octets.0),
+    };
+    limit::RateParams {
+        stream: pace(limits.stream_stanzas, limits.stream_octets),
+        domain: pace(limits.domain_stanzas, limits.domain_octets),
+        pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
+}
+
+/// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.
+pub fn handshakes(settings: &Settings) -> limit::Handshakes {
+    let rate = NonZeroU32::new(settings.limits.tls_handshakes.0).unwrap_or(NonZeroU32::MIN);
+    limit::Handshakes::new(rate, settings.timeouts.tls / 2, run::now())
 }
 
 /// How much guessing of passwords is borne.

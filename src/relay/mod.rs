@@ -157,8 +157,9 @@ pub enum Effect {
     Vouch(KeyCheck),
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
-    /// The pair stands: its rates and stream count apply from now on to this far leg.
-    Admitted(FarId, Permit),
+    /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
+    /// carry it.
+    Admitted(Option<FarId>, Permit),
     /// Have this stanza carried over a stream for this pair (a bounce, or what a broken leg left unsent).
     Carry(Pair, Bytes),
     /// The verifier's answer.

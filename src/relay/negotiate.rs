@@ -247,7 +247,7 @@ impl Relay {
         }
         let rule = permit.rule().clone();
         out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
-        out.push(Effect::Admitted(far, permit));
+        out.push(Effect::Admitted(Some(far), permit));
         out.push(Effect::Widen(Side::Near));
         self.last = now;
         for _ in 0..=pending.repeats {

@@ -4,7 +4,7 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use tokio::time::Sleep;
 use super::leg::{Due, Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Rated, StreamTicket};
+use crate::limit::{Rated, Shut, Stranger, StreamTicket, Valve};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
-use crate::stream::{Answer, Secured};
+use crate::stream::{Answer, Pair, Secured};
 
 /// A relay and all that it moves.
 pub struct Pump {
@@ -37,6 +37,14 @@ pub struct Pump {
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
+    /// The rates of the stream, once it may send.
+    pub(super) rates: Option<Valve>,
+    /// Who may send what on it.
+    pub(super) sending: HashMap<Pair, Sending>,
+    /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
+    held: Option<Shut>,
+    /// Its place among strangers, until it is proven.
+    pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     timer: Pin<Box<Sleep>>,
@@ -44,6 +52,8 @@ pub struct Pump {
     expired: Option<Instant>,
     stopped: bool,
     since: jiff::Timestamp,
+    /// It was told to go, because there is no room for strangers.
+    unwelcome: bool,
     /// It began when others already gave back what they held, and may take its time until the end.
     late: bool,
 }
@@ -53,10 +63,18 @@ pub(super) struct Far {
     pub(super) leg: Leg,
     pub(super) destination: Destination,
     pub(super) route: Option<Box<dyn Route>>,
-    pub(super) ticket: Option<StreamTicket>,
     pub(super) awaited: Vec<AwaitTicket>,
     /// Since when it takes less than it is given.
     pub(super) full: Option<Instant>,
+}
+
+/// What a pair that stands may send.
+pub(super) struct Sending {
+    pub(super) valve: Valve,
+    /// Its far leg has ended; couriers carry it.
+    pub(super) carried: bool,
+    /// Its place in the count of its rule.
+    pub(super) _ticket: StreamTicket,
 }
 
 /// What a relay without a near leg leaves behind.
@@ -85,6 +103,13 @@ impl Pump {
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
+    }
+
+    /// Nobody knows yet who this is.
+    #[must_use]
+    pub fn strange(mut self, stranger: Stranger) -> Self {
+        self.stranger = Some(stranger);
+        self
     }
 
     /// A courier or verifier, with the first things that it wants.
@@ -121,12 +146,17 @@ impl Pump {
             carrying: false,
             answer: None,
             trying: None,
+            rates: None,
+            sending: HashMap::new(),
+            held: None,
+            stranger: None,
             orders,
             news: next_news(news),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
+            unwelcome: false,
             late,
         }
     }
@@ -152,6 +182,7 @@ impl Pump {
             for side in self.sides() {
                 moved |= self.poll_side(side, cx, now);
             }
+            moved |= self.weigh();
             if self.is_over() {
                 return Poll::Ready(());
             }
@@ -162,6 +193,36 @@ impl Pump {
         // Others want to run too.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether what couriers carry for this stream has met its rate (LIM-03).
+    fn hold(&mut self, now: Instant) {
+        let carried = self.sending.values().filter(|sending| sending.carried);
+        let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
+        let metrics = self.tools.observe.metrics();
+        match (&self.held, shut) {
+            (None, Some((_, rated))) => metrics.limited(limit(rated)),
+            (Some(held), None) => {
+                metrics.waited(limit(held.rated), now.saturating_duration_since(held.since));
+            }
+            _ => {}
+        }
+        let since = self.held.map_or(now, |held| held.since);
+        self.held = shut.map(|(until, rated)| Shut { since, until, rated });
+    }
+
+    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
+    fn weigh(&mut self) -> bool {
+        let Some(stranger) = &mut self.stranger else { return false };
+        let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
+        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
+        let Err(reason) = stranger.hold(held) else { return false };
+        if std::mem::replace(&mut self.unwelcome, true) {
+            return false;
+        }
+        self.tools.observe.turned_away(self.meta.peer, reason);
+        self.step(Side::Near, Input::Close(reason));
+        true
     }
 
     fn is_over(&mut self) -> bool {
@@ -449,7 +510,14 @@ impl Pump {
 
     fn take_tokens(&mut self, side: Side, now: Instant) -> bool {
         let mut moved = false;
-        while self.wants(side) {
+        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full.
+        for _ in 0..TOKENS {
+            if side == Side::Near {
+                self.hold(now);
+            }
+            if !self.wants(side) {
+                break;
+            }
             let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
             moved = true;
             self.step(side, Input::Token(token));
@@ -468,11 +536,16 @@ impl Pump {
             return false;
         }
         match side {
+            Side::Near if self.held.is_some() => false,
             Side::Near => match self.fars.first_key_value() {
                 Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over(now()) => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
-                _ => true,
+                // LIM-03: a peer is slowed, whatever it has on the stream; a backend's targets are independent (DB-66).
+                _ => {
+                    self.meta.flow == Flow::S2sOut
+                        || self.fars.values().all(|far| far.leg.outbox.shut().is_none())
+                }
             },
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }
@@ -495,7 +568,8 @@ impl Pump {
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
         let patience = self.patience().filter(|at| *at > now());
-        let Some(due) = due.into_iter().chain(patience).min() else { return Poll::Pending };
+        let held = self.held.map(|held| held.until);
+        let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
         let due = tokio::time::Instant::from_std(due);
         if self.timer.deadline() != due {
             self.timer.as_mut().reset(due);
@@ -517,6 +591,9 @@ fn limit(rated: Rated) -> Limit {
 
 /// How long one far leg may hold back a backend's stream when it takes too little.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tokens that one leg brings at once.
+const TOKENS: usize = 32;
 
 /// How often the arms are tried before others may run.
 const ROUNDS: usize = 32;
