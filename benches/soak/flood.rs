@@ -53,11 +53,17 @@ async fn fed(stream: &mut TcpStream) -> bool {
     stream.write_all(octets.as_bytes()).await.is_ok() && heard(stream, "features>").await
 }
 
-/// So many callers, each brought as far as this.
-async fn callers<F: AsyncFn(&mut TcpStream) -> bool>(world: &World, prepare: F) -> Vec<TcpStream> {
+/// So many callers, each brought as far as this. `crowd` tells them from others, who have used up the rates of their sources.
+async fn callers<F: AsyncFn(&mut TcpStream) -> bool>(
+    world: &World,
+    crowd: usize,
+    prepare: F,
+) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for n in 0..CALLERS {
-        let Ok(mut stream) = dial(source(n, 20).into(), world.at.public).await else { continue };
+        let Ok(mut stream) = dial(source(crowd * CALLERS + n, 20).into(), world.at.public).await else {
+            continue;
+        };
         if prepare(&mut stream).await {
             held.push(stream);
         }
@@ -98,16 +104,16 @@ pub async fn silent() {
     let before = apart.memory("VmRSS");
     println!("{HEAD}");
     measured("none", &apart, &mut witness, Vec::new(), before).await;
-    let held = callers(&apart.world, async |_| true).await;
+    let held = callers(&apart.world, 0, async |_| true).await;
     measured("silent", &apart, &mut witness, held, before).await;
-    let held = callers(&apart.world, begun).await;
+    let held = callers(&apart.world, 1, begun).await;
     measured("TLS begun", &apart, &mut witness, held, before).await;
     measured("all gone", &apart, &mut witness, Vec::new(), before).await;
     println!("with `conn-unproven` as it is by default:");
     let apart = gateway(&patient()).await;
     let mut witness = Witness::new(&apart.world).await;
     let before = apart.memory("VmRSS");
-    let held = callers(&apart.world, async |_| true).await;
+    let held = callers(&apart.world, 0, async |_| true).await;
     measured("silent", &apart, &mut witness, held, before).await;
 }
 
@@ -116,7 +122,7 @@ pub async fn greedy() {
         let apart = gateway(&plan).await;
         let mut witness = Witness::new(&apart.world).await;
         let before = apart.memory("VmRSS");
-        let held = callers(&apart.world, fed).await;
+        let held = callers(&apart.world, 0, fed).await;
         println!("{words}:\n{HEAD}");
         measured("greedy", &apart, &mut witness, held, before).await;
         println!("peak: {}", mib(apart.memory("VmHWM")));

@@ -151,7 +151,7 @@ async fn caller(world: &World, side: Side, state: usize) -> Option<(Wire, String
         4 => (side.greeted(world).await, STARTTLS.replace("/>", " x='"), 7),
         5 => (side.proceeding(world).await, String::new(), 5),
         6 => (side.proceeding(world).await, hello, 5),
-        7 => (side.secured(world).await, String::new(), 10),
+        7 => (side.secured(world).await, String::new(), 4),
         8 => (side.again(world).await, format!("<auth xmlns='{SASL}' mechanism='PLAIN'>QUJD"), 7),
         9 if side.client => (side.logged_in(world).await, String::new(), 10),
         9 => (side.again(world).await, format!("<db:result from='{FRIEND}' to='{HALL}'>key"), 7),

@@ -14,6 +14,7 @@ mod loris;
 mod sockets;
 mod streams;
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -99,7 +100,12 @@ fn hospitable() -> Plan {
 }
 
 async fn gateway(plan: &Plan) -> Apart {
-    Apart::build_with(plan, |text, _| text, Command::new(env!("CARGO_BIN_EXE_gatehouse"))).await
+    Apart::build_with(plan, |text, _| text, Command::new(program())).await
+}
+
+/// The gateway: the one that was built with this, or another.
+fn program() -> OsString {
+    std::env::var_os("GATEHOUSE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_gatehouse").into())
 }
 
 /// A source address for the n-th caller, so many of which share one.

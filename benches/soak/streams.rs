@@ -11,7 +11,7 @@ use gatehouse::demo::session::{Login, Session};
 use tokio::sync::Semaphore;
 
 use crate::sockets::{FRIEND, HALL, peer};
-use crate::{Witness, gateway, kib, mib, shown, source, usual};
+use crate::{Witness, gateway, kib, mib, program, shown, source, usual};
 
 const STREAMS: usize = 2000;
 const EACH: usize = 10;
@@ -59,7 +59,7 @@ pub async fn servers() {
 
     let socket = apart.world.socket();
     let reload = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+        let mut command = Command::new(program());
         command.args(arguments).arg("--socket").arg(&socket);
         let begun = Instant::now();
         let said = command.output().unwrap();
