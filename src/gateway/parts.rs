@@ -16,7 +16,7 @@ use crate::config::settings::{
 };
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
-use crate::policy::{Finding, Place};
+use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
 use crate::run::world;
 use crate::stream::Keyrings;
@@ -41,10 +41,13 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
 pub fn home(settings: &Settings, keys: Keyrings) -> Home {
     let hosted = settings.domains.iter().map(|domain| {
         let keys_by = match domain.backend.dialback_keys {
-            DialbackKeys::ByAddress => KeysBy::Address,
+            DialbackKeys::ByAddress => KeysBy::Address(Networks::new(settings.callers(domain))),
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex })
+        // DB-64: there is time left to say so before the server itself gives up.
+        let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
+        let multiplex = domain.backend.multiplex;
+        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex })
     });
     Home {
         hosted: hosted.collect(),
@@ -62,6 +65,7 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         limits: stream_limits(&settings.limits),
         timeouts: stream_timeouts(&settings.timeouts),
         default_domain: settings.default_domain.clone(),
+        retired: settings.retired_domains.iter().cloned().collect(),
     }
 }
 
