@@ -753,6 +753,65 @@ fn a_backend_does_not_speak_for_the_domains_of_another() {
     assert!(stage.has(|e| matches!(e, Effect::Verify(..))) && stage.connects().is_empty());
 }
 
+// RLY-19, POL-04: where a rule lets a domain in and nothing out to it, the backend is believed there all the same (Prosody asks
+// about a stranger's key only on a stream on which it was believed itself), what it says goes back, and nobody is called.
+#[test]
+fn a_backend_is_believed_one_way_and_nothing_of_it_leaves() {
+    let one_way = |direction: &str| {
+        policy(
+            Federation::Listed,
+            &format!(
+                "version: v1\nrules:\n  - {{ name: in, domains: [friend.example], direction: {direction} }}\n"
+            ),
+        )
+    };
+    for keys_by in [KeysBy::Address(Networks::default()), KeysBy::Verify] {
+        let mut home = home();
+        home.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = keys_by.clone();
+        let mut stage = Stage::new(home, one_way("inbound"), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", "friend.example"));
+        stage.said(NEAR);
+        stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+        if keys_by == KeysBy::Verify {
+            assert_eq!(stage.said(NEAR), "", "its own key is verified before it is believed");
+            let Some(Effect::Verify(claim, _)) =
+                stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+            else {
+                panic!("no question")
+            };
+            stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+        }
+        assert_eq!(stage.said(NEAR), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        assert_eq!(stage.reasons(), [Reason::WrongDirection], "it is told as refused");
+        stage.hears(
+            NEAR,
+            "<message id='m' from='j@hall.example/h' to='r@friend.example'><body>hi</body></message>",
+        );
+        stage.hears(NEAR, "<iq id='i' type='result' from='j@hall.example/h' to='r@friend.example/x'/>");
+        let back = stage.carried();
+        assert_eq!(back.len(), 1, "{back:?}");
+        assert_eq!(back[0].0, pair("friend.example", "hall.example"));
+        assert!(back[0].1.contains("to='j@hall.example/h'") && back[0].1.contains("<forbidden "), "{back:?}");
+        assert!(stage.passed().is_empty() && stage.connects().is_empty());
+        // The same policy once more changes nothing.
+        stage.step(NEAR, Input::Policy(one_way("inbound")));
+        assert_eq!(stage.said(NEAR), "");
+        // A policy that opens the way out: the stream ends in good order, and the backend claims anew.
+        let mut open = stage;
+        open.step(NEAR, Input::Policy(one_way("both")));
+        assert_eq!(open.said(NEAR), "</stream:stream>");
+    }
+    // Without the rule nothing is believed.
+    let mut stage =
+        Stage::new(home(), policy(Federation::Listed, "version: v1\nrules: []\n"), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    assert!(stage.said(NEAR).contains("<forbidden "));
+    stage.hears(NEAR, "<message from='j@hall.example/h' to='r@friend.example'/>");
+    assert!(stage.said(NEAR).contains("<not-authorized "));
+}
+
 // DB-64: the backend hears an error while it still waits, however much of the way is done; the two parts share the time.
 #[test]
 fn a_backend_is_answered_before_its_own_timer_ends() {
