@@ -404,6 +404,59 @@ fn channel_binding_is_taken_out_and_told() {
     assert_eq!(stage.said(FAR), "");
 }
 
+/// CB-09: a server that signs its list breaks the logins of those who check it, where the list was shortened.
+#[test]
+fn a_signed_list_of_mechanisms_is_told_where_it_was_shortened() {
+    for (offer, message, expected) in [
+        (&["SCRAM-SHA-1", "X-OAUTH2"][..], "r=abc,s=cw==,i=4096,h=aGFzaA==", vec![Reason::BackendSignsOffer]),
+        (&["SCRAM-SHA-1"][..], "r=abc,s=cw==,i=4096,h=aGFzaA==", vec![]),
+        (&["SCRAM-SHA-1", "X-OAUTH2"][..], "r=abc,s=cw==,i=4096", vec![]),
+    ] {
+        let mut stage = offered(&mechanisms(offer));
+        stage.hears(
+            NEAR,
+            &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>biwsbj1hbGljZSxyPWE=</auth>"),
+        );
+        stage.step(NEAR, Input::Tried(Ok(())));
+        let challenge = format!("<challenge xmlns='{SASL}'>{}</challenge>", STANDARD.encode(message));
+        stage.said(NEAR);
+        stage.hears(FAR, &challenge);
+        // CB-03: what goes on is not touched.
+        assert_eq!(stage.said(NEAR), challenge);
+        assert_eq!(misfits(&stage), expected, "{offer:?} {message}");
+    }
+}
+
+/// C2S-03: unknown features stay inside unless the operator names them; what the gateway decides is never named.
+#[test]
+fn features_that_the_operator_names_pass_after_the_login() {
+    use gatehouse::stream::client::features::{Rules, after_login, before_login, may_be_let_pass};
+    let shown = |features: &[&str]| {
+        let rules = Rules {
+            mechanisms: [Mechanism::Plain].into(),
+            registration: false,
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            max_octets: 1000,
+        };
+        let mut framer = Framer::new(Limits::default(), Content::Client);
+        let features = format!("<x xmlns='urn:example:x'/>{}", mechanisms(&["PLAIN"]));
+        framer.feed(greeting("i", &features).as_bytes());
+        let mut tokens = std::iter::from_fn(|| framer.next());
+        let frame = tokens.find_map(|t| if let Token::Element(frame) = t { Some(frame) } else { None });
+        let tree = frame.unwrap().tree();
+        let early = before_login(&tree, &rules).unwrap().text;
+        assert!(!early.contains("urn:example:x"), "{early}");
+        after_login(&tree, &rules).unwrap().text
+    };
+    assert!(!shown(&[]).contains("urn:example:x"));
+    let said = shown(&["urn:example:x"]);
+    assert!(said.contains("<x xmlns='urn:example:x'/>") && !said.contains("mechanisms"), "{said}");
+    for never in [TLS, SASL, "http://jabber.org/features/iq-auth", "http://jabber.org/features/compress", ""]
+    {
+        assert!(!may_be_let_pass(never), "{never}");
+    }
+}
+
 #[test]
 fn the_operators_list_decides() {
     let mut home = home();
