@@ -955,6 +955,31 @@ fn a_bidirectional_stream_cannot_be_had() {
     assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
 }
 
+// BE-01: a backend that does not believe our key, or says nothing, is doubted; one that is down is not.
+#[test]
+fn a_backend_that_does_not_believe_us_is_looked_into() {
+    let doubts = |stage: &Stage| stage.effects.iter().filter(|e| matches!(e, Effect::Doubted(_))).count();
+    let claimed = || {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+        let (far, _) = stage.connects()[0].clone();
+        (stage, far)
+    };
+    let (mut stage, far) = claimed();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("L-301", false));
+    stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='invalid'/>");
+    assert_eq!(doubts(&stage), 1);
+    let (mut stage, far) = claimed();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("L-301", false));
+    stage.wait(Duration::from_secs(31));
+    assert_eq!(doubts(&stage), 1);
+    let (mut stage, far) = claimed();
+    stage.step(Side::Far(far), Input::Unreachable(Reason::BackendDown));
+    assert_eq!(doubts(&stage), 0);
+}
+
 // DB-06: every pending operation ends.
 #[test]
 fn a_silent_backend_ends_the_claim() {

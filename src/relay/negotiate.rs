@@ -306,6 +306,7 @@ impl Relay {
     pub(super) fn refuse(&mut self, id: ClaimId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
         let Some(pending) = self.claims.remove(&id) else { return };
         if let Some(far) = pending.far {
+            self.far_doubted(far, reason, out);
             self.far_close(far, now, out);
         }
         let method = pending.method();

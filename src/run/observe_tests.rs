@@ -170,3 +170,20 @@ async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
     assert_eq!((count("rejected"), count("ended")), (usize::try_from(REFUSALS.get()).unwrap() + 1, 1));
     assert!(text.contains("\"event\":\"left-out\",\"records\":50"), "{text}");
 }
+
+// BE-01: told once, and once more when it comes back after a pair stood.
+#[tokio::test]
+async fn a_backend_that_asks_somebody_else_is_an_alarm() {
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let meta = meta();
+    let hosted = || domain("hall.example");
+    let astray = || Event::Misfit { hosted: hosted(), reason: Reason::BackendAsksElsewhere };
+    let text = logged(|| {
+        observe.note(&meta, &astray());
+        observe.note(&meta, &astray());
+        observe.note(&meta, &Event::Backend { hosted: hosted(), up: true });
+        observe.note(&meta, &astray());
+    });
+    assert_eq!(text.matches("backend-asks-elsewhere").count(), 2, "{text}");
+    assert_eq!(text.matches("ERROR").count(), 2, "{text}");
+}
