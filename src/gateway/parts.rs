@@ -58,7 +58,8 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             .filter(|domain| !domain.backend.c2s.is_empty())
             .map(|domain| {
                 let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
-                (domain.name.clone(), plan::ClientDomain { mechanisms, registration })
+                let features = domain.backend.features.clone();
+                (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features })
             })
             .collect(),
         keys,

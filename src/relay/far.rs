@@ -382,6 +382,7 @@ impl Relay {
 
     /// The errand of a leg that never stood is over.
     fn far_refused(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        self.far_doubted(id, reason, out);
         let Some(far) = self.fars.remove(&id) else { return };
         let reason = match far.terms.facing {
             Facing::Backend => backend_reason(reason),
@@ -410,6 +411,15 @@ impl Relay {
                 self.ending = true;
                 out.push(Effect::Answer(Answer::Trouble(reason)));
             }
+        }
+    }
+
+    /// BE-01: a backend that says no, or nothing, to our key.
+    pub(super) fn far_doubted(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
+        let no =
+            matches!(reason, Reason::DialbackInvalid | Reason::DialbackRefused | Reason::DialbackTimeout);
+        if no && self.fars.get(&id).is_some_and(|far| far.keyed && far.terms.facing == Facing::Backend) {
+            out.push(Effect::Doubted(id));
         }
     }
 

@@ -289,6 +289,11 @@ impl Relay {
         if !self.guard.is_empty() && self.guard.is_withdrawn() {
             self.near_close(Reason::PolicyChanged, now, out);
         }
+        // What went back by the old policy may pass by the new one: the backend claims it again on another stream.
+        let stale = |(pair, reason): &(Pair, Reason)| self.outbound_verdict(pair, None).reason != *reason;
+        if self.guard.turned_back().iter().any(stale) {
+            self.near_close(Reason::Finished, now, out);
+        }
     }
 
     /// The whole relay ends in good order.
