@@ -190,10 +190,12 @@ impl Observe {
                 self.told(meta, record, "client left");
                 self.audit(meta, "ended", record);
             }
-            Event::Misfit { hosted, reason } => {
+            // Each client that comes shows it anew, and strangers must not write our log (LOG-05).
+            Event::Misfit { hosted, reason } if self.has_room(meta) => {
                 tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
                     "no client can log in: {}", reason.words());
             }
+            Event::Misfit { .. } => {}
         }
     }
 
@@ -250,9 +252,10 @@ impl Observe {
 
     fn may_tell(&self, meta: &Meta) -> bool {
         // What nobody listens to need not be counted against the network.
-        if !tracing::enabled!(tracing::Level::INFO) {
-            return false;
-        }
+        tracing::enabled!(tracing::Level::INFO) && self.has_room(meta)
+    }
+
+    fn has_room(&self, meta: &Meta) -> bool {
         if !self.lines.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return false;
