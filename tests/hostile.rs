@@ -543,3 +543,29 @@ fn questions_above_the_limit_are_told_once() {
     assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
     assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
 }
+
+// CRT-12 on a stream that we opened: what the server is known by ends, and so does the stream; the next one is judged anew.
+#[test]
+fn a_servers_certificate_that_expires_ends_the_leg_to_it() {
+    let life = Duration::from_secs(600);
+    let mut facts = secured("", &["friend.example"]);
+    facts.certificate.as_mut().unwrap().expires = Some(std::time::Instant::now() + life);
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    let far = stage.connects()[0].0;
+    stage.connected(far, Some(facts));
+    stage.hears(Side::Far(far), &format!("{}<stream:features/>", answer("z", true)));
+    stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    let stanza = "<message from='b@hall.example' to='a@friend.example'/>";
+    stage.wait(life - Duration::from_secs(60));
+    stage.hears(NEAR, stanza);
+    assert_eq!(stage.passed().len(), 1);
+    stage.said(Side::Far(far));
+    stage.wait(Duration::from_secs(62));
+    assert_eq!(stage.said(Side::Far(far)), "</stream:stream>");
+    stage.hears(NEAR, stanza);
+    assert_eq!((stage.passed().len(), stage.carried().len()), (0, 1));
+    stage.hears(Side::Far(far), "</stream:stream>");
+    assert!(stage.said(NEAR).ends_with("</stream:stream>"), "{:?}", stage.relay);
+}

@@ -29,6 +29,8 @@ pub(super) struct Far {
     last: Option<Reason>,
     pub(super) max_octets: Option<usize>,
     pub(super) standing: bool,
+    /// When the certificate ends by which the server was known (CRT-12).
+    certificate_end: Option<Instant>,
     closing: Option<Instant>,
     reason: Reason,
     /// When the last key or question went out.
@@ -38,7 +40,8 @@ pub(super) struct Far {
 
 impl Far {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.closing.or_else(|| self.machine.as_ref().and_then(Initiating::deadline))
+        let machine = self.machine.as_ref().and_then(Initiating::deadline);
+        self.closing.or_else(|| machine.into_iter().chain(self.certificate_end).min())
     }
 
     pub(super) fn secured(&self) -> Option<&Secured> {
@@ -95,6 +98,7 @@ impl Relay {
             last: None,
             max_octets: None,
             standing: false,
+            certificate_end: None,
             closing: None,
             reason: Reason::Finished,
             asked: now,
@@ -260,6 +264,11 @@ impl Relay {
         out.push(Effect::Widen(Side::Far(id)));
         let Errand::Speak(pair) = errand else { return };
         if facing == Facing::Public {
+            let certified = self.far_certified(id, &pair);
+            if let Some(far) = self.fars.get_mut(&id).filter(|_| certified) {
+                far.certificate_end =
+                    far.secured.as_ref().and_then(|s| s.certificate.as_ref()).and_then(|c| c.expires);
+            }
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
             out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
         } else {
@@ -469,6 +478,12 @@ impl Relay {
                 if let (Shape::Courier, Errand::Speak(pair)) = (&self.shape, errand) {
                     self.go_on(pair, now, out);
                 }
+            } else if far.certificate_end.is_some_and(|at| at <= now) {
+                // What still comes is carried over a leg of its own, which sees the certificate of today.
+                if let Errand::Speak(pair) = far.terms.errand.clone() {
+                    self.guard.reroute(&pair, Route::Carried);
+                }
+                self.far_close(id, now, out);
             } else {
                 self.far_step(id, initiating::Input::Expired, now, out);
             }
