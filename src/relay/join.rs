@@ -269,7 +269,11 @@ impl Relay {
                 }
             }
         }
-        if !self.guard.is_empty() && self.guard.is_withdrawn() {
+        let banned = self.peer_address().is_some_and(|address| self.policy.bans().holds_address(address));
+        if self.guard.is_empty() && banned {
+            // Who has no pair yet is not judged again before it claims one; the ban may have come between the door and here.
+            self.near_close(Reason::Banned, now, out);
+        } else if !self.guard.is_empty() && self.guard.is_withdrawn() {
             self.near_close(Reason::PolicyChanged, now, out);
         }
     }
