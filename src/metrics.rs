@@ -399,8 +399,12 @@ pub enum Limit {
     Carried,
     /// Open connections per network.
     Connections,
+    /// TLS handshakes per second.
+    Handshakes,
     /// Failed logins per network and account.
     Logins,
+    /// Memory of all connections that have proven nothing.
+    Memory,
     /// Octets per second of a pair.
     Octets,
     /// The queue of a pair.
@@ -411,6 +415,8 @@ pub enum Limit {
     Streams,
     /// Open connections in all.
     Total,
+    /// Connections that have proven nothing.
+    Unproven,
     /// Dialback verifications under way.
     Verifications,
 }
@@ -421,12 +427,15 @@ impl Limit {
         Self::Attempts,
         Self::Carried,
         Self::Connections,
+        Self::Handshakes,
         Self::Logins,
+        Self::Memory,
         Self::Octets,
         Self::Queue,
         Self::Stanzas,
         Self::Streams,
         Self::Total,
+        Self::Unproven,
         Self::Verifications,
     ];
 
@@ -436,12 +445,15 @@ impl Limit {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
             Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
             Self::Logins => "logins",
+            Self::Memory => "memory",
             Self::Octets => "octets",
             Self::Queue => "queue",
             Self::Stanzas => "stanzas",
             Self::Streams => "streams",
             Self::Total => "total",
+            Self::Unproven => "unproven",
             Self::Verifications => "verifications",
         }
     }

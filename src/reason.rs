@@ -242,6 +242,9 @@ reasons! {
     // -- arrival
     TooManyConnections = "too-many-connections", "too many connections from this network", None, Z::ResourceConstraint;
     TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time", None, Z::ResourceConstraint;
+    TooManyStrangers = "too-many-strangers", "too many connections that have proven nothing yet", None, Z::ResourceConstraint;
+    StrangersMemory = "strangers-memory", "connections that have proven nothing hold as much memory as they may together", Some(S::PolicyViolation), Z::ResourceConstraint;
+    TooManyHandshakes = "too-many-handshakes", "more TLS handshakes were asked for than are begun in time", None, Z::ResourceConstraint;
     NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;
     AuditFull = "audit-full", "the audit log cannot be written, and the operator lets nobody in without it", None, Z::ResourceConstraint;
     BadProxyHeader = "bad-proxy-header", "the PROXY header is missing or malformed", None, Z::NotAuthorized;
@@ -268,6 +271,7 @@ reasons! {
 
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
+    HostGone = "host-gone", "the target domain was served here once, and is no more", Some(S::HostGone), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
     SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
     InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;
@@ -282,6 +286,7 @@ reasons! {
     TlsRequired = "tls-required", "this can be done over TLS only", Some(S::PolicyViolation), Z::PolicyViolation;
     CertificateUntrusted = "certificate-untrusted", "the certificate is not trusted, or speaks for another name", Some(S::PolicyViolation), Z::NotAuthorized;
     CertificateExpired = "certificate-expired", "the certificate expired while the stream was open", Some(S::Reset), Z::NotAuthorized;
+    CertificateRevoked = "certificate-revoked", "the certificate was revoked, or is no longer trusted, while the stream was open", Some(S::Reset), Z::NotAuthorized;
     SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
 

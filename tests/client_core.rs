@@ -380,6 +380,13 @@ fn features_that_would_break_every_login_are_the_operators_to_mend() {
         ),
         (mechanisms(&["DIGEST-MD5", "GSSAPI", "X-OAUTH2"]), Reason::NoMechanism),
         (String::new(), Reason::NoMechanism),
+        // What another namespace calls a mechanism is none.
+        (
+            format!(
+                "<mechanisms xmlns='{SASL}'><mechanism xmlns='urn:example'>PLAIN</mechanism></mechanisms>"
+            ),
+            Reason::NoMechanism,
+        ),
         (mechanisms(&["SCRAM-SHA-1-PLUS"]), Reason::BackendBindsChannel),
     ];
     for (features, reason) in rows {

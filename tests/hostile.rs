@@ -363,41 +363,6 @@ fn stream_management_and_compression_are_refused_and_harm_nothing() {
     assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
 }
 
-// DB-62: "`from` must be a local domain of that back-end". Who calls from the address of another domain's backend is not
-// believed by that address: the domain's own backend is asked.
-#[test]
-fn one_backend_does_not_speak_for_the_domain_of_another() {
-    let mut home = home();
-    let at = |address: [u8; 4]| std::collections::BTreeSet::from([std::net::IpAddr::from(address)]);
-    home.hosted.get_mut(&domain("hall.example")).unwrap().addresses = at([192, 0, 2, 8]);
-    home.hosted.get_mut(&domain("annex.example")).unwrap().addresses = at([192, 0, 2, 7]);
-    for (sender, own) in [("annex.example", true), ("hall.example", false)] {
-        // The stage's backend calls from 192.0.2.7.
-        let mut stage = Stage::new(home.clone(), any(), Flow::S2sOut, None);
-        stage.hears(NEAR, &header(sender, "friend.example"));
-        stage.hears(NEAR, &format!("<db:result from='{sender}' to='friend.example'>k</db:result>"));
-        assert_eq!(stage.connects().len(), usize::from(own), "{sender}");
-        let asked = stage.effects.iter().find_map(|effect| match effect {
-            Effect::Verify(claim, check) => Some((*claim, check.pair.clone())),
-            _ => None,
-        });
-        assert_eq!(asked.is_some(), !own, "{sender}");
-        if let Some((claim, about)) = asked {
-            assert_eq!(about, pair("hall.example", "friend.example"));
-            stage.said(NEAR);
-            stage.step(NEAR, Input::Verified(claim, Answer::Invalid));
-            assert!(stage.said(NEAR).contains("type='invalid'") && stage.connects().is_empty());
-        }
-    }
-    // An address that no backend is configured with is one of the inside network's like any other.
-    let mut elsewhere = home.clone();
-    elsewhere.hosted.get_mut(&domain("annex.example")).unwrap().addresses = at([192, 0, 2, 9]);
-    let mut stage = Stage::new(elsewhere, any(), Flow::S2sOut, None);
-    stage.hears(NEAR, &header("hall.example", "friend.example"));
-    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
-    assert_eq!(stage.connects().len(), 1);
-}
-
 fn courier(sender: &str, target: &str, policy: std::sync::Arc<gatehouse::policy::Policy>) -> Stage {
     let now = std::time::Instant::now();
     Stage::of(Relay::courier(std::sync::Arc::new(home()), policy, pair(sender, target), now))
@@ -542,32 +507,6 @@ fn questions_above_the_limit_are_told_once() {
     }
     assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
     assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
-}
-
-// CRT-12 on a stream that we opened: what the server is known by ends, and so does the stream; the next one is judged anew.
-#[test]
-fn a_servers_certificate_that_expires_ends_the_leg_to_it() {
-    let life = Duration::from_secs(600);
-    let mut facts = secured("", &["friend.example"]);
-    facts.certificate.as_mut().unwrap().expires = Some(std::time::Instant::now() + life);
-    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
-    stage.hears(NEAR, &header("hall.example", "friend.example"));
-    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
-    let far = stage.connects()[0].0;
-    stage.connected(far, Some(facts));
-    stage.hears(Side::Far(far), &format!("{}<stream:features/>", answer("z", true)));
-    stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
-    let stanza = "<message from='b@hall.example' to='a@friend.example'/>";
-    stage.wait(life - Duration::from_secs(60));
-    stage.hears(NEAR, stanza);
-    assert_eq!(stage.passed().len(), 1);
-    stage.said(Side::Far(far));
-    stage.wait(Duration::from_secs(62));
-    assert_eq!(stage.said(Side::Far(far)), "</stream:stream>");
-    stage.hears(NEAR, stanza);
-    assert_eq!((stage.passed().len(), stage.carried().len()), (0, 1));
-    stage.hears(Side::Far(far), "</stream:stream>");
-    assert!(stage.said(NEAR).ends_with("</stream:stream>"), "{:?}", stage.relay);
 }
 
 // POL-07: a ban that comes while somebody is on his way in finds him without a pair.

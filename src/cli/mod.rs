@@ -10,6 +10,7 @@ mod console;
 mod control;
 mod demo;
 mod init;
+mod log;
 mod policy;
 mod probe;
 mod run;

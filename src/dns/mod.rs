@@ -10,6 +10,7 @@ mod query;
 pub mod resolver;
 pub mod srv;
 pub mod steer;
+mod steer_tcp;
 
 pub use guard::Guard;
 pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Target};

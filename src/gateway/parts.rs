@@ -9,14 +9,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, Timeouts};
+use crate::config::limits::{Limits, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
 };
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
-use crate::policy::{Finding, Place};
+use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
 use crate::run::world;
 use crate::stream::Keyrings;
@@ -41,12 +41,13 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
 pub fn home(settings: &Settings, keys: Keyrings) -> Home {
     let hosted = settings.domains.iter().map(|domain| {
         let keys_by = match domain.backend.dialback_keys {
-            DialbackKeys::ByAddress => KeysBy::Address,
+            DialbackKeys::ByAddress => KeysBy::Address(Networks::new(settings.callers(domain))),
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        let backend = &domain.backend;
-        let addresses = backend.s2s.iter().chain(&backend.c2s).map(|at| at.ip().to_canonical()).collect();
-        (domain.name.clone(), plan::HostedDomain { addresses, keys_by, multiplex: backend.multiplex })
+        // DB-64: there is time left to say so before the server itself gives up.
+        let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
+        let multiplex = domain.backend.multiplex;
+        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex })
     });
     Home {
         hosted: hosted.collect(),
@@ -64,6 +65,7 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         limits: stream_limits(&settings.limits),
         timeouts: stream_timeouts(&settings.timeouts),
         default_domain: settings.default_domain.clone(),
+        retired: settings.retired_domains.iter().cloned().collect(),
     }
 }
 
@@ -141,6 +143,32 @@ pub fn arrivals(settings: &Settings) -> limit::Params {
 /// What clients may arrive; they count against the same total.
 pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
     limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
+}
+
+/// How much room there is for those who have proven nothing.
+pub fn strangers(settings: &Settings) -> limit::Room {
+    let limits = &settings.limits;
+    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+}
+
+/// How fast anybody may send.
+pub fn rates(settings: &Settings) -> limit::RateParams {
+    let limits = &settings.limits;
+    let pace = |stanzas: PerSecond, octets: PerSecond| limit::Pace {
+        stanzas: NonZeroU32::new(stanzas.0),
+        octets: NonZeroU32::new(octets.0),
+    };
+    limit::RateParams {
+        stream: pace(limits.stream_stanzas, limits.stream_octets),
+        domain: pace(limits.domain_stanzas, limits.domain_octets),
+        pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
+}
+
+/// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.
+pub fn handshakes(settings: &Settings) -> limit::Handshakes {
+    let rate = NonZeroU32::new(settings.limits.tls_handshakes.0).unwrap_or(NonZeroU32::MIN);
+    limit::Handshakes::new(rate, settings.timeouts.tls / 2, run::now())
 }
 
 /// How much guessing of passwords is borne.
@@ -295,7 +323,12 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
 /// How long to dial.
 pub fn dial(settings: &Settings) -> net::connect::Params {
     let times = &settings.timeouts;
-    net::connect::Params { each: times.connect, total: times.connect_total, sources: Vec::new() }
+    net::connect::Params {
+        each: times.connect,
+        total: times.connect_total,
+        patience: times.stanza,
+        sources: Vec::new(),
+    }
 }
 
 /// Where each backend takes federation.

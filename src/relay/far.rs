@@ -8,7 +8,7 @@ use crate::filter::Route;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
-use crate::stream::{Answer, Method, Proof, Secured};
+use crate::stream::{Answer, Certificate, Method, Proof, Secured};
 use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
@@ -29,9 +29,9 @@ pub(super) struct Far {
     last: Option<Reason>,
     pub(super) max_octets: Option<usize>,
     pub(super) standing: bool,
-    /// When the certificate ends by which the server was known (CRT-12).
-    certificate_end: Option<Instant>,
     closing: Option<Instant>,
+    /// CRT-12: when the certificate expires that the pair stands on.
+    expires: Option<Instant>,
     reason: Reason,
     /// When the last key or question went out.
     asked: Instant,
@@ -41,7 +41,13 @@ pub(super) struct Far {
 impl Far {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let machine = self.machine.as_ref().and_then(Initiating::deadline);
-        self.closing.or_else(|| machine.into_iter().chain(self.certificate_end).min())
+        self.closing.or_else(|| machine.into_iter().chain(self.expires).min())
+    }
+
+    pub(super) fn show(&mut self, certificate: Certificate) {
+        if let Some(secured) = &mut self.secured {
+            secured.certificate = Some(certificate);
+        }
     }
 
     pub(super) fn secured(&self) -> Option<&Secured> {
@@ -98,8 +104,8 @@ impl Relay {
             last: None,
             max_octets: None,
             standing: false,
-            certificate_end: None,
             closing: None,
+            expires: None,
             reason: Reason::Finished,
             asked: now,
             keyed: false,
@@ -261,14 +267,10 @@ impl Relay {
             out.push(Effect::Note(Event::Dialback { role: Role::Initiating, facing, outcome, after }));
         }
         let (claim, errand) = (far.claim.take(), far.terms.errand.clone());
+        self.stand_until(id);
         out.push(Effect::Widen(Side::Far(id)));
         let Errand::Speak(pair) = errand else { return };
         if facing == Facing::Public {
-            let certified = self.far_certified(id, &pair);
-            if let Some(far) = self.fars.get_mut(&id).filter(|_| certified) {
-                far.certificate_end =
-                    far.secured.as_ref().and_then(|s| s.certificate.as_ref()).and_then(|c| c.expires);
-            }
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
             out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
         } else {
@@ -478,12 +480,8 @@ impl Relay {
                 if let (Shape::Courier, Errand::Speak(pair)) = (&self.shape, errand) {
                     self.go_on(pair, now, out);
                 }
-            } else if far.certificate_end.is_some_and(|at| at <= now) {
-                // What still comes is carried over a leg of its own, which sees the certificate of today.
-                if let Errand::Speak(pair) = far.terms.errand.clone() {
-                    self.guard.reroute(&pair, Route::Carried);
-                }
-                self.far_close(id, now, out);
+            } else if far.expires.is_some_and(|at| at <= now) {
+                self.far_fault(id, Reason::CertificateExpired, now, out);
             } else {
                 self.far_step(id, initiating::Input::Expired, now, out);
             }
@@ -498,6 +496,64 @@ impl Relay {
     /// Whether the peer's certificate on that leg speaks for the target.
     pub(super) fn far_certified(&self, id: FarId, pair: &crate::stream::Pair) -> bool {
         self.fars.get(&id).is_some_and(|far| Proof::by_certificate(far.secured(), &pair.reversed()).is_ok())
+    }
+
+    /// The same for whatever the leg is for.
+    fn far_named(&self, id: FarId) -> bool {
+        match self.fars.get(&id).map(|far| (far, &far.terms.errand)) {
+            Some((_, Errand::Speak(pair))) => self.far_certified(id, pair),
+            Some((far, Errand::Ask(check))) => Proof::by_certificate(far.secured(), &check.pair).is_ok(),
+            None => false,
+        }
+    }
+
+    /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
+    fn stand_until(&mut self, id: FarId) {
+        let named = self.far_named(id);
+        if let Some(far) = self.fars.get_mut(&id) {
+            let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+            far.expires = certificate.filter(|_| named && far.standing).and_then(|c| c.expires);
+        }
+    }
+
+    /// CRT-12: the certificate of that leg is worth this now.
+    pub(super) fn retrusted(
+        &mut self,
+        side: Side,
+        certificate: Certificate,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        match side {
+            Side::Near => {
+                let Some(near) = &mut self.near else { return };
+                near.show(certificate);
+                let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method()));
+                let claimed = self.claims.values().map(|pending| (&pending.claim.pair, pending.method()));
+                let lost: Vec<_> = leaning
+                    .chain(claimed)
+                    .filter(|(_, method)| *method == Method::Certificate)
+                    .filter(|(pair, _)| Proof::by_certificate(near.secured(), pair).is_err())
+                    .map(|(pair, _)| pair.clone())
+                    .collect();
+                // What is still on its way comes from nobody that we know.
+                for pair in &lost {
+                    self.guard.reroute(pair, Route::Withdrawn(Reason::CertificateRevoked));
+                }
+                if !lost.is_empty() {
+                    self.near_close(Reason::CertificateRevoked, now, out);
+                }
+            }
+            Side::Far(id) => {
+                let named = self.far_named(id);
+                let Some(far) = self.fars.get_mut(&id) else { return };
+                far.show(certificate);
+                self.stand_until(id);
+                if named && !self.far_named(id) {
+                    self.far_fault(id, Reason::CertificateRevoked, now, out);
+                }
+            }
+        }
     }
 }
 

@@ -256,8 +256,12 @@ impl Relay {
                 Some(renewed) => {
                     let changed = renewed.quotas() != permit.quotas() || renewed.rule() != permit.rule();
                     self.guard.repermit(&pair, renewed.clone());
-                    if let (Route::Leg(number), true) = (route, changed) {
-                        out.push(Effect::Admitted(FarId(number), renewed));
+                    let leg = match route {
+                        Route::Leg(number) => Some(FarId(number)),
+                        Route::Carried | Route::Withdrawn(_) => None,
+                    };
+                    if changed {
+                        out.push(Effect::Admitted(leg, renewed));
                     }
                 }
                 None => {

@@ -8,7 +8,7 @@ use crate::filter::Route;
 use crate::reason::{Flow, Reason};
 use crate::stream::fault::Fault;
 use crate::stream::receiving::{self, Desk, Receiving};
-use crate::stream::{Method, Secured, StreamIds};
+use crate::stream::{Certificate, Method, Secured, StreamIds};
 use crate::xml::{CLOSE, Kind, Token, names};
 
 use super::event::{DialbackOutcome, Role, Said};
@@ -88,6 +88,12 @@ impl Near {
 
     pub(super) fn secured(&self) -> Option<&Secured> {
         self.secured.as_ref()
+    }
+
+    pub(super) fn show(&mut self, certificate: Certificate) {
+        if let Some(secured) = &mut self.secured {
+            secured.certificate = Some(certificate);
+        }
     }
 
     pub(super) fn address(&self) -> std::net::IpAddr {
@@ -413,16 +419,7 @@ impl Relay {
                 .and_then(|far| far.secured()),
             _ => self.near.as_ref().and_then(Near::secured),
         };
-        Record {
-            pair,
-            tls: public.map(|secured| secured.version),
-            method,
-            fingerprint: public.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
-            rule: None,
-            reason,
-            stanzas: 0,
-            octets: 0,
-        }
+        Record { pair, method, ..Record::of(public, reason) }
     }
 
     /// CRT-12: when the certificate that proved a pair here expires.

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::filter::Route;
+use crate::jid::Domain;
 use crate::policy::{Federate, Identity, Question, Tls, Verdict};
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::stream::initiating::Errand;
@@ -46,19 +47,20 @@ impl Relay {
     /// that leaves nothing to offer.
     pub(super) fn offer(&self, header: &Header) -> (Offer, Option<(Pair, Verdict)>) {
         let name = |text: &Option<String>| {
-            text.as_deref().filter(|t| !t.is_empty()).and_then(|t| crate::jid::Domain::parse(t).ok())
+            text.as_deref().filter(|t| !t.is_empty()).and_then(|t| Domain::parse(t).ok())
         };
         let (from, to) = (name(&header.from), name(&header.to));
         let open = Offer { external: false, dialback: true, refused: None };
         let refuse = |reason| (Offer { refused: Some(reason), ..open.clone() }, None);
         if self.flow == Flow::S2sOut {
             return match from {
-                Some(from) if !self.home.hosts(&from) => refuse(Reason::InvalidFrom),
+                // STR-09: not a domain of the server that calls.
+                Some(from) if !self.may_call(&from) => refuse(Reason::InvalidFrom),
                 _ => (open, None),
             };
         }
-        if to.as_ref().is_some_and(|to| !self.home.hosts(to)) {
-            return refuse(Reason::HostUnknown);
+        if let Some(to) = to.as_ref().filter(|to| !self.home.hosts(to)) {
+            return refuse(self.home.absence(to));
         }
         if from.as_ref().is_some_and(|from| self.home.hosts(from)) {
             return refuse(Reason::HomeClaimed);
@@ -132,6 +134,7 @@ impl Relay {
         }
         let id = ClaimId(self.issue());
         let deadline = now + self.home.timeouts.dialback;
+        let deadline = self.patience_of(&claim.pair, now).map_or(deadline, |latest| deadline.min(latest));
         let check = match &claim.by {
             By::External => None,
             By::Key { stream, key } => {
@@ -161,26 +164,29 @@ impl Relay {
             (Direction::Inbound, _, false) | (Direction::Outbound, true, true) => Err(Reason::HostUnknown),
             (Direction::Inbound, true, true) => Err(Reason::HomeClaimed),
             (Direction::Outbound, false, _) => Err(Reason::InvalidFrom),
+            (Direction::Outbound, true, false) if !self.may_call(&pair.sender) => Err(Reason::InvalidFrom),
             (Direction::Inbound, false, true) | (Direction::Outbound, true, false) => Ok(()),
         }
     }
 
-    fn backend_proof(&self, pair: &Pair) -> Option<Proof> {
-        match self.home.hosted.get(&pair.sender)?.keys_by {
-            KeysBy::Address if !self.is_of_another(&pair.sender) => {
-                Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok()
-            }
-            KeysBy::Address | KeysBy::Verify => None,
+    /// DB-62: whether the server at the other end of the near leg may speak for this hosted domain.
+    fn may_call(&self, domain: &Domain) -> bool {
+        self.peer_address().is_some_and(|address| self.home.may_call(domain, address))
+    }
+
+    /// DB-64: when the server that claims this would lose its patience with us.
+    fn patience_of(&self, pair: &Pair, since: Instant) -> Option<Instant> {
+        match self.direction() {
+            Direction::Inbound => None,
+            Direction::Outbound => self.home.hosted.get(&pair.sender).map(|hosted| since + hosted.budget),
         }
     }
 
-    /// DB-62: whether the backend that calls is another domain's, as far as its address tells. Then the domain's own is
-    /// asked, which may well be the same server.
-    fn is_of_another(&self, domain: &crate::jid::Domain) -> bool {
-        let Some(address) = self.peer_address() else { return false };
-        let is_at = |hosted: &plan::HostedDomain| hosted.addresses.contains(&address);
-        let hosted = &self.home.hosted;
-        hosted.values().any(is_at) && !hosted.get(domain).is_some_and(is_at)
+    fn backend_proof(&self, pair: &Pair) -> Option<Proof> {
+        match &self.home.hosted.get(&pair.sender)?.keys_by {
+            KeysBy::Address(_) => Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok(),
+            KeysBy::Verify => None,
+        }
     }
 
     /// The authoritative server has spoken, or could not be asked.
@@ -208,11 +214,13 @@ impl Relay {
 
     /// Proven: the far leg is opened and claims the pair there.
     fn connect(&mut self, id: ClaimId, now: Instant, out: &mut Vec<Effect>) {
-        let Some(pending) = self.claims.get_mut(&id) else { return };
-        pending.deadline = now + self.home.timeouts.dialback;
-        let pair = pending.claim.pair.clone();
+        let Some(pending) = self.claims.get(&id) else { return };
+        let (pair, since) = (pending.claim.pair.clone(), pending.since);
+        let deadline = now + self.home.timeouts.dialback;
+        let deadline = self.patience_of(&pair, since).map_or(deadline, |latest| deadline.min(latest));
         let far = self.open_far(Errand::Speak(pair), plan::far(self.flow), Some(id), now, out);
         if let Some(pending) = self.claims.get_mut(&id) {
+            pending.deadline = deadline;
             pending.far = Some(far);
         }
     }
@@ -259,7 +267,7 @@ impl Relay {
         }
         let rule = permit.rule().clone();
         out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
-        out.push(Effect::Admitted(far, permit));
+        out.push(Effect::Admitted(Some(far), permit));
         out.push(Effect::Widen(Side::Near));
         self.last = now;
         for _ in 0..=pending.repeats {

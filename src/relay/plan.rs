@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::jid::Domain;
-use crate::reason::{Direction, Facing, Flow};
+use crate::policy::Networks;
+use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::client::Mechanism;
 use crate::stream::{Keyrings, Pair};
 use crate::xml::{self, Content};
@@ -25,15 +26,17 @@ pub struct Home {
     pub timeouts: Timeouts,
     /// The domain that a peer means who names none (STR-07).
     pub default_domain: Option<Domain>,
+    /// Domains that were served here once (STR-06).
+    pub retired: BTreeSet<Domain>,
 }
 
 /// How one hosted domain's backend is met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostedDomain {
-    /// The addresses that it is configured with; it may call from others.
-    pub addresses: BTreeSet<IpAddr>,
     /// How its own dialback keys are believed (DB-63).
     pub keys_by: KeysBy,
+    /// What its server's claim may take in all: less than the server itself waits (DB-64).
+    pub budget: Duration,
     /// Whether its server may put several targets on one stream (DB-67).
     pub multiplex: bool,
 }
@@ -54,10 +57,10 @@ impl Default for ClientDomain {
 }
 
 /// How a backend's keys are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeysBy {
-    /// By the network that it calls from; from the address of another domain's backend, as with [`Self::Verify`].
-    Address,
+    /// By the address that it calls from: one of these (DB-62).
+    Address(Networks),
     /// By asking it at its configured address.
     Verify,
 }
@@ -145,6 +148,21 @@ impl Home {
     /// Whether that domain is served by a backend of ours.
     pub fn hosts(&self, domain: &Domain) -> bool {
         self.hosted.contains_key(domain)
+    }
+
+    /// Whether whoever calls from there may be that domain's server (DB-62): by its address, or because it is asked back
+    /// before it is believed.
+    pub fn may_call(&self, domain: &Domain, address: IpAddr) -> bool {
+        match self.hosted.get(domain).map(|hosted| &hosted.keys_by) {
+            Some(KeysBy::Address(networks)) => networks.is_any() || networks.contains(address),
+            Some(KeysBy::Verify) => true,
+            None => false,
+        }
+    }
+
+    /// Why a stream to a domain that is not hosted here is refused.
+    pub fn absence(&self, domain: &Domain) -> Reason {
+        if self.retired.contains(domain) { Reason::HostGone } else { Reason::HostUnknown }
     }
 
     /// The hosted and the remote domain of a pair that travels that way.

@@ -6,13 +6,15 @@ use std::sync::Mutex;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
-use crate::limit::LoginParams;
+use std::num::NonZeroU32;
+
+use crate::limit::{LoginParams, Room};
 use crate::metrics::Metrics;
-use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
+use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, PresentedName, Trust};
+use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -89,6 +91,8 @@ pub(crate) fn secured(name: &str) -> Secured {
             trust: Trust { default: Ok(()), peers: Vec::new() },
             not_after: 4_000_000_000,
             expires: None,
+            revocation: RevocationCheck::Off,
+            chain: Chain::default(),
         }),
         alpn: None,
         sni: None,
@@ -98,7 +102,11 @@ pub(crate) fn secured(name: &str) -> Secured {
 }
 
 pub(crate) fn home() -> Home {
-    let hosted = HostedDomain { addresses: Default::default(), keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain {
+        keys_by: KeysBy::Address(Networks::default()),
+        budget: Duration::from_secs(29),
+        multiplex: true,
+    };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
         clients: BTreeMap::new(),
@@ -106,6 +114,7 @@ pub(crate) fn home() -> Home {
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
         default_domain: None,
+        retired: std::collections::BTreeSet::new(),
     }
 }
 
@@ -121,7 +130,10 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         registry,
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
+        rates: Rates::default(),
         streams: Streams::new(),
+        handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
+        strangers: Strangers::new(Room::default()),
         logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })
