@@ -334,9 +334,14 @@ fn a_header_that_does_not_fit_is_answered_and_refused() {
 fn the_header_names_the_domain_whose_certificate_was_shown() {
     let mut home = home();
     home.clients.insert(domain("annex.example"), Default::default());
-    let mut stage = Stage::new(home.clone(), any(), Flow::C2s, Some(secured("annex.example", &[])));
-    stage.hears(NEAR, &hello());
-    assert_eq!(ended(&mut stage), "host-unknown");
+    // Whatever the client asked for: without a name it is the default that was shown.
+    for asked in [Some("annex.example"), Some("hall.example"), None] {
+        let mut facts = secured("annex.example", &[]);
+        facts.sni = asked.map(str::to_owned);
+        let mut stage = Stage::new(home.clone(), any(), Flow::C2s, Some(facts));
+        stage.hears(NEAR, &hello());
+        assert_eq!(ended(&mut stage), "host-unknown");
+    }
     let mut stage = Stage::new(home, any(), Flow::C2s, None);
     stage.hears(NEAR, &hello());
     stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));

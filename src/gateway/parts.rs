@@ -304,8 +304,13 @@ pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
     }
 }
 
-/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).
-pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
+/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
+/// where the DNS says that somebody else is there.
+pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
+    let backends = settings.domains.iter().flat_map(|d| d.backend.s2s.iter().chain(&d.backend.c2s));
+    own.extend(backends.copied());
+    own.extend(settings.admin.http);
+    own.extend(settings.steering.iter().map(|steering| steering.listen));
     let routes = settings.dns.routes.iter().map(|route| {
         let (host, port) = match &route.target {
             Target::Address(address) => (address.ip().to_string(), address.port()),

@@ -411,7 +411,7 @@ impl Relay {
         self.near_step(receiving::Input::Vouched(check, vouch), now, out);
     }
 
-    fn peer_address(&self) -> Option<std::net::IpAddr> {
+    pub(super) fn peer_address(&self) -> Option<std::net::IpAddr> {
         self.near.as_ref().map(Near::address)
     }
 

@@ -210,10 +210,12 @@ impl Observe {
                         "no remote server is believed: {}", reason.words());
                 }
             }
-            Event::Misfit { hosted, reason } => {
+            // Each client that comes shows it anew, and strangers must not write our log (LOG-05).
+            Event::Misfit { hosted, reason } if self.has_room(meta.peer.map(|p| Network::of(p.ip()))) => {
                 tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
                     "no client can log in: {}", reason.words());
             }
+            Event::Misfit { .. } => {}
         }
     }
 
@@ -293,9 +295,10 @@ impl Observe {
 
     fn may_tell_of(&self, network: Option<Network>) -> bool {
         // What nobody listens to need not be counted against the network.
-        if !tracing::enabled!(tracing::Level::INFO) {
-            return false;
-        }
+        tracing::enabled!(tracing::Level::INFO) && self.has_room(network)
+    }
+
+    fn has_room(&self, network: Option<Network>) -> bool {
         if !self.lines.admits(&network, now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return false;
