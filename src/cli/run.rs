@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
 
 use super::log::Log;
 use super::{Console, Exit};
@@ -53,7 +54,7 @@ fn serve(settings: Settings, warnings: &[Finding], handed: Vec<TcpListener>, con
         tracing::warn!(finding = %warning, "configuration");
     }
     raise_open_files(settings.limits.conn_total);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(settings.threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             console.complain(format_args!("the runtime cannot be started: {error}"));
@@ -74,6 +75,18 @@ fn serve(settings: Settings, warnings: &[Finding], handed: Vec<TcpListener>, con
             Exit::Fault
         }
     }
+}
+
+/// One thread needs no other to hand work to, so the main thread does it all.
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    let mut builder = match threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
 }
 
 /// Takes as many open files as the system allows: shells and containers often begin with 1,024, which is far less than the

@@ -29,6 +29,7 @@ pub(super) fn assemble(
         }
         None => words.whole("`version` is missing", "begin the file with `version: v1`"),
     }
+    let threads = spec.threads.as_ref().and_then(|word| threads(&mut words, word));
     let listeners = listeners(&mut words, spec);
     let domains = domains(&mut words, spec);
     let default_domain =
@@ -48,6 +49,7 @@ pub(super) fn assemble(
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
     let settings = Settings {
         file: Arc::from(file),
+        threads,
         listeners,
         domains,
         default_domain,
@@ -64,6 +66,18 @@ pub(super) fn assemble(
     };
     backends::told_apart(&mut words, &settings);
     (settings, words.findings)
+}
+
+fn threads(words: &mut Words, word: &Word) -> Option<usize> {
+    let found = word.value.parse().ok().filter(|count| (1..=1024).contains(count));
+    if found.is_none() {
+        words.error(
+            word,
+            format!("\"{}\" is no number of threads", word.value),
+            "write a number from 1 to 1024",
+        );
+    }
+    found
 }
 
 fn listeners(words: &mut Words, spec: &spec::FileSpec) -> Vec<Listener> {

@@ -35,6 +35,17 @@ fn the_shortest_useful_file_is_complete() {
 }
 
 #[test]
+fn threads_are_a_number_from_one() {
+    assert_eq!(assemble(SHORTEST).0.threads, None);
+    let (settings, findings) = assemble(&format!("{SHORTEST}threads: 2\n"));
+    assert_eq!((settings.threads, findings.len()), (Some(2), 0));
+    for wrong in ["0", "-1", "1025", "all"] {
+        let (_, findings) = assemble(&format!("{SHORTEST}threads: {wrong}\n"));
+        assert!(findings.len() == 1 && findings[0].contains("is no number of threads"), "{findings:?}");
+    }
+}
+
+#[test]
 fn the_file_of_the_contract_is_read() {
     let text = r#"
 version: v1

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, PerSecond, Timeouts};
+use crate::config::limits::{Limits, PerMinute, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
@@ -162,6 +162,17 @@ pub fn rates(settings: &Settings) -> limit::RateParams {
         stream: pace(limits.stream_stanzas, limits.stream_octets),
         domain: pace(limits.domain_stanzas, limits.domain_octets),
         pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
+}
+
+/// How much one remote address, or all of one domain, may do in a minute.
+pub fn senders(settings: &Settings) -> limit::SenderParams {
+    let limits = &settings.limits;
+    let many = |rate: PerMinute| NonZeroU32::new(rate.0).unwrap_or(NonZeroU32::MIN);
+    limit::SenderParams {
+        stanzas: many(limits.sender_stanzas),
+        recipients: many(limits.recipients),
+        subscriptions: many(limits.subscriptions),
     }
 }
 

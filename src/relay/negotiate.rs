@@ -15,6 +15,7 @@ use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
 use crate::xml::Header;
 
 use super::event::{DialbackOutcome, Role};
+use super::far::Far;
 use super::near::Near;
 use super::plan::{self, KeysBy};
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
@@ -295,6 +296,7 @@ impl Relay {
             let claim = pending.claim.clone();
             self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
         }
+        self.near_refused(reason, now, out);
     }
 
     /// A claim that was never pending is refused.
@@ -318,6 +320,7 @@ impl Relay {
         out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
         let ruling = self.ruling(reason);
         self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
+        self.near_refused(reason, now, out);
     }
 
     /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
@@ -391,13 +394,23 @@ impl Relay {
         identity: Identity,
         secured: Option<&Secured>,
     ) -> Verdict {
+        self.judge_inbound_at(pair, identity, secured, self.peer_address())
+    }
+
+    fn judge_inbound_at(
+        &self,
+        pair: &Pair,
+        identity: Identity,
+        secured: Option<&Secured>,
+        address: Option<std::net::IpAddr>,
+    ) -> Verdict {
         let question = Federate {
             hosted: &pair.target,
             remote: &pair.sender,
             direction: Direction::Inbound,
             identity,
             tls: tls(secured),
-            address: self.peer_address(),
+            address,
         };
         self.policy.judge(&Question::Federate(question), &mut ())
     }
@@ -433,12 +446,12 @@ impl Relay {
         self.judge_outbound(pair, identity, tls(far.secured()), far.address())
     }
 
-    /// Whether this channel's server may answer for the sender domain: its certificate names the domain, or a policy file
-    /// takes servers of that domain without (CRT-13, DB-24).
-    pub(super) fn authority_taken(&self, check: &KeyCheck, secured: Option<&Secured>) -> bool {
-        Proof::by_certificate(secured, &check.pair).is_ok()
+    /// Whether the server of this leg may answer for the sender domain: its certificate names the domain, or a policy file
+    /// takes servers of that domain without (CRT-13, DB-24), at its address.
+    pub(super) fn authority_taken(&self, check: &KeyCheck, far: &Far) -> bool {
+        Proof::by_certificate(far.secured(), &check.pair).is_ok()
             || self
-                .judge_inbound(&check.pair, Identity::Dialback, secured)
+                .judge_inbound_at(&check.pair, Identity::Dialback, far.secured(), far.address())
                 .permit()
                 .is_some_and(|permit| permit.takes_unnamed_servers())
     }

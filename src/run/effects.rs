@@ -11,7 +11,7 @@ use crate::limit::Leave;
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Flow, Outcome, Reason};
-use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
+use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Sender, Side, plan};
 use crate::stream::Pair;
 
 impl Pump {
@@ -46,6 +46,11 @@ impl Pump {
                 if let Some(leg) = self.leg(side).filter(|leg| !leg.is_closed()) {
                     leg.outbox.say(octets);
                 }
+            }
+            Effect::Weigh(sender) => self.refused = self.weighed(&sender).err(),
+            Effect::Pass(_, stanza) | Effect::Carry(_, stanza) if self.refused.is_some() => {
+                let reason = self.refused.take().unwrap_or(Reason::SenderTooFast);
+                self.step(Side::Near, Input::Refused(stanza, reason));
             }
             Effect::Pass(id, stanza) => self.pass(id, stanza),
             Effect::Deliver(stanza) => {
@@ -124,6 +129,19 @@ impl Pump {
                 self.tools.observe.note(&self.meta, &event);
             }
         }
+    }
+
+    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
+    fn weighed(&self, sender: &Sender) -> Result<(), Reason> {
+        let outcome = self.tools.senders.ask(sender, now());
+        let limit = match outcome {
+            Ok(()) => return outcome,
+            Err(Reason::TooManyRecipients) => Limit::Recipients,
+            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
+            Err(_) => Limit::Senders,
+        };
+        self.tools.observe.metrics().limited(limit);
+        outcome
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {

@@ -160,6 +160,9 @@ pub struct Login {
     exchange: Option<Exchange>,
     /// The words that wait for leave to be tried.
     held: Option<(Exchange, Ask, Bytes)>,
+    /// The backend's answer is due. Nothing more of the client is read meanwhile: what came in between could take the
+    /// outcome of a guess for its own (C2S-11).
+    due: bool,
     /// An exchange was ended by us: what the client hears once the backend has heard of it.
     aborting: Option<SaslCondition>,
     registering: bool,
@@ -173,8 +176,8 @@ struct Exchange {
     account: Option<String>,
     /// The first payload was seen, and leave was asked.
     asked: bool,
-    /// It took the place of another one, whose outcome may still be under way: whose login is granted is not certain.
-    second: bool,
+    /// It asks to act as another account than the one whose secret it tries: whose login is granted is not certain.
+    as_other: bool,
 }
 
 /// A bind or a resumption is due, or going on.
@@ -234,7 +237,7 @@ impl Serving {
     pub fn wants_read(&self) -> bool {
         match self {
             Self::Upgrading(_) | Self::Waiting(_) => false,
-            Self::Login(state) => state.held.is_none() && state.aborting.is_none() && !state.registering,
+            Self::Login(state) => state.held.is_none() && !state.due && !state.registering,
             Self::Binding(state) => !state.asked,
             Self::Bound(_) | Self::Clear(_) | Self::Greeting(_) => true,
         }
@@ -416,6 +419,7 @@ impl Waiting {
                 offer,
                 exchange: None,
                 held: None,
+                due: false,
                 aborting: None,
                 registering: false,
             }),
