@@ -1,13 +1,20 @@
 //! Rates that slow, and counts that refuse.
 //!
-//! A [`Valve`] shapes what one admitted pair sends: it never drops and never reorders, it says when the next stanza may
-//! go. [`Arrivals`] counts connections and attempts for each network before anything is read from them; [`Streams`]
+//! A [`Valve`] shapes what a stream sends: it never drops and never reorders, it says when the next stanza may go. [`Arrivals`] counts connections and attempts for each network before anything is read from them; [`Streams`]
 //! counts what a rule has admitted. Nothing here knows a socket or a stanza; time comes in as `now`, so that tests need
 //! no clock.
 
+mod handshakes;
 mod logins;
+mod senders;
+mod strangers;
+mod valve;
 
+pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
+pub use senders::{Params as SenderParams, Senders};
+pub use strangers::{Room, Stranger, Strangers};
+pub use valve::{Pace, RateParams, Rated, Rates, Shut, Valve};
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,67 +31,9 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
-use governor::state::{InMemoryState, NotKeyed};
 
 use crate::policy::{Quotas, RuleName};
 use crate::reason::Reason;
-
-/// The rates of one admitted pair.
-///
-/// A stanza passes whole and is paid for afterwards: one that is larger than a second's worth of octets must pass too,
-/// it only makes the next one wait longer.
-#[derive(Debug)]
-pub struct Valve {
-    stanzas: Option<Meter>,
-    octets: Option<Meter>,
-}
-
-impl Valve {
-    /// A valve with full buckets.
-    pub fn new(quotas: &Quotas, now: Instant) -> Self {
-        Self {
-            stanzas: quotas.stanzas.as_ref().map(|r| Meter::new(r.per_second, now)),
-            octets: quotas.octets.as_ref().map(|r| Meter::new(r.per_second, now)),
-        }
-    }
-
-    /// Other quotas, after a reload. A bucket whose rate is unchanged stays as full as it was.
-    pub fn adjust(&mut self, quotas: &Quotas, now: Instant) {
-        Meter::adjust(&mut self.stanzas, quotas.stanzas.as_ref().map(|r| r.per_second), now);
-        Meter::adjust(&mut self.octets, quotas.octets.as_ref().map(|r| r.per_second), now);
-    }
-
-    /// Whether there is a rate at all.
-    pub fn is_open(&self) -> bool {
-        self.stanzas.is_none() && self.octets.is_none()
-    }
-
-    /// A stanza of this size goes now.
-    pub fn charge(&mut self, octets: usize) {
-        if let Some(meter) = &mut self.stanzas {
-            meter.owed = meter.owed.saturating_add(1);
-        }
-        if let Some(meter) = &mut self.octets {
-            meter.owed = meter.owed.saturating_add(octets.try_into().unwrap_or(u64::MAX));
-        }
-    }
-
-    /// When the next stanza may go, and which rate makes it wait; none if it may go now.
-    pub fn shut_until(&mut self, now: Instant) -> Option<(Instant, Rated)> {
-        let stanzas = self.stanzas.as_mut().and_then(|m| m.pay(now)).map(|at| (at, Rated::Stanzas));
-        let octets = self.octets.as_mut().and_then(|m| m.pay(now)).map(|at| (at, Rated::Octets));
-        stanzas.max(octets)
-    }
-}
-
-/// Which rate of a valve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rated {
-    /// Octets per second.
-    Octets,
-    /// Stanzas per second.
-    Stanzas,
-}
 
 /// What may arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +65,20 @@ impl Network {
                 Self(IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)))
             }
             v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+
+    /// The larger network around it, all of which one party may well have: an IPv6 /48, or an IPv4 /24.
+    pub fn around(self) -> Self {
+        match self.0 {
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                Self(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+            }
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Self(IpAddr::from([a, b, c, 0]))
+            }
         }
     }
 }
@@ -279,47 +242,6 @@ impl<K: Hash + Eq + Clone> Throttle<K> {
     /// Whether no key is remembered.
     pub fn is_empty(&self) -> bool {
         self.limiter.is_empty()
-    }
-}
-
-/// One bucket, and what has gone on credit.
-#[derive(Debug)]
-struct Meter {
-    rate: NonZeroU32,
-    clock: Told,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>,
-    owed: u64,
-}
-
-impl Meter {
-    fn new(rate: NonZeroU32, now: Instant) -> Self {
-        let clock = Told::new(now);
-        let limiter = RateLimiter::direct_with_clock(Quota::per_second(rate), clock.clone());
-        Self { rate, clock, limiter, owed: 0 }
-    }
-
-    fn adjust(meter: &mut Option<Self>, rate: Option<NonZeroU32>, now: Instant) {
-        if meter.as_ref().map(|m| m.rate) != rate {
-            *meter = rate.map(|r| Self::new(r, now));
-        }
-    }
-
-    /// Pays what is owed as far as the bucket goes; the time of the next payment, if something is left.
-    fn pay(&mut self, now: Instant) -> Option<Instant> {
-        self.clock.tell(now);
-        loop {
-            // The bucket holds one second's worth; more than that is paid in parts.
-            let part = u32::try_from(self.owed).unwrap_or(u32::MAX).min(self.rate.get());
-            let part = NonZeroU32::new(part)?;
-            match self.limiter.check_n(part) {
-                Ok(Ok(())) => self.owed -= u64::from(part.get()),
-                Ok(Err(not_until)) => {
-                    return Some(self.clock.instant(not_until.earliest_possible()));
-                }
-                // The part is never larger than the bucket.
-                Err(_capacity) => return None,
-            }
-        }
     }
 }
 

@@ -1,61 +1,64 @@
 use super::*;
-use crate::policy::Rate;
+use crate::jid::Domain;
+use crate::policy::{
+    Day, Federate, Federation, HostedSource, Identity, Input, Permit, Place, Policy, Question, Tls, build,
+};
+use crate::reason::Direction;
+
+fn policy(hosted: Vec<HostedSource>) -> Policy {
+    let today = Day::parse("2027-01-01").unwrap();
+    let (policy, findings) = build(&Input { hosted, sources: Vec::new(), today, digest: "d".into() });
+    policy.unwrap_or_else(|| panic!("{findings:?}"))
+}
 
 /// A rule's name can come from a policy only; this one is `default`.
 fn rule() -> RuleName {
-    crate::policy::build(&crate::policy::Input {
-        hosted: Vec::new(),
-        sources: Vec::new(),
-        today: crate::policy::Day::parse("2027-01-01").unwrap(),
-        digest: "d".into(),
-    })
-    .0
-    .unwrap()
-    .rule_names()
-    .next()
-    .unwrap()
-    .clone()
+    policy(Vec::new()).rule_names().next().unwrap().clone()
 }
 
-fn quotas(stanzas: Option<u32>, octets: Option<u32>, streams: Option<u32>) -> Quotas {
-    let rate = |n: u32| Rate { per_second: NonZeroU32::new(n).unwrap() };
-    Quotas { stanzas: stanzas.map(rate), octets: octets.map(rate), streams }
+/// The buckets of one stream with these rates.
+fn stream(stanzas: Option<u32>, octets: Option<u32>, now: Instant) -> Valve {
+    let pace = Pace { stanzas: stanzas.and_then(NonZeroU32::new), octets: octets.and_then(NonZeroU32::new) };
+    Rates::new(RateParams { stream: pace, ..RateParams::default() }).stream(now)
+}
+
+/// Sends all of it as fast as the valve lets it go; how long that takes.
+fn sent(valve: &Valve, stanzas: impl IntoIterator<Item = usize>, start: Instant) -> Duration {
+    let mut now = start;
+    for octets in stanzas {
+        if let Some((at, _)) = valve.shut_until(now) {
+            assert!(at > now, "a valve that is shut names a time to come");
+            now = at;
+            assert_eq!(valve.shut_until(now), None, "at the time it named it is open");
+        }
+        valve.charge(octets);
+    }
+    now - start
 }
 
 #[test]
 fn a_valve_without_rates_never_shuts() {
     let now = Instant::now();
-    let mut valve = Valve::new(&quotas(None, None, None), now);
+    let valve = stream(None, None, now);
     assert!(valve.is_open());
-    for _ in 0..10_000 {
-        valve.charge(1_000_000);
-        assert_eq!(valve.shut_until(now), None);
-    }
+    assert_eq!(sent(&valve, [1_000_000; 10_000], now), Duration::ZERO);
 }
 
 // LIM-03: shaped by delaying, never dropped.
 #[test]
 fn fifty_stanzas_a_second_take_a_second_for_each_fifty() {
     let start = Instant::now();
-    let mut now = start;
-    let mut valve = Valve::new(&quotas(Some(50), None, None), start);
-    for _ in 0..151 {
-        if let Some((at, rated)) = valve.shut_until(now) {
-            assert_eq!(rated, Rated::Stanzas);
-            assert!(at > now, "a valve that is shut names a time to come");
-            now = at;
-            assert_eq!(valve.shut_until(now), None, "at the time it named it is open");
-        }
-        valve.charge(100);
-    }
-    let took = now - start;
+    let valve = stream(Some(50), None, start);
+    assert_eq!(sent(&valve, [100; 50], start), Duration::ZERO, "a second's worth at once");
+    let took = sent(&valve, [100; 100], start);
     assert!(took > Duration::from_millis(1900) && took < Duration::from_millis(2100), "{took:?}");
+    assert_eq!(valve.shut_until(start + took).map(|(_, rated)| rated), Some(Rated::Stanzas));
 }
 
 #[test]
 fn a_stanza_larger_than_a_second_passes_and_the_next_one_waits() {
     let start = Instant::now();
-    let mut valve = Valve::new(&quotas(None, Some(1000), None), start);
+    let valve = stream(None, Some(1000), start);
     assert_eq!(valve.shut_until(start), None);
     valve.charge(5000);
     let mut now = start;
@@ -67,19 +70,91 @@ fn a_stanza_larger_than_a_second_passes_and_the_next_one_waits() {
     assert!(took > Duration::from_millis(3900) && took < Duration::from_millis(4100), "{took:?}");
 }
 
+/// The permit of this remote domain to speak to hall.example, by a policy that lets everybody.
+fn permit(remote: &str) -> Permit {
+    let domain = |name| Domain::parse(name).unwrap();
+    let hosted = HostedSource {
+        domain: domain("hall.example"),
+        federation: Federation::Any,
+        sources: Vec::new(),
+        place: Place::whole("test"),
+    };
+    let question = Federate {
+        hosted: &domain("hall.example"),
+        remote: &domain(remote),
+        direction: Direction::Inbound,
+        identity: Identity::Certificate,
+        tls: Tls::V13,
+        address: None,
+    };
+    policy(vec![hosted]).judge(&Question::Federate(question), &mut ()).permit().unwrap().clone()
+}
+
+fn pace(stanzas: u32) -> Pace {
+    Pace { stanzas: NonZeroU32::new(stanzas), octets: None }
+}
+
+// LIM-03: "per stream and per peer domain". A second stream of a pair is no second helping, and neither is a new one.
+#[test]
+fn the_streams_of_a_pair_and_of_a_domain_share_what_they_may_send() {
+    for params in [
+        RateParams { pair: pace(10), ..RateParams::default() },
+        RateParams { domain: pace(10), ..RateParams::default() },
+    ] {
+        let start = Instant::now();
+        let rates = Rates::new(params);
+        let valve = || rates.valve(&permit("friend.example"), &rates.stream(start), start);
+        let (first, second) = (valve(), valve());
+        assert_eq!(sent(&first, [1; 6], start), Duration::ZERO);
+        assert_eq!(sent(&second, [1; 4], start), Duration::ZERO);
+        second.charge(1);
+        assert!(second.shut_until(start).is_some() && first.shut_until(start).is_some());
+        drop((first, second));
+        assert!(valve().shut_until(start).is_some(), "a new stream owes what the old ones did");
+        let other = rates.valve(&permit("cousin.example"), &rates.stream(start), start);
+        assert_eq!(other.shut_until(start), None);
+        assert_eq!(valve().shut_until(start + Duration::from_secs(2)), None);
+    }
+}
+
+#[test]
+fn the_lowest_rate_is_the_one_that_counts() {
+    let start = Instant::now();
+    let params = RateParams { stream: pace(100), domain: pace(50), pair: pace(10) };
+    let rates = Rates::new(params);
+    let valve = rates.valve(&permit("friend.example"), &rates.stream(start), start);
+    let took = sent(&valve, [1; 31], start);
+    assert!(took > Duration::from_millis(1900) && took < Duration::from_millis(2100), "{took:?}");
+}
+
 // Architecture 4: rate buckets survive when their quota is unchanged.
 #[test]
 fn a_reload_with_the_same_rate_does_not_fill_the_bucket() {
     let now = Instant::now();
-    let mut valve = Valve::new(&quotas(Some(10), None, None), now);
+    let mut rates = Rates::new(RateParams { pair: pace(10), ..RateParams::default() });
+    let valve = |rates: &Rates| rates.valve(&permit("friend.example"), &Valve::default(), now);
+    let first = valve(&rates);
     for _ in 0..11 {
-        valve.charge(1);
+        first.charge(1);
     }
-    assert!(valve.shut_until(now).is_some());
-    valve.adjust(&quotas(Some(10), Some(1 << 20), None), now);
-    assert!(valve.shut_until(now).is_some());
-    valve.adjust(&quotas(Some(20), None, None), now);
-    assert_eq!(valve.shut_until(now), None);
+    assert!(first.shut_until(now).is_some());
+    assert!(valve(&rates).shut_until(now).is_some());
+    rates.params.pair = pace(20);
+    assert_eq!(valve(&rates).shut_until(now), None);
+}
+
+// LIM-02: all memory is released.
+#[test]
+fn buckets_of_those_who_are_gone_do_not_pile_up() {
+    let start = Instant::now();
+    let rates = Rates::new(RateParams { domain: pace(10), ..RateParams::default() });
+    for n in 0..5_000_u32 {
+        let now = start + Duration::from_secs(n.into());
+        let valve = rates.valve(&permit(&format!("d{n}.example")), &Valve::default(), now);
+        valve.charge(1);
+        assert_eq!(valve.shut_until(now), None);
+    }
+    assert!(rates.len() <= 2 * 1024, "{}", rates.len());
 }
 
 fn params(total: u32, per_network: u32, per_minute: u32) -> Params {
@@ -146,11 +221,11 @@ fn a_million_networks_leave_nothing_behind() {
 fn a_rule_admits_as_many_streams_as_it_says() {
     let streams = Streams::new();
     let rule = rule();
-    let two = quotas(None, None, Some(2));
+    let two = Quotas { streams: Some(2), ..Quotas::default() };
     let first = streams.admit(&rule, &two).unwrap();
     let _second = streams.admit(&rule, &two).unwrap();
     assert_eq!(streams.admit(&rule, &two).unwrap_err(), Reason::TooManyStreams);
     drop(first);
     let _third = streams.admit(&rule, &two).unwrap();
-    let _unlimited = streams.admit(&rule, &quotas(None, None, None)).unwrap();
+    let _unlimited = streams.admit(&rule, &Quotas::default()).unwrap();
 }

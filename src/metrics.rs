@@ -399,18 +399,30 @@ pub enum Limit {
     Carried,
     /// Open connections per network.
     Connections,
+    /// TLS handshakes per second.
+    Handshakes,
     /// Failed logins per network and account.
     Logins,
+    /// Memory of all connections that have proven nothing.
+    Memory,
     /// Octets per second of a pair.
     Octets,
     /// The queue of a pair.
     Queue,
+    /// Different recipients of a remote domain per minute.
+    Recipients,
+    /// Stanzas of a remote address per minute.
+    Senders,
     /// Stanzas per second of a pair.
     Stanzas,
     /// Admitted streams of a rule.
     Streams,
+    /// Requests for subscriptions of a remote domain per minute.
+    Subscriptions,
     /// Open connections in all.
     Total,
+    /// Connections that have proven nothing.
+    Unproven,
     /// Dialback verifications under way.
     Verifications,
 }
@@ -421,12 +433,18 @@ impl Limit {
         Self::Attempts,
         Self::Carried,
         Self::Connections,
+        Self::Handshakes,
         Self::Logins,
+        Self::Memory,
         Self::Octets,
         Self::Queue,
+        Self::Recipients,
+        Self::Senders,
         Self::Stanzas,
         Self::Streams,
+        Self::Subscriptions,
         Self::Total,
+        Self::Unproven,
         Self::Verifications,
     ];
 
@@ -436,12 +454,18 @@ impl Limit {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
             Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
             Self::Logins => "logins",
+            Self::Memory => "memory",
             Self::Octets => "octets",
             Self::Queue => "queue",
+            Self::Recipients => "recipients",
+            Self::Senders => "senders",
             Self::Stanzas => "stanzas",
             Self::Streams => "streams",
+            Self::Subscriptions => "subscriptions",
             Self::Total => "total",
+            Self::Unproven => "unproven",
             Self::Verifications => "verifications",
         }
     }

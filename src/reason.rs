@@ -242,6 +242,9 @@ reasons! {
     // -- arrival
     TooManyConnections = "too-many-connections", "too many connections from this network", None, Z::ResourceConstraint;
     TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time", None, Z::ResourceConstraint;
+    TooManyStrangers = "too-many-strangers", "too many connections that have proven nothing yet", None, Z::ResourceConstraint;
+    StrangersMemory = "strangers-memory", "connections that have proven nothing hold as much memory as they may together", Some(S::PolicyViolation), Z::ResourceConstraint;
+    TooManyHandshakes = "too-many-handshakes", "more TLS handshakes were asked for than are begun in time", None, Z::ResourceConstraint;
     NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;
     AuditFull = "audit-full", "the audit log cannot be written, and the operator lets nobody in without it", None, Z::ResourceConstraint;
     BadProxyHeader = "bad-proxy-header", "the PROXY header is missing or malformed", None, Z::NotAuthorized;
@@ -302,6 +305,7 @@ reasons! {
     UnaskedAnswer = "unasked-answer", "a dialback answer that nobody asked for", Some(S::PolicyViolation), Z::NotAcceptable;
     SecondKey = "second-key", "another key for a pair whose first key is still being verified", None, Z::NotAcceptable;
     TooManyPairs = "too-many-pairs", "too many pairs or pending proofs on one stream", None, Z::ResourceConstraint;
+    TooManyRefusals = "too-many-refusals", "too much was refused on one stream in a short time", Some(S::PolicyViolation), Z::PolicyViolation;
 
     // -- stanzas
     BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;
@@ -309,6 +313,9 @@ reasons! {
     CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
     RosterPush = "roster-push", "a roster or blocking change from a foreign address", None, Z::ServiceUnavailable;
     BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
+    SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
+    TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;
+    TooManySubscriptions = "too-many-subscriptions", "this domain has asked for more subscriptions in a minute than one may", None, Z::PolicyViolation;
     QueueFull = "queue-full", "the queue for this pair is full", None, Z::ResourceConstraint;
 
     // -- the far side

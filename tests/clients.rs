@@ -417,6 +417,23 @@ fn a_half_close_ends_the_connection_in_time() {
     });
 }
 
+// CLS-04, CLS-05: a host that vanished says nothing, not even that it is gone. Whoever writes to it learns so in T-stanza.
+#[test]
+fn a_client_whose_host_vanished_is_given_up() {
+    let wishes = Wishes { gateway: "timeouts: { stanza: 5s }\n", ..Wishes::default() };
+    let (scene, desk) = scene(Legacy::Prosody, &wishes);
+    let mut gone = Raw::bound(&desk.host, &desk.roots, SECOND, "far");
+    gone.say("<presence/>");
+    gone.hear("<presence");
+    let mut friend = scene.legacy.login();
+    desk.host.unplug();
+    friend.message(&format!("{}/far", jid(SECOND)), "are you there?");
+    wait_for("the stream to be gone", Duration::from_secs(60), || {
+        let open = scene.gateway.metric("gatehouse_streams", &[("flow", "c2s")]);
+        (open == 0.0).then_some(()).ok_or_else(|| open.to_string())
+    });
+}
+
 // ACC-01, XEP-0368: on the mixed listener the protocol decides, and without one there is nobody to talk to.
 #[test]
 fn the_mixed_listener_goes_by_the_protocol_agreed_on() {

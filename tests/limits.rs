@@ -5,10 +5,15 @@
 #[path = "support/sockets.rs"]
 mod sockets;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use gatehouse::demo::session::{Login, SASL, Session, Word};
+use gatehouse::demo::dial;
+use gatehouse::demo::session::{Greeting, Login, SASL, Session, Word};
 use gatehouse::demo::world::{Plan, World};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use sockets::*;
 
@@ -168,4 +173,265 @@ async fn a_reload_ends_what_is_no_longer_allowed_and_nothing_else() {
         .await;
     assert!(bounce.is_ok(), "the backend's own user hears that it did not go out");
     assert!(friend.inbox.all().iter().all(|n| n.body() != Some("out after")));
+}
+
+/// A connection that has said nothing yet.
+async fn stranger(world: &World, host: u8) -> TcpStream {
+    let ip = match world.at.public.ip() {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(_) => panic!("the small world has no IPv6"),
+    };
+    dial(IpAddr::from([ip[0], ip[1], ip[2], host]), world.at.public).await.unwrap()
+}
+
+/// Waits until the connection is over; what was said before that.
+async fn ended(stream: &mut TcpStream) -> String {
+    let mut said = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut said)).await;
+    // A reset is an end too.
+    let _outcome = end.expect("the connection goes on");
+    String::from_utf8(said).unwrap()
+}
+
+/// Waits until so many connections are open at the public door.
+async fn open(world: &World, count: f64) {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let open = world.metrics().await.unwrap().sum("connections", &[("listener", "s2s-starttls")]);
+        if (open - count).abs() < f64::EPSILON {
+            return;
+        }
+        assert!(Instant::now() < until, "{open} are open, and not {count}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Strangers may take their time.
+fn patient() -> Plan {
+    plan()
+        .timeout("first-byte", "1m")
+        .timeout("header", "2m")
+        .timeout("unauth", "10m")
+        .timeout("close", "100ms")
+}
+
+// LIM-02: "a global cap on number"; who is proven gives the place back, and does not notice that there is none.
+#[tokio::test]
+async fn strangers_have_so_many_places_and_proven_streams_do_not_notice() {
+    let world = World::build(&patient().limit("conn-unproven", "3")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    let mut silent = Vec::new();
+    for host in 20..23 {
+        silent.push(stranger(&world, host).await);
+    }
+    open(&world, 4.0).await;
+    let mut late = stranger(&world, 30).await;
+    assert_eq!(ended(&mut late).await, "", "turned away without an octet");
+    world.counted("limited_total", &[("limit", "unproven")], 1.0).await.unwrap();
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
+    // A place that was given back is free again, and the one who takes it is proven.
+    drop(silent.pop());
+    open(&world, 3.0).await;
+    let mut second = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "come in").await;
+    let _third = stranger(&world, 31).await;
+    open(&world, 5.0).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "out");
+    friend.inbox.wait_body("out").await.unwrap();
+}
+
+// LIM-02: "a global cap on .. memory". What strangers hold counts while they hold it.
+#[tokio::test]
+async fn strangers_hold_so_much_memory_and_proven_streams_do_not_notice() {
+    let world = World::build(&patient().limit("memory-unproven", "1MiB")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    // 31 connections at 32 KiB each leave 32 KiB for what they bring: eight unfinished headers of 4,000 octets, not nine.
+    let mut silent = Vec::new();
+    for host in 20..51 {
+        silent.push(stranger(&world, host).await);
+    }
+    open(&world, 32.0).await;
+    let greeting = Greeting::of(FRIEND, HALL).octets();
+    let begun = greeting.trim_end_matches('>');
+    let begun = format!("{begun}{}", " ".repeat(4000 - begun.len()));
+    for stream in silent.iter_mut().take(9) {
+        stream.write_all(begun.as_bytes()).await.unwrap();
+    }
+    world.counted("limited_total", &[("limit", "memory")], 1.0).await.unwrap();
+    // One of the nine had no room: it is over, and the others go on.
+    open(&world, 31.0).await;
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not noticed").await;
+    // Its place is free for one more, and then there is no room even for one that brings nothing.
+    let _in = stranger(&world, 60).await;
+    open(&world, 32.0).await;
+    let mut late = stranger(&world, 61).await;
+    assert_eq!(ended(&mut late).await, "");
+    world.counted("limited_total", &[("limit", "memory")], 2.0).await.unwrap();
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;
+    // All of it is released.
+    drop(silent);
+    let mut second = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut second, "a@friend.example", "j@hall.example", "room again").await;
+}
+
+// Rates slow the sender by not reading; what cannot be slowed any more is refused. Both doors draw from one pace.
+#[tokio::test]
+async fn handshakes_above_the_rate_wait_their_turn_or_are_refused() {
+    let world = World::build(&patient().timeout("tls", "4s").limit("tls-handshakes", "1/s")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut proven = by_certificate(&friend, HALL).await;
+    let begun = Instant::now();
+    let calls: Vec<_> = (0..20)
+        .map(|n| {
+            let call = friend.call(HALL).unwrap();
+            let call = if n % 2 == 0 { world.directly(call, None).unwrap() } else { call };
+            tokio::spawn(async move { call.open().await.map(|_stream| Instant::now()) })
+        })
+        .collect();
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "not slowed").await;
+    let mut opened = Vec::new();
+    let mut refused = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(at) => opened.push(at),
+            Err(_) => refused += 1,
+        }
+    }
+    let took = begun.elapsed();
+    eprintln!("{} opened, {refused} refused, in {took:?}", opened.len());
+    assert!(opened.len() >= 2 && refused > 0, "{} opened, {refused} refused", opened.len());
+    // One is due at once; each further one took its second.
+    let seconds = opened.len().saturating_sub(2);
+    assert!(took >= Duration::from_secs(seconds.try_into().unwrap()), "{} in {took:?}", opened.len());
+    let counted = world.metrics().await.unwrap().sum("limited_total", &[("limit", "handshakes")]);
+    assert!(counted >= f64::from(refused) + 1.0, "{counted}");
+    still_passes(&world, &mut proven, "a@friend.example", "j@hall.example", "nor now").await;
+}
+
+/// Sends fifteen stanzas in turn over these, and waits for all of them; how long that took.
+async fn fifteen(world: &World, streams: &mut [(&mut Session, &str, &str)]) -> Duration {
+    let begun = Instant::now();
+    for n in 0..15 {
+        let turn = n % streams.len();
+        let (stream, from, to) = &mut streams[turn];
+        stream.message(from, to, &format!("{n:02} of fifteen")).await.unwrap();
+    }
+    for n in 0..15 {
+        world
+            .legacy
+            .inbox
+            .wait_for(Duration::from_secs(15), |s| s.body() == Some(&format!("{n:02} of fifteen")))
+            .await
+            .unwrap();
+    }
+    begun.elapsed()
+}
+
+// LIM-03: what a rule lets a pair send, it lets all streams of the pair together.
+#[tokio::test]
+async fn a_second_stream_of_a_pair_is_no_second_helping() {
+    let world = World::build(&quota("stanzas: 5/s")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let (mut one, mut two) = (by_certificate(&friend, HALL).await, by_certificate(&friend, HALL).await);
+    let (from, to) = ("a@friend.example", "j@hall.example");
+    let took = fifteen(&world, &mut [(&mut one, from, to), (&mut two, from, to)]).await;
+    assert!(took > Duration::from_secs(1), "{took:?}");
+    world.counted("limited_total", &[("limit", "stanzas")], 1.0).await.unwrap();
+}
+
+// LIM-03: "per peer domain", here with two pairs of one stream: it is slowed, and nothing comes back.
+#[tokio::test]
+async fn a_domain_is_slowed_over_all_its_pairs() {
+    let world = World::build(&plan().limit("domain-stanzas", "100/s")).await.unwrap();
+    let cousin = peer(&world, 11, COUSIN).await;
+    let mut stream = by_dialback(&cousin, HALL).await;
+    assert_eq!(stream.dialback(COUSIN, ANNEX).await.unwrap(), Word::Valid);
+    let begun = Instant::now();
+    // More at once than the queue of a pair holds (L-queue), were it not slowed where it is read.
+    let both: String = (0..300)
+        .map(|n| {
+            let to = if n % 2 == 0 { HALL } else { ANNEX };
+            format!("<message from='c@cousin.example' to='j@{to}'><body>{n}</body></message>")
+        })
+        .collect();
+    stream.send(both).await.unwrap();
+    for last in ["298", "299"] {
+        world.legacy.inbox.wait_for(Duration::from_secs(30), |s| s.body() == Some(last)).await.unwrap();
+    }
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(1), "{took:?}");
+    assert_eq!(world.legacy.inbox.len(), 300);
+    world.counted("limited_total", &[("limit", "stanzas")], 1.0).await.unwrap();
+    let metrics = world.metrics().await.unwrap();
+    let (bounced, queue) =
+        (metrics.sum("stanzas_refused_total", &[]), metrics.sum("limited_total", &[("limit", "queue")]));
+    assert!(bounced < 1.0 && queue < 1.0, "{bounced} came back, {queue} times a queue was full");
+}
+
+// LIM-03: "per stream", and the octets of it; the stream beside it has its own.
+#[tokio::test]
+async fn a_stream_is_slowed_by_itself() {
+    let world = World::build(&plan().limit("stream-octets", "1KiB/s")).await.unwrap();
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+    let (mut one, mut two) = (by_certificate(&friend, HALL).await, by_certificate(&cousin, HALL).await);
+    let begun = Instant::now();
+    one.message("a@friend.example", "j@hall.example", &"x".repeat(4096)).await.unwrap();
+    one.message("a@friend.example", "j@hall.example", "behind it").await.unwrap();
+    still_passes(&world, &mut two, "c@cousin.example", "j@hall.example", "not slowed").await;
+    world.legacy.inbox.wait_for(Duration::from_secs(20), |s| s.body() == Some("behind it")).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.counted("limited_total", &[("limit", "octets")], 1.0).await.unwrap();
+}
+
+// LIM-04: "per sender JID, and number of distinct local recipients": `ST(policy-violation,wait)`. LIM-08: `DROP`.
+#[tokio::test]
+async fn what_one_address_sends_too_much_of_comes_back_alone() {
+    let plan =
+        plan().limit("sender-stanzas", "3/min").limit("recipients", "4/min").limit("subscriptions", "1/min");
+    let world = World::build(&plan).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let cousin = peer(&world, 11, COUSIN).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    let mut other = by_certificate(&cousin, HALL).await;
+    let returned = async |id: &str| {
+        let back =
+            friend.inbox.wait_for(Duration::from_secs(10), |n| n.attr("id") == Some(id)).await.unwrap();
+        let kind = back.child("error").unwrap().attr("type").unwrap().to_owned();
+        (condition(&back).unwrap().to_owned(), kind)
+    };
+    let refusal = ("policy-violation".to_owned(), "wait".to_owned());
+    let chat = |from: &str, to: &str, id: &str| {
+        format!(
+            "<message from='{from}@friend.example/r-{id}' to='{to}@hall.example' id='{id}'><body>{id}</body></message>"
+        )
+    };
+    for id in ["a1", "a2", "a3", "a4"] {
+        stream.send(chat("a", "j", id)).await.unwrap();
+    }
+    assert_eq!(returned("a4").await, refusal);
+    // The neighbour may still write, to four accounts in all.
+    for (n, to) in ["k", "l", "m", "n"].iter().enumerate() {
+        stream.send(chat(&format!("b{n}"), to, &format!("b-{to}"))).await.unwrap();
+    }
+    assert_eq!(returned("b-n").await, refusal);
+    for id in ["a3", "b-m"] {
+        world.legacy.inbox.wait_body(id).await.unwrap();
+    }
+    // One request, and the second is not even answered.
+    for (who, id) in [("d", "s1"), ("e", "s2")] {
+        let asked =
+            format!("<presence from='{who}@friend.example' to='j@hall.example' type='subscribe' id='{id}'/>");
+        stream.send(asked).await.unwrap();
+    }
+    still_passes(&world, &mut stream, "f@friend.example", "j@hall.example", "behind them").await;
+    let here: Vec<_> = world.legacy.inbox.all();
+    let got = |id: &str| here.iter().any(|n| n.attr("id") == Some(id));
+    assert!(got("s1") && !got("s2") && !got("a4") && !got("b-n"));
+    assert!(friend.inbox.all().iter().all(|n| n.attr("id") != Some("s2")));
+    for limit in ["senders", "recipients", "subscriptions"] {
+        world.counted("limited_total", &[("limit", limit)], 1.0).await.unwrap();
+    }
+    still_passes(&world, &mut other, "c@cousin.example", "z@hall.example", "another domain").await;
 }

@@ -33,6 +33,8 @@ enum Form {
     Size,
     Time,
     Rate,
+    Pace,
+    Flow,
 }
 
 impl Form {
@@ -46,6 +48,8 @@ impl Form {
             Self::Size => "octets, with the unit: `B`, `KiB`, `MiB`, `GiB`".to_owned(),
             Self::Time => "a time, with the unit: `ms`, `s`, `m`, `h`".to_owned(),
             Self::Rate => "so many a minute: `30/min`".to_owned(),
+            Self::Pace => "so many a second: `500/s`".to_owned(),
+            Self::Flow => "so many octets a second: `16MiB/s`".to_owned(),
         }
     }
 }
@@ -130,6 +134,8 @@ fn types() -> Types {
                 "size" => Form::Size,
                 "time" => Form::Time,
                 "rate" => Form::Rate,
+                "pace" => Form::Pace,
+                "flow" => Form::Flow,
                 other => panic!("{other}: {line}"),
             };
             let mut found = key(field, &comment, form);
@@ -179,7 +185,10 @@ fn reference(types: &Types) -> String {
         "# Every key\n\nMade from the types that read the files; `tests/reference.rs` keeps it true. Do not edit it: edit the \
          comments in\n`src/config/spec.rs`, `src/config/limits.rs` and `src/policy/file.rs`.\n\nA key in **bold** must be \
          there. Editors complete and check keys with the schemas in [schemas](schemas): begin a file with\n\
-         `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n",
+         `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n\n\
+         Addresses of listeners, backends, resolvers, `steering:` and `admin:` may be known at start only. `${NAME}` in them is\n\
+         what the environment variable NAME holds then: `address: \"${POD_IP}:5269\"`, or `\"[${POD_IP}]:5269\"` where that is an\n\
+         IPv6 address. One that is not set, or empty, is an error; nothing else in the file is filled in, and there is no default.\n",
     );
     for (title, start) in [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile")] {
         write!(text, "\n## {title}\n").unwrap();
@@ -252,6 +261,8 @@ fn map_schema(types: &Types, name: &str) -> Value {
             Form::Size => pattern("^[0-9]+ *(B|KiB|MiB|GiB)$"),
             Form::Time => pattern("^[0-9]+(ms|s|m|h)$"),
             Form::Rate => pattern("^[0-9]+/min$"),
+            Form::Pace => pattern("^[0-9]+/s$"),
+            Form::Flow => pattern("^[0-9]+(B|KiB|MiB|GiB)/s$"),
         };
         let default = key.default.as_ref().map_or_else(String::new, |text| format!(" Default: {text}."));
         value["description"] = json!(format!("{}{default}", key.meaning));

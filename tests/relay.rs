@@ -572,6 +572,32 @@ fn a_verifier_asks_and_answers_once() {
     assert_eq!(stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).count(), 1);
 }
 
+// Time is up, or the gateway drains: what the authority says while its stream closes changes nothing any more.
+#[test]
+fn an_answer_that_comes_after_the_end_is_not_told() {
+    for end in [Input::Drain, Input::Expired] {
+        let check = gatehouse::stream::KeyCheck {
+            pair: pair("friend.example", "hall.example"),
+            stream: "gw-1".into(),
+            key: "abc".into(),
+        };
+        let facing = gatehouse::reason::Facing::Public;
+        let home = std::sync::Arc::new(home());
+        let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
+        let (far, _) = stage.connects()[0].clone();
+        stage.connected(far, Some(secured("", &["friend.example"])));
+        let far = Side::Far(far);
+        stage.hears(far, &answer("z", false));
+        assert!(stage.said(far).contains("<db:verify "));
+        stage.now += Duration::from_secs(30);
+        stage.step(NEAR, end.clone());
+        assert!(stage.said(far).ends_with("</stream:stream>"), "{end:?}");
+        stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-1' type='valid'/>");
+        let answers: Vec<_> = stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).collect();
+        assert!(matches!(answers.as_slice(), [Effect::Answer(Answer::Trouble(_))]), "{end:?}: {answers:?}");
+    }
+}
+
 // DB-24, CRT-13: an authoritative server without a certificate for its name is asked only where a file says so.
 #[test]
 fn an_unnamed_authority_is_asked_only_where_a_file_takes_it() {

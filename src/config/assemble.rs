@@ -10,14 +10,18 @@ use super::clients;
 use super::limits::{Limits, Timeouts};
 use super::settings::*;
 use super::spec;
-use super::words::Words;
+use super::words::{Environment, Words};
 use crate::jid::Domain;
 use crate::policy::{Federation, Finding, Place, Placed, Word};
 
 /// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
 /// no finding is an error.
-pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Finding>) {
-    let mut words = Words::new(file);
+pub(super) fn assemble(
+    file: &str,
+    spec: &spec::FileSpec,
+    environment: Environment<'_>,
+) -> (Settings, Vec<Finding>) {
+    let mut words = Words::new(file, environment);
     match &spec.version {
         Some(word) if word.value == "v1" => {}
         Some(word) => {
@@ -25,6 +29,7 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
         }
         None => words.whole("`version` is missing", "begin the file with `version: v1`"),
     }
+    let threads = spec.threads.as_ref().and_then(|word| threads(&mut words, word));
     let listeners = listeners(&mut words, spec);
     let domains = domains(&mut words, spec);
     let default_domain =
@@ -44,6 +49,7 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
     let settings = Settings {
         file: Arc::from(file),
+        threads,
         listeners,
         domains,
         default_domain,
@@ -60,6 +66,18 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
     };
     backends::told_apart(&mut words, &settings);
     (settings, words.findings)
+}
+
+fn threads(words: &mut Words, word: &Word) -> Option<usize> {
+    let found = word.value.parse().ok().filter(|count| (1..=1024).contains(count));
+    if found.is_none() {
+        words.error(
+            word,
+            format!("\"{}\" is no number of threads", word.value),
+            "write a number from 1 to 1024",
+        );
+    }
+    found
 }
 
 fn listeners(words: &mut Words, spec: &spec::FileSpec) -> Vec<Listener> {
@@ -520,21 +538,15 @@ fn no_loops(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener], st
         spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
     for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
     {
-        let address = word.value.parse::<SocketAddr>().ok();
-        if listeners.iter().any(|listener| Some(listener.address) == address) {
-            words.error(
-                word,
-                format!("{} is the gateway's own listener", word.value),
-                "write the backend's address",
-            );
+        let address = words.told_socket(word, None);
+        if let Some(own) = listeners.iter().find(|listener| Some(listener.address) == address) {
+            let message = format!("{} is the gateway's own listener", own.address);
+            words.error(word, message, "write the backend's address");
         }
     }
     let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());
     for word in servers.iter().flat_map(|list| &list.value) {
-        let named = |listen: SocketAddr| {
-            word.value.parse() == Ok(listen) || (listen.port() == 53 && word.value.parse() == Ok(listen.ip()))
-        };
-        if steering.is_some_and(|steering| named(steering.listen)) {
+        if steering.is_some_and(|steering| words.told_socket(word, Some(53)) == Some(steering.listen)) {
             words.error(word, "the gateway would ask its own steering answers", "name another resolver");
         }
     }

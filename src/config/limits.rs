@@ -29,7 +29,7 @@ macro_rules! table {
 
         impl Default for $settings {
             fn default() -> $settings {
-                let mut words = Words::new("");
+                let mut words = Words::new("", &|_| None);
                 $settings::read(&mut words, None)
             }
         }
@@ -54,10 +54,14 @@ macro_rules! table {
     (@type size) => { u64 };
     (@type time) => { Duration };
     (@type rate) => { PerMinute };
+    (@type pace) => { PerSecond };
+    (@type flow) => { PerSecond };
     (@read count) => { count };
     (@read size) => { crate::policy::octets };
     (@read time) => { duration };
     (@read rate) => { per_minute };
+    (@read pace) => { per_second };
+    (@read flow) => { octets_per_second };
 }
 
 table! {
@@ -103,8 +107,33 @@ table! {
     conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
     /// Connections in all (LIM-02).
     conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
+    /// Connections that have not proven yet who they are, clients and servers together (LIM-02).
+    conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
+    /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
+    memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";
     /// New connections from one source (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
+    /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
+    /// more than half of T-tls.
+    tls_handshakes ("tls-handshakes"): pace = "500/s", "1/s" ..= "100000/s";
+    /// Stanzas that one stream may send in a second; who sends more is read more slowly (LIM-03).
+    stream_stanzas ("stream-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
+    /// Octets of stanzas that one stream may send in a second.
+    stream_octets ("stream-octets"): flow = "16MiB/s", "1KiB/s" ..= "1GiB/s";
+    /// Stanzas in a second from, and as many to, one remote domain over all its streams.
+    domain_stanzas ("domain-stanzas"): pace = "10000/s", "1/s" ..= "1000000/s";
+    /// Octets of stanzas in a second from, and as many to, one remote domain over all its streams.
+    domain_octets ("domain-octets"): flow = "32MiB/s", "1KiB/s" ..= "1GiB/s";
+    /// Stanzas in a second of one domain pair over all its streams, where its rule sets no `limits: { stanzas }`.
+    pair_stanzas ("pair-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
+    /// Octets of stanzas in a second of one domain pair over all its streams, where its rule sets no `limits: { octets }`.
+    pair_octets ("pair-octets"): flow = "16MiB/s", "1KiB/s" ..= "1GiB/s";
+    /// Stanzas of one remote address, without its resource, in a minute; what is more comes back (LIM-04).
+    sender_stanzas ("sender-stanzas"): rate = "6000/min", "1/min" ..= "600000/min";
+    /// Different accounts here that one remote domain writes to in a minute; what goes to others comes back (LIM-04).
+    recipients ("recipients"): rate = "10000/min", "1/min" ..= "1000000/min";
+    /// Requests for subscriptions to presence from one remote domain in a minute; further ones are dropped (LIM-08).
+    subscriptions ("subscriptions"): rate = "120/min", "1/min" ..= "60000/min";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.
@@ -163,6 +192,10 @@ table! {
 /// So many in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PerMinute(pub u32);
+
+/// So many in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PerSecond(pub u32);
 
 struct Range {
     key: &'static str,
@@ -223,6 +256,10 @@ impl Floor for Duration {
     const FLOOR: Duration = Duration::from_secs(1);
 }
 
+impl Floor for PerSecond {
+    const FLOOR: PerSecond = PerSecond(1);
+}
+
 impl Floor for PerMinute {
     const FLOOR: PerMinute = PerMinute(1);
 }
@@ -252,6 +289,17 @@ fn count(text: &str) -> Result<u32, String> {
 fn per_minute(text: &str) -> Result<PerMinute, String> {
     let number = text.strip_suffix("/min").and_then(|digits| digits.parse().ok());
     number.map(PerMinute).ok_or_else(|| format!("\"{text}\" is no rate; write it like 30/min"))
+}
+
+fn octets_per_second(text: &str) -> Result<PerSecond, String> {
+    let octets = text.strip_suffix("/s").and_then(|size| crate::policy::octets(size).ok());
+    let number = octets.and_then(|octets| u32::try_from(octets).ok());
+    number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 16MiB/s"))
+}
+
+fn per_second(text: &str) -> Result<PerSecond, String> {
+    let number = text.strip_suffix("/s").and_then(|digits| digits.parse().ok());
+    number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 500/s"))
 }
 
 #[cfg(test)]
@@ -305,6 +353,8 @@ mod tests {
                 crate::policy::octets(text)
                     .or_else(|_| count(text).map(u64::from))
                     .or_else(|_| per_minute(text).map(|rate| u64::from(rate.0)))
+                    .or_else(|_| octets_per_second(text).map(|rate| u64::from(rate.0)))
+                    .or_else(|_| per_second(text).map(|rate| u64::from(rate.0)))
                     .unwrap()
             };
             assert!((number(least)..=number(most)).contains(&number(default)), "{key}");

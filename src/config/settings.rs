@@ -19,6 +19,8 @@ use crate::stream::client::Mechanism;
 pub struct Settings {
     /// The file, as it was named.
     pub file: Arc<str>,
+    /// How many threads do the work; none: one for each processor.
+    pub threads: Option<usize>,
     /// Where to listen.
     pub listeners: Vec<Listener>,
     /// The domains served here, each once.

@@ -14,6 +14,9 @@ pub type Words = Placed<Vec<Word>>;
 pub struct FileSpec {
     /// The version of the format. No default. Example: `version: v1`
     pub version: Option<Word>,
+    /// How many threads do the work; `1` spares what it costs to share it. From `1` to `1024`. Default: one for each
+    /// processor. Example: `threads: 2`
+    pub threads: Option<Word>,
     /// Where to listen. Default: s2s on `[::]:5269` (STARTTLS) and `[::]:5270` (direct TLS), c2s on `[::]:5222` and
     /// `[::]:5223`; no inside listener. Example: `listen: [{ flow: s2s, address: "[::]:5269" }]`
     pub listen: Option<Placed<Vec<Placed<ListenSpec>>>>,
@@ -52,7 +55,9 @@ pub struct ListenSpec {
     /// Who connects: `s2s` (remote servers), `c2s` (clients), `mixed` (both, told apart by ALPN, with `tls: direct` only) or
     /// `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
-    /// Address and port. An inside listener takes no wildcard address. No default. Example: `"[::]:5269"`
+    /// Address and port. An inside listener takes no wildcard address; one that is known at start only can come from the
+    /// environment, `"${POD_IP}:5269"`, here and wherever an address is written in this file but in a route. No default.
+    /// Example: `"[::]:5269"`
     pub address: Option<Word>,
     /// `starttls` or `direct`; an inside listener has none. Default: `starttls`.
     pub tls: Option<Word>,

@@ -6,14 +6,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::limit::{Arrivals, Ticket};
-use crate::metrics::{Door, Limit, Metrics};
+use crate::limit::{Arrivals, Stranger, Ticket};
+use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
 use crate::policy::{Arrive, Question};
@@ -21,7 +21,7 @@ use crate::reason::{Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, Phase};
-use crate::run::{BoxIo, Tools, now, seed};
+use crate::run::{BoxIo, Tools, now, seed, turn};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Alpn};
 
@@ -75,6 +75,7 @@ impl Entrance {
         let mut news = tools.registry.news();
         // Connections whose relay does not run yet; they end with the listener.
         let mut entering = JoinSet::new();
+        let mut short = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = entrance.listener.accept() => accepted,
@@ -88,7 +89,7 @@ impl Entrance {
             match accepted {
                 // Behind a trusted proxy nobody is counted yet; this bounds them too.
                 Ok((_, peer)) if entering.len() >= ENTERING => {
-                    entrance.turned_away(tools.observe.metrics(), peer, Reason::Overload);
+                    entrance.turned_away(&tools, peer, Reason::Overload);
                 }
                 Ok((stream, peer)) => {
                     if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
@@ -97,7 +98,7 @@ impl Entrance {
                 }
                 Err(fault) => match fault.pause() {
                     Some(pause) => {
-                        if pause > Duration::ZERO {
+                        if pause > Duration::ZERO && short.may_tell() {
                             tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
                         }
                         tokio::time::sleep(pause).await;
@@ -113,22 +114,27 @@ impl Entrance {
 
     /// What the socket's own address decides, without a task.
     fn at_the_door(&self, tools: &Tools, stream: TcpStream, peer: SocketAddr) -> Option<Guest> {
-        let metrics = tools.observe.metrics();
         let known = |networks: &Option<Vec<IpNet>>| {
             networks.as_ref().is_none_or(|list| list.iter().any(|net| net.contains(&peer.ip())))
         };
         let outcome = if !known(&self.from) || !known(&self.proxies) {
             Err(Reason::NotFromHere)
         } else if self.proxies.is_some() {
-            // Whoever is behind the proxy is counted once we know who it is.
-            return Some(Guest { stream, peer, ticket: None });
+            // Whoever is behind the proxy is counted with its network once we know who it is.
+            Ok(None)
         } else {
-            self.admit(tools, peer.ip())
+            self.admit(tools, peer.ip()).map(Some)
         };
+        // LIM-02: from accept on. Backends are none.
+        let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
+        let outcome = outcome.and_then(|ticket| {
+            let stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
+            Ok(Guest { stream, peer, ticket, stranger })
+        });
         match outcome {
-            Ok(ticket) => Some(Guest { stream, peer, ticket: Some(ticket) }),
+            Ok(guest) => Some(guest),
             Err(reason) => {
-                self.turned_away(metrics, peer, reason);
+                self.turned_away(tools, peer, reason);
                 None
             }
         }
@@ -145,20 +151,15 @@ impl Entrance {
         if verdict.is_allow() { Ok(ticket) } else { Err(verdict.reason) }
     }
 
-    fn turned_away(&self, metrics: &Metrics, peer: SocketAddr, reason: Reason) {
-        metrics.arrived(self.door, Outcome::Deny);
-        match reason {
-            Reason::TooManyAttempts => metrics.limited(Limit::Attempts),
-            Reason::TooManyConnections => metrics.limited(Limit::Connections),
-            Reason::Overload => metrics.limited(Limit::Total),
-            _ => {}
-        }
+    fn turned_away(&self, tools: &Tools, peer: SocketAddr, reason: Reason) {
+        tools.observe.metrics().arrived(self.door, Outcome::Deny);
+        tools.observe.turned_away(Some(peer), reason);
         tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "connection turned away");
     }
 
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
         let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { mut stream, mut peer, ticket } = guest;
+        let Guest { mut stream, mut peer, ticket, stranger } = guest;
         let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
         let ticket = match ticket {
             Some(ticket) => ticket,
@@ -174,15 +175,16 @@ impl Entrance {
                 };
                 match admitted {
                     Ok(ticket) => ticket,
-                    Err(reason) => return self.turned_away(&metrics, peer, reason),
+                    Err(reason) => return self.turned_away(&tools, peer, reason),
                 }
             }
         };
         metrics.arrived(self.door, Outcome::Allow);
-        let presence = Presence::new(Arc::clone(&metrics), self.door, ticket);
+        let presence = Presence::new(metrics, self.door, ticket);
         let (io, secured) = match self.direct_tls(&tools, stream).await {
             Ok(begun) => begun,
             Err(reason) => {
+                tools.observe.turned_away(Some(peer), reason);
                 tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "no handshake");
                 return;
             }
@@ -195,7 +197,7 @@ impl Entrance {
             }
         };
         let ends = (peer, local);
-        if let Err(reason) = self.start(&tools, flow, io, secured, ends, presence) {
+        if let Err(reason) = self.start(&tools, flow, (io, secured), ends, (presence, stranger)) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -229,7 +231,11 @@ impl Entrance {
             Ok(Ok(0) | Err(_)) => return Err(Reason::ConnectionLost),
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
-        let outcome = match tokio::time::timeout(self.handshake, acceptor.accept(stream, None)).await {
+        let begun = now();
+        turn(&tools.handshakes, tools.observe.metrics()).await?;
+        // T-tls is one budget, for the turn and for the handshake.
+        let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
+        let outcome = match tokio::time::timeout(left, acceptor.accept(stream, None)).await {
             Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
             Ok(Err(fault)) => Err(fault.reason()),
             Err(_late) => Err(Reason::TlsFailed),
@@ -242,22 +248,41 @@ impl Entrance {
         &self,
         tools: &Arc<Tools>,
         flow: Flow,
-        io: BoxIo,
-        secured: Option<Secured>,
+        (io, secured): (BoxIo, Option<Secured>),
         (peer, local): (SocketAddr, Option<SocketAddr>),
-        presence: Presence,
+        (presence, stranger): (Presence, Option<Stranger>),
     ) -> Result<(), Reason> {
         let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: seed()? };
         let entry = tools.registry.enter();
         let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local };
         let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
         let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, secured);
+        let pump = match stranger {
+            Some(stranger) => pump.strange(stranger),
+            None => pump,
+        };
         // A task of its own: it outlives the listener while the gateway drains.
         tokio::spawn(async move {
             pump.run().await;
             drop(presence);
         });
         Ok(())
+    }
+}
+
+/// A line that is due at every try, and told once a minute: whoever uses up our descriptors must not write our log (LOG-05).
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether it may be told now.
+    pub(super) fn may_tell(&mut self) -> bool {
+        let now = now();
+        let due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(60));
+        if due {
+            self.0 = Some(now);
+        }
+        due
     }
 }
 
@@ -268,6 +293,8 @@ struct Guest {
     peer: SocketAddr,
     /// None: behind a proxy, not counted yet.
     ticket: Option<Ticket>,
+    /// None: a backend.
+    stranger: Option<Stranger>,
 }
 
 /// A connection that is in, for as long as this lives.

@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
-use crate::limit::{Arrivals, Logins, Streams};
+use crate::limit::{Arrivals, Logins, Rates, Senders, Strangers, Streams};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
@@ -104,6 +104,7 @@ impl Gateway {
             let remedy = "name servers in `dns: { servers: [..] }`";
             StartFault::one(Finding::error(Place::whole(&settings.file), fault.to_string(), remedy))
         })?;
+        let handshakes = Arc::new(parts::handshakes(&settings));
         let world = Arc::new(World::new(world::Params {
             acceptor: Arc::clone(&acceptors.starttls),
             acceptor_clients: Arc::clone(&acceptors.starttls_clients),
@@ -113,6 +114,7 @@ impl Gateway {
             clients: parts::clients(&settings),
             dial: parts::dial(&settings),
             handshake: settings.timeouts.tls,
+            pace: Arc::clone(&handshakes),
             metrics: Arc::clone(&metrics),
         }));
         let registry = Registry::new(policy, settings.timeouts.dialback, boot()?);
@@ -123,7 +125,11 @@ impl Gateway {
             registry: Arc::clone(&registry),
             verifier: Verifier::default(),
             couriers: Couriers::new(now()),
+            rates: Rates::new(parts::rates(&settings)),
+            senders: Senders::new(parts::senders(&settings), now()),
             streams: Streams::new(),
+            handshakes,
+            strangers: Strangers::new(parts::strangers(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
             observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
         });
@@ -358,6 +364,7 @@ struct Bound {
 
 /// Binds all listeners, or tells of all that cannot be bound. Those that were handed over are bound already.
 fn bind(settings: &Settings, mut handed: Vec<std::net::TcpListener>) -> Result<Vec<Bound>, StartFault> {
+    let patience = settings.timeouts.stanza;
     let mut bound = Vec::new();
     let mut findings = Vec::new();
     for asked in &settings.listeners {
@@ -371,8 +378,8 @@ fn bind(settings: &Settings, mut handed: Vec<std::net::TcpListener>) -> Result<V
         };
         let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
         let made = match at {
-            Some(at) => Listener::adopt(handed.swap_remove(at)),
-            None => Listener::bind(asked.address),
+            Some(at) => Listener::adopt(handed.swap_remove(at), patience),
+            None => Listener::bind(asked.address, patience),
         };
         let made = made.and_then(|l| l.local_addr().map(|address| (l, address)));
         match made {

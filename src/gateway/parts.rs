@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, Timeouts};
+use crate::config::limits::{Limits, PerMinute, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
@@ -146,6 +146,43 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
     limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
 }
 
+/// How much room there is for those who have proven nothing.
+pub fn strangers(settings: &Settings) -> limit::Room {
+    let limits = &settings.limits;
+    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+}
+
+/// How fast anybody may send.
+pub fn rates(settings: &Settings) -> limit::RateParams {
+    let limits = &settings.limits;
+    let pace = |stanzas: PerSecond, octets: PerSecond| limit::Pace {
+        stanzas: NonZeroU32::new(stanzas.0),
+        octets: NonZeroU32::new(octets.0),
+    };
+    limit::RateParams {
+        stream: pace(limits.stream_stanzas, limits.stream_octets),
+        domain: pace(limits.domain_stanzas, limits.domain_octets),
+        pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
+}
+
+/// How much one remote address, or all of one domain, may do in a minute.
+pub fn senders(settings: &Settings) -> limit::SenderParams {
+    let limits = &settings.limits;
+    let many = |rate: PerMinute| NonZeroU32::new(rate.0).unwrap_or(NonZeroU32::MIN);
+    limit::SenderParams {
+        stanzas: many(limits.sender_stanzas),
+        recipients: many(limits.recipients),
+        subscriptions: many(limits.subscriptions),
+    }
+}
+
+/// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.
+pub fn handshakes(settings: &Settings) -> limit::Handshakes {
+    let rate = NonZeroU32::new(settings.limits.tls_handshakes.0).unwrap_or(NonZeroU32::MIN);
+    limit::Handshakes::new(rate, settings.timeouts.tls / 2, run::now())
+}
+
 /// How much guessing of passwords is borne.
 pub fn logins(settings: &Settings) -> limit::LoginParams {
     let (limits, times) = (&settings.limits, &settings.timeouts);
@@ -267,8 +304,13 @@ pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
     }
 }
 
-/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).
-pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
+/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
+/// where the DNS says that somebody else is there.
+pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
+    let backends = settings.domains.iter().flat_map(|d| d.backend.s2s.iter().chain(&d.backend.c2s));
+    own.extend(backends.copied());
+    own.extend(settings.admin.http);
+    own.extend(settings.steering.iter().map(|steering| steering.listen));
     let routes = settings.dns.routes.iter().map(|route| {
         let (host, port) = match &route.target {
             Target::Address(address) => (address.ip().to_string(), address.port()),
@@ -293,7 +335,12 @@ pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
 /// How long to dial.
 pub fn dial(settings: &Settings) -> net::connect::Params {
     let times = &settings.timeouts;
-    net::connect::Params { each: times.connect, total: times.connect_total, sources: Vec::new() }
+    net::connect::Params {
+        each: times.connect,
+        total: times.connect_total,
+        patience: times.stanza,
+        sources: Vec::new(),
+    }
 }
 
 /// Where each backend takes federation.

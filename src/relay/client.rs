@@ -61,6 +61,7 @@ pub(super) struct Client {
     terms: Option<posing::Terms>,
     near: Leg,
     far: Leg,
+    address: std::net::IpAddr,
     secured: Option<Secured>,
     /// The `xml:lang` of the client's stream, and of the server's.
     languages: (Option<String>, Option<String>),
@@ -96,6 +97,7 @@ impl Client {
             terms: None,
             near: Leg::Live,
             far: Leg::Absent,
+            address: arrival.address,
             secured: arrival.secured.clone(),
             languages: (None, None),
             started: now,
@@ -140,6 +142,10 @@ impl Client {
             (_, Input::Close(reason)) => turn.near_fault(reason, false),
             (_, Input::Drain) => turn.near_fault(Reason::Shutdown, false),
             (_, Input::Expired) => turn.expire(),
+            // A ban that came between the door and here.
+            (_, Input::Policy(policy)) if policy.bans().holds_address(turn.client.address) => {
+                turn.near_fault(Reason::Banned, false);
+            }
             (_, Input::Tried(result)) => turn.serve(serving::Input::Tried(result)),
             (Side::Near, input) => turn.near(input),
             (Side::Far(FAR), input) => turn.far(input),

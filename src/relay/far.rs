@@ -185,7 +185,7 @@ impl Relay {
             Errand::Speak(pair) => pair.clone(),
             Errand::Ask(check) => {
                 // DB-24: who vouches for a key must be the domain's server by more than an address, too.
-                if self.authority_taken(check, far.secured()) {
+                if self.authority_taken(check, far) {
                     return true;
                 }
                 self.far_attempt_failed(id, Reason::CertificateUntrusted, Bytes::new(), now, out);
@@ -242,8 +242,10 @@ impl Relay {
             }
             initiating::Effect::Established(established) => self.established(id, established, now, out),
             initiating::Effect::Answered(answer) => {
-                out.push(Effect::Answer(answer));
-                self.ending = true;
+                // Once told that there is none, the verifier hears of no other.
+                if !std::mem::replace(&mut self.ending, true) {
+                    out.push(Effect::Answer(answer));
+                }
                 self.far_close(id, now, out);
             }
             initiating::Effect::Unasked => out.push(Effect::Note(Event::Dialback {
@@ -290,10 +292,12 @@ impl Relay {
         }
         match claim {
             Some(claim) => self.admit(claim, id, now, out),
-            None => {
+            // In clear nobody has looked at the address yet.
+            None if self.courier_stands(id, now, out) => {
                 self.last = now;
                 self.flush(id, out);
             }
+            None => {}
         }
     }
 

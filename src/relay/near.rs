@@ -213,6 +213,7 @@ impl Relay {
             receiving::Effect::Refused(reason) => {
                 let record = self.record(None, None, reason);
                 out.push(Effect::Note(Event::Rejected { record, after: std::time::Duration::ZERO }));
+                self.near_refused(reason, now, out);
             }
             receiving::Effect::PeerError(name) => {
                 let condition = crate::reason::StreamCondition::parse(&name);
@@ -391,6 +392,19 @@ impl Relay {
         out.push(Effect::Note(Event::Ended { record }));
     }
 
+    /// Each refusal costs an answer and an audit record, and many cost a backend a connection before (LIM-06, LIM-09): who
+    /// goes on and on is shown out. Pairs that only find no room are not counted, for large hosts bring them all at once.
+    pub(super) fn near_refused(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let borne = REFUSALS.saturating_add(now.saturating_duration_since(self.started).as_secs());
+        if self.flow != Flow::S2sIn || reason == Reason::TooManyPairs {
+            return;
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals > borne {
+            self.near_close(Reason::TooManyRefusals, now, out);
+        }
+    }
+
     /// What the audit log needs to know, as far as this relay knows it.
     pub(super) fn record(
         &self,
@@ -417,3 +431,6 @@ impl Relay {
             .flatten()
     }
 }
+
+/// Refusals that a peer's stream may have at once; one more for each second of its life.
+const REFUSALS: u64 = 100;

@@ -15,6 +15,7 @@ use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
 use crate::xml::Header;
 
 use super::event::{DialbackOutcome, Role};
+use super::far::Far;
 use super::near::Near;
 use super::plan::{self, KeysBy};
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
@@ -293,7 +294,7 @@ impl Relay {
         }
         let rule = permit.rule().clone();
         out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
-        out.push(Effect::Admitted(far, permit));
+        out.push(Effect::Admitted(Some(far), permit));
         out.push(Effect::Widen(Side::Near));
         self.last = now;
         for _ in 0..=pending.repeats {
@@ -323,6 +324,7 @@ impl Relay {
             let claim = pending.claim.clone();
             self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
         }
+        self.near_refused(reason, now, out);
     }
 
     /// A claim that was never pending is refused.
@@ -346,6 +348,7 @@ impl Relay {
         out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
         let ruling = self.ruling(reason);
         self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
+        self.near_refused(reason, now, out);
     }
 
     /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
@@ -408,7 +411,7 @@ impl Relay {
         self.near_step(receiving::Input::Vouched(check, vouch), now, out);
     }
 
-    fn peer_address(&self) -> Option<std::net::IpAddr> {
+    pub(super) fn peer_address(&self) -> Option<std::net::IpAddr> {
         self.near.as_ref().map(Near::address)
     }
 
@@ -419,13 +422,23 @@ impl Relay {
         identity: Identity,
         secured: Option<&Secured>,
     ) -> Verdict {
+        self.judge_inbound_at(pair, identity, secured, self.peer_address())
+    }
+
+    fn judge_inbound_at(
+        &self,
+        pair: &Pair,
+        identity: Identity,
+        secured: Option<&Secured>,
+        address: Option<std::net::IpAddr>,
+    ) -> Verdict {
         let question = Federate {
             hosted: &pair.target,
             remote: &pair.sender,
             direction: Direction::Inbound,
             identity,
             tls: tls(secured),
-            address: self.peer_address(),
+            address,
         };
         self.policy.judge(&Question::Federate(question), &mut ())
     }
@@ -461,12 +474,12 @@ impl Relay {
         self.judge_outbound(pair, identity, tls(far.secured()), far.address())
     }
 
-    /// Whether this channel's server may answer for the sender domain: its certificate names the domain, or a policy file
-    /// takes servers of that domain without (CRT-13, DB-24).
-    pub(super) fn authority_taken(&self, check: &KeyCheck, secured: Option<&Secured>) -> bool {
-        Proof::by_certificate(secured, &check.pair).is_ok()
+    /// Whether the server of this leg may answer for the sender domain: its certificate names the domain, or a policy file
+    /// takes servers of that domain without (CRT-13, DB-24), at its address.
+    pub(super) fn authority_taken(&self, check: &KeyCheck, far: &Far) -> bool {
+        Proof::by_certificate(far.secured(), &check.pair).is_ok()
             || self
-                .judge_inbound(&check.pair, Identity::Dialback, secured)
+                .judge_inbound_at(&check.pair, Identity::Dialback, far.secured(), far.address())
                 .permit()
                 .is_some_and(|permit| permit.takes_unnamed_servers())
     }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::leg::{Leg, Link};
-use super::pump::{Far, Pump};
+use super::pump::{Far, Pump, Sending};
 use super::registry::AwaitTicket;
 use super::verifier::Ask;
 use super::{Caller, courier, now, verifier};
+use crate::filter;
 use crate::limit::Leave;
 use crate::metrics::Limit;
 use crate::policy::Permit;
-use crate::reason::{Outcome, Reason};
-use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
+use crate::reason::{Direction, Flow, Outcome, Reason};
+use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Sender, Side, plan};
+use crate::stream::Pair;
 
 impl Pump {
     /// Carries these out, and whatever follows from them, before anything else moves.
@@ -28,7 +30,15 @@ impl Pump {
         if self.effects.capacity() > 64 {
             self.effects.shrink_to_fit();
         }
+        let before = self.fars.len();
         self.fars.retain(|_, far| !far.leg.is_closed());
+        if self.fars.len() != before {
+            let stands = |pair: &Pair| {
+                let admitted = self.relay.guard().pairs().iter().find(|admitted| admitted.pair() == pair);
+                admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
+            };
+            self.sending.retain(|pair, _| stands(pair));
+        }
     }
 
     fn one(&mut self, effect: Effect) {
@@ -37,6 +47,11 @@ impl Pump {
                 if let Some(leg) = self.leg(side).filter(|leg| !leg.is_closed()) {
                     leg.outbox.say(octets);
                 }
+            }
+            Effect::Weigh(sender) => self.refused = self.weighed(&sender).err(),
+            Effect::Pass(_, stanza) | Effect::Carry(_, stanza) if self.refused.is_some() => {
+                let reason = self.refused.take().unwrap_or(Reason::SenderTooFast);
+                self.step(Side::Near, Input::Refused(stanza, reason));
             }
             Effect::Pass(id, stanza) => self.pass(id, stanza),
             Effect::Deliver(stanza) => {
@@ -53,8 +68,17 @@ impl Pump {
             }
             Effect::Widen(side) => {
                 let tools = Arc::clone(&self.tools);
+                if side == Side::Near {
+                    self.stranger = None;
+                }
+                // A client has one stream and no pair: what it sends is shaped from here on.
+                let shaped = self.meta.flow == Flow::C2s && side != Side::Near;
+                let valve = shaped.then(|| self.tools.rates.stream(now()));
                 if let Some(leg) = self.leg(side) {
                     leg.proven(&tools.home.limits.proven);
+                    if let Some(valve) = valve {
+                        leg.outbox.shape(valve);
+                    }
                 }
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
@@ -83,7 +107,14 @@ impl Pump {
             }
             Effect::Doubted(id) => self.doubted(id),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
-            Effect::Carry(pair, stanza) => courier::carry(&self.tools, pair, stanza),
+            Effect::Carry(pair, stanza) => {
+                // LIM-03: without a leg of its own the pair is slowed here, where it is read.
+                if let Some(sending) = self.sending.get_mut(&pair) {
+                    sending.carried = true;
+                    sending.valve.charge(stanza.len());
+                }
+                courier::carry(&self.tools, pair, stanza);
+            }
             Effect::Answer(answer) => self.answer = Some(answer),
             Effect::Finish(side) => {
                 if let Some(leg) = self.leg(side) {
@@ -100,6 +131,19 @@ impl Pump {
                 self.tools.observe.note(&self.meta, &event);
             }
         }
+    }
+
+    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
+    fn weighed(&self, sender: &Sender) -> Result<(), Reason> {
+        let outcome = self.tools.senders.ask(sender, now());
+        let limit = match outcome {
+            Ok(()) => return outcome,
+            Err(Reason::TooManyRecipients) => Limit::Recipients,
+            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
+            Err(_) => Limit::Senders,
+        };
+        self.tools.observe.metrics().limited(limit);
+        outcome
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
@@ -137,8 +181,7 @@ impl Pump {
         let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        self.fars
-            .insert(id, Far { leg, destination, route: None, ticket: None, awaited: Vec::new(), full: None });
+        self.fars.insert(id, Far { leg, destination, route: None, awaited: Vec::new(), full: None });
     }
 
     /// Whom this relay's connection to a backend stands in for.
@@ -211,15 +254,31 @@ impl Pump {
         }
     }
 
-    fn admitted(&mut self, id: FarId, permit: &Permit) {
-        let Some(far) = self.fars.get_mut(&id) else { return };
-        far.leg.outbox.rate(permit.quotas(), now());
+    fn admitted(&mut self, id: Option<FarId>, permit: &Permit) {
+        let tools = Arc::clone(&self.tools);
+        let stream = self.rates.get_or_insert_with(|| tools.rates.stream(now()));
+        let valve = tools.rates.valve(permit, stream, now());
+        let pair = match permit.direction() {
+            Direction::Inbound => Pair { sender: permit.remote().clone(), target: permit.hosted().clone() },
+            Direction::Outbound => Pair { sender: permit.hosted().clone(), target: permit.remote().clone() },
+        };
         // Judged again after a reload: the old place is given back first.
-        far.ticket = None;
-        match self.tools.streams.admit(permit.rule(), permit.quotas()) {
-            Ok(ticket) => far.ticket = Some(ticket),
+        let before = self.sending.remove(&pair);
+        let Some((id, far)) = id.and_then(|id| self.fars.get_mut(&id).map(|far| (id, far))) else {
+            // There is no leg to close alone: its place stays counted where it was.
+            if let Some(before) = before {
+                self.sending.insert(pair, Sending { valve, ..before });
+            }
+            return;
+        };
+        drop(before);
+        far.leg.outbox.shape(valve.clone());
+        match tools.streams.admit(permit.rule(), permit.quotas()) {
+            Ok(ticket) => {
+                self.sending.insert(pair, Sending { valve, carried: false, _ticket: ticket });
+            }
             Err(reason) => {
-                self.tools.observe.metrics().limited(Limit::Streams);
+                tools.observe.metrics().limited(Limit::Streams);
                 self.step(Side::Far(id), Input::Close(reason));
             }
         }

@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Logins, Streams};
+use crate::limit::{Handshakes, Logins, Rates, Senders, Strangers, Streams};
+use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
@@ -149,8 +150,16 @@ pub struct Tools {
     pub verifier: verifier::Verifier,
     /// Stanzas under way without a near leg.
     pub couriers: courier::Couriers,
+    /// What each stream, domain and pair has sent lately.
+    pub rates: Rates,
+    /// What each remote address has sent lately.
+    pub senders: Senders,
     /// Streams per rule.
     pub streams: Arc<Streams>,
+    /// The pace at which TLS handshakes begin.
+    pub handshakes: Arc<Handshakes>,
+    /// Connections that have proven nothing.
+    pub strangers: Arc<Strangers>,
     /// Logins that failed.
     pub logins: Arc<Logins>,
     /// What happened, as numbers, lines and records.
@@ -166,6 +175,20 @@ impl std::fmt::Debug for Tools {
 /// The time, from the runtime's clock: a test that pauses it pauses all of us.
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Waits until it is this handshake's turn; until then nothing of it is read.
+///
+/// # Errors
+/// [`Reason::TooManyHandshakes`] when that would take too long.
+pub async fn turn(pace: &Handshakes, metrics: &Metrics) -> Result<(), Reason> {
+    let wait = pace.take(now())?;
+    if wait > Duration::ZERO {
+        metrics.limited(Limit::Handshakes);
+        metrics.waited(Limit::Handshakes, wait);
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
 }
 
 /// Octets from the kernel's generator: stream ids and keys grow from them.

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use super::now;
 use super::registry::Meta;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};
 use crate::stream::client::Mechanism;
@@ -209,10 +210,35 @@ impl Observe {
                         "no remote server is believed: {}", reason.words());
                 }
             }
-            Event::Misfit { hosted, reason } => {
+            // Each client that comes shows it anew, and strangers must not write our log (LOG-05).
+            Event::Misfit { hosted, reason } if self.has_room(meta.peer.map(|p| Network::of(p.ip()))) => {
                 tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
                     "no client can log in: {}", reason.words());
             }
+            Event::Misfit { .. } => {}
+        }
+    }
+
+    /// Somebody was turned away for want of room: at the door, or later when it held too much.
+    pub fn turned_away(&self, peer: Option<SocketAddr>, reason: Reason) {
+        let limit = match reason {
+            Reason::Overload => Limit::Total,
+            Reason::StrangersMemory => Limit::Memory,
+            Reason::TooManyAttempts => Limit::Attempts,
+            Reason::TooManyConnections => Limit::Connections,
+            Reason::TooManyHandshakes => Limit::Handshakes,
+            Reason::TooManyStrangers => Limit::Unproven,
+            _ => return,
+        };
+        self.metrics.limited(limit);
+        // Whoever meets a ceiling for all comes from anywhere: no network is told apart.
+        let network = match limit {
+            Limit::Attempts | Limit::Connections => peer.map(|p| Network::of(p.ip())),
+            _ => None,
+        };
+        if self.may_tell_of(network) {
+            let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
+            tracing::info!(%peer, limit = limit.label(), reason = reason.label(), "turned away");
         }
     }
 
@@ -264,11 +290,16 @@ impl Observe {
     }
 
     fn may_tell(&self, meta: &Meta) -> bool {
+        self.may_tell_of(meta.peer.map(|p| Network::of(p.ip())))
+    }
+
+    fn may_tell_of(&self, network: Option<Network>) -> bool {
         // What nobody listens to need not be counted against the network.
-        if !tracing::enabled!(tracing::Level::INFO) {
-            return false;
-        }
-        if !self.lines.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
+        tracing::enabled!(tracing::Level::INFO) && self.has_room(network)
+    }
+
+    fn has_room(&self, network: Option<Network>) -> bool {
+        if !self.lines.admits(&network, now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return false;
         }

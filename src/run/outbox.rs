@@ -14,8 +14,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
 
 use super::BoxIo;
-use crate::limit::{Rated, Valve};
-use crate::policy::Quotas;
+use crate::limit::{Rated, Shut, Valve};
 
 /// The queue of one leg.
 #[derive(Debug, Default)]
@@ -32,7 +31,7 @@ pub struct Outbox {
     dirty: bool,
     octets: usize,
     stanzas: usize,
-    valve: Option<Valve>,
+    valve: Valve,
     shut: Option<Shut>,
     /// Since when the transport has taken nothing although something waits.
     stuck: Option<Instant>,
@@ -42,17 +41,6 @@ pub struct Outbox {
 struct Chunk {
     octets: Bytes,
     stanza: bool,
-}
-
-/// The valve is shut.
-#[derive(Clone, Copy, Debug)]
-pub struct Shut {
-    /// It was found shut.
-    pub since: Instant,
-    /// It opens again.
-    pub until: Instant,
-    /// Which rate shut it.
-    pub rated: Rated,
 }
 
 /// What came of a try to send.
@@ -107,22 +95,16 @@ impl Outbox {
         self.shut
     }
 
-    /// The rates of the pair apply from now on.
-    pub fn rate(&mut self, quotas: &Quotas, now: Instant) {
-        match &mut self.valve {
-            Some(valve) => valve.adjust(quotas, now),
-            None => self.valve = Some(Valve::new(quotas, now)),
-        }
-        if self.valve.as_ref().is_some_and(Valve::is_open) {
-            self.valve = None;
-        }
+    /// These rates apply from now on.
+    pub fn shape(&mut self, valve: Valve) {
+        self.valve = valve;
     }
 
     /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards.
     pub fn take_unsent(&mut self) -> Vec<Bytes> {
         let mut unsent = std::mem::take(&mut self.unflushed);
         unsent.extend(self.chunks.drain(..).filter(|c| c.stanza).map(|c| c.octets));
-        *self = Self { valve: self.valve.take(), ..Self::default() };
+        *self = Self { valve: std::mem::take(&mut self.valve), ..Self::default() };
         unsent
     }
 
@@ -195,8 +177,8 @@ impl Outbox {
     fn release(&mut self, now: Instant, sent: &mut Sent) {
         while self.released < SLICES {
             let Some(chunk) = self.chunks.get(self.released) else { break };
-            if let (true, Some(valve)) = (chunk.stanza, &mut self.valve) {
-                if let Some((until, rated)) = valve.shut_until(now) {
+            if chunk.stanza && !self.valve.is_open() {
+                if let Some((until, rated)) = self.valve.shut_until(now) {
                     let since = self.shut.map_or(now, |s| s.since);
                     if self.shut.is_none() {
                         sent.shut = Some(rated);
@@ -204,7 +186,7 @@ impl Outbox {
                     self.shut = Some(Shut { since, until, rated });
                     return;
                 }
-                valve.charge(chunk.octets.len());
+                self.valve.charge(chunk.octets.len());
             }
             self.released += 1;
         }

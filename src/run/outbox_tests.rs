@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use tokio::io::{AsyncReadExt as _, duplex};
 
 use super::*;
-use crate::policy::Rate;
+use crate::limit::{Pace, RateParams, Rates};
 
 async fn send(outbox: &mut Outbox, io: &mut BoxIo, now: Instant) -> io::Result<Sent> {
     std::future::poll_fn(|cx| Poll::Ready(outbox.poll_send(io, cx, now))).await
@@ -105,8 +105,8 @@ async fn the_valve_holds_stanzas_and_not_what_we_say() {
     let mut io: BoxIo = Box::new(ours);
     let start = Instant::now();
     let mut outbox = Outbox::default();
-    let rate = Rate { per_second: NonZeroU32::MIN };
-    outbox.rate(&Quotas { stanzas: Some(rate), octets: None, streams: None }, start);
+    let stream = Pace { stanzas: Some(NonZeroU32::MIN), octets: None };
+    outbox.shape(Rates::new(RateParams { stream, ..RateParams::default() }).stream(start));
     outbox.say(stanza("<h>"));
     for text in ["<a/>", "<b/>", "<c/>"] {
         outbox.pass(stanza(text));

@@ -4,7 +4,9 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
-use std::collections::{BTreeMap, VecDeque};
+mod news;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +17,15 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
+use self::news::next_news;
 use super::leg::{Due, Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Rated, StreamTicket};
+use crate::limit::{Rated, Shut, Stranger, StreamTicket, Valve};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
-use crate::stream::{Answer, Secured};
+use crate::stream::{Answer, Pair, Secured};
 use crate::tls::TrustStore;
 
 /// A relay and all that it moves.
@@ -38,6 +41,16 @@ pub struct Pump {
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
+    /// The rates of the stream, once it may send.
+    pub(super) rates: Option<Valve>,
+    /// Who may send what on it.
+    pub(super) sending: HashMap<Pair, Sending>,
+    /// The next stanza goes nowhere, for this reason.
+    pub(super) refused: Option<Reason>,
+    /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
+    held: Option<Shut>,
+    /// Its place among strangers, until it is proven.
+    pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     /// What certificates were judged by last, if that is not what their handshakes knew.
@@ -47,6 +60,8 @@ pub struct Pump {
     expired: Option<Instant>,
     stopped: bool,
     since: jiff::Timestamp,
+    /// It was told to go, because there is no room for strangers.
+    unwelcome: bool,
     /// It began when others already gave back what they held, and may take its time until the end.
     late: bool,
 }
@@ -56,10 +71,18 @@ pub(super) struct Far {
     pub(super) leg: Leg,
     pub(super) destination: Destination,
     pub(super) route: Option<Box<dyn Route>>,
-    pub(super) ticket: Option<StreamTicket>,
     pub(super) awaited: Vec<AwaitTicket>,
     /// Since when it takes less than it is given.
     pub(super) full: Option<Instant>,
+}
+
+/// What a pair that stands may send.
+pub(super) struct Sending {
+    pub(super) valve: Valve,
+    /// Its far leg has ended; couriers carry it.
+    pub(super) carried: bool,
+    /// Its place in the count of its rule.
+    pub(super) _ticket: StreamTicket,
 }
 
 /// What a relay without a near leg leaves behind.
@@ -88,6 +111,13 @@ impl Pump {
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
+    }
+
+    /// Nobody knows yet who this is.
+    #[must_use]
+    pub fn strange(mut self, stranger: Stranger) -> Self {
+        self.stranger = Some(stranger);
+        self
     }
 
     /// A courier or verifier, with the first things that it wants.
@@ -124,6 +154,11 @@ impl Pump {
             carrying: false,
             answer: None,
             trying: None,
+            rates: None,
+            sending: HashMap::new(),
+            refused: None,
+            held: None,
+            stranger: None,
             orders,
             news: next_news(news),
             trust: None,
@@ -131,6 +166,7 @@ impl Pump {
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
+            unwelcome: false,
             late,
         }
     }
@@ -156,6 +192,7 @@ impl Pump {
             for side in self.sides() {
                 moved |= self.poll_side(side, cx, now);
             }
+            moved |= self.weigh();
             if self.is_over() {
                 return Poll::Ready(());
             }
@@ -166,6 +203,36 @@ impl Pump {
         // Others want to run too.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether what couriers carry for this stream has met its rate (LIM-03).
+    fn hold(&mut self, now: Instant) {
+        let carried = self.sending.values().filter(|sending| sending.carried);
+        let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
+        let metrics = self.tools.observe.metrics();
+        match (&self.held, shut) {
+            (None, Some((_, rated))) => metrics.limited(limit(rated)),
+            (Some(held), None) => {
+                metrics.waited(limit(held.rated), now.saturating_duration_since(held.since));
+            }
+            _ => {}
+        }
+        let since = self.held.map_or(now, |held| held.since);
+        self.held = shut.map(|(until, rated)| Shut { since, until, rated });
+    }
+
+    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
+    fn weigh(&mut self) -> bool {
+        let Some(stranger) = &mut self.stranger else { return false };
+        let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
+        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
+        let Err(reason) = stranger.hold(held) else { return false };
+        if std::mem::replace(&mut self.unwelcome, true) {
+            return false;
+        }
+        self.tools.observe.turned_away(self.meta.peer, reason);
+        self.step(Side::Near, Input::Close(reason));
+        true
     }
 
     fn is_over(&mut self) -> bool {
@@ -242,74 +309,6 @@ impl Pump {
         moved
     }
 
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(news) = self.news.as_mut().poll(cx) else { return false };
-        let Some(mut news) = news else {
-            // The registry has gone: nobody is left to give news.
-            self.news = Box::pin(std::future::pending());
-            return false;
-        };
-        let News { policy, phase, home, trust } = news.borrow_and_update().clone();
-        self.news = next_news(news);
-        if let Some(trust) = trust {
-            self.retrust(trust);
-        }
-        if let Some(home) = home {
-            self.step(Side::Near, Input::Home(home));
-        }
-        self.step(Side::Near, Input::Policy(policy));
-        match phase {
-            Phase::Starting | Phase::Running => {}
-            Phase::Draining(_) => self.step(Side::Near, Input::Drain),
-            Phase::Closing(_) => {
-                self.step(Side::Near, Input::Drain);
-                if !self.late {
-                    self.give_back(false);
-                }
-            }
-            Phase::Stopped => {
-                // The end is told, and so is every stanza that went nowhere.
-                self.give_back(true);
-                self.gone(Side::Near, Reason::Shutdown);
-                self.stopped = true;
-            }
-        }
-        true
-    }
-
-    /// CRT-12: what was shown at the handshake is judged again by what is known now.
-    fn retrust(&mut self, trust: Arc<TrustStore>) {
-        if self.trust.as_ref().is_some_and(|known| Arc::ptr_eq(known, &trust)) {
-            return;
-        }
-        for side in self.sides() {
-            let again = self.relay.certificate(side).and_then(|shown| trust.describe_again(shown));
-            if let Some(certificate) = again {
-                self.step(side, Input::Retrusted(certificate));
-            }
-        }
-        self.trust = Some(trust);
-    }
-
-    /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
-    /// told as lost, stanza by stanza (CLS-02).
-    fn give_back(&mut self, end: bool) {
-        self.step(Side::Near, Input::Drain);
-        self.step(Side::Near, Input::Close(Reason::Shutdown));
-        for side in self.sides() {
-            if side == Side::Near {
-                continue;
-            }
-            if end || self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
-                self.gone(side, Reason::Shutdown);
-            }
-            if end {
-                // A courier's queue waits for a leg that never came to stand.
-                self.step(side, Input::Unreachable(Reason::Shutdown));
-            }
-        }
-    }
-
     fn poll_due(&mut self, now: Instant) -> bool {
         let mut moved = false;
         if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
@@ -350,9 +349,25 @@ impl Pump {
             self.found(side, found);
             moved = true;
         }
+        match side {
+            Side::Near => {
+                moved |= self.poll_out(side, cx, now);
+                moved |= self.poll_in(side, cx, now);
+            }
+            // Read first: what is written to a server that has closed already is lost in silence (CLS-02).
+            Side::Far(_) => {
+                moved |= self.poll_in(side, cx, now);
+                moved |= self.poll_out(side, cx, now);
+            }
+        }
+        moved
+    }
+
+    fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        let mut moved = false;
         match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
-            None => return moved,
+            None => return false,
             Some(Err(reason)) => {
                 self.gone(side, reason);
                 return true;
@@ -372,8 +387,11 @@ impl Pump {
         {
             far.full = far.leg.is_full().then(|| far.full.unwrap_or(now));
         }
-        moved |= self.start_upgrade(side);
-        moved |= self.take_tokens(side, now);
+        moved | self.start_upgrade(side)
+    }
+
+    fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+        let moved = self.take_tokens(side, now);
         let reads = self.wants(side);
         let Some(leg) = self.leg(side) else { return moved };
         leg.reading(reads, now);
@@ -451,7 +469,14 @@ impl Pump {
 
     fn take_tokens(&mut self, side: Side, now: Instant) -> bool {
         let mut moved = false;
-        while self.wants(side) {
+        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full.
+        for _ in 0..TOKENS {
+            if side == Side::Near {
+                self.hold(now);
+            }
+            if !self.wants(side) {
+                break;
+            }
             let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
             moved = true;
             self.step(side, Input::Token(token));
@@ -470,11 +495,16 @@ impl Pump {
             return false;
         }
         match side {
+            Side::Near if self.held.is_some() => false,
             Side::Near => match self.fars.first_key_value() {
                 Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over(now()) => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
-                _ => true,
+                // LIM-03: a peer is slowed, whatever it has on the stream; a backend's targets are independent (DB-66).
+                _ => {
+                    self.meta.flow == Flow::S2sOut
+                        || self.fars.values().all(|far| far.leg.outbox.shut().is_none())
+                }
             },
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }
@@ -497,17 +527,14 @@ impl Pump {
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
         let patience = self.patience().filter(|at| *at > now());
-        let Some(due) = due.into_iter().chain(patience).min() else { return Poll::Pending };
+        let held = self.held.map(|held| held.until);
+        let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
         let due = tokio::time::Instant::from_std(due);
         if self.timer.deadline() != due {
             self.timer.as_mut().reset(due);
         }
         self.timer.as_mut().poll(cx)
     }
-}
-
-fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {
-    Box::pin(async move { news.changed().await.ok().map(|()| news) })
 }
 
 fn limit(rated: Rated) -> Limit {
@@ -519,6 +546,9 @@ fn limit(rated: Rated) -> Limit {
 
 /// How long one far leg may hold back a backend's stream when it takes too little.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tokens that one leg brings at once.
+const TOKENS: usize = 32;
 
 /// How often the arms are tried before others may run.
 const ROUNDS: usize = 32;

@@ -1,12 +1,14 @@
 //! Relays over pipes: the tests play the peer and the backend.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::limit::{Pace, RateParams, Rates};
 use crate::reason::Flow;
 use crate::relay::Arrival;
 use crate::run::registry::Phase;
@@ -79,8 +81,12 @@ async fn backend_takes(pipe: &mut DuplexStream) {
 /// `friend.example` has proven itself, and its pair stands at the backend.
 async fn friend(backend_room: usize) -> (Play, DuplexStream) {
     let outside = Scripted::default();
-    let mut backend = outside.lay(backend_room);
-    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
+    let backend = outside.lay(backend_room);
+    friend_at(&tools(outside), backend).await
+}
+
+async fn friend_at(tools: &Arc<Tools>, mut backend: DuplexStream) -> (Play, DuplexStream) {
+    let mut play = arrive(tools, Flow::S2sIn, Some(secured("friend.example")));
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
     say(&mut play.near, &header).await;
     hear(&mut play.near, "</stream:features>").await;
@@ -500,3 +506,34 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
 
 #[path = "pump_client_tests.rs"]
 mod clients;
+
+// LIM-03 on the route without a leg: the backend's stream has ended, couriers carry the pair, and its rate still slows
+// whoever sends, by not reading.
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_couriers_carry_keeps_its_rate() {
+    let outside = Scripted::default();
+    let (backend, mut second) = (outside.lay(ROOM), outside.lay(1 << 16));
+    let mut tools = tools(outside);
+    let pair = Pace { stanzas: NonZeroU32::new(5), octets: None };
+    Arc::get_mut(&mut tools).unwrap().rates = Rates::new(RateParams { pair, ..RateParams::default() });
+    let (mut play, backend) = friend_at(&tools, backend).await;
+    drop(backend);
+    // The near stream is told, and what the peer has on its way is taken until it closes too.
+    hear(&mut play.near, "</stream:stream>").await;
+    let begun = now();
+    let sending = tokio::spawn(async move {
+        for n in 0..15 {
+            say(&mut play.near, &message(n)).await;
+        }
+        play
+    });
+    backend_takes(&mut second).await;
+    let carried = hear(&mut second, "m000014").await;
+    let took = now() - begun;
+    let ids: Vec<_> = carried.match_indices("id='m0").map(|(at, _)| &carried[at + 4..at + 11]).collect();
+    assert_eq!(ids, (0..15).map(|n| format!("m{n:06}")).collect::<Vec<_>>(), "in order, and none lost");
+    assert!(took >= Duration::from_millis(1700) && took < Duration::from_secs(4), "{took:?}");
+    let play = sending.await.unwrap();
+    let text = play.tools.observe.metrics().text().unwrap();
+    assert!(text.contains("gatehouse_limited_total{limit=\"stanzas\"} 1"), "{text}");
+}

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
-use crate::limit::LoginParams;
+use std::num::NonZeroU32;
+
+use crate::limit::{LoginParams, Room, SenderParams};
 use crate::metrics::Metrics;
 use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
@@ -128,7 +130,11 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         registry,
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
+        rates: Rates::default(),
+        senders: Senders::new(SenderParams::default(), now()),
         streams: Streams::new(),
+        handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
+        strangers: Strangers::new(Room::default()),
         logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })

@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, now};
 use crate::dns::{Resolver, TlsMode};
 use crate::jid::Domain;
-use crate::metrics::{Door, Metrics};
+use crate::limit::Handshakes;
+use crate::metrics::{Door, Limit, Metrics};
 use crate::net::{self, proxy};
 use crate::reason::{Flow, Reason};
 use crate::relay::{Candidate, Destination};
@@ -41,6 +42,8 @@ pub struct Params {
     pub dial: net::connect::Params,
     /// How long a handshake may take (T-tls).
     pub handshake: Duration,
+    /// The pace at which handshakes as server begin.
+    pub pace: Arc<Handshakes>,
     /// Where handshakes are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -83,6 +86,7 @@ struct Fixed {
     clients: BTreeMap<Domain, Clients>,
     dial: net::connect::Params,
     handshake: Duration,
+    pace: Arc<Handshakes>,
     metrics: Arc<Metrics>,
 }
 
@@ -106,6 +110,7 @@ impl World {
             clients,
             dial,
             handshake,
+            pace,
             metrics,
         } = params;
         Self(Arc::new(Inner {
@@ -117,6 +122,7 @@ impl World {
                 clients,
                 dial,
                 handshake,
+                pace,
                 metrics,
             },
             connector: RwLock::new(Arc::new(connector)),
@@ -138,11 +144,22 @@ impl Outside for World {
                 Flow::C2s => (&inner.params.acceptor_clients, Door::C2sStarttls),
                 Flow::S2sIn | Flow::S2sOut => (&inner.params.acceptor, Door::S2sStarttls),
             };
+            let metrics = &inner.params.metrics;
+            let begun = now();
+            super::turn(&inner.params.pace, metrics)
+                .await
+                .inspect_err(|_| metrics.limited(Limit::Handshakes))?;
             let handshake = async {
                 let (stream, secured) = acceptor.accept(io, named.as_ref()).await?;
                 Ok((Box::new(stream) as BoxIo, secured))
             };
-            inner.counted(door, handshake).await
+            inner
+                .counted(
+                    door,
+                    inner.params.handshake.saturating_sub(now().saturating_duration_since(begun)),
+                    handshake,
+                )
+                .await
         })
     }
 
@@ -168,9 +185,10 @@ impl Inner {
     async fn counted(
         &self,
         door: Door,
+        limit: Duration,
         handshake: impl Future<Output = Result<(BoxIo, Secured), HandshakeFault>>,
     ) -> Result<(BoxIo, Secured), Reason> {
-        let outcome = match tokio::time::timeout(self.params.handshake, handshake).await {
+        let outcome = match tokio::time::timeout(limit, handshake).await {
             Ok(Ok(secured)) => Ok(secured),
             Ok(Err(fault)) => {
                 tracing::debug!(door = door.label(), %fault, "handshake failed");
@@ -194,7 +212,7 @@ impl Inner {
             let (stream, secured) = connector.connect(io, Some(from), target, mode).await?;
             Ok((Box::new(stream) as BoxIo, secured))
         };
-        self.counted(Door::Outbound, handshake).await
+        self.counted(Door::Outbound, self.params.handshake, handshake).await
     }
 
     fn failures(&self) -> MutexGuard<'_, HashMap<Domain, Failure>> {

@@ -38,6 +38,7 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
         backends: BTreeMap::from([(domain("hall.example"), backends)]),
         dial: net::connect::Params::default(),
         handshake: Duration::from_secs(5),
+        pace: Arc::new(Handshakes::new(std::num::NonZeroU32::MAX, Duration::from_secs(1), now())),
         metrics: Arc::new(Metrics::new([domain("hall.example")]).unwrap()),
     })
 }

@@ -486,9 +486,11 @@ impl Open {
                 self.stay(vec![Effect::Claim(Claim { pair, by })])
             }
             Ok(Dialback::Ask(check)) => {
-                // One more than the limit says all: the count stops there.
-                self.line.questions =
-                    self.line.questions.saturating_add(1).min(desk.questions.saturating_add(1));
+                // One more than the limit says all: the count stops there, and is told once.
+                if self.line.questions > desk.questions {
+                    return self.stay(Vec::new());
+                }
+                self.line.questions = self.line.questions.saturating_add(1);
                 if self.line.questions > desk.questions {
                     return self.stay(vec![Effect::Refused(Reason::TooManyPairs)]);
                 }

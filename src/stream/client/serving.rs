@@ -160,6 +160,9 @@ pub struct Login {
     exchange: Option<Exchange>,
     /// The words that wait for leave to be tried.
     held: Option<(Exchange, Ask, Bytes)>,
+    /// The backend's answer is due. Nothing more of the client is read meanwhile: what came in between could take the
+    /// outcome of a guess for its own (C2S-11).
+    due: bool,
     /// An exchange was ended by us: what the client hears once the backend has heard of it.
     aborting: Option<SaslCondition>,
     registering: bool,
@@ -173,8 +176,8 @@ struct Exchange {
     account: Option<String>,
     /// The first payload was seen, and leave was asked.
     asked: bool,
-    /// It took the place of another one, whose outcome may still be under way: whose login is granted is not certain.
-    second: bool,
+    /// It asks to act as another account than the one whose secret it tries: whose login is granted is not certain.
+    as_other: bool,
 }
 
 /// A bind or a resumption is due, or going on.
@@ -194,7 +197,7 @@ pub struct Bound {
 impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
-        let shown = secured.as_ref().and_then(shown);
+        let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured, shown, domain: None, own: None, failures: 0, binds: 0 };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
     }
@@ -234,7 +237,7 @@ impl Serving {
     pub fn wants_read(&self) -> bool {
         match self {
             Self::Upgrading(_) | Self::Waiting(_) => false,
-            Self::Login(state) => state.held.is_none() && state.aborting.is_none() && !state.registering,
+            Self::Login(state) => state.held.is_none() && !state.due && !state.registering,
             Self::Binding(state) => !state.asked,
             Self::Bound(_) | Self::Clear(_) | Self::Greeting(_) => true,
         }
@@ -353,10 +356,6 @@ fn header_fault(line: &Line, header: &Header, to: &Domain, from: Option<&str>) -
     }
 }
 
-fn shown(secured: &Secured) -> Option<Domain> {
-    secured.sni.as_deref().and_then(|sni| Domain::parse(sni).ok())
-}
-
 impl Clear {
     fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
@@ -386,7 +385,7 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = shown(&secured).or(Some(self.to));
+                let shown = secured.shown.clone().or(Some(self.to));
                 let line = Line { secured: Some(secured), shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, ready: None };
                 Ok((Serving::Greeting(greeting), vec![Effect::Restart]))
@@ -416,6 +415,7 @@ impl Waiting {
                 offer,
                 exchange: None,
                 held: None,
+                due: false,
                 aborting: None,
                 registering: false,
             }),
