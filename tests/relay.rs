@@ -1006,6 +1006,62 @@ fn a_backend_that_does_not_believe_us_is_looked_into() {
     assert_eq!(doubts(&stage), 0);
 }
 
+// See-other-host (ERR table, 19): followed under TLS only, to whoever proves the same name, and twice at most.
+#[test]
+fn a_server_that_is_elsewhere_is_followed_under_tls_and_not_for_ever() {
+    let moved = |to: &str| {
+        format!(
+            "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{to}</see-other-host></stream:error>"
+        )
+    };
+    let retries = |stage: &Stage| -> Vec<Candidate> {
+        let retry =
+            |e: &Effect| if let Effect::Retry(_, candidate) = e { Some(candidate.clone()) } else { None };
+        stage.effects.iter().filter_map(retry).collect()
+    };
+    let called = || {
+        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", "friend.example"));
+        stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+        let (far, _) = stage.connects()[0].clone();
+        (stage, far)
+    };
+    // In clear anybody may have said it.
+    let (mut stage, far) = called();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.hears(Side::Far(far), &moved("other.example"));
+    assert_eq!(retries(&stage), [Candidate::Next]);
+    let (mut stage, far) = called();
+    for to in ["other.example:5270", "[2001:db8::7]:5280", "third.example"] {
+        stage.connected(far, Some(secured("", &["friend.example"])));
+        stage.hears(Side::Far(far), &answer("one", true));
+        stage.hears(Side::Far(far), &moved(to));
+    }
+    let elsewhere = |host: &str, port| Candidate::Elsewhere(host.into(), port);
+    assert_eq!(
+        retries(&stage),
+        [elsewhere("other.example", 5270), elsewhere("2001:db8::7", 5280), Candidate::Next]
+    );
+    // CRT-01: the name to prove is still the one that was called.
+    let (mut stage, far) = called();
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.hears(Side::Far(far), &moved("other.example"));
+    stage.said(Side::Far(far));
+    stage.connected(far, Some(secured("", &["other.example"])));
+    assert_eq!(stage.said(Side::Far(far)), "", "nothing is said to it");
+    assert_eq!(retries(&stage), [elsewhere("other.example", 5269), Candidate::Next]);
+    // What names no host is an error like any other.
+    for to in ["", "a b", "other.example:x", "[::1", "192.0.2.1:99999"] {
+        let (mut stage, far) = called();
+        stage.connected(far, Some(secured("", &["friend.example"])));
+        stage.hears(Side::Far(far), &answer("one", true));
+        stage.hears(Side::Far(far), &moved(to));
+        assert_eq!(retries(&stage), [Candidate::Next], "{to}");
+    }
+}
+
 // DB-06: every pending operation ends.
 #[test]
 fn a_silent_backend_ends_the_claim() {

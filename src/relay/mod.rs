@@ -8,6 +8,7 @@
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
 mod client;
+mod elsewhere;
 mod event;
 mod far;
 mod join;
@@ -125,8 +126,10 @@ pub enum Input {
 }
 
 /// Which address a new attempt goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Candidate {
+    /// This host and port, which the server that was reached has named; then those that the destination has.
+    Elsewhere(Box<str>, u16),
     /// The next one that the destination has.
     Next,
     /// The one that the last attempt went to.
