@@ -271,6 +271,7 @@ reasons! {
 
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
+    HostGone = "host-gone", "the target domain was served here once, and is no more", Some(S::HostGone), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
     SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
     InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;
@@ -285,6 +286,7 @@ reasons! {
     TlsRequired = "tls-required", "this can be done over TLS only", Some(S::PolicyViolation), Z::PolicyViolation;
     CertificateUntrusted = "certificate-untrusted", "the certificate is not trusted, or speaks for another name", Some(S::PolicyViolation), Z::NotAuthorized;
     CertificateExpired = "certificate-expired", "the certificate expired while the stream was open", Some(S::Reset), Z::NotAuthorized;
+    CertificateRevoked = "certificate-revoked", "the certificate was revoked, or is no longer trusted, while the stream was open", Some(S::Reset), Z::NotAuthorized;
     SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
 
@@ -303,6 +305,7 @@ reasons! {
     UnaskedAnswer = "unasked-answer", "a dialback answer that nobody asked for", Some(S::PolicyViolation), Z::NotAcceptable;
     SecondKey = "second-key", "another key for a pair whose first key is still being verified", None, Z::NotAcceptable;
     TooManyPairs = "too-many-pairs", "too many pairs or pending proofs on one stream", None, Z::ResourceConstraint;
+    TooManyRefusals = "too-many-refusals", "too much was refused on one stream in a short time", Some(S::PolicyViolation), Z::PolicyViolation;
 
     // -- stanzas
     BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;
@@ -310,6 +313,9 @@ reasons! {
     CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
     RosterPush = "roster-push", "a roster or blocking change from a foreign address", None, Z::ServiceUnavailable;
     BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
+    SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
+    TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;
+    TooManySubscriptions = "too-many-subscriptions", "this domain has asked for more subscriptions in a minute than one may", None, Z::PolicyViolation;
     QueueFull = "queue-full", "the queue for this pair is full", None, Z::ResourceConstraint;
 
     // -- the far side
@@ -320,8 +326,10 @@ reasons! {
     DnsFailed = "dns-failed", "the DNS did not answer, or answered with a failure", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
     BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;
     BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
+    BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked the gateway about its key: let it find foreign domains at the inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
+    BackendSignsOffer = "backend-signs-offer", "the backend signs its list of mechanisms, which the gateway shortens: clients that check it do not log in; switch its downgrade protection off, or shorten the list there", Some(S::InternalServerError), Z::InternalServerError;
     NoMechanism = "no-mechanism", "the backend offers no SASL mechanism that the list of this domain allows", Some(S::InternalServerError), Z::InternalServerError;
     ForeignAddress = "foreign-address", "the backend bound a client to an address outside its domain", Some(S::InternalServerError), Z::InternalServerError;
     Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;

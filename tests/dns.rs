@@ -472,6 +472,10 @@ async fn steering_leads_backends_to_the_inside_listener() {
 async fn steering_answers_the_backends_only() {
     let steering = steering("10.0.0.0/8").await;
     assert_eq!(follower(steering.address()).targets(&domain("friend.example")).await, Err(DnsFault::Failed));
+    // Over TCP nobody else is even read from.
+    let mut stream = TcpStream::connect(steering.address()).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut [0; 1])).await.unwrap();
+    assert!(matches!(heard, Ok(0) | Err(_)), "{heard:?}");
 }
 
 #[tokio::test]

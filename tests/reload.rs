@@ -165,6 +165,28 @@ async fn a_bad_file_keeps_everything_as_it_is_and_is_told_with_its_line() {
     assert_eq!(text.lines().filter(|line| line.contains("\"action\":\"reload\"")).count(), 5, "{text}");
 }
 
+// CRT-12: who is no longer trusted by what was read is let go, although the handshake was long ago.
+#[tokio::test]
+async fn a_peer_whose_anchor_is_gone_is_let_go_and_one_proven_by_dialback_stays() {
+    let world = border().await;
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+    let mut goes = by_certificate(&friend, HALL).await;
+    let mut stays = by_dialback(&cousin, HALL).await;
+    let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap().cert.pem();
+    std::fs::write(world.folder.path().join("pki/root.pem"), other).unwrap();
+    assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
+    assert_eq!(goes.ending().await.unwrap().condition.as_deref(), Some("reset"));
+    still_passes(&world, &mut stays, "c@cousin.example", "j@hall.example", "by dialback").await;
+    let records = || std::fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
+    let told =
+        |text: String| text.lines().any(|line| line.contains("certificate-revoked") && line.contains(FRIEND));
+    let begun = std::time::Instant::now();
+    while !told(records()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", records());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn secret(path: &Path, half: &str) {
     std::fs::write(path, half.repeat(4)).unwrap();
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::backends;
 use super::clients;
 use super::limits::{Limits, Timeouts};
 use super::settings::*;
@@ -33,6 +34,7 @@ pub(super) fn assemble(
     let domains = domains(&mut words, spec);
     let default_domain =
         spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
+    let retired_domains = retired_domains(&mut words, spec, &domains);
     let secrets = secrets(&mut words, spec);
     let trust = trust(&mut words, spec);
     let dns = dns(&mut words, spec, &domains);
@@ -51,6 +53,7 @@ pub(super) fn assemble(
         listeners,
         domains,
         default_domain,
+        retired_domains,
         secrets,
         trust,
         dns,
@@ -61,6 +64,7 @@ pub(super) fn assemble(
         log,
         audit,
     };
+    backends::told_apart(&mut words, &settings);
     (settings, words.findings)
 }
 
@@ -232,7 +236,7 @@ fn domain(words: &mut Words, at: &Placed<spec::DomainSpec>) -> Option<HostedDoma
         .and_then(|word| words.choose(word, "a federation setting", &settings));
     let backend = words
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
-        .and_then(|spec| backend(words, spec, federation));
+        .and_then(|spec| backends::read(words, spec, federation));
     let policies: Vec<PathBuf> =
         at.value.policies.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
     for (index, word) in at.value.policies.iter().flat_map(|list| &list.value).enumerate() {
@@ -250,54 +254,6 @@ fn domain(words: &mut Words, at: &Placed<spec::DomainSpec>) -> Option<HostedDoma
     })
 }
 
-fn backend(
-    words: &mut Words,
-    at: &Placed<spec::BackendSpec>,
-    federation: Option<Federation>,
-) -> Option<Backend> {
-    let c2s = words.sockets(at.value.c2s.as_ref());
-    let s2s = words.sockets(at.value.s2s.as_ref());
-    let named = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
-    if !named(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
-        words.error(
-            at,
-            "the domain federates, but its backend has no s2s address",
-            "add `s2s: [\"10.0.0.5:5269\"]`",
-        );
-    } else if !named(&at.value.s2s) && !named(&at.value.c2s) {
-        words.error(
-            at,
-            "the backend has no address",
-            "add `s2s: [\"10.0.0.5:5269\"]` or `c2s: [\"10.0.0.5:5222\"]`",
-        );
-    }
-    let versions = [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
-    let proxy = match &at.value.proxy_protocol {
-        Some(word) => words.choose(word, "a version of the PROXY header", &versions)?,
-        None => None,
-    };
-    let beliefs = [("by-address", DialbackKeys::ByAddress), ("verify", DialbackKeys::Verify)];
-    let dialback_keys = match &at.value.dialback_keys {
-        Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
-        None => DialbackKeys::ByAddress,
-    };
-    let multiplex = match &at.value.multiplex {
-        Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
-        None => true,
-    };
-    let mechanisms = clients::mechanisms(words, at.value.mechanisms.as_ref());
-    if let Some(word) = &at.value.channel_binding {
-        clients::channel_binding(words, word);
-    }
-    let register = match &at.value.register {
-        Some(word) => {
-            words.choose(word, "a setting of in-band registration", &[("off", false), ("on", true)])?
-        }
-        None => false,
-    };
-    Some(Backend { c2s, s2s, proxy, mechanisms, register, dialback_keys, multiplex })
-}
-
 fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
     let domain = words.domain(word)?;
     if !domains.iter().any(|hosted| hosted.name == domain) {
@@ -305,6 +261,19 @@ fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> O
         return None;
     }
     Some(domain)
+}
+
+fn retired_domains(words: &mut Words, spec: &spec::FileSpec, domains: &[HostedDomain]) -> Vec<Domain> {
+    let mut found = Vec::new();
+    for word in spec.retired_domains.iter().flat_map(|list| &list.value) {
+        let Some(domain) = words.domain(word) else { continue };
+        if domains.iter().any(|hosted| hosted.name == domain) {
+            words.error(word, format!("{domain} is one of `domains`"), "name it in one of the two lists");
+            continue;
+        }
+        found.push(domain);
+    }
+    found
 }
 
 fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {

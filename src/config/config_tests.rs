@@ -320,3 +320,35 @@ fn what_the_environment_lacks_or_spoils_is_told() {
     );
     assert!(findings.iter().any(|f| f.contains("\"${SELF}\" is no domain")), "{findings:?}");
 }
+
+// DB-62: with several servers inside, each is believed at its own addresses only; those that share one are told.
+#[test]
+fn servers_that_are_believed_by_address_are_told_apart_by_it() {
+    let two = |first: &str, second: &str| {
+        let domain = |name: &str, backend: &str| {
+            format!(
+                "  - name: {name}\n    certificate: {{ chain: a.pem, key: a.key }}\n    backend: {{ {backend} }}\n    federation: listed\n"
+            )
+        };
+        assemble(&format!(
+            "version: v1\ndomains:\n{}{}",
+            domain("a.example", first),
+            domain("b.example", second)
+        ))
+    };
+    let net = |text: &str| crate::policy::networks::parse(text).unwrap();
+    let (one, findings) = two("s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5269\"]");
+    assert_eq!((one.callers(&one.domains[0]), findings), (Vec::new(), Vec::new()));
+    let (apart, findings) = two(
+        "s2s: [\"10.0.0.5:5269\"], c2s: [\"10.0.0.7:5222\"]",
+        "s2s: [\"10.0.0.6:5269\"], from: [10.1.0.0/16]",
+    );
+    assert_eq!(findings, Vec::<String>::new());
+    assert_eq!(apart.callers(&apart.domains[0]), [net("10.0.0.5"), net("10.0.0.7")]);
+    assert_eq!(apart.callers(&apart.domains[1]), [net("10.1.0.0/16")]);
+    let (_, findings) = two("s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5270\"], dialback-keys: verify");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].contains("the server of b.example may speak for a.example"), "{findings:?}");
+    let (_, findings) = two("s2s: [\"10.0.0.5:5269\"], from: [10.0.0.0/24]", "s2s: [\"10.0.0.6:5269\"]");
+    assert!(findings.len() == 1 && findings[0].contains("may speak for a.example"), "{findings:?}");
+}

@@ -5,6 +5,7 @@
 //! here reads a clock; the day that policy is to be judged on is an argument.
 
 mod assemble;
+mod backends;
 mod clients;
 pub mod limits;
 pub mod load;

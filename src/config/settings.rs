@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -26,6 +27,8 @@ pub struct Settings {
     pub domains: Vec<HostedDomain>,
     /// The domain that stands in where a peer names none (STR-06, STR-07, TLS-16); one of `domains`.
     pub default_domain: Option<Domain>,
+    /// Domains that were served here once; none of `domains`.
+    pub retired_domains: Vec<Domain>,
     /// Dialback secrets.
     pub secrets: Secrets,
     /// Whom to trust.
@@ -44,6 +47,30 @@ pub struct Settings {
     pub log: Log,
     /// Audit records.
     pub audit: Option<Audit>,
+}
+
+impl Settings {
+    /// From where the server of this domain is believed by its address (DB-62); none: from wherever the inside listener
+    /// takes anybody. Where all domains have one server, the inside network says enough.
+    pub fn callers(&self, domain: &HostedDomain) -> Vec<IpNet> {
+        let backend = &domain.backend;
+        let one = self.domains.iter().all(|other| other.backend.hosts() == backend.hosts());
+        match (backend.from.is_empty(), one) {
+            (false, _) => backend.from.clone(),
+            (true, true) => Vec::new(),
+            (true, false) => {
+                let hosts = backend.s2s.iter().chain(&backend.c2s).map(|a| a.ip().to_canonical());
+                hosts.map(IpNet::from).collect()
+            }
+        }
+    }
+}
+
+impl Backend {
+    /// The hosts that take its federation.
+    pub(super) fn hosts(&self) -> BTreeSet<IpAddr> {
+        self.s2s.iter().map(|address| address.ip().to_canonical()).collect()
+    }
 }
 
 /// A listener has one fixed role (ACC-01).
@@ -120,8 +147,14 @@ pub struct Backend {
     pub mechanisms: BTreeSet<Mechanism>,
     /// Whether clients may make accounts there (C2S-08).
     pub register: bool,
+    /// Namespaces of its features that clients see after the login, beside those that are known (C2S-03).
+    pub features: BTreeSet<String>,
     /// How its own dialback keys are believed.
     pub dialback_keys: DialbackKeys,
+    /// Networks that its server calls from; none: see [`Settings::callers`].
+    pub from: Vec<IpNet>,
+    /// How long its server waits for an answer to its own dialback key.
+    pub dialback_timeout: Duration,
     /// Whether it may send to several remote domains over one stream (DB-67).
     pub multiplex: bool,
 }

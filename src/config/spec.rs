@@ -25,6 +25,9 @@ pub struct FileSpec {
     /// The domain whose name and certificate stand in where a peer names none. Default: none. Example:
     /// `default-domain: example.com`
     pub default_domain: Option<Word>,
+    /// Domains that were served here once: a stream to one of them hears that it is gone, and not only that it is unknown.
+    /// Default: none. Example: `retired-domains: [old.example.com]`
+    pub retired_domains: Option<Words>,
     /// Dialback. Default: see [`DialbackSpec`].
     pub dialback: Option<Placed<DialbackSpec>>,
     /// Whom to trust. Default: the system's trust anchors.
@@ -110,9 +113,19 @@ pub struct BackendSpec {
     pub channel_binding: Option<Word>,
     /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
     pub register: Option<Word>,
-    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
-    /// back at its s2s address). Default: `by-address`.
+    /// Namespaces of stream features of the backend that clients see after the login beside the usual ones; for features
+    /// that are used by stanzas alone, since no other element passes. Default: none. Example:
+    /// `features: ["urn:xmpp:example:0"]`
+    pub features: Option<Words>,
+    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network, see `from`) or
+    /// `verify` (asked back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,
+    /// Networks that its server calls from, where it is believed by its address. Default: where all domains have one
+    /// server, whatever the inside listener takes; else the addresses of this backend. Example: `from: [10.0.0.5]`
+    pub from: Option<Words>,
+    /// How long its server waits for an answer to its own dialback key, as it is configured there. The gateway answers a
+    /// second earlier, however far it has come with the remote server. Default: `30s`.
+    pub dialback_timeout: Option<Word>,
     /// Whether its server may send to several remote domains over one stream: `on` or `off`. With `off` on every domain the
     /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs
     /// stand and fall one by one either way. Default: `on`.

@@ -61,11 +61,14 @@ pub(super) struct Client {
     terms: Option<posing::Terms>,
     near: Leg,
     far: Leg,
+    address: std::net::IpAddr,
     secured: Option<Secured>,
     /// The `xml:lang` of the client's stream, and of the server's.
     languages: (Option<String>, Option<String>),
     started: Instant,
     bound: bool,
+    /// The client does not see all mechanisms that its server offers.
+    shortened: bool,
     /// Why the client's stream ends, where it said so itself.
     reason: Reason,
     /// The condition with which the server ended its stream.
@@ -94,10 +97,12 @@ impl Client {
             terms: None,
             near: Leg::Live,
             far: Leg::Absent,
+            address: arrival.address,
             secured: arrival.secured.clone(),
             languages: (None, None),
             started: now,
             bound: false,
+            shortened: false,
             reason: Reason::Finished,
             condition: None,
             told: false,
@@ -137,6 +142,10 @@ impl Client {
             (_, Input::Close(reason)) => turn.near_fault(reason, false),
             (_, Input::Drain) => turn.near_fault(Reason::Shutdown, false),
             (_, Input::Expired) => turn.expire(),
+            // A ban that came between the door and here.
+            (_, Input::Policy(policy)) if policy.bans().holds_address(turn.client.address) => {
+                turn.near_fault(Reason::Banned, false);
+            }
             (_, Input::Tried(result)) => turn.serve(serving::Input::Tried(result)),
             (Side::Near, input) => turn.near(input),
             (Side::Far(FAR), input) => turn.far(input),
@@ -184,7 +193,11 @@ impl Turn<'_> {
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
-                let served = named.is_some_and(|domain| self.home.clients.contains_key(&domain));
+                let served = match named {
+                    Some(domain) if self.home.clients.contains_key(&domain) => Ok(()),
+                    Some(domain) => Err(self.home.absence(&domain)),
+                    None => Err(Reason::HostUnknown),
+                };
                 serving::Input::Header(header, served)
             }
             Token::Element(frame) => serving::Input::Element(frame),
@@ -258,6 +271,7 @@ impl Turn<'_> {
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
+            features: client.features.clone(),
             max_octets: self.home.limits.proven.element,
         };
         let step_time = self.home.timeouts.header;
@@ -428,16 +442,7 @@ impl Turn<'_> {
         }
         let secured = self.client.secured.as_ref();
         let (stanzas, octets) = self.client.passed;
-        let record = Record {
-            pair: None,
-            tls: secured.map(|secured| secured.version),
-            method: None,
-            fingerprint: secured.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
-            rule: None,
-            reason,
-            stanzas,
-            octets,
-        };
+        let record = Record { stanzas, octets, ..Record::of(secured, reason) };
         match self.hosted().filter(|_| self.client.bound) {
             Some(hosted) => self.note(Event::Left { hosted, record }),
             None => self.note(Event::Closed { record }),

@@ -10,9 +10,9 @@ use crate::policy::Policy;
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
-use crate::xml::{Content, Frame, Framer, Head, Token, rewrite};
+use crate::xml::{Content, Frame, Framer, Head, Limits, Token, rewrite};
 
-use super::{Effect, Event, FarId, Relay, Shape};
+use super::{Effect, Event, FarId, Relay, Sender, Shape};
 
 impl Relay {
     /// A stanza on the near stream.
@@ -48,6 +48,11 @@ impl Relay {
         let (hosted, _) = self.home.sides(pair, self.direction());
         let passed =
             Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
+        let sender = match self.direction() {
+            Direction::Inbound => sender(frame.head(), &pair.sender),
+            Direction::Outbound => None,
+        };
+        out.extend(sender.map(Effect::Weigh));
         match admitted.route() {
             Route::Leg(number) => {
                 let id = FarId(number);
@@ -69,14 +74,22 @@ impl Relay {
         out.push(Effect::Note(passed));
     }
 
+    /// A stanza that its sender may not send now (LIM-04); a request for a subscription is not even answered (LIM-08).
+    pub(super) fn too_much(&self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
+        match (reason, reread(octets)) {
+            (Reason::TooManySubscriptions, Some(frame)) => self.note_refused(frame.head(), reason, out),
+            _ => self.undeliverable(octets, reason, out),
+        }
+    }
+
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
-    fn bounce(&mut self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
+    fn bounce(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
         self.note_refused(head, reason, out);
         let condition = match self.direction() {
             Direction::Inbound => reason.stanza_condition(),
             Direction::Outbound => reason.backend_condition(),
         };
-        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, condition)) {
+        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, reason, condition)) {
             out.push(Effect::Carry(pair.reversed(), octets));
         }
     }
@@ -111,7 +124,7 @@ impl Relay {
     }
 
     /// A stanza that cannot be delivered goes back, once: errors and results are never answered (RLY-09).
-    fn undeliverable(&mut self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
+    fn undeliverable(&self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
         let Some(frame) = reread(octets) else { return };
         let head = frame.head();
         let answerable = match head.type_().as_deref() {
@@ -195,6 +208,22 @@ impl Relay {
         }
     }
 
+    /// Whether the policy lets the courier speak over this leg, by what is known of it; if not, what waits goes back, and so
+    /// does what comes (POL-07, POL-08).
+    pub(super) fn courier_stands(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) -> bool {
+        let errand = self.fars.get(&id).filter(|far| far.standing).map(|far| far.terms.errand.clone());
+        let Some(Errand::Speak(pair)) = errand.filter(|_| self.flow == Flow::S2sOut) else { return true };
+        let verdict = self.outbound_verdict(&pair, Some(id));
+        if verdict.is_allow() {
+            return true;
+        }
+        let reason = verdict.reason;
+        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        self.far_close(id, now, out);
+        self.give_up(reason, out);
+        false
+    }
+
     /// The courier's leg was closed because nothing had come for a while; what came since goes over another.
     pub(super) fn go_on(&mut self, pair: Pair, now: Instant, out: &mut Vec<Effect>) {
         if self.ending || self.queue.is_empty() {
@@ -221,6 +250,12 @@ impl Relay {
     /// POL-07: a new policy judges every pair again.
     pub(super) fn rejudge(&mut self, policy: std::sync::Arc<Policy>, now: Instant, out: &mut Vec<Effect>) {
         self.policy = policy;
+        if let Shape::Courier = self.shape {
+            let ids: Vec<_> = self.fars.keys().copied().collect();
+            for id in ids {
+                self.courier_stands(id, now, out);
+            }
+        }
         let standing: Vec<_> = self
             .guard
             .pairs()
@@ -251,8 +286,17 @@ impl Relay {
                 }
             }
         }
-        if !self.guard.is_empty() && self.guard.is_withdrawn() {
+        let banned = self.peer_address().is_some_and(|address| self.policy.bans().holds_address(address));
+        if self.guard.is_empty() && banned {
+            // Who has no pair yet is not judged again before it claims one; the ban may have come between the door and here.
+            self.near_close(Reason::Banned, now, out);
+        } else if !self.guard.is_empty() && self.guard.is_withdrawn() {
             self.near_close(Reason::PolicyChanged, now, out);
+        }
+        // What went back by the old policy may pass by the new one: the backend claims it again on another stream.
+        let stale = |(pair, reason): &(Pair, Reason)| self.outbound_verdict(pair, None).reason != *reason;
+        if self.guard.turned_back().iter().any(stale) {
+            self.near_close(Reason::Finished, now, out);
         }
     }
 
@@ -360,6 +404,22 @@ impl Relay {
     }
 }
 
+/// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one.
+fn sender(head: &Head, domain: &Domain) -> Option<Sender> {
+    let bare = |address: Option<std::borrow::Cow<'_, str>>| -> Option<String> {
+        let text = address?;
+        let jid = Jid::parse(&text).ok()?;
+        Some(match &jid.local {
+            Some(local) => format!("{local}@{}", jid.domain),
+            None => jid.domain.to_string(),
+        })
+    };
+    let subscribes =
+        head.kind() == crate::xml::Kind::Presence && head.type_().as_deref() == Some("subscribe");
+    let (address, recipient) = (bare(head.from())?, bare(head.to())?);
+    Some(Sender { domain: domain.clone(), address, recipient, subscribes })
+}
+
 /// The two domains of a stanza, if both are domains.
 fn pair_of(head: &Head) -> Option<Pair> {
     let domain = |address: Option<std::borrow::Cow<'_, str>>| -> Option<Domain> {
@@ -373,9 +433,23 @@ fn pair_of(head: &Head) -> Option<Pair> {
     Some(Pair { sender: domain(head.from())?, target: domain(head.to())? })
 }
 
-/// A stanza that we wrote or passed, read once more; only on the way back, never on the way there.
+/// A stanza that we wrote or passed, read once more; only on the way back, never on the way there. It kept its budgets when
+/// it came, and may be longer now: the canonical form of a CDATA section is.
 fn reread(octets: &Bytes) -> Option<Frame> {
-    let mut framer = Framer::new(crate::xml::Limits::default(), Content::Server);
+    const ALL: usize = usize::MAX;
+    let limits = Limits {
+        element: ALL,
+        depth: ALL,
+        attributes: ALL,
+        declarations: ALL,
+        bindings: ALL,
+        name: ALL,
+        value: ALL,
+        namespace_name: ALL,
+        nodes: ALL,
+        ..Limits::default()
+    };
+    let mut framer = Framer::new(limits, Content::Server);
     framer.feed(&crate::stream::opening(None, None, None, true));
     framer.feed(octets);
     std::iter::from_fn(|| framer.next()).find_map(|token| match token {

@@ -1,10 +1,12 @@
 //! The three flows as data, and what does not change while the process lives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::jid::Domain;
-use crate::reason::{Direction, Facing, Flow};
+use crate::policy::Networks;
+use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::client::Mechanism;
 use crate::stream::{Keyrings, Pair};
 use crate::xml::{self, Content};
@@ -24,13 +26,17 @@ pub struct Home {
     pub timeouts: Timeouts,
     /// The domain that a peer means who names none (STR-07).
     pub default_domain: Option<Domain>,
+    /// Domains that were served here once (STR-06).
+    pub retired: BTreeSet<Domain>,
 }
 
 /// How one hosted domain's backend is met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostedDomain {
     /// How its own dialback keys are believed (DB-63).
     pub keys_by: KeysBy,
+    /// What its server's claim may take in all: less than the server itself waits (DB-64).
+    pub budget: Duration,
     /// Whether its server may put several targets on one stream (DB-67).
     pub multiplex: bool,
 }
@@ -42,19 +48,25 @@ pub struct ClientDomain {
     pub mechanisms: BTreeSet<Mechanism>,
     /// Whether accounts may be made from outside (C2S-08).
     pub registration: bool,
+    /// Namespaces of features that pass beside those that are known (C2S-03).
+    pub features: BTreeSet<String>,
 }
 
 impl Default for ClientDomain {
     fn default() -> Self {
-        Self { mechanisms: Mechanism::DEFAULT.iter().copied().collect(), registration: false }
+        Self {
+            mechanisms: Mechanism::DEFAULT.iter().copied().collect(),
+            registration: false,
+            features: BTreeSet::new(),
+        }
     }
 }
 
 /// How a backend's keys are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeysBy {
-    /// By the address that it calls from.
-    Address,
+    /// By the address that it calls from: one of these (DB-62).
+    Address(Networks),
     /// By asking it at its configured address.
     Verify,
 }
@@ -142,6 +154,21 @@ impl Home {
     /// Whether that domain is served by a backend of ours.
     pub fn hosts(&self, domain: &Domain) -> bool {
         self.hosted.contains_key(domain)
+    }
+
+    /// Whether whoever calls from there may be that domain's server (DB-62): by its address, or because it is asked back
+    /// before it is believed.
+    pub fn may_call(&self, domain: &Domain, address: IpAddr) -> bool {
+        match self.hosted.get(domain).map(|hosted| &hosted.keys_by) {
+            Some(KeysBy::Address(networks)) => networks.is_any() || networks.contains(address),
+            Some(KeysBy::Verify) => true,
+            None => false,
+        }
+    }
+
+    /// Why a stream to a domain that is not hosted here is refused.
+    pub fn absence(&self, domain: &Domain) -> Reason {
+        if self.retired.contains(domain) { Reason::HostGone } else { Reason::HostUnknown }
     }
 
     /// The hosted and the remote domain of a pair that travels that way.

@@ -4,6 +4,9 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+mod due;
+mod news;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
 use std::ops::Bound;
@@ -16,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
+use self::news::next_news;
 use super::leg::{Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
@@ -24,6 +28,7 @@ use crate::metrics::Limit;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
+use crate::tls::TrustStore;
 
 /// A relay and all that it moves.
 pub struct Pump {
@@ -43,16 +48,20 @@ pub struct Pump {
     pub(super) rates: Option<Valve>,
     /// Who may send what on it.
     pub(super) sending: HashMap<Pair, Sending>,
+    /// The next stanza goes nowhere, for this reason.
+    pub(super) refused: Option<Reason>,
     /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
-    pub(super) held: Option<Shut>,
+    held: Option<Shut>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
-    pub(super) timer: Pin<Box<Sleep>>,
+    /// What certificates were judged by last, if that is not what their handshakes knew.
+    trust: Option<Arc<TrustStore>>,
+    timer: Pin<Box<Sleep>>,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
-    pub(super) expired: Option<Instant>,
-    pub(super) stopped: bool,
+    expired: Option<Instant>,
+    stopped: bool,
     since: jiff::Timestamp,
     /// It was told to go, because there is no room for strangers.
     unwelcome: bool,
@@ -150,10 +159,12 @@ impl Pump {
             trying: None,
             rates: None,
             sending: HashMap::new(),
+            refused: None,
             held: None,
             stranger: None,
             orders,
             news: next_news(news),
+            trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
@@ -253,7 +264,7 @@ impl Pump {
     }
 
     /// The legs in their order, one after the other; they may come and go meanwhile.
-    pub(super) fn side_after(&self, side: Option<Side>) -> Option<Side> {
+    fn side_after(&self, side: Option<Side>) -> Option<Side> {
         let far = match side {
             None if self.near.is_some() => return Some(Side::Near),
             None | Some(Side::Near) => self.fars.keys().next(),
@@ -317,55 +328,6 @@ impl Pump {
             }
         }
         moved
-    }
-
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(news) = self.news.as_mut().poll(cx) else { return false };
-        let Some(mut news) = news else {
-            // The registry has gone: nobody is left to give news.
-            self.news = Box::pin(std::future::pending());
-            return false;
-        };
-        let News { policy, phase, home } = news.borrow_and_update().clone();
-        self.news = next_news(news);
-        if let Some(home) = home {
-            self.step(Side::Near, Input::Home(home));
-        }
-        self.step(Side::Near, Input::Policy(policy));
-        match phase {
-            Phase::Starting | Phase::Running => {}
-            Phase::Draining(_) => self.step(Side::Near, Input::Drain),
-            Phase::Closing(_) => {
-                self.step(Side::Near, Input::Drain);
-                if !self.late {
-                    self.give_back(false);
-                }
-            }
-            Phase::Stopped => {
-                // The end is told, and so is every stanza that went nowhere.
-                self.give_back(true);
-                self.gone(Side::Near, Reason::Shutdown);
-                self.stopped = true;
-            }
-        }
-        true
-    }
-
-    /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
-    /// told as lost, stanza by stanza (CLS-02).
-    fn give_back(&mut self, end: bool) {
-        self.step(Side::Near, Input::Drain);
-        self.step(Side::Near, Input::Close(Reason::Shutdown));
-        let fars: Vec<_> = self.fars.keys().map(|id| Side::Far(*id)).collect();
-        for side in fars {
-            if end || self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
-                self.gone(side, Reason::Shutdown);
-            }
-            if end {
-                // A courier's queue waits for a leg that never came to stand.
-                self.step(side, Input::Unreachable(Reason::Shutdown));
-            }
-        }
     }
 
     fn poll_trying(&mut self, cx: &mut Context<'_>) -> bool {
@@ -550,10 +512,6 @@ impl Pump {
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }
     }
-}
-
-fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {
-    Box::pin(async move { news.changed().await.ok().map(|()| news) })
 }
 
 fn limit(rated: Rated) -> Limit {

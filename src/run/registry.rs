@@ -17,6 +17,7 @@ use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{ClaimId, Home, Portrait};
 use crate::stream::{Answer, KeyCheck};
+use crate::tls::TrustStore;
 
 /// The name of a relay in logs and records; never used again, also not after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +56,8 @@ pub struct News {
     pub phase: Phase,
     /// What relays know about home, once that has changed since the start.
     pub home: Option<Arc<Home>>,
+    /// The anchors and revocation lists, once they have been read again.
+    pub trust: Option<Arc<TrustStore>>,
 }
 
 /// A living relay, as it shows itself to an operator.
@@ -109,6 +112,8 @@ pub struct Registry {
 #[derive(Debug)]
 struct Awaited {
     legs: usize,
+    /// Somebody has asked about it.
+    asked: bool,
     until: Option<Instant>,
 }
 
@@ -122,7 +127,7 @@ impl Registry {
             count: watch::Sender::new(0),
             awaited: Mutex::default(),
             keep,
-            news: watch::Sender::new(News { policy, phase: Phase::Starting, home: None }),
+            news: watch::Sender::new(News { policy, phase: Phase::Starting, home: None, trust: None }),
         })
     }
 
@@ -210,6 +215,11 @@ impl Registry {
         self.news.send_modify(|news| news.home = Some(home));
     }
 
+    /// Certificates are judged by these anchors and revocation lists from now on, also those shown before (CRT-12).
+    pub fn retrust(&self, trust: Arc<TrustStore>) {
+        self.news.send_modify(|news| news.trust = Some(trust));
+    }
+
     /// All that live, with their fate under another policy; and how many did not answer in time.
     pub async fn views(&self, under: Option<&Arc<Policy>>) -> (Vec<View>, usize) {
         let (tell, mut hear) = mpsc::unbounded_channel();
@@ -248,7 +258,8 @@ impl Registry {
         if awaited.len() >= SWEEP && awaited.len().is_power_of_two() {
             awaited.retain(|_, a| a.legs > 0 || a.until.is_some_and(|t| t > now));
         }
-        let entry = awaited.entry((facing, check.clone())).or_insert(Awaited { legs: 0, until: None });
+        let entry =
+            awaited.entry((facing, check.clone())).or_insert(Awaited { legs: 0, asked: false, until: None });
         entry.legs += 1;
         drop(awaited);
         AwaitTicket { registry: Arc::clone(self), realm: (facing, check) }
@@ -256,8 +267,10 @@ impl Registry {
 
     /// Whether a far leg that looks at this network waits with this key, or did so within T-dialback.
     pub fn vouches(&self, facing: Facing, check: &KeyCheck, now: Instant) -> bool {
-        let awaited = held(&self.awaited);
-        awaited.get(&(facing, check.clone())).is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
+        let mut awaited = held(&self.awaited);
+        let Some(entry) = awaited.get_mut(&(facing, check.clone())) else { return false };
+        entry.asked = true;
+        entry.legs > 0 || entry.until.is_some_and(|t| t > now)
     }
 
     fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {
@@ -305,6 +318,13 @@ impl Drop for Life {
 pub struct AwaitTicket {
     registry: Arc<Registry>,
     realm: (Facing, KeyCheck),
+}
+
+impl AwaitTicket {
+    /// Whether somebody has asked about the key.
+    pub fn is_asked(&self) -> bool {
+        held(&self.registry.awaited).get(&self.realm).is_some_and(|entry| entry.asked)
+    }
 }
 
 impl Drop for AwaitTicket {
@@ -364,6 +384,17 @@ mod tests {
         assert!(r.vouches(Facing::Backend, &check("k"), crate::run::now()));
         assert!(!r.vouches(Facing::Public, &check("k"), crate::run::now()));
         assert!(!r.vouches(Facing::Backend, &check("other"), crate::run::now()));
+    }
+
+    // BE-01.
+    #[tokio::test]
+    async fn it_is_known_whether_anybody_asked_about_a_key() {
+        let r = registry();
+        let (asked, other) = (check("k"), check("other"));
+        let tickets = [&asked, &other].map(|c| r.await_key(Facing::Backend, c.clone(), crate::run::now()));
+        assert!(!tickets[0].is_asked());
+        assert!(r.vouches(Facing::Backend, &asked, crate::run::now()));
+        assert!(tickets[0].is_asked() && !tickets[1].is_asked());
     }
 
     #[tokio::test(start_paused = true)]

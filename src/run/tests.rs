@@ -8,13 +8,13 @@ use tokio::io::{DuplexStream, duplex};
 use super::*;
 use std::num::NonZeroU32;
 
-use crate::limit::{LoginParams, Room};
+use crate::limit::{LoginParams, Room, SenderParams};
 use crate::metrics::Metrics;
-use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
+use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, PresentedName, Trust};
+use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -91,6 +91,8 @@ pub(crate) fn secured(name: &str) -> Secured {
             trust: Trust { default: Ok(()), peers: Vec::new() },
             not_after: 4_000_000_000,
             expires: None,
+            revocation: RevocationCheck::Off,
+            chain: Chain::default(),
         }),
         alpn: None,
         sni: None,
@@ -100,7 +102,11 @@ pub(crate) fn secured(name: &str) -> Secured {
 }
 
 pub(crate) fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain {
+        keys_by: KeysBy::Address(Networks::default()),
+        budget: Duration::from_secs(29),
+        multiplex: true,
+    };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
         clients: BTreeMap::new(),
@@ -108,6 +114,7 @@ pub(crate) fn home() -> Home {
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
         default_domain: None,
+        retired: std::collections::BTreeSet::new(),
     }
 }
 
@@ -124,6 +131,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
         rates: Rates::default(),
+        senders: Senders::new(SenderParams::default(), now()),
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),

@@ -68,11 +68,31 @@ async fn pending_questions_are_capped_in_all() {
     let tools = tools(Scripted::default());
     let v = Verifier::default();
     for n in 0..300 {
-        let source = format!("2001:db8:0:{n:x}::1");
+        let source = format!("2001:db8:{n:x}::1");
         let (ask, _heard) = asked(tools.registry.unnamed(), &source, &format!("d{n}.example"), "k");
         let expected = if n < tools.params.verifications { "new" } else { "over" };
         assert_eq!(outcome(&v, &tools, ask), expected, "{n}");
     }
+}
+
+// LIM-02, LIM-06: an IPv6 network is cheap to have in thousands.
+#[tokio::test]
+async fn the_networks_of_one_party_leave_room_for_others() {
+    let tools = tools(Scripted::default());
+    let v = Verifier::default();
+    let share = tools.params.verifications / SHARES;
+    let ask_from = |source: String, n: usize| {
+        let (ask, _heard) = asked(tools.registry.unnamed(), &source, &format!("d{n}.example"), "k");
+        outcome(&v, &tools, ask)
+    };
+    for n in 0..2 * share {
+        let expected = if n < share { "new" } else { "over" };
+        assert_eq!(ask_from(format!("2001:db8:0:{n:x}::1"), n), expected, "{n}");
+    }
+    assert_eq!(ask_from("2001:db8:1::1".to_owned(), 1000), "new");
+    let (ask, _heard) = asked(tools.registry.unnamed(), "2001:db8:0:1::1", "d0.example", "k");
+    v.leave(Facing::Public, &ask.check);
+    assert_eq!(ask_from("2001:db8:0:ffff::1".to_owned(), 1001), "new", "what is answered makes room");
 }
 
 // DB-31, LIM-06.
@@ -109,4 +129,27 @@ async fn an_authoritative_server_that_cannot_be_reached_is_trouble() {
     let Some(Order::Verified(_, Answer::Trouble(reason))) = heard.recv().await else { panic!("an answer") };
     assert_eq!(reason, Reason::RemoteUnreachable);
     tools.registry.emptied().await;
+}
+
+// DB-06: a question whose askers have all gone is given up at once, and its places are free again.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_nobody_waits_for_any_more_is_given_up() {
+    let outside = Scripted::default();
+    let _silent = outside.lay(4096);
+    let tools = tools(outside);
+    let (first, heard) = asked(tools.registry.unnamed(), "192.0.2.1", "friend.example", "k");
+    let (second, others) = asked(tools.registry.unnamed(), "192.0.2.2", "friend.example", "k");
+    ask(&tools, first);
+    ask(&tools, second);
+    let begun = tokio::time::Instant::now();
+    drop(heard);
+    // One still waits.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(tools.registry.living(), 1);
+    drop(others);
+    tools.registry.emptied().await;
+    assert!(begun.elapsed() < tools.home.timeouts.dialback, "{:?}", begun.elapsed());
+    let pending = tools.verifier.held();
+    assert!(pending.questions.is_empty() && pending.streams.is_empty());
+    assert!(pending.sources.is_empty() && pending.senders.is_empty());
 }

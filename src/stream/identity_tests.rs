@@ -1,5 +1,5 @@
 use super::*;
-use crate::stream::secured::Trust;
+use crate::stream::secured::{Chain, RevocationCheck, Trust};
 
 fn certificate(names: Vec<PresentedName>) -> Certificate {
     Certificate {
@@ -8,6 +8,8 @@ fn certificate(names: Vec<PresentedName>) -> Certificate {
         trust: Trust { default: Ok(()), peers: Vec::new() },
         not_after: 0,
         expires: None,
+        revocation: RevocationCheck::Off,
+        chain: Chain::default(),
     }
 }
 
@@ -93,6 +95,7 @@ fn a_name_with_nul_is_void() {
 }
 
 // RFC 4985 2: "_Service.Name"; RFC 9525 6.5: the service must be the one asked for.
+// CRT-03.
 #[test]
 fn srv_names_vouch_for_the_server_service_only() {
     holds(&[

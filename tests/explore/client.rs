@@ -28,6 +28,7 @@ fn rules() -> Rules {
     Rules {
         mechanisms: Mechanism::DEFAULT.iter().copied().collect(),
         registration: true,
+        features: std::collections::BTreeSet::new(),
         max_octets: 262_144,
     }
 }
@@ -47,7 +48,10 @@ fn desk() -> serving::Desk {
 fn serving_inputs() -> Vec<serving::Input> {
     let mut inputs: Vec<_> = from_client().into_iter().map(serving::Input::Element).collect();
     for header in headers() {
-        let served = header.to.as_deref() == Some("hall.example");
+        let served = match header.to.as_deref() {
+            Some("hall.example") => Ok(()),
+            _ => Err(Reason::HostUnknown),
+        };
         inputs.push(serving::Input::Header(header, served));
     }
     inputs.extend([secured("", &[]), secured("hall.example", &[])].map(serving::Input::Secured));
