@@ -8,7 +8,6 @@ mod due;
 mod news;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::future::Future as _;
 use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -97,6 +96,17 @@ pub struct Left {
     pub queued: Vec<Bytes>,
 }
 
+/// A relay that runs. A type of its own: an async function has room for what it is given twice.
+pub struct Running(Pump);
+
+impl Future for Running {
+    type Output = Left;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
+        self.0.poll(cx).map(|()| self.0.left())
+    }
+}
+
 impl Pump {
     /// A relay whose near leg has arrived. Without a channel the first octet is still due.
     pub fn arrived(
@@ -175,8 +185,11 @@ impl Pump {
     }
 
     /// Runs until nothing is left.
-    pub async fn run(mut self) -> Left {
-        std::future::poll_fn(|cx| self.poll(cx)).await;
+    pub fn run(self) -> Running {
+        Running(self)
+    }
+
+    fn left(&mut self) -> Left {
         self.orders.close();
         let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
         while let Ok(order) = self.orders.try_recv() {

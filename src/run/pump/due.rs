@@ -62,9 +62,10 @@ impl Pump {
             return Poll::Ready(());
         }
         let due = tokio::time::Instant::from_std(due);
-        // Most deadlines move on with each stanza. A timer that rings too early costs one look; to set it anew for each
-        // stanza costs more, and the timers of all relays hang on one lock.
-        if due < self.timer.deadline() {
+        // Most deadlines move on a little with each stanza. A timer that rings too early costs one look; to set it anew for
+        // each stanza costs more, and the timers of all relays hang on one lock.
+        let set = self.timer.deadline();
+        if due < set || due > set + SLACK {
             self.timer.as_mut().reset(due);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -79,3 +80,6 @@ impl Pump {
 
 /// How long one far leg may hold back a backend's stream when it takes too little.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much later a deadline may be than the timer before it is set anew.
+const SLACK: Duration = Duration::from_secs(30);
