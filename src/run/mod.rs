@@ -10,6 +10,7 @@ pub mod chain;
 pub mod courier;
 mod effects;
 mod leg;
+mod measure;
 pub mod observe;
 mod outbox;
 pub mod pump;

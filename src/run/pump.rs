@@ -18,8 +18,7 @@ use tokio::time::Sleep;
 use super::leg::{Due, Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Rated, Shut, Stranger, StreamTicket, Valve};
-use crate::metrics::Limit;
+use crate::limit::{Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -44,7 +43,9 @@ pub struct Pump {
     /// The next stanza goes nowhere, for this reason.
     pub(super) refused: Option<Reason>,
     /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
-    held: Option<Shut>,
+    pub(super) held: Option<Shut>,
+    /// A client's turn to leave, while the gateway drains.
+    pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
@@ -55,7 +56,7 @@ pub struct Pump {
     stopped: bool,
     since: jiff::Timestamp,
     /// It was told to go, because there is no room for strangers.
-    unwelcome: bool,
+    pub(super) unwelcome: bool,
     /// It began when others already gave back what they held, and may take its time until the end.
     late: bool,
 }
@@ -152,6 +153,7 @@ impl Pump {
             sending: HashMap::new(),
             refused: None,
             held: None,
+            leaving: None,
             stranger: None,
             orders,
             news: next_news(news),
@@ -180,8 +182,11 @@ impl Pump {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             let now = now();
-            let mut moved =
-                self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now) | self.poll_trying(cx);
+            let mut moved = self.poll_orders(cx)
+                | self.poll_news(cx)
+                | self.poll_due(now)
+                | self.poll_trying(cx)
+                | self.poll_leaving(cx);
             for side in self.sides() {
                 moved |= self.poll_side(side, cx, now);
             }
@@ -196,36 +201,6 @@ impl Pump {
         // Others want to run too.
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Whether what couriers carry for this stream has met its rate (LIM-03).
-    fn hold(&mut self, now: Instant) {
-        let carried = self.sending.values().filter(|sending| sending.carried);
-        let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
-        let metrics = self.tools.observe.metrics();
-        match (&self.held, shut) {
-            (None, Some((_, rated))) => metrics.limited(limit(rated)),
-            (Some(held), None) => {
-                metrics.waited(limit(held.rated), now.saturating_duration_since(held.since));
-            }
-            _ => {}
-        }
-        let since = self.held.map_or(now, |held| held.since);
-        self.held = shut.map(|(until, rated)| Shut { since, until, rated });
-    }
-
-    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
-    fn weigh(&mut self) -> bool {
-        let Some(stranger) = &mut self.stranger else { return false };
-        let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
-        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
-        let Err(reason) = stranger.hold(held) else { return false };
-        if std::mem::replace(&mut self.unwelcome, true) {
-            return false;
-        }
-        self.tools.observe.turned_away(self.meta.peer, reason);
-        self.step(Side::Near, Input::Close(reason));
-        true
     }
 
     fn is_over(&mut self) -> bool {
@@ -317,7 +292,7 @@ impl Pump {
         self.step(Side::Near, Input::Policy(policy));
         match phase {
             Phase::Starting | Phase::Running => {}
-            Phase::Draining(_) => self.step(Side::Near, Input::Drain),
+            Phase::Draining(until) => self.leave_by(until),
             Phase::Closing(_) => {
                 self.step(Side::Near, Input::Drain);
                 if !self.late {
@@ -403,10 +378,10 @@ impl Pump {
             Some(Ok(sent)) => {
                 moved |= sent.moved;
                 if let Some(rated) = sent.shut {
-                    self.tools.observe.metrics().limited(limit(rated));
+                    self.tools.observe.metrics().limited(super::measure::limit(rated));
                 }
                 if let Some((rated, time)) = sent.waited {
-                    self.tools.observe.metrics().waited(limit(rated), time);
+                    self.tools.observe.metrics().waited(super::measure::limit(rated), time);
                 }
             }
         }
@@ -564,13 +539,6 @@ impl Pump {
 
 fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {
     Box::pin(async move { news.changed().await.ok().map(|()| news) })
-}
-
-fn limit(rated: Rated) -> Limit {
-    match rated {
-        Rated::Octets => Limit::Octets,
-        Rated::Stanzas => Limit::Stanzas,
-    }
 }
 
 /// How long one far leg may hold back a backend's stream when it takes too little.
