@@ -29,8 +29,8 @@ pub(super) struct PlainArgs {
 /// Arguments of `close`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CloseArgs {
-    /// The name of a stream, or a domain: all streams between servers that carry it
-    #[arg(value_name = "STREAM|DOMAIN")]
+    /// The name of a stream, a domain (all streams between servers that carry it), or the address of a client
+    #[arg(value_name = "STREAM|DOMAIN|JID")]
     target: String,
     #[command(flatten)]
     gateway: Gateway,
@@ -185,6 +185,15 @@ fn print_stream(stream: &Stream, console: &mut Console) {
     let head =
         format!("{}  {}  {}  from {peer}  since {}", stream.stream, stream.flow, stream.kind, stream.since);
     console.line(head);
+    if let Some(client) = &stream.client {
+        console.line(format_args!(
+            "    {}  TLS {}  {} stanzas  {} octets",
+            client.jid,
+            client.tls.as_deref().unwrap_or("none"),
+            client.stanzas,
+            client.octets
+        ));
+    }
     for pair in &stream.pairs {
         let tls = pair.tls.as_deref().unwrap_or("none");
         console.line(format_args!(

@@ -277,8 +277,23 @@ fn backend(
         }
         None => false,
     };
-    Some(Backend { c2s, s2s, proxy, mechanisms, register, dialback_keys, multiplex })
+    let stanza = match &at.value.stanza {
+        Some(word) => match crate::policy::octets(&word.value) {
+            Ok(octets) if octets >= SMALLEST_STANZA => Some(octets),
+            outcome => {
+                let message = outcome
+                    .map_or_else(|message| message, |_| format!("`stanza: {}` is too small", word.value));
+                words.error(word, message, "write a size of at least 10000B, like 64KiB (RFC 6120 13.12)");
+                None
+            }
+        },
+        None => None,
+    };
+    Some(Backend { c2s, s2s, proxy, mechanisms, register, dialback_keys, multiplex, stanza })
 }
+
+/// What every server must take (RFC 6120 13.12).
+const SMALLEST_STANZA: u64 = 10_000;
 
 fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
     let domain = words.domain(word)?;

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
@@ -44,6 +44,8 @@ pub struct Entrance {
     pub header: Duration,
     /// T-tls.
     pub handshake: Duration,
+    /// T-unauth.
+    pub unauth: Duration,
 }
 
 impl Entrance {
@@ -128,7 +130,7 @@ impl Entrance {
         let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
         let outcome = outcome.and_then(|ticket| {
             let stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
-            Ok(Guest { stream, peer, ticket, stranger })
+            Ok(Guest { stream, peer, accepted: now(), ticket, stranger })
         });
         match outcome {
             Ok(guest) => Some(guest),
@@ -156,9 +158,18 @@ impl Entrance {
         tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "connection turned away");
     }
 
+    /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it.
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
+        let (peer, label) = (guest.peer, self.door.label());
+        if tokio::time::timeout(self.unauth, self.come_in(tools, guest)).await.is_err() {
+            let reason = Reason::NegotiationTimeout.label();
+            tracing::debug!(listener = label, %peer, reason, "connection turned away");
+        }
+    }
+
+    async fn come_in(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
         let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { mut stream, mut peer, ticket, stranger } = guest;
+        let Guest { mut stream, mut peer, accepted, ticket, stranger } = guest;
         let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
         let ticket = match ticket {
             Some(ticket) => ticket,
@@ -196,7 +207,7 @@ impl Entrance {
             }
         };
         let ends = (peer, local);
-        if let Err(reason) = self.start(&tools, flow, (io, secured), ends, (presence, stranger)) {
+        if let Err(reason) = self.start(&tools, flow, (io, secured), (ends, accepted), (presence, stranger)) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -248,13 +259,14 @@ impl Entrance {
         tools: &Arc<Tools>,
         flow: Flow,
         (io, secured): (BoxIo, Option<Secured>),
-        (peer, local): (SocketAddr, Option<SocketAddr>),
+        ((peer, local), accepted): ((SocketAddr, Option<SocketAddr>), Instant),
         (presence, stranger): (Presence, Option<Stranger>),
     ) -> Result<(), Reason> {
         let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: seed()? };
         let entry = tools.registry.enter();
         let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local };
-        let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+        let relay =
+            Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now()).since(accepted);
         let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, secured);
         let pump = match stranger {
             Some(stranger) => pump.strange(stranger),
@@ -274,6 +286,7 @@ impl Entrance {
 struct Guest {
     stream: TcpStream,
     peer: SocketAddr,
+    accepted: Instant,
     /// None: behind a proxy, not counted yet.
     ticket: Option<Ticket>,
     /// None: a backend.

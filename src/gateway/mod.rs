@@ -171,6 +171,7 @@ impl Gateway {
                 }),
                 header: settings.timeouts.header,
                 handshake: settings.timeouts.tls,
+                unauth: settings.timeouts.unauth,
             };
             tracing::info!(listener = door.label(), %address, "listening");
             self.tasks.spawn(entrance.serve(Arc::clone(&self.tools)));

@@ -44,7 +44,8 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             DialbackKeys::ByAddress => KeysBy::Address,
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex })
+        let max_octets = domain.backend.stanza.map(size);
+        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex, max_octets })
     });
     Home {
         hosted: hosted.collect(),

@@ -13,9 +13,9 @@ use crate::policy::Finding;
 pub enum Request {
     /// Who lives.
     Streams {},
-    /// End a stream by its name, or all that carry a domain.
+    /// End a stream by its name, or all that carry a domain, or the clients of an address.
     Close {
-        /// The name or the domain.
+        /// The name, the domain, or the bare or full address.
         target: String,
     },
     /// Take nothing from an address, a network or a domain for a while.
@@ -151,6 +151,21 @@ pub struct Stream {
     pub since: String,
     /// The pairs that stand.
     pub pairs: Vec<Pair>,
+    /// The client, once it is logged in.
+    pub client: Option<Client>,
+}
+
+/// A client that is logged in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its address, as its server told it.
+    pub jid: String,
+    /// The TLS version.
+    pub tls: Option<String>,
+    /// Stanzas that passed, either way.
+    pub stanzas: u64,
+    /// Octets of those stanzas.
+    pub octets: u64,
 }
 
 /// A pair that stands.

@@ -33,6 +33,8 @@ pub struct HostedDomain {
     pub keys_by: KeysBy,
     /// Whether its server may put several targets on one stream (DB-67).
     pub multiplex: bool,
+    /// The largest stanza that its server takes, in octets, where the operator says so (XEP-0478).
+    pub max_octets: Option<usize>,
 }
 
 /// How the clients of one hosted domain are met.
@@ -142,6 +144,13 @@ impl Home {
     /// Whether that domain is served by a backend of ours.
     pub fn hosts(&self, domain: &Domain) -> bool {
         self.hosted.contains_key(domain)
+    }
+
+    /// The largest stanza that passes to this domain, ours or not: our own limit, or that of its server where it is smaller
+    /// (SM-09).
+    pub fn largest(&self, target: Option<&Domain>) -> usize {
+        let theirs = target.and_then(|domain| self.hosted.get(domain)).and_then(|hosted| hosted.max_octets);
+        theirs.map_or(self.limits.proven.element, |theirs| theirs.min(self.limits.proven.element))
     }
 
     /// The hosted and the remote domain of a pair that travels that way.

@@ -100,7 +100,7 @@ pub(crate) fn secured(name: &str) -> Secured {
 }
 
 pub(crate) fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true, max_octets: None };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
         clients: BTreeMap::new(),

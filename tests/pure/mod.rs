@@ -51,7 +51,7 @@ pub fn any() -> Arc<Policy> {
 }
 
 pub fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true };
+    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true, max_octets: None };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted), (domain("annex.example"), hosted)]),
         clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
