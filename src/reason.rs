@@ -271,6 +271,7 @@ reasons! {
 
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
+    HostGone = "host-gone", "the target domain was served here once, and is no more", Some(S::HostGone), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
     SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
     InvalidFrom = "invalid-from", "the sender's domain was not proven on this stream", Some(S::InvalidFrom), Z::NotAcceptable;
@@ -285,6 +286,7 @@ reasons! {
     TlsRequired = "tls-required", "this can be done over TLS only", Some(S::PolicyViolation), Z::PolicyViolation;
     CertificateUntrusted = "certificate-untrusted", "the certificate is not trusted, or speaks for another name", Some(S::PolicyViolation), Z::NotAuthorized;
     CertificateExpired = "certificate-expired", "the certificate expired while the stream was open", Some(S::Reset), Z::NotAuthorized;
+    CertificateRevoked = "certificate-revoked", "the certificate was revoked, or is no longer trusted, while the stream was open", Some(S::Reset), Z::NotAuthorized;
     SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
 
@@ -303,6 +305,7 @@ reasons! {
     UnaskedAnswer = "unasked-answer", "a dialback answer that nobody asked for", Some(S::PolicyViolation), Z::NotAcceptable;
     SecondKey = "second-key", "another key for a pair whose first key is still being verified", None, Z::NotAcceptable;
     TooManyPairs = "too-many-pairs", "too many pairs or pending proofs on one stream", None, Z::ResourceConstraint;
+    TooManyRefusals = "too-many-refusals", "too much was refused on one stream in a short time", Some(S::PolicyViolation), Z::PolicyViolation;
 
     // -- stanzas
     BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;

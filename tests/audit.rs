@@ -91,7 +91,7 @@ fn a_whole_log_is_called_whole_and_a_tampered_one_is_not() {
     assert_eq!(run(&["audit", "verify"]).code, 64);
 }
 
-// Issue 4, item 7: rotated by signal without losing a line, and a restart continues the chain.
+// Rotated by signal without losing a line, and a restart continues the chain.
 #[test]
 fn no_record_is_lost_over_renamed_files_and_restarts() {
     let mut running = Running::start("");

@@ -375,6 +375,13 @@ fn features_that_would_break_every_login_are_the_operators_to_mend() {
         ),
         (mechanisms(&["DIGEST-MD5", "GSSAPI", "X-OAUTH2"]), Reason::NoMechanism),
         (String::new(), Reason::NoMechanism),
+        // What another namespace calls a mechanism is none.
+        (
+            format!(
+                "<mechanisms xmlns='{SASL}'><mechanism xmlns='urn:example'>PLAIN</mechanism></mechanisms>"
+            ),
+            Reason::NoMechanism,
+        ),
         (mechanisms(&["SCRAM-SHA-1-PLUS"]), Reason::BackendBindsChannel),
     ];
     for (features, reason) in rows {
@@ -503,18 +510,61 @@ fn an_abort_is_relayed() {
     assert_eq!(stage.said(NEAR), failure);
 }
 
-/// C2S-10: and whose login is granted then is not certain any more.
+/// C2S-10.
 #[test]
 fn a_new_login_takes_the_place_of_the_old_one() {
-    let mut stage = offered(&mechanisms(&["PLAIN"]));
-    for account in ["alice", "bob"] {
-        stage.hears(NEAR, &plain(account));
-        stage.step(NEAR, Input::Tried(Ok(())));
-    }
+    let mut stage = offered(&mechanisms(&["PLAIN", "SCRAM-SHA-1"]));
+    stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>biwsbj1hbGljZSxyPXg=</auth>"));
+    stage.step(NEAR, Input::Tried(Ok(())));
+    stage.hears(FAR, &format!("<challenge xmlns='{SASL}'>cj14</challenge>"));
+    stage.hears(NEAR, &plain("bob"));
+    stage.step(NEAR, Input::Tried(Ok(())));
     assert_eq!(stage.said(FAR).matches("<auth ").count(), 2);
     stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+    assert_eq!(logins(&stage)[0].1.as_deref(), Some("bob"));
     stage.hears(NEAR, &open(" to='hall.example' from='alice@hall.example' version='1.0'"));
-    assert!(!stage.said(NEAR).contains("error"), "either may be the one");
+    assert_eq!(ended(&mut stage), "not-authorized");
+}
+
+/// C2S-11: a guess is told as what it was, whatever was sent behind it before its outcome was known.
+#[test]
+fn nothing_sent_behind_a_guess_hides_its_outcome() {
+    let behind = [
+        plain("mallory"),
+        format!("<auth xmlns='{SASL}' mechanism='GSSAPI'/>"),
+        format!("<response xmlns='{SASL}'>???</response>"),
+        format!("<abort xmlns='{SASL}'/>"),
+        format!("<authenticate xmlns='{SASL2}' mechanism='PLAIN'/>"),
+    ];
+    for behind in behind {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        stage.said(FAR);
+        stage.hears(NEAR, &format!("{}{behind}", plain("alice")));
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.hears(NEAR, "");
+        assert_eq!(stage.said(FAR), plain("alice"), "{behind}");
+        stage.said(NEAR);
+        let failure = format!("<failure xmlns='{SASL}'><not-authorized/></failure>");
+        stage.hears(FAR, &failure);
+        assert!(stage.said(NEAR).starts_with(&failure), "{behind}");
+        let guess = (Some(Mechanism::Plain), Some("alice".to_owned()), Outcome::Deny, Reason::SaslRefused);
+        assert_eq!(logins(&stage), [guess], "{behind}");
+    }
+}
+
+/// The server says whose login it is where the client asks to act as somebody else; until then either may be the one.
+#[test]
+fn a_login_on_behalf_of_another_may_be_either() {
+    for (from, fits) in [("alice", true), ("bob", true)] {
+        let mut stage = offered(&mechanisms(&["PLAIN"]));
+        let payload = STANDARD.encode("bob\0alice\0secret");
+        stage.hears(NEAR, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>{payload}</auth>"));
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+        stage.said(NEAR);
+        stage.hears(NEAR, &open(&format!(" to='hall.example' from='{from}@hall.example' version='1.0'")));
+        assert_eq!(!stage.said(NEAR).contains("error"), fits, "{from}");
+    }
 }
 
 #[test]
@@ -583,14 +633,15 @@ fn the_account_tried_is_read_and_nothing_else() {
     let rows: &[(&str, &str, Option<&str>)] = &[
         ("PLAIN", "\0alice\0pw", Some("alice")),
         ("PLAIN", "\0Alice\0pw", Some("alice")),
-        ("PLAIN", "bob\0alice\0pw", Some("bob")),
+        // The password is alice's, whomever she asks to act as.
+        ("PLAIN", "bob\0alice\0pw", Some("alice")),
         ("PLAIN", "\0alice@hall.example\0pw", Some("alice")),
         ("PLAIN", "\0alice@evil.example\0pw", None),
         ("PLAIN", "alice", None),
         ("PLAIN", "\0a/b\0pw", None),
         ("SCRAM-SHA-1", "n,,n=alice,r=x", Some("alice")),
         ("SCRAM-SHA-1", "y,,n=al=2Cice,r=x", Some("al,ice")),
-        ("SCRAM-SHA-1", "n,a=bob,n=alice,r=x", Some("bob")),
+        ("SCRAM-SHA-1", "n,a=bob,n=alice,r=x", Some("alice")),
         ("SCRAM-SHA-1", "nonsense", None),
         ("OAUTHBEARER", "n,a=alice@hall.example,\u{1}auth=Bearer x\u{1}\u{1}", Some("alice")),
         ("OAUTHBEARER", "n,,\u{1}auth=Bearer x\u{1}\u{1}", None),
@@ -1277,6 +1328,8 @@ fn a_sasl2_success_must_fit_what_was_asked() {
 #[test]
 fn no_white_space_during_a_sasl2_login() {
     let mut stage = asked("");
+    stage.hears(FAR, &format!("<challenge xmlns='{SASL2}'>cj14</challenge>"));
+    stage.said(NEAR);
     stage.hears(NEAR, " ");
     assert_eq!(ended(&mut stage), "not-authorized");
     let mut stage = bound();

@@ -77,13 +77,67 @@ fn the_table_of_the_readme_is_the_matrix_of_the_tests() {
 
 #[test]
 fn every_place_that_the_pages_lead_to_exists() {
-    for page in ["README.md", "CHANGELOG.md", "deploy/README.md", "policies/README.md"] {
+    for page in PAGES {
         let folder = repository(page);
         let folder = folder.parent().unwrap();
         for link in text(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().unwrap();
             assert!(link.starts_with("https://") || folder.join(file).exists(), "{page} leads to {link}");
         }
+    }
+}
+
+// The table of the sources, as a page for those who do not read sources. `GATEHOUSE_WRITE=1 cargo test --test docs` writes it.
+#[test]
+fn the_page_of_threats_is_that_of_the_manual() {
+    let head = "Made from `src/manual/threats.rs`; do not edit it here.\n\n";
+    let manual = text("src/manual/threats.rs");
+    let lines = manual.lines().filter_map(|line| line.strip_prefix("//!"));
+    let page: String = lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+    let page = format!("{head}{page}");
+    if std::env::var_os("GATEHOUSE_WRITE").is_some() {
+        fs::write(repository("deploy/threats.md"), &page).unwrap();
+    }
+    assert!(text("deploy/threats.md") == page, "GATEHOUSE_WRITE=1 cargo test --test docs");
+}
+
+// The gateway's side of each page, and what the pages quote of the files beside them.
+#[test]
+fn the_pages_about_servers_quote_what_is_there() {
+    for server in ["prosody", "ejabberd", "jabberd2", "openfire", "mongooseim"] {
+        let page = text(&format!("deploy/{server}/README.md"));
+        let scratch = tempfile::tempdir().unwrap();
+        certify(scratch.path());
+        fs::create_dir(scratch.path().join("policies")).unwrap();
+        fs::copy(repository("policies/partners.yaml"), scratch.path().join("policies/partners.yaml"))
+            .unwrap();
+        let configuration =
+            page.split("```yaml gatehouse.yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        fs::write(scratch.path().join("gatehouse.yaml"), configuration).unwrap();
+        let done = gatehouse(scratch.path(), &["check", "--config", "gatehouse.yaml"]);
+        assert!(done.status.success(), "{server}: {}", told(&done));
+        // What matters in the files, word for word.
+        let files: String = fs::read_dir(repository(&format!("deploy/{server}")))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_none_or(|extension| extension != "md"))
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        let Some(table) = page.split("| line | without it |\n| --- | --- |\n").nth(1) else {
+            assert!(page.contains("**Not run in the tests**"), "{server}");
+            continue;
+        };
+        let mut quoted = 0;
+        for row in table.lines().take_while(|line| line.starts_with('|')) {
+            let line = row.split('|').nth(1).unwrap().trim();
+            let told_otherwise = !line.starts_with('`') || line.contains(" has ");
+            if !told_otherwise {
+                let words = line.split('`').nth(1).unwrap();
+                assert!(files.contains(words), "{server}: no {words:?} in its files");
+                quoted += 1;
+            }
+        }
+        assert!(quoted >= 3, "{server}: {quoted} lines quoted");
     }
 }
 
@@ -112,15 +166,38 @@ fn every_command_of_the_readme_exists() {
     assert!(script.permissions().mode() & 0o111 != 0, "tests/run cannot be run");
 }
 
+// All that there are, and on the manual page too.
 #[test]
 fn every_command_shows_an_example_in_its_help() {
-    for command in
-        ["check", "completions", "demo", "man", "policy", "policy explain", "policy test", "probe", "run"]
-    {
-        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
-        let help = String::from_utf8(gatehouse(Path::new("."), &words).stdout).unwrap();
-        assert!(help.contains(&format!("Example: gatehouse {command}")), "{help}");
+    let help = |words: &[&str]| {
+        let words: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
+        String::from_utf8(gatehouse(Path::new("."), &words).stdout).unwrap()
+    };
+    let below = |help: &str| -> Vec<String> {
+        let Some((_, rest)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+        let lines = rest.lines().take_while(|line| line.starts_with("  "));
+        // A line further in goes on with the words of the one before.
+        let names =
+            lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let manual = String::from_utf8(gatehouse(Path::new("."), &["man"]).stdout).unwrap();
+    let mut commands: Vec<String> = below(&help(&[]));
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
+        let text = help(&command.split(' ').collect::<Vec<_>>());
+        // A long line is wrapped.
+        let plain = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(plain.contains(&format!("Example: gatehouse {command}")), "{text}");
+        let inner = below(&text);
+        if inner.is_empty() {
+            let words = manual.replace("\\-", "-").replace('\n', " ");
+            assert!(words.contains(&format!("Example: gatehouse {command}")), "{command} in the manual page");
+        }
+        commands.extend(inner.into_iter().map(|name| format!("{command} {name}")));
+        seen += 1;
     }
+    assert!(seen >= 19, "{seen} commands found");
 }
 
 #[test]
@@ -137,7 +214,8 @@ fn every_shipped_file_passes() {
     let copied = Command::new("cp").arg("-r").args(folders).arg(scratch.path()).status().unwrap();
     assert!(copied.success());
     let (mut configurations, mut policies) = (0, 0);
-    let folders = ["deploy", "deploy/first", "policies"].map(|folder| scratch.path().join(folder));
+    let folders = ["deploy", "deploy/debian", "deploy/debian/policies", "deploy/first", "policies"]
+        .map(|folder| scratch.path().join(folder));
     for folder in &folders {
         for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if file.extension().is_none_or(|extension| extension != "yaml") {
@@ -156,7 +234,9 @@ fn every_shipped_file_passes() {
                         format!("{}\n", key.unwrap_or(line))
                     })
                     .collect();
-                fs::write(&file, whole.replace("/var/log/gatehouse/", "")).unwrap();
+                // The folders of the system that the gateway's own user writes to.
+                let whole = whole.replace("/var/log/gatehouse/", "").replace("/run/gatehouse/", "");
+                fs::write(&file, whole).unwrap();
                 gatehouse(folder, &["check", "--config", name])
             } else {
                 policies += 1;
@@ -166,7 +246,7 @@ fn every_shipped_file_passes() {
             assert!(done.status.success() && !said.contains("error"), "{}: {said}", file.display());
         }
     }
-    assert_eq!((configurations, policies), (2, 4));
+    assert_eq!((configurations, policies), (3, 5));
 }
 
 // README, "A first gateway in ten minutes": its very commands and files, with a Prosody inside and one outside.
@@ -292,3 +372,17 @@ fn certify(folder: &Path) {
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9469);
+const PAGES: [&str; 12] = [
+    "README.md",
+    "CHANGELOG.md",
+    "deploy/README.md",
+    "deploy/ejabberd/README.md",
+    "deploy/jabberd2/README.md",
+    "deploy/kubernetes/README.md",
+    "deploy/mongooseim/README.md",
+    "deploy/openfire/README.md",
+    "deploy/prosody/README.md",
+    "deploy/security.md",
+    "deploy/threats.md",
+    "policies/README.md",
+];

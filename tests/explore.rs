@@ -7,6 +7,10 @@
 
 #[path = "explore/client.rs"]
 mod client;
+#[path = "explore/client_laws.rs"]
+mod client_laws;
+#[path = "explore/laws.rs"]
+mod laws;
 mod pure;
 
 use std::collections::{HashSet, VecDeque};
@@ -15,128 +19,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gatehouse::policy::Federation;
-use gatehouse::reason::{Facing, Flow, Outcome, Reason};
-use gatehouse::relay::{Arrival, ClaimId, Effect, Event, FarId, Input, Relay, Side};
+use gatehouse::reason::{Facing, Flow, Reason};
+use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Relay, Side};
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
 use gatehouse::stream::receiving::{self, By, Claim, Desk, Offer, Receiving, Ruling, Vouch};
-use gatehouse::stream::{Answer, KeyCheck, Keyring, Secured, StreamIds, opening};
-use gatehouse::xml::{Content, Frame, Framer, Header, Limits, Token};
+use gatehouse::stream::{Answer, KeyCheck, Keyring, StreamIds, opening};
+use gatehouse::xml::{Content, Framer, Limits, Token};
+use laws::*;
 use pure::*;
-
-const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
-const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
-
-/// First-level elements that strangers, peers and backends say.
-fn elements() -> Vec<Frame> {
-    [
-        &format!("<starttls xmlns='{TLS}'/>"),
-        &format!("<starttls xmlns='{TLS}'><x/></starttls>"),
-        &format!("<proceed xmlns='{TLS}'/>"),
-        &format!("<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>"),
-        &format!("<auth xmlns='{SASL}' mechanism='EXTERNAL'>ZXZpbC5leGFtcGxl</auth>"),
-        &format!("<auth xmlns='{SASL}' mechanism='EXTERNAL'>?</auth>"),
-        &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>=</auth>"),
-        &format!("<abort xmlns='{SASL}'/>"),
-        &format!("<success xmlns='{SASL}'/>"),
-        &format!("<failure xmlns='{SASL}'><not-authorized/></failure>"),
-        &format!("<challenge xmlns='{SASL}'/>"),
-        "<db:result from='friend.example' to='hall.example'>k1</db:result>",
-        "<db:result from='friend.example' to='hall.example'>k2</db:result>",
-        "<db:result from='stranger.example' to='hall.example'>k1</db:result>",
-        "<db:result from='hall.example' to='hall.example'>k1</db:result>",
-        "<db:result from='friend.example' to='nowhere.example'>k1</db:result>",
-        "<db:result from='hall.example' to='friend.example'>k1</db:result>",
-        "<db:result from='hall.example' to='friend.example' type='valid'/>",
-        "<db:result from='hall.example' to='friend.example' type='invalid'/>",
-        "<db:result from='hall.example' to='friend.example' type='error'/>",
-        "<db:result from='friend.example' to='hall.example' type='valid'/>",
-        "<db:result from='friend.example' to='hall.example' type='odd'/>",
-        "<db:result to='hall.example'>k1</db:result>",
-        "<db:verify from='friend.example' to='hall.example' id='i'>k1</db:verify>",
-        "<db:verify from='friend.example' to='hall.example' id='i' type='valid'/>",
-        "<db:verify from='hall.example' to='friend.example' id='i' type='valid'/>",
-        "<message from='a@friend.example' to='b@hall.example'><body>x</body></message>",
-        "<message from='a@stranger.example' to='b@hall.example'><body>x</body></message>",
-        "<message from='a@friend.example' to='b@annex.example'><body>x</body></message>",
-        "<iq from='b@hall.example' to='a@friend.example' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>",
-        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
-        &format!(
-            "<stream:features><starttls xmlns='{TLS}'/><mechanisms xmlns='{SASL}'>\
-             <mechanism>EXTERNAL</mechanism></mechanisms></stream:features>"
-        ),
-        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
-        "<compress xmlns='http://jabber.org/protocol/compress'/>",
-        "<enable xmlns='urn:xmpp:sm:3'/>",
-        "<message xmlns='jabber:client' from='a@friend.example' to='b@hall.example'/>",
-        "<unknown xmlns='urn:example'/>",
-    ]
-    .iter()
-    .map(|text| frame(text))
-    .collect()
-}
-
-fn frame(text: &str) -> Frame {
-    let mut framer = Framer::new(Limits::default(), Content::Server);
-    framer.feed(&opening(None, None, None, true));
-    framer.feed(text.as_bytes());
-    let mut tokens = std::iter::from_fn(|| framer.next());
-    match (tokens.next(), tokens.next()) {
-        (Some(Token::Header(_)), Some(Token::Element(frame))) => frame,
-        other => panic!("{text}: {other:?}"),
-    }
-}
-
-fn headers() -> Vec<Header> {
-    let all = [
-        header("friend.example", "hall.example"),
-        header("", "hall.example"),
-        header("stranger.example", "hall.example"),
-        header("hall.example", "hall.example"),
-        header("friend.example", "nowhere.example"),
-        header("hall.example", "friend.example"),
-        header("friend.example", ""),
-        header("not a domain", "hall.example"),
-        answer("id-1", false),
-        answer("id-1", true),
-        answer("", true),
-    ];
-    all.iter()
-        .map(|text| {
-            let mut framer = Framer::new(Limits::default(), Content::Server);
-            framer.feed(text.as_bytes());
-            match framer.next() {
-                Some(Token::Header(header)) => header,
-                other => panic!("{text}: {other:?}"),
-            }
-        })
-        .collect()
-}
-
-fn facts() -> Vec<Secured> {
-    vec![
-        secured("hall.example", &["friend.example"]),
-        secured("hall.example", &[]),
-        untrusted("", "friend.example"),
-    ]
-}
-
-/// Everything one octet of ours may be, in clear on a public leg.
-fn may_go_in_clear(octets: &Bytes) -> bool {
-    let text = std::str::from_utf8(octets).unwrap();
-    let is_header = text.starts_with("<?xml") || text.is_empty();
-    let features = text.find("<stream:features>").map(|at| &text[at..]);
-    let only_starttls = features
-        .is_none_or(|f| f.contains("<starttls ") && !f.contains("mechanism") && !f.contains("dialback"));
-    only_starttls
-        && (is_header
-            || text.starts_with("<starttls ")
-            || text.starts_with("<proceed ")
-            || text.starts_with("<failure ")
-            || text.starts_with("<failed ")
-            || text.starts_with("<stream:error>")
-            || text.contains("type='error'")
-            || text.starts_with("</stream:stream>"))
-}
 
 fn at_most_one_error_then_the_tag(octets: &Bytes) -> bool {
     let text = std::str::from_utf8(octets).unwrap();
@@ -271,33 +161,6 @@ fn walk<S: Clone + Eq + std::hash::Hash, I>(
 }
 
 // -- the relay, to a fixed number of states
-
-/// One edge of the relay's graph, looked at and let go: kept whole they would fill the memory.
-struct Crossing<'a> {
-    before: &'a Relay,
-    side: Side,
-    input: &'a Input,
-    effects: &'a [Effect],
-    after: &'a Relay,
-}
-
-/// What breaks a law on an edge.
-type Breach = Result<(), String>;
-
-/// A law, as it is asked of an edge.
-type Law = fn(&Crossing<'_>) -> Breach;
-
-/// The laws that the relay is held to, by name.
-const LAWS: &[(&str, Law)] = &[
-    ("proof_before_pass", relay_proof_before_pass),
-    ("canonical_only", relay_canonical_only),
-    ("fault_is_final", relay_fault_is_final),
-    ("only_asked_answers", relay_only_asked_answers),
-    ("home_is_home", relay_home_is_home),
-    ("deny_by_default", relay_deny_by_default),
-    ("bounded", relay_bounded),
-    ("closed_words", relay_closed_words),
-];
 
 /// What the walk found.
 #[derive(Default)]
@@ -438,29 +301,6 @@ fn proof_before_pass() {
     });
 }
 
-fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
-    for effect in edge.effects {
-        // What a broken leg left unsent was admitted when it came.
-        let stranded = matches!(edge.input, Input::Gone { .. });
-        if matches!(effect, Effect::Pass(..) | Effect::Carry(..))
-            && edge.before.guard().is_empty()
-            && !stranded
-        {
-            return Err(format!("passed before any pair stood: {:?}", edge.effects));
-        }
-        if let Effect::Note(Event::Admitted { pair, .. }) = effect {
-            let judged = edge.effects.iter().any(|e| {
-                matches!(e, Effect::Note(Event::Judged { pair: p, verdict })
-                    if p == pair && verdict.outcome == Outcome::Allow)
-            });
-            if !judged {
-                return Err(format!("admitted without a verdict: {:?}", edge.effects));
-            }
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn cipher_before_word() {
     receiving_graph(|state, input, stepped| {
@@ -534,20 +374,6 @@ fn canonical_only() {
     relay_graph().upholds("canonical_only");
 }
 
-fn relay_canonical_only(edge: &Crossing<'_>) -> Breach {
-    for effect in edge.effects {
-        if let Effect::Pass(_, octets) | Effect::Carry(_, octets) = effect
-            && octets != "<message/>"
-        {
-            let again = frame(std::str::from_utf8(octets).unwrap());
-            if !again.passed_as_received() || again.octets() != octets {
-                return Err(format!("not canonical: {octets:?}"));
-            }
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn fault_is_final() {
     receiving_graph(|state, input, stepped| {
@@ -561,26 +387,6 @@ fn fault_is_final() {
         }
     });
     relay_graph().upholds("fault_is_final");
-}
-
-/// Behind a closing tag of ours nothing more is sent to that side.
-fn relay_fault_is_final(edge: &Crossing<'_>) -> Breach {
-    for side in [Side::Near, Side::Far(FarId(2)), Side::Far(FarId(4))] {
-        let mut closed = false;
-        for effect in edge.effects {
-            match effect {
-                Effect::Send(to, octets) if *to == side => {
-                    if closed {
-                        return Err(format!("{:?}", edge.effects));
-                    }
-                    closed = octets.ends_with(b"</stream:stream>");
-                }
-                Effect::Retry(id, _) if Side::Far(*id) == side => closed = false,
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 #[test]
@@ -597,43 +403,9 @@ fn only_asked_answers() {
     });
 }
 
-fn relay_only_asked_answers(edge: &Crossing<'_>) -> Breach {
-    let Input::Token(Token::Element(frame)) = edge.input else { return Ok(()) };
-    let text = std::str::from_utf8(frame.octets()).unwrap();
-    let answers = ["type='valid'", "type='invalid'"];
-    if edge.side != Side::Near || !text.starts_with("<db:") || !answers.iter().any(|a| text.contains(a)) {
-        return Ok(());
-    }
-    let changed = edge.effects.iter().any(|e| {
-        matches!(
-            e,
-            Effect::Connect(..)
-                | Effect::Admitted(..)
-                | Effect::Verify(..)
-                | Effect::Answer(_)
-                | Effect::Widen(_)
-        )
-    });
-    if changed || edge.before.guard().pairs().len() < edge.after.guard().pairs().len() {
-        return Err(format!("{:?}", edge.effects));
-    }
-    Ok(())
-}
-
 #[test]
 fn home_is_home() {
     relay_graph().upholds("home_is_home");
-}
-
-fn relay_home_is_home(edge: &Crossing<'_>) -> Breach {
-    if edge.before.flow() != Flow::S2sIn {
-        return Ok(());
-    }
-    let home = domain("hall.example");
-    let admitted = edge.after.guard().pairs().iter().any(|admitted| admitted.pair().sender == home);
-    let asked =
-        edge.effects.iter().any(|e| matches!(e, Effect::Verify(_, check) if check.pair.sender == home));
-    if admitted || asked { Err(format!("{:?}", edge.effects)) } else { Ok(()) }
 }
 
 #[test]
@@ -641,65 +413,12 @@ fn deny_by_default() {
     relay_graph().upholds("deny_by_default");
 }
 
-fn relay_deny_by_default(edge: &Crossing<'_>) -> Breach {
-    let friend = domain("friend.example");
-    for admitted in edge.after.guard().pairs() {
-        let pair = admitted.pair();
-        if pair.sender != friend && pair.target != friend {
-            return Err(format!("{pair} is admitted"));
-        }
-    }
-    for effect in edge.effects {
-        let spent = match effect {
-            Effect::Verify(_, check) => check.pair.sender != friend,
-            Effect::Connect(_, to) => {
-                let text = format!("{to:?}");
-                text.contains("stranger") || text.contains("nowhere")
-            }
-            _ => false,
-        };
-        if spent {
-            return Err(format!("cost for a pair that nobody allowed: {effect:?}"));
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn bounded() {
     relay_graph().upholds("bounded");
 }
 
-/// Every wait has a deadline: whatever is not over says when it will be, and moves when that comes.
-fn relay_bounded(edge: &Crossing<'_>) -> Breach {
-    if !edge.after.is_done() {
-        let Some(at) = edge.after.deadline() else { return Err(format!("no deadline: {:?}", edge.after)) };
-        let mut later = edge.after.clone();
-        later.step(Side::Near, Input::Expired, at);
-        if !later.is_done() && later.deadline() == Some(at) {
-            return Err(format!("stuck: {:?}", edge.after));
-        }
-    }
-    if edge.after.guard().pairs().len() > 50 || edge.effects.len() >= 64 {
-        return Err(format!("{:?}", edge.effects));
-    }
-    Ok(())
-}
-
 #[test]
 fn closed_words() {
     relay_graph().upholds("closed_words");
-}
-
-fn relay_closed_words(edge: &Crossing<'_>) -> Breach {
-    for effect in edge.effects {
-        if let Effect::Note(Event::Judged { verdict, .. }) = effect {
-            let known =
-                Reason::ALL.contains(&verdict.reason) && ["ok", "default"].contains(&verdict.rule.as_str());
-            if !known {
-                return Err(verdict.rule.to_string());
-            }
-        }
-    }
-    Ok(())
 }

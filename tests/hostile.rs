@@ -441,3 +441,149 @@ fn the_smaller_limit_is_told_and_kept() {
         }
     }
 }
+
+fn courier(sender: &str, target: &str, policy: std::sync::Arc<gatehouse::policy::Policy>) -> Stage {
+    let now = std::time::Instant::now();
+    Stage::of(Relay::courier(std::sync::Arc::new(home()), policy, pair(sender, target), now))
+}
+
+// BE-11, CLS-02: what was accepted is delivered or comes back, however long its canonical form is.
+#[test]
+fn a_stanza_that_grew_in_canonical_form_comes_back_too() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    let body = "&".repeat(100_000);
+    stage.hears(NEAR, &format!("<message id='1' from='a@friend.example' to='b@hall.example'><body><![CDATA[{body}]]></body></message>"));
+    let (_, grown) = stage.passed().remove(0);
+    assert!(grown.len() > gatehouse::xml::Limits::default().element);
+    stage.step(Side::Far(far), Input::Overflow(grown.into()));
+    let carried = stage.carried();
+    assert!(carried.len() == 1 && carried[0].1.contains("resource-constraint"), "{carried:?}");
+}
+
+// POL-07: a courier that has been speaking stops like everybody else.
+#[test]
+fn a_courier_is_judged_again() {
+    let mut stage = courier("hall.example", "friend.example", any());
+    let far = stage.connects()[0].0;
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    let side = Side::Far(far);
+    stage.hears(side, &format!("{}<stream:features/>", answer("z", true)));
+    stage.hears(side, "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    let stanza = "<message from='b@hall.example' to='a@friend.example'/>";
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    assert_eq!(stage.passed().len(), 1);
+    stage.step(NEAR, Input::Policy(any()));
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    assert_eq!(stage.passed().len(), 1);
+    stage.step(NEAR, Input::Policy(denying("friend.example")));
+    assert!(stage.said(side).ends_with("</stream:stream>"));
+    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    assert!(stage.passed().is_empty());
+    let carried = stage.carried();
+    assert!(carried.len() == 1 && carried[0].1.contains("type='error'"), "{carried:?}");
+}
+
+// POL-03: at each outbound open; in clear, too, an address that is denied or banned is no way out.
+#[test]
+fn a_courier_in_clear_heeds_the_address() {
+    let text = "version: v1\nrules:\n  - { name: clear, domains: [\"*.friend.example\"], tls: none }\n  \
+                - { name: not-there, domains: [im.friend.example], networks: [192.0.2.9], verdict: deny }\n";
+    for (text, passes) in [(text.to_owned(), 0), (text.replace("192.0.2.9", "192.0.2.99"), 1)] {
+        let mut stage = courier("hall.example", "im.friend.example", policy(Federation::Any, &text));
+        let far = stage.connects()[0].0;
+        let stanza = "<message from='b@hall.example' to='a@im.friend.example'/>";
+        stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+        // The stage connects to 192.0.2.9.
+        stage.connected(far, None);
+        stage.hears(Side::Far(far), &answer("z", false));
+        stage.hears(Side::Far(far), "<db:result from='im.friend.example' to='hall.example' type='valid'/>");
+        assert_eq!(stage.passed().len(), passes);
+        assert_eq!(stage.carried().len(), 1 - passes);
+    }
+}
+
+// A rule for a peer's networks holds for its authoritative server as well, and does not keep that from being asked at all.
+#[test]
+fn an_authority_is_asked_within_the_networks_of_its_rule() {
+    for (network, asked) in [("192.0.2.9", true), ("192.0.2.99", false)] {
+        let text = format!(
+            "version: v1\nrules:\n  - {{ name: n, domains: [friend.example], identity: [dialback], networks: [{network}] }}\n"
+        );
+        let check = gatehouse::stream::KeyCheck {
+            pair: pair("friend.example", "hall.example"),
+            stream: "gw-1".into(),
+            key: "abc".into(),
+        };
+        let (home, facing) = (std::sync::Arc::new(home()), gatehouse::reason::Facing::Public);
+        let policy = policy(Federation::Listed, &text);
+        let mut stage = Stage::of(Relay::verifier(home, policy, facing, check, std::time::Instant::now()));
+        let (far, _) = stage.connects()[0].clone();
+        stage.connected(far, Some(untrusted("", "friend.example")));
+        assert_eq!(stage.said(Side::Far(far)).contains("<stream:stream "), asked, "{network}");
+    }
+}
+
+// LIM-06, LIM-09: a peer that is refused all the time costs the backend a bounded number of connections, and the audit log a
+// bounded number of records, also on a stream where a pair stands.
+#[test]
+fn who_is_refused_again_and_again_is_shown_out() {
+    let names = ["friend.example", "rooms.friend.example"];
+    let claim = "<db:result from='rooms.friend.example' to='annex.example'>k</db:result>";
+    let denied = "<db:result from='friend.example' to='nowhere.example'>k</db:result>";
+    let refuse = |stage: &mut Stage| {
+        let before = stage.connects().len();
+        stage.hears(NEAR, claim);
+        if let Some((id, _)) = stage.connects().get(before) {
+            stage.step(Side::Far(*id), Input::Unreachable(Reason::BackendDown));
+        }
+        stage.hears(NEAR, denied);
+    };
+    let mut stage = inbound(home(), any(), "friend.example", &names);
+    admit(&mut stage, "friend.example", "hall.example");
+    for _ in 0..1000 {
+        refuse(&mut stage);
+    }
+    assert!(stage.connects().len() < 60, "{}", stage.connects().len());
+    assert!(stage.reasons().len() < 110, "{}", stage.reasons().len());
+    assert!(stage.said(NEAR).contains("<policy-violation "));
+    // One that is refused now and then is not, nor one that brings more pairs at once than there is room for.
+    let mut stage = inbound(home(), any(), "friend.example", &names);
+    admit(&mut stage, "friend.example", "hall.example");
+    for _ in 0..500 {
+        refuse(&mut stage);
+        stage.wait(Duration::from_secs(2));
+    }
+    let mut crowded = home();
+    crowded.limits.pairs = 1;
+    let mut full = inbound(crowded, any(), "friend.example", &names);
+    admit(&mut full, "friend.example", "hall.example");
+    for _ in 0..1000 {
+        full.hears(NEAR, claim);
+    }
+    for stage in [&mut stage, &mut full] {
+        stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+        assert_eq!(stage.passed().len(), 1);
+    }
+    // A backend may ask for as many as its users name.
+    let mut stage = Stage::new(home(), denying("evil.example"), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "evil.example"));
+    for _ in 0..1000 {
+        stage.hears(NEAR, "<db:result from='hall.example' to='evil.example'>k</db:result>");
+    }
+    assert!(!stage.said(NEAR).contains("</stream:stream>"));
+}
+
+// DB-43: what is dropped above the limit is told once.
+#[test]
+fn questions_above_the_limit_are_told_once() {
+    let mut few = home();
+    few.limits.questions = 3;
+    let mut stage = inbound(few, any(), "friend.example", &[]);
+    stage.said(NEAR);
+    for _ in 0..1000 {
+        stage.hears(NEAR, "<db:verify from='friend.example' to='hall.example' id='x'>k</db:verify>");
+    }
+    assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
+    assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
+}

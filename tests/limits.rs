@@ -123,9 +123,9 @@ async fn a_rate_slows_a_partner_and_loses_nothing() {
             stream.message("a@friend.example", "j@hall.example", &body).await.unwrap();
         }
         still_passes(&world, &mut other, "c@cousin.example", "j@hall.example", "not slowed").await;
-        assert!(begun.elapsed() < Duration::from_secs(1), "{limits}: {:?}", begun.elapsed());
         let last = |n: &gatehouse::demo::node::Node| n.body().is_some_and(|b| b.starts_with("14 "));
-        world.legacy.inbox.wait_for(Duration::from_secs(15), last).await.unwrap();
+        assert!(!world.legacy.inbox.all().iter().any(last), "{limits}: the slowed one was first");
+        world.legacy.inbox.wait_for(Duration::from_secs(45), last).await.unwrap();
         assert!(begun.elapsed() > Duration::from_secs(1), "{limits}: {:?}", begun.elapsed());
         let all = world.legacy.inbox.all();
         let order: Vec<_> = all

@@ -185,7 +185,10 @@ fn reference(types: &Types) -> String {
         "# Every key\n\nMade from the types that read the files; `tests/reference.rs` keeps it true. Do not edit it: edit the \
          comments in\n`src/config/spec.rs`, `src/config/limits.rs` and `src/policy/file.rs`.\n\nA key in **bold** must be \
          there. Editors complete and check keys with the schemas in [schemas](schemas): begin a file with\n\
-         `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n",
+         `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n\n\
+         Addresses of listeners, backends, resolvers, `steering:` and `admin:` may be known at start only. `${NAME}` in them is\n\
+         what the environment variable NAME holds then: `address: \"${POD_IP}:5269\"`, or `\"[${POD_IP}]:5269\"` where that is an\n\
+         IPv6 address. One that is not set, or empty, is an error; nothing else in the file is filled in, and there is no default.\n",
     );
     for (title, start) in [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile")] {
         write!(text, "\n## {title}\n").unwrap();

@@ -5,10 +5,10 @@ mod pure;
 
 use std::time::Duration;
 
-use gatehouse::policy::Federation;
+use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Candidate, Destination, Effect, Event, Input, Relay, Side};
-use gatehouse::stream::{Answer, Keyring};
+use gatehouse::relay::{Candidate, Destination, Effect, Event, FarId, Input, KeysBy, Relay, Side};
+use gatehouse::stream::{Answer, Keyring, Secured, Trust, TrustFault};
 use pure::*;
 
 // Requirements 21.1: inbound, dialback, all four roles.
@@ -566,6 +566,32 @@ fn a_verifier_asks_and_answers_once() {
     assert_eq!(stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).count(), 1);
 }
 
+// Time is up, or the gateway drains: what the authority says while its stream closes changes nothing any more.
+#[test]
+fn an_answer_that_comes_after_the_end_is_not_told() {
+    for end in [Input::Drain, Input::Expired] {
+        let check = gatehouse::stream::KeyCheck {
+            pair: pair("friend.example", "hall.example"),
+            stream: "gw-1".into(),
+            key: "abc".into(),
+        };
+        let facing = gatehouse::reason::Facing::Public;
+        let home = std::sync::Arc::new(home());
+        let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
+        let (far, _) = stage.connects()[0].clone();
+        stage.connected(far, Some(secured("", &["friend.example"])));
+        let far = Side::Far(far);
+        stage.hears(far, &answer("z", false));
+        assert!(stage.said(far).contains("<db:verify "));
+        stage.now += Duration::from_secs(30);
+        stage.step(NEAR, end.clone());
+        assert!(stage.said(far).ends_with("</stream:stream>"), "{end:?}");
+        stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-1' type='valid'/>");
+        let answers: Vec<_> = stage.effects.iter().filter(|e| matches!(e, Effect::Answer(_))).collect();
+        assert!(matches!(answers.as_slice(), [Effect::Answer(Answer::Trouble(_))]), "{end:?}: {answers:?}");
+    }
+}
+
 // DB-24, CRT-13: an authoritative server without a certificate for its name is asked only where a file says so.
 #[test]
 fn an_unnamed_authority_is_asked_only_where_a_file_takes_it() {
@@ -658,6 +684,143 @@ fn the_inside_listener_announces_dialback_errors_where_it_may() {
     let silent = greeted(Flow::S2sOut, [false, false]);
     assert!(silent.contains("urn:xmpp:features:dialback") && !silent.contains(errors), "{silent}");
     assert!(greeted(Flow::S2sIn, [false, false]).contains(errors));
+}
+
+// CRT-12: a certificate that is revoked under a living stream ends it; one that is still trusted does not.
+#[test]
+fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
+    let good = secured("hall.example", &["friend.example"]).certificate.unwrap();
+    let mut revoked = good.clone();
+    revoked.trust = Trust { default: Err(TrustFault::Revoked), peers: Vec::new() };
+    // Inbound, by the peer's certificate.
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Retrusted(good.clone()));
+    assert_eq!(stage.said(NEAR), "");
+    stage.step(NEAR, Input::Retrusted(revoked.clone()));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/></stream:stream>");
+    assert!(stage.passed().is_empty(), "also what was on its way");
+    assert_eq!(stage.reasons(), [Reason::CertificateRevoked; 2]);
+    // Outbound, by the certificate of the server that we called.
+    let (mut stage, far) = outbound(secured("", &["friend.example"]));
+    stage.step(Side::Far(far), Input::Retrusted(good));
+    assert_eq!(stage.said(Side::Far(far)), "");
+    stage.step(Side::Far(far), Input::Retrusted(revoked.clone()));
+    let said = stage.said(Side::Far(far));
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+    // What dialback proved leans on no certificate.
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    stage.step(NEAR, Input::Retrusted(revoked));
+    assert_eq!(stage.said(NEAR), "");
+}
+
+// CRT-12: outbound, too, a pair stands no longer than the certificate that it stands on.
+#[test]
+fn a_certificate_that_expires_ends_the_leg_that_we_opened() {
+    let mut facts = secured("", &["friend.example"]);
+    facts.certificate.as_mut().unwrap().expires = Some(std::time::Instant::now() + Duration::from_secs(1000));
+    let (mut stage, far) = outbound(facts);
+    stage.wait(Duration::from_secs(900));
+    assert_eq!(stage.said(Side::Far(far)), "");
+    stage.wait(Duration::from_secs(101));
+    let said = stage.said(Side::Far(far));
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+}
+
+/// A pair of the backend that stands at `friend.example`, whose server showed this on direct TLS.
+fn outbound(facts: Secured) -> (Stage, FarId) {
+    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, Some(facts));
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.hears(
+        Side::Far(far),
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
+    );
+    stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    assert!(stage.said(NEAR).contains("type='valid'"));
+    stage.said(Side::Far(far));
+    (stage, far)
+}
+
+// DB-62, STR-09: a server inside speaks for the domains that are its own, and not for those of its neighbours.
+#[test]
+fn a_backend_does_not_speak_for_the_domains_of_another() {
+    let apart = || {
+        let mut home = home();
+        let elsewhere = Networks::new(vec!["10.0.0.6/32".parse().unwrap()]);
+        home.hosted.get_mut(&domain("annex.example")).unwrap().keys_by = KeysBy::Address(elsewhere);
+        Stage::new(home, any(), Flow::S2sOut, None)
+    };
+    // In the header.
+    let mut stage = apart();
+    stage.hears(NEAR, &header("annex.example", "friend.example"));
+    assert!(stage.said(NEAR).contains("<invalid-from "));
+    // On a stream that began with a domain of its own.
+    let mut stage = apart();
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    assert_eq!(stage.connects().len(), 1);
+    stage.hears(NEAR, "<db:result from='annex.example' to='friend.example'>k</db:result>");
+    assert!(stage.said(NEAR).contains("<invalid-from ") && stage.connects().len() == 1);
+    // Asked back, it may call from anywhere.
+    let mut asked = home();
+    asked.hosted.get_mut(&domain("annex.example")).unwrap().keys_by = KeysBy::Verify;
+    let mut stage = Stage::new(asked, any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("annex.example", "friend.example"));
+    stage.hears(NEAR, "<db:result from='annex.example' to='friend.example'>k</db:result>");
+    assert!(stage.has(|e| matches!(e, Effect::Verify(..))) && stage.connects().is_empty());
+}
+
+// DB-64: the backend hears an error while it still waits, however much of the way is done; the two parts share the time.
+#[test]
+fn a_backend_is_answered_before_its_own_timer_ends() {
+    let mut home = home();
+    let hall = home.hosted.get_mut(&domain("hall.example")).unwrap();
+    (hall.keys_by, hall.budget) = (KeysBy::Verify, Duration::from_secs(20));
+    let mut stage = Stage::new(home, any(), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    stage.wait(Duration::from_secs(15));
+    let Some(Effect::Verify(claim, _)) =
+        stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+    else {
+        panic!("no question")
+    };
+    stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+    assert_eq!(stage.connects().len(), 1);
+    stage.wait(Duration::from_millis(4_900));
+    assert_eq!(stage.said(NEAR), "");
+    stage.wait(Duration::from_millis(100));
+    assert!(stage.said(NEAR).contains("<remote-server-timeout "));
+}
+
+// STR-06: a domain that was served here once is gone, and not merely unknown; the header of the error does not name it.
+#[test]
+fn a_retired_domain_is_gone() {
+    let retired = || {
+        let mut home = home();
+        home.retired.insert(domain("old.example"));
+        home
+    };
+    for (to, condition) in [("old.example", "<host-gone "), ("other.example", "<host-unknown ")] {
+        let mut stage = Stage::new(retired(), any(), Flow::S2sIn, None);
+        stage.hears(NEAR, &header("friend.example", to));
+        let said = stage.said(NEAR);
+        assert!(said.contains(condition) && !said.contains(to), "{said}");
+        let mut stage = Stage::new(retired(), any(), Flow::C2s, None);
+        stage.hears(NEAR, &header("", to).replace("jabber:server'", "jabber:client'"));
+        let said = stage.said(NEAR);
+        assert!(said.contains(condition) && !said.contains(to), "{said}");
+    }
 }
 
 // DB-06: every pending operation ends.

@@ -24,7 +24,7 @@ fn write_policy(world: &World, text: &str) {
 /// friend.example only, under a new rule; cousin.example under none.
 const NARROW: &str = "version: v1\nrules:\n  - { name: friends, domains: [friend.example] }\n";
 
-// Issue 4, item 4: the set is told before anything happens, and exactly that set is closed.
+// The set is told before anything happens, and exactly that set is closed.
 #[tokio::test]
 async fn the_plan_is_told_first_and_then_comes_about_exactly() {
     let world = border().await;
@@ -159,8 +159,32 @@ async fn a_bad_file_keeps_everything_as_it_is_and_is_told_with_its_line() {
     std::fs::write(&root, &good_root).unwrap();
     assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
     assert_eq!(stream.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
-    let text = std::fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
+    let audit = world.folder.path().join("audit.jsonl");
+    world.gate.stop().await.unwrap();
+    let text = std::fs::read_to_string(audit).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("\"action\":\"reload\"")).count(), 5, "{text}");
+}
+
+// CRT-12: who is no longer trusted by what was read is let go, although the handshake was long ago.
+#[tokio::test]
+async fn a_peer_whose_anchor_is_gone_is_let_go_and_one_proven_by_dialback_stays() {
+    let world = border().await;
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+    let mut goes = by_certificate(&friend, HALL).await;
+    let mut stays = by_dialback(&cousin, HALL).await;
+    let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap().cert.pem();
+    std::fs::write(world.folder.path().join("pki/root.pem"), other).unwrap();
+    assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
+    assert_eq!(goes.ending().await.unwrap().condition.as_deref(), Some("reset"));
+    still_passes(&world, &mut stays, "c@cousin.example", "j@hall.example", "by dialback").await;
+    let records = || std::fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
+    let told =
+        |text: String| text.lines().any(|line| line.contains("certificate-revoked") && line.contains(FRIEND));
+    let begun = std::time::Instant::now();
+    while !told(records()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", records());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn secret(path: &Path, half: &str) {

@@ -242,6 +242,29 @@ fn revocation_lists_are_heeded() {
         let store = TrustStore { default: authority.anchors(), peers: Vec::new(), revocation };
         assert_eq!(describe(&store, &leaf.chain).trust.default, expected, "{} {unknown:?}", path.display());
     }
+    // CRT-09: whether somebody was asked is told for each stream; CRT-12: what was shown is judged again by newer lists.
+    use gatehouse::stream::RevocationCheck::{Checked, Off, Unknown};
+    let plain = describe(&authority.trust(), &leaf.chain);
+    assert_eq!(plain.revocation, Off);
+    let table = [
+        (&others, Refuse, Checked, true),
+        (&others, Accept, Checked, true),
+        (&foreign, ByIssuer, Unknown, true),
+        (&stale, Accept, Unknown, true),
+        (&ours, ByIssuer, Unknown, false),
+    ];
+    for (path, unknown, expected, trusted) in table {
+        let revocation = Some(Revocation::load(&[path], unknown).unwrap());
+        let store = TrustStore { default: authority.anchors(), peers: Vec::new(), revocation };
+        let again = store.describe_again(&plain).unwrap();
+        assert_eq!(
+            (again.revocation, again.trust.default.is_ok()),
+            (expected, trusted),
+            "{}",
+            path.display()
+        );
+        assert_eq!(again.fingerprint, plain.fingerprint);
+    }
     let wrong = scratch.path().join("wrong.pem");
     std::fs::write(&wrong, "no list").unwrap();
     assert!(Revocation::load(&[&wrong], Refuse).unwrap_err().to_string().contains("wrong.pem"));

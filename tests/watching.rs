@@ -251,7 +251,7 @@ impl Outside {
     }
 }
 
-// Issue 6, item 2: every query of the dashboard and every rule, on what a real Prometheus scraped under traffic.
+// Every query of the dashboard and every rule, on what a real Prometheus scraped under traffic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
     let plan = Plan::listed(HALL, SLOWED).limit("conn-s2s", "1000").limit("rate", "6000/min");

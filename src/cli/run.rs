@@ -3,13 +3,15 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
 
+use super::log::Log;
 use super::{Console, Exit};
-use crate::config::settings::{Log, LogFormat, LogLevel};
 use crate::config::{self, Settings};
 use crate::gateway::lifecycle::Signals;
 use crate::gateway::{Gateway, StartFault};
+use crate::policy::Finding;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -27,10 +29,6 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Config;
         }
     };
-    log_to_stderr(settings.log, console);
-    for warning in &warnings {
-        tracing::warn!(finding = %warning, "configuration");
-    }
     // Before there are threads: the variables that tell of the sockets are taken out of the environment.
     let handed = match sockets_of_the_supervisor() {
         Ok(handed) => handed,
@@ -39,7 +37,24 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Fault;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let log = match Log::start(settings.log, console) {
+        Ok(log) => log,
+        Err(error) => {
+            console.complain(format_args!("no log: {error}"));
+            return Exit::Fault;
+        }
+    };
+    let exit = serve(settings, &warnings, handed, console);
+    log.finish();
+    exit
+}
+
+fn serve(settings: Settings, warnings: &[Finding], handed: Vec<TcpListener>, console: &mut Console) -> Exit {
+    for warning in warnings {
+        tracing::warn!(finding = %warning, "configuration");
+    }
+    raise_open_files(settings.limits.conn_total);
+    let runtime = match runtime(settings.threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             console.complain(format_args!("the runtime cannot be started: {error}"));
@@ -62,6 +77,31 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     }
 }
 
+/// One thread needs no other to hand work to, so the main thread does it all.
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    let mut builder = match threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
+}
+
+/// Takes as many open files as the system allows: shells and containers often begin with 1,024, which is far less than the
+/// connections of `limits: { conn-total }`, each with one more behind it.
+fn raise_open_files(connections: u32) {
+    let allowed = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: allowed.maximum, maximum: allowed.maximum };
+    // A sandbox may forbid the change: what counts is what holds afterwards.
+    let _refused = setrlimit(Resource::Nofile, wanted);
+    let needed = u64::from(connections).saturating_mul(2).saturating_add(OTHER_FILES);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+        tracing::warn!(files, needed, "open files may run out before `limits: {{ conn-total }}` is reached");
+    }
+}
+
 fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
     let mut sockets = listenfd::ListenFd::from_env();
     (0..sockets.len()).filter_map(|at| sockets.take_tcp_listener(at).transpose()).collect()
@@ -75,22 +115,5 @@ async fn run(settings: Settings, handed: Vec<TcpListener>) -> Result<(), StartFa
     Ok(())
 }
 
-/// One event a line on standard error, as the configuration says; `-q` and `-v` say it louder.
-fn log_to_stderr(log: Log, console: &mut Console) {
-    let level = match (console.is_quiet(), console.is_verbose()) {
-        (true, _) => LogLevel::Error,
-        (_, true) => log.level.max(LogLevel::Debug),
-        _ => log.level,
-    };
-    // Our own events at that level; of others only what is wrong with them.
-    let filter = EnvFilter::new(format!("error,gatehouse={}", level.label()));
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let set = match log.format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-        LogFormat::Text => lines.with_ansi(console.has_coloured_errors()).try_init(),
-    };
-    if let Err(error) = set {
-        console.complain(format_args!("no log: {error}"));
-    }
-}
+/// Listeners, logs, the DNS, verifications and couriers.
+const OTHER_FILES: u64 = 1024;

@@ -5,18 +5,23 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::backends;
 use super::clients;
 use super::limits::{Limits, Timeouts};
 use super::settings::*;
 use super::spec;
-use super::words::Words;
+use super::words::{Environment, Words};
 use crate::jid::Domain;
 use crate::policy::{Federation, Finding, Place, Placed, Word};
 
 /// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
 /// no finding is an error.
-pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Finding>) {
-    let mut words = Words::new(file);
+pub(super) fn assemble(
+    file: &str,
+    spec: &spec::FileSpec,
+    environment: Environment<'_>,
+) -> (Settings, Vec<Finding>) {
+    let mut words = Words::new(file, environment);
     match &spec.version {
         Some(word) if word.value == "v1" => {}
         Some(word) => {
@@ -24,10 +29,12 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
         }
         None => words.whole("`version` is missing", "begin the file with `version: v1`"),
     }
+    let threads = spec.threads.as_ref().and_then(|word| threads(&mut words, word));
     let listeners = listeners(&mut words, spec);
     let domains = domains(&mut words, spec);
     let default_domain =
         spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
+    let retired_domains = retired_domains(&mut words, spec, &domains);
     let secrets = secrets(&mut words, spec);
     let trust = trust(&mut words, spec);
     let dns = dns(&mut words, spec, &domains);
@@ -42,9 +49,11 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
     let settings = Settings {
         file: Arc::from(file),
+        threads,
         listeners,
         domains,
         default_domain,
+        retired_domains,
         secrets,
         trust,
         dns,
@@ -55,7 +64,20 @@ pub(super) fn assemble(file: &str, spec: &spec::FileSpec) -> (Settings, Vec<Find
         log,
         audit,
     };
+    backends::told_apart(&mut words, &settings);
     (settings, words.findings)
+}
+
+fn threads(words: &mut Words, word: &Word) -> Option<usize> {
+    let found = word.value.parse().ok().filter(|count| (1..=1024).contains(count));
+    if found.is_none() {
+        words.error(
+            word,
+            format!("\"{}\" is no number of threads", word.value),
+            "write a number from 1 to 1024",
+        );
+    }
+    found
 }
 
 fn listeners(words: &mut Words, spec: &spec::FileSpec) -> Vec<Listener> {
@@ -214,7 +236,7 @@ fn domain(words: &mut Words, at: &Placed<spec::DomainSpec>) -> Option<HostedDoma
         .and_then(|word| words.choose(word, "a federation setting", &settings));
     let backend = words
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
-        .and_then(|spec| backend(words, spec, federation));
+        .and_then(|spec| backends::read(words, spec, federation));
     let policies: Vec<PathBuf> =
         at.value.policies.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
     for (index, word) in at.value.policies.iter().flat_map(|list| &list.value).enumerate() {
@@ -232,69 +254,6 @@ fn domain(words: &mut Words, at: &Placed<spec::DomainSpec>) -> Option<HostedDoma
     })
 }
 
-fn backend(
-    words: &mut Words,
-    at: &Placed<spec::BackendSpec>,
-    federation: Option<Federation>,
-) -> Option<Backend> {
-    let c2s = words.sockets(at.value.c2s.as_ref());
-    let s2s = words.sockets(at.value.s2s.as_ref());
-    let named = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
-    if !named(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
-        words.error(
-            at,
-            "the domain federates, but its backend has no s2s address",
-            "add `s2s: [\"10.0.0.5:5269\"]`",
-        );
-    } else if !named(&at.value.s2s) && !named(&at.value.c2s) {
-        words.error(
-            at,
-            "the backend has no address",
-            "add `s2s: [\"10.0.0.5:5269\"]` or `c2s: [\"10.0.0.5:5222\"]`",
-        );
-    }
-    let versions = [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
-    let proxy = match &at.value.proxy_protocol {
-        Some(word) => words.choose(word, "a version of the PROXY header", &versions)?,
-        None => None,
-    };
-    let beliefs = [("by-address", DialbackKeys::ByAddress), ("verify", DialbackKeys::Verify)];
-    let dialback_keys = match &at.value.dialback_keys {
-        Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
-        None => DialbackKeys::ByAddress,
-    };
-    let multiplex = match &at.value.multiplex {
-        Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
-        None => true,
-    };
-    let mechanisms = clients::mechanisms(words, at.value.mechanisms.as_ref());
-    if let Some(word) = &at.value.channel_binding {
-        clients::channel_binding(words, word);
-    }
-    let register = match &at.value.register {
-        Some(word) => {
-            words.choose(word, "a setting of in-band registration", &[("off", false), ("on", true)])?
-        }
-        None => false,
-    };
-    let stanza = match &at.value.stanza {
-        Some(word) => match crate::policy::octets(&word.value) {
-            Ok(octets) if octets >= SMALLEST_STANZA => Some(octets),
-            outcome => {
-                let message = outcome
-                    .map_or_else(|message| message, |_| format!("`stanza: {}` is too small", word.value));
-                words.error(word, message, "write a size of at least 10000B, like 64KiB (RFC 6120 13.12)");
-                None
-            }
-        },
-        None => None,
-    };
-    Some(Backend { c2s, s2s, proxy, mechanisms, register, dialback_keys, multiplex, stanza })
-}
-
-/// What every server must take (RFC 6120 13.12).
-const SMALLEST_STANZA: u64 = 10_000;
-
 fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
     let domain = words.domain(word)?;
     if !domains.iter().any(|hosted| hosted.name == domain) {
@@ -302,6 +261,19 @@ fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> O
         return None;
     }
     Some(domain)
+}
+
+fn retired_domains(words: &mut Words, spec: &spec::FileSpec, domains: &[HostedDomain]) -> Vec<Domain> {
+    let mut found = Vec::new();
+    for word in spec.retired_domains.iter().flat_map(|list| &list.value) {
+        let Some(domain) = words.domain(word) else { continue };
+        if domains.iter().any(|hosted| hosted.name == domain) {
+            words.error(word, format!("{domain} is one of `domains`"), "name it in one of the two lists");
+            continue;
+        }
+        found.push(domain);
+    }
+    found
 }
 
 fn secrets(words: &mut Words, spec: &spec::FileSpec) -> Secrets {
@@ -566,21 +538,15 @@ fn no_loops(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener], st
         spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
     for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
     {
-        let address = word.value.parse::<SocketAddr>().ok();
-        if listeners.iter().any(|listener| Some(listener.address) == address) {
-            words.error(
-                word,
-                format!("{} is the gateway's own listener", word.value),
-                "write the backend's address",
-            );
+        let address = words.told_socket(word, None);
+        if let Some(own) = listeners.iter().find(|listener| Some(listener.address) == address) {
+            let message = format!("{} is the gateway's own listener", own.address);
+            words.error(word, message, "write the backend's address");
         }
     }
     let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());
     for word in servers.iter().flat_map(|list| &list.value) {
-        let named = |listen: SocketAddr| {
-            word.value.parse() == Ok(listen) || (listen.port() == 53 && word.value.parse() == Ok(listen.ip()))
-        };
-        if steering.is_some_and(|steering| named(steering.listen)) {
+        if steering.is_some_and(|steering| words.told_socket(word, Some(53)) == Some(steering.listen)) {
             words.error(word, "the gateway would ask its own steering answers", "name another resolver");
         }
     }

@@ -6,8 +6,12 @@ use crate::policy::Federation;
 use crate::stream::client::Mechanism;
 
 fn assemble(text: &str) -> (Settings, Vec<String>) {
+    assemble_with(text, &|_| None)
+}
+
+fn assemble_with(text: &str, environment: words::Environment<'_>) -> (Settings, Vec<String>) {
     let (spec, mut findings) = load::parse::<spec::FileSpec>(text, "dir/g.yaml");
-    let (settings, more) = assemble::assemble("dir/g.yaml", &spec);
+    let (settings, more) = assemble::assemble("dir/g.yaml", &spec, environment);
     findings.extend(more);
     findings.sort();
     (settings, findings.iter().map(ToString::to_string).collect())
@@ -28,6 +32,17 @@ fn the_shortest_useful_file_is_complete() {
     assert_eq!(settings.secrets, Secrets::default());
     assert_eq!(settings.trust.roots, Roots::System);
     assert_eq!(settings.limits, Limits::default());
+}
+
+#[test]
+fn threads_are_a_number_from_one() {
+    assert_eq!(assemble(SHORTEST).0.threads, None);
+    let (settings, findings) = assemble(&format!("{SHORTEST}threads: 2\n"));
+    assert_eq!((settings.threads, findings.len()), (Some(2), 0));
+    for wrong in ["0", "-1", "1025", "all"] {
+        let (_, findings) = assemble(&format!("{SHORTEST}threads: {wrong}\n"));
+        assert!(findings.len() == 1 && findings[0].contains("is no number of threads"), "{findings:?}");
+    }
 }
 
 #[test]
@@ -237,4 +252,103 @@ fn listeners_and_backends_agree_about_clients() {
     assert!(findings.iter().any(|f| f.contains("no backend has an address for them")), "{findings:?}");
     let (_, findings) = listen("{ flow: s2s, address: \"[::]:5269\" }", both);
     assert!(findings.iter().any(|f| f.contains("no listener takes clients")), "{findings:?}");
+}
+
+// A pod learns its address when it starts (ACC-02 forbids a wildcard in its place).
+#[test]
+fn addresses_are_filled_in_from_the_environment() {
+    let text = SHORTEST.replace("10.0.0.5:5269", "${BACKEND}:5269")
+        + r#"
+listen:
+  - { flow: s2s, address: "[::]:5269" }
+  - { flow: inside, address: "${POD_IP}:15269", from: [10.1.0.0/16] }
+steering: { listen: "${POD_IP}", from: [10.1.0.0/16], answer: "${POD_IP}" }
+admin: { http: "${POD_IP}:${PORT}" }
+"#;
+    let environment = |name: &str| match name {
+        "POD_IP" => Some("10.1.2.3".to_owned()),
+        "BACKEND" => Some("10.1.0.9".to_owned()),
+        "PORT" => Some("9469".to_owned()),
+        _ => None,
+    };
+    let (settings, findings) = assemble_with(&text, &environment);
+    assert!(findings.iter().all(|finding| finding.contains("served to everybody")), "{findings:?}");
+    assert_eq!(settings.listeners[1].address.to_string(), "10.1.2.3:15269");
+    assert_eq!(settings.domains[0].backend.s2s[0].to_string(), "10.1.0.9:5269");
+    let steering = settings.steering.unwrap();
+    assert_eq!((steering.listen.to_string().as_str(), steering.port), ("10.1.2.3:53", 15269));
+    assert_eq!(steering.answer.to_string(), "10.1.2.3");
+    assert_eq!(settings.admin.http.unwrap().to_string(), "10.1.2.3:9469");
+}
+
+#[test]
+fn what_the_environment_lacks_or_spoils_is_told() {
+    let inside = |address: &str| {
+        format!("{SHORTEST}listen: [{{ flow: inside, address: \"{address}\", from: [10.1.0.0/16] }}]\n")
+    };
+    let environment = |name: &str| match name {
+        "EMPTY" => Some(String::new()),
+        "EVERYBODY" => Some("0.0.0.0".to_owned()),
+        "NESTED" => Some("${EVERYBODY}".to_owned()),
+        "SIX" => Some("fd00::5".to_owned()),
+        _ => None,
+    };
+    for (address, said) in [
+        ("${ABSENT}:5269", "asks for ABSENT, which is not set in the environment"),
+        ("${EMPTY}:5269", "asks for EMPTY, which is not set in the environment"),
+        ("${EVERYBODY}:5269", "an inside listener on 0.0.0.0:5269 would be open to everybody"),
+        ("${NESTED}:5269", "which reads \"${EVERYBODY}:5269\" here, is no address"),
+        ("${SIX}:5269", "\"${SIX}:5269\", which reads \"fd00::5:5269\" here, is no address with a port"),
+        ("$EVERYBODY:5269", "has a `$` that begins no name"),
+        ("${}:5269", "has a `$` that begins no name"),
+        ("${lower}:5269", "has a `$` that begins no name"),
+        ("${EVERYBODY:5269", "has a `$` that begins no name"),
+    ] {
+        let (_, findings) = assemble_with(&inside(address), &environment);
+        assert_eq!(findings.len(), 1, "{address}: {findings:?}");
+        assert!(findings[0].starts_with("dir/g.yaml:7:") && findings[0].contains(said), "{}", findings[0]);
+    }
+    let (settings, findings) = assemble_with(&inside("[${SIX}]:5269"), &environment);
+    assert_eq!((findings, settings.listeners[0].address.to_string()), (vec![], "[fd00::5]:5269".to_owned()));
+    // Only addresses are filled in, and the gateway still finds itself behind a name.
+    let text = SHORTEST.replace("10.0.0.5:5269", "${SELF}:5269")
+        + "listen: [{ flow: s2s, address: \"10.1.2.3:5269\" }]\ndefault-domain: \"${SELF}\"\n";
+    let (_, findings) = assemble_with(&text, &|_| Some("10.1.2.3".to_owned()));
+    assert!(
+        findings.iter().any(|f| f.contains("10.1.2.3:5269 is the gateway's own listener")),
+        "{findings:?}"
+    );
+    assert!(findings.iter().any(|f| f.contains("\"${SELF}\" is no domain")), "{findings:?}");
+}
+
+// DB-62: with several servers inside, each is believed at its own addresses only; those that share one are told.
+#[test]
+fn servers_that_are_believed_by_address_are_told_apart_by_it() {
+    let two = |first: &str, second: &str| {
+        let domain = |name: &str, backend: &str| {
+            format!(
+                "  - name: {name}\n    certificate: {{ chain: a.pem, key: a.key }}\n    backend: {{ {backend} }}\n    federation: listed\n"
+            )
+        };
+        assemble(&format!(
+            "version: v1\ndomains:\n{}{}",
+            domain("a.example", first),
+            domain("b.example", second)
+        ))
+    };
+    let net = |text: &str| crate::policy::networks::parse(text).unwrap();
+    let (one, findings) = two("s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5269\"]");
+    assert_eq!((one.callers(&one.domains[0]), findings), (Vec::new(), Vec::new()));
+    let (apart, findings) = two(
+        "s2s: [\"10.0.0.5:5269\"], c2s: [\"10.0.0.7:5222\"]",
+        "s2s: [\"10.0.0.6:5269\"], from: [10.1.0.0/16]",
+    );
+    assert_eq!(findings, Vec::<String>::new());
+    assert_eq!(apart.callers(&apart.domains[0]), [net("10.0.0.5"), net("10.0.0.7")]);
+    assert_eq!(apart.callers(&apart.domains[1]), [net("10.1.0.0/16")]);
+    let (_, findings) = two("s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5270\"], dialback-keys: verify");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].contains("the server of b.example may speak for a.example"), "{findings:?}");
+    let (_, findings) = two("s2s: [\"10.0.0.5:5269\"], from: [10.0.0.0/24]", "s2s: [\"10.0.0.6:5269\"]");
+    assert!(findings.len() == 1 && findings[0].contains("may speak for a.example"), "{findings:?}");
 }

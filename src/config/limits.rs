@@ -29,7 +29,7 @@ macro_rules! table {
 
         impl Default for $settings {
             fn default() -> $settings {
-                let mut words = Words::new("");
+                let mut words = Words::new("", &|_| None);
                 $settings::read(&mut words, None)
             }
         }

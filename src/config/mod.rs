@@ -5,6 +5,7 @@
 //! here reads a clock; the day that policy is to be judged on is an argument.
 
 mod assemble;
+mod backends;
 mod clients;
 pub mod limits;
 pub mod load;
@@ -59,7 +60,7 @@ pub fn examine(path: &Path) -> Examined {
     if findings.iter().any(|finding| finding.message.starts_with(load::NOT_YAML)) {
         return unread(findings);
     }
-    let (settings, more) = assemble::assemble(&name, &spec);
+    let (settings, more) = assemble::assemble(&name, &spec, &|name| std::env::var(name).ok());
     findings.extend(more);
     findings.sort();
     let named = spec.domains.map_or(0, |list| list.value.len());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -18,12 +19,16 @@ use crate::stream::client::Mechanism;
 pub struct Settings {
     /// The file, as it was named.
     pub file: Arc<str>,
+    /// How many threads do the work; none: one for each processor.
+    pub threads: Option<usize>,
     /// Where to listen.
     pub listeners: Vec<Listener>,
     /// The domains served here, each once.
     pub domains: Vec<HostedDomain>,
     /// The domain that stands in where a peer names none (STR-06, STR-07, TLS-16); one of `domains`.
     pub default_domain: Option<Domain>,
+    /// Domains that were served here once; none of `domains`.
+    pub retired_domains: Vec<Domain>,
     /// Dialback secrets.
     pub secrets: Secrets,
     /// Whom to trust.
@@ -42,6 +47,30 @@ pub struct Settings {
     pub log: Log,
     /// Audit records.
     pub audit: Option<Audit>,
+}
+
+impl Settings {
+    /// From where the server of this domain is believed by its address (DB-62); none: from wherever the inside listener
+    /// takes anybody. Where all domains have one server, the inside network says enough.
+    pub fn callers(&self, domain: &HostedDomain) -> Vec<IpNet> {
+        let backend = &domain.backend;
+        let one = self.domains.iter().all(|other| other.backend.hosts() == backend.hosts());
+        match (backend.from.is_empty(), one) {
+            (false, _) => backend.from.clone(),
+            (true, true) => Vec::new(),
+            (true, false) => {
+                let hosts = backend.s2s.iter().chain(&backend.c2s).map(|a| a.ip().to_canonical());
+                hosts.map(IpNet::from).collect()
+            }
+        }
+    }
+}
+
+impl Backend {
+    /// The hosts that take its federation.
+    pub(super) fn hosts(&self) -> BTreeSet<IpAddr> {
+        self.s2s.iter().map(|address| address.ip().to_canonical()).collect()
+    }
 }
 
 /// A listener has one fixed role (ACC-01).
@@ -120,6 +149,10 @@ pub struct Backend {
     pub register: bool,
     /// How its own dialback keys are believed.
     pub dialback_keys: DialbackKeys,
+    /// Networks that its server calls from; none: see [`Settings::callers`].
+    pub from: Vec<IpNet>,
+    /// How long its server waits for an answer to its own dialback key.
+    pub dialback_timeout: Duration,
     /// Whether it may send to several remote domains over one stream (DB-67).
     pub multiplex: bool,
     /// The largest stanza that it takes, in octets, if it takes less than the gateway (XEP-0478).

@@ -14,6 +14,9 @@ pub type Words = Placed<Vec<Word>>;
 pub struct FileSpec {
     /// The version of the format. No default. Example: `version: v1`
     pub version: Option<Word>,
+    /// How many threads do the work; `1` spares what it costs to share it. From `1` to `1024`. Default: one for each
+    /// processor. Example: `threads: 2`
+    pub threads: Option<Word>,
     /// Where to listen. Default: s2s on `[::]:5269` (STARTTLS) and `[::]:5270` (direct TLS), c2s on `[::]:5222` and
     /// `[::]:5223`; no inside listener. Example: `listen: [{ flow: s2s, address: "[::]:5269" }]`
     pub listen: Option<Placed<Vec<Placed<ListenSpec>>>>,
@@ -22,6 +25,9 @@ pub struct FileSpec {
     /// The domain whose name and certificate stand in where a peer names none. Default: none. Example:
     /// `default-domain: example.com`
     pub default_domain: Option<Word>,
+    /// Domains that were served here once: a stream to one of them hears that it is gone, and not only that it is unknown.
+    /// Default: none. Example: `retired-domains: [old.example.com]`
+    pub retired_domains: Option<Words>,
     /// Dialback. Default: see [`DialbackSpec`].
     pub dialback: Option<Placed<DialbackSpec>>,
     /// Whom to trust. Default: the system's trust anchors.
@@ -49,7 +55,9 @@ pub struct ListenSpec {
     /// Who connects: `s2s` (remote servers), `c2s` (clients), `mixed` (both, told apart by ALPN, with `tls: direct` only) or
     /// `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
-    /// Address and port. An inside listener takes no wildcard address. No default. Example: `"[::]:5269"`
+    /// Address and port. An inside listener takes no wildcard address; one that is known at start only can come from the
+    /// environment, `"${POD_IP}:5269"`, here and wherever an address is written in this file but in a route. No default.
+    /// Example: `"[::]:5269"`
     pub address: Option<Word>,
     /// `starttls` or `direct`; an inside listener has none. Default: `starttls`.
     pub tls: Option<Word>,
@@ -105,9 +113,15 @@ pub struct BackendSpec {
     pub channel_binding: Option<Word>,
     /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
     pub register: Option<Word>,
-    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network) or `verify` (asked
-    /// back at its s2s address). Default: `by-address`.
+    /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network, see `from`) or
+    /// `verify` (asked back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,
+    /// Networks that its server calls from, where it is believed by its address. Default: where all domains have one
+    /// server, whatever the inside listener takes; else the addresses of this backend. Example: `from: [10.0.0.5]`
+    pub from: Option<Words>,
+    /// How long its server waits for an answer to its own dialback key, as it is configured there. The gateway answers a
+    /// second earlier, however far it has come with the remote server. Default: `30s`.
+    pub dialback_timeout: Option<Word>,
     /// Whether its server may send to several remote domains over one stream: `on` or `off`. With `off` on every domain the
     /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs
     /// stand and fall one by one either way. Default: `on`.

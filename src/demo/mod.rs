@@ -69,7 +69,7 @@ trouble_from! {
 pub type Told<T> = Result<T, Trouble>;
 
 /// How long a part of the world waits for something before it calls it missing.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A place where what arrives is put, and waited for.
 #[derive(Clone, Default)]

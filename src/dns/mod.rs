@@ -6,10 +6,13 @@
 
 pub mod guard;
 pub mod order;
-mod query;
+#[doc(hidden)] // open for the fuzz targets: what an answer comes to, without a socket
+pub mod query;
 pub mod resolver;
+#[doc(hidden)] // the same
 pub mod srv;
 pub mod steer;
+mod steer_tcp;
 
 pub use guard::Guard;
 pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Target};

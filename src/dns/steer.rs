@@ -2,13 +2,12 @@
 //!
 //! For any foreign domain the answer is the inside listener: SRV `_xmpp-server._tcp` names it with its port, and every
 //! A or AAAA is its address, so that a server that asks for addresses only arrives as well. There is no
-//! `_xmpps-server`: inside is plain TCP. It answers the backends' networks and refuses everybody else; the gateway's own
-//! resolver never asks it ([`crate::dns::resolver::Params::never`]).
+//! `_xmpps-server`: inside is plain TCP. It answers the backends' networks and refuses everybody else, over TCP without
+//! reading an octet; the gateway's own resolver never asks it ([`crate::dns::resolver::Params::never`]).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use hickory_proto::op::{Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, SOA, SRV};
@@ -19,7 +18,9 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
 
+use super::steer_tcp;
 use crate::jid::Domain;
 
 /// What to answer, and whom.
@@ -51,6 +52,8 @@ pub enum Hosted {
 /// A running steering server; dropping it ends it.
 pub struct Steering {
     server: Server<Answers>,
+    /// What is answered over TCP; it ends with this.
+    tcp: JoinSet<()>,
     address: SocketAddr,
 }
 
@@ -62,10 +65,11 @@ impl Steering {
         let address = tcp.local_addr()?;
         let udp = UdpSocket::bind(address).await?;
         let everybody = [IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())];
-        let mut server = Server::with_access(answers, everybody, params.from);
+        let mut server = Server::with_access(answers.clone(), everybody, params.from.clone());
         server.register_socket(udp);
-        server.register_listener(tcp, IDLE, BUFFERED);
-        Ok(Steering { server, address })
+        let mut listening = JoinSet::new();
+        listening.spawn(steer_tcp::serve(tcp, params.from, answers));
+        Ok(Steering { server, tcp: listening, address })
     }
 
     /// Where it listens.
@@ -75,6 +79,7 @@ impl Steering {
 
     /// Ends it in good order.
     pub async fn stop(mut self) {
+        self.tcp.shutdown().await;
         // Whatever a task says at its end, it has ended.
         let _ = self.server.shutdown_gracefully().await;
     }
@@ -87,7 +92,9 @@ impl std::fmt::Debug for Steering {
 }
 
 /// The answers, without a socket.
-struct Answers {
+#[doc(hidden)] // open for the fuzz targets
+#[derive(Clone, Debug)]
+pub struct Answers {
     four: Option<Ipv4Addr>,
     six: Option<Ipv6Addr>,
     port: u16,
@@ -105,7 +112,11 @@ enum Answer {
 }
 
 impl Answers {
-    fn new(params: &Params) -> io::Result<Answers> {
+    /// What these parameters say.
+    ///
+    /// # Errors
+    /// A name that the DNS cannot hold.
+    pub fn new(params: &Params) -> io::Result<Answers> {
         let name = |text: &str| {
             Name::from_ascii(format!("{}.", text.trim_end_matches('.'))).map_err(io::Error::other)
         };
@@ -226,10 +237,6 @@ impl RequestHandler for Answers {
 pub const TARGET: &str = "gateway.gatehouse.internal";
 /// Short, so that a change of configuration arrives.
 const TTL: u32 = 60;
-/// How long a TCP connection may be silent.
-const IDLE: Duration = Duration::from_secs(5);
-/// Responses waiting for one TCP connection.
-const BUFFERED: usize = 16;
 
 #[cfg(test)]
 mod tests {

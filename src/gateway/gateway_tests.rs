@@ -214,20 +214,21 @@ fn the_parts_are_made_as_the_file_says() {
     let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     let seen = |settings: &Settings| {
         let home = parts::home(settings, Secrets::read(settings).unwrap().keyrings());
-        let hosted = *home.hosted.values().next().unwrap();
+        let hosted = home.hosted.values().next().unwrap().clone();
         let times = home.timeouts;
         (
             (hosted.multiplex, hosted.max_octets),
-            hosted.keys_by,
+            hosted.keys_by.clone(),
             times.verify_idle.as_secs(),
             times.courier,
             parts::unknown(settings),
         )
     };
     let courier = crate::relay::plan::Timeouts::default().courier;
+    use crate::policy::Networks;
     use crate::relay::KeysBy::{Address, Verify};
     use crate::tls::verify::UnknownRevocation::{ByIssuer, Refuse};
-    assert_eq!(seen(&plain), ((true, None), Address, 5, courier, ByIssuer));
+    assert_eq!(seen(&plain), ((true, None), Address(Networks::default()), 5, courier, ByIssuer));
     assert_eq!(seen(&told), ((false, Some(65_536)), Verify, 7, courier, Refuse));
 }
 

@@ -365,6 +365,7 @@ struct Bound {
 
 /// Binds all listeners, or tells of all that cannot be bound. Those that were handed over are bound already.
 fn bind(settings: &Settings, mut handed: Vec<std::net::TcpListener>) -> Result<Vec<Bound>, StartFault> {
+    let patience = settings.timeouts.stanza;
     let mut bound = Vec::new();
     let mut findings = Vec::new();
     for asked in &settings.listeners {
@@ -378,8 +379,8 @@ fn bind(settings: &Settings, mut handed: Vec<std::net::TcpListener>) -> Result<V
         };
         let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
         let made = match at {
-            Some(at) => Listener::adopt(handed.swap_remove(at)),
-            None => Listener::bind(asked.address),
+            Some(at) => Listener::adopt(handed.swap_remove(at), patience),
+            None => Listener::bind(asked.address, patience),
         };
         let made = made.and_then(|l| l.local_addr().map(|address| (l, address)));
         match made {

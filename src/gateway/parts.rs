@@ -16,7 +16,7 @@ use crate::config::settings::{
 };
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
-use crate::policy::{Finding, Place};
+use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
 use crate::run::world;
 use crate::stream::Keyrings;
@@ -41,11 +41,14 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
 pub fn home(settings: &Settings, keys: Keyrings) -> Home {
     let hosted = settings.domains.iter().map(|domain| {
         let keys_by = match domain.backend.dialback_keys {
-            DialbackKeys::ByAddress => KeysBy::Address,
+            DialbackKeys::ByAddress => KeysBy::Address(Networks::new(settings.callers(domain))),
             DialbackKeys::Verify => KeysBy::Verify,
         };
         let max_octets = domain.backend.stanza.map(size);
-        (domain.name.clone(), plan::HostedDomain { keys_by, multiplex: domain.backend.multiplex, max_octets })
+        // DB-64: there is time left to say so before the server itself gives up.
+        let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
+        let multiplex = domain.backend.multiplex;
+        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex, max_octets })
     });
     Home {
         hosted: hosted.collect(),
@@ -63,6 +66,7 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         limits: stream_limits(&settings.limits),
         timeouts: stream_timeouts(&settings.timeouts),
         default_domain: settings.default_domain.clone(),
+        retired: settings.retired_domains.iter().cloned().collect(),
     }
 }
 
@@ -326,7 +330,12 @@ pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
 /// How long to dial.
 pub fn dial(settings: &Settings) -> net::connect::Params {
     let times = &settings.timeouts;
-    net::connect::Params { each: times.connect, total: times.connect_total, sources: Vec::new() }
+    net::connect::Params {
+        each: times.connect,
+        total: times.connect_total,
+        patience: times.stanza,
+        sources: Vec::new(),
+    }
 }
 
 /// Where each backend takes federation.

@@ -2,7 +2,8 @@
 //!
 //! A reload reads every file, compiles the policy and runs its cases before anything is swapped (POL-10). Then the new
 //! policy is published, every living relay hears of it and is judged again (POL-07), and new handshakes show the new
-//! certificates (CRT-14). The configuration itself is fixed for a process.
+//! certificates (CRT-14), and those that peers have shown are judged by the anchors and revocation lists that hold now
+//! (CRT-12). The configuration itself is fixed for a process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -179,6 +180,7 @@ impl Reloader {
             tracing::info!("a dialback secret has changed; the one before still verifies");
             registry.rehome(Arc::new(parts::home(&self.settings, next.secrets.keyrings())));
         }
+        registry.retrust(Arc::clone(&next.credentials.trust));
         *current = next;
         self.tools.observe.metrics().policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
+use super::tune::tune;
 use crate::reason::Reason;
 
 /// How long to try, and from where.
@@ -20,13 +21,20 @@ pub struct Params {
     pub each: Duration,
     /// For all of them together.
     pub total: Duration,
+    /// How long the other end may acknowledge nothing, once there is a connection.
+    pub patience: Duration,
     /// Addresses to dial from: the first of the target's family is used.
     pub sources: Vec<IpAddr>,
 }
 
 impl Default for Params {
     fn default() -> Params {
-        Params { each: Duration::from_secs(5), total: Duration::from_secs(20), sources: Vec::new() }
+        Params {
+            each: Duration::from_secs(5),
+            total: Duration::from_secs(20),
+            patience: Duration::from_secs(120),
+            sources: Vec::new(),
+        }
     }
 }
 
@@ -43,7 +51,7 @@ pub async fn connect(
             attempts.push((*address, io::ErrorKind::TimedOut));
             break;
         }
-        match timeout_at(end.min(now + params.each), dial(*address, &params.sources)).await {
+        match timeout_at(end.min(now + params.each), dial(*address, params)).await {
             Ok(Ok(stream)) => return Ok((stream, *address)),
             Ok(Err(error)) => attempts.push((*address, error.kind())),
             Err(_) => attempts.push((*address, io::ErrorKind::TimedOut)),
@@ -52,13 +60,13 @@ pub async fn connect(
     Err(ConnectFault { attempts })
 }
 
-async fn dial(address: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream> {
+async fn dial(address: SocketAddr, params: &Params) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
+    if let Some(source) = params.sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
         socket.bind(SocketAddr::new(*source, 0))?;
     }
     let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
+    tune(&stream, params.patience)?;
     Ok(stream)
 }
 

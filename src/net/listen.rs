@@ -11,37 +11,44 @@ use std::time::Duration;
 use socket2::{Domain as Family, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::tune::tune;
+
 /// A bound listener.
 #[derive(Debug)]
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: TcpListener,
+    patience: Duration,
+}
 
 impl Listener {
-    /// Binds and listens. On a host without IPv6, `[::]` means all of IPv4.
-    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
-        match listen(address) {
+    /// Binds and listens. On a host without IPv6, `[::]` means all of IPv4. Connections whose other end acknowledges
+    /// nothing for `patience` end.
+    pub fn bind(address: SocketAddr, patience: Duration) -> io::Result<Listener> {
+        let socket = match listen(address) {
             Err(error) if address.ip() == IpAddr::from([0u16; 8]) && lacks_family(&error) => {
                 listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
             }
             outcome => outcome,
-        }
+        };
+        Ok(Listener { socket: socket?, patience })
     }
 
     /// Takes over a socket that somebody else bound and listens on.
-    pub fn adopt(socket: std::net::TcpListener) -> io::Result<Listener> {
+    pub fn adopt(socket: std::net::TcpListener, patience: Duration) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket).map(Listener)
+        Ok(Listener { socket: TcpListener::from_std(socket)?, patience })
     }
 
     /// The address it is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     /// Waits for the next connection. After a fault, call again when its pause is over.
     pub async fn accept(&self) -> Result<(TcpStream, SocketAddr), AcceptFault> {
-        let (stream, peer) = self.0.accept().await.map_err(AcceptFault::new)?;
+        let (stream, peer) = self.socket.accept().await.map_err(AcceptFault::new)?;
         // The peer may be gone already: that is no fault of ours.
-        stream.set_nodelay(true).map_err(|error| AcceptFault { whose: Whose::Peer, error })?;
+        tune(&stream, self.patience).map_err(|error| AcceptFault { whose: Whose::Peer, error })?;
         Ok((stream, canonical(peer)))
     }
 }
@@ -51,7 +58,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn listen(address: SocketAddr) -> io::Result<Listener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { Family::IPV4 } else { Family::IPV6 };
     let socket = Socket::new(family, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -61,7 +68,7 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(Listener(TcpListener::from_std(socket.into())?))
+    TcpListener::from_std(socket.into())
 }
 
 fn lacks_family(error: &io::Error) -> bool {
@@ -152,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wildcard_listener_reports_ipv4_peers_as_ipv4() {
-        let listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
+        let listener = Listener::bind("[::]:0".parse().unwrap(), Duration::from_secs(9)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let _client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();

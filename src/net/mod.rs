@@ -7,6 +7,7 @@ pub mod connect;
 pub mod listen;
 pub mod proxy;
 pub mod transport;
+mod tune;
 
 pub use connect::{ConnectFault, connect};
 pub use listen::{AcceptFault, Listener};

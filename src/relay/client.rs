@@ -196,7 +196,11 @@ impl Turn<'_> {
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
-                let served = named.is_some_and(|domain| self.home.clients.contains_key(&domain));
+                let served = match named {
+                    Some(domain) if self.home.clients.contains_key(&domain) => Ok(()),
+                    Some(domain) => Err(self.home.absence(&domain)),
+                    None => Err(Reason::HostUnknown),
+                };
                 serving::Input::Header(header, served)
             }
             Token::Element(frame) => serving::Input::Element(frame),
@@ -297,7 +301,8 @@ impl Turn<'_> {
             Ok(edits) => {
                 let octets = rewrite(frame, &edits);
                 // SM-09: its server takes no such stanza, and on this stream none is dropped or answered (SM-02).
-                if octets.len() > self.home.largest(self.hosted().as_ref()) {
+                let largest = self.hosted().and_then(|hosted| self.home.taken(&hosted));
+                if largest.is_some_and(|largest| octets.len() > largest) {
                     return self.near_fault(Reason::StanzaTooBig, true);
                 }
                 self.count(frame, octets.len());
@@ -444,16 +449,7 @@ impl Turn<'_> {
         }
         let secured = self.client.secured.as_ref();
         let (stanzas, octets) = self.client.passed;
-        let record = Record {
-            pair: None,
-            tls: secured.map(|secured| secured.version),
-            method: None,
-            fingerprint: secured.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
-            rule: None,
-            reason,
-            stanzas,
-            octets,
-        };
+        let record = Record { stanzas, octets, ..Record::of(secured, reason) };
         match self.hosted().filter(|_| self.client.bound) {
             Some(hosted) => self.note(Event::Left { hosted, record }),
             None => self.note(Event::Closed { record }),

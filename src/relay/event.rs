@@ -9,7 +9,7 @@ use crate::jid::Domain;
 use crate::policy::{RuleName, Verdict};
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Mechanism;
-use crate::stream::{Method, Pair, TlsVersion};
+use crate::stream::{Method, Pair, RevocationCheck, Secured, TlsVersion};
 use crate::xml::Kind;
 
 /// The dialback role that an operation was done in (XEP-0220 2).
@@ -85,10 +85,14 @@ pub struct Record {
     pub pair: Option<Pair>,
     /// The TLS version of the public leg; none in clear.
     pub tls: Option<TlsVersion>,
+    /// Its cipher suite.
+    pub suite: Option<&'static str>,
     /// How identity was proved; none if it never was.
     pub method: Option<Method>,
     /// SHA-256 of the peer's certificate, in hexadecimal.
     pub fingerprint: Option<String>,
+    /// What is known of the revocation of that certificate (CRT-09).
+    pub revocation: Option<RevocationCheck>,
     /// The rule that decided.
     pub rule: Option<RuleName>,
     /// Why it ended.
@@ -97,6 +101,25 @@ pub struct Record {
     pub stanzas: u64,
     /// Octets of those stanzas.
     pub octets: u64,
+}
+
+impl Record {
+    /// What the public leg shows of a stream that ended for this reason.
+    pub fn of(public: Option<&Secured>, reason: Reason) -> Self {
+        let certificate = public.and_then(|secured| secured.certificate.as_ref());
+        Self {
+            pair: None,
+            tls: public.map(|secured| secured.version),
+            suite: public.map(|secured| secured.suite),
+            method: None,
+            fingerprint: certificate.map(|c| c.fingerprint.clone()),
+            revocation: certificate.map(|c| c.revocation),
+            rule: None,
+            reason,
+            stanzas: 0,
+            octets: 0,
+        }
+    }
 }
 
 /// What happened. Fields are named for what they hold; `after` runs from the claim, or from the question.

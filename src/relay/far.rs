@@ -8,7 +8,7 @@ use crate::filter::Route;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
-use crate::stream::{Answer, Method, Proof, Secured};
+use crate::stream::{Answer, Certificate, Method, Proof, Secured};
 use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
@@ -30,6 +30,8 @@ pub(super) struct Far {
     pub(super) max_octets: Option<usize>,
     pub(super) standing: bool,
     closing: Option<Instant>,
+    /// CRT-12: when the certificate expires that the pair stands on.
+    expires: Option<Instant>,
     reason: Reason,
     /// When the last key or question went out.
     asked: Instant,
@@ -38,7 +40,14 @@ pub(super) struct Far {
 
 impl Far {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.closing.or_else(|| self.machine.as_ref().and_then(Initiating::deadline))
+        let machine = self.machine.as_ref().and_then(Initiating::deadline);
+        self.closing.or_else(|| machine.into_iter().chain(self.expires).min())
+    }
+
+    pub(super) fn show(&mut self, certificate: Certificate) {
+        if let Some(secured) = &mut self.secured {
+            secured.certificate = Some(certificate);
+        }
     }
 
     pub(super) fn secured(&self) -> Option<&Secured> {
@@ -96,6 +105,7 @@ impl Relay {
             max_octets: None,
             standing: false,
             closing: None,
+            expires: None,
             reason: Reason::Finished,
             asked: now,
             keyed: false,
@@ -163,7 +173,7 @@ impl Relay {
             Errand::Speak(pair) => pair.clone(),
             Errand::Ask(check) => {
                 // DB-24: who vouches for a key must be the domain's server by more than an address, too.
-                if self.authority_taken(check, far.secured()) {
+                if self.authority_taken(check, far) {
                     return true;
                 }
                 self.far_attempt_failed(id, Reason::CertificateUntrusted, Bytes::new(), now, out);
@@ -220,8 +230,10 @@ impl Relay {
             }
             initiating::Effect::Established(established) => self.established(id, established, now, out),
             initiating::Effect::Answered(answer) => {
-                out.push(Effect::Answer(answer));
-                self.ending = true;
+                // Once told that there is none, the verifier hears of no other.
+                if !std::mem::replace(&mut self.ending, true) {
+                    out.push(Effect::Answer(answer));
+                }
                 self.far_close(id, now, out);
             }
             initiating::Effect::Unasked => out.push(Effect::Note(Event::Dialback {
@@ -257,6 +269,7 @@ impl Relay {
             out.push(Effect::Note(Event::Dialback { role: Role::Initiating, facing, outcome, after }));
         }
         let (claim, errand) = (far.claim.take(), far.terms.errand.clone());
+        self.stand_until(id);
         out.push(Effect::Widen(Side::Far(id)));
         let Errand::Speak(pair) = errand else { return };
         if facing == Facing::Public {
@@ -267,10 +280,12 @@ impl Relay {
         }
         match claim {
             Some(claim) => self.admit(claim, id, now, out),
-            None => {
+            // In clear nobody has looked at the address yet.
+            None if self.courier_stands(id, now, out) => {
                 self.last = now;
                 self.flush(id, out);
             }
+            None => {}
         }
     }
 
@@ -467,6 +482,8 @@ impl Relay {
                 if let (Shape::Courier, Errand::Speak(pair)) = (&self.shape, errand) {
                     self.go_on(pair, now, out);
                 }
+            } else if far.expires.is_some_and(|at| at <= now) {
+                self.far_fault(id, Reason::CertificateExpired, now, out);
             } else {
                 self.far_step(id, initiating::Input::Expired, now, out);
             }
@@ -481,6 +498,64 @@ impl Relay {
     /// Whether the peer's certificate on that leg speaks for the target.
     pub(super) fn far_certified(&self, id: FarId, pair: &crate::stream::Pair) -> bool {
         self.fars.get(&id).is_some_and(|far| Proof::by_certificate(far.secured(), &pair.reversed()).is_ok())
+    }
+
+    /// The same for whatever the leg is for.
+    fn far_named(&self, id: FarId) -> bool {
+        match self.fars.get(&id).map(|far| (far, &far.terms.errand)) {
+            Some((_, Errand::Speak(pair))) => self.far_certified(id, pair),
+            Some((far, Errand::Ask(check))) => Proof::by_certificate(far.secured(), &check.pair).is_ok(),
+            None => false,
+        }
+    }
+
+    /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
+    fn stand_until(&mut self, id: FarId) {
+        let named = self.far_named(id);
+        if let Some(far) = self.fars.get_mut(&id) {
+            let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+            far.expires = certificate.filter(|_| named && far.standing).and_then(|c| c.expires);
+        }
+    }
+
+    /// CRT-12: the certificate of that leg is worth this now.
+    pub(super) fn retrusted(
+        &mut self,
+        side: Side,
+        certificate: Certificate,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        match side {
+            Side::Near => {
+                let Some(near) = &mut self.near else { return };
+                near.show(certificate);
+                let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method()));
+                let claimed = self.claims.values().map(|pending| (&pending.claim.pair, pending.method()));
+                let lost: Vec<_> = leaning
+                    .chain(claimed)
+                    .filter(|(_, method)| *method == Method::Certificate)
+                    .filter(|(pair, _)| Proof::by_certificate(near.secured(), pair).is_err())
+                    .map(|(pair, _)| pair.clone())
+                    .collect();
+                // What is still on its way comes from nobody that we know.
+                for pair in &lost {
+                    self.guard.reroute(pair, Route::Withdrawn(Reason::CertificateRevoked));
+                }
+                if !lost.is_empty() {
+                    self.near_close(Reason::CertificateRevoked, now, out);
+                }
+            }
+            Side::Far(id) => {
+                let named = self.far_named(id);
+                let Some(far) = self.fars.get_mut(&id) else { return };
+                far.show(certificate);
+                self.stand_until(id);
+                if named && !self.far_named(id) {
+                    self.far_fault(id, Reason::CertificateRevoked, now, out);
+                }
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::policy::Policy;
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
-use crate::xml::{Content, Frame, Framer, Head, Token, rewrite};
+use crate::xml::{Content, Frame, Framer, Head, Limits, Token, rewrite};
 
 use super::{Effect, Event, FarId, Relay, Sender, Shape};
 
@@ -208,10 +208,26 @@ impl Relay {
         }
     }
 
-    /// The largest stanza for this domain over that leg: by its server's own word, the operator's, and ours.
+    /// The largest stanza that the server of this domain takes over that leg: by its own word, and by the operator's.
     fn largest(&self, id: FarId, target: &Domain) -> usize {
-        let theirs = self.fars.get(&id).and_then(|far| far.max_octets).unwrap_or(usize::MAX);
-        theirs.min(self.home.largest(Some(target)))
+        let told = self.fars.get(&id).and_then(|far| far.max_octets).unwrap_or(usize::MAX);
+        told.min(self.home.taken(target).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the policy lets the courier speak over this leg, by what is known of it; if not, what waits goes back, and so
+    /// does what comes (POL-07, POL-08).
+    pub(super) fn courier_stands(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) -> bool {
+        let errand = self.fars.get(&id).filter(|far| far.standing).map(|far| far.terms.errand.clone());
+        let Some(Errand::Speak(pair)) = errand.filter(|_| self.flow == Flow::S2sOut) else { return true };
+        let verdict = self.outbound_verdict(&pair, Some(id));
+        if verdict.is_allow() {
+            return true;
+        }
+        let reason = verdict.reason;
+        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        self.far_close(id, now, out);
+        self.give_up(reason, out);
+        false
     }
 
     /// The courier's leg was closed because nothing had come for a while; what came since goes over another.
@@ -240,6 +256,12 @@ impl Relay {
     /// POL-07: a new policy judges every pair again.
     pub(super) fn rejudge(&mut self, policy: std::sync::Arc<Policy>, now: Instant, out: &mut Vec<Effect>) {
         self.policy = policy;
+        if let Shape::Courier = self.shape {
+            let ids: Vec<_> = self.fars.keys().copied().collect();
+            for id in ids {
+                self.courier_stands(id, now, out);
+            }
+        }
         let standing: Vec<_> = self
             .guard
             .pairs()
@@ -408,9 +430,23 @@ fn pair_of(head: &Head) -> Option<Pair> {
     Some(Pair { sender: domain(head.from())?, target: domain(head.to())? })
 }
 
-/// A stanza that we wrote or passed, read once more; only on the way back, never on the way there.
+/// A stanza that we wrote or passed, read once more; only on the way back, never on the way there. It kept its budgets when
+/// it came, and may be longer now: the canonical form of a CDATA section is.
 fn reread(octets: &Bytes) -> Option<Frame> {
-    let mut framer = Framer::new(crate::xml::Limits::default(), Content::Server);
+    const ALL: usize = usize::MAX;
+    let limits = Limits {
+        element: ALL,
+        depth: ALL,
+        attributes: ALL,
+        declarations: ALL,
+        bindings: ALL,
+        name: ALL,
+        value: ALL,
+        namespace_name: ALL,
+        nodes: ALL,
+        ..Limits::default()
+    };
+    let mut framer = Framer::new(limits, Content::Server);
     framer.feed(&crate::stream::opening(None, None, None, true));
     framer.feed(octets);
     std::iter::from_fn(|| framer.next()).find_map(|token| match token {

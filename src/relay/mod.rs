@@ -34,7 +34,7 @@ use crate::policy::{Permit, Policy};
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::client::Mechanism;
 use crate::stream::initiating::Errand;
-use crate::stream::{Answer, KeyCheck, Pair, Secured};
+use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
 use crate::xml::Token;
 
 use client::Client;
@@ -111,6 +111,8 @@ pub enum Input {
     Tried(Result<(), Reason>),
     /// A new policy; the relay is judged again.
     Policy(Arc<Policy>),
+    /// The peer's certificate on that leg, judged anew by the anchors and revocation lists that hold now (CRT-12).
+    Retrusted(Certificate),
     /// New dialback secrets: keys that were made with the ones before still verify (DB-13).
     Home(Arc<Home>),
     /// The time that [`Relay::deadline`] named has come.
@@ -241,6 +243,8 @@ pub struct Relay {
     /// Stanzas of a courier that no far leg has taken yet.
     queue: VecDeque<Bytes>,
     issued: u32,
+    /// Words of the near leg that were refused.
+    refusals: u64,
     started: Instant,
     last: Instant,
     ending: bool,
@@ -342,6 +346,7 @@ impl Relay {
             guard: Guard::default(),
             queue: VecDeque::new(),
             issued: 0,
+            refusals: 0,
             started: now,
             last: now,
             ending: false,
@@ -374,6 +379,7 @@ impl Relay {
             (_, Input::Home(home)) => self.home = home,
             (_, Input::Expired) => self.expire(now, &mut out),
             (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),
+            (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, &mut out),
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, &mut out),
             (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
@@ -428,6 +434,15 @@ impl Relay {
     /// Whether it is a client's, and its server has said who that is.
     pub fn is_bound(&self) -> bool {
         self.client.as_ref().is_some_and(|client| client.is_bound())
+    }
+
+    /// The certificate that the other end of that leg showed.
+    pub fn certificate(&self, side: Side) -> Option<&Certificate> {
+        let secured = match side {
+            Side::Near => self.near.as_ref().and_then(Near::secured),
+            Side::Far(id) => self.fars.get(&id).and_then(Far::secured),
+        };
+        secured.and_then(|secured| secured.certificate.as_ref())
     }
 
     /// Which flow it belongs to.

@@ -8,7 +8,7 @@ use crate::filter::Route;
 use crate::reason::{Flow, Reason};
 use crate::stream::fault::Fault;
 use crate::stream::receiving::{self, Desk, Receiving};
-use crate::stream::{Method, Secured, StreamIds};
+use crate::stream::{Certificate, Method, Secured, StreamIds};
 use crate::xml::{CLOSE, Kind, Token, names};
 
 use super::event::{DialbackOutcome, Role, Said};
@@ -88,6 +88,12 @@ impl Near {
 
     pub(super) fn secured(&self) -> Option<&Secured> {
         self.secured.as_ref()
+    }
+
+    pub(super) fn show(&mut self, certificate: Certificate) {
+        if let Some(secured) = &mut self.secured {
+            secured.certificate = Some(certificate);
+        }
     }
 
     pub(super) fn address(&self) -> std::net::IpAddr {
@@ -211,6 +217,7 @@ impl Relay {
             receiving::Effect::Refused(reason) => {
                 let record = self.record(None, None, reason);
                 out.push(Effect::Note(Event::Rejected { record, after: std::time::Duration::ZERO }));
+                self.near_refused(reason, now, out);
             }
             receiving::Effect::PeerError(name) => {
                 let condition = crate::reason::StreamCondition::parse(&name);
@@ -389,6 +396,19 @@ impl Relay {
         out.push(Effect::Note(Event::Ended { record }));
     }
 
+    /// Each refusal costs an answer and an audit record, and many cost a backend a connection before (LIM-06, LIM-09): who
+    /// goes on and on is shown out. Pairs that only find no room are not counted, for large hosts bring them all at once.
+    pub(super) fn near_refused(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let borne = REFUSALS.saturating_add(now.saturating_duration_since(self.started).as_secs());
+        if self.flow != Flow::S2sIn || reason == Reason::TooManyPairs {
+            return;
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals > borne {
+            self.near_close(Reason::TooManyRefusals, now, out);
+        }
+    }
+
     /// What the audit log needs to know, as far as this relay knows it.
     pub(super) fn record(
         &self,
@@ -403,16 +423,7 @@ impl Relay {
                 .and_then(|far| far.secured()),
             _ => self.near.as_ref().and_then(Near::secured),
         };
-        Record {
-            pair,
-            tls: public.map(|secured| secured.version),
-            method,
-            fingerprint: public.and_then(|s| s.certificate.as_ref()).map(|c| c.fingerprint.clone()),
-            rule: None,
-            reason,
-            stanzas: 0,
-            octets: 0,
-        }
+        Record { pair, method, ..Record::of(public, reason) }
     }
 
     /// CRT-12: when the certificate that proved a pair here expires.
@@ -424,3 +435,6 @@ impl Relay {
             .flatten()
     }
 }
+
+/// Refusals that a peer's stream may have at once; one more for each second of its life.
+const REFUSALS: u64 = 100;

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::filter::Route;
+use crate::jid::Domain;
 use crate::policy::{Federate, Identity, Question, Tls, Verdict};
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::stream::initiating::Errand;
@@ -14,6 +15,7 @@ use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
 use crate::xml::Header;
 
 use super::event::{DialbackOutcome, Role};
+use super::far::Far;
 use super::near::Near;
 use super::plan::{self, KeysBy};
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
@@ -45,19 +47,20 @@ impl Relay {
     /// that leaves nothing to offer.
     pub(super) fn offer(&self, header: &Header) -> (Offer, Option<(Pair, Verdict)>) {
         let name = |text: &Option<String>| {
-            text.as_deref().filter(|t| !t.is_empty()).and_then(|t| crate::jid::Domain::parse(t).ok())
+            text.as_deref().filter(|t| !t.is_empty()).and_then(|t| Domain::parse(t).ok())
         };
         let (from, to) = (name(&header.from), name(&header.to));
         let open = Offer { external: false, dialback: true, refused: None };
         let refuse = |reason| (Offer { refused: Some(reason), ..open.clone() }, None);
         if self.flow == Flow::S2sOut {
             return match from {
-                Some(from) if !self.home.hosts(&from) => refuse(Reason::InvalidFrom),
+                // STR-09: not a domain of the server that calls.
+                Some(from) if !self.may_call(&from) => refuse(Reason::InvalidFrom),
                 _ => (open, None),
             };
         }
-        if to.as_ref().is_some_and(|to| !self.home.hosts(to)) {
-            return refuse(Reason::HostUnknown);
+        if let Some(to) = to.as_ref().filter(|to| !self.home.hosts(to)) {
+            return refuse(self.home.absence(to));
         }
         if from.as_ref().is_some_and(|from| self.home.hosts(from)) {
             return refuse(Reason::HomeClaimed);
@@ -131,6 +134,7 @@ impl Relay {
         }
         let id = ClaimId(self.issue());
         let deadline = now + self.home.timeouts.dialback;
+        let deadline = self.patience_of(&claim.pair, now).map_or(deadline, |latest| deadline.min(latest));
         let check = match &claim.by {
             By::External => None,
             By::Key { stream, key } => {
@@ -160,13 +164,27 @@ impl Relay {
             (Direction::Inbound, _, false) | (Direction::Outbound, true, true) => Err(Reason::HostUnknown),
             (Direction::Inbound, true, true) => Err(Reason::HomeClaimed),
             (Direction::Outbound, false, _) => Err(Reason::InvalidFrom),
+            (Direction::Outbound, true, false) if !self.may_call(&pair.sender) => Err(Reason::InvalidFrom),
             (Direction::Inbound, false, true) | (Direction::Outbound, true, false) => Ok(()),
         }
     }
 
+    /// DB-62: whether the server at the other end of the near leg may speak for this hosted domain.
+    fn may_call(&self, domain: &Domain) -> bool {
+        self.peer_address().is_some_and(|address| self.home.may_call(domain, address))
+    }
+
+    /// DB-64: when the server that claims this would lose its patience with us.
+    fn patience_of(&self, pair: &Pair, since: Instant) -> Option<Instant> {
+        match self.direction() {
+            Direction::Inbound => None,
+            Direction::Outbound => self.home.hosted.get(&pair.sender).map(|hosted| since + hosted.budget),
+        }
+    }
+
     fn backend_proof(&self, pair: &Pair) -> Option<Proof> {
-        match self.home.hosted.get(&pair.sender)?.keys_by {
-            KeysBy::Address => Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok(),
+        match &self.home.hosted.get(&pair.sender)?.keys_by {
+            KeysBy::Address(_) => Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok(),
             KeysBy::Verify => None,
         }
     }
@@ -196,11 +214,13 @@ impl Relay {
 
     /// Proven: the far leg is opened and claims the pair there.
     fn connect(&mut self, id: ClaimId, now: Instant, out: &mut Vec<Effect>) {
-        let Some(pending) = self.claims.get_mut(&id) else { return };
-        pending.deadline = now + self.home.timeouts.dialback;
-        let pair = pending.claim.pair.clone();
+        let Some(pending) = self.claims.get(&id) else { return };
+        let (pair, since) = (pending.claim.pair.clone(), pending.since);
+        let deadline = now + self.home.timeouts.dialback;
+        let deadline = self.patience_of(&pair, since).map_or(deadline, |latest| deadline.min(latest));
         let far = self.open_far(Errand::Speak(pair), plan::far(self.flow), Some(id), now, out);
         if let Some(pending) = self.claims.get_mut(&id) {
+            pending.deadline = deadline;
             pending.far = Some(far);
         }
     }
@@ -276,6 +296,7 @@ impl Relay {
             let claim = pending.claim.clone();
             self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
         }
+        self.near_refused(reason, now, out);
     }
 
     /// A claim that was never pending is refused.
@@ -299,6 +320,7 @@ impl Relay {
         out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
         let ruling = self.ruling(reason);
         self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
+        self.near_refused(reason, now, out);
     }
 
     /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
@@ -372,13 +394,23 @@ impl Relay {
         identity: Identity,
         secured: Option<&Secured>,
     ) -> Verdict {
+        self.judge_inbound_at(pair, identity, secured, self.peer_address())
+    }
+
+    fn judge_inbound_at(
+        &self,
+        pair: &Pair,
+        identity: Identity,
+        secured: Option<&Secured>,
+        address: Option<std::net::IpAddr>,
+    ) -> Verdict {
         let question = Federate {
             hosted: &pair.target,
             remote: &pair.sender,
             direction: Direction::Inbound,
             identity,
             tls: tls(secured),
-            address: self.peer_address(),
+            address,
         };
         self.policy.judge(&Question::Federate(question), &mut ())
     }
@@ -414,12 +446,12 @@ impl Relay {
         self.judge_outbound(pair, identity, tls(far.secured()), far.address())
     }
 
-    /// Whether this channel's server may answer for the sender domain: its certificate names the domain, or a policy file
-    /// takes servers of that domain without (CRT-13, DB-24).
-    pub(super) fn authority_taken(&self, check: &KeyCheck, secured: Option<&Secured>) -> bool {
-        Proof::by_certificate(secured, &check.pair).is_ok()
+    /// Whether the server of this leg may answer for the sender domain: its certificate names the domain, or a policy file
+    /// takes servers of that domain without (CRT-13, DB-24), at its address.
+    pub(super) fn authority_taken(&self, check: &KeyCheck, far: &Far) -> bool {
+        Proof::by_certificate(far.secured(), &check.pair).is_ok()
             || self
-                .judge_inbound(&check.pair, Identity::Dialback, secured)
+                .judge_inbound_at(&check.pair, Identity::Dialback, far.secured(), far.address())
                 .permit()
                 .is_some_and(|permit| permit.takes_unnamed_servers())
     }

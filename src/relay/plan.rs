@@ -1,10 +1,12 @@
 //! The three flows as data, and what does not change while the process lives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::jid::Domain;
-use crate::reason::{Direction, Facing, Flow};
+use crate::policy::Networks;
+use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::client::Mechanism;
 use crate::stream::{Keyrings, Pair};
 use crate::xml::{self, Content};
@@ -24,13 +26,17 @@ pub struct Home {
     pub timeouts: Timeouts,
     /// The domain that a peer means who names none (STR-07).
     pub default_domain: Option<Domain>,
+    /// Domains that were served here once (STR-06).
+    pub retired: BTreeSet<Domain>,
 }
 
 /// How one hosted domain's backend is met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostedDomain {
     /// How its own dialback keys are believed (DB-63).
     pub keys_by: KeysBy,
+    /// What its server's claim may take in all: less than the server itself waits (DB-64).
+    pub budget: Duration,
     /// Whether its server may put several targets on one stream (DB-67).
     pub multiplex: bool,
     /// The largest stanza that its server takes, in octets, where the operator says so (XEP-0478).
@@ -53,10 +59,10 @@ impl Default for ClientDomain {
 }
 
 /// How a backend's keys are believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeysBy {
-    /// By the address that it calls from.
-    Address,
+    /// By the address that it calls from: one of these (DB-62).
+    Address(Networks),
     /// By asking it at its configured address.
     Verify,
 }
@@ -146,11 +152,31 @@ impl Home {
         self.hosted.contains_key(domain)
     }
 
-    /// The largest stanza that passes to this domain, ours or not: our own limit, or that of its server where it is smaller
-    /// (SM-09).
+    /// The largest stanza that is announced for this domain: our own limit, or that of its server where it is smaller (SM-09).
     pub fn largest(&self, target: Option<&Domain>) -> usize {
-        let theirs = target.and_then(|domain| self.hosted.get(domain)).and_then(|hosted| hosted.max_octets);
-        theirs.map_or(self.limits.proven.element, |theirs| theirs.min(self.limits.proven.element))
+        let theirs = target.and_then(|domain| self.taken(domain)).unwrap_or(usize::MAX);
+        theirs.min(self.limits.proven.element)
+    }
+
+    /// The largest stanza that the server of this domain takes, where the operator says so. What is measured by it is the
+    /// stanza as it leaves, which may be longer than it came.
+    pub fn taken(&self, target: &Domain) -> Option<usize> {
+        self.hosted.get(target).and_then(|hosted| hosted.max_octets)
+    }
+
+    /// Whether whoever calls from there may be that domain's server (DB-62): by its address, or because it is asked back
+    /// before it is believed.
+    pub fn may_call(&self, domain: &Domain, address: IpAddr) -> bool {
+        match self.hosted.get(domain).map(|hosted| &hosted.keys_by) {
+            Some(KeysBy::Address(networks)) => networks.is_any() || networks.contains(address),
+            Some(KeysBy::Verify) => true,
+            None => false,
+        }
+    }
+
+    /// Why a stream to a domain that is not hosted here is refused.
+    pub fn absence(&self, domain: &Domain) -> Reason {
+        if self.retired.contains(domain) { Reason::HostGone } else { Reason::HostUnknown }
     }
 
     /// The hosted and the remote domain of a pair that travels that way.

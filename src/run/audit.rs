@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -76,6 +76,11 @@ impl Audit {
         }
     }
 
+    /// Has it written that so many refusals were left out: there were too many from one network.
+    pub fn left_out(&self, records: u64) {
+        self.record(event("left-out", &[("records", records)]));
+    }
+
     /// Whether nobody new may come in, because it could not be written down.
     pub fn refuses(&self) -> bool {
         self.refuse && self.shared.failing.load(Ordering::Relaxed)
@@ -87,14 +92,29 @@ impl Audit {
         let _dropped = self.queue.try_send(Job::Reopen);
     }
 
-    /// Writes what waits, and ends.
+    /// Writes what waits, and ends. A disk that takes nothing and refuses nothing holds up the end for a short time only.
     pub fn finish(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && self.queue.send(Job::Stop).is_ok()
-        {
-            let _ended = thread.join();
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let mut job = Job::Stop;
+        let mut told = false;
+        for _ in 0..=LAST.as_millis() / LOOK.as_millis() {
+            if !told {
+                job = match self.queue.try_send(job) {
+                    Ok(()) => {
+                        told = true;
+                        Job::Stop
+                    }
+                    Err(TrySendError::Full(job)) => job,
+                    Err(TrySendError::Disconnected(_)) => return,
+                };
+            }
+            if thread.is_finished() {
+                let _ended = thread.join();
+                return;
+            }
+            std::thread::sleep(LOOK);
         }
+        tracing::error!("the disk does not take the last audit records, and is waited for no longer");
     }
 }
 
@@ -352,6 +372,10 @@ const QUEUE: usize = 4096;
 
 /// How long after a refusal the disk is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long the disk is waited for at the end, and how often it is looked whether all is written.
+const LAST: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Longer than any line.
 const TAIL: u64 = 256 * 1024;

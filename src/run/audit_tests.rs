@@ -152,3 +152,20 @@ fn what_was_lost_stands_in_the_file_itself() {
     assert!(text.contains("\"event\":\"lost\"") && text.contains("\"records\":7"), "{text}");
     assert_eq!(events(&[text]), ["lost", "continued", "started", "stopped"]);
 }
+
+// LOG-01: a disk that hangs (here a pipe that nobody reads) holds up the end of the gateway for a short time only.
+#[test]
+fn a_disk_that_hangs_does_not_hold_up_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let audit = Audit::open(params(&path), metrics()).unwrap();
+    // More than a pipe holds; then the thread hangs in a write.
+    for _ in 0..QUEUE {
+        audit.record(format!("{{\"x\":\"{}\"}}", "y".repeat(100)));
+    }
+    let begun = std::time::Instant::now();
+    audit.finish();
+    assert!(begun.elapsed() < LAST * 10, "{:?}", begun.elapsed());
+}

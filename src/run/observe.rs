@@ -1,8 +1,8 @@
 //! What happened, told three ways: a counter, a log line, and for streams and refusals an audit record.
 //!
 //! None of the three holds a body, a key or SASL data (LOG-02); events bring none. What a peer said appears as an
-//! escaped and capped value only (LOG-03). Lines that a peer can cause are limited for each network (LOG-05): the
-//! counters and the audit log still see every one.
+//! escaped and capped value only (LOG-03). Lines that a peer can cause are limited for each network (LOG-05), and so are
+//! records of refusals: how many were left out stands in the audit log itself, and the counters see every one.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};
 use crate::stream::client::Mechanism;
-use crate::stream::{Method, Pair, TlsVersion};
+use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 
 /// Turns events into numbers, lines and records.
 #[derive(Debug)]
@@ -32,6 +32,9 @@ pub struct Observe {
     audit: Option<Audit>,
     lines: Throttle<Option<Network>>,
     suppressed: AtomicU64,
+    refusals: Throttle<Option<Network>>,
+    /// Records of refusals that the audit log does not hold, and does not tell of yet.
+    left_out: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
     /// Backends as last seen: up or not.
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
@@ -52,6 +55,8 @@ impl Observe {
             audit,
             lines: Throttle::new(Quota::per_minute(LINES), now),
             suppressed: AtomicU64::new(0),
+            refusals: Throttle::new(Quota::per_minute(REFUSALS), now),
+            left_out: AtomicU64::new(0),
             proofs: Mutex::default(),
             backends: Mutex::default(),
         }
@@ -86,6 +91,7 @@ impl Observe {
     /// Writes what waits for the disk, and ends.
     pub fn finish(&self) {
         if let Some(audit) = &self.audit {
+            self.tell_left_out(audit);
             audit.finish();
         }
     }
@@ -128,7 +134,7 @@ impl Observe {
             Event::Rejected { record, after } => {
                 m.negotiated(flow, Outcome::Deny, *after);
                 self.told(meta, record, "pair rejected");
-                self.audit(meta, "rejected", record);
+                self.audit_refusal(meta, "rejected", record);
             }
             Event::Ended { record } => {
                 if let Some(pair) = &record.pair {
@@ -228,17 +234,8 @@ impl Observe {
             tracing::info!(flow = %meta.flow, pair = %shown, peer = %peer(meta), relay = %meta.id,
                 reason = reason.label(), "stanza refused");
         }
-        let record = Record {
-            pair: pair.cloned(),
-            tls: None,
-            method: None,
-            fingerprint: None,
-            rule: None,
-            reason,
-            stanzas: 0,
-            octets: 0,
-        };
-        self.audit(meta, "refused", &record);
+        let record = Record { pair: pair.cloned(), ..Record::of(None, reason) };
+        self.audit_refusal(meta, "refused", &record);
     }
 
     fn told(&self, meta: &Meta, record: &Record, words: &'static str) {
@@ -246,7 +243,8 @@ impl Observe {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer(meta), relay = %meta.id, reason = record.reason.label(),
                 rule = record.rule.as_ref().map_or("", |r| r.as_str()), tls = tls(record.tls),
-                method = record.method.map_or("none", Method::label), stanzas = record.stanzas,
+                suite = record.suite.unwrap_or("none"), method = record.method.map_or("none", Method::label),
+                revocation = record.revocation.map_or("none", RevocationCheck::label), stanzas = record.stanzas,
                 octets = record.octets, "{words}");
         }
     }
@@ -292,8 +290,29 @@ impl Observe {
         true
     }
 
+    /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.
+    fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record) {
+        if self.audit.is_none() {
+            return;
+        }
+        match self.refusals.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
+            true => self.audit(meta, event, record),
+            false => {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn tell_left_out(&self, audit: &Audit) {
+        let records = self.left_out.swap(0, Ordering::Relaxed);
+        if records > 0 {
+            audit.left_out(records);
+        }
+    }
+
     fn audit(&self, meta: &Meta, event: &'static str, record: &Record) {
         let Some(audit) = &self.audit else { return };
+        self.tell_left_out(audit);
         let pair = record.pair.as_ref().map(shown);
         let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
         let line = Line {
@@ -305,8 +324,10 @@ impl Observe {
             pair,
             peer: meta.peer.map(|p| p.to_string()),
             tls: record.tls.map(|t| tls(Some(t))),
+            suite: record.suite,
             proof: record.method.map(Method::label),
             fingerprint: record.fingerprint.as_deref(),
+            revocation: record.revocation.map(RevocationCheck::label),
             rule: record.rule.as_ref().map(|r| r.as_str()),
             reason: record.reason.label(),
             stanzas: record.stanzas,
@@ -332,8 +353,10 @@ struct Line<'a> {
     pair_ascii: Option<String>,
     peer: Option<String>,
     tls: Option<&'static str>,
+    suite: Option<&'static str>,
     proof: Option<&'static str>,
     fingerprint: Option<&'a str>,
+    revocation: Option<&'static str>,
     rule: Option<&'a str>,
     reason: &'static str,
     stanzas: u64,
@@ -380,6 +403,9 @@ fn tls(version: Option<TlsVersion>) -> &'static str {
 
 /// Lines that one network can cause in a minute.
 const LINES: NonZeroU32 = NonZeroU32::MIN.saturating_add(299);
+
+/// Records of refusals that one network can cause in a minute.
+const REFUSALS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
 /// Characters of a peer's word that are shown.
 const CAP: usize = 253;

@@ -16,8 +16,10 @@ fn record(reason: Reason) -> Record {
     Record {
         pair: Some(pair()),
         tls: Some(TlsVersion::V13),
+        suite: Some("TLS13_AES_128_GCM_SHA256"),
         method: Some(Method::Certificate),
         fingerprint: Some("ab".repeat(32)),
+        revocation: Some(RevocationCheck::Unknown),
         rule: crate::run::tests::policy().rule_names().next().cloned(),
         reason,
         stanzas: 3,
@@ -31,7 +33,8 @@ fn meta() -> Meta {
     Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer), local: None }
 }
 
-// Contract 5: time, stream id, flow, pair, peer address, TLS version, proof, fingerprint, rule, reason, counts.
+// Contract 5, LOG-01: time, stream id, flow, pair, peer address, TLS version and suite, proof, fingerprint, rule, reason,
+// counts; CRT-09: whether somebody was asked about revocation.
 #[tokio::test]
 async fn each_end_and_each_refusal_is_one_record() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,6 +64,8 @@ async fn each_end_and_each_refusal_is_one_record() {
     assert_eq!(first["pair"], "friend.example>hall.example");
     assert_eq!(first["peer"], "192.0.2.7:4000");
     assert_eq!(first["tls"], "1.3");
+    assert_eq!(first["suite"], "TLS13_AES_128_GCM_SHA256");
+    assert_eq!(first["revocation"], "unknown");
     assert_eq!(first["proof"], "certificate");
     assert_eq!(first["fingerprint"], "ab".repeat(32));
     assert_eq!(first["rule"], "default");
@@ -109,4 +114,29 @@ async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
     assert_eq!(text.matches("backend reached again").count(), 1, "{text}");
+}
+
+// LOG-05: a peer that is refused over and over does not fill the disk, and what is left out is told there.
+#[tokio::test(start_paused = true)]
+async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
+    let params = audit::Params { file: path.clone(), refuse: false, rotate_at: None };
+    let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
+    let observe = Observe::new(metrics, Some(audit), now());
+    let rejected = Event::Rejected { record: record(Reason::NotListed), after: std::time::Duration::ZERO };
+    let meta = meta();
+    for _ in 0..REFUSALS.get() + 50 {
+        observe.note(&meta, &rejected);
+    }
+    // Another network, and what stood and ended, are not concerned.
+    let other = Meta { peer: Some("198.51.100.7:4000".parse().unwrap()), ..meta };
+    observe.note(&other, &rejected);
+    observe.note(&meta, &Event::Ended { record: record(Reason::Finished) });
+    observe.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let count = |word: &str| text.matches(&format!("\"event\":\"{word}\"")).count();
+    assert_eq!((count("rejected"), count("ended")), (usize::try_from(REFUSALS.get()).unwrap() + 1, 1));
+    assert!(text.contains("\"event\":\"left-out\",\"records\":50"), "{text}");
 }

@@ -4,6 +4,8 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+mod news;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
 use std::pin::Pin;
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
+use self::news::next_news;
 use super::leg::{Due, Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
@@ -22,6 +25,7 @@ use crate::limit::{Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
+use crate::tls::TrustStore;
 
 /// A relay and all that it moves.
 pub struct Pump {
@@ -50,6 +54,8 @@ pub struct Pump {
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
+    /// What certificates were judged by last, if that is not what their handshakes knew.
+    trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
@@ -157,6 +163,7 @@ impl Pump {
             stranger: None,
             orders,
             news: next_news(news),
+            trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
             stopped: false,
@@ -277,57 +284,6 @@ impl Pump {
         moved
     }
 
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(news) = self.news.as_mut().poll(cx) else { return false };
-        let Some(mut news) = news else {
-            // The registry has gone: nobody is left to give news.
-            self.news = Box::pin(std::future::pending());
-            return false;
-        };
-        let News { policy, phase, home } = news.borrow_and_update().clone();
-        self.news = next_news(news);
-        if let Some(home) = home {
-            self.step(Side::Near, Input::Home(home));
-        }
-        self.step(Side::Near, Input::Policy(policy));
-        match phase {
-            Phase::Starting | Phase::Running => {}
-            Phase::Draining(until) => self.leave_by(until),
-            Phase::Closing(_) => {
-                self.step(Side::Near, Input::Drain);
-                if !self.late {
-                    self.give_back(false);
-                }
-            }
-            Phase::Stopped => {
-                // The end is told, and so is every stanza that went nowhere.
-                self.give_back(true);
-                self.gone(Side::Near, Reason::Shutdown);
-                self.stopped = true;
-            }
-        }
-        true
-    }
-
-    /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
-    /// told as lost, stanza by stanza (CLS-02).
-    fn give_back(&mut self, end: bool) {
-        self.step(Side::Near, Input::Drain);
-        self.step(Side::Near, Input::Close(Reason::Shutdown));
-        for side in self.sides() {
-            if side == Side::Near {
-                continue;
-            }
-            if end || self.leg(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
-                self.gone(side, Reason::Shutdown);
-            }
-            if end {
-                // A courier's queue waits for a leg that never came to stand.
-                self.step(side, Input::Unreachable(Reason::Shutdown));
-            }
-        }
-    }
-
     fn poll_due(&mut self, now: Instant) -> bool {
         let mut moved = false;
         if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
@@ -368,9 +324,25 @@ impl Pump {
             self.found(side, found);
             moved = true;
         }
+        match side {
+            Side::Near => {
+                moved |= self.poll_out(side, cx, now);
+                moved |= self.poll_in(side, cx, now);
+            }
+            // Read first: what is written to a server that has closed already is lost in silence (CLS-02).
+            Side::Far(_) => {
+                moved |= self.poll_in(side, cx, now);
+                moved |= self.poll_out(side, cx, now);
+            }
+        }
+        moved
+    }
+
+    fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        let mut moved = false;
         match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
-            None => return moved,
+            None => return false,
             Some(Err(reason)) => {
                 self.gone(side, reason);
                 return true;
@@ -390,8 +362,11 @@ impl Pump {
         {
             far.full = far.leg.is_full().then(|| far.full.unwrap_or(now));
         }
-        moved |= self.start_upgrade(side);
-        moved |= self.take_tokens(side, now);
+        moved | self.start_upgrade(side)
+    }
+
+    fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+        let moved = self.take_tokens(side, now);
         let reads = self.wants(side);
         let Some(leg) = self.leg(side) else { return moved };
         leg.reading(reads, now);
@@ -535,10 +510,6 @@ impl Pump {
         }
         self.timer.as_mut().poll(cx)
     }
-}
-
-fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {
-    Box::pin(async move { news.changed().await.ok().map(|()| news) })
 }
 
 /// How long one far leg may hold back a backend's stream when it takes too little.

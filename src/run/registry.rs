@@ -17,6 +17,7 @@ use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{ClaimId, Home, Portrait};
 use crate::stream::{Answer, KeyCheck};
+use crate::tls::TrustStore;
 
 /// The name of a relay in logs and records; never used again, also not after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +56,8 @@ pub struct News {
     pub phase: Phase,
     /// What relays know about home, once that has changed since the start.
     pub home: Option<Arc<Home>>,
+    /// The anchors and revocation lists, once they have been read again.
+    pub trust: Option<Arc<TrustStore>>,
 }
 
 /// A living relay, as it shows itself to an operator.
@@ -122,7 +125,7 @@ impl Registry {
             count: watch::Sender::new(0),
             awaited: Mutex::default(),
             keep,
-            news: watch::Sender::new(News { policy, phase: Phase::Starting, home: None }),
+            news: watch::Sender::new(News { policy, phase: Phase::Starting, home: None, trust: None }),
         })
     }
 
@@ -208,6 +211,11 @@ impl Registry {
     /// Relays know this about home from now on.
     pub fn rehome(&self, home: Arc<Home>) {
         self.news.send_modify(|news| news.home = Some(home));
+    }
+
+    /// Certificates are judged by these anchors and revocation lists from now on, also those shown before (CRT-12).
+    pub fn retrust(&self, trust: Arc<TrustStore>) {
+        self.news.send_modify(|news| news.trust = Some(trust));
     }
 
     /// All that live, with their fate under another policy; and how many did not answer in time.

@@ -10,11 +10,11 @@ use std::num::NonZeroU32;
 
 use crate::limit::{LoginParams, Room, SenderParams};
 use crate::metrics::Metrics;
-use crate::policy::{Day, Federation, HostedSource, Input, Place, Policy, build};
+use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, PresentedName, Trust};
+use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -91,6 +91,8 @@ pub(crate) fn secured(name: &str) -> Secured {
             trust: Trust { default: Ok(()), peers: Vec::new() },
             not_after: 4_000_000_000,
             expires: None,
+            revocation: RevocationCheck::Off,
+            chain: Chain::default(),
         }),
         alpn: None,
         sni: None,
@@ -100,7 +102,12 @@ pub(crate) fn secured(name: &str) -> Secured {
 }
 
 pub(crate) fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true, max_octets: None };
+    let hosted = HostedDomain {
+        keys_by: KeysBy::Address(Networks::default()),
+        budget: Duration::from_secs(29),
+        multiplex: true,
+        max_octets: None,
+    };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
         clients: BTreeMap::new(),
@@ -108,6 +115,7 @@ pub(crate) fn home() -> Home {
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
         default_domain: None,
+        retired: std::collections::BTreeSet::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Asks authoritative servers about dialback keys, each in a task of its own.
 //!
 //! Identical questions are asked once. What one stream, one source address or one sender domain may have under way is
-//! capped (L-pending, LIM-06); no answer is kept once it is given.
+//! capped (L-pending, LIM-06); no answer is kept once it is given. A question whose askers have all gone is given up
+//! (DB-06).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -69,9 +70,13 @@ pub fn ask(tools: &Arc<Tools>, ask: Ask) {
         Entry::New(facing, check) => {
             let tools = Arc::clone(tools);
             tokio::spawn(async move {
-                let answer = verify(&tools, facing, check.clone()).await;
-                for ask in tools.verifier.leave(facing, &check) {
-                    ask.answer(answer);
+                tokio::select! {
+                    answer = verify(&tools, facing, check.clone()) => {
+                        for ask in tools.verifier.leave(facing, &check) {
+                            ask.answer(answer);
+                        }
+                    }
+                    () = tools.verifier.abandoned(facing, &check) => {}
                 }
             });
         }
@@ -136,8 +141,27 @@ impl Verifier {
         }
     }
 
+    /// DB-06: waits until nobody who asks this is there any more; then the question has left.
+    async fn abandoned(&self, facing: Facing, check: &KeyCheck) {
+        loop {
+            let waiting = {
+                let mut pending = self.held();
+                let asks = pending.questions.get(&(facing, check.clone()));
+                let Some(ask) = asks.and_then(|asks| asks.iter().find(|ask| !ask.tell.is_closed())) else {
+                    Self::remove(&mut pending, facing, check);
+                    return;
+                };
+                ask.tell.clone()
+            };
+            waiting.closed().await;
+        }
+    }
+
     fn leave(&self, facing: Facing, check: &KeyCheck) -> Vec<Ask> {
-        let mut pending = self.held();
+        Self::remove(&mut self.held(), facing, check)
+    }
+
+    fn remove(pending: &mut Pending, facing: Facing, check: &KeyCheck) -> Vec<Ask> {
         let asks = pending.questions.remove(&(facing, check.clone())).unwrap_or_default();
         for ask in &asks {
             less(&mut pending.streams, &ask.relay);

@@ -110,3 +110,26 @@ async fn an_authoritative_server_that_cannot_be_reached_is_trouble() {
     assert_eq!(reason, Reason::RemoteUnreachable);
     tools.registry.emptied().await;
 }
+
+// DB-06: a question whose askers have all gone is given up at once, and its places are free again.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_nobody_waits_for_any_more_is_given_up() {
+    let outside = Scripted::default();
+    let _silent = outside.lay(4096);
+    let tools = tools(outside);
+    let (first, heard) = asked(tools.registry.unnamed(), "192.0.2.1", "friend.example", "k");
+    let (second, others) = asked(tools.registry.unnamed(), "192.0.2.2", "friend.example", "k");
+    ask(&tools, first);
+    ask(&tools, second);
+    let begun = tokio::time::Instant::now();
+    drop(heard);
+    // One still waits.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(tools.registry.living(), 1);
+    drop(others);
+    tools.registry.emptied().await;
+    assert!(begun.elapsed() < tools.home.timeouts.dialback, "{:?}", begun.elapsed());
+    let pending = tools.verifier.held();
+    assert!(pending.questions.is_empty() && pending.streams.is_empty());
+    assert!(pending.sources.is_empty() && pending.senders.is_empty());
+}

@@ -22,8 +22,9 @@ pub fn read(features: &Element) -> Offered {
         match (feature.namespace.as_str(), feature.name.as_str()) {
             (names::TLS, "starttls") => offered.starttls = true,
             (names::SASL, "mechanisms") => {
-                offered.external =
-                    feature.elements().any(|m| m.name == "mechanism" && m.text().trim_ascii() == "EXTERNAL");
+                offered.external = feature
+                    .elements()
+                    .any(|m| m.is(names::SASL, "mechanism") && m.text().trim_ascii() == "EXTERNAL");
             }
             (names::DIALBACK_FEATURE, "dialback") => offered.dialback = true,
             (names::LIMITS, "limits") => {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::stream::secured::Trust;
+use crate::stream::secured::{Chain, RevocationCheck, Trust};
 
 fn certificate(names: Vec<PresentedName>) -> Certificate {
     Certificate {
@@ -8,6 +8,8 @@ fn certificate(names: Vec<PresentedName>) -> Certificate {
         trust: Trust { default: Ok(()), peers: Vec::new() },
         not_after: 0,
         expires: None,
+        revocation: RevocationCheck::Off,
+        chain: Chain::default(),
     }
 }
 

@@ -21,7 +21,9 @@ pub use initiating::Initiating;
 pub use keyring::{Keyring, Keyrings};
 pub use proof::Proof;
 pub use receiving::Receiving;
-pub use secured::{Certificate, PresentedName, Secured, TlsVersion, Trust, TrustFault};
+pub use secured::{
+    Certificate, Chain, PresentedName, RevocationCheck, Secured, TlsVersion, Trust, TrustFault,
+};
 
 use std::fmt;
 

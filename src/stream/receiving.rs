@@ -348,7 +348,10 @@ fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<
             (_, Ok(None)) if desk.default_domain.is_none() => Some(Reason::HostUnknown),
             (Err(_), _) => Some(Reason::ImproperAddressing),
             _ => offer.refused.filter(|reason| {
-                matches!(reason, Reason::HostUnknown | Reason::HomeClaimed | Reason::ImproperAddressing)
+                matches!(
+                    reason,
+                    Reason::HostGone | Reason::HostUnknown | Reason::HomeClaimed | Reason::ImproperAddressing
+                )
             }),
         },
     }
@@ -366,7 +369,7 @@ fn domain(text: Option<&str>) -> Named {
 fn hosted_or_default(to: &Option<Domain>, desk: &Desk, offer: &Offer) -> Option<Domain> {
     match offer.refused {
         // STR-06: never an echo of the unknown name.
-        Some(Reason::HostUnknown) => desk.default_domain.clone(),
+        Some(Reason::HostGone | Reason::HostUnknown) => desk.default_domain.clone(),
         _ => to.clone().or_else(|| desk.default_domain.clone()),
     }
 }
@@ -483,9 +486,11 @@ impl Open {
                 self.stay(vec![Effect::Claim(Claim { pair, by })])
             }
             Ok(Dialback::Ask(check)) => {
-                // One more than the limit says all: the count stops there.
-                self.line.questions =
-                    self.line.questions.saturating_add(1).min(desk.questions.saturating_add(1));
+                // One more than the limit says all: the count stops there, and is told once.
+                if self.line.questions > desk.questions {
+                    return self.stay(Vec::new());
+                }
+                self.line.questions = self.line.questions.saturating_add(1);
                 if self.line.questions > desk.questions {
                     return self.stay(vec![Effect::Refused(Reason::TooManyPairs)]);
                 }

@@ -4,6 +4,8 @@
 //! is said by [`crate::stream::identity`], which reads [`Certificate`] and nothing else. Facts are facts: a chain that
 //! nobody trusts is still described here, with the reason in [`Trust`] (RFC 6120 13.14).
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::jid::Domain;
@@ -58,6 +60,54 @@ pub struct Certificate {
     pub not_after: i64,
     /// The same moment on the monotonic clock; `None` when it lies beyond that clock or in the past.
     pub expires: Option<Instant>,
+    /// Whether somebody was asked if it was revoked (CRT-09).
+    pub revocation: RevocationCheck,
+    /// The certificates as the peer showed them: a stream outlives what was known when it began (CRT-12).
+    pub chain: Chain,
+}
+
+/// What is known of the revocation of a certificate and its authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RevocationCheck {
+    /// Lists that are in date speak for the whole path.
+    Checked,
+    /// No list is configured.
+    Off,
+    /// The lists say nothing about some certificate of the path.
+    Unknown,
+}
+
+impl RevocationCheck {
+    /// The word in logs and records.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Checked => "checked",
+            Self::Off => "off",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Certificates in DER, the end entity's first.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Chain(Arc<[Box<[u8]>]>);
+
+impl Chain {
+    /// Of these certificates.
+    pub fn new(certificates: impl IntoIterator<Item = Box<[u8]>>) -> Self {
+        Self(certificates.into_iter().collect())
+    }
+
+    /// The octets of each.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({})", self.0.len())
+    }
 }
 
 /// An identifier in the subject alternative names that XMPP knows (RFC 6120 13.7.1.2.1).

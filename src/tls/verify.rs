@@ -28,7 +28,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use crate::jid::Domain;
-use crate::stream::secured::{Certificate, PresentedName, Trust, TrustFault};
+use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust, TrustFault};
 use crate::tls::keys::KeyFault;
 use crate::tls::names::{self, Constraints};
 use crate::tls::provider;
@@ -168,7 +168,35 @@ impl TrustStore {
             trust,
             not_after,
             expires: moment(not_after, now),
+            revocation: self.revocation_of(leaf, intermediates, now),
+            chain: Chain::new(chain.iter().map(|der| der.as_ref().into())),
         })
+    }
+
+    /// The facts of a chain that was described before, as they are now and by these anchors and lists (CRT-12).
+    pub fn describe_again(&self, before: &Certificate) -> Option<Certificate> {
+        let chain: Vec<CertificateDer<'_>> =
+            before.chain.certificates().map(CertificateDer::from_slice).collect();
+        self.describe(&chain, UnixTime::now())
+    }
+
+    /// CRT-09: a chain that is trusted although nobody could be asked about it shows that in the records.
+    fn revocation_of(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> RevocationCheck {
+        if self.revocation.is_none() {
+            return RevocationCheck::Off;
+        }
+        let checked = std::iter::once(&self.default)
+            .chain(self.peers.iter().map(|(_, anchors)| anchors))
+            .any(|anchors| {
+                let strictly = UnknownRevocation::Refuse;
+                self.path(leaf, intermediates, anchors, now, strictly, &mut Held::default()).is_ok()
+            });
+        if checked { RevocationCheck::Checked } else { RevocationCheck::Unknown }
     }
 
     fn validate(
@@ -179,27 +207,37 @@ impl TrustStore {
         now: UnixTime,
         found: &mut Held,
     ) -> Result<(), TrustFault> {
+        let unknown = self.revocation.as_ref().map_or(UnknownRevocation::Accept, |r| r.unknown);
+        self.path(leaf, intermediates, anchors, now, unknown, found)
+    }
+
+    /// Looks for a path, and notes what its authorities bind it to.
+    fn path(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        anchors: &Anchors,
+        now: UnixTime,
+        unknown: UnknownRevocation,
+        found: &mut Held,
+    ) -> Result<(), TrustFault> {
         let entity = webpki::EndEntityCert::try_from(leaf).map_err(fault)?;
         let lists: Vec<&CertRevocationList<'_>> = self.revocation.iter().flat_map(|r| &r.lists).collect();
-        let revocation = match &self.revocation {
-            Some(revocation) => {
-                RevocationOptionsBuilder::new(&lists).ok().map(|builder| match revocation.unknown {
-                    UnknownRevocation::Accept => builder
-                        .with_status_policy(UnknownStatusPolicy::Allow)
-                        .with_expiration_policy(ExpirationPolicy::Ignore)
-                        .build(),
-                    UnknownRevocation::ByIssuer => builder
-                        .with_status_policy(UnknownStatusPolicy::Allow)
-                        .with_expiration_policy(ExpirationPolicy::Enforce)
-                        .build(),
-                    UnknownRevocation::Refuse => builder
-                        .with_status_policy(UnknownStatusPolicy::Deny)
-                        .with_expiration_policy(ExpirationPolicy::Enforce)
-                        .build(),
-                })
-            }
-            None => None,
-        };
+        // Without lists there is nothing to build options from.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| match unknown {
+            UnknownRevocation::Accept => builder
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Ignore)
+                .build(),
+            UnknownRevocation::ByIssuer => builder
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build(),
+            UnknownRevocation::Refuse => builder
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build(),
+        });
         let algorithms = provider().signature_verification_algorithms.all;
         let path = entity
             .verify_for_usage(algorithms, &anchors.0, intermediates, now, EitherUsage, revocation, None)

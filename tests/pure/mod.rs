@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gatehouse::jid::Domain;
-use gatehouse::policy::{Day, Policy};
+use gatehouse::policy::{Day, Networks, Policy};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
     Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side,
     StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
-    Certificate, Keyring, Keyrings, Pair, PresentedName, Secured, TlsVersion, Trust, TrustFault,
+    Certificate, Chain, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Secured, TlsVersion, Trust,
+    TrustFault,
 };
 use gatehouse::xml::{Content, Framer, Limits};
 
@@ -51,14 +52,20 @@ pub fn any() -> Arc<Policy> {
 }
 
 pub fn home() -> Home {
-    let hosted = HostedDomain { keys_by: KeysBy::Address, multiplex: true, max_octets: None };
+    let hosted = HostedDomain {
+        keys_by: KeysBy::Address(Networks::default()),
+        budget: Duration::from_secs(29),
+        multiplex: true,
+        max_octets: None,
+    };
     Home {
-        hosted: BTreeMap::from([(domain("hall.example"), hosted), (domain("annex.example"), hosted)]),
+        hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),
         clients: BTreeMap::from([(domain("hall.example"), ClientDomain::default())]),
         keys: Keyrings { world: Keyring::new(b"world secret"), inside: Keyring::new(b"inside secret") },
         limits: StreamLimits::default(),
         timeouts: Timeouts::default(),
         default_domain: None,
+        retired: std::collections::BTreeSet::new(),
     }
 }
 
@@ -72,6 +79,8 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
             trust: Trust { default: Ok(()), peers: Vec::new() },
             not_after: 4_000_000_000,
             expires: None,
+            revocation: RevocationCheck::Off,
+            chain: Chain::default(),
         }),
         alpn: None,
         shown: (!sni.is_empty()).then(|| domain(sni)),

@@ -176,6 +176,11 @@ impl Host {
         })
     }
 
+    /// Pulls this host's plug to the open network: from now on nothing comes and nothing goes, and nobody is told.
+    pub fn unplug(&self) {
+        ip(&["-n", &self.namespace, "link", "set", Net::World.bridge(), "down"]);
+    }
+
     /// The body of an HTTP answer with its status.
     pub fn http(&self, address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
         let mut stream = self.connect(address)?;

@@ -135,15 +135,17 @@ fn mechanisms(
     rules: &Rules,
     kind: fn(Mechanism) -> bool,
 ) -> (BTreeSet<Mechanism>, Option<Element>) {
-    let may = |element: &&Element| parse(element, rules).is_some_and(kind);
+    let may = |element: &&Element| parse(list, element, rules).is_some_and(kind);
     let kept: Vec<_> = list.elements().filter(may).map(mechanism).collect();
-    let names = list.elements().filter_map(|e| parse(e, rules)).filter(|m| kind(*m)).collect();
+    let names = list.elements().filter_map(|e| parse(list, e, rules)).filter(|m| kind(*m)).collect();
     let bare = Element { attrs: Vec::new(), ..list.with(nodes(kept.clone())) };
     (names, (!kept.is_empty()).then_some(bare))
 }
 
-fn parse(element: &Element, rules: &Rules) -> Option<Mechanism> {
-    let named = (element.name == "mechanism").then(|| Mechanism::parse(element.text().trim_ascii()))?;
+/// A list's mechanisms are in its own namespace; an element of another that is called so is something else, and hidden.
+fn parse(list: &Element, element: &Element, rules: &Rules) -> Option<Mechanism> {
+    let named =
+        element.is(&list.namespace, "mechanism").then(|| Mechanism::parse(element.text().trim_ascii()))?;
     named.filter(|mechanism| rules.mechanisms.contains(mechanism))
 }
 
@@ -170,7 +172,7 @@ fn authentication(feature: &Element, rules: &Rules) -> Option<(Inline, Element)>
         return None;
     }
     let mut inline = Inline { mechanisms: names, ..Inline::default() };
-    let may = |element: &&Element| parse(element, rules).is_some_and(is_login);
+    let may = |element: &&Element| parse(feature, element, rules).is_some_and(is_login);
     let mut kept: Vec<_> = feature.elements().filter(may).map(mechanism).collect();
     if let Some(list) = feature.child(names::SASL2, "inline") {
         let mut within = Vec::new();

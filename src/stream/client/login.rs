@@ -76,27 +76,47 @@ pub fn payload(element: &Element) -> Result<Option<Vec<u8>>, SaslCondition> {
     }
 }
 
-/// The account that a client's first payload names, in its canonical form; none where the mechanism shows none, or where
-/// what it shows is no local part of `domain`.
-pub fn account(mechanism: Mechanism, payload: &[u8], domain: &Domain) -> Option<String> {
-    let text = std::str::from_utf8(payload).ok()?;
-    let name = match mechanism {
-        Mechanism::Anonymous => return None,
+/// What a client's first payload shows of who it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The account whose secret is tried, in its canonical form; none where the mechanism shows none, or where what it shows
+    /// is no local part of the domain. It is this one that a guess is about, whomever it asks to act as: servers check the
+    /// secret of the one, and many never look at the other.
+    pub account: Option<String>,
+    /// Whether it asks to act as somebody else.
+    pub as_other: bool,
+}
+
+/// Reads it.
+pub fn shown(mechanism: Mechanism, payload: &[u8], domain: &Domain) -> Shown {
+    let Some((authzid, name)) = std::str::from_utf8(payload).ok().and_then(|text| names_in(mechanism, text))
+    else {
+        return Shown::default();
+    };
+    let account = local(&name, domain);
+    let as_other = !authzid.is_empty() && local(&authzid, domain) != account;
+    Shown { account, as_other }
+}
+
+/// The authorisation identity, empty where there is none, and the name whose secret is tried.
+fn names_in(mechanism: Mechanism, text: &str) -> Option<(String, String)> {
+    match mechanism {
+        Mechanism::Anonymous => None,
         Mechanism::Plain => {
             let mut parts = text.split('\0');
-            let (authzid, authcid) = (parts.next()?, parts.next()?);
-            let name = if authzid.is_empty() { authcid } else { authzid };
-            name.to_owned()
+            Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
         }
-        Mechanism::HashedToken256 | Mechanism::HashedToken512 => text.split('\0').next()?.to_owned(),
+        Mechanism::HashedToken256 | Mechanism::HashedToken512 => {
+            Some((String::new(), text.split('\0').next()?.to_owned()))
+        }
         Mechanism::ScramSha1 | Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
             let (authzid, rest) = gs2(text)?;
             let name = rest.split(',').find_map(|part| part.strip_prefix("n="))?;
-            unescape(authzid.unwrap_or(name))
+            Some((unescape(authzid.unwrap_or_default()), unescape(name)))
         }
-        Mechanism::OauthBearer => unescape(gs2(text)?.0?),
-    };
-    local(&name, domain)
+        // The token says whose it is; what goes with it is all that can be read.
+        Mechanism::OauthBearer => Some((String::new(), unescape(gs2(text)?.0?))),
+    }
 }
 
 /// RFC 5801 4: the authorisation identity, and what follows the header.

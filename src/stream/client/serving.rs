@@ -38,8 +38,8 @@ pub struct Desk {
 /// What may happen to it.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A stream header, and whether clients of the domain in its `to` are served here.
-    Header(Header, bool),
+    /// A stream header, and whether clients of the domain in its `to` are served here, or why not.
+    Header(Header, Result<(), Reason>),
     /// A first-level element.
     Element(Frame),
     /// White space between elements.
@@ -160,6 +160,9 @@ pub struct Login {
     exchange: Option<Exchange>,
     /// The words that wait for leave to be tried.
     held: Option<(Exchange, Ask, Bytes)>,
+    /// The backend's answer is due. Nothing more of the client is read meanwhile: what came in between could take the
+    /// outcome of a guess for its own (C2S-11).
+    due: bool,
     /// An exchange was ended by us: what the client hears once the backend has heard of it.
     aborting: Option<SaslCondition>,
     registering: bool,
@@ -173,8 +176,8 @@ struct Exchange {
     account: Option<String>,
     /// The first payload was seen, and leave was asked.
     asked: bool,
-    /// It took the place of another one, whose outcome may still be under way: whose login is granted is not certain.
-    second: bool,
+    /// It asks to act as another account than the one whose secret it tries: whose login is granted is not certain.
+    as_other: bool,
 }
 
 /// A bind or a resumption is due, or going on.
@@ -234,7 +237,7 @@ impl Serving {
     pub fn wants_read(&self) -> bool {
         match self {
             Self::Upgrading(_) | Self::Waiting(_) => false,
-            Self::Login(state) => state.held.is_none() && state.aborting.is_none() && !state.registering,
+            Self::Login(state) => state.held.is_none() && !state.due && !state.registering,
             Self::Binding(state) => !state.asked,
             Self::Bound(_) | Self::Clear(_) | Self::Greeting(_) => true,
         }
@@ -297,19 +300,21 @@ impl Greeting {
         }
     }
 
-    fn greet(self, desk: &Desk, header: &Header, served: bool) -> Stepped {
+    fn greet(self, desk: &Desk, header: &Header, served: Result<(), Reason>) -> Stepped {
         let Self { mut line, ready, .. } = self;
-        let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok()).filter(|_| served);
+        let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok()).filter(|_| served.is_ok());
         let from = header.from.as_deref().filter(|from| !from.is_empty());
         let id = line.ids.issue();
         // STR-06: never an echo of an unknown name.
         let domain = named.as_ref().or(desk.default_domain.as_ref());
         let echo = from.and_then(|from| Jid::parse(from).ok()).map(|jid| jid.to_string());
         let mut octets = opening_of(domain, echo.as_deref(), &id);
-        if let Some(reason) = header_fault(&line, header, named.as_ref(), from) {
+        let Some(to) = named else {
+            return Err(Fault::told(served.err().unwrap_or(Reason::HostUnknown), &octets));
+        };
+        if let Some(reason) = header_fault(&line, header, &to, from) {
             return Err(Fault::told(reason, &octets));
         }
-        let Some(to) = named else { return Err(Fault::told(Reason::HostUnknown, &octets)) };
         if line.secured.is_none() {
             octets.extend_from_slice(features::before_tls().as_bytes());
             return Ok((Serving::Clear(Clear { line, to }), vec![Effect::Send(octets.into())]));
@@ -332,9 +337,8 @@ impl Greeting {
     }
 }
 
-/// STR-06, STR-07, STR-10, STR-15: what is wrong with a header.
-fn header_fault(line: &Line, header: &Header, to: Option<&Domain>, from: Option<&str>) -> Option<Reason> {
-    let Some(to) = to else { return Some(Reason::HostUnknown) };
+/// STR-10, STR-15: what is wrong with a header to a domain that is served here.
+fn header_fault(line: &Line, header: &Header, to: &Domain, from: Option<&str>) -> Option<Reason> {
     if header.version.is_none_or(|(major, _)| major < 1) {
         return Some(Reason::UnsupportedVersion);
     }
@@ -415,6 +419,7 @@ impl Waiting {
                 offer,
                 exchange: None,
                 held: None,
+                due: false,
                 aborting: None,
                 registering: false,
             }),

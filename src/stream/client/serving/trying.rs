@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::features::goes_with_bind;
-use super::super::login::{self, Profile};
+use super::super::login::{self, Profile, Shown};
 use super::super::{Ask, Granted, Mechanism, Own, Wants, Word};
 use super::{
     Bound, Desk, Effect, Exchange, Greeting, Input, Login, Serving, Stepped, Waiting, bad_starttls,
@@ -30,7 +30,7 @@ impl Login {
                 (Some((_, Ask::Response, _)), Ok(())) if self.exchange.is_none() => self.stay(Vec::new()),
                 (Some((exchange, ask, octets)), Ok(())) => {
                     self.exchange = Some(exchange);
-                    self.stay(vec![Effect::Say(ask, octets)])
+                    self.say(ask, octets, Vec::new())
                 }
                 (Some((exchange, ..)), Err(reason)) => {
                     let failure = exchange.profile.failure(SaslCondition::TemporaryAuthFailure);
@@ -109,14 +109,13 @@ impl Login {
             Ok(read) => read,
             Err(condition) => return self.refuse(desk, profile, condition),
         };
-        let second = self.exchange.is_some();
-        let exchange = Exchange { profile, mechanism, account: None, asked: false, second };
+        let exchange = Exchange { profile, mechanism, account: None, asked: false, as_other: false };
         let ask = Ask::Auth(profile, wants);
         match payload {
             Some(payload) => self.try_out(exchange, &payload, ask, octets),
             None => {
                 self.exchange = Some(exchange);
-                self.stay(vec![Effect::Say(ask, octets.into())])
+                self.say(ask, octets.into(), Vec::new())
             }
         }
     }
@@ -157,7 +156,7 @@ impl Login {
             _ => return self.refuse(desk, profile, SaslCondition::MalformedRequest),
         };
         if aborts {
-            return self.stay(vec![Effect::Say(Ask::Abort, profile.abort().into())]);
+            return self.say(Ask::Abort, profile.abort().into(), Vec::new());
         }
         let payload = match login::payload(element) {
             Ok(payload) => payload.unwrap_or_default(),
@@ -165,7 +164,7 @@ impl Login {
         };
         let octets = format!("<response xmlns='{}'>{}</response>", profile.namespace(), element.text());
         if exchange.asked {
-            return self.stay(vec![Effect::Say(Ask::Response, octets.into())]);
+            return self.say(Ask::Response, octets.into(), Vec::new());
         }
         self.exchange = Some(exchange.clone());
         self.try_out(exchange, &payload, Ask::Response, octets)
@@ -173,9 +172,9 @@ impl Login {
 
     /// The first payload shows the account: leave is asked before the backend hears it (C2S-11).
     fn try_out(mut self, mut exchange: Exchange, payload: &[u8], ask: Ask, octets: String) -> Stepped {
-        let account =
-            self.line.domain.as_ref().and_then(|domain| login::account(exchange.mechanism, payload, domain));
-        exchange.asked = true;
+        let shown = self.line.domain.as_ref().map(|domain| login::shown(exchange.mechanism, payload, domain));
+        let Shown { account, as_other } = shown.unwrap_or_default();
+        (exchange.asked, exchange.as_other) = (true, as_other);
         exchange.account.clone_from(&account);
         let mechanism = exchange.mechanism;
         self.held = Some((exchange, ask, octets.into()));
@@ -191,7 +190,7 @@ impl Login {
         if let Some(exchange) = &self.exchange {
             let abort = exchange.profile.abort();
             self.aborting = Some(condition);
-            return self.stay(vec![Effect::Refused(reason), Effect::Say(Ask::Abort, abort.into())]);
+            return self.say(Ask::Abort, abort.into(), vec![Effect::Refused(reason)]);
         }
         let effects = vec![Effect::Refused(reason)];
         self.failed(desk, profile.failure(condition).into(), effects)
@@ -216,6 +215,10 @@ impl Login {
                 }
                 _ => Err(Fault::told(Reason::BackendFault, b"")),
             };
+        };
+        self.due = match (&word, self.aborting) {
+            (Word::Registered, _) => self.due,
+            (word, aborting) => *word == Word::Challenge && aborting.is_some(),
         };
         match (word, self.aborting) {
             (Word::Registered, None) if self.registering => {
@@ -250,7 +253,7 @@ impl Login {
         let send = Effect::Send(octets);
         match granted {
             Granted::Restart => {
-                let account = exchange.account.filter(|_| !exchange.second);
+                let account = exchange.account.filter(|_| !exchange.as_other);
                 line.own = line.domain.as_ref().map(|domain| Own::by_login(account, domain));
                 let deadline = now + desk.header_time;
                 (Serving::Greeting(Greeting { line, deadline, ready: None }), vec![send, Effect::Restart])
@@ -261,6 +264,13 @@ impl Login {
             }
             Granted::Bound(own) => (Serving::Bound(Bound { line, own }), vec![send, Effect::Bound]),
         }
+    }
+
+    /// This goes to the backend, whose answer is due.
+    fn say(mut self, ask: Ask, octets: Bytes, mut effects: Vec<Effect>) -> Stepped {
+        self.due = true;
+        effects.push(Effect::Say(ask, octets));
+        self.stay(effects)
     }
 
     fn stay(self, effects: Vec<Effect>) -> Stepped {

@@ -1,0 +1,102 @@
+//! What the pure core costs: writing a stanza anew, judging a pair, one step of a relay, one dialback key.
+//!
+//! Budgets, on one core: a stanza of 300 octets written anew in 1 microsecond; a judgement in 2, whether there are ten
+//! rules or 100,000; a step of a relay that passes a stanza in 2; a dialback key in 3.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
+
+#[path = "support/mix.rs"]
+mod mix;
+#[path = "../tests/pure/mod.rs"]
+mod pure;
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+
+use criterion::Criterion;
+use gatehouse::policy::{Federate, Federation, Identity, Question, Tls};
+use gatehouse::reason::Direction;
+use gatehouse::relay::Input;
+use gatehouse::stream::{KeyCheck, Keyring};
+use gatehouse::xml::{Content, Edits, Frame, Framer, Limits, Token, rewrite};
+use mix::{Way, chat};
+use pure::{NEAR, admit, any, domain, home, inbound, pair, policy};
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    rewriting(&mut criterion);
+    judging(&mut criterion);
+    relaying(&mut criterion);
+    keys(&mut criterion);
+    criterion.final_summary();
+}
+
+fn rewriting(criterion: &mut Criterion) {
+    let frame = frame(&chat(300, Way::Servers));
+    let address = Edits { to: Some("romeo@montague.example/desk".to_owned()), ..Edits::default() };
+    let cut = Edits { cut: vec![1], ..Edits::default() };
+    for (name, edits) in [("another address", address), ("without a child", cut)] {
+        criterion.bench_function(&format!("rewriting/{name}"), |b| {
+            b.iter(|| rewrite(black_box(&frame), &edits));
+        });
+    }
+}
+
+fn judging(criterion: &mut Criterion) {
+    let hosted = domain("hall.example");
+    for count in [10, 100_000] {
+        let mut text = "version: v1\nrules:\n".to_owned();
+        for n in 0..count {
+            writeln!(text, "  - {{ name: r{n}, domains: [\"d{n}.example\", \"*.w{n}.example\"] }}").unwrap();
+        }
+        let policy = policy(Federation::Listed, &text);
+        for (name, remote) in [("by name", "d7.example"), ("below a wildcard", "a.b.w7.example")] {
+            let remote = domain(remote);
+            let question = Question::Federate(Federate {
+                hosted: &hosted,
+                remote: &remote,
+                direction: Direction::Inbound,
+                identity: Identity::Certificate,
+                tls: Tls::V13,
+                address: Some([192, 0, 2, 7].into()),
+            });
+            assert!(policy.judge(&question, &mut ()).is_allow());
+            criterion.bench_function(&format!("judging/{count} rules, {name}"), |b| {
+                b.iter(|| policy.judge(black_box(&question), &mut ()));
+            });
+        }
+    }
+}
+
+fn relaying(criterion: &mut Criterion) {
+    let mut stage = inbound(home(), any(), "capulet.example", &[]);
+    admit(&mut stage, "capulet.example", "hall.example");
+    let token = Token::Element(frame(&chat(300, Way::Servers).replace("montague.example", "hall.example")));
+    let now = stage.now;
+    assert!(stage.relay.step(NEAR, Input::Token(token.clone()), now).len() == 2, "passed and noted");
+    criterion.bench_function("relaying/a stanza between servers", |b| {
+        b.iter(|| stage.relay.step(NEAR, Input::Token(black_box(&token).clone()), now));
+    });
+}
+
+fn keys(criterion: &mut Criterion) {
+    let ring = Keyring::new(b"s3cr3tf0rd14lb4ck");
+    let pair = pair("capulet.example", "montague.example");
+    criterion.bench_function("keys/made", |b| b.iter(|| ring.make(black_box(&pair), "D60000229F")));
+    let key = ring.make(&pair, "D60000229F");
+    let check = KeyCheck { pair, stream: "D60000229F".to_owned(), key };
+    assert!(ring.knows(&check));
+    criterion.bench_function("keys/known again", |b| b.iter(|| ring.knows(black_box(&check))));
+}
+
+/// The frame that this stanza makes.
+fn frame(stanza: &str) -> Frame {
+    let mut framer = Framer::new(Limits::default(), Content::Server);
+    framer.feed(b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>");
+    framer.feed(stanza.as_bytes());
+    let found = std::iter::from_fn(|| framer.next()).find_map(|token| match token {
+        Token::Element(frame) => Some(frame),
+        _ => None,
+    });
+    found.expect("one stanza")
+}

@@ -1,0 +1,280 @@
+//! What is measured, and what it stands on: certificates, the sink, HAProxy and the built gateway as processes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PKCS_RSA_SHA256, RsaKeySize, SanType,
+};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::sink::{self, Doors};
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// HAProxy: TLS to plain TCP.
+    Haproxy,
+    /// The gateway.
+    Ours,
+}
+
+/// The kind of key that is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// ECDSA with P-256.
+    Ecdsa,
+    /// RSA of 2048 bits.
+    Rsa,
+}
+
+/// How the gateway is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Its key.
+    pub key: Key,
+    /// Worker threads.
+    pub threads: usize,
+    /// Policy rules; none: everybody may federate.
+    pub rules: usize,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { key: Key::Ecdsa, threads: 1, rules: 0 }
+    }
+}
+
+/// Certificates and the sink; both last as long as the bench.
+pub struct Scene {
+    /// Where everything lies.
+    pub folder: tempfile::TempDir,
+    /// Where the sink listens.
+    pub doors: Doors,
+}
+
+/// A process that ends with its owner.
+pub struct Process(Child);
+
+impl Process {
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// A process that takes TLS, and where.
+pub struct Subject {
+    /// The process.
+    pub process: Process,
+    /// Clients, TLS from the first octet.
+    pub c2s: SocketAddr,
+    /// Servers, TLS from the first octet.
+    pub s2s: SocketAddr,
+    /// The control socket of the gateway.
+    pub control: PathBuf,
+    /// How long it took to listen.
+    pub started: Duration,
+}
+
+impl Scene {
+    /// Writes the certificates and starts the sink.
+    pub fn set() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        certificates(folder.path());
+        Self { folder, doors: sink::start() }
+    }
+
+    /// Starts one or the other.
+    pub fn start(&self, who: Who, run: Run) -> Subject {
+        let (c2s, s2s) = (free(), free());
+        let control = self.path("control.sock");
+        let begun = Instant::now();
+        let mut command = match who {
+            Who::Haproxy => {
+                fs::write(self.path("haproxy.cfg"), self.haproxy(run, c2s, s2s)).expect("written");
+                let mut command = Command::new("haproxy");
+                command.args(["-db", "-f"]).arg(self.path("haproxy.cfg"));
+                command
+            }
+            Who::Ours => {
+                fs::write(self.path("gatehouse.yaml"), self.gatehouse(run, c2s, s2s)).expect("written");
+                if run.rules > 0 {
+                    fs::write(self.path("rules.yaml"), rules(run.rules, "first")).expect("written");
+                }
+                let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+                command.args(["run", "--config"]).arg(self.path("gatehouse.yaml"));
+                command
+            }
+        };
+        let log = fs::File::create(self.path("log")).expect("a file");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{who:?} does not start: {e}"));
+        while TcpStream::connect(c2s).is_err() || TcpStream::connect(s2s).is_err() {
+            if child.try_wait().expect("a child").is_some() || begun.elapsed() > super::PATIENCE {
+                panic!(
+                    "{who:?} does not listen: {}",
+                    fs::read_to_string(self.path("log")).unwrap_or_default()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Subject { process: Process(child), c2s, s2s, control, started: begun.elapsed() }
+    }
+
+    /// Other rules in the same file, for a reload: as many, in other words.
+    pub fn rewrite_rules(&self, count: usize) {
+        fs::write(self.path("rules.yaml"), rules(count, "second")).expect("written");
+    }
+
+    /// A TLS client; `proven`: with the certificate of the peer. One suite and one curve, so that both sides do the same.
+    pub fn client(&self, proven: bool, resuming: bool) -> Arc<ClientConfig> {
+        let provider = CryptoProvider {
+            cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+            kx_groups: vec![aws_lc_rs::kx_group::X25519],
+            ..aws_lc_rs::default_provider()
+        };
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_file_iter(self.path("root.pem")).expect("a file") {
+            roots.add(root.expect("a certificate")).expect("a root");
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let mut config = if proven {
+            let chain = CertificateDer::pem_file_iter(self.path("peer.pem")).expect("a file");
+            let chain = chain.map(|c| c.expect("a certificate")).collect();
+            let key = PrivateKeyDer::from_pem_file(self.path("peer.key")).expect("a key");
+            builder.with_client_auth_cert(chain, key).expect("a pair")
+        } else {
+            builder.with_no_client_auth()
+        };
+        if !resuming {
+            config.resumption = rustls::client::Resumption::disabled();
+        }
+        Arc::new(config)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn haproxy(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr) -> String {
+        let (at, Doors { c2s: clients, external, .. }) = (self.folder.path().display(), self.doors);
+        let name = name(run.key);
+        format!(
+            "global\n  nbthread 1\n  maxconn {}\n\
+             \x20 ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n  ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+             defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\
+             frontend clients\n  bind {c2s} ssl crt {at}/{name}.both\n  default_backend clients\n\
+             backend clients\n  server sink {clients}\n\
+             frontend servers\n  bind {s2s} ssl crt {at}/{name}.both ca-file {at}/root.pem verify required\n  default_backend servers\n\
+             backend servers\n  server sink {external}\n",
+            // Two files for each connection, and some for itself.
+            (super::meter::open_files() - 100) / 2,
+        )
+    }
+
+    /// Every limit holds and is counted, and none is so low that it is met.
+    fn gatehouse(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr) -> String {
+        let Doors { c2s: clients, dialback, .. } = self.doors;
+        let name = name(run.key);
+        let federation = match run.rules {
+            0 => "any",
+            _ => "listed\n    policies: [rules.yaml]",
+        };
+        format!(
+            "version: v1\n\
+             threads: {}\n\
+             listen:\n  - {{ flow: c2s, address: \"{c2s}\", tls: direct }}\n  - {{ flow: s2s, address: \"{s2s}\", tls: direct }}\n\
+             domains:\n  - name: montague.example\n    certificate: {{ chain: {name}.pem, key: {name}.key }}\n    \
+             backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}\n\
+             trust: {{ roots: root.pem }}\n\
+             admin: {{ socket: control.sock }}\n\
+             limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 100000\n  conn-unproven: 100000\n  \
+             memory-unproven: 64GiB\n  rate: 60000/min\n  tls-handshakes: 100000/s\n  stream-stanzas: 1000000/s\n  \
+             stream-octets: 1GiB/s\n  domain-stanzas: 1000000/s\n  domain-octets: 1GiB/s\n  \
+             pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n\
+             timeouts: {{ first-byte: 1m }}\n\
+             log: {{ level: warn }}\n",
+            run.threads,
+        )
+    }
+}
+
+/// So many rules; one of them lets the peer in.
+fn rules(count: usize, owner: &str) -> String {
+    let mut text = format!(
+        "version: v1\nrules:\n  - {{ name: peer, owner: {owner}, domains: [capulet.example], verdict: allow }}\n"
+    );
+    for n in 1..count {
+        let verdict = if n % 3 == 0 { "deny" } else { "allow" };
+        let _infallible = writeln!(
+            text,
+            "  - {{ name: r{n}, domains: [\"d{n}.example\", \"*.w{n}.example\"], verdict: {verdict} }}"
+        );
+    }
+    text
+}
+
+fn name(key: Key) -> &'static str {
+    match key {
+        Key::Ecdsa => "ecdsa",
+        Key::Rsa => "rsa",
+    }
+}
+
+/// An address that is free now. No other process uses this IP address, so that it stays free until it is taken.
+fn free() -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    TcpListener::bind(SocketAddr::from(([127, 9, high, low], 0)))
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+}
+
+fn certificates(folder: &Path) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let root = params.self_signed(&key).expect("a root").pem();
+    let issuer = Issuer::new(params, key);
+    fs::write(folder.join("root.pem"), &root).expect("written");
+    let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key");
+    let made = || KeyPair::generate().expect("a key");
+    for (name, domain, key) in [
+        ("ecdsa", "montague.example", made()),
+        ("rsa", "montague.example", rsa),
+        ("peer", "capulet.example", made()),
+    ] {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names.push(SanType::DnsName(domain.try_into().expect("a name")));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let chain = params.signed_by(&key, &issuer).expect("a leaf").pem();
+        let key = key.serialize_pem();
+        fs::write(folder.join(format!("{name}.pem")), &chain).expect("written");
+        fs::write(folder.join(format!("{name}.key")), &key).expect("written");
+        fs::write(folder.join(format!("{name}.both")), chain + &key).expect("written");
+        fs::set_permissions(folder.join(format!("{name}.key")), PermissionsExt::from_mode(0o600))
+            .expect("ours");
+    }
+}

@@ -1,0 +1,422 @@
+//! The workloads: each drives one process and says what it has cost.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+use super::meter::{Reading, Spent, resident};
+use super::mix::{Way, chat, mix};
+use super::scene::{Key, Run, Scene, Subject, Who};
+use super::sink;
+use super::talk::{Line, dial};
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Messages that are echoed.
+    pub echoes: usize,
+    /// Octets of a throughput, in rounds of this many stanzas of the mix.
+    pub octets: usize,
+    /// See `octets`.
+    pub stanzas: usize,
+    /// How long logins are done.
+    pub logins: Duration,
+    /// Sessions that idle.
+    pub idle: usize,
+    /// Streams that are open at once, where few and many are compared.
+    pub streams: usize,
+    /// Rules, where few and many are compared.
+    pub rules: usize,
+    /// How long messages are sent at a fixed rate, and idleness is watched.
+    pub watch: Duration,
+}
+
+/// One figure, by the key of its row.
+pub type Figures = Vec<(&'static str, f64)>;
+
+/// Does this workload once.
+pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
+    let plain = Run::default();
+    let rsa = Run { key: Key::Rsa, ..plain };
+    match name {
+        "echo" => {
+            let subject = scene.start(who, plain);
+            let mut lines = clients(&subject, &scene.client(false, false), 128, "echo").await;
+            vec![("echo", echo(&subject, &mut lines, 128, size.echoes).await.micros())]
+        }
+        "big" | "mix" => throughput(name, scene, who, size).await,
+        "pour" => pour(scene, who, size).await,
+        "rate" => rate(scene, who, size).await,
+        "login" => {
+            let full = logins(scene, who, plain, Visit::Login, false, size).await;
+            let resumed = logins(scene, who, plain, Visit::Login, true, size).await;
+            let rsa = logins(scene, who, rsa, Visit::Login, false, size).await;
+            vec![("login", full), ("login resumed", resumed), ("login rsa", rsa)]
+        }
+        "handshake" => {
+            let full = logins(scene, who, plain, Visit::Handshake, false, size).await;
+            let resumed = logins(scene, who, plain, Visit::Handshake, true, size).await;
+            let rsa = logins(scene, who, rsa, Visit::Handshake, false, size).await;
+            vec![("handshake", full), ("handshake resumed", resumed), ("handshake rsa", rsa)]
+        }
+        "external" => vec![("external", logins(scene, who, plain, Visit::External, false, size).await)],
+        "idle" => idle(scene, who, size).await,
+        "silent" => silent(scene, who, size).await,
+        "single" => single(scene, who).await,
+        "streams" => streams(scene, size).await,
+        "rules" => rules(scene, size).await,
+        "threads" => threads(scene, size).await,
+        other => panic!("no workload is named {other}"),
+    }
+}
+
+/// Processor time, and what was done with it.
+#[derive(Clone, Copy)]
+struct Cost {
+    spent: Spent,
+    units: f64,
+}
+
+impl Cost {
+    /// Microseconds for each unit.
+    fn micros(self) -> f64 {
+        self.spent.cpu.as_secs_f64() * 1e6 / self.units
+    }
+}
+
+/// What the process spends while this goes on.
+async fn cost(subject: &Subject, units: usize, work: impl Future<Output = ()>) -> Cost {
+    let before = Reading::of(subject.process.pid());
+    work.await;
+    let spent = Reading::of(subject.process.pid()).since(&before);
+    Cost { spent, units: units as f64 }
+}
+
+/// So many sessions of this user.
+async fn clients(subject: &Subject, tls: &Arc<ClientConfig>, count: usize, user: &'static str) -> Vec<Line> {
+    let (to, mut lines) = (subject.c2s, Vec::with_capacity(count));
+    while lines.len() < count {
+        let mut some = JoinSet::new();
+        for _ in 0..(count - lines.len()).min(64) {
+            let tls = Arc::clone(tls);
+            some.spawn(async move { Line::login(to, &tls, user).await });
+        }
+        lines.extend(some.join_all().await);
+    }
+    lines
+}
+
+/// So many messages of 300 octets, one a write and one under way for each worker, over these streams in turn.
+async fn echo(subject: &Subject, lines: &mut Vec<Line>, workers: usize, count: usize) -> Cost {
+    let message = chat(300, Way::ToServer);
+    let rounds = async |lines: &mut Vec<Line>, count: usize| {
+        let mut tasks = JoinSet::new();
+        let share = lines.len().div_ceil(workers);
+        while !lines.is_empty() {
+            let mut own = lines.split_off(lines.len().saturating_sub(share));
+            let message = message.clone();
+            tasks.spawn(async move {
+                let mut space = [0; 4096];
+                for turn in 0..count.div_ceil(workers) {
+                    let at = turn % own.len();
+                    own[at].say(&message).await;
+                    own[at].drain(message.len(), &mut space).await;
+                }
+                own
+            });
+        }
+        lines.extend(tasks.join_all().await.into_iter().flatten());
+    };
+    rounds(lines, count / 10).await;
+    cost(subject, count, rounds(lines, count)).await
+}
+
+/// Streams that all go one way, from clients and from servers, with large stanzas or with the mix in full records.
+async fn throughput(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
+    let (c2s, s2s) = match name {
+        "big" => ("big c2s", "big s2s"),
+        _ => ("mix c2s", "mix s2s"),
+    };
+    let octets = |way| match name {
+        "big" => chat(64 * 1024, way),
+        _ => mix(size.stanzas, way),
+    };
+    let subject = scene.start(who, Run::default());
+    let tls = scene.client(false, false);
+    let lines = clients(&subject, &tls, STREAMS, "swallow").await;
+    let from_clients = push(&subject, lines, octets(Way::ToServer), size.octets).await;
+    let tls = scene.client(true, false);
+    let mut lines = Vec::new();
+    for _ in 0..STREAMS {
+        lines.push(Line::federate(subject.s2s, &tls).await);
+    }
+    let from_servers = push(&subject, lines, octets(Way::Servers), size.octets).await;
+    vec![(c2s, from_clients.micros()), (s2s, from_servers.micros())]
+}
+
+/// Pushes so many octets, these again and again, in records of 16 KiB. The cost is for each MB.
+async fn push(subject: &Subject, lines: Vec<Line>, octets: String, total: usize) -> Cost {
+    let times = (total / lines.len()).div_ceil(octets.len());
+    let octets = Arc::new(octets);
+    let mut lines = lines;
+    let mut spent = None;
+    for times in [times.div_ceil(10), times] {
+        let before = sink::read_so_far();
+        let all = times * octets.len() * lines.len();
+        let mut tasks = JoinSet::new();
+        let sent = async {
+            for mut line in std::mem::take(&mut lines) {
+                let octets = Arc::clone(&octets);
+                tasks.spawn(async move {
+                    for _ in 0..times {
+                        for record in octets.as_bytes().chunks(16 * 1024) {
+                            line.tls.write_all(record).await.expect("the other side listens");
+                        }
+                    }
+                    line.tls.flush().await.expect("the other side listens");
+                    line
+                });
+            }
+            lines = tasks.join_all().await;
+            sink::wait(before, all as u64).await;
+        };
+        let cost = cost(subject, all, sent).await;
+        spent = Some(Cost { units: cost.units / 1e6, ..cost });
+    }
+    spent.expect("pushed")
+}
+
+/// From the backend to its clients.
+async fn pour(scene: &Scene, who: Who, size: &Size) -> Figures {
+    let subject = scene.start(who, Run::default());
+    let mix = mix(size.stanzas, Way::ToClient).len();
+    let times = (size.octets / STREAMS).div_ceil(mix);
+    let user: &'static str = format!("pour-{}-{times}", size.stanzas).leak();
+    let mut lines = clients(&subject, &scene.client(false, false), STREAMS, user).await;
+    let all = times * mix;
+    let mut figures = Vec::new();
+    for _ in 0..2 {
+        let poured = async {
+            let mut tasks = JoinSet::new();
+            for mut line in std::mem::take(&mut lines) {
+                tasks.spawn(async move {
+                    line.say(&chat(300, Way::ToServer)).await;
+                    line.drain(all, &mut vec![0; 64 * 1024]).await;
+                    line
+                });
+            }
+            lines = tasks.join_all().await;
+        };
+        let cost = cost(&subject, all * STREAMS, poured).await;
+        figures = vec![("pour", cost.micros() * 1e6)];
+    }
+    figures
+}
+
+/// Messages at a fixed rate, whatever comes back. A message that had to wait counts from when it was due.
+async fn rate(scene: &Scene, who: Who, size: &Size) -> Figures {
+    const CONNECTIONS: usize = 100;
+    let period = Duration::from_secs(1) / 2000;
+    let subject = scene.start(who, Run::default());
+    let lines = clients(&subject, &scene.client(false, false), CONNECTIONS, "echo").await;
+    let message = chat(300, Way::ToServer);
+    let turns = usize::try_from(size.watch.as_micros() / period.as_micros()).expect("small") / CONNECTIONS;
+    let start = Instant::now() + Duration::from_millis(100);
+    let due = move |connection: usize, turn: usize| {
+        start + period * u32::try_from(turn * CONNECTIONS + connection).expect("small")
+    };
+    let (mut writers, mut readers) = (Vec::new(), JoinSet::new());
+    for (connection, line) in lines.into_iter().enumerate() {
+        let (mut reader, writer) = tokio::io::split(line.tls);
+        writers.push(writer);
+        let len = message.len();
+        readers.spawn(async move {
+            let (mut space, mut latencies) = (vec![0; len], Vec::with_capacity(turns));
+            for turn in 0..turns {
+                let read = tokio::time::timeout(super::PATIENCE, reader.read_exact(&mut space)).await;
+                read.expect("in time").expect("a connection");
+                latencies.push(due(connection, turn).elapsed());
+            }
+            latencies
+        });
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let mut latencies = Vec::new();
+    let cost = cost(&subject, turns * CONNECTIONS, async {
+        // A thread of its own: the timers of the runtime are too coarse.
+        let pace = move || {
+            for turn in 0..turns {
+                for (connection, writer) in writers.iter_mut().enumerate() {
+                    std::thread::sleep(due(connection, turn).saturating_duration_since(Instant::now()));
+                    let sent = runtime.block_on(async {
+                        writer.write_all(message.as_bytes()).await?;
+                        writer.flush().await
+                    });
+                    sent.expect("the other side listens");
+                }
+            }
+            writers
+        };
+        let paced = tokio::task::spawn_blocking(pace);
+        latencies = readers.join_all().await.into_iter().flatten().collect();
+        drop(paced.await.expect("sent"));
+    })
+    .await;
+    latencies.sort_unstable();
+    let micros = |share: usize| latencies[latencies.len() * share / 100].as_secs_f64() * 1e6;
+    vec![("rate", cost.micros()), ("rate median", micros(50)), ("rate 99th", micros(99))]
+}
+
+/// What somebody comes for.
+#[derive(Clone, Copy)]
+enum Visit {
+    External,
+    Handshake,
+    Login,
+}
+
+/// How many of these one second of processor time does: some visitors, again and again.
+async fn logins(scene: &Scene, who: Who, run: Run, visit: Visit, resuming: bool, size: &Size) -> f64 {
+    const VISITORS: usize = 16;
+    let subject = scene.start(who, run);
+    let to = if matches!(visit, Visit::External) { subject.s2s } else { subject.c2s };
+    // Each has tickets of its own.
+    let visitors: Vec<_> =
+        (0..VISITORS).map(|_| scene.client(matches!(visit, Visit::External), resuming)).collect();
+    let rounds = async |end: Instant| {
+        let mut tasks = JoinSet::new();
+        for tls in &visitors {
+            let tls = Arc::clone(tls);
+            tasks.spawn(async move {
+                let (mut done, mut resumed) = (0usize, 0usize);
+                while Instant::now() < end || done == 0 {
+                    let line = match visit {
+                        Visit::External => Line::federate(to, &tls).await,
+                        Visit::Handshake => Line::open(to, &tls).await,
+                        Visit::Login => Line::login(to, &tls, "swallow").await,
+                    };
+                    resumed += usize::from(line.is_resumed());
+                    done += 1;
+                    line.close().await;
+                }
+                (done, resumed)
+            });
+        }
+        let all = tasks.join_all().await;
+        all.into_iter().fold((0, 0), |sum, (done, resumed)| (sum.0 + done, sum.1 + resumed))
+    };
+    rounds(Instant::now() + size.logins / 10).await;
+    let mut visits = (0, 0);
+    let spent = cost(&subject, 1, async { visits = rounds(Instant::now() + size.logins).await }).await.spent;
+    let (done, resumed) = visits;
+    let right = if resuming { resumed * 20 >= done * 19 } else { resumed == 0 };
+    assert!(right, "{who:?}: {resumed} of {done} handshakes were resumed");
+    done as f64 / spent.cpu.as_secs_f64()
+}
+
+/// Sessions that are logged in and say nothing: memory, and time that passes.
+async fn idle(scene: &Scene, who: Who, size: &Size) -> Figures {
+    let subject = scene.start(who, Run::default());
+    let pid = subject.process.pid();
+    let empty = resident(pid);
+    let lines = clients(&subject, &scene.client(false, false), size.idle, "swallow").await;
+    tokio::time::sleep(size.watch / 4).await;
+    let each = (resident(pid).saturating_sub(empty)) as f64 / lines.len() as f64;
+    let cost = cost(&subject, 1, tokio::time::sleep(size.watch)).await;
+    let busy = cost.spent.cpu.as_secs_f64() / size.watch.as_secs_f64() * 1e3;
+    vec![("empty", empty as f64 / MIB), ("idle", each / 1024.0), ("idle cpu", busy)]
+}
+
+/// Connections that fall silent: half after the handshake, half after one octet.
+async fn silent(scene: &Scene, who: Who, size: &Size) -> Figures {
+    let subject = scene.start(who, Run::default());
+    let tls = scene.client(false, false);
+    let (mut shaken, mut begun) = (Vec::new(), Vec::new());
+    for _ in 0..size.idle / 20 {
+        shaken.push(Line::open(subject.c2s, &tls).await);
+        let mut stream = dial(subject.c2s).await;
+        stream.write_all(&[0x16]).await.expect("a connection");
+        begun.push(stream);
+    }
+    tokio::time::sleep(size.watch / 4).await;
+    let cost = cost(&subject, 1, tokio::time::sleep(size.watch)).await;
+    vec![("silent", cost.spent.cpu.as_secs_f64() / size.watch.as_secs_f64() * 1e3)]
+}
+
+/// One login after the other, alone.
+async fn single(scene: &Scene, who: Who) -> Figures {
+    let subject = scene.start(who, Run::default());
+    let tls = scene.client(false, false);
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let begun = Instant::now();
+        let line = Line::login(subject.c2s, &tls, "swallow").await;
+        times.push(begun.elapsed());
+        line.close().await;
+    }
+    times.sort_unstable();
+    vec![("single", times[times.len() / 2].as_secs_f64() * 1e3)]
+}
+
+/// Ten messages under way, over ten streams and over many.
+async fn streams(scene: &Scene, size: &Size) -> Figures {
+    let mut micros = Vec::new();
+    for count in [10, size.streams] {
+        let subject = scene.start(Who::Ours, Run::default());
+        let mut lines = clients(&subject, &scene.client(false, false), count, "echo").await;
+        // Each stream is used, and more than once.
+        let echoes = size.echoes.max(2 * count);
+        micros.push(echo(&subject, &mut lines, 10, echoes).await.micros());
+    }
+    vec![("streams", micros[1] / micros[0])]
+}
+
+/// The mix between servers, under ten rules and under many; and how long it takes to read them.
+async fn rules(scene: &Scene, size: &Size) -> Figures {
+    let mut micros = Vec::new();
+    let mut figures = Vec::new();
+    for rules in [10, size.rules] {
+        let subject = scene.start(Who::Ours, Run { rules, ..Run::default() });
+        let tls = scene.client(true, false);
+        let mut lines = Vec::new();
+        for _ in 0..STREAMS {
+            lines.push(Line::federate(subject.s2s, &tls).await);
+        }
+        let octets = mix(size.stanzas, Way::Servers);
+        micros.push(push(&subject, lines, octets, size.octets).await.micros());
+        if rules == size.rules {
+            scene.rewrite_rules(rules);
+            let begun = Instant::now();
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+                .args(["reload", "--socket"])
+                .arg(&subject.control)
+                .output();
+            let output = output.expect("the command starts");
+            assert!(output.status.success(), "no reload: {}", String::from_utf8_lossy(&output.stderr));
+            figures.push(("reload", begun.elapsed().as_secs_f64()));
+            figures.push(("start", subject.started.as_secs_f64()));
+        }
+    }
+    figures.push(("rules", micros[1] / micros[0]));
+    figures
+}
+
+/// How much more two threads do than one, as their processor time tells: the work of the busier thread bounds both.
+async fn threads(scene: &Scene, size: &Size) -> Figures {
+    let mut capacity = Vec::new();
+    for threads in [1, 2] {
+        let subject = scene.start(Who::Ours, Run { threads, ..Run::default() });
+        let mut lines = clients(&subject, &scene.client(false, false), 128, "echo").await;
+        let cost = echo(&subject, &mut lines, 128, size.echoes).await;
+        capacity.push(cost.units / cost.spent.busiest.as_secs_f64());
+    }
+    vec![("threads", capacity[1] / capacity[0])]
+}
+
+/// Streams of a throughput.
+const STREAMS: usize = 4;
+
+const MIB: f64 = 1024.0 * 1024.0;

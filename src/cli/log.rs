@@ -1,0 +1,218 @@
+//! The log: one event a line on standard error, written by a thread of its own.
+//!
+//! Whoever has something to say hands over a line and goes on. A disk that is full, or a reader that has stopped reading,
+//! costs lines and nothing else: what finds no room is left out, and the next line that can be written tells how many.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::EnvFilter;
+
+use super::Console;
+use crate::config::settings::{Log as Wanted, LogFormat, LogLevel};
+
+/// The way to the log.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    queue: SyncSender<Job>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Line(Vec<u8>),
+    Finish(SyncSender<()>),
+}
+
+impl Log {
+    /// Sends all events to standard error, as the configuration says; `-q` and `-v` say it louder.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or another log is there.
+    pub(super) fn start(wanted: Wanted, console: &Console) -> io::Result<Self> {
+        let level = match (console.is_quiet(), console.is_verbose()) {
+            (true, _) => LogLevel::Error,
+            (_, true) => wanted.level.max(LogLevel::Debug),
+            _ => wanted.level,
+        };
+        let log = Self::to(io::stderr())?;
+        let writer = log.clone();
+        // Our own events at that level; of others only what is wrong with them.
+        let filter = EnvFilter::new(format!("error,gatehouse={}", level.label()));
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || writer.clone())
+            .with_target(false);
+        let set = match wanted.format {
+            LogFormat::Json => lines.json().flatten_event(true).try_init(),
+            LogFormat::Text => lines.with_ansi(console.has_coloured_errors()).try_init(),
+        };
+        set.map(|()| log).map_err(io::Error::other)
+    }
+
+    fn to(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let scribe = Scribe { sink, lost: Arc::clone(&lost), torn: false };
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.work(&jobs))?;
+        Ok(Self { queue, lost })
+    }
+
+    /// Waits until what was said so far is written, but not for ever on a reader that does not read.
+    pub(super) fn finish(&self) {
+        let end = Instant::now() + PATIENCE;
+        let (done, finished) = sync_channel(1);
+        let mut job = Job::Finish(done);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(job) {
+            if Instant::now() >= end {
+                return;
+            }
+            job = back;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Late or not: nothing more can be done about it.
+        let _finished = finished.recv_timeout(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+impl Write for Log {
+    /// Takes a whole line, always.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.queue.try_send(Job::Line(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread that writes.
+struct Scribe<W> {
+    sink: W,
+    lost: Arc<AtomicU64>,
+    /// A line was written in part, for all we know.
+    torn: bool,
+}
+
+impl<W: Write> Scribe<W> {
+    fn work(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            match job {
+                Job::Line(line) => self.put(&line),
+                Job::Finish(done) => {
+                    // Whoever waited may have gone.
+                    let _heard = done.send(());
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, line: &[u8]) {
+        let begin: &[u8] = if self.torn { b"\n" } else { b"" };
+        let written = self.sink.write_all(begin).and_then(|()| self.sink.write_all(line));
+        self.torn = written.is_err();
+        if self.torn {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            // It goes through the queue like any other; if that has no room, the next one tells of it.
+            tracing::warn!(
+                lines = lost,
+                "log lines were lost: they could not be written, or not fast enough"
+            );
+        }
+    }
+}
+
+/// Lines that may wait.
+const QUEUE: usize = 4096;
+
+/// How long the end of the process waits for the last line.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    /// Takes what it is let take, or says that the disk is full.
+    struct Disk {
+        full: Arc<Mutex<bool>>,
+        gate: mpsc::Receiver<()>,
+        content: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            // A closed gate holds nobody.
+            let _waited = self.gate.recv();
+            if *self.full.lock().unwrap() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.content.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A disk whose gate is shut.
+    struct Shelf {
+        full: Arc<Mutex<bool>>,
+        gate: mpsc::Sender<()>,
+        content: Arc<Mutex<Vec<u8>>>,
+    }
+
+    fn disk() -> (Disk, Shelf) {
+        let (open, gate) = mpsc::channel();
+        let (full, content) = (Arc::default(), Arc::default());
+        let disk = Disk { full: Arc::clone(&full), gate, content: Arc::clone(&content) };
+        (disk, Shelf { full, gate: open, content })
+    }
+
+    #[test]
+    fn a_reader_that_has_stopped_costs_lines_and_holds_nobody() {
+        let (disk, Shelf { gate, content, .. }) = disk();
+        let mut log = Log::to(disk).unwrap();
+        for n in 0..QUEUE + 100 {
+            log.write_all(format!("{n}\n").as_bytes()).unwrap();
+        }
+        // One may be in the thread's hand.
+        let lost = log.lost.load(Ordering::Relaxed);
+        assert!((99..=100).contains(&lost), "{lost}");
+        drop(gate);
+        log.finish();
+        let content = String::from_utf8(content.lock().unwrap().clone()).unwrap();
+        assert_eq!(content.lines().count() + usize::try_from(lost).unwrap(), QUEUE + 100);
+        assert!(content.starts_with("0\n1\n2\n"));
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_the_next_one_begins_a_line() {
+        let (disk, Shelf { full, gate, content }) = disk();
+        drop(gate);
+        let mut log = Log::to(disk).unwrap();
+        log.write_all(b"before\n").unwrap();
+        log.finish();
+        *full.lock().unwrap() = true;
+        log.write_all(b"lost\n").unwrap();
+        log.finish();
+        assert_eq!(log.lost.load(Ordering::Relaxed), 1);
+        *full.lock().unwrap() = false;
+        log.write_all(b"after\n").unwrap();
+        log.finish();
+        assert_eq!(content.lock().unwrap().as_slice(), b"before\n\nafter\n");
+        assert_eq!(log.lost.load(Ordering::Relaxed), 0, "told");
+    }
+}

@@ -1,0 +1,377 @@
+//! The Debian package, made by `.ci/package` around the binary under test: what it holds, and that it installs, starts,
+//! upgrades and purges cleanly, in a root of its own over the one of this machine.
+//!
+//! systemd itself does not run there: what its units say is done by hand, as the user that they name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|octets| String::from_utf8_lossy(octets).into_owned()).concat()
+}
+
+fn done(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}:\n{}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The package, the one that comes after it, and the bill of materials; made once for all tests.
+struct Packages {
+    first: PathBuf,
+    second: PathBuf,
+    bill: Value,
+}
+
+fn packages() -> &'static Packages {
+    static MADE: OnceLock<Packages> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let architecture = done(Command::new("dpkg").arg("--print-architecture"));
+        let make = |revision: &str| {
+            let folder = Path::new(FOLDER).join(revision);
+            let version = format!("{VERSION}-{revision}");
+            let cargo = Path::new(env!("CARGO")).parent().unwrap();
+            let tools = repository("target/tools/bin");
+            let path = std::env::var("PATH").unwrap();
+            done(
+                Command::new(repository(".ci/package"))
+                    .arg(env!("CARGO_BIN_EXE_gatehouse"))
+                    .args(["--fast", "--deb-version", &version])
+                    .env("PATH", format!("{}:{}:{path}", tools.display(), cargo.display()))
+                    .env("CARGO_TARGET_DIR", &folder),
+            );
+            // With all its symbols; the package has it without.
+            fs::remove_file(folder.join("release/gatehouse")).unwrap();
+            folder.join(format!("debian/gatehouse_{version}_{}.deb", architecture.trim()))
+        };
+        let (first, second) = (make("1"), make("2"));
+        let bill = fs::read_to_string(first.parent().unwrap().join("gatehouse.cdx.json")).unwrap();
+        Packages { first, second, bill: serde_json::from_str(&bill).unwrap() }
+    })
+}
+
+const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/package");
+
+#[test]
+fn the_package_holds_all_of_it_and_says_so() {
+    let package = &packages().first;
+    let field =
+        |name: &str| done(Command::new("dpkg-deb").arg("-f").arg(package).arg(name)).trim().to_owned();
+    assert_eq!(field("Version"), format!("{VERSION}-1"));
+    for needed in ["libc6", "systemd", "ca-certificates"] {
+        assert!(field("Depends").contains(needed), "{}", field("Depends"));
+    }
+    let held = done(Command::new("dpkg-deb").arg("-c").arg(package));
+    for (mode, path) in [
+        ("-rwxr-xr-x", "usr/bin/gatehouse"),
+        ("-rw-r--r--", "usr/lib/systemd/system/gatehouse.service"),
+        ("-rw-r--r--", "usr/lib/systemd/system/gatehouse.socket"),
+        ("-rw-r--r--", "usr/lib/sysusers.d/gatehouse.conf"),
+        ("-rw-r--r--", "usr/lib/tmpfiles.d/gatehouse.conf"),
+        ("-rw-r--r--", "usr/share/man/man1/gatehouse.1.gz"),
+        ("-rw-r--r--", "usr/share/bash-completion/completions/gatehouse"),
+        ("-rw-r--r--", "usr/share/fish/vendor_completions.d/gatehouse.fish"),
+        ("-rw-r--r--", "usr/share/zsh/vendor-completions/_gatehouse"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/copyright"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/changelog.Debian.gz"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/gatehouse.cdx.json"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/libraries.txt.gz"),
+        ("-rw-r-----", "etc/gatehouse/gatehouse.yaml"),
+        ("-rw-r-----", "etc/gatehouse/policies/partners.yaml"),
+    ] {
+        let is_it = |line: &&str| line.starts_with(mode) && line.ends_with(&format!(" ./{path}"));
+        assert!(held.lines().any(|line| is_it(&line)), "no {mode} {path} in\n{held}");
+    }
+    // What an administrator changes is never overwritten.
+    let conffiles = done(Command::new("dpkg-deb").arg("-I").arg(package).arg("conffiles"));
+    assert_eq!(conffiles, "/etc/gatehouse/gatehouse.yaml\n/etc/gatehouse/policies/partners.yaml\n");
+    let changelog = fs::read_to_string(repository("deploy/debian/changelog")).unwrap();
+    assert!(changelog.starts_with(&format!("gatehouse ({VERSION}-1) ")), "{changelog}");
+}
+
+// Every library of the lock file that is linked, with its digest; nothing that only tests use.
+#[test]
+fn the_bill_of_materials_is_that_of_the_lock_file() {
+    let bill = &packages().bill;
+    assert_eq!((bill["bomFormat"].as_str(), bill["specVersion"].as_str()), (Some("CycloneDX"), Some("1.5")));
+    assert_eq!(bill["metadata"]["component"]["version"], VERSION);
+    let lock = fs::read_to_string(repository("Cargo.lock")).unwrap();
+    let components = bill["components"].as_array().unwrap();
+    let mut names = BTreeSet::new();
+    for component in components {
+        let text = |key: &str| component[key].as_str().unwrap();
+        names.insert(text("name"));
+        let entry = format!("name = \"{}\"\nversion = \"{}\"\n", text("name"), text("version"));
+        let digest = component["hashes"][0]["content"].as_str().unwrap();
+        let rest = lock.split_once(&entry).unwrap_or_else(|| panic!("not locked: {component}")).1;
+        assert!(rest.split("[[package]]").next().unwrap().contains(digest), "{component}");
+        assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+    }
+    let manifest = fs::read_to_string(repository("Cargo.toml")).unwrap();
+    let own = manifest.split_once("[dependencies]\n").unwrap().1.split("\n[").next().unwrap();
+    for line in own.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")) {
+        let renamed = line.split_once("package = \"").and_then(|(_, rest)| rest.split('"').next());
+        let name = renamed.unwrap_or_else(|| line.split(' ').next().unwrap());
+        assert!(names.contains(name), "{name} is linked and not in the bill");
+    }
+    for only_tests in ["criterion", "proptest", "rxml"] {
+        assert!(!names.contains(only_tests), "{only_tests}");
+    }
+    let refs: BTreeSet<&str> = components.iter().filter_map(|c| c["bom-ref"].as_str()).collect();
+    for edge in bill["dependencies"].as_array().unwrap() {
+        let others = edge["dependsOn"].as_array().unwrap();
+        assert!(others.iter().all(|other| refs.contains(other.as_str().unwrap())), "{edge}");
+    }
+}
+
+// `systemd-analyze security`: 0 is locked up, 10 is wide open.
+#[test]
+fn the_unit_leaves_little_to_whoever_breaks_in() {
+    let unit = repository("deploy/gatehouse.service");
+    let words = ["security", "--offline=true", "--threshold=20", "--no-pager"];
+    done(Command::new("systemd-analyze").args(words).arg(unit));
+}
+
+/// The root of this machine with a layer of its own above it, in namespaces that live as long as this does.
+struct Root {
+    holder: Child,
+    within: PathBuf,
+    folder: TempDir,
+}
+
+impl Root {
+    fn new(packages: &Path) -> Self {
+        let folder = TempDir::new().unwrap();
+        let script = r#"
+            mount -t tmpfs layer "$1"
+            cd "$1"
+            mkdir upper work root
+            mount -t overlay overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" root
+            mount --rbind /dev root/dev
+            mount -t proc proc root/proc
+            mount -t tmpfs run root/run
+            mount --bind "$2" root/mnt
+            # Or dpkg would index the manual pages of the whole machine each time.
+            rm -f root/var/lib/man-db/auto-update
+            ip link set lo up
+            echo ready
+            exec cat
+        "#;
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--net", "--propagation=private", "sh", "-ec", script, "sh"])
+            .args([folder.path(), packages])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "no layer over the root of this machine; the reason stands above");
+        let within = PathBuf::from(format!("/proc/{}/root", holder.id()))
+            .join(folder.path().strip_prefix("/").unwrap())
+            .join("root");
+        Self { holder, within, folder }
+    }
+
+    /// A command inside; `user` is root or the one that it becomes.
+    fn command(&self, user: &str, line: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.holder.id().to_string()).args(["--mount", "--net", "--"]);
+        command.arg("chroot").arg(self.folder.path().join("root")).args(["sh", "-c"]);
+        if user == "root" {
+            command.arg(line);
+        } else {
+            let become_user = format!("exec setpriv --reuid={user} --regid={user} --clear-groups");
+            command.arg(format!("{become_user} sh -c '{line}'"));
+        }
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .env("NO_COLOR", "1");
+        command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str) -> String {
+        done(&mut self.command("root", line))
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.within.join(path.trim_start_matches('/'))
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Mode and group of a file.
+    fn access(&self, path: &str) -> (u32, String) {
+        let found = fs::metadata(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(found.uid(), 0, "{path}");
+        let groups = self.read("/etc/group");
+        let is_it = |line: &&str| line.split(':').nth(2) == Some(found.gid().to_string().as_str());
+        let group = groups.lines().find(is_it).unwrap().split(':').next().unwrap().to_owned();
+        (found.permissions().mode() & 0o7777, group)
+    }
+
+    /// What the layer holds, and `/run`, without the books of the system itself: all that was ever changed and is still
+    /// there. The machine below may change meanwhile; that is nobody's leaving.
+    fn left(&self) -> Vec<String> {
+        let books = [
+            "/etc/.pwd.lock",
+            "/etc/group",
+            "/etc/gshadow",
+            "/etc/passwd",
+            "/etc/shadow",
+            "/run/systemd",
+            "/var/cache/",
+            "/var/lib/dpkg/",
+            "/var/lib/man-db/auto-update",
+            "/var/log/dpkg.log",
+        ];
+        let upper = self.within.parent().unwrap().join("upper");
+        let list = |folder: &Path, prefix: &str| {
+            let listed =
+                done(Command::new("find").arg(folder).args(["-mindepth", "1", "-printf", "%y %P\n"]));
+            let paths = listed.lines().filter_map(|line| {
+                let (kind, path) = line.split_once(' ').unwrap();
+                let path = format!("{prefix}/{path}");
+                // A folder of the machine is in the layer as soon as something in it was touched.
+                (kind != "d" || !Path::new(&path).is_dir()).then_some(path)
+            });
+            paths.filter(|path| !books.iter().any(|book| path.starts_with(book))).collect::<Vec<_>>()
+        };
+        let mut left = [list(&upper, ""), list(&self.path("/run"), "/run")].concat();
+        left.sort();
+        left
+    }
+
+    /// The value of a line of the installed unit.
+    fn unit(&self, key: &str) -> String {
+        let unit = self.read("/usr/lib/systemd/system/gatehouse.service");
+        let line = unit.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+        line.unwrap_or_else(|| panic!("the unit has no {key}")).to_owned()
+    }
+
+    /// What `systemctl start` would do, up to the answer of the control socket.
+    fn start(&self) -> Child {
+        let user = self.unit("User");
+        done(&mut self.command(&user, &self.unit("ExecStartPre")));
+        let line = format!("exec {}", self.unit("ExecStart"));
+        let mut gateway = self.command(&user, &line).stderr(Stdio::null()).spawn().unwrap();
+        let asked = "gatehouse streams --socket /run/gatehouse/control.sock";
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self.command("root", asked).output().unwrap();
+            if answer.status.success() {
+                return gateway;
+            }
+            if let Some(status) = gateway.try_wait().unwrap() {
+                panic!("it ended with {status}: {}", said(&answer));
+            }
+            assert!(Instant::now() < until, "it does not answer: {}", said(&answer));
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What `systemctl stop` would do. Every program on the way to the gateway became the next one, so its id is the child's.
+    fn stop(&self, mut gateway: Child) {
+        let id = Pid::from_child(&gateway);
+        kill_process(id, Signal::TERM).unwrap();
+        assert!(gateway.wait().unwrap().success());
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // Its standard input ends with it, and with that the namespaces.
+        drop(self.holder.stdin.take());
+        let _ended = self.holder.wait();
+    }
+}
+
+#[test]
+fn it_installs_starts_upgrades_and_purges_cleanly() {
+    let packages = packages();
+    let root = Root::new(Path::new(FOLDER));
+    let deb = |package: &Path| format!("/mnt/{}", package.strip_prefix(FOLDER).unwrap().display());
+
+    // Installed: an account without a shell, secrets of its own, nothing enabled, nothing that others may read.
+    root.run(&format!("dpkg -i {}", deb(&packages.first)));
+    let account = root.run("getent passwd gatehouse");
+    assert!(account.trim().ends_with("/nologin"), "{account}");
+    let secrets = ["world", "inside"].map(|realm| root.read(&format!("/etc/gatehouse/secrets/{realm}")));
+    assert!(secrets[0] != secrets[1] && secrets.iter().all(|secret| secret.len() == 64), "{secrets:?}");
+    for path in ["gatehouse.yaml", "policies/partners.yaml", "secrets/world", "secrets/inside"] {
+        assert_eq!(root.access(&format!("/etc/gatehouse/{path}")), (0o640, "gatehouse".to_owned()), "{path}");
+    }
+    for path in ["", "pki", "policies", "secrets"] {
+        assert_eq!(root.access(&format!("/etc/gatehouse/{path}")), (0o750, "gatehouse".to_owned()), "{path}");
+    }
+    assert!(!root.path("/etc/systemd/system/multi-user.target.wants/gatehouse.service").exists());
+    root.run("systemd-analyze verify gatehouse.service gatehouse.socket");
+    root.run("gzip --test /usr/share/man/man1/gatehouse.1.gz && bash -n /usr/share/bash-completion/completions/gatehouse");
+
+    // The certificate is what is missing, and all that is.
+    let check = "gatehouse check --config /etc/gatehouse/gatehouse.yaml";
+    let answer = root.command("gatehouse", check).output().unwrap();
+    assert_eq!(answer.status.code(), Some(78), "{}", said(&answer));
+    let errors = said(&answer).lines().filter(|line| line.contains("error: ")).count();
+    assert_eq!(errors, 1, "{}", said(&answer));
+    let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
+    fs::write(root.path("/etc/gatehouse/pki/example.com.pem"), made.cert.pem()).unwrap();
+    fs::write(root.path("/etc/gatehouse/pki/example.com.key"), made.signing_key.serialize_pem()).unwrap();
+    root.run("systemd-tmpfiles --create gatehouse.conf");
+    let key = "/etc/gatehouse/pki/example.com.key";
+    assert_eq!(root.access(key), (0o640, "gatehouse".to_owned()));
+
+    // Started by what the unit says, as who it says; a reload is answered.
+    let gateway = root.start();
+    done(&mut root.command("gatehouse", &root.unit("ExecReload")));
+
+    // Upgraded with the gateway running: what the operator changed stays, and so do the secrets.
+    let configuration = root.read("/etc/gatehouse/gatehouse.yaml");
+    let changed = configuration.replace("level: info", "level: warn");
+    assert_ne!(configuration, changed);
+    fs::write(root.path("/etc/gatehouse/gatehouse.yaml"), &changed).unwrap();
+    root.run(&format!("dpkg -i {}", deb(&packages.second)));
+    let version = root.run("dpkg-query -W -f '${Status} ${Version}' gatehouse");
+    assert_eq!(version, format!("install ok installed {VERSION}-2"));
+    assert_eq!(root.read("/etc/gatehouse/gatehouse.yaml"), changed);
+    assert_eq!(root.read("/etc/gatehouse/secrets/world"), secrets[0]);
+    assert_eq!(root.access("/etc/gatehouse/gatehouse.yaml"), (0o640, "gatehouse".to_owned()));
+    root.stop(gateway);
+    let gateway = root.start();
+    root.stop(gateway);
+    assert!(root.path("/var/log/gatehouse/audit.jsonl").exists());
+
+    // Removed, the program is gone and the configuration is there; purged, only the operator's own files are left.
+    assert!(root.left().contains(&"/usr/bin/gatehouse".to_owned()));
+    root.run("dpkg -r gatehouse");
+    assert!(!root.path("/usr/bin/gatehouse").exists());
+    assert_eq!(root.read("/etc/gatehouse/gatehouse.yaml"), changed);
+    assert_eq!(root.read("/etc/gatehouse/secrets/inside"), secrets[1]);
+    root.run("dpkg -P gatehouse");
+    let pki = "/etc/gatehouse/pki";
+    let own = ["/etc/gatehouse", pki, &format!("{pki}/example.com.key"), &format!("{pki}/example.com.pem")];
+    assert_eq!(root.left(), own);
+}
