@@ -38,6 +38,7 @@ impl Desk {
                 let (views, silent) = registry.views(None).await;
                 Answer::Streams { streams: views.iter().map(shown).collect(), silent }
             }
+            Request::Target { domain } => self.target(domain),
             Request::Close { target } => close(registry, target).await,
             Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
             Request::Unban { target } => match target.parse::<Target>() {
@@ -68,6 +69,19 @@ impl Desk {
                 }
                 false => Answer::no("the gateway drains already"),
             },
+        }
+    }
+
+    fn target(&self, domain: &str) -> Answer {
+        let Ok(domain) = Domain::parse(domain) else {
+            return Answer::no(format!("{} is no domain", capped(domain)));
+        };
+        let failed = self.tools.circuits.state(&domain);
+        Answer::Target {
+            failures: failed.map_or(0, |failed| failed.failures),
+            open: failed.is_some_and(|failed| failed.open),
+            seconds: failed.map_or(0, |failed| failed.until.saturating_duration_since(now()).as_secs()),
+            reason: failed.map(|failed| failed.reason.label().to_owned()),
         }
     }
 

@@ -177,6 +177,16 @@ pub fn senders(settings: &Settings) -> limit::SenderParams {
     }
 }
 
+/// How remote domains that do not answer are treated.
+pub fn circuits(settings: &Settings) -> run::circuit::Params {
+    let (limits, times) = (&settings.limits, &settings.timeouts);
+    run::circuit::Params {
+        failures: limits.circuit_failures,
+        first: times.retry_first,
+        longest: times.retry_most,
+    }
+}
+
 /// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.
 pub fn handshakes(settings: &Settings) -> limit::Handshakes {
     let rate = NonZeroU32::new(settings.limits.tls_handshakes.0).unwrap_or(NonZeroU32::MIN);

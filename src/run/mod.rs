@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod chain;
+pub mod circuit;
 pub mod courier;
 mod effects;
 mod leg;
@@ -155,6 +156,8 @@ pub struct Tools {
     pub rates: Rates,
     /// What each remote address has sent lately.
     pub senders: Senders,
+    /// Remote domains that did not answer lately.
+    pub circuits: Arc<circuit::Circuits>,
     /// Streams per rule.
     pub streams: Arc<Streams>,
     /// The pace at which TLS handshakes begin.

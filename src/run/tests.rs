@@ -131,6 +131,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         registry,
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
+        circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Rates::default(),
         senders: Senders::new(SenderParams::default(), now()),
         streams: Streams::new(),
