@@ -40,6 +40,7 @@ pub(super) fn read(
         Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
         None => DialbackKeys::ByAddress,
     };
+    let features = clients::features(words, at.value.features.as_ref());
     let from = match &at.value.from {
         Some(list) if dialback_keys == DialbackKeys::Verify => {
             let remedy = "remove `from`: a server that is asked back may call from anywhere inside";
@@ -95,6 +96,7 @@ pub(super) fn read(
         proxy,
         mechanisms,
         register,
+        features,
         dialback_keys,
         from,
         dialback_timeout,
