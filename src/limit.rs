@@ -6,11 +6,13 @@
 
 mod handshakes;
 mod logins;
+mod senders;
 mod strangers;
 mod valve;
 
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
+pub use senders::{Params as SenderParams, Senders};
 pub use strangers::{Room, Stranger, Strangers};
 pub use valve::{Pace, RateParams, Rated, Rates, Shut, Valve};
 

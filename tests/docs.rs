@@ -166,15 +166,38 @@ fn every_command_of_the_readme_exists() {
     assert!(script.permissions().mode() & 0o111 != 0, "tests/run cannot be run");
 }
 
+// All that there are, and on the manual page too.
 #[test]
 fn every_command_shows_an_example_in_its_help() {
-    for command in
-        ["check", "completions", "demo", "man", "policy", "policy explain", "policy test", "probe", "run"]
-    {
-        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
-        let help = String::from_utf8(gatehouse(Path::new("."), &words).stdout).unwrap();
-        assert!(help.contains(&format!("Example: gatehouse {command}")), "{help}");
+    let help = |words: &[&str]| {
+        let words: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
+        String::from_utf8(gatehouse(Path::new("."), &words).stdout).unwrap()
+    };
+    let below = |help: &str| -> Vec<String> {
+        let Some((_, rest)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+        let lines = rest.lines().take_while(|line| line.starts_with("  "));
+        // A line further in goes on with the words of the one before.
+        let names =
+            lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let manual = String::from_utf8(gatehouse(Path::new("."), &["man"]).stdout).unwrap();
+    let mut commands: Vec<String> = below(&help(&[]));
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
+        let text = help(&command.split(' ').collect::<Vec<_>>());
+        // A long line is wrapped.
+        let plain = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(plain.contains(&format!("Example: gatehouse {command}")), "{text}");
+        let inner = below(&text);
+        if inner.is_empty() {
+            let words = manual.replace("\\-", "-").replace('\n', " ");
+            assert!(words.contains(&format!("Example: gatehouse {command}")), "{command} in the manual page");
+        }
+        commands.extend(inner.into_iter().map(|name| format!("{command} {name}")));
+        seen += 1;
     }
+    assert!(seen >= 19, "{seen} commands found");
 }
 
 #[test]

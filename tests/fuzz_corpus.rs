@@ -1,11 +1,14 @@
-//! Replays every input that the fuzz targets of framing keep, through the same assertions, on stable.
+//! Replays every input that the fuzz targets keep, through the same assertions, on stable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
-#[path = "support/fuzz/xml.rs"]
-mod xml;
+#[path = "support/fuzz/mod.rs"]
+mod laws;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use laws::xml;
 
 /// Runs a law over the corpus of its target.
 fn replay(target: &str, law: fn(&[u8])) {
@@ -37,6 +40,67 @@ fn readers_agree() {
 #[test]
 fn rewrite() {
     replay("rewrite", xml::rewrite);
+}
+
+#[test]
+fn certificate() {
+    replay("certificate", laws::certificate);
+}
+
+#[test]
+fn config() {
+    replay("config", laws::config);
+    std::fs::remove_dir_all(laws::folder()).expect("our own folder");
+}
+
+#[test]
+fn dialback() {
+    replay("dialback", laws::dialback);
+}
+
+#[test]
+fn dns() {
+    replay("dns", laws::dns);
+}
+
+#[test]
+fn features() {
+    replay("features", laws::features);
+}
+
+#[test]
+fn header() {
+    replay("header", laws::header);
+}
+
+#[test]
+fn jid() {
+    replay("jid", laws::jid);
+}
+
+#[test]
+fn policy() {
+    replay("policy", laws::policy);
+}
+
+#[test]
+fn proxy() {
+    replay("proxy", laws::proxy);
+}
+
+#[test]
+fn relay() {
+    for (target, law) in [("relay", laws::relay as fn(&[u8])), ("relay_client", laws::relay_client)] {
+        let before = laws::PASSED.load(Ordering::Relaxed);
+        replay(target, law);
+        let passed = laws::PASSED.load(Ordering::Relaxed) - before;
+        assert!(passed >= 10, "{target}: {passed} stanzas passed");
+    }
+}
+
+#[test]
+fn sasl() {
+    replay("sasl", laws::sasl);
 }
 
 #[test]

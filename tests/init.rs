@@ -64,9 +64,10 @@ fn what_init_writes_passes_check_once_the_certificate_is_there() {
     for words in [
         "wrote gate/gatehouse.yaml\n",
         "wrote gate/secrets/world\n",
-        &format!("the backend at {address} answers\n"),
+        &format!("the backend at {address} answers other servers\n"),
         "1. put the certificate of example.com at gate/pki/example.com.pem, ",
         "5. gatehouse run --config gate/gatehouse.yaml\n",
+        "6. in the public DNS: _xmpp-server._tcp.example.com. SRV 0 0 5269 ",
     ] {
         assert!(answer.out.contains(words), "{words}\n{}", answer.out);
     }
@@ -113,6 +114,38 @@ fn what_init_writes_passes_check_once_the_certificate_is_there() {
     assert_eq!(run(folder.path(), explain).out, "allow: allowed (allowed)\n");
 }
 
+// The lines for clients: comments without `--clients`, living with it.
+#[test]
+fn init_serves_clients_where_it_is_told_where_they_go() {
+    let folder = TempDir::new().unwrap();
+    let header = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams'>";
+    let ((servers, _), (clients, asked)) = (backend(header), backend(header));
+    let line = format!("init --domain example.com --backend {servers} --clients {clients}");
+    let answer = run(folder.path(), &line);
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{}", answer.out);
+    assert!(asked.join().unwrap().contains("xmlns='jabber:client'"));
+    for words in [
+        &format!("the backend at {clients} answers clients\n"),
+        "3. gatehouse probe --c2s example.com --config ./gatehouse.yaml, which tells ",
+        "8. and _xmpp-client._tcp.example.com. SRV 0 0 5222 ",
+    ] {
+        assert!(answer.out.contains(words), "{words}\n{}", answer.out);
+    }
+    certify(folder.path(), "example.com");
+    let with = fs::read_to_string(folder.path().join("gatehouse.yaml")).unwrap();
+    assert!(with.contains(&format!("\n      c2s: [\"{clients}\"]\n")), "{with}");
+    let check = run(folder.path(), "check --config gatehouse.yaml");
+    assert_eq!(check.code, 0, "{}{}", check.out, check.err);
+
+    // Without it the same file, but for the marks of comments.
+    let line = format!("init --domain example.com --backend {servers} --dir without -q");
+    assert_eq!(run(folder.path(), &line).code, 0);
+    let without = fs::read_to_string(folder.path().join("without/gatehouse.yaml")).unwrap();
+    let plain = without.replace("# - { flow: c2s", "- { flow: c2s").replace("# c2s: [", "c2s: [");
+    assert_ne!(plain, without);
+    assert_eq!(plain.replace("127.0.0.1:25222", &clients.to_string()), with);
+}
+
 #[test]
 fn init_touches_nothing_that_is_there() {
     let folder = TempDir::new().unwrap();
@@ -134,7 +167,8 @@ fn init_tells_a_backend_that_does_not_answer_and_writes_all_the_same() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let answer = run(folder.path(), &format!("init --domain a.example --backend {nobody} --dir one -q"));
     assert_eq!((answer.code, answer.out.as_str()), (0, ""));
-    assert!(answer.err.starts_with(&format!("warning: the backend at {nobody} does not answer: ")));
+    let warned = format!("warning: the backend at {nobody} does not answer other servers: ");
+    assert!(answer.err.starts_with(&warned), "{}", answer.err);
     assert!(folder.path().join("one/gatehouse.yaml").is_file());
     let (address, asked) = backend("220 mail.example ESMTP\r\n");
     let answer = run(folder.path(), &format!("init --domain a.example --backend {address} --dir two -q"));
@@ -152,7 +186,9 @@ fn init_refuses_what_cannot_be_served() {
         "init --domain example.com --backend backend.example",
         "init --domain example.com --backend 0.0.0.0",
         "init --domain example.com --backend 10.0.0.5:0",
+        "init --domain example.com --backend 10.0.0.5 --clients 0.0.0.0",
         // The gateway itself stands there.
+        "init --domain example.com --backend 127.0.0.1:25269 --clients 127.0.0.1",
         "init --domain example.com --backend 127.0.0.1",
     ] {
         let answer = run(folder.path(), line);

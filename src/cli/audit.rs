@@ -13,6 +13,7 @@ use crate::run::chain::Checker;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Check that no record was removed, changed, added or moved
+    #[command(after_help = "Example: gatehouse audit verify /var/log/gatehouse/audit.jsonl")]
     Verify(Args),
 }
 

@@ -28,8 +28,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DOMAIN", value_parser = |text: &str| Domain::parse(text))]
     domain: Domain,
     /// The server behind the gateway: its address, with its port for federation if that is not 5269
-    #[arg(long, value_name = "ADDRESS", value_parser = backend)]
+    #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| backend(text, 5269, 25269))]
     backend: SocketAddr,
+    /// Serve clients too: where the server takes them, with its port if that is not 5222
+    #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| backend(text, 5222, 25222))]
+    clients: Option<SocketAddr>,
     /// Where to write; made if it is not there
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
@@ -40,7 +43,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         console.complain(format_args!("error: this machine has no way to {}", args.backend.ip()));
         return Exit::No;
     };
-    let plan = Plan { domain: &args.domain, backend: args.backend, own };
+    let plan = Plan { domain: &args.domain, backend: args.backend, clients: args.clients, own };
     let files = match plan.files() {
         Ok(files) => files,
         Err(error) => {
@@ -66,17 +69,9 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             console.line(format_args!("wrote {}", args.dir.join(&file.name).display()));
         }
     }
-    match greet(args.backend, &args.domain) {
-        Greeted::Answers if console.is_quiet() => {}
-        Greeted::Answers => console.line(format_args!("the backend at {} answers", args.backend)),
-        Greeted::Mute => console.complain(format_args!(
-            "warning: {} takes connections and answers no stream for {}; is it the s2s port of the backend, in clear?",
-            args.backend, args.domain
-        )),
-        Greeted::Absent(error) => console.complain(format_args!(
-            "warning: the backend at {} does not answer: {error}",
-            args.backend
-        )),
+    tell(&plan, Side::Servers, args.backend, console);
+    if let Some(clients) = args.clients {
+        tell(&plan, Side::Clients, clients, console);
     }
     if !console.is_quiet() {
         console.print(next(&args.dir, &plan));
@@ -84,10 +79,56 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     Exit::Done
 }
 
+/// Asks the backend, and says what came of it.
+fn tell(plan: &Plan<'_>, side: Side, address: SocketAddr, console: &mut Console) {
+    let (domain, whom, port) = (plan.domain, side.whom(), side.port());
+    match greet(address, domain, side) {
+        Greeted::Answers if console.is_quiet() => {}
+        Greeted::Answers => console.line(format_args!("the backend at {address} answers {whom}")),
+        Greeted::Mute => console.complain(format_args!(
+            "warning: {address} takes connections and answers no stream for {domain}; is it the {port} port of the backend, in clear?"
+        )),
+        Greeted::Absent(error) => console.complain(format_args!(
+            "warning: the backend at {address} does not answer {whom}: {error}"
+        )),
+    }
+}
+
 struct Plan<'a> {
     domain: &'a Domain,
     backend: SocketAddr,
+    clients: Option<SocketAddr>,
     own: IpAddr,
+}
+
+/// Who calls on the backend through the gateway.
+#[derive(Clone, Copy)]
+enum Side {
+    Clients,
+    Servers,
+}
+
+impl Side {
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::Clients => "jabber:client",
+            Self::Servers => "jabber:server",
+        }
+    }
+
+    fn port(self) -> &'static str {
+        match self {
+            Self::Clients => "c2s",
+            Self::Servers => "s2s",
+        }
+    }
+
+    fn whom(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Servers => "other servers",
+        }
+    }
 }
 
 struct File {
@@ -118,9 +159,14 @@ impl Plan<'_> {
     }
 
     fn configuration(&self) -> String {
-        let Plan { domain, backend, own } = self;
+        let Plan { domain, backend, own, .. } = self;
         let (inside, steering) = (self.inside(), self.steering());
         let from = IpNet::from(backend.ip());
+        // Without clients the lines stand there as comments: what to add is then seen, and where.
+        let (mark, clients) = match self.clients {
+            Some(clients) => ("", clients),
+            None => ("# ", SocketAddr::new(backend.ip(), if own.is_loopback() { 25222 } else { 5222 })),
+        };
         format!(
             r#"# Gatehouse for {domain}, written by `gatehouse init`. Paths are relative to this file.
 # `gatehouse check --config gatehouse.yaml` reads it as `gatehouse run` will, and tells what is missing.
@@ -130,6 +176,9 @@ listen:
   # The world: other servers, with STARTTLS and with TLS from the first octet.
   - {{ flow: s2s, address: "[::]:5269" }}
   - {{ flow: s2s, address: "[::]:5270", tls: direct }}
+  # Clients, likewise; with `c2s:` below.
+  {mark}- {{ flow: c2s, address: "[::]:5222" }}
+  {mark}- {{ flow: c2s, address: "[::]:5223", tls: direct }}
   # The backend's way out, in clear. Nobody but the backend may connect here.
   - {{ flow: inside, address: "{inside}", from: ["{from}"] }}
 
@@ -140,6 +189,8 @@ domains:
     backend:
       # Where the old server takes federation, in clear. Let it accept that from the gateway alone.
       s2s: ["{backend}"]
+      # Where it takes clients, in clear. It decides every login, as before.
+      {mark}c2s: ["{clients}"]
       # A key that came from the backend's address is the backend's own; `verify` asks it back.
       dialback-keys: by-address
     # `listed`: only whom a rule names. `any`: all whom no rule denies. `none`: nobody.
@@ -157,6 +208,7 @@ trust: {{ roots: system }}
 steering: {{ listen: "{steering}", from: ["{from}"], answer: "{own}" }}
 
 # Metrics and health for this machine: /metrics, /readyz, /healthz, /policy.
+# Under gatehouse.service add `socket: /run/gatehouse/control.sock`, for `gatehouse reload`, `streams`, `ban`.
 admin: {{ http: "127.0.0.1:9469" }}
 
 log: {{ format: text, level: info }}
@@ -191,7 +243,7 @@ fn next(dir: &Path, plan: &Plan<'_>) -> String {
     let domain = plan.domain;
     let config = dir.join("gatehouse.yaml");
     let mut text = String::from("\nNext:\n");
-    let steps = [
+    let mut steps = vec![
         format!(
             "put the certificate of {domain} at {}, its key beside it as {domain}.key",
             dir.join("pki").join(format!("{domain}.pem")).display()
@@ -204,7 +256,13 @@ fn next(dir: &Path, plan: &Plan<'_>) -> String {
             plan.inside()
         ),
         format!("gatehouse run --config {}", config.display()),
+        format!("in the public DNS: _xmpp-server._tcp.{domain}. SRV 0 0 5269 and the name of this machine"),
     ];
+    if plan.clients.is_some() {
+        let probe = format!("gatehouse probe --c2s {domain} --config {}", config.display());
+        steps.insert(2, format!("{probe}, which tells whether clients can log in at the backend"));
+        steps.push(format!("and _xmpp-client._tcp.{domain}. SRV 0 0 5222 likewise"));
+    }
     for (number, step) in steps.iter().enumerate() {
         // Writing to a String cannot fail.
         let _written = writeln!(text, "  {}. {step}", number.saturating_add(1));
@@ -212,13 +270,13 @@ fn next(dir: &Path, plan: &Plan<'_>) -> String {
     text
 }
 
-/// An address as it is typed: the port may be left out.
-fn backend(text: &str) -> Result<SocketAddr, String> {
+/// An address as it is typed: the port may be left out. `elsewhere` is what to take where the port is the gateway's own.
+fn backend(text: &str, standard: u16, elsewhere: u16) -> Result<SocketAddr, String> {
     let plain = text.trim_start_matches('[').trim_end_matches(']');
     let (address, written) = match (text.parse::<SocketAddr>(), plain.parse::<IpAddr>()) {
         (Ok(address), _) => (address, true),
-        (_, Ok(ip)) => (SocketAddr::new(ip, 5269), false),
-        _ => return Err("write it like 10.0.0.5 or 10.0.0.5:5269".to_owned()),
+        (_, Ok(ip)) => (SocketAddr::new(ip, standard), false),
+        _ => return Err(format!("write it like 10.0.0.5 or 10.0.0.5:{standard}")),
     };
     let ip = address.ip().to_canonical();
     if ip.is_unspecified() || ip.is_multicast() || address.port() == 0 {
@@ -226,8 +284,8 @@ fn backend(text: &str) -> Result<SocketAddr, String> {
     }
     if ip.is_loopback() && !written {
         return Err(format!(
-            "on this machine port 5269 is for the gateway: move the server to another, and write it like {}",
-            SocketAddr::new(ip, 25269)
+            "on this machine port {standard} is for the gateway: move the server to another, and write it like {}",
+            SocketAddr::new(ip, elsewhere)
         ));
     }
     Ok(address)
@@ -297,14 +355,15 @@ enum Greeted {
     Absent(io::Error),
 }
 
-/// Opens a stream as another server would, and waits for any answer that is one.
-fn greet(backend: SocketAddr, domain: &Domain) -> Greeted {
+/// Opens a stream as another server would, or a client, and waits for any answer that is one.
+fn greet(backend: SocketAddr, domain: &Domain, side: Side) -> Greeted {
     let mut stream = match TcpStream::connect_timeout(&backend, PATIENCE) {
         Ok(stream) => stream,
         Err(error) => return Greeted::Absent(error),
     };
+    let namespace = side.namespace();
     let header = format!(
-        "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+        "<?xml version='1.0'?><stream:stream xmlns='{namespace}' xmlns:stream='http://etherx.jabber.org/streams' \
          xmlns:db='jabber:server:dialback' to='{domain}' version='1.0'>"
     );
     let mut answer: Vec<u8> = Vec::new();

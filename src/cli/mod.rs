@@ -77,16 +77,19 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check audit files
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: gatehouse audit verify /var/log/gatehouse/audit.jsonl")]
     Audit(audit::Command),
     /// Take nothing from an address, a network or a domain for a while
+    #[command(after_help = "Example: gatehouse ban spam.example --for 24h")]
     Ban(control::BanArgs),
     /// List the bans of a running gateway
+    #[command(after_help = "Example: gatehouse bans")]
     Bans(control::PlainArgs),
     /// Read everything that `run` would read and print every finding
     #[command(after_help = "Example: gatehouse check --config gatehouse.yaml")]
     Check(check::Args),
     /// End streams of a running gateway
+    #[command(after_help = "Example: gatehouse close partner.example")]
     Close(control::CloseArgs),
     /// Print completions for a shell
     #[command(after_help = "Example: gatehouse completions bash > /etc/bash_completion.d/gatehouse")]
@@ -95,6 +98,7 @@ enum Command {
     #[command(after_help = "Example: gatehouse demo")]
     Demo(demo::Args),
     /// Let a running gateway end in good order
+    #[command(after_help = "Example: gatehouse drain")]
     Drain(control::PlainArgs),
     /// Write a first configuration that admits nobody yet
     Init(init::Args),
@@ -108,13 +112,16 @@ enum Command {
     #[command(after_help = "Example: gatehouse probe partner.example --config gatehouse.yaml")]
     Probe(probe::Args),
     /// Let a running gateway read policies, certificates and secrets again
+    #[command(after_help = "Example: gatehouse reload --plan")]
     Reload(control::ReloadArgs),
     /// Run the gateway in the foreground
     #[command(after_help = "Example: gatehouse run --config gatehouse.yaml")]
     Run(run::Args),
     /// List the streams of a running gateway; a client's is shown without its name
+    #[command(after_help = "Example: gatehouse streams --format json")]
     Streams(control::PlainArgs),
     /// Lift a ban
+    #[command(after_help = "Example: gatehouse unban spam.example")]
     Unban(control::UnbanArgs),
 }
 

@@ -28,7 +28,8 @@ pub(super) fn man(console: &mut Console) -> Exit {
         rendered = rendered
             .and_then(|()| page.render_name_section(&mut octets))
             .and_then(|()| page.render_synopsis_section(&mut octets))
-            .and_then(|()| page.render_options_section(&mut octets));
+            .and_then(|()| page.render_options_section(&mut octets))
+            .and_then(|()| page.render_extra_section(&mut octets));
     }
     if rendered.is_err() {
         return Exit::Fault;

@@ -6,8 +6,10 @@
 
 pub mod guard;
 pub mod order;
-mod query;
+#[doc(hidden)] // open for the fuzz targets: what an answer comes to, without a socket
+pub mod query;
 pub mod resolver;
+#[doc(hidden)] // the same
 pub mod srv;
 pub mod steer;
 mod steer_tcp;

@@ -25,16 +25,16 @@ pub(super) struct Asker {
 
 /// What was found: perhaps nothing.
 #[derive(Debug)]
-pub(super) struct Found {
+pub struct Found {
     /// The records' data, all of the type asked for.
-    pub(super) records: Vec<RData>,
+    pub records: Vec<RData>,
     /// How long that holds, in seconds, as the server says.
-    pub(super) ttl: u32,
+    pub ttl: u32,
 }
 
 /// Why nothing is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueryFault {
+pub enum QueryFault {
     /// SERVFAIL, REFUSED, answers that answer something else, too long a chain.
     Failed,
     /// No answer in time.
@@ -113,8 +113,9 @@ fn absent(error: DnsError) -> Result<(Vec<Record>, u32), QueryFault> {
     }
 }
 
+/// Where a chain of CNAME leads within one answer.
 #[derive(Debug, PartialEq)]
-enum Walk {
+pub enum Walk {
     /// The chain ends at these records.
     Found(Vec<RData>),
     /// The chain leads to a name of which this answer says nothing.
@@ -123,8 +124,11 @@ enum Walk {
     Nothing,
 }
 
-/// Follows the chain within one answer.
-fn walk(
+/// Follows the chain within one answer; `hops` and `ttl` go on from answer to answer.
+///
+/// # Errors
+/// `Failed` for records that answer another question, and for too long a chain.
+pub fn walk(
     answers: &[Record],
     name: Name,
     kind: RecordType,

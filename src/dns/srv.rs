@@ -9,18 +9,18 @@ use crate::jid::Domain;
 
 /// A host and port that may serve the domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
+pub struct Candidate {
     /// What it is ordered by.
-    pub(super) rank: Rank,
+    pub rank: Rank,
     /// The host.
-    pub(super) host: Name,
+    pub host: Name,
     /// The port.
-    pub(super) port: u16,
+    pub port: u16,
 }
 
 /// What the two SRV lookups came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Service {
+pub enum Service {
     /// These, in the order to be tried, at most [`MAX_TARGETS`].
     At(Vec<Candidate>),
     /// The domain says that it has no such service.
@@ -44,7 +44,7 @@ pub(super) async fn find(asker: &Asker, domain: &Domain, seed: u64) -> Result<(S
 
 /// Merges both lists into one (DNS-01); `.` means "not here" (DNS-02); no record at all means the domain itself, with
 /// STARTTLS (DNS-03).
-fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Service {
+pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Service {
     if direct.records.is_empty() && starttls.records.is_empty() {
         let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
         return Service::At(vec![Candidate { rank, host: fallback, port: PORT }]);

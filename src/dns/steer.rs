@@ -92,8 +92,9 @@ impl std::fmt::Debug for Steering {
 }
 
 /// The answers, without a socket.
-#[derive(Clone)]
-struct Answers {
+#[doc(hidden)] // open for the fuzz targets
+#[derive(Clone, Debug)]
+pub struct Answers {
     four: Option<Ipv4Addr>,
     six: Option<Ipv6Addr>,
     port: u16,
@@ -111,7 +112,11 @@ enum Answer {
 }
 
 impl Answers {
-    fn new(params: &Params) -> io::Result<Answers> {
+    /// What these parameters say.
+    ///
+    /// # Errors
+    /// A name that the DNS cannot hold.
+    pub fn new(params: &Params) -> io::Result<Answers> {
         let name = |text: &str| {
             Name::from_ascii(format!("{}.", text.trim_end_matches('.'))).map_err(io::Error::other)
         };

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
@@ -75,6 +75,7 @@ impl Entrance {
         let mut news = tools.registry.news();
         // Connections whose relay does not run yet; they end with the listener.
         let mut entering = JoinSet::new();
+        let mut short = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = entrance.listener.accept() => accepted,
@@ -97,7 +98,7 @@ impl Entrance {
                 }
                 Err(fault) => match fault.pause() {
                     Some(pause) => {
-                        if pause > Duration::ZERO {
+                        if pause > Duration::ZERO && short.may_tell() {
                             tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
                         }
                         tokio::time::sleep(pause).await;
@@ -271,6 +272,22 @@ impl Entrance {
             drop(presence);
         });
         Ok(())
+    }
+}
+
+/// A line that is due at every try, and told once a minute: whoever uses up our descriptors must not write our log (LOG-05).
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether it may be told now.
+    pub(super) fn may_tell(&mut self) -> bool {
+        let now = now();
+        let due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(60));
+        if due {
+            self.0 = Some(now);
+        }
+        due
     }
 }
 

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, PerSecond, Timeouts};
+use crate::config::limits::{Limits, PerMinute, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
@@ -58,7 +58,8 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             .filter(|domain| !domain.backend.c2s.is_empty())
             .map(|domain| {
                 let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
-                (domain.name.clone(), plan::ClientDomain { mechanisms, registration })
+                let features = domain.backend.features.clone();
+                (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features })
             })
             .collect(),
         keys,
@@ -164,6 +165,17 @@ pub fn rates(settings: &Settings) -> limit::RateParams {
         stream: pace(limits.stream_stanzas, limits.stream_octets),
         domain: pace(limits.domain_stanzas, limits.domain_octets),
         pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
+}
+
+/// How much one remote address, or all of one domain, may do in a minute.
+pub fn senders(settings: &Settings) -> limit::SenderParams {
+    let limits = &settings.limits;
+    let many = |rate: PerMinute| NonZeroU32::new(rate.0).unwrap_or(NonZeroU32::MIN);
+    limit::SenderParams {
+        stanzas: many(limits.sender_stanzas),
+        recipients: many(limits.recipients),
+        subscriptions: many(limits.subscriptions),
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Client {
     languages: (Option<String>, Option<String>),
     started: Instant,
     bound: bool,
+    /// The client does not see all mechanisms that its server offers.
+    shortened: bool,
     /// Why the client's stream ends, where it said so itself.
     reason: Reason,
     /// The condition with which the server ended its stream.
@@ -100,6 +102,7 @@ impl Client {
             languages: (None, None),
             started: now,
             bound: false,
+            shortened: false,
             reason: Reason::Finished,
             condition: None,
             told: false,
@@ -268,6 +271,7 @@ impl Turn<'_> {
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
+            features: client.features.clone(),
             max_octets: self.home.limits.proven.element,
         };
         let step_time = self.home.timeouts.header;

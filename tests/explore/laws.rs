@@ -155,8 +155,8 @@ pub const LAWS: &[(&str, Law)] = &[
 
 pub fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
     for effect in edge.effects {
-        // What a broken leg left unsent was admitted when it came.
-        let stranded = matches!(edge.input, Input::Gone { .. });
+        // What an outbox gives back was admitted when it came.
+        let stranded = matches!(edge.input, Input::Gone { .. } | Input::Overflow(_));
         if matches!(effect, Effect::Pass(..) | Effect::Carry(..))
             && edge.before.guard().is_empty()
             && !stranded
@@ -254,6 +254,8 @@ pub fn relay_deny_by_default(edge: &Crossing<'_>) -> Breach {
     }
     for effect in edge.effects {
         let spent = match effect {
+            // A backend is asked about its own keys (DB-63), for a peer that is allowed.
+            Effect::Verify(_, check) if edge.before.flow() == Flow::S2sOut => check.pair.target != friend,
             Effect::Verify(_, check) => check.pair.sender != friend,
             Effect::Connect(_, to) => {
                 let text = format!("{to:?}");
