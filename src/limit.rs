@@ -67,6 +67,20 @@ impl Network {
             v4 @ IpAddr::V4(_) => Self(v4),
         }
     }
+
+    /// The larger network around it, all of which one party may well have: an IPv6 /48, or an IPv4 /24.
+    pub fn around(self) -> Self {
+        match self.0 {
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                Self(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+            }
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Self(IpAddr::from([a, b, c, 0]))
+            }
+        }
+    }
 }
 
 /// Open connections and attempts, in all and for each network.

@@ -58,7 +58,8 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             .filter(|domain| !domain.backend.c2s.is_empty())
             .map(|domain| {
                 let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
-                (domain.name.clone(), plan::ClientDomain { mechanisms, registration })
+                let features = domain.backend.features.clone();
+                (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features })
             })
             .collect(),
         keys,
@@ -148,7 +149,9 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
 /// How much room there is for those who have proven nothing.
 pub fn strangers(settings: &Settings) -> limit::Room {
     let limits = &settings.limits;
-    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+    // A quarter of all, but never less than one network may have by itself.
+    let around = (limits.conn_unproven / 4).max(limits.conn_s2s).max(limits.conn_c2s);
+    limit::Room { connections: limits.conn_unproven, around, octets: limits.memory_unproven }
 }
 
 /// How fast anybody may send.
@@ -303,8 +306,13 @@ pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
     }
 }
 
-/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).
-pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
+/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
+/// where the DNS says that somebody else is there.
+pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
+    let backends = settings.domains.iter().flat_map(|d| d.backend.s2s.iter().chain(&d.backend.c2s));
+    own.extend(backends.copied());
+    own.extend(settings.admin.http);
+    own.extend(settings.steering.iter().map(|steering| steering.listen));
     let routes = settings.dns.routes.iter().map(|route| {
         let (host, port) = match &route.target {
             Target::Address(address) => (address.ip().to_string(), address.port()),

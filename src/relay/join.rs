@@ -286,8 +286,17 @@ impl Relay {
                 }
             }
         }
-        if !self.guard.is_empty() && self.guard.is_withdrawn() {
+        let banned = self.peer_address().is_some_and(|address| self.policy.bans().holds_address(address));
+        if self.guard.is_empty() && banned {
+            // Who has no pair yet is not judged again before it claims one; the ban may have come between the door and here.
+            self.near_close(Reason::Banned, now, out);
+        } else if !self.guard.is_empty() && self.guard.is_withdrawn() {
             self.near_close(Reason::PolicyChanged, now, out);
+        }
+        // What went back by the old policy may pass by the new one: the backend claims it again on another stream.
+        let stale = |(pair, reason): &(Pair, Reason)| self.outbound_verdict(pair, None).reason != *reason;
+        if self.guard.turned_back().iter().any(stale) {
+            self.near_close(Reason::Finished, now, out);
         }
     }
 

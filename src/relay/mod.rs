@@ -8,6 +8,7 @@
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
 mod client;
+mod elsewhere;
 mod event;
 mod far;
 mod join;
@@ -125,8 +126,10 @@ pub enum Input {
 }
 
 /// Which address a new attempt goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Candidate {
+    /// This host and port, which the server that was reached has named; then those that the destination has.
+    Elsewhere(Box<str>, u16),
     /// The next one that the destination has.
     Next,
     /// The one that the last attempt went to.
@@ -164,6 +167,9 @@ pub enum Effect {
     Vouch(KeyCheck),
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
+    /// The backend at this far leg did not believe the key that was sent there. Whoever sees both sides knows whether it
+    /// asked about it (BE-01).
+    Doubted(FarId),
     /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
     /// carry it.
     Admitted(Option<FarId>, Permit),

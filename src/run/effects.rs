@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
+use super::registry::AwaitTicket;
 use super::verifier::Ask;
 use super::{Caller, courier, now, verifier};
 use crate::filter;
@@ -104,6 +105,7 @@ impl Pump {
                     far.awaited.push(ticket);
                 }
             }
+            Effect::Doubted(id) => self.doubted(id),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => {
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
@@ -239,6 +241,17 @@ impl Pump {
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
         far.leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
+    }
+
+    /// BE-01: a backend that refuses a key about which it never asked us asks somebody else.
+    fn doubted(&self, id: FarId) {
+        let Some(far) = self.fars.get(&id) else { return };
+        if let (Destination::Backend(hosted), false) =
+            (&far.destination, far.awaited.iter().any(AwaitTicket::is_asked))
+        {
+            let (hosted, reason) = (hosted.clone(), Reason::BackendAsksElsewhere);
+            self.tools.observe.note(&self.meta, &Event::Misfit { hosted, reason });
+        }
     }
 
     fn admitted(&mut self, id: Option<FarId>, permit: &Permit) {
