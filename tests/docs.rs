@@ -72,7 +72,7 @@ fn the_table_of_the_readme_is_the_matrix_of_the_tests() {
     assert_eq!(cells, matrix);
     // One `#[test]` is the matrix's own.
     let others = tests.lines().filter(|line| *line == "#[test]").count();
-    assert!(readme.contains("Twelve further tests") && others == 12, "{others} tests beside the matrix");
+    assert!(readme.contains("Fourteen further tests") && others == 14, "{others} tests beside the matrix");
 }
 
 #[test]
@@ -85,20 +85,6 @@ fn every_place_that_the_pages_lead_to_exists() {
             assert!(link.starts_with("https://") || folder.join(file).exists(), "{page} leads to {link}");
         }
     }
-}
-
-// The table of the sources, as a page for those who do not read sources. `GATEHOUSE_WRITE=1 cargo test --test docs` writes it.
-#[test]
-fn the_page_of_threats_is_that_of_the_manual() {
-    let head = "Made from `src/manual/threats.rs`; do not edit it here.\n\n";
-    let manual = text("src/manual/threats.rs");
-    let lines = manual.lines().filter_map(|line| line.strip_prefix("//!"));
-    let page: String = lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
-    let page = format!("{head}{page}");
-    if std::env::var_os("GATEHOUSE_WRITE").is_some() {
-        fs::write(repository("deploy/threats.md"), &page).unwrap();
-    }
-    assert!(text("deploy/threats.md") == page, "GATEHOUSE_WRITE=1 cargo test --test docs");
 }
 
 // The gateway's side of each page, and what the pages quote of the files beside them.
@@ -378,7 +364,7 @@ fn certify(folder: &Path) {
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9469);
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -389,6 +375,5 @@ const PAGES: [&str; 12] = [
     "deploy/openfire/README.md",
     "deploy/prosody/README.md",
     "deploy/security.md",
-    "deploy/threats.md",
     "policies/README.md",
 ];
