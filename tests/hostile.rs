@@ -508,3 +508,20 @@ fn questions_above_the_limit_are_told_once() {
     assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
     assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
 }
+
+// POL-07: a ban that comes while somebody is on his way in finds him without a pair.
+#[test]
+fn a_ban_finds_who_has_no_pair_yet() {
+    let ban = |network: &str| {
+        let networks = vec![network.parse().unwrap()];
+        let bans = gatehouse::policy::Bans { networks, ..Default::default() };
+        Input::Policy(std::sync::Arc::new(any().with_bans(bans)))
+    };
+    for flow in [Flow::S2sIn, Flow::C2s] {
+        for (network, banned) in [("192.0.2.0/24", true), ("198.51.100.0/24", false)] {
+            let mut stage = Stage::new(home(), any(), flow, Some(secured("hall.example", &[])));
+            stage.step(NEAR, ban(network));
+            assert_eq!(stage.said(NEAR).contains("<policy-violation "), banned, "{flow} {network}");
+        }
+    }
+}

@@ -150,6 +150,7 @@ async fn the_certificate_follows_the_server_name_then_the_stream_then_the_defaul
 }
 
 // XEP-0368 3, RFC 7301 3.2.
+// TLS-17.
 #[tokio::test]
 async fn protocols_must_overlap_where_both_name_some() {
     let authority = Authority::new("root");
@@ -198,6 +199,7 @@ async fn on_a_mixed_port_only_servers_are_asked_for_a_certificate() {
 }
 
 // RFC 9325 3.1.1 and 4.2; hybrid key exchange first.
+// TLS-09, TLS-10.
 #[tokio::test]
 async fn both_versions_are_spoken_with_sound_suites() {
     let authority = Authority::new("root");
@@ -296,6 +298,7 @@ async fn somebody_elses_certificate_is_of_no_use() {
 }
 
 // RFC 9325 3.4: a resumed session is judged like a full one, by what holds now.
+// TLS-14, TLS-15.
 #[tokio::test]
 async fn a_resumed_session_is_judged_anew() {
     let authority = Authority::new("root");

@@ -271,6 +271,16 @@ impl Route for Way {
 impl Way {
     async fn go(&mut self, candidate: Candidate) -> Result<Connected, Reason> {
         let mut reason = Reason::RemoteUnreachable;
+        if let Candidate::Elsewhere(host, port) = &candidate {
+            match self.inner.params.resolver.host(host, *port).await {
+                Ok(addresses) => {
+                    let named = addresses.into_iter().map(|a| Place { address: a, mode: TlsMode::Starttls });
+                    let left = self.left.take().into_iter().flatten();
+                    self.left = Some(named.chain(left).collect());
+                }
+                Err(fault) => tracing::debug!(host = &**host, %fault, "not followed"),
+            }
+        }
         if let (Candidate::Same, Some(place)) = (candidate, self.last) {
             match self.knock(place).await {
                 Ok(connected) => return Ok(connected),
