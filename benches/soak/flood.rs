@@ -83,11 +83,14 @@ async fn measured(name: &str, apart: &Apart, witness: &mut Witness, held: Vec<Tc
     let latency = witness.latency(&apart.world, 400).await;
     let share = (apart.worked() - work).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
     let grown = apart.memory("VmRSS").saturating_sub(before);
+    let each = match count {
+        0 => "-".to_owned(),
+        count => kib(grown / count),
+    };
     let open = apart.world.metrics().await.unwrap().sum("connections", &[]);
     println!(
-        "| {name} | {count} held, {open} open | {} | {} each | {share:.0} % | {} |",
+        "| {name} | {count} held, {open} open | {} | {each} | {share:.0} % | {} |",
         mib(apart.memory("VmRSS")),
-        kib(grown / count.max(1)),
         shown(latency)
     );
     drop(held);
