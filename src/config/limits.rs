@@ -107,7 +107,8 @@ table! {
     conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
     /// Connections in all (LIM-02).
     conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
-    /// Connections that have not proven yet who they are, clients and servers together (LIM-02).
+    /// Connections that have not proven yet who they are, clients and servers together (LIM-02). At most a quarter of them
+    /// come from one IPv6 /48 or IPv4 /24, or as many as one source may have.
     conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
     /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
     memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";

@@ -128,7 +128,10 @@ impl Entrance {
         // LIM-02: from accept on. Backends are none.
         let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
         let outcome = outcome.and_then(|ticket| {
-            let stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
+            let mut stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
+            if let (Some(stranger), Some(_)) = (&mut stranger, &ticket) {
+                stranger.comes_from(peer.ip())?;
+            }
             Ok(Guest { stream, peer, ticket, stranger })
         });
         match outcome {
@@ -159,7 +162,7 @@ impl Entrance {
 
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
         let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { mut stream, mut peer, ticket, stranger } = guest;
+        let Guest { mut stream, mut peer, ticket, mut stranger } = guest;
         let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
         let ticket = match ticket {
             Some(ticket) => ticket,
@@ -173,7 +176,9 @@ impl Entrance {
                     }
                     Err(reason) => Err(reason),
                 };
-                match admitted {
+                let from =
+                    |ticket| stranger.as_mut().map_or(Ok(()), |s| s.comes_from(peer.ip())).map(|()| ticket);
+                match admitted.and_then(from) {
                     Ok(ticket) => ticket,
                     Err(reason) => return self.turned_away(&tools, peer, reason),
                 }

@@ -149,7 +149,9 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
 /// How much room there is for those who have proven nothing.
 pub fn strangers(settings: &Settings) -> limit::Room {
     let limits = &settings.limits;
-    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+    // A quarter of all, but never less than one network may have by itself.
+    let around = (limits.conn_unproven / 4).max(limits.conn_s2s).max(limits.conn_c2s);
+    limit::Room { connections: limits.conn_unproven, around, octets: limits.memory_unproven }
 }
 
 /// How fast anybody may send.

@@ -66,7 +66,14 @@ fn of_a_client(element: &Element, domain: &Domain) {
     // The account is looked for in octets of any kind.
     let found = payload.ok().flatten().unwrap_or_else(|| text.into_bytes());
     for &mechanism in Mechanism::ALL {
-        let Some(account) = login::shown(mechanism, &found, domain).account else { continue };
+        let shown = login::shown(mechanism, &found, domain);
+        if mechanism == Mechanism::Plain {
+            // RFC 4616: authzid NUL authcid NUL password; to act as nobody, or as oneself, is to act as no other.
+            let mut parts = found.split(|&b| b == 0);
+            let (authzid, authcid) = (parts.next().unwrap_or_default(), parts.next());
+            assert!(!shown.as_other || !(authzid.is_empty() || Some(authzid) == authcid), "{found:?}");
+        }
+        let Some(account) = shown.account else { continue };
         assert!(!account.is_empty() && account.len() <= 1023);
         assert_ne!(mechanism, Mechanism::Anonymous, "nobody is named");
         let address = format!("{account}@{domain}");
@@ -74,9 +81,9 @@ fn of_a_client(element: &Element, domain: &Domain) {
         assert_eq!(jid.local_form().as_deref(), Some(account.as_str()), "one form only");
         assert_eq!(jid.to_domain(), *domain);
         if mechanism == Mechanism::Plain {
-            // RFC 4616: authzid NUL authcid NUL password; the password is no name.
-            let parts: Vec<&[u8]> = found.split(|&b| b == 0).collect();
-            let name = std::str::from_utf8(parts[1]).expect("UTF-8");
+            // The secret is that of the second name; neither the first nor the password is the account.
+            let name = found.split(|&b| b == 0).nth(1).expect("a second name");
+            let name = std::str::from_utf8(name).expect("UTF-8");
             let written = name.strip_suffix(&format!("@{domain}")).unwrap_or(name);
             let same = format!("{}@{domain}", written.rsplit_once('@').map_or(written, |(local, _)| local));
             assert!(jid.is_same_bare(&Jid::parse(&same).expect("the name tried")), "{name} is not {account}");
