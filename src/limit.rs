@@ -6,11 +6,13 @@
 
 mod handshakes;
 mod logins;
+mod senders;
 mod strangers;
 mod valve;
 
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
+pub use senders::{Params as SenderParams, Senders};
 pub use strangers::{Room, Stranger, Strangers};
 pub use valve::{Pace, RateParams, Rated, Rates, Shut, Valve};
 
@@ -63,6 +65,20 @@ impl Network {
                 Self(IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)))
             }
             v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+
+    /// The larger network around it, all of which one party may well have: an IPv6 /48, or an IPv4 /24.
+    pub fn around(self) -> Self {
+        match self.0 {
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                Self(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+            }
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Self(IpAddr::from([a, b, c, 0]))
+            }
         }
     }
 }

@@ -409,10 +409,16 @@ pub enum Limit {
     Octets,
     /// The queue of a pair.
     Queue,
+    /// Different recipients of a remote domain per minute.
+    Recipients,
+    /// Stanzas of a remote address per minute.
+    Senders,
     /// Stanzas per second of a pair.
     Stanzas,
     /// Admitted streams of a rule.
     Streams,
+    /// Requests for subscriptions of a remote domain per minute.
+    Subscriptions,
     /// Open connections in all.
     Total,
     /// Connections that have proven nothing.
@@ -432,8 +438,11 @@ impl Limit {
         Self::Memory,
         Self::Octets,
         Self::Queue,
+        Self::Recipients,
+        Self::Senders,
         Self::Stanzas,
         Self::Streams,
+        Self::Subscriptions,
         Self::Total,
         Self::Unproven,
         Self::Verifications,
@@ -450,8 +459,11 @@ impl Limit {
             Self::Memory => "memory",
             Self::Octets => "octets",
             Self::Queue => "queue",
+            Self::Recipients => "recipients",
+            Self::Senders => "senders",
             Self::Stanzas => "stanzas",
             Self::Streams => "streams",
+            Self::Subscriptions => "subscriptions",
             Self::Total => "total",
             Self::Unproven => "unproven",
             Self::Verifications => "verifications",

@@ -313,6 +313,9 @@ reasons! {
     CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
     RosterPush = "roster-push", "a roster or blocking change from a foreign address", None, Z::ServiceUnavailable;
     BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
+    SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
+    TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;
+    TooManySubscriptions = "too-many-subscriptions", "this domain has asked for more subscriptions in a minute than one may", None, Z::PolicyViolation;
     QueueFull = "queue-full", "the queue for this pair is full", None, Z::ResourceConstraint;
 
     // -- the far side
@@ -323,8 +326,10 @@ reasons! {
     DnsFailed = "dns-failed", "the DNS did not answer, or answered with a failure", Some(S::RemoteConnectionFailed), Z::RemoteServerTimeout;
     BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;
     BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
+    BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked the gateway about its key: let it find foreign domains at the inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
+    BackendSignsOffer = "backend-signs-offer", "the backend signs its list of mechanisms, which the gateway shortens: clients that check it do not log in; switch its downgrade protection off, or shorten the list there", Some(S::InternalServerError), Z::InternalServerError;
     NoMechanism = "no-mechanism", "the backend offers no SASL mechanism that the list of this domain allows", Some(S::InternalServerError), Z::InternalServerError;
     ForeignAddress = "foreign-address", "the backend bound a client to an address outside its domain", Some(S::InternalServerError), Z::InternalServerError;
     Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;

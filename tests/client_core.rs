@@ -160,6 +160,7 @@ fn misfits(stage: &Stage) -> Vec<Reason> {
 
 // -- the dialogue of requirements 21.4
 
+// C2S-03, CB-03.
 #[test]
 fn a_client_logs_in_by_starttls_and_scram() {
     let mut stage = Stage::new(home(), any(), Flow::C2s, None);
@@ -333,9 +334,14 @@ fn a_header_that_does_not_fit_is_answered_and_refused() {
 fn the_header_names_the_domain_whose_certificate_was_shown() {
     let mut home = home();
     home.clients.insert(domain("annex.example"), Default::default());
-    let mut stage = Stage::new(home.clone(), any(), Flow::C2s, Some(secured("annex.example", &[])));
-    stage.hears(NEAR, &hello());
-    assert_eq!(ended(&mut stage), "host-unknown");
+    // Whatever the client asked for: without a name it is the default that was shown.
+    for asked in [Some("annex.example"), Some("hall.example"), None] {
+        let mut facts = secured("annex.example", &[]);
+        facts.sni = asked.map(str::to_owned);
+        let mut stage = Stage::new(home.clone(), any(), Flow::C2s, Some(facts));
+        stage.hears(NEAR, &hello());
+        assert_eq!(ended(&mut stage), "host-unknown");
+    }
     let mut stage = Stage::new(home, any(), Flow::C2s, None);
     stage.hears(NEAR, &hello());
     stage.hears(NEAR, &format!("<starttls xmlns='{TLS}'/>"));
@@ -366,6 +372,7 @@ fn a_header_after_the_login_keeps_its_names() {
 
 // -- features
 
+// C2S-04.
 #[test]
 fn features_that_would_break_every_login_are_the_operators_to_mend() {
     let rows = [
@@ -394,6 +401,7 @@ fn features_that_would_break_every_login_are_the_operators_to_mend() {
 }
 
 /// CB-02: those that cannot bind a channel may still log in; the operator hears of the others.
+/// CB-04: nothing is announced that does not work on this connection.
 #[test]
 fn channel_binding_is_taken_out_and_told() {
     let features = format!(
@@ -411,6 +419,61 @@ fn channel_binding_is_taken_out_and_told() {
     assert_eq!(stage.said(FAR), "");
 }
 
+/// CB-09: a server that signs its list breaks the logins of those who check it, where the list was shortened.
+#[test]
+fn a_signed_list_of_mechanisms_is_told_where_it_was_shortened() {
+    for (offer, message, expected) in [
+        (&["SCRAM-SHA-1", "X-OAUTH2"][..], "r=abc,s=cw==,i=4096,h=aGFzaA==", vec![Reason::BackendSignsOffer]),
+        (&["SCRAM-SHA-1"][..], "r=abc,s=cw==,i=4096,h=aGFzaA==", vec![]),
+        (&["SCRAM-SHA-1", "X-OAUTH2"][..], "r=abc,s=cw==,i=4096", vec![]),
+    ] {
+        let mut stage = offered(&mechanisms(offer));
+        stage.hears(
+            NEAR,
+            &format!("<auth xmlns='{SASL}' mechanism='SCRAM-SHA-1'>biwsbj1hbGljZSxyPWE=</auth>"),
+        );
+        stage.step(NEAR, Input::Tried(Ok(())));
+        let challenge = format!("<challenge xmlns='{SASL}'>{}</challenge>", STANDARD.encode(message));
+        stage.said(NEAR);
+        stage.hears(FAR, &challenge);
+        // CB-03: what goes on is not touched.
+        assert_eq!(stage.said(NEAR), challenge);
+        assert_eq!(misfits(&stage), expected, "{offer:?} {message}");
+    }
+}
+
+/// C2S-03: unknown features stay inside unless the operator names them; what the gateway decides is never named.
+#[test]
+fn features_that_the_operator_names_pass_after_the_login() {
+    use gatehouse::stream::client::features::{Rules, after_login, before_login, may_be_let_pass};
+    let shown = |features: &[&str]| {
+        let rules = Rules {
+            mechanisms: [Mechanism::Plain].into(),
+            registration: false,
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            max_octets: 1000,
+        };
+        let mut framer = Framer::new(Limits::default(), Content::Client);
+        let features = format!("<x xmlns='urn:example:x'/>{}", mechanisms(&["PLAIN"]));
+        framer.feed(greeting("i", &features).as_bytes());
+        let mut tokens = std::iter::from_fn(|| framer.next());
+        let frame = tokens.find_map(|t| if let Token::Element(frame) = t { Some(frame) } else { None });
+        let tree = frame.unwrap().tree();
+        let early = before_login(&tree, &rules).unwrap().text;
+        assert!(!early.contains("urn:example:x"), "{early}");
+        after_login(&tree, &rules).unwrap().text
+    };
+    assert!(!shown(&[]).contains("urn:example:x"));
+    let said = shown(&["urn:example:x"]);
+    assert!(said.contains("<x xmlns='urn:example:x'/>") && !said.contains("mechanisms"), "{said}");
+    // C2S-15: the backend has no way to be told of a login by certificate.
+    assert_eq!(Mechanism::parse("EXTERNAL"), None);
+    for never in [TLS, SASL, "http://jabber.org/features/iq-auth", "http://jabber.org/features/compress", ""]
+    {
+        assert!(!may_be_let_pass(never), "{never}");
+    }
+}
+
 #[test]
 fn the_operators_list_decides() {
     let mut home = home();
@@ -424,6 +487,7 @@ fn the_operators_list_decides() {
 
 // -- the login
 
+// C2S-06.
 #[test]
 fn what_was_not_offered_is_refused_when_used() {
     for mechanism in ["GSSAPI", "DIGEST-MD5", "ANONYMOUS", "SCRAM-SHA-256", "HT-SHA-256-NONE", "plain", ""] {
@@ -567,6 +631,7 @@ fn a_login_on_behalf_of_another_may_be_either() {
     }
 }
 
+// C2S-20.
 #[test]
 fn failures_are_relayed_as_they_are_and_counted() {
     let mut stage = offered(&mechanisms(&["PLAIN"]));
@@ -727,6 +792,7 @@ fn before_the_login_only_a_login_has_a_place() {
     assert!(stage.said(NEAR).contains("<setup-failed/>"));
 }
 
+// C2S-08.
 #[test]
 fn accounts_are_made_only_where_that_is_allowed() {
     let mut home = home();
@@ -748,6 +814,7 @@ fn accounts_are_made_only_where_that_is_allowed() {
 
 // -- the bind
 
+// C2S-14.
 #[test]
 fn before_the_bind_only_a_bind_has_a_place() {
     let rows = [
@@ -835,6 +902,7 @@ fn a_session_is_resumed_for_the_account_that_logged_in() {
 
 // -- bound
 
+// C2S-16.
 #[test]
 fn a_foreign_from_ends_the_stream() {
     let rows = [
@@ -858,6 +926,7 @@ fn a_foreign_from_ends_the_stream() {
     }
 }
 
+// C2S-16.
 #[test]
 fn the_own_from_is_taken_off() {
     for from in [ME, "alice@hall.example", "ALICE@HALL.example", "&#x61;lice@hall.example/4db06f"] {
@@ -926,6 +995,7 @@ fn the_language_of_a_stream_travels_with_its_stanzas() {
     assert_eq!(stage.delivered(), ["<message to='alice@hall.example' xml:lang='fr'/>"]);
 }
 
+// C2S-17.
 #[test]
 fn what_has_no_place_on_a_bound_stream_ends_it() {
     let rows = [
@@ -949,6 +1019,7 @@ fn what_has_no_place_on_a_bound_stream_ends_it() {
     }
 }
 
+// SM-03: stopped by the end of the stream, never dropped or answered.
 #[test]
 fn a_stanza_above_the_limit_ends_the_stream() {
     let mut stage = bound();
@@ -958,6 +1029,7 @@ fn a_stanza_above_the_limit_ends_the_stream() {
     assert!(stage.passed().is_empty());
 }
 
+// SM-02, SM-04, SM-10.
 #[test]
 fn stream_management_and_client_state_pass_in_order() {
     let mut stage = bound();
@@ -1052,6 +1124,7 @@ fn a_server_that_closes_closes_the_client() {
 }
 
 /// C2S-18.
+/// ERR-02, C2S-18.
 #[test]
 fn a_servers_stream_error_keeps_its_condition_and_nothing_else() {
     let streams = "urn:ietf:params:xml:ns:xmpp-streams";
@@ -1206,6 +1279,7 @@ fn success(identifier: &str, inside: &str) -> String {
     )
 }
 
+// CB-10: tls-0rtt is taken out.
 #[test]
 fn sasl2_lists_are_filtered_alike() {
     let mut stage = offered(&modern());

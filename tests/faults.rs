@@ -185,14 +185,14 @@ async fn a_backend_that_stays_frozen_is_given_up_and_its_peers_are_told() {
     let begun = Instant::now();
     let mut sent = 0;
     let message = |n| numbered("a@friend.example", "j@hall.example", n, 50_000);
-    while tokio::time::timeout(Duration::from_secs(2), stream.send(message(sent))).await.is_ok() {
+    while tokio::time::timeout(Duration::from_secs(3), stream.send(message(sent))).await.is_ok() {
         sent += 1;
         assert!(sent < 2000, "100 MB were taken for a server that reads nothing");
     }
     bystander.unharmed(world).await;
     let ending = stream.ending().await.unwrap();
     assert_eq!(ending.condition.as_deref(), Some("internal-server-error"), "{ending:?}");
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     // What the gateway itself still held goes back, each once.
     until("what was held to come back", || !numbers(&friend.inbox, true).is_empty()).await;
     let back = numbers(&friend.inbox, true);
@@ -213,6 +213,7 @@ async fn a_slow_backend_slows_its_own_pair_and_loses_nothing() {
     let mut bystander = Bystander::new(world).await;
     let friend = peer(world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
+    let begun = Instant::now();
     let sending = tokio::spawn(async move {
         for n in 0..200 {
             stream.send(numbered("a@friend.example", "j@hall.example", n, 50_000)).await.unwrap();
@@ -221,10 +222,10 @@ async fn a_slow_backend_slows_its_own_pair_and_loses_nothing() {
     });
     world.legacy.inbox.wait(|n| n.attr("id") == Some("n10")).await.unwrap();
     bystander.unharmed(world).await;
-    assert!(numbers(&world.legacy.inbox, false).len() < 200, "this road is not slow");
     let _stream = sending.await.unwrap();
     world.legacy.inbox.wait(|n| n.attr("id") == Some("n199")).await.unwrap();
     assert_eq!(numbers(&world.legacy.inbox, false), (0..200).collect::<Vec<_>>());
+    assert!(begun.elapsed() > Duration::from_secs(2), "this road is not slow: {:?}", begun.elapsed());
 }
 
 // ------------------------------------------------------------------------------------------------ the peer
@@ -394,7 +395,7 @@ async fn the_dns_goes_falls_silent_and_comes_back() {
     drop(std::mem::replace(&mut apart.world.names, elsewhere));
     let to = format!("a@{}", friends[0]);
     apart.world.legacy.message("j@hall.example", &to, "gone");
-    let told = apart.world.legacy.bounces.wait_for(Duration::from_secs(15), |n| n.attr("from") == Some(&to));
+    let told = apart.world.legacy.bounces.wait_for(Duration::from_secs(30), |n| n.attr("from") == Some(&to));
     assert_eq!(condition(&told.await.unwrap()), Some("remote-server-timeout"));
     bystander.unharmed(&apart.world).await;
     // It is there again, and says nothing about one of them.
@@ -406,7 +407,7 @@ async fn the_dns_goes_falls_silent_and_comes_back() {
     apart.world.names.behave(&friends[1], Answers::Silent);
     let to = format!("a@{}", friends[1]);
     apart.world.legacy.message("j@hall.example", &to, "silent");
-    let told = apart.world.legacy.bounces.wait_for(Duration::from_secs(15), |n| n.attr("from") == Some(&to));
+    let told = apart.world.legacy.bounces.wait_for(Duration::from_secs(30), |n| n.attr("from") == Some(&to));
     assert_eq!(condition(&told.await.unwrap()), Some("remote-server-timeout"));
     bystander.unharmed(&apart.world).await;
     apart.world.legacy.message("j@hall.example", &format!("a@{}", friends[2]), "back");

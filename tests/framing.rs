@@ -826,6 +826,7 @@ fn p1_the_first_breach_is_final() {
     assert!(framer.is_empty() && framer.buffered() == 0 && !framer.is_mid_element());
 }
 
+// XML-13.
 #[test]
 fn p3_nothing_of_an_unfinished_element_passes() {
     for body in [
@@ -840,6 +841,7 @@ fn p3_nothing_of_an_unfinished_element_passes() {
     }
 }
 
+// XML-01 to XML-11: the rules by their own names.
 #[test]
 fn every_rule_has_a_row() {
     let rows = include_str!("framing.rs");

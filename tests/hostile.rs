@@ -508,3 +508,40 @@ fn questions_above_the_limit_are_told_once() {
     assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
     assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
 }
+
+// POL-07: a ban that comes while somebody is on his way in finds him without a pair.
+#[test]
+fn a_ban_finds_who_has_no_pair_yet() {
+    let ban = |network: &str| {
+        let networks = vec![network.parse().unwrap()];
+        let bans = gatehouse::policy::Bans { networks, ..Default::default() };
+        Input::Policy(std::sync::Arc::new(any().with_bans(bans)))
+    };
+    for flow in [Flow::S2sIn, Flow::C2s] {
+        for (network, banned) in [("192.0.2.0/24", true), ("198.51.100.0/24", false)] {
+            let mut stage = Stage::new(home(), any(), flow, Some(secured("hall.example", &[])));
+            stage.step(NEAR, ban(network));
+            assert_eq!(stage.said(NEAR).contains("<policy-violation "), banned, "{flow} {network}");
+        }
+    }
+}
+
+// CRT-12, CLS-01: a claim that was on its way when its proof was lost opens nothing, not even until the other side has closed.
+#[test]
+fn a_claim_whose_certificate_was_revoked_opens_nothing() {
+    for revoked in [true, false] {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+        let far = stage.connects()[0].0;
+        stage.connected(far, None);
+        stage.hears(Side::Far(far), &answer("L-301", false));
+        if revoked {
+            let now = untrusted("hall.example", "friend.example").certificate.unwrap();
+            stage.step(NEAR, Input::Retrusted(now));
+        }
+        stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='valid'/>");
+        stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+        assert_eq!(stage.passed().len(), usize::from(!revoked));
+        assert_eq!(begun_and_ended(&stage).0, usize::from(!revoked));
+    }
+}

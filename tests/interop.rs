@@ -166,6 +166,31 @@ fn jabberd2_reaches_two_remote_servers_over_one_stream() {
     recorded(&mut scene.gateway, &pairs);
 }
 
+// One way in, nothing out: Prosody asks about the key of a server that comes in only on a stream on which it was believed
+// itself. ejabberd asks on a connection of its own; both let the message in, and the answer goes back to who wrote it.
+fn one_way(legacy: Legacy) {
+    let peer = Peer { program: Remote::Prosody, proof: Proof::External, domain: FRIEND };
+    let policy = POLICY.replace("verdict: allow }\nexpect", "verdict: allow, direction: inbound }\nexpect");
+    let scene = Scene::start(&Cast { remotes: &[peer], legacy, usage: Usage::Both, policy: &policy });
+    let (mut outside, mut inside) = (scene.remotes[0].login(), scene.legacy.login());
+    let id = outside.message(inside.jid(), "only in");
+    inside.expect_message(outside.jid(), &id);
+    let id = inside.message(outside.jid(), "not out");
+    assert!(!inside.refusal(&id).is_empty());
+    assert_eq!(scene.gateway.metric("gatehouse_stanzas_total", &[("flow", "s2s-out")]), 0.0);
+    assert!(!scene.gateway_asked(FRIEND), "nobody was called, not even looked for");
+}
+
+#[test]
+fn a_domain_that_may_only_come_in_comes_in_to_ejabberd() {
+    one_way(Legacy::Ejabberd);
+}
+
+#[test]
+fn a_domain_that_may_only_come_in_comes_in_to_prosody() {
+    one_way(Legacy::Prosody);
+}
+
 // POL-01, POL-05: what no rule lists stays out, in both directions, before any DNS query, and each sender hears of it.
 #[test]
 fn a_remote_domain_that_is_not_listed_is_refused_both_ways() {

@@ -384,3 +384,54 @@ async fn a_stream_is_slowed_by_itself() {
     assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
     world.counted("limited_total", &[("limit", "octets")], 1.0).await.unwrap();
 }
+
+// LIM-04: "per sender JID, and number of distinct local recipients": `ST(policy-violation,wait)`. LIM-08: `DROP`.
+#[tokio::test]
+async fn what_one_address_sends_too_much_of_comes_back_alone() {
+    let plan =
+        plan().limit("sender-stanzas", "3/min").limit("recipients", "4/min").limit("subscriptions", "1/min");
+    let world = World::build(&plan).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let cousin = peer(&world, 11, COUSIN).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    let mut other = by_certificate(&cousin, HALL).await;
+    let returned = async |id: &str| {
+        let back =
+            friend.inbox.wait_for(Duration::from_secs(10), |n| n.attr("id") == Some(id)).await.unwrap();
+        let kind = back.child("error").unwrap().attr("type").unwrap().to_owned();
+        (condition(&back).unwrap().to_owned(), kind)
+    };
+    let refusal = ("policy-violation".to_owned(), "wait".to_owned());
+    let chat = |from: &str, to: &str, id: &str| {
+        format!(
+            "<message from='{from}@friend.example/r-{id}' to='{to}@hall.example' id='{id}'><body>{id}</body></message>"
+        )
+    };
+    for id in ["a1", "a2", "a3", "a4"] {
+        stream.send(chat("a", "j", id)).await.unwrap();
+    }
+    assert_eq!(returned("a4").await, refusal);
+    // The neighbour may still write, to four accounts in all.
+    for (n, to) in ["k", "l", "m", "n"].iter().enumerate() {
+        stream.send(chat(&format!("b{n}"), to, &format!("b-{to}"))).await.unwrap();
+    }
+    assert_eq!(returned("b-n").await, refusal);
+    for id in ["a3", "b-m"] {
+        world.legacy.inbox.wait_body(id).await.unwrap();
+    }
+    // One request, and the second is not even answered.
+    for (who, id) in [("d", "s1"), ("e", "s2")] {
+        let asked =
+            format!("<presence from='{who}@friend.example' to='j@hall.example' type='subscribe' id='{id}'/>");
+        stream.send(asked).await.unwrap();
+    }
+    still_passes(&world, &mut stream, "f@friend.example", "j@hall.example", "behind them").await;
+    let here: Vec<_> = world.legacy.inbox.all();
+    let got = |id: &str| here.iter().any(|n| n.attr("id") == Some(id));
+    assert!(got("s1") && !got("s2") && !got("a4") && !got("b-n"));
+    assert!(friend.inbox.all().iter().all(|n| n.attr("id") != Some("s2")));
+    for limit in ["senders", "recipients", "subscriptions"] {
+        world.counted("limited_total", &[("limit", limit)], 1.0).await.unwrap();
+    }
+    still_passes(&world, &mut other, "c@cousin.example", "z@hall.example", "another domain").await;
+}

@@ -92,6 +92,7 @@ fn the_package_holds_all_of_it_and_says_so() {
         ("-rw-r--r--", "usr/share/zsh/vendor-completions/_gatehouse"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/copyright"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/changelog.Debian.gz"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/changelog.gz"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/gatehouse.cdx.json"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/libraries.txt.gz"),
         ("-rw-r-----", "etc/gatehouse/gatehouse.yaml"),

@@ -8,10 +8,11 @@ use std::time::Duration;
 use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{Candidate, Destination, Effect, Event, FarId, Input, KeysBy, Relay, Side};
-use gatehouse::stream::{Answer, Keyring, Secured, Trust, TrustFault};
+use gatehouse::stream::{Answer, Keyring, Method, Secured, Trust, TrustFault};
 use pure::*;
 
 // Requirements 21.1: inbound, dialback, all four roles.
+// BE-04, DB-20, DB-60: neither id nor key of one side is seen on the other.
 #[test]
 fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
     let mut stage = inbound(home(), any(), "friend.example", &[]);
@@ -173,6 +174,7 @@ fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
 }
 
 // POL-04, POL-05: a denied pair causes no lookup, no connection and no contact with a backend, on any path.
+// POL-03, DB-20.
 #[test]
 fn a_denied_pair_costs_nothing() {
     let listed =
@@ -289,6 +291,7 @@ fn addresses_are_made_canonical_and_the_language_goes_with_the_stanza() {
 }
 
 // DB-27: `invalid` closes a stream without other pairs, and is an error on one with.
+// DB-07.
 #[test]
 fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
     let claim = |stage: &Stage| {
@@ -319,6 +322,7 @@ fn an_invalid_key_closes_only_a_stream_without_other_pairs() {
 }
 
 // DB-28, DB-26, RLY-18: what each trouble is called.
+// DB-52.
 #[test]
 fn trouble_is_told_by_its_name() {
     for (reason, condition) in [
@@ -477,6 +481,7 @@ fn a_new_policy_judges_living_streams() {
 }
 
 // BE-11: what a broken inside leg leaves is carried once more; the peer's stream ends so that it knows.
+// CLS-06.
 #[test]
 fn a_broken_inside_leg_loses_nothing_in_silence() {
     let mut stage = inbound(home(), any(), "friend.example", &[]);
@@ -497,6 +502,7 @@ fn a_broken_inside_leg_loses_nothing_in_silence() {
 }
 
 // A courier delivers in order, and bounces each stanza once when it cannot.
+// DB-51: what waits goes in order.
 #[test]
 fn a_courier_delivers_or_bounces_once() {
     let whom = pair("friend.example", "hall.example");
@@ -779,6 +785,65 @@ fn a_backend_does_not_speak_for_the_domains_of_another() {
     assert!(stage.has(|e| matches!(e, Effect::Verify(..))) && stage.connects().is_empty());
 }
 
+// RLY-19, POL-04: where a rule lets a domain in and nothing out to it, the backend is believed there all the same (Prosody asks
+// about a stranger's key only on a stream on which it was believed itself), what it says goes back, and nobody is called.
+#[test]
+fn a_backend_is_believed_one_way_and_nothing_of_it_leaves() {
+    let one_way = |direction: &str| {
+        policy(
+            Federation::Listed,
+            &format!(
+                "version: v1\nrules:\n  - {{ name: in, domains: [friend.example], direction: {direction} }}\n"
+            ),
+        )
+    };
+    for keys_by in [KeysBy::Address(Networks::default()), KeysBy::Verify] {
+        let mut home = home();
+        home.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = keys_by.clone();
+        let mut stage = Stage::new(home, one_way("inbound"), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", "friend.example"));
+        stage.said(NEAR);
+        stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+        if keys_by == KeysBy::Verify {
+            assert_eq!(stage.said(NEAR), "", "its own key is verified before it is believed");
+            let Some(Effect::Verify(claim, _)) =
+                stage.effects.iter().find(|e| matches!(e, Effect::Verify(..))).cloned()
+            else {
+                panic!("no question")
+            };
+            stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+        }
+        assert_eq!(stage.said(NEAR), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        assert_eq!(stage.reasons(), [Reason::WrongDirection], "it is told as refused");
+        stage.hears(
+            NEAR,
+            "<message id='m' from='j@hall.example/h' to='r@friend.example'><body>hi</body></message>",
+        );
+        stage.hears(NEAR, "<iq id='i' type='result' from='j@hall.example/h' to='r@friend.example/x'/>");
+        let back = stage.carried();
+        assert_eq!(back.len(), 1, "{back:?}");
+        assert_eq!(back[0].0, pair("friend.example", "hall.example"));
+        assert!(back[0].1.contains("to='j@hall.example/h'") && back[0].1.contains("<forbidden "), "{back:?}");
+        assert!(stage.passed().is_empty() && stage.connects().is_empty());
+        // The same policy once more changes nothing.
+        stage.step(NEAR, Input::Policy(one_way("inbound")));
+        assert_eq!(stage.said(NEAR), "");
+        // A policy that opens the way out: the stream ends in good order, and the backend claims anew.
+        let mut open = stage;
+        open.step(NEAR, Input::Policy(one_way("both")));
+        assert_eq!(open.said(NEAR), "</stream:stream>");
+    }
+    // Without the rule nothing is believed.
+    let mut stage =
+        Stage::new(home(), policy(Federation::Listed, "version: v1\nrules: []\n"), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "friend.example"));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+    assert!(stage.said(NEAR).contains("<forbidden "));
+    stage.hears(NEAR, "<message from='j@hall.example/h' to='r@friend.example'/>");
+    assert!(stage.said(NEAR).contains("<not-authorized "));
+}
+
 // DB-64: the backend hears an error while it still waits, however much of the way is done; the two parts share the time.
 #[test]
 fn a_backend_is_answered_before_its_own_timer_ends() {
@@ -820,6 +885,180 @@ fn a_retired_domain_is_gone() {
         stage.hears(NEAR, &header("", to).replace("jabber:server'", "jabber:client'"));
         let said = stage.said(NEAR);
         assert!(said.contains(condition) && !said.contains(to), "{said}");
+    }
+}
+
+// DB-30, CRT-11: a certificate that names the other sender domain, too, spares the question; one that does not, does not.
+#[test]
+fn a_certificate_that_covers_a_second_domain_spares_the_question() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example", "rooms.friend.example"]);
+    stage.hears(NEAR, "<db:result from='rooms.friend.example' to='hall.example'>k</db:result>");
+    assert!(!stage.has(|e| matches!(e, Effect::Verify(..))));
+    let (far, _) = stage.connects()[0].clone();
+    stand(&mut stage, far, "rooms.friend.example", "hall.example");
+    assert!(stage.said(NEAR).contains("type='valid'"));
+    let methods: Vec<_> = stage
+        .notes()
+        .into_iter()
+        .filter_map(|event| if let Event::Admitted { method, .. } = event { Some(*method) } else { None })
+        .collect();
+    assert_eq!(methods, [Method::Certificate]);
+    stage.hears(NEAR, "<db:result from='bar.friend.example' to='hall.example'>k</db:result>");
+    assert!(stage.has(|e| matches!(e, Effect::Verify(..))));
+}
+
+// EXT-04: without an initial response the name is that of the header, as with an empty one.
+#[test]
+fn external_needs_no_initial_response() {
+    for response in ["", "="] {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        stage.said(NEAR);
+        stage.hears(
+            NEAR,
+            &format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{response}</auth>"),
+        );
+        let (far, _) = stage.connects()[0].clone();
+        stand(&mut stage, far, "friend.example", "hall.example");
+        assert_eq!(stage.said(NEAR), "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>", "{response}");
+    }
+}
+
+// STR-04, STR-05, STR-11, STR-12, STR-13: what our headers and features hold, before TLS and under it.
+#[test]
+fn our_headers_and_features_hold_what_they_must_and_no_more() {
+    let mut stage = Stage::new(home(), any(), Flow::S2sIn, None);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    let clear = stage.said(NEAR);
+    for part in [
+        " from='hall.example'",
+        " to='friend.example'",
+        " version='1.0'",
+        " xml:lang='en'",
+        " xmlns:db='jabber:server:dialback'",
+    ] {
+        assert!(clear.contains(part), "{part}: {clear}");
+    }
+    assert!(clear.contains("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>"));
+    assert!(!clear.contains("mechanisms") && !clear.contains("<dialback"), "{clear}");
+    stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    // TLS-02, STR-14: the answer, and not an octet more before the handshake.
+    assert_eq!(stage.said(NEAR), "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    stage.step(NEAR, Input::Secured(secured("hall.example", &[])));
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    let secure = stage.said(NEAR);
+    assert!(!secure.contains("starttls") && !secure.contains("mechanisms"), "{secure}");
+    assert!(secure.contains("<errors/>") && secure.contains("<max-bytes>"), "{secure}");
+    let ids = [attribute(&clear, "id"), attribute(&secure, "id")];
+    assert!(ids[0] != ids[1] && ids.iter().all(|id| id.len() >= 22 && !id.contains(' ')), "{ids:?}");
+}
+
+// DB-52: the peer says that the key is invalid: what waited goes back as final, and that stream is used for nothing more.
+#[test]
+fn an_invalid_key_of_ours_sends_back_what_waited() {
+    let (home, now) = (std::sync::Arc::new(home()), std::time::Instant::now());
+    let whom = pair("hall.example", "friend.example");
+    let mut stage = Stage::of(Relay::courier(home, any(), whom, now));
+    let (far, _) = stage.connects()[0].clone();
+    stage.step(NEAR, Input::Queue("<message id='1' from='j@hall.example' to='r@friend.example'/>".into()));
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    stage.hears(Side::Far(far), &answer("one", true));
+    let features = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+    stage.hears(Side::Far(far), features);
+    stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='invalid'/>");
+    let back = stage.carried();
+    assert_eq!(back.len(), 1);
+    assert!(back[0].1.contains("<error type='cancel'><internal-server-error "), "{}", back[0].1);
+    assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>") && stage.passed().is_empty());
+    assert_eq!(stage.connects().len(), 1);
+}
+
+// SM-08: bidirectional streams are not offered, so nobody can ask for one.
+#[test]
+fn a_bidirectional_stream_cannot_be_had() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    assert!(!stage.said(NEAR).contains("bidi"));
+    stage.hears(NEAR, "<bidi xmlns='urn:xmpp:bidi'/>");
+    assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
+}
+
+// BE-01: a backend that does not believe our key, or says nothing, is doubted; one that is down is not.
+#[test]
+fn a_backend_that_does_not_believe_us_is_looked_into() {
+    let doubts = |stage: &Stage| stage.effects.iter().filter(|e| matches!(e, Effect::Doubted(_))).count();
+    let claimed = || {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+        let (far, _) = stage.connects()[0].clone();
+        (stage, far)
+    };
+    let (mut stage, far) = claimed();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("L-301", false));
+    stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='invalid'/>");
+    assert_eq!(doubts(&stage), 1);
+    let (mut stage, far) = claimed();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("L-301", false));
+    stage.wait(Duration::from_secs(31));
+    assert_eq!(doubts(&stage), 1);
+    let (mut stage, far) = claimed();
+    stage.step(Side::Far(far), Input::Unreachable(Reason::BackendDown));
+    assert_eq!(doubts(&stage), 0);
+}
+
+// See-other-host (ERR table, 19): followed under TLS only, to whoever proves the same name, and twice at most.
+#[test]
+fn a_server_that_is_elsewhere_is_followed_under_tls_and_not_for_ever() {
+    let moved = |to: &str| {
+        format!(
+            "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{to}</see-other-host></stream:error>"
+        )
+    };
+    let retries = |stage: &Stage| -> Vec<Candidate> {
+        let retry =
+            |e: &Effect| if let Effect::Retry(_, candidate) = e { Some(candidate.clone()) } else { None };
+        stage.effects.iter().filter_map(retry).collect()
+    };
+    let called = || {
+        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", "friend.example"));
+        stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
+        let (far, _) = stage.connects()[0].clone();
+        (stage, far)
+    };
+    // In clear anybody may have said it.
+    let (mut stage, far) = called();
+    stage.connected(far, None);
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.hears(Side::Far(far), &moved("other.example"));
+    assert_eq!(retries(&stage), [Candidate::Next]);
+    let (mut stage, far) = called();
+    for to in ["other.example:5270", "[2001:db8::7]:5280", "third.example"] {
+        stage.connected(far, Some(secured("", &["friend.example"])));
+        stage.hears(Side::Far(far), &answer("one", true));
+        stage.hears(Side::Far(far), &moved(to));
+    }
+    let elsewhere = |host: &str, port| Candidate::Elsewhere(host.into(), port);
+    assert_eq!(
+        retries(&stage),
+        [elsewhere("other.example", 5270), elsewhere("2001:db8::7", 5280), Candidate::Next]
+    );
+    // CRT-01: the name to prove is still the one that was called.
+    let (mut stage, far) = called();
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.hears(Side::Far(far), &moved("other.example"));
+    stage.said(Side::Far(far));
+    stage.connected(far, Some(secured("", &["other.example"])));
+    assert_eq!(stage.said(Side::Far(far)), "", "nothing is said to it");
+    assert_eq!(retries(&stage), [elsewhere("other.example", 5269), Candidate::Next]);
+    // What names no host is an error like any other.
+    for to in ["", "a b", "other.example:x", "[::1", "192.0.2.1:99999"] {
+        let (mut stage, far) = called();
+        stage.connected(far, Some(secured("", &["friend.example"])));
+        stage.hears(Side::Far(far), &answer("one", true));
+        stage.hears(Side::Far(far), &moved(to));
+        assert_eq!(retries(&stage), [Candidate::Next], "{to}");
     }
 }
 

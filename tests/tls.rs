@@ -150,6 +150,7 @@ async fn the_certificate_follows_the_server_name_then_the_stream_then_the_defaul
 }
 
 // XEP-0368 3, RFC 7301 3.2.
+// TLS-17.
 #[tokio::test]
 async fn protocols_must_overlap_where_both_name_some() {
     let authority = Authority::new("root");
@@ -198,6 +199,7 @@ async fn on_a_mixed_port_only_servers_are_asked_for_a_certificate() {
 }
 
 // RFC 9325 3.1.1 and 4.2; hybrid key exchange first.
+// TLS-09, TLS-10.
 #[tokio::test]
 async fn both_versions_are_spoken_with_sound_suites() {
     let authority = Authority::new("root");
@@ -296,6 +298,7 @@ async fn somebody_elses_certificate_is_of_no_use() {
 }
 
 // RFC 9325 3.4: a resumed session is judged like a full one, by what holds now.
+// TLS-14, TLS-15.
 #[tokio::test]
 async fn a_resumed_session_is_judged_anew() {
     let authority = Authority::new("root");
@@ -334,6 +337,31 @@ async fn a_resumed_session_is_judged_anew() {
         assert!(speaks_for(&certificate, &domain("friend.example")));
         assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
     }
+}
+
+// CRT-12: who is shown out by a reload does not slip in by a handshake that was under way.
+#[tokio::test]
+async fn a_handshake_under_way_is_judged_by_the_lists_of_its_end() {
+    let authority = Authority::new("root");
+    let old = params(&authority, Mode::Starttls);
+    let acceptor = Acceptor::new(old.clone()).unwrap();
+    let leaf = authority.issue(&["friend.example"]);
+    let mut config = Stranger { sni: Some("a.example"), ..Stranger::default() }.config();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&leaf.private()).unwrap();
+    let own = rustls::sign::CertifiedKey::new(leaf.chain.clone(), key);
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own));
+    let (near, far) = pair().await;
+    // The acceptor is asked first, and waits for the client's first words.
+    let client = async {
+        acceptor.replace(server::Params { trust: Authority::new("new").trust(), ..old }).unwrap();
+        let name = ServerName::try_from("a.example").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, near).await
+    };
+    let both = async { tokio::join!(biased; accept_tls(far, &acceptor, None), client) };
+    let (server, client) = timeout(Duration::from_secs(60), both).await.unwrap();
+    client.unwrap();
+    let certificate = server.unwrap().1.certificate.unwrap();
+    assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
 }
 
 // CRT-14: a reload concerns new handshakes only.

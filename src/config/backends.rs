@@ -40,6 +40,7 @@ pub(super) fn read(
         Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
         None => DialbackKeys::ByAddress,
     };
+    let features = clients::features(words, at.value.features.as_ref());
     let from = match &at.value.from {
         Some(list) if dialback_keys == DialbackKeys::Verify => {
             let remedy = "remove `from`: a server that is asked back may call from anywhere inside";
@@ -77,7 +78,18 @@ pub(super) fn read(
         }
         None => false,
     };
-    Some(Backend { c2s, s2s, proxy, mechanisms, register, dialback_keys, from, dialback_timeout, multiplex })
+    Some(Backend {
+        c2s,
+        s2s,
+        proxy,
+        mechanisms,
+        register,
+        features,
+        dialback_keys,
+        from,
+        dialback_timeout,
+        multiplex,
+    })
 }
 
 /// DB-62: a server that is believed by its address alone must have one that no other server has.

@@ -7,6 +7,7 @@ use super::spec;
 use super::words::Words;
 use crate::policy::Word;
 use crate::stream::client::Mechanism;
+use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
 pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Words>) -> BTreeSet<Mechanism> {
@@ -34,6 +35,24 @@ pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Words>) -> BTree
                     format!("known are: {}", known.join(", ")),
                 );
             }
+        }
+    }
+    found
+}
+
+/// Features that pass beside the usual ones (C2S-03).
+pub(super) fn features(words: &mut Words, list: Option<&spec::Words>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for word in list.iter().flat_map(|list| &list.value) {
+        match may_be_let_pass(&word.value) {
+            true => {
+                found.insert(word.value.clone());
+            }
+            false => words.error(
+                word,
+                format!("features of \"{}\" are the gateway's own business", word.value),
+                "remove it; see `mechanisms` and `register` for logins and accounts",
+            ),
         }
     }
     found

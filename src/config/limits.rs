@@ -107,7 +107,8 @@ table! {
     conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
     /// Connections in all (LIM-02).
     conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
-    /// Connections that have not proven yet who they are, clients and servers together (LIM-02).
+    /// Connections that have not proven yet who they are, clients and servers together (LIM-02). At most a quarter of them
+    /// come from one IPv6 /48 or IPv4 /24, or as many as one source may have.
     conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
     /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
     memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";
@@ -128,6 +129,12 @@ table! {
     pair_stanzas ("pair-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
     /// Octets of stanzas in a second of one domain pair over all its streams, where its rule sets no `limits: { octets }`.
     pair_octets ("pair-octets"): flow = "16MiB/s", "1KiB/s" ..= "1GiB/s";
+    /// Stanzas of one remote address, without its resource, in a minute; what is more comes back (LIM-04).
+    sender_stanzas ("sender-stanzas"): rate = "6000/min", "1/min" ..= "600000/min";
+    /// Different accounts here that one remote domain writes to in a minute; what goes to others comes back (LIM-04).
+    recipients ("recipients"): rate = "10000/min", "1/min" ..= "1000000/min";
+    /// Requests for subscriptions to presence from one remote domain in a minute; further ones are dropped (LIM-08).
+    subscriptions ("subscriptions"): rate = "120/min", "1/min" ..= "60000/min";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.

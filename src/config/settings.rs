@@ -147,6 +147,8 @@ pub struct Backend {
     pub mechanisms: BTreeSet<Mechanism>,
     /// Whether clients may make accounts there (C2S-08).
     pub register: bool,
+    /// Namespaces of its features that clients see after the login, beside those that are known (C2S-03).
+    pub features: BTreeSet<String>,
     /// How its own dialback keys are believed.
     pub dialback_keys: DialbackKeys,
     /// Networks that its server calls from; none: see [`Settings::callers`].

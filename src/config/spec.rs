@@ -113,6 +113,10 @@ pub struct BackendSpec {
     pub channel_binding: Option<Word>,
     /// Whether clients may make accounts at the backend (in-band registration): `on` or `off`. Default: `off`.
     pub register: Option<Word>,
+    /// Namespaces of stream features of the backend that clients see after the login beside the usual ones; for features
+    /// that are used by stanzas alone, since no other element passes. Default: none. Example:
+    /// `features: ["urn:xmpp:example:0"]`
+    pub features: Option<Words>,
     /// How the backend's own dialback keys are believed: `by-address` (it came from the inside network, see `from`) or
     /// `verify` (asked back at its s2s address). Default: `by-address`.
     pub dialback_keys: Option<Word>,

@@ -14,7 +14,7 @@ pub struct Guard {
     pub allow_networks: Vec<IpNet>,
     /// Ports below 1024 that may be dialled beside 443 and 5269.
     pub allow_ports: Vec<u16>,
-    /// Our own listeners: never dialled, whatever `allow_networks` says.
+    /// Our own listeners and backends: never dialled, whatever `allow_networks` says.
     pub own: Vec<SocketAddr>,
 }
 

@@ -154,6 +154,23 @@ impl Resolver {
         if targets.is_empty() { Err(DnsFault::Guarded) } else { Ok(targets) }
     }
 
+    /// The addresses of a host that a server has named as its own, behind the same guard as those that the DNS names.
+    pub async fn host(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsFault> {
+        let deadline = Instant::now() + self.total;
+        let _permit = timeout_at(deadline, self.gate.acquire()).await.map_err(|_| DnsFault::Timeout)?;
+        let mut found = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => {
+                let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
+                let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
+                let (places, _ttl) = self.settle(vec![Candidate { rank, host, port }], false, deadline).await;
+                places?.into_iter().flat_map(|place| place.addresses).collect()
+            }
+        };
+        found.retain(|address| self.guard.admits_port(port) && self.guard.admits(*address));
+        if found.is_empty() { Err(DnsFault::Guarded) } else { Ok(found) }
+    }
+
     /// Whether a connection that stands has come back to ourselves; see [`Guard::is_own`].
     pub fn is_own(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         self.guard.is_own(local, remote)

@@ -29,12 +29,18 @@ pub(super) enum Refusal {
 /// RLY-01 to RLY-03, RLY-19, JID-01 to JID-07.
 pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     // STR-16: before any pair stands, no stanza is looked at.
-    if desk.guard.is_empty() {
+    if desk.guard.is_empty() && desk.guard.turned_back().is_empty() {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
     let (from, to) = (head.from().unwrap_or_default(), head.to().unwrap_or_default());
     let (sender, target) = (Address::read(&from)?, Address::read(&to)?);
     let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
+        if let Some(reason) = desk.guard.is_turned_back(sender.domain(), target.domain()) {
+            return Err(match sender {
+                Address::Clear(_) => Refusal::Bounce(reason),
+                Address::Blurred(_) => Refusal::Drop(Reason::JidMalformed),
+            });
+        }
         let reason = match desk.guard.knows_sender(sender.domain()) {
             true => Reason::HostUnknown,
             // JID-03: a name of one label that nobody proved is no address of the open network.

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
@@ -75,6 +75,7 @@ impl Entrance {
         let mut news = tools.registry.news();
         // Connections whose relay does not run yet; they end with the listener.
         let mut entering = JoinSet::new();
+        let mut short = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = entrance.listener.accept() => accepted,
@@ -97,7 +98,7 @@ impl Entrance {
                 }
                 Err(fault) => match fault.pause() {
                     Some(pause) => {
-                        if pause > Duration::ZERO {
+                        if pause > Duration::ZERO && short.may_tell() {
                             tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
                         }
                         tokio::time::sleep(pause).await;
@@ -127,7 +128,10 @@ impl Entrance {
         // LIM-02: from accept on. Backends are none.
         let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
         let outcome = outcome.and_then(|ticket| {
-            let stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
+            let mut stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
+            if let (Some(stranger), Some(_)) = (&mut stranger, &ticket) {
+                stranger.comes_from(peer.ip())?;
+            }
             Ok(Guest { stream, peer, ticket, stranger })
         });
         match outcome {
@@ -158,7 +162,7 @@ impl Entrance {
 
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
         let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { mut stream, mut peer, ticket, stranger } = guest;
+        let Guest { mut stream, mut peer, ticket, mut stranger } = guest;
         let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
         let ticket = match ticket {
             Some(ticket) => ticket,
@@ -172,7 +176,9 @@ impl Entrance {
                     }
                     Err(reason) => Err(reason),
                 };
-                match admitted {
+                let from =
+                    |ticket| stranger.as_mut().map_or(Ok(()), |s| s.comes_from(peer.ip())).map(|()| ticket);
+                match admitted.and_then(from) {
                     Ok(ticket) => ticket,
                     Err(reason) => return self.turned_away(&tools, peer, reason),
                 }
@@ -266,6 +272,22 @@ impl Entrance {
             drop(presence);
         });
         Ok(())
+    }
+}
+
+/// A line that is due at every try, and told once a minute: whoever uses up our descriptors must not write our log (LOG-05).
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether it may be told now.
+    pub(super) fn may_tell(&mut self) -> bool {
+        let now = now();
+        let due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(60));
+        if due {
+            self.0 = Some(now);
+        }
+        due
     }
 }
 

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::accept::Seldom;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
 
@@ -85,12 +86,15 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
         }
     };
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut short = Seldom::default();
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept");
+                if short.may_tell() {
+                    tracing::warn!(%error, "the admin listener cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::accept::Seldom;
 use super::desk::Desk;
 use super::protocol::{Answer, LONGEST, Request};
 use crate::run::observe::capped;
@@ -82,6 +83,7 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u32)> {
 
 async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut short = Seldom::default();
     let mut calls = JoinSet::new();
     loop {
         while calls.try_join_next().is_some() {}
@@ -89,7 +91,9 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the control socket cannot accept");
+                if short.may_tell() {
+                    tracing::warn!(%error, "the control socket cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

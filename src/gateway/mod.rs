@@ -35,7 +35,7 @@ use self::secrets::Secrets;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::dns::Resolver;
 use crate::dns::steer::Steering;
-use crate::limit::{Arrivals, Logins, Rates, Strangers, Streams};
+use crate::limit::{Arrivals, Logins, Rates, Senders, Strangers, Streams};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
@@ -126,6 +126,7 @@ impl Gateway {
             verifier: Verifier::default(),
             couriers: Couriers::new(now()),
             rates: Rates::new(parts::rates(&settings)),
+            senders: Senders::new(parts::senders(&settings), now()),
             streams: Streams::new(),
             handshakes,
             strangers: Strangers::new(parts::strangers(&settings)),

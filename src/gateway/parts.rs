@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::limits::{Limits, PerSecond, Timeouts};
+use crate::config::limits::{Limits, PerMinute, PerSecond, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
     Target,
@@ -58,7 +58,8 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             .filter(|domain| !domain.backend.c2s.is_empty())
             .map(|domain| {
                 let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
-                (domain.name.clone(), plan::ClientDomain { mechanisms, registration })
+                let features = domain.backend.features.clone();
+                (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features })
             })
             .collect(),
         keys,
@@ -148,7 +149,9 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
 /// How much room there is for those who have proven nothing.
 pub fn strangers(settings: &Settings) -> limit::Room {
     let limits = &settings.limits;
-    limit::Room { connections: limits.conn_unproven, octets: limits.memory_unproven }
+    // A quarter of all, but never less than one network may have by itself.
+    let around = (limits.conn_unproven / 4).max(limits.conn_s2s).max(limits.conn_c2s);
+    limit::Room { connections: limits.conn_unproven, around, octets: limits.memory_unproven }
 }
 
 /// How fast anybody may send.
@@ -162,6 +165,17 @@ pub fn rates(settings: &Settings) -> limit::RateParams {
         stream: pace(limits.stream_stanzas, limits.stream_octets),
         domain: pace(limits.domain_stanzas, limits.domain_octets),
         pair: pace(limits.pair_stanzas, limits.pair_octets),
+    }
+}
+
+/// How much one remote address, or all of one domain, may do in a minute.
+pub fn senders(settings: &Settings) -> limit::SenderParams {
+    let limits = &settings.limits;
+    let many = |rate: PerMinute| NonZeroU32::new(rate.0).unwrap_or(NonZeroU32::MIN);
+    limit::SenderParams {
+        stanzas: many(limits.sender_stanzas),
+        recipients: many(limits.recipients),
+        subscriptions: many(limits.subscriptions),
     }
 }
 
@@ -292,8 +306,13 @@ pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
     }
 }
 
-/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05).
-pub fn resolver(settings: &Settings, own: Vec<SocketAddr>) -> dns::Params {
+/// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
+/// where the DNS says that somebody else is there.
+pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
+    let backends = settings.domains.iter().flat_map(|d| d.backend.s2s.iter().chain(&d.backend.c2s));
+    own.extend(backends.copied());
+    own.extend(settings.admin.http);
+    own.extend(settings.steering.iter().map(|steering| steering.listen));
     let routes = settings.dns.routes.iter().map(|route| {
         let (host, port) = match &route.target {
             Target::Address(address) => (address.ip().to_string(), address.port()),

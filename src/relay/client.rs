@@ -61,11 +61,14 @@ pub(super) struct Client {
     terms: Option<posing::Terms>,
     near: Leg,
     far: Leg,
+    address: std::net::IpAddr,
     secured: Option<Secured>,
     /// The `xml:lang` of the client's stream, and of the server's.
     languages: (Option<String>, Option<String>),
     started: Instant,
     bound: bool,
+    /// The client does not see all mechanisms that its server offers.
+    shortened: bool,
     /// Why the client's stream ends, where it said so itself.
     reason: Reason,
     /// The condition with which the server ended its stream.
@@ -94,10 +97,12 @@ impl Client {
             terms: None,
             near: Leg::Live,
             far: Leg::Absent,
+            address: arrival.address,
             secured: arrival.secured.clone(),
             languages: (None, None),
             started: now,
             bound: false,
+            shortened: false,
             reason: Reason::Finished,
             condition: None,
             told: false,
@@ -137,6 +142,10 @@ impl Client {
             (_, Input::Close(reason)) => turn.near_fault(reason, false),
             (_, Input::Drain) => turn.near_fault(Reason::Shutdown, false),
             (_, Input::Expired) => turn.expire(),
+            // A ban that came between the door and here.
+            (_, Input::Policy(policy)) if policy.bans().holds_address(turn.client.address) => {
+                turn.near_fault(Reason::Banned, false);
+            }
             (_, Input::Tried(result)) => turn.serve(serving::Input::Tried(result)),
             (Side::Near, input) => turn.near(input),
             (Side::Far(FAR), input) => turn.far(input),
@@ -262,6 +271,7 @@ impl Turn<'_> {
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
+            features: client.features.clone(),
             max_octets: self.home.limits.proven.element,
         };
         let step_time = self.home.timeouts.header;

@@ -161,6 +161,7 @@ pub enum Event {
     Bound { hosted: Domain, after: Duration },
     /// A bound client left.
     Left { hosted: Domain, record: Record },
-    /// The backend of this domain is set up so that clients cannot log in through the gateway (C2S-04).
+    /// The backend of this domain is set up so that clients cannot log in through the gateway (C2S-04), or so that no
+    /// remote server is believed there (BE-01).
     Misfit { hosted: Domain, reason: Reason },
 }

@@ -36,6 +36,8 @@ pub(super) struct Far {
     /// When the last key or question went out.
     asked: Instant,
     keyed: bool,
+    /// How often it was sent to another host.
+    pub(super) moves: u8,
 }
 
 impl Far {
@@ -56,6 +58,14 @@ impl Far {
 
     pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         self.address
+    }
+
+    /// Another attempt begins.
+    pub(super) fn redial(&mut self, last: Reason, external: bool) {
+        self.terms.external = external;
+        self.last = Some(last);
+        self.machine = Some(Initiating::Dialling);
+        self.secured = None;
     }
 
     /// Our closing tag is out.
@@ -109,6 +119,7 @@ impl Relay {
             reason: Reason::Finished,
             asked: now,
             keyed: false,
+            moves: 0,
         };
         self.fars.insert(id, far);
         out.push(Effect::Connect(id, destination));
@@ -157,6 +168,7 @@ impl Relay {
             Token::Violation(violation) => return self.far_fault(id, violation.reason(), now, out),
             Token::Keepalive => return,
             Token::Header(header) => initiating::Input::Header(header),
+            Token::Element(frame) if self.far_moves(id, &frame, out) => return,
             Token::Element(frame) => initiating::Input::Element(frame),
             Token::End => initiating::Input::End,
         };
@@ -292,10 +304,7 @@ impl Relay {
     /// The attempt ended in EXTERNAL; the same server is tried once more without.
     fn far_again(&mut self, id: FarId, octets: Bytes, out: &mut Vec<Effect>) {
         let Some(far) = self.fars.get_mut(&id) else { return };
-        far.terms.external = false;
-        far.last = Some(Reason::SaslRefused);
-        far.machine = Some(Initiating::Dialling);
-        far.secured = None;
+        far.redial(Reason::SaslRefused, false);
         if !octets.is_empty() {
             out.push(Effect::Send(Side::Far(id), octets));
         }
@@ -369,10 +378,7 @@ impl Relay {
                 | Reason::RemoteNotFound
         );
         if far.terms.facing == Facing::Public && !final_word && far.closing.is_none() {
-            far.last = Some(reason);
-            far.machine = Some(Initiating::Dialling);
-            far.secured = None;
-            far.terms.external = true;
+            far.redial(reason, true);
             out.push(Effect::Retry(id, Candidate::Next));
             return;
         }
@@ -382,6 +388,7 @@ impl Relay {
 
     /// The errand of a leg that never stood is over.
     fn far_refused(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        self.far_doubted(id, reason, out);
         let Some(far) = self.fars.remove(&id) else { return };
         let reason = match far.terms.facing {
             Facing::Backend => backend_reason(reason),
@@ -410,6 +417,15 @@ impl Relay {
                 self.ending = true;
                 out.push(Effect::Answer(Answer::Trouble(reason)));
             }
+        }
+    }
+
+    /// BE-01: a backend that says no, or nothing, to our key.
+    pub(super) fn far_doubted(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
+        let no =
+            matches!(reason, Reason::DialbackInvalid | Reason::DialbackRefused | Reason::DialbackTimeout);
+        if no && self.fars.get(&id).is_some_and(|far| far.keyed && far.terms.facing == Facing::Backend) {
+            out.push(Effect::Doubted(id));
         }
     }
 

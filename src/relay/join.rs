@@ -12,7 +12,7 @@ use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
 use crate::xml::{Content, Frame, Framer, Head, Limits, Token, rewrite};
 
-use super::{Effect, Event, FarId, Relay, Shape};
+use super::{Effect, Event, FarId, Relay, Sender, Shape};
 
 impl Relay {
     /// A stanza on the near stream.
@@ -48,6 +48,11 @@ impl Relay {
         let (hosted, _) = self.home.sides(pair, self.direction());
         let passed =
             Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
+        let sender = match self.direction() {
+            Direction::Inbound => sender(frame.head(), &pair.sender),
+            Direction::Outbound => None,
+        };
+        out.extend(sender.map(Effect::Weigh));
         match admitted.route() {
             Route::Leg(number) => {
                 let id = FarId(number);
@@ -69,14 +74,22 @@ impl Relay {
         out.push(Effect::Note(passed));
     }
 
+    /// A stanza that its sender may not send now (LIM-04); a request for a subscription is not even answered (LIM-08).
+    pub(super) fn too_much(&self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
+        match (reason, reread(octets)) {
+            (Reason::TooManySubscriptions, Some(frame)) => self.note_refused(frame.head(), reason, out),
+            _ => self.undeliverable(octets, reason, out),
+        }
+    }
+
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
-    fn bounce(&mut self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
+    fn bounce(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
         self.note_refused(head, reason, out);
         let condition = match self.direction() {
             Direction::Inbound => reason.stanza_condition(),
             Direction::Outbound => reason.backend_condition(),
         };
-        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, condition)) {
+        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, reason, condition)) {
             out.push(Effect::Carry(pair.reversed(), octets));
         }
     }
@@ -111,7 +124,7 @@ impl Relay {
     }
 
     /// A stanza that cannot be delivered goes back, once: errors and results are never answered (RLY-09).
-    fn undeliverable(&mut self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
+    fn undeliverable(&self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
         let Some(frame) = reread(octets) else { return };
         let head = frame.head();
         let answerable = match head.type_().as_deref() {
@@ -273,8 +286,17 @@ impl Relay {
                 }
             }
         }
-        if !self.guard.is_empty() && self.guard.is_withdrawn() {
+        let banned = self.peer_address().is_some_and(|address| self.policy.bans().holds_address(address));
+        if self.guard.is_empty() && banned {
+            // Who has no pair yet is not judged again before it claims one; the ban may have come between the door and here.
+            self.near_close(Reason::Banned, now, out);
+        } else if !self.guard.is_empty() && self.guard.is_withdrawn() {
             self.near_close(Reason::PolicyChanged, now, out);
+        }
+        // What went back by the old policy may pass by the new one: the backend claims it again on another stream.
+        let stale = |(pair, reason): &(Pair, Reason)| self.outbound_verdict(pair, None).reason != *reason;
+        if self.guard.turned_back().iter().any(stale) {
+            self.near_close(Reason::Finished, now, out);
         }
     }
 
@@ -380,6 +402,22 @@ impl Relay {
         }
         self.near_step(crate::stream::receiving::Input::Expired, now, out);
     }
+}
+
+/// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one.
+fn sender(head: &Head, domain: &Domain) -> Option<Sender> {
+    let bare = |address: Option<std::borrow::Cow<'_, str>>| -> Option<String> {
+        let text = address?;
+        let jid = Jid::parse(&text).ok()?;
+        Some(match &jid.local {
+            Some(local) => format!("{local}@{}", jid.domain),
+            None => jid.domain.to_string(),
+        })
+    };
+    let subscribes =
+        head.kind() == crate::xml::Kind::Presence && head.type_().as_deref() == Some("subscribe");
+    let (address, recipient) = (bare(head.from())?, bare(head.to())?);
+    Some(Sender { domain: domain.clone(), address, recipient, subscribes })
 }
 
 /// The two domains of a stanza, if both are domains.

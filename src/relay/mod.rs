@@ -8,6 +8,7 @@
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
 mod client;
+mod elsewhere;
 mod event;
 mod far;
 mod join;
@@ -99,6 +100,8 @@ pub enum Input {
     Stalled,
     /// The pair's far outbox is over its limit and this stanza did not fit.
     Overflow(Bytes),
+    /// The answer to [`Effect::Weigh`], if its sender may not send this stanza for this reason; there is none if it may.
+    Refused(Bytes, Reason),
     /// One more stanza for a courier to carry.
     Queue(Bytes),
     /// The answer to [`Effect::Verify`].
@@ -123,8 +126,10 @@ pub enum Input {
 }
 
 /// Which address a new attempt goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Candidate {
+    /// This host and port, which the server that was reached has named; then those that the destination has.
+    Elsewhere(Box<str>, u16),
     /// The next one that the destination has.
     Next,
     /// The one that the last attempt went to.
@@ -138,6 +143,9 @@ pub enum Effect {
     Send(Side, Bytes),
     /// One whole stanza in canonical form, to a far leg that stands.
     Pass(FarId, Bytes),
+    /// The stanza of the next effect is of this sender. It goes if the sender has not sent too much lately; else it goes
+    /// nowhere, and comes back with [`Input::Refused`].
+    Weigh(Sender),
     /// One whole stanza in canonical form, from the backend to the client of the near leg.
     Deliver(Bytes),
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
@@ -159,6 +167,9 @@ pub enum Effect {
     Vouch(KeyCheck),
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
+    /// The backend at this far leg did not believe the key that was sent there. Whoever sees both sides knows whether it
+    /// asked about it (BE-01).
+    Doubted(FarId),
     /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
     /// carry it.
     Admitted(Option<FarId>, Permit),
@@ -172,6 +183,19 @@ pub enum Effect {
     Cut(Side),
     /// This happened.
     Note(Event),
+}
+
+/// Who sends a stanza to whom, for the limits that are each address's own (LIM-04, LIM-08).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sender {
+    /// The remote domain.
+    pub domain: Domain,
+    /// The bare address there.
+    pub address: String,
+    /// The bare address here.
+    pub recipient: String,
+    /// Whether it asks for a subscription to presence.
+    pub subscribes: bool,
 }
 
 /// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.
@@ -352,6 +376,7 @@ impl Relay {
             (_, Input::Expired) => self.expire(now, &mut out),
             (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),
             (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, &mut out),
+            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, &mut out),
             (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
             (_, Input::Vouched(check, known)) => self.vouched(check, known, now, &mut out),

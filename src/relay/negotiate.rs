@@ -30,6 +30,8 @@ pub(super) struct Pending {
     repeats: u32,
     proof: Option<Proof>,
     pub(super) far: Option<FarId>,
+    /// It may be proven, and nothing of it passes, for this reason.
+    turned_back: Option<Reason>,
 }
 
 impl Pending {
@@ -124,12 +126,16 @@ impl Relay {
             }
             Direction::Outbound => self.outbound_verdict(&claim.pair, None),
         };
-        if !verdict.is_allow() {
+        // A server that lets strangers in may want to be believed by them first, on the very stream on which it then asks
+        // about their key. Where a rule lets the other domain in and nothing out, it is: its stanzas go back to it.
+        let turned_back = Some(verdict.reason).filter(|reason| *reason == Reason::WrongDirection);
+        let turned_back = turned_back.filter(|_| self.direction() == Direction::Outbound);
+        if !verdict.is_allow() && turned_back.is_none() {
             return self.refused(claim, verdict.reason, Some(verdict), now, out);
         }
         let pending = self.claims.len();
-        if self.guard.pairs().len() + pending >= self.home.limits.pairs || pending >= self.home.limits.pending
-        {
+        let known = self.guard.pairs().len() + self.guard.turned_back().len();
+        if known + pending >= self.home.limits.pairs || pending >= self.home.limits.pending {
             return self.refused(claim, Reason::TooManyPairs, None, now, out);
         }
         let id = ClaimId(self.issue());
@@ -147,7 +153,7 @@ impl Relay {
             Direction::Outbound => self.backend_proof(&claim.pair),
         };
         let proven = proof.is_some();
-        let pending = Pending { claim, since: now, deadline, repeats: 0, proof, far: None };
+        let pending = Pending { claim, since: now, deadline, repeats: 0, proof, far: None, turned_back };
         self.claims.insert(id, pending);
         match (proven, check) {
             (true, _) => self.connect(id, now, out),
@@ -215,6 +221,9 @@ impl Relay {
     /// Proven: the far leg is opened and claims the pair there.
     fn connect(&mut self, id: ClaimId, now: Instant, out: &mut Vec<Effect>) {
         let Some(pending) = self.claims.get(&id) else { return };
+        if let Some(reason) = pending.turned_back {
+            return self.turn_back(id, reason, now, out);
+        }
         let (pair, since) = (pending.claim.pair.clone(), pending.since);
         let deadline = now + self.home.timeouts.dialback;
         let deadline = self.patience_of(&pair, since).map_or(deadline, |latest| deadline.min(latest));
@@ -225,8 +234,31 @@ impl Relay {
         }
     }
 
+    /// The claim is believed, and nothing of the pair passes: no far leg, and no word of it to the world (POL-04).
+    fn turn_back(&mut self, id: ClaimId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        let Some(mut pending) = self.claims.remove(&id) else { return };
+        let Some(proof) = pending.proof.take() else { return };
+        let pair = pending.claim.pair.clone();
+        let verdict = self.outbound_verdict(&pair, None);
+        let mut record = self.record(Some(pair.clone()), Some(proof.method()), reason);
+        record.rule = Some(verdict.rule.clone());
+        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        let after = now.saturating_duration_since(pending.since);
+        out.push(Effect::Note(Event::Rejected { record, after }));
+        self.guard.turn_back(proof, reason);
+        for _ in 0..=pending.repeats {
+            let claim = pending.claim.clone();
+            self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
+        }
+    }
+
     /// The pair stands on the far side: the last question, then both tokens open the door.
     pub(super) fn admit(&mut self, id: ClaimId, far: FarId, now: Instant, out: &mut Vec<Effect>) {
+        // CLS-01: behind our closing tag nothing is negotiated, and what was proven may be so no more.
+        if let Some(near) = self.near.as_ref().filter(|near| !near.is_live()) {
+            let reason = near.reason();
+            return self.refuse(id, reason, now, out);
+        }
         let Some(pending) = self.claims.get_mut(&id) else { return };
         let pair = pending.claim.pair.clone();
         let Some(proof) = pending.proof.take() else { return };
@@ -280,6 +312,7 @@ impl Relay {
     pub(super) fn refuse(&mut self, id: ClaimId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
         let Some(pending) = self.claims.remove(&id) else { return };
         if let Some(far) = pending.far {
+            self.far_doubted(far, reason, out);
             self.far_close(far, now, out);
         }
         let method = pending.method();
@@ -383,7 +416,7 @@ impl Relay {
         self.near_step(receiving::Input::Vouched(check, vouch), now, out);
     }
 
-    fn peer_address(&self) -> Option<std::net::IpAddr> {
+    pub(super) fn peer_address(&self) -> Option<std::net::IpAddr> {
         self.near.as_ref().map(Near::address)
     }
 

@@ -48,11 +48,17 @@ pub struct ClientDomain {
     pub mechanisms: BTreeSet<Mechanism>,
     /// Whether accounts may be made from outside (C2S-08).
     pub registration: bool,
+    /// Namespaces of features that pass beside those that are known (C2S-03).
+    pub features: BTreeSet<String>,
 }
 
 impl Default for ClientDomain {
     fn default() -> Self {
-        Self { mechanisms: Mechanism::DEFAULT.iter().copied().collect(), registration: false }
+        Self {
+            mechanisms: Mechanism::DEFAULT.iter().copied().collect(),
+            registration: false,
+            features: BTreeSet::new(),
+        }
     }
 }
 

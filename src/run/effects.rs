@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
+use super::registry::AwaitTicket;
 use super::verifier::Ask;
 use super::{Caller, courier, now, verifier};
 use crate::filter;
@@ -11,7 +12,7 @@ use crate::limit::Leave;
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Flow, Outcome, Reason};
-use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
+use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Sender, Side, plan};
 use crate::stream::Pair;
 
 impl Pump {
@@ -46,6 +47,11 @@ impl Pump {
                 if let Some(leg) = self.leg(side).filter(|leg| !leg.is_closed()) {
                     leg.outbox.say(octets);
                 }
+            }
+            Effect::Weigh(sender) => self.refused = self.weighed(&sender).err(),
+            Effect::Pass(_, stanza) | Effect::Carry(_, stanza) if self.refused.is_some() => {
+                let reason = self.refused.take().unwrap_or(Reason::SenderTooFast);
+                self.step(Side::Near, Input::Refused(stanza, reason));
             }
             Effect::Pass(id, stanza) => self.pass(id, stanza),
             Effect::Deliver(stanza) => {
@@ -99,6 +105,7 @@ impl Pump {
                     far.awaited.push(ticket);
                 }
             }
+            Effect::Doubted(id) => self.doubted(id),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => {
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
@@ -124,6 +131,19 @@ impl Pump {
                 self.tools.observe.note(&self.meta, &event);
             }
         }
+    }
+
+    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
+    fn weighed(&self, sender: &Sender) -> Result<(), Reason> {
+        let outcome = self.tools.senders.ask(sender, now());
+        let limit = match outcome {
+            Ok(()) => return outcome,
+            Err(Reason::TooManyRecipients) => Limit::Recipients,
+            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
+            Err(_) => Limit::Senders,
+        };
+        self.tools.observe.metrics().limited(limit);
+        outcome
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
@@ -221,6 +241,17 @@ impl Pump {
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
         far.leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
+    }
+
+    /// BE-01: a backend that refuses a key about which it never asked us asks somebody else.
+    fn doubted(&self, id: FarId) {
+        let Some(far) = self.fars.get(&id) else { return };
+        if let (Destination::Backend(hosted), false) =
+            (&far.destination, far.awaited.iter().any(AwaitTicket::is_asked))
+        {
+            let (hosted, reason) = (hosted.clone(), Reason::BackendAsksElsewhere);
+            self.tools.observe.note(&self.meta, &Event::Misfit { hosted, reason });
+        }
     }
 
     fn admitted(&mut self, id: Option<FarId>, permit: &Permit) {

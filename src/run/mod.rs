@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Handshakes, Logins, Rates, Strangers, Streams};
+use crate::limit::{Handshakes, Logins, Rates, Senders, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
@@ -152,6 +152,8 @@ pub struct Tools {
     pub couriers: courier::Couriers,
     /// What each stream, domain and pair has sent lately.
     pub rates: Rates,
+    /// What each remote address has sent lately.
+    pub senders: Senders,
     /// Streams per rule.
     pub streams: Arc<Streams>,
     /// The pace at which TLS handshakes begin.

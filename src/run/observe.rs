@@ -4,12 +4,12 @@
 //! escaped and capped value only (LOG-03). Lines that a peer can cause are limited for each network (LOG-05), and so are
 //! records of refusals: how many were left out stands in the audit log itself, and the counters see every one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -38,6 +38,8 @@ pub struct Observe {
     proofs: Mutex<HashMap<Domain, Proven>>,
     /// Backends as last seen: up or not.
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
+    /// Backends that ask somebody else about our keys.
+    astray: Mutex<HashSet<Domain>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -59,6 +61,7 @@ impl Observe {
             left_out: AtomicU64::new(0),
             proofs: Mutex::default(),
             backends: Mutex::default(),
+            astray: Mutex::default(),
         }
     }
 
@@ -168,6 +171,9 @@ impl Observe {
                 let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
                 let was = backends.insert((hosted.clone(), flow), *up);
                 drop(backends);
+                if *up && flow != Flow::C2s {
+                    self.astray().remove(hosted);
+                }
                 // Told when it changes: each claim of a peer knocks anew, and peers must not write our log (LOG-05).
                 match (was, *up) {
                     (None | Some(true), false) => {
@@ -197,10 +203,19 @@ impl Observe {
                 self.told(meta, record, "client left");
                 self.audit(meta, "ended", record);
             }
-            Event::Misfit { hosted, reason } => {
+            Event::Misfit { hosted, reason: reason @ Reason::BackendAsksElsewhere } => {
+                // Told once until a pair stands there: peers must not write our log (LOG-05).
+                if self.astray().insert(hosted.clone()) {
+                    tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
+                        "no remote server is believed: {}", reason.words());
+                }
+            }
+            // Each client that comes shows it anew, and strangers must not write our log (LOG-05).
+            Event::Misfit { hosted, reason } if self.has_room(meta.peer.map(|p| Network::of(p.ip()))) => {
                 tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
                     "no client can log in: {}", reason.words());
             }
+            Event::Misfit { .. } => {}
         }
     }
 
@@ -225,6 +240,10 @@ impl Observe {
             let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
             tracing::info!(%peer, limit = limit.label(), reason = reason.label(), "turned away");
         }
+    }
+
+    fn astray(&self) -> MutexGuard<'_, HashSet<Domain>> {
+        self.astray.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refused(&self, meta: &Meta, pair: Option<&Pair>, hosted: Option<&Domain>, reason: Reason) {
@@ -276,9 +295,10 @@ impl Observe {
 
     fn may_tell_of(&self, network: Option<Network>) -> bool {
         // What nobody listens to need not be counted against the network.
-        if !tracing::enabled!(tracing::Level::INFO) {
-            return false;
-        }
+        tracing::enabled!(tracing::Level::INFO) && self.has_room(network)
+    }
+
+    fn has_room(&self, network: Option<Network>) -> bool {
         if !self.lines.admits(&network, now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
             return false;

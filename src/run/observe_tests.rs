@@ -77,6 +77,7 @@ async fn each_end_and_each_refusal_is_one_record() {
     assert!(metrics.text().unwrap().contains("gatehouse_audit_records_total 4"));
 }
 
+// LOG-03.
 #[test]
 fn a_peers_words_cannot_break_a_line_or_turn_it_round() {
     assert_eq!(capped("a\nb\u{202e}c\"d\\"), "a\\nb\\u{202e}c\\\"d\\\\");
@@ -84,9 +85,8 @@ fn a_peers_words_cannot_break_a_line_or_turn_it_round() {
     assert_eq!(capped("bücher.example"), "bücher.example");
 }
 
-// LOG-05: each claim of a peer knocks at the backend anew; the operator is told once, and once when it is back.
-#[tokio::test]
-async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
+/// What is logged while this runs.
+fn logged(work: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Lines {
@@ -104,14 +104,44 @@ async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
         .with_max_level(tracing::Level::INFO)
         .with_writer(move || writer.clone())
         .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let octets = lines.0.lock().unwrap().clone();
+    String::from_utf8(octets).unwrap()
+}
+
+// LOG-06: the operator is told when a peer's certificate or its way of proof changes, and only then.
+#[tokio::test]
+async fn a_peer_that_proves_itself_in_another_way_is_told() {
     let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
     let meta = meta();
-    tracing::subscriber::with_default(subscriber, || {
+    let text = logged(|| {
+        let by = |method, fingerprint: &str| Record {
+            method: Some(method),
+            fingerprint: Some(fingerprint.repeat(32)),
+            ..record(Reason::Finished)
+        };
+        for record in [
+            by(Method::Certificate, "ab"),
+            by(Method::Certificate, "ab"),
+            by(Method::Certificate, "cd"),
+            by(Method::Dialback, "cd"),
+        ] {
+            observe.note(&meta, &Event::Ended { record });
+        }
+    });
+    assert_eq!(text.matches("a peer proves itself in another way").count(), 2, "{text}");
+}
+
+// LOG-05: each claim of a peer knocks at the backend anew; the operator is told once, and once when it is back.
+#[tokio::test]
+async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let meta = meta();
+    let text = logged(|| {
         for up in [false, false, false, true, true, false] {
             observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up });
         }
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
     assert_eq!(text.matches("backend reached again").count(), 1, "{text}");
 }
@@ -139,4 +169,21 @@ async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
     let count = |word: &str| text.matches(&format!("\"event\":\"{word}\"")).count();
     assert_eq!((count("rejected"), count("ended")), (usize::try_from(REFUSALS.get()).unwrap() + 1, 1));
     assert!(text.contains("\"event\":\"left-out\",\"records\":50"), "{text}");
+}
+
+// BE-01: told once, and once more when it comes back after a pair stood.
+#[tokio::test]
+async fn a_backend_that_asks_somebody_else_is_an_alarm() {
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let meta = meta();
+    let hosted = || domain("hall.example");
+    let astray = || Event::Misfit { hosted: hosted(), reason: Reason::BackendAsksElsewhere };
+    let text = logged(|| {
+        observe.note(&meta, &astray());
+        observe.note(&meta, &astray());
+        observe.note(&meta, &Event::Backend { hosted: hosted(), up: true });
+        observe.note(&meta, &astray());
+    });
+    assert_eq!(text.matches("backend-asks-elsewhere").count(), 2, "{text}");
+    assert_eq!(text.matches("ERROR").count(), 2, "{text}");
 }

@@ -45,6 +45,8 @@ pub struct Pump {
     pub(super) rates: Option<Valve>,
     /// Who may send what on it.
     pub(super) sending: HashMap<Pair, Sending>,
+    /// The next stanza goes nowhere, for this reason.
+    pub(super) refused: Option<Reason>,
     /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
     held: Option<Shut>,
     /// Its place among strangers, until it is proven.
@@ -154,6 +156,7 @@ impl Pump {
             trying: None,
             rates: None,
             sending: HashMap::new(),
+            refused: None,
             held: None,
             stranger: None,
             orders,

@@ -112,6 +112,8 @@ pub struct Registry {
 #[derive(Debug)]
 struct Awaited {
     legs: usize,
+    /// Somebody has asked about it.
+    asked: bool,
     until: Option<Instant>,
 }
 
@@ -256,7 +258,8 @@ impl Registry {
         if awaited.len() >= SWEEP && awaited.len().is_power_of_two() {
             awaited.retain(|_, a| a.legs > 0 || a.until.is_some_and(|t| t > now));
         }
-        let entry = awaited.entry((facing, check.clone())).or_insert(Awaited { legs: 0, until: None });
+        let entry =
+            awaited.entry((facing, check.clone())).or_insert(Awaited { legs: 0, asked: false, until: None });
         entry.legs += 1;
         drop(awaited);
         AwaitTicket { registry: Arc::clone(self), realm: (facing, check) }
@@ -264,8 +267,10 @@ impl Registry {
 
     /// Whether a far leg that looks at this network waits with this key, or did so within T-dialback.
     pub fn vouches(&self, facing: Facing, check: &KeyCheck, now: Instant) -> bool {
-        let awaited = held(&self.awaited);
-        awaited.get(&(facing, check.clone())).is_some_and(|a| a.legs > 0 || a.until.is_some_and(|t| t > now))
+        let mut awaited = held(&self.awaited);
+        let Some(entry) = awaited.get_mut(&(facing, check.clone())) else { return false };
+        entry.asked = true;
+        entry.legs > 0 || entry.until.is_some_and(|t| t > now)
     }
 
     fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {
@@ -313,6 +318,13 @@ impl Drop for Life {
 pub struct AwaitTicket {
     registry: Arc<Registry>,
     realm: (Facing, KeyCheck),
+}
+
+impl AwaitTicket {
+    /// Whether somebody has asked about the key.
+    pub fn is_asked(&self) -> bool {
+        held(&self.registry.awaited).get(&self.realm).is_some_and(|entry| entry.asked)
+    }
 }
 
 impl Drop for AwaitTicket {
@@ -372,6 +384,17 @@ mod tests {
         assert!(r.vouches(Facing::Backend, &check("k"), crate::run::now()));
         assert!(!r.vouches(Facing::Public, &check("k"), crate::run::now()));
         assert!(!r.vouches(Facing::Backend, &check("other"), crate::run::now()));
+    }
+
+    // BE-01.
+    #[tokio::test]
+    async fn it_is_known_whether_anybody_asked_about_a_key() {
+        let r = registry();
+        let (asked, other) = (check("k"), check("other"));
+        let tickets = [&asked, &other].map(|c| r.await_key(Facing::Backend, c.clone(), crate::run::now()));
+        assert!(!tickets[0].is_asked());
+        assert!(r.vouches(Facing::Backend, &asked, crate::run::now()));
+        assert!(tickets[0].is_asked() && !tickets[1].is_asked());
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use tokio::io::{DuplexStream, duplex};
 use super::*;
 use std::num::NonZeroU32;
 
-use crate::limit::{LoginParams, Room};
+use crate::limit::{LoginParams, Room, SenderParams};
 use crate::metrics::Metrics;
 use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Policy, build};
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
@@ -131,6 +131,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
         rates: Rates::default(),
+        senders: Senders::new(SenderParams::default(), now()),
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),

@@ -1,8 +1,8 @@
 //! Asks authoritative servers about dialback keys, each in a task of its own.
 //!
 //! Identical questions are asked once. What one stream, one source address or one sender domain may have under way is
-//! capped (L-pending, LIM-06); no answer is kept once it is given. A question whose askers have all gone is given up
-//! (DB-06).
+//! capped (L-pending, LIM-06), and so is what comes from one part of the Internet; no answer is kept once it is given. A
+//! question whose askers have all gone is given up (DB-06).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -60,6 +60,8 @@ struct Pending {
     questions: HashMap<(Facing, KeyCheck), Vec<Ask>>,
     streams: HashMap<RelayId, usize>,
     sources: HashMap<Network, usize>,
+    /// The networks around those.
+    regions: HashMap<Network, usize>,
     senders: HashMap<Domain, usize>,
 }
 
@@ -108,6 +110,8 @@ enum Entry {
 impl Verifier {
     fn enter(&self, tools: &Tools, ask: Ask) -> Entry {
         let mut pending = self.held();
+        // One party with many networks must not keep all others out.
+        let share = (tools.params.verifications / SHARES).max(tools.params.pending_per_source);
         let over = match ask.facing {
             Facing::Public => {
                 pending.questions.len() >= tools.params.verifications
@@ -115,6 +119,7 @@ impl Verifier {
                     || ask
                         .network()
                         .is_some_and(|n| full(&pending.sources, &n, tools.params.pending_per_source))
+                    || ask.network().is_some_and(|n| full(&pending.regions, &n.around(), share))
                     || full(&pending.senders, &ask.check.pair.sender, tools.params.pending_per_sender)
             }
             // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.
@@ -126,6 +131,7 @@ impl Verifier {
         *pending.streams.entry(ask.relay).or_default() += 1;
         if let Some(network) = ask.network() {
             *pending.sources.entry(network).or_default() += 1;
+            *pending.regions.entry(network.around()).or_default() += 1;
         }
         *pending.senders.entry(ask.check.pair.sender.clone()).or_default() += 1;
         let question = (ask.facing, ask.check.clone());
@@ -167,6 +173,7 @@ impl Verifier {
             less(&mut pending.streams, &ask.relay);
             if let Some(network) = ask.network() {
                 less(&mut pending.sources, &network);
+                less(&mut pending.regions, &network.around());
             }
             less(&mut pending.senders, &ask.check.pair.sender);
         }
@@ -190,6 +197,9 @@ fn less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
         }
     }
 }
+
+/// How much of all verifications the networks around one address may have: one of so many parts.
+const SHARES: usize = 4;
 
 #[cfg(test)]
 #[path = "verifier_tests.rs"]

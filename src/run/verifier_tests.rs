@@ -68,11 +68,31 @@ async fn pending_questions_are_capped_in_all() {
     let tools = tools(Scripted::default());
     let v = Verifier::default();
     for n in 0..300 {
-        let source = format!("2001:db8:0:{n:x}::1");
+        let source = format!("2001:db8:{n:x}::1");
         let (ask, _heard) = asked(tools.registry.unnamed(), &source, &format!("d{n}.example"), "k");
         let expected = if n < tools.params.verifications { "new" } else { "over" };
         assert_eq!(outcome(&v, &tools, ask), expected, "{n}");
     }
+}
+
+// LIM-02, LIM-06: an IPv6 network is cheap to have in thousands.
+#[tokio::test]
+async fn the_networks_of_one_party_leave_room_for_others() {
+    let tools = tools(Scripted::default());
+    let v = Verifier::default();
+    let share = tools.params.verifications / SHARES;
+    let ask_from = |source: String, n: usize| {
+        let (ask, _heard) = asked(tools.registry.unnamed(), &source, &format!("d{n}.example"), "k");
+        outcome(&v, &tools, ask)
+    };
+    for n in 0..2 * share {
+        let expected = if n < share { "new" } else { "over" };
+        assert_eq!(ask_from(format!("2001:db8:0:{n:x}::1"), n), expected, "{n}");
+    }
+    assert_eq!(ask_from("2001:db8:1::1".to_owned(), 1000), "new");
+    let (ask, _heard) = asked(tools.registry.unnamed(), "2001:db8:0:1::1", "d0.example", "k");
+    v.leave(Facing::Public, &ask.check);
+    assert_eq!(ask_from("2001:db8:0:ffff::1".to_owned(), 1001), "new", "what is answered makes room");
 }
 
 // DB-31, LIM-06.

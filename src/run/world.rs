@@ -207,9 +207,16 @@ impl Inner {
         target: &Domain,
         mode: Mode,
     ) -> Result<(BoxIo, Secured), Reason> {
-        let connector = Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
+        let current = || Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
+        let connector = current();
         let handshake = async {
-            let (stream, secured) = connector.connect(io, Some(from), target, mode).await?;
+            let (stream, mut secured) = connector.connect(io, Some(from), target, mode).await?;
+            // A reload may have come meanwhile: what holds now decides (CRT-12).
+            let latest = current();
+            if !Arc::ptr_eq(&latest, &connector) {
+                let again = |shown| latest.trust().describe_again(&shown);
+                secured.certificate = secured.certificate.and_then(again);
+            }
             Ok((Box::new(stream) as BoxIo, secured))
         };
         self.counted(Door::Outbound, self.params.handshake, handshake).await
@@ -271,6 +278,16 @@ impl Route for Way {
 impl Way {
     async fn go(&mut self, candidate: Candidate) -> Result<Connected, Reason> {
         let mut reason = Reason::RemoteUnreachable;
+        if let Candidate::Elsewhere(host, port) = &candidate {
+            match self.inner.params.resolver.host(host, *port).await {
+                Ok(addresses) => {
+                    let named = addresses.into_iter().map(|a| Place { address: a, mode: TlsMode::Starttls });
+                    let left = self.left.take().into_iter().flatten();
+                    self.left = Some(named.chain(left).collect());
+                }
+                Err(fault) => tracing::debug!(host = &**host, %fault, "not followed"),
+            }
+        }
         if let (Candidate::Same, Some(place)) = (candidate, self.last) {
             match self.knock(place).await {
                 Ok(connected) => return Ok(connected),

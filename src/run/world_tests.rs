@@ -79,6 +79,58 @@ async fn a_backend_is_sought_at_each_of_its_addresses_in_turn() {
     assert_eq!(nobody.connect(Candidate::Next).await.1.err(), Some(Reason::BackendDown));
 }
 
+// DNS-05: a host that a server names is dialled behind the same guard as one that the DNS names.
+#[tokio::test]
+async fn a_server_cannot_send_us_where_the_dns_could_not() {
+    let (first, at) = listener().await;
+    let (_other, elsewhere) = listener().await;
+    for allowed in [false, true] {
+        let mut world = world(vec![at], at);
+        if allowed {
+            let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+            let route = dns::Route {
+                domain: domain("friend.example"),
+                host: at.ip().to_string(),
+                port: at.port(),
+                mode: TlsMode::Starttls,
+            };
+            let servers = vec!["127.0.0.1:9".parse().unwrap()];
+            let params = dns::Params { servers, guard, routes: vec![route], ..dns::Params::default() };
+            Arc::get_mut(&mut world.0).unwrap().params.resolver = Resolver::new(params).unwrap();
+        }
+        let (route, outcome) = world.route(&friend(), None).connect(Candidate::Next).await;
+        drop(outcome.unwrap());
+        first.accept().await.unwrap();
+        let named = Candidate::Elsewhere(elsewhere.ip().to_string().into(), elsewhere.port());
+        let (_route, outcome) = route.connect(named).await;
+        assert_eq!(outcome.map(|connected| connected.address).ok(), allowed.then_some(elsewhere.ip()));
+    }
+}
+
+// BE-05, BE-06: clients are introduced, one by one and before all else; a stream between servers, which carries many, never is.
+#[tokio::test]
+async fn only_the_connection_of_a_client_begins_with_a_proxy_header() {
+    use tokio::io::AsyncReadExt as _;
+    let (backend, at) = listener().await;
+    let mut world = world(vec![at], at);
+    let clients = Clients { addresses: vec![at], proxy: Some(ProxyVersion::V2) };
+    Arc::get_mut(&mut world.0).unwrap().params.clients.insert(domain("hall.example"), clients);
+    let ends = Some(("192.0.2.7:4000".parse().unwrap(), "192.0.2.1:5222".parse().unwrap()));
+    let caller = |ends| Some(Caller { ends, name: "1-1".to_owned(), secured: None });
+    for (destination, caller, command) in [
+        (Destination::Client(domain("hall.example")), caller(ends), Some(0x21)),
+        // A connection of our own is LOCAL.
+        (Destination::Client(domain("hall.example")), caller(None), Some(0x20)),
+        (Destination::Backend(domain("hall.example")), None, None),
+    ] {
+        let (_route, outcome) = world.route(&destination, caller).connect(Candidate::Next).await;
+        drop(outcome.unwrap());
+        let mut octets = Vec::new();
+        backend.accept().await.unwrap().0.read_to_end(&mut octets).await.unwrap();
+        assert_eq!(octets.get(12).copied(), command, "{destination:?}: {octets:?}");
+    }
+}
+
 // CLS-07, LIM-06: "negative DNS and connect results are cached for a short time".
 #[tokio::test]
 async fn where_nobody_answers_nobody_knocks_for_a_while() {

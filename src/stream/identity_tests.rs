@@ -95,6 +95,7 @@ fn a_name_with_nul_is_void() {
 }
 
 // RFC 4985 2: "_Service.Name"; RFC 9525 6.5: the service must be the one asked for.
+// CRT-03.
 #[test]
 fn srv_names_vouch_for_the_server_service_only() {
     holds(&[

@@ -101,6 +101,7 @@ mod tests {
     }
 
     // DB-11, and the keys of requirements 21.1 and 21.3.
+    // DB-10.
     #[test]
     fn the_published_keys_are_reproduced() {
         for (secret, receiving, originating, id, expected) in [

@@ -28,6 +28,7 @@ fn rules() -> Rules {
     Rules {
         mechanisms: Mechanism::DEFAULT.iter().copied().collect(),
         registration: true,
+        features: std::collections::BTreeSet::new(),
         max_octets: 262_144,
     }
 }

@@ -22,7 +22,7 @@ use crate::jid::Domain;
 use crate::net::{self, proxy};
 use crate::policy::{Finding, Place};
 use crate::reason::Reason;
-use crate::stream::client::{Mechanism, Rules, features};
+use crate::stream::client::{Mechanism, Rules, features, login};
 use crate::xml::{Content, Header, Token, names};
 
 /// What was found at each address.
@@ -129,6 +129,7 @@ async fn look(settings: &Settings, hosted: &HostedDomain, seen: &mut Seen) -> Re
     let rules = Rules {
         mechanisms: hosted.backend.mechanisms.clone(),
         registration: hosted.backend.register,
+        features: hosted.backend.features.clone(),
         max_octets: usize::try_from(settings.limits.stanza).unwrap_or(usize::MAX),
     };
     let offer = features::before_login(&frame.tree(), &rules).map_err(remedy)?;
@@ -149,7 +150,8 @@ async fn look(settings: &Settings, hosted: &HostedDomain, seen: &mut Seen) -> Re
         if let Token::Element(answer) = talk.hear().await?
             && answer.is(names::SASL, "challenge")
         {
-            if signs_its_list(&answer.tree().text()) {
+            let message = login::payload(&answer.tree()).ok().flatten();
+            if offer.shortened && message.is_some_and(|message| login::signs_offer(&message)) {
                 seen.trouble.push(
                     "the server signs its list of mechanisms (XEP-0474), which the gateway shortens: clients that check it \
                      will not log in; switch SCRAM downgrade protection off at the server"
@@ -160,13 +162,6 @@ async fn look(settings: &Settings, hosted: &HostedDomain, seen: &mut Seen) -> Re
         }
     }
     talk.say(b"</stream:stream>").await
-}
-
-/// Whether the first message of a SCRAM server holds the hash of XEP-0474 (`h`, in older drafts `d`).
-fn signs_its_list(challenge: &str) -> bool {
-    let message = STANDARD.decode(challenge.trim_ascii()).unwrap_or_default();
-    let message = String::from_utf8_lossy(&message);
-    message.split(',').any(|attribute| attribute.starts_with("h=") || attribute.starts_with("d="))
 }
 
 /// What is wrong with the backend, and what to do there.
@@ -226,11 +221,11 @@ mod tests {
     // RFC 5802 5.1 and XEP-0474 6: the attribute, and nothing that only looks like it within another value.
     #[test]
     fn a_signed_list_is_seen_in_the_first_message_of_the_server() {
-        let said = |message: &str| signs_its_list(&STANDARD.encode(message));
+        let said = |message: &str| login::signs_offer(message.as_bytes());
         assert!(said("r=abc,s=c2FsdA==,i=4096,h=aGFzaA=="));
         assert!(said("r=abc,s=c2FsdA==,i=4096,d=aGFzaA=="));
         assert!(!said("r=h=abc,s=d=lt,i=4096"));
-        assert!(!signs_its_list("no base64"));
+        assert!(!login::signs_offer(b"no message"));
     }
 
     /// A server that says this after its header, and then listens.

@@ -28,6 +28,7 @@ fn sealed(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
 const V4: &[u8] = &[192, 0, 2, 1, 192, 0, 2, 2, 0x14, 0x66, 0x14, 0x67];
 
 // PROXY protocol 2.1.
+// ACC-05.
 #[test]
 fn lines_are_read_by_the_letter() {
     let good = [
@@ -82,6 +83,7 @@ fn a_line_ends_within_107_octets() {
 }
 
 // PROXY protocol 2.2.
+// ACC-06, ACC-08: what a proxy says of TLS is checked for form, and the header that comes of it has no place for it.
 #[test]
 fn binary_headers_are_read_by_the_letter() {
     let v6 =
@@ -138,6 +140,7 @@ fn the_checksum_is_crc32c() {
     assert_eq!(super::write::checksum_without(b"123456789", usize::MAX), 0xe306_9283_u32.to_be_bytes());
 }
 
+// BE-05, BE-07: nothing but the types of the specification is written.
 #[test]
 fn what_is_written_can_be_read() {
     let addresses = [

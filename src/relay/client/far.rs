@@ -87,7 +87,16 @@ impl Turn<'_> {
                     // CB-02: clients that can bind a channel will fail.
                     self.note(Event::Misfit { hosted, reason: Reason::BackendBindsChannel });
                 }
+                self.client.shortened = offer.shortened;
                 self.serve(serving::Input::Offered(offer));
+            }
+            posing::Effect::Signed => {
+                // CB-09: told once for each client that was shown less.
+                if std::mem::take(&mut self.client.shortened)
+                    && let Some(hosted) = self.hosted()
+                {
+                    self.note(Event::Misfit { hosted, reason: Reason::BackendSignsOffer });
+                }
             }
             posing::Effect::Word(word, octets) => self.word(word, octets),
             posing::Effect::Deliver(frame) => self.deliver(&frame),

@@ -16,6 +16,8 @@ pub struct Rules {
     pub mechanisms: BTreeSet<Mechanism>,
     /// Whether accounts may be made from outside.
     pub registration: bool,
+    /// Namespaces of features that pass after the login beside those that are known here (C2S-03).
+    pub features: BTreeSet<String>,
     /// The largest stanza that passes, in octets.
     pub max_octets: usize,
 }
@@ -33,6 +35,8 @@ pub struct Offer {
     pub registration: bool,
     /// The server offers channel binding, which fails every client that can do it (CB-02).
     pub binds_channel: bool,
+    /// The client does not see all mechanisms that the server offers (CB-09).
+    pub shortened: bool,
 }
 
 /// What may go with a SASL2 login.
@@ -60,6 +64,28 @@ const AFTER_LOGIN: &[(&str, &str)] = &[
     (names::STREAM_MANAGEMENT_2, "sm"),
 ];
 
+/// Features that never pass as they are, whatever the operator says.
+const NEVER: &[&str] = &[
+    names::BIND2,
+    names::CHANNEL_BINDING,
+    names::COMPRESSION,
+    names::COMPRESSION_FEATURE,
+    names::DIALBACK,
+    names::FAST,
+    names::LEGACY_AUTH_FEATURE,
+    names::LIMITS,
+    names::REGISTER_FEATURE,
+    names::SASL,
+    names::SASL2,
+    names::STREAMS,
+    names::TLS,
+];
+
+/// Whether an operator may let features of that namespace pass.
+pub fn may_be_let_pass(namespace: &str) -> bool {
+    !namespace.is_empty() && !NEVER.contains(&namespace)
+}
+
 /// What Bind 2 may switch on at once.
 const WITH_BIND: &[&str] =
     &[names::CARBONS, names::CSI, names::STREAM_MANAGEMENT, names::STREAM_MANAGEMENT_2];
@@ -77,17 +103,21 @@ pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> 
             (names::SASL, "mechanisms") => {
                 offer.binds_channel |= binds_channel(feature);
                 let (list, element) = mechanisms(feature, rules, is_login);
+                offer.shortened |= element.as_ref().is_none_or(|kept| is_shorter(kept, feature));
                 offer.sasl.extend(list);
                 kept.extend(element);
             }
             (names::SASL2, "authentication") => {
                 offer.binds_channel |= binds_channel(feature);
                 if let Some((inline, element)) = authentication(feature, rules) {
+                    offer.shortened |= is_shorter(&element, feature);
                     offer.sasl2 = Some(inline);
                     kept.push(element);
                 }
             }
-            (names::CHANNEL_BINDING, "sasl-channel-binding") => offer.binds_channel = true,
+            (names::CHANNEL_BINDING, "sasl-channel-binding") => {
+                (offer.binds_channel, offer.shortened) = (true, true);
+            }
             (names::REGISTER_FEATURE, "register") if rules.registration => {
                 offer.registration = true;
                 kept.push(feature.clone());
@@ -109,7 +139,10 @@ pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> 
 /// `BackendWantsTls` where the backend requires STARTTLS even now.
 pub fn after_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
     wants_no_tls(features)?;
-    let passes = |feature: &&Element| AFTER_LOGIN.iter().any(|(ns, name)| feature.is(ns, name));
+    let passes = |feature: &&Element| {
+        AFTER_LOGIN.iter().any(|(ns, name)| feature.is(ns, name))
+            || rules.features.contains(&feature.namespace)
+    };
     let mut kept: Vec<_> = features.elements().filter(passes).cloned().collect();
     kept.push(limits(features, rules));
     Ok(Offer { text: list(features, kept), ..Offer::default() })
@@ -151,6 +184,12 @@ fn parse(list: &Element, element: &Element, rules: &Rules) -> Option<Mechanism> 
 
 fn mechanism(element: &Element) -> Element {
     Element { attrs: Vec::new(), ..element.with(vec![Node::Text(element.text().trim_ascii().to_owned())]) }
+}
+
+/// Whether some mechanism of the list was left out.
+fn is_shorter(kept: &Element, list: &Element) -> bool {
+    let mechanisms = |list: &Element| list.elements().filter(|e| e.name == "mechanism").count();
+    mechanisms(kept) < mechanisms(list)
 }
 
 fn binds_channel(list: &Element) -> bool {

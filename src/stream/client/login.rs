@@ -76,6 +76,11 @@ pub fn payload(element: &Element) -> Result<Option<Vec<u8>>, SaslCondition> {
     }
 }
 
+/// Whether this message of a SCRAM server holds a hash of what it offered (XEP-0474 6.1: `h`, in older drafts `d`).
+pub fn signs_offer(message: &[u8]) -> bool {
+    message.split(|octet| *octet == b',').any(|part| part.starts_with(b"h=") || part.starts_with(b"d="))
+}
+
 /// What a client's first payload shows of who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {

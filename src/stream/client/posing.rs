@@ -56,6 +56,8 @@ pub enum Effect {
     Restart,
     /// Features, as the client may see them.
     Offered(Offer),
+    /// The server has told the client a hash of what it offers (CB-09).
+    Signed,
     /// A word of the server, as the client may hear it.
     Word(Word, Bytes),
     /// A stanza for the client.
@@ -232,8 +234,12 @@ fn heard_in_login(
     let tree = frame.tree();
     let octets = Bytes::from(without_location(&tree).write());
     match (profile, tree.name.as_str()) {
-        (_, "challenge") if login::payload(&tree).is_ok() => {
-            let effects = vec![Effect::Word(Word::Challenge, octets)];
+        (_, "challenge") => {
+            let Ok(message) = login::payload(&tree) else { return broken() };
+            let mut effects = vec![Effect::Word(Word::Challenge, octets)];
+            if message.is_some_and(|message| login::signs_offer(&message)) {
+                effects.push(Effect::Signed);
+            }
             Ok((Posing::Login(exchange, registering), effects))
         }
         (_, "failure") => {

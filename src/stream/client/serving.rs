@@ -197,7 +197,7 @@ pub struct Bound {
 impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
-        let shown = secured.as_ref().and_then(shown);
+        let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
         let line = Line { ids, secured, shown, domain: None, own: None, failures: 0, binds: 0 };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
     }
@@ -356,10 +356,6 @@ fn header_fault(line: &Line, header: &Header, to: &Domain, from: Option<&str>) -
     }
 }
 
-fn shown(secured: &Secured) -> Option<Domain> {
-    secured.sni.as_deref().and_then(|sni| Domain::parse(sni).ok())
-}
-
 impl Clear {
     fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
@@ -389,7 +385,7 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = shown(&secured).or(Some(self.to));
+                let shown = secured.shown.clone().or(Some(self.to));
                 let line = Line { secured: Some(secured), shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, ready: None };
                 Ok((Serving::Greeting(greeting), vec![Effect::Restart]))

@@ -9,8 +9,8 @@ use gatehouse::stream::client::Mechanism;
 use gatehouse::stream::client::features::{Inline, Offer, Rules, after_login, before_login, goes_with_bind};
 use gatehouse::xml::{Content, Element, Node, names};
 
-/// The first line names the mechanisms of the rules, `register` and a number for the largest stanza, with commas between;
-/// the rest are elements of a server inside, or of one that we called.
+/// The first line names the mechanisms of the rules, `register`, namespaces of further features and a number for the largest
+/// stanza, with commas between; the rest are elements of a server inside, or of one that we called.
 pub fn features(data: &[u8]) {
     let line = data.split(|&b| b == b'\n').next().unwrap_or_default();
     let body = data.get(line.len() + 1..).unwrap_or_default();
@@ -19,6 +19,7 @@ pub fn features(data: &[u8]) {
     let rules = Rules {
         mechanisms: words.iter().filter_map(|word| Mechanism::parse(word)).collect(),
         registration: words.contains(&"register"),
+        features: words.iter().filter(|word| word.contains(':')).map(|word| (*word).to_owned()).collect(),
         max_octets: words.iter().find_map(|word| word.parse().ok()).unwrap_or(262_144),
     };
     for frame in super::frames(Content::Client, body) {
@@ -106,7 +107,8 @@ fn after(said: &Element, rules: &Rules) {
         (all.pop().expect("our own limits"), all)
     };
     for feature in &others {
-        let known = allowed.iter().any(|(namespace, name)| feature.is(namespace, name));
+        let known = allowed.iter().any(|(namespace, name)| feature.is(namespace, name))
+            || rules.features.contains(&feature.namespace);
         assert!(known && said.elements().any(|e| e == *feature), "{feature:?} is shown after the login");
     }
     // None of the list is lost either.
