@@ -604,3 +604,23 @@ fn a_ban_finds_who_has_no_pair_yet() {
         }
     }
 }
+
+// CRT-12, CLS-01: a claim that was on its way when its proof was lost opens nothing, not even until the other side has closed.
+#[test]
+fn a_claim_whose_certificate_was_revoked_opens_nothing() {
+    for revoked in [true, false] {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+        let far = stage.connects()[0].0;
+        stage.connected(far, None);
+        stage.hears(Side::Far(far), &answer("L-301", false));
+        if revoked {
+            let now = untrusted("hall.example", "friend.example").certificate.unwrap();
+            stage.step(NEAR, Input::Retrusted(now));
+        }
+        stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='valid'/>");
+        stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+        assert_eq!(stage.passed().len(), usize::from(!revoked));
+        assert_eq!(begun_and_ended(&stage).0, usize::from(!revoked));
+    }
+}

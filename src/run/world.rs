@@ -204,9 +204,16 @@ impl Inner {
         target: &Domain,
         mode: Mode,
     ) -> Result<(BoxIo, Secured), Reason> {
-        let connector = Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
+        let current = || Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
+        let connector = current();
         let handshake = async {
-            let (stream, secured) = connector.connect(io, Some(from), target, mode).await?;
+            let (stream, mut secured) = connector.connect(io, Some(from), target, mode).await?;
+            // A reload may have come meanwhile: what holds now decides (CRT-12).
+            let latest = current();
+            if !Arc::ptr_eq(&latest, &connector) {
+                let again = |shown| latest.trust().describe_again(&shown);
+                secured.certificate = secured.certificate.and_then(again);
+            }
             Ok((Box::new(stream) as BoxIo, secured))
         };
         self.counted(Door::Outbound, self.params.handshake, handshake).await

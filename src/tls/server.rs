@@ -22,7 +22,7 @@ use crate::reason::Reason;
 use crate::stream::secured::Secured;
 use crate::tls::keys::Certificates;
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Alpn, Mode, VERSIONS, provider, suite, version};
+use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
 
 /// What one listener's TLS is made of.
 #[derive(Clone, Debug)]
@@ -77,6 +77,10 @@ impl Acceptor {
         Ok(())
     }
 
+    fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Does one handshake. `fallback` is the `to` of the stream on STARTTLS.
     ///
     /// After a fault nothing more is to be sent: the alert, where one is due, has been (RFC 6120 5.4.3.2).
@@ -84,13 +88,14 @@ impl Acceptor {
         &self,
         stream: S,
         fallback: Option<&Domain>,
-    ) -> Result<(TlsStream<S>, Secured), HandshakeFault>
+    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let snapshot = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
-        let hello =
-            LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
+        let snapshot = self.current();
+        let hello = LazyConfigAcceptor::new(HelloReader::default(), Ahead::new(stream))
+            .await
+            .map_err(HandshakeFault::from_io)?;
         let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
         let client = hello
             .client_hello()
@@ -108,7 +113,8 @@ impl Acceptor {
         let chain = session.peer_certificates().unwrap_or_default();
         let secured = Secured {
             version: version(session.protocol_version()),
-            certificate: snapshot.params.trust.describe(chain, UnixTime::now()),
+            // By what holds now: a reload may have come while the handshake ran (CRT-12).
+            certificate: self.current().params.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni,
             shown: Some(shown),
