@@ -339,6 +339,31 @@ async fn a_resumed_session_is_judged_anew() {
     }
 }
 
+// CRT-12: who is shown out by a reload does not slip in by a handshake that was under way.
+#[tokio::test]
+async fn a_handshake_under_way_is_judged_by_the_lists_of_its_end() {
+    let authority = Authority::new("root");
+    let old = params(&authority, Mode::Starttls);
+    let acceptor = Acceptor::new(old.clone()).unwrap();
+    let leaf = authority.issue(&["friend.example"]);
+    let mut config = Stranger { sni: Some("a.example"), ..Stranger::default() }.config();
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&leaf.private()).unwrap();
+    let own = rustls::sign::CertifiedKey::new(leaf.chain.clone(), key);
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own));
+    let (near, far) = pair().await;
+    // The acceptor is asked first, and waits for the client's first words.
+    let client = async {
+        acceptor.replace(server::Params { trust: Authority::new("new").trust(), ..old }).unwrap();
+        let name = ServerName::try_from("a.example").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, near).await
+    };
+    let both = async { tokio::join!(biased; accept_tls(far, &acceptor, None), client) };
+    let (server, client) = timeout(Duration::from_secs(60), both).await.unwrap();
+    client.unwrap();
+    let certificate = server.unwrap().1.certificate.unwrap();
+    assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
+}
+
 // CRT-14: a reload concerns new handshakes only.
 #[tokio::test]
 async fn a_reload_leaves_living_channels_alone() {

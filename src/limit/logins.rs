@@ -71,12 +71,40 @@ struct Seen {
     pairs: HashMap<(Network, u64), Strikes>,
     /// Where the owner of an account has logged in from, and when last.
     known: HashMap<(Network, u64), Instant>,
+    /// When a table was full last, and was looked through for what may be forgotten.
+    swept: Option<Instant>,
+}
+
+impl Seen {
+    /// Forgets what is old in tables that are full, but not for every one who asks.
+    fn make_room(&mut self, memory: Duration, now: Instant) {
+        let most = self.networks.len().max(self.accounts.len()).max(self.pairs.len());
+        let lately = self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP);
+        if most < REMEMBERED || lately {
+            return;
+        }
+        self.swept = Some(now);
+        self.networks.retain(|_, strikes| !strikes.is_old(memory, now));
+        self.accounts.retain(|_, strikes| !strikes.is_old(memory, now));
+        self.pairs.retain(|_, strikes| !strikes.is_old(memory, now));
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Strikes {
     count: u32,
     last: Instant,
+}
+
+impl Strikes {
+    fn is_old(&self, memory: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) >= memory
+    }
+}
+
+/// Whether a table has no place for this key.
+fn is_full<K: Hash + Eq>(table: &HashMap<K, Strikes>, key: &K) -> bool {
+    table.len() >= REMEMBERED && !table.contains_key(key)
 }
 
 impl Logins {
@@ -89,7 +117,8 @@ impl Logins {
     pub fn ask(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) -> Leave {
         let network = Network::of(address);
         let account = account.map(|account| self.digests.hash_one(account));
-        let seen = held(&self.seen);
+        let mut seen = held(&self.seen);
+        seen.make_room(self.params.memory, now);
         let strikes = self.count(&seen.networks, &network, now);
         if strikes >= self.params.per_network {
             return Leave::Refused;
@@ -107,10 +136,20 @@ impl Logins {
             if !seen.known.get(&pair).is_some_and(lately) {
                 let all = self.count(&seen.accounts, &account, now);
                 wait = wait.max(self.wait(all.saturating_sub(self.params.per_account)));
+                // Where a failure would find no place to be remembered, a guess must not be free.
+                let forgotten = is_full(&seen.networks, &network)
+                    || is_full(&seen.accounts, &account)
+                    || is_full(&seen.pairs, &pair);
+                if forgotten {
+                    wait = self.params.longest;
+                }
             }
         } else {
             // Without a name the network stands for it.
             wait = wait.max(self.wait(strikes));
+            if is_full(&seen.networks, &network) {
+                wait = self.params.longest;
+            }
         }
         if wait.is_zero() { Leave::Now } else { Leave::After(wait) }
     }
@@ -121,6 +160,7 @@ impl Logins {
         let account = account.map(|account| self.digests.hash_one(account));
         let mut seen = held(&self.seen);
         let memory = self.params.memory;
+        seen.make_room(memory, now);
         let mut refused = strike(&mut seen.networks, network, memory, now) == self.params.per_network;
         if let Some(account) = account {
             strike(&mut seen.accounts, account, memory, now);
@@ -181,17 +221,13 @@ impl Logins {
 }
 
 /// One more strike; how many there are now. A table that is full of living strikes takes no new key: a flood from many
-/// addresses must not fill the memory (LIM-02).
+/// addresses must not fill the memory (LIM-02). Who finds no place in it waits for the longest time instead.
 fn strike<K: Hash + Eq>(table: &mut HashMap<K, Strikes>, key: K, memory: Duration, now: Instant) -> u32 {
-    let old = |strikes: &Strikes| now.saturating_duration_since(strikes.last) >= memory;
-    if table.len() >= REMEMBERED && !table.contains_key(&key) {
-        table.retain(|_, strikes| !old(strikes));
-        if table.len() >= REMEMBERED {
-            return 0;
-        }
+    if is_full(table, &key) {
+        return 0;
     }
     let strikes = table.entry(key).or_insert(Strikes { count: 0, last: now });
-    if old(strikes) {
+    if strikes.is_old(memory, now) {
         strikes.count = 0;
     }
     strikes.count = strikes.count.saturating_add(1);
@@ -201,6 +237,9 @@ fn strike<K: Hash + Eq>(table: &mut HashMap<K, Strikes>, key: K, memory: Duratio
 
 /// Keys of one table that are remembered.
 const REMEMBERED: usize = 100_000;
+
+/// How often tables that are full are looked through.
+const SWEEP: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -280,6 +319,28 @@ mod tests {
         logins.succeeded(ip(GUESSER), Some(("hall.example", "mallory")), now);
         assert_eq!(logins.ask(ip(GUESSER), ALICE, now), Leave::Refused);
         assert_eq!(logins.ask(ip(HOME), ALICE, now), Leave::Now);
+    }
+
+    // LIM-02, C2S-11: a table that is full must not make guesses free.
+    #[test]
+    fn who_finds_no_place_to_be_remembered_waits() {
+        let (logins, now) = (Logins::new(Params::default()), Instant::now());
+        logins.succeeded(ip(HOME), ALICE, now);
+        for n in 0..REMEMBERED {
+            let name = n.to_string();
+            logins.failed(
+                ip(&format!("2001:db8:{:x}:{:x}::1", n >> 16, n & 0xffff)),
+                Some(("h", &name)),
+                now,
+            );
+        }
+        let (longest, memory) = (Leave::After(Params::default().longest), Params::default().memory);
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, now), longest);
+        assert_eq!(logins.ask(ip(GUESSER), None, now), longest);
+        assert_eq!(logins.ask(ip(HOME), ALICE, now), Leave::Now, "known there");
+        assert_eq!(logins.ask(ip(GUESSER), ALICE, now + memory), Leave::Now, "and forgotten in the end");
+        assert!(!logins.failed(ip(GUESSER), ALICE, now + memory));
+        assert_eq!(held(&logins.seen).networks.len(), 1);
     }
 
     #[test]

@@ -254,6 +254,11 @@ impl Relay {
 
     /// The pair stands on the far side: the last question, then both tokens open the door.
     pub(super) fn admit(&mut self, id: ClaimId, far: FarId, now: Instant, out: &mut Vec<Effect>) {
+        // CLS-01: behind our closing tag nothing is negotiated, and what was proven may be so no more.
+        if let Some(near) = self.near.as_ref().filter(|near| !near.is_live()) {
+            let reason = near.reason();
+            return self.refuse(id, reason, now, out);
+        }
         let Some(pending) = self.claims.get_mut(&id) else { return };
         let pair = pending.claim.pair.clone();
         let Some(proof) = pending.proof.take() else { return };

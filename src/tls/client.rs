@@ -56,6 +56,11 @@ impl Connector {
         })
     }
 
+    /// What peers' chains are judged by.
+    pub fn trust(&self) -> &TrustStore {
+        &self.trust
+    }
+
     /// Does one handshake with the server of `remote`, on behalf of `hosted` (which shows its certificate, if it has
     /// one and is asked). The server name is the A-label form of `remote`, whatever host is dialled (TLS-22).
     pub async fn connect<S>(

@@ -77,6 +77,10 @@ impl Acceptor {
         Ok(())
     }
 
+    fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Does one handshake. `fallback` is the `to` of the stream on STARTTLS.
     ///
     /// After a fault nothing more is to be sent: the alert, where one is due, has been (RFC 6120 5.4.3.2).
@@ -88,7 +92,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let snapshot = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        let snapshot = self.current();
         let hello = LazyConfigAcceptor::new(HelloReader::default(), Ahead::new(stream))
             .await
             .map_err(HandshakeFault::from_io)?;
@@ -109,7 +113,8 @@ impl Acceptor {
         let chain = session.peer_certificates().unwrap_or_default();
         let secured = Secured {
             version: version(session.protocol_version()),
-            certificate: snapshot.params.trust.describe(chain, UnixTime::now()),
+            // By what holds now: a reload may have come while the handshake ran (CRT-12).
+            certificate: self.current().params.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni,
             shown: Some(shown),
