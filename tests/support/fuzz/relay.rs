@@ -19,7 +19,7 @@ use bytes::Bytes;
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Relay, Side,
+    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Relay, Said, Side,
 };
 use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
@@ -220,6 +220,8 @@ struct Life {
     /// Keys that went out.
     keys: Vec<KeyCheck>,
     courier: bool,
+    /// The near side said that its stream is broken: what it says behind that is not looked at (RFC 6120 4.9.1.1).
+    broken: bool,
     may_answer: bool,
     records: usize,
 }
@@ -246,6 +248,7 @@ impl Life {
             admitted: BTreeSet::new(),
             keys: Vec::new(),
             courier: false,
+            broken: false,
             may_answer: false,
             records: 0,
         }
@@ -413,7 +416,8 @@ impl Life {
     /// No stanza goes in silence: it passes, goes back, is noted, or ends its stream.
     fn leaves_a_trace(&self, crossing: &Crossing<'_>) {
         let Input::Token(Token::Element(frame)) = crossing.input else { return };
-        let open = !self.closed.contains(&crossing.side) && !self.over.contains(&crossing.side);
+        let open =
+            !self.broken && !self.closed.contains(&crossing.side) && !self.over.contains(&crossing.side);
         if crossing.side == Side::Near && open && frame.head().kind() != Kind::Other {
             assert!(!crossing.effects.is_empty(), "in silence: {:?}", crossing.input);
         }
@@ -507,6 +511,9 @@ impl Life {
                 self.admitted.insert((pair.sender.to_string(), pair.target.to_string()));
             }
             Effect::Note(Event::Closed { .. } | Event::Left { .. }) => self.records += 1,
+            Effect::Note(Event::StreamError { said: Said::Received, facing, .. }) => {
+                self.broken |= *facing == self.facing(Side::Near);
+            }
             _ => {}
         }
     }
