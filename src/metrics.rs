@@ -4,9 +4,9 @@
 //! peer said can become a label (law `closed_words`). A domain that is not hosted is counted under `none`, so that
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -28,7 +28,9 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    hosted: BTreeSet<Domain>,
+    /// What moves with each stanza is looked up once for each of these, not once for each stanza.
+    hosted: BTreeMap<Domain, [Passed; Flow::ALL.len()]>,
+    others: [Passed; Flow::ALL.len()],
     digest: Mutex<Option<String>>,
     connections_total: IntCounterVec,
     connections: IntGaugeVec,
@@ -156,7 +158,8 @@ impl Metrics {
             operators_bans: AtomicUsize::new(0),
             logins_bans: AtomicUsize::new(0),
             registry: make.registry,
-            hosted: hosted.into_iter().collect(),
+            hosted: hosted.into_iter().map(|domain| (domain, Default::default())).collect(),
+            others: Default::default(),
             digest: Mutex::new(None),
         };
         // A family that has never moved is shown as 0, so that a rate over it is 0 and not absent.
@@ -222,16 +225,21 @@ impl Metrics {
 
     /// A stanza passed.
     pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, octets: usize) {
-        let domain = self.domain(hosted);
-        let kind = match kind {
-            Kind::Iq => "iq",
-            Kind::Message => "message",
-            Kind::Presence => "presence",
-            Kind::Other => "other",
+        let known = self.hosted.get(hosted).unwrap_or(&self.others);
+        let Some(passed) = Flow::ALL.iter().position(|f| *f == flow).and_then(|at| known.get(at)) else {
+            return;
         };
-        self.stanzas.with_label_values(&[flow.label(), domain, kind]).inc();
-        self.octets
-            .with_label_values(&[flow.label(), domain])
+        let (kind, stanzas) = match kind {
+            Kind::Iq => ("iq", &passed.iq),
+            Kind::Message => ("message", &passed.message),
+            Kind::Presence => ("presence", &passed.presence),
+            Kind::Other => ("other", &passed.other),
+        };
+        let domain = || self.domain(hosted);
+        stanzas.get_or_init(|| self.stanzas.with_label_values(&[flow.label(), domain(), kind])).inc();
+        passed
+            .octets
+            .get_or_init(|| self.octets.with_label_values(&[flow.label(), domain()]))
             .inc_by(u64::try_from(octets).unwrap_or(u64::MAX));
     }
 
@@ -352,7 +360,7 @@ impl Metrics {
     }
 
     fn domain<'a>(&self, domain: &'a Domain) -> &'a str {
-        if self.hosted.contains(domain) { domain.as_str() } else { NONE }
+        if self.hosted.contains_key(domain) { domain.as_str() } else { NONE }
     }
 }
 
@@ -491,6 +499,16 @@ impl Reload {
             Self::Refused => "refused",
         }
     }
+}
+
+/// The counters of stanzas that pass, of one flow and domain. Each is there from its first stanza on.
+#[derive(Debug, Default)]
+struct Passed {
+    iq: OnceLock<IntCounter>,
+    message: OnceLock<IntCounter>,
+    other: OnceLock<IntCounter>,
+    presence: OnceLock<IntCounter>,
+    octets: OnceLock<IntCounter>,
 }
 
 /// Makes a family and registers it.

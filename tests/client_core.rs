@@ -474,6 +474,21 @@ fn features_that_the_operator_names_pass_after_the_login() {
     }
 }
 
+/// LOG-04: where a client is is told in logs and PROXY headers, never in a stream.
+#[test]
+fn the_clients_address_is_in_no_stream() {
+    let mut stage = bound();
+    stage.hears(NEAR, "<message to='bob@friend.example'><body>hi</body></message><presence/>");
+    let passed: String = stage.passed().into_iter().map(|(_, text)| text).collect();
+    assert!(passed.contains("<presence"), "{passed}");
+    for effect in &stage.effects {
+        if let Effect::Send(_, octets) | Effect::Pass(_, octets) | Effect::Deliver(octets) = effect {
+            assert!(!text(octets).contains("192.0.2.7"), "{}", text(octets));
+        }
+    }
+    assert!(!passed.contains("192.0.2.7"), "{passed}");
+}
+
 #[test]
 fn the_operators_list_decides() {
     let mut home = home();

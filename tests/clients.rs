@@ -181,7 +181,7 @@ fn with_all_backends_down_a_client_hears_so_at_once() {
     assert_eq!(up, [0.0]);
 }
 
-// C2S-11, issue item 7: over real sockets, with numbers small enough to wait for.
+// C2S-11, LIM-07: over real sockets, with numbers small enough to wait for.
 #[test]
 fn guesses_get_slower_and_are_refused_and_the_owner_elsewhere_is_not() {
     let more = "limits: { login-failures-account: 4, sasl-attempts: 2 }\n\

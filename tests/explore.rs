@@ -374,6 +374,7 @@ fn canonical_only() {
     relay_graph().upholds("canonical_only");
 }
 
+// ERR-01.
 #[test]
 fn fault_is_final() {
     receiving_graph(|state, input, stepped| {

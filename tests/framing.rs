@@ -342,6 +342,7 @@ fn header_values_are_decoded() {
 
 // -- tags and names --------------------------------------------------------------------------------------------------
 
+// XML-07.
 #[test]
 fn t1_what_follows_an_angle() {
     kept(&["<_a/>", "<message></message>"]);

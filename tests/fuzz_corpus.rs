@@ -32,6 +32,7 @@ fn framer() {
     replay("framer", xml::framer);
 }
 
+// XML-12.
 #[test]
 fn readers_agree() {
     replay("readers_agree", xml::readers_agree);

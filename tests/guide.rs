@@ -56,7 +56,7 @@ async fn typed(world: &World, name: &str) -> (String, i32) {
 
 /// Waits until the audit log has a record with these words: the writer is a thread of its own.
 async fn recorded(world: &World, words: &[&str]) {
-    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    let until = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
         let text = fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap_or_default();
         if text.lines().any(|line| words.iter().all(|word| line.contains(word))) {

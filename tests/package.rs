@@ -280,7 +280,7 @@ impl Root {
         let line = format!("exec {}", self.unit("ExecStart"));
         let mut gateway = self.command(&user, &line).stderr(Stdio::null()).spawn().unwrap();
         let asked = "gatehouse streams --socket /run/gatehouse/control.sock";
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(180);
         loop {
             let answer = self.command("root", asked).output().unwrap();
             if answer.status.success() {

@@ -972,6 +972,15 @@ fn an_invalid_key_of_ours_sends_back_what_waited() {
     assert_eq!(stage.connects().len(), 1);
 }
 
+// TLS-04: on direct TLS there is no STARTTLS to be had.
+#[test]
+fn a_channel_that_began_with_tls_takes_no_starttls() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    assert!(!stage.said(NEAR).contains("starttls"));
+    stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    assert_eq!(stage.said(NEAR), "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>");
+}
+
 // SM-08: bidirectional streams are not offered, so nobody can ask for one.
 #[test]
 fn a_bidirectional_stream_cannot_be_had() {

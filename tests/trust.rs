@@ -93,6 +93,7 @@ fn a_self_signed_certificate_counts_only_as_an_anchor_of_its_peer() {
 }
 
 // RFC 9325 4.5.
+// TLS-11.
 #[test]
 fn weak_keys_and_broken_digests_are_refused() {
     for pem in [include_bytes!("tls/rsa1024.pem").as_slice(), include_bytes!("tls/sha1.pem").as_slice()] {

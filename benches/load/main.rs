@@ -3,8 +3,8 @@
 //! `cargo bench --bench load` takes half an hour and ends in a table and a JSON file. Each round measures both, in turn,
 //! each as a fresh process with one thread, the same key and the same suite; figures are processor time as the kernel
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
-//! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--json
-//! FILE`. HAProxy must be installed. `tests/load.rs` runs it as `--quick` does.
+//! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway
+//! FILE` (another build, to compare with), `--json FILE`. HAProxy must be installed. `tests/load.rs` runs it as `--quick` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
 #![allow(clippy::disallowed_methods)] // a bench tells the time and ends its own process
@@ -39,6 +39,7 @@ pub struct Options {
     ours: bool,
     quick: bool,
     json: PathBuf,
+    gateway: PathBuf,
 }
 
 fn main() {
@@ -61,7 +62,7 @@ pub fn run(options: &Options) -> Table {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (begun, mut table) = (Instant::now(), Table::default());
     meter::open_files();
-    let scene = Scene::set();
+    let scene = Scene::set(options.gateway.clone());
     for round in 0..options.rounds {
         for work in &works {
             let compared = ROWS.iter().any(|row| row.work == *work && row.is_compared()) && !options.ours;
@@ -84,7 +85,8 @@ impl Options {
     /// A little of everything, once.
     pub fn quick() -> Self {
         let json = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/load.json"));
-        Self { rounds: 1, only: None, ours: false, quick: true, json }
+        let gateway = PathBuf::from(env!("CARGO_BIN_EXE_gatehouse"));
+        Self { rounds: 1, only: None, ours: false, quick: true, json, gateway }
     }
 
     fn read() -> Self {
@@ -100,7 +102,8 @@ impl Options {
                 "--rounds" => options.rounds = value().parse().expect("--rounds wants a number"),
                 "--only" => options.only = Some(value().split(',').map(str::to_owned).collect()),
                 "--json" => options.json = PathBuf::from(value()),
-                other => panic!("{other} is no option: --rounds, --only, --ours, --quick, --json"),
+                "--gateway" => options.gateway = PathBuf::from(value()),
+                other => panic!("{other} is no option: see the head of benches/load/main.rs"),
             }
         }
         options

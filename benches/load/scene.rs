@@ -61,6 +61,8 @@ pub struct Scene {
     pub folder: tempfile::TempDir,
     /// Where the sink listens.
     pub doors: Doors,
+    /// The gateway's program.
+    pub gateway: PathBuf,
 }
 
 /// A process that ends with its owner.
@@ -96,10 +98,10 @@ pub struct Subject {
 
 impl Scene {
     /// Writes the certificates and starts the sink.
-    pub fn set() -> Self {
+    pub fn set(gateway: PathBuf) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         certificates(folder.path());
-        Self { folder, doors: sink::start() }
+        Self { folder, doors: sink::start(), gateway }
     }
 
     /// Starts one or the other.
@@ -119,7 +121,7 @@ impl Scene {
                 if run.rules > 0 {
                     fs::write(self.path("rules.yaml"), rules(run.rules, "first")).expect("written");
                 }
-                let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+                let mut command = Command::new(&self.gateway);
                 command.args(["run", "--config"]).arg(self.path("gatehouse.yaml"));
                 command
             }

@@ -390,7 +390,7 @@ async fn rules(scene: &Scene, size: &Size) -> Figures {
         if rules == size.rules {
             scene.rewrite_rules(rules);
             let begun = Instant::now();
-            let output = std::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+            let output = std::process::Command::new(&scene.gateway)
                 .args(["reload", "--socket"])
                 .arg(&subject.control)
                 .output();

@@ -111,8 +111,8 @@ fn program() -> OsString {
 /// A source address for the n-th caller, so many of which share one.
 fn source(n: usize, share: usize) -> Ipv4Addr {
     let [_, b, c, d] = u32::try_from(n / share).unwrap().to_be_bytes();
-    // Not where the world itself lives, which begins at 127.64.
-    Ipv4Addr::new(127, 1 + b, c, d)
+    // Of many networks, and not where the world itself lives, which begins at 127.64.
+    Ipv4Addr::new(127, 1 + b, d, c)
 }
 
 /// A stream that stands, and what a stanza takes on it.

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use super::log::Log;
@@ -92,14 +92,21 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
 /// Takes as many open files as the system allows: shells and containers often begin with 1,024, which is far less than the
 /// connections of `limits: { conn-total }`, each with one more behind it.
 fn raise_open_files(connections: u32) {
-    let allowed = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: allowed.maximum, maximum: allowed.maximum };
+    let Some((_, allowed)) = open_files() else { return };
     // A sandbox may forbid the change: what counts is what holds afterwards.
-    let _refused = setrlimit(Resource::Nofile, wanted);
+    let _refused = setrlimit(Resource::Nofile, Rlimit { current: allowed, maximum: allowed });
     let needed = u64::from(connections).saturating_mul(2).saturating_add(OTHER_FILES);
-    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+    if let Some(files) = open_files().and_then(|(files, _)| files).filter(|files| *files < needed) {
         tracing::warn!(files, needed, "open files may run out before `limits: {{ conn-total }}` is reached");
     }
+}
+
+/// The limit of open files and how far it may be raised, each none where there is no end. From the file, since the sandbox
+/// of `deploy/gatehouse.service` forbids the system call.
+fn open_files() -> Option<(Option<u64>, Option<u64>)> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let mut words = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace();
+    Some((words.next()?.parse().ok(), words.next()?.parse().ok()))
 }
 
 fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {

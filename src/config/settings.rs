@@ -54,7 +54,8 @@ impl Settings {
     /// takes anybody. Where all domains have one server, the inside network says enough.
     pub fn callers(&self, domain: &HostedDomain) -> Vec<IpNet> {
         let backend = &domain.backend;
-        let one = self.domains.iter().all(|other| other.backend.hosts() == backend.hosts());
+        let federating = self.domains.iter().filter(|other| !other.backend.s2s.is_empty());
+        let one = federating.map(|other| other.backend.hosts()).all(|hosts| hosts == backend.hosts());
         match (backend.from.is_empty(), one) {
             (false, _) => backend.from.clone(),
             (true, true) => Vec::new(),

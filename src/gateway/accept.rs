@@ -266,9 +266,11 @@ impl Entrance {
             Some(stranger) => pump.strange(stranger),
             None => pump,
         };
+        // Boxed, or the task would have room for it twice: before and after the first poll.
+        let running = Box::pin(pump.run());
         // A task of its own: it outlives the listener while the gateway drains.
         tokio::spawn(async move {
-            pump.run().await;
+            running.await;
             drop(presence);
         });
         Ok(())

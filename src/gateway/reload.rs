@@ -70,6 +70,10 @@ impl Reloader {
             one: tokio::sync::Mutex::default(),
         };
         reloader.tell_ends(&credentials);
+        // CRT-09: each record says so, too.
+        if credentials.trust.revocation.is_none() {
+            tracing::info!("revocation is not checked: `trust: {{ crls }}` names no list");
+        }
         reloader
     }
 

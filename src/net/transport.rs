@@ -15,7 +15,7 @@ use tokio_rustls::{client, server};
 
 use crate::jid::Domain;
 use crate::stream::secured::Secured;
-use crate::tls::{Acceptor, Connector, HandshakeFault, Mode};
+use crate::tls::{Acceptor, Ahead, Connector, HandshakeFault, Mode};
 
 /// A connection.
 #[derive(Debug)]
@@ -23,9 +23,9 @@ pub enum Transport {
     /// In clear.
     Plain(TcpStream),
     /// Under TLS that we opened.
-    TlsClient(Box<client::TlsStream<TcpStream>>),
+    TlsClient(Box<client::TlsStream<Ahead<TcpStream>>>),
     /// Under TLS that we accepted.
-    TlsServer(Box<server::TlsStream<TcpStream>>),
+    TlsServer(Box<server::TlsStream<Ahead<TcpStream>>>),
 }
 
 /// Accepts TLS on a connection. `fallback` is the `to` of the stream on STARTTLS.
@@ -84,8 +84,8 @@ impl Transport {
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::TlsClient(stream) => stream.get_ref().0,
-            Self::TlsServer(stream) => stream.get_ref().0,
+            Self::TlsClient(stream) => stream.get_ref().0.get_ref(),
+            Self::TlsServer(stream) => stream.get_ref().0.get_ref(),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Relay {
             keyed: false,
             moves: 0,
         };
-        self.fars.insert(id, far);
+        self.fars.insert(id, Box::new(far));
         out.push(Effect::Connect(id, destination));
         id
     }

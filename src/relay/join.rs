@@ -349,7 +349,7 @@ impl Relay {
         match self.shape {
             Shape::Serving => {}
             Shape::Courier if self.queue.is_empty() => {
-                if self.last + self.patience() <= now && self.fars.values().any(super::far::Far::is_live) {
+                if self.last + self.patience() <= now && self.fars.values().any(|far| far.is_live()) {
                     self.close_fars(now, out);
                 }
             }

@@ -243,7 +243,8 @@ pub struct Relay {
     /// A client's relay is all in here; what follows is for servers.
     client: Option<Box<Client>>,
     near: Option<Near>,
-    fars: BTreeMap<FarId, Far>,
+    /// Boxed: a map has room for eleven at once, and most streams have one.
+    fars: BTreeMap<FarId, Box<Far>>,
     claims: BTreeMap<ClaimId, Pending>,
     guard: Guard,
     /// Stanzas of a courier that no far leg has taken yet.
@@ -396,12 +397,14 @@ impl Relay {
         let times = &self.home.timeouts;
         let near = self.near.as_ref().and_then(|near| near.deadline(self, times));
         let claims = self.claims.values().map(|pending| pending.deadline).min();
-        let fars = self.fars.values().filter_map(Far::deadline).min();
+        let fars = self.fars.values().filter_map(|far| far.deadline()).min();
         let own = match self.shape {
             Shape::Serving => None,
             Shape::Courier if self.fars.is_empty() => None,
             Shape::Courier if !self.queue.is_empty() => Some(self.last + times.queue),
-            Shape::Courier => self.fars.values().any(Far::is_live).then(|| self.last + self.patience()),
+            Shape::Courier => {
+                self.fars.values().any(|far| far.is_live()).then(|| self.last + self.patience())
+            }
             Shape::Verifier if self.ending || self.fars.is_empty() => None,
             Shape::Verifier => Some(self.started + times.dialback),
         };
@@ -436,7 +439,7 @@ impl Relay {
     pub fn certificate(&self, side: Side) -> Option<&Certificate> {
         let secured = match side {
             Side::Near => self.near.as_ref().and_then(Near::secured),
-            Side::Far(id) => self.fars.get(&id).and_then(Far::secured),
+            Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
         };
         secured.and_then(|secured| secured.certificate.as_ref())
     }

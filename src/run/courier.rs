@@ -75,12 +75,12 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
             dropped(tools, &pair, Reason::QueueFull);
             return;
         };
-        match courier.tell.try_send(Order::Queue(stanza, room)) {
+        match courier.tell.try_send(Order::Queue(Box::new((stanza, room)))) {
             Ok(()) => {}
-            Err(TrySendError::Closed(Order::Queue(stanza, room)))
+            Err(TrySendError::Closed(Order::Queue(waiting)))
                 if courier.late.len() < tools.home.limits.queue_stanzas =>
             {
-                courier.late.push((stanza, room));
+                courier.late.push(*waiting);
             }
             Err(_) => {
                 drop(living);
@@ -104,7 +104,7 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
     let courier =
         Courier { tell, room: Arc::new(Semaphore::new(tools.home.limits.queue_octets)), late: Vec::new() };
     let Some(room) = room(&courier.room, &stanza) else { return false };
-    if courier.tell.try_send(Order::Queue(stanza, room)).is_err() {
+    if courier.tell.try_send(Order::Queue(Box::new((stanza, room)))).is_err() {
         return false;
     }
     living.insert(pair.clone(), courier);

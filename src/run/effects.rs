@@ -147,7 +147,7 @@ impl Pump {
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
-        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over(now());
+        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over();
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
@@ -181,7 +181,8 @@ impl Pump {
         let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        self.fars.insert(id, Far { leg, destination, route: None, awaited: Vec::new(), full: None });
+        let far = Far { leg, destination, route: None, awaited: Vec::new(), full: None };
+        self.fars.insert(id, Box::new(far));
     }
 
     /// Whom this relay's connection to a backend stands in for.

@@ -4,10 +4,12 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+mod due;
 mod news;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future as _;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use self::news::next_news;
-use super::leg::{Due, Found, Leg, Link};
+use super::leg::{Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Rated, Shut, Stranger, StreamTicket, Valve};
@@ -32,7 +34,8 @@ use crate::tls::TrustStore;
 pub struct Pump {
     pub(super) relay: Relay,
     pub(super) near: Option<Leg>,
-    pub(super) fars: BTreeMap<FarId, Far>,
+    /// Boxed: a map has room for eleven at once, and most streams have one.
+    pub(super) fars: BTreeMap<FarId, Box<Far>>,
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
@@ -177,27 +180,35 @@ impl Pump {
         self.orders.close();
         let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
         while let Ok(order) = self.orders.try_recv() {
-            if let Order::Queue(stanza, _room) = order {
-                left.queued.push(stanza);
+            if let Order::Queue(waiting) = order {
+                left.queued.push(waiting.0);
             }
         }
         left
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
+        let (mut told, mut due) = (true, true);
         for _ in 0..ROUNDS {
             let now = now();
-            let mut moved =
-                self.poll_orders(cx) | self.poll_news(cx) | self.poll_due(now) | self.poll_trying(cx);
-            for side in self.sides() {
+            told = told && (self.poll_orders(cx) | self.poll_news(cx));
+            due = due && self.poll_due(now);
+            let mut moved = told | due | self.poll_trying(cx);
+            let mut next = self.side_after(None);
+            while let Some(side) = next {
                 moved |= self.poll_side(side, cx, now);
+                next = self.side_after(Some(side));
             }
             moved |= self.weigh();
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if !moved && self.poll_timer(cx).is_pending() {
-                return Poll::Pending;
+            if !moved {
+                if self.poll_timer(cx, now).is_pending() {
+                    return Poll::Pending;
+                }
+                due = true;
             }
         }
         // Others want to run too.
@@ -252,9 +263,16 @@ impl Pump {
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
     }
 
-    fn sides(&self) -> Vec<Side> {
-        let near = self.near.is_some().then_some(Side::Near);
-        near.into_iter().chain(self.fars.keys().map(|id| Side::Far(*id))).collect()
+    /// The legs in their order, one after the other; they may come and go meanwhile.
+    fn side_after(&self, side: Option<Side>) -> Option<Side> {
+        let far = match side {
+            None if self.near.is_some() => return Some(Side::Near),
+            None | Some(Side::Near) => self.fars.keys().next(),
+            Some(Side::Far(id)) => {
+                self.fars.range((Bound::Excluded(id), Bound::Unbounded)).map(|(id, _)| id).next()
+            }
+        };
+        far.map(|id| Side::Far(*id))
     }
 
     pub(super) fn leg(&mut self, side: Side) -> Option<&mut Leg> {
@@ -297,38 +315,16 @@ impl Pump {
             moved = true;
             match order {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
-                Order::Queue(stanza, _room) => self.step(Side::Near, Input::Queue(stanza)),
+                Order::Queue(waiting) => {
+                    let (stanza, _room) = *waiting;
+                    self.step(Side::Near, Input::Queue(stanza));
+                }
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, tell) => {
                     let portrait = self.relay.portrait(under.as_deref());
                     // Whoever asked may have lost patience.
                     let _told = tell.send(View { meta: self.meta, since: self.since, portrait });
                 }
-            }
-        }
-        moved
-    }
-
-    fn poll_due(&mut self, now: Instant) -> bool {
-        let mut moved = false;
-        if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
-            if self.expired == Some(deadline) {
-                tracing::error!(relay = %self.meta.id, "a relay does not let its deadline pass");
-                self.stopped = true;
-                return true;
-            }
-            self.expired = Some(deadline);
-            self.step(Side::Near, Input::Expired);
-            moved = true;
-        }
-        for side in self.sides() {
-            let tools = Arc::clone(&self.tools);
-            let Some(due) = self.leg(side).and_then(|leg| leg.due(&tools.params, now)) else { continue };
-            moved = true;
-            match due {
-                Due::Closed | Due::Spoken => {}
-                Due::Gone(reason) => self.gone(side, reason),
-                Due::Stalled => self.step(side, Input::Stalled),
             }
         }
         moved
@@ -390,33 +386,40 @@ impl Pump {
         moved | self.start_upgrade(side)
     }
 
+    /// Reads all that has come, within reason, before any of it is sent on: it goes out in one write.
     fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        let moved = self.take_tokens(side, now);
-        let reads = self.wants(side);
-        let Some(leg) = self.leg(side) else { return moved };
-        leg.reading(reads, now);
-        if !reads {
-            return moved;
-        }
-        match leg.poll_in(cx) {
-            Poll::Pending => moved,
-            Poll::Ready(Ok(0)) => {
-                self.gone(side, Reason::ConnectionLost);
-                true
+        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full. What
+        // is left in the framer then is taken before more is read.
+        let mut tokens = TOKENS;
+        let mut moved = self.take_tokens(side, now, &mut tokens);
+        for _ in 0..READS {
+            let reads = self.wants(side);
+            let Some(leg) = self.leg(side) else { return moved };
+            leg.reading(reads, now);
+            if !reads || tokens == 0 {
+                return moved;
             }
-            Poll::Ready(Ok(_)) => {
-                self.take_tokens(side, now);
-                let tools = Arc::clone(&self.tools);
-                if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&tools.params)) {
-                    self.step(side, Input::Close(Reason::StanzaTooBig));
+            match leg.poll_in(cx) {
+                Poll::Pending => return moved,
+                Poll::Ready(Ok(0)) => {
+                    self.gone(side, Reason::ConnectionLost);
+                    return true;
                 }
-                true
-            }
-            Poll::Ready(Err(reason)) => {
-                self.gone(side, reason);
-                true
+                Poll::Ready(Ok(_)) => {
+                    moved = true;
+                    self.take_tokens(side, now, &mut tokens);
+                    let params = self.tools.params;
+                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&params)) {
+                        self.step(side, Input::Close(Reason::StanzaTooBig));
+                    }
+                }
+                Poll::Ready(Err(reason)) => {
+                    self.gone(side, reason);
+                    return true;
+                }
             }
         }
+        moved
     }
 
     fn found(&mut self, side: Side, found: Found) {
@@ -441,6 +444,10 @@ impl Pump {
 
     /// Begins TLS once the word before it is out.
     fn start_upgrade(&mut self, side: Side) -> bool {
+        let due = |leg: &mut Leg| leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_));
+        if !self.leg(side).is_some_and(due) {
+            return false;
+        }
         let outside = Arc::clone(&self.tools.outside);
         let flow = self.meta.flow;
         let destination = match side {
@@ -448,9 +455,6 @@ impl Pump {
             Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
         };
         let Some(leg) = self.leg(side) else { return false };
-        if !(leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_))) {
-            return false;
-        }
         leg.upgrade = false;
         let Link::Open(io) = std::mem::replace(&mut leg.link, Link::Closed) else { return false };
         match destination {
@@ -467,10 +471,9 @@ impl Pump {
         true
     }
 
-    fn take_tokens(&mut self, side: Side, now: Instant) -> bool {
-        let mut moved = false;
-        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full.
-        for _ in 0..TOKENS {
+    fn take_tokens(&mut self, side: Side, now: Instant, left: &mut usize) -> bool {
+        let before = *left;
+        while *left > 0 {
             if side == Side::Near {
                 self.hold(now);
             }
@@ -478,10 +481,10 @@ impl Pump {
                 break;
             }
             let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
-            moved = true;
+            *left -= 1;
             self.step(side, Input::Token(token));
         }
-        moved
+        *left < before
     }
 
     /// Whether what this leg brings has room to go.
@@ -497,7 +500,7 @@ impl Pump {
         match side {
             Side::Near if self.held.is_some() => false,
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over(now()) => {
+                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over() => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
                 // LIM-03: a peer is slowed, whatever it has on the stream; a backend's targets are independent (DB-66).
@@ -509,32 +512,6 @@ impl Pump {
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }
     }
-
-    /// When a lone far leg that takes too little stops holding back the near leg: a backend may want to reach others on
-    /// that stream (DB-66). Inbound, whoever speaks speaks to one backend, and waits for it.
-    fn patience(&self) -> Option<Instant> {
-        let (_, far) = self.fars.first_key_value()?;
-        let alone = self.fars.len() == 1 && self.meta.flow == Flow::S2sOut;
-        far.full.filter(|_| alone).map(|since| since + PATIENCE)
-    }
-
-    pub(super) fn is_patience_over(&self, now: Instant) -> bool {
-        self.patience().is_some_and(|at| at <= now)
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
-        let params = &self.tools.params;
-        let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
-        let patience = self.patience().filter(|at| *at > now());
-        let held = self.held.map(|held| held.until);
-        let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
-        let due = tokio::time::Instant::from_std(due);
-        if self.timer.deadline() != due {
-            self.timer.as_mut().reset(due);
-        }
-        self.timer.as_mut().poll(cx)
-    }
 }
 
 fn limit(rated: Rated) -> Limit {
@@ -544,8 +521,8 @@ fn limit(rated: Rated) -> Limit {
     }
 }
 
-/// How long one far leg may hold back a backend's stream when it takes too little.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Reads of one leg before the others have their turn.
+const READS: usize = 4;
 
 /// Tokens that one leg brings at once.
 const TOKENS: usize = 32;

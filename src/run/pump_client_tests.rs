@@ -110,3 +110,34 @@ async fn a_closing_tag_is_passed_on_and_answered() {
     drop((play.near, server));
     play.task.await.unwrap();
 }
+
+/// Says these words octet by octet until nobody listens any more; how long that was, and what was heard.
+async fn trickle(mut near: DuplexStream, words: &str, pause: Duration) -> (Duration, String) {
+    let begun = tokio::time::Instant::now();
+    for octet in words.bytes().chain(std::iter::repeat(b'x')) {
+        if near.write_all(&[octet]).await.is_err() || begun.elapsed() > Duration::from_secs(3600) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+    }
+    (begun.elapsed(), rest(&mut near).await)
+}
+
+// CLS-03: T-header and T-stanza run from the first octet, and no later one puts them off.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_trickles_is_not_waited_for() {
+    let play = arrive(&tools(Scripted::default()), Flow::C2s, Some(secured("client.example")));
+    let header = format!("{OPEN} to='hall.example' version='1.0'>");
+    let (took, heard) = trickle(play.near, &header, Duration::from_secs(1)).await;
+    let limits = (play.tools.home.timeouts, play.tools.params.stanza);
+    let (least, most) = (limits.0.header, limits.0.header + limits.0.close + Duration::from_secs(5));
+    assert!((least..most).contains(&took), "{took:?}: {heard}");
+    play.task.await.unwrap();
+
+    let (play, mut server) = bound(ROOM).await;
+    let (took, heard) = trickle(play.near, "<message><body>", Duration::from_secs(10)).await;
+    let (least, most) = (limits.1, limits.1 + limits.0.close + Duration::from_secs(30));
+    assert!((least..most).contains(&took), "{took:?}: {heard}");
+    assert!(heard.contains("<policy-violation "), "{heard}");
+    assert!(!rest(&mut server).await.contains("<message"), "nothing of it passed");
+}

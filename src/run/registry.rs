@@ -76,8 +76,8 @@ pub struct View {
 pub enum Order {
     /// A verification came out.
     Verified(ClaimId, Answer),
-    /// A stanza for a courier, and its room in the inbox.
-    Queue(Bytes, OwnedSemaphorePermit),
+    /// A stanza for a courier, and its room in the inbox. Boxed: every relay has an inbox, and only couriers hear this.
+    Queue(Box<(Bytes, OwnedSemaphorePermit)>),
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy.

@@ -100,8 +100,7 @@ mod tests {
         Pair { sender: Domain::parse(sender).unwrap(), target: Domain::parse(target).unwrap() }
     }
 
-    // DB-11, and the keys of requirements 21.1 and 21.3.
-    // DB-10.
+    // DB-10, DB-11, and the keys of requirements 21.1 and 21.3.
     #[test]
     fn the_published_keys_are_reproduced() {
         for (secret, receiving, originating, id, expected) in [
@@ -145,6 +144,21 @@ mod tests {
             let pair = pair(originating, receiving);
             assert_eq!(ring.make(&pair, id), expected);
             assert!(ring.knows(&KeyCheck { pair, stream: id.into(), key: expected.into() }));
+        }
+    }
+
+    // DB-12: no other cut of the same words has the same key. DB-14: a key of another length is merely wrong.
+    #[test]
+    fn a_key_is_for_one_cut_of_its_words() {
+        let ring = Keyring::new(b"world");
+        let check = |sender: &str, target: &str, stream: &str, key: &str| {
+            ring.knows(&KeyCheck { pair: pair(sender, target), stream: stream.into(), key: key.into() })
+        };
+        let key = ring.make(&pair("a.example", "b.example"), "1");
+        assert!(check("a.example", "b.example", "1", &key));
+        assert!(!check("a.example", "b.examplea", "1", &key) && !check("ab.example", "example", "1", &key));
+        for wrong in ["", "b", &key[1..], &format!("{key}0"), &key.to_uppercase()] {
+            assert!(!check("a.example", "b.example", "1", wrong), "{wrong}");
         }
     }
 

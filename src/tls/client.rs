@@ -18,7 +18,7 @@ use crate::stream::secured::Secured;
 use crate::tls::keys::{Certificates, Identity};
 use crate::tls::server::HandshakeFault;
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Alpn, Mode, VERSIONS, provider, suite, version};
+use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
 
 /// What connecting needs.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Connector {
         hosted: Option<&Domain>,
         remote: &Domain,
         mode: Mode,
-    ) -> Result<(TlsStream<S>, Secured), HandshakeFault>
+    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -81,7 +81,7 @@ impl Connector {
         let sni = remote.to_ascii().into_owned();
         let name = ServerName::try_from(sni.clone())
             .map_err(|_| HandshakeFault::Refused(rustls::Error::UnsupportedNameType))?;
-        let connecting = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+        let connecting = TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(stream));
         let stream = connecting.await.map_err(HandshakeFault::from_io)?;
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();

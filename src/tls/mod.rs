@@ -4,6 +4,7 @@
 //! and [`crate::stream::secured::Trust`] says what is wrong with it (RFC 6120 13.14). TLS 1.2 needs ECDHE, AEAD and the
 //! extended master secret; X25519MLKEM768 is preferred; there is no early data in either direction (RFC 9325).
 
+mod ahead;
 pub mod client;
 pub mod keys;
 pub mod names;
@@ -16,6 +17,7 @@ use rustls::crypto::CryptoProvider;
 
 use crate::stream::secured::TlsVersion;
 
+pub use ahead::Ahead;
 pub use client::Connector;
 pub use keys::{Certificates, KeyFault};
 pub use server::{Acceptor, HandshakeFault};

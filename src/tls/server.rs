@@ -22,7 +22,7 @@ use crate::reason::Reason;
 use crate::stream::secured::Secured;
 use crate::tls::keys::Certificates;
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Alpn, Mode, VERSIONS, provider, suite, version};
+use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
 
 /// What one listener's TLS is made of.
 #[derive(Clone, Debug)]
@@ -88,13 +88,14 @@ impl Acceptor {
         &self,
         stream: S,
         fallback: Option<&Domain>,
-    ) -> Result<(TlsStream<S>, Secured), HandshakeFault>
+    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let snapshot = self.current();
-        let hello =
-            LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
+        let hello = LazyConfigAcceptor::new(HelloReader::default(), Ahead::new(stream))
+            .await
+            .map_err(HandshakeFault::from_io)?;
         let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
         let client = hello
             .client_hello()

@@ -80,6 +80,12 @@ impl Pump {
             }
         }
     }
+
+    /// The legs as they are now.
+    fn sides(&self) -> Vec<Side> {
+        let near = self.near.is_some().then_some(Side::Near);
+        near.into_iter().chain(self.fars.keys().map(|id| Side::Far(*id))).collect()
+    }
 }
 
 pub(super) fn next_news(mut news: watch::Receiver<News>) -> Later<Option<watch::Receiver<News>>> {

@@ -1,0 +1,81 @@
+//! When a relay is to be looked at although nothing has come: deadlines of the relay and of its legs, and the patience
+//! with a lone far leg. It keeps time and decides nothing.
+
+use std::future::Future as _;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::super::leg::Due;
+use super::super::now;
+use super::Pump;
+use crate::reason::Flow;
+use crate::relay::{Input, Side};
+
+impl Pump {
+    pub(super) fn poll_due(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
+            if self.expired == Some(deadline) {
+                tracing::error!(relay = %self.meta.id, "a relay does not let its deadline pass");
+                self.stopped = true;
+                return true;
+            }
+            self.expired = Some(deadline);
+            self.step(Side::Near, Input::Expired);
+            moved = true;
+        }
+        let params = self.tools.params;
+        let mut next = self.side_after(None);
+        while let Some(side) = next {
+            next = self.side_after(next);
+            let Some(due) = self.leg(side).and_then(|leg| leg.due(&params, now)) else { continue };
+            moved = true;
+            match due {
+                Due::Closed | Due::Spoken => {}
+                Due::Gone(reason) => self.gone(side, reason),
+                Due::Stalled => self.step(side, Input::Stalled),
+            }
+        }
+        moved
+    }
+
+    /// When a lone far leg that takes too little stops holding back the near leg: a backend may want to reach others on
+    /// that stream (DB-66). Inbound, whoever speaks speaks to one backend, and waits for it.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        let (_, far) = self.fars.first_key_value()?;
+        let alone = self.fars.len() == 1 && self.meta.flow == Flow::S2sOut;
+        far.full.filter(|_| alone).map(|since| since + PATIENCE)
+    }
+
+    pub(in crate::run) fn is_patience_over(&self) -> bool {
+        self.patience().is_some_and(|at| at <= now())
+    }
+
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
+        let params = &self.tools.params;
+        let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
+        let patience = self.patience().filter(|at| *at > now);
+        let held = self.held.map(|held| held.until);
+        let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
+        if due <= now {
+            return Poll::Ready(());
+        }
+        let due = tokio::time::Instant::from_std(due);
+        // Most deadlines move on with each stanza. A timer that rings too early costs one look; to set it anew for each
+        // stanza costs more, and the timers of all relays hang on one lock.
+        if due < self.timer.deadline() {
+            self.timer.as_mut().reset(due);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+/// How long one far leg may hold back a backend's stream when it takes too little.
+const PATIENCE: Duration = Duration::from_secs(5);
