@@ -52,6 +52,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     policy_info: IntGaugeVec,
     bans: IntGauge,
+    circuits_open: IntGauge,
     audit_records: IntCounter,
     audit_lost: IntCounter,
     audit_failing: IntGauge,
@@ -149,6 +150,10 @@ impl Metrics {
             bans: make.gauge(
                 "bans",
                 "Bans of operators, networks that may not log in, and accounts that single networks may not try.",
+            )?,
+            circuits_open: make.gauge(
+                "circuits_open",
+                "Remote domains that are left alone for a while after repeated failures.",
             )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
@@ -281,6 +286,11 @@ impl Metrics {
         self.count_bans();
     }
 
+    /// So many remote domains are left alone after repeated failures.
+    pub fn circuits(&self, count: usize) {
+        self.circuits_open.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// A login came out; `mechanism` is a word of ours.
     pub fn logged_in(&self, hosted: &Domain, mechanism: &'static str, outcome: Outcome) {
         self.authentications
@@ -405,6 +415,8 @@ pub enum Limit {
     Attempts,
     /// Stanzas that the gateway itself must deliver (bounces).
     Carried,
+    /// Attempts to reach a remote domain that did not answer lately.
+    Circuit,
     /// Open connections per network.
     Connections,
     /// TLS handshakes per second.
@@ -440,6 +452,7 @@ impl Limit {
     pub const ALL: &'static [Limit] = &[
         Self::Attempts,
         Self::Carried,
+        Self::Circuit,
         Self::Connections,
         Self::Handshakes,
         Self::Logins,
@@ -461,6 +474,7 @@ impl Limit {
         match self {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
+            Self::Circuit => "circuit",
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
             Self::Logins => "logins",

@@ -58,7 +58,7 @@ fn moved() -> Metrics {
 }
 
 /// The contract's families, section 4, less what only the control socket moves.
-const FAMILIES: [&str; 23] = [
+const FAMILIES: [&str; 24] = [
     "build_info",
     "connections_total",
     "connections",
@@ -78,6 +78,7 @@ const FAMILIES: [&str; 23] = [
     "backend_up",
     "certificate_not_after_seconds",
     "reloads_total",
+    "circuits_open",
     "policy_info",
     "bans",
     "audit_records_total",

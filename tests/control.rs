@@ -305,3 +305,33 @@ fn a_socket_that_a_dead_gateway_left_is_replaced_and_a_living_one_is_not() {
     assert_eq!(running.wait().0, 0);
     assert!(!running.socket().exists());
 }
+
+// Issue 4, item 6, for clients: who is there, from where, as whom; and the end of it.
+#[tokio::test]
+async fn clients_are_shown_with_their_address_and_can_be_closed_by_it() {
+    let world = border().await;
+    let (julia, nick) = (
+        world.login_from_outside("julia", HALL, None).await.unwrap(),
+        world.login_from_outside("nick", HALL, None).await.unwrap(),
+    );
+    let nicks = nick.address.clone();
+    julia.say(&nicks, "are you there?").await.unwrap();
+    nick.inbox.wait_body("are you there?").await.unwrap();
+    let answer = ask(&world.socket(), &["streams"]).await;
+    let streams = answer["streams"].as_array().unwrap();
+    let of = |jid: &str| streams.iter().find(|stream| stream["client"]["jid"] == jid).unwrap().clone();
+    let (hers, his) = (of(&julia.address), of(&nicks));
+    assert_eq!((&hers["flow"], &hers["client"]["tls"]), (&"c2s".into(), &"1.3".into()));
+    assert!(hers["peer"].as_str().unwrap().starts_with("127."), "{hers}");
+    assert!(hers["client"]["stanzas"].as_u64().unwrap() >= 1, "{hers}");
+    let said = tell(&world.socket(), &["streams"]).await;
+    assert!(said.out.contains(&format!("    {}  TLS 1.3", julia.address)), "{}", said.out);
+    // By the bare address; nobody else is meant by it.
+    let answer = ask(&world.socket(), &["close", "nick@hall.example"]).await;
+    assert_eq!(answer["streams"], serde_json::json!([his["stream"]]));
+    assert_eq!(nick.thrown_out().await.unwrap(), "reset");
+    let again = tell(&world.socket(), &["close", "nobody@hall.example"]).await;
+    assert_eq!(again.code, 1, "{}", again.err);
+    julia.say(&julia.address, "still here").await.unwrap();
+    julia.inbox.wait_body("still here").await.unwrap();
+}

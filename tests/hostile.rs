@@ -363,6 +363,85 @@ fn stream_management_and_compression_are_refused_and_harm_nothing() {
     assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
 }
 
+// CLS-03: "T-unauth run[s] from accept .. none is extended by traffic (trickled bytes, whitespace, repeated dialback)".
+#[test]
+fn one_budget_of_time_runs_from_accept_whatever_comes() {
+    let now = std::time::Instant::now();
+    for flow in [Flow::S2sIn, Flow::C2s] {
+        let unauth = Timeouts::default().unauth;
+        let arrival = gatehouse::relay::Arrival {
+            flow,
+            address: [192, 0, 2, 7].into(),
+            secured: Some(secured("hall.example", &[])),
+            seed: [7; 32],
+        };
+        // It was accepted 50 seconds ago; the PROXY header and the handshake took so long.
+        let relay = Relay::new(std::sync::Arc::new(home()), any(), arrival, now);
+        let mut stage = Stage::of((relay.since(now - Duration::from_secs(50)), Vec::new()));
+        if flow == Flow::S2sIn {
+            stage.hears(NEAR, &header("friend.example", "hall.example"));
+            stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>key</db:result>");
+        }
+        for _ in 0..9 {
+            stage.wait(Duration::from_secs(1));
+            stage.hears(NEAR, " ");
+            assert!(!stage.has(|e| matches!(e, Effect::Cut(Side::Near))), "{flow}");
+        }
+        assert!(stage.relay.deadline().is_some_and(|at| at <= now + unauth - Duration::from_secs(50)));
+        stage.wait(Duration::from_secs(2));
+        let over = stage.reasons().contains(&Reason::NegotiationTimeout)
+            || stage.reasons().contains(&Reason::HeaderTimeout);
+        assert!(over, "{flow}: {:?}", stage.reasons());
+    }
+}
+
+// CLS-04: "Merely idle: clean close after T-idle-s2s". White space says that somebody is there, and not that anybody speaks.
+#[test]
+fn white_space_does_not_keep_an_idle_stream_open() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    admit(&mut stage, "friend.example", "hall.example");
+    let idle = Timeouts::default().idle;
+    stage.wait(idle - Duration::from_secs(60));
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    stage.said(NEAR);
+    for _ in 0..5 {
+        stage.wait(idle / 6);
+        stage.hears(NEAR, " ");
+        assert_eq!(stage.said(NEAR), "");
+    }
+    stage.wait(idle / 6);
+    assert_eq!(stage.said(NEAR), "</stream:stream>");
+}
+
+// SM-09: "keep our limit ≤ the legacy server's", "local sender: `ST(policy-violation,modify)`".
+#[test]
+fn the_smaller_limit_is_told_and_kept() {
+    for (theirs, told) in [(20_000, 20_000), (1_000_000, 262_144)] {
+        let mut home = home();
+        home.hosted.get_mut(&domain("hall.example")).unwrap().max_octets = Some(theirs);
+        let mut stage = inbound(home, any(), "friend.example", &[]);
+        let features = stage.said(NEAR);
+        assert!(features.contains(&format!("<max-bytes>{told}</max-bytes>")), "{features}");
+        let far = admit(&mut stage, "friend.example", "hall.example");
+        let message = |octets: usize| {
+            let (head, tail) =
+                ("<message from='a@friend.example' to='b@hall.example'><body>", "</body></message>");
+            format!("{head}{}{tail}", "x".repeat(octets - head.len() - tail.len()))
+        };
+        stage.hears(NEAR, &message(20_000));
+        assert_eq!(stage.passed(), [(far, message(20_000))], "exactly the limit");
+        stage.hears(NEAR, &message(20_001));
+        if theirs < 20_001 {
+            assert_eq!(stage.passed(), []);
+            let (back, bounce) = stage.carried().remove(0);
+            assert_eq!(back, pair("hall.example", "friend.example"));
+            assert!(bounce.contains("<error type='modify'><policy-violation"), "{bounce}");
+        } else {
+            assert_eq!(stage.passed(), [(far, message(20_001))]);
+        }
+    }
+}
+
 fn courier(sender: &str, target: &str, policy: std::sync::Arc<gatehouse::policy::Policy>) -> Stage {
     let now = std::time::Instant::now();
     Stage::of(Relay::courier(std::sync::Arc::new(home()), policy, pair(sender, target), now))

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Console, Exit, Format};
@@ -29,8 +29,8 @@ pub(super) struct PlainArgs {
 /// Arguments of `close`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CloseArgs {
-    /// The name of a stream, or a domain: all streams between servers that carry it
-    #[arg(value_name = "STREAM|DOMAIN")]
+    /// The name of a stream, a domain (all streams between servers that carry it), or the address of a client
+    #[arg(value_name = "STREAM|DOMAIN|JID")]
     target: String,
     #[command(flatten)]
     gateway: Gateway,
@@ -101,7 +101,7 @@ pub(super) fn reload(args: &ReloadArgs, console: &mut Console) -> Exit {
 }
 
 fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
-    let answer = match talk(gateway, request) {
+    let answer = match talk(&gateway.socket, request) {
         Ok(answer) => answer,
         Err(message) => {
             console.complain(format_args!("{}: {message}", gateway.socket.display()));
@@ -115,9 +115,13 @@ fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
     if matches!(answer, Answer::Refused { .. }) { Exit::No } else { Exit::Done }
 }
 
-fn talk(gateway: &Gateway, request: &Request) -> Result<Answer, String> {
-    let mut stream = UnixStream::connect(&gateway.socket)
-        .map_err(|error| format!("no running gateway answers there: {error}"))?;
+/// One request, and its answer.
+///
+/// # Errors
+/// In words, why there is none.
+pub(super) fn talk(socket: &Path, request: &Request) -> Result<Answer, String> {
+    let mut stream =
+        UnixStream::connect(socket).map_err(|error| format!("no running gateway answers there: {error}"))?;
     let broken = |error: std::io::Error| format!("the gateway does not answer: {error}");
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
@@ -176,7 +180,7 @@ fn print(answer: &Answer, console: &mut Console) {
         Answer::Draining { relays, seconds } => {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
         }
-        Answer::Refused { .. } => {}
+        Answer::Refused { .. } | Answer::Target { .. } => {}
     }
 }
 
@@ -185,6 +189,15 @@ fn print_stream(stream: &Stream, console: &mut Console) {
     let head =
         format!("{}  {}  {}  from {peer}  since {}", stream.stream, stream.flow, stream.kind, stream.since);
     console.line(head);
+    if let Some(client) = &stream.client {
+        console.line(format_args!(
+            "    {}  TLS {}  {} stanzas  {} octets",
+            client.jid,
+            client.tls.as_deref().unwrap_or("none"),
+            client.stanzas,
+            client.octets
+        ));
+    }
     for pair in &stream.pairs {
         let tls = pair.tls.as_deref().unwrap_or("none");
         console.line(format_args!(

@@ -12,10 +12,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{Console, Exit, Format};
+use super::{Console, Exit, Format, control};
 use crate::config::{self, Settings};
 use crate::dns::{Resolver, Target, TlsMode};
 use crate::gateway::parts::{self, Credentials};
+use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::net;
 use crate::policy::{Federate, Finding, Identity, Policy, Question, Tls, Verdict};
@@ -71,7 +72,9 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Fault;
         }
     };
-    let report = runtime.block_on(probe.run());
+    let circuit = probe.circuit();
+    let mut report = runtime.block_on(probe.run());
+    report.circuit = circuit;
     runtime.shutdown_background();
     match args.format {
         Format::Json => console.json(&report),
@@ -101,6 +104,8 @@ struct Report {
     names: Vec<String>,
     external: bool,
     dialback: bool,
+    /// What the running gateway remembers against the domain.
+    circuit: Option<String>,
     reachable: bool,
     allowed: bool,
     rule: String,
@@ -145,6 +150,19 @@ impl Probe {
         let connector = Connector::new(credentials.connecting())
             .map_err(|e| whole(e.to_string(), "look at the certificate of this domain"))?;
         Ok(Self { hosted, remote, policy: compiled.policy, connector, settings })
+    }
+
+    /// Whether the gateway that runs with this configuration leaves the domain alone for now, if one runs and tells.
+    fn circuit(&self) -> Option<String> {
+        let socket = self.settings.admin.socket.as_ref()?;
+        let request = Request::Target { domain: self.remote.to_string() };
+        match control::talk(socket, &request) {
+            Ok(Answer::Target { failures, open, seconds, reason: Some(reason) }) => {
+                let state = if open { "open" } else { "closed" };
+                Some(format!("{state} after {failures} failures ({reason}), tried again in {seconds} s"))
+            }
+            _ => None,
+        }
     }
 
     async fn run(self) -> Report {
@@ -422,6 +440,9 @@ impl Report {
                 self.reason
             ),
         );
+        if let Some(circuit) = &self.circuit {
+            line("circuit", circuit);
+        }
         for trouble in &self.trouble {
             line("trouble", trouble);
         }

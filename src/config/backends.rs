@@ -78,6 +78,18 @@ pub(super) fn read(
         }
         None => false,
     };
+    let stanza = match &at.value.stanza {
+        Some(word) => match crate::policy::octets(&word.value) {
+            Ok(octets) if octets >= SMALLEST_STANZA => Some(octets),
+            outcome => {
+                let message = outcome
+                    .map_or_else(|message| message, |_| format!("`stanza: {}` is too small", word.value));
+                words.error(word, message, "write a size of at least 10000B, like 64KiB (RFC 6120 13.12)");
+                None
+            }
+        },
+        None => None,
+    };
     Some(Backend {
         c2s,
         s2s,
@@ -89,6 +101,7 @@ pub(super) fn read(
         from,
         dialback_timeout,
         multiplex,
+        stanza,
     })
 }
 
@@ -111,6 +124,9 @@ pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
         }
     }
 }
+
+/// What every server must take (RFC 6120 13.12).
+const SMALLEST_STANZA: u64 = 10_000;
 
 /// How long a server waits that does not say how long.
 const TIMER: Duration = Duration::from_secs(30);

@@ -135,6 +135,8 @@ table! {
     recipients ("recipients"): rate = "10000/min", "1/min" ..= "1000000/min";
     /// Requests for subscriptions to presence from one remote domain in a minute; further ones are dropped (LIM-08).
     subscriptions ("subscriptions"): rate = "120/min", "1/min" ..= "60000/min";
+    /// Failures in a row to reach a remote domain, after which its circuit counts as open (CLS-07).
+    circuit_failures ("circuit-failures"): count = "3", "1" ..= "1000";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.
@@ -176,6 +178,11 @@ table! {
     connect ("connect"): time = "5s", "100ms" ..= "2m";
     /// To connect to any address of a server (T-connect).
     connect_total ("connect-total"): time = "20s", "1s" ..= "10m";
+    /// The longest time until a remote domain that did not answer is tried again for the first time; it is random, and
+    /// grows with each further failure (CLS-07). What waits for the domain meanwhile comes back at once.
+    retry_first ("retry-first"): time = "60s", "1s" ..= "10m";
+    /// The longest time between any two such attempts.
+    retry_most ("retry-most"): time = "10m", "1s" ..= "24h";
     /// From `<` to the end tag of one first-level element (T-stanza).
     stanza ("stanza"): time = "120s", "5s" ..= "1h";
     /// How long the second failed login in a row makes the third wait; each further one doubles it.

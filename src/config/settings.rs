@@ -158,6 +158,8 @@ pub struct Backend {
     pub dialback_timeout: Duration,
     /// Whether it may send to several remote domains over one stream (DB-67).
     pub multiplex: bool,
+    /// The largest stanza that it takes, in octets, if it takes less than the gateway (XEP-0478).
+    pub stanza: Option<u64>,
 }
 
 /// Versions of the PROXY header.

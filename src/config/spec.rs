@@ -130,6 +130,10 @@ pub struct BackendSpec {
     /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs
     /// stand and fall one by one either way. Default: `on`.
     pub multiplex: Option<Word>,
+    /// The largest stanza that the server takes, at least 10000B. Peers and clients are told the smaller of this and `limits: {
+    /// stanza }` (XEP-0478), and what is larger comes back to its sender. Default: what the gateway takes. Example: `stanza:
+    /// 64KiB`.
+    pub stanza: Option<Word>,
 }
 
 /// `dialback:`

@@ -63,7 +63,8 @@ impl Plan {
             }],
             habit: Habit::Ejabberd,
             dialback_keys: "by-address",
-            timeouts: Vec::new(),
+            // A server that comes back is to be found again within a test's patience.
+            timeouts: vec![("retry-first", "2s".to_owned())],
             limits: Vec::new(),
             routes: Vec::new(),
             log: "error",

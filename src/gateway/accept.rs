@@ -44,6 +44,8 @@ pub struct Entrance {
     pub header: Duration,
     /// T-tls.
     pub handshake: Duration,
+    /// T-unauth.
+    pub unauth: Duration,
 }
 
 impl Entrance {
@@ -132,7 +134,7 @@ impl Entrance {
             if let (Some(stranger), Some(_)) = (&mut stranger, &ticket) {
                 stranger.comes_from(peer.ip())?;
             }
-            Ok(Guest { stream, peer, ticket, stranger })
+            Ok(Guest { stream, peer, accepted: now(), ticket, stranger })
         });
         match outcome {
             Ok(guest) => Some(guest),
@@ -160,9 +162,18 @@ impl Entrance {
         tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "connection turned away");
     }
 
+    /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it.
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
+        let (peer, label) = (guest.peer, self.door.label());
+        if tokio::time::timeout(self.unauth, self.come_in(tools, guest)).await.is_err() {
+            let reason = Reason::NegotiationTimeout.label();
+            tracing::debug!(listener = label, %peer, reason, "connection turned away");
+        }
+    }
+
+    async fn come_in(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
         let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { mut stream, mut peer, ticket, mut stranger } = guest;
+        let Guest { mut stream, mut peer, accepted, ticket, mut stranger } = guest;
         let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
         let ticket = match ticket {
             Some(ticket) => ticket,
@@ -202,7 +213,7 @@ impl Entrance {
             }
         };
         let ends = (peer, local);
-        if let Err(reason) = self.start(&tools, flow, (io, secured), ends, (presence, stranger)) {
+        if let Err(reason) = self.start(&tools, flow, (io, secured), (ends, accepted), (presence, stranger)) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -254,13 +265,14 @@ impl Entrance {
         tools: &Arc<Tools>,
         flow: Flow,
         (io, secured): (BoxIo, Option<Secured>),
-        (peer, local): (SocketAddr, Option<SocketAddr>),
+        ((peer, local), accepted): ((SocketAddr, Option<SocketAddr>), Instant),
         (presence, stranger): (Presence, Option<Stranger>),
     ) -> Result<(), Reason> {
         let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: seed()? };
         let entry = tools.registry.enter();
         let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local };
-        let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+        let relay =
+            Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now()).since(accepted);
         let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, secured);
         let pump = match stranger {
             Some(stranger) => pump.strange(stranger),
@@ -298,6 +310,7 @@ impl Seldom {
 struct Guest {
     stream: TcpStream,
     peer: SocketAddr,
+    accepted: Instant,
     /// None: behind a proxy, not counted yet.
     ticket: Option<Ticket>,
     /// None: a backend.

@@ -9,7 +9,7 @@ use super::control::Act;
 use super::lifecycle::Lifecycle;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
 use super::reload::Reloader;
-use crate::jid::Domain;
+use crate::jid::{Domain, Jid};
 use crate::policy::{Finding, Policy};
 use crate::reason::Reason;
 use crate::run::observe::capped;
@@ -38,6 +38,7 @@ impl Desk {
                 let (views, silent) = registry.views(None).await;
                 Answer::Streams { streams: views.iter().map(shown).collect(), silent }
             }
+            Request::Target { domain } => self.target(domain),
             Request::Close { target } => close(registry, target).await,
             Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
             Request::Unban { target } => match target.parse::<Target>() {
@@ -68,6 +69,19 @@ impl Desk {
                 }
                 false => Answer::no("the gateway drains already"),
             },
+        }
+    }
+
+    fn target(&self, domain: &str) -> Answer {
+        let Ok(domain) = Domain::parse(domain) else {
+            return Answer::no(format!("{} is no domain", capped(domain)));
+        };
+        let failed = self.tools.circuits.state(&domain);
+        Answer::Target {
+            failures: failed.map_or(0, |failed| failed.failures),
+            open: failed.is_some_and(|failed| failed.open),
+            seconds: failed.map_or(0, |failed| failed.until.saturating_duration_since(now()).as_secs()),
+            reason: failed.map(|failed| failed.reason.label().to_owned()),
         }
     }
 
@@ -128,6 +142,7 @@ async fn close(registry: &Registry, target: &str) -> Answer {
     let (views, _silent) = registry.views(None).await;
     let meant = |view: &&View| {
         view.meta.id.to_string() == target
+            || view.portrait.client.as_ref().is_some_and(|client| is_called(&client.address, target))
             || domain.as_ref().is_some_and(|domain| {
                 view.portrait.pairs.iter().any(|p| p.pair.sender == *domain || p.pair.target == *domain)
             })
@@ -139,9 +154,21 @@ async fn close(registry: &Registry, target: &str) -> Answer {
         .map(|view| view.meta.id.to_string())
         .collect();
     match closed.is_empty() {
-        true => Answer::no(format!("no living stream is called {0} or carries {0}", capped(target))),
+        true => Answer::no(format!(
+            "no living stream is called {0}, carries {0} or is a client of that address",
+            capped(target)
+        )),
         false => Answer::Closed { streams: closed },
     }
+}
+
+/// Whether a client of this full address is meant by that one, full or bare.
+fn is_called(address: &str, target: &str) -> bool {
+    let Ok(target) = Jid::parse(target) else { return false };
+    let Ok(own) = Jid::parse(address) else { return false };
+    target.local.is_some()
+        && own.is_same_bare(&target)
+        && target.resource.as_ref().is_none_or(|r| own.resource.as_ref() == Some(r))
 }
 
 /// A refusal of files.
@@ -171,6 +198,12 @@ fn shown(view: &View) -> Stream {
         peer: view.meta.peer.map(|peer| peer.to_string()),
         since: view.since.to_string(),
         pairs: pairs.collect(),
+        client: view.portrait.client.as_ref().map(|client| protocol::Client {
+            jid: capped(&client.address),
+            tls: client.tls.map(|version| version.label().to_owned()),
+            stanzas: client.stanzas,
+            octets: client.octets,
+        }),
     }
 }
 

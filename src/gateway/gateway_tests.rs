@@ -204,7 +204,10 @@ fn the_parts_are_made_as_the_file_says() {
     let file = dir.path().join("gatehouse.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text
-        .replace("s2s: [\"127.0.0.1:9\"]", "s2s: [\"127.0.0.1:9\"], multiplex: off, dialback-keys: verify")
+        .replace(
+            "s2s: [\"127.0.0.1:9\"]",
+            "s2s: [\"127.0.0.1:9\"], multiplex: off, dialback-keys: verify, stanza: 64KiB",
+        )
         .replace("roots: chain.pem", "roots: chain.pem, crls: [list.crl], unknown-revocation: refuse")
         .replace("close: 200ms", "close: 200ms, verify-idle: 7s");
     std::fs::write(&file, text).unwrap();
@@ -214,7 +217,7 @@ fn the_parts_are_made_as_the_file_says() {
         let hosted = home.hosted.values().next().unwrap().clone();
         let times = home.timeouts;
         (
-            hosted.multiplex,
+            (hosted.multiplex, hosted.max_octets),
             hosted.keys_by.clone(),
             times.verify_idle.as_secs(),
             times.courier,
@@ -225,8 +228,8 @@ fn the_parts_are_made_as_the_file_says() {
     use crate::policy::Networks;
     use crate::relay::KeysBy::{Address, Verify};
     use crate::tls::verify::UnknownRevocation::{ByIssuer, Refuse};
-    assert_eq!(seen(&plain), (true, Address(Networks::default()), 5, courier, ByIssuer));
-    assert_eq!(seen(&told), (false, Verify, 7, courier, Refuse));
+    assert_eq!(seen(&plain), ((true, None), Address(Networks::default()), 5, courier, ByIssuer));
+    assert_eq!(seen(&told), ((false, Some(65_536)), Verify, 7, courier, Refuse));
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::policy::{Day, Finding, Place};
 use crate::run::audit::Audit;
+use crate::run::circuit::Circuits;
 use crate::run::courier::Couriers;
 use crate::run::observe::Observe;
 use crate::run::registry::Registry;
@@ -104,6 +105,7 @@ impl Gateway {
             let remedy = "name servers in `dns: { servers: [..] }`";
             StartFault::one(Finding::error(Place::whole(&settings.file), fault.to_string(), remedy))
         })?;
+        let circuits = Circuits::new(parts::circuits(&settings), Arc::clone(&metrics));
         let handshakes = Arc::new(parts::handshakes(&settings));
         let world = Arc::new(World::new(world::Params {
             acceptor: Arc::clone(&acceptors.starttls),
@@ -115,6 +117,7 @@ impl Gateway {
             dial: parts::dial(&settings),
             handshake: settings.timeouts.tls,
             pace: Arc::clone(&handshakes),
+            circuits: Arc::clone(&circuits),
             metrics: Arc::clone(&metrics),
         }));
         let registry = Registry::new(policy, settings.timeouts.dialback, boot()?);
@@ -128,6 +131,7 @@ impl Gateway {
             rates: Rates::new(parts::rates(&settings)),
             senders: Senders::new(parts::senders(&settings), now()),
             streams: Streams::new(),
+            circuits,
             handshakes,
             strangers: Strangers::new(parts::strangers(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
@@ -171,6 +175,7 @@ impl Gateway {
                 }),
                 header: settings.timeouts.header,
                 handshake: settings.timeouts.tls,
+                unauth: settings.timeouts.unauth,
             };
             tracing::info!(listener = door.label(), %address, "listening");
             self.tasks.spawn(entrance.serve(Arc::clone(&self.tools)));

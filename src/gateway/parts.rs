@@ -44,10 +44,11 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             DialbackKeys::ByAddress => KeysBy::Address(Networks::new(settings.callers(domain))),
             DialbackKeys::Verify => KeysBy::Verify,
         };
+        let max_octets = domain.backend.stanza.map(size);
         // DB-64: there is time left to say so before the server itself gives up.
         let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
         let multiplex = domain.backend.multiplex;
-        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex })
+        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex, max_octets })
     });
     Home {
         hosted: hosted.collect(),
@@ -176,6 +177,16 @@ pub fn senders(settings: &Settings) -> limit::SenderParams {
         stanzas: many(limits.sender_stanzas),
         recipients: many(limits.recipients),
         subscriptions: many(limits.subscriptions),
+    }
+}
+
+/// How remote domains that do not answer are treated.
+pub fn circuits(settings: &Settings) -> run::circuit::Params {
+    let (limits, times) = (&settings.limits, &settings.timeouts);
+    run::circuit::Params {
+        failures: limits.circuit_failures,
+        first: times.retry_first,
+        longest: times.retry_most,
     }
 }
 

@@ -13,9 +13,14 @@ use crate::policy::Finding;
 pub enum Request {
     /// Who lives.
     Streams {},
-    /// End a stream by its name, or all that carry a domain.
+    /// What is remembered against a remote domain.
+    Target {
+        /// Which one.
+        domain: String,
+    },
+    /// End a stream by its name, or all that carry a domain, or the clients of an address.
     Close {
-        /// The name or the domain.
+        /// The name, the domain, or the bare or full address.
         target: String,
     },
     /// Take nothing from an address, a network or a domain for a while.
@@ -47,6 +52,7 @@ impl Request {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Streams {} => "streams",
+            Self::Target { .. } => "target",
             Self::Close { .. } => "close",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
@@ -60,6 +66,7 @@ impl Request {
     /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
+            Self::Target { domain } => Some(domain),
             Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
             Self::Streams {} | Self::Bans {} | Self::Reload { .. } | Self::Drain {} => None,
         }
@@ -76,6 +83,17 @@ pub enum Answer {
         streams: Vec<Stream>,
         /// How many did not answer in time.
         silent: usize,
+    },
+    /// What is remembered against a remote domain.
+    Target {
+        /// Failures to reach it, in a row.
+        failures: u32,
+        /// Whether its circuit is open.
+        open: bool,
+        /// Seconds until it is tried again.
+        seconds: u64,
+        /// Why the last attempt failed.
+        reason: Option<String>,
     },
     /// These were told to end.
     Closed {
@@ -151,6 +169,21 @@ pub struct Stream {
     pub since: String,
     /// The pairs that stand.
     pub pairs: Vec<Pair>,
+    /// The client, once it is logged in.
+    pub client: Option<Client>,
+}
+
+/// A client that is logged in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its address, as its server told it.
+    pub jid: String,
+    /// The TLS version.
+    pub tls: Option<String>,
+    /// Stanzas that passed, either way.
+    pub stanzas: u64,
+    /// Octets of those stanzas.
+    pub octets: u64,
 }
 
 /// A pair that stands.

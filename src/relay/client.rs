@@ -22,7 +22,7 @@ use crate::stream::{Secured, StreamIds};
 use crate::xml::{CLOSE, Frame, Token, rewrite};
 
 use super::event::Said;
-use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Record, Side};
+use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Logged, Record, Side};
 
 /// How far a leg is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,10 @@ impl Client {
         }
     }
 
+    pub(super) fn since(&mut self, accepted: Instant) {
+        self.started = accepted;
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.near == Leg::Over && matches!(self.far, Leg::Absent | Leg::Over)
     }
@@ -134,6 +138,14 @@ impl Client {
     /// Whether stanzas may pass.
     pub(super) fn is_bound(&self) -> bool {
         self.bound
+    }
+
+    /// Who it is, for an operator.
+    pub(super) fn portrait(&self) -> Option<Logged> {
+        let own = self.serving.as_ref().and_then(Serving::own).filter(|_| self.bound)?;
+        let (stanzas, octets) = self.passed;
+        let tls = self.secured.as_ref().map(|secured| secured.version);
+        Some(Logged { address: own.address(), tls, stanzas, octets })
     }
 
     pub(super) fn step(&mut self, home: &Arc<Home>, side: Side, input: Input, now: Instant) -> Vec<Effect> {
@@ -272,7 +284,7 @@ impl Turn<'_> {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
             features: client.features.clone(),
-            max_octets: self.home.limits.proven.element,
+            max_octets: self.home.largest(Some(&domain)),
         };
         let step_time = self.home.timeouts.header;
         self.client.terms = Some(posing::Terms { to: domain.clone(), from, rules, step_time });
@@ -298,6 +310,11 @@ impl Turn<'_> {
         match filter::inspect(frame.head(), own, client.languages.0.as_deref()) {
             Ok(edits) => {
                 let octets = rewrite(frame, &edits);
+                // SM-09: its server takes no such stanza, and on this stream none is dropped or answered (SM-02).
+                let largest = self.hosted().and_then(|hosted| self.home.taken(&hosted));
+                if largest.is_some_and(|largest| octets.len() > largest) {
+                    return self.near_fault(Reason::StanzaTooBig, true);
+                }
                 self.count(frame, octets.len());
                 if self.client.far.is_live() {
                     self.out.push(Effect::Pass(FAR, octets));

@@ -56,9 +56,8 @@ impl Relay {
         match admitted.route() {
             Route::Leg(number) => {
                 let id = FarId(number);
-                let limit = self.fars.get(&id).and_then(|far| far.max_octets);
                 // SM-09: what the receiving server would refuse, with the whole stream, is refused here alone.
-                if limit.is_some_and(|limit| octets.len() > limit) {
+                if octets.len() > self.largest(id, &pair.target) {
                     return self.bounce(frame.head(), Reason::BeyondPeerLimit, out);
                 }
                 self.guard.count(index, octets.len());
@@ -199,13 +198,20 @@ impl Relay {
 
     /// The courier's far leg stands: what waited goes out in order.
     pub(super) fn flush(&mut self, id: FarId, out: &mut Vec<Effect>) {
-        let limit = self.fars.get(&id).and_then(|far| far.max_octets);
+        let Some(far) = self.fars.get(&id) else { return };
+        let limit = self.largest(id, far.terms.errand.to());
         for octets in std::mem::take(&mut self.queue) {
-            match limit.is_some_and(|limit| octets.len() > limit) {
+            match octets.len() > limit {
                 true => self.undeliverable(&octets, Reason::BeyondPeerLimit, out),
                 false => out.push(Effect::Pass(id, octets)),
             }
         }
+    }
+
+    /// The largest stanza that the server of this domain takes over that leg: by its own word, and by the operator's.
+    fn largest(&self, id: FarId, target: &Domain) -> usize {
+        let told = self.fars.get(&id).and_then(|far| far.max_octets).unwrap_or(usize::MAX);
+        told.min(self.home.taken(target).unwrap_or(usize::MAX))
     }
 
     /// Whether the policy lets the courier speak over this leg, by what is known of it; if not, what waits goes back, and so

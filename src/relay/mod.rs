@@ -19,7 +19,7 @@ mod portrait;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
-pub use portrait::{Portrait, Standing};
+pub use portrait::{Logged, Portrait, Standing};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -286,6 +286,16 @@ impl Relay {
         }
         let near = Near::new(&home, &arrival, now);
         Self::bare(home, policy, flow, Shape::Serving, Some(near), now)
+    }
+
+    /// CLS-03: the connection was accepted then, before a PROXY header or direct TLS; T-unauth runs from there.
+    #[must_use]
+    pub fn since(mut self, accepted: Instant) -> Self {
+        self.started = accepted;
+        if let Some(client) = &mut self.client {
+            client.since(accepted);
+        }
+        self
     }
 
     /// A courier for this pair, and its first effects. Its stanzas come with [`Input::Queue`]; it ends when it had nothing

@@ -150,11 +150,15 @@ impl Relay {
         }
         match token {
             Token::Violation(violation) => self.near_fault(violation.reason(), now, out),
-            Token::Keepalive => {
-                self.last = now;
-            }
+            // CLS-04: it shows that somebody is there, and not that anybody speaks.
+            Token::Keepalive => {}
             Token::Header(header) => {
                 near.language = header.lang.clone();
+                if self.flow == Flow::S2sIn {
+                    let named = header.to.as_deref().and_then(|to| crate::jid::Domain::parse(to).ok());
+                    near.desk.max_octets =
+                        self.home.largest(named.as_ref().or(self.home.default_domain.as_ref()));
+                }
                 let (offer, denied) = self.offer(&header);
                 if let Some((pair, verdict)) = denied {
                     self.note_denied(pair, verdict, out);

@@ -39,6 +39,8 @@ pub struct HostedDomain {
     pub budget: Duration,
     /// Whether its server may put several targets on one stream (DB-67).
     pub multiplex: bool,
+    /// The largest stanza that its server takes, in octets, where the operator says so (XEP-0478).
+    pub max_octets: Option<usize>,
 }
 
 /// How the clients of one hosted domain are met.
@@ -154,6 +156,18 @@ impl Home {
     /// Whether that domain is served by a backend of ours.
     pub fn hosts(&self, domain: &Domain) -> bool {
         self.hosted.contains_key(domain)
+    }
+
+    /// The largest stanza that is announced for this domain: our own limit, or that of its server where it is smaller (SM-09).
+    pub fn largest(&self, target: Option<&Domain>) -> usize {
+        let theirs = target.and_then(|domain| self.taken(domain)).unwrap_or(usize::MAX);
+        theirs.min(self.limits.proven.element)
+    }
+
+    /// The largest stanza that the server of this domain takes, where the operator says so. What is measured by it is the
+    /// stanza as it leaves, which may be longer than it came.
+    pub fn taken(&self, target: &Domain) -> Option<usize> {
+        self.hosted.get(target).and_then(|hosted| hosted.max_octets)
     }
 
     /// Whether whoever calls from there may be that domain's server (DB-62): by its address, or because it is asked back

@@ -16,8 +16,23 @@ pub struct Portrait {
     pub shape: &'static str,
     /// The pairs that stand.
     pub pairs: Vec<Standing>,
+    /// The client, once its server has said who that is.
+    pub client: Option<Logged>,
     /// Whether a whole stream would end under the other policy, because no pair of it would be left.
     pub closes: bool,
+}
+
+/// A client that is logged in.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Its address, as far as its server told it.
+    pub address: String,
+    /// The TLS version.
+    pub tls: Option<TlsVersion>,
+    /// Stanzas that passed, either way.
+    pub stanzas: u64,
+    /// Octets of those stanzas.
+    pub octets: u64,
 }
 
 /// A pair that stands.
@@ -79,6 +94,7 @@ impl Relay {
                 Shape::Serving => "stream",
                 Shape::Verifier => "verifier",
             },
+            client: self.client.as_ref().and_then(|client| client.portrait()),
             closes: !pairs.is_empty() && pairs.iter().all(refused),
             pairs,
         }

@@ -7,9 +7,11 @@
 
 pub mod audit;
 pub mod chain;
+pub mod circuit;
 pub mod courier;
 mod effects;
 mod leg;
+mod measure;
 pub mod observe;
 mod outbox;
 pub mod pump;
@@ -154,6 +156,8 @@ pub struct Tools {
     pub rates: Rates,
     /// What each remote address has sent lately.
     pub senders: Senders,
+    /// Remote domains that did not answer lately.
+    pub circuits: Arc<circuit::Circuits>,
     /// Streams per rule.
     pub streams: Arc<Streams>,
     /// The pace at which TLS handshakes begin.

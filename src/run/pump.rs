@@ -23,8 +23,7 @@ use self::news::next_news;
 use super::leg::{Found, Leg, Link};
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Rated, Shut, Stranger, StreamTicket, Valve};
-use crate::metrics::Limit;
+use crate::limit::{Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -51,7 +50,9 @@ pub struct Pump {
     /// The next stanza goes nowhere, for this reason.
     pub(super) refused: Option<Reason>,
     /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
-    held: Option<Shut>,
+    pub(super) held: Option<Shut>,
+    /// A client's turn to leave, while the gateway drains.
+    pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
@@ -64,7 +65,7 @@ pub struct Pump {
     stopped: bool,
     since: jiff::Timestamp,
     /// It was told to go, because there is no room for strangers.
-    unwelcome: bool,
+    pub(super) unwelcome: bool,
     /// It began when others already gave back what they held, and may take its time until the end.
     late: bool,
 }
@@ -161,6 +162,7 @@ impl Pump {
             sending: HashMap::new(),
             refused: None,
             held: None,
+            leaving: None,
             stranger: None,
             orders,
             news: next_news(news),
@@ -194,7 +196,7 @@ impl Pump {
             let now = now();
             told = told && (self.poll_orders(cx) | self.poll_news(cx));
             due = due && self.poll_due(now);
-            let mut moved = told | due | self.poll_trying(cx);
+            let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
             while let Some(side) = next {
                 moved |= self.poll_side(side, cx, now);
@@ -214,36 +216,6 @@ impl Pump {
         // Others want to run too.
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Whether what couriers carry for this stream has met its rate (LIM-03).
-    fn hold(&mut self, now: Instant) {
-        let carried = self.sending.values().filter(|sending| sending.carried);
-        let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
-        let metrics = self.tools.observe.metrics();
-        match (&self.held, shut) {
-            (None, Some((_, rated))) => metrics.limited(limit(rated)),
-            (Some(held), None) => {
-                metrics.waited(limit(held.rated), now.saturating_duration_since(held.since));
-            }
-            _ => {}
-        }
-        let since = self.held.map_or(now, |held| held.since);
-        self.held = shut.map(|(until, rated)| Shut { since, until, rated });
-    }
-
-    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
-    fn weigh(&mut self) -> bool {
-        let Some(stranger) = &mut self.stranger else { return false };
-        let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
-        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
-        let Err(reason) = stranger.hold(held) else { return false };
-        if std::mem::replace(&mut self.unwelcome, true) {
-            return false;
-        }
-        self.tools.observe.turned_away(self.meta.peer, reason);
-        self.step(Side::Near, Input::Close(reason));
-        true
     }
 
     fn is_over(&mut self) -> bool {
@@ -371,10 +343,10 @@ impl Pump {
             Some(Ok(sent)) => {
                 moved |= sent.moved;
                 if let Some(rated) = sent.shut {
-                    self.tools.observe.metrics().limited(limit(rated));
+                    self.tools.observe.metrics().limited(super::measure::limit(rated));
                 }
                 if let Some((rated, time)) = sent.waited {
-                    self.tools.observe.metrics().waited(limit(rated), time);
+                    self.tools.observe.metrics().waited(super::measure::limit(rated), time);
                 }
             }
         }
@@ -511,13 +483,6 @@ impl Pump {
             },
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }
-    }
-}
-
-fn limit(rated: Rated) -> Limit {
-    match rated {
-        Rated::Octets => Limit::Octets,
-        Rated::Stanzas => Limit::Stanzas,
     }
 }
 

@@ -111,6 +111,28 @@ async fn a_closing_tag_is_passed_on_and_answered() {
     play.task.await.unwrap();
 }
 
+// CLS-08: "staggered where clients would return together".
+#[tokio::test(start_paused = true)]
+async fn clients_leave_a_draining_gateway_one_after_the_other() {
+    let mut turns = Vec::new();
+    for _ in 0..8 {
+        let (mut play, mut server) = bound(ROOM).await;
+        let begun = now();
+        assert!(play.tools.registry.begin_drain(begun + Duration::from_secs(30)));
+        // Until its turn comes, all goes on.
+        say(&mut play.near, &stanza(1)).await;
+        hear(&mut server, &stanza(1)).await;
+        // Another piece of news is no other turn.
+        play.tools.registry.publish(play.tools.registry.policy());
+        hear(&mut play.near, "<system-shutdown").await;
+        turns.push(now() - begun);
+    }
+    assert!(turns.iter().all(|turn| *turn <= Duration::from_secs(10)), "{turns:?}");
+    turns.sort();
+    turns.dedup();
+    assert!(turns.len() > 4, "spread over the time: {turns:?}");
+}
+
 /// Says these words octet by octet until nobody listens any more; how long that was, and what was heard.
 async fn trickle(mut near: DuplexStream, words: &str, pause: Duration) -> (Duration, String) {
     let begun = tokio::time::Instant::now();

@@ -106,6 +106,7 @@ pub(crate) fn home() -> Home {
         keys_by: KeysBy::Address(Networks::default()),
         budget: Duration::from_secs(29),
         multiplex: true,
+        max_octets: None,
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
@@ -130,6 +131,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         registry,
         verifier: verifier::Verifier::default(),
         couriers: courier::Couriers::new(now()),
+        circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Rates::default(),
         senders: Senders::new(SenderParams::default(), now()),
         streams: Streams::new(),

@@ -1,17 +1,18 @@
 //! The outside as it is: sockets, TLS and the DNS.
 //!
 //! Candidates come from the DNS for remote domains and from the configuration for backends, and are tried one by one.
-//! That nobody answered at a domain is remembered for a short time, so that each stanza that waits for it does not knock
-//! again (CLS-07, LIM-06); what a server *said* is never remembered.
+//! That nobody answered at a domain is remembered in [`super::circuit`] (CLS-07, LIM-06); what a server *said* is never
+//! remembered.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use super::circuit::{Attempt, Circuits};
 use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, now};
 use crate::dns::{Resolver, TlsMode};
 use crate::jid::Domain;
@@ -44,6 +45,8 @@ pub struct Params {
     pub handshake: Duration,
     /// The pace at which handshakes as server begin.
     pub pace: Arc<Handshakes>,
+    /// Remote domains that did not answer lately.
+    pub circuits: Arc<Circuits>,
     /// Where handshakes are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -74,7 +77,6 @@ pub struct World(Arc<Inner>);
 struct Inner {
     params: Fixed,
     connector: RwLock<Arc<Connector>>,
-    failures: Mutex<HashMap<Domain, Failure>>,
 }
 
 #[derive(Debug)]
@@ -87,15 +89,8 @@ struct Fixed {
     dial: net::connect::Params,
     handshake: Duration,
     pace: Arc<Handshakes>,
+    circuits: Arc<Circuits>,
     metrics: Arc<Metrics>,
-}
-
-/// Nobody answered at a domain.
-#[derive(Clone, Copy, Debug)]
-struct Failure {
-    reason: Reason,
-    until: Instant,
-    pause: Duration,
 }
 
 impl World {
@@ -111,6 +106,7 @@ impl World {
             dial,
             handshake,
             pace,
+            circuits,
             metrics,
         } = params;
         Self(Arc::new(Inner {
@@ -123,10 +119,10 @@ impl World {
                 dial,
                 handshake,
                 pace,
+                circuits,
                 metrics,
             },
             connector: RwLock::new(Arc::new(connector)),
-            failures: Mutex::default(),
         }))
     }
 
@@ -177,6 +173,7 @@ impl Outside for World {
             last: None,
             spent: Duration::ZERO,
             answered: false,
+            attempt: None,
         })
     }
 }
@@ -221,28 +218,6 @@ impl Inner {
         };
         self.counted(Door::Outbound, self.params.handshake, handshake).await
     }
-
-    fn failures(&self) -> MutexGuard<'_, HashMap<Domain, Failure>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed_lately(&self, domain: &Domain) -> Option<Reason> {
-        let now = now();
-        self.failures().get(domain).filter(|f| f.until > now).map(|f| f.reason)
-    }
-
-    fn remember(&self, domain: &Domain, reason: Reason) {
-        let now = now();
-        let mut failures = self.failures();
-        if failures.len() >= REMEMBERED {
-            failures.retain(|_, f| f.until > now);
-        }
-        if failures.len() >= REMEMBERED {
-            return;
-        }
-        let pause = failures.get(domain).map_or(PAUSE, |f| (f.pause * 2).min(LONGEST));
-        failures.insert(domain.clone(), Failure { reason, until: now + pause, pause });
-    }
 }
 
 /// The candidates of one destination.
@@ -258,6 +233,8 @@ struct Way {
     spent: Duration,
     /// Some candidate took a connection.
     answered: bool,
+    /// Others wait for what comes of this.
+    attempt: Option<Attempt>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -295,7 +272,16 @@ impl Way {
             }
         }
         if self.left.is_none() {
-            self.left = Some(self.places().await?);
+            if let Destination::World { target, .. } = &self.destination {
+                self.attempt = self.inner.params.circuits.enter(target).await?;
+            }
+            match self.places().await {
+                Ok(places) => self.left = Some(places),
+                Err(reason) => {
+                    self.tell(Err(reason));
+                    return Err(reason);
+                }
+            }
         }
         while let Some(place) = self.left.as_mut().and_then(VecDeque::pop_front) {
             if self.spent >= self.inner.params.dial.total {
@@ -306,21 +292,30 @@ impl Way {
                     self.last = Some(place);
                     self.answered = true;
                     if let Destination::World { target, .. } = &self.destination {
-                        self.inner.failures().remove(target);
+                        self.inner.params.circuits.answered(target);
                     }
+                    self.tell(Ok(()));
                     return Ok(connected);
                 }
                 Err(why) => reason = why,
             }
         }
-        match &self.destination {
+        match self.destination.clone() {
             Destination::World { target, .. } => {
                 if !self.answered {
-                    self.inner.remember(target, reason);
+                    self.inner.params.circuits.failed(&target, reason);
                 }
+                self.tell(Err(reason));
                 Err(reason)
             }
             Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown),
+        }
+    }
+
+    /// Tells those who wait for this attempt.
+    fn tell(&mut self, outcome: Result<(), Reason>) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.end(outcome);
         }
     }
 
@@ -335,9 +330,6 @@ impl Way {
                 Ok(addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
             }
             Destination::World { target, .. } => {
-                if let Some(reason) = self.inner.failed_lately(target) {
-                    return Err(reason);
-                }
                 let targets = self.inner.params.resolver.targets(target).await.map_err(|fault| {
                     tracing::debug!(domain = %target, %fault, "no target");
                     fault.reason()
@@ -414,15 +406,6 @@ impl Way {
         if self.inner.params.resolver.is_own(local, remote) { Err(Reason::RemoteUnreachable) } else { Ok(()) }
     }
 }
-
-/// How long a domain that did not answer is left alone at first.
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// How long at most.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// Domains that are remembered.
-const REMEMBERED: usize = 10_000;
 
 #[cfg(test)]
 #[path = "world_tests.rs"]

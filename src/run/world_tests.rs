@@ -2,6 +2,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::dns::{self, Guard};
+use crate::run::circuit;
 use crate::run::tests::domain;
 use crate::tls::verify::{Anchors, TrustStore};
 use crate::tls::{client, server};
@@ -29,6 +30,7 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
         routes: vec![route],
         ..dns::Params::default()
     });
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
     World::new(Params {
         acceptor_clients: Arc::new(Acceptor::new(accepting.clone()).unwrap()),
         acceptor: Arc::new(Acceptor::new(accepting).unwrap()),
@@ -39,7 +41,8 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
         dial: net::connect::Params::default(),
         handshake: Duration::from_secs(5),
         pace: Arc::new(Handshakes::new(std::num::NonZeroU32::MAX, Duration::from_secs(1), now())),
-        metrics: Arc::new(Metrics::new([domain("hall.example")]).unwrap()),
+        circuits: Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
+        metrics,
     })
 }
 
@@ -142,25 +145,13 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     let back = TcpListener::bind(address).await.unwrap();
     assert_eq!(go(&world).await.1.err(), Some(Reason::RemoteUnreachable), "not asked again so soon");
     tokio::time::pause();
-    tokio::time::advance(PAUSE + Duration::from_millis(1)).await;
+    tokio::time::advance(circuit::Params::default().first).await;
     tokio::time::resume();
     assert!(go(&world).await.1.is_ok());
     back.accept().await.unwrap();
     // It is well again: the next failure is the first.
     drop(back);
     assert!(go(&world).await.1.is_err());
-    assert_eq!(world.0.failures().get(&domain("friend.example")).unwrap().pause, PAUSE);
-}
-
-#[tokio::test]
-async fn the_pause_grows_to_its_limit_and_the_memory_does_not() {
-    let world = world(Vec::new(), closed().await);
-    for _ in 0..20 {
-        world.0.remember(&domain("friend.example"), Reason::RemoteUnreachable);
-    }
-    assert_eq!(world.0.failures().get(&domain("friend.example")).unwrap().pause, LONGEST);
-    for n in 0..REMEMBERED + 100 {
-        world.0.remember(&domain(&format!("d{n}.example")), Reason::RemoteUnreachable);
-    }
-    assert_eq!(world.0.failures().len(), REMEMBERED);
+    let failed = world.0.params.circuits.state(&domain("friend.example"));
+    assert_eq!(failed.map(|failed| failed.failures), Some(1));
 }

@@ -56,6 +56,7 @@ pub fn home() -> Home {
         keys_by: KeysBy::Address(Networks::default()),
         budget: Duration::from_secs(29),
         multiplex: true,
+        max_octets: None,
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),

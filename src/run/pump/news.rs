@@ -31,7 +31,7 @@ impl Pump {
         self.step(Side::Near, Input::Policy(policy));
         match phase {
             Phase::Starting | Phase::Running => {}
-            Phase::Draining(_) => self.step(Side::Near, Input::Drain),
+            Phase::Draining(until) => self.leave_by(until),
             Phase::Closing(_) => {
                 self.step(Side::Near, Input::Drain);
                 if !self.late {

@@ -51,6 +51,16 @@ impl Own {
         &self.domain
     }
 
+    /// The address as far as it is known; the domain alone where no word said whom.
+    pub fn address(&self) -> String {
+        let (domain, resource) = (&self.domain, self.resource.as_deref());
+        match (&self.local, resource) {
+            (None, _) => domain.to_string(),
+            (Some(local), None) => format!("{local}@{domain}"),
+            (Some(local), Some(resource)) => format!("{local}@{domain}/{resource}"),
+        }
+    }
+
     /// Whether a client of this address may say `from`: its bare or its full address (C2S-16). What the server did not tell
     /// is not compared.
     pub fn may_say(&self, from: &str) -> bool {

@@ -1,0 +1,81 @@
+//! What a relay may hold, how fast what it passes on may come, and when a client's turn to leave is.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::pump::Pump;
+use super::{now, seed};
+use crate::limit::{Rated, Shut};
+use crate::metrics::Limit;
+use crate::reason::Flow;
+use crate::relay::{Input, Side};
+
+impl Pump {
+    /// Whether what couriers carry for this stream has met its rate (LIM-03).
+    pub(super) fn hold(&mut self, now: Instant) {
+        let carried = self.sending.values().filter(|sending| sending.carried);
+        let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
+        let metrics = self.tools.observe.metrics();
+        match (&self.held, shut) {
+            (None, Some((_, rated))) => metrics.limited(limit(rated)),
+            (Some(held), None) => {
+                metrics.waited(limit(held.rated), now.saturating_duration_since(held.since));
+            }
+            _ => {}
+        }
+        let since = self.held.map_or(now, |held| held.since);
+        self.held = shut.map(|(until, rated)| Shut { since, until, rated });
+    }
+
+    /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
+    pub(super) fn weigh(&mut self) -> bool {
+        let Some(stranger) = &mut self.stranger else { return false };
+        let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
+        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
+        let Err(reason) = stranger.hold(held) else { return false };
+        if std::mem::replace(&mut self.unwelcome, true) {
+            return false;
+        }
+        self.tools.observe.turned_away(self.meta.peer, reason);
+        self.step(Side::Near, Input::Close(reason));
+        true
+    }
+
+    /// CLS-08: the gateway drains. Clients leave one after the other, over the first part of the time, so that they do not
+    /// all come back to its neighbour in one instant; all others, and who has not logged in yet, at once.
+    pub(super) fn leave_by(&mut self, until: Instant) {
+        if self.meta.flow != Flow::C2s || !self.relay.is_bound() {
+            return self.step(Side::Near, Input::Drain);
+        }
+        if self.leaving.is_none() {
+            let share = until.saturating_duration_since(now()) / SHARE;
+            self.leaving = Some(Box::pin(tokio::time::sleep(part(share))));
+        }
+    }
+
+    pub(super) fn poll_leaving(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self.leaving.as_mut().is_some_and(|turn| turn.as_mut().poll(cx) == Poll::Ready(()));
+        if due {
+            self.leaving = None;
+            self.step(Side::Near, Input::Drain);
+        }
+        due
+    }
+}
+
+/// The rate, as it is counted.
+pub(super) fn limit(rated: Rated) -> Limit {
+    match rated {
+        Rated::Octets => Limit::Octets,
+        Rated::Stanzas => Limit::Stanzas,
+    }
+}
+
+/// Any part of this time; all of it where the kernel has no randomness.
+pub(super) fn part(time: Duration) -> Duration {
+    let [a, b, ..] = seed().unwrap_or([u8::MAX; 32]);
+    time * u32::from(u16::from_be_bytes([a, b])) / u32::from(u16::MAX)
+}
+
+/// Clients leave within this part of a drain; at its last third, what cannot be delivered goes back.
+const SHARE: u32 = 3;
