@@ -5,6 +5,7 @@
 #[path = "tls/pki.rs"]
 mod pki;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -295,6 +296,32 @@ async fn somebody_elses_certificate_is_of_no_use() {
         let (server, _) = meet(Arc::new(config), Some("a.example"), &acceptor, None).await;
         assert!(matches!(server, Err(HandshakeFault::Refused(rustls::Error::InvalidCertificate(_)))));
     }
+}
+
+// TLS-13: "A renegotiation attempt closes TCP with no stream error." In TLS 1.2 the content type of a record is in clear; in TLS
+// 1.3 the same octets are nothing but a broken record.
+#[tokio::test]
+async fn a_renegotiation_ends_the_connection_without_a_word() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let stranger = Stranger { sni: Some("a.example"), versions: TLS12, ..Stranger::default() };
+    let (server, client) = stranger.meets(&acceptor, None).await;
+    let ((mut transport, _), mut client) = (server.unwrap(), client.unwrap());
+    client.write_all(b"before").await.unwrap();
+    let mut before = [0; 6];
+    transport.read_exact(&mut before).await.unwrap();
+    transport.write_all(b"x").await.unwrap();
+    client.read_u8().await.unwrap();
+
+    let hello = [&[22, 3, 3, 0, 48][..], &[7; 48]].concat();
+    client.get_mut().0.write_all(&hello).await.unwrap();
+    let fault = transport.read_u8().await.unwrap_err();
+    assert_eq!((fault.kind(), fault.to_string().contains("renegotiation")), (ErrorKind::InvalidData, true));
+    drop(transport);
+    let mut answer = Vec::new();
+    // A reset is an end without a word, too.
+    let _end = client.get_mut().0.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{answer:?}");
 }
 
 // RFC 9325 3.4: a resumed session is judged like a full one, by what holds now.

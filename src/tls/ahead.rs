@@ -11,19 +11,53 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::records::Records;
+use crate::stream::secured::TlsVersion;
+
 /// A stream that is read in large parts.
 #[derive(Debug)]
 pub struct Ahead<S> {
     inner: S,
+    records: Records,
+    watch: Watch,
     held: Vec<u8>,
     /// Octets of `held` that were taken.
     taken: usize,
 }
 
+/// What becomes of a handshake behind the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// It is remembered: the version is not known yet.
+    Remembers,
+    /// It ends the connection (TLS 1.2).
+    Ends,
+    /// It cannot be seen (TLS 1.3).
+    Off,
+}
+
 impl<S> Ahead<S> {
     /// Nothing has been read yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, held: Vec::new(), taken: 0 }
+        Self { inner, records: Records::default(), watch: Watch::Remembers, held: Vec::new(), taken: 0 }
+    }
+
+    /// The handshake is done; another one ends the connection with [`io::ErrorKind::InvalidData`] (TLS-13).
+    pub fn settle(&mut self, version: TlsVersion) {
+        self.watch = match version {
+            TlsVersion::V12 => Watch::Ends,
+            TlsVersion::V13 => Watch::Off,
+        };
+    }
+
+    /// Whether what was read up to here may be used.
+    fn judge(&self) -> io::Result<()> {
+        match self.watch {
+            Watch::Ends if self.records.has_begun_anew() => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "renegotiation of TLS"))
+            }
+            Watch::Ends | Watch::Remembers | Watch::Off => Ok(()),
+        }
     }
 
     /// The stream itself.
@@ -51,20 +85,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
-            if buf.remaining() >= SPACE {
-                return Pin::new(&mut self.inner).poll_read(cx, buf);
-            }
-            let held = &mut self;
-            ready!(THREAD.with_borrow_mut(|space| {
+            let held = &mut *self;
+            return THREAD.with_borrow_mut(|space| {
                 let mut space = ReadBuf::new(space);
                 ready!(Pin::new(&mut held.inner).poll_read(cx, &mut space))?;
-                let (now, later) = space.filled().split_at(space.filled().len().min(buf.remaining()));
+                let read = space.filled();
+                if held.watch != Watch::Off {
+                    held.records.pass(read);
+                    held.judge()?;
+                }
+                let (now, later) = read.split_at(read.len().min(buf.remaining()));
                 buf.put_slice(now);
                 held.held.extend_from_slice(later);
-                Poll::Ready(io::Result::Ok(()))
-            }))?;
-            return Poll::Ready(Ok(()));
+                Poll::Ready(Ok(()))
+            });
         }
+        self.judge()?;
         self.give(buf);
         Poll::Ready(Ok(()))
     }

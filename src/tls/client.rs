@@ -82,11 +82,13 @@ impl Connector {
         let name = ServerName::try_from(sni.clone())
             .map_err(|_| HandshakeFault::Refused(rustls::Error::UnsupportedNameType))?;
         let connecting = TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(stream));
-        let stream = connecting.await.map_err(HandshakeFault::from_io)?;
-        let session = stream.get_ref().1;
+        let mut stream = connecting.await.map_err(HandshakeFault::from_io)?;
+        let (ahead, session) = stream.get_mut();
+        let version = version(session.protocol_version());
+        ahead.settle(version);
         let chain = session.peer_certificates().unwrap_or_default();
         let secured = Secured {
-            version: version(session.protocol_version()),
+            version,
             certificate: self.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni: Some(sni),

@@ -8,6 +8,7 @@ mod ahead;
 pub mod client;
 pub mod keys;
 pub mod names;
+mod records;
 pub mod server;
 pub mod verify;
 

@@ -108,11 +108,13 @@ impl Acceptor {
             let _ = stream.shutdown().await;
             return Err(HandshakeFault::UnrecognizedName);
         };
-        let stream = hello.into_stream(config).await.map_err(HandshakeFault::from_io)?;
-        let session = stream.get_ref().1;
+        let mut stream = hello.into_stream(config).await.map_err(HandshakeFault::from_io)?;
+        let (ahead, session) = stream.get_mut();
+        let version = version(session.protocol_version());
+        ahead.settle(version);
         let chain = session.peer_certificates().unwrap_or_default();
         let secured = Secured {
-            version: version(session.protocol_version()),
+            version,
             // By what holds now: a reload may have come while the handshake ran (CRT-12).
             certificate: self.current().params.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
