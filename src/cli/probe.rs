@@ -152,7 +152,7 @@ impl Probe {
         Ok(Self { hosted, remote, policy: compiled.policy, connector, settings })
     }
 
-    /// Whether the gateway that runs with this configuration leaves the domain alone for now, if one runs and tells.
+    /// Whether the gateway that runs with this configuration leaves the domain alone at present, if one runs and tells.
     fn circuit(&self) -> Option<String> {
         let socket = self.settings.admin.socket.as_ref()?;
         let request = Request::Target { domain: self.remote.to_string() };

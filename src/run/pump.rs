@@ -48,7 +48,7 @@ pub struct Pump {
     pub(super) sending: HashMap<Pair, Sending>,
     /// The next stanza goes nowhere, for this reason.
     pub(super) refused: Option<Reason>,
-    /// The near leg is not read: a pair that couriers carry has sent as much as it may for now.
+    /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it.
     pub(super) held: Option<Shut>,
     /// A client's turn to leave, while the gateway drains.
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
