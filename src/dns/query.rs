@@ -1,7 +1,7 @@
 //! One question to the configured servers, and the records that truly answer it.
 //!
 //! Names are asked exactly as given, with their final dot: no search domains, no hosts file, no special names. Answers
-//! for other names are not answers. Chains of CNAME are followed, and end after [`MAX_CNAMES`].
+//! for other names are not answers. Chains of CNAME are followed, and end after `MAX_CNAMES`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

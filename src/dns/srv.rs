@@ -21,7 +21,7 @@ pub struct Candidate {
 /// What the two SRV lookups came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Service {
-    /// These, in the order to be tried, at most [`MAX_TARGETS`].
+    /// These, in the order to be tried, at most `MAX_TARGETS`.
     At(Vec<Candidate>),
     /// The domain says that it has no such service.
     None,
