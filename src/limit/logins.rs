@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(logins.ask(ip(GUESSER), ALICE, later + Duration::from_secs(3600)), Leave::Now);
     }
 
-    // Issue: success by the right owner is not locked out from another network.
+    // C2S-11: success by the right owner is not locked out from another network.
     #[test]
     fn the_owner_is_not_locked_out_by_guesses_from_elsewhere() {
         let (logins, now) = (Logins::new(Params::default()), Instant::now());

@@ -81,11 +81,11 @@ impl Senders {
         let over = |minute: &Minute| now.saturating_duration_since(minute.began) >= MINUTE;
         let most = usize::try_from(self.params.recipients.get()).unwrap_or(usize::MAX);
         let mut recipients = held(&self.recipients);
-        if recipients.len() >= SWEEP && recipients.len().is_power_of_two() {
-            recipients.retain(|_, minute| !over(minute));
-        }
         let fresh = || Minute { began: now, seen: HashSet::new() };
         if !recipients.contains_key(domain) {
+            if recipients.len() >= SWEEP && recipients.len().is_power_of_two() {
+                recipients.retain(|_, minute| !over(minute));
+            }
             recipients.insert(domain.clone(), fresh());
         }
         let Some(minute) = recipients.get_mut(domain) else { return Ok(()) };
