@@ -162,7 +162,7 @@ fn a_header_of_the_load_balancer_is_required_and_believed() {
     });
 }
 
-// Issue, item 6; BE-11: not a time-out.
+// BE-11: not a time-out.
 #[test]
 fn with_all_backends_down_a_client_hears_so_at_once() {
     let (mut scene, desk) = scene(Legacy::Prosody, &Wishes::default());

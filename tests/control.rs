@@ -306,7 +306,7 @@ fn a_socket_that_a_dead_gateway_left_is_replaced_and_a_living_one_is_not() {
     assert!(!running.socket().exists());
 }
 
-// Issue 4, item 6, for clients: who is there, from where, as whom; and the end of it.
+// Who is there, from where, as whom; and the end of it.
 #[tokio::test]
 async fn clients_are_shown_with_their_address_and_can_be_closed_by_it() {
     let world = border().await;

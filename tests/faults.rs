@@ -417,7 +417,7 @@ async fn the_dns_goes_falls_silent_and_comes_back() {
 
 // ------------------------------------------------------------------------------------------------ the certificate
 
-// Issue 4, item 4: "a bad file keeps the old state, says where the fault is", also by signal, and whichever half is there.
+// "a bad file keeps the old state, says where the fault is", also by signal, and whichever half is there.
 #[tokio::test]
 async fn a_certificate_that_is_half_written_changes_nothing_and_is_named() {
     let apart = Apart::build(&Plan { log: "warn", ..plan() }).await;

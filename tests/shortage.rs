@@ -71,7 +71,7 @@ async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut(
 
 // ------------------------------------------------------------------------------------------------ descriptors
 
-// Issue 4, item 9: "accept errors end no listener, service resumes"; and nobody spins while there are none.
+// "accept errors end no listener, service resumes"; and nobody spins while there are none.
 #[tokio::test]
 async fn without_descriptors_what_stands_goes_on_and_the_doors_open_again() {
     // The backend has one stream for all its pairs, which stands: it needs no door.
