@@ -20,7 +20,7 @@ use gatehouse::demo::legacy::{Habit, PASSWORD};
 use gatehouse::demo::names::{Manner as Answers, Names};
 use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::pki::Leaf;
-use gatehouse::demo::session::{Login, Session};
+use gatehouse::demo::session::Login;
 use gatehouse::demo::world::{Plan, World};
 use rustix::process::Signal;
 
@@ -59,30 +59,6 @@ async fn by_road(plan: &Plan, rate: u32) -> (Apart, Road) {
     (apart, road.unwrap())
 }
 
-/// A pair that has nothing to do with the trouble.
-struct Bystander {
-    peer: Peer,
-    stream: Session,
-    words: usize,
-}
-
-impl Bystander {
-    async fn new(world: &World) -> Self {
-        let peer = peer(world, 99, COUSIN).await;
-        let stream = by_certificate(&peer, ANNEX).await;
-        Self { peer, stream, words: 0 }
-    }
-
-    /// It passes stanzas both ways, and without delay.
-    async fn unharmed(&mut self, world: &World) {
-        self.words += 1;
-        let body = format!("unharmed {}", self.words);
-        still_passes(world, &mut self.stream, "c@cousin.example", "k@annex.example", &body).await;
-        world.legacy.message("k@annex.example", "c@cousin.example", &body);
-        self.peer.inbox.wait_body(&body).await.unwrap();
-    }
-}
-
 /// A message with a number, padded to this size.
 fn numbered(from: &str, to: &str, n: usize, size: usize) -> String {
     format!("<message from='{from}' to='{to}' id='n{n}'><body>{}</body></message>", "x".repeat(size))
@@ -112,7 +88,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 async fn when_the_backend_is_killed_its_peers_are_told_and_others_go_on() {
     let (apart, mut road) = by_road(&hasty(), 0).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     let friend = peer(world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     let mut sent = 0;
@@ -147,7 +123,7 @@ async fn when_the_backend_is_killed_its_peers_are_told_and_others_go_on() {
 async fn a_backend_that_freezes_for_a_while_gets_all_of_it_in_order() {
     let (apart, road) = by_road(&plan(), 0).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     let friend = peer(world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     still_passes(world, &mut stream, "a@friend.example", "j@hall.example", "before").await;
@@ -177,7 +153,7 @@ async fn a_backend_that_freezes_for_a_while_gets_all_of_it_in_order() {
 async fn a_backend_that_stays_frozen_is_given_up_and_its_peers_are_told() {
     let (apart, road) = by_road(&hasty(), 0).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     let friend = peer(world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     still_passes(world, &mut stream, "a@friend.example", "j@hall.example", "before").await;
@@ -210,7 +186,7 @@ async fn a_backend_that_stays_frozen_is_given_up_and_its_peers_are_told() {
 async fn a_slow_backend_slows_its_own_pair_and_loses_nothing() {
     let (apart, _road) = by_road(&plan(), 4 << 20).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     let friend = peer(world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     let begun = Instant::now();
@@ -250,7 +226,7 @@ fn multiplexed() -> Plan {
 async fn what_a_killed_peer_had_not_taken_comes_back_to_the_backend() {
     let apart = Apart::build(&multiplexed()).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     bystander.unharmed(world).await;
     let (friend, mut road) = distant(world, 10, FRIEND).await;
     for n in 0..100 {
@@ -275,7 +251,7 @@ async fn what_a_killed_peer_had_not_taken_comes_back_to_the_backend() {
 async fn a_peer_that_stays_frozen_holds_up_nobody_and_what_waits_for_it_goes_back() {
     let apart = Apart::build(&multiplexed()).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     let (friend, road) = distant(world, 10, FRIEND).await;
     world.legacy.message("j@hall.example", "a@friend.example", "before");
     friend.inbox.wait_body("before").await.unwrap();
@@ -381,7 +357,7 @@ async fn a_client_that_takes_nothing_waits_or_goes_and_holds_up_nobody() {
 #[tokio::test]
 async fn the_dns_goes_falls_silent_and_comes_back() {
     let mut apart = Apart::build(&hasty()).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "k@annex.example").await;
     bystander.unharmed(&apart.world).await;
     let address = apart.world.names.address();
     let IpAddr::V4(ip) = address.ip() else { panic!("{address}") };
@@ -422,7 +398,7 @@ async fn the_dns_goes_falls_silent_and_comes_back() {
 async fn a_certificate_that_is_half_written_changes_nothing_and_is_named() {
     let apart = Apart::build(&Plan { log: "warn", ..plan() }).await;
     let world = &apart.world;
-    let mut bystander = Bystander::new(world).await;
+    let mut bystander = Bystander::of(world, "k@annex.example").await;
     let friend = peer(world, 10, FRIEND).await;
     let shown = async || by_certificate(&friend, HALL).await.wire.certificate.unwrap();
     let first = shown().await;

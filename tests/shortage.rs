@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use gatehouse::demo::dial;
 use gatehouse::demo::legacy::Habit;
-use gatehouse::demo::peer::Peer;
-use gatehouse::demo::session::{Greeting, Login, Session};
+use gatehouse::demo::session::{Greeting, Login};
 use gatehouse::demo::wire::Wire;
 use gatehouse::demo::world::{Plan, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,32 +26,6 @@ use apart::*;
 use sockets::*;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gatehouse");
-
-/// A pair that stands and must not notice.
-struct Bystander {
-    peer: Peer,
-    stream: Session,
-    words: usize,
-}
-
-impl Bystander {
-    async fn new(world: &World) -> Self {
-        let peer = peer(world, 99, COUSIN).await;
-        let mut stream = by_certificate(&peer, HALL).await;
-        still_passes(world, &mut stream, "c@cousin.example", "j@hall.example", "stands").await;
-        world.legacy.message("j@hall.example", "c@cousin.example", "stands");
-        peer.inbox.wait_body("stands").await.unwrap();
-        Self { peer, stream, words: 0 }
-    }
-
-    async fn unharmed(&mut self, world: &World) {
-        self.words += 1;
-        let body = format!("unharmed {}", self.words);
-        still_passes(world, &mut self.stream, "c@cousin.example", "j@hall.example", &body).await;
-        world.legacy.message("j@hall.example", "c@cousin.example", &body);
-        self.peer.inbox.wait_body(&body).await.unwrap();
-    }
-}
 
 /// A program that becomes `gatehouse` in the end.
 fn through(program: &str, arguments: &[&str]) -> Command {
@@ -80,7 +53,8 @@ async fn without_descriptors_what_stands_goes_on_and_the_doors_open_again() {
     let plan = Plan { log: "warn", ..plan };
     let few = through("prlimit", &["--nofile=100:100"]);
     let mut apart = Apart::build_with(&plan, |text, _| text, few).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
     let world = &apart.world;
     let friend = peer(world, 10, FRIEND).await;
     // Each door is held open by callers that say nothing, until none is let in any more.
@@ -159,7 +133,8 @@ async fn strangers_who_send_all_they_may_do_not_use_up_the_memory() {
     const STRANGERS: usize = 400;
     let plan = plan().timeout("first-byte", "1m").timeout("header", "2m").timeout("unauth", "10m");
     let mut apart = Apart::build(&plan).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
     let world = &apart.world;
     // What it has, and so much more for each of them: L-preauth-element and its own upkeep.
     let (before, each) = (apart.memory("VmData"), 64 << 10);
@@ -218,7 +193,8 @@ async fn a_disk_that_fills_up_costs_no_traffic_and_breaks_no_chain() {
     let plan = Plan { log: "warn", ..plan().timeout("close", "100ms") };
     let folder = tempfile::tempdir().unwrap();
     let (mut apart, disk) = with_small_disk(&plan, folder.path()).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
     let mut visits = 0;
     while !apart.log().contains("audit records cannot be written") {
         visits += 1;
@@ -255,7 +231,8 @@ async fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
     let mut apart = Apart::build(&plan).await;
     let full = File::options().write(true).open("/dev/full").unwrap();
     apart.replace(Command::new(PROGRAM), Stdio::from(full)).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
     for n in 1..20 {
         visit(&apart.world, n).await;
         bystander.unharmed(&apart.world).await;
@@ -270,7 +247,8 @@ async fn a_log_that_nobody_reads_holds_up_nobody_and_tells_what_was_lost() {
     let mut apart = Apart::build(&plan).await;
     let (mut reader, writer) = std::io::pipe().unwrap();
     apart.replace(Command::new(PROGRAM), Stdio::from(writer)).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
     // A pipe holds 64 KiB, and the queue 4,096 lines.
     let mut flood = Vec::new();
     for n in 0..6000_u32 {
@@ -328,7 +306,8 @@ async fn a_clock_that_jumps_moves_no_deadline_and_judges_certificates_by_the_new
         .env("FAKETIME_NO_CACHE", "1")
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let mut apart = Apart::build_with(&plan, |text, _| text, command).await;
-    let mut bystander = Bystander::new(&apart.world).await;
+    let mut bystander = Bystander::of(&apart.world, "j@hall.example").await;
+    bystander.unharmed(&apart.world).await;
     let world = &apart.world;
     let friend = peer(world, 10, FRIEND).await;
     let silence = async || -> Duration {

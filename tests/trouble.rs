@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use gatehouse::demo::names::Manner as Answers;
-use gatehouse::demo::peer::{Manner, Peer, Welcome};
+use gatehouse::demo::peer::{Manner, Welcome};
 use gatehouse::demo::session::{DIALBACK, Greeting, Login, Word};
 use gatehouse::demo::wire::{Item, Wire};
 use gatehouse::demo::world::{Plan, World};
@@ -35,26 +35,6 @@ fn hasty() -> Plan {
         .timeout("connect", "500ms")
         .timeout("connect-total", "1s")
         .timeout("close", "500ms")
-}
-
-/// A pair that stands while the trouble goes on, to be asked afterwards whether it was harmed.
-struct Bystander {
-    peer: Peer,
-    stream: gatehouse::demo::session::Session,
-}
-
-impl Bystander {
-    async fn new(world: &World) -> Self {
-        let peer = peer(world, 99, COUSIN).await;
-        let stream = by_certificate(&peer, HALL).await;
-        Self { peer, stream }
-    }
-
-    async fn unharmed(mut self, world: &World) {
-        still_passes(world, &mut self.stream, "c@cousin.example", "j@hall.example", "in, unharmed").await;
-        world.legacy.message("j@hall.example", "c@cousin.example", "out, unharmed");
-        self.peer.inbox.wait_body("out, unharmed").await.unwrap();
-    }
 }
 
 /// Sends from the backend and waits for what comes back: the condition, and how long it took.
@@ -202,7 +182,7 @@ async fn stand(listener: &TcpListener, sender: &str) -> Wire {
 #[tokio::test]
 async fn a_backend_that_talks_nonsense_harms_no_peer() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let mut wire = Wire::new(dial(world.legacy.s2s.ip(), world.at.inside).await.unwrap());
     wire.send(Greeting::of(HALL, FRIEND).octets()).await.unwrap();
     wire.header().await.unwrap();
@@ -218,7 +198,7 @@ async fn a_backend_that_talks_nonsense_harms_no_peer() {
 #[tokio::test]
 async fn a_dead_name_server_costs_bounded_time() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let friend = peer(&world, 10, FRIEND).await;
     world.names.behave(FRIEND, Answers::Silent);
     let (condition, took) = bounced(&world, &format!("r@{FRIEND}")).await;
@@ -269,7 +249,7 @@ async fn a_domain_without_service_is_not_found() {
 #[tokio::test]
 async fn a_lying_name_server_costs_bounded_time_and_wins_nothing() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let stranger = peer(&world, 10, STRANGER).await;
     let srv = |target: &str, port| RData::SRV(SRV::new(0, 0, port, Name::from_ascii(target).unwrap()));
     let SocketAddr::V4(address) = stranger.address else { panic!() };
@@ -336,7 +316,7 @@ async fn a_name_that_leads_to_our_own_listener_is_refused() {
 #[tokio::test]
 async fn a_peer_that_is_no_use_costs_bounded_time() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let octets = |text: &str| Welcome::Octets(text.as_bytes().to_vec());
     for (host, welcome) in [
         (10, Welcome::Mute),
@@ -426,7 +406,7 @@ async fn a_caller_that_never_proves_anything_is_shown_out() {
 #[tokio::test]
 async fn a_stanza_that_never_ends_is_not_waited_for() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let friend = peer(&world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     stream.send("<message from='a@friend.example' to='j@hall.example'><body>").await.unwrap();
@@ -452,7 +432,7 @@ async fn a_stanza_that_never_ends_is_not_waited_for() {
 #[tokio::test]
 async fn a_stanza_over_the_limit_ends_the_stream() {
     let world = World::build(&hasty().limit("stanza", "20000B")).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let friend = peer(&world, 10, FRIEND).await;
     let stanza = |size: usize| {
         let empty = "<message from='a@friend.example' to='j@hall.example'><body></body></message>";
@@ -489,7 +469,7 @@ async fn before_proof_little_is_taken() {
 #[tokio::test]
 async fn bad_xml_ends_its_stream_and_no_other() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let friend = peer(&world, 10, FRIEND).await;
     let rows: [(&[u8], &str); 9] = [
         (b"<message><body></message>", "not-well-formed"),
@@ -626,7 +606,7 @@ async fn one_source_has_so_many_attempts_a_minute() {
 #[tokio::test]
 async fn both_sides_may_close_at_once() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let friend = peer(&world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "last words").await;
@@ -656,7 +636,7 @@ async fn a_peer_that_never_closes_is_not_waited_for() {
 #[tokio::test]
 async fn a_cut_connection_completes_nothing() {
     let world = World::build(&hasty()).await.unwrap();
-    let bystander = Bystander::new(&world).await;
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
     let friend = peer(&world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;
     stream.send("<message from='a@friend.example' to='j@hall.example'><body>half").await.unwrap();

@@ -140,3 +140,29 @@ pub async fn refused(world: &World, reason: &str) -> f64 {
 pub async fn one_more_refused(world: &World, reason: &str, before: f64) {
     world.counted("stanzas_refused_total", &[("reason", reason)], before + 1.0).await.unwrap();
 }
+
+/// A pair of cousin.example's that has nothing to do with the trouble, to be asked whether it was harmed.
+pub struct Bystander {
+    peer: Peer,
+    stream: Session,
+    user: &'static str,
+    words: usize,
+}
+
+impl Bystander {
+    /// A pair with the domain of this hosted user, who takes part in its talk.
+    pub async fn of(world: &World, user: &'static str) -> Self {
+        let peer = peer(world, 99, COUSIN).await;
+        let stream = by_certificate(&peer, user.split_once('@').unwrap().1).await;
+        Self { peer, stream, user, words: 0 }
+    }
+
+    /// It passes stanzas both ways, and without delay.
+    pub async fn unharmed(&mut self, world: &World) {
+        self.words += 1;
+        let body = format!("unharmed {}", self.words);
+        still_passes(world, &mut self.stream, "c@cousin.example", self.user, &body).await;
+        world.legacy.message(self.user, "c@cousin.example", &body);
+        self.peer.inbox.wait_body(&body).await.unwrap();
+    }
+}
