@@ -72,9 +72,11 @@ impl Lifecycle {
         Self { registry, grace }
     }
 
-    /// The listeners are open.
+    /// The listeners are open. Where the end was asked for meanwhile, nobody is told that it begins.
     pub fn ready(&self) {
-        self.registry.enter_phase(Phase::Running);
+        if !self.registry.enter_phase(Phase::Running) {
+            return;
+        }
         tell(&[NotifyState::Ready]);
         tracing::info!("ready");
     }
@@ -97,9 +99,8 @@ impl Lifecycle {
 
     /// The gateway was told to stop: it drains, and the second time it stops.
     pub fn stop(&self) {
-        if !self.drain() && self.registry.phase() != Phase::Stopped {
+        if !self.drain() && self.registry.enter_phase(Phase::Stopped) {
             tracing::info!(relays = self.registry.living(), "stopping now");
-            self.registry.enter_phase(Phase::Stopped);
         }
     }
 
@@ -116,7 +117,7 @@ impl Lifecycle {
                 Phase::Draining(deadline) => {
                     let last_part = deadline.checked_sub(self.grace / 3).unwrap_or(deadline);
                     tokio::select! {
-                        () = self.registry.emptied() => self.registry.enter_phase(Phase::Stopped),
+                        () = self.registry.emptied() => { self.registry.enter_phase(Phase::Stopped); }
                         () = tokio::time::sleep_until(last_part.into()) => {
                             tracing::warn!(relays = self.registry.living(), "giving back what cannot be delivered");
                             self.registry.enter_phase(Phase::Closing(deadline));
@@ -126,7 +127,7 @@ impl Lifecycle {
                 }
                 Phase::Closing(deadline) => {
                     tokio::select! {
-                        () = self.registry.emptied() => self.registry.enter_phase(Phase::Stopped),
+                        () = self.registry.emptied() => { self.registry.enter_phase(Phase::Stopped); }
                         () = tokio::time::sleep_until(deadline.into()) => {
                             tracing::warn!(relays = self.registry.living(), "the drain took too long; cutting what is left");
                             self.registry.enter_phase(Phase::Stopped);
@@ -201,6 +202,18 @@ mod tests {
             drop(relay);
         });
         assert_eq!(now() - begun, Duration::from_secs(20));
+    }
+
+    // The control socket answers before the listeners are open.
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_that_was_asked_for_during_the_start_is_not_forgotten() {
+        let life = lifecycle();
+        assert!(life.drain());
+        life.ready();
+        life.stopped().await;
+        assert_eq!(life.registry.phase(), Phase::Stopped);
+        life.ready();
+        assert_eq!(life.registry.phase(), Phase::Stopped, "there is no way back");
     }
 
     // Contract 1: a second signal stops now.

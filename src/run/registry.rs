@@ -47,6 +47,19 @@ pub enum Phase {
     Stopped,
 }
 
+impl Phase {
+    /// How far along it is.
+    const fn step(self) -> u8 {
+        match self {
+            Self::Starting => 0,
+            Self::Running => 1,
+            Self::Draining(_) => 2,
+            Self::Closing(_) => 3,
+            Self::Stopped => 4,
+        }
+    }
+}
+
 /// What every relay must hear.
 #[derive(Clone, Debug)]
 pub struct News {
@@ -184,13 +197,7 @@ impl Registry {
 
     /// The gateway drains from now on, until this time at most; whether it did not already.
     pub fn begin_drain(&self, deadline: Instant) -> bool {
-        self.news.send_if_modified(|news| {
-            let begins = matches!(news.phase, Phase::Starting | Phase::Running);
-            if begins {
-                news.phase = Phase::Draining(deadline);
-            }
-            begins
-        })
+        self.enter_phase(Phase::Draining(deadline))
     }
 
     /// A new policy is in force.
@@ -247,9 +254,16 @@ impl Registry {
         (views, silent)
     }
 
-    /// The gateway enters this phase.
-    pub fn enter_phase(&self, phase: Phase) {
-        self.news.send_modify(|news| news.phase = phase);
+    /// The gateway enters this phase; whether it was not as far before. There is no way back: an end that was asked for
+    /// while the listeners were still being opened stays asked for.
+    pub fn enter_phase(&self, phase: Phase) -> bool {
+        self.news.send_if_modified(|news| {
+            let onward = phase.step() > news.phase.step();
+            if onward {
+                news.phase = phase;
+            }
+            onward
+        })
     }
 
     /// A far leg that looks at this network sends this key now (DB-42, DB-61).
