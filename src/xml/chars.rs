@@ -39,8 +39,13 @@ fn legal(octets: &[u8]) -> bool {
         control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n') & u8::from(b != b'\r');
         high |= u8::from(b == 0xEF);
     }
+    control == 0 && (high == 0 || !has_noncharacter(octets))
+}
+
+/// Whether valid UTF-8 holds U+FFFE or U+FFFF.
+fn has_noncharacter(octets: &[u8]) -> bool {
     let noncharacter = |i: usize| matches!(octets.get(i + 1..i + 3), Some([0xBF, 0xBE | 0xBF]));
-    control == 0 && (high == 0 || !memchr::memchr_iter(0xEF, octets).any(noncharacter))
+    memchr::memchr_iter(0xEF, octets).any(noncharacter)
 }
 
 /// Whether complete octets are `Char`s in UTF-8 without a carriage return, which canonical text has by reference only.
@@ -50,7 +55,7 @@ pub(super) fn is_canonical(octets: &[u8]) -> bool {
         control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n');
         high |= b;
     }
-    control == 0 && (high < 0x80 || check(octets).is_ok())
+    control == 0 && (high < 0x80 || (std::str::from_utf8(octets).is_ok() && !has_noncharacter(octets)))
 }
 
 const START: u8 = 1;
@@ -144,7 +149,11 @@ pub(super) fn begins_plain_name(octet: u8) -> bool {
 
 /// How many octets at the front may stand in a canonical attribute value as they are; none if all may.
 pub(super) fn plain_value(octets: &[u8]) -> Option<usize> {
-    octets.iter().position(|&b| class(b) & ESCAPED != 0)
+    // Eight at a time: values are the longest part of most tags.
+    let all = |chunk: &[u8]| chunk.iter().fold(0, |all, &b| all | class(b)) & ESCAPED == 0;
+    let plain = 8 * octets.chunks_exact(8).take_while(|chunk| all(chunk)).count();
+    let rest = octets.get(plain..).unwrap_or_default();
+    rest.iter().position(|&b| class(b) & ESCAPED != 0).map(|len| plain + len)
 }
 
 /// Whether a namespace name keeps rule N4 and holds no reference.

@@ -99,7 +99,12 @@ impl Framer {
     pub fn next(&mut self) -> Option<Token> {
         match self.course {
             Course::Open => match self.read() {
-                Ok(token) => token,
+                Ok(token) => {
+                    if token.is_none() && self.buffer.is_empty() {
+                        self.rest();
+                    }
+                    token
+                }
                 Err(violation) => {
                     self.close();
                     Some(Token::Violation(violation))
@@ -138,6 +143,13 @@ impl Framer {
     /// Sets other budgets, from the next octet on: the larger ones after proof.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = bounded(limits);
+    }
+
+    /// Gives memory back where nothing is in hand: most streams are idle most of the time.
+    fn rest(&mut self) {
+        self.buffer = BytesMut::new();
+        self.canonical = Canonical::default();
+        self.strict.rest();
     }
 
     fn close(&mut self) {
