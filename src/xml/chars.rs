@@ -55,7 +55,7 @@ pub(super) fn is_canonical(octets: &[u8]) -> bool {
         control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n');
         high |= b;
     }
-    control == 0 && (high < 0x80 || (std::str::from_utf8(octets).is_ok() && !has_noncharacter(octets)))
+    control == 0 && (high < 0x80 || (simdutf8::basic::from_utf8(octets).is_ok() && !has_noncharacter(octets)))
 }
 
 const START: u8 = 1;
