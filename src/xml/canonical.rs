@@ -287,13 +287,13 @@ impl<'a> Reading<'a> {
         let name = value.of(self.octets);
         let plain = name.len() <= self.limits.namespace_name && chars::is_plain_namespace(name);
         let bound = self.limits.declarations > 0 && self.bindings < self.limits.bindings;
-        let reserved = matches!(value.text(self.octets), names::STREAMS | names::XML | names::XMLNS);
+        let reserved = [names::STREAMS, names::XML, names::XMLNS].iter().any(|r| r.as_bytes() == name);
         if plain && bound && !reserved { Ok(()) } else { Err(Stop::Other) }
     }
 
     fn first_level(&mut self, name: Span, values: Values) -> Result<(), Stop> {
         if values.namespace.start != 0 {
-            self.namespace = Word::new(values.namespace.text(self.octets));
+            self.namespace = Word::of(values.namespace.of(self.octets));
         }
         let kind = match name.of(self.octets) {
             // Not to be waited for (rule S3), and never an element of use.
@@ -315,10 +315,10 @@ impl<'a> Reading<'a> {
             |value: Span| (value.start != 0).then(|| Box::from(decode_value(value.text(self.octets))));
         let namespace = match values.namespace.start {
             0 => self.namespace.clone(),
-            _ => Word::new(values.namespace.text(self.octets)),
+            _ => Word::of(values.namespace.of(self.octets)),
         };
         let child = Child {
-            name: Word::new(name.text(self.octets)),
+            name: Word::of(name.of(self.octets)),
             namespace,
             by: decoded(values.by),
             from: decoded(values.from),

@@ -115,7 +115,15 @@ enum Spelling {
 impl Word {
     /// The word spelled like this.
     pub fn new(text: &str) -> Self {
-        Self(known(text).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+        Self(known(text.as_bytes()).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+    }
+
+    /// The word that these octets spell; empty where they are no text.
+    pub(super) fn of(octets: &[u8]) -> Self {
+        Self(known(octets).map_or_else(
+            || Spelling::Shared(Arc::from(std::str::from_utf8(octets).unwrap_or_default())),
+            Spelling::Known,
+        ))
     }
 
     /// Its spelling.
@@ -228,10 +236,10 @@ const BEGINS: [u8; 64] = {
 };
 
 /// The constant that is spelled like this, if there is one: saves an allocation for each parsed name.
-fn known(text: &str) -> Option<&'static str> {
+fn known(text: &[u8]) -> Option<&'static str> {
     let bound = |len: usize| BEGINS.get(len).map(|&begin| usize::from(begin));
     let alike = KNOWN.get(bound(text.len())?..bound(text.len() + 1)?)?;
-    alike.iter().find(|word| **word == text).copied()
+    alike.iter().find(|word| word.as_bytes() == text).copied()
 }
 
 /// Names and namespaces of common children of stanzas.
@@ -313,10 +321,10 @@ mod tests {
     #[test]
     fn every_common_word_is_found_and_no_other() {
         for word in NAMESPACES.iter().chain(PAYLOADS) {
-            assert_eq!(known(word), Some(*word));
-            assert_eq!(known(&format!("{word}~")), None);
+            assert_eq!(known(word.as_bytes()), Some(*word));
+            assert_eq!(known(format!("{word}~").as_bytes()), None);
         }
-        assert_eq!(known(&"x".repeat(1000)), None);
+        assert_eq!(known("x".repeat(1000).as_bytes()), None);
         assert!(KNOWN.iter().all(|word| word.len() + 1 < BEGINS.len()), "the table is too short");
         assert!(KNOWN.len() <= usize::from(u8::MAX));
     }
