@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,9 +20,10 @@ use tokio::time::Sleep;
 
 use self::news::next_news;
 use super::leg::{Found, Leg, Link};
+use super::measure::Passed;
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Shut, Stranger, StreamTicket, Valve};
+use crate::limit::{SenderDomain, Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -37,8 +38,19 @@ pub struct Pump {
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
+    /// What follows from effects that are being carried out.
     pub(super) effects: VecDeque<Effect>,
     pub(super) carrying: bool,
+    /// Room for what the relay wants, for the length of a turn.
+    spare: Vec<Effect>,
+    /// The time of this round.
+    pub(super) now: Instant,
+    /// What has passed in this turn.
+    pub(super) passed: Passed,
+    /// What is counted for the domain that sent last.
+    pub(super) senders: Option<SenderDomain>,
+    /// Couriers carry, or have carried, some of its pairs.
+    pub(super) carries: bool,
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
@@ -56,6 +68,12 @@ pub struct Pump {
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
+    /// Tells at a glance whether there are any.
+    heard: watch::Receiver<News>,
+    /// They wake us.
+    attends: bool,
+    /// Whom the news and the timer wake.
+    waker: Option<Waker>,
     /// What certificates were judged by last, if that is not what their handshakes knew.
     trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
@@ -141,9 +159,9 @@ impl Pump {
         entry: (Life, mpsc::Receiver<Order>),
         meta: Meta,
     ) -> Self {
-        let (relay, effects) = made;
+        let (relay, mut effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
-        pump.carry_out(effects);
+        pump.carry_out(&mut effects);
         pump
     }
 
@@ -166,6 +184,11 @@ impl Pump {
             life,
             effects: VecDeque::new(),
             carrying: false,
+            spare: Vec::new(),
+            now: now(),
+            passed: Passed::default(),
+            senders: None,
+            carries: false,
             answer: None,
             trying: None,
             rates: None,
@@ -175,7 +198,10 @@ impl Pump {
             leaving: None,
             stranger: None,
             orders,
+            heard: news.clone(),
+            attends: false,
             news: next_news(news),
+            waker: None,
             trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
@@ -203,11 +229,27 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Those who have promised to wake us need not be asked whether they still do: they are behind locks.
+        let anew = !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if anew {
+            self.waker = Some(cx.waker().clone());
+        }
+        for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
+            leg.quiet = false;
+        }
+        let over = self.turn(cx, anew);
+        self.spare = Vec::new();
+        self.tell_passed();
+        over
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, anew: bool) -> Poll<()> {
         // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
         let (mut told, mut due) = (true, true);
         for _ in 0..ROUNDS {
             let now = now();
-            told = told && (self.poll_orders(cx) | self.poll_news(cx));
+            self.now = now;
+            told = told && (self.poll_orders(cx) | self.poll_news(cx, anew));
             due = due && self.poll_due(now);
             let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
@@ -220,7 +262,7 @@ impl Pump {
                 return Poll::Ready(());
             }
             if !moved {
-                if self.poll_timer(cx, now).is_pending() {
+                if self.poll_timer(cx, now, anew).is_pending() {
                     return Poll::Pending;
                 }
                 due = true;
@@ -280,8 +322,10 @@ impl Pump {
 
     /// Tells the relay, and carries out what it wants.
     pub(super) fn step(&mut self, side: Side, input: Input) {
-        let effects = self.relay.step(side, input, now());
-        self.carry_out(effects);
+        let mut effects = std::mem::take(&mut self.spare);
+        self.relay.step_into(side, input, self.now, &mut effects);
+        self.carry_out(&mut effects);
+        self.spare = effects;
     }
 
     /// The connection of this leg has ended, and the relay hears what did not go out.
