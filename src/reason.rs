@@ -221,6 +221,7 @@ reasons! {
     Shutdown = "shutdown", "the gateway is shutting down", Some(S::SystemShutdown), Z::ServiceUnavailable;
     ClosedByOperator = "closed-by-operator", "an operator closed the stream", Some(S::Reset), Z::ServiceUnavailable;
     PeerError = "peer-error", "the other side ended the stream with a stream error", None, Z::RemoteServerTimeout;
+    PeerPolicy = "peer-policy", "the other side ended the stream because of a policy of its own", None, Z::RemoteServerTimeout;
     ConnectionLost = "connection-lost", "the connection ended without a closing tag", None, Z::RemoteServerTimeout;
 
     // -- policy

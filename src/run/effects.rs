@@ -83,6 +83,7 @@ impl Pump {
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
             Effect::Retry(id, candidate) => self.retry(id, candidate),
+            Effect::Fared(id, outcome) => self.fared(id, outcome),
             Effect::Verify(claim, check) => {
                 let ask = Ask {
                     facing: self.facing(Side::Near),
@@ -183,6 +184,18 @@ impl Pump {
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
         let far = Far { leg, destination, route: None, awaited: Vec::new(), full: None };
         self.fars.insert(id, Box::new(far));
+    }
+
+    /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
+    fn fared(&self, id: FarId, outcome: Result<(), Reason>) {
+        let Some(Destination::World { from, target, .. }) = self.fars.get(&id).map(|far| &far.destination)
+        else {
+            return;
+        };
+        match outcome {
+            Ok(()) => self.tools.circuits.answered(target, Some(from)),
+            Err(reason) => self.tools.circuits.failed(target, Some(from), reason),
+        }
     }
 
     /// Whom this relay's connection to a backend stands in for.

@@ -447,7 +447,7 @@ impl Pump {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
                 leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
             }
-            Some(Destination::World { from, target }) => {
+            Some(Destination::World { from, target, .. }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
