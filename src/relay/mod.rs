@@ -470,6 +470,16 @@ impl Relay {
         secured.and_then(|secured| secured.certificate.as_ref())
     }
 
+    /// Stanzas of a courier that wait for its leg.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it is a courier that could not deliver.
+    pub fn has_given_up(&self) -> bool {
+        matches!(self.shape, Shape::Courier) && self.ending
+    }
+
     /// Which flow it belongs to.
     pub fn flow(&self) -> Flow {
         self.flow

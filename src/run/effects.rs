@@ -6,7 +6,7 @@ use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
 use super::registry::AwaitTicket;
 use super::verifier::Ask;
-use super::{Caller, courier, now, verifier};
+use super::{Caller, now, verifier};
 use crate::filter;
 use crate::limit::Leave;
 use crate::metrics::Limit;
@@ -114,7 +114,7 @@ impl Pump {
                     sending.carried = true;
                     sending.valve.charge(stanza.len());
                 }
-                courier::carry(&self.tools, pair, stanza);
+                self.carry(pair, stanza);
             }
             Effect::Answer(answer) => self.answer = Some(answer),
             Effect::Finish(side) => {
