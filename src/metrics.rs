@@ -153,7 +153,7 @@ impl Metrics {
             )?,
             circuits_open: make.gauge(
                 "circuits_open",
-                "Remote domains that are left alone for a while after repeated failures.",
+                "Remote domains that at least one hosted domain leaves alone for a while after repeated failures.",
             )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make

@@ -371,6 +371,9 @@ impl Relay {
             }
             Shape::Courier => {
                 if self.last + times.queue <= now {
+                    for id in self.fars.keys() {
+                        self.far_late(*id, Reason::DialbackTimeout, out);
+                    }
                     self.give_up(Reason::DialbackTimeout, out);
                     self.close_fars(now, out);
                 }

@@ -7,6 +7,7 @@
 //! Two more shapes have no near leg: the *courier*, which carries stanzas that the gateway itself must deliver (a bounce,
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
+mod absence;
 mod client;
 mod elsewhere;
 mod event;
@@ -74,7 +75,20 @@ pub enum Destination {
         from: Domain,
         /// The remote domain.
         target: Domain,
+        /// Who wants it.
+        behalf: Behalf,
     },
+}
+
+/// On whose behalf a server in the world is called: what the world can cause must not stand in the way of our own users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Behalf {
+    /// Stanzas that the gateway carries on its own: bounces, and what a broken leg left.
+    Carried,
+    /// A key that somebody has shown us is to be asked about.
+    Claim,
+    /// A backend has asked for the pair.
+    Own,
 }
 
 /// What may happen to a relay. All that concerns one leg comes with its side; the rest with [`Side::Near`].
@@ -161,6 +175,8 @@ pub enum Effect {
     Connect(FarId, Destination),
     /// Close what this far leg has, and try again.
     Retry(FarId, Candidate),
+    /// What came of calling that server for our pair: it speaks with us, or is not to be had for this reason (CLS-07).
+    Fared(FarId, Result<(), Reason>),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
     Verify(ClaimId, KeyCheck),
     /// Is a far leg of ours waiting with this key? Answer with [`Input::Vouched`].
@@ -454,6 +470,16 @@ impl Relay {
             Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
         };
         secured.and_then(|secured| secured.certificate.as_ref())
+    }
+
+    /// Stanzas of a courier that wait for its leg.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it is a courier that could not deliver.
+    pub fn has_given_up(&self) -> bool {
+        matches!(self.shape, Shape::Courier) && self.ending
     }
 
     /// Which flow it belongs to.

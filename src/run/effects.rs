@@ -6,7 +6,7 @@ use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
 use super::registry::AwaitTicket;
 use super::verifier::Ask;
-use super::{Caller, courier, now, verifier};
+use super::{Caller, now, verifier};
 use crate::filter;
 use crate::limit::{Allowance, Leave};
 use crate::metrics::Limit;
@@ -84,6 +84,7 @@ impl Pump {
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
             Effect::Retry(id, candidate) => self.retry(id, candidate),
+            Effect::Fared(id, outcome) => self.fared(id, outcome),
             Effect::Verify(claim, check) => {
                 let ask = Ask {
                     facing: self.facing(Side::Near),
@@ -116,7 +117,7 @@ impl Pump {
                     spent.add(stanza.len());
                     sending.valve.charge(&spent, self.now);
                 }
-                courier::carry(&self.tools, pair, stanza);
+                self.carry(pair, stanza);
             }
             Effect::Answer(answer) => self.answer = Some(answer),
             Effect::Finish(side) => {
@@ -174,6 +175,18 @@ impl Pump {
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
         let far = Far { leg, destination, route: None, awaited: Vec::new(), full: None };
         self.fars.insert(id, Box::new(far));
+    }
+
+    /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
+    fn fared(&self, id: FarId, outcome: Result<(), Reason>) {
+        let Some(Destination::World { from, target, .. }) = self.fars.get(&id).map(|far| &far.destination)
+        else {
+            return;
+        };
+        match outcome {
+            Ok(()) => self.tools.circuits.answered(target, Some(from)),
+            Err(reason) => self.tools.circuits.failed(target, Some(from), reason),
+        }
     }
 
     /// Whom this relay's connection to a backend stands in for.

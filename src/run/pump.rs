@@ -4,6 +4,7 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+mod carriage;
 mod due;
 mod news;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
+use self::carriage::Carriage;
 use self::news::next_news;
 use super::leg::{Found, Leg, Link};
 use super::measure::Passed;
@@ -62,6 +64,8 @@ pub struct Pump {
     pub(super) refused: Option<Reason>,
     /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it.
     pub(super) held: Option<Shut>,
+    /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
+    carriage: Option<Box<Carriage>>,
     /// A client's turn to leave, while the gateway drains.
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
@@ -195,6 +199,7 @@ impl Pump {
             sending: HashMap::new(),
             refused: None,
             held: None,
+            carriage: None,
             leaving: None,
             stranger: None,
             orders,
@@ -219,6 +224,7 @@ impl Pump {
 
     fn left(&mut self) -> Left {
         self.orders.close();
+        self.lose_waiting();
         let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
         while let Ok(order) = self.orders.try_recv() {
             if let Order::Queue(waiting) = order {
@@ -257,7 +263,7 @@ impl Pump {
                 moved |= self.poll_side(side, cx, now);
                 next = self.side_after(Some(side));
             }
-            moved |= self.weigh();
+            moved |= self.weigh() | self.poll_carriage(cx);
             if self.is_over() {
                 return Poll::Ready(());
             }
@@ -277,7 +283,7 @@ impl Pump {
         if self.stopped {
             return true;
         }
-        if !self.relay.is_done() {
+        if !self.relay.is_done() || self.is_waiting_for_couriers() {
             return false;
         }
         for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
@@ -345,7 +351,8 @@ impl Pump {
             match order {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
                 Order::Queue(waiting) => {
-                    let (stanza, _room) = *waiting;
+                    let (stanza, place) = *waiting;
+                    self.keep_place(place);
                     self.step(Side::Near, Input::Queue(stanza));
                 }
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
@@ -491,7 +498,7 @@ impl Pump {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
                 leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
             }
-            Some(Destination::World { from, target }) => {
+            Some(Destination::World { from, target, .. }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
