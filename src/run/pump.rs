@@ -4,6 +4,7 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+mod bell;
 mod carriage;
 mod due;
 mod news;
@@ -12,13 +13,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
+use self::bell::Bell;
 use self::carriage::Carriage;
 use self::news::next_news;
 use super::leg::{Found, Leg, Link};
@@ -76,8 +78,8 @@ pub struct Pump {
     heard: watch::Receiver<News>,
     /// They wake us.
     attends: bool,
-    /// Whom the news and the timer wake.
-    waker: Option<Waker>,
+    /// What the news and the timer ring.
+    bell: Option<Arc<Bell>>,
     /// What certificates were judged by last, if that is not what their handshakes knew.
     trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
@@ -206,7 +208,7 @@ impl Pump {
             heard: news.clone(),
             attends: false,
             news: next_news(news),
-            waker: None,
+            bell: None,
             trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
@@ -235,27 +237,23 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Those who have promised to wake us need not be asked whether they still do: they are behind locks.
-        let anew = !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if anew {
-            self.waker = Some(cx.waker().clone());
-        }
+        let (bell, anew) = Bell::heard(&mut self.bell, cx);
         for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
             leg.quiet = false;
         }
-        let over = self.turn(cx, anew);
+        let over = self.turn(cx, &mut Context::from_waker(&bell), anew);
         self.spare = Vec::new();
         self.tell_passed();
         over
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, anew: bool) -> Poll<()> {
+    fn turn(&mut self, cx: &mut Context<'_>, bell: &mut Context<'_>, anew: bool) -> Poll<()> {
         // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
         let (mut told, mut due) = (true, true);
         for _ in 0..ROUNDS {
             let now = now();
             self.now = now;
-            told = told && (self.poll_orders(cx) | self.poll_news(cx, anew));
+            told = told && (self.poll_orders(cx) | self.poll_news(bell, anew));
             due = due && self.poll_due(now);
             let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
@@ -268,7 +266,7 @@ impl Pump {
                 return Poll::Ready(());
             }
             if !moved {
-                if self.poll_timer(cx, now, anew).is_pending() {
+                if self.poll_timer(bell, now, anew).is_pending() {
                     return Poll::Pending;
                 }
                 due = true;
