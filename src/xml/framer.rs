@@ -1,4 +1,4 @@
-//! Octets in, tokens out: the read buffer, the two readers, and the end of everything after the first breach.
+//! Octets in, tokens out: the read buffer, the short way and the long one, and the end of everything after the first breach.
 //!
 //! A push interface without I/O: dropping a future around it can hurt nothing. The buffer holds the unfinished element and
 //! what the last `feed` brought, no more; a finished element is split off without a copy. Upholds `canonical_only`, and
