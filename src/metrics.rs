@@ -431,6 +431,8 @@ pub enum Limit {
     Queue,
     /// Different recipients of a remote domain per minute.
     Recipients,
+    /// Requests for new accounts per network and hour.
+    Registrations,
     /// Stanzas of a remote address per minute.
     Senders,
     /// Stanzas per second of a pair.
@@ -460,6 +462,7 @@ impl Limit {
         Self::Octets,
         Self::Queue,
         Self::Recipients,
+        Self::Registrations,
         Self::Senders,
         Self::Stanzas,
         Self::Streams,
@@ -482,6 +485,7 @@ impl Limit {
             Self::Octets => "octets",
             Self::Queue => "queue",
             Self::Recipients => "recipients",
+            Self::Registrations => "registrations",
             Self::Senders => "senders",
             Self::Stanzas => "stanzas",
             Self::Streams => "streams",

@@ -139,6 +139,8 @@ table! {
     circuit_failures ("circuit-failures"): count = "3", "1" ..= "1000";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
+    /// Requests for a new account (in-band registration) that one network, IPv6 counted per /64, may make in an hour.
+    registrations ("registrations"): count = "10", "1" ..= "100000";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.
     login_failures_account ("login-failures-account"): count = "10", "3" ..= "1000";
     /// Failed logins from one network, IPv6 counted per /64, after which it may not log in for a while (C2S-11).

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Handshakes, Logins, Rates, Senders, Strangers, Streams};
+use crate::limit::{Handshakes, Logins, Rates, Registrations, Senders, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
@@ -166,6 +166,8 @@ pub struct Tools {
     pub strangers: Arc<Strangers>,
     /// Logins that failed.
     pub logins: Arc<Logins>,
+    /// Requests for new accounts.
+    pub registrations: Registrations,
     /// What happened, as numbers, lines and records.
     pub observe: Arc<observe::Observe>,
 }

@@ -137,6 +137,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),
+        registrations: crate::limit::Registrations::new(10),
         logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })
