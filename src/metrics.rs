@@ -33,6 +33,7 @@ pub struct Metrics {
     others: [Passed; Flow::ALL.len()],
     digest: Mutex<Option<String>>,
     connections_total: IntCounterVec,
+    connections_refused: IntCounterVec,
     connections: IntGaugeVec,
     streams: IntGaugeVec,
     tls_handshakes: IntCounterVec,
@@ -74,6 +75,11 @@ impl Metrics {
                 "connections_total",
                 "Connections that arrived, by how the door answered.",
                 &["listener", "outcome"],
+            )?,
+            connections_refused: make.counters(
+                "connections_refused_total",
+                "Connections that were ended before a stream began, by reason.",
+                &["listener", "reason"],
             )?,
             connections: make.gauges("connections", "Connections that are open now.", &["listener"])?,
             streams: make.gauges(
@@ -180,6 +186,11 @@ impl Metrics {
     /// A connection arrived at this door, and was let in or not.
     pub fn arrived(&self, door: Door, outcome: Outcome) {
         self.connections_total.with_label_values(&[door.label(), outcome.label()]).inc();
+    }
+
+    /// A connection was ended at this door before a stream began.
+    pub fn kept_out(&self, door: Door, reason: Reason) {
+        self.connections_refused.with_label_values(&[door.label(), reason.label()]).inc();
     }
 
     /// A connection is open at this door from now on.
