@@ -115,7 +115,7 @@ table! {
     /// New connections from one source (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
     /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
-    /// more than half of T-tls.
+    /// more than half of T-tls, or more than a quarter for a network that has asked for much of the rate lately.
     tls_handshakes ("tls-handshakes"): pace = "500/s", "1/s" ..= "100000/s";
     /// Stanzas that one stream may send in a second; who sends more is read more slowly (LIM-03).
     stream_stanzas ("stream-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";

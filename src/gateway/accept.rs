@@ -195,7 +195,7 @@ impl Entrance {
         };
         metrics.arrived(self.door, Outcome::Allow);
         let presence = Presence::new(metrics, self.door, ticket);
-        let (io, secured) = match self.direct_tls(&tools, stream).await {
+        let (io, secured) = match self.direct_tls(&tools, stream, peer.ip()).await {
             Ok(begun) => begun,
             Err(reason) => return tools.observe.kept_out(self.door, peer, reason),
         };
@@ -229,7 +229,12 @@ impl Entrance {
         }
     }
 
-    async fn direct_tls(&self, tools: &Tools, stream: TcpStream) -> Result<(BoxIo, Option<Secured>), Reason> {
+    async fn direct_tls(
+        &self,
+        tools: &Tools,
+        stream: TcpStream,
+        peer: IpAddr,
+    ) -> Result<(BoxIo, Option<Secured>), Reason> {
         let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
         // T-first-byte runs here too: a silent peer need not be given a handshake's time.
         // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
@@ -239,7 +244,7 @@ impl Entrance {
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
         let begun = now();
-        turn(&tools.handshakes, tools.observe.metrics()).await?;
+        turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
         // T-tls is one budget, for the turn and for the handshake.
         let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
         let outcome = match tokio::time::timeout(left, acceptor.accept(stream, None)).await {

@@ -51,7 +51,7 @@ impl Scripted {
 }
 
 impl Outside for Scripted {
-    fn secure_near(&self, _io: BoxIo, _flow: Flow, _named: Option<Domain>) -> Handshake {
+    fn secure_near(&self, _: BoxIo, _: Flow, _: Option<Domain>, _: Option<IpAddr>) -> Handshake {
         Box::pin(async { Err(Reason::TlsFailed) })
     }
 
