@@ -483,7 +483,7 @@ impl Pump {
             return false;
         }
         let outside = Arc::clone(&self.tools.outside);
-        let flow = self.meta.flow;
+        let (flow, peer) = (self.meta.flow, self.meta.peer.map(|peer| peer.ip()));
         let destination = match side {
             Side::Near => None,
             Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
@@ -494,7 +494,7 @@ impl Pump {
         match destination {
             None => {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
-                leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
+                leg.link = Link::Upgrading(outside.secure_near(io, flow, named, peer));
             }
             Some(Destination::World { from, target, .. }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
