@@ -273,11 +273,12 @@ impl Pump {
             if self.near.as_ref().is_some_and(|near| !near.outbox.is_empty()) {
                 moved |= self.poll_out(Side::Near, cx, now);
             }
-            moved |= self.weigh() | self.poll_carriage(cx);
+            let carried = self.poll_carriage(cx);
+            moved |= self.weigh() | carried;
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if !moved || (!told && !due && self.is_settled()) {
+            if !moved || !(told | due | carried) && self.is_settled() {
                 if self.poll_timer(knock, now, heard).is_pending() {
                     return Poll::Pending;
                 }
