@@ -121,10 +121,10 @@ impl<'a> Reading<'a> {
     fn text(&mut self) -> Result<(), Stop> {
         loop {
             let rest = self.rest();
-            // Most tags follow each other, or a short word.
+            // Most tags follow each other.
             let len = match rest.first() {
                 Some(b'<') => return Ok(()),
-                _ => memchr::memchr3(b'<', b'&', b'>', rest).ok_or(Stop::Unfinished)?,
+                _ => chars::plain_text(rest).ok_or(Stop::Unfinished)?,
             };
             if self.memory.open.len() == 1 && !self.spans.text {
                 let plain = rest.get(..len).unwrap_or_default();
@@ -285,7 +285,8 @@ impl<'a> Reading<'a> {
     /// A default namespace that no rule has anything to say about.
     fn declaration(&self, value: Span) -> Result<(), Stop> {
         let name = value.of(self.octets);
-        let plain = name.len() <= self.limits.namespace_name && chars::is_plain_namespace(name);
+        let plain = names::is_known(name) || chars::is_plain_namespace(name);
+        let plain = plain && name.len() <= self.limits.namespace_name;
         let bound = self.limits.declarations > 0 && self.bindings < self.limits.bindings;
         let reserved = [names::STREAMS, names::XML, names::XMLNS].iter().any(|r| r.as_bytes() == name);
         if plain && bound && !reserved { Ok(()) } else { Err(Stop::Other) }

@@ -61,7 +61,7 @@ pub(super) fn is_canonical(octets: &[u8]) -> bool {
 const START: u8 = 1;
 const PART: u8 = 2;
 const FOREIGN: u8 = 4;
-/// May not stand for itself in a canonical attribute value.
+/// May not stand for itself in a canonical attribute value; other control characters may stand nowhere.
 const ESCAPED: u8 = 8;
 /// May stand in a namespace name (rule N4), references aside.
 const NAMESPACE: u8 = 16;
@@ -74,7 +74,7 @@ const CLASS: [u8; 256] = {
             b'A'..=b'Z' | b'a'..=b'z' | b'_' => START | PART,
             b'0'..=b'9' | b'.' | b'-' => PART,
             0x80..=0xFF => FOREIGN,
-            b'&' | b'<' | b'>' | b'"' | b'\'' | b'\t' | b'\n' | b'\r' => ESCAPED,
+            0..=0x1F | b'&' | b'<' | b'>' | b'"' | b'\'' => ESCAPED,
             _ => 0,
         };
         let class = match i {
@@ -149,14 +149,94 @@ pub(super) fn begins_plain_name(octet: u8) -> bool {
 
 /// How many octets at the front may stand in a canonical attribute value as they are; none if all may.
 pub(super) fn plain_value(octets: &[u8]) -> Option<usize> {
-    // Eight at a time: values are the longest part of most tags.
-    let all = |chunk: &[u8]| chunk.iter().fold(0, |all, &b| all | class(b)) & ESCAPED == 0;
-    let plain = 8 * octets.chunks_exact(8).take_while(|chunk| all(chunk)).count();
-    let rest = octets.get(plain..).unwrap_or_default();
-    rest.iter().position(|&b| class(b) & ESCAPED != 0).map(|len| plain + len)
+    let mark = |eight| {
+        below_space(eight) | equal(eight, b'"') | either(eight, b'&', b'\'') | either(eight, b'<', b'>')
+    };
+    find(octets, mark, |b| class(b) & ESCAPED != 0)
 }
+
+/// How many octets at the front are neither a reference nor part of a tag, nor to be escaped in canonical text; none if
+/// none is.
+pub(super) fn plain_text(octets: &[u8]) -> Option<usize> {
+    let mark = |eight| equal(eight, b'&') | either(eight, b'<', b'>');
+    // Short words are the rule; the long search has a price before it begins.
+    let near = octets.get(..64).unwrap_or(octets);
+    find(near, mark, |b| matches!(b, b'<' | b'&' | b'>')).or_else(|| {
+        let rest = octets.get(near.len()..).unwrap_or_default();
+        memchr::memchr3(b'<', b'&', b'>', rest).map(|len| near.len() + len)
+    })
+}
+
+/// The first octet that is sought, eight at a time. `mark` sets the top bit of each that is sought; behind the first of
+/// them it may set more.
+fn find(octets: &[u8], mark: impl Fn(u64) -> u64, sought: impl Fn(u8) -> bool) -> Option<usize> {
+    let mut passed = 0;
+    for chunk in octets.chunks_exact(8) {
+        let marked = chunk.try_into().map_or(TOPS, |eight| mark(u64::from_le_bytes(eight)));
+        if marked != 0 {
+            let ahead = marked.trailing_zeros() / 8;
+            return usize::try_from(ahead).ok().map(|ahead| passed + ahead);
+        }
+        passed += chunk.len();
+    }
+    let rest = octets.get(passed..).unwrap_or_default();
+    rest.iter().position(|&b| sought(b)).map(|len| passed + len)
+}
+
+/// Marks octets that are this one.
+fn equal(eight: u64, octet: u8) -> u64 {
+    let zero = eight ^ repeat(octet);
+    zero.wrapping_sub(ONES) & !zero & TOPS
+}
+
+/// Marks octets that are one of two that differ in one bit.
+fn either(eight: u64, one: u8, other: u8) -> u64 {
+    equal(eight | repeat(one ^ other), one | other)
+}
+
+/// Marks octets below the space.
+fn below_space(eight: u64) -> u64 {
+    eight.wrapping_sub(repeat(b' ')) & !eight & TOPS
+}
+
+const fn repeat(octet: u8) -> u64 {
+    u64::from_le_bytes([octet; 8])
+}
+
+const ONES: u64 = repeat(1);
+const TOPS: u64 = repeat(0x80);
 
 /// Whether a namespace name keeps rule N4 and holds no reference.
 pub(super) fn is_plain_namespace(octets: &[u8]) -> bool {
     octets.iter().all(|&b| class(b) & NAMESPACE != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Each octet at each place, alone and behind another that is sought.
+    #[test]
+    fn eight_at_a_time_find_what_one_at_a_time_does() {
+        type Found = fn(&[u8]) -> Option<usize>;
+        let value = |b: u8| b < 0x20 || b"&<>\"'".contains(&b);
+        let text = |b: u8| b"<&>".contains(&b);
+        let all: [(Found, &dyn Fn(u8) -> bool); 2] = [(plain_value, &value), (plain_text, &text)];
+        for (found, sought) in all {
+            for octet in 0..=u8::MAX {
+                for at in 0..80 {
+                    for (len, more) in [(at + 1, None), (at + 9, None), (at + 17, Some(b'<'))] {
+                        let mut octets = vec![b'x'; len];
+                        octets[at] = octet;
+                        octets.extend(more);
+                        assert_eq!(
+                            found(&octets),
+                            octets.iter().position(|&b| sought(b)),
+                            "{octet:#x} at {at} of {len}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -239,7 +239,13 @@ const BEGINS: [u8; 64] = {
 fn known(text: &[u8]) -> Option<&'static str> {
     let bound = |len: usize| BEGINS.get(len).map(|&begin| usize::from(begin));
     let alike = KNOWN.get(bound(text.len())?..bound(text.len() + 1)?)?;
-    alike.iter().find(|word| word.as_bytes() == text).copied()
+    // Their first octets tell most of them apart.
+    alike.iter().find(|word| word.bytes().next() == text.first().copied() && word.as_bytes() == text).copied()
+}
+
+/// Whether these octets are one of the common words.
+pub(super) fn is_known(text: &[u8]) -> bool {
+    known(text).is_some()
 }
 
 /// Names and namespaces of common children of stanzas.
