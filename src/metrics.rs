@@ -243,8 +243,8 @@ impl Metrics {
         self.streams.with_label_values(&[flow.label(), self.domain(hosted)]).dec();
     }
 
-    /// A stanza passed.
-    pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, octets: usize) {
+    /// So many stanzas of a kind passed, with so many octets in all.
+    pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, count: u64, octets: u64) {
         let known = self.hosted.get(hosted).unwrap_or(&self.others);
         let Some(passed) = Flow::ALL.iter().position(|f| *f == flow).and_then(|at| known.get(at)) else {
             return;
@@ -256,11 +256,8 @@ impl Metrics {
             Kind::Other => ("other", &passed.other),
         };
         let domain = || self.domain(hosted);
-        stanzas.get_or_init(|| self.stanzas.with_label_values(&[flow.label(), domain(), kind])).inc();
-        passed
-            .octets
-            .get_or_init(|| self.octets.with_label_values(&[flow.label(), domain()]))
-            .inc_by(u64::try_from(octets).unwrap_or(u64::MAX));
+        stanzas.get_or_init(|| self.stanzas.with_label_values(&[flow.label(), domain(), kind])).inc_by(count);
+        passed.octets.get_or_init(|| self.octets.with_label_values(&[flow.label(), domain()])).inc_by(octets);
     }
 
     /// A stanza was refused.

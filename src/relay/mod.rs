@@ -209,9 +209,9 @@ pub struct Sender {
     /// The remote domain.
     pub domain: Domain,
     /// The bare address there.
-    pub address: String,
+    pub address: Bytes,
     /// The bare address here.
-    pub recipient: String,
+    pub recipient: Bytes,
     /// Whether it asks for a subscription to presence.
     pub subscribes: bool,
 }
@@ -381,40 +381,42 @@ impl Relay {
 
     /// Something happened at `now`; what is to be done comes back, in order.
     pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.step_into(side, input, now, &mut out);
+        out
+    }
+
+    /// The same, behind what is there already: whoever steps often brings room for what is to be done.
+    pub fn step_into(&mut self, side: Side, input: Input, now: Instant, out: &mut Vec<Effect>) {
         if let Some(client) = &mut self.client {
             return match input {
-                Input::Home(home) => {
-                    self.home = home;
-                    Vec::new()
-                }
-                input => client.step(&self.home, side, input, now),
+                Input::Home(home) => self.home = home,
+                input => client.step(&self.home, side, input, now, out),
             };
         }
-        let mut out = Vec::new();
         match (side, input) {
             (Side::Near, Input::Close(reason)) => {
-                self.close(reason, now, &mut out);
-                self.give_back(reason, now, &mut out);
+                self.close(reason, now, out);
+                self.give_back(reason, now, out);
             }
-            (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, &mut out),
+            (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, out),
             (_, Input::Drain) => {
                 self.draining = true;
-                self.close(Reason::Shutdown, now, &mut out);
+                self.close(Reason::Shutdown, now, out);
             }
             (_, Input::Home(home)) => self.home = home,
-            (_, Input::Expired) => self.expire(now, &mut out),
-            (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),
-            (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, &mut out),
-            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, &mut out),
-            (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
-            (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
-            (_, Input::Vouched(check, known)) => self.vouched(check, known, now, &mut out),
+            (_, Input::Expired) => self.expire(now, out),
+            (_, Input::Policy(policy)) => self.rejudge(policy, now, out),
+            (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, out),
+            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, out),
+            (_, Input::Queue(octets)) => self.enqueue(octets, now, out),
+            (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, out),
+            (_, Input::Vouched(check, known)) => self.vouched(check, known, now, out),
             // Only a client is let try.
             (_, Input::Tried(_)) => {}
-            (Side::Near, input) => self.near_input(input, now, &mut out),
-            (Side::Far(id), input) => self.far_input(id, input, now, &mut out),
+            (Side::Near, input) => self.near_input(input, now, out),
+            (Side::Far(id), input) => self.far_input(id, input, now, out),
         }
-        out
     }
 
     /// When [`Input::Expired`] is due.

@@ -8,21 +8,23 @@ use super::registry::AwaitTicket;
 use super::verifier::Ask;
 use super::{Caller, now, verifier};
 use crate::filter;
-use crate::limit::Leave;
+use crate::limit::{Allowance, Leave};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Flow, Outcome, Reason};
-use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Sender, Side, plan};
+use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
 use crate::stream::Pair;
 
 impl Pump {
     /// Carries these out, and whatever follows from them, before anything else moves.
-    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
-        self.effects.extend(effects);
+    pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
         if self.carrying {
-            return;
+            return self.effects.extend(effects.drain(..));
         }
         self.carrying = true;
+        for effect in effects.drain(..) {
+            self.one(effect);
+        }
         while let Some(effect) = self.effects.pop_front() {
             self.one(effect);
         }
@@ -30,9 +32,8 @@ impl Pump {
         if self.effects.capacity() > 64 {
             self.effects.shrink_to_fit();
         }
-        let before = self.fars.len();
-        self.fars.retain(|_, far| !far.leg.is_closed());
-        if self.fars.len() != before {
+        if self.fars.values().any(|far| far.leg.is_closed()) {
+            self.fars.retain(|_, far| !far.leg.is_closed());
             let stands = |pair: &Pair| {
                 let admitted = self.relay.guard().pairs().iter().find(|admitted| admitted.pair() == pair);
                 admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
@@ -112,8 +113,10 @@ impl Pump {
             Effect::Carry(pair, stanza) => {
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
                 if let Some(sending) = self.sending.get_mut(&pair) {
-                    sending.carried = true;
-                    sending.valve.charge(stanza.len());
+                    (sending.carried, self.carries) = (true, true);
+                    let mut spent = Allowance::default();
+                    spent.add(stanza.len());
+                    sending.valve.charge(&spent, self.now);
                 }
                 self.carry(pair, stanza);
             }
@@ -128,24 +131,12 @@ impl Pump {
                 }
             }
             Effect::Cut(side) => self.cut(side),
+            Effect::Note(Event::Passed { hosted, kind, octets }) => self.passed(hosted, kind, octets),
             Effect::Note(event) => {
                 self.login_came_out(&event);
                 self.tools.observe.note(&self.meta, &event);
             }
         }
-    }
-
-    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
-    fn weighed(&self, sender: &Sender) -> Result<(), Reason> {
-        let outcome = self.tools.senders.ask(sender, now());
-        let limit = match outcome {
-            Ok(()) => return outcome,
-            Err(Reason::TooManyRecipients) => Limit::Recipients,
-            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
-            Err(_) => Limit::Senders,
-        };
-        self.tools.observe.metrics().limited(limit);
-        outcome
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {

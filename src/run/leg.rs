@@ -42,6 +42,8 @@ pub(super) struct Leg {
     unproven: Option<usize>,
     /// When we said something last.
     spoke: Instant,
+    /// It had nothing to read in this turn of the loop, and wakes us when it has.
+    pub(super) quiet: bool,
     /// Since when we do not read although we could: that time is not the other side's.
     held: Option<Instant>,
 }
@@ -106,6 +108,7 @@ impl Leg {
             begun: None,
             unproven: Some(0),
             spoke: now,
+            quiet: false,
             held: None,
         }
     }
@@ -120,6 +123,11 @@ impl Leg {
         matches!(self.link, Link::Open(_)) && !self.upgrade && !self.ending
     }
 
+    /// Whether it has been read to the end, in this turn, and has nothing to send or to begin.
+    pub(super) fn is_settled(&self) -> bool {
+        self.quiet && self.is_readable() && self.outbox.is_empty()
+    }
+
     /// Whether more waits to go out than should.
     pub(super) fn is_full(&self) -> bool {
         self.outbox.octets() > HIGH_WATER
@@ -127,6 +135,9 @@ impl Leg {
 
     /// Waits on connecting and on the handshake.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Option<Found> {
+        if matches!(self.link, Link::Connecting(_) | Link::Upgrading(_)) {
+            self.quiet = false;
+        }
         match &mut self.link {
             Link::Connecting(connection) => {
                 let Poll::Ready((route, outcome)) = connection.as_mut().poll(cx) else { return None };
@@ -164,12 +175,12 @@ impl Leg {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        params: &Params,
+        stanza: Duration,
         close: Duration,
     ) -> Result<Sent, Reason> {
         if self.ending {
             // Who takes an octet a minute would else keep his place for as long as he likes.
-            self.end_by.get_or_insert(now + params.stanza);
+            self.end_by.get_or_insert(now + stanza);
         }
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
@@ -227,6 +238,9 @@ impl Leg {
     /// Reads once, into the framer. The number of octets; 0 at the end of the file.
     pub(super) fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Reason>> {
         let Link::Open(io) = &mut self.link else { return Poll::Pending };
+        if self.quiet {
+            return Poll::Pending;
+        }
         let mut space = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut space);
         match Pin::new(io).poll_read(cx, &mut buf) {
@@ -243,7 +257,10 @@ impl Leg {
                 Poll::Ready(Ok(octets.len()))
             }
             Poll::Ready(Err(e)) => Poll::Ready(Err(lost(&e))),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.quiet = true;
+                Poll::Pending
+            }
         }
     }
 
@@ -280,8 +297,8 @@ impl Leg {
     }
 
     /// Whether more has come than an unproven connection may bring (L-preauth-total).
-    pub(super) fn is_excessive(&self, params: &Params) -> bool {
-        self.unproven.is_some_and(|total| total > params.unproven_octets)
+    pub(super) fn is_excessive(&self, most: usize) -> bool {
+        self.unproven.is_some_and(|total| total > most)
     }
 
     /// A fresh stream on the same connection.

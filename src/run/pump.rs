@@ -6,13 +6,14 @@
 
 mod carriage;
 mod due;
+mod knock;
 mod news;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,11 +21,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use self::carriage::Carriage;
+use self::knock::Knock;
 use self::news::next_news;
 use super::leg::{Found, Leg, Link};
+use super::measure::Passed;
 use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Shut, Stranger, StreamTicket, Valve};
+use crate::limit::{SenderDomain, Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -39,8 +42,19 @@ pub struct Pump {
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
+    /// What follows from effects that are being carried out.
     pub(super) effects: VecDeque<Effect>,
     pub(super) carrying: bool,
+    /// Room for what the relay wants, for the length of a turn.
+    spare: Vec<Effect>,
+    /// The time of this round.
+    pub(super) now: Instant,
+    /// What has passed in this turn.
+    pub(super) passed: Passed,
+    /// What is counted for the domain that sent last.
+    pub(super) senders: Option<SenderDomain>,
+    /// Couriers carry, or have carried, some of its pairs.
+    pub(super) carries: bool,
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
@@ -60,9 +74,15 @@ pub struct Pump {
     pub(super) stranger: Option<Stranger>,
     orders: mpsc::Receiver<Order>,
     news: Later<Option<watch::Receiver<News>>>,
+    /// What orders, news and the timer wake.
+    knock: Option<Arc<Knock>>,
     /// What certificates were judged by last, if that is not what their handshakes knew.
     trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
+    /// When it rings.
+    rings: Instant,
+    /// Nothing is due before this, as far as the last turn could tell.
+    due: Option<Instant>,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
     stopped: bool,
@@ -145,9 +165,9 @@ impl Pump {
         entry: (Life, mpsc::Receiver<Order>),
         meta: Meta,
     ) -> Self {
-        let (relay, effects) = made;
+        let (relay, mut effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
-        pump.carry_out(effects);
+        pump.carry_out(&mut effects);
         pump
     }
 
@@ -170,6 +190,11 @@ impl Pump {
             life,
             effects: VecDeque::new(),
             carrying: false,
+            spare: Vec::new(),
+            now: now(),
+            passed: Passed::default(),
+            senders: None,
+            carries: false,
             answer: None,
             trying: None,
             rates: None,
@@ -181,8 +206,11 @@ impl Pump {
             stranger: None,
             orders,
             news: next_news(news),
+            knock: None,
             trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            rings: now(),
+            due: None,
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
@@ -209,11 +237,31 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let knock = match self.knock.take().filter(|knock| knock.wakes(cx)) {
+            Some(knock) => knock,
+            None => Knock::new(cx.waker()),
+        };
+        let knock = self.knock.insert(knock);
+        let heard = knock.was_heard();
+        let knock = Waker::from(Arc::clone(knock));
+        for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
+            leg.quiet = false;
+        }
+        let over = self.turn(cx, heard, &mut Context::from_waker(&knock));
+        self.spare = Vec::new();
+        self.tell_passed();
+        over
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, heard: bool, knock: &mut Context<'_>) -> Poll<()> {
         // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
-        let (mut told, mut due) = (true, true);
+        let mut told = heard;
+        // Nothing has changed since the last turn ended and told when something would be due.
+        let mut due = self.due.take().is_none_or(|at| at <= now());
         for _ in 0..ROUNDS {
             let now = now();
-            told = told && (self.poll_orders(cx) | self.poll_news(cx));
+            self.now = now;
+            told = told && (self.poll_orders(knock) | self.poll_news(knock));
             due = due && self.poll_due(now);
             let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
@@ -221,19 +269,24 @@ impl Pump {
                 moved |= self.poll_side(side, cx, now);
                 next = self.side_after(Some(side));
             }
-            moved |= self.weigh() | self.poll_carriage(cx);
+            // What the far legs have brought goes out in the round that brought it.
+            if self.near.as_ref().is_some_and(|near| !near.outbox.is_empty()) {
+                moved |= self.poll_out(Side::Near, cx, now);
+            }
+            let carried = self.poll_carriage(cx);
+            moved |= self.weigh() | carried;
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if !moved {
-                if self.poll_timer(cx, now).is_pending() {
+            if !moved || !(told | due | carried) && self.is_settled() {
+                if self.poll_timer(knock, now, heard).is_pending() {
                     return Poll::Pending;
                 }
                 due = true;
             }
         }
         // Others want to run too.
-        cx.waker().wake_by_ref();
+        knock.waker().wake_by_ref();
         Poll::Pending
     }
 
@@ -252,6 +305,12 @@ impl Pump {
             }
         }
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
+    }
+
+    /// Whether another round could move nothing: every leg has been read to the end and has nothing to send.
+    fn is_settled(&self) -> bool {
+        let mut legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
+        legs.all(Leg::is_settled)
     }
 
     /// The legs in their order, one after the other; they may come and go meanwhile.
@@ -286,8 +345,10 @@ impl Pump {
 
     /// Tells the relay, and carries out what it wants.
     pub(super) fn step(&mut self, side: Side, input: Input) {
-        let effects = self.relay.step(side, input, now());
-        self.carry_out(effects);
+        let mut effects = std::mem::take(&mut self.spare);
+        self.relay.step_into(side, input, self.now, &mut effects);
+        self.carry_out(&mut effects);
+        self.spare = effects;
     }
 
     /// The connection of this leg has ended, and the relay hears what did not go out.
@@ -352,9 +413,9 @@ impl Pump {
     }
 
     fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        let (stanza, close) = (self.tools.params.stanza, self.tools.home.timeouts.close);
         let mut moved = false;
-        match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
+        match self.leg(side).map(|leg| leg.poll_out(cx, now, stanza, close)) {
             None => return false,
             Some(Err(reason)) => {
                 self.gone(side, reason);
@@ -400,8 +461,8 @@ impl Pump {
                 Poll::Ready(Ok(_)) => {
                     moved = true;
                     self.take_tokens(side, now, &mut tokens);
-                    let params = self.tools.params;
-                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&params)) {
+                    let most = self.tools.params.unproven_octets;
+                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(most)) {
                         self.step(side, Input::Close(Reason::StanzaTooBig));
                     }
                 }

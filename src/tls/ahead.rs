@@ -116,7 +116,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        match bufs {
+            // One record as a rule; the kernel makes less of one part than of a list of one.
+            [only] => Pin::new(&mut self.inner).poll_write(cx, only),
+            many => Pin::new(&mut self.inner).poll_write_vectored(cx, many),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
