@@ -11,6 +11,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use gatehouse::demo::peer::Peer;
 use gatehouse::demo::session::Login;
@@ -174,6 +175,44 @@ async fn a_banned_domain_loses_its_streams_and_comes_back_when_the_ban_is_lifted
     still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "back").await;
     let ban = &recorded(&world, "control", 1, |act| act["action"] == "ban").await[0];
     assert_eq!((&ban["target"], &ban["seconds"]), (&FRIEND.into(), &3600.into()));
+}
+
+// What our own users send to a banned domain comes back as what policy forbids (RLY-18), and so does what is on a stream that
+// stood before; once the ban is lifted it arrives again.
+#[tokio::test]
+async fn users_hear_that_a_domain_is_banned() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "before");
+    friend.inbox.wait_body("before").await.unwrap();
+    ask(&world.socket(), &["ban", FRIEND, "--for", "1h"]).await;
+    let until = Instant::now() + Duration::from_secs(20);
+    for from in ["j@hall.example", "k@hall.example"] {
+        // The stream that stood hears of the ban a moment later.
+        let back = loop {
+            world.legacy.message(from, "a@friend.example", "during");
+            let back = |n: &gatehouse::demo::node::Node| n.attr("to") == Some(from);
+            if let Ok(back) = world.legacy.bounces.wait_for(Duration::from_millis(500), back).await {
+                break back;
+            }
+            assert!(Instant::now() < until, "{from} hears nothing");
+        };
+        assert_eq!(condition(&back), Some("forbidden"), "{}", back.raw);
+    }
+    let queries = world.names.asked_about(FRIEND);
+    world.legacy.message("j@hall.example", "b@friend.example", "nor this");
+    let back = |n: &gatehouse::demo::node::Node| n.attr("from") == Some("b@friend.example");
+    let back = world.legacy.bounces.wait(back).await.unwrap();
+    assert_eq!(condition(&back), Some("forbidden"), "{}", back.raw);
+    assert_eq!(world.names.asked_about(FRIEND), queries, "POL-04: a denied pair costs no lookup");
+    ask(&world.socket(), &["unban", FRIEND]).await;
+    loop {
+        world.legacy.message("j@hall.example", "a@friend.example", "after");
+        if friend.inbox.wait_for(Duration::from_millis(500), |n| n.body() == Some("after")).await.is_ok() {
+            break;
+        }
+        assert!(Instant::now() < until + Duration::from_secs(20), "it is not reached again");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gatehouse::dns::steer::{self, Hosted, Steering};
-use gatehouse::dns::{DnsFault, Guard, Params, Resolver, Route, SetupFault, TlsMode};
+use gatehouse::dns::{DnsFault, Guard, Params, Resolver, Route, SetupFault, Share, TlsMode};
 use gatehouse::jid::Domain;
 use gatehouse::reason::Reason;
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -280,6 +280,47 @@ async fn a_silent_server_costs_its_deadline_and_no_more() {
     .await;
     let targets = slow.resolver().targets(&domain("a.example")).await.unwrap();
     assert_eq!(targets.iter().map(|target| target.host.as_str()).collect::<Vec<_>>(), ["quick.example"]);
+}
+
+// LIM-06: what strangers ask for waits for its own share; who has something to say to somebody does not wait behind it.
+#[tokio::test]
+async fn a_flood_of_claims_leaves_room_for_our_own_lookups() {
+    let truth = zone(vec![host("a.example.", "127.0.0.1"), host("b.example.", "127.0.0.1")]);
+    let world = World::new(move |asked, kind| match name("flood.example.").zone_of(asked) {
+        true => Reply::Silence,
+        false => truth(asked, kind),
+    })
+    .await;
+    let long = Duration::from_secs(60);
+    let resolver = Arc::new(world.resolver_with(|params| (params.each, params.total) = (long, long)));
+    let mut flood = JoinSet::new();
+    for n in 0..600 {
+        let resolver = Arc::clone(&resolver);
+        flood.spawn(async move {
+            let of = domain(&format!("n{n}.flood.example"));
+            resolver.targets_within(&of, Share::Claims).await
+        });
+    }
+    let begun = || {
+        let asked = world.asked();
+        let names = asked.iter().filter_map(|asked| asked.split('.').find(|label| label.starts_with('n')));
+        names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let until = Instant::now() + Duration::from_secs(40);
+    while begun() < 128 {
+        assert!(Instant::now() < until, "{} lookups were begun", begun());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let late = tokio::spawn({
+        let resolver = Arc::clone(&resolver);
+        async move { resolver.targets_within(&domain("b.example"), Share::Claims).await }
+    });
+    assert!(resolver.targets(&domain("a.example")).await.is_ok());
+    // And whoever wants what a stranger waits for need not wait with it.
+    assert!(resolver.targets_within(&domain("b.example"), Share::Carried).await.is_ok());
+    assert_eq!(begun(), 128, "no more are looked up for strangers at one time");
+    flood.abort_all();
+    assert!(late.await.unwrap().is_ok(), "what was found is told to all");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ pub mod steer;
 mod steer_tcp;
 
 pub use guard::Guard;
-pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Target};
+pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Share, Target};
 
 /// How TLS begins at a target (XEP-0368).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -86,8 +86,50 @@ pub struct Resolver {
     total: Duration,
     known: Mutex<HashMap<Domain, Arc<OnceCell<Known>>>>,
     seed: AtomicU64,
-    /// Lookups under way: each may hold a score of sockets.
-    gate: Semaphore,
+    gates: Gates,
+}
+
+/// For whom something is looked up. What the world can cause has a share of the lookups, so that our own always have room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Share {
+    /// Stanzas that the gateway carries on its own: bounces, which peers cause, and what a broken stream left.
+    Carried,
+    /// Questions about keys, which anybody can cause.
+    Claims,
+    /// What our own users ask for: all that there is.
+    Own,
+}
+
+/// Lookups under way: each may hold a score of sockets.
+#[derive(Debug)]
+struct Gates {
+    all: Semaphore,
+    carried: Semaphore,
+    claims: Semaphore,
+}
+
+impl Gates {
+    /// A place for one lookup, when there is one.
+    async fn enter(
+        &self,
+        share: Share,
+        deadline: Instant,
+    ) -> Result<[Option<SemaphorePermit<'_>>; 2], DnsFault> {
+        let own = match share {
+            Share::Carried => Some(&self.carried),
+            Share::Claims => Some(&self.claims),
+            Share::Own => None,
+        };
+        // Their own share first: who waits for it must not hold a place of all.
+        let entered = async {
+            let own = match own {
+                Some(gate) => gate.acquire().await.ok(),
+                None => None,
+            };
+            [own, self.all.acquire().await.ok()]
+        };
+        timeout_at(deadline, entered).await.map_err(|_| DnsFault::Busy)
+    }
 }
 
 /// What is known of a domain, and until when.
@@ -130,14 +172,31 @@ impl Resolver {
             total: params.total,
             known: Mutex::new(HashMap::new()),
             seed: AtomicU64::new(seed),
-            gate: Semaphore::new(MAX_LOOKUPS),
+            gates: Gates {
+                all: Semaphore::new(MAX_LOOKUPS),
+                carried: Semaphore::new(MAX_CARRIED),
+                claims: Semaphore::new(MAX_CLAIMS),
+            },
         })
     }
 
     /// Where to dial for a domain, best first; never empty.
     pub async fn targets(&self, domain: &Domain) -> Result<Vec<Target>, DnsFault> {
+        self.targets_within(domain, Share::Own).await
+    }
+
+    /// The same, with this share of the lookups.
+    pub async fn targets_within(&self, domain: &Domain, share: Share) -> Result<Vec<Target>, DnsFault> {
         let cell = self.cell(domain)?;
-        let known = cell.get_or_init(|| self.look_up(domain)).await;
+        let deadline = Instant::now() + self.total;
+        let known = match cell.get() {
+            Some(known) => known,
+            None => {
+                // Whoever waits for a place waits for it alone: nobody shares a lookup that has not begun (DNS-07).
+                let _place = self.gates.enter(share, deadline).await?;
+                cell.get_or_init(|| self.look_up(domain, deadline)).await
+            }
+        };
         let places = known.outcome.clone()?;
         let targets: Vec<Target> = order(places, self.draw(), |place| place.rank)
             .into_iter()
@@ -155,9 +214,9 @@ impl Resolver {
     }
 
     /// The addresses of a host that a server has named as its own, behind the same guard as those that the DNS names.
-    pub async fn host(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsFault> {
+    pub async fn host(&self, host: &str, port: u16, share: Share) -> Result<Vec<SocketAddr>, DnsFault> {
         let deadline = Instant::now() + self.total;
-        let _permit = timeout_at(deadline, self.gate.acquire()).await.map_err(|_| DnsFault::Timeout)?;
+        let _place = self.gates.enter(share, deadline).await?;
         let mut found = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => {
@@ -198,13 +257,10 @@ impl Resolver {
         Ok(cell)
     }
 
-    async fn look_up(&self, domain: &Domain) -> Known {
-        let deadline = Instant::now() + self.total;
-        let (outcome, ttl) = match (timeout_at(deadline, self.gate.acquire()).await, self.routes.get(domain))
-        {
-            (Err(_), _) => (Err(DnsFault::Timeout), 0),
-            (Ok(_permit), Some(route)) => self.route(route, deadline).await,
-            (Ok(_permit), None) => self.discover(domain, deadline).await,
+    async fn look_up(&self, domain: &Domain, deadline: Instant) -> Known {
+        let (outcome, ttl) = match self.routes.get(domain) {
+            Some(route) => self.route(route, deadline).await,
+            None => self.discover(domain, deadline).await,
         };
         let seconds = match outcome {
             Err(DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
@@ -339,6 +395,8 @@ impl fmt::Debug for Resolver {
 /// Why there is nowhere to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DnsFault {
+    /// As much is looked up as may be: not the domain's fault.
+    Busy,
     /// The DNS answered with a failure, or with answers to other questions.
     Failed,
     /// There are addresses, and none may be dialled (DNS-05, DNS-06).
@@ -353,6 +411,7 @@ impl DnsFault {
     /// The reason to count, to log and to tell the sender.
     pub const fn reason(self) -> Reason {
         match self {
+            Self::Busy => Reason::Overload,
             Self::Failed | Self::Timeout => Reason::DnsFailed,
             Self::Guarded => Reason::RemoteUnreachable,
             Self::NotFound => Reason::RemoteNotFound,
@@ -372,6 +431,7 @@ impl From<QueryFault> for DnsFault {
 impl fmt::Display for DnsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Busy => "as many domains are being looked up as may be",
             Self::Failed => "the DNS answered with a failure",
             Self::Guarded => "the DNS names only addresses or ports that must not be dialled",
             Self::NotFound => "the domain has no XMPP service in the DNS",
@@ -414,6 +474,9 @@ const MAX_ADDRESSES: usize = 8;
 const MAX_KNOWN: usize = 4096;
 /// Domains looked up at the same time; the others wait, within their own deadline.
 const MAX_LOOKUPS: usize = 256;
+/// Of those, for questions about keys; and for what the gateway carries. The rest is for our own users alone.
+const MAX_CLAIMS: usize = 128;
+const MAX_CARRIED: usize = 64;
 /// DNS-07, in seconds.
 const MIN_TTL: u32 = 30;
 const MAX_TTL: u32 = 3600;

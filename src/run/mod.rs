@@ -116,8 +116,7 @@ pub struct Params {
     pub pending_per_source: usize,
     /// L-pending: verifications under way per sender domain.
     pub pending_per_sender: usize,
-    /// Verifications under way in all. Each may hold a socket and a lookup, and lookups for our own users must go on
-    /// whatever the world claims, so this is less than the resolver does at a time.
+    /// Verifications under way in all. Each may hold a socket, and a lookup of the share that the resolver has for them.
     pub verifications: usize,
     /// Pairs that are served by a courier at one time.
     pub couriers: usize,

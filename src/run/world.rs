@@ -14,13 +14,13 @@ use tokio::net::TcpStream;
 
 use super::circuit::{Attempt, Circuits};
 use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, now};
-use crate::dns::{Resolver, TlsMode};
+use crate::dns::{Resolver, Share, TlsMode};
 use crate::jid::Domain;
 use crate::limit::Handshakes;
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::{self, proxy};
 use crate::reason::{Flow, Reason};
-use crate::relay::{Candidate, Destination};
+use crate::relay::{Behalf, Candidate, Destination};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Connector, HandshakeFault, Mode};
 
@@ -258,7 +258,7 @@ impl Way {
     async fn go(&mut self, candidate: Candidate) -> Result<Connected, Reason> {
         let mut reason = Reason::RemoteUnreachable;
         if let Candidate::Elsewhere(host, port) = &candidate {
-            match self.inner.params.resolver.host(host, *port).await {
+            match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
                     let named = addresses.into_iter().map(|a| Place { address: a, mode: TlsMode::Starttls });
                     let left = self.left.take().into_iter().flatten();
@@ -333,7 +333,8 @@ impl Way {
                 Ok(addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
             }
             Destination::World { target, .. } => {
-                let targets = self.inner.params.resolver.targets(target).await.map_err(|fault| {
+                let found = self.inner.params.resolver.targets_within(target, self.share()).await;
+                let targets = found.map_err(|fault| {
                     tracing::debug!(domain = %target, %fault, "no target");
                     fault.reason()
                 })?;
@@ -342,6 +343,17 @@ impl Way {
                     .flat_map(|t| t.addresses.iter().map(|a| Place { address: *a, mode: t.mode }));
                 Ok(places.collect())
             }
+        }
+    }
+
+    /// Whose share of the lookups these take.
+    fn share(&self) -> Share {
+        match self.destination {
+            Destination::World { behalf: Behalf::Carried, .. } => Share::Carried,
+            Destination::World { behalf: Behalf::Claim, .. } => Share::Claims,
+            Destination::World { behalf: Behalf::Own, .. }
+            | Destination::Backend(_)
+            | Destination::Client(_) => Share::Own,
         }
     }
 

@@ -2,7 +2,6 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::dns::{self, Guard};
-use crate::relay::Behalf;
 use crate::run::circuit;
 use crate::run::tests::domain;
 use crate::tls::verify::{Anchors, TrustStore};
