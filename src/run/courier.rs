@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::inbox::{Teller, Untold};
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase};
 use super::{Tools, now};
@@ -30,7 +30,7 @@ pub struct Couriers {
 
 #[derive(Debug)]
 struct Courier {
-    tell: mpsc::Sender<Order>,
+    tell: Teller<Order>,
     /// Octets that its inbox still has room for.
     room: Arc<Semaphore>,
     /// What came while it was ending: it goes with the next one, after what the inbox still holds.
@@ -75,9 +75,9 @@ fn hand_over(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) {
             dropped(tools, &pair, Reason::QueueFull);
             return;
         };
-        match courier.tell.try_send(Order::Queue(Box::new((stanza, room)))) {
+        match courier.tell.tell(Order::Queue(Box::new((stanza, room)))) {
             Ok(()) => {}
-            Err(TrySendError::Closed(Order::Queue(waiting)))
+            Err(Untold::Closed(Order::Queue(waiting)))
                 if courier.late.len() < tools.home.limits.queue_stanzas =>
             {
                 courier.late.push(*waiting);
@@ -104,7 +104,7 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
     let courier =
         Courier { tell, room: Arc::new(Semaphore::new(tools.home.limits.queue_octets)), late: Vec::new() };
     let Some(room) = room(&courier.room, &stanza) else { return false };
-    if courier.tell.try_send(Order::Queue(Box::new((stanza, room)))).is_err() {
+    if courier.tell.tell(Order::Queue(Box::new((stanza, room)))).is_err() {
         return false;
     }
     living.insert(pair.clone(), courier);
