@@ -12,9 +12,9 @@ mod valve;
 
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
-pub use senders::{Params as SenderParams, Senders};
+pub use senders::{Params as SenderParams, SenderDomain, Senders};
 pub use strangers::{Room, Stranger, Strangers};
-pub use valve::{Pace, RateParams, Rated, Rates, Shut, Valve};
+pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// So many in a period, and how many at once: what a [`Throttle`] is made with.
 pub use governor::Quota;
@@ -260,10 +260,6 @@ impl Told {
     fn tell(&self, now: Instant) {
         let nanos = now.saturating_duration_since(self.start).as_nanos();
         self.now.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX / 2), Ordering::Relaxed);
-    }
-
-    fn instant(&self, at: Nanos) -> Instant {
-        self.start + Duration::from_nanos(at.as_u64())
     }
 }
 

@@ -4,6 +4,7 @@ use crate::policy::{
     Day, Federate, Federation, HostedSource, Identity, Input, Permit, Place, Policy, Question, Tls, build,
 };
 use crate::reason::Direction;
+use std::time::Duration;
 
 fn policy(hosted: Vec<HostedSource>) -> Policy {
     let today = Day::parse("2027-01-01").unwrap();
@@ -22,6 +23,12 @@ fn stream(stanzas: Option<u32>, octets: Option<u32>, now: Instant) -> Valve {
     Rates::new(RateParams { stream: pace, ..RateParams::default() }).stream(now)
 }
 
+fn charge(valve: &Valve, octets: usize, now: Instant) {
+    let mut spent = Allowance::default();
+    spent.add(octets);
+    valve.charge(&spent, now);
+}
+
 /// Sends all of it as fast as the valve lets it go; how long that takes.
 fn sent(valve: &Valve, stanzas: impl IntoIterator<Item = usize>, start: Instant) -> Duration {
     let mut now = start;
@@ -31,7 +38,7 @@ fn sent(valve: &Valve, stanzas: impl IntoIterator<Item = usize>, start: Instant)
             now = at;
             assert_eq!(valve.shut_until(now), None, "at the time it named it is open");
         }
-        valve.charge(octets);
+        charge(valve, octets, now);
     }
     now - start
 }
@@ -60,7 +67,7 @@ fn a_stanza_larger_than_a_second_passes_and_the_next_one_waits() {
     let start = Instant::now();
     let valve = stream(None, Some(1000), start);
     assert_eq!(valve.shut_until(start), None);
-    valve.charge(5000);
+    charge(&valve, 5000, start);
     let mut now = start;
     while let Some((at, rated)) = valve.shut_until(now) {
         assert_eq!(rated, Rated::Octets);
@@ -107,7 +114,7 @@ fn the_streams_of_a_pair_and_of_a_domain_share_what_they_may_send() {
         let (first, second) = (valve(), valve());
         assert_eq!(sent(&first, [1; 6], start), Duration::ZERO);
         assert_eq!(sent(&second, [1; 4], start), Duration::ZERO);
-        second.charge(1);
+        charge(&second, 1, start);
         assert!(second.shut_until(start).is_some() && first.shut_until(start).is_some());
         drop((first, second));
         assert!(valve().shut_until(start).is_some(), "a new stream owes what the old ones did");
@@ -135,7 +142,7 @@ fn a_reload_with_the_same_rate_does_not_fill_the_bucket() {
     let valve = |rates: &Rates| rates.valve(&permit("friend.example"), &Valve::default(), now);
     let first = valve(&rates);
     for _ in 0..11 {
-        first.charge(1);
+        charge(&first, 1, now);
     }
     assert!(first.shut_until(now).is_some());
     assert!(valve(&rates).shut_until(now).is_some());
@@ -151,7 +158,7 @@ fn buckets_of_those_who_are_gone_do_not_pile_up() {
     for n in 0..5_000_u32 {
         let now = start + Duration::from_secs(n.into());
         let valve = rates.valve(&permit(&format!("d{n}.example")), &Valve::default(), now);
-        valve.charge(1);
+        charge(&valve, 1, now);
         assert_eq!(valve.shut_until(now), None);
     }
     assert!(rates.len() <= 2 * 1024, "{}", rates.len());

@@ -153,7 +153,7 @@ impl Metrics {
             )?,
             circuits_open: make.gauge(
                 "circuits_open",
-                "Remote domains that are left alone for a while after repeated failures.",
+                "Remote domains that at least one hosted domain leaves alone for a while after repeated failures.",
             )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
@@ -228,8 +228,8 @@ impl Metrics {
         self.streams.with_label_values(&[flow.label(), self.domain(hosted)]).dec();
     }
 
-    /// A stanza passed.
-    pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, octets: usize) {
+    /// So many stanzas of a kind passed, with so many octets in all.
+    pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, count: u64, octets: u64) {
         let known = self.hosted.get(hosted).unwrap_or(&self.others);
         let Some(passed) = Flow::ALL.iter().position(|f| *f == flow).and_then(|at| known.get(at)) else {
             return;
@@ -241,11 +241,8 @@ impl Metrics {
             Kind::Other => ("other", &passed.other),
         };
         let domain = || self.domain(hosted);
-        stanzas.get_or_init(|| self.stanzas.with_label_values(&[flow.label(), domain(), kind])).inc();
-        passed
-            .octets
-            .get_or_init(|| self.octets.with_label_values(&[flow.label(), domain()]))
-            .inc_by(u64::try_from(octets).unwrap_or(u64::MAX));
+        stanzas.get_or_init(|| self.stanzas.with_label_values(&[flow.label(), domain(), kind])).inc_by(count);
+        passed.octets.get_or_init(|| self.octets.with_label_values(&[flow.label(), domain()])).inc_by(octets);
     }
 
     /// A stanza was refused.

@@ -27,7 +27,7 @@ fn moved() -> Metrics {
         m.judged(*flow, &home, &rule, Outcome::Deny, Reason::NotListed);
         m.authenticated(*flow, &home, Method::Dialback, Outcome::Allow);
         m.stream_began(*flow, &home);
-        m.passed(*flow, &home, Kind::Message, 300);
+        m.passed(*flow, &home, Kind::Message, 1, 300);
         m.refused(*flow, None, Reason::InvalidFrom);
         m.stream_error(*flow, Facing::Public, Said::Sent, None);
         m.negotiated(*flow, Outcome::Allow, Duration::from_millis(20));

@@ -221,6 +221,7 @@ reasons! {
     Shutdown = "shutdown", "the gateway is shutting down", Some(S::SystemShutdown), Z::ServiceUnavailable;
     ClosedByOperator = "closed-by-operator", "an operator closed the stream", Some(S::Reset), Z::ServiceUnavailable;
     PeerError = "peer-error", "the other side ended the stream with a stream error", None, Z::RemoteServerTimeout;
+    PeerPolicy = "peer-policy", "the other side ended the stream because of a policy of its own", None, Z::RemoteServerTimeout;
     ConnectionLost = "connection-lost", "the connection ended without a closing tag", None, Z::RemoteServerTimeout;
 
     // -- policy
@@ -316,7 +317,7 @@ reasons! {
     SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
     TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;
     TooManySubscriptions = "too-many-subscriptions", "this domain has asked for more subscriptions in a minute than one may", None, Z::PolicyViolation;
-    QueueFull = "queue-full", "the queue for this pair is full", None, Z::ResourceConstraint;
+    QueueFull = "queue-full", "the queue for this pair is full", Some(S::ResourceConstraint), Z::ResourceConstraint;
 
     // -- the far side
     RemoteNotFound = "remote-not-found", "the domain has no XMPP service in the DNS", Some(S::RemoteConnectionFailed), Z::RemoteServerNotFound;

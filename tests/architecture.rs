@@ -31,7 +31,7 @@ const CRATES_BELOW: &[(&str, &[&str])] = &[
     ("filter", &["bytes"]),
     ("stream", &["bytes", "aws_lc_rs", "base64"]),
     ("policy", &["ipnet", "serde", "serde_json", "strsim"]),
-    ("xml", &["bytes", "quick_xml", "memchr"]),
+    ("xml", &["bytes", "quick_xml", "memchr", "simdutf8"]),
     ("jid", &["idna", "stringprep", "precis_profiles", "unicode_normalization"]),
     ("reason", &[]),
     ("manual", &[]),

@@ -5,10 +5,16 @@
 #[path = "support/sockets.rs"]
 mod sockets;
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use gatehouse::demo::names;
+use gatehouse::demo::peer::{Admit, Manner, Vouch, Welcome};
+use gatehouse::demo::pki::{Identity, Leaf};
 use gatehouse::demo::world::World;
+use tokio::io::AsyncWriteExt as _;
 
 use sockets::*;
 
@@ -67,4 +73,118 @@ async fn a_server_that_does_not_answer_is_left_alone_and_found_again() {
     }
     assert!(world.metrics().await.unwrap().sum("circuits_open", &[]) < 1.0);
     assert!(!probe(&world, FRIEND).await.contains("circuit"));
+}
+
+/// What the gateway remembers against the domain as the partner of hall.example: whether its circuit is open, and why.
+async fn remembered(world: &World, domain: &str) -> (bool, Option<String>) {
+    let (socket, request) =
+        (world.socket(), format!("{{\"do\":\"target\",\"domain\":\"{domain}\",\"from\":\"{HALL}\"}}\n"));
+    let said = tokio::task::spawn_blocking(move || {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line
+    });
+    let said: serde_json::Value = serde_json::from_str(&said.await.unwrap()).unwrap();
+    (said["open"].as_bool().unwrap(), said["reason"].as_str().map(str::to_owned))
+}
+
+// CLS-07: "failures per target are remembered so that each queued stanza does not start its own attempt", in whatever way
+// they fail; and the sender hears of each, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_not_to_be_had_opens_the_circuit_and_says_which() {
+    // Direct TLS where something else listens.
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let route =
+        format!("{{ domain: deaf.agency.example, target: \"{}\", tls: direct }}", deaf.local_addr().unwrap());
+    let deaf = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = deaf.accept().await {
+            let _gone = stream.write_all(b"220 mail.example ESMTP\r\n").await;
+        }
+    });
+    let mut plan = plan().limit("circuit-failures", "2").timeout("header", "3s").timeout("dialback", "5s");
+    plan.routes.push(route);
+    let world = World::build(&plan).await.unwrap();
+    let manner = Manner::default;
+    let silent = Manner { external: false, admit: Admit::Silent, ..manner() };
+    let cases = [
+        ("mute.agency.example", Manner { welcome: Welcome::Mute, ..manner() }, "remote-failed"),
+        ("gone.agency.example", Manner { welcome: Welcome::HangUp, ..manner() }, "connection-lost"),
+        ("clear.agency.example", Manner { starttls: false, ..manner() }, "tls-required"),
+        ("rash.agency.example", Manner { with_proceed: Some("<x/>"), ..manner() }, "early-octets"),
+        (
+            "words.agency.example",
+            Manner { welcome: Welcome::Octets(b"HTTP/1.0 400 No\r\n".to_vec()), ..manner() },
+            "not-well-formed",
+        ),
+        ("late.agency.example", silent, "dialback-timeout"),
+        // The rule takes a certificate only, and this one is nobody's whom we trust.
+        ("pinned.example", manner(), "certificate-untrusted"),
+    ];
+    let mut peers = Vec::new();
+    for (n, (domain, manner, _)) in cases.iter().enumerate() {
+        let host = 20 + u8::try_from(n).unwrap();
+        peers.push(world.peer(host, &[domain], manner.clone()).await.unwrap());
+    }
+    let pinned = peers.last().unwrap();
+    pinned.show(Identity::self_signed(&Leaf::of(&[pinned.domain()])).unwrap());
+    world.names.behave("lost.agency.example", names::Manner::Failing);
+    let mut due: Vec<(&str, &str)> = cases.iter().map(|(domain, _, reason)| (*domain, *reason)).collect();
+    due.extend([("lost.agency.example", "dns-failed"), ("deaf.agency.example", "wrong-transport")]);
+
+    let until = Instant::now() + Duration::from_secs(60);
+    let returned = || world.legacy.bounces.all().len();
+    let mut sent = 0;
+    let all = due.len();
+    while !due.is_empty() {
+        for (domain, _) in &due {
+            world.legacy.message("j@hall.example", &format!("a@{domain}"), &format!("n{sent}"));
+            sent += 1;
+        }
+        while returned() < sent {
+            assert!(Instant::now() < until, "{sent} were sent, {} came back; {due:?}", returned());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut closed = Vec::new();
+        for (domain, reason) in due {
+            match remembered(&world, domain).await {
+                (true, why) => assert_eq!(why.as_deref(), Some(reason), "{domain}"),
+                (false, _) => closed.push((domain, reason)),
+            }
+        }
+        due = closed;
+    }
+    assert_eq!(returned(), sent, "each exactly once");
+    for bounce in world.legacy.bounces.all() {
+        assert_eq!(condition(&bounce), Some("remote-server-timeout"), "{}", bounce.raw);
+    }
+    let open = world.metrics().await.unwrap().sum("circuits_open", &[]);
+    assert!((open - all as f64).abs() < 0.5, "{open} of {all}");
+    let told = probe(&world, "pinned.example").await;
+    assert!(told.contains("open after 2 failures (certificate-untrusted)"), "{told}");
+    deaf.abort();
+}
+
+// What a server says of a pair is its word, and is never remembered: the next claim is asked anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_says_no_is_there() {
+    let world = World::build(&plan().limit("circuit-failures", "1")).await.unwrap();
+    let refusing = Manner { external: false, admit: Admit::Never, ..Manner::default() };
+    let friend = world.peer(10, &[FRIEND], refusing).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    for sent in 1..=3 {
+        world.legacy.message("j@hall.example", "a@friend.example", "no");
+        while returned(&world) < sent {
+            assert!(Instant::now() < until, "{sent} were sent, and {} came back", returned(&world));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert_eq!(remembered(&world, FRIEND).await, (false, None));
+    // Nor does it matter to us how it fares with its own questions.
+    friend.behave(|manner| (manner.admit, manner.vouch) = (Admit::Honest, Vouch::Never));
+    let mut stream = friend.call_bare(HALL).unwrap().open().await.unwrap();
+    assert_ne!(stream.dialback(FRIEND, HALL).await.unwrap(), gatehouse::demo::session::Word::Valid);
+    world.legacy.message("j@hall.example", "a@friend.example", "yes");
+    friend.inbox.wait_body("yes").await.unwrap();
 }

@@ -14,10 +14,16 @@ fn tokens(framer: &mut Framer) -> Vec<Token> {
     std::iter::from_fn(|| framer.next()).collect()
 }
 
+/// Reads octets both ways, and makes sure that it comes to the same.
 fn read_with(limits: Limits, octets: &[u8]) -> Vec<Token> {
-    let mut framer = Framer::new(limits, Content::Server);
-    framer.feed(octets);
-    tokens(&mut framer)
+    let read = |mut framer: Framer| {
+        framer.feed(octets);
+        tokens(&mut framer)
+    };
+    let seen = read(Framer::new(limits.clone(), Content::Server));
+    let thorough = read(Framer::new(limits, Content::Server).without_the_short_way());
+    assert_eq!(seen, thorough, "the short way and the long one: {}", String::from_utf8_lossy(octets));
+    seen
 }
 
 /// Reads octets at once and cut at every place, and makes sure that it comes to the same.

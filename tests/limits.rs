@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use gatehouse::demo::dial;
+use gatehouse::demo::peer::{Manner, Welcome};
 use gatehouse::demo::session::{Greeting, Login, SASL, Session, Word};
 use gatehouse::demo::world::{Plan, World};
 
@@ -434,4 +435,51 @@ async fn what_one_address_sends_too_much_of_comes_back_alone() {
         world.counted("limited_total", &[("limit", limit)], 1.0).await.unwrap();
     }
     still_passes(&world, &mut other, "c@cousin.example", "z@hall.example", "another domain").await;
+}
+
+/// So many requests that are answered with an error.
+fn refusable(n: usize) -> String {
+    (0..n)
+        .map(|n| {
+            format!(
+                "<iq type='set' id='q{n}' from='a@friend.example/r' to='j@hall.example'>\
+                 <query xmlns='jabber:iq:roster'/></iq>"
+            )
+        })
+        .collect()
+}
+
+// LIM-05, L-queue: who causes more errors than wait for its server is read no faster than that takes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_bounces_than_a_queue_holds_all_come_back() {
+    let world = World::build(&plan().limit("queue-stanzas", "5")).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    stream.send(refusable(300)).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    let back = || {
+        let all = friend.inbox.all();
+        let ids = all.iter().filter(|n| n.attr("type") == Some("error")).filter_map(|n| n.attr("id"));
+        ids.map(str::to_owned).collect::<Vec<_>>()
+    };
+    while back().len() < 300 {
+        assert!(Instant::now() < until, "{} came back", back().len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(back(), (0..300).map(|n| format!("q{n}")).collect::<Vec<_>>(), "each once, and in order");
+    still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "still here").await;
+}
+
+// CLS-02: "never lost silently": a peer that takes none of its errors does not go on causing them on that stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_no_bounces_learns_it_by_the_end_of_its_stream() {
+    let world = World::build(&plan().limit("queue-stanzas", "5").timeout("header", "3s")).await.unwrap();
+    let mute = Manner { welcome: Welcome::Mute, ..Manner::default() };
+    let friend = world.peer(10, &[FRIEND], mute).await.unwrap();
+    let mut bystander = Bystander::of(&world, "j@hall.example").await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    stream.send(refusable(20)).await.unwrap();
+    assert_eq!(stream.ending().await.unwrap().condition.as_deref(), Some("resource-constraint"));
+    assert!(refused(&world, "queue-full").await >= 1.0);
+    bystander.unharmed(&world).await;
 }

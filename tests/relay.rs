@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Candidate, Destination, Effect, Event, FarId, Input, KeysBy, Relay, Side};
+use gatehouse::relay::{Behalf, Candidate, Destination, Effect, Event, FarId, Input, KeysBy, Relay, Side};
 use gatehouse::stream::{Answer, Keyring, Method, Secured, Trust, TrustFault};
 use pure::*;
 
@@ -133,7 +133,7 @@ fn an_outbound_pair_is_carried_to_the_peer_before_the_backend_hears_valid() {
     stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>legacy-key</db:result>");
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
-    assert_eq!(destination, Destination::World { from, target });
+    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Own });
     stage.connected(far, None);
     let far = Side::Far(far);
     stage.said(far);
@@ -551,7 +551,7 @@ fn a_verifier_asks_and_answers_once() {
     let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
-    assert_eq!(destination, Destination::World { from, target });
+    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Claim });
     stage.connected(far, Some(secured("", &["friend.example"])));
     let far = Side::Far(far);
     stage.hears(far, &answer("z", true));

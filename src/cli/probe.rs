@@ -155,7 +155,8 @@ impl Probe {
     /// Whether the gateway that runs with this configuration leaves the domain alone at present, if one runs and tells.
     fn circuit(&self) -> Option<String> {
         let socket = self.settings.admin.socket.as_ref()?;
-        let request = Request::Target { domain: self.remote.to_string() };
+        let from = Some(self.hosted.to_string());
+        let request = Request::Target { domain: self.remote.to_string(), from };
         match control::talk(socket, &request) {
             Ok(Answer::Target { failures, open, seconds, reason: Some(reason) }) => {
                 let state = if open { "open" } else { "closed" };

@@ -330,10 +330,13 @@ impl serde::de::Error for Mistake {
 
 /// What to do about an unknown key: the name that was meant where one is close, all names otherwise.
 fn meant(key: &str, fields: &[&str]) -> String {
+    let apart = |field: &str| 1 + field.len() / 4;
     let close = fields
         .iter()
+        // A key that is far too long costs no comparison.
+        .filter(|field| key.len().abs_diff(field.len()) <= apart(field))
         .map(|field| (strsim::damerau_levenshtein(&key.to_lowercase(), field), *field))
-        .filter(|(distance, field)| *distance <= 1 + field.len() / 4)
+        .filter(|(distance, field)| *distance <= apart(field))
         .min();
     match close {
         Some((_, field)) => format!("did you mean `{field}`?"),

@@ -38,7 +38,7 @@ impl Desk {
                 let (views, silent) = registry.views(None).await;
                 Answer::Streams { streams: views.iter().map(shown).collect(), silent }
             }
-            Request::Target { domain } => self.target(domain),
+            Request::Target { domain, from } => self.target(domain, from.as_deref()),
             Request::Close { target } => close(registry, target).await,
             Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
             Request::Unban { target } => match target.parse::<Target>() {
@@ -72,11 +72,13 @@ impl Desk {
         }
     }
 
-    fn target(&self, domain: &str) -> Answer {
-        let Ok(domain) = Domain::parse(domain) else {
-            return Answer::no(format!("{} is no domain", capped(domain)));
+    fn target(&self, domain: &str, from: Option<&str>) -> Answer {
+        let known = |name: &str| Domain::parse(name).map_err(|_| format!("{} is no domain", capped(name)));
+        let (domain, from) = match (known(domain), from.map(known).transpose()) {
+            (Ok(domain), Ok(from)) => (domain, from),
+            (Err(no), _) | (_, Err(no)) => return Answer::no(no),
         };
-        let failed = self.tools.circuits.state(&domain);
+        let failed = self.tools.circuits.state(&domain, from.as_ref());
         Answer::Target {
             failures: failed.map_or(0, |failed| failed.failures),
             open: failed.is_some_and(|failed| failed.open),

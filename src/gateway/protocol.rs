@@ -17,6 +17,9 @@ pub enum Request {
     Target {
         /// Which one.
         domain: String,
+        /// As the partner of this hosted domain; without it, of any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
     },
     /// End a stream by its name, or all that carry a domain, or the clients of an address.
     Close {
@@ -66,7 +69,7 @@ impl Request {
     /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
-            Self::Target { domain } => Some(domain),
+            Self::Target { domain, .. } => Some(domain),
             Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
             Self::Streams {} | Self::Bans {} | Self::Reload { .. } | Self::Drain {} => None,
         }

@@ -189,6 +189,7 @@ impl Reloader {
         self.tools.observe.metrics().policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
         registry.amend(|old| Some(policy.with_bans(old.bans().clone()).on(today())));
+        self.tools.circuits.renewed();
         Ok(())
     }
 

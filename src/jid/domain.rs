@@ -169,12 +169,11 @@ fn to_ascii(form: &str) -> Result<Cow<'_, str>, AddressError> {
 
 /// Lower-case letters, digits and hyphens in labels of 1 to 63 octets, no reserved label (RFC 5890 2.3.1), no IPv4 literal.
 fn is_canonical_ascii(text: &str) -> bool {
-    let mut last = "";
-    for label in text.split('.') {
-        let bytes = label.as_bytes();
-        let letters = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-        let hyphens = bytes.starts_with(b"-") || bytes.ends_with(b"-") || bytes.get(2..4) == Some(b"--");
-        if !letters || hyphens || bytes.is_empty() || bytes.len() > 63 {
+    let mut last: &[u8] = b"";
+    for label in text.as_bytes().split(|&b| b == b'.') {
+        let letters = label.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        let hyphens = label.starts_with(b"-") || label.ends_with(b"-") || label.get(2..4) == Some(b"--");
+        if !letters || hyphens || label.is_empty() || label.len() > 63 {
             return false;
         }
         last = label;
@@ -183,9 +182,9 @@ fn is_canonical_ascii(text: &str) -> bool {
 }
 
 /// Whether resolvers take a name with this last label for an IPv4 address, `127.1` and `0x7f` included.
-fn is_number(label: &str) -> bool {
-    let digits = label.strip_prefix("0x").map(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    digits.unwrap_or_else(|| label.bytes().all(|b| b.is_ascii_digit()))
+fn is_number(label: &[u8]) -> bool {
+    let digits = label.strip_prefix(b"0x").map(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    digits.unwrap_or_else(|| label.iter().all(u8::is_ascii_digit))
 }
 
 fn within_dns_length(text: &str) -> Result<&str, AddressError> {

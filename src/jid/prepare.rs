@@ -40,15 +40,16 @@ pub(super) fn local(text: &str) -> Result<Cow<'_, str>, AddressError> {
     if text.is_empty() {
         return Err(AddressError::Local);
     }
-    if text.is_ascii() {
+    let traits = text.bytes().fold(0, |all, b| all | traits(b));
+    if traits & FOREIGN == 0 {
         if text.len() > MAX_PART {
             return Err(AddressError::TooLong);
         }
         // Both generations only fold the case of ASCII.
-        return match text.bytes().all(|b| b.is_ascii_graphic() && !FORBIDDEN_LOCAL.contains(&b)) {
-            true if text.bytes().any(|b| b.is_ascii_uppercase()) => Ok(Cow::Owned(text.to_ascii_lowercase())),
-            true => Ok(Cow::Borrowed(text)),
-            false => Err(AddressError::Local),
+        return match traits & (NOT_IN_LOCAL | CAPITAL) {
+            0 => Ok(Cow::Borrowed(text)),
+            CAPITAL => Ok(Cow::Owned(text.to_ascii_lowercase())),
+            _ => Err(AddressError::Local),
         };
     }
     // Width mapping can make an @ or a slash of what was none (JID-04).
@@ -63,14 +64,12 @@ pub(super) fn resource(text: &str) -> Result<Cow<'_, str>, AddressError> {
     if text.is_empty() {
         return Err(AddressError::Resource);
     }
-    if text.is_ascii() {
+    let traits = text.bytes().fold(0, |all, b| all | traits(b));
+    if traits & FOREIGN == 0 {
         if text.len() > MAX_PART {
             return Err(AddressError::TooLong);
         }
-        return match text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            true => Ok(Cow::Borrowed(text)),
-            false => Err(AddressError::Resource),
-        };
+        return if traits & CONTROL == 0 { Ok(Cow::Borrowed(text)) } else { Err(AddressError::Resource) };
     }
     bounded(agree(opaque_string(text), resourceprep(text), AddressError::Resource)?)
 }
@@ -146,6 +145,50 @@ fn is_reserved_ignorable(c: char) -> bool {
 
 /// JID-04: minus `" & ' / : < > @`.
 const FORBIDDEN_LOCAL: &[u8] = b"\"&'/:<>@";
+
+/// Beyond ASCII.
+const FOREIGN: u8 = 1;
+/// A control character.
+const CONTROL: u8 = 2;
+/// Not allowed in an ASCII local part.
+const NOT_IN_LOCAL: u8 = 4;
+/// An upper-case letter.
+const CAPITAL: u8 = 8;
+
+/// What is to be known of an octet: addresses are read for each stanza.
+fn traits(octet: u8) -> u8 {
+    TRAITS.get(usize::from(octet)).copied().unwrap_or(FOREIGN)
+}
+
+const fn is_forbidden_in_local(octet: u8) -> bool {
+    let mut rest = FORBIDDEN_LOCAL;
+    while let Some((forbidden, others)) = rest.split_first() {
+        if *forbidden == octet {
+            return true;
+        }
+        rest = others;
+    }
+    false
+}
+
+const TRAITS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut slots: &mut [u8] = &mut table;
+    let mut octet = 0u8;
+    while let Some((slot, rest)) = slots.split_first_mut() {
+        *slot = match octet {
+            0x80..=0xff => FOREIGN,
+            0..=0x1f | 0x7f => CONTROL | NOT_IN_LOCAL,
+            b' ' => NOT_IN_LOCAL,
+            _ if is_forbidden_in_local(octet) => NOT_IN_LOCAL,
+            b'A'..=b'Z' => CAPITAL,
+            _ => 0,
+        };
+        slots = rest;
+        octet = octet.wrapping_add(1);
+    }
+    table
+};
 
 /// A symbol every table knows and none maps.
 const STAND_IN: char = '\u{2603}';

@@ -2,19 +2,16 @@
 //!
 //! What one stanza is charged to is up to three pairs of buckets: its stream's, its peer domain's and its domain pair's.
 //! The last two are shared by all streams that carry the domain or the pair, so that a second stream is no second helping,
-//! and outlive them for as long as they owe something, so that neither is a new one.
+//! and outlive them for as long as they owe something, so that neither is a new one. A bucket is one number that says until
+//! when all that has gone is paid for: streams share it without a lock, and ask it once for all that waits.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-
-use super::{Told, held};
+use super::held;
 use crate::jid::Domain;
 use crate::policy::Permit;
 use crate::reason::Direction;
@@ -46,7 +43,7 @@ pub struct Rates {
     shared: Mutex<HashMap<(Whose, Rated), Shared>>,
 }
 
-type Shared = Arc<Mutex<Meter>>;
+type Shared = Arc<Meter>;
 
 /// Whose bucket it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,10 +99,10 @@ impl Rates {
     fn take(&self, key: (Whose, Rated), rate: NonZeroU32, now: Instant) -> Shared {
         let mut shared = held(&self.shared);
         if shared.len() >= SWEEP && shared.len().is_power_of_two() {
-            shared.retain(|_, meter| Arc::strong_count(meter) > 1 || !held(meter).is_rested(now));
+            shared.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_rested(now));
         }
         let meter = shared.entry(key).or_insert_with(|| Meter::shared(rate, now));
-        if held(meter).rate != rate {
+        if meter.rate != rate {
             *meter = Meter::shared(rate, now);
         }
         Arc::clone(meter)
@@ -127,22 +124,65 @@ impl Valve {
         self.meters.is_empty()
     }
 
-    /// A stanza of this size goes now.
-    pub fn charge(&self, octets: usize) {
+    /// How much may go now.
+    ///
+    /// # Errors
+    /// When the next stanza may go, and which rate makes it wait.
+    pub fn allowance(&self, now: Instant) -> Result<Allowance, (Instant, Rated)> {
+        let mut all = Allowance { stanzas: u64::MAX, octets: u64::MAX, gone: (0, 0) };
+        let mut shut = None;
+        for (rated, meter) in &self.meters {
+            match (meter.room(now), rated) {
+                (Ok(units), Rated::Stanzas) => all.stanzas = all.stanzas.min(units),
+                (Ok(units), Rated::Octets) => all.octets = all.octets.min(units),
+                (Err(until), rated) => shut = shut.max(Some((until, *rated))),
+            }
+        }
+        shut.map_or(Ok(all), Err)
+    }
+
+    /// What has gone is to be paid for.
+    pub fn charge(&self, spent: &Allowance, now: Instant) {
+        let (stanzas, octets) = spent.gone;
         for (rated, meter) in &self.meters {
             let units = match rated {
-                Rated::Octets => octets.try_into().unwrap_or(u64::MAX),
-                Rated::Stanzas => 1,
+                Rated::Octets => octets,
+                Rated::Stanzas => stanzas,
             };
-            let mut meter = held(meter);
-            meter.owed = meter.owed.saturating_add(units);
+            meter.charge(units, now);
         }
     }
 
     /// When the next stanza may go, and which rate makes it wait; none if it may go now.
     pub fn shut_until(&self, now: Instant) -> Option<(Instant, Rated)> {
-        let due = |(rated, meter): &(Rated, Shared)| held(meter).pay(now).map(|at| (at, *rated));
-        self.meters.iter().filter_map(due).max()
+        self.allowance(now).err()
+    }
+}
+
+/// What may go before the next stanza has to wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowance {
+    stanzas: u64,
+    octets: u64,
+    /// Stanzas that went, and their octets.
+    gone: (u64, u64),
+}
+
+impl Allowance {
+    /// A stanza of this size goes, if it may.
+    #[must_use]
+    pub fn take(&mut self, octets: usize) -> bool {
+        let goes = self.gone.0 <= self.stanzas && self.gone.1 <= self.octets;
+        if goes {
+            self.add(octets);
+        }
+        goes
+    }
+
+    /// A stanza of this size goes in any case.
+    pub fn add(&mut self, octets: usize) {
+        let (stanzas, sum) = self.gone;
+        self.gone = (stanzas + 1, sum.saturating_add(octets.try_into().unwrap_or(u64::MAX)));
     }
 }
 
@@ -166,53 +206,49 @@ pub struct Shut {
     pub rated: Rated,
 }
 
-/// One bucket, and what has gone on credit.
+/// One bucket. It holds a second's worth, and fills as time passes.
 #[derive(Debug)]
 struct Meter {
     rate: NonZeroU32,
-    clock: Told,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>,
-    owed: u64,
-    /// When it last had to be paid for.
-    used: Instant,
+    began: Instant,
+    /// When the bucket is full again, if nothing more goes: in nanoseconds since it began.
+    full: AtomicU64,
 }
 
 impl Meter {
     fn shared(rate: NonZeroU32, now: Instant) -> Shared {
-        let clock = Told::new(now);
-        let limiter = RateLimiter::direct_with_clock(Quota::per_second(rate), clock.clone());
-        Arc::new(Mutex::new(Self { rate, clock, limiter, owed: 0, used: now }))
+        Arc::new(Self { rate, began: now, full: AtomicU64::new(0) })
     }
 
-    /// Whether it is full again, and owes nothing.
+    fn nanos(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_nanos().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Whether it is full.
     fn is_rested(&self, now: Instant) -> bool {
-        self.owed == 0 && now.saturating_duration_since(self.used) >= FULL
+        self.full.load(Ordering::Relaxed) <= self.nanos(now)
     }
 
-    /// Pays what is owed as far as the bucket goes; the time of the next payment, if something is left.
-    fn pay(&mut self, now: Instant) -> Option<Instant> {
-        self.clock.tell(now);
-        loop {
-            // The bucket holds one second's worth; more than that is paid in parts.
-            let part = u32::try_from(self.owed).unwrap_or(u32::MAX).min(self.rate.get());
-            let part = NonZeroU32::new(part)?;
-            match self.limiter.check_n(part) {
-                Ok(Ok(())) => {
-                    self.owed -= u64::from(part.get());
-                    self.used = now;
-                }
-                Ok(Err(not_until)) => {
-                    return Some(self.clock.instant(not_until.earliest_possible()));
-                }
-                // The part is never larger than the bucket.
-                Err(_capacity) => return None,
-            }
+    /// How many units there are in it; when it has any, if it is overdrawn.
+    fn room(&self, now: Instant) -> Result<u64, Instant> {
+        let (now, full) = (self.nanos(now), self.full.load(Ordering::Relaxed));
+        match SECOND.checked_sub(full.saturating_sub(now)) {
+            Some(nanos) => Ok(nanos * u64::from(self.rate.get()) / SECOND),
+            None => Err(self.began + Duration::from_nanos(full - SECOND)),
         }
+    }
+
+    /// So many units go, whether they are there or not.
+    fn charge(&self, units: u64, now: Instant) {
+        let (now, rate) = (self.nanos(now), u64::from(self.rate.get()));
+        let cost = units.saturating_mul(SECOND).div_ceil(rate);
+        let charged = |full: u64| Some(full.max(now).saturating_add(cost));
+        let (Ok(_) | Err(_)) = self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged);
     }
 }
 
-/// A bucket holds a second's worth, and is full a second after its last use.
-const FULL: Duration = Duration::from_secs(1);
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// Buckets that nobody needs are forgotten whenever the table has doubled above this.
 const SWEEP: usize = 1024;

@@ -27,7 +27,7 @@
 //! |                               |<- <db:result type='valid'> ------------------|
 //! |                               | policy again, with the proof in hand         |
 //! |<- <success/> or valid --------| the pair stands: guard, rates                |
-//! |-- <message from to> --------->| two readers agree; canonical form; from and  |
+//! |-- <message from to> --------->| strictly read; canonical form; from and      |
 //! |                               | to against the guard; rules of the policy    |
 //! |                               |-- the same octets -------------------------->|
 //! ```

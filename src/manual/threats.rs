@@ -42,7 +42,7 @@
 //!
 //! | what went wrong elsewhere | why it cannot here | shown by |
 //! | --- | --- | --- |
-//! | Stanza smuggling: two parsers read one octet string in two ways (2022, "XMPP stanza smuggling") | Two readers must agree, and what leaves is the small subset of XML that every parser reads alike | `tests/explore.rs::canonical_only`, `tests/fuzz_corpus.rs::readers_agree`, `tests/framing.rs::canonical_form_keeps_prefixes_and_order`, `tests/framing.rs::b1_only_well_formed_utf8` |
+//! | Stanza smuggling: two parsers read one octet string in two ways (2022, "XMPP stanza smuggling") | What leaves is the small subset of XML that every parser reads alike; what does not come so goes through two readers that must agree | `tests/explore.rs::canonical_only`, `tests/fuzz_corpus.rs::readers_agree`, `tests/framing.rs::canonical_form_keeps_prefixes_and_order`, `tests/framing.rs::b1_only_well_formed_utf8` |
 //! | A stanza hidden in a namespace, or an element of the stream inside one | Content namespace only; stream elements inside are a fault | `tests/framing.rs::n5_no_prefix_in_the_content_namespace`, `tests/framing.rs::s3_no_stream_elements_inside`, `tests/spoofing.rs::an_element_that_only_looks_like_a_stanza_ends_the_stream` |
 //! | XML bombs: entities, doctypes (billion laughs) | No doctype, no entity but the five | `tests/framing.rs::x1_restricted_constructs`, `tests/framing.rs::r2_only_the_five_entities` |
 //! | Endless depth, attributes, names, declarations | Each has a budget | `tests/framing.rs::budget_of_depth`, `tests/framing.rs::budget_of_attributes`, `tests/framing.rs::budget_of_names_values_and_namespaces`, `tests/framing.rs::budget_of_nodes` |

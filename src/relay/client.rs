@@ -151,8 +151,15 @@ impl Client {
         Some(Logged { address: own.address(), tls, stanzas, octets })
     }
 
-    pub(super) fn step(&mut self, home: &Arc<Home>, side: Side, input: Input, now: Instant) -> Vec<Effect> {
-        let mut turn = Turn { client: self, home, now, out: Vec::new() };
+    pub(super) fn step(
+        &mut self,
+        home: &Arc<Home>,
+        side: Side,
+        input: Input,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut turn = Turn { client: self, home, now, out };
         match (side, input) {
             (_, Input::Close(reason)) => turn.near_fault(reason, false),
             (_, Input::Drain) => turn.near_fault(Reason::Shutdown, false),
@@ -166,7 +173,6 @@ impl Client {
             (Side::Far(FAR), input) => turn.far(input),
             (Side::Far(_), _) => {}
         }
-        turn.out
     }
 }
 
@@ -175,7 +181,7 @@ struct Turn<'a> {
     client: &'a mut Client,
     home: &'a Arc<Home>,
     now: Instant,
-    out: Vec<Effect>,
+    out: &'a mut Vec<Effect>,
 }
 
 impl Turn<'_> {
@@ -214,6 +220,10 @@ impl Turn<'_> {
                     None => Err(Reason::HostUnknown),
                 };
                 serving::Input::Header(header, served)
+            }
+            // Most of what comes, and the state stays as it is.
+            Token::Element(frame) if self.client.serving.as_ref().is_some_and(|s| s.passes(&frame)) => {
+                return self.pass(&frame);
             }
             Token::Element(frame) => serving::Input::Element(frame),
             Token::Keepalive => serving::Input::Space,
@@ -314,7 +324,7 @@ impl Turn<'_> {
             Ok(edits) => {
                 let octets = rewrite(frame, &edits);
                 // SM-09: its server takes no such stanza, and on this stream none is dropped or answered (SM-02).
-                let largest = self.hosted().and_then(|hosted| self.home.taken(&hosted));
+                let largest = client.terms.as_ref().and_then(|terms| self.home.taken(&terms.to));
                 if largest.is_some_and(|largest| octets.len() > largest) {
                     return self.near_fault(Reason::StanzaTooBig, true);
                 }

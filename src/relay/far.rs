@@ -92,7 +92,11 @@ impl Relay {
         let id = FarId(self.issue());
         let destination = match facing {
             Facing::Backend => Destination::Backend(errand.to().clone()),
-            Facing::Public => Destination::World { from: errand.from().clone(), target: errand.to().clone() },
+            Facing::Public => Destination::World {
+                from: errand.from().clone(),
+                target: errand.to().clone(),
+                behalf: self.behalf(&errand),
+            },
         };
         let times = &self.home.timeouts;
         let terms = Terms {
@@ -152,6 +156,7 @@ impl Relay {
             }
             Input::Unreachable(reason) => {
                 let reason = far.last.unwrap_or(reason);
+                self.far_missed(id, reason, out);
                 self.far_refused(id, reason, now, out);
             }
             Input::Gone { reason, unsent } => self.far_gone(id, reason, unsent, now, out),
@@ -281,6 +286,7 @@ impl Relay {
             out.push(Effect::Note(Event::Dialback { role: Role::Initiating, facing, outcome, after }));
         }
         let (claim, errand) = (far.claim.take(), far.terms.errand.clone());
+        self.far_met(id, out);
         self.stand_until(id);
         out.push(Effect::Widen(Side::Far(id)));
         let Errand::Speak(pair) = errand else { return };
@@ -381,6 +387,9 @@ impl Relay {
             far.redial(reason, true);
             out.push(Effect::Retry(id, Candidate::Next));
             return;
+        }
+        if far.closing.is_none() {
+            self.far_met(id, out);
         }
         out.push(Effect::Finish(Side::Far(id)));
         self.far_refused(id, reason, now, out);

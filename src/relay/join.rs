@@ -1,5 +1,6 @@
 //! Stanzas crossing from near to far, and what interrupts them: bounces, broken legs, a new policy, the end.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,13 +11,13 @@ use crate::policy::Policy;
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
-use crate::xml::{Content, Frame, Framer, Head, Limits, Token, rewrite};
+use crate::xml::{Content, Edits, Frame, Framer, Head, Limits, Token, rewrite};
 
 use super::{Effect, Event, FarId, Relay, Sender, Shape};
 
 impl Relay {
     /// A stanza on the near stream.
-    pub(super) fn pass(&mut self, frame: Frame, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn pass(&mut self, frame: &Frame, now: Instant, out: &mut Vec<Effect>) {
         let Some(near) = &self.near else { return };
         let home = &self.home;
         let desk = Desk {
@@ -27,11 +28,17 @@ impl Relay {
         };
         match filter::inspect(frame.head(), &desk) {
             Decision::Pass { pair, edits } => {
-                let octets = match edits {
+                let octets = match &edits {
                     None => frame.octets().clone(),
-                    Some(edits) => rewrite(&frame, &edits),
+                    Some(edits) => rewrite(frame, edits),
                 };
-                self.forward(&frame, pair, octets, out);
+                let sender = match self.direction() {
+                    Direction::Inbound => {
+                        self.guard.pair(pair).map(|a| sender(frame, edits.as_ref(), a.pair()))
+                    }
+                    Direction::Outbound => None,
+                };
+                self.forward(frame, pair, octets, sender, out);
             }
             Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
             Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
@@ -42,16 +49,19 @@ impl Relay {
         }
     }
 
-    fn forward(&mut self, frame: &Frame, index: usize, octets: Bytes, out: &mut Vec<Effect>) {
+    fn forward(
+        &mut self,
+        frame: &Frame,
+        index: usize,
+        octets: Bytes,
+        sender: Option<Sender>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(admitted) = self.guard.pair(index) else { return };
         let pair = admitted.pair();
         let (hosted, _) = self.home.sides(pair, self.direction());
         let passed =
             Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
-        let sender = match self.direction() {
-            Direction::Inbound => sender(frame.head(), &pair.sender),
-            Direction::Outbound => None,
-        };
         out.extend(sender.map(Effect::Weigh));
         match admitted.route() {
             Route::Leg(number) => {
@@ -361,6 +371,9 @@ impl Relay {
             }
             Shape::Courier => {
                 if self.last + times.queue <= now {
+                    for id in self.fars.keys() {
+                        self.far_late(*id, Reason::DialbackTimeout, out);
+                    }
                     self.give_up(Reason::DialbackTimeout, out);
                     self.close_fars(now, out);
                 }
@@ -411,24 +424,36 @@ impl Relay {
 }
 
 /// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one.
-fn sender(head: &Head, domain: &Domain) -> Option<Sender> {
-    let bare = |address: Option<std::borrow::Cow<'_, str>>| -> Option<String> {
-        let text = address?;
-        let jid = Jid::parse(&text).ok()?;
-        Some(match &jid.local {
-            Some(local) => format!("{local}@{}", jid.domain),
-            None => jid.domain.to_string(),
-        })
+/// What the desk wrote anew is canonical there, and what it left is canonical as it came.
+fn sender(frame: &Frame, edits: Option<&Edits>, pair: &Pair) -> Sender {
+    let head = frame.head();
+    let bare = |came: Option<Cow<'_, str>>, anew: Option<&String>| {
+        let whole = anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default();
+        let bare = whole.split_once('/').map_or(&*whole, |(bare, _)| bare);
+        part(frame.octets(), bare)
     };
     let subscribes =
         head.kind() == crate::xml::Kind::Presence && head.type_().as_deref() == Some("subscribe");
-    let (address, recipient) = (bare(head.from())?, bare(head.to())?);
-    Some(Sender { domain: domain.clone(), address, recipient, subscribes })
+    Sender {
+        domain: pair.sender.clone(),
+        address: bare(head.from(), edits.and_then(|edits| edits.from.as_ref())),
+        recipient: bare(head.to(), edits.and_then(|edits| edits.to.as_ref())),
+        subscribes,
+    }
+}
+
+/// These words as octets: without a copy where they lie in the frame.
+fn part(frame: &Bytes, words: &str) -> Bytes {
+    let at = words.as_ptr().addr().checked_sub(frame.as_ptr().addr());
+    match at.map(|at| at..at.saturating_add(words.len())).filter(|range| range.end <= frame.len()) {
+        Some(range) => frame.slice(range),
+        None => Bytes::copy_from_slice(words.as_bytes()),
+    }
 }
 
 /// The two domains of a stanza, if both are domains.
 fn pair_of(head: &Head) -> Option<Pair> {
-    let domain = |address: Option<std::borrow::Cow<'_, str>>| -> Option<Domain> {
+    let domain = |address: Option<Cow<'_, str>>| -> Option<Domain> {
         let text = address?;
         if let Ok(jid) = Jid::parse(&text) {
             return Some(jid.to_domain());

@@ -7,6 +7,7 @@
 //! Two more shapes have no near leg: the *courier*, which carries stanzas that the gateway itself must deliver (a bounce,
 //! or what a broken far leg left unsent), and the *verifier*, which asks an authoritative server about a dialback key.
 
+mod absence;
 mod client;
 mod elsewhere;
 mod event;
@@ -74,7 +75,20 @@ pub enum Destination {
         from: Domain,
         /// The remote domain.
         target: Domain,
+        /// Who wants it.
+        behalf: Behalf,
     },
+}
+
+/// On whose behalf a server in the world is called: what the world can cause must not stand in the way of our own users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Behalf {
+    /// Stanzas that the gateway carries on its own: bounces, and what a broken leg left.
+    Carried,
+    /// A key that somebody has shown us is to be asked about.
+    Claim,
+    /// A backend has asked for the pair.
+    Own,
 }
 
 /// What may happen to a relay. All that concerns one leg comes with its side; the rest with [`Side::Near`].
@@ -161,6 +175,8 @@ pub enum Effect {
     Connect(FarId, Destination),
     /// Close what this far leg has, and try again.
     Retry(FarId, Candidate),
+    /// What came of calling that server for our pair: it speaks with us, or is not to be had for this reason (CLS-07).
+    Fared(FarId, Result<(), Reason>),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
     Verify(ClaimId, KeyCheck),
     /// Is a far leg of ours waiting with this key? Answer with [`Input::Vouched`].
@@ -191,9 +207,9 @@ pub struct Sender {
     /// The remote domain.
     pub domain: Domain,
     /// The bare address there.
-    pub address: String,
+    pub address: Bytes,
     /// The bare address here.
-    pub recipient: String,
+    pub recipient: Bytes,
     /// Whether it asks for a subscription to presence.
     pub subscribes: bool,
 }
@@ -364,40 +380,42 @@ impl Relay {
 
     /// Something happened at `now`; what is to be done comes back, in order.
     pub fn step(&mut self, side: Side, input: Input, now: Instant) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.step_into(side, input, now, &mut out);
+        out
+    }
+
+    /// The same, behind what is there already: whoever steps often brings room for what is to be done.
+    pub fn step_into(&mut self, side: Side, input: Input, now: Instant, out: &mut Vec<Effect>) {
         if let Some(client) = &mut self.client {
             return match input {
-                Input::Home(home) => {
-                    self.home = home;
-                    Vec::new()
-                }
-                input => client.step(&self.home, side, input, now),
+                Input::Home(home) => self.home = home,
+                input => client.step(&self.home, side, input, now, out),
             };
         }
-        let mut out = Vec::new();
         match (side, input) {
             (Side::Near, Input::Close(reason)) => {
-                self.close(reason, now, &mut out);
-                self.give_back(reason, now, &mut out);
+                self.close(reason, now, out);
+                self.give_back(reason, now, out);
             }
-            (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, &mut out),
+            (Side::Far(id), Input::Close(reason)) => self.far_shut(id, reason, now, out),
             (_, Input::Drain) => {
                 self.draining = true;
-                self.close(Reason::Shutdown, now, &mut out);
+                self.close(Reason::Shutdown, now, out);
             }
             (_, Input::Home(home)) => self.home = home,
-            (_, Input::Expired) => self.expire(now, &mut out),
-            (_, Input::Policy(policy)) => self.rejudge(policy, now, &mut out),
-            (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, &mut out),
-            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, &mut out),
-            (_, Input::Queue(octets)) => self.enqueue(octets, now, &mut out),
-            (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, &mut out),
-            (_, Input::Vouched(check, known)) => self.vouched(check, known, now, &mut out),
+            (_, Input::Expired) => self.expire(now, out),
+            (_, Input::Policy(policy)) => self.rejudge(policy, now, out),
+            (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, out),
+            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, out),
+            (_, Input::Queue(octets)) => self.enqueue(octets, now, out),
+            (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, out),
+            (_, Input::Vouched(check, known)) => self.vouched(check, known, now, out),
             // Only a client is let try.
             (_, Input::Tried(_)) => {}
-            (Side::Near, input) => self.near_input(input, now, &mut out),
-            (Side::Far(id), input) => self.far_input(id, input, now, &mut out),
+            (Side::Near, input) => self.near_input(input, now, out),
+            (Side::Far(id), input) => self.far_input(id, input, now, out),
         }
-        out
     }
 
     /// When [`Input::Expired`] is due.
@@ -453,6 +471,16 @@ impl Relay {
             Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
         };
         secured.and_then(|secured| secured.certificate.as_ref())
+    }
+
+    /// Stanzas of a courier that wait for its leg.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it is a courier that could not deliver.
+    pub fn has_given_up(&self) -> bool {
+        matches!(self.shape, Shape::Courier) && self.ending
     }
 
     /// Which flow it belongs to.

@@ -313,6 +313,7 @@ impl Relay {
         let Some(pending) = self.claims.remove(&id) else { return };
         if let Some(far) = pending.far {
             self.far_doubted(far, reason, out);
+            self.far_late(far, reason, out);
             self.far_close(far, now, out);
         }
         let method = pending.method();

@@ -1,10 +1,14 @@
-//! Remote domains where nobody answered lately: when they are tried again, and by whom (requirements CLS-07).
+//! Remote domains that are not to be had: when they are tried again, and by whom (requirements CLS-07).
 //!
 //! A failure is remembered for each domain, so that each stanza that waits for it does not knock again. The first pause is
 //! random, each further one is longer than the last, and none is longer than it may be. One attempt at a time is made for
 //! all who wait: they share what comes of it. After repeated failures the circuit counts as open, which is told.
+//!
+//! That the DNS failed, or that nobody takes a connection, holds for all who look for the domain. What happens after we have
+//! said for whom we speak, in the handshake or in the stream, is held against that pair alone: our own certificate may be
+//! the cause. What a server says of a pair or of a key is never remembered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +19,9 @@ use super::now;
 use crate::jid::Domain;
 use crate::metrics::{Limit, Metrics};
 use crate::reason::Reason;
+use crate::relay::Behalf;
 
-/// How a domain that does not answer is treated.
+/// How a domain that is not to be had is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
     /// After so many failures in a row the circuit is open.
@@ -38,11 +43,14 @@ impl Default for Params {
 pub struct Circuits {
     params: Params,
     metrics: Arc<Metrics>,
-    failed: Mutex<HashMap<Domain, Failed>>,
-    trying: Mutex<HashMap<Domain, watch::Receiver<Outcome>>>,
+    failed: Mutex<HashMap<Domain, Against>>,
+    trying: Mutex<HashMap<(Domain, Behalf), watch::Receiver<Outcome>>>,
 }
 
-/// Nobody answered at a domain.
+/// What is held against a remote domain: for all, or for one hosted domain as its partner.
+type Against = BTreeMap<Option<Domain>, Failed>;
+
+/// A domain is not to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// Failures in a row.
@@ -68,24 +76,29 @@ impl Circuits {
     ///
     /// # Errors
     /// Why it is left alone, or why the attempt that was waited for failed.
-    pub async fn enter(self: &Arc<Self>, domain: &Domain) -> Result<Option<Attempt>, Reason> {
+    pub async fn enter(
+        self: &Arc<Self>,
+        domain: &Domain,
+        from: &Domain,
+        behalf: Behalf,
+    ) -> Result<Option<Attempt>, Reason> {
+        // A question about a key is not our pair: whether that can stand says nothing about it.
+        let from = (behalf != Behalf::Claim).then_some(from);
+        let place = (domain.clone(), behalf);
         loop {
-            if let Some(failed) = self.state(domain).filter(|failed| failed.until > now()) {
+            let failed = self.worst(domain, |whose| whose.is_none() || whose.as_ref() == from);
+            if let Some(failed) = failed.filter(|failed| failed.until > now()) {
                 self.metrics.limited(Limit::Circuit);
                 return Err(failed.reason);
             }
             let mut outcome = {
                 let mut trying = held(&self.trying);
-                match trying.get(domain) {
+                match trying.get(&place) {
                     Some(outcome) => outcome.clone(),
                     None => {
                         let (tell, hear) = watch::channel(None);
-                        trying.insert(domain.clone(), hear);
-                        return Ok(Some(Attempt {
-                            circuits: Arc::clone(self),
-                            domain: domain.clone(),
-                            tell,
-                        }));
+                        trying.insert(place.clone(), hear);
+                        return Ok(Some(Attempt { circuits: Arc::clone(self), place, tell }));
                     }
                 }
             };
@@ -99,43 +112,72 @@ impl Circuits {
         }
     }
 
-    /// What is remembered against this domain.
-    pub fn state(&self, domain: &Domain) -> Option<Failed> {
-        held(&self.failed).get(domain).copied()
+    /// What is remembered against this domain as a partner of that hosted domain; none: of any.
+    pub fn state(&self, domain: &Domain, from: Option<&Domain>) -> Option<Failed> {
+        self.worst(domain, |whose| from.is_none() || whose.is_none() || whose.as_ref() == from)
     }
 
-    /// Somebody answered there.
-    pub fn answered(&self, domain: &Domain) {
-        let mut failed = held(&self.failed);
-        if failed.remove(domain).is_some_and(|failed| failed.open) {
-            self.metrics.circuits(open(&failed));
+    /// What keeps it away for the longest time.
+    fn worst(&self, domain: &Domain, counts: impl Fn(&Option<Domain>) -> bool) -> Option<Failed> {
+        let failed = held(&self.failed);
+        let against = failed.get(domain)?.iter().filter(|(whose, _)| counts(whose));
+        against.map(|(_, failed)| *failed).max_by_key(|failed| failed.until)
+    }
+
+    /// Somebody took a connection there; with a hosted domain, a server that speaks with it.
+    pub fn answered(&self, domain: &Domain, from: Option<&Domain>) {
+        let mut all = held(&self.failed);
+        let Some(against) = all.get_mut(domain) else { return };
+        let was_open = against.remove(&from.cloned()).is_some_and(|failed| failed.open);
+        let is_open = against.values().any(|failed| failed.open);
+        if against.is_empty() {
+            all.remove(domain);
+        }
+        if was_open && !is_open {
+            self.metrics.circuits(open(&all));
             tracing::info!(%domain, "a remote server answers again");
         }
     }
 
-    /// Nobody answered there.
-    pub fn failed(&self, domain: &Domain, reason: Reason) {
+    /// It is not to be had: by nobody, or by this hosted domain. Attempts that were under way at one time fail once.
+    pub fn failed(&self, domain: &Domain, from: Option<&Domain>, reason: Reason) {
         let now = now();
         let mut all = held(&self.failed);
         if all.len() >= REMEMBERED && !all.contains_key(domain) {
             // Those whose pause is over lose their count first; who is new then is forgotten if there is still no room.
-            all.retain(|_, failed| failed.until > now);
+            all.retain(|_, against| against.values().any(|failed| failed.until > now));
             if all.len() >= REMEMBERED {
                 return;
             }
         }
-        let before = all.get(domain).copied();
+        let against = all.entry(domain.clone()).or_default();
+        let before = against.get(&from.cloned()).copied();
+        if before.is_some_and(|failed| failed.until > now) {
+            return;
+        }
         let failures = before.map_or(0, |failed| failed.failures).saturating_add(1);
         let until = now + self.pause(failures);
         let is_open = failures >= self.params.failures;
-        all.insert(domain.clone(), Failed { failures, reason, until, open: is_open });
+        against.insert(from.cloned(), Failed { failures, reason, until, open: is_open });
         if is_open {
             self.metrics.circuits(open(&all));
         }
         drop(all);
         if is_open && before.is_none_or(|failed| !failed.open) {
-            tracing::info!(%domain, failures, reason = reason.label(), "a remote server is given up for a while");
+            let hosted = from.map_or("all", Domain::as_str);
+            tracing::info!(%domain, hosted, failures, reason = reason.label(), "a remote server is given up for a while");
         }
+    }
+
+    /// Our certificates and whom we trust were read anew: what single pairs have met with the old ones is over, and they may
+    /// try again at once.
+    pub fn renewed(&self) {
+        let mut all = held(&self.failed);
+        all.retain(|_, against| {
+            against.retain(|whose, _| whose.is_none());
+            !against.is_empty()
+        });
+        self.metrics.circuits(open(&all));
     }
 
     /// A random time first, then twice as long each time, of which the last half is random: many who lost the same server
@@ -154,7 +196,7 @@ impl Circuits {
 #[derive(Debug)]
 pub struct Attempt {
     circuits: Arc<Circuits>,
-    domain: Domain,
+    place: (Domain, Behalf),
     tell: watch::Sender<Outcome>,
 }
 
@@ -167,12 +209,12 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        held(&self.circuits.trying).remove(&self.domain);
+        held(&self.circuits.trying).remove(&self.place);
     }
 }
 
-fn open(failed: &HashMap<Domain, Failed>) -> usize {
-    failed.values().filter(|failed| failed.open).count()
+fn open(failed: &HashMap<Domain, Against>) -> usize {
+    failed.values().filter(|against| against.values().any(|failed| failed.open)).count()
 }
 
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -194,9 +236,20 @@ mod tests {
         Domain::parse("friend.example").unwrap()
     }
 
-    fn fail(circuits: &Circuits, domain: &Domain) -> Duration {
-        circuits.failed(domain, Reason::RemoteUnreachable);
-        circuits.state(domain).unwrap().until - now()
+    fn hall() -> Domain {
+        Domain::parse("hall.example").unwrap()
+    }
+
+    async fn enter(circuits: &Arc<Circuits>, domain: &Domain) -> Result<Option<Attempt>, Reason> {
+        circuits.enter(domain, &hall(), Behalf::Own).await
+    }
+
+    /// Fails once the last pause is over; the next pause.
+    async fn fail(circuits: &Circuits, domain: &Domain) -> Duration {
+        let until = circuits.state(domain, None).map_or(now(), |failed| failed.until);
+        tokio::time::advance(until.saturating_duration_since(now())).await;
+        circuits.failed(domain, None, Reason::RemoteUnreachable);
+        circuits.state(domain, None).unwrap().until - now()
     }
 
     // CLS-07: "first retry after a random 0–60 s, then growing back-off".
@@ -204,14 +257,17 @@ mod tests {
     async fn the_first_pause_is_random_and_the_next_ones_grow_to_their_limit() {
         let mut first = Vec::new();
         for n in 0..20 {
-            first.push(fail(&circuits(), &Domain::parse(&format!("d{n}.example")).unwrap()));
+            first.push(fail(&circuits(), &Domain::parse(&format!("d{n}.example")).unwrap()).await);
         }
         assert!(first.iter().all(|pause| *pause > Duration::ZERO && *pause <= Duration::from_secs(60)));
         first.sort();
         first.dedup();
         assert!(first.len() > 10, "{first:?}");
         let circuits = circuits();
-        let pauses: Vec<_> = (0..30).map(|_| fail(&circuits, &friend())).collect();
+        let mut pauses = Vec::new();
+        for _ in 0..30 {
+            pauses.push(fail(&circuits, &friend()).await);
+        }
         for (n, least) in [(1, 60), (2, 120), (3, 240), (4, 300), (29, 300)] {
             let least = Duration::from_secs(least);
             assert!(pauses[n] >= least && pauses[n] <= least * 2, "{n}: {:?}", pauses[n]);
@@ -222,18 +278,74 @@ mod tests {
     async fn the_circuit_opens_at_its_number_and_closes_with_the_first_answer() {
         let circuits = circuits();
         for n in 1..=4 {
-            fail(&circuits, &friend());
-            assert_eq!(circuits.state(&friend()).unwrap().open, n >= 3, "{n}");
+            fail(&circuits, &friend()).await;
+            assert_eq!(circuits.state(&friend(), None).unwrap().open, n >= 3, "{n}");
         }
         let shown = || circuits.metrics.text().unwrap();
         assert!(shown().contains("gatehouse_circuits_open 1"));
-        assert_eq!(circuits.enter(&friend()).await.err(), Some(Reason::RemoteUnreachable));
+        assert_eq!(enter(&circuits, &friend()).await.err(), Some(Reason::RemoteUnreachable));
         assert!(shown().contains("gatehouse_limited_total{limit=\"circuit\"} 1"));
         tokio::time::advance(Duration::from_secs(601)).await;
-        assert!(circuits.enter(&friend()).await.is_ok());
-        circuits.answered(&friend());
+        assert!(enter(&circuits, &friend()).await.is_ok());
+        circuits.answered(&friend(), None);
         assert!(shown().contains("gatehouse_circuits_open 0"));
-        assert_eq!(circuits.state(&friend()), None, "the next failure is the first");
+        assert_eq!(circuits.state(&friend(), None), None, "the next failure is the first");
+    }
+
+    // "So that each queued stanza does not start its own attempt": what began together is one failure, not as many as waited.
+    #[tokio::test(start_paused = true)]
+    async fn attempts_under_way_at_one_time_fail_once() {
+        let circuits = circuits();
+        for _ in 0..10 {
+            circuits.failed(&friend(), Some(&hall()), Reason::TlsFailed);
+        }
+        let failed = circuits.state(&friend(), Some(&hall())).unwrap();
+        assert_eq!((failed.failures, failed.reason, failed.open), (1, Reason::TlsFailed, false));
+    }
+
+    // What our own certificate may have caused does not keep another hosted domain from the server, nor keep the server
+    // from being asked about a key.
+    #[tokio::test(start_paused = true)]
+    async fn what_one_pair_meets_is_held_against_that_pair_alone() {
+        let (circuits, annex) = (circuits(), Domain::parse("annex.example").unwrap());
+        circuits.failed(&friend(), Some(&hall()), Reason::TlsFailed);
+        let own = circuits.enter(&friend(), &hall(), Behalf::Own).await;
+        assert_eq!(own.err(), Some(Reason::TlsFailed));
+        assert_eq!(circuits.enter(&friend(), &hall(), Behalf::Carried).await.err(), Some(Reason::TlsFailed));
+        assert!(circuits.enter(&friend(), &annex, Behalf::Own).await.is_ok());
+        assert!(circuits.enter(&friend(), &hall(), Behalf::Claim).await.is_ok());
+        // That nobody takes a connection is told to all.
+        circuits.failed(&friend(), None, Reason::RemoteUnreachable);
+        for (from, behalf) in [(&annex, Behalf::Own), (&hall(), Behalf::Claim)] {
+            let entered = circuits.enter(&friend(), from, behalf).await;
+            assert_eq!(entered.err(), Some(Reason::RemoteUnreachable), "{behalf:?}");
+        }
+        circuits.answered(&friend(), None);
+        assert!(circuits.enter(&friend(), &annex, Behalf::Own).await.is_ok());
+        assert!(circuits.enter(&friend(), &hall(), Behalf::Own).await.is_err(), "a connection is no stream");
+        circuits.answered(&friend(), Some(&hall()));
+        assert!(circuits.enter(&friend(), &hall(), Behalf::Own).await.is_ok());
+        assert!(held(&circuits.failed).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_certificates_are_tried_at_once_and_no_dead_server_is() {
+        let circuits = circuits();
+        circuits.failed(&friend(), Some(&hall()), Reason::CertificateUntrusted);
+        let cousin = Domain::parse("cousin.example").unwrap();
+        circuits.failed(&cousin, None, Reason::RemoteUnreachable);
+        circuits.renewed();
+        assert!(enter(&circuits, &friend()).await.is_ok());
+        assert!(enter(&circuits, &cousin).await.is_err());
+    }
+
+    // What strangers ask for may wait for long; who has something to say does not wait behind it.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_the_attempt_of_another_kind() {
+        let circuits = circuits();
+        let claim = circuits.enter(&friend(), &hall(), Behalf::Claim).await.unwrap();
+        assert!(claim.is_some());
+        assert!(circuits.enter(&friend(), &hall(), Behalf::Own).await.unwrap().is_some());
     }
 
     // "So that each queued stanza does not start its own attempt."
@@ -241,14 +353,14 @@ mod tests {
     async fn one_attempt_is_made_for_all_who_wait() {
         for (outcome, others) in [(Ok(()), 9), (Err(Reason::RemoteUnreachable), 0)] {
             let circuits = circuits();
-            let attempt = circuits.enter(&friend()).await.unwrap().unwrap();
+            let attempt = enter(&circuits, &friend()).await.unwrap().unwrap();
             let waiting: Vec<_> = (0..9)
                 .map(|_| {
                     let circuits = Arc::clone(&circuits);
-                    tokio::spawn(async move { circuits.enter(&friend()).await.map(|own| own.is_none()) })
+                    tokio::spawn(async move { enter(&circuits, &friend()).await.map(|own| own.is_none()) })
                 })
                 .collect();
-            let other = circuits.enter(&Domain::parse("cousin.example").unwrap()).await;
+            let other = enter(&circuits, &Domain::parse("cousin.example").unwrap()).await;
             assert!(other.unwrap().is_some(), "another domain waits for nobody");
             tokio::time::sleep(Duration::from_secs(5)).await;
             assert!(waiting.iter().all(|task| !task.is_finished()));
@@ -264,10 +376,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_is_given_up_is_the_next_ones() {
         let circuits = circuits();
-        let attempt = circuits.enter(&friend()).await.unwrap().unwrap();
+        let attempt = enter(&circuits, &friend()).await.unwrap().unwrap();
         let next = tokio::spawn({
             let circuits = Arc::clone(&circuits);
-            async move { circuits.enter(&friend()).await.map(|own| own.is_some()) }
+            async move { enter(&circuits, &friend()).await.map(|own| own.is_some()) }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(attempt);
@@ -278,7 +390,8 @@ mod tests {
     async fn the_memory_does_not_grow() {
         let circuits = circuits();
         for n in 0..REMEMBERED + 100 {
-            circuits.failed(&Domain::parse(&format!("d{n}.example")).unwrap(), Reason::RemoteUnreachable);
+            let domain = Domain::parse(&format!("d{n}.example")).unwrap();
+            circuits.failed(&domain, None, Reason::RemoteUnreachable);
         }
         assert_eq!(held(&circuits.failed).len(), REMEMBERED);
     }

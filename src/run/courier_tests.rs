@@ -14,6 +14,11 @@ fn message(sender: &str, n: usize, body: &str) -> Bytes {
         .into()
 }
 
+/// Whether it was taken.
+fn carry(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) -> bool {
+    admits(tools, &pair) && hand_over(tools, &pair, stanza).is_ok()
+}
+
 async fn hear(pipe: &mut DuplexStream, words: &str) -> String {
     let mut heard = Vec::new();
     while !String::from_utf8_lossy(&heard).contains(words) {
@@ -92,23 +97,54 @@ async fn so_many_pairs_are_carried_for_and_no_more() {
     assert!(tools.couriers.held().is_empty());
 }
 
-// LIM-05: "memory per pair is bounded by L-queue".
+// LIM-05: "memory per pair is bounded by L-queue", and who brings more waits until there is room again.
 #[tokio::test(start_paused = true)]
 async fn so_much_waits_for_one_pair_and_no_more() {
     let outside = Scripted::default();
-    let _silent = outside.lay(1 << 20);
+    let mut backend = outside.lay(1 << 22);
     let tools = tools(outside);
     let body = "x".repeat(100_000);
-    for n in 0..20 {
-        carry(&tools, pair("friend.example"), message("friend.example", n, &body));
+    let bring = |n| {
+        assert!(admits(&tools, &pair("friend.example")));
+        hand_over(&tools, &pair("friend.example"), message("friend.example", n, &body))
+    };
+    // Ten of 100 KB are a megabyte, wherever the courier has them: in its inbox, its queue or its outbox.
+    for n in 0..10 {
+        assert!(bring(n).is_ok(), "{n}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Ten of 100 KB are a megabyte.
-    assert_eq!(counted(&tools, "queue"), 10);
-    let text = tools.observe.metrics().text().unwrap();
-    assert!(text.contains("reason=\"queue-full\"} 10"), "{text}");
+    let Err(Turned::Full(stanza, room, mut wait)) = bring(10) else { panic!("an eleventh was taken") };
+    assert!(tokio::time::timeout(Duration::from_secs(5), &mut wait).await.is_err());
+    take(&mut backend, "friend.example").await;
+    let reading = tokio::spawn(async move {
+        hear(&mut backend, "m0010").await;
+        backend
+    });
+    wait.await;
+    assert!(!room.has_given_up());
+    assert!(hand_over(&tools, &pair("friend.example"), stanza).is_ok());
+    let _backend = reading.await.unwrap();
+    assert_eq!((counted(&tools, "queue"), counted(&tools, "carried")), (1, 0));
 }
 
-// What is over the rate of a pair is dropped, counted and told.
+// What a courier could not deliver is gone; whoever waits to bring more of the same hears of it.
+#[tokio::test(start_paused = true)]
+async fn a_courier_that_gives_up_says_so() {
+    let outside = Scripted::default();
+    let _silent = outside.lay(1 << 20);
+    let tools = tools(outside);
+    for n in 0..100 {
+        assert!(carry(&tools, pair("friend.example"), message("friend.example", n, "hi")), "{n}");
+    }
+    let more = hand_over(&tools, &pair("friend.example"), message("friend.example", 100, "hi"));
+    let Err(Turned::Full(_, room, wait)) = more else { panic!("a hundred and first was taken") };
+    let begun = now();
+    wait.await;
+    assert!(room.has_given_up());
+    assert!(now() - begun <= Duration::from_secs(61), "T-queue");
+}
+
+// What is over the rate of a pair is counted.
 #[tokio::test(start_paused = true)]
 async fn a_pair_has_a_rate() {
     let outside = Scripted::default();

@@ -7,32 +7,33 @@ use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
 use super::registry::AwaitTicket;
 use super::verifier::Ask;
-use super::{Caller, courier, now, verifier};
+use super::{Caller, now, verifier};
 use crate::filter;
-use crate::limit::Leave;
+use crate::limit::{Allowance, Leave};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Flow, Outcome, Reason};
-use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Sender, Side, plan};
+use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
 use crate::stream::Pair;
 
 impl Pump {
     /// Carries these out, and whatever follows from them, before anything else moves.
-    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+    pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
         if self.carrying {
-            return self.effects.extend(effects);
+            return self.effects.extend(effects.drain(..));
         }
         self.carrying = true;
-        effects.into_iter().for_each(|effect| self.one(effect));
+        for effect in effects.drain(..) {
+            self.one(effect);
+        }
         while let Some(effect) = self.effects.pop_front() {
             self.one(effect);
         }
         self.carrying = false;
         // Seldom does one follow from another: no relay keeps room for that.
         self.effects = VecDeque::new();
-        let before = self.fars.len();
-        self.fars.retain(|_, far| !far.leg.is_closed());
-        if self.fars.len() != before {
+        if self.fars.values().any(|far| far.leg.is_closed()) {
+            self.fars.retain(|_, far| !far.leg.is_closed());
             let stands = |pair: &Pair| {
                 let admitted = self.relay.guard().pairs().iter().find(|admitted| admitted.pair() == pair);
                 admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
@@ -94,6 +95,7 @@ impl Pump {
             }
             Effect::Connect(id, destination) => self.connect(id, destination),
             Effect::Retry(id, candidate) => self.retry(id, candidate),
+            Effect::Fared(id, outcome) => self.fared(id, outcome),
             Effect::Verify(claim, check) => {
                 let ask = Ask {
                     facing: self.facing(Side::Near),
@@ -121,10 +123,12 @@ impl Pump {
             Effect::Carry(pair, stanza) => {
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
                 if let Some(sending) = self.sending.get_mut(&pair) {
-                    sending.carried = true;
-                    sending.valve.charge(stanza.len());
+                    (sending.carried, self.carries) = (true, true);
+                    let mut spent = Allowance::default();
+                    spent.add(stanza.len());
+                    sending.valve.charge(&spent, self.now);
                 }
-                courier::carry(&self.tools, pair, stanza);
+                self.carry(pair, stanza);
             }
             Effect::Answer(answer) => self.answer = Some(answer),
             Effect::Finish(side) => {
@@ -137,24 +141,12 @@ impl Pump {
                 }
             }
             Effect::Cut(side) => self.cut(side),
+            Effect::Note(Event::Passed { hosted, kind, octets }) => self.passed(hosted, kind, octets),
             Effect::Note(event) => {
                 self.login_came_out(&event);
                 self.tools.observe.note(&self.meta, &event);
             }
         }
-    }
-
-    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
-    fn weighed(&self, sender: &Sender) -> Result<(), Reason> {
-        let outcome = self.tools.senders.ask(sender, now());
-        let limit = match outcome {
-            Ok(()) => return outcome,
-            Err(Reason::TooManyRecipients) => Limit::Recipients,
-            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
-            Err(_) => Limit::Senders,
-        };
-        self.tools.observe.metrics().limited(limit);
-        outcome
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
@@ -194,6 +186,18 @@ impl Pump {
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
         let far = Far { leg, destination, route: None, awaited: Vec::new(), full: None };
         self.fars.insert(id, Box::new(far));
+    }
+
+    /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
+    fn fared(&self, id: FarId, outcome: Result<(), Reason>) {
+        let Some(Destination::World { from, target, .. }) = self.fars.get(&id).map(|far| &far.destination)
+        else {
+            return;
+        };
+        match outcome {
+            Ok(()) => self.tools.circuits.answered(target, Some(from)),
+            Err(reason) => self.tools.circuits.failed(target, Some(from), reason),
+        }
     }
 
     /// Whom this relay's connection to a backend stands in for.

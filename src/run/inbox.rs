@@ -29,8 +29,8 @@ pub enum Untold<T> {
 struct Shared<T> {
     room: usize,
     state: Mutex<State<T>>,
-    /// Told once, when nobody reads any more.
-    gone: Notify,
+    /// Told when there is room again, and when nobody reads any more.
+    change: Notify,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct State<T> {
 /// An inbox with room for so many orders.
 pub fn inbox<T>(room: usize) -> (Teller<T>, Inbox<T>) {
     let state = State { orders: VecDeque::new(), reader: None, closed: false };
-    let shared = Arc::new(Shared { room, state: Mutex::new(state), gone: Notify::new() });
+    let shared = Arc::new(Shared { room, state: Mutex::new(state), change: Notify::new() });
     (Teller(Arc::clone(&shared)), Inbox(shared))
 }
 
@@ -55,17 +55,35 @@ impl<T> Shared<T> {
 
     fn close(&self) {
         self.state().closed = true;
-        self.gone.notify_waiters();
+        self.change.notify_waiters();
     }
-}
 
-impl<T> State<T> {
-    fn take(&mut self) -> Option<T> {
-        let order = self.orders.pop_front();
-        if self.orders.is_empty() {
-            self.orders = VecDeque::new();
+    /// The next order, whose place is free from now on.
+    fn take(&self) -> Option<T> {
+        let mut state = self.state();
+        let was_full = state.orders.len() >= self.room;
+        let order = state.orders.pop_front();
+        if state.orders.is_empty() {
+            state.orders = VecDeque::new();
+        }
+        drop(state);
+        if was_full {
+            self.change.notify_waiters();
         }
         order
+    }
+
+    /// Waits until the state is so.
+    async fn until(&self, so: impl Fn(&State<T>) -> bool) {
+        loop {
+            let mut change = std::pin::pin!(self.change.notified());
+            // Listens before it looks, or a change in between would be missed.
+            change.as_mut().enable();
+            if so(&self.state()) {
+                return;
+            }
+            change.await;
+        }
     }
 }
 
@@ -104,13 +122,12 @@ impl<T> Teller<T> {
 
     /// Waits until nobody reads any more.
     pub async fn closed(&self) {
-        let gone = self.0.gone.notified();
-        let mut gone = std::pin::pin!(gone);
-        // Listens before it looks, or an end in between would be missed.
-        gone.as_mut().enable();
-        if !self.is_closed() {
-            gone.await;
-        }
+        self.0.until(|state| state.closed).await;
+    }
+
+    /// Waits until there is room, or nobody reads any more.
+    pub async fn vacant(&self) {
+        self.0.until(|state| state.closed || state.orders.len() < self.0.room).await;
     }
 }
 
@@ -118,8 +135,10 @@ impl<T> Inbox<T> {
     /// The next order.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         let mut state = self.0.state();
-        if let Some(order) = state.take() {
-            return Poll::Ready(order);
+        if !state.orders.is_empty() {
+            drop(state);
+            // Nobody else takes any.
+            return self.take().map_or(Poll::Pending, Poll::Ready);
         }
         match &mut state.reader {
             Some(reader) => reader.clone_from(cx.waker()),
@@ -135,7 +154,7 @@ impl<T> Inbox<T> {
 
     /// An order that waits.
     pub fn take(&mut self) -> Option<T> {
-        self.0.state().take()
+        self.0.take()
     }
 }
 
@@ -193,6 +212,24 @@ mod tests {
         noticing.await.unwrap();
         // Also for whoever asks later.
         teller.closed().await;
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_is_woken_by_it_and_by_the_end() {
+        for ends in [false, true] {
+            let (teller, mut inbox) = inbox(1);
+            teller.tell(1).unwrap();
+            let other = teller.clone();
+            let waiting = tokio::spawn(async move { other.vacant().await });
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            if ends {
+                inbox.close()
+            } else {
+                assert_eq!(inbox.take(), Some(1))
+            }
+            waiting.await.unwrap();
+        }
     }
 
     #[tokio::test]

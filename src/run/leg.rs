@@ -42,6 +42,8 @@ pub(super) struct Leg {
     unproven: Option<usize>,
     /// When we said something last.
     spoke: Instant,
+    /// It had nothing to read in this turn of the loop, and wakes us when it has.
+    pub(super) quiet: bool,
     /// Since when we do not read although we could: that time is not the other side's.
     held: Option<Instant>,
 }
@@ -106,6 +108,7 @@ impl Leg {
             begun: None,
             unproven: Some(0),
             spoke: now,
+            quiet: false,
             held: None,
         }
     }
@@ -127,6 +130,9 @@ impl Leg {
 
     /// Waits on connecting and on the handshake.
     pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Option<Found> {
+        if matches!(self.link, Link::Connecting(_) | Link::Upgrading(_)) {
+            self.quiet = false;
+        }
         match &mut self.link {
             Link::Connecting(connection) => {
                 let Poll::Ready((route, outcome)) = connection.as_mut().poll(cx) else { return None };
@@ -227,6 +233,9 @@ impl Leg {
     /// Reads once, into the framer. The number of octets; 0 at the end of the file.
     pub(super) fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Reason>> {
         let Link::Open(io) = &mut self.link else { return Poll::Pending };
+        if self.quiet {
+            return Poll::Pending;
+        }
         let mut space = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut space);
         match Pin::new(io).poll_read(cx, &mut buf) {
@@ -243,7 +252,10 @@ impl Leg {
                 Poll::Ready(Ok(octets.len()))
             }
             Poll::Ready(Err(e)) => Poll::Ready(Err(lost(&e))),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.quiet = true;
+                Poll::Pending
+            }
         }
     }
 

@@ -5,14 +5,65 @@ use std::time::{Duration, Instant};
 
 use super::pump::Pump;
 use super::{now, seed};
+use crate::jid::Domain;
 use crate::limit::{Rated, Shut};
 use crate::metrics::Limit;
-use crate::reason::Flow;
-use crate::relay::{Input, Side};
+use crate::reason::{Flow, Reason};
+use crate::relay::{Input, Sender, Side};
+use crate::xml::Kind;
+
+/// Stanzas of one hosted domain that have passed in a turn: they are counted once at its end.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    hosted: Option<Domain>,
+    stanzas: [u64; KINDS.len()],
+    octets: u64,
+}
 
 impl Pump {
+    /// A stanza has passed.
+    pub(super) fn passed(&mut self, hosted: Domain, kind: Kind, octets: usize) {
+        if self.passed.hosted.as_ref() != Some(&hosted) {
+            self.tell_passed();
+            self.passed.hosted = Some(hosted);
+        }
+        let at = KINDS.iter().position(|known| *known == kind);
+        if let Some(stanzas) = at.and_then(|at| self.passed.stanzas.get_mut(at)) {
+            *stanzas += 1;
+        }
+        self.passed.octets = self.passed.octets.saturating_add(octets.try_into().unwrap_or(u64::MAX));
+    }
+
+    /// Counts what has passed.
+    pub(super) fn tell_passed(&mut self) {
+        let Passed { hosted, stanzas, mut octets } = std::mem::take(&mut self.passed);
+        let Some(hosted) = hosted else { return };
+        for (kind, count) in KINDS.into_iter().zip(stanzas).filter(|(_, count)| *count > 0) {
+            let octets = std::mem::take(&mut octets);
+            self.tools.observe.metrics().passed(self.meta.flow, &hosted, kind, count, octets);
+        }
+    }
+
+    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
+    pub(super) fn weighed(&mut self, sender: &Sender) -> Result<(), Reason> {
+        let known = self.senders.take().filter(|known| known.is_of(&sender.domain));
+        let known = known.unwrap_or_else(|| self.tools.senders.of(&sender.domain, self.now));
+        let outcome = self.senders.insert(known).ask(sender, self.now);
+        let limit = match outcome {
+            Ok(()) => return outcome,
+            Err(Reason::TooManyRecipients) => Limit::Recipients,
+            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
+            Err(_) => Limit::Senders,
+        };
+        self.tools.observe.metrics().limited(limit);
+        outcome
+    }
+
     /// Whether what couriers carry for this stream has met its rate (LIM-03).
     pub(super) fn hold(&mut self, now: Instant) {
+        if !self.carries {
+            return;
+        }
         let carried = self.sending.values().filter(|sending| sending.carried);
         let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
         let metrics = self.tools.observe.metrics();
@@ -76,6 +127,9 @@ pub(super) fn part(time: Duration) -> Duration {
     let [a, b, ..] = seed().unwrap_or([u8::MAX; 32]);
     time * u32::from(u16::from_be_bytes([a, b])) / u32::from(u16::MAX)
 }
+
+/// What stanzas are counted as.
+const KINDS: [Kind; 4] = [Kind::Iq, Kind::Message, Kind::Presence, Kind::Other];
 
 /// Clients leave within this part of a drain; at its last third, what cannot be delivered goes back.
 const SHARE: u32 = 3;

@@ -151,7 +151,7 @@ impl Observe {
                 self.told(meta, record, "stream closed");
                 self.audit(meta, "closed", record);
             }
-            Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, *octets),
+            Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, 1, *octets as u64),
             Event::Refused { pair, hosted, reason } => {
                 self.refused(meta, pair.as_ref(), hosted.as_ref(), *reason)
             }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
 
 use super::BoxIo;
-use crate::limit::{Rated, Shut, Valve};
+use crate::limit::{Allowance, Rated, Shut, Valve};
 
 /// The queue of one leg.
 #[derive(Debug, Default)]
@@ -175,23 +175,43 @@ impl Outbox {
     }
 
     fn release(&mut self, now: Instant, sent: &mut Sent) {
+        let mut allowed: Option<Allowance> = None;
+        let mut shut = None;
         while self.released < SLICES {
             let Some(chunk) = self.chunks.get(self.released) else { break };
             if chunk.stanza && !self.valve.is_open() {
-                if let Some((until, rated)) = self.valve.shut_until(now) {
-                    let since = self.shut.map_or(now, |s| s.since);
-                    if self.shut.is_none() {
-                        sent.shut = Some(rated);
+                // The valve is asked once for all that goes; what it says then is used up before it is asked again.
+                let mut left = match allowed.take().map_or_else(|| self.valve.allowance(now), Ok) {
+                    Ok(left) => left,
+                    Err(until) => {
+                        shut = Some(until);
+                        break;
                     }
-                    self.shut = Some(Shut { since, until, rated });
-                    return;
+                };
+                if !left.take(chunk.octets.len()) {
+                    self.valve.charge(&left, now);
+                    continue;
                 }
-                self.valve.charge(chunk.octets.len());
+                allowed = Some(left);
             }
             self.released += 1;
         }
-        if let Some(shut) = self.shut.take() {
-            sent.waited = Some((shut.rated, now.saturating_duration_since(shut.since)));
+        if let Some(spent) = allowed {
+            self.valve.charge(&spent, now);
+        }
+        match (shut, self.shut) {
+            (Some((until, rated)), before) => {
+                if before.is_none() {
+                    sent.shut = Some(rated);
+                }
+                let since = before.map_or(now, |before| before.since);
+                self.shut = Some(Shut { since, until, rated });
+            }
+            (None, Some(before)) => {
+                sent.waited = Some((before.rated, now.saturating_duration_since(before.since)));
+                self.shut = None;
+            }
+            (None, None) => {}
         }
     }
 
@@ -203,7 +223,11 @@ impl Outbox {
             skip = 0;
         }
         let used = slices.get(..self.released).unwrap_or_default();
-        if used.len() == 1 || io.is_write_vectored() {
+        // The kernel makes less of one part than of a list of one.
+        if let [only] = used {
+            return Pin::new(io).poll_write(cx, only);
+        }
+        if io.is_write_vectored() {
             return Pin::new(io).poll_write_vectored(cx, used);
         }
         // One write for several elements also where the transport takes one slice only.

@@ -4,6 +4,8 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+mod bell;
+mod carriage;
 mod due;
 mod news;
 
@@ -18,12 +20,15 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use self::bell::Bell;
+use self::carriage::Carriage;
 use self::news::next_news;
 use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
+use super::measure::Passed;
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Shut, Stranger, StreamTicket, Valve};
+use crate::limit::{SenderDomain, Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -38,8 +43,19 @@ pub struct Pump {
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
+    /// What follows from effects that are being carried out.
     pub(super) effects: VecDeque<Effect>,
     pub(super) carrying: bool,
+    /// Room for what the relay wants, for the length of a turn.
+    spare: Vec<Effect>,
+    /// The time of this round.
+    pub(super) now: Instant,
+    /// What has passed in this turn.
+    pub(super) passed: Passed,
+    /// What is counted for the domain that sent last.
+    pub(super) senders: Option<SenderDomain>,
+    /// Couriers carry, or have carried, some of its pairs.
+    pub(super) carries: bool,
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
@@ -51,12 +67,20 @@ pub struct Pump {
     pub(super) refused: Option<Reason>,
     /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it.
     pub(super) held: Option<Shut>,
+    /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
+    carriage: Option<Box<Carriage>>,
     /// A client's turn to leave, while the gateway drains.
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
     orders: Inbox<Order>,
     news: Later<Option<watch::Receiver<News>>>,
+    /// Tells at a glance whether there are any.
+    heard: watch::Receiver<News>,
+    /// They wake us.
+    attends: bool,
+    /// What the news and the timer ring.
+    bell: Option<Arc<Bell>>,
     /// What certificates were judged by last, if that is not what their handshakes knew.
     trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
@@ -142,9 +166,9 @@ impl Pump {
         entry: (Life, Inbox<Order>),
         meta: Meta,
     ) -> Self {
-        let (relay, effects) = made;
+        let (relay, mut effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
-        pump.carry_out(effects);
+        pump.carry_out(&mut effects);
         pump
     }
 
@@ -162,16 +186,25 @@ impl Pump {
             life,
             effects: VecDeque::new(),
             carrying: false,
+            spare: Vec::new(),
+            now: now(),
+            passed: Passed::default(),
+            senders: None,
+            carries: false,
             answer: None,
             trying: None,
             rates: None,
             sending: HashMap::new(),
             refused: None,
             held: None,
+            carriage: None,
             leaving: None,
             stranger: None,
             orders,
+            heard: news.clone(),
+            attends: false,
             news: next_news(news),
+            bell: None,
             trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             expired: None,
@@ -189,6 +222,7 @@ impl Pump {
 
     fn left(&mut self) -> Left {
         self.orders.close();
+        self.lose_waiting();
         let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
         while let Some(order) = self.orders.take() {
             if let Order::Queue(waiting) = order {
@@ -199,11 +233,23 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (bell, anew) = Bell::heard(&mut self.bell, cx);
+        for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
+            leg.quiet = false;
+        }
+        let over = self.turn(cx, &mut Context::from_waker(&bell), anew);
+        self.spare = Vec::new();
+        self.tell_passed();
+        over
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, bell: &mut Context<'_>, anew: bool) -> Poll<()> {
         // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
         let (mut told, mut due) = (true, true);
         for _ in 0..ROUNDS {
             let now = now();
-            told = told && (self.poll_orders(cx) | self.poll_news(cx));
+            self.now = now;
+            told = told && (self.poll_orders(cx) | self.poll_news(bell, anew));
             due = due && self.poll_due(now);
             let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
@@ -211,12 +257,12 @@ impl Pump {
                 moved |= self.poll_side(side, cx, now);
                 next = self.side_after(Some(side));
             }
-            moved |= self.weigh();
+            moved |= self.weigh() | self.poll_carriage(cx);
             if self.is_over() {
                 return Poll::Ready(());
             }
             if !moved {
-                if self.poll_timer(cx, now).is_pending() {
+                if self.poll_timer(bell, now, anew).is_pending() {
                     return Poll::Pending;
                 }
                 due = true;
@@ -231,7 +277,7 @@ impl Pump {
         if self.stopped {
             return true;
         }
-        if !self.relay.is_done() {
+        if !self.relay.is_done() || self.is_waiting_for_couriers() {
             return false;
         }
         for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
@@ -276,8 +322,10 @@ impl Pump {
 
     /// Tells the relay, and carries out what it wants.
     pub(super) fn step(&mut self, side: Side, input: Input) {
-        let effects = self.relay.step(side, input, now());
-        self.carry_out(effects);
+        let mut effects = std::mem::take(&mut self.spare);
+        self.relay.step_into(side, input, self.now, &mut effects);
+        self.carry_out(&mut effects);
+        self.spare = effects;
     }
 
     /// The connection of this leg has ended, and the relay hears what did not go out.
@@ -298,7 +346,8 @@ impl Pump {
             match order {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
                 Order::Queue(waiting) => {
-                    let (stanza, _room) = *waiting;
+                    let (stanza, place) = *waiting;
+                    self.keep_place(place);
                     self.step(Side::Near, Input::Queue(stanza));
                 }
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
@@ -444,7 +493,7 @@ impl Pump {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
                 leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
             }
-            Some(Destination::World { from, target }) => {
+            Some(Destination::World { from, target, .. }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.

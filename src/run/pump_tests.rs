@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -299,6 +300,15 @@ async fn a_slow_target_on_a_shared_stream_blocks_no_other() {
     say(&mut play.near, "<db:result from='hall.example' to='quick.example'>k2</db:result>").await;
     remote_takes(&mut quick, "quick.example").await;
     hear(&mut play.near, "valid").await;
+    // What does not fit comes back to the backend on a stream of its own; one that did not take it would not be read.
+    let back = tokio::spawn(async move {
+        hear(&mut bounces, "<stream:stream").await;
+        say(&mut bounces, &format!("{HEAD} id='L9'>")).await;
+        hear(&mut bounces, "</db:result>").await;
+        say(&mut bounces, "<db:result from='hall.example' to='slow.example' type='valid'/>").await;
+        let bounce = hear(&mut bounces, "</message>").await;
+        (bounce, bounces)
+    });
     for n in 0..300 {
         say(&mut play.near, &outgoing("slow.example", n)).await;
     }
@@ -306,12 +316,7 @@ async fn a_slow_target_on_a_shared_stream_blocks_no_other() {
     assert!(hear(&mut quick, "</message>").await.contains(&outgoing("quick.example", 1)));
     let text = play.tools.observe.metrics().text().unwrap();
     assert!(text.contains("gatehouse_limited_total{limit=\"queue\"}"), "{text}");
-    // The first that did not fit comes back to the backend on a stream of its own.
-    hear(&mut bounces, "<stream:stream").await;
-    say(&mut bounces, &format!("{HEAD} id='L9'>")).await;
-    hear(&mut bounces, "</db:result>").await;
-    say(&mut bounces, "<db:result from='hall.example' to='slow.example' type='valid'/>").await;
-    let bounce = hear(&mut bounces, "</message>").await;
+    let (bounce, _bounces) = back.await.unwrap();
     assert!(bounce.contains("type='error'") && bounce.contains("<resource-constraint"), "{bounce}");
     assert_eq!(
         attribute(&bounce[..bounce.find("</message>").unwrap()], "from").split('@').nth(1),
@@ -536,4 +541,43 @@ async fn a_pair_that_couriers_carry_keeps_its_rate() {
     let play = sending.await.unwrap();
     let text = play.tools.observe.metrics().text().unwrap();
     assert!(text.contains("gatehouse_limited_total{limit=\"stanzas\"} 1"), "{text}");
+}
+
+// A notice that was rung in passing is used up: who does not ask again hears of nothing any more, a drain included.
+#[tokio::test(start_paused = true)]
+async fn whoever_rings_without_cause_is_asked_again() {
+    let tools = tools(Scripted::default());
+    let (ours, _near) = duplex(ROOM);
+    let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+    let entry = tools.registry.enter();
+    let meta = Meta { id: entry.0.id(), flow: Flow::S2sIn, peer: Some(peer), local: None };
+    let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: None, seed: [7; 32] };
+    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let mut pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), None);
+    pump.heard.mark_unchanged();
+    let asked: Arc<Mutex<Vec<std::task::Waker>>> = Arc::default();
+    let promise = Arc::clone(&asked);
+    pump.news = Box::pin(std::future::poll_fn(move |cx| {
+        promise.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    }));
+    let (woken, mut wakes) = tokio::sync::mpsc::unbounded_channel();
+    let task = std::task::Waker::from(Arc::new(Woken(woken)));
+    let mut cx = Context::from_waker(&task);
+    assert!(pump.poll(&mut cx).is_pending());
+    let promises = asked.lock().unwrap().clone();
+    assert!(pump.poll(&mut cx).is_pending());
+    assert_eq!(asked.lock().unwrap().len(), promises.len(), "it has promised to ring");
+    promises.last().unwrap().wake_by_ref();
+    assert_eq!(wakes.try_recv(), Ok(()));
+    assert!(pump.poll(&mut cx).is_pending());
+    assert!(asked.lock().unwrap().len() > promises.len());
+}
+
+struct Woken(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        let _heard = self.0.send(());
+    }
 }

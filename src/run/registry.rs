@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::courier::Place;
 use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
@@ -90,8 +91,8 @@ pub struct View {
 pub enum Order {
     /// A verification came out.
     Verified(ClaimId, Answer),
-    /// A stanza for a courier, and its room in the inbox. Boxed: every relay has an inbox, and only couriers hear this.
-    Queue(Box<(Bytes, OwnedSemaphorePermit)>),
+    /// A stanza for a courier, and its place there. Boxed: every relay has an inbox, and only couriers hear this.
+    Queue(Box<(Bytes, Place)>),
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy.

@@ -1,8 +1,8 @@
 //! The outside as it is: sockets, TLS and the DNS.
 //!
 //! Candidates come from the DNS for remote domains and from the configuration for backends, and are tried one by one.
-//! That nobody answered at a domain is remembered in [`super::circuit`] (CLS-07, LIM-06); what a server *said* is never
-//! remembered.
+//! That the DNS failed or that nobody answered at a domain is remembered in [`super::circuit`] (CLS-07, LIM-06); what a
+//! server *said* is never remembered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -272,12 +272,18 @@ impl Way {
             }
         }
         if self.left.is_none() {
-            if let Destination::World { target, .. } = &self.destination {
-                self.attempt = self.inner.params.circuits.enter(target).await?;
+            if let Destination::World { from, target, behalf } = &self.destination {
+                self.attempt = self.inner.params.circuits.enter(target, from, *behalf).await?;
             }
             match self.places().await {
                 Ok(places) => self.left = Some(places),
                 Err(reason) => {
+                    // That there is no such service is remembered by the resolver, for as long as the DNS says.
+                    if let (Destination::World { target, .. }, Reason::DnsFailed) =
+                        (&self.destination, reason)
+                    {
+                        self.inner.params.circuits.failed(target, None, reason);
+                    }
                     self.tell(Err(reason));
                     return Err(reason);
                 }
@@ -290,11 +296,6 @@ impl Way {
             match self.knock(place).await {
                 Ok(connected) => {
                     self.last = Some(place);
-                    self.answered = true;
-                    if let Destination::World { target, .. } = &self.destination {
-                        self.inner.params.circuits.answered(target);
-                    }
-                    self.tell(Ok(()));
                     return Ok(connected);
                 }
                 Err(why) => reason = why,
@@ -303,7 +304,7 @@ impl Way {
         match self.destination.clone() {
             Destination::World { target, .. } => {
                 if !self.answered {
-                    self.inner.params.circuits.failed(&target, reason);
+                    self.inner.params.circuits.failed(&target, None, reason);
                 }
                 self.tell(Err(reason));
                 Err(reason)
@@ -357,15 +358,19 @@ impl Way {
                 return Err(Reason::BackendDown);
             }
         }
-        let Destination::World { from, target } = &self.destination else {
+        let Destination::World { from, target, .. } = self.destination.clone() else {
             return Ok(Connected { io: Box::new(stream), address: address.ip(), secured: None });
         };
         self.not_ourselves(&stream, address)?;
+        // What comes after this is between that server and the one for whom we call it.
+        self.answered = true;
+        self.inner.params.circuits.answered(&target, None);
+        self.tell(Ok(()));
         let io: BoxIo = Box::new(stream);
         match place.mode {
             TlsMode::Starttls => Ok(Connected { io, address: address.ip(), secured: None }),
             TlsMode::Direct => {
-                let (io, secured) = self.inner.connect_tls(io, from, target, Mode::Direct).await?;
+                let (io, secured) = self.inner.connect_tls(io, &from, &target, Mode::Direct).await?;
                 Ok(Connected { io, address: address.ip(), secured: Some(secured) })
             }
         }

@@ -2,6 +2,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::dns::{self, Guard};
+use crate::relay::Behalf;
 use crate::run::circuit;
 use crate::run::tests::domain;
 use crate::tls::verify::{Anchors, TrustStore};
@@ -57,7 +58,7 @@ async fn closed() -> SocketAddr {
 }
 
 fn friend() -> Destination {
-    Destination::World { from: domain("hall.example"), target: domain("friend.example") }
+    Destination::World { from: domain("hall.example"), target: domain("friend.example"), behalf: Behalf::Own }
 }
 
 // Contract 2: "tried in order".
@@ -152,6 +153,6 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     // It is well again: the next failure is the first.
     drop(back);
     assert!(go(&world).await.1.is_err());
-    let failed = world.0.params.circuits.state(&domain("friend.example"));
+    let failed = world.0.params.circuits.state(&domain("friend.example"), None);
     assert_eq!(failed.map(|failed| failed.failures), Some(1));
 }

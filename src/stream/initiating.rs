@@ -524,6 +524,7 @@ fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
         let reason = match fault::condition(&frame.tree()).as_str() {
             // DB-28, DB-65: the server does not know the domain that we called.
             "host-unknown" | "host-gone" => Reason::RemoteNotFound,
+            "policy-violation" => Reason::PeerPolicy,
             _ => Reason::PeerError,
         };
         return Err(Fault { reason, octets: Bytes::from_static(CLOSE) });

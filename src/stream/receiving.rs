@@ -207,6 +207,11 @@ impl Receiving {
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, first: true })
     }
 
+    /// Whether this element changes nothing here and passes: what a step would make of it.
+    pub fn passes(&self, frame: &Frame) -> bool {
+        matches!(self, Self::Open(_)) && frame.head().kind() != Kind::Other
+    }
+
     /// The next state for this input.
     pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match self {

@@ -199,7 +199,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         if ahead.late.is_empty() {
-            return Pin::new(&mut ahead.inner).poll_write_vectored(cx, bufs);
+            return match bufs {
+                // One record as a rule; the kernel makes less of one part than of a list of one.
+                [only] => Pin::new(&mut ahead.inner).poll_write(cx, only),
+                many => Pin::new(&mut ahead.inner).poll_write_vectored(cx, many),
+            };
         }
         // What came late goes first, and in the same write.
         let late = std::mem::take(&mut ahead.late);

@@ -39,13 +39,32 @@ fn legal(octets: &[u8]) -> bool {
         control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n') & u8::from(b != b'\r');
         high |= u8::from(b == 0xEF);
     }
+    control == 0 && (high == 0 || !has_noncharacter(octets))
+}
+
+/// Whether valid UTF-8 holds U+FFFE or U+FFFF.
+fn has_noncharacter(octets: &[u8]) -> bool {
     let noncharacter = |i: usize| matches!(octets.get(i + 1..i + 3), Some([0xBF, 0xBE | 0xBF]));
-    control == 0 && (high == 0 || !memchr::memchr_iter(0xEF, octets).any(noncharacter))
+    memchr::memchr_iter(0xEF, octets).any(noncharacter)
+}
+
+/// Whether complete octets are `Char`s in UTF-8 without a carriage return, which canonical text has by reference only.
+pub(super) fn is_canonical(octets: &[u8]) -> bool {
+    let (mut control, mut high) = (0u8, 0u8);
+    for &b in octets {
+        control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n');
+        high |= b;
+    }
+    control == 0 && (high < 0x80 || (simdutf8::basic::from_utf8(octets).is_ok() && !has_noncharacter(octets)))
 }
 
 const START: u8 = 1;
 const PART: u8 = 2;
 const FOREIGN: u8 = 4;
+/// May not stand for itself in a canonical attribute value.
+const ESCAPED: u8 = 8;
+/// May stand in a namespace name (rule N4), references aside.
+const NAMESPACE: u8 = 16;
 
 const CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -55,7 +74,13 @@ const CLASS: [u8; 256] = {
             b'A'..=b'Z' | b'a'..=b'z' | b'_' => START | PART,
             b'0'..=b'9' | b'.' | b'-' => PART,
             0x80..=0xFF => FOREIGN,
+            b'&' | b'<' | b'>' | b'"' | b'\'' | b'\t' | b'\n' | b'\r' => ESCAPED,
             _ => 0,
+        };
+        let class = match i {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'&' => class,
+            b'!'..=b'~' => class | NAMESPACE,
+            _ => class,
         };
         if let Some(slot) = table.split_at_mut(i as usize).1.first_mut() {
             *slot = class;
@@ -110,4 +135,28 @@ fn part(octets: &[u8]) -> Result<usize, Violation> {
         Some(&b) if class(b) & START != 0 => Ok(len),
         _ => Err(Violation::of(Rule::T3)),
     }
+}
+
+/// How many octets at the front may be part of an unprefixed name; none if all may.
+pub(super) fn plain_name(octets: &[u8]) -> Option<usize> {
+    octets.iter().position(|&b| class(b) & PART == 0)
+}
+
+/// Whether an unprefixed name may begin with this octet.
+pub(super) fn begins_plain_name(octet: u8) -> bool {
+    class(octet) & START != 0
+}
+
+/// How many octets at the front may stand in a canonical attribute value as they are; none if all may.
+pub(super) fn plain_value(octets: &[u8]) -> Option<usize> {
+    // Eight at a time: values are the longest part of most tags.
+    let all = |chunk: &[u8]| chunk.iter().fold(0, |all, &b| all | class(b)) & ESCAPED == 0;
+    let plain = 8 * octets.chunks_exact(8).take_while(|chunk| all(chunk)).count();
+    let rest = octets.get(plain..).unwrap_or_default();
+    rest.iter().position(|&b| class(b) & ESCAPED != 0).map(|len| plain + len)
+}
+
+/// Whether a namespace name keeps rule N4 and holds no reference.
+pub(super) fn is_plain_namespace(octets: &[u8]) -> bool {
+    octets.iter().all(|&b| class(b) & NAMESPACE != 0)
 }

@@ -1,4 +1,4 @@
-//! Octets in, tokens out: the read buffer, the two readers, and the end of everything after the first breach.
+//! Octets in, tokens out: the read buffer, the short way and the long one, and the end of everything after the first breach.
 //!
 //! A push interface without I/O: dropping a future around it can hurt nothing. The buffer holds the unfinished element and
 //! what the last `feed` brought, no more; a finished element is split off without a copy. Upholds `canonical_only`, and
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 
+use super::canonical::{Canonical, Stop};
 use super::frame::{Frame, Head, Kind, Received};
 use super::header::{self, Header};
 use super::scan::{Breach, Found, Scan};
@@ -39,6 +40,11 @@ pub struct Framer {
     buffer: BytesMut,
     scan: Scan,
     strict: Strict,
+    canonical: Canonical,
+    /// Whether the element in hand may yet turn out to be of the kind that the short way takes.
+    promising: bool,
+    /// Whether the short way is taken at all.
+    short: bool,
     declared: Option<Arc<Declared>>,
     /// Octets of the XML declaration, which count towards the header's budget.
     declaration: usize,
@@ -64,11 +70,21 @@ impl Framer {
             buffer: BytesMut::new(),
             scan: Scan::new(),
             strict: Strict::new(),
+            canonical: Canonical::default(),
+            promising: false,
+            short: true,
             declared: None,
             declaration: 0,
             told: false,
             course: Course::Open,
         }
+    }
+
+    /// The same framer, but every element goes through both readers, also where one is enough: for comparing the two ways.
+    #[must_use]
+    pub fn without_the_short_way(mut self) -> Self {
+        self.short = false;
+        self
     }
 
     /// Takes octets as they were read. After the end or a breach they are dropped.
@@ -83,7 +99,12 @@ impl Framer {
     pub fn next(&mut self) -> Option<Token> {
         match self.course {
             Course::Open => match self.read() {
-                Ok(token) => token,
+                Ok(token) => {
+                    if token.is_none() && self.buffer.is_empty() {
+                        self.rest();
+                    }
+                    token
+                }
                 Err(violation) => {
                     self.close();
                     Some(Token::Violation(violation))
@@ -100,7 +121,7 @@ impl Framer {
     /// Starts afresh for a new stream on the same connection (rule S5, STR-14): nothing is inherited but the limits and
     /// the content namespace. Whoever calls it has asked [`Framer::is_empty`] first.
     pub fn restart(&mut self) {
-        *self = Self::new(self.limits.clone(), self.content);
+        *self = Self { short: self.short, ..Self::new(self.limits.clone(), self.content) };
     }
 
     /// Whether no octet is held and no token is left to tell (the law `no_early_octets`).
@@ -124,6 +145,13 @@ impl Framer {
         self.limits = bounded(limits);
     }
 
+    /// Gives memory back where nothing is in hand: most streams are idle most of the time.
+    fn rest(&mut self) {
+        self.buffer = BytesMut::new();
+        self.canonical = Canonical::default();
+        self.strict.rest();
+    }
+
     fn close(&mut self) {
         self.course = Course::Closed;
         self.buffer = BytesMut::new();
@@ -143,8 +171,14 @@ impl Framer {
                     Some(b'<') => (),
                     Some(_) => return self.stray().map(|()| None),
                 }
+                self.told = false;
+                if self.short && self.scan.is_rooted() {
+                    match self.canonical.element(&self.buffer, self.content, &self.limits) {
+                        Ok((len, judged)) => return Ok(Some(Token::Element(self.frame(len, judged)))),
+                        Err(stop) => self.promising = stop == Stop::Unfinished,
+                    }
+                }
             }
-            self.told = false;
             let limit = match self.scan.is_rooted() {
                 true => self.limits.element,
                 false => self.limits.header.saturating_sub(self.declaration),
@@ -190,7 +224,14 @@ impl Framer {
                 Ok(None)
             }
             Found::Element(len) => {
-                let judged = self.strict.element(self.buffer.get(..len).unwrap_or_default(), &self.limits)?;
+                let octets = self.buffer.get(..len).unwrap_or_default();
+                let short = std::mem::take(&mut self.promising)
+                    .then(|| self.canonical.element(octets, self.content, &self.limits).ok())
+                    .flatten();
+                let judged = match short {
+                    Some((_, judged)) => judged,
+                    None => self.strict.element(octets, &self.limits)?,
+                };
                 Ok(Some(Token::Element(self.frame(len, judged))))
             }
             Found::Close => {

@@ -1,10 +1,12 @@
 //! Octets to frames: cuts a stream into first-level elements, refuses what is not strict XML, and yields canonical octets.
 //!
-//! Two independent readers judge each element: [`Framer`]'s scan finds where it ends, and a second pass with quick-xml reads
-//! it under every rule of the house. What passes has exactly one meaning for every parser behind us (the law
+//! An element in the canonical language, where all parsers agree, is recognised in one pass. Two independent readers judge
+//! each other one: [`Framer`]'s scan finds where it ends, and a second pass with quick-xml reads it under every rule of the
+//! house. What passes has exactly one meaning for every parser behind us (the law
 //! `canonical_only`). This room knows no domain, no role and no policy; which elements have a place in which state of a
 //! stream (rule S2) is the business of `stream`. It does no I/O, and its memory is bounded by [`Limits`].
 
+mod canonical;
 mod chars;
 mod content;
 mod frame;

@@ -11,10 +11,7 @@ macro_rules! namespaces {
     ($( $(#[$doc:meta])* $name:ident = $value:literal; )*) => {
         $( $(#[$doc])* pub const $name: &str = $value; )*
 
-        /// The constant that is spelled like this, if there is one: saves an allocation for each parsed namespace.
-        fn known(text: &str) -> Option<&'static str> {
-            match text { $( $value => Some($name), )* _ => payload(text) }
-        }
+        const NAMESPACES: &[&str] = &[$( $name ),*];
     };
 }
 
@@ -118,7 +115,15 @@ enum Spelling {
 impl Word {
     /// The word spelled like this.
     pub fn new(text: &str) -> Self {
-        Self(known(text).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+        Self(known(text.as_bytes()).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+    }
+
+    /// The word that these octets spell; empty where they are no text.
+    pub(super) fn of(octets: &[u8]) -> Self {
+        Self(known(octets).map_or_else(
+            || Spelling::Shared(Arc::from(std::str::from_utf8(octets).unwrap_or_default())),
+            Spelling::Known,
+        ))
     }
 
     /// Its spelling.
@@ -181,11 +186,146 @@ impl fmt::Display for Word {
     }
 }
 
-/// Names of common children of stanzas.
-fn payload(text: &str) -> Option<&'static str> {
-    macro_rules! list {
-        ($($name:literal)*) => { match text { $( $name => Some($name), )* _ => None } };
+/// The words that need no allocation, in the order of their lengths.
+const KNOWN: [&str; NAMESPACES.len() + PAYLOADS.len()] = {
+    let mut words = [""; NAMESPACES.len() + PAYLOADS.len()];
+    let (mut len, mut filled) = (0, 0);
+    while filled < words.len() {
+        filled = append(&mut words, filled, NAMESPACES, len);
+        filled = append(&mut words, filled, PAYLOADS, len);
+        len += 1;
     }
-    list!("" "x" "c" "body" "query" "error" "active" "thread" "subject" "show" "status" "priority" "delay"
-        "stanza-id" "origin-id" "request" "received" "sent" "forwarded" "ping" "pubsub" "event" "html" "a" "r")
+    words
+};
+
+/// Appends the words of one length.
+const fn append(to: &mut [&'static str], mut filled: usize, from: &[&'static str], len: usize) -> usize {
+    let mut rest = from;
+    while let Some((word, others)) = rest.split_first() {
+        if word.len() == len {
+            if let Some(slot) = to.split_at_mut(filled).1.first_mut() {
+                *slot = word;
+            }
+            filled += 1;
+        }
+        rest = others;
+    }
+    filled
+}
+
+/// Where in [`KNOWN`] the words of each length begin; one more length than there is ends the last.
+const BEGINS: [u8; 64] = {
+    let mut begins = [0u8; 64];
+    let mut slots: &mut [u8] = &mut begins;
+    let mut len = 0;
+    while let Some((slot, others)) = slots.split_first_mut() {
+        let mut rest: &[&str] = &KNOWN;
+        let mut begin = 0;
+        while let Some((word, later)) = rest.split_first() {
+            if word.len() >= len {
+                break;
+            }
+            begin += 1;
+            rest = later;
+        }
+        *slot = begin;
+        slots = others;
+        len += 1;
+    }
+    begins
+};
+
+/// The constant that is spelled like this, if there is one: saves an allocation for each parsed name.
+fn known(text: &[u8]) -> Option<&'static str> {
+    let bound = |len: usize| BEGINS.get(len).map(|&begin| usize::from(begin));
+    let alike = KNOWN.get(bound(text.len())?..bound(text.len() + 1)?)?;
+    alike.iter().find(|word| word.as_bytes() == text).copied()
+}
+
+/// Names and namespaces of common children of stanzas.
+const PAYLOADS: &[&str] = &[
+    "",
+    "x",
+    "c",
+    "body",
+    "query",
+    "error",
+    "active",
+    "inactive",
+    "composing",
+    "paused",
+    "gone",
+    "thread",
+    "subject",
+    "show",
+    "status",
+    "priority",
+    "delay",
+    "stanza-id",
+    "origin-id",
+    "request",
+    "received",
+    "displayed",
+    "markable",
+    "sent",
+    "forwarded",
+    "ping",
+    "pubsub",
+    "event",
+    "html",
+    "a",
+    "r",
+    "store",
+    "no-store",
+    "private",
+    "encrypted",
+    "encryption",
+    "reactions",
+    "reply",
+    "replace",
+    "result",
+    "fin",
+    "data",
+    "vCard",
+    "occupant-id",
+    "nick",
+    "jabber:x:data",
+    "jabber:x:oob",
+    "jabber:x:conference",
+    "vcard-temp",
+    "vcard-temp:x:update",
+    "urn:xmpp:receipts",
+    "urn:xmpp:chat-markers:0",
+    "urn:xmpp:hints",
+    "urn:xmpp:eme:0",
+    "urn:xmpp:reply:0",
+    "urn:xmpp:reactions:0",
+    "urn:xmpp:message-correct:0",
+    "urn:xmpp:occupant-id:0",
+    "urn:xmpp:avatar:metadata:update",
+    "eu.siacs.conversations.axolotl",
+    "http://jabber.org/protocol/chatstates",
+    "http://jabber.org/protocol/muc",
+    "http://jabber.org/protocol/muc#user",
+    "http://jabber.org/protocol/nick",
+    "http://jabber.org/protocol/pubsub",
+    "http://jabber.org/protocol/pubsub#event",
+    "http://jabber.org/protocol/pubsub#owner",
+    "http://jabber.org/protocol/xhtml-im",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_common_word_is_found_and_no_other() {
+        for word in NAMESPACES.iter().chain(PAYLOADS) {
+            assert_eq!(known(word.as_bytes()), Some(*word));
+            assert_eq!(known(format!("{word}~").as_bytes()), None);
+        }
+        assert_eq!(known("x".repeat(1000).as_bytes()), None);
+        assert!(KNOWN.iter().all(|word| word.len() + 1 < BEGINS.len()), "the table is too short");
+        assert!(KNOWN.len() <= usize::from(u8::MAX));
+    }
 }

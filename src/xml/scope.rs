@@ -121,6 +121,14 @@ impl Scope {
         self.default = 1;
     }
 
+    /// Drops what elements declared, and the memory for it.
+    pub(super) fn rest(&mut self) {
+        self.reset();
+        if self.bindings.capacity() > self.base {
+            self.bindings.shrink_to_fit();
+        }
+    }
+
     /// The state to come back to with [`Scope::leave`].
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.bindings.len(), self.default)

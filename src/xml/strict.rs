@@ -147,6 +147,15 @@ impl Strict {
         Ok(Root { tag, namespace, default, attrs: &self.attrs })
     }
 
+    /// Gives back the memory that no element in hand needs.
+    pub(super) fn rest(&mut self) {
+        self.attrs = Vec::new();
+        self.open = Vec::new();
+        self.children = Vec::new();
+        self.out = Vec::new();
+        self.scope.rest();
+    }
+
     fn reset(&mut self) {
         self.scope.reset();
         self.open.clear();

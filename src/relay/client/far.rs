@@ -46,6 +46,10 @@ impl Turn<'_> {
                     }
                     self.pose(posing::Input::Header(header));
                 }
+                // Most of what comes, and the state stays as it is.
+                Token::Element(frame) if self.client.posing.as_ref().is_some_and(|p| p.delivers(&frame)) => {
+                    self.deliver(&frame);
+                }
                 Token::Element(frame) => self.pose(posing::Input::Element(frame)),
                 Token::End => self.pose(posing::Input::End),
             },

@@ -51,7 +51,7 @@ impl Pump {
         self.patience().is_some_and(|at| at <= now())
     }
 
-    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, anew: bool) -> Poll<()> {
         let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
@@ -67,6 +67,8 @@ impl Pump {
         let set = self.timer.deadline();
         if due < set || due > set + SLACK {
             self.timer.as_mut().reset(due);
+        } else if !anew && now < set.into_std() {
+            return Poll::Pending;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if self.timer.deadline() >= due {

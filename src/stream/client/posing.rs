@@ -115,6 +115,11 @@ pub enum Asked {
 }
 
 impl Posing {
+    /// Whether this element changes nothing here and is delivered: what a step would make of it.
+    pub fn delivers(&self, frame: &Frame) -> bool {
+        matches!(self, Self::Bound(_)) && frame.head().kind() != Kind::Other
+    }
+
     /// The next state for this input.
     pub fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
         match (self, input) {

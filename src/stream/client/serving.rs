@@ -204,6 +204,11 @@ impl Serving {
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
     }
 
+    /// Whether this element changes nothing here and passes: what a step would make of it.
+    pub fn passes(&self, frame: &Frame) -> bool {
+        matches!(self, Self::Bound(_)) && frame.head().kind() != Kind::Other && barred(frame).is_none()
+    }
+
     /// The next state for this input.
     pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         // TLS-20, CLS-01: the client's own end has the same meaning wherever a stream is open.
@@ -495,14 +500,10 @@ impl Bound {
     fn element(self, frame: Frame) -> Stepped {
         let head = frame.head();
         if head.kind() != Kind::Other {
-            if is_legacy_auth(&frame) {
-                return Err(Fault::told(Reason::LegacyAuth, b""));
-            }
-            // C2S-14: jabberd2 would bind one more address to the stream.
-            if head.children().iter().any(|child| child.namespace == names::BIND) {
-                return Err(Fault::told(Reason::TooManyBinds, b""));
-            }
-            return Ok((Serving::Bound(self), vec![Effect::Pass(frame)]));
+            return match barred(&frame) {
+                Some(reason) => Err(Fault::told(reason, b"")),
+                None => Ok((Serving::Bound(self), vec![Effect::Pass(frame)])),
+            };
         }
         let management = is_management(&frame) && matches!(head.name(), "enable" | "r" | "a");
         let state = head.namespace() == names::CSI && matches!(head.name(), "active" | "inactive");
@@ -512,6 +513,16 @@ impl Bound {
         }
         misplaced(&frame, Reason::UnsupportedStanzaType)
     }
+}
+
+/// Why a stanza has no place on a stream that has its address.
+fn barred(frame: &Frame) -> Option<Reason> {
+    if is_legacy_auth(frame) {
+        return Some(Reason::LegacyAuth);
+    }
+    // C2S-14: jabberd2 would bind one more address to the stream.
+    let binds = frame.head().children().iter().any(|child| child.namespace == names::BIND);
+    binds.then_some(Reason::TooManyBinds)
 }
 
 /// An element that has no place: what belongs between servers is named as such (C2S-17).

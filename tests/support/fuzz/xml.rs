@@ -41,8 +41,11 @@ fn stream(data: &[u8]) -> Vec<u8> {
 
 /// Feeds octets in chunks of the sizes given, over and over, and asserts the bound of memory.
 fn read(octets: &[u8], limits: &Limits, sizes: &[usize]) -> Vec<Token> {
+    read_by(Framer::new(limits.clone(), Content::Server), octets, limits, sizes)
+}
+
+fn read_by(mut framer: Framer, octets: &[u8], limits: &Limits, sizes: &[usize]) -> Vec<Token> {
     let most = limits.element.max(limits.header);
-    let mut framer = Framer::new(limits.clone(), Content::Server);
     let mut tokens = Vec::new();
     let mut rest = octets;
     for &size in sizes.iter().cycle() {
@@ -77,10 +80,12 @@ fn again(octets: &[u8]) -> Frame {
     }
 }
 
-/// Chunks make no difference, memory is bounded, what passes is canonical, and passes again unchanged.
+/// Chunks make no difference, nor does the short way; memory is bounded, what passes is canonical, and passes again unchanged.
 pub fn framer(data: &[u8]) {
     let octets = stream(data);
     let whole = read(&octets, &small(), &[usize::MAX]);
+    let thorough = Framer::new(small(), Content::Server).without_the_short_way();
+    assert_eq!(whole, read_by(thorough, &octets, &small(), &[usize::MAX]), "the short way and the long one");
     let mark = octets.iter().fold(7usize, |sum, &b| sum.wrapping_mul(31).wrapping_add(usize::from(b)));
     for sizes in [&[1][..], &[2, 3], &[1 + mark % 13, 1 + mark % 5, 1 + mark % 64], &[1 + mark % 509]] {
         let cut = read(&octets, &small(), sizes);

@@ -1,0 +1,338 @@
+//! The short way: an element that is canonical as it stands, with no prefix but `xml:lang`, recognised in one pass.
+//!
+//! Most traffic is of this kind, and the canonical language is where all parsers agree, so here one reading is enough. The
+//! answer is yes or nothing: whatever else comes, every breach among it, is left to the scan and the strict reading, which
+//! know the rules by name. What is taken here those two would take octet for octet, with the same head; fuzzing and tests
+//! compare them.
+
+use super::content::decode_value;
+use super::frame::{Child, Kind, Spans};
+use super::names::{self, Word};
+use super::strict::Judged;
+use super::{Content, Limits, Span, chars};
+
+/// Why an element is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Its end is not there yet.
+    Unfinished,
+    /// It is not of the kind that is read here.
+    Other,
+}
+
+/// The memory of the reading. One serves a whole stream.
+#[derive(Default)]
+pub(super) struct Canonical {
+    open: Vec<Open>,
+    attrs: Vec<Span>,
+    children: Vec<Child>,
+}
+
+/// An element that is open.
+struct Open {
+    name: Span,
+    /// It declares a default namespace.
+    declares: bool,
+}
+
+/// One reading, from `<` to `>`.
+struct Reading<'a> {
+    octets: &'a [u8],
+    limits: &'a Limits,
+    content: Content,
+    memory: &'a mut Canonical,
+    at: usize,
+    nodes: usize,
+    /// Declarations in scope.
+    bindings: usize,
+    namespace: Word,
+    spans: Spans,
+}
+
+/// The attributes of the start tag in hand that somebody asks for. None of them begins at 0.
+#[derive(Clone, Copy, Default)]
+struct Values {
+    namespace: Span,
+    from: Span,
+    to: Span,
+    id: Span,
+    type_: Span,
+    lang: Span,
+    by: Span,
+}
+
+impl Canonical {
+    /// Reads the first-level element at the front of `octets`: its length, and what it is.
+    pub(super) fn element(
+        &mut self,
+        octets: &[u8],
+        content: Content,
+        limits: &Limits,
+    ) -> Result<(usize, Judged), Stop> {
+        self.open.clear();
+        self.children.clear();
+        let mut reading = Reading {
+            octets: octets.get(..limits.element).unwrap_or(octets),
+            limits,
+            content,
+            memory: self,
+            at: 0,
+            nodes: 0,
+            bindings: 0,
+            namespace: Word::new(content.ns()),
+            spans: Spans::default(),
+        };
+        reading.tags()?;
+        let Reading { at, namespace, spans, .. } = reading;
+        if !octets.get(..at).is_some_and(chars::is_canonical) {
+            return Err(Stop::Other);
+        }
+        let children = self.children.drain(..).collect();
+        Ok((at, Judged { spans, namespace, children, rewritten: None }))
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// Reads until the first-level element is complete.
+    fn tags(&mut self) -> Result<(), Stop> {
+        loop {
+            // An octet `<` is at hand.
+            if self.ahead(1)? == b'/' {
+                self.end_tag()?;
+            } else {
+                self.start_tag()?;
+            }
+            if self.memory.open.is_empty() {
+                return Ok(());
+            }
+            self.text()?;
+        }
+    }
+
+    fn ahead(&self, distance: usize) -> Result<u8, Stop> {
+        self.octets.get(self.at + distance).copied().ok_or(Stop::Unfinished)
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.octets.get(self.at..).unwrap_or_default()
+    }
+
+    /// Text, up to the next `<`.
+    fn text(&mut self) -> Result<(), Stop> {
+        loop {
+            let rest = self.rest();
+            // Most tags follow each other, or a short word.
+            let len = match rest.first() {
+                Some(b'<') => return Ok(()),
+                _ => memchr::memchr3(b'<', b'&', b'>', rest).ok_or(Stop::Unfinished)?,
+            };
+            if self.memory.open.len() == 1 && !self.spans.text {
+                let plain = rest.get(..len).unwrap_or_default();
+                self.spans.text = plain.iter().any(|&b| !chars::is_space(b));
+            }
+            self.at += len;
+            match rest.get(len) {
+                Some(b'<') => return Ok(()),
+                Some(b'&') => {
+                    let reference = rest.get(len..).unwrap_or_default();
+                    let visible = !reference.starts_with(b"&#xD;");
+                    self.at += if visible { named(reference)? } else { "&#xD;".len() };
+                    self.spans.text |= visible && self.memory.open.len() == 1;
+                }
+                _ => return Err(Stop::Other),
+            }
+        }
+    }
+
+    fn end_tag(&mut self) -> Result<(), Stop> {
+        let Open { name, declares } = self.memory.open.pop().ok_or(Stop::Other)?;
+        let begin = self.at + "</".len();
+        let end = begin + name.range().len();
+        let written = self.octets.get(begin..=end).ok_or(Stop::Unfinished)?;
+        if written.split_last() != Some((&b'>', name.of(self.octets))) {
+            return Err(Stop::Other);
+        }
+        self.at = end + 1;
+        self.bindings -= usize::from(declares);
+        self.ended();
+        Ok(())
+    }
+
+    fn start_tag(&mut self) -> Result<(), Stop> {
+        let begin = self.at;
+        let depth = self.memory.open.len() + 1;
+        self.nodes += 1;
+        if depth > self.limits.depth || self.nodes > self.limits.nodes {
+            return Err(Stop::Other);
+        }
+        self.at += 1;
+        let name = self.name()?;
+        let values = self.attributes()?;
+        let empty = self.ahead(0)? == b'/';
+        if empty && self.ahead(1)? != b'>' {
+            return Err(Stop::Other);
+        }
+        self.at += 1 + usize::from(empty);
+        let declares = values.namespace.start != 0;
+        match depth {
+            1 => self.first_level(name, values)?,
+            2 => self.child(begin, name, values),
+            _ => {}
+        }
+        if empty {
+            self.ended();
+        } else {
+            self.bindings += usize::from(declares);
+            self.memory.open.push(Open { name, declares });
+        }
+        Ok(())
+    }
+
+    /// An element has ended, and is no longer among the open ones.
+    fn ended(&mut self) {
+        if let (1, Some(child)) = (self.memory.open.len(), self.memory.children.last_mut()) {
+            child.span.end = Span::new(self.at, self.at).end;
+        }
+    }
+
+    /// A name without a prefix.
+    fn name(&mut self) -> Result<Span, Stop> {
+        let first = self.ahead(0)?;
+        let len = chars::plain_name(self.rest()).ok_or(Stop::Unfinished)?;
+        if len > self.limits.name || !chars::begins_plain_name(first) {
+            return Err(Stop::Other);
+        }
+        let name = Span::new(self.at, self.at + len);
+        self.at += len;
+        Ok(name)
+    }
+
+    /// The attributes of a start tag, up to what ends it.
+    fn attributes(&mut self) -> Result<Values, Stop> {
+        let mut values = Values::default();
+        let mut seen = 0u64;
+        self.memory.attrs.clear();
+        loop {
+            match self.ahead(0)? {
+                b'>' | b'/' => return Ok(values),
+                b' ' => self.at += 1,
+                _ => return Err(Stop::Other),
+            }
+            if self.memory.attrs.len() >= self.limits.attributes {
+                return Err(Stop::Other);
+            }
+            let is_lang = self.ahead(0)? == b'x' && self.rest().starts_with(LANG);
+            let name = if is_lang {
+                self.at += LANG.len();
+                Span::new(self.at - LANG.len(), self.at)
+            } else {
+                self.name()?
+            };
+            let value = self.value()?;
+            let spelt = name.of(self.octets);
+            // Two attributes of one name are for the strict reading to refuse (rule T5). Most differ in one of these.
+            let mark = spelt.first().zip(spelt.last()).map_or(0, |(a, z)| a.rotate_left(3) ^ z);
+            let bit = 1u64.rotate_left(u32::from(mark) ^ (name.end - name.start));
+            if seen & bit != 0 && self.memory.attrs.iter().any(|earlier| earlier.of(self.octets) == spelt) {
+                return Err(Stop::Other);
+            }
+            seen |= bit;
+            self.memory.attrs.push(name);
+            match spelt {
+                b"xmlns" => {
+                    self.declaration(value)?;
+                    values.namespace = value;
+                }
+                b"from" => values.from = value,
+                b"to" => values.to = value,
+                b"id" => values.id = value,
+                b"type" => values.type_ = value,
+                b"by" => values.by = value,
+                LANG => values.lang = value,
+                _ => {}
+            }
+        }
+    }
+
+    /// The rest of an attribute after its name.
+    fn value(&mut self) -> Result<Span, Stop> {
+        let quote = self.ahead(1)?;
+        if self.ahead(0)? != b'=' || !matches!(quote, b'"' | b'\'') {
+            return Err(Stop::Other);
+        }
+        self.at += 2;
+        let begin = self.at;
+        loop {
+            let rest = self.rest();
+            let len = chars::plain_value(rest).ok_or(Stop::Unfinished)?;
+            self.at += len;
+            match rest.get(len) {
+                Some(&b) if b == quote => break,
+                Some(b'&') => {
+                    let reference = rest.get(len..).unwrap_or_default();
+                    let numeric =
+                        [b"&#x9;", b"&#xA;", b"&#xD;"].into_iter().any(|r| reference.starts_with(r));
+                    self.at += if numeric { "&#x9;".len() } else { named(reference)? };
+                }
+                _ => return Err(Stop::Other),
+            }
+        }
+        let value = Span::new(begin, self.at);
+        self.at += 1;
+        if value.range().len() > self.limits.value { Err(Stop::Other) } else { Ok(value) }
+    }
+
+    /// A default namespace that no rule has anything to say about.
+    fn declaration(&self, value: Span) -> Result<(), Stop> {
+        let name = value.of(self.octets);
+        let plain = name.len() <= self.limits.namespace_name && chars::is_plain_namespace(name);
+        let bound = self.limits.declarations > 0 && self.bindings < self.limits.bindings;
+        let reserved = [names::STREAMS, names::XML, names::XMLNS].iter().any(|r| r.as_bytes() == name);
+        if plain && bound && !reserved { Ok(()) } else { Err(Stop::Other) }
+    }
+
+    fn first_level(&mut self, name: Span, values: Values) -> Result<(), Stop> {
+        if values.namespace.start != 0 {
+            self.namespace = Word::of(values.namespace.of(self.octets));
+        }
+        let kind = match name.of(self.octets) {
+            // Not to be waited for (rule S3), and never an element of use.
+            b"stream" => return Err(Stop::Other),
+            _ if self.namespace != self.content.ns() => Kind::Other,
+            b"iq" => Kind::Iq,
+            b"message" => Kind::Message,
+            b"presence" => Kind::Presence,
+            _ => Kind::Other,
+        };
+        let Values { from, to, id, type_, lang, .. } = values;
+        let tag_end = Span::new(self.at, self.at).end;
+        self.spans = Spans { name, from, to, id, type_, lang, tag_end, kind, text: false };
+        Ok(())
+    }
+
+    fn child(&mut self, begin: usize, name: Span, values: Values) {
+        let decoded =
+            |value: Span| (value.start != 0).then(|| Box::from(decode_value(value.text(self.octets))));
+        let namespace = match values.namespace.start {
+            0 => self.namespace.clone(),
+            _ => Word::of(values.namespace.of(self.octets)),
+        };
+        let child = Child {
+            name: Word::of(name.of(self.octets)),
+            namespace,
+            by: decoded(values.by),
+            from: decoded(values.from),
+            span: Span::new(begin, begin),
+        };
+        self.memory.children.push(child);
+    }
+}
+
+/// The length of a reference to one of the predefined five.
+fn named(octets: &[u8]) -> Result<usize, Stop> {
+    const FIVE: [&[u8]; 5] = [b"&lt;", b"&gt;", b"&amp;", b"&apos;", b"&quot;"];
+    FIVE.into_iter().find(|r| octets.starts_with(r)).map(<[u8]>::len).ok_or(Stop::Other)
+}
+
+/// The one prefixed attribute that is common.
+const LANG: &[u8] = b"xml:lang";
