@@ -6,12 +6,14 @@
 
 mod handshakes;
 mod logins;
+mod registrations;
 mod senders;
 mod strangers;
 mod valve;
 
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
+pub use registrations::Registrations;
 pub use senders::{Params as SenderParams, SenderDomain, Senders};
 pub use strangers::{Room, Stranger, Strangers};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};

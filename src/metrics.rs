@@ -4,6 +4,10 @@
 //! peer said can become a label (law `closed_words`). A domain that is not hosted is counted under `none`, so that
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
+mod limit;
+
+pub use limit::Limit;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -33,6 +37,7 @@ pub struct Metrics {
     others: [Passed; Flow::ALL.len()],
     digest: Mutex<Option<String>>,
     connections_total: IntCounterVec,
+    connections_refused: IntCounterVec,
     connections: IntGaugeVec,
     streams: IntGaugeVec,
     tls_handshakes: IntCounterVec,
@@ -74,6 +79,11 @@ impl Metrics {
                 "connections_total",
                 "Connections that arrived, by how the door answered.",
                 &["listener", "outcome"],
+            )?,
+            connections_refused: make.counters(
+                "connections_refused_total",
+                "Connections that were ended before a stream began, by reason.",
+                &["listener", "reason"],
             )?,
             connections: make.gauges("connections", "Connections that are open now.", &["listener"])?,
             streams: make.gauges(
@@ -180,6 +190,11 @@ impl Metrics {
     /// A connection arrived at this door, and was let in or not.
     pub fn arrived(&self, door: Door, outcome: Outcome) {
         self.connections_total.with_label_values(&[door.label(), outcome.label()]).inc();
+    }
+
+    /// A connection was ended at this door before a stream began.
+    pub fn kept_out(&self, door: Door, reason: Reason) {
+        self.connections_refused.with_label_values(&[door.label(), reason.label()]).inc();
     }
 
     /// A connection is open at this door from now on.
@@ -401,91 +416,6 @@ impl Door {
             Self::Outbound => "outbound",
             Self::S2sDirect => "s2s-direct",
             Self::S2sStarttls => "s2s-starttls",
-        }
-    }
-}
-
-/// A limit that slows or refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Limit {
-    /// New connections per network and minute.
-    Attempts,
-    /// Stanzas that the gateway itself must deliver (bounces).
-    Carried,
-    /// Attempts to reach a remote domain that did not answer lately.
-    Circuit,
-    /// Open connections per network.
-    Connections,
-    /// TLS handshakes per second.
-    Handshakes,
-    /// Failed logins per network and account.
-    Logins,
-    /// Memory of all connections that have proven nothing.
-    Memory,
-    /// Octets per second of a pair.
-    Octets,
-    /// The queue of a pair.
-    Queue,
-    /// Different recipients of a remote domain per minute.
-    Recipients,
-    /// Stanzas of a remote address per minute.
-    Senders,
-    /// Stanzas per second of a pair.
-    Stanzas,
-    /// Admitted streams of a rule.
-    Streams,
-    /// Requests for subscriptions of a remote domain per minute.
-    Subscriptions,
-    /// Open connections in all.
-    Total,
-    /// Connections that have proven nothing.
-    Unproven,
-    /// Dialback verifications under way.
-    Verifications,
-}
-
-impl Limit {
-    /// Every value, for tables and tests.
-    pub const ALL: &'static [Limit] = &[
-        Self::Attempts,
-        Self::Carried,
-        Self::Circuit,
-        Self::Connections,
-        Self::Handshakes,
-        Self::Logins,
-        Self::Memory,
-        Self::Octets,
-        Self::Queue,
-        Self::Recipients,
-        Self::Senders,
-        Self::Stanzas,
-        Self::Streams,
-        Self::Subscriptions,
-        Self::Total,
-        Self::Unproven,
-        Self::Verifications,
-    ];
-
-    /// The metric label and log field.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Attempts => "attempts",
-            Self::Carried => "carried",
-            Self::Circuit => "circuit",
-            Self::Connections => "connections",
-            Self::Handshakes => "handshakes",
-            Self::Logins => "logins",
-            Self::Memory => "memory",
-            Self::Octets => "octets",
-            Self::Queue => "queue",
-            Self::Recipients => "recipients",
-            Self::Senders => "senders",
-            Self::Stanzas => "stanzas",
-            Self::Streams => "streams",
-            Self::Subscriptions => "subscriptions",
-            Self::Total => "total",
-            Self::Unproven => "unproven",
-            Self::Verifications => "verifications",
         }
     }
 }

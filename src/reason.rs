@@ -293,6 +293,7 @@ reasons! {
 
     MechanismNotOffered = "mechanism-not-offered", "the client asked for a mechanism that it was not offered", None, Z::NotAuthorized;
     LoginThrottled = "login-throttled", "too many failed logins from this network or for this account", Some(S::PolicyViolation), Z::PolicyViolation;
+    RegistrationThrottled = "registration-throttled", "more accounts were asked for from this network in an hour than one may", Some(S::PolicyViolation), Z::ResourceConstraint;
     TooManyBinds = "too-many-binds", "too many attempts to bind on one stream", Some(S::PolicyViolation), Z::PolicyViolation;
     LegacyAuth = "legacy-auth", "a login by jabber:iq:auth", Some(S::PolicyViolation), Z::PolicyViolation;
     NotBound = "not-bound", "a stanza or request before the login or the bind was done", Some(S::NotAuthorized), Z::NotAuthorized;

@@ -822,6 +822,34 @@ fn accounts_are_made_only_where_that_is_allowed() {
     let answer = "<iq id='r1' type='result'><query xmlns='jabber:iq:register'><username/></query></iq>";
     stage.hears(FAR, answer);
     assert_eq!(stage.said(NEAR), answer);
+    // XEP-0077: who sends the form asks for an account, and the backend hears of it once there is leave.
+    let form =
+        "<iq id='r&amp;2' type='set'><query xmlns='jabber:iq:register'><username>eve</username></query></iq>";
+    let applies = |stage: &mut Stage| {
+        let before = stage.effects.len();
+        stage.effects.retain(|effect| !matches!(effect, Effect::Apply));
+        before - stage.effects.len()
+    };
+    assert_eq!(applies(&mut stage), 0);
+    stage.hears(NEAR, form);
+    assert_eq!((applies(&mut stage), stage.said(FAR)), (1, String::new()));
+    assert!(!stage.relay.wants_read(NEAR), "nothing more is read meanwhile");
+    stage.step(NEAR, Input::Tried(Err(Reason::RegistrationThrottled)));
+    assert_eq!(
+        stage.said(NEAR),
+        "<iq type='error' id='r&amp;2'><error type='wait'>\
+         <resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+    );
+    let refused = Reason::RegistrationThrottled;
+    let told = |event: &Event| matches!(event, Event::Refused { reason, .. } if *reason == refused);
+    assert_eq!(stage.notes().into_iter().filter(|event| told(event)).count(), 1);
+    assert_eq!(stage.said(FAR), "");
+    stage.hears(NEAR, form);
+    assert_eq!(applies(&mut stage), 1);
+    stage.step(NEAR, Input::Tried(Ok(())));
+    assert_eq!(stage.said(FAR), form);
+    stage.hears(FAR, "<iq id='r&amp;2' type='result'/>");
+    assert_eq!(stage.said(NEAR), "<iq id='r&amp;2' type='result'/>");
     stage.hears(NEAR, "<iq id='r2' type='get'><query xmlns='jabber:iq:version'/></iq>");
     assert_eq!(ended(&mut stage), "not-authorized");
 }

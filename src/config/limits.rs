@@ -115,7 +115,7 @@ table! {
     /// New connections from one source (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
     /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
-    /// more than half of T-tls.
+    /// more than half of T-tls, or more than a quarter for a network that has asked for much of the rate lately.
     tls_handshakes ("tls-handshakes"): pace = "500/s", "1/s" ..= "100000/s";
     /// Stanzas that one stream may send in a second; who sends more is read more slowly (LIM-03).
     stream_stanzas ("stream-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
@@ -139,6 +139,8 @@ table! {
     circuit_failures ("circuit-failures"): count = "3", "1" ..= "1000";
     /// Failed SASL attempts on one stream (L-sasl-attempts).
     sasl_attempts ("sasl-attempts"): count = "3", "2" ..= "5";
+    /// Requests for a new account (in-band registration) that one network, IPv6 counted per /64, may make in an hour.
+    registrations ("registrations"): count = "10", "1" ..= "100000";
     /// Failed logins for one account from one network, after which the network may not try that account for a while.
     login_failures_account ("login-failures-account"): count = "10", "3" ..= "1000";
     /// Failed logins from one network, IPv6 counted per /64, after which it may not log in for a while (C2S-11).

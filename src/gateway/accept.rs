@@ -158,16 +158,14 @@ impl Entrance {
 
     fn turned_away(&self, tools: &Tools, peer: SocketAddr, reason: Reason) {
         tools.observe.metrics().arrived(self.door, Outcome::Deny);
-        tools.observe.turned_away(Some(peer), reason);
-        tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "connection turned away");
+        tools.observe.kept_out(self.door, peer, reason);
     }
 
     /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it.
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
-        let (peer, label) = (guest.peer, self.door.label());
+        let (peer, door, observe) = (guest.peer, self.door, Arc::clone(&tools.observe));
         if tokio::time::timeout(self.unauth, self.come_in(tools, guest)).await.is_err() {
-            let reason = Reason::NegotiationTimeout.label();
-            tracing::debug!(listener = label, %peer, reason, "connection turned away");
+            observe.kept_out(door, peer, Reason::NegotiationTimeout);
         }
     }
 
@@ -197,20 +195,13 @@ impl Entrance {
         };
         metrics.arrived(self.door, Outcome::Allow);
         let presence = Presence::new(metrics, self.door, ticket);
-        let (io, secured) = match self.direct_tls(&tools, stream).await {
+        let (io, secured) = match self.direct_tls(&tools, stream, peer.ip()).await {
             Ok(begun) => begun,
-            Err(reason) => {
-                tools.observe.turned_away(Some(peer), reason);
-                tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "no handshake");
-                return;
-            }
+            Err(reason) => return tools.observe.kept_out(self.door, peer, reason),
         };
         let flow = match self.flow_of(secured.as_ref()) {
             Ok(flow) => flow,
-            Err(reason) => {
-                tracing::debug!(listener = self.door.label(), %peer, reason = reason.label(), "no protocol agreed on");
-                return;
-            }
+            Err(reason) => return tools.observe.kept_out(self.door, peer, reason),
         };
         let ends = (peer, local);
         if let Err(reason) = self.start(&tools, flow, (io, secured), (ends, accepted), (presence, stranger)) {
@@ -238,7 +229,12 @@ impl Entrance {
         }
     }
 
-    async fn direct_tls(&self, tools: &Tools, stream: TcpStream) -> Result<(BoxIo, Option<Secured>), Reason> {
+    async fn direct_tls(
+        &self,
+        tools: &Tools,
+        stream: TcpStream,
+        peer: IpAddr,
+    ) -> Result<(BoxIo, Option<Secured>), Reason> {
         let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
         // T-first-byte runs here too: a silent peer need not be given a handshake's time.
         // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
@@ -249,7 +245,7 @@ impl Entrance {
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
         let begun = now();
-        turn(&tools.handshakes, tools.observe.metrics()).await?;
+        turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
         // T-tls is one budget, for the turn and for the handshake.
         let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
         let outcome = match tokio::time::timeout(left, acceptor.accept_begun(stream, None)).await {

@@ -346,6 +346,13 @@ async fn a_listener_behind_a_proxy_takes_no_other_word() {
     let text = metrics(&gateway);
     assert!(text.contains("gatehouse_limited_total{limit=\"connections\"} 1"), "{text}");
     assert!(text.contains("gatehouse_connections{listener=\"s2s-starttls\"} 3"), "{text}");
+    // LOG-05's kind: what was wrong with each is counted.
+    for (reason, count) in [("bad-proxy-header", 2), ("not-from-here", 1), ("too-many-connections", 1)] {
+        let counted = format!(
+            "gatehouse_connections_refused_total{{listener=\"s2s-starttls\",reason=\"{reason}\"}} {count}"
+        );
+        assert!(text.contains(&counted), "{text}");
+    }
     // ACC-04: an incomplete header is waited for, no longer than T-header.
     let mut slow = peer(&gateway).await;
     slow.write_all(b"PROXY TCP4 192.0.2.9").await.unwrap();
@@ -412,7 +419,7 @@ async fn client_tls(
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = [alpn.to_vec()].into_iter().filter(|name| !name.is_empty()).collect();
     let stream = TcpStream::connect(address).await.unwrap();
     let name = "hall.example".try_into().unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
@@ -481,4 +488,33 @@ async fn a_backend_hears_who_the_client_is_before_anything_else() {
         gateway.stop();
         gateway.stopped().await;
     }
+}
+
+// TLS-17, ACC-11: who agrees on no protocol, or speaks no TLS where it is due, is let go; why is counted.
+#[tokio::test]
+async fn what_is_wrong_with_a_handshake_is_counted() {
+    let (dir, settings) = world("  - { flow: mixed, address: \"127.0.0.1:1111\", tls: direct }\n");
+    let settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
+    let gateway = Gateway::start(settings).await.unwrap_or_else(|fault| panic!("{fault}"));
+    let door = gateway.listening()[0].1;
+    let mut silent = client_tls(dir.path(), door, b"").await;
+    let mut octets = [0; 64];
+    assert_eq!(silent.read(&mut octets).await.unwrap_or(0), 0, "not one octet");
+    let mut clear = TcpStream::connect(door).await.unwrap();
+    clear.write_all(HEADER).await.unwrap();
+    let _end = clear.read_to_end(&mut Vec::new()).await;
+    let mut broken = TcpStream::connect(door).await.unwrap();
+    broken.write_all(&[0x16, 3, 1, 0, 4, 2, 0, 0, 0]).await.unwrap();
+    let _end = broken.read_to_end(&mut Vec::new()).await;
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    for (reason, count) in [("wrong-transport", 2), ("tls-failed", 1)] {
+        let counted =
+            format!("gatehouse_connections_refused_total{{listener=\"mixed\",reason=\"{reason}\"}} {count}");
+        while !metrics(&gateway).contains(&counted) {
+            assert!(std::time::Instant::now() < until, "{counted} in {}", metrics(&gateway));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    gateway.stop();
+    gateway.stopped().await;
 }

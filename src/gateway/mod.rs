@@ -135,6 +135,7 @@ impl Gateway {
             handshakes,
             strangers: Strangers::new(parts::strangers(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
+            registrations: parts::registrations(&settings),
             observe: Arc::new(Observe::new(Arc::clone(&metrics), audit, now())),
         });
         let steering = start_steering(&settings).await?;

@@ -196,6 +196,11 @@ pub fn handshakes(settings: &Settings) -> limit::Handshakes {
     limit::Handshakes::new(rate, settings.timeouts.tls / 2, run::now())
 }
 
+/// How many new accounts a network may ask for.
+pub fn registrations(settings: &Settings) -> limit::Registrations {
+    limit::Registrations::new(settings.limits.registrations)
+}
+
 /// How much guessing of passwords is borne.
 pub fn logins(settings: &Settings) -> limit::LoginParams {
     let (limits, times) = (&settings.limits, &settings.timeouts);

@@ -273,6 +273,11 @@ impl Turn<'_> {
                 let Some(hosted) = self.hosted() else { return };
                 self.out.push(Effect::Try(Attempt { hosted, mechanism, account }));
             }
+            serving::Effect::Apply => self.out.push(Effect::Apply),
+            serving::Effect::Declined(reason) => {
+                let hosted = self.hosted();
+                self.note(Event::Refused { pair: None, hosted, reason });
+            }
             serving::Effect::Bound => self.bound(),
             serving::Effect::Pass(frame) => self.pass(&frame),
             serving::Effect::Refused(reason) => {

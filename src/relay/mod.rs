@@ -122,7 +122,7 @@ pub enum Input {
     Verified(ClaimId, Answer),
     /// The answer to [`Effect::Vouch`]: whether a live far leg of ours waits with that key.
     Vouched(KeyCheck, bool),
-    /// The answer to [`Effect::Try`]: whether this login may be tried now.
+    /// The answer to [`Effect::Try`] or [`Effect::Apply`]: whether that may be tried now.
     Tried(Result<(), Reason>),
     /// A new policy; the relay is judged again.
     Policy(Arc<Policy>),
@@ -165,6 +165,8 @@ pub enum Effect {
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
     /// of the near leg is read, and the backend has not heard the account.
     Try(Attempt),
+    /// A client asks for a new account: may it? Answer with [`Input::Tried`]; until then nothing of the near leg is read.
+    Apply,
     /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.
     Upgrade(Side),
     /// A new stream on the same connection: restart the framer of this leg.

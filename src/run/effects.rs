@@ -61,6 +61,7 @@ impl Pump {
                 }
             }
             Effect::Try(attempt) => self.try_login(&attempt),
+            Effect::Apply => self.apply(),
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Restart(side) => {
                 if let Some(leg) = self.leg(side) {
@@ -228,6 +229,16 @@ impl Pump {
                 self.step(Side::Near, Input::Tried(Err(Reason::LoginThrottled)));
             }
         }
+    }
+
+    /// Lets a client ask for a new account, or not now.
+    fn apply(&mut self) {
+        let leave = self.meta.peer.ok_or(Reason::RegistrationThrottled);
+        let leave = leave.and_then(|peer| self.tools.registrations.ask(peer.ip(), now()));
+        if leave.is_err() {
+            self.tools.observe.metrics().limited(Limit::Registrations);
+        }
+        self.step(Side::Near, Input::Tried(leave));
     }
 
     /// A login that the backend itself refused counts against its source; what we refused ourselves does not.

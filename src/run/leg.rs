@@ -123,6 +123,11 @@ impl Leg {
         matches!(self.link, Link::Open(_)) && !self.upgrade && !self.ending
     }
 
+    /// Whether it has been read to the end, in this turn, and has nothing to send or to begin.
+    pub(super) fn is_settled(&self) -> bool {
+        self.quiet && self.is_readable() && self.outbox.is_empty()
+    }
+
     /// Whether more waits to go out than should.
     pub(super) fn is_full(&self) -> bool {
         self.outbox.octets() > HIGH_WATER
@@ -170,12 +175,12 @@ impl Leg {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        params: &Params,
+        stanza: Duration,
         close: Duration,
     ) -> Result<Sent, Reason> {
         if self.ending {
             // Who takes an octet a minute would else keep his place for as long as he likes.
-            self.end_by.get_or_insert(now + params.stanza);
+            self.end_by.get_or_insert(now + stanza);
         }
         if let Link::Open(io) = &mut self.link {
             let sent = match self.outbox.is_empty() {
@@ -292,8 +297,8 @@ impl Leg {
     }
 
     /// Whether more has come than an unproven connection may bring (L-preauth-total).
-    pub(super) fn is_excessive(&self, params: &Params) -> bool {
-        self.unproven.is_some_and(|total| total > params.unproven_octets)
+    pub(super) fn is_excessive(&self, most: usize) -> bool {
+        self.unproven.is_some_and(|total| total > most)
     }
 
     /// A fresh stream on the same connection.

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Handshakes, Logins, Rates, Senders, Strangers, Streams};
+use crate::limit::{Handshakes, Logins, Rates, Registrations, Senders, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
@@ -70,8 +70,8 @@ pub type Handshake = Later<Result<(BoxIo, Secured), Reason>>;
 /// Sockets, TLS and the DNS, as far as a relay needs them.
 pub trait Outside: Send + Sync {
     /// TLS as server on this transport, of a connection of this flow. `named` is the stream's `to`, for those who send no
-    /// SNI (TLS-16).
-    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>) -> Handshake;
+    /// SNI (TLS-16); `peer` is who called, whose turn it must be.
+    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake;
 
     /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`.
     fn secure_far(&self, io: BoxIo, from: Domain, target: Domain) -> Handshake;
@@ -167,6 +167,8 @@ pub struct Tools {
     pub strangers: Arc<Strangers>,
     /// Logins that failed.
     pub logins: Arc<Logins>,
+    /// Requests for new accounts.
+    pub registrations: Registrations,
     /// What happened, as numbers, lines and records.
     pub observe: Arc<observe::Observe>,
 }
@@ -186,8 +188,8 @@ pub fn now() -> Instant {
 ///
 /// # Errors
 /// [`Reason::TooManyHandshakes`] when that would take too long.
-pub async fn turn(pace: &Handshakes, metrics: &Metrics) -> Result<(), Reason> {
-    let wait = pace.take(now())?;
+pub async fn turn(pace: &Handshakes, peer: IpAddr, metrics: &Metrics) -> Result<(), Reason> {
+    let wait = pace.take(peer, now())?;
     if wait > Duration::ZERO {
         metrics.limited(Limit::Handshakes);
         metrics.waited(Limit::Handshakes, wait);

@@ -19,7 +19,7 @@ use super::now;
 use super::registry::Meta;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::{Door, Limit, Metrics};
 use crate::reason::{Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Event, Record, Said};
 use crate::stream::client::Mechanism;
@@ -219,17 +219,25 @@ impl Observe {
         }
     }
 
+    /// A connection was ended at this door before a stream began.
+    pub fn kept_out(&self, door: Door, peer: SocketAddr, reason: Reason) {
+        self.metrics.kept_out(door, reason);
+        match reason {
+            // Whoever only looks whether somebody listens has done nothing wrong; load balancers do it all day.
+            Reason::ConnectionLost => {
+                tracing::debug!(listener = door.label(), %peer, reason = reason.label(), "connection gone");
+            }
+            reason if room(reason).is_some() => self.turned_away(Some(peer), reason),
+            reason if self.may_tell_of(Some(Network::of(peer.ip()))) => {
+                tracing::info!(listener = door.label(), %peer, reason = reason.label(), "connection refused");
+            }
+            _ => {}
+        }
+    }
+
     /// Somebody was turned away for want of room: at the door, or later when it held too much.
     pub fn turned_away(&self, peer: Option<SocketAddr>, reason: Reason) {
-        let limit = match reason {
-            Reason::Overload => Limit::Total,
-            Reason::StrangersMemory => Limit::Memory,
-            Reason::TooManyAttempts => Limit::Attempts,
-            Reason::TooManyConnections => Limit::Connections,
-            Reason::TooManyHandshakes => Limit::Handshakes,
-            Reason::TooManyStrangers => Limit::Unproven,
-            _ => return,
-        };
+        let Some(limit) = room(reason) else { return };
         self.metrics.limited(limit);
         // Whoever meets a ceiling for all comes from anywhere: no network is told apart.
         let network = match limit {
@@ -400,6 +408,19 @@ pub fn capped(words: &str) -> String {
         out.push('…');
     }
     out
+}
+
+/// What there is no room in, if that is why.
+fn room(reason: Reason) -> Option<Limit> {
+    match reason {
+        Reason::Overload => Some(Limit::Total),
+        Reason::StrangersMemory => Some(Limit::Memory),
+        Reason::TooManyAttempts => Some(Limit::Attempts),
+        Reason::TooManyConnections => Some(Limit::Connections),
+        Reason::TooManyHandshakes => Some(Limit::Handshakes),
+        Reason::TooManyStrangers => Some(Limit::Unproven),
+        _ => None,
+    }
 }
 
 fn shown(pair: &Pair) -> String {

@@ -109,6 +109,44 @@ fn logged(work: impl FnOnce()) -> String {
     String::from_utf8(octets).unwrap()
 }
 
+// LOG-05: bad input is counted and told, within the rate of its network; who only knocks is counted and not told.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let peer: SocketAddr = "192.0.2.9:4000".parse().unwrap();
+    let other: SocketAddr = "198.51.100.1:4000".parse().unwrap();
+    let text = logged(|| {
+        observe.kept_out(Door::Mixed, peer, Reason::WrongTransport);
+        observe.kept_out(Door::S2sDirect, peer, Reason::TlsFailed);
+        observe.kept_out(Door::S2sDirect, peer, Reason::ConnectionLost);
+        for _ in 0..1000 {
+            observe.kept_out(Door::S2sStarttls, peer, Reason::BadProxyHeader);
+        }
+        observe.kept_out(Door::Mixed, other, Reason::TooManyHandshakes);
+    });
+    let lines = |words: &str| text.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(
+        (lines("wrong-transport"), lines("tls-failed"), lines("connection-lost")),
+        (1, 1, 0),
+        "{text}"
+    );
+    assert!((200..=300).contains(&lines("bad-proxy-header")), "{}", lines("bad-proxy-header"));
+    assert_eq!((lines("turned away"), lines("lines were left out")), (1, 1), "{text}");
+    let counted = observe.metrics().text().unwrap();
+    for (listener, reason, count) in [
+        ("mixed", "wrong-transport", 1),
+        ("s2s-direct", "connection-lost", 1),
+        ("s2s-starttls", "bad-proxy-header", 1000),
+        ("mixed", "too-many-handshakes", 1),
+    ] {
+        let line = format!(
+            "gatehouse_connections_refused_total{{listener=\"{listener}\",reason=\"{reason}\"}} {count}\n"
+        );
+        assert!(counted.contains(&line), "{line} in {counted}");
+    }
+    assert!(counted.contains("gatehouse_limited_total{limit=\"handshakes\"} 1"), "{counted}");
+}
+
 // LOG-06: the operator is told when a peer's certificate or its way of proof changes, and only then.
 #[tokio::test]
 async fn a_peer_that_proves_itself_in_another_way_is_told() {

@@ -4,24 +4,24 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
-mod bell;
 mod carriage;
 mod due;
+mod knock;
 mod news;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use self::bell::Bell;
 use self::carriage::Carriage;
+use self::knock::Knock;
 use self::news::next_news;
 use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
@@ -75,15 +75,15 @@ pub struct Pump {
     pub(super) stranger: Option<Stranger>,
     orders: Inbox<Order>,
     news: Later<Option<watch::Receiver<News>>>,
-    /// Tells at a glance whether there are any.
-    heard: watch::Receiver<News>,
-    /// They wake us.
-    attends: bool,
-    /// What the news and the timer ring.
-    bell: Option<Arc<Bell>>,
+    /// What orders, news and the timer wake.
+    knock: Option<Arc<Knock>>,
     /// What certificates were judged by last, if that is not what their handshakes knew.
     trust: Option<Arc<TrustStore>>,
     timer: Pin<Box<Sleep>>,
+    /// When it rings.
+    rings: Instant,
+    /// Nothing is due before this, as far as the last turn could tell.
+    due: Option<Instant>,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
     stopped: bool,
@@ -201,12 +201,12 @@ impl Pump {
             leaving: None,
             stranger: None,
             orders,
-            heard: news.clone(),
-            attends: false,
             news: next_news(news),
-            bell: None,
+            knock: None,
             trust: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            rings: now(),
+            due: None,
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
@@ -233,23 +233,31 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (bell, anew) = Bell::heard(&mut self.bell, cx);
+        let knock = match self.knock.take().filter(|knock| knock.wakes(cx)) {
+            Some(knock) => knock,
+            None => Knock::new(cx.waker()),
+        };
+        let knock = self.knock.insert(knock);
+        let heard = knock.was_heard();
+        let knock = Waker::from(Arc::clone(knock));
         for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
             leg.quiet = false;
         }
-        let over = self.turn(cx, &mut Context::from_waker(&bell), anew);
+        let over = self.turn(cx, heard, &mut Context::from_waker(&knock));
         self.spare = Vec::new();
         self.tell_passed();
         over
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, bell: &mut Context<'_>, anew: bool) -> Poll<()> {
+    fn turn(&mut self, cx: &mut Context<'_>, heard: bool, knock: &mut Context<'_>) -> Poll<()> {
         // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
-        let (mut told, mut due) = (true, true);
+        let mut told = heard;
+        // Nothing has changed since the last turn ended and told when something would be due.
+        let mut due = self.due.take().is_none_or(|at| at <= now());
         for _ in 0..ROUNDS {
             let now = now();
             self.now = now;
-            told = told && (self.poll_orders(cx) | self.poll_news(bell, anew));
+            told = told && (self.poll_orders(knock) | self.poll_news(knock));
             due = due && self.poll_due(now);
             let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
@@ -257,19 +265,24 @@ impl Pump {
                 moved |= self.poll_side(side, cx, now);
                 next = self.side_after(Some(side));
             }
-            moved |= self.weigh() | self.poll_carriage(cx);
+            // What the far legs have brought goes out in the round that brought it.
+            if self.near.as_ref().is_some_and(|near| !near.outbox.is_empty()) {
+                moved |= self.poll_out(Side::Near, cx, now);
+            }
+            let carried = self.poll_carriage(cx);
+            moved |= self.weigh() | carried;
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if !moved {
-                if self.poll_timer(bell, now, anew).is_pending() {
+            if !moved || !(told | due | carried) && self.is_settled() {
+                if self.poll_timer(knock, now, heard).is_pending() {
                     return Poll::Pending;
                 }
                 due = true;
             }
         }
         // Others want to run too.
-        cx.waker().wake_by_ref();
+        knock.waker().wake_by_ref();
         Poll::Pending
     }
 
@@ -288,6 +301,12 @@ impl Pump {
             }
         }
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
+    }
+
+    /// Whether another round could move nothing: every leg has been read to the end and has nothing to send.
+    fn is_settled(&self) -> bool {
+        let mut legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
+        legs.all(Leg::is_settled)
     }
 
     /// The legs in their order, one after the other; they may come and go meanwhile.
@@ -391,9 +410,9 @@ impl Pump {
     }
 
     fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        let (params, close) = (self.tools.params, self.tools.home.timeouts.close);
+        let (stanza, close) = (self.tools.params.stanza, self.tools.home.timeouts.close);
         let mut moved = false;
-        match self.leg(side).map(|leg| leg.poll_out(cx, now, &params, close)) {
+        match self.leg(side).map(|leg| leg.poll_out(cx, now, stanza, close)) {
             None => return false,
             Some(Err(reason)) => {
                 self.gone(side, reason);
@@ -439,8 +458,8 @@ impl Pump {
                 Poll::Ready(Ok(_)) => {
                     moved = true;
                     self.take_tokens(side, now, &mut tokens);
-                    let params = self.tools.params;
-                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(&params)) {
+                    let most = self.tools.params.unproven_octets;
+                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(most)) {
                         self.step(side, Input::Close(Reason::StanzaTooBig));
                     }
                 }
@@ -480,7 +499,7 @@ impl Pump {
             return false;
         }
         let outside = Arc::clone(&self.tools.outside);
-        let flow = self.meta.flow;
+        let (flow, peer) = (self.meta.flow, self.meta.peer.map(|peer| peer.ip()));
         let destination = match side {
             Side::Near => None,
             Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
@@ -491,7 +510,7 @@ impl Pump {
         match destination {
             None => {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
-                leg.link = Link::Upgrading(outside.secure_near(io, flow, named));
+                leg.link = Link::Upgrading(outside.secure_near(io, flow, named, peer));
             }
             Some(Destination::World { from, target, .. }) => {
                 leg.link = Link::Upgrading(outside.secure_far(io, from, target));

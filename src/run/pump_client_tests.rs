@@ -40,6 +40,56 @@ async fn bound(server_room: usize) -> (Play, DuplexStream) {
     (play, server)
 }
 
+// LIM-07's kind: strangers make no accounts at wire speed; who asks too often hears so, and may still log in.
+#[tokio::test(start_paused = true)]
+async fn a_network_may_ask_for_so_many_accounts_in_an_hour() {
+    let outside = Scripted::default();
+    let mut servers: Vec<_> = (0..3).map(|_| outside.lay(1 << 16)).collect();
+    let mut tools = Arc::into_inner(tools(outside)).unwrap();
+    let mut home = (*tools.home).clone();
+    let taken = ClientDomain { registration: true, ..ClientDomain::default() };
+    home.clients.insert(domain("hall.example"), taken);
+    (tools.home, tools.registrations) = (Arc::new(home), crate::limit::Registrations::new(4));
+    let tools = Arc::new(tools);
+    let header = format!("{OPEN} to='hall.example' version='1.0'>");
+    let answer = format!("{OPEN} from='hall.example' id='s' version='1.0'>");
+    let ask = |n: usize| format!("<iq type='set' id='r{n}'><query xmlns='jabber:iq:register'/></iq>");
+    let mut refused = 0;
+    for server in &mut servers {
+        let mut play = arrive(&tools, Flow::C2s, Some(secured("client.example")));
+        say(&mut play.near, &header).await;
+        hear(server, "<stream:stream").await;
+        let offer = format!(
+            "<mechanisms xmlns='{SASL}'><mechanism>PLAIN</mechanism></mechanisms>\
+             <register xmlns='http://jabber.org/features/iq-register'/>"
+        );
+        say(server, &format!("{answer}<stream:features>{offer}</stream:features>")).await;
+        assert!(hear(&mut play.near, "</stream:features>").await.contains("iq-register"));
+        for n in 0..3 {
+            say(&mut play.near, &ask(n)).await;
+            let word = tokio::select! {
+                heard = hear(server, "</iq>") => {
+                    assert!(heard.contains(&ask(n)), "{heard}");
+                    say(server, &format!("<iq type='result' id='r{n}'/>")).await;
+                    hear(&mut play.near, "result").await
+                }
+                heard = hear(&mut play.near, "</iq>") => heard,
+            };
+            if word.contains("type='error'") {
+                assert!(word.contains("<error type='wait'><resource-constraint"), "{word}");
+                refused += 1;
+            }
+        }
+        say(&mut play.near, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>AGFsaWNlAHB3</auth>")).await;
+        hear(server, "</auth>").await;
+    }
+    assert_eq!(refused, 3 * 3 - 4);
+    let text = tools.observe.metrics().text().unwrap();
+    assert!(text.contains("gatehouse_limited_total{limit=\"registrations\"} 5"), "{text}");
+    let counted = "gatehouse_stanzas_refused_total{domain=\"hall.example\",flow=\"c2s\",reason=\"registration-throttled\"} 5";
+    assert!(text.contains(counted), "{text}");
+}
+
 fn stanza(n: usize) -> String {
     format!("<message to='alice@hall.example' id='m{n:06}'><body>hello</body></message>")
 }

@@ -554,7 +554,6 @@ async fn whoever_rings_without_cause_is_asked_again() {
     let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: None, seed: [7; 32] };
     let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
     let mut pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), None);
-    pump.heard.mark_unchanged();
     let asked: Arc<Mutex<Vec<std::task::Waker>>> = Arc::default();
     let promise = Arc::clone(&asked);
     pump.news = Box::pin(std::future::poll_fn(move |cx| {

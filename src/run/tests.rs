@@ -51,7 +51,7 @@ impl Scripted {
 }
 
 impl Outside for Scripted {
-    fn secure_near(&self, _io: BoxIo, _flow: Flow, _named: Option<Domain>) -> Handshake {
+    fn secure_near(&self, _: BoxIo, _: Flow, _: Option<Domain>, _: Option<IpAddr>) -> Handshake {
         Box::pin(async { Err(Reason::TlsFailed) })
     }
 
@@ -137,6 +137,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),
+        registrations: crate::limit::Registrations::new(10),
         logins: Arc::new(Logins::new(LoginParams::default())),
         observe: Arc::new(Observe::new(metrics, None, now())),
     })

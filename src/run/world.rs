@@ -5,7 +5,7 @@
 //! server *said* is never remembered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ impl World {
 }
 
 impl Outside for World {
-    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>) -> Handshake {
+    fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
             let (acceptor, door) = match flow {
@@ -142,7 +142,9 @@ impl Outside for World {
             };
             let metrics = &inner.params.metrics;
             let begun = now();
-            super::turn(&inner.params.pace, metrics)
+            // Who has no address has not come over the network.
+            let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+            super::turn(&inner.params.pace, peer, metrics)
                 .await
                 .inspect_err(|_| metrics.limited(Limit::Handshakes))?;
             let handshake = async {

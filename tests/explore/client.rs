@@ -155,6 +155,7 @@ fn clients_cipher_before_word() {
                         serving::Effect::Call(..)
                         | serving::Effect::Say(..)
                         | serving::Effect::Try(..)
+                        | serving::Effect::Apply
                         | serving::Effect::Pass(_)
                         | serving::Effect::Bound => panic!("{state:?} {input:?}: {effect:?}"),
                         _ => {}

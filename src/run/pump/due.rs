@@ -51,7 +51,7 @@ impl Pump {
         self.patience().is_some_and(|at| at <= now())
     }
 
-    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, anew: bool) -> Poll<()> {
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, heard: bool) -> Poll<()> {
         let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
@@ -61,22 +61,26 @@ impl Pump {
         if due <= now {
             return Poll::Ready(());
         }
-        let due = tokio::time::Instant::from_std(due);
+        self.due = Some(due);
         // Most deadlines move on a little with each stanza. A timer that rings too early costs one look; to set it anew for
         // each stanza costs more, and the timers of all relays hang on one lock.
-        let set = self.timer.deadline();
-        if due < set || due > set + SLACK {
-            self.timer.as_mut().reset(due);
-        } else if !anew && now < set.into_std() {
+        if due < self.rings || due > self.rings + SLACK {
+            self.set_timer(due);
+        } else if !heard && now < self.rings {
             return Poll::Pending;
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            if self.timer.deadline() >= due {
+            if self.rings >= due {
                 return Poll::Ready(());
             }
-            self.timer.as_mut().reset(due);
+            self.set_timer(due);
         }
         Poll::Pending
+    }
+
+    fn set_timer(&mut self, at: Instant) {
+        self.rings = at;
+        self.timer.as_mut().reset(tokio::time::Instant::from_std(at));
     }
 }
 

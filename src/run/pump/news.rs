@@ -13,22 +13,14 @@ use crate::relay::{Input, Side};
 use crate::tls::TrustStore;
 
 impl Pump {
-    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>, anew: bool) -> bool {
-        if self.attends && !anew && !self.heard.has_changed().unwrap_or(true) {
-            return false;
-        }
-        let Poll::Ready(news) = self.news.as_mut().poll(cx) else {
-            self.attends = true;
-            return false;
-        };
-        self.attends = false;
+    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(news) = self.news.as_mut().poll(cx) else { return false };
         let Some(mut news) = news else {
             // The registry has gone: nobody is left to give news.
             self.news = Box::pin(std::future::pending());
             return false;
         };
         let News { policy, phase, home, trust } = news.borrow_and_update().clone();
-        self.heard = news.clone();
         self.news = next_news(news);
         if let Some(trust) = trust {
             self.retrust(trust);

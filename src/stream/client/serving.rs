@@ -73,6 +73,10 @@ pub enum Effect {
     Say(Ask, Bytes),
     /// May this login be tried?
     Try(Mechanism, Option<String>),
+    /// May an account be asked for?
+    Apply,
+    /// It may not.
+    Declined(Reason),
     /// The client has an address.
     Bound,
     /// A stanza, to be judged.
@@ -166,7 +170,18 @@ pub struct Login {
     due: bool,
     /// An exchange was ended by us: what the client hears once the backend has heard of it.
     aborting: Option<SaslCondition>,
-    registering: bool,
+    registering: Registering,
+}
+
+/// How far a client is that wants an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Registering {
+    /// It wants none.
+    No,
+    /// It waits for leave to ask the backend this, under this id.
+    Leave(String, Bytes),
+    /// The backend's answer is due.
+    Due,
 }
 
 /// One exchange that the client started.
@@ -244,7 +259,7 @@ impl Serving {
     pub fn wants_read(&self) -> bool {
         match self {
             Self::Upgrading(_) | Self::Waiting(_) => false,
-            Self::Login(state) => state.held.is_none() && !state.due && !state.registering,
+            Self::Login(state) => state.held.is_none() && !state.due && state.registering == Registering::No,
             Self::Binding(state) => !state.asked,
             Self::Bound(_) | Self::Clear(_) | Self::Greeting(_) => true,
         }
@@ -425,7 +440,7 @@ impl Waiting {
                 held: None,
                 due: false,
                 aborting: None,
-                registering: false,
+                registering: Registering::No,
             })),
         };
         (next, vec![features])

@@ -8,12 +8,12 @@ use super::super::features::goes_with_bind;
 use super::super::login::{self, Profile, Shown};
 use super::super::{Ask, Granted, Mechanism, Own, Wants, Word};
 use super::{
-    Bound, Desk, Effect, Exchange, Greeting, Input, Login, Serving, Stepped, Waiting, bad_starttls,
-    is_legacy_auth, misplaced, send, without_from,
+    Bound, Desk, Effect, Exchange, Greeting, Input, Login, Registering, Serving, Stepped, Waiting,
+    bad_starttls, is_legacy_auth, misplaced, send, without_from,
 };
 use crate::reason::{Reason, SaslCondition};
 use crate::stream::fault::Fault;
-use crate::xml::{Element, Frame, Kind, names};
+use crate::xml::{Element, Frame, Kind, escape_attr, names};
 
 impl Login {
     pub(super) fn step(mut self, desk: &Desk, input: Input, now: Instant) -> Stepped {
@@ -25,7 +25,7 @@ impl Login {
             }
             Input::Space => self.stay(Vec::new()),
             Input::Tried(result) => match (self.held.take(), result) {
-                (None, _) => self.stay(Vec::new()),
+                (None, result) => self.applied(result),
                 // The backend ended the exchange while leave was asked.
                 (Some((_, Ask::Response, _)), Ok(())) if self.exchange.is_none() => self.stay(Vec::new()),
                 (Some((exchange, ask, octets)), Ok(())) => {
@@ -74,11 +74,43 @@ impl Login {
         let asks = matches!(head.type_().as_deref(), Some("get" | "set"));
         match head.id() {
             Some(id) if self.offer.registration && only && asks && !id.is_empty() => {
-                let ask = Ask::Register(id.into_owned());
-                self.registering = true;
-                self.stay(vec![Effect::Say(ask, without_from(frame))])
+                let (id, octets) = (id.into_owned(), without_from(frame));
+                // To be shown the form costs nobody anything.
+                let asks_leave = head.type_().as_deref() == Some("set");
+                self.registering = if asks_leave {
+                    Registering::Leave(id.clone(), octets.clone())
+                } else {
+                    Registering::Due
+                };
+                let effect = if asks_leave { Effect::Apply } else { Effect::Say(Ask::Register(id), octets) };
+                self.stay(vec![effect])
             }
             _ => Err(Fault::told(Reason::NotBound, b"")),
+        }
+    }
+
+    /// Whether an account may be asked for. Who may not now, may later: the stream goes on (XEP-0077 5, RFC 6120 8.3.3.18).
+    fn applied(mut self, leave: Result<(), Reason>) -> Stepped {
+        match (std::mem::replace(&mut self.registering, Registering::No), leave) {
+            (Registering::Leave(id, octets), Ok(())) => {
+                self.registering = Registering::Due;
+                self.stay(vec![Effect::Say(Ask::Register(id), octets)])
+            }
+            (Registering::Leave(id, _), Err(reason)) => {
+                let condition = reason.stanza_condition();
+                let refusal = send(format!(
+                    "<iq type='error' id='{}'><error type='{}'><{} xmlns='{}'/></error></iq>",
+                    escape_attr(&id),
+                    condition.kind(),
+                    condition.name(),
+                    names::STANZA_ERRORS,
+                ));
+                self.stay(vec![refusal, Effect::Declined(reason)])
+            }
+            (registering, _) => {
+                self.registering = registering;
+                self.stay(Vec::new())
+            }
         }
     }
 
@@ -209,8 +241,8 @@ impl Login {
     fn word(mut self, desk: &Desk, word: Word, octets: Bytes, now: Instant) -> Stepped {
         let Some(exchange) = self.exchange.clone() else {
             return match word {
-                Word::Registered if self.registering => {
-                    self.registering = false;
+                Word::Registered if self.registering == Registering::Due => {
+                    self.registering = Registering::No;
                     self.stay(vec![Effect::Send(octets)])
                 }
                 _ => Err(Fault::told(Reason::BackendFault, b"")),
@@ -221,8 +253,8 @@ impl Login {
             (word, aborting) => *word == Word::Challenge && aborting.is_some(),
         };
         match (word, self.aborting) {
-            (Word::Registered, None) if self.registering => {
-                self.registering = false;
+            (Word::Registered, None) if self.registering == Registering::Due => {
+                self.registering = Registering::No;
                 self.stay(vec![Effect::Send(octets)])
             }
             (Word::Challenge, Some(_)) => self.stay(Vec::new()),

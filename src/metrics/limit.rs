@@ -1,0 +1,90 @@
+//! The limits that are counted, as one closed list of labels (law `closed_words`).
+
+/// A limit that slows or refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// New connections per network and minute.
+    Attempts,
+    /// Stanzas that the gateway itself must deliver (bounces).
+    Carried,
+    /// Attempts to reach a remote domain that did not answer lately.
+    Circuit,
+    /// Open connections per network.
+    Connections,
+    /// TLS handshakes per second.
+    Handshakes,
+    /// Failed logins per network and account.
+    Logins,
+    /// Memory of all connections that have proven nothing.
+    Memory,
+    /// Octets per second of a pair.
+    Octets,
+    /// The queue of a pair.
+    Queue,
+    /// Different recipients of a remote domain per minute.
+    Recipients,
+    /// Requests for new accounts per network and hour.
+    Registrations,
+    /// Stanzas of a remote address per minute.
+    Senders,
+    /// Stanzas per second of a pair.
+    Stanzas,
+    /// Admitted streams of a rule.
+    Streams,
+    /// Requests for subscriptions of a remote domain per minute.
+    Subscriptions,
+    /// Open connections in all.
+    Total,
+    /// Connections that have proven nothing.
+    Unproven,
+    /// Dialback verifications under way.
+    Verifications,
+}
+
+impl Limit {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [Limit] = &[
+        Self::Attempts,
+        Self::Carried,
+        Self::Circuit,
+        Self::Connections,
+        Self::Handshakes,
+        Self::Logins,
+        Self::Memory,
+        Self::Octets,
+        Self::Queue,
+        Self::Recipients,
+        Self::Registrations,
+        Self::Senders,
+        Self::Stanzas,
+        Self::Streams,
+        Self::Subscriptions,
+        Self::Total,
+        Self::Unproven,
+        Self::Verifications,
+    ];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Carried => "carried",
+            Self::Circuit => "circuit",
+            Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
+            Self::Logins => "logins",
+            Self::Memory => "memory",
+            Self::Octets => "octets",
+            Self::Queue => "queue",
+            Self::Recipients => "recipients",
+            Self::Registrations => "registrations",
+            Self::Senders => "senders",
+            Self::Stanzas => "stanzas",
+            Self::Streams => "streams",
+            Self::Subscriptions => "subscriptions",
+            Self::Total => "total",
+            Self::Unproven => "unproven",
+            Self::Verifications => "verifications",
+        }
+    }
+}
