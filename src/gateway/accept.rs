@@ -23,7 +23,7 @@ use crate::run::pump::Pump;
 use crate::run::registry::{Meta, Phase};
 use crate::run::{BoxIo, Tools, now, seed, turn};
 use crate::stream::Secured;
-use crate::tls::{Acceptor, Alpn};
+use crate::tls::{Acceptor, Ahead, Alpn};
 
 /// One listener and what it demands.
 #[derive(Debug)]
@@ -238,16 +238,17 @@ impl Entrance {
         let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
         // T-first-byte runs here too: a silent peer need not be given a handshake's time.
         // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
-        match tokio::time::timeout(tools.params.first_byte, stream.peek(&mut [0])).await {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0) | Err(_)) => return Err(Reason::ConnectionLost),
+        let mut stream = Ahead::new(stream);
+        match tokio::time::timeout(tools.params.first_byte, stream.begin()).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false) | Err(_)) => return Err(Reason::ConnectionLost),
             Err(_late) => return Err(Reason::HeaderTimeout),
         }
         let begun = now();
         turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
         // T-tls is one budget, for the turn and for the handshake.
         let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
-        let outcome = match tokio::time::timeout(left, acceptor.accept(stream, None)).await {
+        let outcome = match tokio::time::timeout(left, acceptor.accept_begun(stream, None)).await {
             Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
             Ok(Err(fault)) => Err(fault.reason()),
             Err(_late) => Err(Reason::TlsFailed),

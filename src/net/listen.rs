@@ -17,7 +17,6 @@ use super::tune::tune;
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    patience: Duration,
 }
 
 impl Listener {
@@ -30,13 +29,19 @@ impl Listener {
             }
             outcome => outcome,
         };
-        Ok(Listener { socket: socket?, patience })
+        Listener::tuned(socket?, patience)
     }
 
     /// Takes over a socket that somebody else bound and listens on.
     pub fn adopt(socket: std::net::TcpListener, patience: Duration) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
-        Ok(Listener { socket: TcpListener::from_std(socket)?, patience })
+        Listener::tuned(TcpListener::from_std(socket)?, patience)
+    }
+
+    /// What it accepts is tuned as it is.
+    fn tuned(socket: TcpListener, patience: Duration) -> io::Result<Listener> {
+        tune(&socket, patience)?;
+        Ok(Listener { socket })
     }
 
     /// The address it is bound to.
@@ -47,8 +52,6 @@ impl Listener {
     /// Waits for the next connection. After a fault, call again when its pause is over.
     pub async fn accept(&self) -> Result<(TcpStream, SocketAddr), AcceptFault> {
         let (stream, peer) = self.socket.accept().await.map_err(AcceptFault::new)?;
-        // The peer may be gone already: that is no fault of ours.
-        tune(&stream, self.patience).map_err(|error| AcceptFault { whose: Whose::Peer, error })?;
         Ok((stream, canonical(peer)))
     }
 }
@@ -165,5 +168,21 @@ mod tests {
         let (stream, peer) = listener.accept().await.unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 1]));
         assert!(stream.nodelay().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_is_accepted_is_tuned_on_bound_and_on_adopted_sockets() {
+        let patience = Duration::from_secs(9);
+        let bound = Listener::bind("127.0.0.1:0".parse().unwrap(), patience).unwrap();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for listener in [bound, Listener::adopt(socket, patience).unwrap()] {
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let socket = socket2::SockRef::from(&stream);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(patience));
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 128 * 1024);
+            assert!(stream.nodelay().unwrap());
+        }
     }
 }

@@ -5,18 +5,18 @@
 //! the connection breaks, where the same octets in our own queue go back to their sender (CLS-02).
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 /// No delay for small writes, an end for connections whose other end acknowledges nothing for this time, and little room
-/// for octets that cannot be sent yet.
-pub fn tune(stream: &TcpStream, patience: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// for octets that cannot be sent yet. Told to a listener, it holds for all that it accepts (tcp(7), socket options).
+pub fn tune(socket: &impl AsFd, patience: Duration) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
-        let socket = SockRef::from(stream);
         socket.set_tcp_user_timeout(Some(patience))?;
         socket.set_tcp_notsent_lowat(UNSENT)?;
     }

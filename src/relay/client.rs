@@ -75,6 +75,8 @@ pub(super) struct Client {
     condition: Option<String>,
     told: bool,
     passed: (u64, u64),
+    /// What the client hears together with what its server offers.
+    unsaid: Bytes,
 }
 
 /// The only far leg.
@@ -107,6 +109,7 @@ impl Client {
             condition: None,
             told: false,
             passed: (0, 0),
+            unsaid: Bytes::new(),
         }
     }
 
@@ -357,7 +360,7 @@ impl Turn<'_> {
     /// Our closing tag, and the end of the connection.
     fn near_close(&mut self) {
         if matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
-            self.out.push(Effect::Send(Side::Near, Bytes::from_static(CLOSE)));
+            self.out_near(Bytes::from_static(CLOSE));
             self.near_finish();
         }
     }
@@ -389,7 +392,7 @@ impl Turn<'_> {
             self.out.push(Effect::Cut(Side::Near));
         } else {
             self.client.near = Leg::Closing(self.now + self.home.timeouts.close);
-            self.out.push(Effect::Send(Side::Near, fault.octets));
+            self.out_near(fault.octets);
             if let Some(condition) = fault.reason.stream_condition() {
                 let condition = Some(condition);
                 self.note(Event::StreamError { facing: Facing::Public, said: Said::Sent, condition });
@@ -447,9 +450,27 @@ impl Turn<'_> {
     }
 
     fn say_near(&mut self, octets: Bytes) {
-        if self.client.near.is_live() {
-            self.out.push(Effect::Send(Side::Near, octets));
+        if !self.client.near.is_live() {
+            return;
         }
+        // The client can do nothing with our header, or with a success that needs no new one, before the features are there:
+        // they go out in one write.
+        if matches!(self.client.serving, Some(Serving::Waiting(_))) {
+            self.client.unsaid = self.after_unsaid(octets);
+        } else {
+            self.out_near(octets);
+        }
+    }
+
+    fn out_near(&mut self, octets: Bytes) {
+        let octets = self.after_unsaid(octets);
+        self.out.push(Effect::Send(Side::Near, octets));
+    }
+
+    /// What is unsaid, then these octets.
+    fn after_unsaid(&mut self, octets: Bytes) -> Bytes {
+        let unsaid = std::mem::take(&mut self.client.unsaid);
+        if unsaid.is_empty() { octets } else { [unsaid, octets].concat().into() }
     }
 
     fn backend(&mut self, up: bool) {

@@ -169,7 +169,7 @@ impl Relay {
         if self.guard.pairs().iter().any(|a| *a.pair() == pair && a.route() == Route::Leg(id.0)) {
             self.guard.reroute(&pair, Route::Carried);
         }
-        let live = self.near.as_ref().is_some_and(super::near::Near::is_live);
+        let live = self.near.as_deref().is_some_and(super::near::Near::is_live);
         let others = self.guard.pairs().iter().any(|a| matches!(a.route(), Route::Leg(_)));
         if live && !others && self.claims.is_empty() {
             // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried.

@@ -260,7 +260,8 @@ pub struct Relay {
     shape: Shape,
     /// A client's relay is all in here; what follows is for servers.
     client: Option<Box<Client>>,
-    near: Option<Near>,
+    /// Boxed: clients, couriers and verifiers have none.
+    near: Option<Box<Near>>,
     /// Boxed: a map has room for eleven at once, and most streams have one.
     fars: BTreeMap<FarId, Box<Far>>,
     claims: BTreeMap<ClaimId, Pending>,
@@ -303,7 +304,7 @@ impl Relay {
             return Self { client: Some(Box::new(client)), ..bare };
         }
         let near = Near::new(&home, &arrival, now);
-        Self::bare(home, policy, flow, Shape::Serving, Some(near), now)
+        Self::bare(home, policy, flow, Shape::Serving, Some(Box::new(near)), now)
     }
 
     /// CLS-03: the connection was accepted then, before a PROXY header or direct TLS; T-unauth runs from there.
@@ -356,7 +357,7 @@ impl Relay {
         policy: Arc<Policy>,
         flow: Flow,
         shape: Shape,
-        near: Option<Near>,
+        near: Option<Box<Near>>,
         now: Instant,
     ) -> Self {
         Self {
@@ -446,7 +447,7 @@ impl Relay {
         if let Some(client) = &self.client {
             return client.is_done();
         }
-        self.near.as_ref().is_none_or(Near::is_over) && self.fars.is_empty()
+        self.near.as_deref().is_none_or(Near::is_over) && self.fars.is_empty()
     }
 
     /// Whether octets of that leg may be read: not while a ruling decides what they mean.
@@ -455,7 +456,7 @@ impl Relay {
             return client.wants_read(side);
         }
         match side {
-            Side::Near => self.near.as_ref().is_some_and(Near::wants_read),
+            Side::Near => self.near.as_deref().is_some_and(Near::wants_read),
             Side::Far(id) => self.fars.contains_key(&id),
         }
     }
@@ -468,7 +469,7 @@ impl Relay {
     /// The certificate that the other end of that leg showed.
     pub fn certificate(&self, side: Side) -> Option<&Certificate> {
         let secured = match side {
-            Side::Near => self.near.as_ref().and_then(Near::secured),
+            Side::Near => self.near.as_deref().and_then(Near::secured),
             Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
         };
         secured.and_then(|secured| secured.certificate.as_ref())

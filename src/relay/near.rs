@@ -425,7 +425,7 @@ impl Relay {
                 .as_ref()
                 .and_then(|pair| self.fars.values().find(|far| far.terms.errand.to() == &pair.target))
                 .and_then(|far| far.secured()),
-            _ => self.near.as_ref().and_then(Near::secured),
+            _ => self.near.as_deref().and_then(Near::secured),
         };
         Record { pair, method, ..Record::of(public, reason) }
     }
@@ -433,7 +433,7 @@ impl Relay {
     /// CRT-12: when the certificate that proved a pair here expires.
     pub(super) fn certificate_end(&self) -> Option<Instant> {
         let by_certificate = self.guard.pairs().iter().any(|a| a.method() == Method::Certificate);
-        let near = self.near.as_ref().and_then(Near::secured);
+        let near = self.near.as_deref().and_then(Near::secured);
         (self.flow != Flow::S2sOut && by_certificate)
             .then(|| near.and_then(|s| s.certificate.as_ref()).and_then(|c| c.expires))
             .flatten()

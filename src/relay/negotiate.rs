@@ -67,7 +67,7 @@ impl Relay {
         if from.as_ref().is_some_and(|from| self.home.hosts(from)) {
             return refuse(Reason::HomeClaimed);
         }
-        let secured = self.near.as_ref().and_then(Near::secured);
+        let secured = self.near.as_deref().and_then(Near::secured);
         // STR-07: who names nobody may use dialback only.
         let named = to.is_some();
         let to = to.or_else(|| self.home.default_domain.clone());
@@ -112,7 +112,7 @@ impl Relay {
             }
             return self.refused(claim, Reason::SecondKey, None, now, out);
         }
-        let covered = Proof::by_certificate(self.near.as_ref().and_then(Near::secured), &claim.pair).ok();
+        let covered = Proof::by_certificate(self.near.as_deref().and_then(Near::secured), &claim.pair).ok();
         match self.check_names(&claim.pair) {
             Ok(()) => {}
             // RLY-19, DB-62: a backend that speaks for others than its own domains is not what we think it is.
@@ -122,7 +122,7 @@ impl Relay {
         let verdict = match self.direction() {
             Direction::Inbound => {
                 let identity = if covered.is_some() { Identity::Certificate } else { Identity::Dialback };
-                self.judge_inbound(&claim.pair, identity, self.near.as_ref().and_then(Near::secured))
+                self.judge_inbound(&claim.pair, identity, self.near.as_deref().and_then(Near::secured))
             }
             Direction::Outbound => self.outbound_verdict(&claim.pair, None),
         };
@@ -263,7 +263,7 @@ impl Relay {
         let pair = pending.claim.pair.clone();
         let Some(proof) = pending.proof.take() else { return };
         let (since, by) = (pending.since, proof.method());
-        let secured = self.near.as_ref().and_then(Near::secured);
+        let secured = self.near.as_deref().and_then(Near::secured);
         let verdict = match self.direction() {
             Direction::Inbound => {
                 let identity = match by {
@@ -373,7 +373,7 @@ impl Relay {
             Facing::Public => self.home.hosts(&check.pair.sender),
             Facing::Backend => !self.home.hosts(&check.pair.sender),
         };
-        let clear = facing == Facing::Public && self.near.as_ref().and_then(Near::secured).is_none();
+        let clear = facing == Facing::Public && self.near.as_deref().and_then(Near::secured).is_none();
         let refusal = if !ours {
             Some(Reason::HostUnknown)
         } else if clear
@@ -418,7 +418,7 @@ impl Relay {
     }
 
     pub(super) fn peer_address(&self) -> Option<std::net::IpAddr> {
-        self.near.as_ref().map(Near::address)
+        self.near.as_deref().map(Near::address)
     }
 
     /// The inbound question for this pair.

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
+use super::inbox::{Teller, Untold};
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase};
 use super::{Later, Tools, now};
@@ -32,7 +32,7 @@ pub struct Couriers {
 
 #[derive(Debug)]
 struct Courier {
-    tell: mpsc::Sender<Order>,
+    tell: Teller<Order>,
     room: Arc<Room>,
     /// What came while it was ending: it goes with the next one, after what the inbox still holds.
     late: Vec<(Bytes, Place)>,
@@ -158,23 +158,21 @@ pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<(), T
         let wait = Box::pin(Arc::clone(&room).wait(octets));
         return Err(Turned::Full(stanza, room, wait));
     };
-    match courier.tell.try_send(Order::Queue(Box::new((stanza, place)))) {
+    match courier.tell.tell(Order::Queue(Box::new((stanza, place)))) {
         Ok(()) => Ok(()),
-        Err(TrySendError::Closed(Order::Queue(waiting))) => {
+        Err(Untold::Closed(Order::Queue(waiting))) => {
             courier.late.push(*waiting);
             Ok(())
         }
-        Err(TrySendError::Full(Order::Queue(waiting))) => {
+        Err(Untold::Full(Order::Queue(waiting))) => {
             let tell = courier.tell.clone();
             drop(living);
-            let wait = Box::pin(async move {
-                // Whoever closes it makes room, too.
-                let _room = tell.reserve().await;
-            });
+            // Whoever closes it makes room, too.
+            let wait = Box::pin(async move { tell.vacant().await });
             Err(Turned::Full(waiting.0, room, wait))
         }
         // What was sent was a stanza.
-        Err(TrySendError::Closed(_) | TrySendError::Full(_)) => Ok(()),
+        Err(Untold::Closed(_) | Untold::Full(_)) => Ok(()),
     }
 }
 
@@ -186,7 +184,7 @@ fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, s
     let Some(place) = u32::try_from(stanza.len()).ok().and_then(|octets| courier.room.take(octets)) else {
         return false;
     };
-    if courier.tell.try_send(Order::Queue(Box::new((stanza, place)))).is_err() {
+    if courier.tell.tell(Order::Queue(Box::new((stanza, place)))).is_err() {
         return false;
     }
     living.insert(pair.clone(), courier);

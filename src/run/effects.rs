@@ -1,5 +1,6 @@
 //! What a relay wants, carried out in the order it says.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::leg::{Leg, Link};
@@ -29,9 +30,8 @@ impl Pump {
             self.one(effect);
         }
         self.carrying = false;
-        if self.effects.capacity() > 64 {
-            self.effects.shrink_to_fit();
-        }
+        // Seldom does one follow from another: no relay keeps room for that.
+        self.effects = VecDeque::new();
         if self.fars.values().any(|far| far.leg.is_closed()) {
             self.fars.retain(|_, far| !far.leg.is_closed());
             let stands = |pair: &Pair| {
@@ -72,10 +72,21 @@ impl Pump {
                 let tools = Arc::clone(&self.tools);
                 if side == Side::Near {
                     self.stranger = None;
+                    // Backends that are called from here on stand in for nobody.
+                    if let Some(leg) = &mut self.near {
+                        leg.secured = None;
+                    }
                 }
                 // A client has one stream and no pair: what it sends is shaped from here on.
                 let shaped = self.meta.flow == Flow::C2s && side != Side::Near;
                 let valve = shaped.then(|| self.tools.rates.stream(now()));
+                // A client's server is chosen from here on; others may be told to go elsewhere.
+                if let Side::Far(id) = side
+                    && shaped
+                    && let Some(far) = self.fars.get_mut(&id)
+                {
+                    far.route = None;
+                }
                 if let Some(leg) = self.leg(side) {
                     leg.proven(&tools.home.limits.proven);
                     if let Some(valve) = valve {
@@ -195,7 +206,7 @@ impl Pump {
         Caller {
             ends: self.meta.peer.zip(self.meta.local),
             name: self.meta.id.to_string(),
-            secured: self.near.as_ref().and_then(|leg| leg.secured.clone()),
+            secured: self.near.as_ref().and_then(|leg| leg.secured.as_deref().cloned()),
         }
     }
 

@@ -30,8 +30,8 @@ pub(super) struct Leg {
     pub(super) ending: bool,
     /// All must be out by then once it is ending.
     end_by: Option<Instant>,
-    /// The channel, once TLS stands.
-    pub(super) secured: Option<Secured>,
+    /// The channel, once TLS stands. Boxed: a backend's has none.
+    pub(super) secured: Option<Box<Secured>>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -160,7 +160,7 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
-                        self.secured = Some(secured.clone());
+                        self.secured = Some(Box::new(secured.clone()));
                         Found::Secured(secured)
                     }
                     Err(reason) => Found::Failed(reason),

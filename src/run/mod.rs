@@ -10,6 +10,7 @@ pub mod chain;
 pub mod circuit;
 pub mod courier;
 mod effects;
+pub mod inbox;
 mod leg;
 mod measure;
 pub mod observe;

@@ -17,15 +17,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use self::carriage::Carriage;
 use self::knock::Knock;
 use self::news::next_news;
+use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
 use super::measure::Passed;
-use super::registry::{AwaitTicket, Life, Meta, News, Order, Phase, View};
+use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{SenderDomain, Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
@@ -72,7 +73,7 @@ pub struct Pump {
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
-    orders: mpsc::Receiver<Order>,
+    orders: Inbox<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     /// What orders, news and the timer wake.
     knock: Option<Arc<Knock>>,
@@ -137,7 +138,7 @@ impl Pump {
     pub fn arrived(
         tools: Arc<Tools>,
         relay: Relay,
-        entry: (Life, mpsc::Receiver<Order>),
+        entry: (Life, Inbox<Order>),
         meta: Meta,
         io: BoxIo,
         secured: Option<Secured>,
@@ -145,7 +146,7 @@ impl Pump {
         let first = secured.is_none().then(|| now() + tools.params.first_byte);
         let content = plan::content(meta.flow);
         let mut near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
-        near.secured = secured;
+        near.secured = secured.map(Box::new);
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
@@ -162,7 +163,7 @@ impl Pump {
     pub fn sent(
         tools: Arc<Tools>,
         made: (Relay, Vec<Effect>),
-        entry: (Life, mpsc::Receiver<Order>),
+        entry: (Life, Inbox<Order>),
         meta: Meta,
     ) -> Self {
         let (relay, mut effects) = made;
@@ -171,12 +172,7 @@ impl Pump {
         pump
     }
 
-    fn new(
-        tools: Arc<Tools>,
-        relay: Relay,
-        (life, orders): (Life, mpsc::Receiver<Order>),
-        meta: Meta,
-    ) -> Self {
+    fn new(tools: Arc<Tools>, relay: Relay, (life, orders): (Life, Inbox<Order>), meta: Meta) -> Self {
         let mut news = tools.registry.news();
         // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
         news.mark_changed();
@@ -228,7 +224,7 @@ impl Pump {
         self.orders.close();
         self.lose_waiting();
         let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
-        while let Ok(order) = self.orders.try_recv() {
+        while let Some(order) = self.orders.take() {
             if let Order::Queue(waiting) = order {
                 left.queued.push(waiting.0);
             }
@@ -363,7 +359,8 @@ impl Pump {
     fn poll_orders(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         // At most one inbox full, so that a busy courier still writes.
-        while let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
+        for _ in 0..INBOX {
+            let Poll::Ready(order) = self.orders.poll_next(cx) else { break };
             moved = true;
             match order {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),

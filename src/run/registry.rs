@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::courier::Place;
+use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{ClaimId, Home, Portrait};
@@ -116,7 +117,7 @@ pub struct Meta {
 pub struct Registry {
     boot: u32,
     next: AtomicU64,
-    living: Mutex<HashMap<RelayId, mpsc::Sender<Order>>>,
+    living: Mutex<HashMap<RelayId, Teller<Order>>>,
     count: watch::Sender<usize>,
     awaited: Mutex<HashMap<(Facing, KeyCheck), Awaited>>,
     keep: Duration,
@@ -146,9 +147,9 @@ impl Registry {
     }
 
     /// Names a relay and gives it its inbox.
-    pub fn enter(self: &Arc<Self>) -> (Life, mpsc::Receiver<Order>) {
+    pub fn enter(self: &Arc<Self>) -> (Life, Inbox<Order>) {
         let id = self.unnamed();
-        let (tell, orders) = mpsc::channel(INBOX);
+        let (tell, orders) = inbox(INBOX);
         held(&self.living).insert(id, tell.clone());
         self.count.send_modify(|n| *n += 1);
         (Life { registry: Arc::clone(self), id, tell }, orders)
@@ -178,7 +179,7 @@ impl Registry {
 
     /// Tells one relay to end; whether it could be told.
     pub fn close(&self, id: RelayId, reason: Reason) -> bool {
-        held(&self.living).get(&id).is_some_and(|tell| tell.try_send(Order::Close(reason)).is_ok())
+        held(&self.living).get(&id).is_some_and(|tell| tell.tell(Order::Close(reason)).is_ok())
     }
 
     /// The news so far, and those to come.
@@ -234,11 +235,11 @@ impl Registry {
         let mut silent = 0;
         let mut asked = 0;
         for relay in held(&self.living).values() {
-            match relay.try_send(Order::Describe(under.cloned(), tell.clone())) {
+            match relay.tell(Order::Describe(under.cloned(), tell.clone())) {
                 Ok(()) => asked += 1,
-                Err(mpsc::error::TrySendError::Full(_)) => silent += 1,
+                Err(Untold::Full(_)) => silent += 1,
                 // It has just ended.
-                Err(mpsc::error::TrySendError::Closed(_)) => {}
+                Err(Untold::Closed(_)) => {}
             }
         }
         drop(tell);
@@ -301,7 +302,7 @@ impl Registry {
 pub struct Life {
     registry: Arc<Registry>,
     id: RelayId,
-    tell: mpsc::Sender<Order>,
+    tell: Teller<Order>,
 }
 
 impl Life {
@@ -311,7 +312,7 @@ impl Life {
     }
 
     /// How others reach it.
-    pub fn tell(&self) -> &mpsc::Sender<Order> {
+    pub fn tell(&self) -> &Teller<Order> {
         &self.tell
     }
 }
@@ -353,7 +354,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Orders that may wait for one relay: its own verifications (L-pending), a courier's queue, an operator.
-const INBOX: usize = 256;
+pub(super) const INBOX: usize = 256;
 
 /// How long relays may take to say what they are.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -447,7 +448,7 @@ mod tests {
         let (life, mut orders) = r.enter();
         assert_eq!(r.living(), 1);
         assert!(r.close(life.id(), Reason::ClosedByOperator));
-        assert!(matches!(orders.recv().await, Some(Order::Close(Reason::ClosedByOperator))));
+        assert!(matches!(orders.take(), Some(Order::Close(Reason::ClosedByOperator))));
         let id = life.id();
         drop(life);
         assert!(!r.close(id, Reason::ClosedByOperator));

@@ -9,8 +9,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
-
+use super::inbox::Teller;
 use super::pump::Pump;
 use super::registry::{Meta, Order, RelayId};
 use super::{Tools, now};
@@ -35,13 +34,13 @@ pub struct Ask {
     /// The key.
     pub check: KeyCheck,
     /// Where the answer goes.
-    pub tell: mpsc::Sender<Order>,
+    pub tell: Teller<Order>,
 }
 
 impl Ask {
     fn answer(self, answer: Answer) {
         // A relay that has ended needs no answer; one whose inbox is full runs into T-dialback.
-        let _unheard = self.tell.try_send(Order::Verified(self.claim, answer));
+        let _unheard = self.tell.tell(Order::Verified(self.claim, answer));
     }
 
     fn network(&self) -> Option<Network> {

@@ -1,9 +1,12 @@
 use super::*;
+use std::future::poll_fn;
+
+use crate::run::inbox::{Inbox, inbox};
 use crate::run::tests::{Scripted, domain, tools};
 use crate::stream::Pair;
 
-fn asked(relay: RelayId, source: &str, sender: &str, key: &str) -> (Ask, mpsc::Receiver<Order>) {
-    let (tell, heard) = mpsc::channel(4);
+fn asked(relay: RelayId, source: &str, sender: &str, key: &str) -> (Ask, Inbox<Order>) {
+    let (tell, heard) = inbox(4);
     let pair = Pair { sender: domain(sender), target: domain("hall.example") };
     let check = KeyCheck { pair, stream: "s".into(), key: key.into() };
     let source = Some(source.parse().unwrap());
@@ -107,8 +110,8 @@ async fn a_question_over_the_cap_hears_overload_at_once() {
     let (one, mut heard) = asked(id, "192.0.2.1", "late.example", "k");
     ask(&tools, one);
     assert!(matches!(
-        heard.recv().await,
-        Some(Order::Verified(ClaimId(1), Answer::Trouble(Reason::Overload)))
+        poll_fn(|cx| heard.poll_next(cx)).await,
+        Order::Verified(ClaimId(1), Answer::Trouble(Reason::Overload))
     ));
     assert!(
         tools
@@ -126,7 +129,9 @@ async fn an_authoritative_server_that_cannot_be_reached_is_trouble() {
     let tools = tools(Scripted::default());
     let (one, mut heard) = asked(tools.registry.unnamed(), "192.0.2.1", "friend.example", "k");
     ask(&tools, one);
-    let Some(Order::Verified(_, Answer::Trouble(reason))) = heard.recv().await else { panic!("an answer") };
+    let Order::Verified(_, Answer::Trouble(reason)) = poll_fn(|cx| heard.poll_next(cx)).await else {
+        panic!("an answer")
+    };
     assert_eq!(reason, Reason::RemoteUnreachable);
     tools.registry.emptied().await;
 }

@@ -3,9 +3,14 @@
 //! rustls asks for 4 KiB at a time, which makes five system calls of one record. The space read into belongs to the
 //! thread; a connection owns octets only from when they were read until rustls has taken them, which is before its caller
 //! reads on.
+//!
+//! And says late what a handshake says, if it is told to: not before there is nothing to read. What comes behind a handshake
+//! of TLS 1.3, the ticket, is of no use before the connection has ended: it goes out with the first answer.
 
 use std::cell::RefCell;
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -23,6 +28,10 @@ pub struct Ahead<S> {
     held: Vec<u8>,
     /// Octets of `held` that were taken.
     taken: usize,
+    /// Whether what is written waits in `late`.
+    holds: bool,
+    /// What was written and has not gone out.
+    late: Vec<u8>,
 }
 
 /// What becomes of a handshake behind the handshake.
@@ -39,11 +48,21 @@ enum Watch {
 impl<S> Ahead<S> {
     /// Nothing has been read yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, records: Records::default(), watch: Watch::Remembers, held: Vec::new(), taken: 0 }
+        let (records, watch) = (Records::default(), Watch::Remembers);
+        Self { inner, records, watch, held: Vec::new(), taken: 0, holds: false, late: Vec::new() }
+    }
+
+    /// From now on, what is written waits until there is nothing to read. Every handshake then ends with [`Self::settle`] or
+    /// [`Self::let_go`].
+    pub fn hold_back(&mut self) {
+        self.holds = true;
     }
 
     /// The handshake is done; another one ends the connection with [`io::ErrorKind::InvalidData`] (TLS-13).
+    ///
+    /// What is held back goes out with what is written next.
     pub fn settle(&mut self, version: TlsVersion) {
+        self.holds = false;
         self.watch = match version {
             TlsVersion::V12 => Watch::Ends,
             TlsVersion::V13 => Watch::Off,
@@ -78,7 +97,61 @@ impl<S> Ahead<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
+impl<S: AsyncWrite + Unpin> Ahead<S> {
+    /// Sends what was held back, and holds back no more.
+    pub async fn let_go(&mut self) -> io::Result<()> {
+        self.holds = false;
+        poll_fn(|cx| self.poll_late(cx)).await
+    }
+
+    /// Sends what was held back.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.late.is_empty() {
+            let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.late))?;
+            self.gone(sent)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// So many octets of `late` have gone out.
+    fn gone(&mut self, sent: usize) -> io::Result<()> {
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.late.drain(..sent.min(self.late.len()));
+        if self.late.is_empty() {
+            self.late = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> Ahead<S> {
+    /// Waits for the first octets, and keeps them; few enough that whoever then waits for his turn holds little. False: the
+    /// stream has ended.
+    pub async fn begin(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| {
+            let mut space = [MaybeUninit::uninit(); FIRST];
+            let mut buf = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf))?;
+            self.see(buf.filled())?;
+            self.held.extend_from_slice(buf.filled());
+            Poll::Ready(Ok(!self.held.is_empty()))
+        })
+        .await
+    }
+
+    /// These octets were read.
+    fn see(&mut self, read: &[u8]) -> io::Result<()> {
+        if self.watch == Watch::Off {
+            return Ok(());
+        }
+        self.records.pass(read);
+        self.judge()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Ahead<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,12 +161,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
             let held = &mut *self;
             return THREAD.with_borrow_mut(|space| {
                 let mut space = ReadBuf::new(space);
-                ready!(Pin::new(&mut held.inner).poll_read(cx, &mut space))?;
+                let Poll::Ready(outcome) = Pin::new(&mut held.inner).poll_read(cx, &mut space) else {
+                    // Whoever is waited for must hear what he waits for. If that has to wait too, we are woken for both.
+                    return match held.holds.then(|| held.poll_late(cx)) {
+                        Some(Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+                        _ => Poll::Pending,
+                    };
+                };
+                outcome?;
                 let read = space.filled();
-                if held.watch != Watch::Off {
-                    held.records.pass(read);
-                    held.judge()?;
-                }
+                held.see(read)?;
                 let (now, later) = read.split_at(read.len().min(buf.remaining()));
                 buf.put_slice(now);
                 held.held.extend_from_slice(later);
@@ -107,19 +184,41 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match bufs {
-            // One record as a rule; the kernel makes less of one part than of a list of one.
-            [only] => Pin::new(&mut self.inner).poll_write(cx, only),
-            many => Pin::new(&mut self.inner).poll_write_vectored(cx, many),
+        let ahead = &mut *self;
+        if ahead.holds {
+            bufs.iter().for_each(|buf| ahead.late.extend_from_slice(buf));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        if ahead.late.is_empty() {
+            return match bufs {
+                // One record as a rule; the kernel makes less of one part than of a list of one.
+                [only] => Pin::new(&mut ahead.inner).poll_write(cx, only),
+                many => Pin::new(&mut ahead.inner).poll_write_vectored(cx, many),
+            };
+        }
+        // What came late goes first, and in the same write.
+        let late = std::mem::take(&mut ahead.late);
+        let all: Vec<_> =
+            std::iter::once(IoSlice::new(&late)).chain(bufs.iter().map(|b| IoSlice::new(b))).collect();
+        let outcome = Pin::new(&mut ahead.inner).poll_write_vectored(cx, &all);
+        drop(all);
+        ahead.late = late;
+        let sent = ready!(outcome)?;
+        let of_late = sent.min(ahead.late.len());
+        ahead.gone(of_late)?;
+        match sent - of_late {
+            // Nothing of what was asked for has gone out.
+            0 => self.poll_write_vectored(cx, bufs),
+            more => Poll::Ready(Ok(more)),
         }
     }
 
@@ -128,10 +227,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.holds {
+            ready!(self.poll_late(cx))?;
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_late(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -143,13 +246,25 @@ thread_local! {
 /// Octets that are read at once: four full records.
 const SPACE: usize = 64 * 1024;
 
+/// Octets that are read before a handshake has its turn: as many as rustls asks for at once.
+const FIRST: usize = 4 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// Gives what it is made of, one part for each read, and counts the reads.
-    struct Parts(Vec<Vec<u8>>, usize);
+    /// Gives what it is made of, one part for each read, and keeps what is written, one part for each write.
+    #[derive(Default)]
+    struct Parts {
+        given: Vec<Vec<u8>>,
+        reads: usize,
+        /// More will come, some day.
+        waits: bool,
+        written: Vec<Vec<u8>>,
+        /// What it takes in one write.
+        room: usize,
+    }
 
     impl AsyncRead for Parts {
         fn poll_read(
@@ -157,34 +272,75 @@ mod tests {
             _: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            self.1 += 1;
-            let Some(part) = self.0.first_mut() else { return Poll::Ready(Ok(())) };
+            self.reads += 1;
+            let waits = self.waits;
+            let Some(part) = self.given.first_mut() else {
+                return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
+            };
             let now = part.len().min(buf.remaining());
             buf.put_slice(&part[..now]);
             part.drain(..now);
             if part.is_empty() {
-                self.0.remove(0);
+                self.given.remove(0);
             }
             Poll::Ready(Ok(()))
         }
     }
 
+    impl AsyncWrite for Parts {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            all.truncate(self.room);
+            self.written.push(all);
+            Poll::Ready(Ok(self.written.last().map_or(0, Vec::len)))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn giving(given: Vec<Vec<u8>>) -> Ahead<Parts> {
+        Ahead::new(Parts { given, ..Parts::default() })
+    }
+
+    /// A stream on which nothing has come yet, and which takes so much in one write.
+    fn silent(room: usize) -> Ahead<Parts> {
+        Ahead::new(Parts { waits: true, room, ..Parts::default() })
+    }
+
     #[tokio::test]
     async fn a_record_that_is_asked_for_in_small_parts_costs_one_read() {
         let record: Vec<u8> = (0..16_406u32).map(|n| n.to_le_bytes()[0]).collect();
-        let mut ahead = Ahead::new(Parts(vec![record.clone()], 0));
+        let mut ahead = giving(vec![record.clone()]);
         let (mut space, mut got) = ([0; 4096], Vec::new());
         while got.len() < record.len() {
             let count = ahead.read(&mut space).await.unwrap();
             got.extend_from_slice(&space[..count]);
         }
-        assert_eq!((got == record, ahead.get_ref().1), (true, 1));
+        assert_eq!((got == record, ahead.get_ref().reads), (true, 1));
         assert_eq!(ahead.held.capacity(), 0, "nothing is kept of what was taken");
     }
 
     #[tokio::test]
     async fn the_end_is_told_after_the_last_octet() {
-        let mut ahead = Ahead::new(Parts(vec![b"abc".to_vec(), vec![7; SPACE + 1]], 0));
+        let mut ahead = giving(vec![b"abc".to_vec(), vec![7; SPACE + 1]]);
         let mut two = [0; 2];
         assert_eq!((ahead.read(&mut two).await.unwrap(), two), (2, *b"ab"));
         assert_eq!(ahead.read(&mut two).await.unwrap(), 1);
@@ -192,5 +348,69 @@ mod tests {
         ahead.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, vec![7; SPACE + 1]);
         assert_eq!(ahead.read(&mut two).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_has_come_before_a_handshake_has_its_turn_is_read_in_it() {
+        let mut ahead = giving(vec![vec![7; FIRST + 1]]);
+        assert!(ahead.begin().await.unwrap());
+        assert_eq!(ahead.held.len(), FIRST);
+        let mut all = Vec::new();
+        ahead.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, vec![7; FIRST + 1]);
+        assert!(!giving(Vec::new()).begin().await.unwrap());
+    }
+
+    /// Asks for octets that have not come.
+    async fn waits(ahead: &mut Ahead<Parts>) {
+        let mut space = [0; 8];
+        let read = std::pin::pin!(ahead.read(&mut space));
+        assert!(read.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_goes_out_at_once_when_there_is_nothing_to_read() {
+        let mut ahead = silent(100);
+        ahead.hold_back();
+        ahead.write_all(b"hello").await.unwrap();
+        ahead.write_all(b", done").await.unwrap();
+        ahead.flush().await.unwrap();
+        assert!(ahead.get_ref().written.is_empty());
+        waits(&mut ahead).await;
+        assert_eq!(ahead.get_ref().written, [b"hello, done".to_vec()]);
+        waits(&mut ahead).await;
+        assert_eq!((ahead.get_ref().written.len(), ahead.late.capacity()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_goes_out_in_one_write_with_what_follows() {
+        for (room, writes) in [(100, 1), (3, 5), (6, 2)] {
+            let mut ahead = silent(room);
+            ahead.hold_back();
+            ahead.write_all(b"ticket").await.unwrap();
+            ahead.settle(TlsVersion::V13);
+            waits(&mut ahead).await;
+            assert!(ahead.get_ref().written.is_empty());
+            ahead.write_all(b"answer").await.unwrap();
+            let written = &ahead.get_ref().written;
+            assert_eq!(written.concat(), b"ticketanswer", "{room}");
+            assert!(written.len() <= writes, "{room}: {written:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_is_held_back_is_lost_at_the_end() {
+        let (mut flushed, mut shut, mut let_go) = (silent(2), silent(2), silent(2));
+        for ahead in [&mut flushed, &mut shut, &mut let_go] {
+            ahead.hold_back();
+            ahead.write_all(b"alert").await.unwrap();
+        }
+        flushed.settle(TlsVersion::V13);
+        flushed.flush().await.unwrap();
+        shut.shutdown().await.unwrap();
+        let_go.let_go().await.unwrap();
+        for ahead in [flushed, shut, let_go] {
+            assert_eq!(ahead.get_ref().written.concat(), b"alert");
+        }
     }
 }

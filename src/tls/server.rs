@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::jid::Domain;
 use crate::reason::Reason;
-use crate::stream::secured::Secured;
+use crate::stream::secured::{Secured, TlsVersion};
 use crate::tls::keys::Certificates;
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
@@ -92,10 +92,21 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.accept_begun(Ahead::new(stream), fallback).await
+    }
+
+    /// The same on a stream of which something may have been read.
+    pub async fn accept_begun<S>(
+        &self,
+        stream: Ahead<S>,
+        fallback: Option<&Domain>,
+    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let snapshot = self.current();
-        let hello = LazyConfigAcceptor::new(HelloReader::default(), Ahead::new(stream))
-            .await
-            .map_err(HandshakeFault::from_io)?;
+        let mut hello =
+            LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
         let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
         let client = hello
             .client_hello()
@@ -108,10 +119,23 @@ impl Acceptor {
             let _ = stream.shutdown().await;
             return Err(HandshakeFault::UnrecognizedName);
         };
-        let mut stream = hello.into_stream(config).await.map_err(HandshakeFault::from_io)?;
+        hello.io.hold_back();
+        let mut stream = match hello.into_stream(config).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, mut ahead)) => {
+                // The alert, if there is one; the connection ends either way.
+                let _ = ahead.let_go().await;
+                return Err(HandshakeFault::from_io(error));
+            }
+        };
         let (ahead, session) = stream.get_mut();
         let version = version(session.protocol_version());
+        if version == TlsVersion::V12 {
+            // The client's part is not done before it has heard this.
+            ahead.let_go().await.map_err(HandshakeFault::Closed)?;
+        }
         ahead.settle(version);
+        let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
         let secured = Secured {
             version,
@@ -163,6 +187,8 @@ impl Snapshot {
                 config.max_early_data_size = 0; // TLS-14
                 config.ignore_client_order = true; // RFC 9325 4.2.1: our order, which is by strength
                 config.session_storage = Arc::new(NoServerSessionStorage {});
+                // Who resumes gets a new one each time (RFC 8446 C.4), and a client has one connection at a time.
+                config.send_tls13_tickets = 1;
                 config.ticketer = Arc::clone(&ticketer);
                 if params.mode == Mode::Direct {
                     config.alpn_protocols = alpn.iter().map(|alpn| alpn.octets().to_vec()).collect();

@@ -103,8 +103,8 @@ pub enum Serving {
     Clear(Clear),
     /// A stream header is due.
     Greeting(Greeting),
-    /// Nothing but a login has a place.
-    Login(Login),
+    /// Nothing but a login has a place. Boxed: it holds much, and soon is over.
+    Login(Box<Login>),
     /// `<proceed/>` is out; the handshake runs.
     Upgrading(Upgrading),
     /// The header is answered; the backend's features are due.
@@ -115,7 +115,8 @@ pub enum Serving {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Line {
     ids: StreamIds,
-    secured: Option<Secured>,
+    /// TLS stands.
+    secured: bool,
     /// The domain whose certificate was shown: from then on the only `to` (STR-15).
     shown: Option<Domain>,
     /// The domain that the header under TLS named.
@@ -132,7 +133,7 @@ pub struct Greeting {
     line: Line,
     deadline: Instant,
     /// Features that came before the client's header.
-    ready: Option<Offer>,
+    ready: Option<Box<Offer>>,
 }
 
 /// In clear.
@@ -213,7 +214,8 @@ impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
-        let line = Line { ids, secured, shown, domain: None, own: None, failures: 0, binds: 0 };
+        let line =
+            Line { ids, secured: secured.is_some(), shown, domain: None, own: None, failures: 0, binds: 0 };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
     }
 
@@ -284,7 +286,8 @@ impl Serving {
 
     /// The login that is being tried, as far as its words show it.
     pub fn attempt(&self) -> Option<(Mechanism, Option<&str>)> {
-        let Self::Login(Login { exchange: Some(exchange), aborting: None, .. }) = self else { return None };
+        let Self::Login(login) = self else { return None };
+        let Login { exchange: Some(exchange), aborting: None, .. } = &**login else { return None };
         Some((exchange.mechanism, exchange.account.as_deref()))
     }
 }
@@ -294,7 +297,7 @@ impl Greeting {
         match input {
             Input::Header(header, served) => self.greet(desk, &header, served),
             Input::Offered(offer) => {
-                self.ready = Some(offer);
+                self.ready = Some(Box::new(offer));
                 Ok((Serving::Greeting(self), Vec::new()))
             }
             Input::Space | Input::Tried(_) => Ok((Serving::Greeting(self), Vec::new())),
@@ -335,7 +338,7 @@ impl Greeting {
         if let Some(reason) = header_fault(&line, header, &to, from) {
             return Err(Fault::told(reason, &octets));
         }
-        if line.secured.is_none() {
+        if !line.secured {
             octets.extend_from_slice(features::before_tls().as_bytes());
             return Ok((Serving::Clear(Clear { line, to }), vec![Effect::Send(octets.into())]));
         }
@@ -349,7 +352,7 @@ impl Greeting {
         match ready {
             None => Ok((Serving::Waiting(waiting), effects)),
             Some(offer) => {
-                let (next, more) = waiting.offered(offer);
+                let (next, more) = waiting.offered(*offer);
                 effects.extend(more);
                 Ok((next, effects))
             }
@@ -405,8 +408,8 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = secured.shown.clone().or(Some(self.to));
-                let line = Line { secured: Some(secured), shown, ..self.line };
+                let shown = secured.shown.or(Some(self.to));
+                let line = Line { secured: true, shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, ready: None };
                 Ok((Serving::Greeting(greeting), vec![Effect::Restart]))
             }
@@ -430,7 +433,7 @@ impl Waiting {
         let features = Effect::Send(offer.text.clone().into());
         let next = match self.line.own {
             Some(_) => Serving::Binding(Binding { line: self.line, asked: false }),
-            None => Serving::Login(Login {
+            None => Serving::Login(Box::new(Login {
                 line: self.line,
                 offer,
                 exchange: None,
@@ -438,7 +441,7 @@ impl Waiting {
                 due: false,
                 aborting: None,
                 registering: Registering::No,
-            }),
+            })),
         };
         (next, vec![features])
     }

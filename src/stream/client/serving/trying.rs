@@ -306,6 +306,6 @@ impl Login {
     }
 
     fn stay(self, effects: Vec<Effect>) -> Stepped {
-        Ok((Serving::Login(self), effects))
+        Ok((Serving::Login(Box::new(self)), effects))
     }
 }
