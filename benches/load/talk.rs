@@ -93,18 +93,22 @@ impl Line {
         line
     }
 
-    /// The same on a connection that stands.
-    pub async fn log_in(&mut self, user: &str) {
+    /// Opens a client's stream.
+    pub async fn greet(&mut self) {
         let header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
                       to='montague.example' version='1.0'>";
         self.say(header).await;
         self.hear("</stream:features").await;
+    }
+
+    /// The same on a connection that stands.
+    pub async fn log_in(&mut self, user: &str) {
+        self.greet().await;
         let plain = STANDARD.encode(format!("\0{user}\0secret"));
         self.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"))
             .await;
         self.hear("<success").await;
-        self.say(header).await;
-        self.hear("</stream:features").await;
+        self.greet().await;
         self.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>").await;
         self.hear("</iq").await;
     }

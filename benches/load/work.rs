@@ -57,9 +57,9 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
             vec![("login", full), ("login resumed", resumed), ("login rsa", rsa)]
         }
         "handshake" => {
-            let full = logins(scene, who, plain, Visit::Handshake, false, size).await;
-            let resumed = logins(scene, who, plain, Visit::Handshake, true, size).await;
-            let rsa = logins(scene, who, rsa, Visit::Handshake, false, size).await;
+            let full = logins(scene, who, plain, Visit::Stream, false, size).await;
+            let resumed = logins(scene, who, plain, Visit::Stream, true, size).await;
+            let rsa = logins(scene, who, rsa, Visit::Stream, false, size).await;
             vec![("handshake", full), ("handshake resumed", resumed), ("handshake rsa", rsa)]
         }
         "external" => vec![("external", logins(scene, who, plain, Visit::External, false, size).await)],
@@ -274,8 +274,8 @@ async fn rate(scene: &Scene, who: Who, size: &Size) -> Figures {
 #[derive(Clone, Copy)]
 enum Visit {
     External,
-    Handshake,
     Login,
+    Stream,
 }
 
 /// How many of these one second of processor time does: some visitors, again and again.
@@ -295,7 +295,12 @@ async fn logins(scene: &Scene, who: Who, run: Run, visit: Visit, resuming: bool,
                 while Instant::now() < end || done == 0 {
                     let line = match visit {
                         Visit::External => Line::federate(to, &tls).await,
-                        Visit::Handshake => Line::open(to, &tls).await,
+                        Visit::Stream => {
+                            let mut line = Line::open(to, &tls).await;
+                            // Tickets come with the first answer.
+                            line.greet().await;
+                            line
+                        }
                         Visit::Login => Line::login(to, &tls, "swallow").await,
                     };
                     resumed += usize::from(line.is_resumed());
