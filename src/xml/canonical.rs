@@ -87,7 +87,7 @@ impl Canonical {
         if !octets.get(..at).is_some_and(chars::is_canonical) {
             return Err(Stop::Other);
         }
-        let children = self.children.drain(..).collect();
+        let children = std::mem::take(&mut self.children);
         Ok((at, Judged { spans, namespace, children, rewritten: None }))
     }
 }
@@ -318,6 +318,9 @@ impl<'a> Reading<'a> {
             0 => self.namespace.clone(),
             _ => Word::of(values.namespace.of(self.octets)),
         };
+        if self.memory.children.is_empty() {
+            self.memory.children.reserve_exact(USUAL);
+        }
         let child = Child {
             name: Word::of(name.of(self.octets)),
             namespace,
@@ -337,3 +340,6 @@ fn named(octets: &[u8]) -> Result<usize, Stop> {
 
 /// The one prefixed attribute that is common.
 const LANG: &[u8] = b"xml:lang";
+
+/// Most stanzas have no more children than that.
+const USUAL: usize = 6;

@@ -77,7 +77,7 @@ pub enum Kind {
 pub struct Head {
     pub(super) octets: Bytes,
     pub(super) namespace: Word,
-    pub(super) children: Box<[Child]>,
+    pub(super) children: Vec<Child>,
     pub(super) declared: Option<Arc<Declared>>,
     pub(super) spans: Spans,
 }

@@ -106,21 +106,23 @@ namespaces! {
 #[derive(Clone)]
 pub struct Word(Spelling);
 
+/// Two words wide: there are some in each stanza.
 #[derive(Clone)]
 enum Spelling {
-    Known(&'static str),
+    /// Its place among the common words.
+    Known(u8),
     Shared(Arc<str>),
 }
 
 impl Word {
     /// The word spelled like this.
     pub fn new(text: &str) -> Self {
-        Self(known(text.as_bytes()).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+        Self(place(text.as_bytes()).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
     }
 
     /// The word that these octets spell; empty where they are no text.
     pub(super) fn of(octets: &[u8]) -> Self {
-        Self(known(octets).map_or_else(
+        Self(place(octets).map_or_else(
             || Spelling::Shared(Arc::from(std::str::from_utf8(octets).unwrap_or_default())),
             Spelling::Known,
         ))
@@ -129,7 +131,7 @@ impl Word {
     /// Its spelling.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Spelling::Known(text) => text,
+            Spelling::Known(place) => KNOWN.get(usize::from(*place)).copied().unwrap_or_default(),
             Spelling::Shared(text) => text,
         }
     }
@@ -235,17 +237,19 @@ const BEGINS: [u8; 64] = {
     begins
 };
 
-/// The constant that is spelled like this, if there is one: saves an allocation for each parsed name.
-fn known(text: &[u8]) -> Option<&'static str> {
+/// Where in [`KNOWN`] this word is, if it is there: saves an allocation for each parsed name.
+fn place(text: &[u8]) -> Option<u8> {
     let bound = |len: usize| BEGINS.get(len).map(|&begin| usize::from(begin));
-    let alike = KNOWN.get(bound(text.len())?..bound(text.len() + 1)?)?;
+    let begin = bound(text.len())?;
+    let alike = KNOWN.get(begin..bound(text.len() + 1)?)?;
     // Their first octets tell most of them apart.
-    alike.iter().find(|word| word.bytes().next() == text.first().copied() && word.as_bytes() == text).copied()
+    let same = |word: &&str| word.bytes().next() == text.first().copied() && word.as_bytes() == text;
+    u8::try_from(begin + alike.iter().position(same)?).ok()
 }
 
 /// Whether these octets are one of the common words.
 pub(super) fn is_known(text: &[u8]) -> bool {
-    known(text).is_some()
+    place(text).is_some()
 }
 
 /// Names and namespaces of common children of stanzas.
@@ -327,11 +331,13 @@ mod tests {
     #[test]
     fn every_common_word_is_found_and_no_other() {
         for word in NAMESPACES.iter().chain(PAYLOADS) {
-            assert_eq!(known(word.as_bytes()), Some(*word));
-            assert_eq!(known(format!("{word}~").as_bytes()), None);
+            let known = Word::new(word);
+            assert!(known == *word && matches!(known.0, Spelling::Known(_)), "{word}");
+            assert!(!is_known(format!("{word}~").as_bytes()));
         }
-        assert_eq!(known("x".repeat(1000).as_bytes()), None);
+        assert!(!is_known("x".repeat(1000).as_bytes()));
         assert!(KNOWN.iter().all(|word| word.len() + 1 < BEGINS.len()), "the table is too short");
         assert!(KNOWN.len() <= usize::from(u8::MAX));
+        assert_eq!(size_of::<Word>(), 2 * size_of::<usize>());
     }
 }

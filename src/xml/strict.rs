@@ -22,7 +22,7 @@ use crate::reason::Reason;
 pub(super) struct Judged {
     pub spans: Spans,
     pub namespace: Word,
-    pub children: Box<[Child]>,
+    pub children: Vec<Child>,
     /// The canonical form, where the received octets are not it.
     pub rewritten: Option<Bytes>,
 }
@@ -115,7 +115,7 @@ impl Strict {
         Ok(Judged {
             spans: self.spans,
             namespace: self.namespace.clone(),
-            children: std::mem::take(&mut self.children).into_boxed_slice(),
+            children: std::mem::take(&mut self.children),
             rewritten,
         })
     }
