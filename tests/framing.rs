@@ -1008,6 +1008,15 @@ fn head_tells_what_is_there() {
     assert!(!frame("<message> <a>x</a>&#x20;</message>").head().has_text());
 }
 
+// N2: no declaration binds the namespace of `xml` anew.
+#[test]
+fn what_is_written_anew_keeps_the_prefix_xml() {
+    let odd = "<x xmlns='u'><xml:lang xml:lang='de'><y/></xml:lang></x>";
+    let written = frame(odd).tree().write();
+    assert_eq!(written, odd);
+    assert_eq!(frame("<xml:lang/>").tree().write(), "<xml:lang/>");
+}
+
 #[test]
 fn trees_resolve_header_prefixes() {
     let tree = frame("<db:result from='a' to='b'>k&amp;<![CDATA[e]]>y</db:result>").tree();

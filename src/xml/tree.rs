@@ -83,7 +83,12 @@ impl Element {
 
     /// `outer` is the default namespace around the element, where it is known.
     fn write_in(&self, out: &mut String, outer: Option<&str>) {
-        let prefix = if self.namespace == names::STREAMS { "stream:" } else { "" };
+        let prefix = match self.namespace.as_str() {
+            names::STREAMS => "stream:",
+            // Bound for good, and no declaration may make it the default (Namespaces in XML 1.0, section 3).
+            names::XML => "xml:",
+            _ => "",
+        };
         let lent = !prefix.is_empty();
         let inner = if lent { outer } else { Some(self.namespace.as_str()) };
         out.push('<');
