@@ -17,7 +17,8 @@ const STREAMS: usize = 2000;
 const EACH: usize = 10;
 
 pub async fn servers() {
-    let mut apart = gateway(&usual()).await;
+    // All of them write in one name, which is more than one address may.
+    let mut apart = gateway(&usual().limit("sender-stanzas", "600000/min")).await;
     let friend = Arc::new(peer(&apart.world, 10, FRIEND).await);
     let mut witness = Witness::new(&apart.world).await;
     let alone = witness.latency(&apart.world, 100).await;
