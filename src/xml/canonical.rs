@@ -69,8 +69,16 @@ impl Canonical {
         content: Content,
         limits: &Limits,
     ) -> Result<(usize, Judged), Stop> {
+        let taken = self.read(octets, content, limits);
+        if taken.is_err() {
+            // An element that never ends must not hold more than its own octets: a child is far larger than `<a/>`.
+            *self = Self::default();
+        }
+        taken
+    }
+
+    fn read(&mut self, octets: &[u8], content: Content, limits: &Limits) -> Result<(usize, Judged), Stop> {
         self.open.clear();
-        self.children.clear();
         let mut reading = Reading {
             octets: octets.get(..limits.element).unwrap_or(octets),
             limits,
@@ -343,3 +351,21 @@ const LANG: &[u8] = b"xml:lang";
 
 /// Most stanzas have no more children than that.
 const USUAL: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // LIM-02: what waits for its end costs its octets and nothing else.
+    #[test]
+    fn what_is_not_taken_leaves_nothing_behind() {
+        let children = format!("<iq>{}", "<a b=''/>".repeat(1000));
+        for (end, stop) in [("", Stop::Unfinished), ("<!-- -->", Stop::Other)] {
+            let mut memory = Canonical::default();
+            let octets = format!("{children}{end}");
+            let taken = memory.element(octets.as_bytes(), Content::Server, &Limits::default());
+            assert!(taken.is_err_and(|why| why == stop), "{end}");
+            assert_eq!(memory.children.capacity() + memory.open.capacity(), 0, "{end}");
+        }
+    }
+}
