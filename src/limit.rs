@@ -9,6 +9,7 @@ mod logins;
 mod registrations;
 mod senders;
 mod strangers;
+mod table;
 mod valve;
 
 pub use handshakes::Handshakes;

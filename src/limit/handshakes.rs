@@ -5,12 +5,12 @@
 //! nobody else comes, one network may have the whole rate; but the second half of the queue is for those who have not asked
 //! for more than a small part of the rate lately, so that a few who flood do not keep all others out.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::table::Table;
 use super::{Network, held};
 use crate::reason::Reason;
 
@@ -27,15 +27,13 @@ struct Paces {
     /// When the next one is due if all come as fast as they may.
     next: Instant,
     /// The same for each network and those around it ([`Network::around`]), at its part of the rate.
-    own: HashMap<Network, Instant>,
-    /// When the table was full last, and was looked through for what may be forgotten.
-    swept: Option<Instant>,
+    own: Table<Network, Instant>,
 }
 
 impl Handshakes {
     /// So many a second, and a second's worth at once; none waits for longer than `patience`.
     pub fn new(per_second: NonZeroU32, patience: Duration, now: Instant) -> Self {
-        let paces = Paces { next: now, own: HashMap::new(), swept: None };
+        let paces = Paces { next: now, own: Table::new(REMEMBERED, BURST) };
         Self { each: Duration::from_secs(1) / per_second.get(), patience, paces: Mutex::new(paces) }
     }
 
@@ -52,28 +50,18 @@ impl Handshakes {
         let part = self.each.saturating_mul(PARTS);
         let fresh = now.checked_sub(BURST.saturating_sub(part)).unwrap_or(now);
         let own = paces.own.get(&network).map_or(fresh, |next| (*next).max(fresh));
-        let seldom = own <= now && paces.has_room(&network, fresh, now);
+        // Those that have asked for nothing for a while are forgotten.
+        let over = |next: &Instant| *next <= fresh;
+        let seldom = own <= now && paces.own.has_room(&network, now, over);
         if wait > if seldom { self.patience } else { self.patience / 2 } {
             return Err(Reason::TooManyHandshakes);
         }
         paces.next = due + self.each;
-        if seldom || paces.own.contains_key(&network) {
+        if let Some(next) = paces.own.place(network, now, over, || own) {
             // Whoever has had far more than its part for a while is forgiven as soon as whoever has had little more.
-            paces.own.insert(network, (own + part).min(now + BURST + part));
+            *next = (own + part).min(now + BURST + part);
         }
         Ok(wait)
-    }
-}
-
-impl Paces {
-    /// Whether the network is remembered, or can be; those that have asked for nothing for a while are forgotten.
-    fn has_room(&mut self, network: &Network, fresh: Instant, now: Instant) -> bool {
-        let lately = self.swept.is_some_and(|at| now.saturating_duration_since(at) < BURST);
-        if self.own.len() >= REMEMBERED && !lately {
-            self.swept = Some(now);
-            self.own.retain(|_, next| *next > fresh);
-        }
-        self.own.len() < REMEMBERED || self.own.contains_key(network)
     }
 }
 

@@ -6,13 +6,13 @@
 //! is no stranger. No password comes here; account names are kept as keyed digests, for people type passwords into the
 //! wrong field.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::table::Table;
 use super::{Network, held};
 
 /// How much guessing is borne.
@@ -64,30 +64,13 @@ pub struct Logins {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
-    networks: HashMap<Network, Strikes>,
-    accounts: HashMap<u64, Strikes>,
-    pairs: HashMap<(Network, u64), Strikes>,
+    networks: Table<Network, Strikes>,
+    accounts: Table<u64, Strikes>,
+    pairs: Table<(Network, u64), Strikes>,
     /// Where the owner of an account has logged in from, and when last.
-    known: HashMap<(Network, u64), Instant>,
-    /// When a table was full last, and was looked through for what may be forgotten.
-    swept: Option<Instant>,
-}
-
-impl Seen {
-    /// Forgets what is old in tables that are full, but not for every one who asks.
-    fn make_room(&mut self, memory: Duration, now: Instant) {
-        let most = self.networks.len().max(self.accounts.len()).max(self.pairs.len());
-        let lately = self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP);
-        if most < REMEMBERED || lately {
-            return;
-        }
-        self.swept = Some(now);
-        self.networks.retain(|_, strikes| !strikes.is_old(memory, now));
-        self.accounts.retain(|_, strikes| !strikes.is_old(memory, now));
-        self.pairs.retain(|_, strikes| !strikes.is_old(memory, now));
-    }
+    known: Table<(Network, u64), Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,15 +85,11 @@ impl Strikes {
     }
 }
 
-/// Whether a table has no place for this key.
-fn is_full<K: Hash + Eq>(table: &HashMap<K, Strikes>, key: &K) -> bool {
-    table.len() >= REMEMBERED && !table.contains_key(key)
-}
-
 impl Logins {
     /// Nothing has failed yet.
     pub fn new(params: Params) -> Self {
-        Self { params, digests: RandomState::new(), seen: Mutex::default() }
+        let seen = Seen { networks: table(), accounts: table(), pairs: table(), known: table() };
+        Self { params, digests: RandomState::new(), seen: Mutex::new(seen) }
     }
 
     /// Whether somebody from this address may try this account now; none where the mechanism does not show it.
@@ -118,7 +97,7 @@ impl Logins {
         let network = Network::of(address);
         let account = account.map(|account| self.digests.hash_one(account));
         let mut seen = held(&self.seen);
-        seen.make_room(self.params.memory, now);
+        let old = |strikes: &Strikes| strikes.is_old(self.params.memory, now);
         let strikes = self.count(&seen.networks, &network, now);
         if strikes >= self.params.per_network {
             return Leave::Refused;
@@ -137,17 +116,17 @@ impl Logins {
                 let all = self.count(&seen.accounts, &account, now);
                 wait = wait.max(self.wait(all.saturating_sub(self.params.per_account)));
                 // Where a failure would find no place to be remembered, a guess must not be free.
-                let forgotten = is_full(&seen.networks, &network)
-                    || is_full(&seen.accounts, &account)
-                    || is_full(&seen.pairs, &pair);
-                if forgotten {
+                let remembered = seen.networks.has_room(&network, now, old)
+                    && seen.accounts.has_room(&account, now, old)
+                    && seen.pairs.has_room(&pair, now, old);
+                if !remembered {
                     wait = self.params.longest;
                 }
             }
         } else {
             // Without a name the network stands for it.
             wait = wait.max(self.wait(strikes));
-            if is_full(&seen.networks, &network) {
+            if !seen.networks.has_room(&network, now, old) {
                 wait = self.params.longest;
             }
         }
@@ -160,7 +139,6 @@ impl Logins {
         let account = account.map(|account| self.digests.hash_one(account));
         let mut seen = held(&self.seen);
         let memory = self.params.memory;
-        seen.make_room(memory, now);
         let mut refused = strike(&mut seen.networks, network, memory, now) == self.params.per_network;
         if let Some(account) = account {
             strike(&mut seen.accounts, account, memory, now);
@@ -176,11 +154,9 @@ impl Logins {
         let mut seen = held(&self.seen);
         // What the network has failed at stays counted: a guesser may well have an account of its own.
         seen.pairs.remove(&pair);
-        if seen.known.len() >= REMEMBERED {
-            seen.known.retain(|_, at| now.saturating_duration_since(*at) < self.params.memory);
-        }
-        if seen.known.len() < REMEMBERED {
-            seen.known.insert(pair, now);
+        let old = |at: &Instant| now.saturating_duration_since(*at) >= self.params.memory;
+        if let Some(at) = seen.known.place(pair, now, old, || now) {
+            *at = now;
         }
     }
 
@@ -192,7 +168,7 @@ impl Logins {
         networks.count() + pairs.count()
     }
 
-    fn count<K: Hash + Eq>(&self, table: &HashMap<K, Strikes>, key: &K, now: Instant) -> u32 {
+    fn count<K: Hash + Eq>(&self, table: &Table<K, Strikes>, key: &K, now: Instant) -> u32 {
         table.get(key).map_or(0, |strikes| self.counted(strikes, now))
     }
 
@@ -222,17 +198,19 @@ impl Logins {
 
 /// One more strike; how many there are now. A table that is full of living strikes takes no new key: a flood from many
 /// addresses must not fill the memory (LIM-02). Who finds no place in it waits for the longest time instead.
-fn strike<K: Hash + Eq>(table: &mut HashMap<K, Strikes>, key: K, memory: Duration, now: Instant) -> u32 {
-    if is_full(table, &key) {
-        return 0;
-    }
-    let strikes = table.entry(key).or_insert(Strikes { count: 0, last: now });
-    if strikes.is_old(memory, now) {
+fn strike<K: Hash + Eq>(table: &mut Table<K, Strikes>, key: K, memory: Duration, now: Instant) -> u32 {
+    let old = |strikes: &Strikes| strikes.is_old(memory, now);
+    let Some(strikes) = table.place(key, now, old, || Strikes { count: 0, last: now }) else { return 0 };
+    if old(strikes) {
         strikes.count = 0;
     }
     strikes.count = strikes.count.saturating_add(1);
     strikes.last = now;
     strikes.count
+}
+
+fn table<K: Hash + Eq, V>() -> Table<K, V> {
+    Table::new(REMEMBERED, SWEEP)
 }
 
 /// Keys of one table that are remembered.

@@ -4,11 +4,11 @@
 //! are taken. The networks around one address ([`Network::around`]) may ask for a few times as many together, since one
 //! party may well have them all. Full tables refuse: an account can be made an hour later, too.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::table::Table;
 use super::{Network, held};
 use crate::reason::Reason;
 
@@ -19,12 +19,10 @@ pub struct Registrations {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
-    networks: HashMap<Network, Asked>,
-    around: HashMap<Network, Asked>,
-    /// When the tables were full last, and were looked through for what may be forgotten.
-    swept: Option<Instant>,
+    networks: Table<Network, Asked>,
+    around: Table<Network, Asked>,
 }
 
 /// So many, in an hour that began then.
@@ -43,7 +41,8 @@ impl Asked {
 impl Registrations {
     /// One network may ask so often in an hour.
     pub fn new(most: u32) -> Self {
-        Self { most, seen: Mutex::default() }
+        let table = || Table::new(REMEMBERED, SWEEP);
+        Self { most, seen: Mutex::new(Seen { networks: table(), around: table() }) }
     }
 
     /// Counts one more request from this address.
@@ -53,34 +52,28 @@ impl Registrations {
     pub fn ask(&self, address: IpAddr, now: Instant) -> Result<(), Reason> {
         let network = Network::of(address);
         let mut seen = held(&self.seen);
-        let lately = seen.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP);
-        if seen.networks.len().max(seen.around.len()) >= REMEMBERED && !lately {
-            seen.swept = Some(now);
-            seen.networks.retain(|_, asked| !asked.is_over(now));
-            seen.around.retain(|_, asked| !asked.is_over(now));
-        }
-        let Seen { networks, around, .. } = &mut *seen;
-        let (near, far) = ((networks, network), (around, network.around()));
-        if !has_room(near.0, &near.1, self.most, now)
-            || !has_room(far.0, &far.1, self.most.saturating_mul(AROUND), now)
-        {
+        let Seen { networks, around } = &mut *seen;
+        let (near, far) =
+            ((networks, network, self.most), (around, network.around(), self.most.saturating_mul(AROUND)));
+        // Whoever is refused takes no place in either.
+        if !may(near.0, &near.1, near.2, now) || !may(far.0, &far.1, far.2, now) {
             return Err(Reason::RegistrationThrottled);
         }
-        for (table, key) in [near, far] {
-            let asked = table.entry(key).or_insert(Asked { count: 0, since: now });
-            if asked.is_over(now) {
-                *asked = Asked { count: 0, since: now };
+        for (table, key, _) in [near, far] {
+            let fresh = Asked { count: 0, since: now };
+            if let Some(asked) = table.place(key, now, |asked| asked.is_over(now), || fresh) {
+                *asked = if asked.is_over(now) { fresh } else { *asked };
+                asked.count = asked.count.saturating_add(1);
             }
-            asked.count = asked.count.saturating_add(1);
         }
         Ok(())
     }
 }
 
-fn has_room(table: &HashMap<Network, Asked>, key: &Network, most: u32, now: Instant) -> bool {
+fn may(table: &mut Table<Network, Asked>, key: &Network, most: u32, now: Instant) -> bool {
     match table.get(key) {
         Some(asked) => asked.is_over(now) || asked.count < most,
-        None => table.len() < REMEMBERED,
+        None => table.has_room(key, now, |asked| asked.is_over(now)),
     }
 }
 
