@@ -5,7 +5,7 @@
 //! know the rules by name. What is taken here those two would take octet for octet, with the same head; fuzzing and tests
 //! compare them.
 
-use super::content::decode_value;
+use super::content::{NUMERIC_IN_TEXT, NUMERIC_IN_VALUES, canonical_reference, decode_value};
 use super::frame::{Child, Kind, Spans};
 use super::names::{self, Word};
 use super::strict::Judged;
@@ -143,8 +143,8 @@ impl<'a> Reading<'a> {
                 Some(b'<') => return Ok(()),
                 Some(b'&') => {
                     let reference = rest.get(len..).unwrap_or_default();
+                    self.at += canonical_reference(reference, NUMERIC_IN_TEXT).ok_or(Stop::Other)?;
                     let visible = !reference.starts_with(b"&#xD;");
-                    self.at += if visible { named(reference)? } else { "&#xD;".len() };
                     self.spans.text |= visible && self.memory.open.len() == 1;
                 }
                 _ => return Err(Stop::Other),
@@ -278,9 +278,7 @@ impl<'a> Reading<'a> {
                 Some(&b) if b == quote => break,
                 Some(b'&') => {
                     let reference = rest.get(len..).unwrap_or_default();
-                    let numeric =
-                        [b"&#x9;", b"&#xA;", b"&#xD;"].into_iter().any(|r| reference.starts_with(r));
-                    self.at += if numeric { "&#x9;".len() } else { named(reference)? };
+                    self.at += canonical_reference(reference, NUMERIC_IN_VALUES).ok_or(Stop::Other)?;
                 }
                 _ => return Err(Stop::Other),
             }
@@ -338,12 +336,6 @@ impl<'a> Reading<'a> {
         };
         self.memory.children.push(child);
     }
-}
-
-/// The length of a reference to one of the predefined five.
-fn named(octets: &[u8]) -> Result<usize, Stop> {
-    const FIVE: [&[u8]; 5] = [b"&lt;", b"&gt;", b"&amp;", b"&apos;", b"&quot;"];
-    FIVE.into_iter().find(|r| octets.starts_with(r)).map(<[u8]>::len).ok_or(Stop::Other)
 }
 
 /// The one prefixed attribute that is common.

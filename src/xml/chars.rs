@@ -125,14 +125,14 @@ pub(super) fn qualified(octets: &[u8]) -> Result<Qualified, Violation> {
 
 /// The length of the NCName at the front.
 fn part(octets: &[u8]) -> Result<usize, Violation> {
-    let len = octets.iter().position(|&b| class(b) & PART == 0).unwrap_or(octets.len());
+    let len = plain_name(octets).unwrap_or(octets.len());
     let foreign = octets.get(len).is_some_and(|&b| class(b) == FOREIGN);
     if foreign {
         // The editions of XML disagree about these, and no protocol needs them.
         return Err(Violation::with(Rule::T3, crate::reason::Reason::XmlBudget));
     }
     match octets.first() {
-        Some(&b) if class(b) & START != 0 => Ok(len),
+        Some(&b) if begins_plain_name(b) => Ok(len),
         _ => Err(Violation::of(Rule::T3)),
     }
 }

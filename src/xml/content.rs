@@ -59,6 +59,20 @@ fn split_reference(octets: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     Ok((after.get(..end).unwrap_or_default(), after.get(end + 1..).unwrap_or_default()))
 }
 
+/// The length of the reference that these octets begin with, if it is in the canonical language: one of the five, or as
+/// written in `numeric`.
+pub(super) fn canonical_reference(octets: &[u8], numeric: &[&[u8]]) -> Option<usize> {
+    let (body, _) = split_reference(octets).ok()?;
+    let canonical = numeric.contains(&body) || reference(body).is_ok_and(|reference| reference.named);
+    canonical.then_some(body.len() + "&;".len())
+}
+
+/// Numeric references that stand in canonical values.
+pub(super) const NUMERIC_IN_VALUES: &[&[u8]] = &[b"#x9", b"#xA", b"#xD"];
+
+/// Numeric references that stand in canonical text.
+pub(super) const NUMERIC_IN_TEXT: &[&[u8]] = &[b"#xD"];
+
 /// Checks a raw value (rules R1, R2), and tells whether it is in the canonical language. `<` cannot occur: rule T2.
 pub(super) fn check_value(raw: &[u8]) -> Result<bool, Violation> {
     let mut canonical = true;
@@ -69,7 +83,7 @@ pub(super) fn check_value(raw: &[u8]) -> Result<bool, Violation> {
         let tail = rest.get(i..).unwrap_or_default();
         if tail.first() == Some(&b'&') {
             let (body, after) = split_reference(tail)?;
-            canonical &= reference(body)?.named || matches!(body, b"#x9" | b"#xA" | b"#xD");
+            canonical &= reference(body)?.named || NUMERIC_IN_VALUES.contains(&body);
             rest = after;
         } else {
             canonical = false;

@@ -117,7 +117,7 @@ enum Spelling {
 impl Word {
     /// The word spelled like this.
     pub fn new(text: &str) -> Self {
-        Self(place(text.as_bytes()).map_or_else(|| Spelling::Shared(Arc::from(text)), Spelling::Known))
+        Self::of(text.as_bytes())
     }
 
     /// The word that these octets spell; empty where they are no text.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
-use super::content::{decode_value, reference, write_cdata, write_text, write_value};
+use super::content::{NUMERIC_IN_TEXT, decode_value, reference, write_cdata, write_text, write_value};
 use super::frame::{Child, Kind, Spans};
 use super::names::Word;
 use super::scope::{Declared, Meaning, Origin, Resolved, Scope};
@@ -389,7 +389,7 @@ impl Strict {
         let reference = reference(body)?;
         let c = reference.stands_for;
         self.note_text(|| !matches!(c, ' ' | '\t' | '\n' | '\r'));
-        if reference.named || body == b"#xD" {
+        if reference.named || NUMERIC_IN_TEXT.contains(&body) {
             self.pass(octets, start, end);
         } else {
             self.write_from(octets, start);
