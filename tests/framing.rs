@@ -989,18 +989,14 @@ fn head_tells_what_is_there() {
         assert_eq!(head.type_().as_deref(), Some("chat"));
         assert_eq!(head.lang().as_deref(), Some("de"));
         assert!(!head.has_text());
-        let children: Vec<_> =
-            head.children().iter().map(|c| (c.name.as_str(), c.namespace.as_str())).collect();
+        let children: Vec<_> = head.children().map(|c| (c.name(), c.namespace())).collect();
         assert_eq!(children, [("body", "jabber:server"), ("id", "urn:xmpp:sid:0"), ("x", "")]);
-        let text: Vec<_> = head
-            .children()
-            .iter()
-            .map(|c| std::str::from_utf8(&frame.octets()[c.range()]).unwrap())
-            .collect();
+        let text: Vec<_> =
+            head.children().map(|c| std::str::from_utf8(&frame.octets()[c.range()]).unwrap()).collect();
         let id = "<s:id xmlns:s='urn:xmpp:sid:0' by='m&lt;e' from='f' s:by='y'><a/></s:id>";
         assert_eq!(text, ["<body>x</body>", id, "<x xmlns=''/>"]);
-        let id = &head.children()[1];
-        assert_eq!((id.by.as_deref(), id.from.as_deref()), (Some("m<e"), Some("f")));
+        let id = head.children().nth(1).unwrap();
+        assert_eq!((id.by().as_deref(), id.from().as_deref()), (Some("m<e"), Some("f")));
     }
     assert!(frame("<message>x</message>").head().has_text());
     assert!(frame("<message><a/>&#65;</message>").head().has_text());

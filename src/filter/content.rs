@@ -1,5 +1,7 @@
 //! Kinds, types and payloads.
 
+use std::borrow::Cow;
+
 use crate::jid::Jid;
 use crate::policy::{StanzaKind, StanzaRules};
 use crate::reason::{Direction, Reason};
@@ -34,16 +36,16 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: 
         return Finding::Refused(Reason::KindDenied);
     }
     let mut cut = Vec::new();
-    for (index, child) in head.children().iter().enumerate() {
-        if !rules.admits_payload(&child.namespace) {
+    for (index, child) in head.children().enumerate() {
+        if !rules.admits_payload(child.namespace()) {
             return Finding::Refused(Reason::PayloadDenied);
         }
         if desk.direction == Direction::Outbound {
             continue;
         }
-        match (child.namespace.as_ref(), child.name.as_ref()) {
-            (names::SID, "stanza-id") if is_ours(child.by.as_deref(), desk) => cut.push(index),
-            (names::DELAY, "delay") if is_ours(child.from.as_deref(), desk) => cut.push(index),
+        match (child.namespace(), child.name()) {
+            (names::SID, "stanza-id") if is_ours(child.by(), desk) => cut.push(index),
+            (names::DELAY, "delay") if is_ours(child.from(), desk) => cut.push(index),
             (names::CARBONS, "sent" | "received") if kind == StanzaKind::Message => {
                 return Finding::Swallowed(Reason::CarbonForged);
             }
@@ -74,9 +76,9 @@ fn is_set(head: &Head) -> bool {
 
 /// Whether an address claims to be one of ours. What is no address at all speaks for nobody, and a server behind us might
 /// read it otherwise, so it counts as ours.
-fn is_ours(address: Option<&str>, desk: &Desk<'_>) -> bool {
+fn is_ours(address: Option<Cow<'_, str>>, desk: &Desk<'_>) -> bool {
     match address {
         None => false,
-        Some(text) => Jid::parse(text).map_or(true, |jid| (desk.hosted)(&jid.to_domain())),
+        Some(text) => Jid::parse(&text).map_or(true, |jid| (desk.hosted)(&jid.domain)),
     }
 }

@@ -13,7 +13,6 @@ mod guard;
 pub use bounce::error_stanza;
 pub use guard::{Admitted, Guard, Route};
 
-use crate::jid::Domain;
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
@@ -26,7 +25,7 @@ pub struct Desk<'a> {
     /// The `xml:lang` of the stream it came on.
     pub language: Option<&'a str>,
     /// Which domains are ours.
-    pub hosted: &'a dyn Fn(&Domain) -> bool,
+    pub hosted: &'a dyn Fn(&str) -> bool,
 }
 
 /// What becomes of a stanza.

@@ -24,7 +24,7 @@ impl Relay {
             guard: &self.guard,
             direction: self.direction(),
             language: near.language.as_deref(),
-            hosted: &|domain| home.hosts(domain),
+            hosted: &|domain| home.hosted.contains_key(domain),
         };
         match filter::inspect(frame.head(), &desk) {
             Decision::Pass { pair, edits } => {

@@ -259,7 +259,7 @@ impl Outbox {
 }
 
 /// How many elements go out in one write at most.
-const SLICES: usize = 64;
+const SLICES: usize = 128;
 
 /// Octets that the transport may hold before it must have flushed them.
 const UNFLUSHED: usize = 16 * 1024;

@@ -568,10 +568,10 @@ impl Pump {
 const READS: usize = 4;
 
 /// Tokens that one leg brings at once.
-const TOKENS: usize = 32;
+const TOKENS: usize = 128;
 
 /// How often the arms are tried before others may run.
-const ROUNDS: usize = 32;
+const ROUNDS: usize = 8;
 
 #[cfg(test)]
 #[path = "pump_tests.rs"]

@@ -5,8 +5,8 @@
 //! know the rules by name. What is taken here those two would take octet for octet, with the same head; fuzzing and tests
 //! compare them.
 
-use super::content::{NUMERIC_IN_TEXT, NUMERIC_IN_VALUES, canonical_reference, decode_value};
-use super::frame::{Child, Kind, Spans};
+use super::content::{canonical_in_text, canonical_in_value};
+use super::frame::{Kind, Lies, Spans};
 use super::names::{self, Word};
 use super::strict::Judged;
 use super::{Content, Limits, Span, chars};
@@ -25,7 +25,7 @@ pub(super) enum Stop {
 pub(super) struct Canonical {
     open: Vec<Open>,
     attrs: Vec<Span>,
-    children: Vec<Child>,
+    children: Vec<Lies>,
 }
 
 /// An element that is open.
@@ -50,9 +50,11 @@ struct Reading<'a> {
 }
 
 /// The attributes of the start tag in hand that somebody asks for. None of them begins at 0.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Values {
     namespace: Span,
+    /// The namespace, if it is a common one.
+    common: Option<Word>,
     from: Span,
     to: Span,
     id: Span,
@@ -143,7 +145,7 @@ impl<'a> Reading<'a> {
                 Some(b'<') => return Ok(()),
                 Some(b'&') => {
                     let reference = rest.get(len..).unwrap_or_default();
-                    self.at += canonical_reference(reference, NUMERIC_IN_TEXT).ok_or(Stop::Other)?;
+                    self.at += canonical_in_text(reference).ok_or(Stop::Other)?;
                     let visible = !reference.starts_with(b"&#xD;");
                     self.spans.text |= visible && self.memory.open.len() == 1;
                 }
@@ -199,7 +201,7 @@ impl<'a> Reading<'a> {
     /// An element has ended, and is no longer among the open ones.
     fn ended(&mut self) {
         if let (1, Some(child)) = (self.memory.open.len(), self.memory.children.last_mut()) {
-            child.span.end = Span::new(self.at, self.at).end;
+            child.whole.end = Span::new(self.at, self.at).end;
         }
     }
 
@@ -248,7 +250,7 @@ impl<'a> Reading<'a> {
             self.memory.attrs.push(name);
             match spelt {
                 b"xmlns" => {
-                    self.declaration(value)?;
+                    values.common = self.declaration(value)?;
                     values.namespace = value;
                 }
                 b"from" => values.from = value,
@@ -278,7 +280,7 @@ impl<'a> Reading<'a> {
                 Some(&b) if b == quote => break,
                 Some(b'&') => {
                     let reference = rest.get(len..).unwrap_or_default();
-                    self.at += canonical_reference(reference, NUMERIC_IN_VALUES).ok_or(Stop::Other)?;
+                    self.at += canonical_in_value(reference).ok_or(Stop::Other)?;
                 }
                 _ => return Err(Stop::Other),
             }
@@ -289,18 +291,19 @@ impl<'a> Reading<'a> {
     }
 
     /// A default namespace that no rule has anything to say about.
-    fn declaration(&self, value: Span) -> Result<(), Stop> {
+    fn declaration(&self, value: Span) -> Result<Option<Word>, Stop> {
         let name = value.of(self.octets);
-        let plain = names::is_known(name) || chars::is_plain_namespace(name);
+        let common = Word::common(name);
+        let plain = common.is_some() || chars::is_plain_namespace(name);
         let plain = plain && name.len() <= self.limits.namespace_name;
         let bound = self.limits.declarations > 0 && self.bindings < self.limits.bindings;
         let reserved = [names::STREAMS, names::XML, names::XMLNS].iter().any(|r| r.as_bytes() == name);
-        if plain && bound && !reserved { Ok(()) } else { Err(Stop::Other) }
+        if plain && bound && !reserved { Ok(common) } else { Err(Stop::Other) }
     }
 
-    fn first_level(&mut self, name: Span, values: Values) -> Result<(), Stop> {
+    fn first_level(&mut self, name: Span, mut values: Values) -> Result<(), Stop> {
         if values.namespace.start != 0 {
-            self.namespace = Word::of(values.namespace.of(self.octets));
+            self.namespace = values.declared(self.octets);
         }
         let kind = match name.of(self.octets) {
             // Not to be waited for (rule S3), and never an element of use.
@@ -317,24 +320,23 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn child(&mut self, begin: usize, name: Span, values: Values) {
-        let decoded =
-            |value: Span| (value.start != 0).then(|| Box::from(decode_value(value.text(self.octets))));
+    fn child(&mut self, begin: usize, name: Span, mut values: Values) {
         let namespace = match values.namespace.start {
             0 => self.namespace.clone(),
-            _ => Word::of(values.namespace.of(self.octets)),
+            _ => values.declared(self.octets),
         };
+        let Values { by, from, .. } = values;
         if self.memory.children.is_empty() {
             self.memory.children.reserve_exact(USUAL);
         }
-        let child = Child {
-            name: Word::of(name.of(self.octets)),
-            namespace,
-            by: decoded(values.by),
-            from: decoded(values.from),
-            span: Span::new(begin, begin),
-        };
-        self.memory.children.push(child);
+        self.memory.children.push(Lies { whole: Span::new(begin, begin), name, by, from, namespace });
+    }
+}
+
+impl Values {
+    /// The namespace that is declared.
+    fn declared(&mut self, octets: &[u8]) -> Word {
+        self.common.take().unwrap_or_else(|| Word::of(self.namespace.of(octets)))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Names are ASCII: the editions of XML disagree on the rest (rule T3). White space is space, tab, CR and LF and nothing
 //! else; never use `char::is_whitespace` on XML.
 
+use wide::u8x16;
+
 use super::{Rule, Violation};
 
 /// XML white space (XML 1.0 production 3).
@@ -50,12 +52,14 @@ fn has_noncharacter(octets: &[u8]) -> bool {
 
 /// Whether complete octets are `Char`s in UTF-8 without a carriage return, which canonical text has by reference only.
 pub(super) fn is_canonical(octets: &[u8]) -> bool {
-    let (mut control, mut high) = (0u8, 0u8);
+    let (mut control, mut high, mut doubtful) = (0u8, 0u8, 0u8);
     for &b in octets {
         control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n');
         high |= b;
+        doubtful |= u8::from(b == 0xEF);
     }
-    control == 0 && (high < 0x80 || (simdutf8::basic::from_utf8(octets).is_ok() && !has_noncharacter(octets)))
+    let text = || simdutf8::basic::from_utf8(octets).is_ok();
+    control == 0 && (high < 0x80 || text() && (doubtful == 0 || !has_noncharacter(octets)))
 }
 
 const START: u8 = 1;
@@ -139,7 +143,12 @@ fn part(octets: &[u8]) -> Result<usize, Violation> {
 
 /// How many octets at the front may be part of an unprefixed name; none if all may.
 pub(super) fn plain_name(octets: &[u8]) -> Option<usize> {
-    octets.iter().position(|&b| class(b) & PART == 0)
+    let end = |window: u8x16| {
+        let letter = within(window | all(b'a' ^ b'A'), b'a', b'z');
+        let other = within(window, b'-', b'9') & !is(window, b'/') | is(window, b'_');
+        !(letter | other)
+    };
+    find(octets, end, |b| class(b) & PART == 0)
 }
 
 /// Whether an unprefixed name may begin with this octet.
@@ -149,62 +158,58 @@ pub(super) fn begins_plain_name(octet: u8) -> bool {
 
 /// How many octets at the front may stand in a canonical attribute value as they are; none if all may.
 pub(super) fn plain_value(octets: &[u8]) -> Option<usize> {
-    let mark = |eight| {
-        below_space(eight) | equal(eight, b'"') | either(eight, b'&', b'\'') | either(eight, b'<', b'>')
+    let end = |window: u8x16| {
+        let quotes = is(window, b'"') | is_either(window, b'&', b'\'');
+        within(window, 0, b' ' - 1) | quotes | is_either(window, b'<', b'>')
     };
-    find(octets, mark, |b| class(b) & ESCAPED != 0)
+    find(octets, end, |b| class(b) & ESCAPED != 0)
 }
 
 /// How many octets at the front are neither a reference nor part of a tag, nor to be escaped in canonical text; none if
 /// none is.
 pub(super) fn plain_text(octets: &[u8]) -> Option<usize> {
-    let mark = |eight| equal(eight, b'&') | either(eight, b'<', b'>');
+    let end = |window: u8x16| is(window, b'&') | is_either(window, b'<', b'>');
     // Short words are the rule; the long search has a price before it begins.
     let near = octets.get(..64).unwrap_or(octets);
-    find(near, mark, |b| matches!(b, b'<' | b'&' | b'>')).or_else(|| {
+    find(near, end, |b| matches!(b, b'<' | b'&' | b'>')).or_else(|| {
         let rest = octets.get(near.len()..).unwrap_or_default();
         memchr::memchr3(b'<', b'&', b'>', rest).map(|len| near.len() + len)
     })
 }
 
-/// The first octet that is sought, eight at a time. `mark` sets the top bit of each that is sought; behind the first of
-/// them it may set more.
-fn find(octets: &[u8], mark: impl Fn(u64) -> u64, sought: impl Fn(u8) -> bool) -> Option<usize> {
-    let mut passed = 0;
-    for chunk in octets.chunks_exact(8) {
-        let marked = chunk.try_into().map_or(TOPS, |eight| mark(u64::from_le_bytes(eight)));
+/// The first octet that is sought, sixteen at a time: `marks` tells which of them are, `sought` the same for one.
+fn find(octets: &[u8], marks: impl Fn(u8x16) -> u8x16, sought: impl Fn(u8) -> bool) -> Option<usize> {
+    let (windows, rest) = octets.as_chunks();
+    for (passed, window) in windows.iter().enumerate() {
+        let marked = marks(u8x16::new(*window)).to_bitmask();
         if marked != 0 {
-            let ahead = marked.trailing_zeros() / 8;
-            return usize::try_from(ahead).ok().map(|ahead| passed + ahead);
+            let ahead = usize::try_from(marked.trailing_zeros()).ok()?;
+            return Some(passed * window.len() + ahead);
         }
-        passed += chunk.len();
     }
-    let rest = octets.get(passed..).unwrap_or_default();
-    rest.iter().position(|&b| sought(b)).map(|len| passed + len)
+    let passed = octets.len() - rest.len();
+    rest.iter().position(|&b| sought(b)).map(|ahead| passed + ahead)
 }
 
 /// Marks octets that are this one.
-fn equal(eight: u64, octet: u8) -> u64 {
-    let zero = eight ^ repeat(octet);
-    zero.wrapping_sub(ONES) & !zero & TOPS
+fn is(window: u8x16, octet: u8) -> u8x16 {
+    window.simd_eq(all(octet))
 }
 
 /// Marks octets that are one of two that differ in one bit.
-fn either(eight: u64, one: u8, other: u8) -> u64 {
-    equal(eight | repeat(one ^ other), one | other)
+fn is_either(window: u8x16, one: u8, other: u8) -> u8x16 {
+    is(window | all(one ^ other), one | other)
 }
 
-/// Marks octets below the space.
-fn below_space(eight: u64) -> u64 {
-    eight.wrapping_sub(repeat(b' ')) & !eight & TOPS
+/// Marks octets from the first to the last.
+fn within(window: u8x16, first: u8, last: u8) -> u8x16 {
+    let above = window - all(first);
+    above.min(all(last - first)).simd_eq(above)
 }
 
-const fn repeat(octet: u8) -> u64 {
-    u64::from_le_bytes([octet; 8])
+fn all(octet: u8) -> u8x16 {
+    u8x16::splat(octet)
 }
-
-const ONES: u64 = repeat(1);
-const TOPS: u64 = repeat(0x80);
 
 /// Whether a namespace name keeps rule N4 and holds no reference.
 pub(super) fn is_plain_namespace(octets: &[u8]) -> bool {
@@ -217,15 +222,17 @@ mod tests {
 
     // Each octet at each place, alone and behind another that is sought.
     #[test]
-    fn eight_at_a_time_find_what_one_at_a_time_does() {
+    fn sixteen_at_a_time_find_what_one_at_a_time_does() {
         type Found = fn(&[u8]) -> Option<usize>;
         let value = |b: u8| b < 0x20 || b"&<>\"'".contains(&b);
         let text = |b: u8| b"<&>".contains(&b);
-        let all: [(Found, &dyn Fn(u8) -> bool); 2] = [(plain_value, &value), (plain_text, &text)];
+        let name = |b: u8| !b.is_ascii_alphanumeric() && !b"-._".contains(&b);
+        let all: [(Found, &dyn Fn(u8) -> bool); 3] =
+            [(plain_value, &value), (plain_text, &text), (plain_name, &name)];
         for (found, sought) in all {
             for octet in 0..=u8::MAX {
                 for at in 0..80 {
-                    for (len, more) in [(at + 1, None), (at + 9, None), (at + 17, Some(b'<'))] {
+                    for (len, more) in [(at + 1, None), (at + 17, None), (at + 33, Some(b'<'))] {
                         let mut octets = vec![b'x'; len];
                         octets[at] = octet;
                         octets.extend(more);

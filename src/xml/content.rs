@@ -9,23 +9,14 @@ use super::chars::is_char;
 use super::{Rule, Violation};
 use crate::reason::Reason;
 
-/// One reference, resolved.
-pub(super) struct Reference {
-    /// What it stands for.
-    pub stands_for: char,
-    /// Whether it is one of the predefined five.
-    pub named: bool,
-}
-
-/// Reads what stands between `&` and `;` (rules R1 and R2).
-pub(super) fn reference(body: &[u8]) -> Result<Reference, Violation> {
-    let named = |stands_for| Ok(Reference { stands_for, named: true });
+/// What the characters between `&` and `;` stand for (rules R1 and R2).
+pub(super) fn reference(body: &[u8]) -> Result<char, Violation> {
     match body {
-        b"lt" => named('<'),
-        b"gt" => named('>'),
-        b"amp" => named('&'),
-        b"apos" => named('\''),
-        b"quot" => named('"'),
+        b"lt" => Ok('<'),
+        b"gt" => Ok('>'),
+        b"amp" => Ok('&'),
+        b"apos" => Ok('\''),
+        b"quot" => Ok('"'),
         [b'#', b'x', digits @ ..] => numeric(digits, 16),
         [b'#', digits @ ..] => numeric(digits, 10),
         _ => match super::chars::qualified(body) {
@@ -35,7 +26,7 @@ pub(super) fn reference(body: &[u8]) -> Result<Reference, Violation> {
     }
 }
 
-fn numeric(digits: &[u8], radix: u32) -> Result<Reference, Violation> {
+fn numeric(digits: &[u8], radix: u32) -> Result<char, Violation> {
     if digits.is_empty() {
         return Err(Violation::of(Rule::R1));
     }
@@ -47,8 +38,7 @@ fn numeric(digits: &[u8], radix: u32) -> Result<Reference, Violation> {
     if digits.len() > MOST_DIGITS {
         return Err(Violation::with(Rule::R1, Reason::XmlBudget));
     }
-    let stands_for = char::from_u32(value).filter(|&c| is_char(c)).ok_or(Violation::of(Rule::R1))?;
-    Ok(Reference { stands_for, named: false })
+    char::from_u32(value).filter(|&c| is_char(c)).ok_or(Violation::of(Rule::R1))
 }
 
 /// Splits the reference at the front of `octets`, which begin with `&`, into its body and the rest.
@@ -59,19 +49,25 @@ fn split_reference(octets: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     Ok((after.get(..end).unwrap_or_default(), after.get(end + 1..).unwrap_or_default()))
 }
 
-/// The length of the reference that these octets begin with, if it is in the canonical language: one of the five, or as
-/// written in `numeric`.
-pub(super) fn canonical_reference(octets: &[u8], numeric: &[&[u8]]) -> Option<usize> {
-    let (body, _) = split_reference(octets).ok()?;
-    let canonical = numeric.contains(&body) || reference(body).is_ok_and(|reference| reference.named);
-    canonical.then_some(body.len() + "&;".len())
+/// The length of the reference that these octets begin with, if it stands so in canonical text.
+pub(super) fn canonical_in_text(octets: &[u8]) -> Option<usize> {
+    match octets {
+        [b'&', b'l' | b'g', b't', b';', ..] => Some("&lt;".len()),
+        [b'&', b'a', b'm', b'p', b';', ..] | [b'&', b'#', b'x', b'D', b';', ..] => Some("&amp;".len()),
+        [b'&', b'a', b'p', b'o', b's', b';', ..] | [b'&', b'q', b'u', b'o', b't', b';', ..] => {
+            Some("&quot;".len())
+        }
+        _ => None,
+    }
 }
 
-/// Numeric references that stand in canonical values.
-pub(super) const NUMERIC_IN_VALUES: &[&[u8]] = &[b"#x9", b"#xA", b"#xD"];
-
-/// Numeric references that stand in canonical text.
-pub(super) const NUMERIC_IN_TEXT: &[&[u8]] = &[b"#xD"];
+/// The same in a canonical value.
+pub(super) fn canonical_in_value(octets: &[u8]) -> Option<usize> {
+    match octets {
+        [b'&', b'#', b'x', b'9' | b'A', b';', ..] => Some("&#x9;".len()),
+        _ => canonical_in_text(octets),
+    }
+}
 
 /// Checks a raw value (rules R1, R2), and tells whether it is in the canonical language. `<` cannot occur: rule T2.
 pub(super) fn check_value(raw: &[u8]) -> Result<bool, Violation> {
@@ -83,7 +79,8 @@ pub(super) fn check_value(raw: &[u8]) -> Result<bool, Violation> {
         let tail = rest.get(i..).unwrap_or_default();
         if tail.first() == Some(&b'&') {
             let (body, after) = split_reference(tail)?;
-            canonical &= reference(body)?.named || NUMERIC_IN_VALUES.contains(&body);
+            reference(body)?;
+            canonical &= canonical_in_value(tail).is_some();
             rest = after;
         } else {
             canonical = false;
@@ -103,6 +100,11 @@ pub(super) fn decode_value(raw: &str) -> Cow<'_, str> {
     let mut decoded = String::with_capacity(raw.len());
     each_char(raw, ' ', |c, _| decoded.push(c));
     Cow::Owned(decoded)
+}
+
+/// The meaning of a value in the canonical language, where all that stands for something else is a reference.
+pub(super) fn decode_canonical(value: &str) -> Cow<'_, str> {
+    if value.as_bytes().contains(&b'&') { decode_value(value) } else { Cow::Borrowed(value) }
 }
 
 /// The meaning of raw text that passed the strict reading.
@@ -175,8 +177,8 @@ fn each_char(raw: &str, line: char, mut take: impl FnMut(char, bool)) {
         match c {
             '&' => {
                 let (body, after) = rest.split_once(';').unwrap_or((rest, ""));
-                if let Ok(reference) = reference(body.as_bytes()) {
-                    take(reference.stands_for, true);
+                if let Ok(c) = reference(body.as_bytes()) {
+                    take(c, true);
                 }
                 rest = after;
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::content::decode_value;
+use super::content::decode_canonical;
 use super::names::Word;
 use super::scope::Declared;
 use super::{Element, Span, tree};
@@ -77,7 +77,7 @@ pub enum Kind {
 pub struct Head {
     pub(super) octets: Bytes,
     pub(super) namespace: Word,
-    pub(super) children: Vec<Child>,
+    pub(super) children: Vec<Lies>,
     pub(super) declared: Option<Arc<Declared>>,
     pub(super) spans: Spans,
 }
@@ -156,8 +156,14 @@ impl Head {
     }
 
     /// The direct child elements, in order.
-    pub fn children(&self) -> &[Child] {
-        &self.children
+    pub fn children(&self) -> impl ExactSizeIterator<Item = Child<'_>> {
+        self.children.iter().map(|lies| Child { octets: &self.octets, lies })
+    }
+
+    /// The direct child element, if there is just one.
+    pub fn only_child(&self) -> Option<Child<'_>> {
+        let mut children = self.children();
+        children.next().filter(|_| children.len() == 0)
     }
 
     /// Whether text other than white space stands directly in the element.
@@ -166,27 +172,54 @@ impl Head {
     }
 
     fn value(&self, span: Span) -> Option<Cow<'_, str>> {
-        (span.start != 0).then(|| decode_value(span.text(&self.octets)))
+        value(&self.octets, span)
     }
+}
+
+fn value(octets: &[u8], span: Span) -> Option<Cow<'_, str>> {
+    (span.start != 0).then(|| decode_canonical(span.text(octets)))
 }
 
 /// A direct child element of a first-level element.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Child {
-    /// The local name.
-    pub name: Word,
-    /// The namespace; empty for none.
-    pub namespace: Word,
-    /// The unprefixed attribute `by`, decoded.
-    pub by: Option<Box<str>>,
-    /// The unprefixed attribute `from`, decoded.
-    pub from: Option<Box<str>>,
-    pub(super) span: Span,
+#[derive(Clone, Copy, Debug)]
+pub struct Child<'a> {
+    octets: &'a [u8],
+    lies: &'a Lies,
 }
 
-impl Child {
+impl<'a> Child<'a> {
+    /// The local name.
+    pub fn name(&self) -> &'a str {
+        self.lies.name.text(self.octets)
+    }
+
+    /// The namespace; empty for none.
+    pub fn namespace(&self) -> &'a str {
+        self.lies.namespace.as_str()
+    }
+
+    /// The unprefixed attribute `by`.
+    pub fn by(&self) -> Option<Cow<'a, str>> {
+        value(self.octets, self.lies.by)
+    }
+
+    /// The unprefixed attribute `from`.
+    pub fn from(&self) -> Option<Cow<'a, str>> {
+        value(self.octets, self.lies.from)
+    }
+
     /// Where it lies in the octets of its frame, both tags included.
     pub fn range(&self) -> std::ops::Range<usize> {
-        self.span.range()
+        self.lies.whole.range()
     }
+}
+
+/// Where a child and its parts lie in the canonical octets. An absent value begins at 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Lies {
+    pub whole: Span,
+    pub name: Span,
+    pub by: Span,
+    pub from: Span,
+    pub namespace: Word,
 }

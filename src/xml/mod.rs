@@ -118,6 +118,13 @@ impl Span {
         long(self.start)..long(self.end)
     }
 
+    /// The same octets, where what began at `from` begins at `to`.
+    fn moved(self, from: usize, to: usize) -> Self {
+        let moved = |at: usize| (at + to).saturating_sub(from);
+        let std::ops::Range { start, end } = self.range();
+        Self::new(moved(start), moved(end))
+    }
+
     fn of(self, octets: &[u8]) -> &[u8] {
         octets.get(self.range()).unwrap_or_default()
     }

@@ -122,10 +122,13 @@ impl Word {
 
     /// The word that these octets spell; empty where they are no text.
     pub(super) fn of(octets: &[u8]) -> Self {
-        Self(place(octets).map_or_else(
-            || Spelling::Shared(Arc::from(std::str::from_utf8(octets).unwrap_or_default())),
-            Spelling::Known,
-        ))
+        let shared = || Self(Spelling::Shared(Arc::from(std::str::from_utf8(octets).unwrap_or_default())));
+        Self::common(octets).unwrap_or_else(shared)
+    }
+
+    /// The same, if it is one of the common words.
+    pub(super) fn common(octets: &[u8]) -> Option<Self> {
+        place(octets).map(|place| Self(Spelling::Known(place)))
     }
 
     /// Its spelling.
@@ -188,68 +191,62 @@ impl fmt::Display for Word {
     }
 }
 
-/// The words that need no allocation, in the order of their lengths.
+/// The words that need no allocation.
 const KNOWN: [&str; NAMESPACES.len() + PAYLOADS.len()] = {
     let mut words = [""; NAMESPACES.len() + PAYLOADS.len()];
-    let (mut len, mut filled) = (0, 0);
-    while filled < words.len() {
-        filled = append(&mut words, filled, NAMESPACES, len);
-        filled = append(&mut words, filled, PAYLOADS, len);
-        len += 1;
-    }
+    let (one, other) = words.split_at_mut(NAMESPACES.len());
+    one.copy_from_slice(NAMESPACES);
+    other.copy_from_slice(PAYLOADS);
     words
 };
 
-/// Appends the words of one length.
-const fn append(to: &mut [&'static str], mut filled: usize, from: &[&'static str], len: usize) -> usize {
-    let mut rest = from;
+/// Where in [`KNOWN`] the words are that have this place in the table, or one of those before it up to an empty one;
+/// counted from one, with 0 for none.
+const PLACES: [u8; PLACES_LEN] = {
+    let mut places = [0u8; PLACES_LEN];
+    let mut rest: &[&str] = &KNOWN;
+    let mut count = 0;
     while let Some((word, others)) = rest.split_first() {
-        if word.len() == len {
-            if let Some(slot) = to.split_at_mut(filled).1.first_mut() {
-                *slot = word;
-            }
-            filled += 1;
-        }
+        count += 1;
         rest = others;
-    }
-    filled
-}
-
-/// Where in [`KNOWN`] the words of each length begin; one more length than there is ends the last.
-const BEGINS: [u8; 64] = {
-    let mut begins = [0u8; 64];
-    let mut slots: &mut [u8] = &mut begins;
-    let mut len = 0;
-    while let Some((slot, others)) = slots.split_first_mut() {
-        let mut rest: &[&str] = &KNOWN;
-        let mut begin = 0;
-        while let Some((word, later)) = rest.split_first() {
-            if word.len() >= len {
+        let mut slot = digest(word.as_bytes());
+        while let Some(place) = places.split_at_mut(slot % PLACES_LEN).1.first_mut() {
+            if *place == 0 {
+                *place = count;
                 break;
             }
-            begin += 1;
-            rest = later;
+            slot += 1;
         }
-        *slot = begin;
-        slots = others;
-        len += 1;
     }
-    begins
+    places
 };
+
+/// Several times as many as there are words.
+const PLACES_LEN: usize = 512;
+
+/// A number that tells most of the common words apart.
+const fn digest(word: &[u8]) -> usize {
+    let (head, tail) = word.split_at(word.len() / 2);
+    word.len() * 41 + number(head.first()) * 52 + number(tail.first()) * 95 + number(tail.last()) * 100
+}
+
+const fn number(octet: Option<&u8>) -> usize {
+    match octet {
+        Some(octet) => *octet as usize,
+        None => 0,
+    }
+}
 
 /// Where in [`KNOWN`] this word is, if it is there: saves an allocation for each parsed name.
 fn place(text: &[u8]) -> Option<u8> {
-    let bound = |len: usize| BEGINS.get(len).map(|&begin| usize::from(begin));
-    let begin = bound(text.len())?;
-    let alike = KNOWN.get(begin..bound(text.len() + 1)?)?;
-    // Their first octets tell most of them apart.
-    let same = |word: &&str| word.bytes().next() == text.first().copied() && word.as_bytes() == text;
-    u8::try_from(begin + alike.iter().position(same)?).ok()
-}
-
-/// Whether these octets are one of the common words.
-pub(super) fn is_known(text: &[u8]) -> bool {
-    place(text).is_some()
+    let mut slot = digest(text);
+    loop {
+        let place = PLACES.get(slot % PLACES_LEN)?.checked_sub(1)?;
+        if KNOWN.get(usize::from(place))?.as_bytes() == text {
+            return Some(place);
+        }
+        slot += 1;
+    }
 }
 
 /// Names and namespaces of common children of stanzas.
@@ -333,11 +330,10 @@ mod tests {
         for word in NAMESPACES.iter().chain(PAYLOADS) {
             let known = Word::new(word);
             assert!(known == *word && matches!(known.0, Spelling::Known(_)), "{word}");
-            assert!(!is_known(format!("{word}~").as_bytes()));
+            assert!(Word::common(format!("{word}~").as_bytes()).is_none());
         }
-        assert!(!is_known("x".repeat(1000).as_bytes()));
-        assert!(KNOWN.iter().all(|word| word.len() + 1 < BEGINS.len()), "the table is too short");
-        assert!(KNOWN.len() <= usize::from(u8::MAX));
+        assert!(Word::common("x".repeat(1000).as_bytes()).is_none());
+        assert!(KNOWN.len() < PLACES.len() / 2, "the table is too short");
         assert_eq!(size_of::<Word>(), 2 * size_of::<usize>());
     }
 }

@@ -48,7 +48,7 @@ pub fn rewrite(frame: &Frame, edits: &Edits) -> Bytes {
             *slot = true;
         }
     }
-    for (child, _) in head.children().iter().zip(cut).filter(|(_, cut)| *cut) {
+    for (child, _) in head.children().zip(cut).filter(|(_, cut)| *cut) {
         out.extend_from_slice(octets.get(at..child.range().start).unwrap_or_default());
         at = child.range().end;
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
-use super::content::{NUMERIC_IN_TEXT, decode_value, reference, write_cdata, write_text, write_value};
-use super::frame::{Child, Kind, Spans};
+use super::content::{canonical_in_text, reference, write_cdata, write_text, write_value};
+use super::frame::{Kind, Lies, Spans};
 use super::names::Word;
 use super::scope::{Declared, Meaning, Origin, Resolved, Scope};
 use super::tag::{Attr, Role, Tag};
@@ -22,7 +22,7 @@ use crate::reason::Reason;
 pub(super) struct Judged {
     pub spans: Spans,
     pub namespace: Word,
-    pub children: Vec<Child>,
+    pub children: Vec<Lies>,
     /// The canonical form, where the received octets are not it.
     pub rewritten: Option<Bytes>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Strict {
     content: Option<Content>,
     attrs: Vec<Attr>,
     open: Vec<Open>,
-    children: Vec<Child>,
+    children: Vec<Lies>,
     /// The canonical form so far, if `writing`.
     out: Vec<u8>,
     writing: bool,
@@ -238,10 +238,11 @@ impl Strict {
             self.features = resolved.meaning == Meaning::Streams && local == b"features";
         }
         self.lean_on_header(resolved)?;
-        if depth == 2 {
-            self.child(octets, &tag, resolved);
-        }
+        let begin = self.position(place.start);
         let tag_end = self.write_tag(octets, place, &tag);
+        if depth == 2 {
+            self.child(octets, &tag, resolved, begin);
+        }
         if depth == 1 {
             self.namespace = self.scope.word(octets, resolved);
             self.first_level(octets, &tag, tag_end);
@@ -268,21 +269,22 @@ impl Strict {
         if allowed(element.origin) && attributes { Ok(()) } else { Err(Violation::of(Rule::H3)) }
     }
 
-    /// Takes a direct child into the head, before its tag is written.
-    fn child(&mut self, octets: &[u8], tag: &Tag, resolved: Resolved) {
+    /// Takes a direct child into the head. Its tag was written from `begin` on, and its values were moved there.
+    fn child(&mut self, octets: &[u8], tag: &Tag, resolved: Resolved, begin: usize) {
         let value = |name: &[u8]| {
-            let attr = self.attrs.iter().find(|a| a.role == Role::Plain && a.local.of(octets) == name)?;
-            Some(Box::from(decode_value(attr.value.text(octets))))
+            let mut attrs = self.attrs.iter();
+            let attr = attrs.find(|attr| attr.role == Role::Plain && attr.local.of(octets) == name);
+            attr.map_or_else(Span::default, |attr| attr.value)
         };
-        let (by, from) = (value(b"by"), value(b"from"));
-        let start = self.position(Span::range(tag.name).start.saturating_sub(1));
-        self.children.push(Child {
-            name: Word::new(tag.local.text(octets)),
+        let name = tag.local.moved(tag.name.range().start, begin + 1);
+        let lies = Lies {
+            whole: Span::new(begin, begin),
+            name,
+            by: value(b"by"),
+            from: value(b"from"),
             namespace: self.scope.word(octets, resolved),
-            by,
-            from,
-            span: Span::new(start, start),
-        });
+        };
+        self.children.push(lies);
     }
 
     /// Where an octet of the input that is about to be written will be.
@@ -309,8 +311,12 @@ impl Strict {
     /// Writes a start tag, and moves the spans of its values where they are written anew. Tells where it ends.
     fn write_tag(&mut self, octets: &[u8], place: Place, tag: &Tag) -> usize {
         if tag.canonical {
+            let begin = self.position(place.start);
             self.pass(octets, place.start, place.end);
-            return self.position(place.end);
+            for attr in &mut self.attrs {
+                attr.value = attr.value.moved(place.start, begin);
+            }
+            return begin + (place.end - place.start);
         }
         self.write_from(octets, place.start);
         self.out.push(b'<');
@@ -349,7 +355,7 @@ impl Strict {
     fn ended(&mut self, depth: usize, input: usize) {
         let end = self.position(input);
         if let (2, Some(child)) = (depth, self.children.last_mut()) {
-            child.span.end = Span::new(end, end).end;
+            child.whole.end = Span::new(end, end).end;
         }
     }
 
@@ -386,10 +392,9 @@ impl Strict {
     fn reference(&mut self, octets: &[u8], start: usize, end: usize) -> Result<(), Violation> {
         let raw = octets.get(start..end).unwrap_or_default();
         let body = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-        let reference = reference(body)?;
-        let c = reference.stands_for;
+        let c = reference(body)?;
         self.note_text(|| !matches!(c, ' ' | '\t' | '\n' | '\r'));
-        if reference.named || NUMERIC_IN_TEXT.contains(&body) {
+        if canonical_in_text(raw).is_some() {
             self.pass(octets, start, end);
         } else {
             self.write_from(octets, start);

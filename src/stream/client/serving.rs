@@ -536,7 +536,7 @@ fn barred(frame: &Frame) -> Option<Reason> {
         return Some(Reason::LegacyAuth);
     }
     // C2S-14: jabberd2 would bind one more address to the stream.
-    let binds = frame.head().children().iter().any(|child| child.namespace == names::BIND);
+    let binds = frame.head().children().any(|child| child.namespace() == names::BIND);
     binds.then_some(Reason::TooManyBinds)
 }
 
@@ -558,13 +558,14 @@ fn bad_starttls() -> Fault {
 
 fn is_bind(frame: &Frame) -> bool {
     let head = frame.head();
-    let only = matches!(head.children(), [child] if child.namespace == names::BIND && child.name == "bind");
+    let only =
+        head.only_child().is_some_and(|child| child.namespace() == names::BIND && child.name() == "bind");
     only && head.type_().as_deref() == Some("set") && head.id().is_some_and(|id| !id.is_empty())
 }
 
 fn is_legacy_auth(frame: &Frame) -> bool {
     let head = frame.head();
-    head.kind() == Kind::Iq && head.children().iter().any(|child| child.namespace == names::LEGACY_AUTH)
+    head.kind() == Kind::Iq && head.children().any(|child| child.namespace() == names::LEGACY_AUTH)
 }
 
 fn is_management(frame: &Frame) -> bool {

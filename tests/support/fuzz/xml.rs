@@ -137,12 +137,11 @@ fn agree(received: &[u8], frame: &Frame) {
     assert_eq!(ours, surface, "head of {emitted}");
     let ours: Vec<_> = head
         .children()
-        .iter()
-        .map(|c| (c.name.to_string(), c.namespace.to_string(), c.by.as_deref(), c.from.as_deref()))
+        .map(|c| (c.name().to_owned(), c.namespace().to_owned(), own(c.by()), own(c.from())))
         .collect();
     let theirs: Vec<_> = children
         .iter()
-        .map(|c| (c.name.clone(), c.namespace.clone(), c.by.as_deref(), c.from.as_deref()))
+        .map(|c| (c.name.clone(), c.namespace.clone(), c.by.clone(), c.from.clone()))
         .collect();
     assert_eq!(ours, theirs, "children of {emitted}");
 
@@ -308,12 +307,11 @@ fn edited(frame: &Frame, edits: &Edits) {
     assert_eq!((new.id(), new.type_(), new.has_text()), (old.id(), old.type_(), old.has_text()));
     let kept: Vec<_> = old
         .children()
-        .iter()
         .enumerate()
         .filter(|(i, _)| !edits.cut.contains(i))
         .map(|(_, c)| &frame.octets()[c.range()])
         .collect();
-    let left: Vec<_> = new.children().iter().map(|c| &after.octets()[c.range()]).collect();
+    let left: Vec<_> = new.children().map(|c| &after.octets()[c.range()]).collect();
     assert_eq!(left, kept, "children of {text}");
 
     // Attributes and text that no edit names stay.

@@ -70,7 +70,7 @@ impl Login {
         if is_legacy_auth(frame) {
             return Err(Fault::told(Reason::LegacyAuth, b""));
         }
-        let only = matches!(head.children(), [child] if child.namespace == names::REGISTER);
+        let only = head.only_child().is_some_and(|child| child.namespace() == names::REGISTER);
         let asks = matches!(head.type_().as_deref(), Some("get" | "set"));
         match head.id() {
             Some(id) if self.offer.registration && only && asks && !id.is_empty() => {
