@@ -6,9 +6,8 @@
 //! compare them.
 
 use super::content::{canonical_in_text, canonical_in_value};
-use super::frame::{Kind, Lies, Spans};
+use super::frame::{Children, Kind, Lies, Spans, Surface};
 use super::names::{self, Word};
-use super::strict::Judged;
 use super::{Content, Limits, Span, chars};
 
 /// Why an element is not taken.
@@ -25,7 +24,6 @@ pub(super) enum Stop {
 pub(super) struct Canonical {
     open: Vec<Open>,
     attrs: Vec<Span>,
-    children: Vec<Lies>,
 }
 
 /// An element that is open.
@@ -45,22 +43,21 @@ struct Reading<'a> {
     nodes: usize,
     /// Declarations in scope.
     bindings: usize,
-    namespace: Word,
-    spans: Spans,
+    surface: Box<Surface>,
+    values: Values,
 }
 
-/// The attributes of the start tag in hand that somebody asks for. None of them begins at 0.
+/// Attributes of the start tag in hand. None of their values begins at 0.
+///
+/// What is written here, and in the surface, stays where it is: processors are slow to read at once in wider pieces what
+/// has just been written in narrow ones.
 #[derive(Default)]
 struct Values {
     namespace: Span,
     /// The namespace, if it is a common one.
     common: Option<Word>,
-    from: Span,
-    to: Span,
-    id: Span,
-    type_: Span,
-    lang: Span,
     by: Span,
+    from: Span,
 }
 
 impl Canonical {
@@ -70,7 +67,7 @@ impl Canonical {
         octets: &[u8],
         content: Content,
         limits: &Limits,
-    ) -> Result<(usize, Judged), Stop> {
+    ) -> Result<(usize, Box<Surface>), Stop> {
         let taken = self.read(octets, content, limits);
         if taken.is_err() {
             // An element that never ends must not hold more than its own octets: a child is far larger than `<a/>`.
@@ -79,7 +76,12 @@ impl Canonical {
         taken
     }
 
-    fn read(&mut self, octets: &[u8], content: Content, limits: &Limits) -> Result<(usize, Judged), Stop> {
+    fn read(
+        &mut self,
+        octets: &[u8],
+        content: Content,
+        limits: &Limits,
+    ) -> Result<(usize, Box<Surface>), Stop> {
         self.open.clear();
         let mut reading = Reading {
             octets: octets.get(..limits.element).unwrap_or(octets),
@@ -89,16 +91,20 @@ impl Canonical {
             at: 0,
             nodes: 0,
             bindings: 0,
-            namespace: Word::new(content.ns()),
-            spans: Spans::default(),
+            surface: Box::new(Surface {
+                spans: Spans::default(),
+                namespace: Word::new(content.ns()),
+                children: Children::new(),
+                declared: None,
+            }),
+            values: Values::default(),
         };
         reading.tags()?;
-        let Reading { at, namespace, spans, .. } = reading;
+        let Reading { at, surface, .. } = reading;
         if !octets.get(..at).is_some_and(chars::is_canonical) {
             return Err(Stop::Other);
         }
-        let children = std::mem::take(&mut self.children);
-        Ok((at, Judged { spans, namespace, children, rewritten: None }))
+        Ok((at, surface))
     }
 }
 
@@ -136,9 +142,9 @@ impl<'a> Reading<'a> {
                 Some(b'<') => return Ok(()),
                 _ => chars::plain_text(rest).ok_or(Stop::Unfinished)?,
             };
-            if self.memory.open.len() == 1 && !self.spans.text {
+            if self.memory.open.len() == 1 && !self.surface.spans.text {
                 let plain = rest.get(..len).unwrap_or_default();
-                self.spans.text = plain.iter().any(|&b| !chars::is_space(b));
+                self.surface.spans.text = plain.iter().any(|&b| !chars::is_space(b));
             }
             self.at += len;
             match rest.get(len) {
@@ -147,7 +153,7 @@ impl<'a> Reading<'a> {
                     let reference = rest.get(len..).unwrap_or_default();
                     self.at += canonical_in_text(reference).ok_or(Stop::Other)?;
                     let visible = !reference.starts_with(b"&#xD;");
-                    self.spans.text |= visible && self.memory.open.len() == 1;
+                    self.surface.spans.text |= visible && self.memory.open.len() == 1;
                 }
                 _ => return Err(Stop::Other),
             }
@@ -177,16 +183,16 @@ impl<'a> Reading<'a> {
         }
         self.at += 1;
         let name = self.name()?;
-        let values = self.attributes()?;
+        self.attributes(depth)?;
         let empty = self.ahead(0)? == b'/';
         if empty && self.ahead(1)? != b'>' {
             return Err(Stop::Other);
         }
         self.at += 1 + usize::from(empty);
-        let declares = values.namespace.start != 0;
+        let declares = self.values.namespace.start != 0;
         match depth {
-            1 => self.first_level(name, values)?,
-            2 => self.child(begin, name, values),
+            1 => self.first_level(name)?,
+            2 => self.child(begin, name),
             _ => {}
         }
         if empty {
@@ -200,7 +206,7 @@ impl<'a> Reading<'a> {
 
     /// An element has ended, and is no longer among the open ones.
     fn ended(&mut self) {
-        if let (1, Some(child)) = (self.memory.open.len(), self.memory.children.last_mut()) {
+        if let (1, Some(child)) = (self.memory.open.len(), self.surface.children.last_mut()) {
             child.whole.end = Span::new(self.at, self.at).end;
         }
     }
@@ -218,13 +224,13 @@ impl<'a> Reading<'a> {
     }
 
     /// The attributes of a start tag, up to what ends it.
-    fn attributes(&mut self) -> Result<Values, Stop> {
-        let mut values = Values::default();
+    fn attributes(&mut self, depth: usize) -> Result<(), Stop> {
+        self.values.namespace = Span::default();
         let mut seen = 0u64;
         self.memory.attrs.clear();
         loop {
             match self.ahead(0)? {
-                b'>' | b'/' => return Ok(values),
+                b'>' | b'/' => return Ok(()),
                 b' ' => self.at += 1,
                 _ => return Err(Stop::Other),
             }
@@ -248,19 +254,27 @@ impl<'a> Reading<'a> {
             }
             seen |= bit;
             self.memory.attrs.push(name);
-            match spelt {
-                b"xmlns" => {
-                    values.common = self.declaration(value)?;
-                    values.namespace = value;
-                }
-                b"from" => values.from = value,
-                b"to" => values.to = value,
-                b"id" => values.id = value,
-                b"type" => values.type_ = value,
-                b"by" => values.by = value,
-                LANG => values.lang = value,
-                _ => {}
+            if spelt == b"xmlns" {
+                self.values.common = self.declaration(value)?;
+                self.values.namespace = value;
+            } else if let Some(place) = self.place(depth, name) {
+                *place = value;
             }
+        }
+    }
+
+    /// Where the value of this attribute is kept, if it is.
+    fn place(&mut self, depth: usize, name: Span) -> Option<&mut Span> {
+        let spans = &mut self.surface.spans;
+        match (depth, name.of(self.octets)) {
+            (1, b"from") => Some(&mut spans.from),
+            (1, b"to") => Some(&mut spans.to),
+            (1, b"id") => Some(&mut spans.id),
+            (1, b"type") => Some(&mut spans.type_),
+            (1, LANG) => Some(&mut spans.lang),
+            (2, b"from") => Some(&mut self.values.from),
+            (2, b"by") => Some(&mut self.values.by),
+            _ => None,
         }
     }
 
@@ -301,50 +315,42 @@ impl<'a> Reading<'a> {
         if plain && bound && !reserved { Ok(common) } else { Err(Stop::Other) }
     }
 
-    fn first_level(&mut self, name: Span, mut values: Values) -> Result<(), Stop> {
-        if values.namespace.start != 0 {
-            self.namespace = values.declared(self.octets);
+    fn first_level(&mut self, name: Span) -> Result<(), Stop> {
+        if let Some(namespace) = self.declared() {
+            self.surface.namespace = namespace;
         }
         let kind = match name.of(self.octets) {
             // Not to be waited for (rule S3), and never an element of use.
             b"stream" => return Err(Stop::Other),
-            _ if self.namespace != self.content.ns() => Kind::Other,
+            _ if self.surface.namespace != self.content.ns() => Kind::Other,
             b"iq" => Kind::Iq,
             b"message" => Kind::Message,
             b"presence" => Kind::Presence,
             _ => Kind::Other,
         };
-        let Values { from, to, id, type_, lang, .. } = values;
-        let tag_end = Span::new(self.at, self.at).end;
-        self.spans = Spans { name, from, to, id, type_, lang, tag_end, kind, text: false };
+        let spans = &mut self.surface.spans;
+        spans.name = name;
+        spans.kind = kind;
+        spans.tag_end = Span::new(self.at, self.at).end;
         Ok(())
     }
 
-    fn child(&mut self, begin: usize, name: Span, mut values: Values) {
-        let namespace = match values.namespace.start {
-            0 => self.namespace.clone(),
-            _ => values.declared(self.octets),
-        };
-        let Values { by, from, .. } = values;
-        if self.memory.children.is_empty() {
-            self.memory.children.reserve_exact(USUAL);
-        }
-        self.memory.children.push(Lies { whole: Span::new(begin, begin), name, by, from, namespace });
+    fn child(&mut self, begin: usize, name: Span) {
+        let namespace = self.declared().unwrap_or_else(|| self.surface.namespace.clone());
+        let (by, from) = (std::mem::take(&mut self.values.by), std::mem::take(&mut self.values.from));
+        self.surface.children.push(Lies { whole: Span::new(begin, begin), name, by, from, namespace });
     }
-}
 
-impl Values {
-    /// The namespace that is declared.
-    fn declared(&mut self, octets: &[u8]) -> Word {
-        self.common.take().unwrap_or_else(|| Word::of(self.namespace.of(octets)))
+    /// The namespace that the start tag in hand declares.
+    fn declared(&mut self) -> Option<Word> {
+        let namespace = self.values.namespace;
+        let common = self.values.common.take();
+        (namespace.start != 0).then(|| common.unwrap_or_else(|| Word::of(namespace.of(self.octets))))
     }
 }
 
 /// The one prefixed attribute that is common.
 const LANG: &[u8] = b"xml:lang";
-
-/// Most stanzas have no more children than that.
-const USUAL: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -359,7 +365,7 @@ mod tests {
             let octets = format!("{children}{end}");
             let taken = memory.element(octets.as_bytes(), Content::Server, &Limits::default());
             assert!(taken.is_err_and(|why| why == stop), "{end}");
-            assert_eq!(memory.children.capacity() + memory.open.capacity(), 0, "{end}");
+            assert_eq!(memory.open.capacity() + memory.attrs.capacity(), 0, "{end}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::content::decode_canonical;
 use super::names::Word;
@@ -45,7 +46,7 @@ impl Frame {
 
     /// The element as a tree. Meant for negotiation elements, which are few and small.
     pub fn tree(&self) -> Element {
-        tree::build(self.octets(), self.head.declared.as_deref(), self.head.namespace())
+        tree::build(self.octets(), self.head.surface.declared.as_deref(), self.head.namespace())
     }
 
     /// Whether the element has this expanded name.
@@ -76,11 +77,21 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Head {
     pub(super) octets: Bytes,
-    pub(super) namespace: Word,
-    pub(super) children: Vec<Lies>,
-    pub(super) declared: Option<Arc<Declared>>,
-    pub(super) spans: Spans,
+    /// Boxed: a frame goes through many hands.
+    pub(super) surface: Box<Surface>,
 }
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Surface {
+    pub spans: Spans,
+    pub namespace: Word,
+    pub children: Children,
+    pub declared: Option<Arc<Declared>>,
+}
+
+/// Most stanzas have no more children than find room without an allocation of their own.
+pub(super) type Children = SmallVec<[Lies; 6]>;
 
 /// Where things lie in the canonical octets. An absent value begins at 0, where only `<` can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,47 +128,47 @@ impl Default for Spans {
 impl Head {
     /// Stanza or not.
     pub fn kind(&self) -> Kind {
-        self.spans.kind
+        self.surface.spans.kind
     }
 
     /// The local name.
     pub fn name(&self) -> &str {
-        self.spans.name.text(&self.octets)
+        self.surface.spans.name.text(&self.octets)
     }
 
     /// The namespace; empty for none.
     pub fn namespace(&self) -> &str {
-        self.namespace.as_str()
+        self.surface.namespace.as_str()
     }
 
     /// The attribute `from`.
     pub fn from(&self) -> Option<Cow<'_, str>> {
-        self.value(self.spans.from)
+        self.value(self.surface.spans.from)
     }
 
     /// The attribute `to`.
     pub fn to(&self) -> Option<Cow<'_, str>> {
-        self.value(self.spans.to)
+        self.value(self.surface.spans.to)
     }
 
     /// The attribute `id`.
     pub fn id(&self) -> Option<Cow<'_, str>> {
-        self.value(self.spans.id)
+        self.value(self.surface.spans.id)
     }
 
     /// The attribute `type`.
     pub fn type_(&self) -> Option<Cow<'_, str>> {
-        self.value(self.spans.type_)
+        self.value(self.surface.spans.type_)
     }
 
     /// The attribute `xml:lang`.
     pub fn lang(&self) -> Option<Cow<'_, str>> {
-        self.value(self.spans.lang)
+        self.value(self.surface.spans.lang)
     }
 
     /// The direct child elements, in order.
     pub fn children(&self) -> impl ExactSizeIterator<Item = Child<'_>> {
-        self.children.iter().map(|lies| Child { octets: &self.octets, lies })
+        self.surface.children.iter().map(|lies| Child { octets: &self.octets, lies })
     }
 
     /// The direct child element, if there is just one.
@@ -168,7 +179,7 @@ impl Head {
 
     /// Whether text other than white space stands directly in the element.
     pub fn has_text(&self) -> bool {
-        self.spans.text
+        self.surface.spans.text
     }
 
     fn value(&self, span: Span) -> Option<Cow<'_, str>> {

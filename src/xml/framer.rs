@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::canonical::{Canonical, Stop};
-use super::frame::{Frame, Head, Kind, Received};
+use super::frame::{Frame, Head, Kind, Received, Surface};
 use super::header::{self, Header};
 use super::scan::{Breach, Found, Scan};
 use super::scope::Declared;
@@ -174,7 +174,9 @@ impl Framer {
                 self.told = false;
                 if self.short && self.scan.is_rooted() {
                     match self.canonical.element(&self.buffer, self.content, &self.limits) {
-                        Ok((len, judged)) => return Ok(Some(Token::Element(self.frame(len, judged)))),
+                        Ok((len, surface)) => {
+                            return Ok(Some(Token::Element(self.frame(len, surface, None))));
+                        }
                         Err(stop) => self.promising = stop == Stop::Unfinished,
                     }
                 }
@@ -228,11 +230,11 @@ impl Framer {
                 let short = std::mem::take(&mut self.promising)
                     .then(|| self.canonical.element(octets, self.content, &self.limits).ok())
                     .flatten();
-                let judged = match short {
-                    Some((_, judged)) => judged,
+                let Judged { surface, rewritten } = match short {
+                    Some((_, surface)) => Judged { surface, rewritten: None },
                     None => self.strict.element(octets, &self.limits)?,
                 };
-                Ok(Some(Token::Element(self.frame(len, judged))))
+                Ok(Some(Token::Element(self.frame(len, surface, rewritten))))
             }
             Found::Close => {
                 self.close();
@@ -241,15 +243,16 @@ impl Framer {
         }
     }
 
-    fn frame(&mut self, len: usize, judged: Judged) -> Frame {
+    fn frame(&mut self, len: usize, mut surface: Box<Surface>, rewritten: Option<Bytes>) -> Frame {
         let received = self.take(len).freeze();
-        let (octets, received) = match judged.rewritten {
+        let (octets, received) = match rewritten {
             Some(rewritten) => (rewritten, Received::Rewritten),
             None => (received, Received::Canonical),
         };
-        let declared = self.declared.clone().filter(|_| judged.spans.kind == Kind::Other);
-        let Judged { spans, namespace, children, .. } = judged;
-        Frame { head: Head { octets, namespace, children, declared, spans }, received }
+        if surface.spans.kind == Kind::Other {
+            surface.declared.clone_from(&self.declared);
+        }
+        Frame { head: Head { octets, surface }, received }
     }
 
     /// Takes octets off the front of the buffer.

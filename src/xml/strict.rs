@@ -11,7 +11,7 @@ use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
 use super::content::{canonical_in_text, reference, write_cdata, write_text, write_value};
-use super::frame::{Kind, Lies, Spans};
+use super::frame::{Kind, Lies, Spans, Surface};
 use super::names::Word;
 use super::scope::{Declared, Meaning, Origin, Resolved, Scope};
 use super::tag::{Attr, Role, Tag};
@@ -20,9 +20,7 @@ use crate::reason::Reason;
 
 /// What an element was found to be.
 pub(super) struct Judged {
-    pub spans: Spans,
-    pub namespace: Word,
-    pub children: Vec<Lies>,
+    pub surface: Box<Surface>,
     /// The canonical form, where the received octets are not it.
     pub rewritten: Option<Bytes>,
 }
@@ -112,12 +110,13 @@ impl Strict {
             start = end;
         }
         let rewritten = self.writing.then(|| Bytes::from(std::mem::take(&mut self.out)));
-        Ok(Judged {
+        let surface = Surface {
             spans: self.spans,
             namespace: self.namespace.clone(),
-            children: std::mem::take(&mut self.children),
-            rewritten,
-        })
+            children: std::mem::take(&mut self.children).into(),
+            declared: None,
+        };
+        Ok(Judged { surface: Box::new(surface), rewritten })
     }
 
     /// Reads a start tag alone: a first-level element that is not to be waited for (rule S3).
