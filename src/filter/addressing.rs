@@ -4,7 +4,7 @@ use crate::jid::{AddressError, Domain, Jid};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
-use super::Desk;
+use super::{Admitted, Desk};
 
 /// Where a stanza belongs.
 pub(super) struct Placed {
@@ -33,7 +33,9 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
     let (from, to) = (head.from().unwrap_or_default(), head.to().unwrap_or_default());
-    let (sender, target) = (Address::read(&from)?, Address::read(&to)?);
+    let usual = desk.guard.pair(0).map(Admitted::pair);
+    let sender = Address::read(&from, usual.map(|pair| &pair.sender))?;
+    let target = Address::read(&to, usual.map(|pair| &pair.target))?;
     let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
         if let Some(reason) = desk.guard.is_turned_back(sender.domain(), target.domain()) {
             return Err(match sender {
@@ -77,8 +79,8 @@ enum Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    fn read(text: &'a str) -> Result<Self, Refusal> {
-        match Jid::parse(text) {
+    fn read(text: &'a str, usual: Option<&Domain>) -> Result<Self, Refusal> {
+        match Jid::parse_near(text, usual) {
             Ok(jid) => Ok(Self::Clear(jid)),
             Err(AddressError::Differs) => {
                 // JID-01: the first `/`, then the first `@` of what precedes it.

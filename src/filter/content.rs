@@ -61,17 +61,14 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: 
 /// RLY-08.
 fn is_iq(head: &Head) -> bool {
     let children = head.children().len();
-    let counted = match head.type_().as_deref() {
-        Some("get" | "set") => children == 1,
-        Some("result") => children <= 1,
-        Some("error") => true,
-        _ => false,
-    };
+    let counted = ["get", "set"].iter().any(|asks| head.is_type(asks)) && children == 1
+        || head.is_type("result") && children <= 1
+        || head.is_type("error");
     counted && head.id().is_some_and(|id| !id.is_empty())
 }
 
 fn is_set(head: &Head) -> bool {
-    head.kind() == Kind::Iq && head.type_().as_deref() == Some("set")
+    head.kind() == Kind::Iq && head.is_type("set")
 }
 
 /// Whether an address claims to be one of ours. What is no address at all speaks for nobody, and a server behind us might

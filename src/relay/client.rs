@@ -151,6 +151,23 @@ impl Client {
         Some(Logged { address: own.address(), tls, stanzas, octets })
     }
 
+    /// The framer of a leg found this.
+    pub(super) fn token(
+        &mut self,
+        home: &Arc<Home>,
+        side: Side,
+        token: Token,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut turn = Turn { client: self, home, now, out };
+        match side {
+            Side::Near => turn.near_token(token),
+            Side::Far(FAR) => turn.far_token(token),
+            Side::Far(_) => {}
+        }
+    }
+
     pub(super) fn step(
         &mut self,
         home: &Arc<Home>,
@@ -187,7 +204,6 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn near(&mut self, input: Input) {
         match input {
-            Input::Token(token) => self.near_token(token),
             Input::Secured(secured) => {
                 self.client.secured = Some(secured.clone());
                 self.serve(serving::Input::Secured(secured));
@@ -495,7 +511,7 @@ impl Turn<'_> {
         }
         let secured = self.client.secured.as_ref();
         let (stanzas, octets) = self.client.passed;
-        let record = Record { stanzas, octets, ..Record::of(secured, reason) };
+        let record = Box::new(Record { stanzas, octets, ..Record::of(secured, reason) });
         match self.hosted().filter(|_| self.client.bound) {
             Some(hosted) => self.note(Event::Left { hosted, record }),
             None => self.note(Event::Closed { record }),

@@ -127,7 +127,7 @@ impl Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Policy was asked about a pair.
-    Judged { pair: Pair, verdict: Verdict },
+    Judged { pair: Pair, verdict: Box<Verdict> },
     /// A proof of identity came out, for the hosted domain of the pair.
     Authenticated { pair: Pair, method: Method, outcome: Outcome, reason: Reason },
     /// A dialback operation ended.
@@ -135,11 +135,11 @@ pub enum Event {
     /// A pair may pass stanzas from now on.
     Admitted { pair: Pair, method: Method, rule: RuleName, after: Duration },
     /// A claim ended without admission.
-    Rejected { record: Record, after: Duration },
+    Rejected { record: Box<Record>, after: Duration },
     /// An admitted pair ended.
-    Ended { record: Record },
+    Ended { record: Box<Record> },
     /// The near leg ended before any pair was claimed, or after all had been told.
-    Closed { record: Record },
+    Closed { record: Box<Record> },
     /// A stanza passed.
     Passed { hosted: Domain, kind: Kind, octets: usize },
     /// A stanza was refused: bounced, dropped, or the end of its stream.
@@ -160,7 +160,7 @@ pub enum Event {
     /// A client has an address: its stream counts from now on.
     Bound { hosted: Domain, after: Duration },
     /// A bound client left.
-    Left { hosted: Domain, record: Record },
+    Left { hosted: Domain, record: Box<Record> },
     /// The backend of this domain is set up so that clients cannot log in through the gateway (C2S-04), or so that no
     /// remote server is believed there (BE-01).
     Misfit { hosted: Domain, reason: Reason },

@@ -162,13 +162,15 @@ impl Relay {
             Input::Gone { reason, unsent } => self.far_gone(id, reason, unsent, now, out),
             Input::Stalled => self.far_fault(id, Reason::StanzaTimeout, now, out),
             Input::Overflow(octets) => self.far_overflow(&octets, out),
-            Input::Token(token) => self.far_token(id, token, now, out),
             // The rest concerns the near leg, or was taken before.
             _ => {}
         }
     }
 
-    fn far_token(&mut self, id: FarId, token: Token, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn far_token(&mut self, id: FarId, token: Token, now: Instant, out: &mut Vec<Effect>) {
+        if !self.fars.contains_key(&id) {
+            return;
+        }
         let input = match token {
             Token::Violation(violation) => return self.far_fault(id, violation.reason(), now, out),
             Token::Keepalive => return,
@@ -205,7 +207,7 @@ impl Relay {
             Reason::IdentityTooWeak => Reason::CertificateUntrusted,
             other => other,
         };
-        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
         self.far_attempt_failed(id, reason, Bytes::new(), now, out);
         false
     }

@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
-use crate::xml::{Content, Edits, Frame, Framer, Head, Limits, Token, rewrite};
+use crate::xml::{Content, Edits, Frame, Framer, Head, Kind, Limits, Token, rewrite};
 
 use super::{Effect, Event, FarId, Relay, Sender, Shape};
 
@@ -234,7 +234,7 @@ impl Relay {
             return true;
         }
         let reason = verdict.reason;
-        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
         self.far_close(id, now, out);
         self.give_up(reason, out);
         false
@@ -294,7 +294,7 @@ impl Relay {
                     }
                 }
                 None => {
-                    out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict }));
+                    out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict: verdict.into() }));
                     self.guard.reroute(&pair, Route::Withdrawn(Reason::PolicyChanged));
                     if let Route::Leg(number) = route {
                         self.far_close(FarId(number), now, out);
@@ -427,27 +427,16 @@ impl Relay {
 /// What the desk wrote anew is canonical there, and what it left is canonical as it came.
 fn sender(frame: &Frame, edits: Option<&Edits>, pair: &Pair) -> Sender {
     let head = frame.head();
-    let bare = |came: Option<Cow<'_, str>>, anew: Option<&String>| {
-        let whole = anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default();
-        let bare = whole.split_once('/').map_or(&*whole, |(bare, _)| bare);
-        part(frame.octets(), bare)
+    let bare = |came: Bytes, anew: Option<&String>| {
+        let mut words = anew.map_or(came, |anew| Bytes::copy_from_slice(anew.as_bytes()));
+        words.truncate(words.iter().position(|octet| *octet == b'/').unwrap_or(words.len()));
+        words
     };
-    let subscribes =
-        head.kind() == crate::xml::Kind::Presence && head.type_().as_deref() == Some("subscribe");
     Sender {
         domain: pair.sender.clone(),
-        address: bare(head.from(), edits.and_then(|edits| edits.from.as_ref())),
-        recipient: bare(head.to(), edits.and_then(|edits| edits.to.as_ref())),
-        subscribes,
-    }
-}
-
-/// These words as octets: without a copy where they lie in the frame.
-fn part(frame: &Bytes, words: &str) -> Bytes {
-    let at = words.as_ptr().addr().checked_sub(frame.as_ptr().addr());
-    match at.map(|at| at..at.saturating_add(words.len())).filter(|range| range.end <= frame.len()) {
-        Some(range) => frame.slice(range),
-        None => Bytes::copy_from_slice(words.as_bytes()),
+        address: bare(head.from_octets(), edits.and_then(|edits| edits.from.as_ref())),
+        recipient: bare(head.to_octets(), edits.and_then(|edits| edits.to.as_ref())),
+        subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
     }
 }
 

@@ -125,7 +125,6 @@ impl Near {
 impl Relay {
     pub(super) fn near_input(&mut self, input: Input, now: Instant, out: &mut Vec<Effect>) {
         match input {
-            Input::Token(token) => self.near_token(token, now, out),
             Input::Secured(secured) => {
                 if let Some(near) = &mut self.near {
                     near.secured = Some(secured.clone());
@@ -139,7 +138,7 @@ impl Relay {
         }
     }
 
-    fn near_token(&mut self, token: Token, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn near_token(&mut self, token: Token, now: Instant, out: &mut Vec<Effect>) {
         let Some(near) = &mut self.near else { return };
         if near.machine.is_none() {
             // After a fault nothing is looked at any more but the reciprocal close (CLS-01).
@@ -419,7 +418,7 @@ impl Relay {
         pair: Option<crate::stream::Pair>,
         method: Option<Method>,
         reason: Reason,
-    ) -> Record {
+    ) -> Box<Record> {
         let public = match self.flow {
             Flow::S2sOut => pair
                 .as_ref()
@@ -427,7 +426,7 @@ impl Relay {
                 .and_then(|far| far.secured()),
             _ => self.near.as_deref().and_then(Near::secured),
         };
-        Record { pair, method, ..Record::of(public, reason) }
+        Box::new(Record { pair, method, ..Record::of(public, reason) })
     }
 
     /// CRT-12: when the certificate that proved a pair here expires.

@@ -90,7 +90,7 @@ impl Relay {
     pub(super) fn note_denied(&self, pair: Pair, verdict: Verdict, out: &mut Vec<Effect>) {
         let mut record = self.record(Some(pair.clone()), None, verdict.reason);
         record.rule = Some(verdict.rule.clone());
-        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
         out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
     }
 
@@ -242,7 +242,7 @@ impl Relay {
         let verdict = self.outbound_verdict(&pair, None);
         let mut record = self.record(Some(pair.clone()), Some(proof.method()), reason);
         record.rule = Some(verdict.rule.clone());
-        out.push(Effect::Note(Event::Judged { pair, verdict }));
+        out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
         let after = now.saturating_duration_since(pending.since);
         out.push(Effect::Note(Event::Rejected { record, after }));
         self.guard.turn_back(proof, reason);
@@ -275,7 +275,7 @@ impl Relay {
             Direction::Outbound => self.outbound_verdict(&pair, Some(far)),
         };
         let Some(permit) = verdict.permit() else {
-            out.push(Effect::Note(Event::Judged { pair, verdict: verdict.clone() }));
+            out.push(Effect::Note(Event::Judged { pair, verdict: verdict.clone().into() }));
             self.far_close(far, now, out);
             return self.refuse(id, verdict.reason, now, out);
         };
@@ -292,7 +292,7 @@ impl Relay {
             Direction::Outbound => self.far_method(far).unwrap_or(by),
         };
         let after = now.saturating_duration_since(since);
-        out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict }));
+        out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict: verdict.into() }));
         if self.direction() == Direction::Inbound {
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
             out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
@@ -349,7 +349,7 @@ impl Relay {
         let mut record = self.record(Some(claim.pair.clone()), Some(method), reason);
         if let Some(verdict) = verdict {
             record.rule = Some(verdict.rule.clone());
-            out.push(Effect::Note(Event::Judged { pair: claim.pair.clone(), verdict }));
+            out.push(Effect::Note(Event::Judged { pair: claim.pair.clone(), verdict: verdict.into() }));
         }
         out.push(Effect::Note(Event::Rejected { record, after: Duration::ZERO }));
         let ruling = self.ruling(reason);

@@ -47,7 +47,7 @@ async fn each_end_and_each_refusal_is_one_record() {
     .unwrap();
     let observe = Observe::new(Arc::clone(&metrics), Some(audit), now());
     let meta = meta();
-    observe.note(&meta, &Event::Ended { record: record(Reason::Finished) });
+    observe.note(&meta, &Event::Ended { record: record(Reason::Finished).into() });
     observe.note(&meta, &Event::Refused { pair: Some(pair()), hosted: None, reason: Reason::CarbonForged });
     observe.note(
         &meta,
@@ -164,7 +164,7 @@ async fn a_peer_that_proves_itself_in_another_way_is_told() {
             by(Method::Certificate, "cd"),
             by(Method::Dialback, "cd"),
         ] {
-            observe.note(&meta, &Event::Ended { record });
+            observe.note(&meta, &Event::Ended { record: record.into() });
         }
     });
     assert_eq!(text.matches("a peer proves itself in another way").count(), 2, "{text}");
@@ -193,7 +193,8 @@ async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
     let params = audit::Params { file: path.clone(), refuse: false, rotate_at: None };
     let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
     let observe = Observe::new(metrics, Some(audit), now());
-    let rejected = Event::Rejected { record: record(Reason::NotListed), after: std::time::Duration::ZERO };
+    let rejected =
+        Event::Rejected { record: record(Reason::NotListed).into(), after: std::time::Duration::ZERO };
     let meta = meta();
     for _ in 0..REFUSALS.get() + 50 {
         observe.note(&meta, &rejected);
@@ -201,7 +202,7 @@ async fn refusals_of_one_network_are_left_out_above_a_rate_and_counted() {
     // Another network, and what stood and ended, are not concerned.
     let other = Meta { peer: Some("198.51.100.7:4000".parse().unwrap()), ..meta };
     observe.note(&other, &rejected);
-    observe.note(&meta, &Event::Ended { record: record(Reason::Finished) });
+    observe.note(&meta, &Event::Ended { record: record(Reason::Finished).into() });
     observe.finish();
     let text = std::fs::read_to_string(&path).unwrap();
     let count = |word: &str| text.matches(&format!("\"event\":\"{word}\"")).count();

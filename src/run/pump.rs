@@ -532,7 +532,10 @@ impl Pump {
             }
             let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
             *left -= 1;
-            self.step(side, Input::Token(token));
+            let mut effects = std::mem::take(&mut self.spare);
+            self.relay.token(side, token, self.now, &mut effects);
+            self.carry_out(&mut effects);
+            self.spare = effects;
         }
         *left < before
     }

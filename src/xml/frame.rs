@@ -146,9 +146,19 @@ impl Head {
         self.value(self.surface.spans.from)
     }
 
+    /// The same as octets, which lie in those of the frame where they stand for themselves.
+    pub fn from_octets(&self) -> Bytes {
+        self.part(self.surface.spans.from)
+    }
+
     /// The attribute `to`.
     pub fn to(&self) -> Option<Cow<'_, str>> {
         self.value(self.surface.spans.to)
+    }
+
+    /// The same as octets, as with `from`.
+    pub fn to_octets(&self) -> Bytes {
+        self.part(self.surface.spans.to)
     }
 
     /// The attribute `id`.
@@ -159,6 +169,12 @@ impl Head {
     /// The attribute `type`.
     pub fn type_(&self) -> Option<Cow<'_, str>> {
         self.value(self.surface.spans.type_)
+    }
+
+    /// Whether the attribute `type` is this word.
+    pub fn is_type(&self, word: &str) -> bool {
+        // A reference stands for nothing that is part of a word.
+        self.surface.spans.type_.of(&self.octets) == word.as_bytes()
     }
 
     /// The attribute `xml:lang`.
@@ -180,6 +196,14 @@ impl Head {
     /// Whether text other than white space stands directly in the element.
     pub fn has_text(&self) -> bool {
         self.surface.spans.text
+    }
+
+    fn part(&self, span: Span) -> Bytes {
+        match self.value(span) {
+            Some(Cow::Owned(value)) => Bytes::from(value),
+            Some(Cow::Borrowed(_)) => self.octets.slice(span.range()),
+            None => Bytes::new(),
+        }
     }
 
     fn value(&self, span: Span) -> Option<Cow<'_, str>> {

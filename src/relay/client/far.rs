@@ -36,25 +36,28 @@ impl Turn<'_> {
             Input::Stalled => self.far_fault(Reason::StanzaTimeout),
             // Nothing waits at a leg that is open, so this one is not any more.
             Input::Overflow(_) => self.far_gone(),
-            Input::Token(token) => match token {
-                Token::Violation(violation) => self.far_fault(violation.reason()),
-                Token::Keepalive => {}
-                Token::Header(header) => {
-                    self.client.languages.1.clone_from(&header.lang);
-                    if self.is_unheard() {
-                        self.backend(true);
-                    }
-                    self.pose(posing::Input::Header(header));
-                }
-                // Most of what comes, and the state stays as it is.
-                Token::Element(frame) if self.client.posing.as_ref().is_some_and(|p| p.delivers(&frame)) => {
-                    self.deliver(&frame);
-                }
-                Token::Element(frame) => self.pose(posing::Input::Element(frame)),
-                Token::End => self.pose(posing::Input::End),
-            },
             // The rest concerns the near leg and other flows.
             _ => {}
+        }
+    }
+
+    pub(super) fn far_token(&mut self, token: Token) {
+        match token {
+            Token::Violation(violation) => self.far_fault(violation.reason()),
+            Token::Keepalive => {}
+            Token::Header(header) => {
+                self.client.languages.1.clone_from(&header.lang);
+                if self.is_unheard() {
+                    self.backend(true);
+                }
+                self.pose(posing::Input::Header(header));
+            }
+            // Most of what comes, and the state stays as it is.
+            Token::Element(frame) if self.client.posing.as_ref().is_some_and(|p| p.delivers(&frame)) => {
+                self.deliver(&frame);
+            }
+            Token::Element(frame) => self.pose(posing::Input::Element(frame)),
+            Token::End => self.pose(posing::Input::End),
         }
     }
 
