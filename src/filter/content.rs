@@ -43,13 +43,15 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: 
         if desk.direction == Direction::Outbound {
             continue;
         }
-        match (child.namespace(), child.name()) {
-            (names::SID, "stanza-id") if is_ours(child.by(), desk) => cut.push(index),
-            (names::DELAY, "delay") if is_ours(child.from(), desk) => cut.push(index),
-            (names::CARBONS, "sent" | "received") if kind == StanzaKind::Message => {
+        match child.namespace() {
+            names::SID if child.is_named("stanza-id") && is_ours(child.by(), desk) => cut.push(index),
+            names::DELAY if child.is_named("delay") && is_ours(child.from(), desk) => cut.push(index),
+            names::CARBONS
+                if kind == StanzaKind::Message && (child.is_named("sent") || child.is_named("received")) =>
+            {
                 return Finding::Swallowed(Reason::CarbonForged);
             }
-            (names::ROSTER | names::BLOCKING, _) if to_user && is_set(head) => {
+            names::ROSTER | names::BLOCKING if to_user && is_set(head) => {
                 return Finding::Refused(Reason::RosterPush);
             }
             _ => {}

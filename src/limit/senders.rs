@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::held;
 use crate::jid::Domain;
 use crate::reason::Reason;
-use crate::relay::Sender;
+use crate::relay::{Sender, Words};
 
 /// How much is borne in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +97,10 @@ impl SenderDomain {
     ///
     /// # Errors
     /// [`Reason::TooManySubscriptions`], [`Reason::SenderTooFast`], [`Reason::TooManyRecipients`].
-    pub fn ask(&self, sender: &Sender, now: Instant) -> Result<(), Reason> {
+    pub fn ask(&self, sender: &Sender, stanza: &[u8], now: Instant) -> Result<(), Reason> {
         let now = nanos(self.began, now);
-        let (address, recipient) =
-            (self.keys.hash_one(&sender.address), self.keys.hash_one(&sender.recipient));
+        let digest = |words: &Words| self.keys.hash_one(words.of(stanza));
+        let (address, recipient) = (digest(&sender.address), digest(&sender.recipient));
         let mut lately = held(&self.lately);
         if sender.subscribes && !lately.subscriptions.takes(self.params.subscriptions, now) {
             return Err(Reason::TooManySubscriptions);
@@ -211,12 +211,12 @@ mod tests {
 
     fn from(address: &str, recipient: &str, subscribes: bool) -> Sender {
         let domain = Domain::parse(address.split_once('@').unwrap().1).unwrap();
-        let octets = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
-        Sender { domain, address: octets(address), recipient: octets(recipient), subscribes }
+        let words = |text: &str| Words::Apart(text.into());
+        Sender { domain, address: words(address), recipient: words(recipient), subscribes }
     }
 
     fn ask(senders: &Senders, sender: &Sender, now: Instant) -> Result<(), Reason> {
-        senders.of(&sender.domain, now).ask(sender, now)
+        senders.of(&sender.domain, now).ask(sender, b"", now)
     }
 
     // LIM-04: "stanza rate .. per sender JID".

@@ -19,7 +19,7 @@ use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds};
-use crate::xml::{CLOSE, Frame, Token, rewrite};
+use crate::xml::{CLOSE, Edits, Frame, Kind, Token, rewrite};
 
 use super::event::Said;
 use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Logged, Record, Side};
@@ -239,7 +239,7 @@ impl Turn<'_> {
             }
             // Most of what comes, and the state stays as it is.
             Token::Element(frame) if self.client.serving.as_ref().is_some_and(|s| s.passes(&frame)) => {
-                return self.pass(&frame);
+                return self.pass(frame);
             }
             Token::Element(frame) => serving::Input::Element(frame),
             Token::Keepalive => serving::Input::Space,
@@ -295,7 +295,7 @@ impl Turn<'_> {
                 self.note(Event::Refused { pair: None, hosted, reason });
             }
             serving::Effect::Bound => self.bound(),
-            serving::Effect::Pass(frame) => self.pass(&frame),
+            serving::Effect::Pass(frame) => self.pass(frame),
             serving::Effect::Refused(reason) => {
                 if let Some(hosted) = self.hosted() {
                     let (mechanism, account, outcome) = (None, None, Outcome::Deny);
@@ -338,18 +338,19 @@ impl Turn<'_> {
     }
 
     /// A stanza of the client, to its server.
-    fn pass(&mut self, frame: &Frame) {
+    fn pass(&mut self, frame: Frame) {
         let client = &self.client;
         let Some(own) = client.serving.as_ref().and_then(Serving::own) else { return };
         match filter::inspect(frame.head(), own, client.languages.0.as_deref()) {
             Ok(edits) => {
-                let octets = rewrite(frame, &edits);
+                let kind = frame.head().kind();
+                let octets = edited(frame, &edits);
                 // SM-09: its server takes no such stanza, and on this stream none is dropped or answered (SM-02).
                 let largest = client.terms.as_ref().and_then(|terms| self.home.taken(&terms.to));
                 if largest.is_some_and(|largest| octets.len() > largest) {
                     return self.near_fault(Reason::StanzaTooBig, true);
                 }
-                self.count(frame, octets.len());
+                self.count(kind, octets.len());
                 if self.client.far.is_live() {
                     self.out.push(Effect::Pass(FAR, octets));
                 }
@@ -495,12 +496,12 @@ impl Turn<'_> {
         }
     }
 
-    fn count(&mut self, frame: &Frame, octets: usize) {
+    fn count(&mut self, kind: Kind, octets: usize) {
         let passed = &mut self.client.passed;
         passed.0 = passed.0.saturating_add(1);
         passed.1 = passed.1.saturating_add(octets as u64);
         if let Some(hosted) = self.hosted() {
-            self.note(Event::Passed { hosted, kind: frame.head().kind(), octets });
+            self.note(Event::Passed { hosted, kind, octets });
         }
     }
 
@@ -525,4 +526,9 @@ impl Turn<'_> {
     fn note(&mut self, event: Event) {
         self.out.push(Effect::Note(event));
     }
+}
+
+/// The stanza as it goes on; most go as they came.
+fn edited(frame: Frame, edits: &Edits) -> Bytes {
+    if edits.is_empty() { frame.into_octets() } else { rewrite(&frame, edits) }
 }

@@ -1,6 +1,7 @@
 //! Stanzas crossing from near to far, and what interrupts them: bounces, broken legs, a new policy, the end.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,11 +14,11 @@ use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
 use crate::xml::{Content, Edits, Frame, Framer, Head, Kind, Limits, Token, rewrite};
 
-use super::{Effect, Event, FarId, Relay, Sender, Shape};
+use super::{Effect, Event, FarId, Relay, Sender, Shape, Words};
 
 impl Relay {
     /// A stanza on the near stream.
-    pub(super) fn pass(&mut self, frame: &Frame, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn pass(&mut self, frame: Frame, now: Instant, out: &mut Vec<Effect>) {
         let Some(near) = &self.near else { return };
         let home = &self.home;
         let desk = Desk {
@@ -27,19 +28,7 @@ impl Relay {
             hosted: &|domain| home.hosted.contains_key(domain),
         };
         match filter::inspect(frame.head(), &desk) {
-            Decision::Pass { pair, edits } => {
-                let octets = match &edits {
-                    None => frame.octets().clone(),
-                    Some(edits) => rewrite(frame, edits),
-                };
-                let sender = match self.direction() {
-                    Direction::Inbound => {
-                        self.guard.pair(pair).map(|a| sender(frame, edits.as_ref(), a.pair()))
-                    }
-                    Direction::Outbound => None,
-                };
-                self.forward(frame, pair, octets, sender, out);
-            }
+            Decision::Pass { pair, edits } => self.forward(frame, pair, edits.as_ref(), out),
             Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
             Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
             Decision::Fault(reason) => {
@@ -49,38 +38,34 @@ impl Relay {
         }
     }
 
-    fn forward(
-        &mut self,
-        frame: &Frame,
-        index: usize,
-        octets: Bytes,
-        sender: Option<Sender>,
-        out: &mut Vec<Effect>,
-    ) {
+    fn forward(&mut self, frame: Frame, index: usize, edits: Option<&Edits>, out: &mut Vec<Effect>) {
         let Some(admitted) = self.guard.pair(index) else { return };
         let pair = admitted.pair();
-        let (hosted, _) = self.home.sides(pair, self.direction());
-        let passed =
-            Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets: octets.len() };
-        out.extend(sender.map(Effect::Weigh));
-        match admitted.route() {
-            Route::Leg(number) => {
-                let id = FarId(number);
-                // SM-09: what the receiving server would refuse, with the whole stream, is refused here alone.
-                if octets.len() > self.largest(id, &pair.target) {
-                    return self.bounce(frame.head(), Reason::BeyondPeerLimit, out);
-                }
-                self.guard.count(index, octets.len());
-                out.push(Effect::Pass(id, octets));
+        let rewritten = edits.map(|edits| rewrite(&frame, edits));
+        let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
+        let refused = match admitted.route() {
+            // SM-09: what the receiving server would refuse, with the whole stream, is refused here alone.
+            Route::Leg(number) if octets > self.largest(FarId(number), &pair.target) => {
+                Some(Reason::BeyondPeerLimit)
             }
-            Route::Carried => {
-                let pair = pair.clone();
-                self.guard.count(index, octets.len());
-                out.push(Effect::Carry(pair, octets));
-            }
-            Route::Withdrawn(reason) => return self.bounce(frame.head(), reason, out),
+            Route::Withdrawn(reason) => Some(reason),
+            Route::Carried | Route::Leg(_) => None,
+        };
+        if let Some(reason) = refused {
+            return self.bounce(frame.head(), reason, out);
         }
+        if self.direction() == Direction::Inbound {
+            out.push(Effect::Weigh(sender(&frame, edits, pair)));
+        }
+        let (hosted, _) = self.home.sides(pair, self.direction());
+        let passed = Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets };
+        let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
+        out.push(match admitted.route() {
+            Route::Leg(number) => Effect::Pass(FarId(number), stanza),
+            Route::Carried | Route::Withdrawn(_) => Effect::Carry(pair.clone(), stanza),
+        });
         out.push(Effect::Note(passed));
+        self.guard.count(index, octets);
     }
 
     /// A stanza that its sender may not send now (LIM-04); a request for a subscription is not even answered (LIM-08).
@@ -426,18 +411,28 @@ impl Relay {
 /// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one.
 /// What the desk wrote anew is canonical there, and what it left is canonical as it came.
 fn sender(frame: &Frame, edits: Option<&Edits>, pair: &Pair) -> Sender {
-    let head = frame.head();
-    let bare = |came: Bytes, anew: Option<&String>| {
-        let mut words = anew.map_or(came, |anew| Bytes::copy_from_slice(anew.as_bytes()));
-        words.truncate(words.iter().position(|octet| *octet == b'/').unwrap_or(words.len()));
-        words
+    let (head, octets) = (frame.head(), frame.octets());
+    let (address, recipient) = match edits {
+        None => (within(octets, head.from_range()), within(octets, head.to_range())),
+        Some(_) => (None, None),
+    };
+    let apart = |anew: Option<&String>, came: Option<Cow<'_, str>>| {
+        let whole = anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default();
+        Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
     };
     Sender {
         domain: pair.sender.clone(),
-        address: bare(head.from_octets(), edits.and_then(|edits| edits.from.as_ref())),
-        recipient: bare(head.to_octets(), edits.and_then(|edits| edits.to.as_ref())),
+        address: address.unwrap_or_else(|| apart(edits.and_then(|e| e.from.as_ref()), head.from())),
+        recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
         subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
     }
+}
+
+/// The bare address of an address that lies here.
+fn within(octets: &[u8], range: Option<Range<usize>>) -> Option<Words> {
+    let Range { start, end } = range?;
+    let bare = octets.get(start..end)?.iter().position(|octet| *octet == b'/');
+    Some(Words::Within(start..bare.map_or(end, |bare| start + bare)))
 }
 
 /// The two domains of a stanza, if both are domains.

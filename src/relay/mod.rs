@@ -25,6 +25,7 @@ pub use portrait::{Logged, Portrait, Standing};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -157,8 +158,8 @@ pub enum Effect {
     Send(Side, Bytes),
     /// One whole stanza in canonical form, to a far leg that stands.
     Pass(FarId, Bytes),
-    /// The stanza of the next effect is of this sender. It goes if the sender has not sent too much lately; else it goes
-    /// nowhere, and comes back with [`Input::Refused`].
+    /// The stanza of the next effect, [`Effect::Pass`] or [`Effect::Carry`], is of this sender. It goes if the sender has not
+    /// sent too much lately; else it goes nowhere, and comes back with [`Input::Refused`].
     Weigh(Sender),
     /// One whole stanza in canonical form, from the backend to the client of the near leg.
     Deliver(Bytes),
@@ -209,11 +210,30 @@ pub struct Sender {
     /// The remote domain.
     pub domain: Domain,
     /// The bare address there.
-    pub address: Bytes,
+    pub address: Words,
     /// The bare address here.
-    pub recipient: Bytes,
+    pub recipient: Words,
     /// Whether it asks for a subscription to presence.
     pub subscribes: bool,
+}
+
+/// Some words of a stanza.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Words {
+    /// They are not spelt like this in it.
+    Apart(Box<str>),
+    /// These octets of it.
+    Within(Range<usize>),
+}
+
+impl Words {
+    /// What they are in this stanza.
+    pub fn of<'a>(&'a self, stanza: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Apart(words) => words.as_bytes(),
+            Self::Within(range) => stanza.get(range.clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.

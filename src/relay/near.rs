@@ -173,7 +173,7 @@ impl Relay {
                 self.last = now;
                 // Most of what comes, and the state stays as it is.
                 match near.machine.as_ref().is_some_and(|machine| machine.passes(&frame)) {
-                    true => self.pass(&frame, now, out),
+                    true => self.pass(frame, now, out),
                     false => self.near_step(receiving::Input::Element(frame), now, out),
                 }
             }
@@ -210,7 +210,7 @@ impl Relay {
             }
             receiving::Effect::Claim(claim) => self.claim(claim, now, out),
             receiving::Effect::Vouch(check) => self.vouch(check, now, out),
-            receiving::Effect::Pass(frame) => self.pass(&frame, now, out),
+            receiving::Effect::Pass(frame) => self.pass(frame, now, out),
             receiving::Effect::Unasked => out.push(Effect::Note(Event::Dialback {
                 role: Role::Receiving,
                 facing,

@@ -49,12 +49,11 @@ impl Pump {
                     leg.outbox.say(octets);
                 }
             }
-            Effect::Weigh(sender) => self.refused = self.weighed(&sender).err(),
-            Effect::Pass(_, stanza) | Effect::Carry(_, stanza) if self.refused.is_some() => {
-                let reason = self.refused.take().unwrap_or(Reason::SenderTooFast);
-                self.step(Side::Near, Input::Refused(stanza, reason));
-            }
-            Effect::Pass(id, stanza) => self.pass(id, stanza),
+            Effect::Weigh(sender) => self.weighing = Some(sender),
+            Effect::Pass(id, stanza) => match self.weighed(&stanza) {
+                Ok(()) => self.pass(id, stanza),
+                Err(reason) => self.step(Side::Near, Input::Refused(stanza, reason)),
+            },
             Effect::Deliver(stanza) => {
                 if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {
                     leg.outbox.pass(stanza);
@@ -122,6 +121,9 @@ impl Pump {
             Effect::Doubted(id) => self.doubted(id),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => {
+                if let Err(reason) = self.weighed(&stanza) {
+                    return self.step(Side::Near, Input::Refused(stanza, reason));
+                }
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
                 if let Some(sending) = self.sending.get_mut(&pair) {
                     (sending.carried, self.carries) = (true, true);

@@ -9,7 +9,7 @@ use crate::jid::Domain;
 use crate::limit::{Rated, Shut};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
-use crate::relay::{Input, Sender, Side};
+use crate::relay::{Input, Side};
 use crate::xml::Kind;
 
 /// Stanzas of one hosted domain that have passed in a turn: they are counted once at its end.
@@ -44,11 +44,12 @@ impl Pump {
         }
     }
 
-    /// Whether the next stanza of this sender may go (LIM-04, LIM-08).
-    pub(super) fn weighed(&mut self, sender: &Sender) -> Result<(), Reason> {
+    /// Whether this stanza may go, if that depends on its sender (LIM-04, LIM-08).
+    pub(super) fn weighed(&mut self, stanza: &[u8]) -> Result<(), Reason> {
+        let Some(sender) = self.weighing.take() else { return Ok(()) };
         let known = self.senders.take().filter(|known| known.is_of(&sender.domain));
         let known = known.unwrap_or_else(|| self.tools.senders.of(&sender.domain, self.now));
-        let outcome = self.senders.insert(known).ask(sender, self.now);
+        let outcome = self.senders.insert(known).ask(&sender, stanza, self.now);
         let limit = match outcome {
             Ok(()) => return outcome,
             Err(Reason::TooManyRecipients) => Limit::Recipients,

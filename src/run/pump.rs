@@ -30,7 +30,7 @@ use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{SenderDomain, Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
-use crate::relay::{Destination, Effect, FarId, Input, Relay, Side, plan};
+use crate::relay::{Destination, Effect, FarId, Input, Relay, Sender, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
 use crate::tls::TrustStore;
 
@@ -63,8 +63,8 @@ pub struct Pump {
     pub(super) rates: Option<Valve>,
     /// Who may send what on it.
     pub(super) sending: HashMap<Pair, Sending>,
-    /// The next stanza goes nowhere, for this reason.
-    pub(super) refused: Option<Reason>,
+    /// Whose stanza comes next; it may not go.
+    pub(super) weighing: Option<Sender>,
     /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it.
     pub(super) held: Option<Shut>,
     /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
@@ -195,7 +195,7 @@ impl Pump {
             trying: None,
             rates: None,
             sending: HashMap::new(),
-            refused: None,
+            weighing: None,
             held: None,
             carriage: None,
             leaving: None,

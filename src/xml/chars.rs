@@ -52,14 +52,15 @@ fn has_noncharacter(octets: &[u8]) -> bool {
 
 /// Whether complete octets are `Char`s in UTF-8 without a carriage return, which canonical text has by reference only.
 pub(super) fn is_canonical(octets: &[u8]) -> bool {
-    let (mut control, mut high, mut doubtful) = (0u8, 0u8, 0u8);
+    let (mut lowest, mut high) = (u8::MAX, 0);
     for &b in octets {
-        control |= u8::from(b < 0x20) & u8::from(b != b'\t') & u8::from(b != b'\n');
+        lowest = lowest.min(b);
         high |= b;
-        doubtful |= u8::from(b == 0xEF);
     }
-    let text = || simdutf8::basic::from_utf8(octets).is_ok();
-    control == 0 && (high < 0x80 || text() && (doubtful == 0 || !has_noncharacter(octets)))
+    let control = |b: &u8| *b < b' ' && !matches!(b, b'\t' | b'\n');
+    let printable = lowest >= b' ' || !octets.iter().any(control);
+    let text = || simdutf8::basic::from_utf8(octets).is_ok() && !has_noncharacter(octets);
+    printable && (high < 0x80 || text())
 }
 
 const START: u8 = 1;

@@ -102,9 +102,15 @@ pub(super) fn decode_value(raw: &str) -> Cow<'_, str> {
     Cow::Owned(decoded)
 }
 
+/// Whether something in these octets of the canonical language stands for something else. Values are short: to look at all of
+/// it costs less than to stop in time.
+pub(super) fn refers(octets: &[u8]) -> bool {
+    octets.iter().fold(false, |found, octet| found | (*octet == b'&'))
+}
+
 /// The meaning of a value in the canonical language, where all that stands for something else is a reference.
 pub(super) fn decode_canonical(value: &str) -> Cow<'_, str> {
-    if value.as_bytes().contains(&b'&') { decode_value(value) } else { Cow::Borrowed(value) }
+    if refers(value.as_bytes()) { decode_value(value) } else { Cow::Borrowed(value) }
 }
 
 /// The meaning of raw text that passed the strict reading.

@@ -4,12 +4,13 @@
 //! again. A [`Head`] is ranges into the octets, decoded when asked for. What the values mean is for others to judge.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::content::decode_canonical;
+use super::content::{decode_canonical, refers};
 use super::names::Word;
 use super::scope::Declared;
 use super::{Element, Span, tree};
@@ -37,6 +38,11 @@ impl Frame {
     /// The element, from `<` to `>`, in the canonical language.
     pub fn octets(&self) -> &Bytes {
         &self.head.octets
+    }
+
+    /// The same, without a copy, for who needs nothing else of it.
+    pub fn into_octets(self) -> Bytes {
+        self.head.octets
     }
 
     /// What was read in it.
@@ -146,9 +152,9 @@ impl Head {
         self.value(self.surface.spans.from)
     }
 
-    /// The same as octets, which lie in those of the frame where they stand for themselves.
-    pub fn from_octets(&self) -> Bytes {
-        self.part(self.surface.spans.from)
+    /// Where it lies in the octets of the frame, if they mean what they spell.
+    pub fn from_range(&self) -> Option<Range<usize>> {
+        self.range(self.surface.spans.from)
     }
 
     /// The attribute `to`.
@@ -156,9 +162,9 @@ impl Head {
         self.value(self.surface.spans.to)
     }
 
-    /// The same as octets, as with `from`.
-    pub fn to_octets(&self) -> Bytes {
-        self.part(self.surface.spans.to)
+    /// Where it lies in the octets of the frame, if they mean what they spell.
+    pub fn to_range(&self) -> Option<Range<usize>> {
+        self.range(self.surface.spans.to)
     }
 
     /// The attribute `id`.
@@ -198,12 +204,8 @@ impl Head {
         self.surface.spans.text
     }
 
-    fn part(&self, span: Span) -> Bytes {
-        match self.value(span) {
-            Some(Cow::Owned(value)) => Bytes::from(value),
-            Some(Cow::Borrowed(_)) => self.octets.slice(span.range()),
-            None => Bytes::new(),
-        }
+    fn range(&self, span: Span) -> Option<Range<usize>> {
+        (span.start != 0 && !refers(span.of(&self.octets))).then(|| span.range())
     }
 
     fn value(&self, span: Span) -> Option<Cow<'_, str>> {
@@ -228,6 +230,11 @@ impl<'a> Child<'a> {
         self.lies.name.text(self.octets)
     }
 
+    /// Whether the local name is this one.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.lies.name.of(self.octets) == name.as_bytes()
+    }
+
     /// The namespace; empty for none.
     pub fn namespace(&self) -> &'a str {
         self.lies.namespace.as_str()
@@ -244,7 +251,7 @@ impl<'a> Child<'a> {
     }
 
     /// Where it lies in the octets of its frame, both tags included.
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.lies.whole.range()
     }
 }

@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use super::super::event::Said;
 use super::super::{Candidate, Effect, Event, Input, Side};
-use super::{FAR, Leg, Turn};
+use super::{FAR, Leg, Turn, edited};
 use crate::filter::client as filter;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Word;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::fault::{self, Fault};
-use crate::xml::{CLOSE, Frame, Token, rewrite};
+use crate::xml::{CLOSE, Frame, Token};
 
 impl Turn<'_> {
     pub(super) fn far_finish(&mut self) {
@@ -54,7 +54,7 @@ impl Turn<'_> {
             }
             // Most of what comes, and the state stays as it is.
             Token::Element(frame) if self.client.posing.as_ref().is_some_and(|p| p.delivers(&frame)) => {
-                self.deliver(&frame);
+                self.deliver(frame);
             }
             Token::Element(frame) => self.pose(posing::Input::Element(frame)),
             Token::End => self.pose(posing::Input::End),
@@ -106,7 +106,7 @@ impl Turn<'_> {
                 }
             }
             posing::Effect::Word(word, octets) => self.word(word, octets),
-            posing::Effect::Deliver(frame) => self.deliver(&frame),
+            posing::Effect::Deliver(frame) => self.deliver(frame),
             posing::Effect::PeerError(name) => {
                 let condition = StreamCondition::parse(&name);
                 self.note(Event::StreamError { facing: Facing::Backend, said: Said::Received, condition });
@@ -139,11 +139,12 @@ impl Turn<'_> {
     }
 
     /// A stanza of the server, to its client.
-    fn deliver(&mut self, frame: &Frame) {
+    fn deliver(&mut self, frame: Frame) {
         if self.client.bound && matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
             let edits = filter::carried(frame.head(), self.client.languages.1.as_deref());
-            let octets = rewrite(frame, &edits);
-            self.count(frame, octets.len());
+            let kind = frame.head().kind();
+            let octets = edited(frame, &edits);
+            self.count(kind, octets.len());
             self.out.push(Effect::Deliver(octets));
         }
     }
