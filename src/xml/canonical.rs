@@ -7,7 +7,7 @@
 
 use super::content::{canonical_in_text, canonical_in_value};
 use super::frame::{Children, Kind, Lies, Spans, Surface};
-use super::names::{self, Word};
+use super::names::{self, Common, Word};
 use super::{Content, Limits, Span, chars};
 
 /// Why an element is not taken.
@@ -55,7 +55,7 @@ struct Reading<'a> {
 struct Values {
     namespace: Span,
     /// The namespace, if it is a common one.
-    common: Option<Word>,
+    common: Option<Common>,
     by: Span,
     from: Span,
 }
@@ -189,7 +189,7 @@ impl<'a> Reading<'a> {
             return Err(Stop::Other);
         }
         self.at += 1 + usize::from(empty);
-        let declares = self.values.namespace.start != 0;
+        let declares = !self.values.namespace.is_absent();
         match depth {
             1 => self.first_level(name)?,
             2 => self.child(begin, name),
@@ -207,7 +207,7 @@ impl<'a> Reading<'a> {
     /// An element has ended, and is no longer among the open ones.
     fn ended(&mut self) {
         if let (1, Some(child)) = (self.memory.open.len(), self.surface.children.last_mut()) {
-            child.whole.end = Span::new(self.at, self.at).end;
+            child.whole = child.whole.until(self.at);
         }
     }
 
@@ -248,15 +248,14 @@ impl<'a> Reading<'a> {
             let spelt = name.of(self.octets);
             // Two attributes of one name are for the strict reading to refuse (rule T5). Most differ in one of these.
             let mark = spelt.first().zip(spelt.last()).map_or(0, |(a, z)| a.rotate_left(3) ^ z);
-            let bit = 1u64.rotate_left(u32::from(mark) ^ (name.end - name.start));
+            let bit = 1u64 << ((usize::from(mark) ^ name.len()) % 64);
             if seen & bit != 0 && self.memory.attrs.iter().any(|earlier| earlier.of(self.octets) == spelt) {
                 return Err(Stop::Other);
             }
             seen |= bit;
             self.memory.attrs.push(name);
             if spelt == b"xmlns" {
-                self.values.common = self.declaration(value)?;
-                self.values.namespace = value;
+                self.declaration(value)?;
             } else if let Some(place) = self.place(depth, name) {
                 *place = value;
             }
@@ -305,19 +304,24 @@ impl<'a> Reading<'a> {
     }
 
     /// A default namespace that no rule has anything to say about.
-    fn declaration(&self, value: Span) -> Result<Option<Word>, Stop> {
+    fn declaration(&mut self, value: Span) -> Result<(), Stop> {
         let name = value.of(self.octets);
-        let common = Word::common(name);
+        let common = Common::of(name);
         let plain = common.is_some() || chars::is_plain_namespace(name);
         let plain = plain && name.len() <= self.limits.namespace_name;
         let bound = self.limits.declarations > 0 && self.bindings < self.limits.bindings;
         let reserved = [names::STREAMS, names::XML, names::XMLNS].iter().any(|r| r.as_bytes() == name);
-        if plain && bound && !reserved { Ok(common) } else { Err(Stop::Other) }
+        if !plain || !bound || reserved {
+            return Err(Stop::Other);
+        }
+        self.values.namespace = value;
+        self.values.common = common;
+        Ok(())
     }
 
     fn first_level(&mut self, name: Span) -> Result<(), Stop> {
-        if let Some(namespace) = self.declared() {
-            self.surface.namespace = namespace;
+        if !self.values.namespace.is_absent() {
+            self.surface.namespace = self.declared();
         }
         let kind = match name.of(self.octets) {
             // Not to be waited for (rule S3), and never an element of use.
@@ -331,21 +335,23 @@ impl<'a> Reading<'a> {
         let spans = &mut self.surface.spans;
         spans.name = name;
         spans.kind = kind;
-        spans.tag_end = Span::new(self.at, self.at).end;
+        spans.tag = Span::new(0, self.at);
         Ok(())
     }
 
     fn child(&mut self, begin: usize, name: Span) {
-        let namespace = self.declared().unwrap_or_else(|| self.surface.namespace.clone());
+        let namespace = match self.values.namespace.is_absent() {
+            true => self.surface.namespace.clone(),
+            false => self.declared(),
+        };
         let (by, from) = (std::mem::take(&mut self.values.by), std::mem::take(&mut self.values.from));
         self.surface.children.push(Lies { whole: Span::new(begin, begin), name, by, from, namespace });
     }
 
     /// The namespace that the start tag in hand declares.
-    fn declared(&mut self) -> Option<Word> {
-        let namespace = self.values.namespace;
-        let common = self.values.common.take();
-        (namespace.start != 0).then(|| common.unwrap_or_else(|| Word::of(namespace.of(self.octets))))
+    fn declared(&self) -> Word {
+        let Values { namespace, common, .. } = self.values;
+        common.map_or_else(|| Word::of(namespace.of(self.octets)), Word::from)
     }
 }
 

@@ -108,8 +108,8 @@ pub(super) struct Spans {
     pub id: Span,
     pub type_: Span,
     pub lang: Span,
-    /// Where the start tag ends, after its `>`.
-    pub tag_end: u32,
+    /// The whole start tag.
+    pub tag: Span,
     pub kind: Kind,
     pub text: bool,
 }
@@ -124,7 +124,7 @@ impl Default for Spans {
             id: none,
             type_: none,
             lang: none,
-            tag_end: 0,
+            tag: none,
             kind: Kind::Other,
             text: false,
         }
@@ -205,7 +205,7 @@ impl Head {
     }
 
     fn range(&self, span: Span) -> Option<Range<usize>> {
-        (span.start != 0 && !refers(span.of(&self.octets))).then(|| span.range())
+        (!span.is_absent() && !refers(span.of(&self.octets))).then(|| span.range())
     }
 
     fn value(&self, span: Span) -> Option<Cow<'_, str>> {
@@ -214,7 +214,7 @@ impl Head {
 }
 
 fn value(octets: &[u8], span: Span) -> Option<Cow<'_, str>> {
-    (span.start != 0).then(|| decode_canonical(span.text(octets)))
+    (!span.is_absent()).then(|| decode_canonical(span.text(octets)))
 }
 
 /// A direct child element of a first-level element.

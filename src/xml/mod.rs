@@ -101,21 +101,35 @@ impl Content {
 }
 
 /// A range of octets. Elements are shorter than 4 GiB: the framer sees to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Span {
-    start: u32,
-    end: u32,
-}
+///
+/// Both ends in one number, so that both are written and read at once: a processor waits when it has to read in one wide
+/// piece what has just been written in two.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Span(u64);
 
 impl Span {
     fn new(start: usize, end: usize) -> Self {
-        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Self { start: short(start), end: short(end) }
+        let short = |n: usize| u64::from(u32::try_from(n).unwrap_or(u32::MAX));
+        Self(short(end) << 32 | short(start))
     }
 
     fn range(self) -> std::ops::Range<usize> {
-        let long = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        long(self.start)..long(self.end)
+        let long = |n: u64| usize::try_from(n & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+        long(self.0)..long(self.0 >> 32)
+    }
+
+    /// Whether it begins at 0, where only `<` can be: the sign of what is not there.
+    fn is_absent(self) -> bool {
+        self.range().start == 0
+    }
+
+    fn len(self) -> usize {
+        self.range().len()
+    }
+
+    /// The same with another end.
+    fn until(self, end: usize) -> Self {
+        Self::new(self.range().start, end)
     }
 
     /// The same octets, where what began at `from` begins at `to`.
@@ -131,5 +145,11 @@ impl Span {
 
     fn text(self, octets: &[u8]) -> &str {
         std::str::from_utf8(self.of(octets)).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.range().fmt(f)
     }
 }

@@ -109,8 +109,9 @@ pub struct Word(Spelling);
 /// Two words wide: there are some in each stanza.
 #[derive(Clone)]
 enum Spelling {
-    /// Its place among the common words.
-    Known(u8),
+    /// Its place among the common words. As wide as the other: a processor waits when it has to read in one wide piece what
+    /// has just been written in a narrow one.
+    Known(usize),
     Shared(Arc<str>),
 }
 
@@ -123,18 +124,13 @@ impl Word {
     /// The word that these octets spell; empty where they are no text.
     pub(super) fn of(octets: &[u8]) -> Self {
         let shared = || Self(Spelling::Shared(Arc::from(std::str::from_utf8(octets).unwrap_or_default())));
-        Self::common(octets).unwrap_or_else(shared)
-    }
-
-    /// The same, if it is one of the common words.
-    pub(super) fn common(octets: &[u8]) -> Option<Self> {
-        place(octets).map(|place| Self(Spelling::Known(place)))
+        Common::of(octets).map_or_else(shared, Self::from)
     }
 
     /// Its spelling.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Spelling::Known(place) => KNOWN.get(usize::from(*place)).copied().unwrap_or_default(),
+            Spelling::Known(place) => KNOWN.get(*place).copied().unwrap_or_default(),
             Spelling::Shared(text) => text,
         }
     }
@@ -237,15 +233,27 @@ const fn number(octet: Option<&u8>) -> usize {
     }
 }
 
-/// Where in [`KNOWN`] this word is, if it is there: saves an allocation for each parsed name.
-fn place(text: &[u8]) -> Option<u8> {
-    let mut slot = digest(text);
-    loop {
-        let place = PLACES.get(slot % PLACES_LEN)?.checked_sub(1)?;
-        if KNOWN.get(usize::from(place))?.as_bytes() == text {
-            return Some(place);
+/// A common word, by its place in [`KNOWN`]: saves an allocation for each parsed name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common(usize);
+
+impl Common {
+    /// The common word that these octets spell.
+    pub(super) fn of(octets: &[u8]) -> Option<Self> {
+        let mut slot = digest(octets);
+        loop {
+            let place = usize::from(*PLACES.get(slot % PLACES_LEN)?).checked_sub(1)?;
+            if KNOWN.get(place)?.as_bytes() == octets {
+                return Some(Self(place));
+            }
+            slot += 1;
         }
-        slot += 1;
+    }
+}
+
+impl From<Common> for Word {
+    fn from(common: Common) -> Self {
+        Self(Spelling::Known(common.0))
     }
 }
 
@@ -330,9 +338,9 @@ mod tests {
         for word in NAMESPACES.iter().chain(PAYLOADS) {
             let known = Word::new(word);
             assert!(known == *word && matches!(known.0, Spelling::Known(_)), "{word}");
-            assert!(Word::common(format!("{word}~").as_bytes()).is_none());
+            assert!(Common::of(format!("{word}~").as_bytes()).is_none());
         }
-        assert!(Word::common("x".repeat(1000).as_bytes()).is_none());
+        assert!(Common::of("x".repeat(1000).as_bytes()).is_none());
         assert!(KNOWN.len() < PLACES.len() / 2, "the table is too short");
         assert_eq!(size_of::<Word>(), 2 * size_of::<usize>());
     }

@@ -38,7 +38,7 @@ pub fn rewrite(frame: &Frame, edits: &Edits) -> Bytes {
     }
     let octets = frame.octets().as_ref();
     let head = frame.head();
-    let tag_end = super::Span { start: 0, end: head.surface.spans.tag_end }.range().end;
+    let tag_end = head.surface.spans.tag.range().end;
     let mut out = Vec::with_capacity(octets.len() + 128);
     write_tag(&mut out, octets, tag_end, edits);
     let mut at = tag_end;

@@ -337,7 +337,7 @@ impl Strict {
     fn first_level(&mut self, octets: &[u8], tag: &Tag, tag_end: usize) {
         // The first-level tag begins at 0 in both forms, and its name is canonical as it stands.
         self.spans.name = tag.local;
-        self.spans.tag_end = Span::new(tag_end, tag_end).end;
+        self.spans.tag = Span::new(0, tag_end);
         for attr in &self.attrs {
             match (attr.role, attr.local.of(octets)) {
                 (Role::Plain, b"from") => self.spans.from = attr.value,
@@ -354,7 +354,7 @@ impl Strict {
     fn ended(&mut self, depth: usize, input: usize) {
         let end = self.position(input);
         if let (2, Some(child)) = (depth, self.children.last_mut()) {
-            child.whole.end = Span::new(end, end).end;
+            child.whole = child.whole.until(end);
         }
     }
 

@@ -65,7 +65,7 @@ impl Tag {
 
     /// Whether the name has a prefix.
     pub(super) fn is_prefixed(&self) -> bool {
-        self.name.start != self.local.start
+        self.name.range().start != self.local.range().start
     }
 }
 
