@@ -1,6 +1,6 @@
 //! `from` and `to` against the guard.
 
-use crate::jid::{AddressError, Domain, Jid};
+use crate::jid::{AddressError, Domain, Jid, plainly_to_user};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
@@ -11,7 +11,7 @@ pub(super) struct Placed {
     /// The index of its pair in the guard.
     pub(super) pair: usize,
     /// The canonical domains, where they were not received so (JID-07).
-    pub(super) edits: Option<Edits>,
+    pub(super) edits: Option<Box<Edits>>,
     /// Whether it is for an account and not for the domain itself.
     pub(super) to_user: bool,
 }
@@ -32,10 +32,15 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     if desk.guard.is_empty() && desk.guard.turned_back().is_empty() {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
+    // Most streams have one pair, and most addresses are plain.
+    if let Some(usual) = desk.guard.pair(0).map(Admitted::pair)
+        && head.from_as_spelt().and_then(|from| plainly_to_user(from, &usual.sender)).is_some()
+        && let Some(to_user) = head.to_as_spelt().and_then(|to| plainly_to_user(to, &usual.target))
+    {
+        return Ok(Placed { pair: 0, edits: None, to_user });
+    }
     let (from, to) = (head.from().unwrap_or_default(), head.to().unwrap_or_default());
-    let usual = desk.guard.pair(0).map(Admitted::pair);
-    let sender = Address::read(&from, usual.map(|pair| &pair.sender))?;
-    let target = Address::read(&to, usual.map(|pair| &pair.target))?;
+    let (sender, target) = (Address::read(&from)?, Address::read(&to)?);
     let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
         if let Some(reason) = desk.guard.is_turned_back(sender.domain(), target.domain()) {
             return Err(match sender {
@@ -55,12 +60,12 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     };
     match (sender, target) {
         (Address::Clear(sender), Address::Clear(target)) => {
-            let mut edits = None;
+            let mut edits: Option<Box<Edits>> = None;
             if !sender.domain_as_received() {
-                edits.get_or_insert_with(Edits::default).from = Some(sender.to_string());
+                edits.get_or_insert_default().from = Some(sender.to_string());
             }
             if !target.domain_as_received() {
-                edits.get_or_insert_with(Edits::default).to = Some(target.to_string());
+                edits.get_or_insert_default().to = Some(target.to_string());
             }
             Ok(Placed { pair, edits, to_user: target.local.is_some() })
         }
@@ -79,8 +84,8 @@ enum Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    fn read(text: &'a str, usual: Option<&Domain>) -> Result<Self, Refusal> {
-        match Jid::parse_near(text, usual) {
+    fn read(text: &'a str) -> Result<Self, Refusal> {
+        match Jid::parse(text) {
             Ok(jid) => Ok(Self::Clear(jid)),
             Err(AddressError::Differs) => {
                 // JID-01: the first `/`, then the first `@` of what precedes it.

@@ -43,7 +43,7 @@ pub enum Decision {
         /// The index of the pair in the guard.
         pair: usize,
         /// What must be changed; none: octet for octet.
-        edits: Option<Edits>,
+        edits: Option<Box<Edits>>,
     },
 }
 
@@ -62,7 +62,7 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
     let mut edits = placed.edits;
     match content::judge(head, desk, admitted.permit().stanzas(), placed.to_user) {
         content::Finding::Clean => {}
-        content::Finding::Cut(children) => edits.get_or_insert_with(Edits::default).cut = children,
+        content::Finding::Cut(children) => edits.get_or_insert_default().cut = children,
         content::Finding::Refused(reason) => return refuse(head, reason),
         content::Finding::Swallowed(reason) => return Decision::Drop(reason),
     }
@@ -71,7 +71,7 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
         && language != crate::stream::LANGUAGE
         && head.lang().is_none()
     {
-        edits.get_or_insert_with(Edits::default).lang = Some(language.to_owned());
+        edits.get_or_insert_default().lang = Some(language.to_owned());
     }
     Decision::Pass { pair: placed.pair, edits }
 }

@@ -25,11 +25,6 @@ pub struct Jid<'a> {
 impl<'a> Jid<'a> {
     /// Reads an address (JID-01 to JID-06).
     pub fn parse(text: &'a str) -> Result<Jid<'a>, AddressError> {
-        Self::parse_near(text, None)
-    }
-
-    /// The same; it costs less if the domain is spelt like this one, which is known to be canonical.
-    pub fn parse_near(text: &'a str, usual: Option<&Domain>) -> Result<Jid<'a>, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
@@ -45,13 +40,10 @@ impl<'a> Jid<'a> {
             Some((local, name)) => (Some(local), name),
             None => (None, bare),
         };
-        let domain = match usual.filter(|usual| usual.as_str() == name) {
-            Some(_) => Cow::Borrowed(name),
-            None => domain::canonical(name).map_err(|error| match error {
-                AddressError::Empty => AddressError::Domain,
-                other => other,
-            })?,
-        };
+        let domain = domain::canonical(name).map_err(|error| match error {
+            AddressError::Empty => AddressError::Domain,
+            other => other,
+        })?;
         local.map(prepare::local).transpose()?;
         resource.map(prepare::resource).transpose()?;
         let as_received = domain == name;
@@ -91,6 +83,23 @@ impl<'a> Jid<'a> {
         let form = |local: Option<&str>| local.map(|text| prepare::local(text).map(Cow::into_owned));
         self.domain == other.domain && (self.local == other.local || form(self.local) == form(other.local))
     }
+}
+
+/// Whether an address in this domain is for an account and not for the domain itself, if it is plain: in ASCII, with nothing
+/// in it that is not as it should be, and with the domain spelt in its canonical form. Most are, and there are two in each
+/// stanza; [`Jid::parse`] has the word about all others.
+pub fn plainly_to_user(address: &[u8], domain: &Domain) -> Option<bool> {
+    let local = prepare::plain_local(address);
+    let (has_local, name) = match address.split_at_checked(local)? {
+        (_, [b'@', name @ ..]) if local > 0 => (true, name),
+        _ => (false, address),
+    };
+    let plain = match name.strip_prefix(domain.as_str().as_bytes())? {
+        [] => true,
+        [b'/', resource @ ..] => prepare::is_plain_resource(resource),
+        _ => false,
+    };
+    (plain && local <= prepare::MAX_PART).then_some(has_local)
 }
 
 impl fmt::Display for Jid<'_> {

@@ -172,3 +172,56 @@ proptest::proptest! {
         let _ = Jid::parse(&text).map(|jid| jid.to_string());
     }
 }
+
+// The short way says nothing that the long one does not say, and takes what is usual.
+#[test]
+fn plain_addresses_are_read_alike_in_both_ways() {
+    let domain: super::Domain = "hall.example".parse().unwrap();
+    let long = "x".repeat(1024);
+    let mut all: Vec<Vec<u8>> = [
+        "hall.example",
+        "hall.example/",
+        "hall.example/r",
+        "@hall.example",
+        "a@hall.example",
+        "A@hall.example/R r",
+        "a@hall.example/",
+        "a@hall.example/r/s@t",
+        "a/b@hall.example",
+        "a@b@hall.example",
+        "a@HALL.example",
+        "a@hall.example.",
+        "a@hall.exampler",
+        "a@xhall.example",
+        "",
+        "/",
+        "a@",
+        "hall.example@hall.example",
+        "hall.example/hall.example",
+        "\u{e9}@hall.example",
+        "a@hall.example/\u{e9}",
+    ]
+    .into_iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect();
+    for octet in 0..=u8::MAX {
+        all.extend([
+            [b"a", &[octet][..], b"b@hall.example/r"].concat(),
+            [b"ab@hall.example", &[octet][..], b"r"].concat(),
+            [b"ab@hall.example/r", &[octet][..], b"s"].concat(),
+        ]);
+    }
+    for len in [1023, 1024] {
+        all.extend(
+            [format!("{}@hall.example", &long[..len]), format!("a@hall.example/{}", &long[..len])]
+                .map(String::into_bytes),
+        );
+    }
+    for address in all {
+        let plain = plainly_to_user(&address, &domain);
+        let text = std::str::from_utf8(&address).ok().filter(|text| text.is_ascii());
+        let read = text.and_then(|text| Jid::parse(text).ok());
+        let read = read.filter(|jid| jid.domain == domain.as_str() && jid.domain_as_received());
+        assert_eq!(plain, read.map(|jid| jid.local.is_some()), "{:?}", String::from_utf8_lossy(&address));
+    }
+}

@@ -59,6 +59,17 @@ pub(super) fn local(text: &str) -> Result<Cow<'_, str>, AddressError> {
     bounded(agree(modern, legacy, AddressError::Local)?)
 }
 
+/// How many octets at the front are ASCII that may stand in a local part.
+pub(super) fn plain_local(octets: &[u8]) -> usize {
+    octets.iter().position(|&b| traits(b) & (FOREIGN | NOT_IN_LOCAL) != 0).unwrap_or(octets.len())
+}
+
+/// Whether this is a resource in ASCII.
+pub(super) fn is_plain_resource(octets: &[u8]) -> bool {
+    let traits = octets.iter().fold(0, |all, &b| all | traits(b));
+    (1..=MAX_PART).contains(&octets.len()) && traits & (FOREIGN | CONTROL) == 0
+}
+
 /// The form of a resource both generations agree on (JID-04, JID-06).
 pub(super) fn resource(text: &str) -> Result<Cow<'_, str>, AddressError> {
     if text.is_empty() {

@@ -28,7 +28,7 @@ impl Relay {
             hosted: &|domain| home.hosted.contains_key(domain),
         };
         match filter::inspect(frame.head(), &desk) {
-            Decision::Pass { pair, edits } => self.forward(frame, pair, edits.as_ref(), out),
+            Decision::Pass { pair, edits } => self.forward(frame, pair, edits.as_deref(), out),
             Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
             Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
             Decision::Fault(reason) => {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio_util::io::poll_read_buf;
 
 use super::outbox::{Outbox, Sent};
 use super::{BoxIo, Connection, Handshake, Params, Route};
@@ -42,6 +43,9 @@ pub(super) struct Leg {
     unproven: Option<usize>,
     /// When we said something last.
     spoke: Instant,
+    /// The last read brought so much that the next one goes straight to the framer. One that brings little would have its
+    /// stanzas hold on to all the room.
+    bulk: bool,
     /// It had nothing to read in this turn of the loop, and wakes us when it has.
     pub(super) quiet: bool,
     /// Since when we do not read although we could: that time is not the other side's.
@@ -108,6 +112,7 @@ impl Leg {
             begun: None,
             unproven: Some(0),
             spoke: now,
+            bulk: false,
             quiet: false,
             held: None,
         }
@@ -241,11 +246,21 @@ impl Leg {
         if self.quiet {
             return Poll::Pending;
         }
+        let room = if self.bulk { self.framer.room(READ) } else { None };
+        if let Some(read) = room.map(|mut room| poll_read_buf(Pin::new(&mut *io), cx, &mut room)) {
+            self.bulk = matches!(read, Poll::Ready(Ok(octets)) if octets >= BULK);
+            self.quiet = read.is_pending();
+            if self.quiet {
+                self.framer.give_back();
+            }
+            return read.map_err(|e| lost(&e));
+        }
         let mut space = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut space);
         match Pin::new(io).poll_read(cx, &mut buf) {
             Poll::Ready(Ok(())) => {
                 let octets = buf.filled();
+                self.bulk = self.unproven.is_none() && octets.len() >= BULK;
                 // ACC-11: a ClientHello where a stream header is due.
                 if self.first.take().is_some() && octets.first() == Some(&TLS_HANDSHAKE) {
                     return Poll::Ready(Err(Reason::WrongTransport));
@@ -377,6 +392,9 @@ const HIGH_WATER: usize = 64 * 1024;
 
 /// Octets of one read.
 const READ: usize = 16 * 1024;
+
+/// Octets of a read that promise as many in the next one.
+const BULK: usize = READ / 2;
 
 /// Octets thrown away before a closed connection is given up.
 const LINGER: usize = 64 * 1024;

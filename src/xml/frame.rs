@@ -157,6 +157,11 @@ impl Head {
         self.range(self.surface.spans.from)
     }
 
+    /// The octets of `from`, if they mean what they spell.
+    pub fn from_as_spelt(&self) -> Option<&[u8]> {
+        self.as_spelt(self.surface.spans.from)
+    }
+
     /// The attribute `to`.
     pub fn to(&self) -> Option<Cow<'_, str>> {
         self.value(self.surface.spans.to)
@@ -165,6 +170,11 @@ impl Head {
     /// Where it lies in the octets of the frame, if they mean what they spell.
     pub fn to_range(&self) -> Option<Range<usize>> {
         self.range(self.surface.spans.to)
+    }
+
+    /// The octets of `to`, if they mean what they spell.
+    pub fn to_as_spelt(&self) -> Option<&[u8]> {
+        self.as_spelt(self.surface.spans.to)
     }
 
     /// The attribute `id`.
@@ -205,7 +215,12 @@ impl Head {
     }
 
     fn range(&self, span: Span) -> Option<Range<usize>> {
-        (!span.is_absent() && !refers(span.of(&self.octets))).then(|| span.range())
+        self.as_spelt(span).map(|_| span.range())
+    }
+
+    fn as_spelt(&self, span: Span) -> Option<&[u8]> {
+        let octets = span.of(&self.octets);
+        (!span.is_absent() && !refers(octets)).then_some(octets)
     }
 
     fn value(&self, span: Span) -> Option<Cow<'_, str>> {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::canonical::{Canonical, Stop};
 use super::frame::{Frame, Head, Kind, Received, Surface};
@@ -91,6 +91,23 @@ impl Framer {
     pub fn feed(&mut self, octets: &[u8]) {
         if self.course == Course::Open {
             self.buffer.extend_from_slice(octets);
+        }
+    }
+
+    /// Room for so many octets more, to be read straight into; what is put there is fed. None after the end or a breach.
+    /// What was not used is kept until [`Framer::give_back`].
+    pub fn room(&mut self, octets: usize) -> Option<impl BufMut + use<'_>> {
+        if self.course != Course::Open {
+            return None;
+        }
+        self.buffer.reserve(octets);
+        Some((&mut self.buffer).limit(octets))
+    }
+
+    /// Gives back the room that nothing has come into.
+    pub fn give_back(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
         }
     }
 
