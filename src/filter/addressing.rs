@@ -1,6 +1,6 @@
 //! `from` and `to` against the guard.
 
-use crate::jid::{AddressError, Domain, Jid, plainly_to_user};
+use crate::jid::{AddressError, Domain, Jid, Plain};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
@@ -12,6 +12,8 @@ pub(super) struct Placed {
     pub(super) pair: usize,
     /// The canonical domains, where they were not received so (JID-07).
     pub(super) edits: Option<Box<Edits>>,
+    /// How long the bare addresses are that `from` and `to` begin with, if both are plain.
+    pub(super) bare: Option<(usize, usize)>,
     /// Whether it is for an account and not for the domain itself.
     pub(super) to_user: bool,
 }
@@ -34,10 +36,10 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     }
     // Most streams have one pair, and most addresses are plain.
     if let Some(usual) = desk.guard.pair(0).map(Admitted::pair)
-        && head.from_as_spelt().and_then(|from| plainly_to_user(from, &usual.sender)).is_some()
-        && let Some(to_user) = head.to_as_spelt().and_then(|to| plainly_to_user(to, &usual.target))
+        && let Some(from) = head.from_as_spelt().and_then(|from| Plain::read(from, &usual.sender))
+        && let Some(to) = head.to_as_spelt().and_then(|to| Plain::read(to, &usual.target))
     {
-        return Ok(Placed { pair: 0, edits: None, to_user });
+        return Ok(Placed { pair: 0, edits: None, bare: Some((from.bare, to.bare)), to_user: to.to_user });
     }
     let (from, to) = (head.from().unwrap_or_default(), head.to().unwrap_or_default());
     let (sender, target) = (Address::read(&from)?, Address::read(&to)?);
@@ -67,7 +69,7 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
             if !target.domain_as_received() {
                 edits.get_or_insert_default().to = Some(target.to_string());
             }
-            Ok(Placed { pair, edits, to_user: target.local.is_some() })
+            Ok(Placed { pair, edits, bare: None, to_user: target.local.is_some() })
         }
         // JID-06: an answer to an address that reads in two ways could reach somebody else.
         (Address::Blurred(_), _) => Err(Refusal::Drop(Reason::JidMalformed)),

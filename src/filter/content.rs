@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::jid::Jid;
-use crate::policy::{StanzaKind, StanzaRules};
+use crate::jid::{Domain, Jid, Plain};
+use crate::policy::StanzaKind;
 use crate::reason::{Direction, Reason};
 use crate::xml::{Head, Kind, names};
 
-use super::Desk;
+use super::{Admitted, Desk};
 
 /// What was found in a stanza.
 pub(super) enum Finding {
@@ -22,7 +22,8 @@ pub(super) enum Finding {
 }
 
 /// RLY-08, RLY-12 to RLY-15, and the rule's own list.
-pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: bool) -> Finding {
+pub(super) fn judge(head: &Head, desk: &Desk<'_>, admitted: &Admitted, to_user: bool) -> Finding {
+    let (rules, usual) = (admitted.permit().stanzas(), &admitted.pair().sender);
     let kind = match head.kind() {
         Kind::Iq => StanzaKind::Iq,
         Kind::Message => StanzaKind::Message,
@@ -44,8 +45,8 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, rules: &StanzaRules, to_user: 
             continue;
         }
         match child.namespace() {
-            names::SID if child.is_named("stanza-id") && is_ours(child.by(), desk) => cut.push(index),
-            names::DELAY if child.is_named("delay") && is_ours(child.from(), desk) => cut.push(index),
+            names::SID if child.is_named("stanza-id") && is_ours(child.by(), desk, usual) => cut.push(index),
+            names::DELAY if child.is_named("delay") && is_ours(child.from(), desk, usual) => cut.push(index),
             names::CARBONS
                 if kind == StanzaKind::Message && (child.is_named("sent") || child.is_named("received")) =>
             {
@@ -73,11 +74,12 @@ fn is_set(head: &Head) -> bool {
     head.kind() == Kind::Iq && head.is_type("set")
 }
 
-/// Whether an address claims to be one of ours. What is no address at all speaks for nobody, and a server behind us might
+/// Whether an address claims to be one of ours; most are in the `usual` domain. What is no address at all speaks for nobody, and a server behind us might
 /// read it otherwise, so it counts as ours.
-fn is_ours(address: Option<Cow<'_, str>>, desk: &Desk<'_>) -> bool {
+fn is_ours(address: Option<Cow<'_, str>>, desk: &Desk<'_>, usual: &Domain) -> bool {
     match address {
         None => false,
+        Some(text) if Plain::read(text.as_bytes(), usual).is_some() => (desk.hosted)(usual.as_str()),
         Some(text) => Jid::parse(&text).map_or(true, |jid| (desk.hosted)(&jid.domain)),
     }
 }

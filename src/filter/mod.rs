@@ -44,6 +44,8 @@ pub enum Decision {
         pair: usize,
         /// What must be changed; none: octet for octet.
         edits: Option<Box<Edits>>,
+        /// How long the bare addresses are that `from` and `to` begin with, if both are plain and stay as they are.
+        bare: Option<(usize, usize)>,
     },
 }
 
@@ -60,7 +62,7 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
         return refuse(head, reason);
     }
     let mut edits = placed.edits;
-    match content::judge(head, desk, admitted.permit().stanzas(), placed.to_user) {
+    match content::judge(head, desk, admitted, placed.to_user) {
         content::Finding::Clean => {}
         content::Finding::Cut(children) => edits.get_or_insert_default().cut = children,
         content::Finding::Refused(reason) => return refuse(head, reason),
@@ -73,7 +75,8 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
     {
         edits.get_or_insert_default().lang = Some(language.to_owned());
     }
-    Decision::Pass { pair: placed.pair, edits }
+    let bare = placed.bare.filter(|_| edits.is_none());
+    Decision::Pass { pair: placed.pair, edits, bare }
 }
 
 /// RLY-09: an error, or the result of an iq, is never answered.

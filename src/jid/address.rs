@@ -85,21 +85,32 @@ impl<'a> Jid<'a> {
     }
 }
 
-/// Whether an address in this domain is for an account and not for the domain itself, if it is plain: in ASCII, with nothing
-/// in it that is not as it should be, and with the domain spelt in its canonical form. Most are, and there are two in each
-/// stanza; [`Jid::parse`] has the word about all others.
-pub fn plainly_to_user(address: &[u8], domain: &Domain) -> Option<bool> {
-    let local = prepare::plain_local(address);
-    let (has_local, name) = match address.split_at_checked(local)? {
-        (_, [b'@', name @ ..]) if local > 0 => (true, name),
-        _ => (false, address),
-    };
-    let plain = match name.strip_prefix(domain.as_str().as_bytes())? {
-        [] => true,
-        [b'/', resource @ ..] => prepare::is_plain_resource(resource),
-        _ => false,
-    };
-    (plain && local <= prepare::MAX_PART).then_some(has_local)
+/// A plain address: in ASCII, with nothing in it that is not as it should be, and with the domain spelt in its canonical
+/// form. Most are, and there are two in each stanza; [`Jid::parse`] has the word about all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Octets of the bare address, which it begins with.
+    pub bare: usize,
+    /// Whether there is a local part: it is for an account and not for the domain itself.
+    pub to_user: bool,
+}
+
+impl Plain {
+    /// Reads an address in this domain.
+    pub fn read(address: &[u8], domain: &Domain) -> Option<Self> {
+        let local = prepare::plain_local(address);
+        let (to_user, name) = match address.split_at_checked(local)? {
+            (_, [b'@', name @ ..]) if (1..=prepare::MAX_PART).contains(&local) => (true, name),
+            _ => (false, address),
+        };
+        let rest = name.strip_prefix(domain.as_str().as_bytes())?;
+        let plain = match rest {
+            [] => true,
+            [b'/', resource @ ..] => prepare::is_plain_resource(resource),
+            _ => false,
+        };
+        plain.then_some(Self { bare: address.len() - rest.len(), to_user })
+    }
 }
 
 impl fmt::Display for Jid<'_> {

@@ -9,6 +9,6 @@ mod domain;
 mod error;
 mod prepare;
 
-pub use address::{Jid, plainly_to_user};
+pub use address::{Jid, Plain};
 pub use domain::Domain;
 pub use error::AddressError;

@@ -1,7 +1,6 @@
 //! Stanzas crossing from near to far, and what interrupts them: bounces, broken legs, a new policy, the end.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -28,7 +27,7 @@ impl Relay {
             hosted: &|domain| home.hosted.contains_key(domain),
         };
         match filter::inspect(frame.head(), &desk) {
-            Decision::Pass { pair, edits } => self.forward(frame, pair, edits.as_deref(), out),
+            Decision::Pass { pair, edits, bare } => self.forward(frame, pair, (edits.as_deref(), bare), out),
             Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
             Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
             Decision::Fault(reason) => {
@@ -38,7 +37,13 @@ impl Relay {
         }
     }
 
-    fn forward(&mut self, frame: Frame, index: usize, edits: Option<&Edits>, out: &mut Vec<Effect>) {
+    fn forward(
+        &mut self,
+        frame: Frame,
+        index: usize,
+        (edits, bare): (Option<&Edits>, Option<(usize, usize)>),
+        out: &mut Vec<Effect>,
+    ) {
         let Some(admitted) = self.guard.pair(index) else { return };
         let pair = admitted.pair();
         let rewritten = edits.map(|edits| rewrite(&frame, edits));
@@ -55,7 +60,7 @@ impl Relay {
             return self.bounce(frame.head(), reason, out);
         }
         if self.direction() == Direction::Inbound {
-            out.push(Effect::Weigh(sender(&frame, edits, pair)));
+            out.push(Effect::Weigh(sender(&frame, edits, bare, pair)));
         }
         let (hosted, _) = self.home.sides(pair, self.direction());
         let passed = Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets };
@@ -410,15 +415,16 @@ impl Relay {
 
 /// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one.
 /// What the desk wrote anew is canonical there, and what it left is canonical as it came.
-fn sender(frame: &Frame, edits: Option<&Edits>, pair: &Pair) -> Sender {
-    let (head, octets) = (frame.head(), frame.octets());
-    let (address, recipient) = match edits {
-        None => (within(octets, head.from_range()), within(octets, head.to_range())),
-        Some(_) => (None, None),
-    };
+fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pair: &Pair) -> Sender {
+    let head = frame.head();
     let apart = |anew: Option<&String>, came: Option<Cow<'_, str>>| {
         let whole = anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default();
         Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
+    };
+    let within = |at: Option<usize>, len: usize| at.map(|at| Words::Within(at..at + len));
+    let (address, recipient) = match bare {
+        Some((from, to)) => (within(head.from_at(), from), within(head.to_at(), to)),
+        None => (None, None),
     };
     Sender {
         domain: pair.sender.clone(),
@@ -426,13 +432,6 @@ fn sender(frame: &Frame, edits: Option<&Edits>, pair: &Pair) -> Sender {
         recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
         subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
     }
-}
-
-/// The bare address of an address that lies here.
-fn within(octets: &[u8], range: Option<Range<usize>>) -> Option<Words> {
-    let Range { start, end } = range?;
-    let bare = octets.get(start..end)?.iter().position(|octet| *octet == b'/');
-    Some(Words::Within(start..bare.map_or(end, |bare| start + bare)))
 }
 
 /// The two domains of a stanza, if both are domains.

@@ -152,9 +152,9 @@ impl Head {
         self.value(self.surface.spans.from)
     }
 
-    /// Where it lies in the octets of the frame, if they mean what they spell.
-    pub fn from_range(&self) -> Option<Range<usize>> {
-        self.range(self.surface.spans.from)
+    /// Where its octets begin in those of the frame.
+    pub fn from_at(&self) -> Option<usize> {
+        self.at(self.surface.spans.from)
     }
 
     /// The octets of `from`, if they mean what they spell.
@@ -167,9 +167,9 @@ impl Head {
         self.value(self.surface.spans.to)
     }
 
-    /// Where it lies in the octets of the frame, if they mean what they spell.
-    pub fn to_range(&self) -> Option<Range<usize>> {
-        self.range(self.surface.spans.to)
+    /// Where its octets begin in those of the frame.
+    pub fn to_at(&self) -> Option<usize> {
+        self.at(self.surface.spans.to)
     }
 
     /// The octets of `to`, if they mean what they spell.
@@ -214,8 +214,8 @@ impl Head {
         self.surface.spans.text
     }
 
-    fn range(&self, span: Span) -> Option<Range<usize>> {
-        self.as_spelt(span).map(|_| span.range())
+    fn at(&self, span: Span) -> Option<usize> {
+        (!span.is_absent()).then(|| span.range().start)
     }
 
     fn as_spelt(&self, span: Span) -> Option<&[u8]> {
