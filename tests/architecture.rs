@@ -31,7 +31,7 @@ const CRATES_BELOW: &[(&str, &[&str])] = &[
     ("filter", &["bytes"]),
     ("stream", &["bytes", "aws_lc_rs", "base64"]),
     ("policy", &["ipnet", "serde", "serde_json", "strsim"]),
-    ("xml", &["bytes", "quick_xml", "memchr", "simdutf8"]),
+    ("xml", &["bytes", "memchr", "quick_xml", "simdutf8", "smallvec", "wide"]),
     ("jid", &["idna", "stringprep", "precis_profiles", "unicode_normalization"]),
     ("reason", &[]),
     ("manual", &[]),
@@ -48,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["gateway"]),
     ("prometheus", &["metrics"]),
     ("rcgen", &["demo"]),
+    ("tokio_util", &["run"]),
     ("serde_yaml", &["config"]),
     // The demo peers judge certificates by themselves: a fault of ours must not hide on both sides.
     ("webpki", &["tls", "demo"]),

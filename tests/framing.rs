@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
+use bytes::BufMut as _;
 use gatehouse::reason::Reason as Why;
 use gatehouse::xml::{Content, Edits, Frame, Framer, Kind, Limits, Rule, Token, Violation, rewrite};
 
@@ -26,17 +27,27 @@ fn read_with(limits: Limits, octets: &[u8]) -> Vec<Token> {
     seen
 }
 
+/// Puts octets into the framer's room, which may be larger.
+fn put(framer: &mut Framer, octets: &[u8]) {
+    if let Some(mut room) = framer.room(octets.len() + 100) {
+        room.put_slice(octets);
+    }
+}
+
 /// Reads octets at once and cut at every place, and makes sure that it comes to the same.
 fn read(octets: &[u8]) -> Vec<Token> {
     let whole = read_with(Limits::default(), octets);
     for cut in 0..octets.len() {
         let (left, right) = octets.split_at(cut);
-        let mut framer = Framer::new(Limits::default(), Content::Server);
-        framer.feed(left);
-        let mut seen = tokens(&mut framer);
-        framer.feed(right);
-        seen.extend(tokens(&mut framer));
-        assert_eq!(seen, whole, "cut at {cut} of {}", String::from_utf8_lossy(octets));
+        for way in [Framer::feed, put] {
+            let mut framer = Framer::new(Limits::default(), Content::Server);
+            way(&mut framer, left);
+            let mut seen = tokens(&mut framer);
+            framer.give_back();
+            way(&mut framer, right);
+            seen.extend(tokens(&mut framer));
+            assert_eq!(seen, whole, "cut at {cut} of {}", String::from_utf8_lossy(octets));
+        }
     }
     let mut framer = Framer::new(Limits::default(), Content::Server);
     let mut seen = Vec::new();
