@@ -141,8 +141,12 @@ impl Outbox {
         if self.dirty {
             self.poll_flush(io, cx, now, &mut sent)?;
         }
-        if self.chunks.is_empty() && self.chunks.capacity() > SLICES {
-            self.chunks.shrink_to(0);
+        // Room for many is given back: most streams are idle most of the time.
+        if self.chunks.is_empty() && self.chunks.capacity() > FEW {
+            self.chunks = VecDeque::new();
+        }
+        if self.unflushed.is_empty() && self.unflushed.capacity() > FEW {
+            self.unflushed = Vec::new();
         }
         Ok(sent)
     }
@@ -257,6 +261,9 @@ impl Outbox {
         }
     }
 }
+
+/// An outbox that is empty keeps room for as many elements.
+const FEW: usize = 8;
 
 /// How many elements go out in one write at most.
 const SLICES: usize = 128;
