@@ -107,19 +107,21 @@ impl Gateway {
         })?;
         let circuits = Circuits::new(parts::circuits(&settings), Arc::clone(&metrics));
         let handshakes = Arc::new(parts::handshakes(&settings));
-        let world = Arc::new(World::new(world::Params {
-            acceptor: Arc::clone(&acceptors.starttls),
-            acceptor_clients: Arc::clone(&acceptors.starttls_clients),
+        let world = Arc::new(World::new(
+            world::Params {
+                acceptor: Arc::clone(&acceptors.starttls),
+                acceptor_clients: Arc::clone(&acceptors.starttls_clients),
+                resolver,
+                backends: parts::backends(&settings),
+                clients: parts::clients(&settings),
+                dial: parts::dial(&settings),
+                handshake: settings.timeouts.tls,
+                pace: Arc::clone(&handshakes),
+                circuits: Arc::clone(&circuits),
+                metrics: Arc::clone(&metrics),
+            },
             connector,
-            resolver,
-            backends: parts::backends(&settings),
-            clients: parts::clients(&settings),
-            dial: parts::dial(&settings),
-            handshake: settings.timeouts.tls,
-            pace: Arc::clone(&handshakes),
-            circuits: Arc::clone(&circuits),
-            metrics: Arc::clone(&metrics),
-        }));
+        ));
         let registry = Registry::new(policy, settings.timeouts.dialback, boot()?);
         let tools = Arc::new(Tools {
             params: parts::engine(&settings),

@@ -31,8 +31,6 @@ pub struct Params {
     pub acceptor: Arc<Acceptor>,
     /// TLS as server on STARTTLS listeners for clients.
     pub acceptor_clients: Arc<Acceptor>,
-    /// TLS as client.
-    pub connector: Connector,
     /// Where remote domains are.
     pub resolver: Resolver,
     /// Where the backends are, in the order to try.
@@ -75,55 +73,14 @@ pub struct World(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    params: Fixed,
+    params: Params,
     connector: RwLock<Arc<Connector>>,
 }
 
-#[derive(Debug)]
-struct Fixed {
-    acceptor: Arc<Acceptor>,
-    acceptor_clients: Arc<Acceptor>,
-    resolver: Resolver,
-    backends: BTreeMap<Domain, Vec<SocketAddr>>,
-    clients: BTreeMap<Domain, Clients>,
-    dial: net::connect::Params,
-    handshake: Duration,
-    pace: Arc<Handshakes>,
-    circuits: Arc<Circuits>,
-    metrics: Arc<Metrics>,
-}
-
 impl World {
-    /// The world as these parameters describe it.
-    pub fn new(params: Params) -> Self {
-        let Params {
-            acceptor,
-            acceptor_clients,
-            connector,
-            resolver,
-            backends,
-            clients,
-            dial,
-            handshake,
-            pace,
-            circuits,
-            metrics,
-        } = params;
-        Self(Arc::new(Inner {
-            params: Fixed {
-                acceptor,
-                acceptor_clients,
-                resolver,
-                backends,
-                clients,
-                dial,
-                handshake,
-                pace,
-                circuits,
-                metrics,
-            },
-            connector: RwLock::new(Arc::new(connector)),
-        }))
+    /// The world as these parameters describe it, with TLS as client.
+    pub fn new(params: Params, connector: Connector) -> Self {
+        Self(Arc::new(Inner { params, connector: RwLock::new(Arc::new(connector)) }))
     }
 
     /// New certificates: they are shown from the next handshake on (CRT-14).

@@ -31,19 +31,22 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
         ..dns::Params::default()
     });
     let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
-    World::new(Params {
-        acceptor_clients: Arc::new(Acceptor::new(accepting.clone()).unwrap()),
-        acceptor: Arc::new(Acceptor::new(accepting).unwrap()),
-        clients: BTreeMap::new(),
-        connector: Connector::new(client::Params { certificates: Arc::default(), trust }).unwrap(),
-        resolver: resolver.unwrap(),
-        backends: BTreeMap::from([(domain("hall.example"), backends)]),
-        dial: net::connect::Params::default(),
-        handshake: Duration::from_secs(5),
-        pace: Arc::new(Handshakes::new(std::num::NonZeroU32::MAX, Duration::from_secs(1), now())),
-        circuits: Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
-        metrics,
-    })
+    let connector = Connector::new(client::Params { certificates: Arc::default(), trust }).unwrap();
+    World::new(
+        Params {
+            acceptor_clients: Arc::new(Acceptor::new(accepting.clone()).unwrap()),
+            acceptor: Arc::new(Acceptor::new(accepting).unwrap()),
+            clients: BTreeMap::new(),
+            resolver: resolver.unwrap(),
+            backends: BTreeMap::from([(domain("hall.example"), backends)]),
+            dial: net::connect::Params::default(),
+            handshake: Duration::from_secs(5),
+            pace: Arc::new(Handshakes::new(std::num::NonZeroU32::MAX, Duration::from_secs(1), now())),
+            circuits: Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
+            metrics,
+        },
+        connector,
+    )
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
