@@ -12,7 +12,7 @@ use crate::reason::{Flow, Reason};
 use crate::relay::{Input, Side};
 use crate::xml::Kind;
 
-/// Stanzas of one hosted domain that have passed in a turn: they are counted once at its end.
+/// Stanzas of one hosted domain that have passed and are not written yet: they are counted once, before they are.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     hosted: Option<Domain>,
@@ -36,8 +36,8 @@ impl Pump {
 
     /// Counts what has passed.
     pub(super) fn tell_passed(&mut self) {
-        let Passed { hosted, stanzas, mut octets } = std::mem::take(&mut self.passed);
-        let Some(hosted) = hosted else { return };
+        let Some(hosted) = self.passed.hosted.take() else { return };
+        let Passed { stanzas, mut octets, .. } = std::mem::take(&mut self.passed);
         for (kind, count) in KINDS.into_iter().zip(stanzas).filter(|(_, count)| *count > 0) {
             let octets = std::mem::take(&mut octets);
             self.tools.observe.metrics().passed(self.meta.flow, &hosted, kind, count, octets);

@@ -410,6 +410,8 @@ impl Pump {
     }
 
     fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+        // Whoever has a stanza finds it counted.
+        self.tell_passed();
         let (stanza, close) = (self.tools.params.stanza, self.tools.home.timeouts.close);
         let mut moved = false;
         match self.leg(side).map(|leg| leg.poll_out(cx, now, stanza, close)) {
