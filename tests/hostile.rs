@@ -433,6 +433,10 @@ fn the_smaller_limit_is_told_and_kept() {
         stage.hears(NEAR, &message(20_001));
         if theirs < 20_001 {
             assert_eq!(stage.passed(), []);
+            // LIM-04: the answer counts as the sender's, whose words are not those of the answer.
+            let by_him =
+                |e: &Effect| matches!(e, Effect::Weigh(by) if by.address.of(b"") == b"a@friend.example");
+            assert!(stage.has(by_him));
             let (back, bounce) = stage.carried().remove(0);
             assert_eq!(back, pair("hall.example", "friend.example"));
             assert!(bounce.contains("<error type='modify'><policy-violation"), "{bounce}");

@@ -74,8 +74,8 @@ fn is_set(head: &Head) -> bool {
     head.kind() == Kind::Iq && head.is_type("set")
 }
 
-/// Whether an address claims to be one of ours; most are in the `usual` domain. What is no address at all speaks for nobody, and a server behind us might
-/// read it otherwise, so it counts as ours.
+/// Whether an address claims to be one of ours; most are in the `usual` domain. What is no address at all speaks for nobody,
+/// and a server behind us might read it otherwise, so it counts as ours.
 fn is_ours(address: Option<Cow<'_, str>>, desk: &Desk<'_>, usual: &Domain) -> bool {
     match address {
         None => false,

@@ -48,26 +48,30 @@ impl Relay {
         let pair = admitted.pair();
         let rewritten = edits.map(|edits| rewrite(&frame, edits));
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
-        let refused = match admitted.route() {
+        let inbound = self.direction() == Direction::Inbound;
+        let leg = match admitted.route() {
             // SM-09: what the receiving server would refuse, with the whole stream, is refused here alone.
             Route::Leg(number) if octets > self.largest(FarId(number), &pair.target) => {
-                Some(Reason::BeyondPeerLimit)
+                let reason = Reason::BeyondPeerLimit;
+                self.note_refused(frame.head(), reason, out);
+                if let Some(answer) = self.answer(frame.head(), reason) {
+                    // It counts as his who has caused it, and who sends too much hears nothing.
+                    out.extend(inbound.then(|| Effect::Weigh(sender(&frame, edits, None, pair))));
+                    out.push(answer);
+                }
+                return;
             }
-            Route::Withdrawn(reason) => Some(reason),
-            Route::Carried | Route::Leg(_) => None,
+            Route::Withdrawn(reason) => return self.bounce(frame.head(), reason, out),
+            Route::Leg(number) => Some(FarId(number)),
+            Route::Carried => None,
         };
-        if let Some(reason) = refused {
-            return self.bounce(frame.head(), reason, out);
-        }
-        if self.direction() == Direction::Inbound {
-            out.push(Effect::Weigh(sender(&frame, edits, bare, pair)));
-        }
+        out.extend(inbound.then(|| Effect::Weigh(sender(&frame, edits, bare, pair))));
         let (hosted, _) = self.home.sides(pair, self.direction());
         let passed = Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets };
         let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
-        out.push(match admitted.route() {
-            Route::Leg(number) => Effect::Pass(FarId(number), stanza),
-            Route::Carried | Route::Withdrawn(_) => Effect::Carry(pair.clone(), stanza),
+        out.push(match leg {
+            Some(id) => Effect::Pass(id, stanza),
+            None => Effect::Carry(pair.clone(), stanza),
         });
         out.push(Effect::Note(passed));
         self.guard.count(index, octets);
@@ -84,13 +88,17 @@ impl Relay {
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
     fn bounce(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
         self.note_refused(head, reason, out);
+        out.extend(self.answer(head, reason));
+    }
+
+    /// The error stanza that its sender gets, if it may be answered.
+    fn answer(&self, head: &Head, reason: Reason) -> Option<Effect> {
         let condition = match self.direction() {
             Direction::Inbound => reason.stanza_condition(),
             Direction::Outbound => reason.backend_condition(),
         };
-        if let (Some(pair), Some(octets)) = (pair_of(head), filter::error_stanza(head, reason, condition)) {
-            out.push(Effect::Carry(pair.reversed(), octets));
-        }
+        let octets = filter::error_stanza(head, reason, condition)?;
+        Some(Effect::Carry(pair_of(head)?.reversed(), octets))
     }
 
     fn note_refused(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
