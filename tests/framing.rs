@@ -6,7 +6,7 @@
 
 use bytes::BufMut as _;
 use gatehouse::reason::Reason as Why;
-use gatehouse::xml::{Content, Edits, Frame, Framer, Kind, Limits, Rule, Token, Violation, rewrite};
+use gatehouse::xml::{Content, Edits, Frame, Framer, Kind, Limits, Rule, Token, Violation, Word, rewrite};
 
 const OPEN: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
      xmlns:db='jabber:server:dialback' xmlns:odd='urn:odd' to='a.example' version='1.0'>";
@@ -1038,7 +1038,7 @@ fn trees_resolve_header_prefixes() {
     let sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
     let mechanisms = tree.child(sasl, "mechanisms").unwrap();
     assert_eq!(mechanisms.child(sasl, "mechanism").unwrap().text(), "EXTERNAL");
-    assert_eq!(tree.child("u", "x").unwrap().attrs, [(Some("u".to_owned()), "a".to_owned(), "1".to_owned())]);
+    assert_eq!(tree.child("u", "x").unwrap().attrs, [(Some(Word::new("u")), Word::new("a"), "1".to_owned())]);
     assert_eq!(tree.elements().count(), 2);
     // DB-01: whatever the prefix.
     let odd = format!("<stream:stream {NS} xmlns:d='jabber:server:dialback'><d:verify id='1'/>");

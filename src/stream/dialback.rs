@@ -204,7 +204,7 @@ fn condition(element: &Element) -> Option<StanzaCondition> {
         StanzaCondition::BadRequest,
     ]
     .into_iter()
-    .find(|c| c.name() == name)
+    .find(|c| name == c.name())
 }
 
 const fn word(valid: bool) -> &'static str {

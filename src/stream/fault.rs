@@ -62,7 +62,7 @@ pub fn condition(error: &Element) -> String {
     error
         .elements()
         .find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text")
-        .map(|e| e.name.clone())
+        .map(|e| e.name.to_string())
         .unwrap_or_default()
 }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::chars::is_char;
+use super::chars::{is_char, plain_value};
 use super::{Rule, Violation};
 use crate::reason::Reason;
 
@@ -71,6 +71,9 @@ pub(super) fn canonical_in_value(octets: &[u8]) -> Option<usize> {
 
 /// Checks a raw value (rules R1, R2), and tells whether it is in the canonical language. `<` cannot occur: rule T2.
 pub(super) fn check_value(raw: &[u8]) -> Result<bool, Violation> {
+    if plain_value(raw).is_none() {
+        return Ok(true);
+    }
     let mut canonical = true;
     let mut rest = raw;
     while let Some(i) =
@@ -92,9 +95,7 @@ pub(super) fn check_value(raw: &[u8]) -> Result<bool, Violation> {
 
 /// The meaning of a raw value that passed [`check_value`].
 pub(super) fn decode_value(raw: &str) -> Cow<'_, str> {
-    if memchr::memchr3(b'&', b'\t', b'\n', raw.as_bytes()).is_none()
-        && memchr::memchr(b'\r', raw.as_bytes()).is_none()
-    {
+    if plain_value(raw.as_bytes()).is_none() {
         return Cow::Borrowed(raw);
     }
     let mut decoded = String::with_capacity(raw.len());

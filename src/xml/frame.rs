@@ -57,7 +57,8 @@ impl Frame {
 
     /// Whether the element has this expanded name.
     pub fn is(&self, namespace: &str, name: &str) -> bool {
-        self.head.namespace() == namespace && self.head.name() == name
+        let spelt = self.head.surface.spans.name.of(self.octets());
+        spelt == name.as_bytes() && self.head.namespace() == namespace
     }
 
     /// Whether the octets are the received ones.

@@ -136,6 +136,13 @@ impl Word {
     }
 }
 
+impl Default for Word {
+    /// The empty word.
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
 impl Deref for Word {
     type Target = str;
     fn deref(&self) -> &str {
@@ -156,6 +163,18 @@ impl PartialEq for Word {
 }
 
 impl Eq for Word {}
+
+impl PartialOrd for Word {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Word {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
 
 impl PartialEq<str> for Word {
     fn eq(&self, other: &str) -> bool {
@@ -257,9 +276,29 @@ impl From<Common> for Word {
     }
 }
 
-/// Names and namespaces of common children of stanzas.
+/// Names and namespaces of common children of stanzas, and the names in a negotiation.
 const PAYLOADS: &[&str] = &[
     "",
+    "stream",
+    "features",
+    "mechanisms",
+    "mechanism",
+    "auth",
+    "success",
+    "starttls",
+    "required",
+    "optional",
+    "bind",
+    "session",
+    "limits",
+    "max-bytes",
+    "sm",
+    "csi",
+    "ver",
+    "node",
+    "hash",
+    "db",
+    "xml",
     "x",
     "c",
     "body",

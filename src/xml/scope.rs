@@ -3,8 +3,6 @@
 //! quick-xml's own resolver works on raw text and is not used. Equal namespace names share a number, so that comparing two
 //! of them costs the same however long they are.
 
-use std::sync::Arc;
-
 use super::content::decode_value;
 use super::names::{self, Word};
 use super::{Content, Limits, Rule, Span, Violation};
@@ -16,7 +14,7 @@ pub(super) struct Declared {
     /// The default namespace.
     pub content: Content,
     /// Prefix and namespace of every other declaration.
-    pub prefixes: Vec<(Box<str>, Word)>,
+    pub prefixes: Vec<(Word, Word)>,
 }
 
 impl Declared {
@@ -81,7 +79,7 @@ struct Prefix {
 }
 
 enum PrefixText {
-    Own(Arc<[u8]>),
+    Own(Word),
     Element(Span),
 }
 
@@ -98,10 +96,10 @@ impl Scope {
     /// Forgets everything and starts from what a stream header declared; from nothing before there is one.
     pub(super) fn begin(&mut self, declared: Option<&Declared>) {
         self.bindings.clear();
-        self.push_base("xml", Word::new(names::XML), Meaning::Other, Origin::Element);
+        self.push_base(Word::new("xml"), Word::new(names::XML), Meaning::Other, Origin::Element);
         let (default, meaning) =
             declared.map_or(("", Meaning::Other), |d| (d.content.ns(), Meaning::Content));
-        self.push_base("", Word::new(default), meaning, Origin::Element);
+        self.push_base(Word::default(), Word::new(default), meaning, Origin::Element);
         for (prefix, namespace) in declared.iter().flat_map(|d| &d.prefixes) {
             let origin = if Declared::serves(namespace) { Origin::Header } else { Origin::HeaderOnly };
             let meaning = match (declared, namespace.as_str()) {
@@ -109,7 +107,7 @@ impl Scope {
                 (Some(d), name) if name == d.content.ns() => Meaning::Content,
                 _ => Meaning::Other,
             };
-            self.push_base(prefix, namespace.clone(), meaning, origin);
+            self.push_base(prefix.clone(), namespace.clone(), meaning, origin);
         }
         self.base = self.bindings.len();
         self.reset();
@@ -213,13 +211,10 @@ impl Scope {
         }
     }
 
-    fn push_base(&mut self, prefix: &str, name: Word, meaning: Meaning, origin: Origin) {
+    fn push_base(&mut self, prefix: Word, name: Word, meaning: Meaning, origin: Origin) {
         let digest = digest(name.as_bytes());
         let number = self.number_of(b"", digest, &name);
-        let prefix = Prefix {
-            digest: self::digest(prefix.as_bytes()),
-            text: PrefixText::Own(Arc::from(prefix.as_bytes())),
-        };
+        let prefix = Prefix { digest: self::digest(prefix.as_bytes()), text: PrefixText::Own(prefix) };
         self.bindings.push(Binding { prefix, number, meaning, origin, digest, name: Name::Word(name) });
     }
 
@@ -248,7 +243,7 @@ impl Name {
 impl PrefixText {
     fn of<'a>(&'a self, octets: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Own(text) => text,
+            Self::Own(text) => text.as_bytes(),
             Self::Element(span) => span.of(octets),
         }
     }
@@ -258,6 +253,9 @@ impl PrefixText {
 fn check_name(name: &str, limits: &Limits) -> Result<(), Violation> {
     if name.len() > limits.namespace_name {
         return Err(Violation::of(Rule::NamespaceLength));
+    }
+    if super::chars::is_plain_namespace(name.as_bytes()) {
+        return Ok(());
     }
     for c in name.chars() {
         match c {

@@ -1,26 +1,23 @@
 //! A small tree, for the few elements that the gateway itself reads: features, errors, dialback, SASL.
 //!
-//! Built from canonical octets that passed the strict reading; stanzas never need one.
+//! Built from canonical octets, which passed the strict reading and are easy to cut; stanzas never need one.
 
-use quick_xml::events::Event;
-use quick_xml::reader::Reader;
-
-use super::Limits;
 use super::content::{decode_text, decode_value};
-use super::names;
+use super::names::{self, Word};
 use super::scope::Declared;
 use super::tag::{self, Attr, Role};
 use super::write::{escape_attr, escape_text};
+use super::{Limits, Span};
 
 /// An element with everything in it resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Element {
     /// The local name.
-    pub name: String,
+    pub name: Word,
     /// The namespace; empty for none.
-    pub namespace: String,
+    pub namespace: Word,
     /// Namespace, local name and value of each attribute, declarations left out.
-    pub attrs: Vec<(Option<String>, String, String)>,
+    pub attrs: Vec<(Option<Word>, Word, String)>,
     /// What is in it.
     pub children: Vec<Node>,
 }
@@ -76,13 +73,14 @@ impl Element {
 
     /// The element in canonical form. It stands on its own in any stream whose header declares the prefix `stream`.
     pub fn write(&self) -> String {
-        let mut out = String::new();
+        let mut out = String::with_capacity(USUAL);
         self.write_in(&mut out, None);
         out
     }
 
     /// `outer` is the default namespace around the element, where it is known.
     fn write_in(&self, out: &mut String, outer: Option<&str>) {
+        let mut push = |words: &[&str]| words.iter().for_each(|word| out.push_str(word));
         let prefix = match self.namespace.as_str() {
             names::STREAMS => "stream:",
             // Bound for good, and no declaration may make it the default (Namespaces in XML 1.0, section 3).
@@ -91,44 +89,34 @@ impl Element {
         };
         let lent = !prefix.is_empty();
         let inner = if lent { outer } else { Some(self.namespace.as_str()) };
-        out.push('<');
-        out.push_str(prefix);
-        out.push_str(&self.name);
+        push(&["<", prefix, &self.name]);
         if !lent && outer != inner {
-            out.push_str(&format!(" xmlns='{}'", escape_attr(&self.namespace)));
+            push(&[" xmlns='", &escape_attr(&self.namespace), "'"]);
         }
         for (index, (namespace, name, value)) in self.attrs.iter().enumerate() {
             let value = escape_attr(value);
             match namespace.as_deref() {
-                None => out.push_str(&format!(" {name}='{value}'")),
-                Some(names::XML) => out.push_str(&format!(" xml:{name}='{value}'")),
+                None => push(&[" ", name, "='", &value, "'"]),
+                Some(names::XML) => push(&[" xml:", name, "='", &value, "'"]),
                 Some(other) => {
-                    out.push_str(&format!(
-                        " xmlns:a{index}='{}' a{index}:{name}='{value}'",
-                        escape_attr(other)
-                    ));
+                    let (prefix, other) = (format!("a{index}"), escape_attr(other));
+                    push(&[" xmlns:", &prefix, "='", &other, "' ", &prefix, ":", name, "='", &value, "'"]);
                 }
             }
         }
         if self.children.is_empty() {
-            out.push_str("/>");
+            push(&["/>"]);
             return;
         }
-        out.push('>');
+        push(&[">"]);
         for child in &self.children {
             match child {
                 Node::Element(element) => element.write_in(out, inner),
                 Node::Text(text) => out.push_str(&escape_text(text)),
             }
         }
-        out.push_str(&format!("</{prefix}{}>", self.name));
-    }
-
-    fn push_text(&mut self, text: &str) {
-        match self.children.last_mut() {
-            Some(Node::Text(last)) => last.push_str(text),
-            _ => self.children.push(Node::Text(text.to_owned())),
-        }
+        let mut push = |words: &[&str]| words.iter().for_each(|word| out.push_str(word));
+        push(&["</", prefix, &self.name, ">"]);
     }
 }
 
@@ -136,77 +124,87 @@ impl Element {
 /// unprefixed first-level element without a declaration belongs to.
 pub(super) fn build(octets: &[u8], declared: Option<&Declared>, namespace: &str) -> Element {
     let text = std::str::from_utf8(octets).unwrap_or_default();
-    let mut builder = Builder { octets, bindings: Vec::new(), open: Vec::new(), done: Element::default() };
-    builder.bind("xml", names::XML);
-    builder.bind("", declared.map_or(namespace, |d| d.content.ns()));
+    let len = octets.len();
+    let mut builder = Builder {
+        limits: Limits { name: len, value: len, attributes: len, declarations: len, ..Limits::default() },
+        attrs: Vec::new(),
+        bindings: Vec::with_capacity(4),
+        open: Vec::with_capacity(4),
+        done: Element::default(),
+    };
+    builder.bind(b"xml", names::XML);
+    builder.bind(b"", declared.map_or(namespace, |d| d.content.ns()));
     for (prefix, namespace) in declared.iter().flat_map(|d| &d.prefixes) {
-        builder.bind(prefix, namespace);
+        builder.bindings.push((prefix.as_bytes(), namespace.clone()));
     }
-    let mut reader = Reader::from_str(text);
-    let mut start = 0;
-    while let Ok(event) = reader.read_event() {
-        let end = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
-        match event {
-            Event::Start(_) => builder.start(start, end - 1),
-            Event::Empty(_) => {
-                builder.start(start, end - 2);
+    let mut rest = text;
+    // In the canonical language neither `<` nor `>` stands in a value or in text.
+    while let Some((before, (inside, after))) =
+        rest.split_once('<').and_then(|(before, tag)| Some((before, tag.split_once('>')?)))
+    {
+        builder.text(before);
+        match (inside.strip_prefix('/'), inside.strip_suffix('/')) {
+            (Some(_), _) => builder.end(),
+            (None, Some(inside)) => {
+                builder.start(inside);
                 builder.end();
             }
-            Event::End(_) => builder.end(),
-            Event::Text(_) | Event::GeneralRef(_) => {
-                builder.text(&decode_text(text.get(start..end).unwrap_or_default()));
-            }
-            _ => break,
+            (None, None) => builder.start(inside),
         }
-        start = end;
+        rest = after;
     }
     builder.done
 }
 
 struct Builder<'a> {
-    octets: &'a [u8],
-    bindings: Vec<(String, String)>,
+    limits: Limits,
+    /// Those of the tag in hand.
+    attrs: Vec<Attr>,
+    /// Prefixes, and what they stand for.
+    bindings: Vec<(&'a [u8], Word)>,
     open: Vec<(Element, usize)>,
     done: Element,
 }
 
-impl Builder<'_> {
-    fn bind(&mut self, prefix: &str, namespace: &str) {
-        self.bindings.push((prefix.to_owned(), namespace.to_owned()));
+impl<'a> Builder<'a> {
+    fn bind(&mut self, prefix: &'a [u8], namespace: &str) {
+        self.bindings.push((prefix, Word::new(namespace)));
     }
 
-    fn resolve(&self, prefix: &[u8]) -> String {
-        let found = self.bindings.iter().rev().find(|(p, _)| p.as_bytes() == prefix);
+    fn resolve(&self, prefix: &[u8]) -> Word {
+        let found = self.bindings.iter().rev().find(|(p, _)| *p == prefix);
         found.map(|(_, namespace)| namespace.clone()).unwrap_or_default()
     }
 
-    fn start(&mut self, start: usize, inside_end: usize) {
-        let mark = self.bindings.len();
-        let len = self.octets.len();
-        let limits =
-            Limits { name: len, value: len, attributes: len, declarations: len, ..Limits::default() };
-        let mut attrs = Vec::new();
-        let Ok(tag) = tag::read(self.octets, start + 1, inside_end, &limits, &mut attrs) else { return };
-        let value = |attr: &Attr| decode_value(attr.value.text(self.octets)).into_owned();
-        let local = |attr: &Attr| attr.local.text(self.octets).to_owned();
+    /// A start tag, without `<`, `>` and the `/` of an empty element.
+    fn start(&mut self, inside: &'a str) {
+        let (octets, mark) = (inside.as_bytes(), self.bindings.len());
+        let mut attrs = std::mem::take(&mut self.attrs);
+        let Ok(tag) = tag::read(octets, 0, octets.len(), &self.limits, &mut attrs) else { return };
+        let value = |attr: &Attr| decode_value(inside.get(attr.value.range()).unwrap_or_default());
+        let name = |local: Span| Word::of(local.of(octets));
         for attr in &attrs {
             match attr.role {
-                Role::Default => self.bindings.push((String::new(), value(attr))),
-                Role::Prefix => self.bindings.push((local(attr), value(attr))),
+                Role::Default => self.bind(b"", &value(attr)),
+                Role::Prefix => self.bind(attr.local.of(octets), &value(attr)),
                 Role::Plain | Role::Prefixed => (),
             }
         }
-        let attrs = attrs.iter().filter_map(|attr| match attr.role {
-            Role::Plain => Some((None, local(attr), value(attr))),
-            Role::Prefixed => Some((Some(self.resolve(attr.prefix(self.octets))), local(attr), value(attr))),
+        let kept = attrs.iter().filter_map(|attr| match attr.role {
+            Role::Plain => Some((None, name(attr.local), value(attr).into_owned())),
+            Role::Prefixed => {
+                let namespace = self.resolve(attr.prefix(octets));
+                Some((Some(namespace), name(attr.local), value(attr).into_owned()))
+            }
             Role::Default | Role::Prefix => None,
         });
         let element = Element {
-            name: tag.local.text(self.octets).to_owned(),
-            namespace: self.resolve(tag.prefix(self.octets)),
-            attrs: attrs.collect(),
+            name: name(tag.local),
+            namespace: self.resolve(tag.prefix(octets)),
+            attrs: kept.collect(),
             children: Vec::new(),
         };
+        self.attrs = attrs;
         self.open.push((element, mark));
     }
 
@@ -219,9 +217,12 @@ impl Builder<'_> {
         }
     }
 
-    fn text(&mut self, text: &str) {
-        if let Some((element, _)) = self.open.last_mut() {
-            element.push_text(text);
+    fn text(&mut self, raw: &str) {
+        if let Some((element, _)) = self.open.last_mut().filter(|_| !raw.is_empty()) {
+            element.children.push(Node::Text(decode_text(raw).into_owned()));
         }
     }
 }
+
+/// Octets of most elements that the gateway writes.
+const USUAL: usize = 512;

@@ -22,6 +22,9 @@ pub fn escape_attr(text: &str) -> Cow<'_, str> {
 
 fn escaped(text: &str, special: fn(u8) -> bool, write: fn(&mut Vec<u8>, char)) -> Cow<'_, str> {
     let legal = |c: char| super::chars::is_char(c);
+    if text.is_ascii() && super::chars::plain_value(text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
     if !text.bytes().any(special) && text.chars().all(legal) {
         return Cow::Borrowed(text);
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::reason::Reason;
-use crate::xml::{Element, Node, names};
+use crate::xml::{Element, Node, Word, names};
 
 use super::Mechanism;
 
@@ -141,7 +141,7 @@ pub fn after_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
     wants_no_tls(features)?;
     let passes = |feature: &&Element| {
         AFTER_LOGIN.iter().any(|(ns, name)| feature.is(ns, name))
-            || rules.features.contains(&feature.namespace)
+            || rules.features.contains(feature.namespace.as_str())
     };
     let mut kept: Vec<_> = features.elements().filter(passes).cloned().collect();
     kept.push(limits(features, rules));
@@ -262,8 +262,8 @@ fn limits(features: &Element, rules: &Rules) -> Element {
         .and_then(|max| max.text().trim_ascii().parse::<usize>().ok());
     let max = theirs.map_or(rules.max_octets, |theirs| theirs.min(rules.max_octets));
     let element = |name: &str, children| Element {
-        name: name.to_owned(),
-        namespace: names::LIMITS.to_owned(),
+        name: Word::new(name),
+        namespace: Word::new(names::LIMITS),
         attrs: Vec::new(),
         children,
     };

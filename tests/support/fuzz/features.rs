@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use gatehouse::reason::Reason;
 use gatehouse::stream::client::Mechanism;
 use gatehouse::stream::client::features::{Inline, Offer, Rules, after_login, before_login, goes_with_bind};
-use gatehouse::xml::{Content, Element, Node, names};
+use gatehouse::xml::{Content, Element, Node, Word, names};
 
 /// The first line names the mechanisms of the rules, `register`, namespaces of further features and a number for the largest
 /// stanza, with commas between; the rest are elements of a server inside, or of one that we called.
@@ -108,7 +108,7 @@ fn after(said: &Element, rules: &Rules) {
     };
     let passes = |feature: &Element| {
         allowed.iter().any(|(namespace, name)| feature.is(namespace, name))
-            || rules.features.contains(&feature.namespace)
+            || rules.features.contains(feature.namespace.as_str())
     };
     for feature in &others {
         let known = passes(feature) && said.elements().any(|e| e == *feature);
@@ -209,7 +209,7 @@ fn of_a_server(said: &Element) {
     assert!(!offered.external || has(names::SASL, "mechanisms"));
     assert!(offered.max_octets.is_none() || has(names::LIMITS, "limits"));
     // RFC 6120 4.3.2: what is unknown changes nothing.
-    let unknown = Element { name: "odd".to_owned(), namespace: "urn:odd".to_owned(), ..Element::default() };
+    let unknown = Element { name: Word::new("odd"), namespace: Word::new("urn:odd"), ..Element::default() };
     let mut more = said.clone();
     more.children.insert(0, Node::Element(unknown.clone()));
     more.children.push(Node::Element(unknown));

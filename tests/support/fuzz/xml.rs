@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
-use gatehouse::xml::{Content, Edits, Element, Frame, Framer, Limits, Node, Token, rewrite as apply};
+use gatehouse::xml::{Content, Edits, Element, Frame, Framer, Limits, Node, Token, Word, rewrite as apply};
 
 const OPEN: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
      xmlns:db='jabber:server:dialback' xmlns:odd='urn:odd'>";
@@ -230,10 +230,10 @@ fn by_rxml(element: &str) -> Result<Element, String> {
         match parser.parse(&mut octets, true).map_err(|e| format!("{e:?}"))? {
             Some(Event::StartElement(_, (namespace, name), attrs)) => {
                 let attrs = attrs.iter().map(|((namespace, name), value)| {
-                    let namespace = namespace.is_some().then(|| namespace.as_str().to_owned());
-                    (namespace, name.to_string(), value.clone())
+                    let namespace = namespace.is_some().then(|| Word::new(namespace.as_str()));
+                    (namespace, Word::new(name), value.clone())
                 });
-                let (name, namespace) = (name.to_string(), namespace.as_str().to_owned());
+                let (name, namespace) = (Word::new(&name), Word::new(namespace.as_str()));
                 open.push(sorted(Element { name, namespace, attrs: attrs.collect(), children: Vec::new() }));
             }
             Some(Event::EndElement(_)) => {
@@ -316,7 +316,7 @@ fn edited(frame: &Frame, edits: &Edits) {
 
     // Attributes and text that no edit names stay.
     let rest = |element: Element| {
-        let named = |(namespace, name, _): &(Option<String>, String, String)| {
+        let named = |(namespace, name, _): &(Option<Word>, Word, String)| {
             matches!(
                 (namespace.as_deref(), name.as_str()),
                 (None, "from" | "to") | (Some("http://www.w3.org/XML/1998/namespace"), "lang")
