@@ -68,7 +68,7 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
         "idle" => idle(scene, who, size).await,
         "silent" => silent(scene, who, size).await,
         "single" => single(scene, who).await,
-        "streams" => streams(scene, size).await,
+        "streams" => streams(scene, who, size).await,
         "rules" => rules(scene, size).await,
         "threads" => threads(scene, size).await,
         other => panic!("no workload is named {other}"),
@@ -371,16 +371,16 @@ async fn single(scene: &Scene, who: Who) -> Figures {
 }
 
 /// Ten messages under way, over ten streams and over many.
-async fn streams(scene: &Scene, size: &Size) -> Figures {
+async fn streams(scene: &Scene, who: Who, size: &Size) -> Figures {
     let mut micros = Vec::new();
     for count in [10, size.streams] {
-        let subject = scene.start(Who::Ours, Run::default());
+        let subject = scene.start(who, Run::default());
         let mut lines = clients(&subject, &scene.client(false, false), count, "echo").await;
         // Each stream is used, and more than once.
         let echoes = size.echoes.max(2 * count);
         micros.push(echo(&subject, &mut lines, 10, echoes).await.micros());
     }
-    vec![("streams", micros[1] / micros[0])]
+    vec![("streams", micros[1] / micros[0]), ("streams few", micros[0]), ("streams many", micros[1])]
 }
 
 /// The mix between servers, under ten rules and under many; and how long it takes to read them.
