@@ -46,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["dns"]),
     ("hickory_server", &["dns", "demo"]),
     ("hyper", &["gateway"]),
+    ("papaya", &["limit"]),
     ("prometheus", &["metrics"]),
     ("rcgen", &["demo"]),
     ("tokio_util", &["run"]),

@@ -1,20 +1,26 @@
 //! What single remote addresses, and the domains behind them, may do to our users (requirements LIM-04, LIM-08).
 //!
 //! Rates of streams and domains slow everybody behind a domain alike; what is counted here is refused alone: the stanzas of
-//! one address, the different accounts here that one domain writes to, its requests for subscriptions. Addresses are kept
-//! as keyed digests, and for no longer than they count.
+//! one address, the different accounts here that one domain writes to, its requests for subscriptions.
+//!
+//! Each of them is one number under a keyed digest, in tables that all streams share without a lock. The number is the time
+//! until which it counts, and tells besides how much there is of it: so one look is enough to know what may be forgotten,
+//! and nothing has to be kept together for a domain.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
+use std::array;
+use std::collections::hash_map::{DefaultHasher, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash as _, Hasher};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicIsize, AtomicU64};
 use std::time::Instant;
 
-use super::held;
+use papaya::{HashMap, LocalGuard};
+
 use crate::jid::Domain;
 use crate::reason::Reason;
-use crate::relay::{Sender, Words};
+use crate::relay::Sender;
 
 /// How much is borne in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,57 +46,29 @@ pub struct Senders {
     params: Params,
     keys: RandomState,
     began: Instant,
-    domains: Mutex<HashMap<Domain, Arc<Mutex<Lately>>>>,
+    tables: [Table; TABLES],
 }
 
-/// What one domain has sent lately, for whoever carries its stanzas to hold: only they meet at its lock.
-#[derive(Clone, Debug)]
-pub struct SenderDomain {
-    domain: Domain,
-    params: Params,
-    keys: RandomState,
-    began: Instant,
-    lately: Arc<Mutex<Lately>>,
-}
-
-/// Times are in nanoseconds since the gateway began.
-#[derive(Debug, Default)]
-struct Lately {
-    /// Stanzas of each address.
-    stanzas: HashMap<u64, Bucket, BuildHasherDefault<Digested>>,
-    subscriptions: Bucket,
-    /// Whom it has written to since then.
-    recipients: HashSet<u64, BuildHasherDefault<Digested>>,
-    since: u64,
+/// A part of all that is counted, by digest.
+#[derive(Debug)]
+struct Table {
+    /// Times are in nanoseconds since the gateway began.
+    counts: HashMap<u64, AtomicU64, BuildHasherDefault<Digested>>,
+    /// How many may still come before those that count no longer are forgotten.
+    room: AtomicIsize,
 }
 
 impl Senders {
     /// Nobody has sent anything yet.
     pub fn new(params: Params, now: Instant) -> Self {
-        Self { params, keys: RandomState::new(), began: now, domains: Mutex::default() }
-    }
-
-    /// What is counted for this domain.
-    pub fn of(&self, domain: &Domain, now: Instant) -> SenderDomain {
-        let mut domains = held(&self.domains);
-        if !domains.contains_key(domain) && domains.len() >= SWEEP && domains.len().is_power_of_two() {
-            let now = nanos(self.began, now);
-            domains.retain(|_, lately| Arc::strong_count(lately) > 1 || !held(lately).is_over(now));
-        }
-        SenderDomain {
-            lately: Arc::clone(domains.entry(domain.clone()).or_default()),
-            domain: domain.clone(),
-            params: self.params,
-            keys: self.keys.clone(),
-            began: self.began,
-        }
-    }
-}
-
-impl SenderDomain {
-    /// Whether it is about this domain.
-    pub fn is_of(&self, domain: &Domain) -> bool {
-        self.domain == *domain
+        // One for all: a guard of one table is then good for the others.
+        let collector = Arc::default();
+        let tables = array::from_fn(|_| {
+            let table = HashMap::builder().hasher(BuildHasherDefault::default());
+            let counts = table.shared_collector(Arc::clone(&collector)).build();
+            Table { counts, room: AtomicIsize::new(SWEEP) }
+        });
+        Self { params, keys: RandomState::new(), began: now, tables }
     }
 
     /// Whether this stanza is within all of it.
@@ -98,68 +76,127 @@ impl SenderDomain {
     /// # Errors
     /// [`Reason::TooManySubscriptions`], [`Reason::SenderTooFast`], [`Reason::TooManyRecipients`].
     pub fn ask(&self, sender: &Sender, stanza: &[u8], now: Instant) -> Result<(), Reason> {
-        let now = nanos(self.began, now);
-        let digest = |words: &Words| self.keys.hash_one(words.of(stanza));
-        let (address, recipient) = (digest(&sender.address), digest(&sender.recipient));
-        let mut lately = held(&self.lately);
-        if sender.subscribes && !lately.subscriptions.takes(self.params.subscriptions, now) {
+        let counting = self.counting(&sender.domain, now);
+        if sender.subscribes && !counting.takes(Counted::Subscriptions, b"", self.params.subscriptions) {
             return Err(Reason::TooManySubscriptions);
         }
-        if !lately.bucket(address, now).takes(self.params.stanzas, now) {
+        if !counting.takes(Counted::Stanzas, sender.address.of(stanza), self.params.stanzas) {
             return Err(Reason::SenderTooFast);
         }
-        lately.reaches(recipient, self.params.recipients, now)
-    }
-}
-
-impl Lately {
-    /// Whether nothing of it counts any more.
-    fn is_over(&self, now: u64) -> bool {
-        now.saturating_sub(self.since) >= MINUTE
-            && self.subscriptions.is_full(now)
-            && self.stanzas.values().all(|bucket| bucket.is_full(now))
-    }
-
-    fn bucket(&mut self, address: u64, now: u64) -> &mut Bucket {
-        if self.stanzas.len() >= SWEEP
-            && self.stanzas.len().is_power_of_two()
-            && !self.stanzas.contains_key(&address)
-        {
-            self.stanzas.retain(|_, bucket| !bucket.is_full(now));
-        }
-        self.stanzas.entry(address).or_default()
-    }
-
-    fn reaches(&mut self, recipient: u64, most: NonZeroU32, now: u64) -> Result<(), Reason> {
-        let most = usize::try_from(most.get()).unwrap_or(usize::MAX);
-        if now.saturating_sub(self.since) >= MINUTE {
-            (self.recipients, self.since) = (HashSet::default(), now);
-        }
-        if self.recipients.len() >= most && !self.recipients.contains(&recipient) {
+        if !counting.reaches(sender.recipient.of(stanza), self.params.recipients) {
             return Err(Reason::TooManyRecipients);
         }
-        self.recipients.insert(recipient);
         Ok(())
+    }
+
+    fn counting(&self, domain: &Domain, now: Instant) -> Counting<'_> {
+        let mut keyed = self.keys.build_hasher();
+        domain.hash(&mut keyed);
+        let now = now.saturating_duration_since(self.began).as_nanos().try_into().unwrap_or(u64::MAX);
+        let [any, ..] = &self.tables;
+        Counting { tables: &self.tables, guard: any.counts.guard(), domain: keyed, now }
     }
 }
 
-/// A bucket that holds a minute's worth: the time at which it is full again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket(u64);
+/// What is counted of a domain.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// Stanzas of one address: when its bucket, which holds a minute's worth, is full again.
+    Stanzas,
+    /// Requests for subscriptions: such a bucket, too.
+    Subscriptions,
+    /// That it has written to an account: the end of the minute in which it did.
+    Recipient,
+    /// How many accounts: the end of their minute, and as many nanoseconds more.
+    Recipients,
+}
 
-impl Bucket {
-    fn is_full(self, now: u64) -> bool {
-        self.0 <= now
+/// The tables, for the length of one question.
+struct Counting<'a> {
+    tables: &'a [Table; TABLES],
+    guard: LocalGuard<'a>,
+    /// Has read the domain already.
+    domain: DefaultHasher,
+    now: u64,
+}
+
+impl Counting<'_> {
+    fn digest(&self, counted: Counted, words: &[u8]) -> u64 {
+        let mut digest = self.domain.clone();
+        digest.write(words);
+        digest.write_u8(counted as u8);
+        digest.finish()
     }
 
     /// Takes one of so many in a minute, if there is one.
-    fn takes(&mut self, rate: NonZeroU32, now: u64) -> bool {
-        let full = self.0.max(now).saturating_add(MINUTE / u64::from(rate.get()));
-        let taken = full <= now.saturating_add(MINUTE);
-        if taken {
-            self.0 = full;
+    fn takes(&self, counted: Counted, words: &[u8], rate: NonZeroU32) -> bool {
+        let taken = |full: u64| {
+            let full = full.max(self.now).saturating_add(MINUTE / u64::from(rate.get()));
+            (full <= self.now.saturating_add(MINUTE)).then_some(full)
+        };
+        self.moves(self.digest(counted, words), taken).is_some()
+    }
+
+    fn reaches(&self, recipient: &[u8], most: NonZeroU32) -> bool {
+        let recipient = self.digest(Counted::Recipient, recipient);
+        if self.found(recipient).is_some_and(|until| until.load(Relaxed) > self.now) {
+            return true;
         }
-        taken
+        let recipients = self.digest(Counted::Recipients, b"");
+        let minute = |until: u64| until - until % MINUTE;
+        let this = minute(self.now).saturating_add(MINUTE);
+        let one_more = |until: u64| {
+            // Another stream may have seen the next minute begin: time does not go back.
+            let until = until.max(this);
+            (until % MINUTE < u64::from(most.get())).then(|| until.saturating_add(1))
+        };
+        let Some(before) = self.moves(recipients, one_more) else { return false };
+        let end = minute(before.max(this));
+        if self.moves(recipient, |until| (until < end).then_some(end)).is_none() {
+            // Another stream has counted the same account meanwhile: one place for it is enough.
+            let one_less = |until: u64| (until > end && minute(until) == end).then(|| until - 1);
+            self.moves(recipients, one_less);
+        }
+        true
+    }
+
+    /// Not by the highest or the lowest bits: those place it within its table.
+    fn table(&self, digest: u64) -> Option<&Table> {
+        self.tables.get((digest >> 32) as usize % TABLES)
+    }
+
+    fn found(&self, digest: u64) -> Option<&AtomicU64> {
+        self.table(digest)?.counts.get(&digest, &self.guard)
+    }
+
+    /// Gives what is found under this digest its next number, if there is one for it; returns the one before.
+    fn moves(&self, digest: u64, next: impl Fn(u64) -> Option<u64>) -> Option<u64> {
+        let until = match self.found(digest) {
+            Some(until) => until,
+            None => {
+                let first = next(0)?;
+                let table = self.table(digest)?;
+                table.sweep(self.now, &self.guard);
+                match table.counts.try_insert(digest, AtomicU64::new(first), &self.guard) {
+                    Ok(_) => return Some(0),
+                    Err(known) => known.current,
+                }
+            }
+        };
+        until.fetch_update(Relaxed, Relaxed, next).ok()
+    }
+}
+
+impl Table {
+    /// Makes room for one more. Whoever takes the last place sweeps, and nobody else meanwhile.
+    fn sweep(&self, now: u64, guard: &LocalGuard<'_>) {
+        if self.room.fetch_sub(1, Relaxed) != 1 {
+            return;
+        }
+        // What begins to count again between the look and the removal loses that one count.
+        self.counts.retain(|_, until| until.load(Relaxed) > now, guard);
+        let left = self.counts.len().try_into().unwrap_or(isize::MAX);
+        self.room.store(left.max(SWEEP), Relaxed);
     }
 }
 
@@ -181,23 +218,27 @@ impl Hasher for Digested {
     }
 }
 
-fn nanos(began: Instant, now: Instant) -> u64 {
-    now.saturating_duration_since(began).as_nanos().try_into().unwrap_or(u64::MAX)
-}
-
 /// In nanoseconds.
 const MINUTE: u64 = 60_000_000_000;
 
-/// Domains and addresses that sent nothing lately are forgotten whenever their table has doubled above this.
-const SWEEP: usize = 1024;
+/// Whoever sweeps holds up its own streams: many small tables keep that short when hundreds of thousands count.
+const TABLES: usize = 64;
+
+/// What counts no longer is forgotten whenever its table has doubled above this.
+const SWEEP: isize = 16;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+    use std::thread;
     use std::time::Duration;
 
     use super::*;
+    use crate::relay::Words;
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const THREADS: usize = 4;
 
     fn senders(stanzas: u32, recipients: u32, subscriptions: u32, now: Instant) -> Senders {
         let many = |n| NonZeroU32::new(n).unwrap();
@@ -216,7 +257,24 @@ mod tests {
     }
 
     fn ask(senders: &Senders, sender: &Sender, now: Instant) -> Result<(), Reason> {
-        senders.of(&sender.domain, now).ask(sender, b"", now)
+        senders.ask(sender, b"", now)
+    }
+
+    fn counted(senders: &Senders) -> usize {
+        senders.tables.iter().map(|table| table.counts.len()).sum()
+    }
+
+    /// Those who came through, where several threads ask for all of them at once.
+    fn race<'a>(senders: &Senders, all: &'a [Sender], now: Instant) -> Vec<&'a Sender> {
+        let start = &Barrier::new(THREADS);
+        let passing = move || {
+            start.wait();
+            all.iter().filter(|sender| ask(senders, sender, now).is_ok()).collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let runners: Vec<_> = (0..THREADS).map(|_| scope.spawn(passing)).collect();
+            runners.into_iter().flat_map(|runner| runner.join().unwrap()).collect()
+        })
     }
 
     // LIM-04: "stanza rate .. per sender JID".
@@ -263,15 +321,80 @@ mod tests {
         assert_eq!(ask(false), Ok(()), "what is no request goes on");
     }
 
+    #[test]
+    fn what_is_counted_of_two_domains_or_of_two_kinds_is_apart() {
+        let start = Instant::now();
+        let senders = senders(1, 1, 1, start);
+        for domain in ["friend.example", "cousin.example"] {
+            let words = || Words::Apart("j@hall.example".into());
+            let domain = Domain::parse(domain).unwrap();
+            let sender = Sender { domain, address: words(), recipient: words(), subscribes: true };
+            assert_eq!(ask(&senders, &sender, start), Ok(()));
+        }
+    }
+
+    // LIM-04, LIM-08: streams that send at once get no more, and no less, than one would.
+    #[test]
+    fn streams_that_meet_at_one_sender_share_what_it_may() {
+        let start = Instant::now();
+        let senders = senders(5_000, 1000, 700, start);
+        let plain = vec![from("a@friend.example", "j@hall.example", false); 4_000];
+        assert_eq!(race(&senders, &plain, start).len(), 5_000);
+        let subscribes = vec![from("b@friend.example", "j@hall.example", true); 500];
+        assert_eq!(race(&senders, &subscribes, start).len(), 700);
+    }
+
+    // LIM-04: the same, where the recipients are new to all of them.
+    #[test]
+    fn streams_that_meet_at_new_recipients_share_their_number() {
+        let start = Instant::now();
+        let senders = senders(600_000, 1000, 1000, start);
+        let to = |n: u32| from("a@friend.example", &format!("j{n}@hall.example"), false);
+        let all: Vec<_> = (0..2_000).map(to).collect();
+        for minute in 0..10 {
+            let now = start + minute * MINUTE;
+            let mut reached: HashSet<_> = race(&senders, &all, now).into_iter().collect();
+            assert!(reached.iter().all(|sender| ask(&senders, sender, now).is_ok()));
+            // Whoever was refused while a place was about to be given back.
+            reached.extend(all.iter().filter(|sender| ask(&senders, sender, now).is_ok()));
+            assert_eq!(reached.len(), 1000);
+        }
+    }
+
     // LIM-02: all memory is released.
     #[test]
-    fn domains_that_are_quiet_are_forgotten() {
+    fn what_is_quiet_is_forgotten() {
         let start = Instant::now();
         let senders = senders(60_000, 1000, 1000, start);
         for n in 0..5_000_u32 {
-            let sender = from(&format!("a@d{n}.example"), "j@hall.example", false);
+            let sender = from(&format!("a@d{n}.example"), "j@hall.example", true);
             assert_eq!(ask(&senders, &sender, start + Duration::from_secs(n.into())), Ok(()));
         }
-        assert!(held(&senders.domains).len() <= 2 * SWEEP);
+        assert!(counted(&senders) <= 2048);
+        for n in 5_000..10_000_u32 {
+            let sender = from(&format!("a{n}@friend.example"), &format!("j{n}@hall.example"), true);
+            assert_eq!(ask(&senders, &sender, start + Duration::from_secs(n.into())), Ok(()));
+        }
+        assert!(counted(&senders) <= 2048);
+    }
+
+    // LIM-02: nobody gets a new bucket by making the table full.
+    #[test]
+    fn what_still_counts_is_not_forgotten() {
+        let start = Instant::now();
+        let senders = senders(1, 1, 1, start);
+        let first = from("a@friend.example", "j@hall.example", true);
+        assert_eq!(ask(&senders, &first, start), Ok(()));
+        let now = start + MINUTE - Duration::from_secs(1);
+        let others: Vec<_> =
+            (0..5_000).map(|n| from(&format!("a@d{n}.example"), "j@hall.example", true)).collect();
+        assert_eq!(race(&senders, &others, now).len(), 5_000);
+        assert_eq!(counted(&senders), 4 * 5_001);
+        assert_eq!(ask(&senders, &first, now), Err(Reason::TooManySubscriptions));
+        let plain = |address, recipient| from(address, recipient, false);
+        let again = plain("a@friend.example", "j@hall.example");
+        assert_eq!(ask(&senders, &again, now), Err(Reason::SenderTooFast));
+        let further = plain("b@friend.example", "k@hall.example");
+        assert_eq!(ask(&senders, &further, now), Err(Reason::TooManyRecipients));
     }
 }

@@ -47,9 +47,7 @@ impl Pump {
     /// Whether this stanza may go, if that depends on its sender (LIM-04, LIM-08).
     pub(super) fn weighed(&mut self, stanza: &[u8]) -> Result<(), Reason> {
         let Some(sender) = self.weighing.take() else { return Ok(()) };
-        let known = self.senders.take().filter(|known| known.is_of(&sender.domain));
-        let known = known.unwrap_or_else(|| self.tools.senders.of(&sender.domain, self.now));
-        let outcome = self.senders.insert(known).ask(&sender, stanza, self.now);
+        let outcome = self.tools.senders.ask(&sender, stanza, self.now);
         let limit = match outcome {
             Ok(()) => return outcome,
             Err(Reason::TooManyRecipients) => Limit::Recipients,

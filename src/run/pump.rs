@@ -28,7 +28,7 @@ use super::leg::{Found, Leg, Link};
 use super::measure::Passed;
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{SenderDomain, Shut, Stranger, StreamTicket, Valve};
+use crate::limit::{Shut, Stranger, StreamTicket, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Sender, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -52,8 +52,6 @@ pub struct Pump {
     pub(super) now: Instant,
     /// What has passed in this turn.
     pub(super) passed: Passed,
-    /// What is counted for the domain that sent last.
-    pub(super) senders: Option<SenderDomain>,
     /// Couriers carry, or have carried, some of its pairs.
     pub(super) carries: bool,
     pub(super) answer: Option<Answer>,
@@ -189,7 +187,6 @@ impl Pump {
             spare: Vec::new(),
             now: now(),
             passed: Passed::default(),
-            senders: None,
             carries: false,
             answer: None,
             trying: None,
