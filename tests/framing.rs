@@ -1028,7 +1028,7 @@ fn what_is_written_anew_keeps_the_prefix_xml() {
 fn trees_resolve_header_prefixes() {
     let tree = frame("<db:result from='a' to='b'>k&amp;<![CDATA[e]]>y</db:result>").tree();
     assert_eq!((tree.namespace.as_str(), tree.name.as_str()), ("jabber:server:dialback", "result"));
-    assert_eq!((tree.attr("from"), tree.attr("id"), tree.text().as_str()), (Some("a"), None, "k&ey"));
+    assert_eq!((tree.attr("from"), tree.attr("id"), &*tree.text()), (Some("a"), None, "k&ey"));
     let features = frame(
         "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>\
          <p:x xmlns:p='u' p:a='1'/></stream:features>",

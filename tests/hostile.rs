@@ -619,7 +619,7 @@ fn a_claim_whose_certificate_was_revoked_opens_nothing() {
         stage.connected(far, None);
         stage.hears(Side::Far(far), &answer("L-301", false));
         if revoked {
-            let now = untrusted("hall.example", "friend.example").certificate.unwrap();
+            let now = untrusted("hall.example", "friend.example").certificate.clone().unwrap();
             stage.step(NEAR, Input::Retrusted(now));
         }
         stage.hears(Side::Far(far), "<db:result from='hall.example' to='friend.example' type='valid'/>");

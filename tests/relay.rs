@@ -695,7 +695,7 @@ fn the_inside_listener_announces_dialback_errors_where_it_may() {
 // CRT-12: a certificate that is revoked under a living stream ends it; one that is still trusted does not.
 #[test]
 fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
-    let good = secured("hall.example", &["friend.example"]).certificate.unwrap();
+    let good = secured("hall.example", &["friend.example"]).certificate.clone().unwrap();
     let mut revoked = good.clone();
     revoked.trust = Trust { default: Err(TrustFault::Revoked), peers: Vec::new() };
     // Inbound, by the peer's certificate.

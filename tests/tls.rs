@@ -208,7 +208,7 @@ async fn both_versions_are_spoken_with_sound_suites() {
     let (server, client) =
         Stranger { sni: Some("a.example"), ..Stranger::default() }.meets(&acceptor, None).await;
     let secured = server.unwrap().1;
-    assert_eq!((secured.version, secured.certificate), (TlsVersion::V13, None));
+    assert_eq!((secured.version, secured.certificate.clone()), (TlsVersion::V13, None));
     let client = client.unwrap();
     let group = client.get_ref().1.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, NamedGroup::X25519MLKEM768);
@@ -253,7 +253,7 @@ async fn two_gateways_learn_who_the_other_is() {
         assert_eq!((&server.alpn, &client.alpn), (&alpn, &alpn));
         assert_eq!(server.sni.as_deref(), Some("xn--bcher-kva.example"));
         assert_eq!((server.version, server.suite), (client.version, client.suite));
-        let (inbound, outbound) = (server.certificate.unwrap(), client.certificate.unwrap());
+        let (inbound, outbound) = (server.certificate.clone().unwrap(), client.certificate.clone().unwrap());
         assert!(speaks_for(&inbound, &domain("friend.example")));
         assert_eq!(trusted_for(&inbound, &domain("friend.example")), Ok(()));
         assert!(speaks_for(&outbound, &domain("b\u{fc}cher.example")));
@@ -270,7 +270,7 @@ async fn an_untrusted_chain_is_a_fact_and_no_failure() {
     let (server, client) =
         federate(&acceptor, &connector, "friend.example", "a.example", Mode::Starttls).await;
     let (inbound, outbound) =
-        (server.unwrap().1.certificate.unwrap(), client.unwrap().1.certificate.unwrap());
+        (server.unwrap().1.certificate.clone().unwrap(), client.unwrap().1.certificate.clone().unwrap());
     assert_eq!(inbound.trust.default, Err(TrustFault::UnknownIssuer));
     assert_eq!(outbound.trust.default, Err(TrustFault::UnknownIssuer));
     assert!(!speaks_for(&inbound, &domain("friend.example")));
@@ -346,7 +346,7 @@ async fn a_resumed_session_is_judged_anew() {
             client.read_u8().await.unwrap();
             let session = client.get_ref().1;
             (
-                secured.certificate.unwrap(),
+                secured.certificate.clone().unwrap(),
                 session.handshake_kind().unwrap(),
                 session.is_early_data_accepted(),
             )
@@ -384,7 +384,7 @@ async fn a_handshake_under_way_is_judged_by_the_lists_of_its_end() {
     let both = async { tokio::join!(biased; acceptor.accept(far, None), client) };
     let (server, client) = timeout(Duration::from_secs(60), both).await.unwrap();
     client.unwrap();
-    let certificate = server.unwrap().1.certificate.unwrap();
+    let certificate = server.unwrap().1.certificate.clone().unwrap();
     assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
 }
 

@@ -153,7 +153,7 @@ async fn shown(gateway: &Gateway) -> String {
     let connector = Connector::new(params).unwrap();
     let (_stream, secured) =
         connector.connect(stream, None, &domain, crate::tls::Mode::Direct).await.unwrap();
-    secured.certificate.unwrap().fingerprint
+    secured.certificate.clone().unwrap().fingerprint
 }
 
 // CRT-14: a new certificate is shown from the next handshake on.

@@ -208,7 +208,7 @@ impl Pump {
         Caller {
             ends: self.meta.peer.zip(self.meta.local),
             name: self.meta.id.to_string(),
-            secured: self.near.as_ref().and_then(|leg| leg.secured.as_deref().cloned()),
+            secured: self.near.as_ref().and_then(|leg| leg.secured.clone()),
         }
     }
 

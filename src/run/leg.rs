@@ -32,7 +32,7 @@ pub(super) struct Leg {
     /// All must be out by then once it is ending.
     end_by: Option<Instant>,
     /// The channel, once TLS stands. Boxed: a backend's has none.
-    pub(super) secured: Option<Box<Secured>>,
+    pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
     pub(super) named: Option<String>,
     /// The first octet must come before this.
@@ -165,7 +165,7 @@ impl Leg {
                 Some(match outcome {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
-                        self.secured = Some(Box::new(secured.clone()));
+                        self.secured = Some(secured.clone());
                         Found::Secured(secured)
                     }
                     Err(reason) => Found::Failed(reason),

@@ -144,7 +144,7 @@ impl Pump {
         let first = secured.is_none().then(|| now() + tools.params.first_byte);
         let content = plan::content(meta.flow);
         let mut near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
-        near.secured = secured.map(Box::new);
+        near.secured = secured;
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump

@@ -14,7 +14,7 @@ use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Polic
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust};
+use crate::stream::secured::{Certificate, Chain, Facts, PresentedName, RevocationCheck, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -83,7 +83,7 @@ impl Route for Pipes {
 
 /// A channel whose other end has a certificate for this domain, from an authority that everybody trusts.
 pub(crate) fn secured(name: &str) -> Secured {
-    Secured {
+    Secured::from(Facts {
         version: TlsVersion::V13,
         certificate: Some(Certificate {
             fingerprint: "ab".repeat(32),
@@ -98,7 +98,7 @@ pub(crate) fn secured(name: &str) -> Secured {
         sni: None,
         shown: None,
         suite: "TLS13_AES_128_GCM_SHA256",
-    }
+    })
 }
 
 pub(crate) fn home() -> Home {

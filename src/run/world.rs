@@ -171,7 +171,7 @@ impl Inner {
             let latest = current();
             if !Arc::ptr_eq(&latest, &connector) {
                 let again = |shown| latest.trust().describe_again(&shown);
-                secured.certificate = secured.certificate.and_then(again);
+                secured.certificate = secured.certificate.take().and_then(again);
             }
             Ok((Box::new(stream) as BoxIo, secured))
         };

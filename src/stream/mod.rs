@@ -22,7 +22,7 @@ pub use keyring::{Keyring, Keyrings};
 pub use proof::Proof;
 pub use receiving::Receiving;
 pub use secured::{
-    Certificate, Chain, PresentedName, RevocationCheck, Secured, TlsVersion, Trust, TrustFault,
+    Certificate, Chain, Facts, PresentedName, RevocationCheck, Secured, TlsVersion, Trust, TrustFault,
 };
 
 use std::fmt;
@@ -125,16 +125,16 @@ impl StreamIds {
 /// (STR-13); with a version it is one of RFC 6120, without one a header of the servers before it (STR-10).
 pub fn opening(from: Option<&Domain>, to: Option<&Domain>, id: Option<&str>, modern: bool) -> Vec<u8> {
     let header = Header {
-        from: from.map(|domain| domain.as_str().to_owned()),
-        to: to.map(|domain| domain.as_str().to_owned()),
-        id: id.map(str::to_owned),
+        from: from.map(Domain::as_str),
+        to: to.map(Domain::as_str),
+        id,
         version: modern.then_some((1, 0)),
         // RLY-07: one language on every far stream, so that only stanzas of streams with another one need it written on.
-        lang: Some(LANGUAGE.to_owned()),
+        lang: Some(LANGUAGE),
         dialback: true,
         ..Header::new(Content::Server)
     };
-    header.write_open().into()
+    header.write_open()
 }
 
 /// The `xml:lang` of every stream header of ours.

@@ -26,7 +26,7 @@ pub fn read_external(auth: &Element, header_from: &Domain) -> Result<(), SaslCon
         return Ok(());
     }
     // The standard engine is strict: its alphabet only, padding required, padding bits zero.
-    let decoded = STANDARD.decode(&text).map_err(|_| SaslCondition::IncorrectEncoding)?;
+    let decoded = STANDARD.decode(text.as_bytes()).map_err(|_| SaslCondition::IncorrectEncoding)?;
     if decoded.len() > MAX_AUTHZID {
         return Err(SaslCondition::IncorrectEncoding);
     }

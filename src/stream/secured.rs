@@ -5,14 +5,39 @@
 //! nobody trusts is still described here, with the reason in [`Trust`] (RFC 6120 13.14).
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::jid::Domain;
 
-/// What is known of a channel once TLS stands.
+/// What is known of a channel once TLS stands. Everybody who asks has the same facts in hand, at the price of one pointer;
+/// whoever changes one has his own from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Secured {
+pub struct Secured(Arc<Facts>);
+
+impl From<Facts> for Secured {
+    fn from(facts: Facts) -> Self {
+        Self(Arc::new(facts))
+    }
+}
+
+impl Deref for Secured {
+    type Target = Facts;
+    fn deref(&self) -> &Facts {
+        &self.0
+    }
+}
+
+impl DerefMut for Secured {
+    fn deref_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// The facts themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Facts {
     /// The version agreed on.
     pub version: TlsVersion,
     /// The peer's certificate, where it showed one.

@@ -195,8 +195,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
     ) -> Poll<io::Result<usize>> {
         let ahead = &mut *self;
         if ahead.holds {
+            let len = bufs.iter().map(|buf| buf.len()).sum();
+            ahead.late.reserve(len);
             bufs.iter().for_each(|buf| ahead.late.extend_from_slice(buf));
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+            return Poll::Ready(Ok(len));
         }
         if ahead.late.is_empty() {
             return match bufs {

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::jid::Domain;
-use crate::stream::secured::Secured;
+use crate::stream::secured::{Facts, Secured};
 use crate::tls::keys::{Certificates, Identity};
 use crate::tls::server::HandshakeFault;
 use crate::tls::verify::{AnyChain, TrustStore};
@@ -87,14 +87,14 @@ impl Connector {
         let version = version(session.protocol_version());
         ahead.settle(version);
         let chain = session.peer_certificates().unwrap_or_default();
-        let secured = Secured {
+        let secured = Secured::from(Facts {
             version,
             certificate: self.trust.describe(chain, UnixTime::now()),
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni: Some(sni),
             shown: None,
             suite: suite(session.negotiated_cipher_suite()),
-        };
+        });
         Ok((stream, secured))
     }
 }

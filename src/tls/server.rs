@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::jid::Domain;
 use crate::reason::Reason;
-use crate::stream::secured::{Secured, TlsVersion};
+use crate::stream::secured::{Facts, Secured, TlsVersion};
 use crate::tls::keys::Certificates;
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
@@ -137,7 +137,7 @@ impl Acceptor {
         ahead.settle(version);
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
-        let secured = Secured {
+        let secured = Secured::from(Facts {
             version,
             // By what holds now: a reload may have come while the handshake ran (CRT-12).
             certificate: self.current().params.trust.describe(chain, UnixTime::now()),
@@ -145,7 +145,7 @@ impl Acceptor {
             sni,
             shown: Some(shown),
             suite: suite(session.negotiated_cipher_suite()),
-        };
+        });
         Ok((stream, secured))
     }
 }

@@ -82,6 +82,10 @@ impl Canonical {
         content: Content,
         limits: &Limits,
     ) -> Result<(usize, Box<Surface>), Stop> {
+        // What has a prefix is not read here: nothing need be made ready for it.
+        if octets.starts_with(b"<stream:") || octets.starts_with(b"</") {
+            return Err(Stop::Other);
+        }
         self.open.clear();
         let mut reading = Reading {
             octets: octets.get(..limits.element).unwrap_or(octets),

@@ -275,6 +275,10 @@ impl Framer {
     /// Takes octets off the front of the buffer.
     fn take(&mut self, len: usize) -> BytesMut {
         self.scan.taken();
+        // Nothing is left for what follows, neither octets nor room: no two need to share it.
+        if len == self.buffer.capacity() {
+            return std::mem::take(&mut self.buffer);
+        }
         self.buffer.split_to(len.min(self.buffer.len()))
     }
 

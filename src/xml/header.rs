@@ -2,9 +2,8 @@
 //!
 //! What `from`, `to`, `id` and the version ask for is the business of `stream`; any of them may be absent here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::content::decode_value;
 use super::names::{self, Word};
@@ -15,33 +14,33 @@ use super::write::escape_attr;
 use super::{Content, Limits, Rule, Violation, chars};
 use crate::reason::Reason;
 
-/// A stream header (RFC 6120 4.7), decoded.
+/// A stream header (RFC 6120 4.7), decoded. One that is only written may borrow its words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Header {
+pub struct Header<T = String> {
     /// The content namespace.
     pub content: Content,
     /// The attribute `from`.
-    pub from: Option<String>,
+    pub from: Option<T>,
     /// The attribute `to`.
-    pub to: Option<String>,
+    pub to: Option<T>,
     /// The attribute `id`.
-    pub id: Option<String>,
+    pub id: Option<T>,
     /// The version, major and minor. None where the attribute is absent; (0, 0) where it is no version.
     pub version: Option<(u32, u32)>,
     /// The attribute `xml:lang`.
-    pub lang: Option<String>,
+    pub lang: Option<T>,
     /// Whether the dialback namespace is declared, whatever the prefix.
     pub dialback: bool,
 }
 
-impl Header {
+impl<T: AsRef<str>> Header<T> {
     /// A header that says nothing but its content namespace.
     pub fn new(content: Content) -> Self {
         Self { content, from: None, to: None, id: None, version: None, lang: None, dialback: false }
     }
 
     /// The header as it goes on the wire, after an XML declaration.
-    pub fn write_open(&self) -> Bytes {
+    pub fn write_open(&self) -> Vec<u8> {
         let mut out = String::with_capacity(USUAL);
         out.push_str("<?xml version='1.0'?><stream:stream xmlns='");
         out.push_str(self.content.ns());
@@ -54,13 +53,16 @@ impl Header {
             out.push_str(names::DIALBACK);
             out.push('\'');
         }
-        let version = self.version.map(|(major, minor)| format!("{major}.{minor}"));
+        let version = self.version.map(|(major, minor)| match (major, minor) {
+            (1, 0) => Cow::Borrowed("1.0"),
+            _ => Cow::Owned(format!("{major}.{minor}")),
+        });
         let attributes = [
-            ("from", &self.from),
-            ("to", &self.to),
-            ("id", &self.id),
-            ("version", &version),
-            ("xml:lang", &self.lang),
+            ("from", self.from.as_ref().map(T::as_ref)),
+            ("to", self.to.as_ref().map(T::as_ref)),
+            ("id", self.id.as_ref().map(T::as_ref)),
+            ("version", version.as_deref()),
+            ("xml:lang", self.lang.as_ref().map(T::as_ref)),
         ];
         for (name, value) in attributes {
             if let Some(value) = value {
@@ -72,9 +74,11 @@ impl Header {
             }
         }
         out.push('>');
-        Bytes::from(out)
+        out.into_bytes()
     }
+}
 
+impl Header {
     /// Reads the start tag of a stream.
     pub(super) fn read(
         octets: &[u8],

@@ -96,6 +96,7 @@ impl Scope {
     /// Forgets everything and starts from what a stream header declared; from nothing before there is one.
     pub(super) fn begin(&mut self, declared: Option<&Declared>) {
         self.bindings.clear();
+        self.bindings.reserve_exact(declared.map_or(0, |d| d.prefixes.len()) + 3);
         self.push_base(Word::new("xml"), Word::new(names::XML), Meaning::Other, Origin::Element);
         let (default, meaning) =
             declared.map_or(("", Meaning::Other), |d| (d.content.ns(), Meaning::Content));
@@ -122,9 +123,8 @@ impl Scope {
     /// Drops what elements declared, and the memory for it.
     pub(super) fn rest(&mut self) {
         self.reset();
-        if self.bindings.capacity() > self.base {
-            self.bindings.shrink_to_fit();
-        }
+        // One at a time is what most elements of a negotiation declare.
+        self.bindings.shrink_to(self.base + 1);
     }
 
     /// The state to come back to with [`Scope::leave`].

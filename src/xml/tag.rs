@@ -78,6 +78,7 @@ pub(super) fn read(
     attrs: &mut Vec<Attr>,
 ) -> Result<Tag, Violation> {
     attrs.clear();
+    attrs.reserve(USUAL);
     let inside = octets.get(..end).unwrap_or_default();
     let (name, local) = name(inside, start, limits)?;
     let mut tag = Tag { name, local, canonical: true };
@@ -163,3 +164,6 @@ fn blank(inside: &[u8], at: usize) -> usize {
     let rest = inside.get(at..).unwrap_or_default();
     rest.iter().position(|&b| !chars::is_space(b)).unwrap_or(rest.len())
 }
+
+/// Attributes that a tag rarely exceeds.
+const USUAL: usize = 6;

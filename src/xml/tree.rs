@@ -2,6 +2,10 @@
 //!
 //! Built from canonical octets, which passed the strict reading and are easy to cut; stanzas never need one.
 
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
 use super::content::{decode_text, decode_value};
 use super::names::{self, Word};
 use super::scope::Declared;
@@ -39,7 +43,10 @@ impl Element {
     }
 
     /// Its own text, without that of its children.
-    pub fn text(&self) -> String {
+    pub fn text(&self) -> Cow<'_, str> {
+        if let [Node::Text(text)] = self.children.as_slice() {
+            return Cow::Borrowed(text);
+        }
         let own = self.children.iter().filter_map(|node| match node {
             Node::Text(text) => Some(text.as_str()),
             Node::Element(_) => None,
@@ -128,8 +135,8 @@ pub(super) fn build(octets: &[u8], declared: Option<&Declared>, namespace: &str)
     let mut builder = Builder {
         limits: Limits { name: len, value: len, attributes: len, declarations: len, ..Limits::default() },
         attrs: Vec::new(),
-        bindings: Vec::with_capacity(4),
-        open: Vec::with_capacity(4),
+        bindings: SmallVec::new(),
+        open: SmallVec::new(),
         done: Element::default(),
     };
     builder.bind(b"xml", names::XML);
@@ -161,8 +168,8 @@ struct Builder<'a> {
     /// Those of the tag in hand.
     attrs: Vec<Attr>,
     /// Prefixes, and what they stand for.
-    bindings: Vec<(&'a [u8], Word)>,
-    open: Vec<(Element, usize)>,
+    bindings: SmallVec<[(&'a [u8], Word); 4]>,
+    open: SmallVec<[(Element, usize); 4]>,
     done: Element,
 }
 

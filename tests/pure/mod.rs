@@ -14,8 +14,8 @@ use gatehouse::relay::{
     StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
-    Certificate, Chain, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Secured, TlsVersion, Trust,
-    TrustFault,
+    Certificate, Chain, Facts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Secured, TlsVersion,
+    Trust, TrustFault,
 };
 use gatehouse::xml::{Content, Framer, Limits};
 
@@ -71,7 +71,7 @@ pub fn home() -> Home {
 
 /// Facts of a channel whose peer shows a trusted certificate for these names; none for no certificate.
 pub fn secured(sni: &str, names: &[&str]) -> Secured {
-    Secured {
+    Secured::from(Facts {
         version: TlsVersion::V13,
         certificate: (!names.is_empty()).then(|| Certificate {
             fingerprint: "00".repeat(32),
@@ -86,7 +86,7 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
         shown: (!sni.is_empty()).then(|| domain(sni)),
         sni: (!sni.is_empty()).then(|| sni.to_owned()),
         suite: "TLS13_AES_128_GCM_SHA256",
-    }
+    })
 }
 
 pub fn untrusted(sni: &str, name: &str) -> Secured {

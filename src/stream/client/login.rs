@@ -68,7 +68,7 @@ pub fn payload(element: &Element) -> Result<Option<Vec<u8>>, SaslCondition> {
     if text.len() > MAX_PAYLOAD {
         return Err(SaslCondition::IncorrectEncoding);
     }
-    match text.as_str() {
+    match &*text {
         "" => Ok(None),
         "=" => Ok(Some(Vec::new())),
         // The standard engine is strict: its alphabet only, padding required, padding bits zero.

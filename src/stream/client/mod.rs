@@ -87,15 +87,15 @@ pub enum Granted {
 /// A stream header between a client and its server.
 pub fn opening(from: Option<&str>, to: Option<&str>, id: Option<&str>) -> Vec<u8> {
     let header = Header {
-        from: from.map(str::to_owned),
-        to: to.map(str::to_owned),
-        id: id.map(str::to_owned),
+        from,
+        to,
+        id,
         version: Some((1, 0)),
         // RLY-07: one language on every stream of ours, so that only stanzas of streams with another one need it written on.
-        lang: Some(super::LANGUAGE.to_owned()),
+        lang: Some(super::LANGUAGE),
         ..Header::new(Content::Client)
     };
-    header.write_open().to_vec()
+    header.write_open()
 }
 
 /// A header from `domain`, or from nobody, to nobody.

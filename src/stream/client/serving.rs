@@ -408,7 +408,7 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = secured.shown.or(Some(self.to));
+                let shown = secured.shown.clone().or(Some(self.to));
                 let line = Line { secured: true, shown, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, ready: None };
                 Ok((Serving::Greeting(greeting), vec![Effect::Restart]))

@@ -64,7 +64,7 @@ fn of_a_client(element: &Element, domain: &Domain) {
         Err(other) => panic!("{other:?}"),
     }
     // The account is looked for in octets of any kind.
-    let found = payload.ok().flatten().unwrap_or_else(|| text.into_bytes());
+    let found = payload.ok().flatten().unwrap_or_else(|| text.into_owned().into_bytes());
     for &mechanism in Mechanism::ALL {
         let shown = login::shown(mechanism, &found, domain);
         if mechanism == Mechanism::Plain {

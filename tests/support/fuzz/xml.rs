@@ -323,7 +323,7 @@ fn edited(frame: &Frame, edits: &Edits) {
             )
         };
         let attrs: Vec<_> = element.attrs.iter().filter(|a| !named(a)).cloned().collect();
-        (attrs, element.text())
+        (attrs, element.text().into_owned())
     };
     assert_eq!(rest(after.tree()), rest(frame.tree()));
 }
