@@ -1,7 +1,8 @@
 //! The plain server behind gateway and HAProxy: it says yes to every login and then echoes, swallows or pours.
 //!
 //! What it does after the login is in the name of the user: `echo` writes back what it reads, `pour-N-M` answers each
-//! message with N stanzas of the mix, M times; anybody else is swallowed. Servers are swallowed.
+//! message with N stanzas of the mix, M times; anybody else is swallowed. Servers are swallowed. Who closes his stream is
+//! answered, as by any server: without an answer the gateway keeps what is left of a session until T-close.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -187,6 +188,10 @@ impl Talk {
                 return Ok(());
             }
             READ.fetch_add(count as u64, Ordering::Relaxed);
+            if space[..count].ends_with(CLOSE.as_bytes()) {
+                // RFC 6120 4.4: who hears it says it too, and goes.
+                return self.say(CLOSE).await;
+            }
         }
     }
 
@@ -218,6 +223,9 @@ impl Talk {
         self.swallow().await
     }
 }
+
+/// The end of a stream.
+const CLOSE: &str = "</stream:stream>";
 
 /// Where this begins.
 pub fn find(octets: &[u8], word: &[u8]) -> Option<usize> {
