@@ -87,7 +87,6 @@ impl Element {
 
     /// `outer` is the default namespace around the element, where it is known.
     fn write_in(&self, out: &mut String, outer: Option<&str>) {
-        let mut push = |words: &[&str]| words.iter().for_each(|word| out.push_str(word));
         let prefix = match self.namespace.as_str() {
             names::STREAMS => "stream:",
             // Bound for good, and no declaration may make it the default (Namespaces in XML 1.0, section 3).
@@ -96,34 +95,36 @@ impl Element {
         };
         let lent = !prefix.is_empty();
         let inner = if lent { outer } else { Some(self.namespace.as_str()) };
-        push(&["<", prefix, &self.name]);
+        push(out, &["<", prefix, &self.name]);
         if !lent && outer != inner {
-            push(&[" xmlns='", &escape_attr(&self.namespace), "'"]);
+            push(out, &[" xmlns='", &escape_attr(&self.namespace), "'"]);
         }
         for (index, (namespace, name, value)) in self.attrs.iter().enumerate() {
             let value = escape_attr(value);
             match namespace.as_deref() {
-                None => push(&[" ", name, "='", &value, "'"]),
-                Some(names::XML) => push(&[" xml:", name, "='", &value, "'"]),
+                None => push(out, &[" ", name, "='", &value, "'"]),
+                Some(names::XML) => push(out, &[" xml:", name, "='", &value, "'"]),
                 Some(other) => {
                     let (prefix, other) = (format!("a{index}"), escape_attr(other));
-                    push(&[" xmlns:", &prefix, "='", &other, "' ", &prefix, ":", name, "='", &value, "'"]);
+                    push(
+                        out,
+                        &[" xmlns:", &prefix, "='", &other, "' ", &prefix, ":", name, "='", &value, "'"],
+                    );
                 }
             }
         }
         if self.children.is_empty() {
-            push(&["/>"]);
+            out.push_str("/>");
             return;
         }
-        push(&[">"]);
+        out.push('>');
         for child in &self.children {
             match child {
                 Node::Element(element) => element.write_in(out, inner),
                 Node::Text(text) => out.push_str(&escape_text(text)),
             }
         }
-        let mut push = |words: &[&str]| words.iter().for_each(|word| out.push_str(word));
-        push(&["</", prefix, &self.name, ">"]);
+        push(out, &["</", prefix, &self.name, ">"]);
     }
 }
 
@@ -229,6 +230,10 @@ impl<'a> Builder<'a> {
             element.children.push(Node::Text(decode_text(raw).into_owned()));
         }
     }
+}
+
+fn push(out: &mut String, words: &[&str]) {
+    words.iter().for_each(|word| out.push_str(word));
 }
 
 /// Octets of most elements that the gateway writes.

@@ -22,6 +22,7 @@ pub fn escape_attr(text: &str) -> Cow<'_, str> {
 
 fn escaped(text: &str, special: fn(u8) -> bool, write: fn(&mut Vec<u8>, char)) -> Cow<'_, str> {
     let legal = |c: char| super::chars::is_char(c);
+    // Most of what the gateway says: nothing in it is special, nor illegal.
     if text.is_ascii() && super::chars::plain_value(text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
