@@ -389,6 +389,10 @@ macro_rules! words {
     };
 }
 
+mod cause;
+
+pub use cause::{Cause, Detail, day, escaped};
+
 words! {
     /// Which of the three ways traffic takes through the gateway.
     Flow {

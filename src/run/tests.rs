@@ -92,6 +92,7 @@ pub(crate) fn secured(name: &str) -> Secured {
             not_after: 4_000_000_000,
             expires: None,
             revocation: RevocationCheck::Off,
+            issuer: String::new(),
             chain: Chain::default(),
         }),
         alpn: None,

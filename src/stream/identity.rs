@@ -4,6 +4,7 @@
 //! what path validation came to. Both are pure. The Common Name is never read (RFC 9525 2).
 
 use crate::jid::Domain;
+use crate::reason::{Cause, Detail, day, escaped};
 use crate::stream::secured::{Certificate, PresentedName, TrustFault};
 
 /// Whether some name in the certificate is this very domain (RFC 6120 13.7.2.1, RFC 9525 6).
@@ -30,6 +31,38 @@ pub fn trusted_for(certificate: &Certificate, domain: &Domain) -> Result<(), Tru
         .iter()
         .find(|(domains, _)| domains.contains(domain))
         .map_or(trust.default, |(_, result)| *result)
+}
+
+/// Why this certificate, or none, does not prove the domain; none if it does.
+pub fn doubt(certificate: Option<&Certificate>, domain: &Domain) -> Option<Detail> {
+    let Some(certificate) = certificate else { return Some(Detail::new(Cause::NoCertificate, "")) };
+    let particulars = match trusted_for(certificate, domain) {
+        Ok(()) if speaks_for(certificate, domain) => return None,
+        Ok(()) => {
+            let mut names: Vec<&str> = certificate.names.iter().map(PresentedName::as_str).collect();
+            names.dedup();
+            let shown = match names.is_empty() {
+                true => "it names none".to_owned(),
+                false => escaped(&names.join(", "), NAMES),
+            };
+            return Some(Detail::new(Cause::OtherName, shown));
+        }
+        Err(fault) => match fault {
+            TrustFault::Expired => format!("on {}", day(certificate.not_after)),
+            TrustFault::UnknownIssuer => format!("issuer {}", certificate.issuer),
+            TrustFault::BadSignature
+            | TrustFault::BadUsage
+            | TrustFault::IsCa
+            | TrustFault::Malformed
+            | TrustFault::Other => fault.label().to_owned(),
+            TrustFault::NotYetValid
+            | TrustFault::RevocationUnknown
+            | TrustFault::Revoked
+            | TrustFault::SelfSigned
+            | TrustFault::Weak => String::new(),
+        },
+    };
+    trusted_for(certificate, domain).err().map(|fault| Detail::new(fault.cause(), particulars))
 }
 
 /// dNSName: label by label without case; `*` only as the whole left-most label, for exactly one label (RFC 9525 6.3).
@@ -75,6 +108,9 @@ fn is_void(presented: &str) -> bool {
 fn is_plain(name: &str) -> bool {
     !name.contains('*') && name.split('.').all(|label| !label.is_empty())
 }
+
+/// Characters of names that are shown of a certificate.
+const NAMES: usize = 200;
 
 const SERVICE: &str = "_xmpp-server";
 

@@ -9,6 +9,7 @@ fn certificate(names: Vec<PresentedName>) -> Certificate {
         not_after: 0,
         expires: None,
         revocation: RevocationCheck::Off,
+        issuer: String::new(),
         chain: Chain::default(),
     }
 }

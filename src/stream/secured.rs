@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::jid::Domain;
+use crate::reason::Cause;
 
 /// What is known of a channel once TLS stands. Everybody who asks has the same facts in hand, at the price of one pointer;
 /// whoever changes one has his own from then on.
@@ -87,8 +88,28 @@ pub struct Certificate {
     pub expires: Option<Instant>,
     /// Whether somebody was asked if it was revoked (CRT-09).
     pub revocation: RevocationCheck,
+    /// Who issued it, as it says itself: one line, escaped and capped.
+    pub issuer: String,
     /// The certificates as the peer showed them: a stream outlives what was known when it began (CRT-12).
     pub chain: Chain,
+}
+
+impl TrustFault {
+    /// The same as a cause.
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::Expired => Cause::Expired,
+            Self::NotYetValid => Cause::NotYetValid,
+            Self::RevocationUnknown => Cause::RevocationUnknown,
+            Self::Revoked => Cause::Revoked,
+            Self::SelfSigned => Cause::SelfSigned,
+            Self::UnknownIssuer => Cause::UnknownIssuer,
+            Self::Weak => Cause::WeakCertificate,
+            Self::BadSignature | Self::BadUsage | Self::IsCa | Self::Malformed | Self::Other => {
+                Cause::BadCertificate
+            }
+        }
+    }
 }
 
 /// What is known of the revocation of a certificate and its authorities.
@@ -146,6 +167,15 @@ pub enum PresentedName {
     Xmpp(String),
 }
 
+impl PresentedName {
+    /// The name as it stands in the certificate.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Dns(name) | Self::Srv(name) | Self::Xmpp(name) => name,
+        }
+    }
+}
+
 /// What path validation came to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Trust {
@@ -176,6 +206,8 @@ pub enum TrustFault {
     RevocationUnknown,
     /// A certificate of the path was revoked.
     Revoked,
+    /// It was issued by itself, and is no anchor.
+    SelfSigned,
     /// No path leads to an anchor.
     UnknownIssuer,
     /// RSA below 2048 bits, or a signature with SHA-1 or MD5 (RFC 9325 4.5).
@@ -195,6 +227,7 @@ impl TrustFault {
             Self::Other => "invalid-path",
             Self::RevocationUnknown => "revocation-unknown",
             Self::Revoked => "revoked",
+            Self::SelfSigned => "self-signed",
             Self::UnknownIssuer => "unknown-issuer",
             Self::Weak => "weak",
         }

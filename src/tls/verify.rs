@@ -28,6 +28,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use crate::jid::Domain;
+use crate::reason::escaped;
 use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust, TrustFault};
 use crate::tls::keys::KeyFault;
 use crate::tls::names::{self, Constraints};
@@ -164,6 +165,10 @@ impl TrustStore {
         let not_after = found.not_after.map_or(own_end, |end| end.min(own_end));
         Some(Certificate {
             fingerprint: fingerprint(leaf),
+            issuer: parsed
+                .as_ref()
+                .map(|parsed| escaped(&parsed.issuer().to_string(), ISSUER))
+                .unwrap_or_default(),
             names: names.into_iter().filter(|name| found.constraints.admit_or_free(name)).collect(),
             trust,
             not_after,
@@ -241,7 +246,10 @@ impl TrustStore {
         let algorithms = provider().signature_verification_algorithms.all;
         let path = entity
             .verify_for_usage(algorithms, &anchors.0, intermediates, now, EitherUsage, revocation, None)
-            .map_err(fault)?;
+            .map_err(|error| match fault(error) {
+                TrustFault::UnknownIssuer if is_self_signed(leaf) => TrustFault::SelfSigned,
+                other => other,
+            })?;
         found.note(&path);
         Ok(())
     }
@@ -316,6 +324,10 @@ pub(super) fn soundness(chain: &[CertificateDer<'_>]) -> Result<(), TrustFault> 
     Ok(())
 }
 
+fn is_self_signed(leaf: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| leaf.subject() == leaf.issuer())
+}
+
 /// SHA-256 of the DER octets, lower-case hexadecimal.
 pub fn fingerprint(der: &CertificateDer<'_>) -> String {
     let digest = digest::digest(&digest::SHA256, der);
@@ -351,6 +363,9 @@ fn fault(error: webpki::Error) -> TrustFault {
         _ => TrustFault::Other,
     }
 }
+
+/// Characters of an issuer that are shown.
+const ISSUER: usize = 120;
 
 /// Lets any chain through the handshake, and checks that the peer holds the private key.
 #[derive(Debug)]

@@ -80,6 +80,7 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
             not_after: 4_000_000_000,
             expires: None,
             revocation: RevocationCheck::Off,
+            issuer: String::new(),
             chain: Chain::default(),
         }),
         alpn: None,

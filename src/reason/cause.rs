@@ -1,0 +1,245 @@
+//! What a reason was in particular: one closed list, finer than [`Reason`](super::Reason), and the words that go with it.
+//!
+//! Operators read it in the log, the audit log and the list of refusals. It is no metric label and nothing on the wire
+//! depends on it. Words of a peer enter through [`Detail::said`] only, escaped and capped (LOG-03).
+
+use std::fmt::{self, Write as _};
+
+words! {
+    /// What it was in particular.
+    Cause {
+        /// Nothing was read before the other side closed or reset the connection.
+        Cut = "cut",
+        /// The certificate is not valid yet.
+        NotYetValid = "not-yet-valid",
+        /// The certificate, or one of its authorities, has expired.
+        Expired = "expired",
+        /// No path leads from the certificate to an authority that is trusted here.
+        UnknownIssuer = "unknown-issuer",
+        /// The certificate was issued by itself.
+        SelfSigned = "self-signed",
+        /// The certificate names other domains only.
+        OtherName = "other-name",
+        /// No certificate was shown.
+        NoCertificate = "no-certificate",
+        /// The certificate, or one of its authorities, was revoked.
+        Revoked = "revoked",
+        /// Nobody can say whether the certificate was revoked.
+        RevocationUnknown = "revocation-unknown",
+        /// The key or the signature of a certificate is too weak.
+        WeakCertificate = "weak-certificate",
+        /// The certificate breaks a rule of path validation.
+        BadCertificate = "bad-certificate",
+        /// No version of TLS in common.
+        NoCommonVersion = "no-common-version",
+        /// No key exchange group in common.
+        NoCommonGroup = "no-common-group",
+        /// No cipher suite in common.
+        NoCommonSuite = "no-common-suite",
+        /// No application protocol in common (ALPN).
+        NoCommonProtocol = "no-common-protocol",
+        /// No signature scheme in common, or TLS 1.2 without the extended master secret.
+        NoCommonScheme = "no-common-scheme",
+        /// The server name asked for is not served here.
+        NameNotServed = "name-not-served",
+        /// No server name was sent, and none is the default.
+        NoServerName = "no-server-name",
+        /// The other side ended the handshake with an alert.
+        PeerAlert = "peer-alert",
+        /// What came is not TLS.
+        NotTls = "not-tls",
+        /// The handshake broke another rule of TLS.
+        BadHandshake = "bad-handshake",
+        /// It was not done in time.
+        TimedOut = "timed-out",
+        /// The address refused the connection, or nothing reaches it.
+        NotReached = "not-reached",
+        /// The other side said so itself, in a stream error, a SASL failure or a dialback error.
+        PeerSaid = "peer-said",
+    }
+}
+
+impl Cause {
+    /// What it means, in words for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::BadCertificate => "the certificate breaks a rule of path validation",
+            Self::BadHandshake => "the handshake broke a rule of TLS",
+            Self::Cut => "the other side closed the connection",
+            Self::Expired => "the certificate has expired",
+            Self::NameNotServed => "a server name was asked for that is not served here",
+            Self::NoCertificate => "no certificate was shown",
+            Self::NoCommonGroup => "no key exchange group in common",
+            Self::NoCommonProtocol => "no application protocol (ALPN) in common",
+            Self::NoCommonScheme => "no signature scheme in common, or no extended master secret",
+            Self::NoCommonSuite => "no cipher suite in common",
+            Self::NoCommonVersion => "no version of TLS in common",
+            Self::NoServerName => "no server name was sent, and no domain is the default",
+            Self::NotReached => "the address takes no connection",
+            Self::NotTls => "what came is not TLS",
+            Self::NotYetValid => "the certificate is not valid yet",
+            Self::OtherName => "the certificate names other domains only",
+            Self::PeerAlert => "the other side ended the handshake with an alert",
+            Self::PeerSaid => "the other side said why",
+            Self::RevocationUnknown => "nobody can say whether the certificate was revoked",
+            Self::Revoked => "the certificate was revoked",
+            Self::SelfSigned => "the certificate was issued by itself",
+            Self::TimedOut => "it was not done in time",
+            Self::UnknownIssuer => "the certificate comes from an authority that is not trusted here",
+            Self::WeakCertificate => "the key or the signature of a certificate is too weak",
+        }
+    }
+
+    /// What an operator can do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::BadCertificate | Self::WeakCertificate => "that server needs another certificate",
+            Self::BadHandshake | Self::NotTls => {
+                "whoever calls there speaks another protocol; look which port it should call"
+            }
+            Self::Cut | Self::NotReached | Self::TimedOut => {
+                "look whether that server runs, and whether a firewall is in between"
+            }
+            Self::Expired | Self::NotYetValid => {
+                "that server needs a new certificate; where many are expired at once, look at the clock of this machine"
+            }
+            Self::NameNotServed => {
+                "host the name here if it should be (`domains:`), or have the other side call the name it means"
+            }
+            Self::NoCertificate => {
+                "that server must show a certificate, or a rule must take dialback (`identity: [dialback]`)"
+            }
+            Self::NoCommonGroup | Self::NoCommonScheme | Self::NoCommonSuite | Self::NoCommonVersion => {
+                "the other side needs TLS 1.2 or newer, with ECDHE and AEAD (RFC 9325)"
+            }
+            Self::NoCommonProtocol => "the other side calls the port of another service",
+            Self::NoServerName => "have the other side send the name, or set `listen: { default: .. }`",
+            Self::OtherName => {
+                "that server needs a certificate for its domain, or a rule must take dialback (`identity: [dialback]`)"
+            }
+            Self::PeerAlert => {
+                "the other side does not take our certificate or our TLS: look whether its roots know our authority"
+            }
+            Self::PeerSaid => "ask the operators of that server",
+            Self::RevocationUnknown => "renew the lists of `trust: { crls }`, or set `unknown-revocation`",
+            Self::Revoked => "that server needs a new certificate; ask its operators what has happened",
+            Self::SelfSigned | Self::UnknownIssuer => {
+                "name its authority for this peer in `trust: { peers }`, or take dialback in a rule (`identity: [dialback]`)"
+            }
+        }
+    }
+}
+
+/// A cause, and what else is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Detail {
+    /// The cause.
+    pub cause: Cause,
+    /// Its particulars, one line, safe to be shown; empty where there are none.
+    pub particulars: Box<str>,
+}
+
+impl Detail {
+    /// A cause with particulars of our own.
+    pub fn new(cause: Cause, particulars: impl Into<Box<str>>) -> Self {
+        Self { cause, particulars: particulars.into() }
+    }
+
+    /// What the other side said: the condition that it named, and its text.
+    pub fn said(condition: &str, text: Option<&str>) -> Self {
+        let condition = escaped(condition, CONDITION);
+        let particulars = match text.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) => format!("{condition}: {}", escaped(text, TEXT)),
+            None => condition,
+        };
+        Self::new(Cause::PeerSaid, particulars)
+    }
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.cause, &*self.particulars) {
+            (cause, "") => f.write_str(cause.words()),
+            (Cause::Expired, on) => write!(f, "the certificate expired {on}"),
+            (cause, more) => write!(f, "{}: {more}", cause.words()),
+        }
+    }
+}
+
+/// Somebody else's words as a value: without control characters, and of so many characters at most (LOG-03).
+pub fn escaped(words: &str, most: usize) -> String {
+    let mut out = String::new();
+    for c in words.chars().take(most) {
+        match c {
+            // Also those that change the direction of what follows, so that a line cannot be made to read otherwise.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {
+                let _infallible = write!(out, "{}", c.escape_unicode());
+            }
+            c if c.is_control() || c == '\\' || c == '"' => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    if words.chars().nth(most).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// The day of a moment in seconds since 1970, as `2026-11-30`.
+pub fn day(seconds: i64) -> String {
+    // Days since 0000-03-01, in years that begin with March: the day that a leap year adds is the last one then.
+    let days = seconds.div_euclid(86_400) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..=9 => (era * 400 + year, month + 3),
+        _ => (era * 400 + year + 1, month - 9),
+    };
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Characters of a condition, and of a text.
+const CONDITION: usize = 64;
+const TEXT: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (seconds, written) in [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_798_675_200, "2026-12-31"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(day(seconds), written, "{seconds}");
+        }
+    }
+
+    // LOG-03.
+    #[test]
+    fn what_a_peer_said_is_one_short_line() {
+        let said = Detail::said("policy-violation", Some(" your domain\nis on our \u{202e}list "));
+        assert_eq!(
+            said.to_string(),
+            "the other side said why: policy-violation: your domain\\nis on our \\u{202e}list"
+        );
+        let long = Detail::said(&"c".repeat(1000), Some(&"x".repeat(10_000)));
+        assert!(long.particulars.chars().count() <= CONDITION + TEXT + 4);
+    }
+
+    #[test]
+    fn causes_have_labels_of_their_own() {
+        let labels: std::collections::BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.label()).collect();
+        assert_eq!(labels.len(), Cause::ALL.len());
+        assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+    }
+}
