@@ -313,7 +313,7 @@ reasons! {
     BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;
     JidMalformed = "jid-malformed", "an address that two canonicalisations read differently", Some(S::ImproperAddressing), Z::JidMalformed;
     CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
-    RosterPush = "roster-push", "a roster or blocking change from a foreign address", None, Z::ServiceUnavailable;
+    RosterPush = "roster-push", "a change of a roster, block or privacy list, or a server's word to its own components, from a foreign address", None, Z::ServiceUnavailable;
     BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
     SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
     TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;

@@ -363,6 +363,13 @@ fn a_header_after_the_login_keeps_its_names() {
         stage.hears(NEAR, &header);
         assert_eq!(ended(&mut stage), "not-authorized", "{header}");
     }
+    // Whether the other name is one of ours, or none at all.
+    for to in [" to='annex.example'", " to='nowhere.example'", " to='not a domain'", ""] {
+        let mut stage = granted();
+        stage.said(NEAR);
+        stage.hears(NEAR, &open(&format!("{to} version='1.0'")));
+        assert_eq!(ended(&mut stage), "not-authorized", "{to}");
+    }
     let mut stage = granted();
     stage.said(NEAR);
     stage.hears(NEAR, &open(" to='hall.example' from='Alice@hall.example' version='1.0'"));

@@ -47,18 +47,31 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, admitted: &Admitted, to_user: 
         match child.namespace() {
             names::SID if child.is_named("stanza-id") && is_ours(child.by(), desk, usual) => cut.push(index),
             names::DELAY if child.is_named("delay") && is_ours(child.from(), desk, usual) => cut.push(index),
+            names::LEGACY_DELAY if child.is_named("x") && is_ours(child.from(), desk, usual) => {
+                cut.push(index);
+            }
             names::CARBONS
                 if kind == StanzaKind::Message && (child.is_named("sent") || child.is_named("received")) =>
             {
                 return Finding::Swallowed(Reason::CarbonForged);
             }
-            names::ROSTER | names::BLOCKING if to_user && is_set(head) => {
+            namespace if is_of_home(namespace, head, to_user) => {
                 return Finding::Refused(Reason::RosterPush);
             }
             _ => {}
         }
     }
     if cut.is_empty() { Finding::Clean } else { Finding::Cut(cut) }
+}
+
+/// RLY-15: what only a user's own server says to him, or a server to its own components: whoever takes such a stanza for that
+/// server's word changes a roster, a block list or a privacy list, or lets a stranger act for a user. This is the whole list.
+fn is_of_home(namespace: &str, head: &Head, to_user: bool) -> bool {
+    match namespace {
+        names::ROSTER | names::BLOCKING | names::PRIVACY => to_user && is_set(head),
+        names::ROSTER_EXCHANGE => true,
+        other => other.starts_with(names::PRIVILEGE_FAMILY) || other.starts_with(names::DELEGATION_FAMILY),
+    }
 }
 
 /// RLY-08.

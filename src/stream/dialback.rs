@@ -211,7 +211,7 @@ const fn word(valid: bool) -> &'static str {
     if valid { "valid" } else { "invalid" }
 }
 
-/// The longest stream id in a question, in octets (DB-02).
-const MAX_ID: usize = 256;
+/// The longest stream id in a question, and so in a header that is answered with a key, in octets (DB-02).
+pub(super) const MAX_ID: usize = 256;
 /// The longest key, in octets (DB-02).
 const MAX_KEY: usize = 1024;

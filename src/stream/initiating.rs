@@ -288,6 +288,10 @@ impl Opening {
         match input {
             Input::Header(header) => {
                 let id = header.id.unwrap_or_default();
+                // DB-02: a longer one could not come back in a question about our key.
+                if id.len() > dialback::MAX_ID {
+                    return Err(Fault::told(Reason::XmlBudget, b""));
+                }
                 let modern = header.version.is_some_and(|(major, _)| major >= 1);
                 let dialback = header.dialback;
                 if modern && terms.facing == Facing::Public {

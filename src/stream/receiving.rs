@@ -308,15 +308,16 @@ impl Greeting {
         };
         let (id, answer) = greeting(desk, &mut line, ours, peer.as_ref(), modern);
         let refuse = |reason: Reason| Err(Fault::told(reason, &answer));
+        // STR-15: after the proof any other name, served here or not, is no longer the peer's to choose.
+        if let Some(pair) = &line.proven
+            && (peer.as_ref() != Some(&pair.sender) || known.as_ref() != Some(&pair.target))
+        {
+            return refuse(Reason::NotAuthorized);
+        }
         if let Some(reason) = header_fault(desk, &from, &to, &offer) {
             return refuse(reason);
         }
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        if let Some(pair) = &line.proven
-            && (from.as_ref() != Some(&pair.sender) || to.as_ref() != Some(&pair.target))
-        {
-            return refuse(Reason::NotAuthorized);
-        }
         if let (Some(shown), Some(to)) = (&line.shown, &to)
             && shown != to
         {

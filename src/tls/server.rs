@@ -276,6 +276,12 @@ impl fmt::Display for HandshakeFault {
         match self {
             Self::Closed(error) => write!(f, "the connection ended during the handshake: {error}"),
             Self::NotTls => f.write_str("the peer does not speak TLS here"),
+            Self::Refused(rustls::Error::PeerIncompatible(
+                rustls::PeerIncompatible::ExtendedMasterSecretExtensionRequired,
+            )) => f.write_str(
+                "handshake refused on purpose: TLS 1.2 without the extended master secret (RFC 7627), which RFC 9325 3.5 asks for; \
+                 the peer's TLS library is older than 2016, or has it switched off",
+            ),
             Self::Refused(error) => write!(f, "handshake refused: {error}"),
             Self::UnrecognizedName => f.write_str("the client asked for a name that is not served here"),
             Self::Alert(alert) => write!(f, "the peer sent the alert {alert:?}"),
@@ -287,3 +293,16 @@ impl std::error::Error for HandshakeFault {}
 
 /// A fatal alert in clear, as any is before ServerHello (RFC 8446 6): rustls has no way to say this one.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // RFC 9325 3.5: who is refused for it must be able to read why in the operator's log.
+    #[test]
+    fn a_missing_extended_master_secret_is_told_as_refused_on_purpose() {
+        let error = rustls::Error::from(rustls::PeerIncompatible::ExtendedMasterSecretExtensionRequired);
+        let text = HandshakeFault::Refused(error).to_string();
+        assert!(text.contains("on purpose") && text.contains("RFC 7627"), "{text}");
+    }
+}

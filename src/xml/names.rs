@@ -64,6 +64,8 @@ namespaces! {
     SID = "urn:xmpp:sid:0";
     /// Delayed delivery (XEP-0203).
     DELAY = "urn:xmpp:delay";
+    /// Delayed delivery as it was before that (XEP-0091).
+    LEGACY_DELAY = "jabber:x:delay";
     /// Message carbons (XEP-0280).
     CARBONS = "urn:xmpp:carbons:2";
     /// Stanza forwarding (XEP-0297).
@@ -86,6 +88,14 @@ namespaces! {
     COMPRESSION = "http://jabber.org/protocol/compress";
     /// Blocking command (XEP-0191).
     BLOCKING = "urn:xmpp:blocking";
+    /// Privacy lists (XEP-0016).
+    PRIVACY = "jabber:iq:privacy";
+    /// Roster item exchange (XEP-0144).
+    ROSTER_EXCHANGE = "http://jabber.org/protocol/rosterx";
+    /// What a server grants to an entity of its own: privileges (XEP-0356), whatever the version.
+    PRIVILEGE_FAMILY = "urn:xmpp:privilege:";
+    /// What a server hands over to an entity of its own: delegated namespaces (XEP-0355), whatever the version.
+    DELEGATION_FAMILY = "urn:xmpp:delegation:";
     /// Ping (XEP-0199).
     PING = "urn:xmpp:ping";
     /// Service discovery, information (XEP-0030).

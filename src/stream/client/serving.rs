@@ -332,6 +332,10 @@ impl Greeting {
         let domain = named.as_ref().or(desk.default_domain.as_ref());
         let echo = from.and_then(|from| Jid::parse(from).ok()).map(|jid| jid.to_string());
         let mut octets = opening_of(domain, echo.as_deref(), &id);
+        // STR-15: after the login any other `to`, served here or not, is no longer the client's to choose.
+        if line.own.as_ref().is_some_and(|own| named.as_ref() != Some(own.domain())) {
+            return Err(Fault::told(Reason::NotAuthorized, &octets));
+        }
         let Some(to) = named else {
             return Err(Fault::told(served.err().unwrap_or(Reason::HostUnknown), &octets));
         };
