@@ -4,8 +4,10 @@
 //! peer said can become a label (law `closed_words`). A domain that is not hosted is counted under `none`, so that
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
+mod circuit;
 mod limit;
 
+pub use circuit::CircuitState;
 pub use limit::Limit;
 
 use std::collections::BTreeMap;
@@ -57,6 +59,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     policy_info: IntGaugeVec,
     bans: IntGauge,
+    circuits: IntGaugeVec,
     circuits_open: IntGauge,
     audit_records: IntCounter,
     audit_lost: IntCounter,
@@ -161,6 +164,11 @@ impl Metrics {
                 "bans",
                 "Bans of operators, networks that may not log in, and accounts that single networks may not try.",
             )?,
+            circuits: make.gauges(
+                "circuits",
+                "Remote domains that did not answer lately: failing, open (after repeated failures), half-open (open, and tried again just now).",
+                &["state"],
+            )?,
             circuits_open: make.gauge(
                 "circuits_open",
                 "Remote domains that at least one hosted domain leaves alone for a while after repeated failures.",
@@ -180,6 +188,9 @@ impl Metrics {
         // A family that has never moved is shown as 0, so that a rate over it is 0 and not absent.
         for outcome in Reload::ALL {
             metrics.reloads.with_label_values(&[outcome.label()]);
+        }
+        for state in CircuitState::ALL {
+            metrics.circuits.with_label_values(&[state.label()]);
         }
         for limit in Limit::ALL {
             metrics.limited.with_label_values(&[limit.label()]);
@@ -298,9 +309,18 @@ impl Metrics {
         self.count_bans();
     }
 
-    /// So many remote domains are left alone after repeated failures.
-    pub fn circuits(&self, count: usize) {
-        self.circuits_open.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// A remote domain stands otherwise than before; none: nothing is held against it.
+    pub fn circuit(&self, before: Option<CircuitState>, after: Option<CircuitState>) {
+        if before == after {
+            return;
+        }
+        for (state, by) in [(before, -1), (after, 1)] {
+            let Some(state) = state else { continue };
+            self.circuits.with_label_values(&[state.label()]).add(by);
+            if state != CircuitState::Failing {
+                self.circuits_open.add(by);
+            }
+        }
     }
 
     /// A login came out; `mechanism` is a word of ours.

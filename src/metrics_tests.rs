@@ -58,7 +58,7 @@ fn moved() -> Metrics {
 }
 
 /// The contract's families, section 4, less what only the control socket moves.
-const FAMILIES: [&str; 24] = [
+const FAMILIES: [&str; 25] = [
     "build_info",
     "connections_total",
     "connections",
@@ -78,6 +78,7 @@ const FAMILIES: [&str; 24] = [
     "backend_up",
     "certificate_not_after_seconds",
     "reloads_total",
+    "circuits",
     "circuits_open",
     "policy_info",
     "bans",

@@ -1,4 +1,4 @@
-//! `streams`, `close`, `ban`, `unban`, `bans`, `reload` and `drain`: a request to a running gateway over its socket.
+//! `streams`, `circuits`, `close`, `ban`, `unban`, `bans`, `reload` and `drain`: a request to a running gateway over its socket.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Console, Exit, Format};
-use crate::gateway::protocol::{Answer, Fault, Plan, Request, Stream};
+use crate::gateway::protocol::{Answer, Circuit, Fault, Plan, Request, Stream};
 
 /// Which gateway, and how it is told.
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,16 @@ pub(super) struct Gateway {
 /// Arguments of commands that are about nobody in particular.
 #[derive(Debug, clap::Args)]
 pub(super) struct PlainArgs {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Arguments of `circuits`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CircuitsArgs {
+    /// Forget what is held against this remote domain, so that it is tried at once
+    #[arg(long, value_name = "DOMAIN")]
+    clear: Option<String>,
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -71,6 +81,10 @@ pub(super) struct ReloadArgs {
 
 pub(super) fn streams(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Streams {}, console)
+}
+
+pub(super) fn circuits(args: &CircuitsArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Circuits { clear: args.clear.clone() }, console)
 }
 
 pub(super) fn bans(args: &PlainArgs, console: &mut Console) -> Exit {
@@ -154,6 +168,15 @@ fn print(answer: &Answer, console: &mut Console) {
                 console.line(format_args!("{silent} did not answer"));
             }
         }
+        Answer::Circuits { circuits, cleared } => {
+            if let Some(domain) = cleared {
+                console.line(format_args!("nothing is held against {domain} any more"));
+            }
+            for circuit in circuits {
+                print_circuit(circuit, console);
+            }
+            console.line(format_args!("{} circuits", circuits.len()));
+        }
         Answer::Closed { streams } => {
             for stream in streams {
                 console.line(format_args!("closed {stream}"));
@@ -213,6 +236,23 @@ fn print_stream(stream: &Stream, console: &mut Console) {
             ));
         }
     }
+}
+
+fn print_circuit(circuit: &Circuit, console: &mut Console) {
+    let hosted = circuit.hosted.as_deref().unwrap_or("all");
+    console.line(format_args!(
+        "{}  for {hosted}  {}  {} failures ({})  since {} s  next attempt {}  not tried {} times",
+        circuit.domain,
+        circuit.state,
+        circuit.failures,
+        circuit.reason,
+        circuit.since,
+        match circuit.next.div_ceil(1000) {
+            0 => "with the next stanza".to_owned(),
+            seconds => format!("with the first stanza in {seconds} s"),
+        },
+        circuit.untried
+    ));
 }
 
 fn print_plan(plan: &Plan, console: &mut Console) {

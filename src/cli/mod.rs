@@ -88,6 +88,9 @@ enum Command {
     /// Read everything that `run` would read and print every finding
     #[command(after_help = "Example: gatehouse check --config gatehouse.yaml")]
     Check(check::Args),
+    /// List remote domains that did not answer a running gateway lately: since when, why, and the next attempt
+    #[command(after_help = "Example: gatehouse circuits --clear partner.example")]
+    Circuits(control::CircuitsArgs),
     /// End streams of a running gateway
     #[command(after_help = "Example: gatehouse close partner.example")]
     Close(control::CloseArgs),
@@ -151,6 +154,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Ban(args) => control::ban(args, &mut console),
         Command::Bans(args) => control::bans(args, &mut console),
         Command::Check(args) => check::main(args, &mut console),
+        Command::Circuits(args) => control::circuits(args, &mut console),
         Command::Close(args) => control::close(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Demo(args) => demo::main(args, &mut console),

@@ -160,7 +160,9 @@ impl Probe {
         match control::talk(socket, &request) {
             Ok(Answer::Target { failures, open, seconds, reason: Some(reason) }) => {
                 let state = if open { "open" } else { "closed" };
-                Some(format!("{state} after {failures} failures ({reason}), tried again in {seconds} s"))
+                Some(format!(
+                    "{state} after {failures} failures ({reason}), tried again with the first stanza in {seconds} s"
+                ))
             }
             _ => None,
         }

@@ -180,10 +180,11 @@ table! {
     connect ("connect"): time = "5s", "100ms" ..= "2m";
     /// To connect to any address of a server (T-connect).
     connect_total ("connect-total"): time = "20s", "1s" ..= "10m";
-    /// The longest time until a remote domain that did not answer is tried again for the first time; it is random, and
-    /// grows with each further failure (CLS-07). What waits for the domain meanwhile comes back at once.
+    /// The least time between two attempts to reach a remote domain that did not answer, while somebody has something for it; what comes in between comes back at once (CLS-07).
+    retry_demand ("retry-demand"): time = "1s", "100ms" ..= "10m";
+    /// The longest time until the first attempt that nothing but time suggests, such as an error that waits for the domain; it is random, and grows with each further failure (CLS-07).
     retry_first ("retry-first"): time = "60s", "1s" ..= "10m";
-    /// The longest time between any two such attempts.
+    /// The longest time between two attempts that nothing but time suggests.
     retry_most ("retry-most"): time = "10m", "1s" ..= "24h";
     /// From `<` to the end tag of one first-level element (T-stanza).
     stanza ("stanza"): time = "120s", "5s" ..= "1h";

@@ -10,8 +10,10 @@ use super::lifecycle::Lifecycle;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
 use super::reload::Reloader;
 use crate::jid::{Domain, Jid};
+use crate::metrics::CircuitState;
 use crate::policy::{Finding, Policy};
 use crate::reason::Reason;
+use crate::run::circuit::Circuit;
 use crate::run::observe::capped;
 use crate::run::registry::{Registry, View};
 use crate::run::{Tools, now};
@@ -39,6 +41,7 @@ impl Desk {
                 Answer::Streams { streams: views.iter().map(shown).collect(), silent }
             }
             Request::Target { domain, from } => self.target(domain, from.as_deref()),
+            Request::Circuits { clear } => self.circuits(clear.as_deref()),
             Request::Close { target } => close(registry, target).await,
             Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
             Request::Unban { target } => match target.parse::<Target>() {
@@ -82,8 +85,39 @@ impl Desk {
         Answer::Target {
             failures: failed.map_or(0, |failed| failed.failures),
             open: failed.is_some_and(|failed| failed.open),
-            seconds: failed.map_or(0, |failed| failed.until.saturating_duration_since(now()).as_secs()),
+            seconds: failed.map_or(0, |failed| failed.next.saturating_duration_since(now()).as_secs()),
             reason: failed.map(|failed| failed.reason.label().to_owned()),
+        }
+    }
+
+    fn circuits(&self, clear: Option<&str>) -> Answer {
+        let circuits = &self.tools.circuits;
+        let cleared = match clear.map(|name| Domain::parse(name).map_err(|_| name)).transpose() {
+            Ok(cleared) => cleared,
+            Err(name) => return Answer::no(format!("{} is no domain", capped(name))),
+        };
+        if let Some(domain) = cleared.as_ref().filter(|domain| !circuits.clear(domain)) {
+            return Answer::no(format!("nothing is held against {domain}"));
+        }
+        let shown = |circuit: &Circuit| {
+            let failed = &circuit.failed;
+            protocol::Circuit {
+                domain: capped(circuit.domain.as_str()),
+                hosted: circuit.hosted.as_ref().map(ToString::to_string),
+                state: if failed.open { CircuitState::Open } else { CircuitState::Failing }
+                    .label()
+                    .to_owned(),
+                failures: failed.failures,
+                reason: failed.reason.label().to_owned(),
+                since: now().saturating_duration_since(failed.since).as_secs(),
+                next: u64::try_from(failed.next.saturating_duration_since(now()).as_millis())
+                    .unwrap_or(u64::MAX),
+                untried: failed.untried,
+            }
+        };
+        Answer::Circuits {
+            circuits: circuits.snapshot().iter().map(shown).collect(),
+            cleared: cleared.map(|domain| domain.to_string()),
         }
     }
 

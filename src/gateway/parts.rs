@@ -185,6 +185,7 @@ pub fn circuits(settings: &Settings) -> run::circuit::Params {
     let (limits, times) = (&settings.limits, &settings.timeouts);
     run::circuit::Params {
         failures: limits.circuit_failures,
+        spacing: times.retry_demand,
         first: times.retry_first,
         longest: times.retry_most,
     }

@@ -21,6 +21,12 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
     },
+    /// Which remote domains did not answer lately; what is held against one of them is forgotten first.
+    Circuits {
+        /// Whose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clear: Option<String>,
+    },
     /// End a stream by its name, or all that carry a domain, or the clients of an address.
     Close {
         /// The name, the domain, or the bare or full address.
@@ -56,6 +62,8 @@ impl Request {
         match self {
             Self::Streams {} => "streams",
             Self::Target { .. } => "target",
+            Self::Circuits { clear: None } => "circuits",
+            Self::Circuits { clear: Some(_) } => "circuits-clear",
             Self::Close { .. } => "close",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
@@ -71,6 +79,7 @@ impl Request {
         match self {
             Self::Target { domain, .. } => Some(domain),
             Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
+            Self::Circuits { clear } => clear.as_deref(),
             Self::Streams {} | Self::Bans {} | Self::Reload { .. } | Self::Drain {} => None,
         }
     }
@@ -97,6 +106,13 @@ pub enum Answer {
         seconds: u64,
         /// Why the last attempt failed.
         reason: Option<String>,
+    },
+    /// Remote domains that did not answer lately.
+    Circuits {
+        /// In the order of their names.
+        circuits: Vec<Circuit>,
+        /// What is held against this domain was forgotten.
+        cleared: Option<String>,
     },
     /// These were told to end.
     Closed {
@@ -210,6 +226,27 @@ pub struct Pair {
     pub stanzas: u64,
     /// Octets of those stanzas.
     pub octets: u64,
+}
+
+/// A remote domain that did not answer lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circuit {
+    /// The remote domain.
+    pub domain: String,
+    /// The hosted domain as whose partner it did not answer; none: it answered nobody.
+    pub hosted: Option<String>,
+    /// `failing`, or `open` after repeated failures.
+    pub state: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// Seconds since the first of these failures.
+    pub since: u64,
+    /// Milliseconds until the next stanza for it is a reason to try again.
+    pub next: u64,
+    /// How often nothing was tried because of it.
+    pub untried: u64,
 }
 
 /// A ban in force.

@@ -147,6 +147,7 @@ impl Pump {
             Effect::Note(Event::Passed { hosted, kind, octets }) => self.passed(hosted, kind, octets),
             Effect::Note(event) => {
                 self.login_came_out(&event);
+                self.shows_life(&event);
                 self.tools.observe.note(&self.meta, &event);
             }
         }
@@ -200,6 +201,15 @@ impl Pump {
         match outcome {
             Ok(()) => self.tools.circuits.answered(target, Some(from)),
             Err(reason) => self.tools.circuits.failed(target, Some(from), reason),
+        }
+    }
+
+    /// CLS-07: a domain that has proven a stream is there, whatever became of the last attempts to reach it.
+    fn shows_life(&self, event: &Event) {
+        if let (Flow::S2sIn, Event::Authenticated { pair, outcome: Outcome::Allow, .. }) =
+            (self.meta.flow, event)
+        {
+            self.tools.circuits.alive(&pair.sender);
         }
     }
 

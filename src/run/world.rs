@@ -237,11 +237,10 @@ impl Way {
             match self.places().await {
                 Ok(places) => self.left = Some(places),
                 Err(reason) => {
-                    // That there is no such service is remembered by the resolver, for as long as the DNS says.
-                    if let (Destination::World { target, .. }, Reason::DnsFailed) =
-                        (&self.destination, reason)
-                    {
-                        self.inner.params.circuits.failed(target, None, reason);
+                    // That there is no such service is remembered by the resolver, for as long as the DNS says; that we
+                    // were too busy to look says nothing about the domain.
+                    if reason == Reason::DnsFailed {
+                        self.missed(reason);
                     }
                     self.tell(Err(reason));
                     return Err(reason);
@@ -260,15 +259,26 @@ impl Way {
                 Err(why) => reason = why,
             }
         }
-        match self.destination.clone() {
-            Destination::World { target, .. } => {
+        match self.destination {
+            Destination::World { .. } => {
                 if !self.answered {
-                    self.inner.params.circuits.failed(&target, None, reason);
+                    self.missed(reason);
                 }
                 self.tell(Err(reason));
                 Err(reason)
             }
             Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown),
+        }
+    }
+
+    /// The domain is not to be had. What a stranger has made us try is held against it for nobody else (LIM-06).
+    fn missed(&self, reason: Reason) {
+        match &self.destination {
+            Destination::World { target, behalf: Behalf::Claim, .. } => {
+                self.inner.params.circuits.failed_claim(target);
+            }
+            Destination::World { target, .. } => self.inner.params.circuits.failed(target, None, reason),
+            Destination::Backend(_) | Destination::Client(_) => {}
         }
     }
 
@@ -329,13 +339,16 @@ impl Way {
                 return Err(Reason::BackendDown);
             }
         }
-        let Destination::World { from, target, .. } = self.destination.clone() else {
+        let Destination::World { from, target, behalf } = self.destination.clone() else {
             return Ok(Connected { io: Box::new(stream), address: address.ip(), secured: None });
         };
         self.not_ourselves(&stream, address)?;
         // What comes after this is between that server and the one for whom we call it.
         self.answered = true;
         self.inner.params.circuits.answered(&target, None);
+        if behalf == Behalf::Claim {
+            self.inner.params.circuits.alive(&target);
+        }
         self.tell(Ok(()));
         let io: BoxIo = Box::new(stream);
         match place.mode {

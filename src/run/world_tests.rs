@@ -148,7 +148,7 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     let back = TcpListener::bind(address).await.unwrap();
     assert_eq!(go(&world).await.1.err(), Some(Reason::RemoteUnreachable), "not asked again so soon");
     tokio::time::pause();
-    tokio::time::advance(circuit::Params::default().first).await;
+    tokio::time::advance(circuit::Params::default().spacing).await;
     tokio::time::resume();
     assert!(go(&world).await.1.is_ok());
     back.accept().await.unwrap();
