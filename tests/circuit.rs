@@ -26,6 +26,14 @@ async fn probe(world: &World, domain: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What `gatehouse circuits` with these arguments says, and how it ends.
+async fn circuits(world: &World, arguments: &[&str]) -> (String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    command.arg("circuits").args(arguments).arg("--socket").arg(world.socket());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
+}
+
 /// How often what was sent with these bodies came back so far.
 fn returned(world: &World) -> usize {
     world.legacy.bounces.all().iter().filter(|n| n.attr("from") == Some("a@friend.example")).count()
@@ -56,6 +64,23 @@ async fn a_server_that_does_not_answer_is_left_alone_and_found_again() {
         told.lines().any(|line| line.starts_with("circuit") && line.contains("open after 2 failures")),
         "{told}"
     );
+    // CLS-07: "an operator can see and clear it".
+    let (told, code) = circuits(&world, &[]).await;
+    let line = told.lines().find(|line| line.starts_with(FRIEND)).unwrap();
+    assert!(line.contains("for all  open  2 failures (remote-unreachable)") && code == Some(0), "{told}");
+    let (told, code) = circuits(&world, &["--clear", FRIEND, "--format", "json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (told["cleared"].as_str(), told["circuits"].as_array().map(Vec::len)),
+        (Some(FRIEND), Some(0))
+    );
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        circuits(&world, &["--clear", FRIEND]).await.1,
+        Some(1),
+        "nothing is held against it any more"
+    );
+    assert!(world.metrics().await.unwrap().sum("circuits_open", &[]) < 1.0);
     let limited = world.metrics().await.unwrap().sum("limited_total", &[("limit", "circuit")]);
     assert!(sent < 3 || limited >= 1.0, "{sent} were sent, and {limited} did not knock");
     assert_eq!(returned(&world), sent, "each exactly once");
