@@ -465,7 +465,24 @@ fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
         Some(address)
     });
     let socket = at.value.socket.as_ref().map(|word| words.path(word));
-    Admin { http, socket }
+    let listed = at.value.hosts.iter().flat_map(|list| &list.value);
+    let hosts = listed.filter_map(|word| host(words, word)).collect();
+    Admin { http, hosts, socket }
+}
+
+/// A name as `Host` has it, without a port.
+fn host(words: &mut Words, word: &Word) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let fits = !word.value.is_empty() && word.value.chars().all(plain);
+    if !fits {
+        let message = format!("\"{}\" is no name of a host", word.value);
+        words.error(
+            word,
+            message,
+            "write a name without a port, like gate-1.example.com; addresses need not be listed",
+        );
+    }
+    fits.then(|| word.value.clone())
 }
 
 fn audit(words: &mut Words, at: &Placed<spec::AuditSpec>) -> Option<Audit> {

@@ -73,7 +73,7 @@ dns:
   routes: [{ domain: partner.example, target: "192.0.2.9:5269", tls: starttls }, { domain: b.example, target: "x.b.example:443", tls: direct }]
   allow-networks: [10.1.0.0/16]
 steering: { listen: "10.0.0.1:53", from: [10.0.0.0/24], answer: 10.0.0.1, hosted: backend }
-admin: { http: "127.0.0.1:9469", socket: /run/gatehouse/control.sock }
+admin: { http: "127.0.0.1:9469", hosts: [gate-1.example.com], socket: /run/gatehouse/control.sock }
 limits: { }
 timeouts: { idle-s2s: 1h }
 log: { format: json, level: info }
@@ -88,6 +88,7 @@ audit: { file: /var/log/gatehouse/audit.jsonl }
     let steering = settings.steering.unwrap();
     assert_eq!((steering.port, steering.hosted), (5269, HostedAnswer::Backend));
     assert_eq!(settings.admin.socket.unwrap(), Path::new("/run/gatehouse/control.sock"));
+    assert_eq!(settings.admin.hosts, ["gate-1.example.com"]);
     assert_eq!(settings.timeouts.idle_s2s.as_secs(), 3600);
     assert_eq!(settings.domains[0].federation, Federation::Listed);
 }
@@ -143,6 +144,10 @@ fn every_mistake_has_its_own_words() {
         (
             "steering: { listen: 10.0.0.1, from: [10.0.0.0/24], answer: 10.0.0.1 }\n",
             "no inside listener has the address",
+        ),
+        (
+            "admin: { hosts: [\"gate-1.example.com:9469\"] }\n",
+            "error: \"gate-1.example.com:9469\" is no name of a host",
         ),
         ("admin: { http: \"0.0.0.0:9469\" }\n", "warning: metrics and health are served to everybody"),
         ("limits: { stanza: 9999B }\n", "`stanza: 9999B` is out of range"),

@@ -303,6 +303,8 @@ pub enum HostedAnswer {
 pub struct Admin {
     /// Where to serve metrics and health.
     pub http: Option<SocketAddr>,
+    /// Names under which it may be asked there, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// The control socket.
     pub socket: Option<PathBuf>,
 }

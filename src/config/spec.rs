@@ -226,6 +226,9 @@ pub struct SteeringSpec {
 pub struct AdminSpec {
     /// Where to serve metrics and health over HTTP, read only. Default: off. Example: `http: "127.0.0.1:9469"`
     pub http: Option<Word>,
+    /// Names under which it may be asked there, in `Host`; an address and `localhost` always may, and no page in a browser can
+    /// read it by another. Default: none. Example: `hosts: [gate-1.example.com]`
+    pub hosts: Option<Words>,
     /// The control socket. Default: off. Example: `socket: /run/gatehouse/control.sock`
     pub socket: Option<Word>,
 }

@@ -282,7 +282,7 @@ impl World {
             let mut stream = dial(self.at.admin.ip(), self.at.admin).await?;
             stream
                 .write_all(
-                    format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").as_bytes(),
+                    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
                 )
                 .await?;
             let mut answer = String::new();

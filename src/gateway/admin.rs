@@ -1,24 +1,29 @@
 //! The watching door: HTTP on a thread of its own, GET only, changes nothing.
 //!
-//! It answers while the gateway is busy, and a scrape costs the relays nothing but the counters' reads.
+//! It answers while the gateway is busy, and a scrape costs the relays nothing but the counters' reads. Whoever says nothing
+//! keeps nobody else out ([`super::places`]), and a page in a browser that found the way here by a name of its own (DNS
+//! rebinding) reads nothing: `Host` is an address, `localhost`, or a name that the operator listed.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::accept::Seldom;
+use super::places::{Caller, Places};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
 
@@ -31,17 +36,22 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds the address and answers there.
+    /// Binds the address and answers there, under these names besides.
     ///
     /// # Errors
     /// When the address cannot be bound, or the thread not started.
-    pub fn start(address: SocketAddr, observe: Arc<Observe>, registry: Arc<Registry>) -> io::Result<Self> {
+    pub fn start(
+        address: SocketAddr,
+        hosts: Vec<String>,
+        observe: Arc<Observe>,
+        registry: Arc<Registry>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let view = Arc::new(View { observe, registry });
+        let view = Arc::new(View { hosts, observe, registry });
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -73,6 +83,7 @@ impl Drop for Admin {
 
 #[derive(Debug)]
 struct View {
+    hosts: Vec<String>,
     observe: Arc<Observe>,
     registry: Arc<Registry>,
 }
@@ -85,10 +96,9 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
             return;
         }
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut places = Places::new(CONNECTIONS);
     let mut short = Seldom::default();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -100,25 +110,45 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
             }
         };
         let view = Arc::clone(&view);
-        tokio::spawn(async move {
-            let _place = place;
-            let service = service_fn(move |request| {
-                let response = view.answer(&request);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 * 1024);
-            let served =
-                tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), service)).await;
+        places.seat(|caller| attend(stream, view, caller)).await;
+    }
+}
+
+/// Serves one connection, request by request.
+async fn attend(stream: TcpStream, view: Arc<View>, caller: Caller) {
+    let spoke = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&spoke);
+    let service = service_fn(move |request| {
+        heard.store(true, Ordering::Relaxed);
+        let response = view.answer(&request);
+        // Answers are made at once: what takes time is to be read, and who does not read is silent.
+        caller.waits();
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(16 * 1024);
+    let serving = tokio::time::timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), service));
+    let silence = async {
+        tokio::time::sleep(PATIENCE).await;
+        if spoke.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = serving => {
             if let Ok(Err(error)) = served {
                 tracing::debug!(%error, "an admin connection ended");
             }
-        });
+        }
+        () = silence => tracing::debug!("an admin connection ended: no request came"),
     }
 }
 
 impl View {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.is_asked(request) {
+            return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, MISDIRECTED.to_owned());
+        }
         if request.method() != Method::GET {
             let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET only\n".to_owned());
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
@@ -155,6 +185,30 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether the request was meant for us: a name that is not ours is how a page in a browser comes here. Who names nothing
+    /// (HTTP/1.0) is no browser.
+    fn is_asked(&self, request: &Request<Incoming>) -> bool {
+        let named = request.headers().get_all(HOST).iter().map(HeaderValue::to_str);
+        let host = named.map(|host| host.ok()).chain(request.uri().host().map(Some));
+        let ours = |host: &str| {
+            let name = name_of(host);
+            name.eq_ignore_ascii_case("localhost")
+                || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+                || self.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+        };
+        host.into_iter().all(|host| host.is_some_and(ours))
+    }
+}
+
+/// The host of `host` or `host:port`, brackets included.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
 fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -168,8 +222,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Connections at one time: scrapers and probes, not the public.
 const CONNECTIONS: usize = 64;
 
-/// How long a request may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the first request may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a kept connection may be silent between two requests; a scraper comes back in less.
+const IDLE: Duration = Duration::from_secs(60);
+
+const MISDIRECTED: &str =
+    "this name is not listed: write it to `admin: { hosts: [..] }`, or ask by address\n";
 
 /// How long a connection may be kept.
 const LIFETIME: Duration = Duration::from_secs(300);

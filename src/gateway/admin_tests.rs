@@ -13,14 +13,19 @@ fn world() -> World {
     let registry = Registry::new(crate::run::tests::policy(), Duration::ZERO, 1);
     let metrics = Arc::new(crate::metrics::Metrics::new([]).unwrap());
     let observe = Arc::new(Observe::new(metrics, None, crate::run::now()));
-    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), observe, Arc::clone(&registry)).unwrap();
+    let hosts = vec!["gate-1.example.com".to_owned()];
+    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), hosts, observe, Arc::clone(&registry)).unwrap();
     World { admin, registry }
 }
 
 impl World {
     fn ask(&self, line: &str) -> String {
+        self.ask_as(line, "Host: localhost\r\n")
+    }
+
+    fn ask_as(&self, line: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(self.admin.address()).unwrap();
-        write!(stream, "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{line} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -70,4 +75,83 @@ fn nothing_but_get_is_answered() {
         assert!(world.ask(&format!("{method} /metrics")).starts_with("HTTP/1.1 405"), "{method}");
     }
     assert!(world.ask("GET /").starts_with("HTTP/1.1 404"));
+}
+
+// A page in a browser that has its own name lead here (DNS rebinding) would read what only this machine may.
+#[test]
+fn a_name_that_nobody_listed_is_not_answered() {
+    let world = world();
+    for host in [
+        "localhost",
+        "LOCALHOST:9469",
+        "127.0.0.1",
+        "127.0.0.1:9469",
+        "10.1.2.3:1",
+        "[::1]",
+        "[::1]:9469",
+        "gate-1.example.com",
+        "Gate-1.Example.com:9469",
+    ] {
+        let answer = world.ask_as("GET /healthz", &format!("Host: {host}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{host}: {answer}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:9469",
+        "localhost.evil.example",
+        "gate-1",
+        "",
+        "127.0.0.1.evil.example",
+    ] {
+        let answer = world.ask_as("GET /metrics", &format!("Host: {host}\r\n"));
+        assert!(
+            answer.starts_with("HTTP/1.1 421") && !answer.contains("gatehouse_build"),
+            "{host}: {answer}"
+        );
+    }
+    let answer = world.ask_as("GET http://evil.example/metrics", "Host: localhost\r\n");
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    let answer = world.ask_as("GET /metrics", "Host: localhost\r\nHost: evil.example\r\n");
+    assert!(!answer.contains("gatehouse_build"), "{answer}");
+}
+
+// "Each door has places kept for callers that speak, and deadlines of 2 s for silence."
+#[test]
+fn many_who_say_nothing_keep_nobody_away() {
+    let world = world();
+    let connect = || TcpStream::connect(world.admin.address()).unwrap();
+    let mut silent: Vec<_> = (0..40).map(|_| connect()).collect();
+    let mut stuck: Vec<_> = (0..40).map(|_| connect()).collect();
+    for stream in &mut stuck {
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: loc").unwrap();
+    }
+    let began = Instant::now();
+    assert!(world.ask("GET /healthz").starts_with("HTTP/1.1 200"));
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    // And the door waits for none of them longer than it says.
+    for stream in silent.iter_mut().chain(&mut stuck) {
+        stream.set_read_timeout(Some(PATIENCE * 5)).unwrap();
+        let mut rest = Vec::new();
+        // The end, or a reset where what they sent was never read.
+        let gone = stream.read_to_end(&mut rest);
+        assert!(gone.is_ok() || gone.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset));
+    }
+}
+
+// A scraper that keeps its connection is not the one to go while others say nothing.
+#[test]
+fn a_kept_connection_that_speaks_stays_longer_than_those_that_do_not() {
+    let world = world();
+    let mut kept = TcpStream::connect(world.admin.address()).unwrap();
+    kept.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..3 {
+        write!(kept, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = [0; 512];
+        let n = kept.read(&mut answer).unwrap();
+        assert!(answer[..n].starts_with(b"HTTP/1.1 200"));
+        let silent: Vec<_> =
+            (1..CONNECTIONS).map(|_| TcpStream::connect(world.admin.address()).unwrap()).collect();
+        assert!(world.ask("GET /healthz").starts_with("HTTP/1.1 200"));
+        drop(silent);
+    }
 }

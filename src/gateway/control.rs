@@ -1,7 +1,8 @@
 //! The control socket: a Unix socket that only the gateway's own user and root may speak to.
 //!
 //! The file has mode 0600 from its first moment, and the kernel's word on who called is asked besides. Requests are
-//! lines of JSON, of bounded size and within bounded time; connections are few. Every request goes to the audit log with
+//! lines of JSON, of bounded size and within bounded time; connections are few, and whoever says nothing keeps nobody else out
+//! ([`super::places`]). Every request goes to the audit log with
 //! the user id, refused ones too.
 
 use std::io;
@@ -13,11 +14,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::accept::Seldom;
 use super::desk::Desk;
+use super::places::{Caller as Seat, Places};
 use super::protocol::{Answer, LONGEST, Request};
 use crate::run::observe::capped;
 
@@ -82,12 +83,9 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u32)> {
 }
 
 async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut places = Places::new(CONNECTIONS);
     let mut short = Seldom::default();
-    let mut calls = JoinSet::new();
     loop {
-        while calls.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -99,27 +97,28 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
             }
         };
         let desk = Arc::clone(&desk);
-        calls.spawn(async move {
-            let _place = place;
-            if let Err(error) = attend(stream, owner, &desk).await {
+        let call = |seat| async move {
+            if let Err(error) = attend(stream, owner, &desk, &seat).await {
                 tracing::debug!(%error, "a control connection ended");
             }
-        });
+        };
+        places.seat(call).await;
     }
 }
 
 /// Serves one connection, request by request.
-async fn attend(stream: UnixStream, owner: u32, desk: &Desk) -> io::Result<()> {
+async fn attend(stream: UnixStream, owner: u32, desk: &Desk, seat: &Seat) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let caller = Caller { uid: credentials.uid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.into_split();
     let permitted = caller.uid == owner || caller.uid == 0;
     let mut reader = BufReader::new(reader);
+    let mut patience = FIRST;
     loop {
         let mut line = Vec::new();
         let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
         let mut bounded = (&mut reader).take(most);
-        let heard = tokio::time::timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await;
+        let heard = tokio::time::timeout(patience, bounded.read_until(b'\n', &mut line)).await;
         match heard {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(_)) if line.ends_with(b"\n") => {}
@@ -137,6 +136,8 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk) -> io::Result<()> {
             desk.record(&Act::of(&caller, "connect", None, &answer));
             return say(&mut writer, &answer).await;
         }
+        patience = PATIENCE;
+        seat.speaks();
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => {
                 let answer = desk.answer(&request, caller.uid).await;
@@ -149,6 +150,8 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk) -> io::Result<()> {
                 answer
             }
         };
+        // Who does not take the answer is as silent as who does not ask.
+        seat.waits();
         say(&mut writer, &answer).await?;
     }
 }
@@ -229,7 +232,10 @@ impl Act {
 }
 
 /// Connections at one time.
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: usize = 16;
 
-/// How long a caller may be silent, or take nothing.
+/// How long a caller may be silent at first.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// How long a caller who has been answered may be silent, or take nothing.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ pub mod control;
 pub mod desk;
 pub mod lifecycle;
 pub mod parts;
+mod places;
 pub mod protocol;
 pub mod reload;
 pub mod secrets;
@@ -440,7 +441,8 @@ fn start_control(path: &std::path::Path, desk: &Arc<Desk>) -> Result<Control, St
 fn start_admin(settings: &Settings, tools: &Tools) -> Result<Option<Admin>, StartFault> {
     let Some(address) = settings.admin.http else { return Ok(None) };
     let (observe, registry) = (Arc::clone(&tools.observe), Arc::clone(&tools.registry));
-    let admin = Admin::start(address, observe, registry).map_err(|error| {
+    let hosts = settings.admin.hosts.clone();
+    let admin = Admin::start(address, hosts, observe, registry).map_err(|error| {
         let message = format!("admin cannot listen on {address}: {error}");
         let remedy = "end what holds the address, or write another one";
         StartFault::one(Finding::error(Place::whole(&settings.file), message, remedy))
