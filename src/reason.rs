@@ -227,7 +227,7 @@ reasons! {
     // -- policy
     Allowed = "allowed", "allowed", None, Z::ServiceUnavailable;
     Blocked = "blocked", "a deny rule names this domain", Some(S::PolicyViolation), Z::PolicyViolation;
-    NotListed = "not-listed", "no rule allows this domain, and the hosted domain federates with listed domains only", Some(S::PolicyViolation), Z::PolicyViolation;
+    NotListed = "not-listed", "no rule allows this domain", Some(S::PolicyViolation), Z::PolicyViolation;
     FederationOff = "federation-off", "the hosted domain does not federate", Some(S::PolicyViolation), Z::PolicyViolation;
     WrongDirection = "wrong-direction", "the rule allows the other direction only", Some(S::PolicyViolation), Z::PolicyViolation;
     IdentityTooWeak = "identity-too-weak", "the rule asks for a stronger proof of identity", Some(S::PolicyViolation), Z::NotAuthorized;
@@ -391,7 +391,7 @@ macro_rules! words {
 
 mod cause;
 
-pub use cause::{Cause, Detail, day, escaped};
+pub use cause::{Cause, Detail, Why, day, escaped};
 
 words! {
     /// Which of the three ways traffic takes through the gateway.

@@ -1212,7 +1212,7 @@ fn a_drain_tells_the_client_and_leaves_the_session() {
 fn a_backend_that_is_down_is_told_at_once() {
     let mut stage = arrived();
     stage.said(NEAR);
-    stage.step(FAR, Input::Unreachable(Reason::BackendDown));
+    stage.step(FAR, Input::Unreachable(Reason::BackendDown.into()));
     assert_eq!(ended(&mut stage), "internal-server-error");
     assert_eq!(told(&stage), [Reason::BackendDown]);
     assert!(stage.notes().iter().any(|e| matches!(e, Event::Backend { up: false, .. })));
@@ -1256,7 +1256,7 @@ fn who_does_not_come_to_a_bind_is_not_waited_for() {
     stage.said(NEAR);
     stage.wait(home().timeouts.header);
     assert!(stage.has(|e| matches!(e, Effect::Retry(FarId(1), _))));
-    stage.step(FAR, Input::Unreachable(Reason::BackendDown));
+    stage.step(FAR, Input::Unreachable(Reason::BackendDown.into()));
     assert_eq!(ended(&mut stage), "internal-server-error");
     assert!(!stage.notes().iter().any(|e| matches!(e, Event::Backend { up: true, .. })));
     // Nor is one that greets and offers nothing.

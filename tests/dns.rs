@@ -220,7 +220,7 @@ async fn absence_is_kept_as_well() {
     let resolver = world.resolver();
     for _ in 0..3 {
         let fault = resolver.targets(&domain("a.example")).await.unwrap_err();
-        assert_eq!((fault, fault.reason()), (DnsFault::NotFound, Reason::RemoteNotFound));
+        assert_eq!((fault, fault.why().reason), (DnsFault::NotFound, Reason::RemoteNotFound));
     }
     assert_eq!(world.asked().len(), 4);
 }
@@ -255,7 +255,7 @@ async fn a_failure_is_never_taken_for_absence() {
             })
             .await;
             let fault = world.resolver().targets(&domain("a.example")).await.unwrap_err();
-            assert_eq!((fault, fault.reason()), (DnsFault::Failed, Reason::DnsFailed), "{code} {broken}");
+            assert_eq!((fault, fault.why().reason), (DnsFault::Failed, Reason::DnsFailed), "{code} {broken}");
             assert!(!world.asked().iter().any(|asked| asked.starts_with("a.example.")));
         }
     }
@@ -424,7 +424,7 @@ async fn addresses_and_ports_that_must_not_be_dialled_are_left_out() {
     assert_eq!(targets[0].addresses, ["192.0.2.1:5269".parse().unwrap()]);
     for other in ["b.example", "c.example"] {
         let fault = resolver.targets(&domain(other)).await.unwrap_err();
-        assert_eq!((fault, fault.reason()), (DnsFault::Guarded, Reason::RemoteUnreachable), "{other}");
+        assert_eq!((fault, fault.why().reason), (DnsFault::Guarded, Reason::RemoteUnreachable), "{other}");
     }
     let ours = world.resolver_with(|params| params.guard.own = vec!["127.0.0.1:5269".parse().unwrap()]);
     assert_eq!(ours.targets(&domain("b.example")).await, Err(DnsFault::Guarded));

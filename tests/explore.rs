@@ -220,7 +220,7 @@ fn relay_graph() -> &'static Walked {
             inputs.push((side, Input::Stalled));
             if side != Side::Near {
                 inputs.push((side, Input::Connected([192, 0, 2, 9].into(), None)));
-                inputs.push((side, Input::Unreachable(Reason::RemoteUnreachable)));
+                inputs.push((side, Input::Unreachable(Reason::RemoteUnreachable.into())));
             }
         }
         for claim in [1, 3] {

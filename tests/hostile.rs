@@ -90,7 +90,7 @@ fn a_talkative_remote_server_ends_no_other_pair() {
     stage.step(Side::Far(mallory), Input::Close(Reason::StanzaTooBig));
     assert_eq!(stage.said(NEAR), "");
     assert!(stage.has(|e| matches!(e, Effect::Retry(id, _) if *id == mallory)), "the next address is tried");
-    stage.step(Side::Far(mallory), Input::Unreachable(Reason::RemoteUnreachable));
+    stage.step(Side::Far(mallory), Input::Unreachable(Reason::RemoteUnreachable.into()));
     let said = stage.said(NEAR);
     assert!(said.contains("from='mallory.example'") && !said.contains("friend.example"), "{said}");
 }
@@ -539,7 +539,7 @@ fn who_is_refused_again_and_again_is_shown_out() {
         let before = stage.connects().len();
         stage.hears(NEAR, claim);
         if let Some((id, _)) = stage.connects().get(before) {
-            stage.step(Side::Far(*id), Input::Unreachable(Reason::BackendDown));
+            stage.step(Side::Far(*id), Input::Unreachable(Reason::BackendDown.into()));
         }
         stage.hears(NEAR, denied);
     };

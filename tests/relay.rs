@@ -346,7 +346,7 @@ fn trouble_is_told_by_its_name() {
     let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
     stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
     let (far, _) = stage.connects()[0].clone();
-    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
+    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable.into()));
     assert!(stage.said(NEAR).contains("<error type='wait'><internal-server-error "));
     // Outbound.
     for (reason, condition) in [
@@ -357,7 +357,7 @@ fn trouble_is_told_by_its_name() {
         stage.hears(NEAR, &answer("", false));
         stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
         let (far, _) = stage.connects()[0].clone();
-        stage.step(Side::Far(far), Input::Unreachable(reason));
+        stage.step(Side::Far(far), Input::Unreachable(reason.into()));
         assert!(stage.said(NEAR).contains(&format!("<{condition} ")), "{reason}");
     }
 }
@@ -405,7 +405,7 @@ fn one_failing_target_leaves_the_others_alone() {
     }
     let fars: Vec<_> = stage.connects().into_iter().map(|(id, _)| id).collect();
     stage.said(NEAR);
-    stage.step(Side::Far(fars[0]), Input::Unreachable(Reason::RemoteUnreachable));
+    stage.step(Side::Far(fars[0]), Input::Unreachable(Reason::RemoteUnreachable.into()));
     let said = stage.said(NEAR);
     assert!(
         said.contains("from='one.example'")
@@ -435,7 +435,7 @@ fn an_untrusted_peer_is_left_for_the_next_address() {
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(untrusted("", "friend.example")));
     assert!(stage.has(|e| matches!(e, Effect::Retry(_, Candidate::Next))));
-    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
+    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable.into()));
     assert!(stage.said(NEAR).contains("type='error'"));
     assert!(stage.reasons().contains(&Reason::CertificateUntrusted));
 }
@@ -531,7 +531,7 @@ fn a_courier_delivers_or_bounces_once() {
         NEAR,
         Input::Queue("<message type='error' from='a@friend.example' to='b@hall.example'/>".into()),
     );
-    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable));
+    stage.step(Side::Far(far), Input::Unreachable(Reason::RemoteUnreachable.into()));
     let bounces = stage.carried();
     assert_eq!(bounces.len(), 1, "errors are never answered");
     assert_eq!(bounces[0].0, pair("hall.example", "friend.example"));
@@ -1011,7 +1011,7 @@ fn a_backend_that_does_not_believe_us_is_looked_into() {
     stage.wait(Duration::from_secs(31));
     assert_eq!(doubts(&stage), 1);
     let (mut stage, far) = claimed();
-    stage.step(Side::Far(far), Input::Unreachable(Reason::BackendDown));
+    stage.step(Side::Far(far), Input::Unreachable(Reason::BackendDown.into()));
     assert_eq!(doubts(&stage), 0);
 }
 

@@ -22,7 +22,7 @@ use crate::dns::order::{Rank, order};
 use crate::dns::query::{Asker, QueryFault, system_servers};
 use crate::dns::srv::{Candidate, Service, find};
 use crate::jid::Domain;
-use crate::reason::Reason;
+use crate::reason::{Cause, Reason, Why};
 
 /// What the resolver needs to know.
 #[derive(Clone, Debug)]
@@ -408,13 +408,14 @@ pub enum DnsFault {
 }
 
 impl DnsFault {
-    /// The reason to count, to log and to tell the sender.
-    pub const fn reason(self) -> Reason {
+    /// What to count, to log and to tell the sender.
+    pub fn why(self) -> Why {
         match self {
-            Self::Busy => Reason::Overload,
-            Self::Failed | Self::Timeout => Reason::DnsFailed,
-            Self::Guarded => Reason::RemoteUnreachable,
-            Self::NotFound => Reason::RemoteNotFound,
+            Self::Busy => Reason::Overload.into(),
+            Self::Failed => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
+            Self::Guarded => Why::because(Reason::RemoteUnreachable, Cause::MustNotDial),
+            Self::NotFound => Why::because(Reason::RemoteNotFound, Cause::NotInDns),
+            Self::Timeout => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
         }
     }
 }

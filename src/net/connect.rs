@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use super::tune::tune;
-use crate::reason::Reason;
+use crate::reason::{Cause, Reason, Why};
 
 /// How long to try, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +78,11 @@ pub struct ConnectFault {
 }
 
 impl ConnectFault {
-    /// The reason, where the other end is a remote server.
-    pub const fn reason(&self) -> Reason {
-        Reason::RemoteUnreachable
+    /// What it is called, where the other end is a remote server. Silence is told only where nothing else was met.
+    pub fn why(&self) -> Why {
+        let silent = self.attempts.iter().all(|(_, kind)| *kind == io::ErrorKind::TimedOut);
+        let cause = if silent { Cause::TimedOut } else { Cause::NotReached };
+        Why::because(Reason::RemoteUnreachable, cause)
     }
 }
 
@@ -127,7 +129,7 @@ mod tests {
         drop(gone);
         let fault = connect(&[refused], &quick()).await.unwrap_err();
         assert_eq!(fault.attempts, [(refused, io::ErrorKind::ConnectionRefused)]);
-        assert_eq!(fault.reason(), Reason::RemoteUnreachable);
+        assert_eq!(fault.why().reason, Reason::RemoteUnreachable);
         assert!(fault.to_string().contains("127.0.0.1"));
         assert_eq!(connect(&[], &quick()).await.unwrap_err().to_string(), "no address to connect to");
     }

@@ -5,6 +5,8 @@
 
 use std::fmt::{self, Write as _};
 
+use super::Reason;
+
 words! {
     /// What it was in particular.
     Cause {
@@ -54,6 +56,14 @@ words! {
         TimedOut = "timed-out",
         /// The address refused the connection, or nothing reaches it.
         NotReached = "not-reached",
+        /// The DNS knows no such domain, or no XMPP server of it.
+        NotInDns = "not-in-dns",
+        /// The DNS answered with a failure, or not at all.
+        DnsTrouble = "dns-trouble",
+        /// The DNS names only addresses or ports that must not be dialled.
+        MustNotDial = "must-not-dial",
+        /// The other side offers no TLS.
+        NoTls = "no-tls",
         /// The other side said so itself, in a stream error, a SASL failure or a dialback error.
         PeerSaid = "peer-said",
     }
@@ -75,6 +85,10 @@ impl Cause {
             Self::NoCommonSuite => "no cipher suite in common",
             Self::NoCommonVersion => "no version of TLS in common",
             Self::NoServerName => "no server name was sent, and no domain is the default",
+            Self::NoTls => "the other side offers no TLS",
+            Self::NotInDns => "there is no such domain, or it has no XMPP server in the DNS",
+            Self::DnsTrouble => "the DNS did not answer, or answered with a failure",
+            Self::MustNotDial => "the DNS names only addresses that must not be dialled",
             Self::NotReached => "the address takes no connection",
             Self::NotTls => "what came is not TLS",
             Self::NotYetValid => "the certificate is not valid yet",
@@ -87,6 +101,42 @@ impl Cause {
             Self::TimedOut => "it was not done in time",
             Self::UnknownIssuer => "the certificate comes from an authority that is not trusted here",
             Self::WeakCertificate => "the key or the signature of a certificate is too weak",
+        }
+    }
+
+    /// The same of a server that was called, for those who wrote to it.
+    const fn for_users(self) -> &'static str {
+        match self {
+            Self::BadCertificate => "its certificate breaks the rules for certificates",
+            Self::Cut => "its server closed the connection",
+            Self::Expired => "its certificate has expired",
+            Self::NoCertificate => "its server shows no certificate",
+            Self::NoTls => "its server offers no TLS",
+            Self::NotReached => "its server refuses the connection, or nothing reaches it",
+            Self::NotYetValid => "its certificate is not valid yet",
+            Self::OtherName => "its certificate is for another name",
+            Self::PeerSaid => "its server refused the stream for a reason of its own",
+            Self::Revoked | Self::RevocationUnknown => {
+                "its certificate was revoked, or nobody can say whether it was"
+            }
+            Self::SelfSigned | Self::UnknownIssuer => {
+                "its certificate is not from an authority that is trusted here"
+            }
+            Self::TimedOut => "its server did not answer in time",
+            Self::WeakCertificate => "its certificate is too weak",
+            Self::BadHandshake
+            | Self::NoCommonGroup
+            | Self::NoCommonProtocol
+            | Self::NoCommonScheme
+            | Self::NoCommonSuite
+            | Self::NoCommonVersion
+            | Self::PeerAlert
+            | Self::NotTls => "the TLS handshake with its server failed",
+            Self::DnsTrouble
+            | Self::MustNotDial
+            | Self::NameNotServed
+            | Self::NoServerName
+            | Self::NotInDns => self.words(),
         }
     }
 
@@ -113,6 +163,16 @@ impl Cause {
                 "the other side needs TLS 1.2 or newer, with ECDHE and AEAD (RFC 9325)"
             }
             Self::NoCommonProtocol => "the other side calls the port of another service",
+            Self::NoTls => {
+                "that server must offer STARTTLS, or a rule must let the pair travel in clear (`tls: none`)"
+            }
+            Self::NotInDns => {
+                "look whether the name is spelt right, and what the DNS says of it: `gatehouse probe`"
+            }
+            Self::DnsTrouble => "look whether the resolver of this machine answers: `dns: { servers }`",
+            Self::MustNotDial => {
+                "the records of that domain lead to addresses of private networks or of our own"
+            }
             Self::NoServerName => "have the other side send the name, or set `listen: { default: .. }`",
             Self::OtherName => {
                 "that server needs a certificate for its domain, or a rule must take dialback (`identity: [dialback]`)"
@@ -163,6 +223,39 @@ impl fmt::Display for Detail {
             (Cause::Expired, on) => write!(f, "the certificate expired {on}"),
             (cause, more) => write!(f, "{}: {more}", cause.words()),
         }
+    }
+}
+
+/// A reason, with what is known of it in particular. The reason decides; the rest is for people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Why {
+    /// What decides, and is counted.
+    pub reason: Reason,
+    /// What it was in particular, where that was found out.
+    pub detail: Option<Detail>,
+}
+
+impl Why {
+    /// That reason, because of this.
+    pub fn because(reason: Reason, cause: Cause) -> Self {
+        Self { reason, detail: Some(Detail::new(cause, "")) }
+    }
+
+    /// What our own users read of it, behind the name of the domain: never the name of a rule, and nothing that a peer has
+    /// written.
+    pub fn for_users(&self) -> String {
+        let label = self.reason.label();
+        match self.detail.as_ref().map(|detail| (detail.cause, &*detail.particulars)) {
+            Some((Cause::Expired, on)) if !on.is_empty() => format!("its certificate expired {on} ({label})"),
+            Some((cause, _)) => format!("{} ({label})", cause.for_users()),
+            None => format!("{} ({label})", self.reason.words()),
+        }
+    }
+}
+
+impl From<Reason> for Why {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: None }
     }
 }
 
@@ -234,6 +327,17 @@ mod tests {
         );
         let long = Detail::said(&"c".repeat(1000), Some(&"x".repeat(10_000)));
         assert!(long.particulars.chars().count() <= CONDITION + TEXT + 4);
+    }
+
+    #[test]
+    fn people_read_what_happened_and_the_label_that_the_operator_finds() {
+        let expired = Some(Detail::new(Cause::Expired, "on 2026-10-01"));
+        let why = Why { reason: Reason::CertificateUntrusted, detail: expired };
+        assert_eq!(why.for_users(), "its certificate expired on 2026-10-01 (certificate-untrusted)");
+        assert_eq!(Why::from(Reason::NotListed).for_users(), "no rule allows this domain (not-listed)");
+        let said = Some(Detail::said("policy-violation", Some("<your list>")));
+        let why = Why { reason: Reason::PeerPolicy, detail: said };
+        assert!(!why.for_users().contains("list>"), "nothing that a peer has written");
     }
 
     #[test]

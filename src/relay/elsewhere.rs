@@ -25,7 +25,7 @@ impl Relay {
         }
         let Some((host, port)) = host(&frame.tree()) else { return false };
         far.moves += 1;
-        far.redial(Reason::PeerError, true);
+        far.redial(Reason::PeerError.into(), true);
         // The condition is none that we have a word for.
         let (facing, said, condition) = (Facing::Public, Said::Received, None);
         out.push(Effect::Note(Event::StreamError { facing, said, condition }));

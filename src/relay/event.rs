@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::jid::Domain;
 use crate::policy::{RuleName, Verdict};
-use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, Secured, TlsVersion};
 use crate::xml::Kind;
@@ -97,6 +97,8 @@ pub struct Record {
     pub rule: Option<RuleName>,
     /// Why it ended.
     pub reason: Reason,
+    /// What lies behind that, where more was found out.
+    pub detail: Option<Detail>,
     /// Stanzas that passed.
     pub stanzas: u64,
     /// Octets of those stanzas.
@@ -116,6 +118,7 @@ impl Record {
             revocation: certificate.map(|c| c.revocation),
             rule: None,
             reason,
+            detail: None,
             stanzas: 0,
             octets: 0,
         }

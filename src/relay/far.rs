@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::filter::Route;
-use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::reason::{Cause, Facing, Outcome, Reason, StreamCondition, Why};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
-use crate::stream::{Answer, Certificate, Method, Proof, Secured};
+use crate::stream::{Answer, Certificate, Method, Proof, Secured, identity};
 use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
@@ -24,14 +24,14 @@ pub(super) struct Far {
     /// How we were proven there, once the pair stands.
     pub(super) method: Option<Method>,
     address: Option<std::net::IpAddr>,
-    secured: Option<Secured>,
+    pub(super) secured: Option<Secured>,
     /// What the last attempt ended with.
-    last: Option<Reason>,
+    last: Option<Why>,
     pub(super) max_octets: Option<usize>,
     pub(super) standing: bool,
     closing: Option<Instant>,
     /// CRT-12: when the certificate expires that the pair stands on.
-    expires: Option<Instant>,
+    pub(super) expires: Option<Instant>,
     reason: Reason,
     /// When the last key or question went out.
     asked: Instant,
@@ -56,12 +56,16 @@ impl Far {
         self.secured.as_ref()
     }
 
+    fn certificate(&self) -> Option<&Certificate> {
+        self.secured.as_ref().and_then(|secured| secured.certificate.as_ref())
+    }
+
     pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         self.address
     }
 
     /// Another attempt begins.
-    pub(super) fn redial(&mut self, last: Reason, external: bool) {
+    pub(super) fn redial(&mut self, last: Why, external: bool) {
         self.terms.external = external;
         self.last = Some(last);
         self.machine = Some(Initiating::Dialling);
@@ -154,10 +158,10 @@ impl Relay {
                     self.far_step(id, initiating::Input::Secured(secured), now, out);
                 }
             }
-            Input::Unreachable(reason) => {
-                let reason = far.last.unwrap_or(reason);
-                self.far_missed(id, reason, out);
-                self.far_refused(id, reason, now, out);
+            Input::Unreachable(why) => {
+                let why = far.last.take().unwrap_or(why);
+                self.far_missed(id, why.reason, out);
+                self.far_refused(id, why, now, out);
             }
             Input::Gone { reason, unsent } => self.far_gone(id, reason, unsent, now, out),
             Input::Stalled => self.far_fault(id, Reason::StanzaTimeout, now, out),
@@ -195,7 +199,9 @@ impl Relay {
                 if self.authority_taken(check, far) {
                     return true;
                 }
-                self.far_attempt_failed(id, Reason::CertificateUntrusted, Bytes::new(), now, out);
+                let detail = identity::doubt(far.certificate(), &check.pair.sender);
+                let why = Why { reason: Reason::CertificateUntrusted, detail };
+                self.far_attempt_failed(id, why, Bytes::new(), now, out);
                 return false;
             }
         };
@@ -203,12 +209,15 @@ impl Relay {
         if verdict.is_allow() {
             return true;
         }
-        let reason = match verdict.reason {
-            Reason::IdentityTooWeak => Reason::CertificateUntrusted,
-            other => other,
+        let why = match verdict.reason {
+            Reason::IdentityTooWeak => {
+                let detail = identity::doubt(far.certificate(), &pair.target);
+                Why { reason: Reason::CertificateUntrusted, detail }
+            }
+            other => other.into(),
         };
         out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
-        self.far_attempt_failed(id, reason, Bytes::new(), now, out);
+        self.far_attempt_failed(id, why, Bytes::new(), now, out);
         false
     }
 
@@ -312,7 +321,7 @@ impl Relay {
     /// The attempt ended in EXTERNAL; the same server is tried once more without.
     fn far_again(&mut self, id: FarId, octets: Bytes, out: &mut Vec<Effect>) {
         let Some(far) = self.fars.get_mut(&id) else { return };
-        far.redial(Reason::SaslRefused, false);
+        far.redial(Reason::SaslRefused.into(), false);
         if !octets.is_empty() {
             out.push(Effect::Send(Side::Far(id), octets));
         }
@@ -330,7 +339,7 @@ impl Relay {
             out.push(Effect::Note(Event::StreamError { facing, said: Said::Sent, condition }));
         }
         if !far.standing {
-            return self.far_attempt_failed(id, fault.reason, fault.octets, now, out);
+            return self.far_attempt_failed(id, fault.why(), fault.octets, now, out);
         }
         let silent = fault.octets.is_empty();
         if !silent && far.closing.is_none() {
@@ -340,7 +349,7 @@ impl Relay {
         self.far_lost(id, fault.reason, now, out);
     }
 
-    fn far_fault(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn far_fault(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
         let Some(far) = self.fars.get_mut(&id) else { return };
         let Some(machine) = far.machine.take() else { return };
         let fault = machine.fault(reason);
@@ -368,7 +377,7 @@ impl Relay {
     fn far_attempt_failed(
         &mut self,
         id: FarId,
-        reason: Reason,
+        why: Why,
         octets: Bytes,
         now: Instant,
         out: &mut Vec<Effect>,
@@ -379,14 +388,14 @@ impl Relay {
         }
         // A word about the pair is final; a broken channel or a wrong certificate concerns this one address.
         let final_word = matches!(
-            reason,
+            why.reason,
             Reason::DialbackInvalid
                 | Reason::DialbackRefused
                 | Reason::NotAuthorized
                 | Reason::RemoteNotFound
         );
         if far.terms.facing == Facing::Public && !final_word && far.closing.is_none() {
-            far.redial(reason, true);
+            far.redial(why, true);
             out.push(Effect::Retry(id, Candidate::Next));
             return;
         }
@@ -394,17 +403,18 @@ impl Relay {
             self.far_met(id, out);
         }
         out.push(Effect::Finish(Side::Far(id)));
-        self.far_refused(id, reason, now, out);
+        self.far_refused(id, why, now, out);
     }
 
     /// The errand of a leg that never stood is over.
-    fn far_refused(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
-        self.far_doubted(id, reason, out);
+    fn far_refused(&mut self, id: FarId, why: Why, now: Instant, out: &mut Vec<Effect>) {
+        self.far_doubted(id, why.reason, out);
         let Some(far) = self.fars.remove(&id) else { return };
-        let reason = match far.terms.facing {
-            Facing::Backend => backend_reason(reason),
-            Facing::Public => reason,
+        let why = match far.terms.facing {
+            Facing::Backend => backend_reason(why.reason).into(),
+            Facing::Public => why,
         };
+        let reason = why.reason;
         if far.keyed {
             let outcome = match reason {
                 Reason::DialbackInvalid => DialbackOutcome::Invalid,
@@ -418,7 +428,7 @@ impl Relay {
             out.push(Effect::Note(Event::Backend { hosted: far.terms.errand.to().clone(), up: false }));
         }
         if let Some(claim) = far.claim {
-            self.refuse(claim, reason, now, out);
+            self.refuse(claim, why, now, out);
         }
         match self.shape {
             Shape::Courier => self.give_up(reason, out),
@@ -470,7 +480,7 @@ impl Relay {
         }
         match far.machine.take() {
             Some(machine) if machine.died_of_external() => self.far_again(id, Bytes::new(), out),
-            _ => self.far_attempt_failed(id, reason, Bytes::new(), now, out),
+            _ => self.far_attempt_failed(id, lost(reason), Bytes::new(), now, out),
         }
     }
 
@@ -528,61 +538,21 @@ impl Relay {
     }
 
     /// The same for whatever the leg is for.
-    fn far_named(&self, id: FarId) -> bool {
+    pub(super) fn far_named(&self, id: FarId) -> bool {
         match self.fars.get(&id).map(|far| (far, &far.terms.errand)) {
             Some((_, Errand::Speak(pair))) => self.far_certified(id, pair),
             Some((far, Errand::Ask(check))) => Proof::by_certificate(far.secured(), &check.pair).is_ok(),
             None => false,
         }
     }
+}
 
-    /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
-    fn stand_until(&mut self, id: FarId) {
-        let named = self.far_named(id);
-        if let Some(far) = self.fars.get_mut(&id) {
-            let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-            far.expires = certificate.filter(|_| named && far.standing).and_then(|c| c.expires);
-        }
-    }
-
-    /// CRT-12: the certificate of that leg is worth this now.
-    pub(super) fn retrusted(
-        &mut self,
-        side: Side,
-        certificate: Certificate,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
-        match side {
-            Side::Near => {
-                let Some(near) = &mut self.near else { return };
-                near.show(certificate);
-                let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method()));
-                let claimed = self.claims.values().map(|pending| (&pending.claim.pair, pending.method()));
-                let lost: Vec<_> = leaning
-                    .chain(claimed)
-                    .filter(|(_, method)| *method == Method::Certificate)
-                    .filter(|(pair, _)| Proof::by_certificate(near.secured(), pair).is_err())
-                    .map(|(pair, _)| pair.clone())
-                    .collect();
-                // What is still on its way comes from nobody that we know.
-                for pair in &lost {
-                    self.guard.reroute(pair, Route::Withdrawn(Reason::CertificateRevoked));
-                }
-                if !lost.is_empty() {
-                    self.near_close(Reason::CertificateRevoked, now, out);
-                }
-            }
-            Side::Far(id) => {
-                let named = self.far_named(id);
-                let Some(far) = self.fars.get_mut(&id) else { return };
-                far.show(certificate);
-                self.stand_until(id);
-                if named && !self.far_named(id) {
-                    self.far_fault(id, Reason::CertificateRevoked, now, out);
-                }
-            }
-        }
+/// What lies behind a connection that ended before anything stood.
+fn lost(reason: Reason) -> Why {
+    match reason {
+        Reason::TlsFailed => Why::because(reason, Cause::BadHandshake),
+        Reason::ConnectionLost => Why::because(reason, Cause::Cut),
+        reason => reason.into(),
     }
 }
 

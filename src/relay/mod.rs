@@ -17,6 +17,7 @@ mod near;
 mod negotiate;
 pub mod plan;
 mod portrait;
+mod retrust;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
@@ -34,7 +35,7 @@ use bytes::Bytes;
 use crate::filter::Guard;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
-use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::reason::{Direction, Facing, Flow, Reason, Why};
 use crate::stream::client::Mechanism;
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
@@ -102,7 +103,7 @@ pub enum Input {
     /// The far leg has a connection to this address, and with direct TLS the facts of it.
     Connected(IpAddr, Option<Secured>),
     /// No candidate of the far leg's destination is left; the reason is that of the last attempt.
-    Unreachable(Reason),
+    Unreachable(Why),
     /// The connection of that leg ended (end of file, reset, failed handshake, write timeout). `unsent` are the stanzas
     /// handed over with [`Effect::Pass`] of which no octet, or not all, went out, oldest first.
     Gone {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::filter::Route;
 use crate::jid::Domain;
 use crate::policy::{Federate, Identity, Question, Tls, Verdict};
-use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
+use crate::reason::{Direction, Facing, Flow, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, By, Claim, Offer, Ruling, Vouch};
 use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
@@ -309,7 +309,8 @@ impl Relay {
     }
 
     /// A pending claim comes to nothing.
-    pub(super) fn refuse(&mut self, id: ClaimId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn refuse(&mut self, id: ClaimId, why: impl Into<Why>, now: Instant, out: &mut Vec<Effect>) {
+        let Why { reason, detail } = why.into();
         let Some(pending) = self.claims.remove(&id) else { return };
         if let Some(far) = pending.far {
             self.far_doubted(far, reason, out);
@@ -322,7 +323,8 @@ impl Relay {
             let outcome = Outcome::Deny;
             out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
         }
-        let record = self.record(Some(pair), Some(method), reason);
+        let mut record = self.record(Some(pair), Some(method), reason);
+        record.detail = detail;
         let after = now.saturating_duration_since(pending.since);
         out.push(Effect::Note(Event::Rejected { record, after }));
         for _ in 0..=pending.repeats {

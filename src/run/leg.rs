@@ -16,7 +16,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::outbox::{Outbox, Sent};
 use super::{BoxIo, Connection, Handshake, Params, Route};
-use crate::reason::Reason;
+use crate::reason::{Reason, Why};
 use crate::stream::Secured;
 use crate::xml::{Content, Framer, Limits, Token};
 
@@ -69,7 +69,7 @@ pub(super) enum Link {
 /// What was found out about the transport.
 pub(super) enum Found {
     /// A connection, or that there is none.
-    Connected(Box<dyn Route>, Result<(IpAddr, Option<Secured>), Reason>),
+    Connected(Box<dyn Route>, Result<(IpAddr, Option<Secured>), Why>),
     /// The handshake is done.
     Secured(Secured),
     /// The handshake failed.
@@ -153,9 +153,9 @@ impl Leg {
                             self.link = Link::Open(connected.io);
                             Ok((connected.address, connected.secured))
                         }
-                        Err(reason) => {
+                        Err(why) => {
                             self.link = Link::Closed;
-                            Err(reason)
+                            Err(why)
                         }
                     },
                 ))

@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::jid::Domain;
 use crate::limit::{Handshakes, Logins, Rates, Registrations, Senders, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
-use crate::reason::{Flow, Reason};
+use crate::reason::{Flow, Reason, Why};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
 use crate::stream::Secured;
@@ -100,7 +100,7 @@ pub trait Route: Send {
 }
 
 /// What comes of a try to connect, and the candidates that are left after it.
-pub type Connection = Later<(Box<dyn Route>, Result<Connected, Reason>)>;
+pub type Connection = Later<(Box<dyn Route>, Result<Connected, Why>)>;
 
 /// Times and counts of the engine room, beside those that the relays know themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -269,6 +269,7 @@ impl Observe {
         if self.may_tell(meta) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer(meta), relay = %meta.id, reason = record.reason.label(),
+                cause = record.detail.as_ref().map(tracing::field::display),
                 rule = record.rule.as_ref().map_or("", |r| r.as_str()), tls = tls(record.tls),
                 suite = record.suite.unwrap_or("none"), method = record.method.map_or("none", Method::label),
                 revocation = record.revocation.map_or("none", RevocationCheck::label), stanzas = record.stanzas,
@@ -358,6 +359,7 @@ impl Observe {
             revocation: record.revocation.map(RevocationCheck::label),
             rule: record.rule.as_ref().map(|r| r.as_str()),
             reason: record.reason.label(),
+            cause: record.detail.as_ref().map(ToString::to_string),
             stanzas: record.stanzas,
             octets: record.octets,
         };
@@ -387,6 +389,9 @@ struct Line<'a> {
     revocation: Option<&'static str>,
     rule: Option<&'a str>,
     reason: &'static str,
+    /// What lies behind the reason, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
     stanzas: u64,
     octets: u64,
 }

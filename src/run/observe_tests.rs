@@ -14,6 +14,7 @@ fn pair() -> Pair {
 
 fn record(reason: Reason) -> Record {
     Record {
+        detail: None,
         pair: Some(pair()),
         tls: Some(TlsVersion::V13),
         suite: Some("TLS13_AES_128_GCM_SHA256"),

@@ -76,7 +76,7 @@ impl Route for Pipes {
                 address: "10.0.0.5".parse().unwrap(),
                 secured: None,
             });
-            (self as Box<dyn Route>, connected.ok_or(Reason::RemoteUnreachable))
+            (self as Box<dyn Route>, connected.ok_or(Reason::RemoteUnreachable.into()))
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::jid::Domain;
 use crate::limit::Handshakes;
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::{self, proxy};
-use crate::reason::{Flow, Reason};
+use crate::reason::{Cause, Flow, Reason, Why};
 use crate::relay::{Behalf, Candidate, Destination};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Connector, HandshakeFault, Mode};
@@ -212,8 +212,8 @@ impl Route for Way {
 }
 
 impl Way {
-    async fn go(&mut self, candidate: Candidate) -> Result<Connected, Reason> {
-        let mut reason = Reason::RemoteUnreachable;
+    async fn go(&mut self, candidate: Candidate) -> Result<Connected, Why> {
+        let mut failed = Why::from(Reason::RemoteUnreachable);
         if let Candidate::Elsewhere(host, port) = &candidate {
             match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
@@ -227,7 +227,7 @@ impl Way {
         if let (Candidate::Same, Some(place)) = (candidate, self.last) {
             match self.knock(place).await {
                 Ok(connected) => return Ok(connected),
-                Err(why) => reason = why,
+                Err(why) => failed = why,
             }
         }
         if self.left.is_none() {
@@ -236,14 +236,14 @@ impl Way {
             }
             match self.places().await {
                 Ok(places) => self.left = Some(places),
-                Err(reason) => {
+                Err(why) => {
                     // That there is no such service is remembered by the resolver, for as long as the DNS says; that we
                     // were too busy to look says nothing about the domain.
-                    if reason == Reason::DnsFailed {
-                        self.missed(reason);
+                    if why.reason == Reason::DnsFailed {
+                        self.missed(why.reason);
                     }
-                    self.tell(Err(reason));
-                    return Err(reason);
+                    self.tell(Err(why.reason));
+                    return Err(why);
                 }
             }
         }
@@ -256,18 +256,18 @@ impl Way {
                     self.last = Some(place);
                     return Ok(connected);
                 }
-                Err(why) => reason = why,
+                Err(why) => failed = why,
             }
         }
         match self.destination {
             Destination::World { .. } => {
                 if !self.answered {
-                    self.missed(reason);
+                    self.missed(failed.reason);
                 }
-                self.tell(Err(reason));
-                Err(reason)
+                self.tell(Err(failed.reason));
+                Err(failed)
             }
-            Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown),
+            Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown.into()),
         }
     }
 
@@ -289,7 +289,7 @@ impl Way {
         }
     }
 
-    async fn places(&self) -> Result<VecDeque<Place>, Reason> {
+    async fn places(&self) -> Result<VecDeque<Place>, Why> {
         match &self.destination {
             Destination::Client(domain) => {
                 let clients = self.inner.params.clients.get(domain).ok_or(Reason::BackendDown)?;
@@ -303,7 +303,7 @@ impl Way {
                 let found = self.inner.params.resolver.targets_within(target, self.share()).await;
                 let targets = found.map_err(|fault| {
                     tracing::debug!(domain = %target, %fault, "no target");
-                    fault.reason()
+                    fault.why()
                 })?;
                 let places = targets
                     .iter()
@@ -324,19 +324,19 @@ impl Way {
         }
     }
 
-    async fn knock(&mut self, place: Place) -> Result<Connected, Reason> {
+    async fn knock(&mut self, place: Place) -> Result<Connected, Why> {
         let begun = now();
         let dialled = net::connect(&[place.address], &self.inner.params.dial).await;
         self.spent += now().saturating_duration_since(begun);
         let (mut stream, address) = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
-            fault.reason()
+            fault.why()
         })?;
         if let Some(header) = self.introduction()? {
             // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
             let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
             if !matches!(written.await, Ok(Ok(()))) {
-                return Err(Reason::BackendDown);
+                return Err(Reason::BackendDown.into());
             }
         }
         let Destination::World { from, target, behalf } = self.destination.clone() else {
@@ -354,7 +354,8 @@ impl Way {
         match place.mode {
             TlsMode::Starttls => Ok(Connected { io, address: address.ip(), secured: None }),
             TlsMode::Direct => {
-                let (io, secured) = self.inner.connect_tls(io, &from, &target, Mode::Direct).await?;
+                let handshake = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                let (io, secured) = handshake.map_err(|reason| Why::because(reason, Cause::BadHandshake))?;
                 Ok(Connected { io, address: address.ip(), secured: Some(secured) })
             }
         }

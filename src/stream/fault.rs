@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::reason::{Reason, StreamCondition};
+use crate::reason::{Cause, Detail, Reason, StreamCondition, Why};
 use crate::xml::{CLOSE, Element, names};
 
 /// A stream that is over: what to send, if anything, and why. There is no state "failed"; a step that ends in a fault has
@@ -12,6 +12,8 @@ use crate::xml::{CLOSE, Element, names};
 pub struct Fault {
     /// Why.
     pub reason: Reason,
+    /// What lies behind it, where more is known.
+    pub detail: Option<Detail>,
     /// The last octets of the stream: our header if it was not out yet, the error, the closing tag. Empty: the connection
     /// is cut without a word.
     pub octets: Bytes,
@@ -26,24 +28,39 @@ impl Fault {
             octets.extend_from_slice(error.as_bytes());
         }
         octets.extend_from_slice(CLOSE);
-        Self { reason, octets: octets.into() }
+        Self { reason, detail: None, octets: octets.into() }
     }
 
     /// The stream ends with these words of another vocabulary (a STARTTLS failure), then the closing tag.
     pub fn worded(reason: Reason, element: &str) -> Self {
         let mut octets = element.as_bytes().to_vec();
         octets.extend_from_slice(CLOSE);
-        Self { reason, octets: octets.into() }
+        Self { reason, detail: None, octets: octets.into() }
     }
 
     /// The stream ends with the closing tag alone: there is nothing that the other side did wrong, or nobody to tell.
     pub fn closed(reason: Reason) -> Self {
-        Self { reason, octets: Bytes::from_static(CLOSE) }
+        Self { reason, detail: None, octets: Bytes::from_static(CLOSE) }
     }
 
     /// The connection is cut; nothing is sent.
     pub fn silent(reason: Reason) -> Self {
-        Self { reason, octets: Bytes::new() }
+        Self { reason, detail: None, octets: Bytes::new() }
+    }
+
+    /// The same, because of this.
+    pub fn because(self, cause: Cause) -> Self {
+        Self { detail: Some(Detail::new(cause, "")), ..self }
+    }
+
+    /// The same, because the other side said so.
+    pub fn said(self, condition: &str, text: Option<&str>) -> Self {
+        Self { detail: Some(Detail::said(condition, text)), ..self }
+    }
+
+    /// Reason and cause.
+    pub fn why(&self) -> Why {
+        Why { reason: self.reason, detail: self.detail.clone() }
     }
 }
 
@@ -64,6 +81,11 @@ pub fn condition(error: &Element) -> String {
         .find(|e| e.namespace == names::STREAM_ERRORS && e.name != "text")
         .map(|e| e.name.to_string())
         .unwrap_or_default()
+}
+
+/// The text of a stream error of the other side.
+pub fn text(error: &Element) -> Option<String> {
+    error.child(names::STREAM_ERRORS, "text").map(|text| text.text().to_string())
 }
 
 /// The stream error of that reason, if it has one. ERR-01: the text is ours, fixed, in English.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::jid::Domain;
-use crate::reason::{Facing, Reason, StanzaCondition};
+use crate::reason::{Cause, Facing, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
@@ -304,12 +304,12 @@ impl Opening {
                 // DB-65: no version, no features; dialback is all there is. TLS-08: never in clear for that.
                 let clear = terms.facing == Facing::Backend || terms.clear || self.line.secured.is_some();
                 if !clear {
-                    return Err(Fault::closed(Reason::TlsRequired));
+                    return Err(Fault::closed(Reason::TlsRequired).because(Cause::NoTls));
                 }
                 prove(terms, keys, self.line, id, Offered::default(), true, now)
             }
             // DB-65: an old server answers an unknown host with a stream error on a stream of its own.
-            Input::Expired => Err(Fault::closed(Reason::RemoteFailed)),
+            Input::Expired => Err(Fault::closed(Reason::RemoteFailed).because(Cause::TimedOut)),
             Input::End => Err(Fault::closed(Reason::Finished)),
             _ => Err(Fault::closed(Reason::RemoteFailed)),
         }
@@ -324,7 +324,7 @@ impl Featuring {
                 self.offered(terms, keys, offered, now)
             }
             Input::Element(frame) => ended_by(&frame, Reason::RemoteFailed),
-            Input::Expired => Err(Fault::closed(Reason::RemoteFailed)),
+            Input::Expired => Err(Fault::closed(Reason::RemoteFailed).because(Cause::TimedOut)),
             Input::End => Err(Fault::closed(Reason::RemoteFailed)),
             _ => Err(Fault::closed(Reason::RemoteFailed)),
         }
@@ -387,8 +387,12 @@ impl Requesting {
                 let upgrading = Upgrading { line: self.line, deadline: now + terms.step_time };
                 Ok((Initiating::Upgrading(upgrading), vec![Effect::Upgrade]))
             }
-            Input::Element(frame) => ended_by(&frame, Reason::TlsRequired),
-            _ => Err(Fault::closed(Reason::TlsRequired)),
+            Input::Element(frame) if frame.is(names::STREAMS, "error") => {
+                ended_by(&frame, Reason::TlsRequired)
+            }
+            Input::Element(_) => Err(Fault::told(Reason::TlsRequired, b"").because(Cause::NoTls)),
+            Input::Expired => Err(Fault::closed(Reason::RemoteFailed).because(Cause::TimedOut)),
+            _ => Err(Fault::closed(Reason::TlsRequired).because(Cause::NoTls)),
         }
     }
 }
@@ -401,7 +405,7 @@ impl Upgrading {
                 let line = Line { secured: Some(secured), ..self.line };
                 Ok(open(terms, line, vec![Effect::Restart], now))
             }
-            Input::Expired => Err(Fault::silent(Reason::TlsFailed)),
+            Input::Expired => Err(Fault::silent(Reason::TlsFailed).because(Cause::TimedOut)),
             _ => Err(Fault::silent(Reason::EarlyOctets)),
         }
     }
@@ -442,7 +446,7 @@ impl Awaiting {
                 return Ok((Initiating::Awaiting(self), Vec::new()));
             }
             Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
-            Input::Expired => return Err(Fault::closed(Reason::DialbackTimeout)),
+            Input::Expired => return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut)),
             Input::End => return Err(Fault::closed(Reason::RemoteFailed)),
             _ => return Err(Fault::told(Reason::Internal, b"")),
         };
@@ -525,13 +529,15 @@ fn standing(line: Line, external: bool, offered: Offered) -> (Initiating, Vec<Ef
 /// The element that came instead of the one that was due: a stream error ends the attempt as the peer's own word.
 fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
     if frame.is(names::STREAMS, "error") {
-        let reason = match fault::condition(&frame.tree()).as_str() {
+        let tree = frame.tree();
+        let condition = fault::condition(&tree);
+        let reason = match condition.as_str() {
             // DB-28, DB-65: the server does not know the domain that we called.
             "host-unknown" | "host-gone" => Reason::RemoteNotFound,
             "policy-violation" => Reason::PeerPolicy,
             _ => Reason::PeerError,
         };
-        return Err(Fault { reason, octets: Bytes::from_static(CLOSE) });
+        return Err(Fault::closed(reason).said(&condition, fault::text(&tree).as_deref()));
     }
     Err(Fault::told(otherwise, b""))
 }

@@ -316,7 +316,7 @@ fn relay_inputs() -> Vec<(Side, Input)> {
     }
     inputs.push((Side::Near, Input::Secured(secured("", &[]))));
     inputs.push((FAR, Input::Connected([192, 0, 2, 9].into(), None)));
-    inputs.push((FAR, Input::Unreachable(Reason::BackendDown)));
+    inputs.push((FAR, Input::Unreachable(Reason::BackendDown.into())));
     inputs.push((Side::Near, Input::Tried(Ok(()))));
     inputs.push((Side::Near, Input::Tried(Err(Reason::LoginThrottled))));
     inputs.extend([Input::Expired, Input::Drain].map(|input| (Side::Near, input)));

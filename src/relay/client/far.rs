@@ -173,7 +173,7 @@ impl Turn<'_> {
                 Some(condition),
                 Some(Serving::Binding(_) | Serving::Bound(_) | Serving::Login(_) | Serving::Waiting(_)),
             ) => {
-                let fault = Fault { reason: Reason::PeerError, octets: fault::relayed(condition) };
+                let fault = Fault { octets: fault::relayed(condition), ..Fault::silent(Reason::PeerError) };
                 self.note(Event::StreamError {
                     facing: Facing::Public,
                     said: Said::Sent,

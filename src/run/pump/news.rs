@@ -76,7 +76,7 @@ impl Pump {
             }
             if end {
                 // A courier's queue waits for a leg that never came to stand.
-                self.step(side, Input::Unreachable(Reason::Shutdown));
+                self.step(side, Input::Unreachable(Reason::Shutdown.into()));
             }
         }
     }

@@ -330,7 +330,7 @@ impl Life {
             12 => {
                 return self.step(
                     far,
-                    if which & 1 == 0 { Input::Unreachable(reason(pick)) } else { Input::Stalled },
+                    if which & 1 == 0 { Input::Unreachable(reason(pick).into()) } else { Input::Stalled },
                 );
             }
             // Only a courier is given stanzas to carry.

@@ -1,0 +1,61 @@
+//! Certificates that are worth less than they were: expired, revoked, or no longer trusted, while their streams go on
+//! (CRT-12).
+
+use std::time::Instant;
+
+use crate::filter::Route;
+use crate::reason::Reason;
+use crate::stream::{Certificate, Method, Proof};
+
+use super::{Effect, FarId, Relay, Side};
+
+impl Relay {
+    /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
+    pub(super) fn stand_until(&mut self, id: FarId) {
+        let named = self.far_named(id);
+        if let Some(far) = self.fars.get_mut(&id) {
+            let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+            far.expires = certificate.filter(|_| named && far.standing).and_then(|c| c.expires);
+        }
+    }
+
+    /// CRT-12: the certificate of that leg is worth this now.
+    pub(super) fn retrusted(
+        &mut self,
+        side: Side,
+        certificate: Certificate,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        match side {
+            Side::Near => {
+                let Some(near) = &mut self.near else { return };
+                near.show(certificate);
+                let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method()));
+                let claimed = self.claims.values().map(|pending| (&pending.claim.pair, pending.method()));
+                let lost: Vec<_> = leaning
+                    .chain(claimed)
+                    .filter(|(_, method)| *method == Method::Certificate)
+                    .filter(|(pair, _)| Proof::by_certificate(near.secured(), pair).is_err())
+                    .map(|(pair, _)| pair.clone())
+                    .collect();
+                // What is still on its way comes from nobody that we know.
+                for pair in &lost {
+                    self.guard.reroute(pair, Route::Withdrawn(Reason::CertificateRevoked));
+                }
+                if !lost.is_empty() {
+                    self.near_close(Reason::CertificateRevoked, now, out);
+                }
+            }
+            Side::Far(id) => {
+                let named = self.far_named(id);
+                let Some(far) = self.fars.get_mut(&id) else { return };
+                far.show(certificate);
+                self.stand_until(id);
+                if named && !self.far_named(id) {
+                    self.far_fault(id, Reason::CertificateRevoked, now, out);
+                }
+            }
+        }
+    }
+}
