@@ -13,6 +13,7 @@ use support::ca::Usage;
 use support::gateway::Gateway;
 use support::programs::{Desk, Way, jid};
 use support::raw::Raw;
+use support::release::Release;
 use support::scene::{Cast, HOSTED, Scene, Wishes};
 use support::server::{Legacy, SECOND, Server};
 use support::{ejabberd, wait_for};
@@ -111,7 +112,11 @@ fn ejabberd_hears_the_clients_address_in_a_proxy_header_of_either_version() {
         let expecting = |place: &support::server::Place<'_>| {
             Server::new(
                 place,
-                ejabberd::legacy_with(place, &[("# use_proxy_protocol", "use_proxy_protocol")]),
+                ejabberd::legacy_with(
+                    Release::Bookworm,
+                    place,
+                    &[("# use_proxy_protocol", "use_proxy_protocol")],
+                ),
             )
         };
         let backend = format!(", proxy-protocol: {version}");

@@ -1,5 +1,5 @@
 //! Real servers on both sides: Prosody and ejabberd as remote servers, Prosody, ejabberd and jabberd2 as the plain
-//! legacy server, by certificate and by dialback, in both directions.
+//! legacy server, by certificate and by dialback, in both directions; those of Debian 12 and those of Debian 13.
 //!
 //! The first tests leave the gateway out: they show that the servers, set up as here, understand each other, so that a
 //! red cell of the matrix is the gateway's. Nothing is retried and nothing skipped.
@@ -27,19 +27,32 @@ macro_rules! matrix {
     )*};
 }
 
+// Each version is in each role with each proof; servers of one release and of two meet.
 matrix! {
-    ejabberd_by_certificate_and_ejabberd_understand_each_other: Ejabberd by External, Ejabberd;
-    ejabberd_by_certificate_and_jabberd2_understand_each_other: Ejabberd by External, Jabberd2;
-    ejabberd_by_certificate_and_prosody_understand_each_other: Ejabberd by External, Prosody;
-    ejabberd_by_dialback_and_ejabberd_understand_each_other: Ejabberd by Dialback, Ejabberd;
-    ejabberd_by_dialback_and_jabberd2_understand_each_other: Ejabberd by Dialback, Jabberd2;
-    ejabberd_by_dialback_and_prosody_understand_each_other: Ejabberd by Dialback, Prosody;
-    prosody_by_certificate_and_ejabberd_understand_each_other: Prosody by External, Ejabberd;
-    prosody_by_certificate_and_jabberd2_understand_each_other: Prosody by External, Jabberd2;
-    prosody_by_certificate_and_prosody_understand_each_other: Prosody by External, Prosody;
-    prosody_by_dialback_and_ejabberd_understand_each_other: Prosody by Dialback, Ejabberd;
-    prosody_by_dialback_and_jabberd2_understand_each_other: Prosody by Dialback, Jabberd2;
-    prosody_by_dialback_and_prosody_understand_each_other: Prosody by Dialback, Prosody;
+    ejabberd_23_by_certificate_and_ejabberd_23_understand_each_other: Ejabberd by External, Ejabberd;
+    ejabberd_23_by_certificate_and_jabberd2_of_12_understand_each_other: Ejabberd by External, Jabberd2;
+    ejabberd_23_by_certificate_and_prosody_0_12_understand_each_other: Ejabberd by External, Prosody;
+    ejabberd_23_by_dialback_and_ejabberd_24_understand_each_other: Ejabberd by Dialback, Ejabberd24;
+    ejabberd_23_by_dialback_and_jabberd2_of_13_understand_each_other: Ejabberd by Dialback, Jabberd2Of13;
+    ejabberd_23_by_dialback_and_prosody_13_understand_each_other: Ejabberd by Dialback, Prosody13;
+    ejabberd_24_by_certificate_and_ejabberd_24_understand_each_other: Ejabberd24 by External, Ejabberd24;
+    ejabberd_24_by_certificate_and_jabberd2_of_13_understand_each_other: Ejabberd24 by External, Jabberd2Of13;
+    ejabberd_24_by_certificate_and_prosody_13_understand_each_other: Ejabberd24 by External, Prosody13;
+    ejabberd_24_by_dialback_and_ejabberd_23_understand_each_other: Ejabberd24 by Dialback, Ejabberd;
+    ejabberd_24_by_dialback_and_jabberd2_of_12_understand_each_other: Ejabberd24 by Dialback, Jabberd2;
+    ejabberd_24_by_dialback_and_prosody_0_12_understand_each_other: Ejabberd24 by Dialback, Prosody;
+    prosody_0_12_by_certificate_and_ejabberd_23_understand_each_other: Prosody by External, Ejabberd;
+    prosody_0_12_by_certificate_and_jabberd2_of_12_understand_each_other: Prosody by External, Jabberd2;
+    prosody_0_12_by_certificate_and_prosody_0_12_understand_each_other: Prosody by External, Prosody;
+    prosody_0_12_by_dialback_and_ejabberd_24_understand_each_other: Prosody by Dialback, Ejabberd24;
+    prosody_0_12_by_dialback_and_jabberd2_of_13_understand_each_other: Prosody by Dialback, Jabberd2Of13;
+    prosody_0_12_by_dialback_and_prosody_13_understand_each_other: Prosody by Dialback, Prosody13;
+    prosody_13_by_certificate_and_ejabberd_24_understand_each_other: Prosody13 by External, Ejabberd24;
+    prosody_13_by_certificate_and_jabberd2_of_13_understand_each_other: Prosody13 by External, Jabberd2Of13;
+    prosody_13_by_certificate_and_prosody_13_understand_each_other: Prosody13 by External, Prosody13;
+    prosody_13_by_dialback_and_ejabberd_23_understand_each_other: Prosody13 by Dialback, Ejabberd;
+    prosody_13_by_dialback_and_jabberd2_of_12_understand_each_other: Prosody13 by Dialback, Jabberd2;
+    prosody_13_by_dialback_and_prosody_0_12_understand_each_other: Prosody13 by Dialback, Prosody;
 }
 
 /// One cell of the matrix. The policy takes either proof; which one is used, the remote server decides, and the
@@ -353,13 +366,11 @@ fn proved(gateway: &Gateway, flow: &str, method: &str) {
 
 /// By the remote server's own log, that domain proved itself to it by that method.
 fn believed(server: &Server, program: Remote, domain: &str, method: &str) {
-    let line = match (program, method) {
-        (Remote::Ejabberd, "certificate") => {
-            format!("Accepted inbound s2s EXTERNAL authentication {domain} ->")
-        }
-        (Remote::Ejabberd, _) => format!("Accepted inbound s2s dialback authentication {domain} ->"),
-        (Remote::Prosody, "certificate") => format!("Accepting SASL EXTERNAL identity from {domain}"),
-        (Remote::Prosody, _) => format!("asking {domain} if key"),
+    let line = match (program.is_ejabberd(), method) {
+        (true, "certificate") => format!("Accepted inbound s2s EXTERNAL authentication {domain} ->"),
+        (true, _) => format!("Accepted inbound s2s dialback authentication {domain} ->"),
+        (false, "certificate") => format!("Accepting SASL EXTERNAL identity from {domain}"),
+        (false, _) => format!("asking {domain} if key"),
     };
     assert!(server.log().contains(&line), "{} ({program:?}) never logged {line:?}", server.domain());
 }

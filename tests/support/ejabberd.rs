@@ -2,25 +2,31 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::release::Release;
 use super::server::{PASSWORD, Place, Proof, SECOND, Tls};
 use super::world::Process;
 use super::{fill, make_dir, repository};
 
 /// As a plain legacy server, from `deploy/ejabberd/`.
-pub fn legacy(place: &Place<'_>) -> Vec<Process> {
-    start(place, "deploy/ejabberd/ejabberd.yml", &[])
+pub fn legacy(release: Release, place: &Place<'_>) -> Vec<Process> {
+    legacy_with(release, place, &[])
 }
 
 /// The same, with words of the file replaced.
-pub fn legacy_with(place: &Place<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
-    start_edited(place, "deploy/ejabberd/ejabberd.yml", &[], replace)
+pub fn legacy_with(release: Release, place: &Place<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
+    let newer: &[(&str, &str)] = match release {
+        Release::Bookworm => &[],
+        // What the file says to do.
+        Release::Trixie => &[("#24 ", "")],
+    };
+    start_edited(release, place, "deploy/ejabberd/ejabberd.yml", &[], &[newer, replace].concat())
 }
 
 /// As a remote server.
-pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
+pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
     let dialback = match tls.proof {
         Proof::Dialback | Proof::Either => "  mod_s2s_dialback: {}",
         Proof::External => "",
@@ -31,14 +37,15 @@ pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
         ("KEY", &tls.leaf.key.to_string_lossy()),
         ("ROOTS", tls.roots),
     ];
-    start(place, "tests/support/remote/ejabberd.yml", &values)
+    start(release, place, "tests/support/remote/ejabberd.yml", &values)
 }
 
-fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
-    start_edited(place, template, more, &[])
+fn start(release: Release, place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
+    start_edited(release, place, template, more, &[])
 }
 
 fn start_edited(
+    release: Release,
     place: &Place<'_>,
     template: &str,
     more: &[(&str, &str)],
@@ -79,29 +86,34 @@ fn start_edited(
         ],
     ]
     .concat();
-    let libraries = library();
+    let libraries = library(release);
+    let inetrc = host.directory().join("inetrc");
+    fs::copy(repository("deploy/ejabberd/inetrc"), &inetrc).expect("the shipped file is there");
     let environment = [
         ("ERL_LIBS", &*libraries.to_string_lossy()),
-        ("ERL_INETRC", &repository("deploy/ejabberd/inetrc").to_string_lossy()),
+        ("ERL_INETRC", &inetrc.to_string_lossy()),
         ("EJABBERD_CONFIG_PATH", &path.to_string_lossy()),
         ("EJABBERD_LOG_PATH", &host.directory().join("ejabberd.file.log").to_string_lossy()),
     ]
     .map(|(name, value)| (name, value.to_owned()));
     let environment: Vec<(&str, &str)> =
         environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut process = host.spawn("ejabberd", "erl", &arguments, &environment);
+    let mut process = host.spawn_of(release, "ejabberd", "erl", &arguments, &environment);
     for port in [5222, 5269] {
         process.listening(host, SocketAddr::new(IpAddr::V4(place.address), port), Duration::from_secs(60));
     }
     vec![process]
 }
 
-/// The folder that holds the package's library: `/usr/lib/MACHINE/` with an `ejabberd-VERSION` in it.
-fn library() -> PathBuf {
-    let machines = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+/// The folder that holds the package's library, as the release sees it: `/usr/lib/MACHINE/` with an `ejabberd-VERSION` in it.
+fn library(release: Release) -> PathBuf {
+    let root = release.root();
+    let machines =
+        fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten().map(|entry| entry.path());
     let holds = |path: &PathBuf| {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("ejabberd-"))
     };
-    machines.into_iter().find(holds).expect("ejabberd is installed: tests/run sees to it")
+    let found = machines.into_iter().find(holds).expect("ejabberd is there: tests/run sees to it");
+    Path::new("/").join(found.strip_prefix(&root).expect("a path below the root"))
 }

@@ -8,16 +8,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::fill;
+use super::release::Release;
 use super::server::{PASSWORD, Place, SECOND};
 use super::world::Process;
 
 /// As a plain legacy server, from `deploy/jabberd2/`.
-pub fn legacy(place: &Place<'_>) -> Vec<Process> {
+pub fn legacy(release: Release, place: &Place<'_>) -> Vec<Process> {
     let host = place.host;
     let directory = host.directory();
     let database = directory.join("jabberd2.sqlite");
-    make_database(&database, place);
-    let (address, run, modules) = (place.address.to_string(), directory.to_string_lossy(), modules());
+    make_database(release, &database, place);
+    let (address, run, modules) = (place.address.to_string(), directory.to_string_lossy(), modules(release));
     let (database, modules) = (database.to_string_lossy(), modules.to_string_lossy());
     let all: [(&str, &str); 7] = [
         ("DOMAIN", place.domain),
@@ -42,7 +43,7 @@ pub fn legacy(place: &Place<'_>) -> Vec<Process> {
     let limit = Duration::from_secs(20);
     let spawn = |name: &str| {
         let file = directory.join(format!("{name}.xml"));
-        host.spawn(name, &format!("jabberd2-{name}"), &["-c", &file.to_string_lossy()], &[])
+        host.spawn_of(release, name, &format!("jabberd2-{name}"), &["-c", &file.to_string_lossy()], &[])
     };
     let mut router = spawn("router");
     router.listening(host, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5347), limit);
@@ -66,9 +67,10 @@ fn sm_online(log: &str) -> bool {
 }
 
 /// The packaged schema, one account in it, and that account marked as in use.
-fn make_database(path: &Path, place: &Place<'_>) {
-    let schema = Command::new("zcat").arg(SCHEMA).output().expect("zcat runs");
-    assert!(schema.status.success(), "{SCHEMA}: {}", String::from_utf8_lossy(&schema.stderr));
+fn make_database(release: Release, path: &Path, place: &Place<'_>) {
+    let packed = release.root().join(SCHEMA);
+    let schema = Command::new("zcat").arg(&packed).output().expect("zcat runs");
+    assert!(schema.status.success(), "{}: {}", packed.display(), String::from_utf8_lossy(&schema.stderr));
     let domain = place.domain;
     let account = [place.user, SECOND].map(|user| {
         format!(
@@ -93,12 +95,14 @@ fn make_database(path: &Path, place: &Place<'_>) {
     assert!(sqlite.wait().expect("sqlite3 ends").success(), "the packaged schema no longer loads");
 }
 
-/// Where the package keeps its modules.
-fn modules() -> PathBuf {
-    let machines =
-        fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("jabberd2"));
-    machines.into_iter().find(|path| path.is_dir()).expect("jabberd2 is installed: tests/run sees to it")
+/// Where the package keeps its modules, as the release sees it.
+fn modules(release: Release) -> PathBuf {
+    let root = release.root();
+    let machines = fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
+    let mut folders = machines.map(|entry| entry.path().join("jabberd2"));
+    let found = folders.find(|path| path.is_dir()).expect("jabberd2 is there: tests/run sees to it");
+    Path::new("/").join(found.strip_prefix(&root).expect("a path below the root"))
 }
 
-const SCHEMA: &str = "/usr/share/doc/jabberd2/db-setup.sqlite.gz";
+const SCHEMA: &str = "usr/share/doc/jabberd2/db-setup.sqlite.gz";
 const SECRET: &str = "inner door";

@@ -17,6 +17,7 @@ pub mod jabberd2;
 pub mod programs;
 pub mod prosody;
 pub mod raw;
+pub mod release;
 pub mod scene;
 pub mod server;
 pub mod unbound;

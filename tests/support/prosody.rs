@@ -5,17 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::release::Release;
 use super::server::{PASSWORD, Place, Proof, SECOND, Tls};
 use super::world::Process;
 use super::{fill, make_dir, write};
 
 /// As a plain legacy server, from `deploy/prosody/prosody.cfg.lua`.
-pub fn legacy(place: &Place<'_>) -> Vec<Process> {
-    start(place, "deploy/prosody/prosody.cfg.lua", &[])
+pub fn legacy(release: Release, place: &Place<'_>) -> Vec<Process> {
+    start(release, place, "deploy/prosody/prosody.cfg.lua", &[])
 }
 
 /// As a remote server.
-pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
+pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
     let (dialback, secure) = match tls.proof {
         Proof::Dialback | Proof::Either => ("\"dialback\"", "false"),
         Proof::External => ("", "true"),
@@ -27,10 +28,10 @@ pub fn remote(place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
         ("KEY", &tls.leaf.key.to_string_lossy()),
         ("ROOTS", tls.roots),
     ];
-    start(place, "tests/support/remote/prosody.cfg.lua", &values)
+    start(release, place, "tests/support/remote/prosody.cfg.lua", &values)
 }
 
-fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
+fn start(release: Release, place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
     let host = place.host;
     let data = make_dir(&host.directory().join("data"));
     let path = host.directory().join("prosody.cfg.lua");
@@ -44,7 +45,7 @@ fn start(place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Proces
     account(&data, place);
     let path = path.to_string_lossy();
     let arguments = ["-F", "--config", &path];
-    let mut process = host.spawn("prosody", "prosody", &arguments, &[]);
+    let mut process = host.spawn_of(release, "prosody", "prosody", &arguments, &[]);
     for port in [5222, 5269] {
         process.listening(host, SocketAddr::new(IpAddr::V4(place.address), port), Duration::from_secs(20));
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::ca::Leaf;
 use super::client::Client;
+use super::release::Release;
 use super::world::{Host, Process};
 use super::{ejabberd, jabberd2, prosody};
 
@@ -18,21 +19,57 @@ pub enum Proof {
     External,
 }
 
-/// A program that may be the remote server.
+/// A program that may be the remote server, of the Debian release that has this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // their names
 pub enum Remote {
+    /// ejabberd 23.01.
     Ejabberd,
+    /// ejabberd 24.12.
+    Ejabberd24,
+    /// Prosody 0.12.3.
     Prosody,
+    /// Prosody 13.0.1.
+    Prosody13,
 }
 
-/// A program that may be the server behind the gateway.
+impl Remote {
+    /// Whether it is an ejabberd; otherwise it is a Prosody.
+    pub fn is_ejabberd(self) -> bool {
+        matches!(self, Self::Ejabberd | Self::Ejabberd24)
+    }
+
+    fn release(self) -> Release {
+        match self {
+            Self::Ejabberd | Self::Prosody => Release::Bookworm,
+            Self::Ejabberd24 | Self::Prosody13 => Release::Trixie,
+        }
+    }
+}
+
+/// A program that may be the server behind the gateway, of the Debian release that has this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // their names
 pub enum Legacy {
+    /// ejabberd 23.01.
     Ejabberd,
+    /// ejabberd 24.12.
+    Ejabberd24,
+    /// jabberd2 2.7.0-4.
     Jabberd2,
+    /// jabberd2 2.7.0-8.
+    Jabberd2Of13,
+    /// Prosody 0.12.3.
     Prosody,
+    /// Prosody 13.0.1.
+    Prosody13,
+}
+
+impl Legacy {
+    fn release(self) -> Release {
+        match self {
+            Self::Ejabberd | Self::Jabberd2 | Self::Prosody => Release::Bookworm,
+            Self::Ejabberd24 | Self::Jabberd2Of13 | Self::Prosody13 => Release::Trixie,
+        }
+    }
 }
 
 /// What a remote server shows and trusts.
@@ -70,8 +107,8 @@ impl Server {
     /// Starts a remote server.
     pub fn remote(program: Remote, place: &Place<'_>, tls: &Tls<'_>) -> Self {
         let processes = match program {
-            Remote::Ejabberd => ejabberd::remote(place, tls),
-            Remote::Prosody => prosody::remote(place, tls),
+            Remote::Ejabberd | Remote::Ejabberd24 => ejabberd::remote(program.release(), place, tls),
+            Remote::Prosody | Remote::Prosody13 => prosody::remote(program.release(), place, tls),
         };
         Self::new(place, processes)
     }
@@ -79,9 +116,9 @@ impl Server {
     /// Starts a plain legacy server from its files in `deploy/`.
     pub fn legacy(program: Legacy, place: &Place<'_>) -> Self {
         let processes = match program {
-            Legacy::Ejabberd => ejabberd::legacy(place),
-            Legacy::Jabberd2 => jabberd2::legacy(place),
-            Legacy::Prosody => prosody::legacy(place),
+            Legacy::Ejabberd | Legacy::Ejabberd24 => ejabberd::legacy(program.release(), place),
+            Legacy::Jabberd2 | Legacy::Jabberd2Of13 => jabberd2::legacy(program.release(), place),
+            Legacy::Prosody | Legacy::Prosody13 => prosody::legacy(program.release(), place),
         };
         Self::new(place, processes)
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::release::Release;
 use super::{make_dir, wait_for, write};
 
 /// One of the two networks of a world.
@@ -154,6 +155,21 @@ impl Host {
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {program}: {e}"));
         Process { label: label.to_owned(), child, log: path, began: Instant::now() }
+    }
+
+    /// The same for a program of that Debian release.
+    pub fn spawn_of(
+        &self,
+        release: Release,
+        label: &str,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
+        let words = release.command(program, arguments);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (program, arguments) = words.split_first().expect("a program");
+        self.spawn(label, program, arguments, environment)
     }
 
     /// A TCP connection as this host would make it, usable from anywhere in this process.
