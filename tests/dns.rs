@@ -470,6 +470,7 @@ async fn steering(from: &str) -> Steering {
         port: 5299,
         target: steer::TARGET.into(),
         hosted: hosted.map(|(name, hosted)| (domain(name), hosted)).into_iter().collect::<BTreeMap<_, _>>(),
+        never: vec![domain("nowhere.example")],
     })
     .await
     .unwrap()
@@ -494,6 +495,9 @@ async fn steering_leads_backends_to_the_inside_listener() {
     let home = backend.targets(&domain("hall.example")).await.unwrap();
     assert_eq!(home[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
     assert_eq!(backend.targets(&domain("closed.example")).await, Err(DnsFault::Failed));
+    for never in ["nowhere.example", "deep.nowhere.example"] {
+        assert_eq!(backend.targets(&domain(never)).await, Err(DnsFault::NotFound), "{never}");
+    }
 
     // Over TCP as well.
     let mut stream = TcpStream::connect(steering.address()).await.unwrap();
@@ -506,6 +510,20 @@ async fn steering_leads_backends_to_the_inside_listener() {
     stream.read_exact(&mut answer).await.unwrap();
     let answer = Message::from_vec(&answer).unwrap();
     assert_eq!(answer.answers[0].data, RData::A(A::new(127, 0, 0, 9)));
+
+    // Tigase's probe, as it is asked: there is no such name, and how long that is true is said.
+    let probe = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut question = Message::query();
+    question.add_query(Query::query(name("hit-nxdomain.opendns.com."), RecordType::A));
+    probe.send_to(&question.to_vec().unwrap(), steering.address()).await.unwrap();
+    let mut octets = [0; 512];
+    let length = probe.recv(&mut octets).await.unwrap();
+    let answer = Message::from_vec(&octets[..length]).unwrap();
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+    assert!(
+        answer.answers.is_empty() && answer.authorities[0].record_type() == RecordType::SOA,
+        "{answer:?}"
+    );
     steering.stop().await;
 }
 

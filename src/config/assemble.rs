@@ -38,7 +38,7 @@ pub(super) fn assemble(
     let secrets = secrets(&mut words, spec);
     let trust = trust(&mut words, spec);
     let dns = dns(&mut words, spec, &domains);
-    let steering = spec.steering.as_ref().and_then(|at| steering(&mut words, at, &listeners));
+    let steering = spec.steering.as_ref().and_then(|at| steering(&mut words, at, &listeners, &domains));
     let admin = admin(&mut words, spec);
     let limits = Limits::read(&mut words, spec.limits.as_ref());
     let timeouts = Timeouts::read(&mut words, spec.timeouts.as_ref());
@@ -417,7 +417,12 @@ fn target(words: &mut Words, word: &Word) -> Option<Target> {
     host
 }
 
-fn steering(words: &mut Words, at: &Placed<spec::SteeringSpec>, listeners: &[Listener]) -> Option<Steering> {
+fn steering(
+    words: &mut Words,
+    at: &Placed<spec::SteeringSpec>,
+    listeners: &[Listener],
+    domains: &[HostedDomain],
+) -> Option<Steering> {
     let listen_word = words.needed(at, &at.value.listen, "listen", "\"10.0.0.1:53\"");
     let listen = listen_word.and_then(|word| words.socket(word, Some(53)));
     if let (Some(listen), Some(word)) = (listen, listen_word)
@@ -434,6 +439,7 @@ fn steering(words: &mut Words, at: &Placed<spec::SteeringSpec>, listeners: &[Lis
         Some(word) => words.choose(word, "an answer for hosted names", &answers),
         None => Some(HostedAnswer::Refuse),
     };
+    let never = never(words, at.value.never.as_ref(), domains);
     let inside = |address: IpAddr| {
         listeners
             .iter()
@@ -448,7 +454,22 @@ fn steering(words: &mut Words, at: &Placed<spec::SteeringSpec>, listeners: &[Lis
             "answer with an inside listener's address, or add one: `{ flow: inside, address: .., from: [..] }`",
         );
     }
-    Some(Steering { listen: listen?, from: from?, answer: answer?, port: port?, hosted: hosted? })
+    Some(Steering { listen: listen?, from: from?, answer: answer?, port: port?, hosted: hosted?, never })
+}
+
+/// The names that steering denies. With one that is served here, or above it, the backend could not find itself.
+fn never(words: &mut Words, list: Option<&spec::Words>, domains: &[HostedDomain]) -> Vec<Domain> {
+    let mut never = Vec::new();
+    for word in list.into_iter().flat_map(|list| &list.value) {
+        let Some(name) = words.domain(word) else { continue };
+        if let Some(hosted) = domains.iter().find(|domain| domain.name == name || domain.name.is_below(&name))
+        {
+            let remedy = "take it out: what stands here does not exist for the backend";
+            words.error(word, format!("{} is served here", hosted.name), remedy);
+        }
+        never.push(name);
+    }
+    never
 }
 
 fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use super::settings::*;
 use super::*;
+use crate::jid::Domain;
 use crate::policy::Federation;
 use crate::stream::client::Mechanism;
 
@@ -72,7 +73,7 @@ dns:
   servers: ["127.0.0.1:5353", 127.0.0.2]
   routes: [{ domain: partner.example, target: "192.0.2.9:5269", tls: starttls }, { domain: b.example, target: "x.b.example:443", tls: direct }]
   allow-networks: [10.1.0.0/16]
-steering: { listen: "10.0.0.1:53", from: [10.0.0.0/24], answer: 10.0.0.1, hosted: backend }
+steering: { listen: "10.0.0.1:53", from: [10.0.0.0/24], answer: 10.0.0.1, hosted: backend, never: [probe.example] }
 admin: { http: "127.0.0.1:9469", hosts: [gate-1.example.com], socket: /run/gatehouse/control.sock }
 limits: { }
 timeouts: { idle-s2s: 1h }
@@ -87,6 +88,7 @@ audit: { file: /var/log/gatehouse/audit.jsonl }
     assert!(matches!(settings.dns.routes[1].target, Target::Host(_, 443)));
     let steering = settings.steering.unwrap();
     assert_eq!((steering.port, steering.hosted), (5269, HostedAnswer::Backend));
+    assert_eq!(steering.never, [Domain::parse("probe.example").unwrap()]);
     assert_eq!(settings.admin.socket.unwrap(), Path::new("/run/gatehouse/control.sock"));
     assert_eq!(settings.admin.hosts, ["gate-1.example.com"]);
     assert_eq!(settings.timeouts.idle_s2s.as_secs(), 3600);
@@ -170,6 +172,10 @@ fn every_mistake_has_its_own_words() {
         (
             "dns: { servers: [10.0.0.1] }\nlisten: [{ flow: inside, address: \"10.0.0.1:1\", from: [10.0.0.0/24] }]\nsteering: { listen: 10.0.0.1, from: [10.0.0.0/24], answer: 10.0.0.1 }\n",
             "would ask its own steering answers",
+        ),
+        (
+            "listen: [{ flow: inside, address: \"10.0.0.1:1\", from: [10.0.0.0/24] }]\nsteering: { listen: 10.0.0.1, from: [10.0.0.0/24], answer: 10.0.0.1, never: [com] }\n",
+            "example.com is served here",
         ),
     ];
     for (text, expected) in table {

@@ -287,6 +287,8 @@ pub struct Steering {
     pub port: u16,
     /// How hosted names are answered.
     pub hosted: HostedAnswer,
+    /// Names that do not exist, nor anything below them.
+    pub never: Vec<Domain>,
 }
 
 /// How steering answers for hosted names.

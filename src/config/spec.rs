@@ -218,6 +218,8 @@ pub struct SteeringSpec {
     pub answer: Option<Word>,
     /// How hosted names are answered: `refuse`, or `backend` for the addresses of their backend. Default: `refuse`.
     pub hosted: Option<Word>,
+    /// Names that do not exist, with all below them: NXDOMAIN, beside what servers ask for to see whether their DNS lies. Default: none. Example: `never: [probe.example]`
+    pub never: Option<Words>,
 }
 
 /// `admin:`

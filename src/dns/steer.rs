@@ -38,6 +38,8 @@ pub struct Params {
     pub target: String,
     /// The domains hosted here.
     pub hosted: BTreeMap<Domain, Hosted>,
+    /// Names that do not exist, nor anything below them: NXDOMAIN. [`PROBES`] are denied without being named here.
+    pub never: Vec<Domain>,
 }
 
 /// What is said of a hosted domain.
@@ -100,6 +102,7 @@ pub struct Answers {
     port: u16,
     target: Name,
     hosted: Vec<(Name, Hosted)>,
+    never: Vec<Name>,
 }
 
 /// One answer.
@@ -109,6 +112,8 @@ enum Answer {
     Records(Vec<Record>),
     /// REFUSED.
     Refused,
+    /// NXDOMAIN.
+    Never,
 }
 
 impl Answers {
@@ -128,10 +133,19 @@ impl Answers {
             port: params.port,
             target: name(&params.target)?,
             hosted: hosted.collect::<io::Result<_>>()?,
+            never: PROBES
+                .iter()
+                .map(|probe| name(probe))
+                .chain(params.never.iter().map(|domain| name(&domain.to_ascii())))
+                .collect::<io::Result<_>>()?,
         })
     }
 
     fn answer(&self, name: &Name, kind: RecordType) -> Answer {
+        // What does not exist has nothing below it either (RFC 8020 2), services included.
+        if self.never.iter().any(|never| never.zone_of(name)) {
+            return Answer::Never;
+        }
         let service = Service::of(name);
         let subject = match service {
             Service::None => name.clone(),
@@ -166,6 +180,12 @@ impl Answers {
             _ => Vec::new(),
         };
         Answer::Records(data.into_iter().map(|data| Record::from_rdata(name.clone(), TTL, data)).collect())
+    }
+
+    /// By what a negative answer is remembered for no longer than the others (RFC 2308 5).
+    fn soa(&self) -> Record {
+        let soa = SOA::new(self.target.clone(), self.target.clone(), 1, 3600, 600, 86400, TTL);
+        Record::from_rdata(Name::root(), TTL, RData::SOA(soa))
     }
 }
 
@@ -218,9 +238,13 @@ impl RequestHandler for Answers {
             Answer::Refused => {
                 handle.send_response(builder.error_msg(&request.metadata, ResponseCode::Refused)).await
             }
+            Answer::Never => {
+                metadata.response_code = ResponseCode::NXDomain;
+                let soa = self.soa();
+                handle.send_response(builder.build(metadata, [], [], [&soa], [])).await
+            }
             Answer::Records(records) => {
-                let soa = SOA::new(self.target.clone(), self.target.clone(), 1, 3600, 600, 86400, TTL);
-                let soa = Record::from_rdata(Name::root(), TTL, RData::SOA(soa));
+                let soa = self.soa();
                 let authority = records.is_empty().then_some(&soa);
                 handle.send_response(builder.build(metadata, records, [], authority, [])).await
             }
@@ -235,6 +259,9 @@ impl RequestHandler for Answers {
 
 /// The default name of SRV targets, in the domain set aside for private use.
 pub const TARGET: &str = "gateway.gatehouse.internal";
+/// What servers ask for at their start to see whether their DNS makes up answers. Tigase takes whatever comes back for "there
+/// is no such domain" ever after: with the gateway's address here, no domain would exist for it.
+pub const PROBES: &[&str] = &["hit-nxdomain.opendns.com"];
 /// Short, so that a change of configuration arrives.
 const TTL: u32 = 60;
 
@@ -254,13 +281,14 @@ mod tests {
             port: 5299,
             target: TARGET.into(),
             hosted: hosted.map(|(domain, hosted)| (Domain::parse(domain).unwrap(), hosted)).into(),
+            never: vec![Domain::parse("nowhere.example").unwrap()],
         })
         .unwrap()
     }
 
     fn ask(name: &str, kind: RecordType) -> Option<Vec<RData>> {
         match answers().answer(&Name::from_ascii(name).unwrap(), kind) {
-            Answer::Refused => None,
+            Answer::Refused | Answer::Never => None,
             Answer::Records(records) => Some(records.into_iter().map(|record| record.data).collect()),
         }
     }
@@ -288,6 +316,32 @@ mod tests {
         ];
         for (name, kind, expected) in table {
             assert_eq!(ask(name, kind), Some(expected), "{name} {kind}");
+        }
+    }
+
+    // Tigase's probe, and what the operator names: in any writing, with every service and name below, for every type.
+    #[test]
+    fn what_never_exists_is_denied_with_all_below_it() {
+        let kinds = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT];
+        let never = [
+            "hit-nxdomain.opendns.com.",
+            "HIT-NXDOMAIN.OpenDNS.com.",
+            "nowhere.example.",
+            "a.b.nowhere.example.",
+            "_xmpp-server._tcp.nowhere.example.",
+        ];
+        for (name, kind) in never.iter().flat_map(|name| kinds.map(|kind| (name, kind))) {
+            let answer = answers().answer(&Name::from_ascii(name).unwrap(), kind);
+            assert_eq!(answer, Answer::Never, "{name} {kind}");
+        }
+        for name in ["opendns.com.", "example.", "anowhere.example.", "nowhere.example.net."] {
+            assert!(
+                matches!(
+                    answers().answer(&Name::from_ascii(name).unwrap(), RecordType::A),
+                    Answer::Records(_)
+                ),
+                "{name}"
+            );
         }
     }
 

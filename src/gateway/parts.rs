@@ -396,6 +396,7 @@ pub fn steering(settings: &Settings) -> Option<steer::Params> {
         port: steering.port,
         target: steer::TARGET.to_owned(),
         hosted: hosted.collect(),
+        never: steering.never.clone(),
     })
 }
 

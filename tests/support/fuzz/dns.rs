@@ -163,6 +163,7 @@ fn question(octets: &[u8]) {
         port: 5299,
         target: TARGET.into(),
         hosted: BTreeMap::from(hosted),
+        never: vec![Domain::parse("nowhere.example").unwrap()],
     })
     .unwrap();
     let kept = Kept::default();
@@ -194,6 +195,12 @@ fn answered(request: &Request, message: &Message) {
         assert!(refused, "{asked}");
     }
     assert!(message.answers.is_empty() || !refused);
+    let name = labels.join(".");
+    let never = ["nowhere.example", "hit-nxdomain.opendns.com"]
+        .iter()
+        .any(|never| name == *never || name.ends_with(&format!(".{never}")));
+    assert!(!never || message.answers.is_empty(), "{asked}");
+    assert!(never || message.metadata.response_code != ResponseCode::NXDomain, "{asked}");
     for record in &message.answers {
         assert_eq!((&record.name, record.data.record_type()), (asked, kind));
         let home = subject == "hall.example";
