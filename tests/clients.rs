@@ -72,6 +72,19 @@ fn clients_of_prosody_log_in_talk_and_come_back() {
 }
 
 #[test]
+fn clients_of_prosody_13_log_in_talk_and_come_back() {
+    let (scene, desk) = a_day(Legacy::Prosody13, &["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256"]);
+    come_back(&scene, &desk);
+}
+
+#[test]
+fn clients_of_ejabberd_24_log_in_talk_and_come_back() {
+    let (scene, desk) =
+        a_day(Legacy::Ejabberd24, &["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"]);
+    come_back(&scene, &desk);
+}
+
+#[test]
 fn clients_of_ejabberd_log_in_talk_and_come_back() {
     let (scene, desk) = a_day(Legacy::Ejabberd, &["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"]);
     come_back(&scene, &desk);
@@ -80,6 +93,11 @@ fn clients_of_ejabberd_log_in_talk_and_come_back() {
 #[test]
 fn clients_of_jabberd2_log_in_and_talk() {
     a_day(Legacy::Jabberd2, &["PLAIN"]);
+}
+
+#[test]
+fn clients_of_jabberd2_of_debian_13_log_in_and_talk() {
+    a_day(Legacy::Jabberd2Of13, &["PLAIN"]);
 }
 
 // Over direct TLS alone: Debian's go-sendxmpp writes a line feed behind its `<starttls/>`, in clear, and TLS-05 takes no octet

@@ -1,7 +1,7 @@
 //! The Debian package, made by `.ci/package` around the binary under test: what it holds, and that it installs, starts,
 //! upgrades and purges cleanly, in a root of its own over the one of this machine.
 //!
-//! systemd itself does not run there: what its units say is done by hand, as the user that they name.
+//! In one test systemd runs there as the first process; in the others what its units say is done by hand, as the user that they name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
@@ -51,9 +51,17 @@ fn packages() -> &'static Packages {
             let cargo = Path::new(env!("CARGO")).parent().unwrap();
             let tools = repository("target/tools/bin");
             let path = std::env::var("PATH").unwrap();
+            let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_gatehouse"));
+            if revision == "2" {
+                // Where the script puts it, it lies already.
+                let place = folder.join("release/gatehouse");
+                fs::create_dir_all(place.parent().unwrap()).unwrap();
+                fs::copy(&binary, &place).unwrap();
+                binary = place;
+            }
             done(
                 Command::new(repository(".ci/package"))
-                    .arg(env!("CARGO_BIN_EXE_gatehouse"))
+                    .arg(binary)
                     .args(["--fast", "--deb-version", &version])
                     .env("PATH", format!("{}:{}:{path}", tools.display(), cargo.display()))
                     .env("CARGO_TARGET_DIR", &folder),
@@ -154,6 +162,8 @@ fn the_unit_leaves_little_to_whoever_breaks_in() {
 /// The root of this machine with a layer of its own above it, in namespaces that live as long as this does.
 struct Root {
     holder: Child,
+    /// Whose namespaces they are.
+    inside: Pid,
     within: PathBuf,
     folder: TempDir,
 }
@@ -189,14 +199,72 @@ impl Root {
         let within = PathBuf::from(format!("/proc/{}/root", holder.id()))
             .join(folder.path().strip_prefix("/").unwrap())
             .join("root");
-        Self { holder, within, folder }
+        let inside = Pid::from_child(&holder);
+        Self { holder, inside, within, folder }
+    }
+
+    /// The same, with systemd as its first process and nothing but the basic system started.
+    fn boot(packages: &Path) -> Self {
+        let folder = TempDir::new().unwrap();
+        let script = r#"
+            mount -t tmpfs layer "$1"
+            cd "$1"
+            mkdir upper work root
+            mount -t overlay overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" root
+            mount -t proc proc root/proc
+            mount -t sysfs sysfs root/sys
+            mount -t cgroup2 cgroup2 root/sys/fs/cgroup
+            for folder in run tmp dev; do mount -t tmpfs "$folder" "root/$folder"; done
+            for device in null zero full random urandom tty; do
+                : >"root/dev/$device"
+                mount --bind "/dev/$device" "root/dev/$device"
+            done
+            mkdir root/dev/pts root/dev/shm
+            mount --bind "$2" root/mnt
+            # Nothing that this machine starts; and not its first start, at which systemd would enable what it has a preset for.
+            rm -rf root/etc/systemd/system/*.wants root/var/lib/man-db/auto-update
+            echo 0123456789abcdef0123456789abcdef >root/etc/machine-id
+            ip link set lo up
+            cd root
+            mkdir -p run/below
+            pivot_root . run/below
+            umount -l run/below
+            exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=basic.target
+        "#;
+        let namespaces = ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--propagation=private"];
+        let holder = Command::new("unshare")
+            .args(namespaces)
+            .args(["--fork", "sh", "-ec", script, "sh"])
+            .args([folder.path(), packages])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("unshare");
+        let children = PathBuf::from(format!("/proc/{0}/task/{0}/children", holder.id()));
+        let first = waited("unshare to have a child", || {
+            fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok()
+        });
+        let inside = Pid::from_raw(first).unwrap();
+        let root = Self { holder, inside, within: PathBuf::from(format!("/proc/{first}/root")), folder };
+        waited("systemd to have started", || {
+            let state = root.command("root", "systemctl is-system-running").output().unwrap();
+            let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+            ["running", "degraded"].contains(&state.as_str()).then_some(())
+        });
+        root
     }
 
     /// A command inside; `user` is root or the one that it becomes.
     fn command(&self, user: &str, line: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg("--target").arg(self.holder.id().to_string()).args(["--mount", "--net", "--"]);
-        command.arg("chroot").arg(self.folder.path().join("root")).args(["sh", "-c"]);
+        command.arg("--target").arg(self.inside.as_raw_nonzero().to_string());
+        if self.boots() {
+            command
+                .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--root", "--wd=/", "--"]);
+        } else {
+            command.args(["--mount", "--net", "--", "chroot"]).arg(self.folder.path().join("root"));
+        }
+        command.args(["sh", "-c"]);
         if user == "root" {
             command.arg(line);
         } else {
@@ -210,6 +278,10 @@ impl Root {
             .env("NO_COLOR", "1");
         command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
         command
+    }
+
+    fn boots(&self) -> bool {
+        self.inside != Pid::from_child(&self.holder)
     }
 
     fn run(&self, line: &str) -> String {
@@ -304,10 +376,107 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
+        if self.boots() {
+            // With the first process of a namespace go all others.
+            let _gone = kill_process(self.inside, Signal::KILL);
+        }
         // Its standard input ends with it, and with that the namespaces.
         drop(self.holder.stdin.take());
         let _ended = self.holder.wait();
     }
+}
+
+/// Polls until there is a value.
+fn waited<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(value) = poll() {
+            return value;
+        }
+        assert!(Instant::now() < until, "waited for {what}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// A certificate for the domain of the packaged configuration, where that looks for it.
+fn certify(root: &Root) {
+    let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
+    fs::write(root.path("/etc/gatehouse/pki/example.com.pem"), made.cert.pem()).unwrap();
+    fs::write(root.path("/etc/gatehouse/pki/example.com.key"), made.signing_key.serialize_pem()).unwrap();
+    root.run("systemd-tmpfiles --create gatehouse.conf");
+}
+
+// The one line of deploy/README.md, under a real systemd: it starts the listeners with the service, and over restarts nobody who
+// connects is refused.
+#[test]
+fn systemd_starts_the_listeners_with_the_service_and_holds_them_over_restarts() {
+    let packages = packages();
+    let root = Root::boot(Path::new(FOLDER));
+    root.run(&format!("dpkg -i /mnt/{}", packages.first.strip_prefix(FOLDER).unwrap().display()));
+    certify(&root);
+    root.run("systemctl enable --now gatehouse");
+    assert_eq!(root.run("systemctl is-active gatehouse.service gatehouse.socket"), "active\nactive\n");
+    assert_eq!(root.run("systemctl is-enabled gatehouse.service gatehouse.socket"), "enabled\nenabled\n");
+    let listening = root.run("ss -Hltnp sport = :5269");
+    assert!(listening.contains("systemd") && listening.contains("gatehouse"), "{listening}");
+
+    let knock = r#"import os, select, socket, sys
+refused = taken = 0
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    try: socket.create_connection(("127.0.0.1", 5269), 10).close(); taken += 1
+    except OSError: refused += 1
+print(refused, taken)"#;
+    let mut knocking = root.command("root", &format!("exec python3 -c '{knock}'"));
+    let mut knocking = knocking.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    for _ in 0..3 {
+        root.run("systemctl restart gatehouse");
+    }
+    drop(knocking.stdin.take());
+    let output = knocking.wait_with_output().unwrap();
+    let counts: Vec<u32> =
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert!(counts[0] == 0 && counts[1] > 20, "refused and taken: {counts:?}");
+
+    // What the unit says on SIGHUP's behalf, and the way back.
+    root.run("systemctl reload gatehouse");
+    root.run("systemctl disable --now gatehouse gatehouse.socket");
+    assert!(root.run("ss -Hltn sport = :5269").is_empty());
+}
+
+// What tests/run installs with: a service that its package enables is not enabled afterwards; one that was there stays.
+#[test]
+fn tests_run_leaves_no_service_enabled() {
+    let folder = TempDir::new().unwrap();
+    let tree = folder.path().join("tree");
+    for (path, text) in [
+        (
+            "DEBIAN/control",
+            "Package: sleeper\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.invalid>\nDescription: x\n",
+        ),
+        ("DEBIAN/postinst", "#!/bin/sh\ndeb-systemd-helper enable sleeper.service\n"),
+        (
+            "usr/lib/systemd/system/sleeper.service",
+            "[Service]\nExecStart=/bin/sleep 1\n[Install]\nWantedBy=multi-user.target\n",
+        ),
+    ] {
+        fs::create_dir_all(tree.join(path).parent().unwrap()).unwrap();
+        fs::write(tree.join(path), text).unwrap();
+    }
+    fs::set_permissions(tree.join("DEBIAN/postinst"), fs::Permissions::from_mode(0o755)).unwrap();
+    done(Command::new("dpkg-deb").arg("--build").arg(&tree).arg(folder.path().join("sleeper.deb")));
+    fs::copy(repository("tests/support/install"), folder.path().join("install")).unwrap();
+
+    let root = Root::new(folder.path());
+    let state = || {
+        let asked = root.command("root", "systemctl is-enabled sleeper.service").output().unwrap();
+        String::from_utf8_lossy(&asked.stdout).trim().to_owned()
+    };
+    root.run("/mnt/install /mnt/sleeper.deb");
+    assert_eq!(state(), "disabled");
+    root.run("systemctl enable sleeper.service && /mnt/install /mnt/sleeper.deb");
+    assert_eq!(state(), "enabled");
+    root.run("dpkg -P sleeper && dpkg -i /mnt/sleeper.deb");
+    assert_eq!(state(), "enabled", "what the package does by itself");
 }
 
 #[test]
@@ -338,10 +507,7 @@ fn it_installs_starts_upgrades_and_purges_cleanly() {
     assert_eq!(answer.status.code(), Some(78), "{}", said(&answer));
     let errors = said(&answer).lines().filter(|line| line.contains("error: ")).count();
     assert_eq!(errors, 1, "{}", said(&answer));
-    let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
-    fs::write(root.path("/etc/gatehouse/pki/example.com.pem"), made.cert.pem()).unwrap();
-    fs::write(root.path("/etc/gatehouse/pki/example.com.key"), made.signing_key.serialize_pem()).unwrap();
-    root.run("systemd-tmpfiles --create gatehouse.conf");
+    certify(&root);
     let key = "/etc/gatehouse/pki/example.com.key";
     assert_eq!(root.access(key), (0o640, "gatehouse".to_owned()));
 
