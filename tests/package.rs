@@ -220,6 +220,7 @@ impl Root {
                 mount --bind "/dev/$device" "root/dev/$device"
             done
             mkdir root/dev/pts root/dev/shm
+            ln -s pts/ptmx root/dev/ptmx
             mount --bind "$2" root/mnt
             # Nothing that this machine starts; and not its first start, at which systemd would enable what it has a preset for.
             rm -rf root/etc/systemd/system/*.wants root/var/lib/man-db/auto-update
@@ -229,6 +230,7 @@ impl Root {
             mkdir -p run/below
             pivot_root . run/below
             umount -l run/below
+            cd /
             exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=basic.target
         "#;
         let namespaces = ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--propagation=private"];
