@@ -10,7 +10,6 @@ mod limit;
 pub use circuit::CircuitState;
 pub use limit::Limit;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -35,7 +34,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub struct Metrics {
     registry: Registry,
     /// What moves with each stanza is looked up once for each of these, not once for each stanza.
-    hosted: BTreeMap<Domain, [Passed; Flow::ALL.len()]>,
+    hosted: papaya::HashMap<Domain, [Passed; Flow::ALL.len()]>,
     others: [Passed; Flow::ALL.len()],
     digest: Mutex<Option<String>>,
     connections_total: IntCounterVec,
@@ -198,6 +197,11 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// This domain may appear as a label, too. One that is no longer hosted keeps its series.
+    pub fn host(&self, domain: &Domain) {
+        self.hosted.pin().get_or_insert_with(domain.clone(), Default::default);
+    }
+
     /// A connection arrived at this door, and was let in or not.
     pub fn arrived(&self, door: Door, outcome: Outcome) {
         self.connections_total.with_label_values(&[door.label(), outcome.label()]).inc();
@@ -256,7 +260,8 @@ impl Metrics {
 
     /// So many stanzas of a kind passed, with so many octets in all.
     pub fn passed(&self, flow: Flow, hosted: &Domain, kind: Kind, count: u64, octets: u64) {
-        let known = self.hosted.get(hosted).unwrap_or(&self.others);
+        let all = self.hosted.pin();
+        let known = all.get(hosted).unwrap_or(&self.others);
         let Some(passed) = Flow::ALL.iter().position(|f| *f == flow).and_then(|at| known.get(at)) else {
             return;
         };
@@ -402,7 +407,7 @@ impl Metrics {
     }
 
     fn domain<'a>(&self, domain: &'a Domain) -> &'a str {
-        if self.hosted.contains_key(domain) { domain.as_str() } else { NONE }
+        if self.hosted.pin().contains_key(domain) { domain.as_str() } else { NONE }
     }
 }
 

@@ -46,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["dns"]),
     ("hickory_server", &["dns", "demo"]),
     ("hyper", &["gateway"]),
-    ("papaya", &["limit"]),
+    ("papaya", &["limit", "metrics"]),
     ("prometheus", &["metrics"]),
     ("rcgen", &["demo"]),
     ("tokio_util", &["run"]),

@@ -259,6 +259,9 @@ fn print_plan(plan: &Plan, console: &mut Console) {
     for Fault { text, .. } in &plan.warnings {
         console.line(text);
     }
+    for line in plan.settings.iter().chain(&plan.certificates) {
+        console.line(line);
+    }
     for (word, rules) in [("new rule", &plan.rules_added), ("rule gone", &plan.rules_removed)] {
         for rule in rules {
             console.line(format_args!("{word}: {rule}"));
@@ -278,6 +281,9 @@ fn print_plan(plan: &Plan, console: &mut Console) {
     }
     for stream in &plan.closes {
         console.line(format_args!("closes: {stream}"));
+    }
+    for client in &plan.clients {
+        console.line(format_args!("client ends: {client}"));
     }
     console.line(format_args!("{} pairs stay as they are", plan.stays));
     if plan.silent > 0 {

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use super::Console;
 use crate::config::settings::{Log as Wanted, LogFormat, LogLevel};
@@ -19,6 +21,46 @@ use crate::config::settings::{Log as Wanted, LogFormat, LogLevel};
 pub(super) struct Log {
     queue: SyncSender<Job>,
     lost: Arc<AtomicU64>,
+    now: Option<Now>,
+}
+
+/// What is told, and in which form: both can change while the process runs.
+#[derive(Clone)]
+struct Now {
+    levels: reload::Handle<EnvFilter, Registry>,
+    forms: reload::Handle<Lines, Filtered>,
+    ansi: bool,
+}
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Now").finish_non_exhaustive()
+    }
+}
+
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// Our own events at that level; of others only what is wrong with them.
+fn filter(level: LogLevel) -> EnvFilter {
+    EnvFilter::new(format!("error,gatehouse={}", level.label()))
+}
+
+fn level(wanted: LogLevel, quiet: bool, verbose: bool) -> LogLevel {
+    match (quiet, verbose) {
+        (true, _) => LogLevel::Error,
+        (_, true) => wanted.max(LogLevel::Debug),
+        _ => wanted,
+    }
+}
+
+fn lines(format: LogFormat, log: &Log, ansi: bool) -> Lines {
+    let writer = Log { now: None, ..log.clone() };
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
+    match format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => lines.with_ansi(ansi).boxed(),
+    }
 }
 
 #[derive(Debug)]
@@ -33,24 +75,26 @@ impl Log {
     /// # Errors
     /// When the thread cannot be started, or another log is there.
     pub(super) fn start(wanted: Wanted, console: &Console) -> io::Result<Self> {
-        let level = match (console.is_quiet(), console.is_verbose()) {
-            (true, _) => LogLevel::Error,
-            (_, true) => wanted.level.max(LogLevel::Debug),
-            _ => wanted.level,
-        };
-        let log = Self::to(io::stderr())?;
-        let writer = log.clone();
-        // Our own events at that level; of others only what is wrong with them.
-        let filter = EnvFilter::new(format!("error,gatehouse={}", level.label()));
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(move || writer.clone())
-            .with_target(false);
-        let set = match wanted.format {
-            LogFormat::Json => lines.json().flatten_event(true).try_init(),
-            LogFormat::Text => lines.with_ansi(console.has_coloured_errors()).try_init(),
-        };
+        let level = level(wanted.level, console.is_quiet(), console.is_verbose());
+        let mut log = Self::to(io::stderr())?;
+        let ansi = console.has_coloured_errors();
+        let (filter, levels) = reload::Layer::new(filter(level));
+        let (lines, forms) = reload::Layer::new(lines(wanted.format, &log, ansi));
+        let set = tracing_subscriber::registry().with(filter).with(lines).try_init();
+        log.now = Some(Now { levels, forms, ansi });
         set.map(|()| log).map_err(io::Error::other)
+    }
+
+    /// Has events told otherwise from now on, as the configuration says; `-q` and `-v` hold on.
+    pub(super) fn change(&self, wanted: Wanted, quiet: bool, verbose: bool) {
+        let Some(now) = &self.now else { return };
+        let changed = now
+            .levels
+            .reload(filter(level(wanted.level, quiet, verbose)))
+            .and_then(|()| now.forms.reload(lines(wanted.format, self, now.ansi)));
+        if let Err(error) = changed {
+            tracing::error!(%error, "the log stays as it was");
+        }
     }
 
     fn to(sink: impl Write + Send + 'static) -> io::Result<Self> {
@@ -58,7 +102,7 @@ impl Log {
         let lost = Arc::new(AtomicU64::new(0));
         let scribe = Scribe { sink, lost: Arc::clone(&lost), torn: false };
         std::thread::Builder::new().name("log".to_owned()).spawn(move || scribe.work(&jobs))?;
-        Ok(Self { queue, lost })
+        Ok(Self { queue, lost, now: None })
     }
 
     /// Waits until what was said so far is written, but not for ever on a reader that does not read.

@@ -4,7 +4,6 @@
 //! [`main`]. The clock is read here and handed down as a day.
 
 mod audit;
-mod certificates;
 mod check;
 mod console;
 mod control;

@@ -4,6 +4,7 @@
 
 mod backend;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -133,7 +134,7 @@ impl Probe {
     fn prepare(args: &Args, remote: Domain) -> Result<Self, Vec<Finding>> {
         let (settings, _warnings) = config::load(&args.config)?;
         let compiled = config::policies(&settings, super::today())?;
-        let credentials = Credentials::read(&settings)?;
+        let credentials = Credentials::read(&settings, &BTreeSet::new())?;
         let whole = |message: String, remedy: &str| {
             vec![Finding::error(crate::policy::Place::whole(&settings.file), message, remedy)]
         };

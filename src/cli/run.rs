@@ -2,16 +2,18 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use super::log::Log;
 use super::{Console, Exit};
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::gateway::lifecycle::Signals;
-use crate::gateway::{Gateway, StartFault};
-use crate::policy::Finding;
+use crate::gateway::reading::Reading;
+use crate::gateway::reload::Relog;
+use crate::gateway::{Gateway, Given, StartFault};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -22,16 +24,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
-    let (settings, warnings) = match config::load(&args.config) {
-        Ok(loaded) => loaded,
-        Err(findings) => {
-            console.complain_of(&findings);
-            return Exit::Config;
-        }
+    // The same that `check` reads, and by the same function: what is an error there is one here.
+    let reading = Reading::of(&args.config);
+    let Some(settings) = reading.settings.clone() else {
+        console.complain_of(&reading.findings);
+        return Exit::Config;
     };
     // Before there are threads: the variables that tell of the sockets are taken out of the environment.
-    let handed = match sockets_of_the_supervisor() {
-        Ok(handed) => handed,
+    let sockets = match sockets_of_the_supervisor() {
+        Ok(sockets) => sockets,
         Err(error) => {
             console.complain(format_args!("the supervisor's sockets cannot be taken over: {error}"));
             return Exit::Fault;
@@ -44,15 +45,15 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Fault;
         }
     };
-    let exit = serve(settings, &warnings, handed, console);
+    let (quiet, verbose) = (console.is_quiet(), console.is_verbose());
+    let relogging = log.clone();
+    let relog: Relog = Arc::new(move |wanted| relogging.change(wanted, quiet, verbose));
+    let exit = serve(reading, &settings, Given { sockets, relog: Some(relog) }, console);
     log.finish();
     exit
 }
 
-fn serve(settings: Settings, warnings: &[Finding], handed: Vec<TcpListener>, console: &mut Console) -> Exit {
-    for warning in warnings {
-        tracing::warn!(finding = %warning, "configuration");
-    }
+fn serve(reading: Reading, settings: &Settings, given: Given, console: &mut Console) -> Exit {
     raise_open_files(settings.limits.conn_total);
     let runtime = match runtime(settings.threads) {
         Ok(runtime) => runtime,
@@ -61,7 +62,7 @@ fn serve(settings: Settings, warnings: &[Finding], handed: Vec<TcpListener>, con
             return Exit::Fault;
         }
     };
-    let outcome = runtime.block_on(run(settings, handed));
+    let outcome = runtime.block_on(run(reading, given));
     // What is left is a look-up or a write that nobody waits for.
     runtime.shutdown_background();
     match outcome {
@@ -114,10 +115,10 @@ fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
     (0..sockets.len()).filter_map(|at| sockets.take_tcp_listener(at).transpose()).collect()
 }
 
-async fn run(settings: Settings, handed: Vec<TcpListener>) -> Result<(), StartFault> {
+async fn run(reading: Reading, given: Given) -> Result<(), StartFault> {
     // Before the doors open: a signal in between must not end us without a drain.
     let signals = Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
-    let gateway = Gateway::start_with(settings, handed).await?;
+    let gateway = Gateway::start_with(reading, given).await?;
     gateway.attend(signals).await;
     Ok(())
 }

@@ -39,6 +39,11 @@ macro_rules! table {
             pub const KEYS: &'static [(&'static str, &'static str, &'static str, &'static str)] =
                 &[ $( ($key, $default, $least, $most), )* ];
 
+            /// Each key with its value as the file would have it, and whether that is what those have.
+            pub(super) fn lines(&self, defaults: &$settings) -> Vec<(&'static str, String, bool)> {
+                vec![ $( ($key, table!(@show $kind)(&self.$name), self.$name == defaults.$name), )* ]
+            }
+
             pub(super) fn read(words: &mut Words, spec: Option<&Placed<$spec>>) -> $settings {
                 $settings {
                     $( $name: {
@@ -62,6 +67,12 @@ macro_rules! table {
     (@read rate) => { per_minute };
     (@read pace) => { per_second };
     (@read flow) => { octets_per_second };
+    (@show count) => { u32::to_string };
+    (@show size) => { size_shown };
+    (@show time) => { time_shown };
+    (@show rate) => { |rate: &PerMinute| format!("{}/min", rate.0) };
+    (@show pace) => { |rate: &PerSecond| format!("{}/s", rate.0) };
+    (@show flow) => { |rate: &PerSecond| format!("{}/s", size_shown(&u64::from(rate.0))) };
 }
 
 table! {
@@ -207,6 +218,21 @@ pub struct PerMinute(pub u32);
 /// So many in a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PerSecond(pub u32);
+
+/// A size as it is written in the file.
+pub(super) fn size_shown(size: &u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.iter().find(|(_, bits)| *size > 0 && size.trailing_zeros() >= *bits);
+    whole.map_or_else(|| format!("{size}B"), |(unit, bits)| format!("{}{unit}", size >> bits))
+}
+
+/// A time as it is written in the file.
+pub(super) fn time_shown(time: &Duration) -> String {
+    let millis = time.as_millis();
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let whole = units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
+}
 
 struct Range {
     key: &'static str,

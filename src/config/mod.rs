@@ -7,6 +7,7 @@
 mod assemble;
 mod backends;
 mod clients;
+mod dump;
 pub mod limits;
 pub mod load;
 mod node;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+pub use dump::{DumpLine, dump};
 pub use limits::{Limits, PerMinute, Timeouts, duration};
 pub use secret::{Secret, read_secret};
 pub use settings::Settings;

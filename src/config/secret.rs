@@ -10,6 +10,11 @@ use crate::policy::{Finding, Place};
 pub struct Secret(Vec<u8>);
 
 impl Secret {
+    /// From octets at hand.
+    pub fn new(octets: &[u8]) -> Self {
+        Self(octets.to_vec())
+    }
+
     /// The octets.
     pub fn octets(&self) -> &[u8] {
         &self.0

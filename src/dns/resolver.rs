@@ -25,7 +25,7 @@ use crate::jid::Domain;
 use crate::reason::{Cause, Reason, Why};
 
 /// What the resolver needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
     /// The servers to ask; none: the system's.
     pub servers: Vec<SocketAddr>,

@@ -24,7 +24,7 @@ use super::steer_tcp;
 use crate::jid::Domain;
 
 /// What to answer, and whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
     /// Where to listen, over UDP and TCP.
     pub listen: SocketAddr,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::limit::{Arrivals, Stranger, Ticket};
@@ -25,11 +26,9 @@ use crate::run::{BoxIo, Tools, now, seed, turn};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Ahead, Alpn};
 
-/// One listener and what it demands.
+/// What one listener demands. Other demands after a reload concern who comes after it.
 #[derive(Debug)]
 pub struct Entrance {
-    /// The socket.
-    pub listener: Listener,
     /// Its name in metrics and logs.
     pub door: Door,
     /// Networks that may connect; none: all.
@@ -46,6 +45,69 @@ pub struct Entrance {
     pub handshake: Duration,
     /// T-unauth.
     pub unauth: Duration,
+}
+
+/// What holds for who comes next: what the listener demands, and what relays lean on.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// What it demands.
+    pub entrance: Arc<Entrance>,
+    /// What relays lean on.
+    pub tools: Arc<Tools>,
+}
+
+/// Takes connections until the gateway drains, or until nobody holds the other end of `terms`: then the socket closes, and who
+/// is on the way in still comes in.
+pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
+    let Terms { mut entrance, mut tools } = terms.borrow_and_update().clone();
+    let mut news = tools.registry.news();
+    // Connections whose relay does not run yet; they end with a drain.
+    let mut entering = JoinSet::new();
+    let mut short = Seldom::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            changed = terms.changed() => match changed {
+                Ok(()) => {
+                    Terms { entrance, tools } = terms.borrow_and_update().clone();
+                    continue;
+                }
+                Err(_closed) => break,
+            },
+            over = news.wait_for(|n| matches!(n.phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Stopped)) => {
+                // The sender lives in the registry, which `tools` holds.
+                let _phase = over;
+                return;
+            }
+            accepted = listener.accept() => accepted,
+            Some(_entered) = entering.join_next() => continue,
+        };
+        match accepted {
+            // Behind a trusted proxy nobody is counted yet; this bounds them too.
+            Ok((_, peer)) if entering.len() >= ENTERING => {
+                entrance.turned_away(&tools, peer, Reason::Overload);
+            }
+            Ok((stream, peer)) => {
+                if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
+                    entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), guest));
+                }
+            }
+            Err(fault) => match fault.pause() {
+                Some(pause) => {
+                    if pause > Duration::ZERO && short.may_tell() {
+                        tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                None => {
+                    tracing::error!(listener = entrance.door.label(), %fault, "a listener is given up");
+                    return;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while entering.join_next().await.is_some() {}
 }
 
 impl Entrance {
@@ -68,49 +130,6 @@ impl Entrance {
             Some(alpn) if alpn == Alpn::Client.octets() => Ok(Flow::C2s),
             Some(alpn) if alpn == Alpn::Server.octets() => Ok(Flow::S2sIn),
             _ => Err(Reason::WrongTransport),
-        }
-    }
-
-    /// Takes connections until the gateway drains.
-    pub async fn serve(self, tools: Arc<Tools>) {
-        let entrance = Arc::new(self);
-        let mut news = tools.registry.news();
-        // Connections whose relay does not run yet; they end with the listener.
-        let mut entering = JoinSet::new();
-        let mut short = Seldom::default();
-        loop {
-            let accepted = tokio::select! {
-                accepted = entrance.listener.accept() => accepted,
-                over = news.wait_for(|n| matches!(n.phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Stopped)) => {
-                    // The sender lives in the registry, which `tools` holds.
-                    let _phase = over;
-                    return;
-                }
-                Some(_entered) = entering.join_next() => continue,
-            };
-            match accepted {
-                // Behind a trusted proxy nobody is counted yet; this bounds them too.
-                Ok((_, peer)) if entering.len() >= ENTERING => {
-                    entrance.turned_away(&tools, peer, Reason::Overload);
-                }
-                Ok((stream, peer)) => {
-                    if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
-                        entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), guest));
-                    }
-                }
-                Err(fault) => match fault.pause() {
-                    Some(pause) => {
-                        if pause > Duration::ZERO && short.may_tell() {
-                            tracing::warn!(listener = entrance.door.label(), %fault, "accepting pauses");
-                        }
-                        tokio::time::sleep(pause).await;
-                    }
-                    None => {
-                        tracing::error!(listener = entrance.door.label(), %fault, "a listener is given up");
-                        return;
-                    }
-                },
-            }
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::accept::Seldom;
@@ -26,6 +27,11 @@ use crate::run::observe::capped;
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    /// The socket as it was made: another one may have taken its place since.
+    inode: (u64, u64),
+    /// Dropped, or told, when nobody new may call.
+    calling: watch::Sender<bool>,
+    retired: bool,
     task: JoinHandle<()>,
 }
 
@@ -36,18 +42,42 @@ impl Control {
     /// When another gateway answers there, or the socket cannot be made.
     pub fn start(path: &Path, desk: Arc<Desk>) -> io::Result<Self> {
         let (listener, owner) = bind(path)?;
-        let task = tokio::spawn(serve(listener, owner, desk));
-        Ok(Self { path: path.to_owned(), task })
+        let (calling, called) = watch::channel(true);
+        let task = tokio::spawn(serve(listener, owner, desk, called));
+        Ok(Self { inode: inode(path)?, path: path.to_owned(), calling, retired: false, task })
+    }
+
+    /// Closes the socket; who is on it already gets his answer.
+    pub fn retire(mut self) {
+        // The task may have ended.
+        let _told = self.calling.send(false);
+        self.remove();
+        self.retired = true;
+    }
+
+    fn remove(&self) {
+        match inode(&self.path) {
+            Ok(here) if here == self.inode => {
+                if let Err(error) = std::fs::remove_file(&self.path) {
+                    tracing::debug!(path = %self.path.display(), %error, "the control socket cannot be removed");
+                }
+            }
+            _ => tracing::debug!(path = %self.path.display(), "the control socket was gone already"),
+        }
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.task.abort();
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "the control socket was gone already");
+        if !self.retired {
+            self.task.abort();
+            self.remove();
         }
     }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|data| (data.dev(), data.ino()))
 }
 
 /// Binds in a private folder and moves the socket to its place, so that it is never open to others, and what a process
@@ -82,11 +112,15 @@ fn bind(path: &Path) -> io::Result<(UnixListener, u32)> {
     made
 }
 
-async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
+async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: watch::Receiver<bool>) {
     let mut places = Places::new(CONNECTIONS);
     let mut short = Seldom::default();
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _retired = called.wait_for(|calling| !calling) => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if short.may_tell() {
@@ -104,6 +138,8 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>) {
         };
         places.seat(call).await;
     }
+    drop(listener);
+    places.emptied().await;
 }
 
 /// Serves one connection, request by request.

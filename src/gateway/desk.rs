@@ -21,8 +21,6 @@ use crate::run::{Tools, now};
 /// Where requests are dealt with.
 #[derive(Debug)]
 pub struct Desk {
-    /// What the relays lean on.
-    pub tools: Arc<Tools>,
     /// The phases.
     pub lifecycle: Arc<Lifecycle>,
     /// What is read again.
@@ -32,9 +30,14 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// What the relays lean on now.
+    pub fn tools(&self) -> Arc<Tools> {
+        self.reloader.tools()
+    }
+
     /// Does what is asked.
     pub async fn answer(&self, request: &Request, uid: u32) -> Answer {
-        let registry = &self.tools.registry;
+        let registry = &self.tools().registry;
         match request {
             Request::Streams {} => {
                 let (views, silent) = registry.views(None).await;
@@ -81,7 +84,7 @@ impl Desk {
             (Ok(domain), Ok(from)) => (domain, from),
             (Err(no), _) | (_, Err(no)) => return Answer::no(no),
         };
-        let failed = self.tools.circuits.state(&domain, from.as_ref());
+        let failed = self.tools().circuits.state(&domain, from.as_ref());
         Answer::Target {
             failures: failed.map_or(0, |failed| failed.failures),
             open: failed.is_some_and(|failed| failed.open),
@@ -91,7 +94,7 @@ impl Desk {
     }
 
     fn circuits(&self, clear: Option<&str>) -> Answer {
-        let circuits = &self.tools.circuits;
+        let circuits = &self.tools().circuits;
         let cleared = match clear.map(|name| Domain::parse(name).map_err(|_| name)).transpose() {
             Ok(cleared) => cleared,
             Err(name) => return Answer::no(format!("{} is no domain", capped(name))),
@@ -124,7 +127,7 @@ impl Desk {
     /// Writes down what was asked and what came of it.
     pub fn record(&self, act: &Act) {
         act.log();
-        self.tools.observe.act(act);
+        self.tools().observe.act(act);
     }
 
     async fn ban(&self, target: &str, seconds: u64, uid: u32) -> Answer {
@@ -139,11 +142,11 @@ impl Desk {
             ));
         }
         if let Target::Domain(domain) = &target
-            && self.tools.registry.policy().hosts(domain)
+            && self.tools().registry.policy().hosts(domain)
         {
             return Answer::no(format!("{domain} is served here"));
         }
-        let registry = &self.tools.registry;
+        let registry = &self.tools().registry;
         let under = Arc::new(registry.policy().with_bans(self.bans.with(&target)));
         let (views, _silent) = registry.views(Some(&under)).await;
         if let Err(message) =

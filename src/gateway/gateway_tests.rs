@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::reason::Reason;
 use crate::run::registry::Phase;
+use crate::tls::Connector;
 
 fn certificate(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["hall.example".to_owned()]).unwrap();
@@ -36,16 +37,21 @@ fn world(listen: &str) -> (TempDir, Result<Settings, Vec<Finding>>) {
          audit: {{ file: audit.jsonl }}\ntimeouts: {{ drain: 5s, close: 200ms }}\n"
     );
     let file = dir.path().join("gatehouse.yaml");
-    std::fs::write(&file, text).unwrap();
-    let settings = crate::config::load(&file).map(|(mut settings, _)| {
-        // The file must name ports; the tests take free ones.
-        for listener in settings.listeners.iter_mut().filter(|l| l.address.port() == 1111) {
-            listener.address.set_port(0);
-        }
-        settings.admin.http = Some("127.0.0.1:0".parse().unwrap());
-        settings
-    });
+    std::fs::write(&file, with_ports(&text)).unwrap();
+    let settings = crate::config::load(&file).map(|(settings, _)| settings);
     (dir, settings)
+}
+
+/// The file must name ports: free ones in place of each 1111.
+fn with_ports(text: &str) -> String {
+    let mut parts = text.split(":1111");
+    let mut whole = parts.next().unwrap().to_owned();
+    // All at one time, so that none is given twice.
+    let held: Vec<_> = parts.clone().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    for (part, socket) in parts.zip(held) {
+        whole.push_str(&format!(":{}{part}", socket.local_addr().unwrap().port()));
+    }
+    whole
 }
 
 async fn gateway() -> (TempDir, Gateway) {
@@ -94,7 +100,7 @@ async fn a_peer_is_offered_starttls_and_a_drain_tells_it_goodbye() {
     assert!(hear(&mut stream, "</stream:stream>").await.contains("<system-shutdown"));
     stream.write_all(b"</stream:stream>").await.unwrap();
     let address = gateway.listening()[0].1;
-    let tools = Arc::clone(gateway.tools());
+    let tools = gateway.tools();
     gateway.stopped().await;
     assert_eq!(tools.registry.living(), 0);
     assert!(TcpStream::connect(address).await.is_err(), "the door is shut");
@@ -213,7 +219,10 @@ fn the_parts_are_made_as_the_file_says() {
     std::fs::write(&file, text).unwrap();
     let (told, _) = crate::config::load(&file).unwrap_or_else(|findings| panic!("{findings:?}"));
     let seen = |settings: &Settings| {
-        let home = parts::home(settings, Secrets::read(settings).unwrap().keyrings());
+        let home = parts::home(
+            settings,
+            Secrets::begin(secrets::FromFiles::read(settings).unwrap()).unwrap().keyrings(),
+        );
         let hosted = home.hosted.values().next().unwrap().clone();
         let times = home.timeouts;
         (
@@ -383,7 +392,7 @@ async fn a_listener_without_proxies_takes_no_proxy_header() {
 async fn signals_reload_and_drain() {
     use crate::gateway::lifecycle::Signals;
     let (dir, gateway) = gateway().await;
-    let tools = Arc::clone(gateway.tools());
+    let tools = gateway.tools();
     let signals = Signals::listen().unwrap();
     let before = tools.registry.policy().digest().to_owned();
     let mut stream = peer(&gateway).await;
@@ -518,3 +527,6 @@ async fn what_is_wrong_with_a_handshake_is_counted() {
     gateway.stop();
     gateway.stopped().await;
 }
+
+#[path = "reload_tests.rs"]
+mod reloads;

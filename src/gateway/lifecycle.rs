@@ -5,7 +5,7 @@
 //! deadline, or at the second signal, is cut and told. SIGHUP reloads, SIGUSR1 opens the audit file again.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -63,13 +63,14 @@ impl Signals {
 #[derive(Debug)]
 pub struct Lifecycle {
     registry: Arc<Registry>,
-    grace: Duration,
+    /// A reload may say another one; a drain under way keeps its own.
+    grace: Mutex<Duration>,
 }
 
 impl Lifecycle {
     /// A gateway that is starting. A drain lasts for `grace` at most.
     pub fn new(registry: Arc<Registry>, grace: Duration) -> Self {
-        Self { registry, grace }
+        Self { registry, grace: Mutex::new(grace) }
     }
 
     /// The listeners are open. Where the end was asked for meanwhile, nobody is told that it begins.
@@ -83,17 +84,23 @@ impl Lifecycle {
 
     /// How long a drain may last.
     pub fn grace(&self) -> Duration {
-        self.grace
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A drain may last so long from now on.
+    pub fn allow(&self, grace: Duration) {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
     }
 
     /// Nobody new comes in, and all ends in good order; whether that was not under way already.
     pub fn drain(&self) -> bool {
-        let deadline = now() + self.grace;
+        let grace = self.grace();
+        let deadline = now() + grace;
         if !self.registry.begin_drain(deadline) {
             return false;
         }
         tell(&[NotifyState::Stopping]);
-        tracing::info!(relays = self.registry.living(), seconds = self.grace.as_secs(), "draining");
+        tracing::info!(relays = self.registry.living(), seconds = grace.as_secs(), "draining");
         true
     }
 
@@ -115,7 +122,7 @@ impl Lifecycle {
                     let _changed = news.changed().await;
                 }
                 Phase::Draining(deadline) => {
-                    let last_part = deadline.checked_sub(self.grace / 3).unwrap_or(deadline);
+                    let last_part = deadline.checked_sub(self.grace() / 3).unwrap_or(deadline);
                     tokio::select! {
                         () = self.registry.emptied() => { self.registry.enter_phase(Phase::Stopped); }
                         () = tokio::time::sleep_until(last_part.into()) => {

@@ -3,7 +3,7 @@
 //! Everything that can be wrong on this machine and is not wrong in the file is found here: keys, anchors, secrets. What
 //! the configuration can say and this version does not do is refused here too, and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -232,15 +232,16 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads all files.
+    /// Reads all files, but for the certificates of domains that are known to have none that could be shown.
     ///
     /// # Errors
     /// Every file that will not do.
-    pub fn read(settings: &Settings) -> Result<Self, Vec<Finding>> {
+    pub fn read(settings: &Settings, without: &BTreeSet<Domain>) -> Result<Self, Vec<Finding>> {
         let mut faults = Vec::new();
         let files: Vec<keys::Params> = settings
             .domains
             .iter()
+            .filter(|d| !without.contains(&d.name))
             .map(|d| keys::Params {
                 domain: d.name.clone(),
                 chain: d.certificate.chain.clone(),

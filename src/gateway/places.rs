@@ -55,6 +55,11 @@ impl Places {
         self.taken.push((caller, task));
     }
 
+    /// Waits for the end of all who have a place.
+    pub(super) async fn emptied(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
     /// Callers who have a place.
     #[cfg(test)]
     fn taken(&mut self) -> usize {

@@ -46,7 +46,7 @@ pub enum Request {
     },
     /// Which bans hold.
     Bans {},
-    /// Read policies, certificates, revocation lists and secrets again.
+    /// Read the configuration and every file that it names again.
     Reload {
         /// Only tell what would come of it.
         #[serde(default)]
@@ -281,6 +281,15 @@ pub struct Plan {
     pub stays: usize,
     /// Relays that did not answer in time; what becomes of them is not told here.
     pub silent: usize,
+    /// Keys of the configuration that change, each as a line.
+    #[serde(default)]
+    pub settings: Vec<String>,
+    /// Certificates that change, each as a line.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+    /// Clients that end because their domain is no longer served, each with its stream and address.
+    #[serde(default)]
+    pub clients: Vec<String>,
     /// What is to be looked at in the files although they load.
     pub warnings: Vec<Fault>,
 }

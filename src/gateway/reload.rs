@@ -1,90 +1,138 @@
-//! Policies, certificates, revocation lists and secrets, read again: all of them, or the old ones stay in force.
+//! The configuration and every file that it names, read again: all of it, or what was in force stays in force.
 //!
-//! A reload reads every file, compiles the policy and runs its cases before anything is swapped (POL-10). Then the new
-//! policy is published, every living relay hears of it and is judged again (POL-07), and new handshakes show the new
-//! certificates (CRT-14), and those that peers have shown are judged by the anchors and revocation lists that hold now
-//! (CRT-12). The configuration itself is fixed for a process.
+//! A reload reads everything by the same function as `check` and `run` ([`super::reading`]), compiles the policy and runs its
+//! cases, and binds, opens and makes whatever is new before anything is swapped (POL-10). Then all of it is published at one
+//! time: every living relay is judged again (POL-07), new handshakes show the new certificates (CRT-14), those that peers have
+//! shown are judged by the anchors and revocation lists that hold now (CRT-12), and listeners that are gone close. Living
+//! streams stay, unless policy says otherwise or their domain is no longer served. What cannot change while a process lives
+//! is refused by name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::lifecycle::tell;
+use super::desk::Desk;
+use super::doors::Bound;
+use super::engine::Engine;
+use super::lifecycle::{Lifecycle, tell};
 use super::parts::{self, Credentials};
 use super::protocol::{Fault, Plan};
+use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
-use super::{Acceptors, since_1970, today};
+use super::services::{Fresh, Services};
+use super::{Acceptors, changes, since_1970, today};
 use crate::config::settings::Settings;
-use crate::metrics::Reload;
+use crate::metrics::{Door, Reload};
 use crate::policy::{Compiled, Day, Finding, Place};
+use crate::reason::Reason;
 use crate::run::Tools;
-use crate::run::world::World;
 use crate::tls::Connector;
 
 /// What a reload reads, and what it swaps.
-#[derive(Debug)]
 pub struct Reloader {
-    settings: Settings,
     acceptors: Acceptors,
-    world: Arc<World>,
-    tools: Arc<Tools>,
+    lifecycle: Arc<Lifecycle>,
+    relog: Option<Relog>,
+    desk: OnceLock<Weak<Desk>>,
     current: Mutex<Current>,
     /// Held while a reload runs, so that two never mix.
-    one: tokio::sync::Mutex<()>,
+    services: tokio::sync::Mutex<Services>,
 }
+
+/// Has the process log otherwise, as the configuration says.
+pub type Relog = Arc<dyn Fn(crate::config::settings::Log) + Send + Sync>;
 
 /// What is in force, beside the policy.
-#[derive(Clone, Debug)]
-pub struct Current {
-    /// Certificates and trust.
-    pub credentials: Credentials,
-    /// Dialback secrets.
-    pub secrets: Secrets,
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) settings: Arc<Settings>,
+    pub(super) credentials: Credentials,
+    pub(super) secrets: Secrets,
+    pub(super) engine: Engine,
+    pub(super) listening: Vec<(Door, SocketAddr)>,
 }
 
-/// What was read, and is good.
-#[derive(Debug)]
-struct Read {
-    current: Current,
+/// What was read, is good, and is ready to be swapped in.
+struct Ready {
+    read: Read,
+    secrets: Secrets,
     connector: Connector,
-    compiled: Compiled,
+    engine: Engine,
+    sockets: Vec<Bound>,
+    fresh: Fresh,
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").field("current", &self.current).finish_non_exhaustive()
+    }
 }
 
 impl Reloader {
-    /// What these settings name is in force, with these credentials.
-    pub fn new(
-        settings: Settings,
+    /// This is in force.
+    pub(super) fn new(
         current: Current,
+        services: Services,
         acceptors: Acceptors,
-        world: Arc<World>,
-        tools: Arc<Tools>,
+        lifecycle: Arc<Lifecycle>,
+        relog: Option<Relog>,
     ) -> Self {
-        let credentials = current.credentials.clone();
         let reloader = Self {
-            settings,
             acceptors,
-            world,
-            tools,
+            lifecycle,
+            relog,
+            desk: OnceLock::new(),
             current: Mutex::new(current),
-            one: tokio::sync::Mutex::default(),
+            services: tokio::sync::Mutex::new(services),
         };
-        reloader.tell_ends(&credentials);
+        let (settings, ends) = reloader.with(|current| {
+            let ends: Vec<_> = current.credentials.ends().map(|(d, end)| (d.clone(), end)).collect();
+            (Arc::clone(&current.settings), ends)
+        });
+        reloader.tell_ends(&settings, &ends);
         // CRT-09: each record says so, too.
-        if credentials.trust.revocation.is_none() {
+        if settings.trust.crls.is_empty() {
             tracing::info!("revocation is not checked: `trust: {{ crls }}` names no list");
         }
         reloader
     }
 
-    /// The settings of the process.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Where operators' requests are dealt with, for control sockets that a reload opens.
+    pub(super) fn answered_by(&self, desk: &Arc<Desk>) {
+        // The first word holds; there is one desk.
+        let _known = self.desk.set(Arc::downgrade(desk));
     }
 
-    /// TLS as server.
-    pub fn acceptors(&self) -> &Acceptors {
-        &self.acceptors
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.with(|current| Arc::clone(&current.settings))
+    }
+
+    /// What relays lean on now.
+    pub fn tools(&self) -> Arc<Tools> {
+        self.with(|current| Arc::clone(current.engine.tools()))
+    }
+
+    /// Where it listens.
+    pub fn listening(&self) -> Vec<(Door, SocketAddr)> {
+        self.with(|current| current.listening.clone())
+    }
+
+    /// Hosted domains that are closed for lack of a certificate that could be shown.
+    pub fn closed(&self) -> Vec<crate::jid::Domain> {
+        self.with(|current| reading::closed(&current.settings, &current.credentials))
+    }
+
+    /// What is open beside the relays; no reload runs while it is held.
+    pub(super) async fn services(&self) -> tokio::sync::MutexGuard<'_, Services> {
+        self.services.lock().await
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&Current) -> T) -> T {
+        look(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads everything again. What came of it for those who live.
@@ -95,13 +143,17 @@ impl Reloader {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now().ok());
         tell(&states);
-        self.tools.observe.reopen();
+        self.tools().observe.reopen();
         let outcome = Arc::clone(&self).reload_now().await;
         tell(&[NotifyState::Ready]);
-        let metrics = self.tools.observe.metrics();
+        let tools = self.tools();
+        let metrics = tools.observe.metrics();
         match &outcome {
             Ok(plan) => {
                 metrics.reloaded(Reload::Applied);
+                for change in &plan.settings {
+                    tracing::info!(change, "reloaded");
+                }
                 tracing::info!(digest = plan.after, closed = plan.closes.len(), "reloaded");
             }
             Err(findings) => {
@@ -119,88 +171,126 @@ impl Reloader {
     /// # Errors
     /// Everything that is wrong with the files.
     pub async fn plan(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
-        let read = Arc::clone(&self).read().await?;
+        let services = self.services.lock().await;
+        let read = self.read().await?;
+        // What cannot be bound is told by the plan, too; it closes again at once.
+        services.doors.bind(&read.settings, Vec::new())?;
+        drop(services);
         Ok(self.foresee(&read).await)
     }
 
     async fn reload_now(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
-        let _one = self.one.lock().await;
-        let read = Arc::clone(&self).read().await?;
+        let mut services = self.services.lock().await;
+        let read = self.read().await?;
         let plan = self.foresee(&read).await;
-        let this = Arc::clone(&self);
-        let swapped = tokio::task::spawn_blocking(move || this.swap(read)).await;
-        swapped.unwrap_or_else(|error| Err(vec![self.internal(&error.to_string())]))?;
+        let ready = self.ready(&mut services, read).await?;
+        self.swap(&mut services, ready).await?;
         Ok(plan)
     }
 
     /// Files and cases take their time, and relays go on meanwhile.
-    async fn read(self: Arc<Self>) -> Result<Read, Vec<Finding>> {
-        let this = Arc::clone(&self);
-        let read = tokio::task::spawn_blocking(move || this.read_now()).await;
-        read.unwrap_or_else(|error| Err(vec![self.internal(&error.to_string())]))
+    async fn read(&self) -> Result<Read, Vec<Finding>> {
+        let settings = self.settings();
+        let file = Arc::clone(&settings.file);
+        let read = tokio::task::spawn_blocking(move || Reading::of(file.as_ref().as_ref()).faultless()).await;
+        let read = read.unwrap_or_else(|error| Err(vec![internal(&settings, &error.to_string())]))?;
+        match changes::for_a_restart(&settings, &read.settings) {
+            findings if findings.is_empty() => Ok(read),
+            findings => Err(findings),
+        }
     }
 
     async fn foresee(&self, read: &Read) -> Plan {
-        let registry = &self.tools.registry;
-        let before = registry.policy();
+        let tools = self.tools();
+        let before = tools.registry.policy();
         let after = Arc::new(read.compiled.policy.with_bans(before.bans().clone()));
-        let (views, silent) = registry.views(Some(&after)).await;
-        let warnings = read.compiled.warnings.iter().map(Fault::from).collect();
-        Plan { warnings, ..super::desk::plan(&before, &after, &views, silent) }
+        let (views, silent) = tools.registry.views(Some(&after)).await;
+        let warnings = read.remarks.iter().map(Fault::from).collect();
+        let (old, certificates) = self.with(|current| {
+            let certificates = changes::certificates(&current.credentials, &read.credentials);
+            (Arc::clone(&current.settings), certificates)
+        });
+        Plan {
+            warnings,
+            settings: changes::settings(&old, &read.settings),
+            certificates,
+            clients: changes::clients_that_end(&read.settings, &views),
+            ..super::desk::plan(&before, &after, &views, silent)
+        }
     }
 
-    fn read_now(&self) -> Result<Read, Vec<Finding>> {
-        let old = self.current.lock().unwrap_or_else(PoisonError::into_inner).secrets.clone();
-        let mut findings = Vec::new();
-        let credentials = Credentials::read(&self.settings).map_err(|f| findings.extend(f)).ok();
-        let secrets = old.renewed(&self.settings).map_err(|f| findings.extend(f)).ok();
-        let compiled = crate::config::policies(&self.settings, today()).map_err(|f| findings.extend(f)).ok();
-        let (Some(credentials), Some(secrets), Some(compiled)) = (credentials, secrets, compiled) else {
-            return Err(findings);
-        };
-        let connector =
-            Connector::new(credentials.connecting()).map_err(|e| vec![self.internal(&e.to_string())])?;
-        Ok(Read { current: Current { credentials, secrets }, connector, compiled })
+    /// Makes everything that is new; what fails here has changed nothing.
+    async fn ready(&self, services: &mut Services, mut read: Read) -> Result<Ready, Vec<Finding>> {
+        let old = self.settings();
+        let lacks =
+            |_: Reason| vec![internal(&old, "the system gives no random octets for a dialback secret")];
+        let files = std::mem::take(&mut read.secrets);
+        let secrets = self.with(|current| current.secrets.renewed(files)).map_err(lacks)?;
+        let connector = Connector::new(read.credentials.connecting())
+            .map_err(|error| vec![internal(&old, &error.to_string())])?;
+        let sockets = services.doors.bind(&read.settings, Vec::new())?;
+        let own = sockets.iter().map(|bound| bound.address).collect();
+        let settings = Arc::new(read.settings.clone());
+        let engine = self
+            .with(|current| current.engine.followed_by(settings, &secrets, &self.acceptors, own))
+            .map_err(|finding| vec![finding])?;
+        let desk = self.desk.get().and_then(Weak::upgrade);
+        let fresh = services.prepare(&old, &read.settings, engine.tools(), desk.as_ref()).await?;
+        Ok(Ready { read, secrets, connector, engine, sockets, fresh })
     }
 
-    fn swap(&self, read: Read) -> Result<(), Vec<Finding>> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let Read { current: next, connector, compiled } = read;
-        if let Err(error) = self.acceptors.show(&next.credentials) {
+    async fn swap(&self, services: &mut Services, ready: Ready) -> Result<(), Vec<Finding>> {
+        let Ready { read, secrets, connector, engine, sockets, fresh } = ready;
+        let Read { settings, credentials, compiled, .. } = read;
+        let old = self.settings();
+        if let Err(error) = self.acceptors.show(&credentials) {
             // Half a set of certificates is worse than the old one.
-            if let Err(error) = self.acceptors.show(&current.credentials) {
+            if let Err(error) = self.with(|current| self.acceptors.show(&current.credentials)) {
                 tracing::error!(%error, "the old certificates cannot be shown again");
             }
-            return Err(vec![self.internal(&error.to_string())]);
+            services.give_up(fresh, &old, &self.tools()).await;
+            return Err(vec![internal(&old, &error.to_string())]);
         }
-        self.world.replace(connector);
-        self.tell_ends(&next.credentials);
-        let Compiled { policy, warnings, .. } = compiled;
-        for warning in warnings {
-            tracing::warn!(finding = %warning, "policy");
+        let tools = Arc::clone(engine.tools());
+        let metrics = tools.observe.metrics();
+        settings.domains.iter().for_each(|domain| metrics.host(&domain.name));
+        let ends: Vec<_> = credentials.ends().map(|(domain, end)| (domain.clone(), end)).collect();
+        self.tell_ends(&settings, &ends);
+        if old.log != settings.log
+            && let Some(relog) = &self.relog
+        {
+            relog(settings.log);
         }
-        let registry = &self.tools.registry;
-        if !next.secrets.is_same(&current.secrets) {
+        if self.with(|current| !secrets.is_same(&current.secrets)) {
             tracing::info!("a dialback secret has changed; the one before still verifies");
-            registry.rehome(Arc::new(parts::home(&self.settings, next.secrets.keyrings())));
         }
-        registry.retrust(Arc::clone(&next.credentials.trust));
-        *current = next;
-        self.tools.observe.metrics().policy(policy.digest());
+        engine.world().replace(connector);
+        let trust = Arc::clone(&credentials.trust);
+        let listening = sockets.iter().map(|bound| (bound.door, bound.address)).collect();
+        services.doors.open(sockets, &settings, &self.acceptors, &tools);
+        self.lifecycle.allow(parts::grace(&settings));
+        let settings = Arc::new(settings);
+        let next = Current { settings: Arc::clone(&settings), credentials, secrets, engine, listening };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        let Compiled { policy, .. } = compiled;
+        metrics.policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
-        registry.amend(|old| Some(policy.with_bans(old.bans().clone()).on(today())));
-        self.tools.circuits.renewed();
+        tools.registry.renew(&tools, trust, |old| policy.with_bans(old.bans().clone()).on(today()));
+        tools.circuits.renewed();
+        services.install(fresh, &tools).await;
         Ok(())
     }
 
-    fn tell_ends(&self, credentials: &Credentials) {
-        for (domain, end) in credentials.ends() {
-            self.tools.observe.metrics().certificate(domain, end);
+    fn tell_ends(&self, settings: &Settings, ends: &[(crate::jid::Domain, i64)]) {
+        let tools = self.tools();
+        for (domain, end) in ends {
+            tools.observe.metrics().certificate(domain, *end);
         }
-    }
-
-    fn internal(&self, error: &str) -> Finding {
-        Finding::error(Place::whole(&self.settings.file), error, "this is a fault of the gateway; report it")
+        for domain in &settings.domains {
+            if !ends.iter().any(|(known, _)| *known == domain.name) {
+                tracing::error!(domain = %domain.name, "a domain is closed: it has no certificate that could be shown");
+            }
+        }
     }
 
     /// Rules expire at midnight (UTC): then the same policy is judged by on another day. The clock is looked at often, so
@@ -217,7 +307,7 @@ impl Reloader {
     /// It is this day now.
     pub fn turn_the_page(&self, today: Day) {
         let mut expires = false;
-        self.tools.registry.amend(|policy| {
+        self.tools().registry.amend(|policy| {
             expires = policy.next_expiry().is_some_and(|day| day <= today);
             (policy.today() != today).then(|| policy.on(today))
         });
@@ -225,6 +315,10 @@ impl Reloader {
             tracing::warn!(day = %today, "a rule has expired");
         }
     }
+}
+
+fn internal(settings: &Settings, error: &str) -> Finding {
+    Finding::error(Place::whole(&settings.file), error, "this is a fault of the gateway; report it")
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,13 +3,44 @@
 //! A secret that replaces another makes the keys from then on; the one before it still verifies the keys that others
 //! hold already, or that another node of a cluster still makes (DB-13). It is forgotten when the next one comes.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::config::settings::Settings;
 use crate::config::{Secret, read_secret};
 use crate::policy::{Finding, Place};
+use crate::reason::Reason;
 use crate::run;
 use crate::stream::{Keyring, Keyrings};
+
+/// What the files of the two realms hold; none where no file is named.
+#[derive(Debug, Default)]
+pub struct FromFiles {
+    world: Option<Secret>,
+    inside: Option<Secret>,
+}
+
+impl FromFiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Every secret that cannot be read, and two that are the same.
+    pub fn read(settings: &Settings) -> Result<Self, Vec<Finding>> {
+        let files = &settings.secrets;
+        let read = |file: &Option<PathBuf>| file.as_deref().map(read_secret).transpose();
+        let (world, inside) = match (read(&files.world), read(&files.inside)) {
+            (Ok(world), Ok(inside)) => (world, inside),
+            (world, inside) => return Err(world.err().into_iter().chain(inside.err()).collect()),
+        };
+        match (&world, &inside, &files.inside) {
+            (Some(one), Some(other), Some(file)) if one == other => Err(vec![Finding::error(
+                Place::whole(&file.display().to_string()),
+                "both realms have the same secret",
+                "make another one: a key made for the one must never verify in the other",
+            )]),
+            _ => Ok(Self { world, inside }),
+        }
+    }
+}
 
 /// The secrets of both realms.
 #[derive(Clone, Debug)]
@@ -21,63 +52,47 @@ pub struct Secrets {
 /// The secret in force, and the one before it.
 #[derive(Clone, Debug)]
 struct Realm {
-    /// None: drawn at random when the process started, and fixed for it.
-    secret: Option<Secret>,
+    secret: Secret,
+    /// Drawn at random, since no file is named.
+    drawn: bool,
     ring: Keyring,
 }
 
-impl Secrets {
-    /// Reads the files, or draws what has none.
-    ///
-    /// # Errors
-    /// Every secret that cannot be read or drawn.
-    pub fn read(settings: &Settings) -> Result<Self, Vec<Finding>> {
-        let drawn = || {
-            let seed = run::seed().map_err(|_| {
-                let place = Place::whole(&settings.file);
-                let message = "the system gives no random octets for a dialback secret";
-                Finding::error(place, message, "name a secret file")
-            })?;
-            Ok(Realm { secret: None, ring: Keyring::new(&seed) })
-        };
-        let read = |file: Option<&Path>| match file {
-            None => drawn(),
-            Some(file) => {
-                let secret = read_secret(file)?;
-                Ok(Realm { ring: Keyring::new(secret.octets()), secret: Some(secret) })
-            }
-        };
-        both(read(settings.secrets.world.as_deref()), read(settings.secrets.inside.as_deref()))
+impl Realm {
+    fn begin(secret: Option<Secret>) -> Result<Self, Reason> {
+        let drawn = secret.is_none();
+        let secret = secret.map_or_else(|| run::seed().map(|seed| Secret::new(&seed)), Ok)?;
+        Ok(Self { ring: Keyring::new(secret.octets()), secret, drawn })
     }
 
-    /// Reads the files again.
+    fn renewed(&self, secret: Option<Secret>) -> Result<Self, Reason> {
+        match secret {
+            None if self.drawn => Ok(self.clone()),
+            Some(secret) if secret == self.secret => Ok(Self { drawn: false, ..self.clone() }),
+            secret => {
+                let next = Self::begin(secret)?;
+                let ring = next.ring.with_old(self.secret.octets());
+                Ok(Self { ring, ..next })
+            }
+        }
+    }
+}
+
+impl Secrets {
+    /// Those of the files, and others drawn at random.
     ///
     /// # Errors
-    /// Every secret that cannot be read, and two that are the same.
-    pub fn renewed(&self, settings: &Settings) -> Result<Self, Vec<Finding>> {
-        let read = |file: Option<&Path>, old: &Realm| match (file, &old.secret) {
-            (Some(file), Some(old_secret)) => {
-                let secret = read_secret(file)?;
-                if secret == *old_secret {
-                    return Ok(old.clone());
-                }
-                let ring = Keyring::new(secret.octets()).with_old(old_secret.octets());
-                Ok(Realm { secret: Some(secret), ring })
-            }
-            _ => Ok(old.clone()),
-        };
-        let secrets = both(
-            read(settings.secrets.world.as_deref(), &self.world),
-            read(settings.secrets.inside.as_deref(), &self.inside),
-        )?;
-        match (&secrets.world.secret, &secrets.inside.secret, &settings.secrets.inside) {
-            (Some(world), Some(inside), Some(file)) if world == inside => Err(vec![Finding::error(
-                Place::whole(&file.display().to_string()),
-                "both realms have the same secret",
-                "make another one: a key made for the one must never verify in the other",
-            )]),
-            _ => Ok(secrets),
-        }
+    /// When the system gives no random octets.
+    pub fn begin(files: FromFiles) -> Result<Self, Reason> {
+        Ok(Self { world: Realm::begin(files.world)?, inside: Realm::begin(files.inside)? })
+    }
+
+    /// The secrets that follow these.
+    ///
+    /// # Errors
+    /// When the system gives no random octets.
+    pub fn renewed(&self, files: FromFiles) -> Result<Self, Reason> {
+        Ok(Self { world: self.world.renewed(files.world)?, inside: self.inside.renewed(files.inside)? })
     }
 
     /// What makes and verifies keys.
@@ -88,12 +103,5 @@ impl Secrets {
     /// Whether the secrets are the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.world.secret == other.world.secret && self.inside.secret == other.inside.secret
-    }
-}
-
-fn both(world: Result<Realm, Finding>, inside: Result<Realm, Finding>) -> Result<Secrets, Vec<Finding>> {
-    match (world, inside) {
-        (Ok(world), Ok(inside)) => Ok(Secrets { world, inside }),
-        (world, inside) => Err(world.err().into_iter().chain(inside.err()).collect()),
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{Domain as Family, Protocol, Socket, Type};
@@ -44,6 +45,11 @@ impl Listener {
         Ok(Listener { socket })
     }
 
+    /// What it accepts from now on waits so long for its other end.
+    pub fn retune(&self, patience: Duration) -> io::Result<()> {
+        tune(&self.socket, patience)
+    }
+
     /// The address it is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
@@ -53,6 +59,12 @@ impl Listener {
     pub async fn accept(&self) -> Result<(TcpStream, SocketAddr), AcceptFault> {
         let (stream, peer) = self.socket.accept().await.map_err(AcceptFault::new)?;
         Ok((stream, canonical(peer)))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -168,6 +168,14 @@ impl Client {
         }
     }
 
+    /// Home is another. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
+    pub(super) fn rehomed(&mut self, home: &Arc<Home>, now: Instant, out: &mut Vec<Effect>) {
+        let mut turn = Turn { client: self, home, now, out };
+        if turn.hosted().is_some_and(|domain| !home.clients.contains_key(&domain)) {
+            turn.near_fault(Reason::HostGone, true);
+        }
+    }
+
     pub(super) fn step(
         &mut self,
         home: &Arc<Home>,

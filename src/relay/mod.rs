@@ -415,7 +415,10 @@ impl Relay {
         }
         if let Some(client) = &mut self.client {
             return match input {
-                Input::Home(home) => self.home = home,
+                Input::Home(home) => {
+                    self.home = home;
+                    client.rehomed(&self.home, now, out);
+                }
                 input => client.step(&self.home, side, input, now, out),
             };
         }

@@ -138,7 +138,9 @@ impl Default for Params {
     }
 }
 
-/// What every running relay leans on.
+/// What every running relay leans on. A reload makes another, in which what has not changed is the same; relays that live
+/// hear of it ([`registry::News`]), and new ones begin with it.
+#[derive(Clone)]
 pub struct Tools {
     /// Times and sizes.
     pub params: Params,
@@ -149,13 +151,13 @@ pub struct Tools {
     /// Who lives, which keys are awaited, the policy in force.
     pub registry: Arc<registry::Registry>,
     /// Verifications under way.
-    pub verifier: verifier::Verifier,
+    pub verifier: Arc<verifier::Verifier>,
     /// Stanzas under way without a near leg.
-    pub couriers: courier::Couriers,
+    pub couriers: Arc<courier::Couriers>,
     /// What each stream, domain and pair has sent lately.
-    pub rates: Rates,
+    pub rates: Arc<Rates>,
     /// What each remote address has sent lately.
-    pub senders: Senders,
+    pub senders: Arc<Senders>,
     /// Remote domains that did not answer lately.
     pub circuits: Arc<circuit::Circuits>,
     /// Streams per rule.
@@ -167,7 +169,7 @@ pub struct Tools {
     /// Logins that failed.
     pub logins: Arc<Logins>,
     /// Requests for new accounts.
-    pub registrations: Registrations,
+    pub registrations: Arc<Registrations>,
     /// What happened, as numbers, lines and records.
     pub observe: Arc<observe::Observe>,
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -29,7 +29,8 @@ use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 #[derive(Debug)]
 pub struct Observe {
     metrics: Arc<Metrics>,
-    audit: Option<Audit>,
+    /// Another one after a reload that says so.
+    audit: RwLock<Option<Arc<Audit>>>,
     lines: Throttle<Option<Network>>,
     suppressed: AtomicU64,
     refusals: Throttle<Option<Network>>,
@@ -54,7 +55,7 @@ impl Observe {
     pub fn new(metrics: Arc<Metrics>, audit: Option<Audit>, now: Instant) -> Self {
         Self {
             metrics,
-            audit,
+            audit: RwLock::new(audit.map(Arc::new)),
             lines: Throttle::new(Quota::per_minute(LINES), now),
             suppressed: AtomicU64::new(0),
             refusals: Throttle::new(Quota::per_minute(REFUSALS), now),
@@ -72,19 +73,33 @@ impl Observe {
 
     /// The audit file may have been renamed.
     pub fn reopen(&self) {
-        if let Some(audit) = &self.audit {
+        if let Some(audit) = self.audit_log() {
             audit.reopen();
         }
     }
 
     /// Whether nobody new may come in, because it could not be written down.
     pub fn refuses(&self) -> bool {
-        self.audit.as_ref().is_some_and(Audit::refuses)
+        self.audit_log().is_some_and(|audit| audit.refuses())
+    }
+
+    /// Records go there from now on; the old file is finished, which may take a moment.
+    pub fn audit_to(&self, audit: Option<Audit>) {
+        let next = audit.map(Arc::new);
+        let old = std::mem::replace(&mut *self.audit.write().unwrap_or_else(PoisonError::into_inner), next);
+        if let Some(old) = old {
+            self.tell_left_out(&old);
+            old.finish();
+        }
+    }
+
+    fn audit_log(&self) -> Option<Arc<Audit>> {
+        self.audit.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has a record of its own kind written: what an operator did.
     pub fn act(&self, record: &impl Serialize) {
-        let Some(audit) = &self.audit else { return };
+        let Some(audit) = self.audit_log() else { return };
         match serde_json::to_string(record) {
             Ok(line) => audit.record(line),
             Err(_) => self.metrics.audit_lost(1),
@@ -93,8 +108,8 @@ impl Observe {
 
     /// Writes what waits for the disk, and ends.
     pub fn finish(&self) {
-        if let Some(audit) = &self.audit {
-            self.tell_left_out(audit);
+        if let Some(audit) = self.audit_log() {
+            self.tell_left_out(&audit);
             audit.finish();
         }
     }
@@ -321,7 +336,7 @@ impl Observe {
 
     /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.
     fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record) {
-        if self.audit.is_none() {
+        if self.audit_log().is_none() {
             return;
         }
         match self.refusals.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
@@ -340,8 +355,8 @@ impl Observe {
     }
 
     fn audit(&self, meta: &Meta, event: &'static str, record: &Record) {
-        let Some(audit) = &self.audit else { return };
-        self.tell_left_out(audit);
+        let Some(audit) = self.audit_log() else { return };
+        self.tell_left_out(&audit);
         let pair = record.pair.as_ref().map(shown);
         let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
         let line = Line {

@@ -520,7 +520,8 @@ async fn a_pair_that_couriers_carry_keeps_its_rate() {
     let (backend, mut second) = (outside.lay(ROOM), outside.lay(1 << 16));
     let mut tools = tools(outside);
     let pair = Pace { stanzas: NonZeroU32::new(5), octets: None };
-    Arc::get_mut(&mut tools).unwrap().rates = Rates::new(RateParams { pair, ..RateParams::default() });
+    Arc::get_mut(&mut tools).unwrap().rates =
+        Arc::new(Rates::new(RateParams { pair, ..RateParams::default() }));
     let (mut play, backend) = friend_at(&tools, backend).await;
     drop(backend);
     // The near stream is told, and what the peer has on its way is taken until it closes too.

@@ -7,17 +7,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
+use super::Tools;
 use super::courier::Place;
 use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
-use crate::relay::{ClaimId, Home, Portrait};
+use crate::relay::{ClaimId, Portrait};
 use crate::stream::{Answer, KeyCheck};
 use crate::tls::TrustStore;
 
@@ -69,8 +70,9 @@ pub struct News {
     pub policy: Arc<Policy>,
     /// The phase.
     pub phase: Phase,
-    /// What relays know about home, once that has changed since the start.
-    pub home: Option<Arc<Home>>,
+    /// What relays lean on, once that has changed since the start. Held by whoever runs the gateway, so that the registry does
+    /// not hold itself.
+    pub tools: Option<Weak<Tools>>,
     /// The anchors and revocation lists, once they have been read again.
     pub trust: Option<Arc<TrustStore>>,
 }
@@ -120,7 +122,8 @@ pub struct Registry {
     living: Mutex<HashMap<RelayId, Teller<Order>>>,
     count: watch::Sender<usize>,
     awaited: Mutex<HashMap<(Facing, KeyCheck), Awaited>>,
-    keep: Duration,
+    /// T-dialback.
+    keep: Mutex<Duration>,
     news: watch::Sender<News>,
 }
 
@@ -141,8 +144,8 @@ impl Registry {
             living: Mutex::default(),
             count: watch::Sender::new(0),
             awaited: Mutex::default(),
-            keep,
-            news: watch::Sender::new(News { policy, phase: Phase::Starting, home: None, trust: None }),
+            keep: Mutex::new(keep),
+            news: watch::Sender::new(News { policy, phase: Phase::Starting, tools: None, trust: None }),
         })
     }
 
@@ -219,14 +222,15 @@ impl Registry {
         })
     }
 
-    /// Relays know this about home from now on.
-    pub fn rehome(&self, home: Arc<Home>) {
-        self.news.send_modify(|news| news.home = Some(home));
-    }
-
-    /// Certificates are judged by these anchors and revocation lists from now on, also those shown before (CRT-12).
-    pub fn retrust(&self, trust: Arc<TrustStore>) {
-        self.news.send_modify(|news| news.trust = Some(trust));
+    /// All that a reload brings, at one time: what relays lean on, the anchors and revocation lists by which certificates are
+    /// judged, also those shown before (CRT-12), and the policy that `make` makes of the one in force.
+    pub fn renew(&self, tools: &Arc<Tools>, trust: Arc<TrustStore>, make: impl FnOnce(&Policy) -> Policy) {
+        *held(&self.keep) = tools.home.timeouts.dialback;
+        self.news.send_modify(|news| {
+            news.tools = Some(Arc::downgrade(tools));
+            news.trust = Some(trust);
+            news.policy = Arc::new(make(&news.policy));
+        });
     }
 
     /// All that live, with their fate under another policy; and how many did not answer in time.
@@ -292,7 +296,7 @@ impl Registry {
     fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {
         if let Some(entry) = held(&self.awaited).get_mut(realm) {
             entry.legs = entry.legs.saturating_sub(1);
-            entry.until = Some(now + self.keep);
+            entry.until = Some(now + *held(&self.keep));
         }
     }
 }

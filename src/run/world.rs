@@ -32,7 +32,7 @@ pub struct Params {
     /// TLS as server on STARTTLS listeners for clients.
     pub acceptor_clients: Arc<Acceptor>,
     /// Where remote domains are.
-    pub resolver: Resolver,
+    pub resolver: Arc<Resolver>,
     /// Where the backends are, in the order to try.
     pub backends: BTreeMap<Domain, Vec<SocketAddr>>,
     /// Where the backends take clients, in the order to try.
@@ -74,13 +74,21 @@ pub struct World(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     params: Params,
-    connector: RwLock<Arc<Connector>>,
+    /// Shared with the worlds that follow.
+    connector: Arc<RwLock<Arc<Connector>>>,
 }
 
 impl World {
     /// The world as these parameters describe it, with TLS as client.
     pub fn new(params: Params, connector: Connector) -> Self {
-        Self(Arc::new(Inner { params, connector: RwLock::new(Arc::new(connector)) }))
+        Self(Arc::new(Inner { params, connector: Arc::new(RwLock::new(Arc::new(connector))) }))
+    }
+
+    /// The world as other parameters describe it. What was begun in this one goes on in it, with whatever TLS as client there
+    /// will be.
+    #[must_use]
+    pub fn followed_by(&self, params: Params) -> Self {
+        Self(Arc::new(Inner { params, connector: Arc::clone(&self.0.connector) }))
     }
 
     /// New certificates: they are shown from the next handshake on (CRT-14).

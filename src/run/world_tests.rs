@@ -37,7 +37,7 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
             acceptor_clients: Arc::new(Acceptor::new(accepting.clone()).unwrap()),
             acceptor: Arc::new(Acceptor::new(accepting).unwrap()),
             clients: BTreeMap::new(),
-            resolver: resolver.unwrap(),
+            resolver: Arc::new(resolver.unwrap()),
             backends: BTreeMap::from([(domain("hall.example"), backends)]),
             dial: net::connect::Params::default(),
             handshake: Duration::from_secs(5),
@@ -102,7 +102,7 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
             };
             let servers = vec!["127.0.0.1:9".parse().unwrap()];
             let params = dns::Params { servers, guard, routes: vec![route], ..dns::Params::default() };
-            Arc::get_mut(&mut world.0).unwrap().params.resolver = Resolver::new(params).unwrap();
+            Arc::get_mut(&mut world.0).unwrap().params.resolver = Arc::new(Resolver::new(params).unwrap());
         }
         let (route, outcome) = world.route(&friend(), None).connect(Candidate::Next).await;
         drop(outcome.unwrap());

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::watch;
 
-use super::super::Later;
 use super::super::registry::{News, Phase};
+use super::super::{Later, Tools};
 use super::Pump;
 use crate::reason::Reason;
 use crate::relay::{Input, Side};
@@ -20,13 +20,13 @@ impl Pump {
             self.news = Box::pin(std::future::pending());
             return false;
         };
-        let News { policy, phase, home, trust } = news.borrow_and_update().clone();
+        let News { policy, phase, tools, trust } = news.borrow_and_update().clone();
         self.news = next_news(news);
         if let Some(trust) = trust {
             self.retrust(trust);
         }
-        if let Some(home) = home {
-            self.step(Side::Near, Input::Home(home));
+        if let Some(tools) = tools.and_then(|tools| tools.upgrade()) {
+            self.retool(tools);
         }
         self.step(Side::Near, Input::Policy(policy));
         match phase {
@@ -46,6 +46,16 @@ impl Pump {
             }
         }
         true
+    }
+
+    /// What is new holds for what is done from now on; what was begun with the old goes on.
+    fn retool(&mut self, tools: Arc<Tools>) {
+        if Arc::ptr_eq(&self.tools, &tools) {
+            return;
+        }
+        self.tools = tools;
+        let home = Arc::clone(&self.tools.home);
+        self.step(Side::Near, Input::Home(home));
     }
 
     /// CRT-12: what was shown at the handshake is judged again by what is known now.

@@ -1,0 +1,227 @@
+//! The settings in force, key by key: what runs, with defaults marked, and no secret in it (files are named, not read).
+//!
+//! Every type of settings is taken apart without a rest, so that a new key does not compile until it is told here.
+
+use std::fmt::Display;
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::{Limits, Timeouts};
+use super::settings::*;
+
+/// One key of the configuration and what it stands at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpLine {
+    /// Where it stands: `limits.stanza`, `domains[example.com].federation`.
+    pub key: String,
+    /// Its value, as the file would have it.
+    pub value: String,
+    /// Whether it is what holds where nothing is written.
+    pub default: bool,
+}
+
+/// Every key of these settings, in the order of the file.
+pub fn dump(settings: &Settings) -> Vec<DumpLine> {
+    let Settings {
+        file: _,
+        threads,
+        listeners,
+        domains,
+        default_domain,
+        retired_domains,
+        secrets,
+        trust,
+        dns,
+        steering,
+        admin,
+        limits,
+        timeouts,
+        log,
+        audit,
+    } = settings;
+    let mut out = Lines(Vec::new());
+    out.or("threads", threads.as_ref(), "one for each processor");
+    listeners.iter().for_each(|listener| out.listener(listener));
+    domains.iter().for_each(|domain| out.domain(domain));
+    out.or("default-domain", default_domain.as_ref(), "none");
+    out.list("retired-domains", retired_domains);
+    let Secrets { world, inside } = secrets;
+    out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
+    out.or("dialback.secrets.inside", inside.as_ref().map(|path| path.display()), "random at start");
+    out.trust(trust);
+    out.dns(dns);
+    out.steering(steering.as_ref());
+    let Admin { http, hosts, socket } = admin;
+    out.or("admin.http", http.as_ref(), "off");
+    out.list("admin.hosts", hosts);
+    out.or("admin.socket", socket.as_ref().map(|path| path.display()), "off");
+    for (key, value, default) in limits.lines(&Limits::default()) {
+        out.put(format!("limits.{key}"), value, default);
+    }
+    for (key, value, default) in timeouts.lines(&Timeouts::default()) {
+        out.put(format!("timeouts.{key}"), value, default);
+    }
+    let Log { format, level } = log;
+    out.put(
+        "log.format",
+        if *format == LogFormat::Json { "json" } else { "text" },
+        *format == LogFormat::Text,
+    );
+    out.put("log.level", level.label(), *level == LogLevel::Info);
+    out.audit(audit.as_ref());
+    out.0
+}
+
+struct Lines(Vec<DumpLine>);
+
+impl Lines {
+    fn put(&mut self, key: impl Into<String>, value: impl Into<String>, default: bool) {
+        self.0.push(DumpLine { key: key.into(), value: value.into(), default });
+    }
+
+    /// A value, or what holds where there is none.
+    fn or(&mut self, key: impl Into<String>, value: Option<impl Display>, default: &str) {
+        match value {
+            Some(value) => self.put(key, value.to_string(), false),
+            None => self.put(key, default, true),
+        }
+    }
+
+    fn list<T: Display>(&mut self, key: impl Into<String>, list: &[T]) {
+        self.put(key, shown(list), list.is_empty());
+    }
+
+    fn on(&mut self, key: impl Into<String>, on: bool, default: bool) {
+        self.put(key, if on { "on" } else { "off" }, on == default);
+    }
+
+    fn listener(&mut self, listener: &Listener) {
+        let Listener { address, role, proxies, place: _ } = listener;
+        let tls = |encryption: &Encryption| match encryption {
+            Encryption::Direct => "tls: direct",
+            Encryption::Starttls => "tls: starttls",
+        };
+        let mut value = match role {
+            Role::C2s(encryption) => format!("flow: c2s, {}", tls(encryption)),
+            Role::Inside(from) => format!("flow: inside, from: {}", shown(from)),
+            Role::Mixed => "flow: mixed, tls: direct".to_owned(),
+            Role::S2s(encryption) => format!("flow: s2s, {}", tls(encryption)),
+        };
+        if let Some(proxies) = proxies {
+            value = format!("{value}, proxy-protocol: {}", shown(proxies));
+        }
+        self.put(format!("listen[{address}]"), value, false);
+    }
+
+    fn domain(&mut self, domain: &HostedDomain) {
+        let HostedDomain { name, certificate, backend, federation, policies, place: _ } = domain;
+        let CertificateFiles { chain, key } = certificate;
+        let at = |key: &str| format!("domains[{name}].{key}");
+        self.put(at("certificate.chain"), chain.display().to_string(), false);
+        self.put(at("certificate.key"), key.display().to_string(), false);
+        self.put(at("federation"), federation.label(), false);
+        self.list(at("policies"), &policies.iter().map(|path| path.display()).collect::<Vec<_>>());
+        let Backend {
+            c2s,
+            s2s,
+            proxy,
+            mechanisms,
+            register,
+            features,
+            dialback_keys,
+            from,
+            dialback_timeout,
+            multiplex,
+            stanza,
+        } = backend;
+        let at = |key: &str| format!("domains[{name}].backend.{key}");
+        self.list(at("c2s"), c2s);
+        self.list(at("s2s"), s2s);
+        let proxy = proxy.map(|version| if version == ProxyVersion::V1 { "v1" } else { "v2" });
+        self.or(at("proxy-protocol"), proxy, "off");
+        let usual = mechanisms.iter().eq(crate::stream::client::Mechanism::DEFAULT
+            .iter()
+            .copied()
+            .collect::<std::collections::BTreeSet<_>>()
+            .iter());
+        let names: Vec<_> = mechanisms.iter().map(|mechanism| mechanism.name()).collect();
+        self.put(at("mechanisms"), shown(&names), usual);
+        self.put(at("channel-binding"), "none", true);
+        self.on(at("register"), *register, false);
+        self.list(at("features"), &features.iter().collect::<Vec<_>>());
+        let by_address = *dialback_keys == DialbackKeys::ByAddress;
+        self.put(at("dialback-keys"), if by_address { "by-address" } else { "verify" }, by_address);
+        self.list(at("from"), from);
+        let usual = dialback_timeout.as_secs() == 30 && dialback_timeout.subsec_millis() == 0;
+        self.put(at("dialback-timeout"), super::limits::time_shown(dialback_timeout), usual);
+        self.on(at("multiplex"), *multiplex, true);
+        self.or(at("stanza"), stanza.map(|size| super::limits::size_shown(&size)), "what the gateway takes");
+    }
+
+    fn trust(&mut self, trust: &Trust) {
+        let Trust { roots, crls, unknown_revocation, peers } = trust;
+        let file = match roots {
+            Roots::Pem(path) => Some(path.display()),
+            Roots::System => None,
+        };
+        self.or("trust.roots", file, "system");
+        self.list("trust.crls", &crls.iter().map(|path| path.display()).collect::<Vec<_>>());
+        let word = match unknown_revocation {
+            UnknownRevocation::Accept => "accept",
+            UnknownRevocation::ByIssuer => "by-issuer",
+            UnknownRevocation::Refuse => "refuse",
+        };
+        self.put("trust.unknown-revocation", word, *unknown_revocation == UnknownRevocation::ByIssuer);
+        for PeerTrust { domains, roots } in peers {
+            let domains: Vec<_> = domains.iter().map(|domain| domain.as_str()).collect();
+            self.put(format!("trust.peers[{}].roots", domains.join(",")), roots.display().to_string(), false);
+        }
+    }
+
+    fn dns(&mut self, dns: &Dns) {
+        let Dns { servers, routes, allow_networks } = dns;
+        match servers.is_empty() {
+            true => self.put("dns.servers", "the system's", true),
+            false => self.list("dns.servers", servers),
+        }
+        for Route { domain, target, tls } in routes {
+            let target = match target {
+                Target::Address(address) => address.to_string(),
+                Target::Host(host, port) => format!("{host}:{port}"),
+            };
+            let tls = match tls {
+                RouteTls::Direct => "direct",
+                RouteTls::None => "none",
+                RouteTls::Starttls => "starttls",
+            };
+            self.put(format!("dns.routes[{domain}]"), format!("target: {target}, tls: {tls}"), false);
+        }
+        self.list("dns.allow-networks", allow_networks);
+    }
+
+    fn steering(&mut self, steering: Option<&Steering>) {
+        let Some(Steering { listen, from, answer, port, hosted }) = steering else {
+            return self.put("steering", "off", true);
+        };
+        self.put("steering.listen", listen.to_string(), false);
+        self.list("steering.from", from);
+        self.put("steering.answer", format!("{answer} (port {port})"), false);
+        let refuse = *hosted == HostedAnswer::Refuse;
+        self.put("steering.hosted", if refuse { "refuse" } else { "backend" }, refuse);
+    }
+
+    fn audit(&mut self, audit: Option<&Audit>) {
+        let Some(Audit { file, on_full, rotate_at }) = audit else {
+            return self.put("audit", "off", true);
+        };
+        self.put("audit.file", file.display().to_string(), false);
+        let go_on = *on_full == OnFull::GoOn;
+        self.put("audit.on-full", if go_on { "go-on" } else { "refuse" }, go_on);
+        self.or("audit.rotate-at", rotate_at.map(|size| super::limits::size_shown(&size)), "never");
+    }
+}
+
+fn shown<T: Display>(list: &[T]) -> String {
+    let words: Vec<String> = list.iter().map(ToString::to_string).collect();
+    format!("[{}]", words.join(", "))
+}

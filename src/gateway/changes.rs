@@ -1,0 +1,87 @@
+//! What is different between what is in force and what was read, in words.
+
+use std::collections::BTreeMap;
+
+use super::parts::Credentials;
+use crate::config::settings::Settings;
+use crate::jid::{Domain, Jid};
+use crate::policy::{Day, Finding, Place};
+use crate::run::observe::capped;
+use crate::run::registry::View;
+use crate::tls::keys;
+
+/// Keys that cannot change while a process lives, each with what to do.
+pub(super) fn for_a_restart(old: &Settings, new: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if old.threads != new.threads {
+        let shown =
+            |threads: Option<usize>| threads.map_or("one for each processor".to_owned(), |n| n.to_string());
+        findings.push(Finding::error(
+            Place::whole(&new.file),
+            format!(
+                "`threads` goes from {} to {}, which takes a restart",
+                shown(old.threads),
+                shown(new.threads)
+            ),
+            "put it back and reload, or `gatehouse restart`",
+        ));
+    }
+    findings
+}
+
+/// Every key of the configuration whose value is another, as a line.
+pub(super) fn settings(old: &Settings, new: &Settings) -> Vec<String> {
+    let lines = |settings: &Settings| -> BTreeMap<String, String> {
+        crate::config::dump(settings).into_iter().map(|line| (line.key, line.value)).collect()
+    };
+    let (before, mut after) = (lines(old), lines(new));
+    let mut changes = Vec::new();
+    for (key, was) in before {
+        match after.remove(&key) {
+            Some(is) if is == was => {}
+            Some(is) => changes.push(format!("{key}: {was} -> {is}")),
+            None => changes.push(format!("{key}: {was} -> gone")),
+        }
+    }
+    changes.extend(after.into_iter().map(|(key, is)| format!("{key}: new, {is}")));
+    changes.sort();
+    changes
+}
+
+/// Every certificate that is another, as a line; one that stands for several domains is told once.
+pub(super) fn certificates(old: &Credentials, new: &Credentials) -> Vec<String> {
+    let seen = |credentials: &Credentials| -> BTreeMap<Domain, (String, i64)> {
+        let identities = credentials.certificates.iter();
+        identities
+            .filter_map(|(domain, identity)| {
+                let seen = keys::inspect_chain(identity.chain())?;
+                Some((domain.clone(), (seen.fingerprint, seen.not_after)))
+            })
+            .collect()
+    };
+    let (before, after) = (seen(old), seen(new));
+    let mut by_print: BTreeMap<(String, i64), Vec<&str>> = BTreeMap::new();
+    for (domain, shown) in &after {
+        if before.get(domain) != Some(shown) {
+            by_print.entry(shown.clone()).or_default().push(domain.as_str());
+        }
+    }
+    let line = |((print, end), domains): ((String, i64), Vec<&str>)| {
+        let (day, print) = (Day::from_unix_seconds(end), print.get(..16).unwrap_or(&print).to_owned());
+        format!("certificate of {}: {print}.., valid until {day}", domains.join(", "))
+    };
+    by_print.into_iter().map(line).collect()
+}
+
+/// The streams of clients whose domain is not served to clients any more.
+pub(super) fn clients_that_end(new: &Settings, views: &[View]) -> Vec<String> {
+    let served = |domain: &str| {
+        new.domains.iter().any(|hosted| hosted.name.as_str() == domain && !hosted.backend.c2s.is_empty())
+    };
+    let client = |view: &View| {
+        let address = &view.portrait.client.as_ref()?.address;
+        let ends = Jid::parse(address).is_ok_and(|jid| !served(&jid.domain));
+        ends.then(|| format!("{} {}", view.meta.id, capped(address)))
+    };
+    views.iter().filter_map(client).collect()
+}

@@ -1,0 +1,228 @@
+//! The listeners: bound, opened, changed where they stand, and closed.
+//!
+//! A reload binds what is new before it closes what is gone, and a socket whose address stays is kept, whatever else of it
+//! changes: whoever connects meanwhile waits in its queue. Streams outlive the listener that they came through.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::accept::{self, Entrance};
+use super::{Acceptors, parts};
+use crate::config::settings::{Encryption, Listener as Asked, Role, Settings};
+use crate::limit::{self, Arrivals};
+use crate::metrics::Door;
+use crate::net::listen::Listener;
+use crate::policy::{Finding, Place};
+use crate::run::{Tools, now};
+
+/// The listeners that are open.
+#[derive(Debug)]
+pub(super) struct Doors {
+    open: Vec<Open>,
+    quotas: Option<(Params, Quotas)>,
+    tasks: JoinSet<()>,
+}
+
+/// One of them. It closes when this goes.
+#[derive(Debug)]
+struct Open {
+    socket: Bound,
+    terms: watch::Sender<accept::Terms>,
+}
+
+/// A socket that listens.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    /// The address as the configuration has it.
+    asked: SocketAddr,
+    /// The address as it is.
+    pub(super) address: SocketAddr,
+    pub(super) door: Door,
+    listener: Arc<Listener>,
+}
+
+type Params = [limit::Params; 3];
+
+#[derive(Clone, Debug)]
+struct Quotas {
+    world: Arc<Arrivals>,
+    clients: Arc<Arrivals>,
+    inside: Arc<Arrivals>,
+}
+
+impl Doors {
+    pub(super) fn new() -> Self {
+        Self { open: Vec::new(), quotas: None, tasks: JoinSet::new() }
+    }
+
+    /// What is open, in the order of the configuration.
+    pub(super) fn bound(&self) -> impl Iterator<Item = &Bound> {
+        self.open.iter().map(|open| &open.socket)
+    }
+
+    /// Binds what these settings want and is not open yet, or tells of all that cannot be bound. Those that were handed over
+    /// are bound already.
+    pub(super) fn bind(
+        &self,
+        settings: &Settings,
+        mut handed: Vec<std::net::TcpListener>,
+    ) -> Result<Vec<Bound>, Vec<Finding>> {
+        let patience = settings.timeouts.stanza;
+        let (mut bound, mut findings) = (Vec::new(), Vec::new());
+        for asked in &settings.listeners {
+            let door = door(&asked.role);
+            if let Some(same) = self.bound().find(|bound| bound.asked == asked.address) {
+                bound.push(Bound { door, ..same.clone() });
+                continue;
+            }
+            let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
+            let made = match at {
+                Some(at) => Listener::adopt(handed.swap_remove(at), patience),
+                None => Listener::bind(asked.address, patience),
+            };
+            match made.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+                Ok((address, listener)) => {
+                    let listener = Arc::new(listener);
+                    bound.push(Bound { asked: asked.address, address, door, listener });
+                }
+                Err(error) => findings.push(self.unbound(settings, asked, &error)),
+            }
+        }
+        for socket in handed {
+            let address = socket.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string());
+            tracing::warn!(address, "the supervisor listens there for us, and the configuration does not");
+        }
+        if findings.is_empty() { Ok(bound) } else { Err(findings) }
+    }
+
+    fn unbound(&self, settings: &Settings, asked: &Asked, error: &std::io::Error) -> Finding {
+        let ours = self.bound().find(|bound| {
+            let (one, other) = (bound.address.ip(), asked.address.ip());
+            bound.address.port() == asked.address.port() && (one.is_unspecified() || other.is_unspecified())
+        });
+        if let (Some(ours), ErrorKind::AddrInUse) = (ours, error.kind()) {
+            let gone = !settings.listeners.iter().any(|listener| listener.address == ours.asked);
+            let what = if gone { "which is to close" } else { "which stays" };
+            return Finding::error(
+                asked.place.clone(),
+                format!(
+                    "cannot listen on {} beside our own listener on {}, {what}",
+                    asked.address, ours.address
+                ),
+                "`gatehouse restart` closes the one and opens the other; a reload opens first and closes afterwards",
+            );
+        }
+        unbound(asked.place.clone(), asked.address, error)
+    }
+
+    /// Opens what is new, closes what is not among these, and has the rest go on under new terms.
+    pub(super) fn open(
+        &mut self,
+        sockets: Vec<Bound>,
+        settings: &Settings,
+        acceptors: &Acceptors,
+        tools: &Arc<Tools>,
+    ) {
+        let quotas = self.quotas(settings);
+        let mut old = std::mem::take(&mut self.open);
+        for (socket, asked) in sockets.into_iter().zip(&settings.listeners) {
+            let entrance = Entrance {
+                door: socket.door,
+                from: match &asked.role {
+                    Role::Inside(from) => Some(from.clone()),
+                    Role::C2s(_) | Role::Mixed | Role::S2s(_) => None,
+                },
+                proxies: asked.proxies.clone(),
+                direct: acceptors.direct(socket.door),
+                arrivals: Arc::clone(match socket.door {
+                    Door::C2sDirect | Door::C2sStarttls => &quotas.clients,
+                    Door::Inside => &quotas.inside,
+                    Door::Mixed | Door::Outbound | Door::S2sDirect | Door::S2sStarttls => &quotas.world,
+                }),
+                header: settings.timeouts.header,
+                handshake: settings.timeouts.tls,
+                unauth: settings.timeouts.unauth,
+            };
+            let terms = accept::Terms { entrance: Arc::new(entrance), tools: Arc::clone(tools) };
+            let at = old.iter().position(|open| Arc::ptr_eq(&open.socket.listener, &socket.listener));
+            match at.map(|at| old.swap_remove(at)) {
+                Some(open) => {
+                    if let Err(error) = socket.listener.retune(settings.timeouts.stanza) {
+                        tracing::warn!(address = %socket.address, %error, "a listener keeps its patience");
+                    }
+                    // Its task may have given the socket up; then nobody hears.
+                    let _heard = open.terms.send(terms);
+                    self.open.push(Open { socket, terms: open.terms });
+                }
+                None => {
+                    tracing::info!(listener = socket.door.label(), address = %socket.address, "listening");
+                    let (sender, receiver) = watch::channel(terms);
+                    self.tasks.spawn(accept::serve(Arc::clone(&socket.listener), receiver));
+                    self.open.push(Open { socket, terms: sender });
+                }
+            }
+        }
+        for Open { socket, .. } in old {
+            tracing::info!(listener = socket.door.label(), address = %socket.address, "no longer listening");
+        }
+    }
+
+    /// Counts of those who have arrived go on where their limits are the same; their sum always does.
+    fn quotas(&mut self, settings: &Settings) -> Quotas {
+        let params @ [world, clients, inside] = [
+            parts::arrivals(settings),
+            parts::arrivals_of_clients(settings),
+            parts::arrivals_inside(settings),
+        ];
+        let quotas = match self.quotas.take() {
+            Some((same, quotas)) if same == params => quotas,
+            Some((_, old)) => Quotas {
+                world: old.world.beside(world, now()),
+                clients: old.clients.beside(clients, now()),
+                inside: old.inside.beside(inside, now()),
+            },
+            None => {
+                let world = Arrivals::new(world, now());
+                let clients = world.beside(clients, now());
+                Quotas { world, clients, inside: Arrivals::new(inside, now()) }
+            }
+        };
+        self.quotas = Some((params, quotas.clone()));
+        quotas
+    }
+
+    /// Closes them all.
+    pub(super) async fn shut(&mut self) {
+        self.open.clear();
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Where something cannot listen, and what to do about it.
+pub(super) fn unbound(place: Place, address: SocketAddr, error: &std::io::Error) -> Finding {
+    let remedy = match error.kind() {
+        ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "ports below 1024 need a right: run it from the systemd unit, which has \
+             `AmbientCapabilities=CAP_NET_BIND_SERVICE`, or `setcap cap_net_bind_service=+ep` the program, or set \
+             `sysctl net.ipv4.ip_unprivileged_port_start=53`; or write a higher port"
+        }
+        ErrorKind::AddrNotAvailable => "write an address of this machine, or wait until the network is up",
+        _ => "end what holds the address (`ss -ltnup` tells), or write another one",
+    };
+    Finding::error(place, format!("cannot listen on {address}: {error}"), remedy)
+}
+
+const fn door(role: &Role) -> Door {
+    match role {
+        Role::Inside(_) => Door::Inside,
+        Role::S2s(Encryption::Direct) => Door::S2sDirect,
+        Role::S2s(Encryption::Starttls) => Door::S2sStarttls,
+        Role::C2s(Encryption::Direct) => Door::C2sDirect,
+        Role::C2s(Encryption::Starttls) => Door::C2sStarttls,
+        Role::Mixed => Door::Mixed,
+    }
+}

@@ -1,0 +1,173 @@
+//! What relays lean on, made from settings: the first time all of it, after a reload what has changed.
+//!
+//! What is remembered (counts, caches, circuits) goes on where its own parameters are the same, and begins anew where they
+//! are not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::parts::{self, Credentials};
+use super::secrets::Secrets;
+use super::{Acceptors, StartFault, boot};
+use crate::config::settings::Settings;
+use crate::dns::{self, Resolver};
+use crate::limit::{Handshakes, Logins, Rates, Senders, Strangers, Streams};
+use crate::metrics::Metrics;
+use crate::policy::{Finding, Place, Policy};
+use crate::run::audit::Audit;
+use crate::run::circuit::Circuits;
+use crate::run::courier::Couriers;
+use crate::run::observe::Observe;
+use crate::run::registry::Registry;
+use crate::run::world::{self, World};
+use crate::run::{Outside, Tools, now};
+use crate::tls::Connector;
+
+/// What relays lean on, and what it was made of.
+#[derive(Debug)]
+pub(super) struct Engine {
+    settings: Arc<Settings>,
+    resolver: Arc<Resolver>,
+    asked: dns::Params,
+    world: Arc<World>,
+    tools: Arc<Tools>,
+}
+
+impl Engine {
+    /// The first one. `own`: the addresses of our listeners.
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        (credentials, secrets): (&Credentials, &Secrets),
+        (policy, acceptors): (Arc<Policy>, &Acceptors),
+        (metrics, audit): (Arc<Metrics>, Option<Audit>),
+        own: Vec<SocketAddr>,
+    ) -> Result<Self, StartFault> {
+        let asked = parts::resolver(&settings, own);
+        let resolver = resolver(&settings, &asked).map_err(StartFault::one)?;
+        let circuits = Circuits::new(parts::circuits(&settings), Arc::clone(&metrics));
+        let handshakes = Arc::new(parts::handshakes(&settings));
+        let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
+        let observe = Arc::new(Observe::new(metrics, audit, now()));
+        let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &observe);
+        let world = Arc::new(World::new(params, connector));
+        let tools = Arc::new(Tools {
+            params: parts::engine(&settings),
+            home: Arc::new(parts::home(&settings, secrets.keyrings())),
+            outside: Arc::clone(&world) as Arc<dyn Outside>,
+            registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
+            verifier: Arc::default(),
+            couriers: Arc::new(Couriers::new(now())),
+            rates: Arc::new(Rates::new(parts::rates(&settings))),
+            senders: Arc::new(Senders::new(parts::senders(&settings), now())),
+            streams: Streams::new(),
+            circuits,
+            handshakes,
+            strangers: Strangers::new(parts::strangers(&settings)),
+            logins: Arc::new(Logins::new(parts::logins(&settings))),
+            registrations: Arc::new(parts::registrations(&settings)),
+            observe,
+        });
+        Ok(Self { settings, resolver, asked, world, tools })
+    }
+
+    /// What relays lean on.
+    pub(super) fn tools(&self) -> &Arc<Tools> {
+        &self.tools
+    }
+
+    /// The world, to show it another connector.
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The one that follows, by these settings.
+    ///
+    /// # Errors
+    /// When name servers cannot be asked as the settings want it.
+    pub(super) fn followed_by(
+        &self,
+        settings: Arc<Settings>,
+        secrets: &Secrets,
+        acceptors: &Acceptors,
+        own: Vec<SocketAddr>,
+    ) -> Result<Self, Finding> {
+        let asked = parts::resolver(&settings, own);
+        let resolver = match asked == self.asked {
+            true => Arc::clone(&self.resolver),
+            false => resolver(&settings, &asked)?,
+        };
+        let (old, last) = (&self.tools, &*self.settings);
+        let circuits = match parts::circuits(&settings) {
+            params if params == parts::circuits(last) => Arc::clone(&old.circuits),
+            params => Circuits::new(params, Arc::clone(old.observe.metrics())),
+        };
+        let (rate, patience) = (settings.limits.tls_handshakes, settings.timeouts.tls);
+        let handshakes = match (rate, patience) == (last.limits.tls_handshakes, last.timeouts.tls) {
+            true => Arc::clone(&old.handshakes),
+            false => Arc::new(parts::handshakes(&settings)),
+        };
+        let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &old.observe);
+        let world = Arc::new(self.world.followed_by(params));
+        let tools = Tools {
+            params: parts::engine(&settings),
+            home: Arc::new(parts::home(&settings, secrets.keyrings())),
+            outside: Arc::clone(&world) as Arc<dyn Outside>,
+            registry: Arc::clone(&old.registry),
+            verifier: Arc::clone(&old.verifier),
+            couriers: Arc::clone(&old.couriers),
+            rates: match parts::rates(&settings) == parts::rates(last) {
+                true => Arc::clone(&old.rates),
+                false => Arc::new(Rates::new(parts::rates(&settings))),
+            },
+            senders: match parts::senders(&settings) == parts::senders(last) {
+                true => Arc::clone(&old.senders),
+                false => Arc::new(Senders::new(parts::senders(&settings), now())),
+            },
+            streams: Arc::clone(&old.streams),
+            circuits,
+            handshakes,
+            strangers: match parts::strangers(&settings) == parts::strangers(last) {
+                true => Arc::clone(&old.strangers),
+                false => Strangers::new(parts::strangers(&settings)),
+            },
+            logins: match parts::logins(&settings) == parts::logins(last) {
+                true => Arc::clone(&old.logins),
+                false => Arc::new(Logins::new(parts::logins(&settings))),
+            },
+            registrations: match settings.limits.registrations == last.limits.registrations {
+                true => Arc::clone(&old.registrations),
+                false => Arc::new(parts::registrations(&settings)),
+            },
+            observe: Arc::clone(&old.observe),
+        };
+        Ok(Self { resolver, asked, world, tools: Arc::new(tools), settings })
+    }
+}
+
+fn resolver(settings: &Settings, asked: &dns::Params) -> Result<Arc<Resolver>, Finding> {
+    Resolver::new(asked.clone()).map(Arc::new).map_err(|fault| {
+        let remedy = "name servers in `dns: { servers: [..] }`";
+        Finding::error(Place::whole(&settings.file), fault.to_string(), remedy)
+    })
+}
+
+fn outside(
+    settings: &Settings,
+    acceptors: &Acceptors,
+    resolver: &Arc<Resolver>,
+    (pace, circuits): (&Arc<Handshakes>, &Arc<Circuits>),
+    observe: &Observe,
+) -> world::Params {
+    world::Params {
+        acceptor: Arc::clone(&acceptors.starttls),
+        acceptor_clients: Arc::clone(&acceptors.starttls_clients),
+        resolver: Arc::clone(resolver),
+        backends: parts::backends(settings),
+        clients: parts::clients(settings),
+        dial: parts::dial(settings),
+        handshake: settings.timeouts.tls,
+        pace: Arc::clone(pace),
+        circuits: Arc::clone(circuits),
+        metrics: Arc::clone(observe.metrics()),
+    }
+}

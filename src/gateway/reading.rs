@@ -1,0 +1,203 @@
+//! What the files say, and whether a gateway can live by it: one function for `check`, `run` and `reload`.
+//!
+//! Whatever is an error for one of them is an error for all three. What differs is what follows: `check` tells it, a reload
+//! changes nothing, and a start goes on without what is wrong where that is the certificate of one domain among several, so
+//! that no restart keeps every domain down for one of them (POL-10 holds for all else).
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::parts::{self, Credentials};
+use super::secrets::FromFiles;
+use super::{certificates, since_1970, today};
+use crate::config::settings::{Roots, Settings};
+use crate::config::{self, Examined};
+use crate::jid::Domain;
+use crate::policy::{Compiled, Finding, Place};
+
+/// What was read, with everything that is to be said about it.
+#[derive(Debug)]
+pub struct Reading {
+    /// The settings, without what was wrong; none if the file could not be read at all.
+    pub settings: Option<Settings>,
+    /// Every finding, in the order of the files.
+    pub findings: Vec<Finding>,
+    /// Cases of policy that were run.
+    pub cases: usize,
+    /// What is left to live by; none if an error concerns more than the certificate of one domain.
+    read: Option<Read>,
+}
+
+/// Files that a gateway can live by.
+#[derive(Debug)]
+pub struct Read {
+    /// What `gatehouse.yaml` says.
+    pub settings: Settings,
+    /// Certificates, keys and trust anchors.
+    pub credentials: Credentials,
+    /// Dialback secrets.
+    pub secrets: FromFiles,
+    /// The policy, its cases run.
+    pub compiled: Compiled,
+    /// What is to be looked at, and the errors that are borne.
+    pub remarks: Vec<Finding>,
+}
+
+impl Reading {
+    /// Reads the configuration and every file that it names.
+    pub fn of(path: &Path) -> Self {
+        Self::examined(config::examine(path))
+    }
+
+    /// The same for settings that are read already, with what was found in them.
+    pub fn of_settings(settings: Settings, findings: Vec<Finding>) -> Self {
+        Self::examined(Examined { settings: Some(settings), has_every_domain: true, findings })
+    }
+
+    fn examined(examined: Examined) -> Self {
+        let Examined { settings, has_every_domain, mut findings } = examined;
+        let Some(settings) = settings else {
+            return Self { settings: None, findings, cases: 0, read: None };
+        };
+        findings.extend(parts::refused(&settings));
+        // A policy that names a domain which is left out would be blamed for the configuration's mistake.
+        let compiled = has_every_domain.then(|| config::policies(&settings, today()));
+        let compiled = compiled.and_then(|outcome| match outcome {
+            Ok(compiled) => {
+                findings.extend(compiled.warnings.iter().cloned());
+                findings.extend(compiled.policy.remarks(SOON));
+                Some(compiled)
+            }
+            Err(more) => {
+                findings.extend(more);
+                None
+            }
+        });
+        let secrets = FromFiles::read(&settings).map_err(|more| findings.extend(more)).ok();
+        findings.extend(files(&settings));
+        let mut whole = !findings.iter().any(Finding::is_error);
+        // From here on the errors of single domains.
+        let now = i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX);
+        let mut spoilt = BTreeSet::new();
+        for domain in &settings.domains {
+            let word = certificates::check_domain(domain, settings.domains.len() == 1, now);
+            if word.closes {
+                spoilt.insert(domain.name.clone());
+            }
+            findings.extend(word.findings);
+        }
+        whole &= spoilt.len() < settings.domains.len();
+        let credentials = match Credentials::read(&settings, &spoilt) {
+            Ok(credentials) => Some(credentials),
+            Err(more) => {
+                whole = false;
+                findings.extend(more);
+                None
+            }
+        };
+        findings.sort();
+        findings.dedup();
+        let cases = compiled.as_ref().map_or(0, |compiled| compiled.cases.len());
+        let read = match (credentials, secrets, compiled) {
+            (Some(credentials), Some(secrets), Some(compiled)) if whole => Some(Read {
+                settings: settings.clone(),
+                credentials,
+                secrets,
+                compiled,
+                remarks: findings.clone(),
+            }),
+            _ => None,
+        };
+        Self { settings: Some(settings), findings, cases, read }
+    }
+
+    /// What a reload may take over: only what is without an error.
+    ///
+    /// # Errors
+    /// Every error.
+    pub fn faultless(self) -> Result<Read, Vec<Finding>> {
+        match (self.read, self.findings.iter().any(Finding::is_error)) {
+            (Some(read), false) => Ok(read),
+            _ => Err(errors(self.findings)),
+        }
+    }
+
+    /// What a start may live by: errors that concern the certificate of one domain are borne where another one is left.
+    ///
+    /// # Errors
+    /// Every error.
+    pub fn bearable(self) -> Result<Read, Vec<Finding>> {
+        self.read.ok_or_else(|| errors(self.findings))
+    }
+}
+
+/// The names of domains that are not let in, for lack of a certificate that could be shown.
+pub fn closed(settings: &Settings, credentials: &Credentials) -> Vec<Domain> {
+    let names = settings.domains.iter().map(|domain| &domain.name);
+    names.filter(|name| credentials.certificates.of(name).is_none()).cloned().collect()
+}
+
+fn errors(findings: Vec<Finding>) -> Vec<Finding> {
+    findings.into_iter().filter(Finding::is_error).collect()
+}
+
+/// Files that are no domain's own: their permissions, and the folders of what the gateway makes.
+fn files(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for domain in &settings.domains {
+        findings.extend(permissions(&domain.certificate.key, "private key"));
+    }
+    for path in [&settings.secrets.world, &settings.secrets.inside].into_iter().flatten() {
+        findings.extend(permissions(path, "secret"));
+    }
+    if settings.trust.roots == Roots::System {
+        findings.extend(certificates::check_system_roots(&settings.file));
+    }
+    let audit = settings.audit.as_ref().map(|audit| &audit.file);
+    for file in [audit, settings.admin.socket.as_ref()].into_iter().flatten() {
+        findings.extend(folder(file));
+    }
+    findings
+}
+
+/// The folder of a file that the gateway makes.
+fn folder(file: &Path) -> Option<Finding> {
+    if let Some(folder) = file.parent()
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        let message = format!("the folder {} does not exist", folder.display());
+        return Some(Finding::error(whole(file), message, "create it, writable by the gateway"));
+    }
+    None
+}
+
+#[cfg(unix)]
+fn permissions(path: &Path, what: &str) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let remedy = "chmod 640, and give it to the gateway's group";
+    match mode & 0o027 {
+        0 => None,
+        excess if excess & 0o007 == 0 => {
+            Some(Finding::warning(whole(path), format!("the {what} can be changed by its group"), remedy))
+        }
+        _ => Some(Finding::warning(
+            whole(path),
+            format!("the {what} is open to every user of the machine"),
+            remedy,
+        )),
+    }
+}
+
+#[cfg(not(unix))]
+fn permissions(_: &Path, _: &str) -> Option<Finding> {
+    None
+}
+
+fn whole(path: &Path) -> Place {
+    Place::whole(&path.display().to_string())
+}
+
+/// Rules that expire within so many days are told.
+const SOON: i64 = 30;
