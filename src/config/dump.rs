@@ -200,12 +200,13 @@ impl Lines {
     }
 
     fn steering(&mut self, steering: Option<&Steering>) {
-        let Some(Steering { listen, from, answer, port, hosted }) = steering else {
+        let Some(Steering { listen, from, answer, port, hosted, never }) = steering else {
             return self.put("steering", "off", true);
         };
         self.put("steering.listen", listen.to_string(), false);
         self.list("steering.from", from);
         self.put("steering.answer", format!("{answer} (port {port})"), false);
+        self.list("steering.never", never);
         let refuse = *hosted == HostedAnswer::Refuse;
         self.put("steering.hosted", if refuse { "refuse" } else { "backend" }, refuse);
     }
