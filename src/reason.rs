@@ -27,6 +27,7 @@ pub enum StreamCondition {
     ResourceConstraint,
     RestrictedXml,
     SystemShutdown,
+    UndefinedCondition,
     UnsupportedEncoding,
     UnsupportedFeature,
     UnsupportedStanzaType,
@@ -56,6 +57,7 @@ impl StreamCondition {
             Self::ResourceConstraint => "resource-constraint",
             Self::RestrictedXml => "restricted-xml",
             Self::SystemShutdown => "system-shutdown",
+            Self::UndefinedCondition => "undefined-condition",
             Self::UnsupportedEncoding => "unsupported-encoding",
             Self::UnsupportedFeature => "unsupported-feature",
             Self::UnsupportedStanzaType => "unsupported-stanza-type",
@@ -65,7 +67,7 @@ impl StreamCondition {
 
     /// The condition of that name, for counting what others send us. The old spelling `xml-not-well-formed` counts.
     pub fn parse(name: &str) -> Option<Self> {
-        const ALL: [StreamCondition; 23] = [
+        const ALL: [StreamCondition; 24] = [
             StreamCondition::BadFormat,
             StreamCondition::BadNamespacePrefix,
             StreamCondition::Conflict,
@@ -85,6 +87,7 @@ impl StreamCondition {
             StreamCondition::ResourceConstraint,
             StreamCondition::RestrictedXml,
             StreamCondition::SystemShutdown,
+            StreamCondition::UndefinedCondition,
             StreamCondition::UnsupportedEncoding,
             StreamCondition::UnsupportedFeature,
             StreamCondition::UnsupportedStanzaType,
@@ -293,6 +296,8 @@ reasons! {
 
     MechanismNotOffered = "mechanism-not-offered", "the client asked for a mechanism that it was not offered", None, Z::NotAuthorized;
     LoginThrottled = "login-throttled", "too many failed logins from this network or for this account", Some(S::PolicyViolation), Z::PolicyViolation;
+    LoginUnfit = "login-unfit", "a login failed of the way it was tried (mechanism, channel binding or form), not of a password", None, Z::NotAuthorized;
+    RegistrationOff = "registration-off", "an account was asked for, which is not enabled for this domain", None, Z::ServiceUnavailable;
     RegistrationThrottled = "registration-throttled", "more accounts were asked for from this network in an hour than one may", Some(S::PolicyViolation), Z::ResourceConstraint;
     TooManyBinds = "too-many-binds", "too many attempts to bind on one stream", Some(S::PolicyViolation), Z::PolicyViolation;
     LegacyAuth = "legacy-auth", "a login by jabber:iq:auth", Some(S::PolicyViolation), Z::PolicyViolation;
@@ -331,7 +336,8 @@ reasons! {
     BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked the gateway about its key: let it find foreign domains at the inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
-    BackendSignsOffer = "backend-signs-offer", "the backend signs its list of mechanisms, which the gateway shortens: clients that check it do not log in; switch its downgrade protection off, or shorten the list there", Some(S::InternalServerError), Z::InternalServerError;
+    BackendOffersBinding = "backend-offers-binding", "the backend offers channel binding beside other mechanisms: clients that can bind a channel say so and may be refused for it; switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
+    BackendSignsOffer = "backend-signs-offer", "the backend signs a list of mechanisms of which clients are shown less: clients that verify the list cannot log in; switch off there what they are not shown (ejabberd: `disable_sasl_mechanisms`), or the signature (ejabberd: `disable_sasl_scram_downgrade_protection: true`)", Some(S::InternalServerError), Z::InternalServerError;
     NoMechanism = "no-mechanism", "the backend offers no SASL mechanism that the list of this domain allows", Some(S::InternalServerError), Z::InternalServerError;
     ForeignAddress = "foreign-address", "the backend bound a client to an address outside its domain", Some(S::InternalServerError), Z::InternalServerError;
     Overload = "overload", "the gateway is at a limit of its own", Some(S::ResourceConstraint), Z::ResourceConstraint;

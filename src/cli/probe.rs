@@ -340,7 +340,7 @@ impl Talk {
         let heard = async {
             loop {
                 match self.framer.next() {
-                    Some(Token::Keepalive) => {}
+                    Some(Token::Keepalive | Token::Text) => {}
                     Some(Token::Violation(v)) => {
                         return Err(format!("the server breaks the rules of XML: {}", v.reason().words()));
                     }

@@ -15,6 +15,7 @@ use crate::filter::client as filter;
 use crate::jid::Domain;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Rules;
+use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::fault::Fault;
@@ -67,12 +68,10 @@ pub(super) struct Client {
     languages: (Option<String>, Option<String>),
     started: Instant,
     bound: bool,
-    /// The client does not see all mechanisms that its server offers.
-    shortened: bool,
     /// Why the client's stream ends, where it said so itself.
     reason: Reason,
-    /// The condition with which the server ended its stream.
-    condition: Option<String>,
+    /// The error with which the server ended its stream.
+    ending: Option<Ending>,
     told: bool,
     passed: (u64, u64),
     /// What the client hears together with what its server offers.
@@ -104,9 +103,8 @@ impl Client {
             languages: (None, None),
             started: now,
             bound: false,
-            shortened: false,
             reason: Reason::Finished,
-            condition: None,
+            ending: None,
             told: false,
             passed: (0, 0),
             unsaid: Bytes::new(),
@@ -251,6 +249,7 @@ impl Turn<'_> {
             }
             Token::Element(frame) => serving::Input::Element(frame),
             Token::Keepalive => serving::Input::Space,
+            Token::Text => serving::Input::Text,
             Token::End => serving::Input::End,
         };
         self.serve(input);
@@ -291,14 +290,14 @@ impl Turn<'_> {
             serving::Effect::Send(octets) => self.say_near(octets),
             serving::Effect::Upgrade => self.out.push(Effect::Upgrade(Side::Near)),
             serving::Effect::Restart => self.out.push(Effect::Restart(Side::Near)),
-            serving::Effect::Call(domain, from) => self.call(domain, from),
+            serving::Effect::Call(domain) => self.call(domain),
             serving::Effect::Say(ask, octets) => self.pose(posing::Input::Say(ask, octets)),
             serving::Effect::Try(mechanism, account) => {
                 let Some(hosted) = self.hosted() else { return };
                 self.out.push(Effect::Try(Attempt { hosted, mechanism, account }));
             }
             serving::Effect::Apply => self.out.push(Effect::Apply),
-            serving::Effect::Declined(reason) => {
+            serving::Effect::Declined(reason) | serving::Effect::Overlooked(reason) => {
                 let hosted = self.hosted();
                 self.note(Event::Refused { pair: None, hosted, reason });
             }
@@ -320,16 +319,17 @@ impl Turn<'_> {
     }
 
     /// C2S-02: TLS stands, and the domain is ours.
-    fn call(&mut self, domain: Domain, from: Option<String>) {
+    fn call(&mut self, domain: Domain) {
         let Some(client) = self.home.clients.get(&domain) else { return };
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
             features: client.features.clone(),
             max_octets: self.home.largest(Some(&domain)),
+            early_octets: self.home.limits.before_proof.element,
         };
         let step_time = self.home.timeouts.header;
-        self.client.terms = Some(posing::Terms { to: domain.clone(), from, rules, step_time });
+        self.client.terms = Some(posing::Terms { to: domain.clone(), rules, step_time });
         self.client.posing = Some(Posing::Dialling);
         self.client.far = Leg::Live;
         self.out.push(Effect::Connect(FAR, Destination::Client(domain)));

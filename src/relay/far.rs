@@ -177,7 +177,7 @@ impl Relay {
         }
         let input = match token {
             Token::Violation(violation) => return self.far_fault(id, violation.reason(), now, out),
-            Token::Keepalive => return,
+            Token::Keepalive | Token::Text => return,
             Token::Header(header) => initiating::Input::Header(header),
             Token::Element(frame) if self.far_moves(id, &frame, out) => return,
             Token::Element(frame) => initiating::Input::Element(frame),

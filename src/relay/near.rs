@@ -150,7 +150,7 @@ impl Relay {
         match token {
             Token::Violation(violation) => self.near_fault(violation.reason(), now, out),
             // CLS-04: it shows that somebody is there, and not that anybody speaks.
-            Token::Keepalive => {}
+            Token::Keepalive | Token::Text => {}
             Token::Header(header) => {
                 near.language = header.lang.clone();
                 if self.flow == Flow::S2sIn {

@@ -7,7 +7,7 @@ use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
 use super::registry::AwaitTicket;
 use super::verifier::Ask;
-use super::{Caller, now, verifier};
+use super::{Caller, STARTTLS_SPACE, now, verifier};
 use crate::filter;
 use crate::limit::{Allowance, Leave};
 use crate::metrics::Limit;
@@ -86,8 +86,13 @@ impl Pump {
                 {
                     far.route = None;
                 }
+                let client = self.meta.flow == Flow::C2s && side == Side::Near;
                 if let Some(leg) = self.leg(side) {
                     leg.proven(&tools.home.limits.proven);
+                    if client {
+                        // Table 0.3: servers overlook it.
+                        leg.framer.pass_over_text();
+                    }
                     if let Some(valve) = valve {
                         leg.outbox.shape(valve);
                     }
@@ -176,6 +181,9 @@ impl Pump {
     fn upgrade(&mut self, side: Side) {
         let Some(leg) = self.leg(side) else { return };
         // Law no_early_octets (TLS-05, TLS-06): what came in clear must not be read as if it had come through TLS.
+        if side == Side::Near {
+            leg.framer.discard_space(STARTTLS_SPACE);
+        }
         if leg.framer.is_empty() {
             leg.upgrade = true;
         } else {

@@ -209,5 +209,8 @@ pub fn seed() -> Result<[u8; 32], Reason> {
     Ok(seed)
 }
 
+/// Octets of white space that a client or a server may write behind its `<starttls/>` (TLS-05).
+const STARTTLS_SPACE: usize = 256;
+
 #[cfg(test)]
 pub(crate) mod tests;

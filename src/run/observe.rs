@@ -41,6 +41,8 @@ pub struct Observe {
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
     /// Backends that ask somebody else about our keys.
     astray: Mutex<HashSet<Domain>>,
+    /// Backends at which some clients cannot log in, and why.
+    half_fit: Mutex<HashSet<(Domain, Reason)>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -63,6 +65,7 @@ impl Observe {
             proofs: Mutex::default(),
             backends: Mutex::default(),
             astray: Mutex::default(),
+            half_fit: Mutex::default(),
         }
     }
 
@@ -186,6 +189,9 @@ impl Observe {
                 let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
                 let was = backends.insert((hosted.clone(), flow), *up);
                 drop(backends);
+                if !*up {
+                    self.half_fit().retain(|(domain, _)| domain != hosted);
+                }
                 if *up && flow != Flow::C2s {
                     self.astray().remove(hosted);
                 }
@@ -225,10 +231,21 @@ impl Observe {
                         "no remote server is believed: {}", reason.words());
                 }
             }
+            Event::Misfit {
+                hosted,
+                reason: reason @ (Reason::BackendOffersBinding | Reason::BackendSignsOffer),
+            } => {
+                // Told once until the backend was away: each client that comes shows it anew (LOG-05).
+                if self.half_fit().insert((hosted.clone(), *reason)) {
+                    tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
+                        "some clients cannot log in: {}", reason.words());
+                }
+            }
             // Each client that comes shows it anew, and strangers must not write our log (LOG-05).
             Event::Misfit { hosted, reason } if self.has_room(meta.peer.map(|p| Network::of(p.ip()))) => {
+                let who = if *reason == Reason::ForeignAddress { "a client cannot" } else { "no client can" };
                 tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
-                    "no client can log in: {}", reason.words());
+                    "{who} log in: {}", reason.words());
             }
             Event::Misfit { .. } => {}
         }
@@ -263,6 +280,10 @@ impl Observe {
             let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
             tracing::info!(%peer, limit = limit.label(), reason = reason.label(), "turned away");
         }
+    }
+
+    fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
+        self.half_fit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn astray(&self) -> MutexGuard<'_, HashSet<Domain>> {

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::circuit::{Attempt, Circuits};
-use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, now};
+use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, STARTTLS_SPACE, now};
 use crate::dns::{Resolver, Share, TlsMode};
 use crate::jid::Domain;
 use crate::limit::Handshakes;
@@ -22,7 +22,7 @@ use crate::net::{self, proxy};
 use crate::reason::{Cause, Flow, Reason, Why};
 use crate::relay::{Behalf, Candidate, Destination};
 use crate::stream::Secured;
-use crate::tls::{Acceptor, Connector, HandshakeFault, Mode};
+use crate::tls::{Acceptor, Ahead, Connector, HandshakeFault, Mode};
 
 /// What the world is made of.
 #[derive(Debug)]
@@ -113,7 +113,8 @@ impl Outside for World {
                 .await
                 .inspect_err(|_| metrics.limited(Limit::Handshakes))?;
             let handshake = async {
-                let (stream, secured) = acceptor.accept(io, named.as_ref()).await?;
+                let (stream, secured) =
+                    acceptor.accept_begun(Ahead::new(io).after_space(STARTTLS_SPACE), named.as_ref()).await?;
                 Ok((Box::new(stream) as BoxIo, secured))
             };
             inner

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::jid::Domain;
 use crate::reason::{Cause, Detail, Reason, StreamCondition, Why};
-use crate::xml::{CLOSE, Element, names};
+use crate::xml::{CLOSE, Element, escape_text, names};
 
 /// A stream that is over: what to send, if anything, and why. There is no state "failed"; a step that ends in a fault has
 /// consumed its state.
@@ -26,6 +27,18 @@ impl Fault {
         let mut octets = header.to_vec();
         if let Some(error) = error_element(reason) {
             octets.extend_from_slice(error.as_bytes());
+        }
+        octets.extend_from_slice(CLOSE);
+        Self { reason, detail: None, octets: octets.into() }
+    }
+
+    /// The header names another domain than the one whose certificate was shown: the text says whose it was (STR-15).
+    pub fn of_another_certificate(shown: &Domain, header: &[u8]) -> Self {
+        let reason = Reason::HostUnknown;
+        let mut octets = header.to_vec();
+        let text = format!("the certificate shown here is that of {shown}");
+        if let Some(condition) = reason.stream_condition() {
+            octets.extend_from_slice(error(condition, &text_element(&text)).as_bytes());
         }
         octets.extend_from_slice(CLOSE);
         Self { reason, detail: None, octets: octets.into() }
@@ -64,16 +77,6 @@ impl Fault {
     }
 }
 
-/// The end of a stream with a condition that another stream ended with (C2S-18).
-pub fn relayed(condition: StreamCondition) -> Bytes {
-    let error = format!(
-        "<stream:error><{} xmlns='{}'/></stream:error></stream:stream>",
-        condition.name(),
-        names::STREAM_ERRORS
-    );
-    error.into()
-}
-
 /// The condition that a stream error of the other side names; empty if it names none.
 pub fn condition(error: &Element) -> String {
     error
@@ -96,9 +99,13 @@ pub fn error_element(reason: Reason) -> Option<String> {
         Reason::StanzaTooBig => format!("<stanza-too-big xmlns='{}'/>", names::ERRORS_APP),
         _ => String::new(),
     };
-    Some(format!(
-        "<stream:error><{} xmlns='{}'/>{detail}</stream:error>",
-        condition.name(),
-        names::STREAM_ERRORS
-    ))
+    Some(error(condition, &detail))
+}
+
+fn error(condition: StreamCondition, detail: &str) -> String {
+    format!("<stream:error><{} xmlns='{}'/>{detail}</stream:error>", condition.name(), names::STREAM_ERRORS)
+}
+
+fn text_element(text: &str) -> String {
+    format!("<text xmlns='{}' xml:lang='en'>{}</text>", names::STREAM_ERRORS, escape_text(text))
 }

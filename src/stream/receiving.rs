@@ -321,7 +321,7 @@ impl Greeting {
         if let (Some(shown), Some(to)) = (&line.shown, &to)
             && shown != to
         {
-            return refuse(Reason::HostUnknown);
+            return Err(Fault::of_another_certificate(shown, &answer));
         }
         let mut octets = answer;
         let secure = line.secured.is_some() || desk.facing == Facing::Backend;
@@ -421,7 +421,7 @@ impl Open {
         let clear = self.line.secured.is_none();
         let public = desk.facing == Facing::Public;
         match (frame.head().namespace(), frame.head().name()) {
-            (names::TLS, "starttls") => self.starttls(desk, &frame.tree(), now),
+            (names::TLS, "starttls") => self.starttls(desk, now),
             (names::SASL, "auth") if public && clear => {
                 self.sasl_failed(desk, SaslCondition::EncryptionRequired)
             }
@@ -450,10 +450,9 @@ impl Open {
         }
     }
 
-    /// TLS-02 to TLS-04.
-    fn starttls(self, desk: &Desk, element: &Element, now: Instant) -> Stepped {
-        let well_formed = element.attrs.is_empty() && element.children.is_empty();
-        if desk.facing == Facing::Backend || self.line.secured.is_some() || !well_formed {
+    /// TLS-02 to TLS-04: known by its name; what else is written in it means nothing.
+    fn starttls(self, desk: &Desk, now: Instant) -> Stepped {
+        if desk.facing == Facing::Backend || self.line.secured.is_some() {
             return Err(Fault::worded(Reason::BadStarttls, &format!("<failure xmlns='{}'/>", names::TLS)));
         }
         let upgrading = Upgrading { line: self.line, to: self.to, deadline: now + desk.tls_time };

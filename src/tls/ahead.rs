@@ -28,6 +28,8 @@ pub struct Ahead<S> {
     held: Vec<u8>,
     /// Octets of `held` that were taken.
     taken: usize,
+    /// Octets of white space that are passed over before the first record.
+    space: usize,
     /// Whether what is written waits in `late`.
     holds: bool,
     /// What was written and has not gone out.
@@ -49,7 +51,14 @@ impl<S> Ahead<S> {
     /// Nothing has been read yet.
     pub fn new(inner: S) -> Self {
         let (records, watch) = (Records::default(), Watch::Remembers);
-        Self { inner, records, watch, held: Vec::new(), taken: 0, holds: false, late: Vec::new() }
+        Self { inner, records, watch, held: Vec::new(), taken: 0, space: 0, holds: false, late: Vec::new() }
+    }
+
+    /// White space was on its way when the other side was told to go on: so much of it is thrown away (TLS-05).
+    #[must_use]
+    pub fn after_space(mut self, most: usize) -> Self {
+        self.space = most;
+        self
     }
 
     /// From now on, what is written waits until there is nothing to read. Every handshake then ends with [`Self::settle`] or
@@ -67,6 +76,15 @@ impl<S> Ahead<S> {
             TlsVersion::V12 => Watch::Ends,
             TlsVersion::V13 => Watch::Off,
         };
+    }
+
+    /// What was read, without white space before the first record.
+    fn after_blank<'a>(&mut self, read: &'a [u8]) -> &'a [u8] {
+        let blank = |octet: &&u8| matches!(octet, b' ' | b'\t' | b'\r' | b'\n');
+        let some = read.iter().take(self.space).take_while(blank).count();
+        let rest = read.get(some..).unwrap_or_default();
+        self.space = if rest.is_empty() { self.space.saturating_sub(some) } else { 0 };
+        rest
     }
 
     /// Whether what was read up to here may be used.
@@ -169,7 +187,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Ahead<S> {
                     };
                 };
                 outcome?;
-                let read = space.filled();
+                let all = space.filled();
+                let read = held.after_blank(all);
+                if read.is_empty() && !all.is_empty() {
+                    // All of it was white space: the first record is still to come.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 held.see(read)?;
                 let (now, later) = read.split_at(read.len().min(buf.remaining()));
                 buf.put_slice(now);

@@ -29,6 +29,9 @@ pub enum Token {
     /// White space between elements. One token for each run of it, told at the run's first octet; how the run is cut into
     /// reads makes no difference, so liveness is better judged by octets read.
     Keepalive,
+    /// Text between elements, where it is passed over ([`Framer::pass_over_text`]): one token for each run of it, at its first
+    /// octet.
+    Text,
     /// The first breach of a rule. Nothing follows it (rule P1).
     Violation(Violation),
 }
@@ -50,6 +53,8 @@ pub struct Framer {
     declaration: usize,
     /// Whether the run of white space at hand was told.
     told: bool,
+    /// Whether text between elements is passed over; and whether the run at hand was told.
+    text: Option<bool>,
     course: Course,
 }
 
@@ -76,7 +81,21 @@ impl Framer {
             declared: None,
             declaration: 0,
             told: false,
+            text: None,
             course: Course::Open,
+        }
+    }
+
+    /// From now on text between elements is no breach of a rule: it is dropped, and told as [`Token::Text`]. Markup, and a
+    /// reference, is none.
+    pub fn pass_over_text(&mut self) {
+        self.text = Some(false);
+    }
+
+    /// Throws white space away that nothing else follows, up to `most` octets (TLS-05).
+    pub fn discard_space(&mut self, most: usize) {
+        if self.buffer.len() <= most && self.buffer.iter().all(|octet| chars::is_space(*octet)) {
+            self.buffer.clear();
         }
     }
 
@@ -186,9 +205,14 @@ impl Framer {
                 match self.buffer.first() {
                     None => return Ok(None),
                     Some(b'<') => (),
-                    Some(_) => return self.stray().map(|()| None),
+                    Some(_) => match self.pass_over()? {
+                        Some(true) => return Ok(Some(Token::Text)),
+                        Some(false) => continue,
+                        None => return self.stray().map(|()| None),
+                    },
                 }
                 self.told = false;
+                self.text = self.text.map(|_| false);
                 if self.short && self.scan.is_rooted() {
                     match self.canonical.element(&self.buffer, self.content, &self.limits) {
                         Ok((len, surface)) => {
@@ -293,6 +317,29 @@ impl Framer {
         let untold = self.scan.is_rooted() && !self.told;
         self.told = true;
         untold.then_some(Token::Keepalive)
+    }
+
+    /// Drops text between elements where that is wanted: whether it is to be told. None where it is a breach, or its first
+    /// character is not complete.
+    fn pass_over(&mut self) -> Result<Option<bool>, Violation> {
+        let Some(told) = self.text.filter(|_| self.scan.is_rooted()) else { return Ok(None) };
+        let marked = |b: &u8| matches!(b, b'<' | b'&');
+        let end = self.buffer.iter().position(marked).unwrap_or(self.buffer.len());
+        let run = self.buffer.get(..end).unwrap_or_default();
+        let whole = match std::str::from_utf8(run) {
+            Ok(_) => end,
+            // What follows may complete it.
+            Err(e) if e.error_len().is_none() && end == self.buffer.len() => e.valid_up_to(),
+            Err(_) => return Err(Violation::of(Rule::B1)),
+        };
+        if whole == 0 {
+            return Ok(None);
+        }
+        chars::check(run.get(..whole).unwrap_or_default())?;
+        self.buffer.advance(whole);
+        self.scan.taken();
+        self.text = Some(true);
+        Ok(Some(!told))
     }
 
     /// Rule B3 at octet 0: false while too few octets are there to tell.

@@ -11,7 +11,7 @@ use gatehouse::relay::{Arrival, Effect, Input, Relay, Side};
 use gatehouse::stream::client::features::Inline;
 use gatehouse::stream::client::posing::{self, Posing};
 use gatehouse::stream::client::serving::{self, Serving};
-use gatehouse::stream::client::{Ask, Granted, Mechanism, Offer, Own, Profile, Rules, Wants, Word};
+use gatehouse::stream::client::{Ask, Cause, Granted, Mechanism, Offer, Own, Profile, Rules, Wants, Word};
 use gatehouse::stream::{Secured, StreamIds};
 use gatehouse::xml::Token;
 
@@ -30,6 +30,7 @@ fn rules() -> Rules {
         registration: true,
         features: std::collections::BTreeSet::new(),
         max_octets: 262_144,
+        early_octets: 16_384,
     }
 }
 
@@ -68,9 +69,10 @@ fn serving_inputs() -> Vec<serving::Input> {
     for word in [
         Word::Bound(own()),
         Word::Challenge,
-        Word::Failure { temporary: false },
+        Word::Failure(Cause::Guess),
+        Word::Failure(Cause::Way),
         Word::Nonza,
-        Word::Refused,
+        Word::Answered,
         Word::Registered,
         Word::Resumed,
         Word::Success(Granted::Restart),
@@ -80,7 +82,12 @@ fn serving_inputs() -> Vec<serving::Input> {
         inputs.push(serving::Input::Word(word, Bytes::from_static(b"<word xmlns='urn:example'/>")));
     }
     inputs.extend([Ok(()), Err(Reason::LoginThrottled)].map(serving::Input::Tried));
-    inputs.extend([serving::Input::Space, serving::Input::End, serving::Input::Expired]);
+    inputs.extend([
+        serving::Input::Space,
+        serving::Input::Text,
+        serving::Input::End,
+        serving::Input::Expired,
+    ]);
     inputs
 }
 
@@ -99,24 +106,21 @@ fn serving_graph(mut look: impl FnMut(&Serving, &serving::Input, &serving::Stepp
 
 fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped)) -> HashSet<Posing> {
     let now = Instant::now();
-    let terms = posing::Terms {
-        to: domain("hall.example"),
-        from: None,
-        rules: rules(),
-        step_time: Duration::from_secs(10),
-    };
+    let terms =
+        posing::Terms { to: domain("hall.example"), rules: rules(), step_time: Duration::from_secs(10) };
     let mut inputs: Vec<_> = from_server().into_iter().map(posing::Input::Element).collect();
     inputs.extend(headers().into_iter().map(posing::Input::Header));
     for ask in [
         Ask::Abort,
-        Ask::Auth(Profile::Sasl, Wants::default()),
-        Ask::Auth(Profile::Sasl2, Wants::default()),
-        Ask::Auth(Profile::Sasl2, Wants { bind: true, resume: true }),
+        Ask::Auth(Profile::Sasl, Mechanism::Plain, Wants::default()),
+        Ask::Auth(Profile::Sasl2, Mechanism::Plain, Wants::default()),
+        Ask::Auth(Profile::Sasl2, Mechanism::Plain, Wants { bind: true, resume: true }),
         Ask::Bind("b1".into()),
         Ask::Nonza,
         Ask::Register("r1".into()),
         Ask::Response,
         Ask::Resume,
+        Ask::Session("s1".into()),
     ] {
         inputs.push(posing::Input::Say(ask, Bytes::from_static(b"<ask xmlns='urn:example'/>")));
     }
@@ -204,10 +208,12 @@ fn clients_proof_before_pass() {
         for effect in effects {
             let asked = match effect {
                 posing::Effect::Deliver(_) => state.is_bound(),
-                posing::Effect::Word(Word::Success(_) | Word::Challenge | Word::Failure { .. }, _) => {
-                    matches!(state, Posing::Login(Some(_), _))
+                posing::Effect::Word(Word::Success(_) | Word::Challenge | Word::Failure(_), _) => {
+                    matches!(state, Posing::Login(login) if login.is_tried())
                 }
-                posing::Effect::Word(Word::Registered, _) => matches!(state, Posing::Login(_, Some(_))),
+                posing::Effect::Word(Word::Registered, _) => {
+                    matches!(state, Posing::Login(login) if login.is_registering())
+                }
                 posing::Effect::Word(Word::Bound(_), _) => {
                     matches!(state, Posing::Binding(posing::Asked::Bind(_)))
                 }
@@ -311,6 +317,7 @@ fn relay_inputs() -> Vec<(Side, Input)> {
     for side in [Side::Near, FAR] {
         inputs.push((side, Input::Token(Token::End)));
         inputs.push((side, Input::Token(Token::Keepalive)));
+        inputs.push((side, Input::Token(Token::Text)));
         inputs.push((side, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() }));
         inputs.push((side, Input::Stalled));
     }

@@ -130,6 +130,10 @@ impl Stage {
             if let Effect::Retry(id, _) = effect {
                 self.framers.remove(&Side::Far(*id));
             }
+            // As the pump does for clients.
+            if matches!(effect, Effect::Widen(Side::Near)) && self.content == Content::Client {
+                self.framer(Side::Near).pass_over_text();
+            }
         }
         self.effects.extend(effects);
     }

@@ -6,11 +6,13 @@ use super::super::event::Said;
 use super::super::{Candidate, Effect, Event, Input, Side};
 use super::{FAR, Leg, Turn, edited};
 use crate::filter::client as filter;
+use crate::jid::Domain;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
-use crate::stream::client::Word;
+use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
-use crate::stream::fault::{self, Fault};
+use crate::stream::client::{Cause, Word};
+use crate::stream::fault::Fault;
 use crate::xml::{CLOSE, Frame, Token};
 
 impl Turn<'_> {
@@ -44,7 +46,7 @@ impl Turn<'_> {
     pub(super) fn far_token(&mut self, token: Token) {
         match token {
             Token::Violation(violation) => self.far_fault(violation.reason()),
-            Token::Keepalive => {}
+            Token::Keepalive | Token::Text => {}
             Token::Header(header) => {
                 self.client.languages.1.clone_from(&header.lang);
                 if self.is_unheard() {
@@ -88,29 +90,20 @@ impl Turn<'_> {
                 }
             }
             posing::Effect::Offered(offer) => {
-                if offer.binds_channel
-                    && let Some(hosted) = self.hosted()
-                {
-                    // CB-02: clients that can bind a channel will fail.
-                    self.note(Event::Misfit { hosted, reason: Reason::BackendBindsChannel });
+                if offer.binds_channel {
+                    // CB-02: of those that can bind a channel, some will fail.
+                    self.misfit(Reason::BackendOffersBinding);
                 }
-                self.client.shortened = offer.shortened;
                 self.serve(serving::Input::Offered(offer));
             }
-            posing::Effect::Signed => {
-                // CB-09: told once for each client that was shown less.
-                if std::mem::take(&mut self.client.shortened)
-                    && let Some(hosted) = self.hosted()
-                {
-                    self.note(Event::Misfit { hosted, reason: Reason::BackendSignsOffer });
-                }
-            }
+            // CB-09.
+            posing::Effect::Signed => self.misfit(Reason::BackendSignsOffer),
             posing::Effect::Word(word, octets) => self.word(word, octets),
             posing::Effect::Deliver(frame) => self.deliver(frame),
-            posing::Effect::PeerError(name) => {
-                let condition = StreamCondition::parse(&name);
+            posing::Effect::PeerError(ending) => {
+                let condition = StreamCondition::parse(&ending.condition);
                 self.note(Event::StreamError { facing: Facing::Backend, said: Said::Received, condition });
-                self.client.condition = Some(name);
+                self.client.ending = Some(ending);
             }
             posing::Effect::Closed => self.far_closed(),
         }
@@ -120,8 +113,9 @@ impl Turn<'_> {
         let verdict = match &word {
             Word::Success(_) => Some((Outcome::Allow, Reason::Allowed)),
             // What the server cannot do is nobody's guess at a password.
-            Word::Failure { temporary: true } => Some((Outcome::Deny, Reason::BackendFault)),
-            Word::Failure { temporary: false } => Some((Outcome::Deny, Reason::SaslRefused)),
+            Word::Failure(Cause::Temporary) => Some((Outcome::Deny, Reason::BackendFault)),
+            Word::Failure(Cause::Way) => Some((Outcome::Deny, Reason::LoginUnfit)),
+            Word::Failure(Cause::Guess) => Some((Outcome::Deny, Reason::SaslRefused)),
             _ => None,
         };
         let tried = self.client.serving.as_ref().and_then(Serving::attempt);
@@ -155,33 +149,40 @@ impl Turn<'_> {
             self.out.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
         }
         self.far_finish();
-        match self.client.condition.take() {
-            Some(name) => self.near_error(&name),
+        let at_rest = self.client.serving.as_ref().is_none_or(Serving::is_at_rest);
+        match self.client.ending.take() {
+            Some(ending) => self.near_error(&ending),
             None if self.client.bound || self.client.serving.is_none() => {
                 self.tell(Reason::Finished);
                 self.near_close();
             }
+            // CLS-06: it has waited long enough, or goes down.
+            None if at_rest => self.near_fault(Reason::Finished, false),
             None => self.near_fault(Reason::BackendFault, false),
         }
     }
 
-    /// C2S-18: of a stream error of the server the client hears the condition, if it is one of those that may pass.
-    fn near_error(&mut self, name: &str) {
-        match (StreamCondition::parse(name), &self.client.serving) {
-            (_, None) => self.near_close(),
-            (
-                Some(condition),
-                Some(Serving::Binding(_) | Serving::Bound(_) | Serving::Login(_) | Serving::Waiting(_)),
-            ) => {
-                let fault = Fault { octets: fault::relayed(condition), ..Fault::silent(Reason::PeerError) };
-                self.note(Event::StreamError {
-                    facing: Facing::Public,
-                    said: Said::Sent,
-                    condition: Some(condition),
-                });
-                self.near_end(fault, false);
+    /// C2S-18: why the server ended the stream, as far as its client may read it.
+    fn near_error(&mut self, ending: &Ending) {
+        if self.client.serving.is_none() {
+            return self.near_close();
+        }
+        let home = self.home;
+        let hosted = |name: &str| {
+            Domain::parse(name).is_ok_and(|d| home.hosted.contains_key(&d) || home.clients.contains_key(&d))
+        };
+        let Some(condition) = ending.told() else { return self.near_fault(Reason::BackendFault, false) };
+        let Some(machine) = self.client.serving.take() else { return };
+        match machine.ended(&ending.write(condition, hosted)) {
+            Ok(fault) => {
+                let condition = Some(condition);
+                self.note(Event::StreamError { facing: Facing::Public, said: Said::Sent, condition });
+                self.near_end(fault.said(&ending.condition, ending.words()), false);
             }
-            _ => self.near_fault(Reason::BackendFault, false),
+            Err(machine) => {
+                self.client.serving = Some(*machine);
+                self.near_fault(Reason::BackendFault, false);
+            }
         }
     }
 
@@ -214,7 +215,17 @@ impl Turn<'_> {
                 self.tell(Reason::ConnectionLost);
                 self.near_finish();
             }
+            // CLS-06.
+            _ if self.client.serving.as_ref().is_some_and(Serving::is_at_rest) => {
+                self.near_fault(Reason::Finished, false);
+            }
             _ => self.near_fault(Reason::BackendFault, false),
+        }
+    }
+
+    fn misfit(&mut self, reason: Reason) {
+        if let Some(hosted) = self.hosted() {
+            self.note(Event::Misfit { hosted, reason });
         }
     }
 
@@ -242,9 +253,7 @@ impl Turn<'_> {
             | Reason::BackendBindsChannel
             | Reason::NoMechanism
             | Reason::ForeignAddress) => {
-                if let Some(hosted) = self.hosted() {
-                    self.note(Event::Misfit { hosted, reason: misfit });
-                }
+                self.misfit(misfit);
                 misfit
             }
             _ => Reason::BackendFault,

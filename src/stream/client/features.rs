@@ -8,6 +8,7 @@ use crate::reason::Reason;
 use crate::xml::{Element, Node, Word, names};
 
 use super::Mechanism;
+use super::signed::Shown;
 
 /// What the operator lets the clients of one domain use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +21,8 @@ pub struct Rules {
     pub features: BTreeSet<String>,
     /// The largest stanza that passes, in octets.
     pub max_octets: usize,
+    /// The largest element that is read before the login, in octets.
+    pub early_octets: usize,
 }
 
 /// Features as the client is to see them, and what they let it do.
@@ -35,8 +38,16 @@ pub struct Offer {
     pub registration: bool,
     /// The server offers channel binding, which fails every client that can do it (CB-02).
     pub binds_channel: bool,
-    /// The client does not see all mechanisms that the server offers (CB-09).
-    pub shortened: bool,
+    /// What a client sees of the lists that a server may sign (CB-09).
+    pub shown: Shown,
+}
+
+impl Offer {
+    /// How many mechanisms a client may use in all.
+    pub fn ways(&self) -> usize {
+        let more = self.sasl2.iter().flat_map(|inline| inline.mechanisms.union(&inline.tokens));
+        self.sasl.iter().chain(more).collect::<BTreeSet<_>>().len()
+    }
 }
 
 /// What may go with a SASL2 login.
@@ -103,20 +114,20 @@ pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> 
             (names::SASL, "mechanisms") => {
                 offer.binds_channel |= binds_channel(feature);
                 let (list, element) = mechanisms(feature, rules, is_login);
-                offer.shortened |= element.as_ref().is_none_or(|kept| is_shorter(kept, feature));
+                offer.shown.sasl.extend(list.iter().map(|mechanism| mechanism.name()));
                 offer.sasl.extend(list);
                 kept.extend(element);
             }
             (names::SASL2, "authentication") => {
                 offer.binds_channel |= binds_channel(feature);
                 if let Some((inline, element)) = authentication(feature, rules) {
-                    offer.shortened |= is_shorter(&element, feature);
+                    offer.shown.sasl2.extend(inline.mechanisms.iter().map(|mechanism| mechanism.name()));
                     offer.sasl2 = Some(inline);
                     kept.push(element);
                 }
             }
             (names::CHANNEL_BINDING, "sasl-channel-binding") => {
-                (offer.binds_channel, offer.shortened) = (true, true);
+                offer.binds_channel = true;
             }
             (names::REGISTER_FEATURE, "register") if rules.registration => {
                 offer.registration = true;
@@ -129,6 +140,7 @@ pub fn before_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> 
     if offer.sasl.is_empty() && offer.sasl2.is_none() {
         return Err(if offer.binds_channel { Reason::BackendBindsChannel } else { Reason::NoMechanism });
     }
+    kept.push(limits(features, rules.early_octets, false));
     offer.text = list(features, kept);
     Ok(offer)
 }
@@ -144,7 +156,7 @@ pub fn after_login(features: &Element, rules: &Rules) -> Result<Offer, Reason> {
             || rules.features.contains(feature.namespace.as_str())
     };
     let mut kept: Vec<_> = features.elements().filter(passes).cloned().collect();
-    kept.push(limits(features, rules));
+    kept.push(limits(features, rules.max_octets, true));
     Ok(Offer { text: list(features, kept), ..Offer::default() })
 }
 
@@ -184,12 +196,6 @@ fn parse(list: &Element, element: &Element, rules: &Rules) -> Option<Mechanism> 
 
 fn mechanism(element: &Element) -> Element {
     Element { attrs: Vec::new(), ..element.with(vec![Node::Text(element.text().trim_ascii().to_owned())]) }
-}
-
-/// Whether some mechanism of the list was left out.
-fn is_shorter(kept: &Element, list: &Element) -> bool {
-    let mechanisms = |list: &Element| list.elements().filter(|e| e.name == "mechanism").count();
-    mechanisms(kept) < mechanisms(list)
 }
 
 fn binds_channel(list: &Element) -> bool {
@@ -254,21 +260,25 @@ pub fn goes_with_bind(request: &Element) -> bool {
     request.is(names::BIND2, "tag") || WITH_BIND.contains(&request.namespace.as_str())
 }
 
-/// SM-09: our limit, or the backend's where that is lower.
-fn limits(features: &Element, rules: &Rules) -> Element {
-    let theirs = features
-        .child(names::LIMITS, "limits")
-        .and_then(|limits| limits.child(names::LIMITS, "max-bytes"))
-        .and_then(|max| max.text().trim_ascii().parse::<usize>().ok());
-    let max = theirs.map_or(rules.max_octets, |theirs| theirs.min(rules.max_octets));
+/// SM-09: our limit, or the backend's where that is lower; and how long the backend bears silence, which here is borne for
+/// ever.
+fn limits(features: &Element, ours: usize, idle: bool) -> Element {
+    let theirs = features.child(names::LIMITS, "limits");
+    let number = |name: &str| {
+        theirs.and_then(|limits| limits.child(names::LIMITS, name)?.text().trim_ascii().parse::<usize>().ok())
+    };
     let element = |name: &str, children| Element {
         name: Word::new(name),
         namespace: Word::new(names::LIMITS),
         attrs: Vec::new(),
         children,
     };
-    let max = element("max-bytes", vec![Node::Text(max.to_string())]);
-    element("limits", vec![Node::Element(max)])
+    let max = number("max-bytes").map_or(ours, |theirs| theirs.min(ours));
+    let told = [("max-bytes", Some(max)), ("idle-seconds", number("idle-seconds").filter(|_| idle))];
+    let told = told
+        .into_iter()
+        .filter_map(|(name, value)| Some(Node::Element(element(name, vec![Node::Text(value?.to_string())]))));
+    element("limits", told.collect())
 }
 
 fn nodes(elements: Vec<Element>) -> Vec<Node> {

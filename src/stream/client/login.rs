@@ -8,7 +8,7 @@ use crate::jid::{Domain, Jid};
 use crate::reason::SaslCondition;
 use crate::xml::{Element, names};
 
-use super::Mechanism;
+use super::{Cause, Mechanism};
 
 /// The two vocabularies of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,9 +76,22 @@ pub fn payload(element: &Element) -> Result<Option<Vec<u8>>, SaslCondition> {
     }
 }
 
-/// Whether this message of a SCRAM server holds a hash of what it offered (XEP-0474 6.1: `h`, in older drafts `d`).
-pub fn signs_offer(message: &[u8]) -> bool {
-    message.split(|octet| *octet == b',').any(|part| part.starts_with(b"h=") || part.starts_with(b"d="))
+/// What a server's `<failure/>` says that the login failed of.
+pub fn cause(failure: &Element) -> Cause {
+    let has =
+        |names: &[&str]| failure.elements().any(|e| e.namespace == names::SASL && names.contains(&&*e.name));
+    if has(&["temporary-auth-failure"]) {
+        return Cause::Temporary;
+    }
+    // COMPAT(ejabberd to 24.12): says `not-authorized` of these, too, and what it was in the text alone. It looks at both before
+    // it looks at the password.
+    let text = failure.elements().find(|e| e.name == "text").map(|e| e.text().to_ascii_lowercase());
+    let told =
+        text.is_some_and(|text| ["channel binding", "incompatible scram"].iter().any(|w| text.contains(w)));
+    match told || has(WAYS) {
+        true => Cause::Way,
+        false => Cause::Guess,
+    }
 }
 
 /// What a client's first payload shows of who it is.
@@ -148,3 +161,13 @@ fn local(name: &str, domain: &Domain) -> Option<String> {
 
 /// C2S-09.
 const MAX_PAYLOAD: usize = 8192;
+
+/// Conditions of RFC 6120 6.5 that say nothing about a password.
+const WAYS: &[&str] = &[
+    "aborted",
+    "encryption-required",
+    "incorrect-encoding",
+    "invalid-mechanism",
+    "malformed-request",
+    "mechanism-too-weak",
+];

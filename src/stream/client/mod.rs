@@ -4,12 +4,14 @@
 //! login; the two see to it that a client hears and uses only what is on the lists, and that no stanza passes before the
 //! server itself has said who speaks ([`Own`]). What crosses from one to the other is an [`Ask`] or a [`Word`].
 
+pub mod ended;
 pub mod features;
 pub mod login;
 pub mod mechanism;
 pub mod own;
 pub mod posing;
 pub mod serving;
+pub mod signed;
 
 pub use features::{Offer, Rules};
 pub use login::Profile;
@@ -27,10 +29,10 @@ pub enum Ask {
     /// The end of the exchange.
     Abort,
     /// A login, and what shall go with it.
-    Auth(Profile, Wants),
+    Auth(Profile, Mechanism, Wants),
     /// A resource, with an iq of this id.
     Bind(String),
-    /// Stream management or client state, on a bound stream.
+    /// Stream management or client state: nothing that an answer is due to here.
     Nonza,
     /// An account, with an iq of this id.
     Register(String),
@@ -38,6 +40,8 @@ pub enum Ask {
     Response,
     /// The session of an earlier stream.
     Resume,
+    /// The session of RFC 3921, with an iq of this id.
+    Session(String),
 }
 
 /// What a SASL2 login shall bring with it.
@@ -52,25 +56,33 @@ pub struct Wants {
 /// What the server said to what the client asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Word {
+    /// An answer after the login that binds nothing: a refusal, or that to a session of RFC 3921.
+    Answered,
     /// The resource is bound.
     Bound(Own),
     /// More is needed for the login.
     Challenge,
-    /// The login failed; `temporary` where the server blames itself.
-    Failure {
-        /// Whether another try may succeed.
-        temporary: bool,
-    },
+    /// The login failed.
+    Failure(Cause),
     /// Stream management, or features that came late; it changes nothing.
     Nonza,
-    /// The bind or the resumption was refused.
-    Refused,
     /// An answer about an account.
     Registered,
     /// The session goes on.
     Resumed,
     /// The login is granted.
     Success(Granted),
+}
+
+/// What a login failed of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The password, or whatever else it was: it counts as a guess.
+    Guess,
+    /// The server blames itself.
+    Temporary,
+    /// The way it was tried: mechanism, channel binding or form. No password caused it.
+    Way,
 }
 
 /// How a stream goes on after a login.

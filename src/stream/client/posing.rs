@@ -12,18 +12,18 @@ use crate::jid::Domain;
 use crate::reason::Reason;
 use crate::xml::{Element, Frame, Header, Kind, Node, names};
 
+use super::ended::Ending;
 use super::features::{self, Offer, Rules};
 use super::login::{self, Profile};
-use super::{Ask, Granted, Own, Wants, Word, opening};
-use crate::stream::fault::{self, Fault};
+use super::signed::{Shown, Signed};
+use super::{Ask, Granted, Mechanism, Own, Wants, Word, opening};
+use crate::stream::fault::Fault;
 
 /// What the stream is opened for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Terms {
     /// The hosted domain.
     pub to: Domain,
-    /// The bare address that the client gave in its header, if it did.
-    pub from: Option<String>,
     /// What the client may see and use.
     pub rules: Rules,
     /// T-header, for the header and for the features.
@@ -56,14 +56,14 @@ pub enum Effect {
     Restart,
     /// Features, as the client may see them.
     Offered(Offer),
-    /// The server has told the client a hash of what it offers (CB-09).
+    /// The server has vouched to the client for a list that the client was not shown (CB-09).
     Signed,
     /// A word of the server, as the client may hear it.
     Word(Word, Bytes),
     /// A stanza for the client.
     Deliver(Frame),
-    /// The server sent a stream error with this condition.
-    PeerError(String),
+    /// The server sent a stream error.
+    PeerError(Ending),
     /// The server closed its stream.
     Closed,
 }
@@ -76,14 +76,14 @@ pub type Stepped = Result<(Posing, Vec<Effect>), Fault>;
 pub enum Posing {
     /// The login is granted; a resource is asked for or not.
     Binding(Asked),
-    /// Stanzas pass; whether features are still due after SASL2.
+    /// Stanzas pass; whether features may still come after SASL2.
     Bound(bool),
     /// No connection yet.
     Dialling,
     /// The header is in; features are due.
     Featuring(Step),
-    /// The login, and whether an answer about an account is due.
-    Login(Option<(Profile, Wants)>, Option<String>),
+    /// The login. Boxed: it holds much, and soon is over.
+    Login(Box<Login>),
     /// Our header is out; the response header is due.
     Opening(Step),
 }
@@ -103,6 +103,29 @@ impl Step {
     }
 }
 
+/// A login, and what stands beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Login {
+    /// The exchange that goes on.
+    exchange: Option<(Profile, Mechanism, Wants)>,
+    /// The id of a question about an account whose answer is due.
+    registering: Option<String>,
+    /// What of its lists the client was shown.
+    shown: Shown,
+}
+
+impl Login {
+    /// Whether an exchange goes on.
+    pub fn is_tried(&self) -> bool {
+        self.exchange.is_some()
+    }
+
+    /// Whether an answer about an account is due.
+    pub fn is_registering(&self) -> bool {
+        self.registering.is_some()
+    }
+}
+
 /// What was asked for after the login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Asked {
@@ -110,14 +133,16 @@ pub enum Asked {
     Bind(String),
     /// Nothing.
     Nothing,
-    /// A session.
+    /// The session of an earlier stream.
     Resume,
+    /// The session of RFC 3921, with this id.
+    Session(String),
 }
 
 impl Posing {
     /// Whether this element changes nothing here and is delivered: what a step would make of it.
     pub fn delivers(&self, frame: &Frame) -> bool {
-        matches!(self, Self::Bound(_)) && frame.head().kind() != Kind::Other
+        matches!(self, Self::Bound(_)) && frame.head().kind() != Kind::Other && !binds_anew(frame)
     }
 
     /// The next state for this input.
@@ -125,10 +150,9 @@ impl Posing {
         match (self, input) {
             (Self::Dialling, Input::Connected) => Ok(open(terms, false, Vec::new(), now)),
             (Self::Dialling, _) => Err(Fault::silent(Reason::Internal)),
-            // C2S-18: the condition is told, nothing else of it.
             (state, Input::Element(frame)) if frame.is(names::STREAMS, "error") => {
-                let name = fault::condition(&frame.tree());
-                Ok((state, vec![Effect::PeerError(name), Effect::Closed]))
+                let ending = Ending::read(&frame.tree());
+                Ok((state, vec![Effect::PeerError(ending), Effect::Closed]))
             }
             (state, Input::End) => Ok((state, vec![Effect::Closed])),
             (Self::Opening(step), Input::Header(header)) => {
@@ -146,9 +170,7 @@ impl Posing {
                 featured(terms, step.granted, &frame.tree())
             }
             (state, Input::Say(ask, octets)) => state.say(ask, octets),
-            (Self::Login(exchange, registering), Input::Element(frame)) => {
-                heard_in_login(terms, exchange, registering, &frame, now)
-            }
+            (Self::Login(login), Input::Element(frame)) => heard_in_login(terms, *login, &frame, now),
             (Self::Binding(asked), Input::Element(frame)) => heard_in_binding(terms, asked, &frame),
             (Self::Bound(due), Input::Element(frame)) => heard_when_bound(terms, due, frame),
             // Nothing is awaited there by time.
@@ -181,16 +203,21 @@ impl Posing {
     /// What the client asked goes out, and is remembered where it has an answer.
     fn say(self, ask: Ask, octets: Bytes) -> Stepped {
         let next = match (self, ask) {
-            (Self::Login(_, registering), Ask::Auth(profile, wants)) => {
-                Self::Login(Some((profile, wants)), registering)
+            (Self::Login(mut login), ask) => {
+                match ask {
+                    Ask::Auth(profile, mechanism, wants) => {
+                        login.exchange = Some((profile, mechanism, wants))
+                    }
+                    Ask::Response | Ask::Abort if login.exchange.is_some() => {}
+                    Ask::Register(id) => login.registering = Some(id),
+                    _ => return Err(Fault::closed(Reason::Internal)),
+                }
+                Self::Login(login)
             }
-            (Self::Login(exchange @ Some(_), registering), Ask::Response | Ask::Abort) => {
-                Self::Login(exchange, registering)
-            }
-            (Self::Login(exchange, _), Ask::Register(id)) => Self::Login(exchange, Some(id)),
             (Self::Binding(Asked::Nothing), Ask::Bind(id)) => Self::Binding(Asked::Bind(id)),
             (Self::Binding(Asked::Nothing), Ask::Resume) => Self::Binding(Asked::Resume),
-            (state @ Self::Bound(_), Ask::Nonza) => state,
+            (Self::Binding(Asked::Nothing), Ask::Session(id)) => Self::Binding(Asked::Session(id)),
+            (state @ (Self::Binding(Asked::Nothing) | Self::Bound(_)), Ask::Nonza) => state,
             _ => return Err(Fault::closed(Reason::Internal)),
         };
         Ok((next, vec![Effect::Send(octets)]))
@@ -199,7 +226,8 @@ impl Posing {
 
 /// Sends our header; the response header is due.
 fn open(terms: &Terms, granted: bool, mut effects: Vec<Effect>, now: Instant) -> (Posing, Vec<Effect>) {
-    let header = opening(terms.from.as_deref(), Some(terms.to.as_str()), None);
+    // STR-15: no `from`; who it is the server learns in the login.
+    let header = opening(None, Some(terms.to.as_str()), None);
     effects.push(Effect::Send(header.into()));
     (Posing::Opening(Step { deadline: now + terms.step_time, granted }), effects)
 }
@@ -209,30 +237,21 @@ fn featured(terms: &Terms, granted: bool, tree: &Element) -> Stepped {
         false => features::before_login(tree, &terms.rules),
         true => features::after_login(tree, &terms.rules),
     };
+    let offer = offer.map_err(Fault::closed)?;
     let next = match granted {
-        false => Posing::Login(None, None),
+        false => Posing::Login(Box::new(Login { shown: offer.shown.clone(), ..Login::default() })),
         true => Posing::Binding(Asked::Nothing),
     };
-    match offer {
-        Ok(offer) => Ok((next, vec![Effect::Offered(offer)])),
-        Err(reason) => Err(Fault::closed(reason)),
-    }
+    Ok((next, vec![Effect::Offered(offer)]))
 }
 
-fn heard_in_login(
-    terms: &Terms,
-    exchange: Option<(Profile, Wants)>,
-    registering: Option<String>,
-    frame: &Frame,
-    now: Instant,
-) -> Stepped {
-    if let Some(id) = &registering
-        && answers(frame, id)
-    {
+fn heard_in_login(terms: &Terms, mut login: Login, frame: &Frame, now: Instant) -> Stepped {
+    if login.registering.as_ref().is_some_and(|id| answers(frame, id)) {
+        login.registering = None;
         let word = Effect::Word(Word::Registered, frame.octets().clone());
-        return Ok((Posing::Login(exchange, None), vec![word]));
+        return Ok((Posing::Login(Box::new(login)), vec![word]));
     }
-    let Some((profile, wants)) = exchange else { return broken() };
+    let Some((profile, mechanism, wants)) = login.exchange else { return broken() };
     if frame.head().namespace() != profile.namespace() {
         return broken();
     }
@@ -242,15 +261,15 @@ fn heard_in_login(
         (_, "challenge") => {
             let Ok(message) = login::payload(&tree) else { return broken() };
             let mut effects = vec![Effect::Word(Word::Challenge, octets)];
-            if message.is_some_and(|message| login::signs_offer(&message)) {
+            if login.shown.signed(profile, mechanism, &message.unwrap_or_default()) == Signed::Other {
                 effects.push(Effect::Signed);
             }
-            Ok((Posing::Login(exchange, registering), effects))
+            Ok((Posing::Login(Box::new(login)), effects))
         }
         (_, "failure") => {
-            let temporary = tree.child(names::SASL, "temporary-auth-failure").is_some();
-            let effects = vec![Effect::Word(Word::Failure { temporary }, octets)];
-            Ok((Posing::Login(None, registering), effects))
+            login.exchange = None;
+            let effects = vec![Effect::Word(Word::Failure(login::cause(&tree)), octets)];
+            Ok((Posing::Login(Box::new(login)), effects))
         }
         (Profile::Sasl, "success") if login::payload(&tree).is_ok() => {
             let word = Effect::Word(Word::Success(Granted::Restart), octets);
@@ -285,8 +304,9 @@ fn succeeded(terms: &Terms, wants: Wants, tree: &Element, now: Instant) -> Stepp
             let deadline = now + terms.step_time;
             (Posing::Featuring(Step { deadline, granted: true }), Granted::Open(own))
         }
-        // No features follow a resumption (XEP-0198 9.2).
-        (bound, _) => (Posing::Bound(bound), Granted::Bound(own)),
+        // XEP-0388 2.6: features follow. COMPAT: ejabberd 24.12 writes none behind a resumption, Prosody 13 writes them behind
+        // what waited there; so stanzas may pass, and features may come.
+        _ => (Posing::Bound(true), Granted::Bound(own)),
     };
     let known = |node: &Node| match node {
         Node::Element(e) => WITH_SUCCESS.contains(&e.namespace.as_str()),
@@ -304,7 +324,7 @@ fn heard_in_binding(terms: &Terms, asked: Asked, frame: &Frame) -> Stepped {
         Asked::Bind(id) if answers(frame, &id) => {
             let octets = frame.octets().clone();
             if head.type_().as_deref() == Some("error") {
-                (Posing::Binding(Asked::Nothing), Word::Refused, octets)
+                (Posing::Binding(Asked::Nothing), Word::Answered, octets)
             } else {
                 let tree = frame.tree();
                 let address = tree
@@ -320,7 +340,10 @@ fn heard_in_binding(terms: &Terms, asked: Asked, frame: &Frame) -> Stepped {
             (Posing::Bound(false), Word::Resumed, frame.tree().write().into())
         }
         Asked::Resume if manages && head.name() == "failed" => {
-            (Posing::Binding(Asked::Nothing), Word::Refused, frame.tree().write().into())
+            (Posing::Binding(Asked::Nothing), Word::Answered, frame.tree().write().into())
+        }
+        Asked::Session(id) if answers(frame, &id) && !binds_anew(frame) => {
+            (Posing::Binding(Asked::Nothing), Word::Answered, frame.octets().clone())
         }
         _ => return broken(),
     };
@@ -329,6 +352,10 @@ fn heard_in_binding(terms: &Terms, asked: Asked, frame: &Frame) -> Stepped {
 
 fn heard_when_bound(terms: &Terms, due: bool, frame: Frame) -> Stepped {
     let head = frame.head();
+    // C2S-13: who the client is was said, and policed by that; jabberd2 binds one stream to several addresses if asked.
+    if binds_anew(&frame) {
+        return broken();
+    }
     if head.kind() != Kind::Other {
         return Ok((Posing::Bound(due), vec![Effect::Deliver(frame)]));
     }
@@ -371,6 +398,14 @@ fn is_features(frame: &Frame) -> bool {
 
 fn is_management(frame: &Frame) -> bool {
     matches!(frame.head().namespace(), names::STREAM_MANAGEMENT | names::STREAM_MANAGEMENT_2)
+}
+
+/// Whether it is a result that binds the stream to an address.
+fn binds_anew(frame: &Frame) -> bool {
+    let head = frame.head();
+    head.kind() == Kind::Iq
+        && head.type_().as_deref() == Some("result")
+        && head.children().any(|child| child.namespace() == names::BIND)
 }
 
 /// Whether it is the result or error of the iq with this id.

@@ -4,6 +4,7 @@
 //! and [`Input::Word`], already on the lists. What each state accepts from the client is table 0.3 of the requirements, and
 //! the last arm refuses.
 
+mod binding;
 mod trying;
 
 use std::time::{Duration, Instant};
@@ -12,22 +13,23 @@ use bytes::Bytes;
 
 use crate::jid::{Domain, Jid};
 use crate::reason::{Reason, SaslCondition};
-use crate::xml::{Edits, Frame, Header, Kind, names, rewrite};
+use crate::xml::{Edits, Frame, Header, Kind, escape_attr, names, rewrite};
 
 use super::features::Offer;
 use super::login::Profile;
 use super::{Ask, Mechanism, Own, Word, opening_of};
 use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds, features};
+use binding::barred;
 
 /// What it is for its whole life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Desk {
     /// The domain for the headers of errors where the client named none of ours (STR-06).
     pub default_domain: Option<Domain>,
-    /// Failed logins before the stream ends (C2S-11).
+    /// Guesses before the stream ends (C2S-11).
     pub sasl_attempts: u8,
-    /// Attempts to bind or resume (C2S-14).
+    /// Questions between the login and the first stanza: to bind, to resume, for a session (C2S-14).
     pub binds: u8,
     /// T-header.
     pub header_time: Duration,
@@ -44,6 +46,8 @@ pub enum Input {
     Element(Frame),
     /// White space between elements.
     Space,
+    /// Text between elements, once stanzas may pass.
+    Text,
     /// The closing tag.
     End,
     /// The handshake is done.
@@ -67,8 +71,8 @@ pub enum Effect {
     Upgrade,
     /// A new stream on this connection.
     Restart,
-    /// TLS stands and the domain is ours: the backend is called, with this `from` if the client gave one (C2S-02).
-    Call(Domain, Option<String>),
+    /// TLS stands and the domain is ours: the backend is called (C2S-02).
+    Call(Domain),
     /// This to the backend.
     Say(Ask, Bytes),
     /// May this login be tried?
@@ -79,6 +83,8 @@ pub enum Effect {
     Declined(Reason),
     /// The client has an address.
     Bound,
+    /// Something that servers overlook was dropped; it is counted, and the stream goes on.
+    Overlooked(Reason),
     /// A stanza, to be judged.
     Pass(Frame),
     /// The client asked for what it was not offered.
@@ -123,7 +129,10 @@ struct Line {
     domain: Option<Domain>,
     /// Who the client is, by the backend's word.
     own: Option<Own>,
-    failures: u8,
+    /// The mechanism of each guess that failed.
+    guesses: Vec<Mechanism>,
+    /// Logins that failed of something else than a password.
+    misfits: u8,
     binds: u8,
 }
 
@@ -214,8 +223,16 @@ impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
-        let line =
-            Line { ids, secured: secured.is_some(), shown, domain: None, own: None, failures: 0, binds: 0 };
+        let line = Line {
+            ids,
+            secured: secured.is_some(),
+            shown,
+            domain: None,
+            own: None,
+            guesses: Vec::new(),
+            misfits: 0,
+            binds: 0,
+        };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
     }
 
@@ -238,6 +255,10 @@ impl Serving {
             // Nothing is awaited there by time.
             (state, Input::Expired) => Ok((state, Vec::new())),
             (_, Input::Header(..)) => Err(Fault::told(Reason::BadFormat, b"")),
+            (Self::Bound(state), Input::Text) => {
+                Ok((Self::Bound(state), vec![Effect::Overlooked(Reason::BadFormat)]))
+            }
+            (_, Input::Text) => Err(Fault::told(Reason::BadFormat, b"")),
             (Self::Clear(state), input) => state.step(desk, input, now),
             (Self::Waiting(state), input) => state.step(input),
             (Self::Login(state), input) => state.step(desk, input, now),
@@ -276,6 +297,31 @@ impl Serving {
         }
     }
 
+    /// The end, in the words of the backend: `last` is its error and our closing tag (C2S-18). Where no client is there to read
+    /// them, the state itself.
+    pub fn ended(self, last: &[u8]) -> Result<Fault, Box<Self>> {
+        let octets = match self {
+            Self::Binding(_) | Self::Bound(_) | Self::Login(_) | Self::Waiting(_) => last.to_vec(),
+            Self::Greeting(Greeting { mut line, .. }) if line.own.is_some() => {
+                let id = line.ids.issue();
+                [&opening_of(line.domain.as_ref(), None, &id), last].concat()
+            }
+            state @ (Self::Greeting(_) | Self::Clear(_) | Self::Upgrading(_)) => return Err(Box::new(state)),
+        };
+        Ok(Fault { octets: octets.into(), ..Fault::silent(Reason::PeerError) })
+    }
+
+    /// Whether nothing that the client asked its server for is still to be answered, and it has been told what it may ask for.
+    pub fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Binding(state) => !state.asked,
+            Self::Bound(_) => true,
+            Self::Greeting(state) => state.line.own.is_some(),
+            Self::Login(state) => state.exchange.is_none() && self.wants_read(),
+            Self::Clear(_) | Self::Upgrading(_) | Self::Waiting(_) => false,
+        }
+    }
+
     /// Who the client is, once stanzas may pass.
     pub fn own(&self) -> Option<&Own> {
         match self {
@@ -304,7 +350,9 @@ impl Greeting {
             Input::Expired => Err(self.fault(desk, Reason::HeaderTimeout)),
             Input::End => Err(self.fault(desk, Reason::Finished)),
             Input::Word(..) => Err(self.fault(desk, Reason::BackendFault)),
-            Input::Element(_) | Input::Secured(_) => Err(self.fault(desk, Reason::UnsupportedStanzaType)),
+            Input::Element(_) | Input::Secured(_) | Input::Text => {
+                Err(self.fault(desk, Reason::UnsupportedStanzaType))
+            }
         }
     }
 
@@ -326,11 +374,13 @@ impl Greeting {
     fn greet(self, desk: &Desk, header: &Header, served: Result<(), Reason>) -> Stepped {
         let Self { mut line, ready, .. } = self;
         let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok()).filter(|_| served.is_ok());
-        let from = header.from.as_deref().filter(|from| !from.is_empty());
         let id = line.ids.issue();
         // STR-06: never an echo of an unknown name.
         let domain = named.as_ref().or(desk.default_domain.as_ref());
-        let echo = from.and_then(|from| Jid::parse(from).ok()).map(|jid| jid.to_string());
+        // STR-15: who the client says it is decides nothing; what has the form of an address is handed back (RFC 6120 4.7.2).
+        let from =
+            header.from.as_deref().and_then(|from| Jid::parse(from).ok()).filter(|jid| jid.local.is_some());
+        let echo = from.map(|jid| jid.to_string());
         let mut octets = opening_of(domain, echo.as_deref(), &id);
         // STR-15: after the login any other `to`, served here or not, is no longer the client's to choose.
         if line.own.as_ref().is_some_and(|own| named.as_ref() != Some(own.domain())) {
@@ -339,8 +389,11 @@ impl Greeting {
         let Some(to) = named else {
             return Err(Fault::told(served.err().unwrap_or(Reason::HostUnknown), &octets));
         };
-        if let Some(reason) = header_fault(&line, header, &to, from) {
-            return Err(Fault::told(reason, &octets));
+        if header.version.is_none_or(|(major, _)| major < 1) {
+            return Err(Fault::told(Reason::UnsupportedVersion, &octets));
+        }
+        if let Some(shown) = line.shown.as_ref().filter(|shown| **shown != to) {
+            return Err(Fault::of_another_certificate(shown, &octets));
         }
         if !line.secured {
             octets.extend_from_slice(features::before_tls().as_bytes());
@@ -349,8 +402,7 @@ impl Greeting {
         let mut effects = vec![Effect::Send(octets.into())];
         if line.domain.is_none() {
             line.domain = Some(to.clone());
-            let bare = from.and_then(|from| Jid::parse(from).ok()).map(|jid| jid.bare());
-            effects.push(Effect::Call(to, bare));
+            effects.push(Effect::Call(to));
         }
         let waiting = Waiting { line };
         match ready {
@@ -364,33 +416,11 @@ impl Greeting {
     }
 }
 
-/// STR-10, STR-15: what is wrong with a header to a domain that is served here.
-fn header_fault(line: &Line, header: &Header, to: &Domain, from: Option<&str>) -> Option<Reason> {
-    if header.version.is_none_or(|(major, _)| major < 1) {
-        return Some(Reason::UnsupportedVersion);
-    }
-    if line.shown.as_ref().is_some_and(|shown| shown != to) {
-        return Some(Reason::HostUnknown);
-    }
-    if let Some(own) = &line.own {
-        let same = own.domain() == to && from.is_none_or(|from| own.may_say(from));
-        return (!same).then_some(Reason::NotAuthorized);
-    }
-    match from.map(Jid::parse) {
-        None => None,
-        Some(Err(_)) => Some(Reason::ImproperAddressing),
-        Some(Ok(from)) => (from.to_domain() != *to).then_some(Reason::ForgedFrom),
-    }
-}
-
 impl Clear {
     fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match input {
+            // TLS-02: known by its name; what else is written in it means nothing.
             Input::Element(frame) if frame.is(names::TLS, "starttls") => {
-                let element = frame.tree();
-                if !element.attrs.is_empty() || !element.children.is_empty() {
-                    return Err(bad_starttls());
-                }
                 let deadline = now + desk.tls_time;
                 let upgrading = Upgrading { line: self.line, to: self.to, deadline };
                 let proceed = format!("<proceed xmlns='{}'/>", names::TLS);
@@ -451,101 +481,8 @@ impl Waiting {
     }
 }
 
-impl Binding {
-    fn step(mut self, desk: &Desk, input: Input) -> Stepped {
-        match input {
-            Input::Element(frame) => self.element(desk, &frame),
-            Input::Space | Input::Tried(_) => Ok((Serving::Binding(self), Vec::new())),
-            Input::Word(word, octets) if self.asked => match word {
-                Word::Bound(own) => Ok(bound(self.line, own, octets)),
-                // SM-05: the session is that of an account that this login was granted for.
-                Word::Resumed => match self.line.own.clone() {
-                    Some(own) => Ok(bound(self.line, own, octets)),
-                    None => Err(Fault::told(Reason::Internal, b"")),
-                },
-                Word::Refused => {
-                    self.asked = false;
-                    Ok((Serving::Binding(self), vec![Effect::Send(octets)]))
-                }
-                _ => Err(Fault::told(Reason::BackendFault, b"")),
-            },
-            _ => Err(Fault::told(Reason::BackendFault, b"")),
-        }
-    }
-
-    fn element(mut self, desk: &Desk, frame: &Frame) -> Stepped {
-        let head = frame.head();
-        if is_legacy_auth(frame) {
-            return Err(Fault::told(Reason::LegacyAuth, b""));
-        }
-        let (ask, octets) = match head.kind() {
-            Kind::Iq if is_bind(frame) => {
-                let id = head.id().unwrap_or_default();
-                if let (Some(from), Some(own)) = (head.from(), &self.line.own)
-                    && !own.may_say(&from)
-                {
-                    return Err(Fault::told(Reason::ForgedFrom, b""));
-                }
-                (Ask::Bind(id.into_owned()), without_from(frame))
-            }
-            Kind::Other if is_management(frame) && head.name() == "resume" => {
-                (Ask::Resume, frame.tree().write().into())
-            }
-            _ => return misplaced(frame, Reason::NotBound),
-        };
-        self.line.binds = self.line.binds.saturating_add(1);
-        if self.line.binds > desk.binds {
-            return Err(Fault::told(Reason::TooManyBinds, b""));
-        }
-        self.asked = true;
-        Ok((Serving::Binding(self), vec![Effect::Say(ask, octets)]))
-    }
-}
-
-fn bound(line: Line, own: Own, octets: Bytes) -> (Serving, Vec<Effect>) {
-    (Serving::Bound(Bound { line, own }), vec![Effect::Send(octets), Effect::Bound])
-}
-
-impl Bound {
-    fn step(self, input: Input) -> Stepped {
-        match input {
-            Input::Element(frame) => self.element(frame),
-            Input::Space | Input::Tried(_) => Ok((Serving::Bound(self), Vec::new())),
-            Input::Word(Word::Nonza, octets) => Ok((Serving::Bound(self), vec![Effect::Send(octets)])),
-            _ => Err(Fault::told(Reason::BackendFault, b"")),
-        }
-    }
-
-    fn element(self, frame: Frame) -> Stepped {
-        let head = frame.head();
-        if head.kind() != Kind::Other {
-            return match barred(&frame) {
-                Some(reason) => Err(Fault::told(reason, b"")),
-                None => Ok((Serving::Bound(self), vec![Effect::Pass(frame)])),
-            };
-        }
-        let management = is_management(&frame) && matches!(head.name(), "enable" | "r" | "a");
-        let state = head.namespace() == names::CSI && matches!(head.name(), "active" | "inactive");
-        if management || state {
-            let octets = frame.tree().write();
-            return Ok((Serving::Bound(self), vec![Effect::Say(Ask::Nonza, octets.into())]));
-        }
-        misplaced(&frame, Reason::UnsupportedStanzaType)
-    }
-}
-
-/// Why a stanza has no place on a stream that has its address.
-fn barred(frame: &Frame) -> Option<Reason> {
-    if is_legacy_auth(frame) {
-        return Some(Reason::LegacyAuth);
-    }
-    // C2S-14: jabberd2 would bind one more address to the stream.
-    let binds = frame.head().children().any(|child| child.namespace() == names::BIND);
-    binds.then_some(Reason::TooManyBinds)
-}
-
 /// An element that has no place: what belongs between servers is named as such (C2S-17).
-fn misplaced(frame: &Frame, reason: Reason) -> Stepped {
+fn misplaced<T>(frame: &Frame, reason: Reason) -> Result<T, Fault> {
     let reason = match frame.head().namespace() {
         names::SERVER => Reason::InvalidNamespace,
         names::DIALBACK => Reason::UnsupportedStanzaType,
@@ -555,16 +492,9 @@ fn misplaced(frame: &Frame, reason: Reason) -> Stepped {
     Err(Fault::told(reason, b""))
 }
 
-/// TLS-02 to TLS-04.
+/// TLS-03, TLS-04.
 fn bad_starttls() -> Fault {
     Fault::worded(Reason::BadStarttls, &format!("<failure xmlns='{}'/>", names::TLS))
-}
-
-fn is_bind(frame: &Frame) -> bool {
-    let head = frame.head();
-    let only =
-        head.only_child().is_some_and(|child| child.namespace() == names::BIND && child.name() == "bind");
-    only && head.type_().as_deref() == Some("set") && head.id().is_some_and(|id| !id.is_empty())
 }
 
 fn is_legacy_auth(frame: &Frame) -> bool {
@@ -574,6 +504,20 @@ fn is_legacy_auth(frame: &Frame) -> bool {
 
 fn is_management(frame: &Frame) -> bool {
     matches!(frame.head().namespace(), names::STREAM_MANAGEMENT | names::STREAM_MANAGEMENT_2)
+}
+
+/// SM-10: it has no place yet, and the stream goes on.
+fn unexpected(frame: &Frame) -> Effect {
+    send(format!(
+        "<failed xmlns='{}'><unexpected-request xmlns='{}'/></failed>",
+        escape_attr(frame.head().namespace()),
+        names::STANZA_ERRORS
+    ))
+}
+
+/// SM-07: compression is never offered.
+fn no_compression() -> Effect {
+    send(format!("<failure xmlns='{}'><setup-failed/></failure>", names::COMPRESSION))
 }
 
 fn without_from(frame: &Frame) -> Bytes {

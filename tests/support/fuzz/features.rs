@@ -21,6 +21,7 @@ pub fn features(data: &[u8]) {
         registration: words.contains(&"register"),
         features: words.iter().filter(|word| word.contains(':')).map(|word| (*word).to_owned()).collect(),
         max_octets: words.iter().find_map(|word| word.parse().ok()).unwrap_or(262_144),
+        early_octets: 16_384,
     };
     for frame in super::frames(Content::Client, body) {
         let said = frame.tree();
@@ -69,6 +70,7 @@ fn before(said: &Element, rules: &Rules) {
             }
             (names::REGISTER_FEATURE, "register") => assert!(rules.registration && offer.registration),
             (names::CAPABILITIES, "c") => {}
+            (names::LIMITS, "limits") => limits(feature, said, rules.early_octets, false),
             other => panic!("{other:?} is shown before the login"),
         }
     }
@@ -117,10 +119,20 @@ fn after(said: &Element, rules: &Rules) {
     // None of the list is lost either.
     assert_eq!(said.elements().filter(|e| passes(e)).count(), others.len());
     assert!(last.is(names::LIMITS, "limits"));
-    let max: usize =
-        last.child(names::LIMITS, "max-bytes").expect("a number").text().parse().expect("a number");
-    assert!(max <= rules.max_octets);
+    limits(last, said, rules.max_octets, true);
     assert!(offer.sasl.is_empty() && offer.sasl2.is_none() && !offer.registration);
+}
+
+/// SM-09: never more than we take, nor than the server does; and how long it bears silence once the login is done.
+fn limits(told: &Element, said: &Element, ours: usize, idle: bool) {
+    let number = |of: &Element, name: &str| {
+        of.child(names::LIMITS, name).and_then(|e| e.text().trim_ascii().parse::<usize>().ok())
+    };
+    let theirs = said.child(names::LIMITS, "limits");
+    let max = number(told, "max-bytes").expect("a number");
+    assert!(max <= ours && theirs.and_then(|of| number(of, "max-bytes")).is_none_or(|theirs| max <= theirs));
+    let silence = theirs.and_then(|of| number(of, "idle-seconds")).filter(|_| idle);
+    assert_eq!(number(told, "idle-seconds"), silence);
 }
 
 /// What the client reads: canonical, of the same name, and nothing of the element but its features.

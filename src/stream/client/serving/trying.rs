@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::super::features::goes_with_bind;
 use super::super::login::{self, Profile, Shown};
-use super::super::{Ask, Granted, Mechanism, Own, Wants, Word};
+use super::super::{Ask, Cause, Granted, Mechanism, Own, Wants, Word};
 use super::{
     Bound, Desk, Effect, Exchange, Greeting, Input, Login, Registering, Serving, Stepped, Waiting,
-    bad_starttls, is_legacy_auth, misplaced, send, without_from,
+    bad_starttls, is_legacy_auth, is_management, misplaced, no_compression, send, unexpected, without_from,
 };
 use crate::reason::{Reason, SaslCondition};
 use crate::stream::fault::Fault;
@@ -20,9 +20,7 @@ impl Login {
         match input {
             Input::Element(frame) => self.element(desk, &frame),
             // C2S-19.
-            Input::Space if self.exchange.as_ref().is_some_and(|e| e.profile == Profile::Sasl2) => {
-                Err(Fault::told(Reason::NotBound, b""))
-            }
+            Input::Space if self.is_in_sasl2() => Err(Fault::told(Reason::NotBound, b"")),
             Input::Space => self.stay(Vec::new()),
             Input::Tried(result) => match (self.held.take(), result) {
                 (None, result) => self.applied(result),
@@ -42,6 +40,10 @@ impl Login {
         }
     }
 
+    fn is_in_sasl2(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.profile == Profile::Sasl2)
+    }
+
     fn element(self, desk: &Desk, frame: &Frame) -> Stepped {
         let head = frame.head();
         if head.kind() != Kind::Other {
@@ -49,11 +51,12 @@ impl Login {
         }
         match (head.namespace(), head.name()) {
             (names::TLS, "starttls") => Err(bad_starttls()),
-            // SM-07: compression is never offered.
-            (names::COMPRESSION, "compress") => self.stay(vec![send(format!(
-                "<failure xmlns='{}'><setup-failed/></failure>",
-                names::COMPRESSION
-            ))]),
+            // C2S-19: nothing but its own vocabulary has a place in a SASL2 login.
+            (namespace, _) if namespace != names::SASL2 && self.is_in_sasl2() => {
+                misplaced(frame, Reason::NotBound)
+            }
+            (names::COMPRESSION, "compress") => self.stay(vec![no_compression()]),
+            (_, "enable" | "resume") if is_management(frame) => self.stay(vec![unexpected(frame)]),
             (names::SASL, "auth") => self.auth(desk, &frame.tree()),
             (names::SASL2, "authenticate") if self.offer.sasl2.is_some() => self.auth(desk, &frame.tree()),
             (names::SASL, "response" | "abort") => self.reply(desk, Profile::Sasl, &frame.tree()),
@@ -73,7 +76,12 @@ impl Login {
         let only = head.only_child().is_some_and(|child| child.namespace() == names::REGISTER);
         let asks = matches!(head.type_().as_deref(), Some("get" | "set"));
         match head.id() {
-            Some(id) if self.offer.registration && only && asks && !id.is_empty() => {
+            _ if self.is_in_sasl2() => Err(Fault::told(Reason::NotBound, b"")),
+            Some(id) if !self.offer.registration && only && asks && !id.is_empty() => {
+                let reason = Reason::RegistrationOff;
+                self.stay(vec![refusal(&id, reason), Effect::Declined(reason)])
+            }
+            Some(id) if only && asks && !id.is_empty() => {
                 let (id, octets) = (id.into_owned(), without_from(frame));
                 // To be shown the form costs nobody anything.
                 let asks_leave = head.type_().as_deref() == Some("set");
@@ -97,15 +105,7 @@ impl Login {
                 self.stay(vec![Effect::Say(Ask::Register(id), octets)])
             }
             (Registering::Leave(id, _), Err(reason)) => {
-                let condition = reason.stanza_condition();
-                let refusal = send(format!(
-                    "<iq type='error' id='{}'><error type='{}'><{} xmlns='{}'/></error></iq>",
-                    escape_attr(&id),
-                    condition.kind(),
-                    condition.name(),
-                    names::STANZA_ERRORS,
-                ));
-                self.stay(vec![refusal, Effect::Declined(reason)])
+                self.stay(vec![refusal(&id, reason), Effect::Declined(reason)])
             }
             (registering, _) => {
                 self.registering = registering;
@@ -142,7 +142,7 @@ impl Login {
             Err(condition) => return self.refuse(desk, profile, condition),
         };
         let exchange = Exchange { profile, mechanism, account: None, asked: false, as_other: false };
-        let ask = Ask::Auth(profile, wants);
+        let ask = Ask::Auth(profile, mechanism, wants);
         match payload {
             Some(payload) => self.try_out(exchange, &payload, ask, octets),
             None => {
@@ -217,7 +217,7 @@ impl Login {
     fn refuse(mut self, desk: &Desk, profile: Profile, condition: SaslCondition) -> Stepped {
         let reason = match condition {
             SaslCondition::InvalidMechanism => Reason::MechanismNotOffered,
-            _ => Reason::SaslRefused,
+            _ => Reason::LoginUnfit,
         };
         if let Some(exchange) = &self.exchange {
             let abort = exchange.profile.abort();
@@ -225,13 +225,33 @@ impl Login {
             return self.say(Ask::Abort, abort.into(), vec![Effect::Refused(reason)]);
         }
         let effects = vec![Effect::Refused(reason)];
-        self.failed(desk, profile.failure(condition).into(), effects)
+        self.failed(desk, None, profile.failure(condition).into(), effects)
     }
 
-    /// C2S-11: one failure more.
-    fn failed(mut self, desk: &Desk, failure: Bytes, mut effects: Vec<Effect>) -> Stepped {
-        self.line.failures = self.line.failures.saturating_add(1);
-        if self.line.failures >= desk.sasl_attempts {
+    /// C2S-11: one failure more; with a mechanism, a guess. Every mechanism that is offered may fail once: clients try the
+    /// strongest first, and a server may know an account by one of them alone.
+    fn failed(
+        mut self,
+        desk: &Desk,
+        guess: Option<Mechanism>,
+        failure: Bytes,
+        mut effects: Vec<Effect>,
+    ) -> Stepped {
+        let guesses = usize::from(desk.sasl_attempts);
+        let most = guesses.max(self.offer.ways());
+        let line = &mut self.line;
+        let over = match guess {
+            Some(mechanism) => {
+                line.guesses.push(mechanism);
+                let same = line.guesses.iter().filter(|guess| **guess == mechanism).count();
+                same >= guesses || line.guesses.len() >= most
+            }
+            None => {
+                line.misfits = line.misfits.saturating_add(1);
+                usize::from(line.misfits) >= most
+            }
+        };
+        if over {
             return Err(Fault::told(Reason::TooManySasl, &failure));
         }
         effects.insert(0, Effect::Send(failure));
@@ -258,14 +278,15 @@ impl Login {
                 self.stay(vec![Effect::Send(octets)])
             }
             (Word::Challenge, Some(_)) => self.stay(Vec::new()),
-            (Word::Failure { .. }, Some(condition)) => {
+            (Word::Failure(_), Some(condition)) => {
                 (self.exchange, self.aborting) = (None, None);
-                self.failed(desk, exchange.profile.failure(condition).into(), Vec::new())
+                self.failed(desk, None, exchange.profile.failure(condition).into(), Vec::new())
             }
             (Word::Challenge, None) => self.stay(vec![Effect::Send(octets)]),
-            (Word::Failure { .. }, None) => {
+            (Word::Failure(cause), None) => {
                 self.exchange = None;
-                self.failed(desk, octets, Vec::new())
+                let guess = (cause == Cause::Guess).then_some(exchange.mechanism);
+                self.failed(desk, guess, octets, Vec::new())
             }
             (Word::Success(granted), None) => Ok(self.granted(desk, exchange, granted, octets, now)),
             _ => Err(Fault::told(Reason::BackendFault, b"")),
@@ -308,4 +329,16 @@ impl Login {
     fn stay(self, effects: Vec<Effect>) -> Stepped {
         Ok((Serving::Login(Box::new(self)), effects))
     }
+}
+
+/// The answer to a question about an account.
+fn refusal(id: &str, reason: Reason) -> Effect {
+    let condition = reason.stanza_condition();
+    send(format!(
+        "<iq type='error' id='{}'><error type='{}'><{} xmlns='{}'/></error></iq>",
+        escape_attr(id),
+        condition.kind(),
+        condition.name(),
+        names::STANZA_ERRORS,
+    ))
 }
