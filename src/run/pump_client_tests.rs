@@ -8,15 +8,20 @@ const OPEN: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://et
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 
-/// A client that its server has bound.
-async fn bound(server_room: usize) -> (Play, DuplexStream) {
-    let outside = Scripted::default();
-    let mut server = outside.lay(server_room);
+/// The tools of a gateway that serves clients.
+fn serving(outside: Scripted) -> Arc<Tools> {
     let mut tools = Arc::into_inner(tools(outside)).unwrap();
     let mut home = (*tools.home).clone();
     home.clients.insert(domain("hall.example"), ClientDomain::default());
     tools.home = Arc::new(home);
-    let mut play = arrive(&Arc::new(tools), Flow::C2s, Some(secured("client.example")));
+    Arc::new(tools)
+}
+
+/// A client that its server has bound.
+async fn bound(server_room: usize) -> (Play, DuplexStream) {
+    let outside = Scripted::default();
+    let mut server = outside.lay(server_room);
+    let mut play = arrive(&serving(outside), Flow::C2s, Some(secured("client.example")));
     let header = format!("{OPEN} to='hall.example' version='1.0'>");
     let answer = format!("{OPEN} from='hall.example' id='s' version='1.0'>");
     say(&mut play.near, &header).await;
@@ -133,6 +138,26 @@ async fn either_side_holds_back_the_other_and_nothing_is_lost() {
     }
 }
 
+// Table 0.3: text between elements, however it is cut into reads, is dropped, and counted once for each run of it.
+#[tokio::test(start_paused = true)]
+async fn text_between_elements_of_a_bound_client_is_dropped_and_counted() {
+    let (mut play, mut server) = bound(ROOM).await;
+    for part in
+        ["hello \u{e4}".as_bytes(), b"\xc3", b"\xa4 there", stanza(1).as_bytes(), b"x", stanza(2).as_bytes()]
+    {
+        play.near.write_all(part).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(hear(&mut server, "id='m000002'><body>hello</body></message>").await, stanza(1) + &stanza(2));
+    let text = play.tools.observe.metrics().text().unwrap();
+    let counted =
+        "gatehouse_stanzas_refused_total{domain=\"hall.example\",flow=\"c2s\",reason=\"bad-format\"} 2";
+    assert!(text.contains(counted), "{text}");
+    // What is no text of XML ends the stream.
+    play.near.write_all(b"\xff").await.unwrap();
+    assert!(rest(&mut play.near).await.contains("<unsupported-encoding "));
+}
+
 // SM-06.
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_ends_the_other_without_a_closing_tag() {
@@ -193,6 +218,36 @@ async fn trickle(mut near: DuplexStream, words: &str, pause: Duration) -> (Durat
         tokio::time::sleep(pause).await;
     }
     (begun.elapsed(), rest(&mut near).await)
+}
+
+// TLS-05: go-xmpp writes a line feed behind its `<starttls/>`, in the same write. Any other octet, or too many, is read by nobody.
+#[tokio::test(start_paused = true)]
+async fn white_space_behind_a_starttls_is_thrown_away() {
+    let starttls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+    let many = " ".repeat(257);
+    for (behind, goes_on) in [
+        ("", true),
+        ("\n", true),
+        (" \t\r\n", true),
+        (&many[..256], true),
+        (&many, false),
+        ("\n<presence/>", false),
+        ("\nx", false),
+        ("\n</stream:stream>", false),
+    ] {
+        for flow in [Flow::C2s, Flow::S2sIn] {
+            let mut play = arrive(&serving(Scripted::default()), flow, None);
+            let open = match flow {
+                Flow::C2s => OPEN.to_owned(),
+                _ => format!("{} from='friend.example'", OPEN.replace("jabber:client", "jabber:server")),
+            };
+            say(&mut play.near, &format!("{open} to='hall.example' version='1.0'>")).await;
+            hear(&mut play.near, "</stream:features>").await;
+            say(&mut play.near, &format!("{starttls}{behind}")).await;
+            assert_eq!(rest(&mut play.near).await.contains("<proceed "), goes_on, "{behind:?}");
+            play.task.await.unwrap();
+        }
+    }
 }
 
 // CLS-03: T-header and T-stanza run from the first octet, and no later one puts them off.

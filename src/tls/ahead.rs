@@ -376,6 +376,26 @@ mod tests {
         assert_eq!(ahead.read(&mut two).await.unwrap(), 0);
     }
 
+    // TLS-05: in front of the first record, so many octets of it, and nothing else; behind it, it is a part of what was said.
+    #[tokio::test]
+    async fn white_space_that_was_on_its_way_is_passed_over() {
+        for (given, expected) in [
+            (vec!["\n", " \r\t", "\nabc \n"], "abc \n"),
+            (vec!["abc"], "abc"),
+            (vec!["    ", "   abc"], " abc"),
+            (vec!["x", " y"], "x y"),
+        ] {
+            let given = given.into_iter().map(|part| part.as_bytes().to_vec()).collect();
+            let mut ahead = giving(given).after_space(6);
+            let mut all = String::new();
+            ahead.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, expected);
+        }
+        let mut all = String::new();
+        giving(vec![b" abc".to_vec()]).read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, " abc");
+    }
+
     #[tokio::test]
     async fn what_has_come_before_a_handshake_has_its_turn_is_read_in_it() {
         let mut ahead = giving(vec![vec![7; FIRST + 1]]);

@@ -47,7 +47,8 @@ fn desk() -> serving::Desk {
 }
 
 fn serving_inputs() -> Vec<serving::Input> {
-    let mut inputs: Vec<_> = from_client().into_iter().map(serving::Input::Element).collect();
+    let said = from_client().into_iter().chain(more_from_client());
+    let mut inputs: Vec<_> = said.map(serving::Input::Element).collect();
     for header in headers() {
         let served = match header.to.as_deref() {
             Some("hall.example") => Ok(()),
@@ -108,7 +109,8 @@ fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped))
     let now = Instant::now();
     let terms =
         posing::Terms { to: domain("hall.example"), rules: rules(), step_time: Duration::from_secs(10) };
-    let mut inputs: Vec<_> = from_server().into_iter().map(posing::Input::Element).collect();
+    let said = from_server().into_iter().chain(more_from_server());
+    let mut inputs: Vec<_> = said.map(posing::Input::Element).collect();
     inputs.extend(headers().into_iter().map(posing::Input::Header));
     for ask in [
         Ask::Abort,
@@ -308,8 +310,10 @@ struct Walked {
 
 fn relay_inputs() -> Vec<(Side, Input)> {
     let element = |frame| Input::Token(Token::Element(frame));
-    let mut inputs: Vec<_> = from_client().into_iter().map(|f| (Side::Near, element(f))).collect();
-    inputs.extend(from_server().into_iter().map(|f| (FAR, element(f))));
+    let clients = from_client().into_iter().chain(more_from_client());
+    let servers = from_server().into_iter().chain(more_from_server());
+    let mut inputs: Vec<_> = clients.map(|f| (Side::Near, element(f))).collect();
+    inputs.extend(servers.map(|f| (FAR, element(f))));
     for (n, header) in headers().into_iter().enumerate() {
         let side = if n < 5 { Side::Near } else { FAR };
         inputs.push((side, Input::Token(Token::Header(header))));

@@ -65,10 +65,8 @@ pub fn from_client() -> Vec<Frame> {
         &format!("<authenticate xmlns='{SASL2}' mechanism='PLAIN'><odd xmlns='urn:example'/></authenticate>"),
         &format!("<response xmlns='{SASL2}'>=</response>"),
         &format!("<iq type='set' id='b1'><bind xmlns='{BIND}'/></iq>"),
-        "<iq type='set' id='s1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
         "<resume xmlns='urn:xmpp:sm:3' h='0' previd='s'/>",
         "<enable xmlns='urn:xmpp:sm:3'/>",
-        "<enabled xmlns='urn:xmpp:sm:3'/>",
         "<r xmlns='urn:xmpp:sm:3'/>",
         "<active xmlns='urn:xmpp:csi:0'/>",
         "<message to='bob@hall.example'><body>x</body></message>",
@@ -117,7 +115,6 @@ pub fn from_server() -> Vec<Frame> {
         &format!("<iq type='result' id='b1'><bind xmlns='{BIND}'><jid>eve@evil.example/r</jid></bind></iq>"),
         "<iq type='error' id='b1'><error type='cancel'/></iq>",
         "<iq type='result' id='r1'><query xmlns='jabber:iq:register'/></iq>",
-        "<iq type='result' id='s1'/>",
         "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='s'/>",
         "<failed xmlns='urn:xmpp:sm:3'/>",
         "<enabled xmlns='urn:xmpp:sm:3' id='s' location='inside.lan'/>",
@@ -131,6 +128,28 @@ pub fn from_server() -> Vec<Frame> {
     .iter()
     .map(|text| frame(text))
     .collect()
+}
+
+/// What clients say that servers answer or overlook. Apart from the rest: what fuzzing has learnt names those by their places.
+pub fn more_from_client() -> Vec<Frame> {
+    [
+        "<iq type='set' id='s1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
+        "<enabled xmlns='urn:xmpp:sm:3'/>",
+        "<iq type='set' id='u1'><unbind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+    ]
+    .map(frame)
+    .into()
+}
+
+/// And what servers say to that, and of why they go.
+pub fn more_from_server() -> Vec<Frame> {
+    [
+        "<iq type='result' id='s1'/>",
+        "<stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+         <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>from inside.lan</text></stream:error>",
+    ]
+    .map(frame)
+    .into()
 }
 
 pub fn headers() -> Vec<Header> {
