@@ -132,8 +132,10 @@ fn names_a_place(run: &str, hosted: &impl Fn(&str) -> bool) -> bool {
     let core = run.trim_matches(['.', '-', ':', '_', '@', '%']);
     let bare = core.trim_matches(['[', ']']);
     let zoneless = bare.split('%').next().unwrap_or_default();
+    // One that begins with colons, too.
+    let whole = run.trim_end_matches(['.', '-', '_', '@', '%']);
     if core.parse::<SocketAddr>().is_ok()
-        || [bare, zoneless].iter().any(|text| text.parse::<IpAddr>().is_ok())
+        || [bare, zoneless, whole].iter().any(|text| text.parse::<IpAddr>().is_ok())
     {
         return true;
     }
