@@ -15,7 +15,7 @@ mod valve;
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
 pub use registrations::Registrations;
-pub use senders::{Params as SenderParams, Senders};
+pub use senders::{Params as SenderParams, Senders, Tally};
 pub use strangers::{Room, Stranger, Strangers};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 

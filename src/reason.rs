@@ -345,6 +345,11 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether it is what a remote address or its domain has sent lately (LIM-04, LIM-08).
+    pub const fn is_of_sender(self) -> bool {
+        matches!(self, Self::SenderTooFast | Self::TooManyRecipients | Self::TooManySubscriptions)
+    }
+
     /// The stanza condition for the backend's own server, whose users hear it (DB-62, RLY-18): what policy forbids is
     /// forbidden, what nobody can find is not found, and whatever else kept a pair from the world is a time-out.
     pub const fn backend_condition(self) -> StanzaCondition {

@@ -427,11 +427,20 @@ async fn what_one_address_sends_too_much_of_comes_back_alone() {
             format!("<presence from='{who}@friend.example' to='j@hall.example' type='subscribe' id='{id}'/>");
         stream.send(asked).await.unwrap();
     }
+    // DB-70: presence above the rate is dropped, and what is said in a room comes back; each occupant counts for himself.
+    for (nick, id) in [("x", "p1"), ("x", "p2"), ("x", "p3"), ("x", "p4"), ("y", "p5")] {
+        let there = format!("<presence from='room@friend.example/{nick}' to='j@hall.example' id='{id}'/>");
+        stream.send(there).await.unwrap();
+    }
+    let said = "<message from='room@friend.example/x' to='j@hall.example' id='g1' type='groupchat'><body>g</body></message>";
+    stream.send(said).await.unwrap();
+    assert_eq!(returned("g1").await, refusal);
     still_passes(&world, &mut stream, "f@friend.example", "j@hall.example", "behind them").await;
     let here: Vec<_> = world.legacy.inbox.all();
     let got = |id: &str| here.iter().any(|n| n.attr("id") == Some(id));
     assert!(got("s1") && !got("s2") && !got("a4") && !got("b-n"));
-    assert!(friend.inbox.all().iter().all(|n| n.attr("id") != Some("s2")));
+    assert!(got("p3") && !got("p4") && got("p5") && !got("g1"));
+    assert!(friend.inbox.all().iter().all(|n| !matches!(n.attr("id"), Some("s2" | "p4"))));
     for limit in ["senders", "recipients", "subscriptions"] {
         world.counted("limited_total", &[("limit", limit)], 1.0).await.unwrap();
     }

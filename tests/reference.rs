@@ -122,9 +122,12 @@ fn types() -> Types {
     let mut comment = String::new();
     for line in source.lines().map(str::trim) {
         if let Some(words) = line.strip_prefix("///") {
-            comment = words.to_owned();
+            comment += words;
         } else if let Some(rest) = line.strip_prefix("spec ").filter(|rest| !rest.starts_with('$')) {
             name = Some(rest.trim_end_matches(';').to_owned());
+            comment.clear();
+        } else if line.starts_with("settings ") {
+            comment.clear();
         } else if line == "}" {
             name = None;
         } else if let (Some(name), Some((field, rest))) = (&name, line.split_once(" (\"")) {
@@ -139,7 +142,9 @@ fn types() -> Types {
                 other => panic!("{other}: {line}"),
             };
             let mut found = key(field, &comment, form);
+            comment.clear();
             assert_eq!(found.name, words[0]);
+            assert!(found.meaning.starts_with(char::is_uppercase), "{}: {}", found.name, found.meaning);
             found.default = Some(format!("`{}`; from `{}` to `{}`", words[2], words[4], words[6]));
             found.example = Some(format!("`{}: {}`", words[0], words[2]));
             types.entry(name.clone()).or_default().push(found);

@@ -140,7 +140,9 @@ table! {
     pair_stanzas ("pair-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
     /// Octets of stanzas in a second of one domain pair over all its streams, where its rule sets no `limits: { octets }`.
     pair_octets ("pair-octets"): flow = "16MiB/s", "1KiB/s" ..= "1GiB/s";
-    /// Stanzas of one remote address, without its resource, in a minute; what is more comes back (LIM-04).
+    /// Stanzas of one remote address in a minute, and a sixth more, for which its stream is slowed; messages and requests above come
+    /// back, presence is dropped (LIM-04). Presence and what is said in rooms counts for the full address; all full addresses of a
+    /// bare one may send 20 times as much together, and a domain 50 times.
     sender_stanzas ("sender-stanzas"): rate = "6000/min", "1/min" ..= "600000/min";
     /// Different accounts here that one remote domain writes to in a minute; what goes to others comes back (LIM-04).
     recipients ("recipients"): rate = "10000/min", "1/min" ..= "1000000/min";

@@ -1,7 +1,11 @@
 //! What single remote addresses, and the domains behind them, may do to our users (requirements LIM-04, LIM-08).
 //!
 //! Rates of streams and domains slow everybody behind a domain alike; what is counted here is refused alone: the stanzas of
-//! one address, the different accounts here that one domain writes to, its requests for subscriptions.
+//! one address, the different accounts here that one domain writes to, its requests for subscriptions. Before a stanza is
+//! refused for its sender's rate, its stream is slowed for a while: who only was too lively for a moment loses nothing.
+//!
+//! A room is one bare address, and two thousand people speak in it: presence and what is said in rooms counts for the full
+//! address. Lest somebody invent addresses, the bare one and the domain count as well, with many times as much.
 //!
 //! Each of them is one number under a keyed digest, in tables that all streams share without a lock. The number is the time
 //! until which it counts, and tells besides how much there is of it: so one look is enough to know what may be forgotten,
@@ -14,7 +18,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicIsize, AtomicU64};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use papaya::{HashMap, LocalGuard};
 
@@ -25,7 +29,7 @@ use crate::relay::Sender;
 /// How much is borne in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// Stanzas of one address.
+    /// Stanzas of one address; [`BARE`] times as many of all full addresses of a bare one, [`DOMAIN`] times of a domain.
     pub stanzas: NonZeroU32,
     /// Different recipients of one domain.
     pub recipients: NonZeroU32,
@@ -71,22 +75,37 @@ impl Senders {
         Self { params, keys: RandomState::new(), began: now, tables }
     }
 
-    /// Whether this stanza is within all of it.
+    /// Whether this stanza is within all of it, and how long its stream should not be read for the next one.
     ///
     /// # Errors
     /// [`Reason::TooManySubscriptions`], [`Reason::SenderTooFast`], [`Reason::TooManyRecipients`].
-    pub fn ask(&self, sender: &Sender, stanza: &[u8], now: Instant) -> Result<(), Reason> {
+    pub fn ask(
+        &self,
+        sender: &Sender,
+        stanza: &[u8],
+        tally: &mut Tally,
+        now: Instant,
+    ) -> Result<Duration, Reason> {
         let counting = self.counting(&sender.domain, now);
-        if sender.subscribes && !counting.takes(Counted::Subscriptions, b"", self.params.subscriptions) {
+        let Params { stanzas, recipients, subscriptions } = self.params;
+        if sender.subscribes && counting.takes(Counted::Subscriptions, b"", subscriptions, 1, 0).is_none() {
             return Err(Reason::TooManySubscriptions);
         }
-        if !counting.takes(Counted::Stanzas, sender.address.of(stanza), self.params.stanzas) {
-            return Err(Reason::SenderTooFast);
-        }
-        if !counting.reaches(sender.recipient.of(stanza), self.params.recipients) {
+        let bare = sender.address.of(stanza);
+        let slow = match &sender.occupant {
+            None => counting.takes(Counted::Stanzas, bare, stanzas, 1, BORNE),
+            Some(occupant) => {
+                counting.takes(Counted::Stanzas, occupant.of(stanza), stanzas, 1, BORNE).and_then(|one| {
+                    Some(one.max(counting.takes(Counted::Together, bare, times(stanzas, BARE), 1, BORNE)?))
+                })
+            }
+        };
+        let slow = slow.ok_or(Reason::SenderTooFast)?;
+        let domain = counting.tallies(tally, times(stanzas, DOMAIN)).ok_or(Reason::SenderTooFast)?;
+        if !counting.reaches(sender.recipient.of(stanza), recipients) {
             return Err(Reason::TooManyRecipients);
         }
-        Ok(())
+        Ok(Duration::from_nanos(slow.max(domain)))
     }
 
     fn counting(&self, domain: &Domain, now: Instant) -> Counting<'_> {
@@ -98,11 +117,23 @@ impl Senders {
     }
 }
 
+/// Stanzas of a domain that one stream has brought and that are not counted yet: to count each by itself would have all
+/// streams of the domain wait for one number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    domain: u64,
+    stanzas: u32,
+}
+
 /// What is counted of a domain.
 #[derive(Clone, Copy)]
 enum Counted {
     /// Stanzas of one address: when its bucket, which holds a minute's worth, is full again.
     Stanzas,
+    /// Stanzas of all full addresses of a bare one: such a bucket, too.
+    Together,
+    /// Stanzas of a domain: such a bucket, too.
+    Domain,
     /// Requests for subscriptions: such a bucket, too.
     Subscriptions,
     /// That it has written to an account: the end of the minute in which it did.
@@ -128,13 +159,44 @@ impl Counting<'_> {
         digest.finish()
     }
 
-    /// Takes one of so many in a minute, if there is one.
-    fn takes(&self, counted: Counted, words: &[u8], rate: NonZeroU32) -> bool {
+    /// Takes so many of this rate, if there are any; for how many nanoseconds the stream should not be read then. A while
+    /// above the rate is borne, slowed; who goes on is not slowed any more, but refused, so that the others on the stream go on.
+    fn takes(&self, counted: Counted, words: &[u8], rate: NonZeroU32, many: u32, borne: u64) -> Option<u64> {
+        let each = MINUTE / u64::from(rate.get());
+        let most = self.now.saturating_add(MINUTE).saturating_add(borne);
         let taken = |full: u64| {
-            let full = full.max(self.now).saturating_add(MINUTE / u64::from(rate.get()));
-            (full <= self.now.saturating_add(MINUTE)).then_some(full)
+            let full = full.max(self.now).saturating_add(each * u64::from(many));
+            (full <= most).then_some(full)
         };
-        self.moves(self.digest(counted, words), taken).is_some()
+        let before = self.moves(self.digest(counted, words), taken)?;
+        let above = taken(before)?.saturating_sub(self.now.saturating_add(MINUTE));
+        let slowed = above > 0 && above <= SLOWED;
+        Some(if slowed { (each * u64::from(many) / 2).min(LONGEST) } else { 0 })
+    }
+
+    /// The same for the domain; where one stanza after the other is of the same, for many at once.
+    fn tallies(&self, tally: &mut Tally, rate: NonZeroU32) -> Option<u64> {
+        let domain = self.digest(Counted::Domain, b"");
+        if tally.domain == domain && tally.stanzas < AT_ONCE {
+            tally.stanzas += 1;
+            return Some(0);
+        }
+        let passed = std::mem::take(tally);
+        let mut many = 1;
+        if passed.domain == domain {
+            many += passed.stanzas;
+        } else if passed.stanzas > 0 {
+            let left = MINUTE / u64::from(rate.get()) * u64::from(passed.stanzas);
+            self.moves(passed.domain, |full| Some(full.max(self.now).saturating_add(left)));
+        }
+        let slow = self.takes(Counted::Domain, b"", rate, many, BORNE);
+        match slow {
+            Some(_) => tally.domain = domain,
+            // Nothing of it passes uncounted then: the next one asks again.
+            None if passed.domain == domain => *tally = passed,
+            None => {}
+        }
+        slow
     }
 
     fn reaches(&self, recipient: &[u8], most: NonZeroU32) -> bool {
@@ -218,8 +280,30 @@ impl Hasher for Digested {
     }
 }
 
+fn times(rate: NonZeroU32, many: NonZeroU32) -> NonZeroU32 {
+    rate.saturating_mul(many)
+}
+
+/// How many times as much as one address all full addresses of a bare one may send: a room with all its people.
+pub const BARE: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
+
+/// How many times as much as one address its whole domain may send.
+pub const DOMAIN: NonZeroU32 = NonZeroU32::MIN.saturating_add(49);
+
 /// In nanoseconds.
 const MINUTE: u64 = 60_000_000_000;
+
+/// How many seconds' worth above a minute's is borne before anything is refused.
+const BORNE: u64 = 10_000_000_000;
+
+/// Up to here above the rate the stream is slowed, too.
+const SLOWED: u64 = BORNE / 4 * 3;
+
+/// The longest that one stanza slows its stream: others are on it, too.
+const LONGEST: u64 = 100_000_000;
+
+/// Stanzas of a domain on one stream that are counted at once.
+const AT_ONCE: u32 = 16;
 
 /// Whoever sweeps holds up its own streams: many small tables keep that short when hundreds of thousands count.
 const TABLES: usize = 64;
@@ -253,11 +337,17 @@ mod tests {
     fn from(address: &str, recipient: &str, subscribes: bool) -> Sender {
         let domain = Domain::parse(address.split_once('@').unwrap().1).unwrap();
         let words = |text: &str| Words::Apart(text.into());
-        Sender { domain, address: words(address), recipient: words(recipient), subscribes }
+        Sender { domain, address: words(address), occupant: None, recipient: words(recipient), subscribes }
+    }
+
+    /// One of many in a room.
+    fn occupant(room: &str, nick: u32, recipient: u32) -> Sender {
+        let occupant = Some(Words::Apart(format!("{room}/n{nick}").into()));
+        Sender { occupant, ..from(room, &format!("u{recipient}@hall.example"), false) }
     }
 
     fn ask(senders: &Senders, sender: &Sender, now: Instant) -> Result<(), Reason> {
-        senders.ask(sender, b"", now)
+        senders.ask(sender, b"", &mut Tally::default(), now).map(drop)
     }
 
     fn counted(senders: &Senders) -> usize {
@@ -283,7 +373,8 @@ mod tests {
         let start = Instant::now();
         let senders = senders(60, 1000, 1000, start);
         let ask = |who, now| ask(&senders, &from(who, "j@hall.example", false), now);
-        for _ in 0..60 {
+        // A minute's worth, and ten seconds' worth that is borne.
+        for _ in 0..70 {
             assert_eq!(ask("a@friend.example", start), Ok(()));
         }
         assert_eq!(ask("a@friend.example", start), Err(Reason::SenderTooFast));
@@ -291,6 +382,91 @@ mod tests {
         let later = start + Duration::from_secs(1);
         assert_eq!(ask("a@friend.example", later), Ok(()));
         assert_eq!(ask("a@friend.example", later), Err(Reason::SenderTooFast));
+    }
+
+    // "A room of 2,000 occupants and 50 local users rejoining lose nothing with defaults": each hears of each, and some history.
+    #[test]
+    fn a_large_room_loses_nothing_when_its_people_come_back() {
+        let start = Instant::now();
+        let senders = Senders::new(Params::default(), start);
+        let mut tally = Tally::default();
+        for user in 0..50 {
+            for nick in 0..2_000 {
+                let presence = occupant("room@rooms.example", nick, user);
+                assert_eq!(senders.ask(&presence, b"", &mut tally, start), Ok(Duration::ZERO));
+            }
+            for nick in 0..50 {
+                let said = occupant("room@rooms.example", nick, user);
+                assert_eq!(senders.ask(&said, b"", &mut tally, start), Ok(Duration::ZERO));
+            }
+        }
+    }
+
+    // "One flooding person is stopped, so is a domain inventing 10,000 resources": whatever they call themselves.
+    #[test]
+    fn who_invents_addresses_is_stopped_as_who_does_not() {
+        let start = Instant::now();
+        // A tenth of the defaults.
+        let defaults = Params { stanzas: NonZeroU32::new(600).unwrap(), ..Params::default() };
+        let passed = |sends: &dyn Fn(u32) -> Sender| {
+            let senders = Senders::new(defaults, start);
+            let mut tally = Tally::default();
+            let asked = (0..40_000).map(|n| senders.ask(&sends(n), b"", &mut tally, start));
+            u32::try_from(asked.filter(Result::is_ok).count()).unwrap()
+        };
+        let borne = |times: u32| defaults.stanzas.get() * times * 7 / 6;
+        // As a person, who does not get more for a resource.
+        assert_eq!(passed(&|_| from("a@evil.example", "j@hall.example", false)), borne(1));
+        // One occupant; 10,000 of them; 10,000 accounts.
+        assert_eq!(passed(&|_| occupant("a@evil.example", 1, 1)), borne(1));
+        assert_eq!(passed(&|n| occupant("a@evil.example", n % 10_000, 1)), borne(20));
+        let most = passed(&|n| from(&format!("a{}@evil.example", n % 10_000), "j@hall.example", false));
+        assert!(most.abs_diff(borne(50)) <= AT_ONCE, "{most}");
+    }
+
+    // "Stanzas over a rate are slowed before they are refused", and the others on the stream are not slowed for ever.
+    #[test]
+    fn who_sends_too_fast_slows_his_stream_for_a_while_and_is_refused_then() {
+        let start = Instant::now();
+        let senders = Senders::new(Params::default(), start);
+        let flooder = from("a@friend.example", "j@hall.example", false);
+        let mut tally = Tally::default();
+        let (mut now, mut slowed, mut passed) = (start, Duration::ZERO, 0);
+        // As fast as the stream lets him: it is not read for as long as each stanza slows it.
+        while let Ok(slow) = senders.ask(&flooder, b"", &mut tally, now) {
+            slowed += slow;
+            now += slow;
+            passed += 1;
+        }
+        assert!(passed > 6_000 + 1_000, "{passed}");
+        assert!(slowed >= Duration::from_secs(5) && slowed <= Duration::from_secs(10), "{slowed:?}");
+        let calm = from("b@friend.example", "j@hall.example", false);
+        assert_eq!(senders.ask(&calm, b"", &mut tally, now), Ok(Duration::ZERO));
+        // He goes on: what of it passes slows nobody any more.
+        for _ in 0..1_000 {
+            now += Duration::from_millis(5);
+            assert_ne!(
+                senders.ask(&flooder, b"", &mut tally, now).unwrap_or_default(),
+                Duration::from_millis(5)
+            );
+        }
+    }
+
+    // LIM-04: a stream that brings stanzas of several domains in turn counts them for each.
+    #[test]
+    fn a_domain_is_counted_among_others_on_its_stream() {
+        let start = Instant::now();
+        let senders = senders(600, 10_000, 120, start);
+        let mut tally = Tally::default();
+        let ask = |tally: &mut Tally, who: String| {
+            senders.ask(&from(&who, "j@hall.example", false), b"", tally, start).is_ok()
+        };
+        let mut passed = 0;
+        for n in 0..40_000 {
+            assert!(ask(&mut tally, format!("a{}@calm{}.example", n % 100, n % 400)));
+            passed += u32::from(ask(&mut tally, format!("a{}@evil.example", n % 10_000)));
+        }
+        assert!(passed.abs_diff(600 * 50 * 7 / 6) <= AT_ONCE, "{passed}");
     }
 
     // LIM-04: "number of distinct local recipients per sender domain and period".
@@ -328,7 +504,8 @@ mod tests {
         for domain in ["friend.example", "cousin.example"] {
             let words = || Words::Apart("j@hall.example".into());
             let domain = Domain::parse(domain).unwrap();
-            let sender = Sender { domain, address: words(), recipient: words(), subscribes: true };
+            let (address, recipient) = (words(), words());
+            let sender = Sender { domain, address, occupant: None, recipient, subscribes: true };
             assert_eq!(ask(&senders, &sender, start), Ok(()));
         }
     }
@@ -339,7 +516,8 @@ mod tests {
         let start = Instant::now();
         let senders = senders(5_000, 1000, 700, start);
         let plain = vec![from("a@friend.example", "j@hall.example", false); 4_000];
-        assert_eq!(race(&senders, &plain, start).len(), 5_000);
+        // A sixth more is borne of these, and of those none.
+        assert_eq!(race(&senders, &plain, start).len(), 5_000 * 7 / 6);
         let subscribes = vec![from("b@friend.example", "j@hall.example", true); 500];
         assert_eq!(race(&senders, &subscribes, start).len(), 700);
     }
@@ -389,10 +567,12 @@ mod tests {
         let others: Vec<_> =
             (0..5_000).map(|n| from(&format!("a@d{n}.example"), "j@hall.example", true)).collect();
         assert_eq!(race(&senders, &others, now).len(), 5_000);
-        assert_eq!(counted(&senders), 4 * 5_001);
+        // What the first has cost its domain counts no longer.
+        assert_eq!(counted(&senders), 5 * 5_001 - 1);
         assert_eq!(ask(&senders, &first, now), Err(Reason::TooManySubscriptions));
         let plain = |address, recipient| from(address, recipient, false);
         let again = plain("a@friend.example", "j@hall.example");
+        assert_eq!(ask(&senders, &again, now), Ok(()), "borne");
         assert_eq!(ask(&senders, &again, now), Err(Reason::SenderTooFast));
         let further = plain("b@friend.example", "k@hall.example");
         assert_eq!(ask(&senders, &further, now), Err(Reason::TooManyRecipients));

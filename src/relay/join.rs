@@ -77,10 +77,13 @@ impl Relay {
         self.guard.count(index, octets);
     }
 
-    /// A stanza that its sender may not send now (LIM-04); a request for a subscription is not even answered (LIM-08).
+    /// A stanza that its sender may not send now (LIM-04). Presence is not even answered (DB-70), nor a request for a
+    /// subscription (LIM-08): a room would hear as many errors as it has occupants.
     pub(super) fn too_much(&self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
-        match (reason, reread(octets)) {
-            (Reason::TooManySubscriptions, Some(frame)) => self.note_refused(frame.head(), reason, out),
+        match reread(octets) {
+            Some(frame) if frame.head().kind() == Kind::Presence && reason.is_of_sender() => {
+                self.note_refused(frame.head(), reason, out);
+            }
             _ => self.undeliverable(octets, reason, out),
         }
     }
@@ -421,12 +424,16 @@ impl Relay {
     }
 }
 
-/// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one.
+/// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one; but a room is
+/// one bare address, so of presence and of what is said in a room the full one is told, too.
 /// What the desk wrote anew is canonical there, and what it left is canonical as it came.
 fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pair: &Pair) -> Sender {
     let head = frame.head();
+    fn whole<'a>(anew: Option<&'a String>, came: Option<Cow<'a, str>>) -> Cow<'a, str> {
+        anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default()
+    }
     let apart = |anew: Option<&String>, came: Option<Cow<'_, str>>| {
-        let whole = anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default();
+        let whole = whole(anew, came);
         Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
     };
     let within = |at: Option<usize>, len: usize| at.map(|at| Words::Within(at..at + len));
@@ -434,9 +441,21 @@ fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pa
         Some((from, to)) => (within(head.from_at(), from), within(head.to_at(), to)),
         None => (None, None),
     };
+    let of_many = match head.kind() {
+        Kind::Presence => true,
+        Kind::Message => head.is_type("groupchat"),
+        Kind::Iq | Kind::Other => false,
+    };
+    let written = || edits.and_then(|e| e.from.as_ref());
+    let occupant =
+        of_many.then(|| match bare.and_then(|_| within(head.from_at(), head.from_as_spelt()?.len())) {
+            Some(whole) => whole,
+            None => Words::Apart(whole(written(), head.from()).into()),
+        });
     Sender {
         domain: pair.sender.clone(),
-        address: address.unwrap_or_else(|| apart(edits.and_then(|e| e.from.as_ref()), head.from())),
+        address: address.unwrap_or_else(|| apart(written(), head.from())),
+        occupant,
         recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
         subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
     }

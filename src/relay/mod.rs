@@ -212,6 +212,8 @@ pub struct Sender {
     pub domain: Domain,
     /// The bare address there.
     pub address: Words,
+    /// The full address there, where that is one of many who share the bare one: presence, and what is said in a room.
+    pub occupant: Option<Words>,
     /// The bare address here.
     pub recipient: Words,
     /// Whether it asks for a subscription to presence.

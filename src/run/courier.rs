@@ -17,6 +17,7 @@ use super::inbox::{Teller, Untold};
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase};
 use super::{Later, Tools, now};
+use crate::jid::Domain;
 use crate::limit::{Quota, Throttle};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
@@ -28,6 +29,8 @@ use crate::stream::Pair;
 pub struct Couriers {
     living: Mutex<HashMap<Pair, Courier>>,
     rates: Throttle<Pair>,
+    /// Of bounces, by whom they go to.
+    bounces: Throttle<(Domain, Box<[u8]>)>,
 }
 
 #[derive(Debug)]
@@ -116,6 +119,7 @@ impl Couriers {
         Self {
             living: Mutex::default(),
             rates: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
+            bounces: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
         }
     }
 
@@ -131,6 +135,25 @@ pub fn admits(tools: &Arc<Tools>, pair: &Pair) -> bool {
         tools.observe.metrics().limited(Limit::Carried);
     }
     admits
+}
+
+/// Whether one more bounce to the address that it is for is within its rate (LIM-09). Whoever causes bounces without end gets no
+/// more of them, and the others of his domain get theirs.
+pub fn admits_bounce(tools: &Arc<Tools>, pair: &Pair, bounce: &[u8]) -> bool {
+    let to = (pair.target.clone(), addressee(bounce).into());
+    let admits = tools.couriers.bounces.admits(&to, now());
+    if !admits {
+        tools.observe.metrics().limited(Limit::Carried);
+    }
+    admits
+}
+
+/// The bare address that a bounce of ours is for: no value before it holds an apostrophe ([`crate::filter::error_stanza`]).
+fn addressee(bounce: &[u8]) -> &[u8] {
+    let from = memchr::memmem::find(bounce, TO).map_or(bounce.len(), |at| at + TO.len());
+    let whole = bounce.get(from..).unwrap_or_default();
+    let end = memchr::memchr2(b'\'', b'/', whole).unwrap_or(whole.len());
+    whole.get(..end).unwrap_or_default()
 }
 
 /// Has this stanza carried over a stream for this pair.
@@ -228,7 +251,10 @@ pub fn flow(tools: &Tools, pair: &Pair) -> Flow {
     if tools.home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut }
 }
 
-/// Stanzas of one pair per second that couriers take over, and at once: a whole queue that a broken leg left.
+const TO: &[u8] = b" to='";
+
+/// Stanzas of one pair, and bounces to one address, per second that couriers take over; and at once: a whole queue that a
+/// broken leg left.
 const RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 

@@ -157,6 +157,42 @@ async fn a_pair_has_a_rate() {
     assert_eq!(counted(&tools, "carried"), 1100 - 1024);
 }
 
+// LIM-09: "so that the gateway is no reflector"; who has bounces without end gets no more, and his neighbour's are not dropped
+// for it, whatever either calls himself or his stanzas.
+#[tokio::test(start_paused = true)]
+async fn bounces_are_counted_for_the_address_that_they_go_to() {
+    let tools = tools(Scripted::default());
+    let bounce = |kind: &str, to: &str, id: &str| {
+        let stanza = format!(
+            "<{kind} from='{to}' to='b@hall.example' id='{id}' type='set'><ping xmlns='urn:xmpp:ping'/></{kind}>"
+        );
+        let mut framer = crate::xml::Framer::new(crate::xml::Limits::default(), crate::xml::Content::Server);
+        framer.feed(&crate::stream::opening(None, None, None, true));
+        framer.feed(stanza.as_bytes());
+        let element = std::iter::from_fn(|| framer.next()).find_map(|token| match token {
+            crate::xml::Token::Element(frame) => Some(frame),
+            _ => None,
+        });
+        let head = element.unwrap();
+        let condition = crate::reason::StanzaCondition::PolicyViolation;
+        crate::filter::error_stanza(head.head(), Reason::SenderTooFast, condition).unwrap()
+    };
+    let back = pair("friend.example").reversed();
+    let flood = (0..3_000).filter(|n| {
+        let id = format!("&apos; to=&apos;calm{n}@friend.example");
+        let kind = if n % 2 == 0 { "iq" } else { "message" };
+        admits_bounce(&tools, &back, &bounce(kind, &format!("flood@friend.example/{n}"), &id))
+    });
+    assert_eq!(flood.count(), 1024);
+    for n in 0..1_000 {
+        let calm = bounce("iq", &format!("calm{n}@friend.example/x"), "i");
+        assert_eq!(addressee(&calm), format!("calm{n}@friend.example").as_bytes());
+        assert!(admits_bounce(&tools, &back, &calm));
+    }
+    assert_eq!(addressee(&bounce("iq", "friend.example", "i")), b"friend.example");
+    assert_eq!(counted(&tools, "carried"), 3_000 - 1024);
+}
+
 // A stop cuts couriers too: what they were given is told as lost, and none begins anew.
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_couriers_and_tells_what_they_held() {

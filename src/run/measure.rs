@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::pump::Pump;
 use super::{now, seed};
 use crate::jid::Domain;
-use crate::limit::{Rated, Shut};
+use crate::limit::Rated;
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
 use crate::relay::{Input, Side};
@@ -18,6 +18,15 @@ pub(super) struct Passed {
     hosted: Option<Domain>,
     stanzas: [u64; KINDS.len()],
     octets: u64,
+}
+
+/// The near leg is not read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    since: Instant,
+    /// It is read again.
+    pub(super) until: Instant,
+    limit: Limit,
 }
 
 impl Pump {
@@ -47,34 +56,40 @@ impl Pump {
     /// Whether this stanza may go, if that depends on its sender (LIM-04, LIM-08).
     pub(super) fn weighed(&mut self, stanza: &[u8]) -> Result<(), Reason> {
         let Some(sender) = self.weighing.take() else { return Ok(()) };
-        let outcome = self.tools.senders.ask(&sender, stanza, self.now);
-        let limit = match outcome {
-            Ok(()) => return outcome,
-            Err(Reason::TooManyRecipients) => Limit::Recipients,
-            Err(Reason::TooManySubscriptions) => Limit::Subscriptions,
-            Err(_) => Limit::Senders,
+        let limit = match self.tools.senders.ask(&sender, stanza, &mut self.tally, self.now) {
+            Ok(slow) if slow.is_zero() => return Ok(()),
+            Ok(slow) => {
+                self.slowed = Some(self.slowed.unwrap_or(self.now).max(self.now) + slow);
+                return Ok(());
+            }
+            Err(reason @ Reason::TooManyRecipients) => (Limit::Recipients, reason),
+            Err(reason @ Reason::TooManySubscriptions) => (Limit::Subscriptions, reason),
+            Err(reason) => (Limit::Senders, reason),
         };
-        self.tools.observe.metrics().limited(limit);
-        outcome
+        self.tools.observe.metrics().limited(limit.0);
+        Err(limit.1)
     }
 
-    /// Whether what couriers carry for this stream has met its rate (LIM-03).
+    /// Whether what couriers carry for this stream has met its rate (LIM-03), or a sender on it is above his (LIM-04).
     pub(super) fn hold(&mut self, now: Instant) {
-        if !self.carries {
+        if !self.carries && self.slowed.is_none() {
             return;
         }
-        let carried = self.sending.values().filter(|sending| sending.carried);
-        let shut = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
+        let carried = self.sending.values().filter(|sending| self.carries && sending.carried);
+        let carried = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
+        self.slowed = self.slowed.filter(|until| *until > now);
+        // No timer is as fine as what one stanza costs: it is waited for many at once.
+        let slowed = self.slowed.filter(|until| self.held.is_some() || *until >= now + FINE);
+        let shut =
+            carried.map(|(until, rated)| (until, limit(rated))).max(slowed.map(|at| (at, Limit::Senders)));
         let metrics = self.tools.observe.metrics();
         match (&self.held, shut) {
-            (None, Some((_, rated))) => metrics.limited(limit(rated)),
-            (Some(held), None) => {
-                metrics.waited(limit(held.rated), now.saturating_duration_since(held.since));
-            }
+            (None, Some((_, limit))) => metrics.limited(limit),
+            (Some(held), None) => metrics.waited(held.limit, now.saturating_duration_since(held.since)),
             _ => {}
         }
         let since = self.held.map_or(now, |held| held.since);
-        self.held = shut.map(|(until, rated)| Shut { since, until, rated });
+        self.held = shut.map(|(until, limit)| Held { since, until, limit });
     }
 
     /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).
@@ -129,6 +144,9 @@ pub(super) fn part(time: Duration) -> Duration {
 
 /// What stanzas are counted as.
 const KINDS: [Kind; 4] = [Kind::Iq, Kind::Message, Kind::Presence, Kind::Other];
+
+/// What is waited for at least when a sender slows his stream.
+const FINE: Duration = Duration::from_millis(5);
 
 /// Clients leave within this part of a drain; at its last third, what cannot be delivered goes back.
 const SHARE: u32 = 3;

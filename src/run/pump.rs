@@ -25,10 +25,10 @@ use self::knock::Knock;
 use self::news::next_news;
 use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
-use super::measure::Passed;
+use super::measure::{Held, Passed};
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Shut, Stranger, StreamTicket, Valve};
+use crate::limit::{Stranger, StreamTicket, Tally, Valve};
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, Relay, Sender, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -63,8 +63,12 @@ pub struct Pump {
     pub(super) sending: HashMap<Pair, Sending>,
     /// Whose stanza comes next; it may not go.
     pub(super) weighing: Option<Sender>,
-    /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it.
-    pub(super) held: Option<Shut>,
+    /// What it has brought of one domain.
+    pub(super) tally: Tally,
+    /// A sender on it is above his rate: so long it should not be read.
+    pub(super) slowed: Option<Instant>,
+    /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it, or one sender has.
+    pub(super) held: Option<Held>,
     /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
     carriage: Option<Box<Carriage>>,
     /// A client's turn to leave, while the gateway drains.
@@ -193,6 +197,8 @@ impl Pump {
             rates: None,
             sending: HashMap::new(),
             weighing: None,
+            tally: Tally::default(),
+            slowed: None,
             held: None,
             carriage: None,
             leaving: None,

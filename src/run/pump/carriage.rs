@@ -35,7 +35,11 @@ impl Pump {
     /// Has this stanza carried over a stream for this pair.
     pub(in crate::run) fn carry(&mut self, pair: Pair, stanza: Bytes) {
         let bounce = courier::flow(&self.tools, &pair) != self.meta.flow;
-        match (courier::admits(&self.tools, &pair), bounce) {
+        let admits = match bounce {
+            true => courier::admits_bounce(&self.tools, &pair, &stanza),
+            false => courier::admits(&self.tools, &pair),
+        };
+        match (admits, bounce) {
             // LIM-09: bounces above the rate are dropped, lest the gateway be a reflector.
             (false, true) => courier::lost(&self.tools, &pair, Reason::QueueFull),
             (false, false) => self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull)),
