@@ -14,8 +14,8 @@ use gatehouse::tls::verify::{Anchors, Revocation, TrustStore, UnknownRevocation}
 use pki::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CidrSubnet,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair, NameConstraints, RevokedCertParams,
-    SerialNumber, date_time_ymd,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -51,6 +51,118 @@ fn either_usage_is_taken_and_no_other() {
     }
 }
 
+const BITS: [KeyUsagePurpose; 9] = [
+    KeyUsagePurpose::DigitalSignature,
+    KeyUsagePurpose::ContentCommitment,
+    KeyUsagePurpose::KeyEncipherment,
+    KeyUsagePurpose::DataEncipherment,
+    KeyUsagePurpose::KeyAgreement,
+    KeyUsagePurpose::KeyCertSign,
+    KeyUsagePurpose::CrlSign,
+    KeyUsagePurpose::EncipherOnly,
+    KeyUsagePurpose::DecipherOnly,
+];
+
+// CRT-07, RFC 5280 4.2.1.3: "a leaf whose key usage lacks digitalSignature (TLS 1.3, ECDHE)" vouches for nothing. The bit
+// alone, and all the others together without it.
+#[test]
+fn a_leaf_signs_handshakes_only_where_its_key_usage_says_so() {
+    let authority = Authority::new("root");
+    let run = |bits: Vec<KeyUsagePurpose>| judge(&authority, |params| params.key_usages = bits);
+    assert_eq!(run(Vec::new()), Ok(()), "nothing said is nothing forbidden");
+    for bit in BITS {
+        let expected =
+            if bit == KeyUsagePurpose::DigitalSignature { Ok(()) } else { Err(TrustFault::BadUsage) };
+        assert_eq!(run(vec![bit]), expected, "{bit:?}");
+    }
+    assert_eq!(run(BITS.to_vec()), Ok(()));
+    assert_eq!(run(BITS[1..].to_vec()), Err(TrustFault::BadUsage));
+}
+
+// CRT-07: "an issuer whose key usage lacks keyCertSign .. vouch[es] for nothing", as an intermediate and as an anchor.
+#[test]
+fn an_issuer_signs_certificates_only_where_its_key_usage_says_so() {
+    let root = Authority::new("root");
+    let run = |bits: Vec<KeyUsagePurpose>| {
+        let mut params = authority_params("middle");
+        params.key_usages = bits.clone();
+        let middle = root.below(params.clone());
+        let mut leaf = middle.issue(&["a.example"]);
+        leaf.chain.push(middle.certificate.clone());
+        let between = describe(&root.trust(), &leaf.chain).trust.default;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let anchor = Authority { certificate, params, key };
+        let above = describe(&anchor.trust(), &anchor.issue(&["a.example"]).chain).trust.default;
+        assert_eq!(between, above, "{bits:?}");
+        above
+    };
+    assert_eq!(run(Vec::new()), Ok(()));
+    for bit in BITS {
+        let expected = if bit == KeyUsagePurpose::KeyCertSign { Ok(()) } else { Err(TrustFault::BadUsage) };
+        assert_eq!(run(vec![bit]), expected, "{bit:?}");
+    }
+    assert_eq!(run(BITS.to_vec()), Ok(()));
+    let others = BITS.into_iter().filter(|bit| *bit != KeyUsagePurpose::KeyCertSign).collect();
+    assert_eq!(run(others), Err(TrustFault::BadUsage));
+}
+
+// CRT-07: an anchor that may issue nothing speaks for itself, and for nobody whom its key has signed.
+#[test]
+fn a_pinned_leaf_is_no_authority() {
+    let digital = vec![KeyUsagePurpose::DigitalSignature];
+    for (is_ca, bits) in [
+        (IsCa::ExplicitNoCa, vec![]),
+        (IsCa::ExplicitNoCa, digital.clone()),
+        (IsCa::NoCa, vec![]),
+        (IsCa::NoCa, digital),
+    ] {
+        let mut params = leaf_params(&["a.example"]);
+        (params.is_ca, params.key_usages) = (is_ca, bits);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let pinned = Authority { certificate, params, key };
+        let itself = [pinned.certificate.clone()];
+        assert_eq!(describe(&pinned.trust(), &itself).trust.default, Ok(()));
+        let below = pinned.issue(&["b.example"]);
+        assert!(describe(&pinned.trust(), &below.chain).trust.default.is_err());
+    }
+}
+
+// An authority for addresses or mailboxes is none for xmppAddr, whose names no constraint of its own binds.
+#[test]
+fn an_authority_of_addresses_or_mail_vouches_for_no_xmpp_address() {
+    let root = Authority::new("root");
+    let (mail, address, all) = (
+        GeneralSubtree::Rfc822Name("mail.example".into()),
+        GeneralSubtree::IpAddress(CidrSubnet::V4([192, 0, 2, 0], [255, 255, 255, 0])),
+        GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+    );
+    let names = GeneralSubtree::DnsName("good.example".into());
+    let table = [
+        (vec![mail.clone()], vec![], false),
+        (vec![address.clone()], vec![], false),
+        (vec![], vec![mail.clone()], false),
+        (vec![], vec![all.clone()], false),
+        (vec![names.clone(), mail], vec![], true),
+        (vec![names.clone()], vec![all], true),
+        (vec![names], vec![], true),
+    ];
+    for (permitted, excluded, expected) in table {
+        let mut middle = authority_params("middle");
+        let told = format!("{permitted:?} {excluded:?}");
+        middle.name_constraints =
+            Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded });
+        let middle = root.below(middle);
+        let mut params = leaf_params(&[]);
+        raw_names(&mut params, &[xmpp(b"good.example")]);
+        let mut leaf = middle.sign(params);
+        leaf.chain.push(middle.certificate.clone());
+        let described = describe(&root.trust(), &leaf.chain);
+        assert_eq!(described.names.len(), usize::from(expected), "{told}");
+    }
+}
+
 #[test]
 fn each_fault_of_a_leaf_is_told_apart() {
     let authority = Authority::new("root");
@@ -77,7 +189,7 @@ fn a_self_signed_certificate_counts_only_as_an_anchor_of_its_peer() {
     let certificate = leaf_params(&["a.example"]).self_signed(&key).unwrap().der().clone();
     let chain = [certificate];
     let authority = Authority::new("root");
-    assert_eq!(describe(&authority.trust(), &chain).trust.default, Err(TrustFault::UnknownIssuer));
+    assert_eq!(describe(&authority.trust(), &chain).trust.default, Err(TrustFault::SelfSigned));
     let pinned = TrustStore {
         default: authority.anchors(),
         peers: vec![(vec![domain("a.example")], Anchors::from_certificates(&chain).unwrap())],

@@ -19,7 +19,9 @@ async fn enter(circuits: &Arc<Circuits>, domain: &Domain) -> Result<Option<Attem
 /// Fails once it may be tried again; the pause until it may be tried without a demand.
 async fn fail(circuits: &Arc<Circuits>, domain: &Domain) -> Duration {
     tokio::time::advance(circuits.params.spacing).await;
-    drop(enter(circuits, domain).await.map(|attempt| attempt.unwrap().end(Err(Reason::RemoteUnreachable))));
+    if let Ok(Some(attempt)) = enter(circuits, domain).await {
+        attempt.end(Err(Reason::RemoteUnreachable));
+    }
     circuits.failed(domain, None, Reason::RemoteUnreachable);
     circuits.state(domain, None).unwrap().until - now()
 }

@@ -5,6 +5,7 @@
 //! extended master secret; X25519MLKEM768 is preferred; there is no early data in either direction (RFC 9325).
 
 mod ahead;
+mod anchors;
 pub mod client;
 pub mod keys;
 pub mod names;

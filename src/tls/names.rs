@@ -81,6 +81,8 @@ fn element(value: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 pub struct Constraints {
     permitted: Vec<Vec<String>>,
     excluded: Vec<String>,
+    /// An authority is held to addresses or mailboxes and to no `dNSName`s: it is none for XMPP.
+    no_xmpp: bool,
 }
 
 impl Constraints {
@@ -130,6 +132,11 @@ impl Constraints {
             names.collect::<Vec<_>>()
         };
         let permitted = subtrees(&constraints.permitted_subtrees);
+        let trees = [&constraints.permitted_subtrees, &constraints.excluded_subtrees];
+        let narrow = |tree: &x509_parser::extensions::GeneralSubtree<'_>| {
+            matches!(tree.base, GeneralName::IPAddress(_) | GeneralName::RFC822Name(_))
+        };
+        self.no_xmpp |= permitted.is_empty() && trees.into_iter().flatten().flatten().any(narrow);
         if !permitted.is_empty() {
             self.permitted.push(permitted);
         }
@@ -141,6 +148,7 @@ impl Constraints {
         let domain = match name {
             PresentedName::Dns(_) => return true,
             PresentedName::Srv(name) => name.split_once('.').map_or("", |(_, domain)| domain),
+            PresentedName::Xmpp(_) if self.no_xmpp => return false,
             PresentedName::Xmpp(name) => name,
         };
         let Ok(domain) = crate::jid::Domain::parse(domain) else { return false };
@@ -151,7 +159,7 @@ impl Constraints {
 
     /// Whether nothing is constrained.
     pub fn is_empty(&self) -> bool {
-        self.permitted.is_empty() && self.excluded.is_empty()
+        self.permitted.is_empty() && self.excluded.is_empty() && !self.no_xmpp
     }
 }
 
@@ -198,6 +206,7 @@ mod tests {
         let constraints = Constraints {
             permitted: vec![vec!["a.example".into(), ".b.example".into()]],
             excluded: vec!["bad.a.example".into()],
+            no_xmpp: false,
         };
         let table = [
             ("_xmpp-server.a.example", true),

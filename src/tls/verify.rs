@@ -17,7 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{
-    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
+    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
 use webpki::{
     CertRevocationList, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeIdIter,
@@ -27,67 +27,13 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
+pub use super::anchors::Anchors;
 use crate::jid::Domain;
 use crate::reason::escaped;
 use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust, TrustFault};
 use crate::tls::keys::KeyFault;
 use crate::tls::names::{self, Constraints};
 use crate::tls::provider;
-
-/// Trust anchors, as a set.
-#[derive(Clone, Debug, Default)]
-pub struct Anchors(Vec<TrustAnchor<'static>>);
-
-impl Anchors {
-    /// The operating system's. Certificates there that cannot be read are left out; none at all is a fault.
-    pub fn system() -> Result<Anchors, KeyFault> {
-        let found = rustls_native_certs::load_native_certs();
-        let anchors: Vec<_> = found.certs.iter().filter_map(|der| anchor(der).ok()).collect();
-        if anchors.is_empty() {
-            return Err(KeyFault::new(
-                Path::new("the system's certificate store"),
-                "no trust anchor found",
-                "install the package ca-certificates, or name a PEM file in `trust: { roots: FILE }`",
-            ));
-        }
-        Ok(Anchors(anchors))
-    }
-
-    /// From a PEM file of certificates.
-    pub fn load(path: &Path) -> Result<Anchors, KeyFault> {
-        let chain = super::keys::read_chain(path)?;
-        let anchors = chain.iter().map(|der| {
-            anchor(der).map_err(|_| {
-                KeyFault::new(
-                    path,
-                    "a certificate cannot serve as a trust anchor",
-                    "put X.509 certificates in the file",
-                )
-            })
-        });
-        Ok(Anchors(anchors.collect::<Result<_, _>>()?))
-    }
-
-    /// From certificates at hand.
-    pub fn from_certificates(certificates: &[CertificateDer<'_>]) -> Result<Anchors, TrustFault> {
-        let anchors = certificates.iter().map(|der| anchor(der).map_err(|_| TrustFault::Malformed));
-        Ok(Anchors(anchors.collect::<Result<_, _>>()?))
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing is trusted.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, webpki::Error> {
-    webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned())
-}
 
 /// What to make of a certificate of whose revocation the lists at hand tell nothing. There is no default here: the
 /// configuration says.
@@ -244,8 +190,21 @@ impl TrustStore {
                 .build(),
         });
         let algorithms = provider().signature_verification_algorithms.all;
+        // A path that will not do is left for another one.
+        let lawful = |path: &VerifiedPath<'_>| match anchors.take(path, leaf) {
+            true => Ok(()),
+            false => Err(webpki::Error::EmptyEkuExtension),
+        };
         let path = entity
-            .verify_for_usage(algorithms, &anchors.0, intermediates, now, EitherUsage, revocation, None)
+            .verify_for_usage(
+                algorithms,
+                anchors.all(),
+                intermediates,
+                now,
+                EitherUsage,
+                revocation,
+                Some(&lawful),
+            )
             .map_err(|error| match fault(error) {
                 TrustFault::UnknownIssuer if is_self_signed(leaf) => TrustFault::SelfSigned,
                 other => other,
