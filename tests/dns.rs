@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gatehouse::dns::steer::{self, Hosted, Steering};
-use gatehouse::dns::{DnsFault, Guard, Params, Resolver, Route, SetupFault, Share, TlsMode};
+use gatehouse::dns::{DnsFault, Guard, Params, Places, Resolver, Route, SetupFault, Share, TlsMode};
 use gatehouse::jid::Domain;
 use gatehouse::reason::Reason;
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -243,22 +243,170 @@ async fn without_records_the_domain_itself_is_tried() {
     assert_eq!(targets[0].addresses, ["127.0.0.1:5269".parse().unwrap()]);
 }
 
-// DNS-10: a failed lookup is not "no records": no fallback, no other service.
+/// How a server fails at one question.
+#[derive(Clone, Copy, Debug)]
+enum Failing {
+    Code(ResponseCode),
+    Silent,
+}
+
+const FAILINGS: [Failing; 4] = [
+    Failing::Code(ResponseCode::ServFail),
+    Failing::Code(ResponseCode::Refused),
+    Failing::Code(ResponseCode::FormErr),
+    Failing::Silent,
+];
+
+/// This zone, but for the questions at which its server fails.
+async fn failing(broken: &[&str], how: Failing, records: Vec<Record>) -> World {
+    let broken: Vec<Name> = broken.iter().map(|owner| name(owner)).collect();
+    let truth = zone(records);
+    World::new(move |asked, kind| match (broken.contains(asked), how) {
+        (true, Failing::Code(code)) => Reply::Code(code),
+        (true, Failing::Silent) => Reply::Silence,
+        (false, _) => truth(asked, kind),
+    })
+    .await
+}
+
+// DNS-10: a failed lookup is not "no records": where nothing else names a server there is no fallback.
 #[tokio::test]
 async fn a_failure_is_never_taken_for_absence() {
-    for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::FormErr] {
-        for broken in [DIRECT, STARTTLS] {
-            let truth = zone(vec![host("a.example.", "127.0.0.1"), srv(STARTTLS, 1, 5269, "a.example.")]);
-            let world = World::new(move |asked, kind| match *asked == name(broken) {
-                true => Reply::Code(code),
-                false => truth(asked, kind),
-            })
-            .await;
+    for how in FAILINGS {
+        let table: [(&[&str], Vec<Record>); 4] = [
+            (&[DIRECT], vec![]),
+            (&[STARTTLS], vec![]),
+            (&[DIRECT, STARTTLS], vec![]),
+            (&[DIRECT], vec![srv(STARTTLS, 0, 0, ".")]),
+        ];
+        for (broken, mut records) in table {
+            records.push(host("a.example.", "127.0.0.1"));
+            let world = failing(broken, how, records).await;
             let fault = world.resolver().targets(&domain("a.example")).await.unwrap_err();
-            assert_eq!((fault, fault.why().reason), (DnsFault::Failed, Reason::DnsFailed), "{code} {broken}");
-            assert!(!world.asked().iter().any(|asked| asked.starts_with("a.example.")));
+            assert_eq!(fault.why().reason, Reason::DnsFailed, "{how:?} {broken:?}");
+            assert!(!world.asked().iter().any(|asked| asked.starts_with("a.example.")), "{how:?} {broken:?}");
         }
     }
+}
+
+// DNS-10: "the two services are two questions: where one fails and the other answers, the answer is used", either way round,
+// and soon: silence about one of them is not worth the deadline of a query.
+#[tokio::test]
+async fn a_service_that_fails_does_not_hide_the_other() {
+    for how in FAILINGS {
+        for (broken, good, mode) in
+            [(DIRECT, STARTTLS, TlsMode::Starttls), (STARTTLS, DIRECT, TlsMode::Direct)]
+        {
+            let records = vec![srv(good, 1, 5269, "s.a.example."), host("s.a.example.", "127.0.0.1")];
+            let world = failing(&[broken], how, records).await;
+            let resolver = world.resolver_with(|p| (p.each, p.total) = (WHOLE_DAY, WHOLE_DAY));
+            let targets = resolver.targets(&domain("a.example")).await.unwrap();
+            let found: Vec<_> = targets.iter().map(|t| (t.host.as_str(), t.mode)).collect();
+            assert_eq!(found, [("s.a.example", mode)], "{how:?} {broken}");
+        }
+    }
+}
+
+// RFC 8305 3: "a silent AAAA costs nothing", nor does a silent A where there is an AAAA.
+#[tokio::test]
+async fn a_family_that_is_silent_does_not_hold_up_the_other() {
+    for (silent, ip) in [(RecordType::AAAA, "127.0.0.1"), (RecordType::A, "2001:db8::1")] {
+        let truth = zone(vec![srv(STARTTLS, 1, 5269, "s.a.example."), host("s.a.example.", ip)]);
+        let world = World::new(move |asked, kind| match kind == silent {
+            true => Reply::Silence,
+            false => truth(asked, kind),
+        })
+        .await;
+        let resolver = world.resolver_with(|p| (p.each, p.total) = (WHOLE_DAY, WHOLE_DAY));
+        let targets = resolver.targets(&domain("a.example")).await.unwrap();
+        assert_eq!(targets[0].addresses, [SocketAddr::new(ip.parse().unwrap(), 5269)]);
+    }
+}
+
+/// So long that a test which waits for it never ends.
+const WHOLE_DAY: Duration = Duration::from_secs(86_400);
+
+// LIM-06, issue 14 item 2: "the clock starts when work starts": who waited for a place longer than a lookup may take is busy
+// or served, and his domain has not failed.
+#[tokio::test]
+async fn a_lookup_that_waited_is_no_failure_of_its_domain() {
+    let truth = zone(vec![host("bank.example.", "127.0.0.1")]);
+    let world = World::new(move |asked, kind| match name("slow.example.").zone_of(asked) {
+        true => Reply::Silence,
+        false => truth(asked, kind),
+    })
+    .await;
+    for share in [Share::Claims, Share::Carried, Share::Own] {
+        let total = Duration::from_millis(600);
+        let resolver = Arc::new(world.resolver_with(|p| {
+            (p.each, p.total) = (total, total);
+            p.places = Places { carried: 1, claims: 1, own: 1 };
+        }));
+        let slow = |n: u32| {
+            let (resolver, of) = (Arc::clone(&resolver), domain(&format!("n{n}.slow.example")));
+            async move { resolver.targets_within(&of, share).await }
+        };
+        let first = tokio::spawn(slow(1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (found, waited) = resolver.targets_timed(&domain("bank.example"), share).await;
+        assert!(found.is_ok() && waited > Duration::ZERO, "{share:?}: {found:?} after {waited:?}");
+        assert_eq!(first.await.unwrap(), Err(DnsFault::Timeout));
+        // Two before us: our own time is over before it is our turn.
+        let (one, two) = (tokio::spawn(slow(2)), tokio::spawn(slow(3)));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let late = resolver.targets_within(&domain("cousin.example"), share).await.unwrap_err();
+        assert_eq!((late, late.why().reason), (DnsFault::Busy, Reason::Overload), "{share:?}");
+        let (_one, _two) = (one.await, two.await);
+    }
+}
+
+// LIM-06: "what strangers cause feeds nothing that our own traffic reads": not even what was found to fail.
+#[tokio::test]
+async fn what_strangers_could_not_find_is_looked_up_anew_for_our_own_users() {
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let truth = zone(vec![host("bank.example.", "127.0.0.1")]);
+    let told = Arc::clone(&down);
+    let world = World::new(move |asked, kind| match told.load(std::sync::atomic::Ordering::SeqCst) {
+        true => Reply::Code(ResponseCode::ServFail),
+        false => truth(asked, kind),
+    })
+    .await;
+    let resolver = world.resolver();
+    let bank = domain("bank.example");
+    assert_eq!(resolver.targets_within(&bank, Share::Claims).await, Err(DnsFault::Failed));
+    down.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert!(resolver.targets(&bank).await.is_ok());
+}
+
+// DNS-05: "and of the A and AAAA of hosted domains", in either way to find a remote server, and unless a route says so.
+#[tokio::test]
+async fn where_the_world_finds_us_nobody_leads_us() {
+    let world = World::new(zone(vec![
+        host("hall.example.", "127.0.0.7"),
+        host("hall.example.", "2001:db8::7"),
+        srv(STARTTLS, 1, 6379, "s.a.example."),
+        srv(STARTTLS, 2, 6379, "t.a.example."),
+        host("s.a.example.", "127.0.0.7"),
+        host("t.a.example.", "127.0.0.8"),
+        host("t.a.example.", "2001:db8::7"),
+    ]))
+    .await;
+    let resolver = world.resolver_with(|params| {
+        params.hosted = vec![domain("hall.example"), domain("silent.example")];
+        let to = |of: &str| Route {
+            domain: domain(of),
+            host: "127.0.0.7".to_owned(),
+            port: 5269,
+            mode: TlsMode::Starttls,
+        };
+        params.routes = vec![to("routed.example")];
+    });
+    let targets = resolver.targets(&domain("a.example")).await.unwrap();
+    assert_eq!(targets.len(), 1);
+    assert_eq!(targets[0].addresses, ["127.0.0.8:6379".parse().unwrap()]);
+    assert_eq!(resolver.host("s.a.example", 6379, Share::Own).await, Err(DnsFault::Guarded));
+    assert_eq!(resolver.host("127.0.0.7", 5269, Share::Own).await, Err(DnsFault::Guarded));
+    assert!(resolver.targets(&domain("routed.example")).await.unwrap()[0].routed);
 }
 
 #[tokio::test]
@@ -307,7 +455,8 @@ async fn a_flood_of_claims_leaves_room_for_our_own_lookups() {
         names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>().len()
     };
     let until = Instant::now() + Duration::from_secs(40);
-    while begun() < 128 {
+    let most = Places::default().claims;
+    while begun() < most {
         assert!(Instant::now() < until, "{} lookups were begun", begun());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -318,9 +467,9 @@ async fn a_flood_of_claims_leaves_room_for_our_own_lookups() {
     assert!(resolver.targets(&domain("a.example")).await.is_ok());
     // And whoever wants what a stranger waits for need not wait with it.
     assert!(resolver.targets_within(&domain("b.example"), Share::Carried).await.is_ok());
-    assert_eq!(begun(), 128, "no more are looked up for strangers at one time");
+    assert_eq!(begun(), most, "no more are looked up for strangers at one time");
     flood.abort_all();
-    assert!(late.await.unwrap().is_ok(), "what was found is told to all");
+    assert!(late.await.unwrap().is_ok(), "what is given up makes room");
 }
 
 #[tokio::test]

@@ -202,6 +202,13 @@ impl Probe {
         report.targets = targets.iter().map(Place::of).collect();
         for target in &targets {
             for address in &target.addresses {
+                // DNS-05: as the gateway, which dials itself only where a route says so.
+                if !target.routed && net::connect::is_ours(*address) {
+                    report.trouble.push(format!(
+                        "{address}: an address of this machine, which is dialled only by `dns: {{ routes: [..] }}`"
+                    ));
+                    continue;
+                }
                 match self.visit(*address, target.mode).await {
                     Ok(met) => {
                         self.tell(&mut report, &met);
@@ -275,7 +282,7 @@ impl Probe {
     /// Goes as far as the features after TLS.
     async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
         let times = &self.settings.timeouts;
-        let (stream, address) =
+        let net::connect::Dialled { stream, address, .. } =
             net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| {
                 let words = fault.to_string();
                 let words = words.strip_prefix(&format!("{address}: ")).unwrap_or(&words);

@@ -35,6 +35,8 @@ pub(super) fn assemble(
     let default_domain =
         spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
     let retired_domains = retired_domains(&mut words, spec, &domains);
+    let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
+    let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let secrets = secrets(&mut words, spec);
     let trust = trust(&mut words, spec);
     let dns = dns(&mut words, spec, &domains);
@@ -54,6 +56,7 @@ pub(super) fn assemble(
         domains,
         default_domain,
         retired_domains,
+        own_addresses,
         secrets,
         trust,
         dns,

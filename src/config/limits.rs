@@ -108,6 +108,12 @@ table! {
     pending_per_source ("pending-per-source"): count = "20", "1" ..= "1000";
     /// Pending dialback operations of one sender domain (L-pending).
     pending_per_domain ("pending-per-domain"): count = "4", "1" ..= "1000";
+    /// Dialback keys of strangers that are verified at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim (LIM-06).
+    verifications ("verifications"): count = "192", "4" ..= "10000";
+    /// Domains looked up in the DNS at one time for our own users; who finds no place waits.
+    lookups ("lookups"): count = "256", "1" ..= "10000";
+    /// Domains looked up in the DNS at one time for what the gateway carries on its own, such as errors.
+    lookups_carried ("lookups-carried"): count = "64", "1" ..= "10000";
     /// Stanzas that wait for one pair (L-queue).
     queue_stanzas ("queue-stanzas"): count = "100", "1" ..= "100000";
     /// Octets that wait for one pair (L-queue).

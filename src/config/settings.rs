@@ -29,6 +29,8 @@ pub struct Settings {
     pub default_domain: Option<Domain>,
     /// Domains that were served here once; none of `domains`.
     pub retired_domains: Vec<Domain>,
+    /// Addresses at which the world finds us, and that no socket of ours has (DNS-05).
+    pub own_addresses: Vec<IpAddr>,
     /// Dialback secrets.
     pub secrets: Secrets,
     /// Whom to trust.

@@ -28,6 +28,10 @@ pub struct FileSpec {
     /// Domains that were served here once: a stream to one of them hears that it is gone, and not only that it is unknown.
     /// Default: none. Example: `retired-domains: [old.example.com]`
     pub retired_domains: Option<Words>,
+    /// Addresses at which the world finds this gateway and that no socket here has, as behind an address translation; like
+    /// those of this machine and those that the DNS gives the domains served here, they are never dialled but by a route.
+    /// Default: none. Example: `own-addresses: [192.0.2.7]`
+    pub own_addresses: Option<Words>,
     /// Dialback. Default: see [`DialbackSpec`].
     pub dialback: Option<Placed<DialbackSpec>>,
     /// Whom to trust. Default: the system's trust anchors.

@@ -16,6 +16,8 @@ pub struct Guard {
     pub allow_ports: Vec<u16>,
     /// Our own listeners and backends: never dialled, whatever `allow_networks` says.
     pub own: Vec<SocketAddr>,
+    /// Addresses of our own: never dialled on any port.
+    pub own_addresses: Vec<IpAddr>,
 }
 
 impl Guard {
@@ -26,20 +28,14 @@ impl Guard {
             .allow_networks
             .iter()
             .any(|network| network.contains(&ip) || network.contains(&address.ip()));
-        let ours = self.own.iter().any(|own| own.ip().to_canonical() == ip && own.port() == address.port());
+        let ours = self.own.iter().any(|own| own.ip().to_canonical() == ip && own.port() == address.port())
+            || self.own_addresses.iter().any(|own| own.to_canonical() == inner(ip));
         !ours && self.admits_port(address.port()) && (listed || is_public(ip))
     }
 
     /// Whether a port may be dialled.
     pub fn admits_port(&self, port: u16) -> bool {
         port >= 1024 || matches!(port, 443 | 5269) || self.allow_ports.contains(&port)
-    }
-
-    /// Whether a connection that stands has come out at a wildcard listener of our own: then both of its ends have the
-    /// same address, and the far port is the listener's.
-    pub fn is_own(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        local.ip().to_canonical() == remote.ip().to_canonical()
-            && self.own.iter().any(|own| own.port() == remote.port() && own.ip().is_unspecified())
     }
 }
 
@@ -48,6 +44,20 @@ fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+/// The IPv4 address that a translator finds in this one (RFC 6052), else the address itself.
+fn inner(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(six) => match six.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+                let [.., a, b, c, d] = six.octets();
+                IpAddr::from([a, b, c, d])
+            }
+            _ => ip,
+        },
+        IpAddr::V4(_) => ip,
     }
 }
 
@@ -184,18 +194,23 @@ mod tests {
         assert!(Guard { allow_ports: vec![80], ..Guard::default() }.admits(at("8.8.8.8", 80)));
     }
 
+    // DNS-05: "every address of this machine, of `own-addresses:` .., on every port".
     #[test]
-    fn our_own_listeners_are_never_dialled() {
+    fn our_own_listeners_and_addresses_are_never_dialled() {
         let guard = Guard {
-            own: vec![at("8.8.8.8", 5269), at("::", 5270)],
+            own: vec![at("8.8.8.8", 5269)],
+            own_addresses: vec!["8.8.4.4".parse().unwrap(), "2a00:1450::1".parse().unwrap()],
             allow_networks: vec!["0.0.0.0/0".parse().unwrap()],
             ..Guard::default()
         };
         assert!(!guard.admits(at("8.8.8.8", 5269)));
         assert!(!guard.admits(at("::ffff:8.8.8.8", 5269)));
         assert!(guard.admits(at("8.8.8.8", 5270)));
-        assert!(guard.is_own(at("8.8.8.8", 40000), at("8.8.8.8", 5270)));
-        assert!(!guard.is_own(at("8.8.8.8", 40000), at("8.8.4.4", 5270)));
-        assert!(!guard.is_own(at("8.8.8.8", 40000), at("8.8.8.8", 5271)));
+        for own in ["8.8.4.4", "::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "2a00:1450::1"] {
+            for port in [443, 5269, 5270, 6379] {
+                assert!(!guard.admits(at(own, port)), "{own} {port}");
+            }
+        }
+        assert!(guard.admits(at("2a00:1450::2", 6379)));
     }
 }

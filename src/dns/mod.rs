@@ -4,7 +4,10 @@
 //! whose answers lead a backend's federation to the gateway. The two never meet: a resolver that would ask the steering
 //! server cannot be built.
 
+mod addresses;
+mod gates;
 pub mod guard;
+mod home;
 pub mod order;
 #[doc(hidden)] // open for the fuzz targets: what an answer comes to, without a socket
 pub mod query;
@@ -14,8 +17,9 @@ pub mod srv;
 pub mod steer;
 mod steer_tcp;
 
+pub use gates::{Places, Share};
 pub use guard::Guard;
-pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Share, Target};
+pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Target};
 
 /// How TLS begins at a target (XEP-0368).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use hickory_proto::rr::Name;
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::dns::TlsMode;
+use crate::dns::addresses::{MAX_ADDRESSES, addresses};
+use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::Guard;
+use crate::dns::home::Home;
 use crate::dns::order::{Rank, order};
 use crate::dns::query::{Asker, QueryFault, system_servers};
 use crate::dns::srv::{Candidate, Service, find};
@@ -39,6 +42,10 @@ pub struct Params {
     pub guard: Guard,
     /// Domains whose servers the operator has named.
     pub routes: Vec<Route>,
+    /// The domains served here: where the world finds them, we would find ourselves.
+    pub hosted: Vec<Domain>,
+    /// How many domains may be looked up at one time.
+    pub places: Places,
 }
 
 impl Default for Params {
@@ -50,6 +57,8 @@ impl Default for Params {
             total: Duration::from_secs(15),
             guard: Guard::default(),
             routes: Vec::new(),
+            hosted: Vec::new(),
+            places: Places::default(),
         }
     }
 }
@@ -76,59 +85,50 @@ pub struct Target {
     pub mode: TlsMode,
     /// Its addresses, in the order to be tried.
     pub addresses: Vec<SocketAddr>,
+    /// Named by the operator, who may well mean this machine.
+    pub routed: bool,
 }
 
 /// Finds the servers of domains.
 pub struct Resolver {
-    asker: Asker,
     guard: Guard,
     routes: HashMap<Domain, Route>,
     total: Duration,
-    known: Mutex<HashMap<Domain, Arc<OnceCell<Known>>>>,
+    ours: Memory,
+    /// What strangers have us look up is no matter of ours: neither what fails nor what fills the memory (LIM-06).
+    theirs: Memory,
+    home: Arc<Home>,
     seed: AtomicU64,
     gates: Gates,
 }
 
-/// For whom something is looked up. What the world can cause has a share of the lookups, so that our own always have room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Share {
-    /// Stanzas that the gateway carries on its own: bounces, which peers cause, and what a broken stream left.
-    Carried,
-    /// Questions about keys, which anybody can cause.
-    Claims,
-    /// What our own users ask for: all that there is.
-    Own,
+/// A resolver's servers, and what they have said.
+struct Memory {
+    asker: Asker,
+    known: Mutex<HashMap<Domain, Arc<OnceCell<Known>>>>,
 }
 
-/// Lookups under way: each may hold a score of sockets.
-#[derive(Debug)]
-struct Gates {
-    all: Semaphore,
-    carried: Semaphore,
-    claims: Semaphore,
-}
-
-impl Gates {
-    /// A place for one lookup, when there is one.
-    async fn enter(
-        &self,
-        share: Share,
-        deadline: Instant,
-    ) -> Result<[Option<SemaphorePermit<'_>>; 2], DnsFault> {
-        let own = match share {
-            Share::Carried => Some(&self.carried),
-            Share::Claims => Some(&self.claims),
-            Share::Own => None,
-        };
-        // Their own share first: who waits for it must not hold a place of all.
-        let entered = async {
-            let own = match own {
-                Some(gate) => gate.acquire().await.ok(),
-                None => None,
-            };
-            [own, self.all.acquire().await.ok()]
-        };
-        timeout_at(deadline, entered).await.map_err(|_| DnsFault::Busy)
+impl Memory {
+    /// The place where this domain's lookup is, was or will be.
+    fn cell(&self, domain: &Domain) -> Result<Arc<OnceCell<Known>>, DnsFault> {
+        let now = Instant::now();
+        let is_fresh = |cell: &Arc<OnceCell<Known>>| cell.get().is_none_or(|known| known.until > now);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = known.get(domain).filter(|cell| is_fresh(cell)) {
+            return Ok(Arc::clone(cell));
+        }
+        if known.len() >= MAX_KNOWN && !known.contains_key(domain) {
+            // An unfinished lookup that nobody waits for any more was abandoned.
+            known.retain(|_, cell| is_fresh(cell) && (cell.initialized() || Arc::strong_count(cell) > 1));
+            if known.len() >= MAX_KNOWN {
+                let finished =
+                    known.iter().find(|(_, cell)| cell.initialized()).map(|(domain, _)| domain.clone());
+                known.remove(&finished.ok_or(DnsFault::Failed)?);
+            }
+        }
+        let cell = Arc::new(OnceCell::new());
+        known.insert(domain.clone(), Arc::clone(&cell));
+        Ok(cell)
     }
 }
 
@@ -163,20 +163,18 @@ impl Resolver {
             return Err(SetupFault::Steering(*server));
         }
         let asker =
-            Asker::new(&servers, params.each).map_err(|error| SetupFault::System(error.to_string()))?;
+            || Asker::new(&servers, params.each).map_err(|error| SetupFault::System(error.to_string()));
+        let memory = || Ok(Memory { asker: asker()?, known: Mutex::default() });
         let seed = getrandom::u64().map_err(|error| SetupFault::System(error.to_string()))?;
         Ok(Resolver {
-            asker,
             guard: params.guard,
             routes: params.routes.into_iter().map(|route| (route.domain.clone(), route)).collect(),
             total: params.total,
-            known: Mutex::new(HashMap::new()),
+            ours: memory()?,
+            theirs: memory()?,
+            home: Home::new(params.hosted, asker()?),
             seed: AtomicU64::new(seed),
-            gates: Gates {
-                all: Semaphore::new(MAX_LOOKUPS),
-                carried: Semaphore::new(MAX_CARRIED),
-                claims: Semaphore::new(MAX_CLAIMS),
-            },
+            gates: Gates::new(params.places),
         })
     }
 
@@ -187,14 +185,38 @@ impl Resolver {
 
     /// The same, with this share of the lookups.
     pub async fn targets_within(&self, domain: &Domain, share: Share) -> Result<Vec<Target>, DnsFault> {
-        let cell = self.cell(domain)?;
-        let deadline = Instant::now() + self.total;
+        self.targets_timed(domain, share).await.0
+    }
+
+    /// The same, and how long it waited for a place among the lookups.
+    pub async fn targets_timed(
+        &self,
+        domain: &Domain,
+        share: Share,
+    ) -> (Result<Vec<Target>, DnsFault>, Duration) {
+        let mut waited = Duration::ZERO;
+        (self.find(domain, share, &mut waited).await, waited)
+    }
+
+    async fn find(
+        &self,
+        domain: &Domain,
+        share: Share,
+        waited: &mut Duration,
+    ) -> Result<Vec<Target>, DnsFault> {
+        self.home.refresh().await;
+        let memory = self.memory(share);
+        let cell = memory.cell(domain)?;
         let known = match cell.get() {
             Some(known) => known,
             None => {
-                // Whoever waits for a place waits for it alone: nobody shares a lookup that has not begun (DNS-07).
-                let _place = self.gates.enter(share, deadline).await?;
-                cell.get_or_init(|| self.look_up(domain, deadline)).await
+                // Whoever waits for a place waits for it alone: nobody shares a lookup that has not begun (DNS-07), and
+                // no clock of it runs before.
+                let (_place, time) =
+                    self.gates.enter(share, self.total).await.inspect_err(|_| *waited = self.total)?;
+                *waited = time;
+                let look_up = || self.look_up(&memory.asker, domain, Instant::now() + self.total);
+                cell.get_or_init(look_up).await
             }
         };
         let places = known.outcome.clone()?;
@@ -204,9 +226,10 @@ impl Resolver {
                 host: place.host,
                 mode: place.rank.mode,
                 addresses: (place.addresses.into_iter())
-                    .filter(|address| place.routed || self.guard.admits(*address))
+                    .filter(|address| place.routed || self.admits(*address))
                     .take(MAX_ADDRESSES)
                     .collect(),
+                routed: place.routed,
             })
             .filter(|target| !target.addresses.is_empty())
             .collect();
@@ -215,52 +238,39 @@ impl Resolver {
 
     /// The addresses of a host that a server has named as its own, behind the same guard as those that the DNS names.
     pub async fn host(&self, host: &str, port: u16, share: Share) -> Result<Vec<SocketAddr>, DnsFault> {
-        let deadline = Instant::now() + self.total;
-        let _place = self.gates.enter(share, deadline).await?;
+        self.home.refresh().await;
+        let _place = self.gates.enter(share, self.total).await?;
+        let (asker, deadline) = (&self.memory(share).asker, Instant::now() + self.total);
         let mut found = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => {
                 let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
                 let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
-                let (places, _ttl) = self.settle(vec![Candidate { rank, host, port }], false, deadline).await;
+                let (places, _ttl) =
+                    settle(asker, vec![Candidate { rank, host, port }], false, deadline).await;
                 places?.into_iter().flat_map(|place| place.addresses).collect()
             }
         };
-        found.retain(|address| self.guard.admits_port(port) && self.guard.admits(*address));
+        found.retain(|address| self.guard.admits_port(port) && self.admits(*address));
         if found.is_empty() { Err(DnsFault::Guarded) } else { Ok(found) }
     }
 
-    /// Whether a connection that stands has come back to ourselves; see [`Guard::is_own`].
-    pub fn is_own(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        self.guard.is_own(local, remote)
+    /// Whether the DNS may lead us there.
+    fn admits(&self, address: SocketAddr) -> bool {
+        self.guard.admits(address) && !self.home.has(address.ip())
     }
 
-    /// The place where this domain's lookup is, was or will be.
-    fn cell(&self, domain: &Domain) -> Result<Arc<OnceCell<Known>>, DnsFault> {
-        let now = Instant::now();
-        let is_fresh = |cell: &Arc<OnceCell<Known>>| cell.get().is_none_or(|known| known.until > now);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = known.get(domain).filter(|cell| is_fresh(cell)) {
-            return Ok(Arc::clone(cell));
+    fn memory(&self, share: Share) -> &Memory {
+        match share {
+            Share::Claims => &self.theirs,
+            Share::Carried | Share::Own => &self.ours,
         }
-        if known.len() >= MAX_KNOWN && !known.contains_key(domain) {
-            // An unfinished lookup that nobody waits for any more was abandoned.
-            known.retain(|_, cell| is_fresh(cell) && (cell.initialized() || Arc::strong_count(cell) > 1));
-            if known.len() >= MAX_KNOWN {
-                let finished =
-                    known.iter().find(|(_, cell)| cell.initialized()).map(|(domain, _)| domain.clone());
-                known.remove(&finished.ok_or(DnsFault::Failed)?);
-            }
-        }
-        let cell = Arc::new(OnceCell::new());
-        known.insert(domain.clone(), Arc::clone(&cell));
-        Ok(cell)
     }
 
-    async fn look_up(&self, domain: &Domain, deadline: Instant) -> Known {
+    async fn look_up(&self, asker: &Asker, domain: &Domain, deadline: Instant) -> Known {
         let (outcome, ttl) = match self.routes.get(domain) {
-            Some(route) => self.route(route, deadline).await,
-            None => self.discover(domain, deadline).await,
+            Some(route) => route_to(asker, route, deadline).await,
+            None => self.discover(asker, domain, deadline).await,
         };
         let seconds = match outcome {
             Err(DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
@@ -269,20 +279,13 @@ impl Resolver {
         Known { outcome, until: Instant::now() + Duration::from_secs(seconds.into()) }
     }
 
-    async fn route(&self, route: &Route, deadline: Instant) -> (Result<Vec<Place>, DnsFault>, u32) {
-        let rank = Rank { priority: 0, weight: 0, mode: route.mode };
-        if let Ok(ip) = route.host.parse::<IpAddr>() {
-            let addresses = vec![SocketAddr::new(ip, route.port)];
-            return (Ok(vec![Place { rank, host: route.host.clone(), addresses, routed: true }]), MAX_TTL);
-        }
-        match Name::from_ascii(&route.host) {
-            Ok(host) => self.settle(vec![Candidate { rank, host, port: route.port }], true, deadline).await,
-            Err(_) => (Err(DnsFault::NotFound), MAX_TTL),
-        }
-    }
-
-    async fn discover(&self, domain: &Domain, deadline: Instant) -> (Result<Vec<Place>, DnsFault>, u32) {
-        let found = match timeout_at(deadline, find(&self.asker, domain, self.draw())).await {
+    async fn discover(
+        &self,
+        asker: &Asker,
+        domain: &Domain,
+        deadline: Instant,
+    ) -> (Result<Vec<Place>, DnsFault>, u32) {
+        let found = match timeout_at(deadline, find(asker, domain, self.draw())).await {
             Ok(Ok(found)) => found,
             Ok(Err(fault)) => return (Err(fault.into()), 0),
             Err(_) => return (Err(DnsFault::Timeout), 0),
@@ -294,49 +297,10 @@ impl Resolver {
                 if candidates.is_empty() {
                     return (Err(DnsFault::Guarded), ttl);
                 }
-                let (outcome, lower) = self.settle(candidates, false, deadline).await;
+                let (outcome, lower) = settle(asker, candidates, false, deadline).await;
                 (outcome, ttl.min(lower))
             }
         }
-    }
-
-    /// Finds the addresses of all candidates at once. Those found in time will do; with none, it matters why.
-    async fn settle(
-        &self,
-        candidates: Vec<Candidate>,
-        routed: bool,
-        deadline: Instant,
-    ) -> (Result<Vec<Place>, DnsFault>, u32) {
-        let mut lookups = JoinSet::new();
-        for candidate in candidates {
-            let asker = self.asker.clone();
-            lookups.spawn(async move {
-                let found = addresses(&asker, &candidate).await;
-                (candidate, found)
-            });
-        }
-        let mut places = Vec::new();
-        let mut ttl = MAX_TTL;
-        let mut worst = DnsFault::NotFound;
-        loop {
-            match timeout_at(deadline, lookups.join_next()).await {
-                Ok(Some(Ok((candidate, Ok((addresses, life)))))) => {
-                    ttl = ttl.min(life);
-                    if !addresses.is_empty() {
-                        let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
-                        places.push(Place { rank: candidate.rank, host, addresses, routed });
-                    }
-                }
-                Ok(Some(Ok((_, Err(fault))))) => worst = fault.into(),
-                Ok(Some(Err(_))) => worst = DnsFault::Failed,
-                Ok(None) => break,
-                Err(_) => {
-                    worst = DnsFault::Timeout;
-                    break;
-                }
-            }
-        }
-        if places.is_empty() { (Err(worst), ttl) } else { (Ok(places), ttl) }
     }
 
     fn draw(&self) -> u64 {
@@ -344,40 +308,55 @@ impl Resolver {
     }
 }
 
-/// Both families, taken in turns, so that a broken one costs one attempt and not eight.
-async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<(Vec<SocketAddr>, u32), QueryFault> {
-    let (six, four) = tokio::join!(
-        asker.ask(candidate.host.clone(), RecordType::AAAA),
-        asker.ask(candidate.host.clone(), RecordType::A)
-    );
-    let ip = |data: &RData| match data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-        _ => None,
-    };
-    let (six, four) = match (six, four) {
-        (Err(fault), Err(_)) => return Err(fault),
-        // One family failed: what the other says will do, unless it says nothing.
-        (Err(fault), Ok(found)) | (Ok(found), Err(fault)) if found.records.is_empty() => return Err(fault),
-        (six, four) => (six.ok(), four.ok()),
-    };
-    let ttl = six.iter().chain(&four).map(|found| found.ttl).min().unwrap_or(MIN_TTL);
-    let list = |found: Option<super::query::Found>| {
-        found
-            .map(|found| found.records.iter().filter_map(ip).take(MAX_ADDRESSES).collect::<Vec<_>>())
-            .unwrap_or_default()
-    };
-    let (mut six, mut four) = (list(six).into_iter(), list(four).into_iter());
-    let mut turns = Vec::new();
-    loop {
-        let pair = [six.next(), four.next()];
-        if pair.iter().all(Option::is_none) {
-            break;
-        }
-        turns.extend(pair.into_iter().flatten().map(|ip| SocketAddr::new(ip, candidate.port)));
+async fn route_to(asker: &Asker, route: &Route, deadline: Instant) -> (Result<Vec<Place>, DnsFault>, u32) {
+    let rank = Rank { priority: 0, weight: 0, mode: route.mode };
+    if let Ok(ip) = route.host.parse::<IpAddr>() {
+        let addresses = vec![SocketAddr::new(ip, route.port)];
+        return (Ok(vec![Place { rank, host: route.host.clone(), addresses, routed: true }]), MAX_TTL);
     }
-    turns.truncate(MAX_ADDRESSES);
-    Ok((turns, ttl))
+    match Name::from_ascii(&route.host) {
+        Ok(host) => settle(asker, vec![Candidate { rank, host, port: route.port }], true, deadline).await,
+        Err(_) => (Err(DnsFault::NotFound), MAX_TTL),
+    }
+}
+
+/// Finds the addresses of all candidates at once. Those found in time will do; with none, it matters why.
+async fn settle(
+    asker: &Asker,
+    candidates: Vec<Candidate>,
+    routed: bool,
+    deadline: Instant,
+) -> (Result<Vec<Place>, DnsFault>, u32) {
+    let mut lookups = JoinSet::new();
+    for candidate in candidates {
+        let asker = asker.clone();
+        lookups.spawn(async move {
+            let found = addresses(&asker, &candidate).await;
+            (candidate, found)
+        });
+    }
+    let mut places = Vec::new();
+    let mut ttl = MAX_TTL;
+    let mut worst = DnsFault::NotFound;
+    loop {
+        match timeout_at(deadline, lookups.join_next()).await {
+            Ok(Some(Ok((candidate, Ok((addresses, life)))))) => {
+                ttl = ttl.min(life);
+                if !addresses.is_empty() {
+                    let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
+                    places.push(Place { rank: candidate.rank, host, addresses, routed });
+                }
+            }
+            Ok(Some(Ok((_, Err(fault))))) => worst = fault.into(),
+            Ok(Some(Err(_))) => worst = DnsFault::Failed,
+            Ok(None) => break,
+            Err(_) => {
+                worst = DnsFault::Timeout;
+                break;
+            }
+        }
+    }
+    if places.is_empty() { (Err(worst), ttl) } else { (Ok(places), ttl) }
 }
 
 /// A server at a wildcard address is also at every address of this host; loopback is the one we can be sure of.
@@ -469,17 +448,10 @@ impl fmt::Display for SetupFault {
 
 impl std::error::Error for SetupFault {}
 
-/// DNS-04.
-const MAX_ADDRESSES: usize = 8;
 /// Domains remembered.
 const MAX_KNOWN: usize = 4096;
-/// Domains looked up at the same time; the others wait, within their own deadline.
-const MAX_LOOKUPS: usize = 256;
-/// Of those, for questions about keys; and for what the gateway carries. The rest is for our own users alone.
-const MAX_CLAIMS: usize = 128;
-const MAX_CARRIED: usize = 64;
 /// DNS-07, in seconds.
 const MIN_TTL: u32 = 30;
 const MAX_TTL: u32 = 3600;
 /// A failure is remembered just long enough to keep a crowd from asking.
-const FAILURE_TTL: u32 = 5;
+const FAILURE_TTL: u32 = 1;

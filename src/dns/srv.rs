@@ -1,8 +1,11 @@
 //! Where a domain's server may be: its SRV records, or the domain itself (RFC 6120 3.2, XEP-0368).
 
+use std::time::Duration;
+
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use crate::dns::TlsMode;
+use crate::dns::addresses::{PARTIAL_TTL, both};
 use crate::dns::order::{Rank, order};
 use crate::dns::query::{Asker, Found, QueryFault};
 use crate::jid::Domain;
@@ -27,19 +30,41 @@ pub enum Service {
     None,
 }
 
-/// Asks for both services. A lookup that failed is no "no records": then nothing is known (DNS-10).
+/// Asks for both services, which are two questions: where one fails and the other names servers, those are taken. A lookup
+/// that failed is no "no records": beside it, an answer without servers says nothing (DNS-10).
 pub(super) async fn find(asker: &Asker, domain: &Domain, seed: u64) -> Result<(Service, u32), QueryFault> {
     let name = |service: &str| {
         Name::from_ascii(format!("{service}._tcp.{}.", domain.to_ascii())).map_err(|_| QueryFault::Failed)
     };
-    let (direct, starttls) = tokio::join!(
+    let heard = both(
         asker.ask(name("_xmpps-server")?, RecordType::SRV),
         asker.ask(name("_xmpp-server")?, RecordType::SRV),
+        names_servers,
+        GRACE,
     );
-    let (direct, starttls) = (direct?, starttls?);
-    let ttl = direct.ttl.min(starttls.ttl);
+    let (direct, starttls, ttl) = match heard.await {
+        (Some(Ok(direct)), Some(Ok(starttls))) => {
+            let ttl = direct.ttl.min(starttls.ttl);
+            (direct, starttls, ttl)
+        }
+        (Some(Ok(direct)), _) if names_servers(&direct) => {
+            let ttl = direct.ttl.min(PARTIAL_TTL);
+            (direct, Found { records: Vec::new(), ttl }, ttl)
+        }
+        (_, Some(Ok(starttls))) if names_servers(&starttls) => {
+            let ttl = starttls.ttl.min(PARTIAL_TTL);
+            (Found { records: Vec::new(), ttl }, starttls, ttl)
+        }
+        (Some(Err(fault)), _) | (_, Some(Err(fault))) => return Err(fault),
+        // Neither was given up before the other had named servers.
+        (None, _) | (_, None) => return Err(QueryFault::Timeout),
+    };
     let fallback = Name::from_ascii(format!("{}.", domain.to_ascii())).map_err(|_| QueryFault::Failed)?;
     Ok((settle(direct, starttls, fallback, seed), ttl))
+}
+
+fn names_servers(found: &Found) -> bool {
+    found.records.iter().any(|data| matches!(data, RData::SRV(srv) if !srv.target.is_root()))
 }
 
 /// Merges both lists into one (DNS-01); `.` means "not here" (DNS-02); no record at all means the domain itself, with
@@ -76,6 +101,8 @@ pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Serv
 
 /// DNS-04.
 const MAX_TARGETS: usize = 10;
+/// What one service has left once the other has named servers.
+const GRACE: Duration = Duration::from_millis(500);
 const PORT: u16 = 5269;
 
 #[cfg(test)]

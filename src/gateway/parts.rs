@@ -327,10 +327,24 @@ pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
 /// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
 /// where the DNS says that somebody else is there.
 pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
-    let backends = settings.domains.iter().flat_map(|d| d.backend.s2s.iter().chain(&d.backend.c2s));
-    own.extend(backends.copied());
     own.extend(settings.admin.http);
     own.extend(settings.steering.iter().map(|steering| steering.listen));
+    let here = own.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    let own_addresses = here.chain(settings.own_addresses.iter().copied()).collect();
+    let own =
+        settings.domains.iter().flat_map(|d| d.backend.s2s.iter().chain(&d.backend.c2s)).copied().collect();
+    let limits = &settings.limits;
+    let places = dns::Places {
+        carried: count(limits.lookups_carried),
+        claims: count(limits.verifications),
+        own: count(limits.lookups),
+    };
+    let guard = Guard {
+        allow_networks: settings.dns.allow_networks.clone(),
+        allow_ports: Vec::new(),
+        own,
+        own_addresses,
+    };
     let routes = settings.dns.routes.iter().map(|route| {
         let (host, port) = match &route.target {
             Target::Address(address) => (address.ip().to_string(), address.port()),
@@ -347,8 +361,10 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
         never: settings.steering.iter().map(|s| s.listen).collect(),
         each: settings.timeouts.dns,
         total: settings.timeouts.dns_total,
-        guard: Guard { allow_networks: settings.dns.allow_networks.clone(), allow_ports: Vec::new(), own },
+        guard,
         routes: routes.collect(),
+        hosted: settings.domains.iter().map(|domain| domain.name.clone()).collect(),
+        places,
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Limit {
     Handshakes,
     /// Failed logins per network and account.
     Logins,
+    /// Domains looked up in the DNS at one time.
+    Lookups,
     /// Memory of all connections that have proven nothing.
     Memory,
     /// Octets per second of a pair.
@@ -50,6 +52,7 @@ impl Limit {
         Self::Connections,
         Self::Handshakes,
         Self::Logins,
+        Self::Lookups,
         Self::Memory,
         Self::Octets,
         Self::Queue,
@@ -73,6 +76,7 @@ impl Limit {
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
             Self::Logins => "logins",
+            Self::Lookups => "lookups",
             Self::Memory => "memory",
             Self::Octets => "octets",
             Self::Queue => "queue",

@@ -1,15 +1,16 @@
-//! Dialling: the addresses in the order given, one after the other, each with a deadline and all with one.
+//! Dialling: the addresses in the order given, each a moment after the one before and with a deadline of its own (RFC 8305).
 //!
 //! Which addresses may be dialled was decided before ([`crate::dns::guard`]); what is dialled here is what was checked
-//! there, since no name is looked up in between.
+//! there, since no name is looked up in between. Whether an address is this machine's, only the kernel knows: [`is_ours`].
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::tune::tune;
 use crate::reason::{Cause, Reason, Why};
@@ -38,27 +39,74 @@ impl Default for Params {
     }
 }
 
-/// Connects to the first address that answers.
-pub async fn connect(
-    addresses: &[SocketAddr],
-    params: &Params,
-) -> Result<(TcpStream, SocketAddr), ConnectFault> {
+/// A connection that stands.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The address that took it.
+    pub address: SocketAddr,
+    /// Addresses that have failed before it.
+    pub failed: Vec<SocketAddr>,
+}
+
+/// Connects to the first address that answers. The next one is tried when the one before has failed, or has not answered
+/// for [`STAGGER`]; the others go on meanwhile.
+///
+/// # Errors
+/// What came of each address, when none answers in time.
+pub async fn connect(addresses: &[SocketAddr], params: &Params) -> Result<Dialled, ConnectFault> {
     let end = Instant::now() + params.total;
+    let mut left = addresses.iter().copied();
     let mut attempts = Vec::new();
-    for address in addresses {
-        let now = Instant::now();
-        if now >= end {
-            attempts.push((*address, io::ErrorKind::TimedOut));
-            break;
+    let mut dialling = JoinSet::new();
+    let mut next = left.next();
+    loop {
+        if let Some(address) = next.take() {
+            let params = params.clone();
+            dialling.spawn(async move {
+                let until = end.min(Instant::now() + params.each);
+                (address, timeout_at(until, dial(address, &params)).await)
+            });
+        } else if dialling.is_empty() {
+            return Err(ConnectFault { attempts });
         }
-        match timeout_at(end.min(now + params.each), dial(*address, params)).await {
-            Ok(Ok(stream)) => return Ok((stream, *address)),
-            Ok(Err(error)) => attempts.push((*address, error.kind())),
-            Err(_) => attempts.push((*address, io::ErrorKind::TimedOut)),
+        tokio::select! {
+            Some(done) = dialling.join_next() => {
+                let Ok((address, outcome)) = done else { continue };
+                match outcome {
+                    Ok(Ok(stream)) => {
+                        let failed = attempts.into_iter().map(|(address, _)| address).collect();
+                        return Ok(Dialled { stream, address, failed });
+                    }
+                    Ok(Err(error)) => attempts.push((address, error.kind())),
+                    Err(_) => attempts.push((address, io::ErrorKind::TimedOut)),
+                }
+                if Instant::now() < end {
+                    next = left.next();
+                }
+            }
+            () = sleep(STAGGER), if left.len() > 0 && Instant::now() < end => next = left.next(),
         }
     }
-    Err(ConnectFault { attempts })
 }
+
+/// Whether this address is one of this machine's: what would go there comes from there. Nothing is sent.
+pub fn is_ours(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    // Where there is no way, nothing will be dialled either.
+    source.is_ok_and(|source| source.ip().to_canonical() == address.ip().to_canonical())
+}
+
+/// RFC 8305 5: the recommended Connection Attempt Delay.
+pub const STAGGER: Duration = Duration::from_millis(250);
 
 async fn dial(address: SocketAddr, params: &Params) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -117,9 +165,9 @@ mod tests {
         drop(gone);
         let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let accepted = open.local_addr().unwrap();
-        let (stream, address) = connect(&[refused, accepted], &quick()).await.unwrap();
-        assert_eq!(address, accepted);
-        assert!(stream.nodelay().unwrap());
+        let dialled = connect(&[refused, accepted], &quick()).await.unwrap();
+        assert_eq!((dialled.address, dialled.failed), (accepted, vec![refused]));
+        assert!(dialled.stream.nodelay().unwrap());
     }
 
     #[tokio::test]
@@ -142,8 +190,8 @@ mod tests {
         let silent = socket.listen(1).unwrap();
         let address = silent.local_addr().unwrap();
         let mut filling = Vec::new();
-        while let Ok((stream, _)) = connect(&[address], &quick()).await {
-            filling.push(stream);
+        while let Ok(dialled) = connect(&[address], &quick()).await {
+            filling.push(dialled);
             assert!(filling.len() < 10, "the backlog never fills");
         }
         let before = Instant::now();
@@ -160,8 +208,39 @@ mod tests {
         let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let params =
             Params { sources: vec!["::1".parse().unwrap(), "127.0.0.9".parse().unwrap()], ..quick() };
-        let (_stream, _) = connect(&[open.local_addr().unwrap()], &params).await.unwrap();
+        let _dialled = connect(&[open.local_addr().unwrap()], &params).await.unwrap();
         let (_, peer) = open.accept().await.unwrap();
         assert_eq!(peer.ip(), "127.0.0.9".parse::<IpAddr>().unwrap());
+    }
+
+    // RFC 8305, DNS-10: "both families, staggered by 250 ms": a silent address costs a moment and not its deadline.
+    #[tokio::test]
+    async fn a_silent_address_costs_a_moment_where_another_answers() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = socket.listen(1).unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut filling = Vec::new();
+        while let Ok(dialled) = connect(&[address], &quick()).await {
+            filling.push(dialled);
+            assert!(filling.len() < 10, "the backlog never fills");
+        }
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let long = Duration::from_secs(60);
+        let params = Params { each: long, total: long, ..Params::default() };
+        let before = Instant::now();
+        let dialled = connect(&[address, open.local_addr().unwrap()], &params).await.unwrap();
+        assert_eq!((dialled.address, dialled.failed), (open.local_addr().unwrap(), Vec::new()));
+        assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
+    }
+
+    // DNS-05: "every address of this machine .. check the address actually dialled".
+    #[test]
+    fn the_kernel_knows_which_addresses_are_ours() {
+        assert!(is_ours("127.0.0.1:6379".parse().unwrap()));
+        assert!(is_ours("[::ffff:127.0.0.1]:6379".parse().unwrap()));
+        assert!(!is_ours("192.0.2.1:6379".parse().unwrap()));
+        // Loopback is one machine with one address, as far as sources go.
+        assert!(!is_ours("127.0.0.2:6379".parse().unwrap()));
     }
 }

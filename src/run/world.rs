@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use super::circuit::{Attempt, Circuits};
 use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, STARTTLS_SPACE, now};
@@ -209,6 +208,23 @@ struct Way {
 struct Place {
     address: SocketAddr,
     mode: TlsMode,
+    /// The target that it belongs to: addresses of one are tried staggered (RFC 8305).
+    target: usize,
+    /// Named by the operator, who may well mean this machine.
+    routed: bool,
+}
+
+impl Place {
+    /// Addresses to be tried one after the other.
+    fn in_turn(addresses: &[SocketAddr]) -> VecDeque<Self> {
+        let place = |(target, address): (usize, &SocketAddr)| Self {
+            address: *address,
+            mode: TlsMode::Starttls,
+            target,
+            routed: true,
+        };
+        addresses.iter().enumerate().map(place).collect()
+    }
 }
 
 impl Route for Way {
@@ -226,7 +242,13 @@ impl Way {
         if let Candidate::Elsewhere(host, port) = &candidate {
             match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
-                    let named = addresses.into_iter().map(|a| Place { address: a, mode: TlsMode::Starttls });
+                    let place = |address| Place {
+                        address,
+                        mode: TlsMode::Starttls,
+                        target: usize::MAX,
+                        routed: false,
+                    };
+                    let named = addresses.into_iter().map(place);
                     let left = self.left.take().into_iter().flatten();
                     self.left = Some(named.chain(left).collect());
                 }
@@ -234,7 +256,7 @@ impl Way {
             }
         }
         if let (Candidate::Same, Some(place)) = (candidate, self.last) {
-            match self.knock(place).await {
+            match self.knock(&[place]).await {
                 Ok(connected) => return Ok(connected),
                 Err(why) => failed = why,
             }
@@ -256,15 +278,13 @@ impl Way {
                 }
             }
         }
-        while let Some(place) = self.left.as_mut().and_then(VecDeque::pop_front) {
-            if self.spent >= self.inner.params.dial.total {
+        loop {
+            let places = self.of_one_target();
+            if places.is_empty() || self.spent >= self.inner.params.dial.total {
                 break;
             }
-            match self.knock(place).await {
-                Ok(connected) => {
-                    self.last = Some(place);
-                    return Ok(connected);
-                }
+            match self.knock(&places).await {
+                Ok(connected) => return Ok(connected),
                 Err(why) => failed = why,
             }
         }
@@ -278,6 +298,14 @@ impl Way {
             }
             Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown.into()),
         }
+    }
+
+    /// The next candidates that are tried together, which are no candidates any more.
+    fn of_one_target(&mut self) -> Vec<Place> {
+        let Some(left) = &mut self.left else { return Vec::new() };
+        let Some(target) = left.front().map(|place| place.target) else { return Vec::new() };
+        let count = left.iter().take_while(|place| place.target == target).count();
+        left.drain(..count).collect()
     }
 
     /// The domain is not to be had. What a stranger has made us try is held against it for nobody else (LIM-06).
@@ -302,21 +330,26 @@ impl Way {
         match &self.destination {
             Destination::Client(domain) => {
                 let clients = self.inner.params.clients.get(domain).ok_or(Reason::BackendDown)?;
-                Ok(clients.addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
+                Ok(Place::in_turn(&clients.addresses))
             }
             Destination::Backend(domain) => {
                 let addresses = self.inner.params.backends.get(domain).ok_or(Reason::BackendDown)?;
-                Ok(addresses.iter().map(|a| Place { address: *a, mode: TlsMode::Starttls }).collect())
+                Ok(Place::in_turn(addresses))
             }
             Destination::World { target, .. } => {
-                let found = self.inner.params.resolver.targets_within(target, self.share()).await;
+                let (found, waited) = self.inner.params.resolver.targets_timed(target, self.share()).await;
+                if waited > Duration::ZERO {
+                    self.inner.params.metrics.limited(Limit::Lookups);
+                    self.inner.params.metrics.waited(Limit::Lookups, waited);
+                }
                 let targets = found.map_err(|fault| {
                     tracing::debug!(domain = %target, %fault, "no target");
                     fault.why()
                 })?;
-                let places = targets
-                    .iter()
-                    .flat_map(|t| t.addresses.iter().map(|a| Place { address: *a, mode: t.mode }));
+                let places = targets.iter().enumerate().flat_map(|(target, t)| {
+                    let place = move |address| Place { address, mode: t.mode, target, routed: t.routed };
+                    t.addresses.iter().copied().map(place)
+                });
                 Ok(places.collect())
             }
         }
@@ -333,14 +366,32 @@ impl Way {
         }
     }
 
-    async fn knock(&mut self, place: Place) -> Result<Connected, Why> {
+    /// Connects to the first of these that answers. Those that were not tried to the end are candidates again.
+    async fn knock(&mut self, places: &[Place]) -> Result<Connected, Why> {
+        // DNS-05: an address that the DNS gives may be our own in a way that only the kernel knows.
+        let ours = |place: &&Place| {
+            let ours = !place.routed && net::connect::is_ours(place.address);
+            if ours {
+                tracing::debug!(address = %place.address, "not dialled: an address of this machine");
+            }
+            ours
+        };
+        let addresses: Vec<SocketAddr> =
+            places.iter().filter(|place| !ours(place)).map(|place| place.address).collect();
         let begun = now();
-        let dialled = net::connect(&[place.address], &self.inner.params.dial).await;
+        let dialled = net::connect(&addresses, &self.inner.params.dial).await;
         self.spent += now().saturating_duration_since(begun);
-        let (mut stream, address) = dialled.map_err(|fault| {
+        let net::connect::Dialled { mut stream, address, failed } = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
             fault.why()
         })?;
+        let is_this = |place: &&Place| place.address == address;
+        let place = places.iter().find(is_this).copied().ok_or(Reason::RemoteUnreachable)?;
+        let untried = places.iter().filter(|p| p.address != address && !failed.contains(&p.address));
+        for place in untried.rev() {
+            self.left.get_or_insert_default().push_front(*place);
+        }
+        self.last = Some(place);
         if let Some(header) = self.introduction()? {
             // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
             let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
@@ -351,7 +402,9 @@ impl Way {
         let Destination::World { from, target, behalf } = self.destination.clone() else {
             return Ok(Connected { io: Box::new(stream), address: address.ip(), secured: None });
         };
-        self.not_ourselves(&stream, address)?;
+        if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
+            return Err(Reason::RemoteUnreachable);
+        }
         // What comes after this is between that server and the one for whom we call it.
         self.answered = true;
         self.inner.params.circuits.answered(&target, None);
@@ -397,12 +450,6 @@ impl Way {
                 header.map(Some).ok_or(Reason::Internal)
             }
         }
-    }
-
-    /// DNS-05: a name that leads back to a wildcard listener of our own is seen only once the connection stands.
-    fn not_ourselves(&self, stream: &TcpStream, remote: SocketAddr) -> Result<(), Reason> {
-        let local = stream.local_addr().map_err(|_| Reason::RemoteUnreachable)?;
-        if self.inner.params.resolver.is_own(local, remote) { Err(Reason::RemoteUnreachable) } else { Ok(()) }
     }
 }
 

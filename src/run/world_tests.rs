@@ -89,7 +89,9 @@ async fn a_backend_is_sought_at_each_of_its_addresses_in_turn() {
 #[tokio::test]
 async fn a_server_cannot_send_us_where_the_dns_could_not() {
     let (first, at) = listener().await;
-    let (_other, elsewhere) = listener().await;
+    // Another machine, as far as the kernel's sources go.
+    let other = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let elsewhere = other.local_addr().unwrap();
     for allowed in [false, true] {
         let mut world = world(vec![at], at);
         if allowed {
@@ -110,6 +112,66 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
         let named = Candidate::Elsewhere(elsewhere.ip().to_string().into(), elsewhere.port());
         let (_route, outcome) = route.connect(named).await;
         assert_eq!(outcome.map(|connected| connected.address).ok(), allowed.then_some(elsewhere.ip()));
+    }
+}
+
+// DNS-05: "every address of this machine .. on every port, unless a static override says so". Redis on our own machine is
+// what a stranger would have us dial.
+#[tokio::test]
+async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
+    let (here, at) = listener().await;
+    let mut world = world(Vec::new(), at);
+    let (_route, outcome) = world.route(&friend(), None).connect(Candidate::Next).await;
+    assert!(outcome.is_ok(), "the operator has named it");
+    here.accept().await.unwrap();
+    let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+    let params =
+        dns::Params { servers: vec!["127.0.0.1:9".parse().unwrap()], guard, ..dns::Params::default() };
+    Arc::get_mut(&mut world.0).unwrap().params.resolver = Resolver::new(params).unwrap();
+    let way = |left: &[SocketAddr]| Way {
+        inner: Arc::clone(&world.0),
+        destination: friend(),
+        caller: None,
+        left: Some(
+            left.iter().map(|a| Place { routed: false, target: 0, ..Place::in_turn(&[*a])[0] }).collect(),
+        ),
+        last: None,
+        spent: Duration::ZERO,
+        answered: false,
+        attempt: None,
+    };
+    let other = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let found = way(&[at, other.local_addr().unwrap()]).go(Candidate::Next).await.unwrap();
+    assert_eq!(found.address, other.local_addr().unwrap().ip());
+    assert_eq!(way(&[at]).go(Candidate::Next).await.err(), Some(Reason::RemoteUnreachable));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), here.accept()).await.is_err(),
+        "nobody has knocked here"
+    );
+}
+
+// RFC 8305: addresses that were not tried to the end are candidates for the next attempt.
+#[tokio::test]
+async fn what_lost_the_race_is_tried_when_the_winner_will_not_do() {
+    let (_first, at_first) = listener().await;
+    let (_second, at_second) = listener().await;
+    let world = world(Vec::new(), at_first);
+    let places = |list: &[SocketAddr]| -> VecDeque<Place> {
+        Place::in_turn(list).into_iter().map(|place| Place { target: 0, ..place }).collect()
+    };
+    let mut way = Way {
+        inner: Arc::clone(&world.0),
+        destination: friend(),
+        caller: None,
+        left: Some(places(&[closed().await, at_first, at_second])),
+        last: None,
+        spent: Duration::ZERO,
+        answered: false,
+        attempt: None,
+    };
+    for expected in [Ok(at_first.port()), Ok(at_second.port()), Err(Reason::RemoteUnreachable)] {
+        let outcome = way.go(Candidate::Next).await;
+        assert_eq!(outcome.map(|_| way.last.unwrap().address.port()), expected);
     }
 }
 

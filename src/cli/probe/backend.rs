@@ -94,9 +94,8 @@ async fn visit(settings: &Settings, hosted: &HostedDomain, address: SocketAddr) 
 }
 
 async fn look(settings: &Settings, hosted: &HostedDomain, seen: &mut Seen) -> Result<(), String> {
-    let (mut stream, _) = net::connect(&[seen.address], &parts::dial(settings))
-        .await
-        .map_err(|fault| format!("no connection ({fault})"))?;
+    let dialled = net::connect(&[seen.address], &parts::dial(settings)).await;
+    let mut stream = dialled.map_err(|fault| format!("no connection ({fault})"))?.stream;
     let ends = stream.local_addr().ok().map(|source| proxy::Addresses { source, destination: seen.address });
     let header = match hosted.backend.proxy {
         None => Vec::new(),
