@@ -803,7 +803,7 @@ async fn the_backends_key_can_be_verified_at_its_configured_address() {
     forged.element().await.unwrap();
     forged.send("<db:result from='hall.example' to='friend.example'>made-up</db:result>").await.unwrap();
     assert_eq!(word(&forged.element().await.unwrap()), Word::Invalid);
-    assert_eq!(world.names.asked_about(HALL), 0);
+    assert_eq!(world.names.asked_about(&format!("_tcp.{HALL}")), 0);
 }
 
 // TLS-08: "As client, absence of `starttls` in features MUST NOT lead to plaintext".

@@ -29,6 +29,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         domains,
         default_domain,
         retired_domains,
+        own_addresses,
         secrets,
         trust,
         dns,
@@ -45,6 +46,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     domains.iter().for_each(|domain| out.domain(domain));
     out.or("default-domain", default_domain.as_ref(), "none");
     out.list("retired-domains", retired_domains);
+    out.list("own-addresses", own_addresses);
     let Secrets { world, inside } = secrets;
     out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
     out.or("dialback.secrets.inside", inside.as_ref().map(|path| path.display()), "random at start");

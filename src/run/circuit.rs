@@ -350,6 +350,14 @@ impl Circuits {
     }
 }
 
+impl Drop for Circuits {
+    /// A reload may put others in its place: what it has counted goes with it.
+    fn drop(&mut self) {
+        let failed = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner);
+        failed.values().for_each(|against| self.metrics.circuit(state(against), None));
+    }
+}
+
 /// An attempt that is made for all who wait; dropped without a word, it is the next one's turn.
 #[derive(Debug)]
 pub struct Attempt {

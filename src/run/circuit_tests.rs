@@ -299,3 +299,16 @@ async fn the_memory_does_not_grow() {
     }
     assert_eq!(held(&circuits.failed).len(), REMEMBERED);
 }
+
+// A reload with other times puts new circuits in their place.
+#[tokio::test(start_paused = true)]
+async fn what_circuits_have_counted_goes_with_them() {
+    let circuits = circuits();
+    let metrics = Arc::clone(&circuits.metrics);
+    for _ in 0..3 {
+        fail(&circuits, &friend()).await;
+    }
+    assert!(metrics.text().unwrap().contains("gatehouse_circuits_open 1"));
+    drop(circuits);
+    assert!(metrics.text().unwrap().contains("gatehouse_circuits_open 0"));
+}

@@ -403,7 +403,7 @@ impl Way {
             return Ok(Connected { io: Box::new(stream), address: address.ip(), secured: None });
         };
         if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
-            return Err(Reason::RemoteUnreachable);
+            return Err(Reason::RemoteUnreachable.into());
         }
         // What comes after this is between that server and the one for whom we call it.
         self.answered = true;
