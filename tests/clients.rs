@@ -16,7 +16,7 @@ use support::raw::Raw;
 use support::release::Release;
 use support::scene::{Cast, HOSTED, Scene, Wishes};
 use support::server::{Legacy, SECOND, Server};
-use support::{ejabberd, wait_for};
+use support::{ejabberd, prosody, wait_for};
 
 const POLICY: &str = "version: v1\n";
 
@@ -144,6 +144,25 @@ fn ejabberd_hears_the_clients_address_in_a_proxy_header_of_either_version() {
         desk.slixmpp(Way::Direct(5223), "login", &[&jid("warden"), "any"]);
         let log = scene.legacy.log();
         let named = log.lines().filter(|line| line.contains("Accepted c2s") && line.contains("192.0.2.30"));
+        assert_eq!(named.count(), 2, "{version}: {log}");
+    }
+}
+
+// The same of Prosody, by the lines of its file that are marked for it.
+#[test]
+fn prosody_13_hears_the_clients_address_in_a_proxy_header_of_either_version() {
+    for version in ["v1", "v2"] {
+        let expecting = |place: &support::server::Place<'_>| {
+            let marked = [("c2s_ports = { 5222 } --direct\n", ""), ("--proxy ", "")];
+            Server::new(place, prosody::legacy_with(Release::Trixie, place, &marked))
+        };
+        let backend = format!(", proxy-protocol: {version}");
+        let wishes = Wishes { backend: &backend, legacy: Some(&expecting), ..Wishes::default() };
+        let (scene, desk) = scene(Legacy::Prosody13, &wishes);
+        desk.slixmpp(Way::Starttls, "login", &[&jid("warden"), "any"]);
+        desk.slixmpp(Way::Direct(5223), "login", &[&jid("warden"), "any"]);
+        let log = scene.legacy.log();
+        let named = log.lines().filter(|line| line.contains("proxied connection 192.0.2.30:"));
         assert_eq!(named.count(), 2, "{version}: {log}");
     }
 }

@@ -121,7 +121,7 @@ fn the_legacy_servers_understand_each_other_without_the_gateway() {
 }
 
 // CRT-08: certificates without clientAuth, as public authorities issue them now. The gateway takes them as proof. So does
-// Debian's Prosody 0.12.3; ejabberd 23.01 does not, and the gateway then proves itself by dialback.
+// Prosody 0.12.3 and 13 and ejabberd 24.12; ejabberd 23.01 does not, and the gateway then proves itself by dialback.
 fn server_auth_only(program: Remote, method: &str) {
     let peer = Peer { program, proof: Proof::Either, domain: FRIEND };
     let cast = Cast { remotes: &[peer], legacy: Legacy::Prosody, usage: Usage::Server, policy: POLICY };
@@ -141,8 +141,18 @@ fn ejabberd_refuses_external_without_client_auth_and_gets_dialback() {
 }
 
 #[test]
+fn ejabberd_24_takes_external_without_client_auth() {
+    server_auth_only(Remote::Ejabberd24, "certificate");
+}
+
+#[test]
 fn prosody_takes_external_without_client_auth() {
     server_auth_only(Remote::Prosody, "certificate");
+}
+
+#[test]
+fn prosody_13_takes_external_without_client_auth() {
+    server_auth_only(Remote::Prosody13, "certificate");
 }
 
 // DB-66: jabberd2 sends the stanzas of all its targets over one stream, since steering leads them all to one address;

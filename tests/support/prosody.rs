@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use super::release::Release;
 use super::server::{PASSWORD, Place, Proof, SECOND, Tls};
-use super::world::Process;
+use super::world::{Net, Process};
 use super::{fill, make_dir, write};
 
 /// As a plain legacy server, from `deploy/prosody/prosody.cfg.lua`.
 pub fn legacy(release: Release, place: &Place<'_>) -> Vec<Process> {
-    start(release, place, "deploy/prosody/prosody.cfg.lua", &[])
+    legacy_with(release, place, &[])
+}
+
+/// The same, with words of the file replaced.
+pub fn legacy_with(release: Release, place: &Place<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
+    let gateway = Net::Inside.address(1).to_string();
+    start(release, place, "deploy/prosody/prosody.cfg.lua", &[("GATEWAY", &gateway)], replace)
 }
 
 /// As a remote server.
@@ -28,10 +34,16 @@ pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process
         ("KEY", &tls.leaf.key.to_string_lossy()),
         ("ROOTS", tls.roots),
     ];
-    start(release, place, "tests/support/remote/prosody.cfg.lua", &values)
+    start(release, place, "tests/support/remote/prosody.cfg.lua", &values, &[])
 }
 
-fn start(release: Release, place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
+fn start(
+    release: Release,
+    place: &Place<'_>,
+    template: &str,
+    more: &[(&str, &str)],
+    replace: &[(&str, &str)],
+) -> Vec<Process> {
     let host = place.host;
     let data = make_dir(&host.directory().join("data"));
     let path = host.directory().join("prosody.cfg.lua");
@@ -39,6 +51,11 @@ fn start(release: Release, place: &Place<'_>, template: &str, more: &[(&str, &st
     let data_path = data.to_string_lossy();
     let common = [("DOMAIN", place.domain), ("ADDRESS", &address), ("RUN", &run), ("DATA", &data_path)];
     fill(template, &[&common, more].concat(), &path);
+    for (from, to) in replace {
+        let text = fs::read_to_string(&path).expect("just written");
+        assert!(text.contains(from), "{template} does not say {from}");
+        write(&path, &text.replace(from, to));
+    }
     // The tests run as root for their namespaces; in service Prosody has a user of its own and refuses this.
     let text = fs::read_to_string(&path).expect("just written");
     write(&path, &format!("run_as_root = true\n{text}"));
