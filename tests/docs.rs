@@ -104,7 +104,7 @@ fn every_place_that_the_pages_lead_to_exists() {
 // The gateway's side of each page, and what the pages quote of the files beside them.
 #[test]
 fn the_pages_about_servers_quote_what_is_there() {
-    for server in ["prosody", "ejabberd", "jabberd2", "openfire", "mongooseim"] {
+    for server in ["prosody", "ejabberd", "jabberd2", "openfire", "mongooseim", "tigase"] {
         let page = text(&format!("deploy/{server}/README.md"));
         let scratch = tempfile::tempdir().unwrap();
         certify(scratch.path());
@@ -388,6 +388,7 @@ const PAGES: [&str; 11] = [
     "deploy/mongooseim/README.md",
     "deploy/openfire/README.md",
     "deploy/prosody/README.md",
+    "deploy/tigase/README.md",
     "deploy/security.md",
     "policies/README.md",
 ];

@@ -18,7 +18,7 @@ use gatehouse::demo::world::World;
 
 use sockets::*;
 
-const ALL: [Habit; 3] = [Habit::Ejabberd, Habit::Jabberd2, Habit::Prosody];
+const ALL: [Habit; 7] = Habit::ALL;
 
 // ---------------------------------------------------------------------------------------------- there and back
 

@@ -2,37 +2,31 @@
 //!
 //! The habits are those of `legacy-servers.md`: jabberd2 opens without version, `to` and `from` and puts all it has to
 //! say to the world on one stream; Prosody asks about keys on the stream on which it sends its own; ejabberd opens a
-//! connection for each question. None of them is patched: all they know of the gateway is that every road leads there.
+//! connection for each question; Wildfire, Openfire and Tigase, which no test can install, have theirs from servers that were
+//! built and tried. None of them is patched: all they know of the gateway is that every road leads there.
 
+mod habit;
 mod inward;
+mod narrow;
 mod outward;
 mod users;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::node::{Node, escape};
 use super::peer::{Keys, domain_of};
+use super::session::Greeting;
 use super::{Inbox, Told, Trouble, bind, held};
+pub use habit::Habit;
 use outward::{Order, Question};
 pub use users::PASSWORD;
-
-/// Whose habits the server has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
-    /// One stream for each pair, one connection for each question; version 1.0.
-    Ejabberd,
-    /// No version, no `to`, no `from`; one stream for every target.
-    Jabberd2,
-    /// Questions about keys on the stream that carries its own key; the key as text in a positive answer; `id=''`.
-    Prosody,
-}
 
 struct Shared {
     domains: Vec<String>,
@@ -45,6 +39,12 @@ struct Shared {
     users: Mutex<HashMap<String, mpsc::UnboundedSender<String>>>,
     roads: Mutex<HashMap<String, mpsc::UnboundedSender<Order>>>,
     visits: AtomicUsize,
+    /// Sessions outward that may be set up now.
+    set_ups: Arc<Semaphore>,
+    /// Tigase: what waits for a pair, on whichever connection it goes.
+    late: Mutex<HashMap<outward::Pair, Vec<Node>>>,
+    /// Openfire 5.2: foreign domains that were proven on one stream of the gateway's.
+    mixed: Mutex<Vec<HashSet<String>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -81,6 +81,9 @@ impl Legacy {
             users: Mutex::default(),
             roads: Mutex::default(),
             visits: AtomicUsize::new(0),
+            set_ups: Arc::new(Semaphore::new(habit.set_ups())),
+            late: Mutex::default(),
+            mixed: Mutex::default(),
             tasks: Mutex::default(),
         });
         shared.listen(c2s, s2s);
@@ -168,6 +171,16 @@ impl Shared {
         self.ip.into()
     }
 
+    /// A header of its own, as octets.
+    fn header(&self, greeting: &Greeting) -> String {
+        let octets = greeting.octets();
+        if self.habit == Habit::Tigase {
+            // Without a declaration.
+            return octets.split_once("?>").map_or(octets.clone(), |(_, header)| header.to_owned());
+        }
+        octets
+    }
+
     fn hosts(&self, domain: &str) -> bool {
         self.domains.iter().any(|d| d == domain)
     }
@@ -190,9 +203,22 @@ impl Shared {
     fn order(self: &Arc<Self>, sender: &str, target: &str, order: Order) {
         let name = match self.habit {
             Habit::Jabberd2 => "everything".to_owned(),
-            Habit::Ejabberd | Habit::Prosody => format!("{sender}>{target}"),
+            _ => format!("{sender}>{target}"),
         };
         let mut roads = held(&self.roads);
+        let order = match order {
+            // What waits outlives the stream that it waits on.
+            Order::Stanza(pair, node) if self.habit == Habit::Tigase => {
+                held(&self.late).entry(pair.clone()).or_default().push(node);
+                Order::Late(pair)
+            }
+            Order::Stanza(_, node) if self.is_cut_off(&roads, target) => {
+                drop(roads);
+                self.bounce(&node, "remote-server-not-found", "");
+                return;
+            }
+            order => order,
+        };
         let order = match roads.get(&name) {
             Some(road) => match road.send(order) {
                 Ok(()) => return,
@@ -209,19 +235,34 @@ impl Shared {
         }
     }
 
+    /// As tried with Openfire 5.2: of two foreign domains that were proven on one stream, the second cannot be reached while
+    /// there is a stream to the first.
+    fn is_cut_off(&self, roads: &HashMap<String, mpsc::UnboundedSender<Order>>, target: &str) -> bool {
+        let leads_to = |domain: &str| {
+            roads.iter().any(|(name, road)| {
+                !road.is_closed() && name.split_once('>').is_some_and(|(_, to)| to == domain)
+            })
+        };
+        let mixed = held(&self.mixed);
+        mixed
+            .iter()
+            .filter(|mix| mix.contains(target) && !leads_to(target))
+            .flatten()
+            .any(|other| leads_to(other))
+    }
+
     /// Asks the authoritative server of a foreign domain about a key, on the kind of stream that the habit prescribes.
     async fn verify(self: &Arc<Self>, question: Question) -> bool {
         let (reply, answer) = oneshot::channel();
         let (sender, target) = (question.asker.clone(), question.asked.clone());
         let order = Order::Verify(question, reply);
-        match self.habit {
-            Habit::Jabberd2 | Habit::Prosody => self.order(&sender, &target, order),
-            Habit::Ejabberd => {
-                let (road, orders) = mpsc::unbounded_channel();
-                if road.send(order).is_ok() {
-                    self.spawn(outward::run(self.clone(), sender, target, orders));
-                }
+        if self.habit.asks_apart() {
+            let (road, orders) = mpsc::unbounded_channel();
+            if road.send(order).is_ok() {
+                self.spawn(outward::run(self.clone(), sender, target, orders));
             }
+        } else {
+            self.order(&sender, &target, order);
         }
         answer.await.unwrap_or(false)
     }

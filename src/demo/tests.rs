@@ -82,7 +82,7 @@ async fn bad_manners_are_played_as_ordered() {
 
 #[tokio::test]
 async fn legacy_servers_of_all_habits_reach_each_other() {
-    for (at, habit) in [Habit::Ejabberd, Habit::Jabberd2, Habit::Prosody].into_iter().enumerate() {
+    for (at, habit) in Habit::ALL.into_iter().enumerate() {
         let at = u8::try_from(at).unwrap();
         let first = super::free(Ipv4Addr::new(127, 92, at, 1), 5269).await.unwrap();
         let ip = |host| Ipv4Addr::new(127, 92, at, host);

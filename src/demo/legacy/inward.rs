@@ -10,16 +10,16 @@ use super::super::node::{Node, escape};
 use super::super::peer::domain_of;
 use super::super::session::{DIALBACK, Greeting};
 use super::super::wire::{Item, Wire};
-use super::super::{Told, token};
+use super::super::{Told, held, token};
 use super::outward::{Pair, Question};
-use super::{Habit, Shared};
+use super::{Habit, Shared, narrow};
 
 /// Takes one stream and serves it to its end.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Told<()> {
     let mut wire = Wire::new(stream);
     let header = wire.header().await?;
     let id = token()?;
-    let modern = shared.habit != Habit::Jabberd2 && header.attr("version").is_some();
+    let modern = !shared.habit.is_wordless() && header.attr("version").is_some();
     let greeting = Greeting {
         from: header.attr("to").filter(|_| modern).map(str::to_owned),
         to: header.attr("from").filter(|_| modern).map(str::to_owned),
@@ -27,17 +27,9 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream) -> Told<()> {
         version: modern,
         lang: None,
     };
-    wire.send(greeting.octets()).await?;
+    wire.send(shared.header(&greeting)).await?;
     if modern {
-        // As tried: ejabberd 23.01 offers an empty list of mechanisms beside dialback, Prosody 0.12 no `<errors/>`.
-        let mechanisms = match shared.habit {
-            Habit::Ejabberd => "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
-            Habit::Jabberd2 | Habit::Prosody => "",
-        };
-        wire.send(format!(
-            "<stream:features>{mechanisms}<dialback xmlns='urn:xmpp:features:dialback'/></stream:features>"
-        ))
-        .await?;
+        wire.send(format!("<stream:features>{}</stream:features>", shared.habit.features())).await?;
     }
     let (verified, mut answers) = mpsc::unbounded_channel();
     Guest { shared, id, pairs: HashSet::new(), verified }.listen(&mut wire, &mut answers).await
@@ -80,14 +72,32 @@ impl Guest {
                     let word = self.word(&pair, &key, valid);
                     if valid {
                         self.pairs.insert(pair);
+                        self.mix();
                     }
                     wire.send(word).await?;
+                    if !valid && self.shared.habit == Habit::Openfire5 {
+                        // As tried: with all domains on it.
+                        wire.send("</stream:stream>").await?;
+                        wire.shut().await;
+                        return Ok(());
+                    }
                 }
             }
         }
     }
 
+    /// Openfire 5.2 takes the foreign domains of one stream for one another's.
+    fn mix(&self) {
+        let foreign: HashSet<String> = self.pairs.iter().map(|(from, _)| from.clone()).collect();
+        if self.shared.habit == Habit::Openfire5 && foreign.len() > 1 {
+            held(&self.shared.mixed).push(foreign);
+        }
+    }
+
     fn take(&mut self, node: &Node) -> Option<String> {
+        if self.shared.habit == Habit::Tigase && narrow::refuses(node) {
+            return Some(fault("policy-violation"));
+        }
         let (from, to) = (node.attr("from").unwrap_or(""), node.attr("to").unwrap_or(""));
         if node.is(DIALBACK, "result") {
             if !self.shared.hosts(to) || self.shared.hosts(from) {
@@ -127,12 +137,7 @@ impl Guest {
             self.shared.deliver(node);
             return None;
         }
-        // As tried: one forged stanza costs Prosody and ejabberd the whole stream, jabberd2 drops it in silence.
-        match self.shared.habit {
-            Habit::Ejabberd => Some(fault("invalid-from")),
-            Habit::Jabberd2 => None,
-            Habit::Prosody => Some(fault("not-authorized")),
-        }
+        self.shared.habit.on_forgery().map(fault)
     }
 
     fn word(&self, pair: &Pair, key: &str, valid: bool) -> String {
