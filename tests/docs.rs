@@ -362,7 +362,9 @@ fn certify(folder: &Path) {
     for name in ["pki", "secrets"] {
         fs::create_dir_all(folder.join(name)).unwrap();
     }
-    let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(["example.com", "conference.example.com"].map(str::to_owned))
+            .unwrap();
     let files = [
         ("pki/example.com.pem", made.cert.pem()),
         ("pki/example.com.key", made.signing_key.serialize_pem()),
@@ -378,7 +380,7 @@ fn certify(folder: &Path) {
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9469);
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
