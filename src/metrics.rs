@@ -63,6 +63,7 @@ pub struct Metrics {
     audit_records: IntCounter,
     audit_lost: IntCounter,
     audit_failing: IntGauge,
+    log_left_out: IntCounter,
     operators_bans: AtomicUsize,
     logins_bans: AtomicUsize,
 }
@@ -177,6 +178,10 @@ impl Metrics {
                 .counter("audit_records_lost_total", "Audit records that could not be written.")?,
             audit_failing: make
                 .gauge("audit_failing", "Whether audit records wait because the disk takes none.")?,
+            log_left_out: make.counter(
+                "log_lines_left_out_total",
+                "Log lines that were left out because one network caused too many.",
+            )?,
             operators_bans: AtomicUsize::new(0),
             logins_bans: AtomicUsize::new(0),
             registry: make.registry,
@@ -383,6 +388,16 @@ impl Metrics {
     /// Audit records wait because the disk takes none, or no longer do.
     pub fn audit_failing(&self, failing: bool) {
         self.audit_failing.set(i64::from(failing));
+    }
+
+    /// A log line was left out: too many from one network.
+    pub fn log_left_out(&self) {
+        self.log_left_out.inc();
+    }
+
+    /// Whether this domain is hosted here, and may be a label.
+    pub fn knows(&self, hosted: &Domain) -> bool {
+        self.hosted.contains_key(hosted)
     }
 
     /// So many bans of operators are in force.

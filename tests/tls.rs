@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse::jid::Domain;
-use gatehouse::reason::Reason;
+use gatehouse::reason::{Cause, Reason};
 use gatehouse::stream::identity::{speaks_for, trusted_for};
 use gatehouse::stream::secured::{Secured, TlsVersion, TrustFault};
 use gatehouse::tls::{
-    Acceptor, Ahead, Alpn, Certificates, Connector, HandshakeFault, Mode, TrustStore, client, server,
+    Acceptor, Ahead, Alpn, Certificates, Connector, FaultKind, HandshakeFault, Mode, TrustStore, client,
+    server,
 };
 use pki::*;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -143,7 +144,10 @@ async fn the_certificate_follows_the_server_name_then_the_stream_then_the_defaul
                 assert_eq!(facts.shown, Some(domain(name)), "{sni:?} {to:?}");
             }
             None => {
-                assert!(matches!(server, Err(HandshakeFault::UnrecognizedName)), "{sni:?} {to:?}");
+                assert!(
+                    matches!(server, Err(HandshakeFault { kind: FaultKind::UnrecognizedName, .. })),
+                    "{sni:?} {to:?}"
+                );
                 assert!(alert(client).contains("UnrecognisedName"), "{sni:?} {to:?}");
             }
         }
@@ -166,7 +170,7 @@ async fn protocols_must_overlap_where_both_name_some() {
     assert_eq!(server.unwrap().1.alpn, None);
     let (server, client) = run(&direct, &[b"xmpp-client"]).await;
     assert!(
-        matches!(&server, Err(fault @ HandshakeFault::Refused(_)) if fault.reason() == Reason::TlsFailed)
+        matches!(&server, Err(fault @ HandshakeFault { kind: FaultKind::Refused(_), .. }) if fault.reason() == Reason::TlsFailed)
     );
     assert!(alert(client).contains("NoApplicationProtocol"));
     let (server, _) = run(&starttls, &[b"h2"]).await;
@@ -291,7 +295,10 @@ async fn somebody_elses_certificate_is_of_no_use() {
         let mut config = Stranger { sni: Some("a.example"), versions, ..Stranger::default() }.config();
         config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen.clone()));
         let (server, _) = meet(Arc::new(config), Some("a.example"), &acceptor, None).await;
-        assert!(matches!(server, Err(HandshakeFault::Refused(rustls::Error::InvalidCertificate(_)))));
+        assert!(matches!(
+            server,
+            Err(HandshakeFault { kind: FaultKind::Refused(rustls::Error::InvalidCertificate(_)), .. })
+        ));
     }
 }
 
@@ -449,7 +456,7 @@ async fn what_is_not_tls_gets_no_words() {
     let (mut near, far) = pair().await;
     near.write_all(b"<?xml version='1.0'?><stream:stream to='a.example'>").await.unwrap();
     let fault = acceptor.accept(far, None).await.unwrap_err();
-    assert!(matches!(fault, HandshakeFault::NotTls), "{fault:?}");
+    assert!(matches!(fault.kind, FaultKind::NotTls), "{fault:?}");
     assert_eq!(fault.reason(), Reason::WrongTransport);
     let mut answer = Vec::new();
     // A reset is as good an end as any.
@@ -458,7 +465,81 @@ async fn what_is_not_tls_gets_no_words() {
 
     let (near, far) = pair().await;
     drop(near);
-    assert!(matches!(acceptor.accept(far, None).await, Err(HandshakeFault::Closed(_))));
+    assert!(matches!(
+        acceptor.accept(far, None).await,
+        Err(HandshakeFault { kind: FaultKind::Closed(_), .. })
+    ));
+}
+
+/// A ClientHello of TLS 1.2 or older, octet by octet.
+fn hello(version: u16, suites: &[u16], groups: &[u16], sni: &str) -> Vec<u8> {
+    fn sized(octets: &[u8]) -> Vec<u8> {
+        [&u16::try_from(octets.len()).unwrap().to_be_bytes(), octets].concat()
+    }
+    let words = |words: &[u16]| sized(&words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>());
+    let name = sized(&[&[0], sized(sni.as_bytes()).as_slice()].concat());
+    let extensions = [
+        [&[0, 0], sized(&name).as_slice()].concat(),
+        [&[0, 10], sized(&words(groups)).as_slice()].concat(),
+        [&[0, 11], sized(&[1, 0]).as_slice()].concat(),
+        [&[0, 13], sized(&words(&[0x0403, 0x0401, 0x0804])).as_slice()].concat(),
+        [&[0, 23], sized(&[]).as_slice()].concat(),
+    ]
+    .concat();
+    let body =
+        [version.to_be_bytes().as_slice(), &[7; 32], &[0], &words(suites), &[1, 0], &sized(&extensions)]
+            .concat();
+    let handshake = [&[1, 0], sized(&body).as_slice()].concat();
+    [&[22, 3, 1], sized(&handshake).as_slice()].concat()
+}
+
+// A cause that the code knows is a cause that the operator is told, with the server name asked for.
+#[tokio::test]
+async fn seven_causes_of_a_failed_handshake_are_told_apart() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Direct)).unwrap();
+    let raw = async |octets: Vec<u8>| {
+        let (mut near, far) = pair().await;
+        near.write_all(&octets).await.unwrap();
+        timeout(Duration::from_secs(10), acceptor.accept(far, None)).await.unwrap().unwrap_err().detail()
+    };
+    let meets = async |stranger: Stranger| stranger.meets(&acceptor, None).await.0.unwrap_err().detail();
+    let (good, group) = (&[0xc02b, 0xc02f], &[0x001d]);
+    let mut seen = vec![
+        (Cause::NoCommonVersion, raw(hello(0x0302, good, group, "a.example")).await),
+        (Cause::NoCommonGroup, raw(hello(0x0303, good, &[0x0019], "a.example")).await),
+        (Cause::NoCommonSuite, raw(hello(0x0303, &[0x002f], group, "a.example")).await),
+        (Cause::NameNotServed, meets(Stranger { sni: Some("c.example"), ..Stranger::default() }).await),
+        (Cause::NoServerName, meets(Stranger::default()).await),
+        (
+            Cause::NoCommonProtocol,
+            meets(Stranger { sni: Some("a.example"), alpn: &[b"h2"], ..Stranger::default() }).await,
+        ),
+    ];
+    // It trusts no authority at all, and says so.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let other = Authority::new("another root");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(other.certificate.clone()).unwrap();
+    let doubter = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (server, _) = meet(Arc::new(doubter), Some("a.example"), &acceptor, None).await;
+    let doubt = server.unwrap_err().detail();
+    assert!(doubt.particulars.starts_with("UnknownCA"), "{doubt}");
+    seen.push((Cause::PeerAlert, doubt));
+    for (due, detail) in &seen {
+        assert_eq!(detail.cause, *due, "{detail}");
+        let name = match due {
+            Cause::NoServerName => None,
+            Cause::NameNotServed => Some("server name c.example"),
+            _ => Some("server name a.example"),
+        };
+        assert_eq!(name.is_some(), detail.particulars.contains("server name"), "{detail}");
+        assert!(name.is_none_or(|name| detail.particulars.ends_with(name)), "{detail}");
+    }
 }
 
 static TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];

@@ -18,11 +18,11 @@ use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
 use crate::policy::{Arrive, Question};
-use crate::reason::{Flow, Outcome, Reason};
+use crate::reason::{Cause, Detail, Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, Phase};
-use crate::run::{BoxIo, Tools, now, seed, turn};
+use crate::run::{BoxIo, Failure, Tools, now, seed, turn};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Ahead, Alpn};
 
@@ -216,7 +216,7 @@ impl Entrance {
         let presence = Presence::new(metrics, self.door, ticket);
         let (io, secured) = match self.direct_tls(&tools, stream, peer.ip()).await {
             Ok(begun) => begun,
-            Err(reason) => return tools.observe.kept_out(self.door, peer, reason),
+            Err(failure) => return tools.observe.kept_out(self.door, peer, failure),
         };
         let flow = match self.flow_of(secured.as_ref()) {
             Ok(flow) => flow,
@@ -253,15 +253,15 @@ impl Entrance {
         tools: &Tools,
         stream: TcpStream,
         peer: IpAddr,
-    ) -> Result<(BoxIo, Option<Secured>), Reason> {
+    ) -> Result<(BoxIo, Option<Secured>), Failure> {
         let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
         // T-first-byte runs here too: a silent peer need not be given a handshake's time.
         // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
         let mut stream = Ahead::new(stream);
         match tokio::time::timeout(tools.params.first_byte, stream.begin()).await {
             Ok(Ok(true)) => {}
-            Ok(Ok(false) | Err(_)) => return Err(Reason::ConnectionLost),
-            Err(_late) => return Err(Reason::HeaderTimeout),
+            Ok(Ok(false) | Err(_)) => return Err(Reason::ConnectionLost.into()),
+            Err(_late) => return Err(Reason::HeaderTimeout.into()),
         }
         let begun = now();
         turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
@@ -269,8 +269,10 @@ impl Entrance {
         let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
         let outcome = match tokio::time::timeout(left, acceptor.accept_begun(stream, None)).await {
             Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
-            Ok(Err(fault)) => Err(fault.reason()),
-            Err(_late) => Err(Reason::TlsFailed),
+            Ok(Err(fault)) => Err(Failure::new(fault.reason(), fault.detail())),
+            Err(_late) => {
+                Err(Failure::new(Reason::TlsFailed, Detail::new(Cause::TimedOut, "the TLS handshake")))
+            }
         };
         tools.observe.metrics().handshake(self.door, outcome.as_ref().ok().map(|(_, s)| s.version));
         outcome.map(|(io, secured)| (io, Some(secured)))

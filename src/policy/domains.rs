@@ -60,6 +60,19 @@ impl Index {
         }
     }
 
+    /// How many patterns there are.
+    pub(super) fn len(&self) -> usize {
+        self.exact.len() + self.below.len()
+    }
+
+    /// Every pattern, with the first rule that it stands in.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (Pattern, usize)> {
+        let first = |rules: &Vec<usize>| rules.first().copied();
+        let exact = self.exact.iter().map(move |(d, rules)| (Pattern::Exact(d.clone()), first(rules)));
+        let below = self.below.iter().map(move |(d, rules)| (Pattern::Below(d.clone()), first(rules)));
+        exact.chain(below).filter_map(|(pattern, rule)| rule.map(|rule| (pattern, rule)))
+    }
+
     /// The rules with this very pattern.
     pub(super) fn at(&self, pattern: &Pattern) -> &[usize] {
         let found = match pattern {

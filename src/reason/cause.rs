@@ -40,8 +40,10 @@ words! {
         NoCommonSuite = "no-common-suite",
         /// No application protocol in common (ALPN).
         NoCommonProtocol = "no-common-protocol",
-        /// No signature scheme in common, or TLS 1.2 without the extended master secret.
+        /// No signature scheme in common.
         NoCommonScheme = "no-common-scheme",
+        /// TLS 1.2 without the extended master secret.
+        NoMasterSecret = "no-extended-master-secret",
         /// The server name asked for is not served here.
         NameNotServed = "name-not-served",
         /// No server name was sent, and none is the default.
@@ -81,9 +83,12 @@ impl Cause {
             Self::NoCertificate => "no certificate was shown",
             Self::NoCommonGroup => "no key exchange group in common",
             Self::NoCommonProtocol => "no application protocol (ALPN) in common",
-            Self::NoCommonScheme => "no signature scheme in common, or no extended master secret",
+            Self::NoCommonScheme => "no signature scheme in common",
             Self::NoCommonSuite => "no cipher suite in common",
             Self::NoCommonVersion => "no version of TLS in common",
+            Self::NoMasterSecret => {
+                "refused on purpose: TLS 1.2 without the extended master secret (RFC 7627), which RFC 9325 3.5 asks for"
+            }
             Self::NoServerName => "no server name was sent, and no domain is the default",
             Self::NoTls => "the other side offers no TLS",
             Self::NotInDns => "there is no such domain, or it has no XMPP server in the DNS",
@@ -130,6 +135,7 @@ impl Cause {
             | Self::NoCommonScheme
             | Self::NoCommonSuite
             | Self::NoCommonVersion
+            | Self::NoMasterSecret
             | Self::PeerAlert
             | Self::NotTls => "the TLS handshake with its server failed",
             Self::DnsTrouble
@@ -172,6 +178,9 @@ impl Cause {
             Self::DnsTrouble => "look whether the resolver of this machine answers: `dns: { servers }`",
             Self::MustNotDial => {
                 "the records of that domain lead to addresses of private networks or of our own"
+            }
+            Self::NoMasterSecret => {
+                "the other side's TLS library is older than 2016, or has it switched off: it needs a newer one"
             }
             Self::NoServerName => "have the other side send the name, or set `listen: { default: .. }`",
             Self::OtherName => {

@@ -443,8 +443,13 @@ impl Relay {
 
     /// BE-01: a backend that says no, or nothing, to our key.
     pub(super) fn far_doubted(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
-        let no =
-            matches!(reason, Reason::DialbackInvalid | Reason::DialbackRefused | Reason::DialbackTimeout);
+        let no = matches!(
+            reason,
+            Reason::BackendSilent
+                | Reason::DialbackInvalid
+                | Reason::DialbackRefused
+                | Reason::DialbackTimeout
+        );
         if no && self.fars.get(&id).is_some_and(|far| far.keyed && far.terms.facing == Facing::Backend) {
             out.push(Effect::Doubted(id));
         }
@@ -559,7 +564,8 @@ fn lost(reason: Reason) -> Why {
 /// What a failure on the way to a backend is called: the world learns nothing of the inside.
 fn backend_reason(reason: Reason) -> Reason {
     match reason {
-        Reason::DialbackTimeout | Reason::Shutdown => reason,
+        Reason::DialbackTimeout => Reason::BackendSilent,
+        Reason::Shutdown => reason,
         Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
             Reason::BackendDown
         }

@@ -358,7 +358,13 @@ impl Relay {
     pub(super) fn expire(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let late: Vec<_> = self.claims.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
         for id in late {
-            self.refuse(id, Reason::DialbackTimeout, now, out);
+            // Who is proven has done his part: it is our own server that does not answer.
+            let proven = self.claims.get(&id).is_some_and(|claim| claim.far.is_some());
+            let reason = match (self.direction(), proven) {
+                (Direction::Inbound, true) => Reason::BackendSilent,
+                _ => Reason::DialbackTimeout,
+            };
+            self.refuse(id, reason, now, out);
         }
         self.expire_fars(now, out);
         self.expire_near(now, out);

@@ -506,11 +506,15 @@ impl Relay {
 
     /// The certificate that the other end of that leg showed.
     pub fn certificate(&self, side: Side) -> Option<&Certificate> {
-        let secured = match side {
+        self.channel(side).and_then(|secured| secured.certificate.as_ref())
+    }
+
+    /// The channel of a leg, once TLS stands there.
+    pub fn channel(&self, side: Side) -> Option<&Secured> {
+        match side {
             Side::Near => self.near.as_deref().and_then(Near::secured),
             Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
-        };
-        secured.and_then(|secured| secured.certificate.as_ref())
+        }
     }
 
     /// Stanzas of a courier that wait for its leg.

@@ -519,7 +519,14 @@ fn verification_reason(reason: Reason) -> Reason {
 
 /// Whether the claim failed for want of proof, and not for what came after it.
 fn is_proof_failure(reason: Reason) -> bool {
-    !matches!(reason, Reason::BackendDown | Reason::BackendFault | Reason::TooManyPairs | Reason::SecondKey)
+    !matches!(
+        reason,
+        Reason::BackendDown
+            | Reason::BackendFault
+            | Reason::BackendSilent
+            | Reason::TooManyPairs
+            | Reason::SecondKey
+    )
 }
 
 /// Repeated requests that are each answered.

@@ -12,7 +12,7 @@ use crate::filter;
 use crate::limit::{Allowance, Leave};
 use crate::metrics::Limit;
 use crate::policy::Permit;
-use crate::reason::{Direction, Flow, Outcome, Reason};
+use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
 use crate::stream::Pair;
 
@@ -76,6 +76,7 @@ impl Pump {
                         leg.secured = None;
                     }
                 }
+                self.remember(side);
                 // A client has one stream and no pair: what it sends is shaped from here on.
                 let shaped = self.meta.flow == Flow::C2s && side != Side::Near;
                 let valve = shaped.then(|| self.tools.rates.stream(now()));
@@ -113,7 +114,11 @@ impl Pump {
                 verifier::ask(&self.tools, ask);
             }
             Effect::Vouch(check) => {
-                let vouched = self.tools.registry.vouches(self.facing(Side::Near), &check, now());
+                let facing = self.facing(Side::Near);
+                let vouched = self.tools.registry.vouches(facing, &check, now());
+                if facing == Facing::Backend {
+                    self.tools.observe.asked_us(&check.pair.target);
+                }
                 self.step(Side::Near, Input::Vouched(check, vouched));
             }
             Effect::Await(id, check) => {
@@ -153,7 +158,7 @@ impl Pump {
             Effect::Note(event) => {
                 self.login_came_out(&event);
                 self.shows_life(&event);
-                self.tools.observe.note(&self.meta, &event);
+                self.tell(event);
             }
         }
     }
@@ -287,7 +292,8 @@ impl Pump {
         let Some(far) = self.fars.get_mut(&id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        far.leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
+        let leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
+        far.leg = leg.after(&mut far.leg);
     }
 
     /// BE-01: a backend that refuses a key about which it never asked us asks somebody else.
@@ -295,6 +301,8 @@ impl Pump {
         let Some(far) = self.fars.get(&id) else { return };
         if let (Destination::Backend(hosted), false) =
             (&far.destination, far.awaited.iter().any(AwaitTicket::is_asked))
+            // One that has asked us before looks for others where it should: this time the stranger is the trouble.
+            && !self.tools.observe.has_asked(hosted)
         {
             let (hosted, reason) = (hosted.clone(), Reason::BackendAsksElsewhere);
             self.tools.observe.note(&self.meta, &Event::Misfit { hosted, reason });

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::outbox::{Outbox, Sent};
-use super::{BoxIo, Connection, Handshake, Params, Route};
-use crate::reason::{Reason, Why};
+use super::{BoxIo, Connection, Failure, Handshake, Params, Route};
+use crate::reason::{Detail, Reason, Why};
 use crate::stream::Secured;
 use crate::xml::{Content, Framer, Limits, Token};
 
@@ -50,6 +50,10 @@ pub(super) struct Leg {
     pub(super) quiet: bool,
     /// Since when we do not read although we could: that time is not the other side's.
     held: Option<Instant>,
+    /// What was found out about its trouble: by us, or in the other side's own words.
+    pub(super) detail: Option<Box<Detail>>,
+    /// The address that was called.
+    pub(super) called: Option<SocketAddr>,
 }
 
 /// How far the transport is.
@@ -115,7 +119,29 @@ impl Leg {
             bulk: false,
             quiet: false,
             held: None,
+            detail: None,
+            called: None,
         }
+    }
+
+    /// Takes the place of another attempt, whose trouble is not forgotten.
+    pub(super) fn after(self, before: &mut Self) -> Self {
+        Self { detail: before.detail.take(), called: before.called, ..self }
+    }
+
+    /// Remembers what is known of a failure; its reason.
+    fn failed(&mut self, failure: Failure) -> Reason {
+        self.detail = failure.detail.or(self.detail.take());
+        self.called = failure.address.or(self.called);
+        failure.reason
+    }
+
+    /// The connection broke; why, and whether TLS knows more.
+    fn broke(&mut self, error: &io::Error) -> Reason {
+        if let Some(detail) = crate::tls::late(error) {
+            self.detail = Some(Box::new(detail));
+        }
+        lost(error)
     }
 
     /// Whether it has come to its end.
@@ -151,11 +177,14 @@ impl Leg {
                     match outcome {
                         Ok(connected) => {
                             self.link = Link::Open(connected.io);
-                            Ok((connected.address, connected.secured))
+                            self.called = Some(connected.address);
+                            self.secured.clone_from(&connected.secured);
+                            Ok((connected.address.ip(), connected.secured))
                         }
-                        Err(why) => {
+                        Err(failure) => {
                             self.link = Link::Closed;
-                            Err(why)
+                            let detail = failure.detail.as_deref().cloned();
+                            Err(Why { reason: self.failed(failure), detail })
                         }
                     },
                 ))
@@ -168,7 +197,7 @@ impl Leg {
                         self.secured = Some(secured.clone());
                         Found::Secured(secured)
                     }
-                    Err(reason) => Found::Failed(reason),
+                    Err(failure) => Found::Failed(self.failed(failure)),
                 })
             }
             Link::Open(_) | Link::Lingering { .. } | Link::Closed => None,
@@ -253,7 +282,7 @@ impl Leg {
             if self.quiet {
                 self.framer.give_back();
             }
-            return read.map_err(|e| lost(&e));
+            return read.map_err(|e| self.broke(&e));
         }
         let mut space = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -271,7 +300,7 @@ impl Leg {
                 }
                 Poll::Ready(Ok(octets.len()))
             }
-            Poll::Ready(Err(e)) => Poll::Ready(Err(lost(&e))),
+            Poll::Ready(Err(e)) => Poll::Ready(Err(self.broke(&e))),
             Poll::Pending => {
                 self.quiet = true;
                 Poll::Pending

@@ -10,15 +10,20 @@ pub mod chain;
 pub mod circuit;
 pub mod courier;
 mod effects;
+mod failure;
 pub mod inbox;
 mod leg;
 mod measure;
 pub mod observe;
 mod outbox;
 pub mod pump;
+pub mod refusals;
 pub mod registry;
+mod told;
 pub mod verifier;
 pub mod world;
+
+pub use failure::Failure;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -42,7 +47,7 @@ pub struct Connected {
     /// The octets.
     pub io: BoxIo,
     /// The address that answered.
-    pub address: IpAddr,
+    pub address: SocketAddr,
     /// The facts of the channel, with direct TLS.
     pub secured: Option<Secured>,
 }
@@ -65,7 +70,7 @@ impl std::fmt::Debug for dyn Io {
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What comes of a handshake.
-pub type Handshake = Later<Result<(BoxIo, Secured), Reason>>;
+pub type Handshake = Later<Result<(BoxIo, Secured), Failure>>;
 
 /// Sockets, TLS and the DNS, as far as a relay needs them.
 pub trait Outside: Send + Sync {
@@ -100,7 +105,7 @@ pub trait Route: Send {
 }
 
 /// What comes of a try to connect, and the candidates that are left after it.
-pub type Connection = Later<(Box<dyn Route>, Result<Connected, Why>)>;
+pub type Connection = Later<(Box<dyn Route>, Result<Connected, Failure>)>;
 
 /// Times and counts of the engine room, beside those that the relays know themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

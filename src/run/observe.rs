@@ -5,7 +5,6 @@
 //! records of refusals: how many were left out stands in the audit log itself, and the counters see every one.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +13,19 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+mod line;
+
+use self::line::Line;
 use super::audit::Audit;
-use super::now;
+use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
+use super::told::Around;
+use super::{Failure, now};
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Door, Limit, Metrics};
-use crate::reason::{Flow, Outcome, Reason, StreamCondition};
-use crate::relay::{DialbackOutcome, Event, Record, Said};
+use crate::reason::{Detail, Flow, Outcome, Reason, StreamCondition, escaped};
+use crate::relay::{DialbackOutcome, Event, Record, Role, Said};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 
@@ -43,6 +47,12 @@ pub struct Observe {
     astray: Mutex<HashSet<Domain>>,
     /// Backends at which some clients cannot log in, and why.
     half_fit: Mutex<HashSet<(Domain, Reason)>>,
+    /// Backends that have asked us about a key.
+    askers: Mutex<HashSet<Domain>>,
+    /// Lines about refusals have a budget of their own: nothing else may use it up.
+    refusal_lines: Throttle<Option<Network>>,
+    /// The last refusals.
+    ring: Refusals,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -66,7 +76,34 @@ impl Observe {
             backends: Mutex::default(),
             astray: Mutex::default(),
             half_fit: Mutex::default(),
+            askers: Mutex::default(),
+            refusal_lines: Throttle::new(Quota::per_minute(LINES), now),
+            ring: Refusals::default(),
         }
+    }
+
+    /// Keeps so many of the last refusals.
+    #[must_use]
+    pub fn keeping(self, refusals: usize) -> Self {
+        Self { ring: Refusals::new(refusals), ..self }
+    }
+
+    /// The last refusals.
+    pub fn refusals(&self) -> &Refusals {
+        &self.ring
+    }
+
+    /// The backend of this domain has asked us about a key: it looks for others where it should.
+    pub fn asked_us(&self, hosted: &Domain) {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !askers.contains(hosted) && self.metrics.knows(hosted) {
+            askers.insert(hosted.clone());
+        }
+    }
+
+    /// Whether the backend of this domain has ever asked us about a key.
+    pub fn has_asked(&self, hosted: &Domain) -> bool {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner).contains(hosted)
     }
 
     /// The counters.
@@ -119,70 +156,90 @@ impl Observe {
 
     /// A relay says that this happened.
     pub fn note(&self, meta: &Meta, event: &Event) {
+        self.note_with(meta, event, &Around::default());
+    }
+
+    /// The same, with what is known around it.
+    pub fn note_with(&self, meta: &Meta, event: &Event, around: &Around) {
         let (m, flow) = (&self.metrics, meta.flow);
         match event {
             Event::Judged { pair, verdict } => {
                 m.judged(flow, hosted(flow, pair), &verdict.rule, verdict.outcome, verdict.reason);
-                if verdict.outcome == Outcome::Deny && self.may_tell(meta) {
-                    tracing::info!(flow = %flow, pair = %shown(pair), peer = %peer(meta), relay = %meta.id,
-                        reason = verdict.reason.label(), rule = verdict.rule.as_str(), "federation refused");
-                }
+                // What comes of it is told when it comes.
+                tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, outcome = verdict.outcome.label(),
+                    reason = verdict.reason.label(), rule = verdict.rule.as_str(), "judged");
             }
             Event::Authenticated { pair, method, outcome, reason } => {
                 m.authenticated(flow, hosted(flow, pair), *method, *outcome);
-                if self.may_tell(meta) {
-                    tracing::info!(flow = %flow, pair = %shown(pair), peer = %peer(meta), relay = %meta.id,
-                        method = method.label(), outcome = outcome.label(), reason = reason.label(), "identity judged");
-                }
+                tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, method = method.label(),
+                    outcome = outcome.label(), reason = reason.label(), "identity judged");
             }
             Event::Dialback { role, facing, outcome, after } => {
                 m.dialback(*role, *facing, *outcome, *after);
-                if matches!(outcome, DialbackOutcome::Invalid | DialbackOutcome::Unasked)
-                    && self.may_tell(meta)
-                {
-                    tracing::info!(flow = %flow, peer = %peer(meta), relay = %meta.id, role = role.label(),
+                // A key of ours that is none, or an answer that nobody asked for: no pair comes to an end to tell of it.
+                let told = match outcome {
+                    DialbackOutcome::Unasked => true,
+                    DialbackOutcome::Invalid => *role == Role::Authoritative,
+                    DialbackOutcome::Error | DialbackOutcome::Valid => false,
+                };
+                if told && self.may_tell(meta) {
+                    tracing::info!(flow = %flow, peer = %peer(meta, around), relay = %meta.id, role = role.label(),
                         facing = %facing, outcome = outcome.label(), "dialback refused");
                 }
             }
             Event::Admitted { pair, method, rule, after } => {
                 m.stream_began(flow, hosted(flow, pair));
                 m.negotiated(flow, Outcome::Allow, *after);
+                let record = Record {
+                    pair: Some(pair.clone()),
+                    method: Some(*method),
+                    rule: Some(rule.clone()),
+                    ..Record::of(around.channel.as_ref(), Reason::Allowed)
+                };
                 if self.may_tell(meta) {
-                    tracing::info!(flow = %flow, pair = %shown(pair), peer = %peer(meta), relay = %meta.id,
-                        method = method.label(), rule = rule.as_str(), "pair admitted");
+                    tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,
+                        method = method.label(), rule = rule.as_str(), tls = tls(record.tls), "pair admitted");
                 }
+                self.audit(meta, "admitted", &record, around);
             }
             Event::Rejected { record, after } => {
                 m.negotiated(flow, Outcome::Deny, *after);
-                self.told(meta, record, "pair rejected");
-                self.audit_refusal(meta, "rejected", record);
+                self.refusal(meta, "pair", record, around, "pair rejected");
+                self.audit_refusal(meta, "rejected", record, around);
             }
             Event::Ended { record } => {
                 if let Some(pair) = &record.pair {
                     m.stream_ended(flow, hosted(flow, pair));
                     self.compare(meta, pair, record);
                 }
-                self.told(meta, record, "pair ended");
-                self.audit(meta, "ended", record);
+                self.told(meta, record, around, "pair ended");
+                self.audit(meta, "ended", record, around);
             }
             Event::Closed { record } => {
-                self.told(meta, record, "stream closed");
-                self.audit(meta, "closed", record);
+                if around.told || is_ordinary(record.reason) {
+                    tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id,
+                        reason = record.reason.label(), "stream closed");
+                } else {
+                    self.refusal(meta, "stream", record, around, "stream closed");
+                }
+                self.audit(meta, "closed", record, around);
             }
             Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, 1, *octets as u64),
             Event::Refused { pair, hosted, reason } => {
-                self.refused(meta, pair.as_ref(), hosted.as_ref(), *reason)
+                m.refused(flow, hosted.as_ref(), *reason);
+                let record = Record { pair: pair.clone(), ..Record::of(None, *reason) };
+                self.refusal(meta, "stanza", &record, around, "stanza refused");
+                self.audit_refusal(meta, "refused", &record, around);
             }
             Event::StreamError { facing, said, condition } => {
                 m.stream_error(flow, *facing, *said, *condition);
-                if self.may_tell(meta) {
-                    let words = match said {
-                        Said::Received => "stream error received",
-                        Said::Sent => "stream error sent",
-                    };
-                    tracing::info!(flow = %flow, peer = %peer(meta), relay = %meta.id, facing = %facing,
-                        condition = condition.map_or("undefined-condition", StreamCondition::name), "{words}");
-                }
+                let words = match said {
+                    Said::Received => "stream error received",
+                    Said::Sent => "stream error sent",
+                };
+                let condition = condition.map_or("undefined-condition", StreamCondition::name);
+                tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id, facing = %facing, condition,
+                    detail = around.detail.as_ref().map(tracing::field::display), "{words}");
             }
             Event::Backend { hosted, up } => {
                 m.backend(hosted, flow, *up);
@@ -199,7 +256,9 @@ impl Observe {
                 match (was, *up) {
                     (None | Some(true), false) => {
                         // For the operator to act on: it is our own backend.
-                        tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, "backend not reached");
+                        tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id,
+                            address = around.called.map(tracing::field::display),
+                            detail = around.detail.as_ref().map(tracing::field::display), "backend not reached");
                     }
                     (Some(false), true) => {
                         tracing::info!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached again");
@@ -208,11 +267,22 @@ impl Observe {
                 }
             }
             Event::Login { hosted, mechanism, outcome, reason, .. } => {
-                m.logged_in(hosted, mechanism.map_or("other", Mechanism::label), *outcome);
+                let mechanism = mechanism.map_or("other", Mechanism::label);
+                m.logged_in(hosted, mechanism, *outcome);
                 if self.may_tell(meta) {
-                    tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta), relay = %meta.id,
-                        mechanism = mechanism.map_or("other", Mechanism::label), outcome = outcome.label(),
-                        reason = reason.label(), "login");
+                    tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta, around), relay = %meta.id, mechanism,
+                        outcome = outcome.label(), reason = reason.label(), "login");
+                }
+                if *outcome == Outcome::Deny {
+                    let to = Some(capped(hosted.as_str()));
+                    let stream = Some(meta.id.to_string());
+                    let peer = meta.peer.map(|peer| peer.to_string());
+                    self.keep(Refusal {
+                        to,
+                        stream,
+                        peer,
+                        ..refusal("login", flow.label(), *reason, around)
+                    });
                 }
             }
             Event::Bound { hosted, after } => {
@@ -221,8 +291,8 @@ impl Observe {
             }
             Event::Left { hosted, record } => {
                 m.stream_ended(flow, hosted);
-                self.told(meta, record, "client left");
-                self.audit(meta, "ended", record);
+                self.told(meta, record, around, "client left");
+                self.audit(meta, "ended", record, around);
             }
             Event::Misfit { hosted, reason: reason @ Reason::BackendAsksElsewhere } => {
                 // Told once until a pair stands there: peers must not write our log (LOG-05).
@@ -252,18 +322,32 @@ impl Observe {
     }
 
     /// A connection was ended at this door before a stream began.
-    pub fn kept_out(&self, door: Door, peer: SocketAddr, reason: Reason) {
+    pub fn kept_out(&self, door: Door, peer: SocketAddr, failure: impl Into<Failure>) {
+        let Failure { reason, detail, .. } = failure.into();
         self.metrics.kept_out(door, reason);
-        match reason {
-            // Whoever only looks whether somebody listens has done nothing wrong; load balancers do it all day.
-            Reason::ConnectionLost => {
-                tracing::debug!(listener = door.label(), %peer, reason = reason.label(), "connection gone");
+        // Whoever only looks whether somebody listens has done nothing wrong; load balancers do it all day.
+        if reason == Reason::ConnectionLost {
+            tracing::debug!(listener = door.label(), %peer, reason = reason.label(), "connection gone");
+            return;
+        }
+        let around = Around { detail: detail.map(|detail| *detail), ..Around::default() };
+        let known =
+            Refusal { peer: Some(peer.to_string()), ..refusal("connection", door.label(), reason, &around) };
+        self.keep(known);
+        if room(reason).is_some() {
+            self.turned_away(Some(peer), reason);
+        } else if self.may_tell_refusal(Some(Network::of(peer.ip()))) {
+            let remedy = remedy(reason, around.detail.as_ref());
+            let detail = around.detail.as_ref();
+            // For the operator to act on: only an address of ours should come there at all.
+            if door == Door::Inside && reason == Reason::NotFromHere {
+                tracing::warn!(listener = door.label(), %peer, reason = reason.label(), remedy,
+                    "somebody comes to the inside listener from elsewhere");
+            } else {
+                tracing::info!(listener = door.label(), %peer, reason = reason.label(),
+                    cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
+                    remedy, "connection refused");
             }
-            reason if room(reason).is_some() => self.turned_away(Some(peer), reason),
-            reason if self.may_tell_of(Some(Network::of(peer.ip()))) => {
-                tracing::info!(listener = door.label(), %peer, reason = reason.label(), "connection refused");
-            }
-            _ => {}
         }
     }
 
@@ -276,9 +360,9 @@ impl Observe {
             Limit::Attempts | Limit::Connections => peer.map(|p| Network::of(p.ip())),
             _ => None,
         };
-        if self.may_tell_of(network) {
+        if self.may_tell_refusal(network) {
             let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
-            tracing::info!(%peer, limit = limit.label(), reason = reason.label(), "turned away");
+            tracing::info!(%peer, limit = limit.label(), reason = reason.label(), key = reason.limit(), "turned away");
         }
     }
 
@@ -290,22 +374,37 @@ impl Observe {
         self.astray.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refused(&self, meta: &Meta, pair: Option<&Pair>, hosted: Option<&Domain>, reason: Reason) {
-        self.metrics.refused(meta.flow, hosted, reason);
-        let shown = pair.map(shown).unwrap_or_default();
-        if self.may_tell(meta) {
-            tracing::info!(flow = %meta.flow, pair = %shown, peer = %peer(meta), relay = %meta.id,
-                reason = reason.label(), "stanza refused");
+    /// One line and one entry for what was refused.
+    fn refusal(&self, meta: &Meta, what: &str, record: &Record, around: &Around, words: &'static str) {
+        let (reason, detail) = (record.reason, around.detail.as_ref());
+        let pair = record.pair.as_ref();
+        let entry = Refusal {
+            from: pair.map(|pair| capped(pair.sender.as_str())),
+            to: pair.map(|pair| capped(pair.target.as_str())),
+            peer: address(meta, around).map(|peer| peer.to_string()),
+            rule: record.rule.as_ref().map(|rule| rule.as_str().to_owned()),
+            stream: Some(meta.id.to_string()),
+            ..refusal(what, meta.flow.label(), reason, around)
+        };
+        if self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
+            tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
+                peer = %peer(meta, around), relay = %meta.id, reason = reason.label(),
+                cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
+                rule = record.rule.as_ref().map(|rule| rule.as_str()), at = entry.place, nearest = entry.nearest,
+                limit = reason.limit(), method = record.method.map(Method::label), remedy = entry.remedy, "{words}");
         }
-        let record = Record { pair: pair.cloned(), ..Record::of(None, reason) };
-        self.audit_refusal(meta, "refused", &record);
+        self.keep(entry);
     }
 
-    fn told(&self, meta: &Meta, record: &Record, words: &'static str) {
+    fn keep(&self, refusal: Refusal) {
+        self.ring.add(Refusal { time: jiff::Timestamp::now().to_string(), ..refusal });
+    }
+
+    fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
         if self.may_tell(meta) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
-                peer = %peer(meta), relay = %meta.id, reason = record.reason.label(),
-                cause = record.detail.as_ref().map(tracing::field::display),
+                peer = %peer(meta, around), relay = %meta.id, reason = record.reason.label(),
+                detail = around.detail.as_ref().map(tracing::field::display),
                 rule = record.rule.as_ref().map_or("", |r| r.as_str()), tls = tls(record.tls),
                 suite = record.suite.unwrap_or("none"), method = record.method.map_or("none", Method::label),
                 revocation = record.revocation.map_or("none", RevocationCheck::label), stanzas = record.stanzas,
@@ -343,9 +442,18 @@ impl Observe {
         tracing::enabled!(tracing::Level::INFO) && self.has_room(network)
     }
 
+    fn may_tell_refusal(&self, network: Option<Network>) -> bool {
+        tracing::enabled!(tracing::Level::INFO) && self.is_within(&self.refusal_lines, network)
+    }
+
     fn has_room(&self, network: Option<Network>) -> bool {
-        if !self.lines.admits(&network, now()) {
+        self.is_within(&self.lines, network)
+    }
+
+    fn is_within(&self, budget: &Throttle<Option<Network>>, network: Option<Network>) -> bool {
+        if !budget.admits(&network, now()) {
             self.suppressed.fetch_add(1, Ordering::Relaxed);
+            self.metrics.log_left_out();
             return false;
         }
         let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
@@ -356,12 +464,12 @@ impl Observe {
     }
 
     /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.
-    fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record) {
+    fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         if self.audit_log().is_none() {
             return;
         }
         match self.refusals.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
-            true => self.audit(meta, event, record),
+            true => self.audit(meta, event, record, around),
             false => {
                 self.left_out.fetch_add(1, Ordering::Relaxed);
             }
@@ -375,80 +483,61 @@ impl Observe {
         }
     }
 
-    fn audit(&self, meta: &Meta, event: &'static str, record: &Record) {
+    fn audit(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         let Some(audit) = self.audit_log() else { return };
         self.tell_left_out(&audit);
-        let pair = record.pair.as_ref().map(shown);
-        let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
-        let line = Line {
-            time: jiff::Timestamp::now().to_string(),
-            stream: meta.id.to_string(),
-            event,
-            flow: meta.flow.label(),
-            pair_ascii: ascii.filter(|a| Some(a) != pair.as_ref()),
-            pair,
-            peer: meta.peer.map(|p| p.to_string()),
-            tls: record.tls.map(|t| tls(Some(t))),
-            suite: record.suite,
-            proof: record.method.map(Method::label),
-            fingerprint: record.fingerprint.as_deref(),
-            revocation: record.revocation.map(RevocationCheck::label),
-            rule: record.rule.as_ref().map(|r| r.as_str()),
-            reason: record.reason.label(),
-            cause: record.detail.as_ref().map(ToString::to_string),
-            stanzas: record.stanzas,
-            octets: record.octets,
-        };
-        match serde_json::to_string(&line) {
+        match serde_json::to_string(&Line::new(meta, event, record, around)) {
             Ok(line) => audit.record(line),
             Err(_) => self.metrics.audit_lost(1),
         }
     }
 }
 
-/// An audit record as it is written; keys in this order.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    time: String,
-    stream: String,
-    event: &'static str,
-    flow: &'static str,
-    pair: Option<String>,
-    /// With A-labels, where they differ: look-alike domains must be told apart (JID-09).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pair_ascii: Option<String>,
-    peer: Option<String>,
-    tls: Option<&'static str>,
-    suite: Option<&'static str>,
-    proof: Option<&'static str>,
-    fingerprint: Option<&'a str>,
-    revocation: Option<&'static str>,
-    rule: Option<&'a str>,
-    reason: &'static str,
-    /// What lies behind the reason, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<String>,
-    stanzas: u64,
-    octets: u64,
-}
-
 /// A peer's own words as a value: without control characters, and not longer than a domain can be.
 pub fn capped(words: &str) -> String {
-    let mut out = String::new();
-    for c in words.chars().take(CAP) {
-        match c {
-            // Also those that change the direction of what follows, so that a line cannot be made to read otherwise.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {
-                let _infallible = write!(out, "{}", c.escape_unicode());
-            }
-            c if c.is_control() || c == '\\' || c == '"' => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
+    escaped(words, CAP)
+}
+
+/// What is known of a refusal before who it concerns.
+fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -> Refusal {
+    Refusal {
+        what: what.to_owned(),
+        flow: flow.to_owned(),
+        reason: reason.label().to_owned(),
+        words: reason.words().to_owned(),
+        cause: around.detail.as_ref().map(|detail| detail.cause.label().to_owned()),
+        detail: around.detail.as_ref().map(Detail::to_string),
+        place: around.place.as_ref().map(ToString::to_string),
+        nearest: around.nearest.clone(),
+        limit: reason.limit().map(str::to_owned),
+        remedy: remedy(reason, around.detail.as_ref()).to_owned(),
+        ..Refusal::default()
     }
-    if words.chars().nth(CAP).is_some() {
-        out.push('…');
+}
+
+/// What to do: by the cause where it is known, else by the reason.
+fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
+    detail.map_or(reason.remedy(), |detail| detail.cause.remedy())
+}
+
+/// Ends of streams without a pair that are nobody's trouble: old servers open and close empty connections all day.
+fn is_ordinary(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ClosedByOperator
+            | Reason::ConnectionLost
+            | Reason::Finished
+            | Reason::Idle
+            | Reason::Shutdown
+    )
+}
+
+/// The address of the other side: the one that called or, where we called, the one called; never the backend's, outbound.
+fn address(meta: &Meta, around: &Around) -> Option<SocketAddr> {
+    match meta.flow {
+        Flow::S2sOut => around.called,
+        Flow::C2s | Flow::S2sIn => meta.peer.or(around.called),
     }
-    out
 }
 
 /// What there is no room in, if that is why.
@@ -464,12 +553,21 @@ fn room(reason: Reason) -> Option<Limit> {
     }
 }
 
+/// A pair that is written only where the line is.
+struct Shown<'a>(&'a Pair);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&shown(self.0))
+    }
+}
+
 fn shown(pair: &Pair) -> String {
     format!("{}>{}", capped(pair.sender.as_str()), capped(pair.target.as_str()))
 }
 
-fn peer(meta: &Meta) -> String {
-    meta.peer.map_or_else(|| "none".to_owned(), |p| p.to_string())
+fn peer(meta: &Meta, around: &Around) -> String {
+    address(meta, around).or(meta.peer).map_or_else(|| "none".to_owned(), |p| p.to_string())
 }
 
 fn hosted(flow: Flow, pair: &Pair) -> &Domain {

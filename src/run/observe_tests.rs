@@ -1,7 +1,9 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::reason::Cause;
 use crate::run::audit;
+use crate::run::refusals::Wanted;
 use crate::run::registry::Registry;
 
 fn domain(s: &str) -> Domain {
@@ -78,6 +80,95 @@ async fn each_end_and_each_refusal_is_one_record() {
     assert!(metrics.text().unwrap().contains("gatehouse_audit_records_total 4"));
 }
 
+// One line for a refusal, and one entry, with all that whoever mends it needs; its consequences are none.
+#[tokio::test]
+async fn a_refusal_is_one_line_with_cause_rule_and_remedy() {
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
+    let observe = Observe::new(metrics, None, now());
+    let meta = Meta { flow: Flow::S2sOut, ..meta() };
+    let pair = Pair { sender: domain("hall.example"), target: domain("friend.example") };
+    let around = Around {
+        called: Some("203.0.113.9:5269".parse().unwrap()),
+        detail: Some(Detail::new(Cause::Expired, "on 2026-11-01")),
+        nearest: Some("fiend.example in rule partners".to_owned()),
+        ..Around::default()
+    };
+    let record = Record { pair: Some(pair.clone()), ..record(Reason::CertificateUntrusted) };
+    let text = logged(|| {
+        let verdict = crate::run::tests::policy().judge(
+            &crate::policy::Question::Federate(crate::policy::Federate {
+                hosted: &pair.sender,
+                remote: &pair.target,
+                direction: crate::reason::Direction::Outbound,
+                identity: crate::policy::Identity::Unproven,
+                tls: crate::policy::Tls::Unknown,
+                address: None,
+            }),
+            &mut (),
+        );
+        observe.note_with(&meta, &Event::Judged { pair: pair.clone(), verdict: verdict.into() }, &around);
+        observe.note_with(
+            &meta,
+            &Event::Rejected { record: record.clone().into(), after: std::time::Duration::ZERO },
+            &around,
+        );
+        let told = Around { told: true, ..around.clone() };
+        let (facing, said) = (crate::reason::Facing::Backend, Said::Sent);
+        observe.note_with(&meta, &Event::StreamError { facing, said, condition: None }, &told);
+        observe.note_with(&meta, &Event::Closed { record: record.clone().into() }, &told);
+    });
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for word in [
+        "203.0.113.9:5269",
+        "the certificate expired on 2026-11-01",
+        "clock",
+        "fiend.example in rule partners",
+    ] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    assert!(
+        !text.contains("192.0.2.7"),
+        "the backend's own address says nothing of the remote server: {text}"
+    );
+    let kept = observe.refusals().list(&Wanted::default());
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(kept[0].cause.as_deref(), Some("expired"));
+    assert_eq!(kept[0].peer.as_deref(), Some("203.0.113.9:5269"));
+}
+
+// A record when a pair may pass, so that a process that dies leaves a trace of whom it spoke with; outbound, the remote
+// server's address and channel.
+#[tokio::test]
+async fn a_pair_has_a_record_when_it_begins_and_one_when_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
+    let params = audit::Params { file: path.clone(), refuse: false, rotate_at: None };
+    let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
+    let observe = Observe::new(metrics, Some(audit), now());
+    let meta = Meta { flow: Flow::S2sOut, ..meta() };
+    let around = Around {
+        called: Some("203.0.113.9:5269".parse().unwrap()),
+        channel: Some(crate::run::tests::secured("hall.example")),
+        ..Around::default()
+    };
+    let rule = crate::run::tests::policy().rule_names().next().cloned().unwrap();
+    let (method, after) = (Method::Certificate, std::time::Duration::ZERO);
+    observe.note_with(&meta, &Event::Admitted { pair: pair(), method, rule, after }, &around);
+    observe.note_with(&meta, &Event::Ended { record: record(Reason::Finished).into() }, &around);
+    observe.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let [_, begun, ended, _] = &lines[..] else { panic!("{text}") };
+    assert_eq!((&begun["event"], &ended["event"]), (&"admitted".into(), &"ended".into()));
+    for line in [begun, ended] {
+        assert_eq!(line["peer"], "203.0.113.9:5269", "{line}");
+        assert_eq!((&line["tls"], &line["proof"]), (&"1.3".into(), &"certificate".into()), "{line}");
+        assert_eq!(line["fingerprint"], "ab".repeat(32), "{line}");
+        assert!(line["suite"].is_string() && line["revocation"].is_string(), "{line}");
+    }
+}
+
 // LOG-03.
 #[test]
 fn a_peers_words_cannot_break_a_line_or_turn_it_round() {
@@ -120,6 +211,8 @@ async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
         observe.kept_out(Door::Mixed, peer, Reason::WrongTransport);
         observe.kept_out(Door::S2sDirect, peer, Reason::TlsFailed);
         observe.kept_out(Door::S2sDirect, peer, Reason::ConnectionLost);
+        let asked = Detail::new(Cause::NameNotServed, "server name nobody.example");
+        observe.kept_out(Door::C2sDirect, peer, Failure::new(Reason::TlsFailed, asked));
         for _ in 0..1000 {
             observe.kept_out(Door::S2sStarttls, peer, Reason::BadProxyHeader);
         }
@@ -128,9 +221,23 @@ async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
     let lines = |words: &str| text.lines().filter(|line| line.contains(words)).count();
     assert_eq!(
         (lines("wrong-transport"), lines("tls-failed"), lines("connection-lost")),
-        (1, 1, 0),
+        (1, 2, 0),
         "{text}"
     );
+    assert!(
+        text.contains("cause=\"name-not-served\"") && text.contains("server name nobody.example"),
+        "{text}"
+    );
+    let kept =
+        observe.refusals().list(&Wanted { reason: Some("name-not-served".to_owned()), ..Wanted::default() });
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(
+        kept[0].remedy.contains("`domains:`") && kept[0].peer.as_deref() == Some("192.0.2.9:4000"),
+        "{kept:?}"
+    );
+    let header =
+        observe.refusals().list(&Wanted { reason: Some("bad-proxy-header".to_owned()), ..Wanted::default() });
+    assert_eq!(header.iter().map(|r| r.times).collect::<Vec<_>>(), [1000]);
     assert!((200..=300).contains(&lines("bad-proxy-header")), "{}", lines("bad-proxy-header"));
     assert_eq!((lines("turned away"), lines("lines were left out")), (1, 1), "{text}");
     let counted = observe.metrics().text().unwrap();

@@ -27,6 +27,7 @@ use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
 use super::measure::{Held, Passed};
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
+use super::told::{self, Memory};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Stranger, StreamTicket, Tally, Valve};
 use crate::reason::{Facing, Flow, Reason};
@@ -71,6 +72,8 @@ pub struct Pump {
     pub(super) held: Option<Held>,
     /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
     carriage: Option<Box<Carriage>>,
+    /// What is remembered for the log and the records.
+    pub(super) memory: Option<Box<Memory>>,
     /// A client's turn to leave, while the gateway drains.
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
@@ -201,6 +204,7 @@ impl Pump {
             slowed: None,
             held: None,
             carriage: None,
+            memory: None,
             leaving: None,
             stranger: None,
             orders,
@@ -537,6 +541,9 @@ impl Pump {
             }
             let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
             *left -= 1;
+            if let (Some(said), Some(leg)) = (told::said(&token), self.leg(side)) {
+                leg.detail = Some(Box::new(said));
+            }
             let mut effects = std::mem::take(&mut self.spare);
             self.relay.token(side, token, self.now, &mut effects);
             self.carry_out(&mut effects);

@@ -52,7 +52,7 @@ impl Scripted {
 
 impl Outside for Scripted {
     fn secure_near(&self, _: BoxIo, _: Flow, _: Option<Domain>, _: Option<IpAddr>) -> Handshake {
-        Box::pin(async { Err(Reason::TlsFailed) })
+        Box::pin(async { Err(Failure::from(Reason::TlsFailed)) })
     }
 
     /// TLS without the octets: the other end is at once what its certificate says.
@@ -73,10 +73,10 @@ impl Route for Pipes {
         Box::pin(async move {
             let connected = pipe.map(|pipe| Connected {
                 io: Box::new(pipe),
-                address: "10.0.0.5".parse().unwrap(),
+                address: "10.0.0.5:5269".parse().unwrap(),
                 secured: None,
             });
-            (self as Box<dyn Route>, connected.ok_or(Reason::RemoteUnreachable.into()))
+            (self as Box<dyn Route>, connected.ok_or(Failure::from(Reason::RemoteUnreachable)))
         })
     }
 }

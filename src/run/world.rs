@@ -12,13 +12,15 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::circuit::{Attempt, Circuits};
-use super::{BoxIo, Caller, Connected, Connection, Handshake, Outside, Route, STARTTLS_SPACE, now};
+use super::{
+    BoxIo, Caller, Connected, Connection, Failure, Handshake, Outside, Route, STARTTLS_SPACE, now,
+};
 use crate::dns::{Resolver, Share, TlsMode};
 use crate::jid::Domain;
 use crate::limit::Handshakes;
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::{self, proxy};
-use crate::reason::{Cause, Flow, Reason, Why};
+use crate::reason::{Cause, Detail, Flow, Reason, Why, escaped};
 use crate::relay::{Behalf, Candidate, Destination};
 use crate::stream::Secured;
 use crate::tls::{Acceptor, Ahead, Connector, HandshakeFault, Mode};
@@ -151,14 +153,16 @@ impl Inner {
         door: Door,
         limit: Duration,
         handshake: impl Future<Output = Result<(BoxIo, Secured), HandshakeFault>>,
-    ) -> Result<(BoxIo, Secured), Reason> {
+    ) -> Result<(BoxIo, Secured), Failure> {
         let outcome = match tokio::time::timeout(limit, handshake).await {
             Ok(Ok(secured)) => Ok(secured),
             Ok(Err(fault)) => {
                 tracing::debug!(door = door.label(), %fault, "handshake failed");
-                Err(fault.reason())
+                Err(Failure::new(fault.reason(), fault.detail()))
             }
-            Err(_late) => Err(Reason::TlsFailed),
+            Err(_late) => {
+                Err(Failure::new(Reason::TlsFailed, Detail::new(Cause::TimedOut, "the TLS handshake")))
+            }
         };
         self.params.metrics.handshake(door, outcome.as_ref().ok().map(|(_, s)| s.version));
         outcome
@@ -170,7 +174,7 @@ impl Inner {
         from: &Domain,
         target: &Domain,
         mode: Mode,
-    ) -> Result<(BoxIo, Secured), Reason> {
+    ) -> Result<(BoxIo, Secured), Failure> {
         let current = || Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
         let connector = current();
         let handshake = async {
@@ -237,8 +241,8 @@ impl Route for Way {
 }
 
 impl Way {
-    async fn go(&mut self, candidate: Candidate) -> Result<Connected, Why> {
-        let mut failed = Why::from(Reason::RemoteUnreachable);
+    async fn go(&mut self, candidate: Candidate) -> Result<Connected, Failure> {
+        let mut failure = Failure::from(Reason::RemoteUnreachable);
         if let Candidate::Elsewhere(host, port) = &candidate {
             match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
@@ -258,7 +262,7 @@ impl Way {
         if let (Candidate::Same, Some(place)) = (candidate, self.last) {
             match self.knock(&[place]).await {
                 Ok(connected) => return Ok(connected),
-                Err(why) => failed = why,
+                Err(why) => failure = why,
             }
         }
         if self.left.is_none() {
@@ -267,14 +271,15 @@ impl Way {
             }
             match self.places().await {
                 Ok(places) => self.left = Some(places),
-                Err(why) => {
+                Err(failed) => {
+                    let reason = failed.reason;
                     // That there is no such service is remembered by the resolver, for as long as the DNS says; that we
                     // were too busy to look says nothing about the domain.
-                    if why.reason == Reason::DnsFailed {
-                        self.missed(why.reason);
+                    if reason == Reason::DnsFailed {
+                        self.missed(reason);
                     }
-                    self.tell(Err(why.reason));
-                    return Err(why);
+                    self.tell(Err(reason));
+                    return Err(failed);
                 }
             }
         }
@@ -285,18 +290,20 @@ impl Way {
             }
             match self.knock(&places).await {
                 Ok(connected) => return Ok(connected),
-                Err(why) => failed = why,
+                Err(why) => failure = why,
             }
         }
         match self.destination {
             Destination::World { .. } => {
                 if !self.answered {
-                    self.missed(failed.reason);
+                    self.missed(failure.reason);
                 }
-                self.tell(Err(failed.reason));
-                Err(failed)
+                self.tell(Err(failure.reason));
+                Err(failure)
             }
-            Destination::Backend(_) | Destination::Client(_) => Err(Reason::BackendDown.into()),
+            Destination::Backend(_) | Destination::Client(_) => {
+                Err(Failure { reason: Reason::BackendDown, ..failure })
+            }
         }
     }
 
@@ -326,7 +333,7 @@ impl Way {
         }
     }
 
-    async fn places(&self) -> Result<VecDeque<Place>, Why> {
+    async fn places(&self) -> Result<VecDeque<Place>, Failure> {
         match &self.destination {
             Destination::Client(domain) => {
                 let clients = self.inner.params.clients.get(domain).ok_or(Reason::BackendDown)?;
@@ -344,7 +351,7 @@ impl Way {
                 }
                 let targets = found.map_err(|fault| {
                     tracing::debug!(domain = %target, %fault, "no target");
-                    fault.why()
+                    told(fault.why(), &fault)
                 })?;
                 let places = targets.iter().enumerate().flat_map(|(target, t)| {
                     let place = move |address| Place { address, mode: t.mode, target, routed: t.routed };
@@ -367,7 +374,7 @@ impl Way {
     }
 
     /// Connects to the first of these that answers. Those that were not tried to the end are candidates again.
-    async fn knock(&mut self, places: &[Place]) -> Result<Connected, Why> {
+    async fn knock(&mut self, places: &[Place]) -> Result<Connected, Failure> {
         // DNS-05: an address that the DNS gives may be our own in a way that only the kernel knows.
         let ours = |place: &&Place| {
             let ours = !place.routed && net::connect::is_ours(place.address);
@@ -383,7 +390,11 @@ impl Way {
         self.spent += now().saturating_duration_since(begun);
         let net::connect::Dialled { mut stream, address, failed } = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
-            fault.why()
+            let failure = told(fault.why(), &fault);
+            match addresses.last() {
+                Some(address) => failure.at(*address),
+                None => failure,
+            }
         })?;
         let is_this = |place: &&Place| place.address == address;
         let place = places.iter().find(is_this).copied().ok_or(Reason::RemoteUnreachable)?;
@@ -396,11 +407,12 @@ impl Way {
             // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
             let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
             if !matches!(written.await, Ok(Ok(()))) {
-                return Err(Reason::BackendDown.into());
+                let detail = Detail::new(Cause::TimedOut, "the PROXY header was not taken");
+                return Err(Failure::new(Reason::BackendDown, detail).at(address));
             }
         }
         let Destination::World { from, target, behalf } = self.destination.clone() else {
-            return Ok(Connected { io: Box::new(stream), address: address.ip(), secured: None });
+            return Ok(Connected { io: Box::new(stream), address, secured: None });
         };
         if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
             return Err(Reason::RemoteUnreachable.into());
@@ -414,11 +426,11 @@ impl Way {
         self.tell(Ok(()));
         let io: BoxIo = Box::new(stream);
         match place.mode {
-            TlsMode::Starttls => Ok(Connected { io, address: address.ip(), secured: None }),
+            TlsMode::Starttls => Ok(Connected { io, address, secured: None }),
             TlsMode::Direct => {
-                let handshake = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
-                let (io, secured) = handshake.map_err(|reason| Why::because(reason, Cause::BadHandshake))?;
-                Ok(Connected { io, address: address.ip(), secured: Some(secured) })
+                let secured = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                let (io, secured) = secured.map_err(|failure| failure.at(address))?;
+                Ok(Connected { io, address, secured: Some(secured) })
             }
         }
     }
@@ -452,6 +464,16 @@ impl Way {
         }
     }
 }
+
+/// A failure with what was found out about it, in full.
+fn told(why: Why, fault: &impl std::fmt::Display) -> Failure {
+    let words = || escaped(&fault.to_string(), FAULT);
+    let detail = why.detail.map(|detail| Box::new(Detail::new(detail.cause, words())));
+    Failure { reason: why.reason, detail, address: None }
+}
+
+/// Characters of a fault of the DNS that are shown.
+const FAULT: usize = 200;
 
 #[cfg(test)]
 #[path = "world_tests.rs"]

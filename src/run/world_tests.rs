@@ -2,6 +2,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::dns::{self, Guard};
+use crate::reason::Cause;
 use crate::run::circuit;
 use crate::run::tests::domain;
 use crate::tls::verify::{Anchors, TrustStore};
@@ -80,9 +81,26 @@ async fn a_backend_is_sought_at_each_of_its_addresses_in_turn() {
     assert!(outcome.is_ok());
     second.accept().await.unwrap();
     let (_route, outcome) = route.connect(Candidate::Next).await;
-    assert_eq!(outcome.err(), Some(Reason::BackendDown.into()));
+    let failure = outcome.err().unwrap();
+    assert_eq!(failure.reason, Reason::BackendDown);
     let nobody = world.route(&Destination::Backend(domain("nobody.example")), None);
-    assert_eq!(nobody.connect(Candidate::Next).await.1.err(), Some(Reason::BackendDown.into()));
+    assert_eq!(nobody.connect(Candidate::Next).await.1.err().map(|f| f.reason), Some(Reason::BackendDown));
+}
+
+// LOG-01: the address that was called and the system's own word, for whoever has to mend it.
+#[tokio::test]
+async fn a_backend_that_takes_nothing_is_told_with_its_address_and_the_error() {
+    let at = closed().await;
+    let world = world(vec![at], at);
+    let route = world.route(&Destination::Backend(domain("hall.example")), None);
+    let failure = route.connect(Candidate::Next).await.1.err().unwrap();
+    assert_eq!((failure.reason, failure.address), (Reason::BackendDown, Some(at)));
+    let detail = failure.detail.unwrap();
+    assert_eq!(detail.cause, Cause::NotReached);
+    assert!(
+        detail.particulars.contains(&at.to_string()) && detail.particulars.contains("refused"),
+        "{detail}"
+    );
 }
 
 // DNS-05: a host that a server names is dialled behind the same guard as one that the DNS names.
@@ -111,7 +129,7 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
         first.accept().await.unwrap();
         let named = Candidate::Elsewhere(elsewhere.ip().to_string().into(), elsewhere.port());
         let (_route, outcome) = route.connect(named).await;
-        assert_eq!(outcome.map(|connected| connected.address).ok(), allowed.then_some(elsewhere.ip()));
+        assert_eq!(outcome.map(|connected| connected.address).ok(), allowed.then_some(elsewhere));
     }
 }
 
@@ -210,10 +228,10 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     drop(gone);
     let world = world(Vec::new(), address);
     let go = |world: &World| world.route(&friend(), None).connect(Candidate::Next);
-    assert_eq!(go(&world).await.1.err().map(|why| why.reason), Some(Reason::RemoteUnreachable));
+    assert_eq!(go(&world).await.1.err().map(|f| f.reason), Some(Reason::RemoteUnreachable));
     let back = TcpListener::bind(address).await.unwrap();
     assert_eq!(
-        go(&world).await.1.err().map(|why| why.reason),
+        go(&world).await.1.err().map(|f| f.reason),
         Some(Reason::RemoteUnreachable),
         "not asked again so soon"
     );

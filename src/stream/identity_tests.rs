@@ -135,6 +135,35 @@ fn one_name_vouches_for_no_other_domain() {
     assert!(!speaks_for(&certificate, &domain("c.example")));
 }
 
+// Expired, another name, an unknown issuer, its own issuer, none at all: each is told as what it is.
+#[test]
+fn why_a_certificate_does_not_prove_a_domain_is_told_in_particular() {
+    let mut shown = certificate(vec![dns("b.example"), dns("*.c.example")]);
+    shown.not_after = 1_793_491_200;
+    shown.issuer = "CN=Old Authority".to_owned();
+    let told = |certificate: Option<&Certificate>, name| {
+        doubt(certificate, &domain(name)).map(|d| (d.cause, d.to_string()))
+    };
+    assert_eq!(told(Some(&shown), "b.example"), None);
+    let (cause, words) = told(Some(&shown), "a.example").unwrap();
+    assert_eq!(
+        (cause, words.as_str()),
+        (Cause::OtherName, "the certificate names other domains only: b.example, *.c.example")
+    );
+    for (fault, cause, more) in [
+        (TrustFault::Expired, Cause::Expired, "expired on 2026-11-01"),
+        (TrustFault::UnknownIssuer, Cause::UnknownIssuer, "issuer CN=Old Authority"),
+        (TrustFault::SelfSigned, Cause::SelfSigned, "issued by itself"),
+        (TrustFault::IsCa, Cause::BadCertificate, "is-ca"),
+    ] {
+        shown.trust.default = Err(fault);
+        let (seen, words) = told(Some(&shown), "b.example").unwrap();
+        assert_eq!(seen, cause);
+        assert!(words.contains(more), "{words}");
+    }
+    assert_eq!(told(None, "b.example").unwrap().0, Cause::NoCertificate);
+}
+
 // RFC 6120 13.6: anchors configured for a peer replace the public store for that peer, both ways.
 #[test]
 fn anchors_of_a_peer_replace_the_default_ones() {

@@ -553,7 +553,11 @@ impl Proving {
                     Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
                 }
                 Ruling::Refused(
-                    Reason::BackendDown | Reason::BackendFault | Reason::DialbackTimeout | Reason::Overload,
+                    Reason::BackendDown
+                    | Reason::BackendFault
+                    | Reason::BackendSilent
+                    | Reason::DialbackTimeout
+                    | Reason::Overload,
                 ) => open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure),
                 Ruling::Refused(_) | Ruling::Invalid => open.sasl_failed(desk, SaslCondition::NotAuthorized),
             },

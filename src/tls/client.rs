@@ -15,8 +15,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::jid::Domain;
 use crate::stream::secured::{Facts, Secured};
+use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, Identity};
-use crate::tls::server::HandshakeFault;
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
 
@@ -80,7 +80,7 @@ impl Connector {
         };
         let sni = remote.to_ascii().into_owned();
         let name = ServerName::try_from(sni.clone())
-            .map_err(|_| HandshakeFault::Refused(rustls::Error::UnsupportedNameType))?;
+            .map_err(|_| FaultKind::Refused(rustls::Error::UnsupportedNameType))?;
         let connecting = TlsConnector::from(Arc::clone(config)).connect(name, Ahead::new(stream));
         let mut stream = connecting.await.map_err(HandshakeFault::from_io)?;
         let (ahead, session) = stream.get_mut();

@@ -7,6 +7,7 @@
 mod ahead;
 mod anchors;
 pub mod client;
+mod fault;
 pub mod keys;
 pub mod names;
 mod records;
@@ -21,8 +22,9 @@ use crate::stream::secured::TlsVersion;
 
 pub use ahead::Ahead;
 pub use client::Connector;
+pub use fault::{FaultKind, HandshakeFault, late};
 pub use keys::{Certificates, KeyFault};
-pub use server::{Acceptor, HandshakeFault};
+pub use server::Acceptor;
 pub use verify::TrustStore;
 
 /// Whether TLS begins with the first octet or after a negotiation in the stream.

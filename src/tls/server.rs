@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::server::{
@@ -18,8 +17,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::jid::Domain;
-use crate::reason::Reason;
 use crate::stream::secured::{Facts, Secured, TlsVersion};
+use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::Certificates;
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
@@ -117,7 +116,7 @@ impl Acceptor {
             // Best effort: the connection ends either way.
             let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
             let _ = stream.shutdown().await;
-            return Err(HandshakeFault::UnrecognizedName);
+            return Err(HandshakeFault::from(FaultKind::UnrecognizedName).asked(sni.as_deref()));
         };
         hello.io.hold_back();
         let mut stream = match hello.into_stream(config).into_fallible().await {
@@ -125,14 +124,15 @@ impl Acceptor {
             Err((error, mut ahead)) => {
                 // The alert, if there is one; the connection ends either way.
                 let _ = ahead.let_go().await;
-                return Err(HandshakeFault::from_io(error));
+                return Err(HandshakeFault::from_io(error).asked(sni.as_deref()));
             }
         };
         let (ahead, session) = stream.get_mut();
         let version = version(session.protocol_version());
         if version == TlsVersion::V12 {
             // The client's part is not done before it has heard this.
-            ahead.let_go().await.map_err(HandshakeFault::Closed)?;
+            let told = ahead.let_go().await.map_err(FaultKind::Closed);
+            told.map_err(|kind| HandshakeFault::from(kind).asked(sni.as_deref()))?;
         }
         ahead.settle(version);
         let session = stream.get_ref().1;
@@ -234,75 +234,5 @@ impl Snapshot {
     }
 }
 
-/// Why a handshake did not come about.
-#[derive(Debug)]
-pub enum HandshakeFault {
-    /// The peer ended the connection, or the network did.
-    Closed(io::Error),
-    /// What the peer sent is not TLS (ACC-11).
-    NotTls,
-    /// The two sides have no protocol, version, algorithm or behaviour in common.
-    Refused(rustls::Error),
-    /// The client asked for a name that is not served here.
-    UnrecognizedName,
-    /// The peer's own alert.
-    Alert(rustls::AlertDescription),
-}
-
-impl HandshakeFault {
-    /// Sorts what tokio-rustls reports.
-    pub(super) fn from_io(error: io::Error) -> HandshakeFault {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-                HandshakeFault::NotTls
-            }
-            Some(rustls::Error::AlertReceived(alert)) => HandshakeFault::Alert(*alert),
-            Some(error) => HandshakeFault::Refused(error.clone()),
-            None => HandshakeFault::Closed(error),
-        }
-    }
-
-    /// The reason to count and to log.
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Self::NotTls => Reason::WrongTransport,
-            Self::Closed(_) | Self::Refused(_) | Self::UnrecognizedName | Self::Alert(_) => Reason::TlsFailed,
-        }
-    }
-}
-
-impl fmt::Display for HandshakeFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(error) => write!(f, "the connection ended during the handshake: {error}"),
-            Self::NotTls => f.write_str("the peer does not speak TLS here"),
-            Self::Refused(rustls::Error::PeerIncompatible(
-                rustls::PeerIncompatible::ExtendedMasterSecretExtensionRequired,
-            )) => f.write_str(
-                "handshake refused on purpose: TLS 1.2 without the extended master secret (RFC 7627), which RFC 9325 3.5 asks for; \
-                 the peer's TLS library is older than 2016, or has it switched off",
-            ),
-            Self::Refused(error) => write!(f, "handshake refused: {error}"),
-            Self::UnrecognizedName => f.write_str("the client asked for a name that is not served here"),
-            Self::Alert(alert) => write!(f, "the peer sent the alert {alert:?}"),
-        }
-    }
-}
-
-impl std::error::Error for HandshakeFault {}
-
 /// A fatal alert in clear, as any is before ServerHello (RFC 8446 6): rustls has no way to say this one.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // RFC 9325 3.5: who is refused for it must be able to read why in the operator's log.
-    #[test]
-    fn a_missing_extended_master_secret_is_told_as_refused_on_purpose() {
-        let error = rustls::Error::from(rustls::PeerIncompatible::ExtendedMasterSecretExtensionRequired);
-        let text = HandshakeFault::Refused(error).to_string();
-        assert!(text.contains("on purpose") && text.contains("RFC 7627"), "{text}");
-    }
-}

@@ -1,0 +1,64 @@
+//! An audit record as it is written.
+
+use serde::Serialize;
+
+use super::super::registry::Meta;
+use super::super::told::Around;
+use super::{address, shown, tls};
+use crate::reason::Detail;
+use crate::relay::Record;
+use crate::stream::{Method, RevocationCheck};
+
+/// Keys in this order.
+#[derive(Debug, Serialize)]
+pub(super) struct Line<'a> {
+    time: String,
+    stream: String,
+    event: &'static str,
+    flow: &'static str,
+    pair: Option<String>,
+    /// With A-labels, where they differ: look-alike domains must be told apart (JID-09).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair_ascii: Option<String>,
+    peer: Option<String>,
+    tls: Option<&'static str>,
+    suite: Option<&'static str>,
+    proof: Option<&'static str>,
+    fingerprint: Option<&'a str>,
+    revocation: Option<&'static str>,
+    rule: Option<&'a str>,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    stanzas: u64,
+    octets: u64,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(meta: &Meta, event: &'static str, record: &'a Record, around: &Around) -> Self {
+        let pair = record.pair.as_ref().map(shown);
+        let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
+        Self {
+            time: jiff::Timestamp::now().to_string(),
+            stream: meta.id.to_string(),
+            event,
+            flow: meta.flow.label(),
+            pair_ascii: ascii.filter(|a| Some(a) != pair.as_ref()),
+            pair,
+            peer: address(meta, around).map(|peer| peer.to_string()),
+            tls: record.tls.map(|version| tls(Some(version))),
+            suite: record.suite,
+            proof: record.method.map(Method::label),
+            fingerprint: record.fingerprint.as_deref(),
+            revocation: record.revocation.map(RevocationCheck::label),
+            rule: record.rule.as_ref().map(|r| r.as_str()),
+            reason: record.reason.label(),
+            cause: around.detail.as_ref().map(|detail| detail.cause.label()),
+            detail: around.detail.as_ref().map(Detail::to_string),
+            stanzas: record.stanzas,
+            octets: record.octets,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What stands around an event, for the log, the records and the list of refusals: the address that was called, the
+//! channel, the cause, and where the rule stands. The relays need none of it to decide, and bring none of it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::pump::{Far, Pump};
+use crate::policy::Place;
+use crate::reason::{Detail, Flow, Outcome, Reason};
+use crate::relay::{Destination, Event, Record, Side};
+use crate::stream::{Method, Pair, Secured, identity};
+use crate::xml::{Element, Kind, Token, names};
+
+/// What is known beside an event.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// The address that was called: the remote server's, outbound; the backend's where it is the trouble.
+    pub called: Option<SocketAddr>,
+    /// The channel to the remote side.
+    pub channel: Option<Secured>,
+    /// What it was in particular.
+    pub detail: Option<Detail>,
+    /// Where the rule stands that decided.
+    pub place: Option<Place>,
+    /// Its rule was looked for among those of the policy, and this one looks most like it.
+    pub nearest: Option<String>,
+    /// A refusal of the same stream was told already: this is its consequence.
+    pub told: bool,
+}
+
+/// What a relay's events are completed from.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The pair that policy refused last, and where the rule stands.
+    refused: Option<(Pair, Option<Place>)>,
+    /// How pairs stand in public, outbound: a leg may be gone when its end is told.
+    proven: HashMap<Pair, Proven>,
+    /// A refusal was told.
+    told: bool,
+}
+
+#[derive(Debug, Default)]
+struct Proven {
+    called: Option<SocketAddr>,
+    channel: Option<Secured>,
+    method: Option<Method>,
+}
+
+/// What the other side says of a trouble, if that is what this token is.
+pub(super) fn said(token: &Token) -> Option<Detail> {
+    let Token::Element(frame) = token else { return None };
+    let head = frame.head();
+    if head.kind() != Kind::Other {
+        return None;
+    }
+    let namespace = if frame.is(names::STREAMS, "error") {
+        names::STREAM_ERRORS
+    } else if frame.is(names::SASL, "failure") {
+        names::SASL
+    } else if head.namespace() == names::DIALBACK && head.is_type("error") {
+        let answer = frame.tree();
+        let error = answer.elements().find(|child| child.name == "error")?;
+        return Some(words(error, names::STANZA_ERRORS));
+    } else {
+        return None;
+    };
+    Some(words(&frame.tree(), namespace))
+}
+
+fn words(error: &Element, namespace: &str) -> Detail {
+    let mut conditions =
+        error.elements().filter(|child| child.namespace == namespace && child.name != "text");
+    let condition =
+        conditions.next().map_or_else(|| "no condition".to_owned(), |child| child.name.to_string());
+    let text = error.child(namespace, "text").map(Element::text);
+    Detail::said(&condition, text.as_deref())
+}
+
+impl Pump {
+    /// Tells what happened, with what is known around it.
+    pub(super) fn tell(&mut self, event: Event) {
+        let event = self.completed(event);
+        let around = self.around(&event);
+        if matches!(event, Event::Rejected { .. } | Event::Refused { .. }) {
+            self.memory.get_or_insert_default().told = true;
+        }
+        self.tools.observe.note_with(&self.meta, &event, &around);
+    }
+
+    /// A leg is proven: how, is needed again when the pair ends.
+    pub(super) fn remember(&mut self, side: Side) {
+        let Side::Far(id) = side else { return };
+        let Some(far) = self.fars.get(&id) else { return };
+        let Destination::World { from, target, .. } = &far.destination else { return };
+        let pair = Pair { sender: from.clone(), target: target.clone() };
+        let (called, channel) = (far.leg.called, far.leg.secured.clone());
+        let known = self.memory.get_or_insert_default().proven.entry(pair).or_default();
+        (known.called, known.channel) = (called, channel);
+    }
+
+    /// The event with what the relay no longer knows.
+    fn completed(&mut self, mut event: Event) -> Event {
+        match &mut event {
+            Event::Authenticated { pair, method, outcome: Outcome::Allow, .. }
+                if self.meta.flow == Flow::S2sOut =>
+            {
+                let known = self.memory.get_or_insert_default().proven.entry(pair.clone()).or_default();
+                known.method = Some(*method);
+            }
+            Event::Judged { pair, verdict } if !verdict.is_allow() => {
+                let refused = Some((pair.clone(), verdict.place.clone()));
+                self.memory.get_or_insert_default().refused = refused;
+            }
+            Event::Ended { record } => {
+                if let Some(known) =
+                    record.pair.as_ref().and_then(|pair| self.memory.as_ref()?.proven.get(pair))
+                {
+                    complete(record, known);
+                }
+            }
+            _ => {}
+        }
+        event
+    }
+
+    fn around(&mut self, event: &Event) -> Around {
+        let memory = self.memory.as_deref();
+        let told = memory.is_some_and(|memory| memory.told);
+        let (pair, reason) = match event {
+            Event::Judged { pair, verdict } if !verdict.is_allow() => (Some(pair), verdict.reason),
+            Event::Authenticated { pair, outcome: Outcome::Deny, reason, .. } => (Some(pair), *reason),
+            Event::Admitted { pair, .. } => (Some(pair), Reason::Allowed),
+            Event::Rejected { record, .. } | Event::Ended { record } | Event::Closed { record } => {
+                (record.pair.as_ref(), record.reason)
+            }
+            Event::Refused { pair, reason, .. } => (pair.as_ref(), *reason),
+            Event::StreamError { .. } => (None, Reason::PeerError),
+            Event::Backend { .. } => (None, Reason::BackendDown),
+            Event::Left { record, .. } => (None, record.reason),
+            _ => return Around::default(),
+        };
+        let public = self.public(pair);
+        let known = pair.and_then(|pair| memory?.proven.get(pair));
+        let channel = public
+            .and_then(|far| far.leg.secured.clone())
+            .or_else(|| known.and_then(|known| known.channel.clone()))
+            .or_else(|| {
+                let near = self.meta.flow != Flow::S2sOut;
+                near.then(|| self.relay.channel(Side::Near).cloned()).flatten()
+            });
+        let mut called =
+            public.and_then(|far| far.leg.called).or_else(|| known.and_then(|known| known.called));
+        let backend = self.fars.values().find(|far| self.is_trouble(far));
+        let detail = match reason {
+            Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent
+                if self.meta.flow != Flow::S2sOut =>
+            {
+                called = backend.and_then(|far| far.leg.called);
+                backend.and_then(|far| far.leg.detail.as_deref().cloned())
+            }
+            Reason::CertificateUntrusted | Reason::IdentityTooWeak => {
+                let remote = pair.map(|pair| match self.meta.flow {
+                    Flow::S2sOut => &pair.target,
+                    Flow::C2s | Flow::S2sIn => &pair.sender,
+                });
+                let certificate = channel.as_ref().map(|channel| channel.certificate.as_ref());
+                remote.zip(certificate).and_then(|(remote, shown)| identity::doubt(shown, remote))
+            }
+            _ => match self.meta.flow {
+                Flow::S2sOut => public.and_then(|far| far.leg.detail.as_deref().cloned()),
+                Flow::C2s | Flow::S2sIn => {
+                    self.near.as_ref().and_then(|near| near.detail.as_deref().cloned())
+                }
+            },
+        };
+        let refused = memory.and_then(|memory| memory.refused.as_ref());
+        let place = refused.filter(|(refused, _)| Some(refused) == pair).and_then(|(_, place)| place.clone());
+        let nearest = match (reason, pair, event) {
+            (Reason::NotListed, Some(pair), Event::Rejected { .. }) => {
+                let policy = self.tools.registry.policy();
+                let remote = if self.meta.flow == Flow::S2sOut { &pair.target } else { &pair.sender };
+                policy.nearest(remote, NEAR).map(|near| near.to_string())
+            }
+            _ => None,
+        };
+        Around { called, channel, detail, place, nearest, told }
+    }
+
+    /// The leg in public that serves this pair; without a pair, the only one.
+    fn public(&self, pair: Option<&Pair>) -> Option<&Far> {
+        let serves = |far: &&Box<Far>| match (&far.destination, pair) {
+            (Destination::World { from, target, .. }, Some(pair)) => {
+                *from == pair.sender && *target == pair.target
+            }
+            (Destination::World { .. }, None) => self.fars.len() == 1,
+            _ => false,
+        };
+        self.fars.values().find(serves).map(|far| &**far)
+    }
+
+    /// A leg to a backend that has something to say of its trouble, or has none yet.
+    fn is_trouble(&self, far: &Far) -> bool {
+        matches!(far.destination, Destination::Backend(_) | Destination::Client(_))
+            && (far.leg.detail.is_some() || self.fars.len() == 1)
+    }
+}
+
+fn complete(record: &mut Record, known: &Proven) {
+    if let Some(channel) = known.channel.as_ref().filter(|_| record.tls.is_none()) {
+        let shown = Record::of(Some(channel), record.reason);
+        (record.tls, record.suite) = (shown.tls, shown.suite);
+        (record.fingerprint, record.revocation) = (shown.fingerprint, shown.revocation);
+    }
+    if let Some(method) = known.method.filter(|_| matches!(record.method, None | Some(Method::Backend))) {
+        record.method = Some(method);
+    }
+}
+
+/// Rules among which one that looks alike is searched while traffic waits; an operator's question searches all.
+const NEAR: usize = 2000;
