@@ -3,6 +3,26 @@
 use super::Reason;
 
 impl Reason {
+    /// Whether a receiving server that ends a claim for this reason does not believe our key, or says nothing to it.
+    pub const fn is_doubt(self) -> bool {
+        matches!(
+            self,
+            Self::BackendSilent | Self::DialbackInvalid | Self::DialbackRefused | Self::DialbackTimeout
+        )
+    }
+
+    /// Whether the same claim may come to something later: the trouble is here, and not with who claims.
+    pub const fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::BackendDown
+                | Self::BackendFault
+                | Self::BackendSilent
+                | Self::DialbackTimeout
+                | Self::Overload
+        )
+    }
+
     /// What to do about it, for people who look after the gateway; empty where nothing is amiss.
     pub const fn remedy(self) -> &'static str {
         match self {

@@ -443,13 +443,7 @@ impl Relay {
 
     /// BE-01: a backend that says no, or nothing, to our key.
     pub(super) fn far_doubted(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
-        let no = matches!(
-            reason,
-            Reason::BackendSilent
-                | Reason::DialbackInvalid
-                | Reason::DialbackRefused
-                | Reason::DialbackTimeout
-        );
+        let no = reason.is_doubt();
         if no && self.fars.get(&id).is_some_and(|far| far.keyed && far.terms.facing == Facing::Backend) {
             out.push(Effect::Doubted(id));
         }

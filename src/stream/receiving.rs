@@ -552,13 +552,9 @@ impl Proving {
                         Greeting { line: open.line, deadline: now + desk.header_time, first: false };
                     Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
                 }
-                Ruling::Refused(
-                    Reason::BackendDown
-                    | Reason::BackendFault
-                    | Reason::BackendSilent
-                    | Reason::DialbackTimeout
-                    | Reason::Overload,
-                ) => open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure),
+                Ruling::Refused(reason) if reason.is_passing() => {
+                    open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure)
+                }
                 Ruling::Refused(_) | Ruling::Invalid => open.sasl_failed(desk, SaslCondition::NotAuthorized),
             },
             Input::Expired => Ok((Receiving::Proving(Self { open, pair }), Vec::new())),
