@@ -143,6 +143,18 @@ fn a_gateway_that_was_killed_goes_on_where_its_log_ends() {
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!((count(&path, "started"), count(&path, "stopped")), (2, 1));
     assert!(lines(&path).iter().any(|line| line.contains("\"torn\":13")), "{:#?}", lines(&path));
+    // The chain is whole, and shows that somebody died over it.
+    assert!(said.out.contains("follows an unclean end"), "{said:?}");
+    let second = lines(&path).iter().filter(|line| line.contains("\"started\"")).nth(1).unwrap().clone();
+    assert!(second.contains("\"unclean\":1") && second.contains("\"version\":"), "{second}");
+    let file = path.display().to_string();
+    let report = run(&["audit", "report", &file, "--format", "json"]);
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!((&report["starts"], &report["stops"], &report["unclean"]), (&2.into(), &1.into(), &1.into()));
+    // A stop and a start in good order are none.
+    running.again();
+    assert_eq!(running.stop().0, 0);
+    assert_eq!(verify(&[&path]).out.matches("unclean").count(), 1);
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! `gatehouse audit verify`: whether the chain of an audit log is whole.
+//! `gatehouse audit verify`: whether the chain of an audit log is whole; and `audit report`, what it says.
+
+mod report;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -15,6 +17,9 @@ pub(super) enum Command {
     /// Check that no record was removed, changed, added or moved
     #[command(after_help = "Example: gatehouse audit verify /var/log/gatehouse/audit.jsonl")]
     Verify(Args),
+    /// Tell what the log says of a time: pairs, proofs, rules, volumes, refusals
+    #[command(after_help = "Example: gatehouse audit report --since 7d --config gatehouse.yaml")]
+    Report(report::Args),
 }
 
 /// Arguments of `audit verify`.
@@ -40,6 +45,8 @@ struct Report {
     after: Option<String>,
     last: Option<u64>,
     digest: Option<String>,
+    /// The numbers of records that a process wrote first after another that had not ended in good order.
+    unclean: Vec<u64>,
     faults: Vec<Fault>,
 }
 
@@ -51,7 +58,10 @@ struct Fault {
 }
 
 pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
-    let Command::Verify(args) = command;
+    let args = match command {
+        Command::Report(args) => return report::main(args, console),
+        Command::Verify(args) => args,
+    };
     let report = verify(args);
     match args.format {
         Format::Json => console.json(&report),
@@ -97,6 +107,7 @@ fn verify(args: &Args) -> Report {
         after: checker.first().map(|(_, previous)| previous.to_owned()),
         last: end.map(|end| end.n),
         digest: end.map(|end| end.digest.clone()),
+        unclean: checker.unclean().to_vec(),
         faults,
     }
 }
@@ -132,6 +143,11 @@ fn print(report: &Report, console: &mut Console) {
             console.line(format_args!("the last one has the digest {digest}"));
         }
         _ => console.line(word),
+    }
+    for n in &report.unclean {
+        console.line(format_args!(
+            "record {n} follows an unclean end: the process before it was killed, or the machine lost its power"
+        ));
     }
 }
 

@@ -11,12 +11,35 @@ use crate::gateway::protocol::{Answer, Circuit, Fault, Plan, Request, Stream};
 /// Which gateway, and how it is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Gateway {
-    /// The control socket of the gateway
-    #[arg(long, value_name = "PATH", default_value = "/run/gatehouse/control.sock")]
-    socket: PathBuf,
+    /// The control socket of the gateway; without it, that of --config, or /run/gatehouse/control.sock
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The configuration of the gateway, which names its control socket
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
     /// The form of the report
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub(super) format: Format,
+}
+
+impl Gateway {
+    /// The socket that is meant. A configuration is asked for nothing else, so that it may be wrong otherwise: that is when
+    /// one wants to look.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    pub(super) fn socket(&self) -> Result<PathBuf, String> {
+        match (&self.socket, &self.config) {
+            (Some(socket), _) => Ok(socket.clone()),
+            (None, None) => Ok(PathBuf::from(SOCKET)),
+            (None, Some(file)) => {
+                let settings = crate::config::examine(file).settings;
+                let settings = settings.ok_or_else(|| format!("{} cannot be read", file.display()))?;
+                let none = || format!("{} names no `admin: {{ socket: .. }}`", file.display());
+                settings.admin.socket.ok_or_else(none)
+            }
+        }
+    }
 }
 
 /// Arguments of commands that are about nobody in particular.
@@ -115,18 +138,27 @@ pub(super) fn reload(args: &ReloadArgs, console: &mut Console) -> Exit {
 }
 
 fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
-    let answer = match talk(&gateway.socket, request) {
+    let answer = match answer_of(gateway, request, console) {
         Ok(answer) => answer,
-        Err(message) => {
-            console.complain(format_args!("{}: {message}", gateway.socket.display()));
-            return Exit::NoGateway;
-        }
+        Err(exit) => return exit,
     };
     match gateway.format {
         Format::Json => console.json(&answer),
         Format::Text => print(&answer, console),
     }
     if matches!(answer, Answer::Refused { .. }) { Exit::No } else { Exit::Done }
+}
+
+/// What the gateway that is meant answers; or how the command ends, which was said why.
+pub(super) fn answer_of(gateway: &Gateway, request: &Request, console: &mut Console) -> Result<Answer, Exit> {
+    let socket = gateway.socket().map_err(|message| {
+        console.complain(message);
+        Exit::Config
+    })?;
+    talk(&socket, request).map_err(|message| {
+        console.complain(format_args!("{}: {message}", socket.display()));
+        Exit::NoGateway
+    })
 }
 
 /// One request, and its answer.
@@ -203,7 +235,8 @@ fn print(answer: &Answer, console: &mut Console) {
         Answer::Draining { relays, seconds } => {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
         }
-        Answer::Refused { .. } | Answer::Target { .. } => {}
+        // Each is told by a command of its own.
+        Answer::Refused { .. } | Answer::Refusals { .. } | Answer::Target { .. } => {}
     }
 }
 
@@ -290,6 +323,9 @@ fn print_plan(plan: &Plan, console: &mut Console) {
         console.line(format_args!("{} did not answer", plan.silent));
     }
 }
+
+/// Where `deploy/gatehouse.service` has it.
+const SOCKET: &str = "/run/gatehouse/control.sock";
 
 /// How long the gateway may take: a reload reads files and asks every stream.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -12,6 +12,7 @@ mod init;
 mod log;
 mod policy;
 mod probe;
+mod refusals;
 mod run;
 mod shell;
 
@@ -75,7 +76,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check audit files
+    /// Check audit files, and tell what they say
     #[command(subcommand, after_help = "Example: gatehouse audit verify /var/log/gatehouse/audit.jsonl")]
     Audit(audit::Command),
     /// Take nothing from an address, a network or a domain for a while
@@ -113,6 +114,9 @@ enum Command {
     /// Reach a remote domain as the gateway would, and tell how far it gets
     #[command(after_help = "Example: gatehouse probe partner.example --config gatehouse.yaml")]
     Probe(probe::Args),
+    /// Tell what was refused last: who, what, which rule or limit, and what to do
+    #[command(after_help = "Example: gatehouse refusals --domain partner.example --last 5")]
+    Refusals(refusals::Args),
     /// Let a running gateway read policies, certificates and secrets again
     #[command(after_help = "Example: gatehouse reload --plan")]
     Reload(control::ReloadArgs),
@@ -162,6 +166,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),
+        Command::Refusals(args) => refusals::main(args, &mut console),
         Command::Reload(args) => control::reload(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
         Command::Streams(args) => control::streams(args, &mut console),

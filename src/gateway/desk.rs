@@ -12,9 +12,10 @@ use super::reload::Reloader;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
 use crate::policy::{Finding, Policy};
-use crate::reason::Reason;
+use crate::reason::{Flow, Reason};
 use crate::run::circuit::Circuit;
 use crate::run::observe::capped;
+use crate::run::refusals::{Refusal, Wanted};
 use crate::run::registry::{Registry, View};
 use crate::run::{Tools, now};
 
@@ -69,6 +70,15 @@ impl Desk {
                 Ok(plan) => Answer::Reloaded { plan },
                 Err(findings) => refused(&findings),
             },
+            Request::Refusals { domain, reason, last, after } => {
+                let wanted = Wanted {
+                    domain: domain.as_deref().map(canonical),
+                    reason: reason.clone(),
+                    last: *last,
+                    after: *after,
+                };
+                Answer::Refusals { refusals: self.refusals(&wanted) }
+            }
             Request::Drain {} => match self.lifecycle.drain() {
                 true => {
                     Answer::Draining { relays: registry.living(), seconds: self.lifecycle.grace().as_secs() }
@@ -122,6 +132,28 @@ impl Desk {
             circuits: circuits.snapshot().iter().map(shown).collect(),
             cleared: cleared.map(|domain| domain.to_string()),
         }
+    }
+
+    /// The last refusals; where no rule names a domain, with the one that looks most like it.
+    pub fn refusals(&self, wanted: &Wanted) -> Vec<Refusal> {
+        let policy = self.tools.registry.policy();
+        let mut found = self.tools.observe.refusals().list(wanted);
+        let mut near: BTreeMap<String, Option<String>> = BTreeMap::new();
+        for refusal in &mut found {
+            let remote = if refusal.flow == Flow::S2sOut.label() { &refusal.to } else { &refusal.from };
+            let Some(remote) = remote.clone() else { continue };
+            if refusal.reason != Reason::NotListed.label() || refusal.nearest.is_some() {
+                continue;
+            }
+            // As many as one answer may take time for; whoever asks for more asks `policy explain`.
+            if !near.contains_key(&remote) && near.len() < LOOKED_FOR {
+                let nearest =
+                    Domain::parse(&remote).ok().and_then(|domain| policy.nearest(&domain, PATTERNS));
+                near.insert(remote.clone(), nearest.map(|nearest| nearest.to_string()));
+            }
+            refusal.nearest = near.get(&remote).cloned().flatten();
+        }
+        found
     }
 
     /// Writes down what was asked and what came of it.
@@ -289,6 +321,15 @@ pub(super) fn plan(before: &Policy, after: &Policy, views: &[View], silent: usiz
     plan.by_rule = by_rule.into_iter().map(counted).collect();
     plan
 }
+
+/// A domain as refusals are written with, if it is one.
+fn canonical(name: &str) -> String {
+    Domain::parse(name).map_or_else(|_| name.to_owned(), |domain| capped(domain.as_str()))
+}
+
+/// Domains of one answer for which a rule that looks alike is looked for, and the patterns among which it is.
+const LOOKED_FOR: usize = 64;
+const PATTERNS: usize = 20_000;
 
 /// What should hold for longer belongs into the policy.
 const LONGEST_BAN: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Finding;
+pub use crate::run::refusals::Refusal;
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,21 @@ pub enum Request {
         #[serde(default)]
         plan: bool,
     },
+    /// The last refusals.
+    Refusals {
+        /// Those in which this domain takes part.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        domain: Option<String>,
+        /// Those with this reason or cause.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// At most so many, the newest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<usize>,
+        /// Those after this number.
+        #[serde(default)]
+        after: u64,
+    },
     /// End in good order.
     Drain {},
 }
@@ -70,6 +86,7 @@ impl Request {
             Self::Bans {} => "bans",
             Self::Reload { plan: false } => "reload",
             Self::Reload { plan: true } => "reload-plan",
+            Self::Refusals { .. } => "refusals",
             Self::Drain {} => "drain",
         }
     }
@@ -78,6 +95,7 @@ impl Request {
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Target { domain, .. } => Some(domain),
+            Self::Refusals { domain, .. } => domain.as_deref(),
             Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
             Self::Circuits { clear } => clear.as_deref(),
             Self::Streams {} | Self::Bans {} | Self::Reload { .. } | Self::Drain {} => None,
@@ -139,6 +157,11 @@ pub enum Answer {
     Bans {
         /// Those that end first come first.
         bans: Vec<Ban>,
+    },
+    /// The last refusals, the oldest first.
+    Refusals {
+        /// Each with who, what, why and what to do.
+        refusals: Vec<Refusal>,
     },
     /// What was read is in force.
     Reloaded {

@@ -139,12 +139,17 @@ struct Writer {
 impl Writer {
     fn open(params: Params, shared: Arc<Shared>) -> io::Result<Self> {
         let mut file = append(&params.file)?;
-        let (end, cut) = mend(&mut file)?;
+        let Mended { end, cut, clean } = mend(&mut file)?;
         if cut > 0 {
             tracing::warn!(file = %params.file.display(), octets = cut, "the last audit record was written in part and is taken off");
         }
+        if !clean {
+            tracing::warn!(file = %params.file.display(), record = end.n,
+                "the audit log before had no end: the process was killed, or the machine lost its power");
+        }
         let octets = file.metadata()?.len();
-        let waiting = VecDeque::from([event("started", &[("torn", cut)])]);
+        let numbers = [("torn", cut), ("unclean", u64::from(!clean))];
+        let waiting = VecDeque::from([event("started", &numbers)]);
         Ok(Self { params, file, octets, end, torn: false, waiting, shared })
     }
 
@@ -324,7 +329,11 @@ impl Writer {
 
 /// A record of the log about itself.
 fn event(what: &str, numbers: &[(&str, u64)]) -> String {
-    let mut record = format!("{{\"time\":\"{}\",\"event\":\"{what}\"", jiff::Timestamp::now());
+    let mut record = format!(
+        "{{\"time\":\"{}\",\"event\":\"{what}\",\"version\":\"{}\"",
+        jiff::Timestamp::now(),
+        env!("CARGO_PKG_VERSION")
+    );
     for (name, number) in numbers.iter().filter(|(_, number)| *number > 0) {
         let _infallible = write!(record, ",\"{name}\":{number}");
     }
@@ -337,10 +346,10 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 /// Finds where the chain of a file ends. A last line without line end is completed if it is whole, and taken off if it
-/// is not: then the process died over it. The number of octets that were taken off.
-fn mend(file: &mut File) -> io::Result<(End, u64)> {
+/// is not: then the process died over it.
+fn mend(file: &mut File) -> io::Result<Mended> {
     if !file.metadata()?.is_file() {
-        return Ok((End::default(), 0));
+        return Ok(Mended { end: End::default(), cut: 0, clean: true });
     }
     let length = file.metadata()?.len();
     let from = length.saturating_sub(TAIL);
@@ -360,11 +369,20 @@ fn mend(file: &mut File) -> io::Result<(End, u64)> {
         }
     }
     let lines = tail.strip_suffix(b"\n").unwrap_or(&tail);
-    let end = match lines.rsplit(|octet| *octet == b'\n').next() {
-        Some(last) if !last.is_empty() => End::after(last),
-        _ => End::default(),
+    let (end, clean) = match lines.rsplit(|octet| *octet == b'\n').next() {
+        Some(last) if !last.is_empty() => (End::after(last), cut == 0 && chain::is_stop(last)),
+        _ => (End::default(), cut == 0),
     };
-    Ok((end, cut))
+    Ok(Mended { end, cut, clean })
+}
+
+/// What was found of a file that goes on.
+struct Mended {
+    end: End,
+    /// Octets that were taken off.
+    cut: u64,
+    /// Whoever wrote there before came to an end.
+    clean: bool,
 }
 
 /// Records that may wait on their way to the thread, and there for the disk.

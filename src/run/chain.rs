@@ -29,6 +29,8 @@ impl Default for End {
 struct Tie {
     n: u64,
     previous: String,
+    #[serde(default)]
+    event: String,
 }
 
 impl End {
@@ -46,6 +48,11 @@ impl End {
     pub fn after(line: &[u8]) -> Self {
         Self { n: tie_of(line).map_or(0, |tie| tie.n), digest: of(line) }
     }
+}
+
+/// Whether this record says that the log was closed in good order.
+pub fn is_stop(line: &[u8]) -> bool {
+    tie_of(line).is_some_and(|tie| tie.event == "stopped")
 }
 
 /// Whether this is a whole record.
@@ -68,6 +75,9 @@ pub struct Checker {
     /// The number and the tie of the first record: what an older file must end with.
     first: Option<(u64, String)>,
     records: u64,
+    /// The log was open when the last record was written.
+    open: bool,
+    unclean: Vec<u64>,
 }
 
 impl Checker {
@@ -82,6 +92,9 @@ impl Checker {
             return Err("this is no audit record with a number and a digest".to_owned());
         };
         self.records += 1;
+        if std::mem::replace(&mut self.open, tie.event != "stopped") && tie.event == "started" {
+            self.unclean.push(tie.n);
+        }
         if self.first.is_none() {
             self.first = Some((tie.n, tie.previous.clone()));
         }
@@ -108,6 +121,11 @@ impl Checker {
     /// The number of the first record, and the digest that the one before it must have.
     pub fn first(&self) -> Option<(u64, &str)> {
         self.first.as_ref().map(|(n, previous)| (*n, previous.as_str()))
+    }
+
+    /// The numbers of records with which a process began although the one before it had not ended in good order.
+    pub fn unclean(&self) -> &[u64] {
+        &self.unclean
     }
 
     /// Where the chain ends.

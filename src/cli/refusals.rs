@@ -1,0 +1,103 @@
+//! `gatehouse refusals`: what a running gateway has refused lately, each with its cause, its rule and what to do.
+
+use std::time::Duration;
+
+use super::control::{self, Gateway};
+use super::{Console, Exit, Format};
+use crate::gateway::protocol::{Answer, Refusal, Request};
+
+/// Arguments of `refusals`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only those in which this domain takes part
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Only those with this reason or cause, like not-listed or expired
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: usize,
+    /// Go on, and tell each as it happens
+    #[arg(long)]
+    follow: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
+    let mut request = Request::Refusals {
+        domain: args.domain.clone(),
+        reason: args.reason.clone(),
+        last: Some(args.last),
+        after: 0,
+    };
+    loop {
+        let refusals = match control::answer_of(&args.gateway, &request, console) {
+            Ok(Answer::Refusals { refusals }) => refusals,
+            Ok(Answer::Refused { message, .. }) => {
+                console.complain(message);
+                return Exit::No;
+            }
+            Ok(_) => return Exit::Fault,
+            Err(exit) => return exit,
+        };
+        match (args.gateway.format, args.follow) {
+            (Format::Json, false) => console.json(&refusals),
+            (Format::Json, true) => refusals.iter().for_each(|refusal| {
+                // One line each: whoever follows reads line by line.
+                if let Ok(line) = serde_json::to_string(refusal) {
+                    console.line(line);
+                }
+            }),
+            (Format::Text, _) => refusals.iter().for_each(|refusal| console.print(text(refusal))),
+        }
+        if !args.follow {
+            if refusals.is_empty() && args.gateway.format == Format::Text && !console.is_quiet() {
+                console.line("nothing was refused");
+            }
+            return Exit::Done;
+        }
+        if let (Request::Refusals { after, last, .. }, Some(newest)) = (&mut request, refusals.last()) {
+            (*after, *last) = (newest.n, None);
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+/// A few lines for people.
+pub(super) fn text(refusal: &Refusal) -> String {
+    let who = match (&refusal.from, &refusal.to) {
+        (Some(from), Some(to)) => format!("{from} > {to}"),
+        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (None, None) => "nobody yet".to_owned(),
+    };
+    let times = if refusal.times > 1 { format!("  {} times", refusal.times) } else { String::new() };
+    let mut text = format!(
+        "{}  {}  {who}  {}  {} refused: {}{times}\n    {}\n",
+        refusal.time,
+        refusal.flow,
+        refusal.peer.as_deref().unwrap_or("-"),
+        refusal.what,
+        refusal.reason,
+        refusal.detail.as_deref().unwrap_or(&refusal.words),
+    );
+    let mut more = |name: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!("    {name}: {value}\n"));
+        }
+    };
+    let rule = match (refusal.rule.as_deref(), &refusal.place) {
+        (Some(rule), Some(place)) => Some(format!("{rule} at {place}")),
+        (Some("default") | None, _) => None,
+        (Some(rule), None) => Some(rule.to_owned()),
+    };
+    more("rule", &rule);
+    more("nearest", &refusal.nearest);
+    more("limit", &refusal.limit);
+    more("to do", &Some(refusal.remedy.clone()).filter(|remedy| !remedy.is_empty()));
+    text
+}
+
+/// How often whoever follows looks.
+const AGAIN: Duration = Duration::from_secs(1);

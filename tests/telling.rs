@@ -1,0 +1,205 @@
+//! What an operator is told afterwards: refusals at hand with cause, rule and remedy, and records that say who it was.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/sockets.rs"]
+mod sockets;
+#[path = "support/steering.rs"]
+mod steering;
+
+use gatehouse::demo::peer::{Manner, Peer};
+use gatehouse::demo::pki::{Authority, Identity, Leaf};
+use gatehouse::demo::session::Word;
+use gatehouse::demo::world::World;
+use serde_json::Value;
+
+use sockets::*;
+use steering::*;
+
+/// The refusals that fit, once there is one.
+async fn refusals(world: &World, arguments: &[&str]) -> Vec<Value> {
+    for _ in 0..500 {
+        let answer = ask(&world.socket(), &[&["refusals"], arguments].concat()).await;
+        let found = answer.as_array().unwrap().clone();
+        if !found.is_empty() {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("nothing was refused for {arguments:?}");
+}
+
+/// The audit records that fit, once there is one.
+async fn records(world: &World, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let path = world.folder.path().join("audit.jsonl");
+    for _ in 0..500 {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let found: Vec<Value> = lines.filter(|record| fits(record)).collect();
+        if !found.is_empty() {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no such record: {}", std::fs::read_to_string(&path).unwrap());
+}
+
+/// A server of this domain that the DNS knows, with that certificate.
+async fn with_certificate(world: &World, host: u8, domain: &str, identity: Identity) -> Peer {
+    let peer = world.peer_with(host, &[domain], identity, Manner::default()).await.unwrap();
+    world.names.announce(domain, Some(peer.address), None).unwrap();
+    peer
+}
+
+// A typo in a rule's domain: the list looks right, and the partner is refused all the same.
+#[tokio::test]
+async fn a_partner_that_no_rule_names_is_told_with_the_rule_that_looks_like_it() {
+    let world = border().await;
+    let fiend = peer(&world, 10, "fiend.example").await;
+    let mut stream = fiend.call_bare(HALL).unwrap().open().await.unwrap();
+    assert!(matches!(stream.dialback("fiend.example", HALL).await.unwrap(), Word::Error(_)));
+    let found = refusals(&world, &["--domain", "fiend.example"]).await;
+    let refusal = &found[0];
+    assert_eq!((&refusal["reason"], &refusal["what"]), (&"not-listed".into(), &"pair".into()));
+    assert_eq!((&refusal["from"], &refusal["to"]), (&"fiend.example".into(), &HALL.into()));
+    let nearest = refusal["nearest"].as_str().unwrap();
+    assert!(
+        nearest.starts_with("friend.example in rule partners at ") && nearest.contains(".yaml:"),
+        "{nearest}"
+    );
+    assert!(refusal["remedy"].as_str().unwrap().contains("rule"), "{refusal}");
+    let said = tell(&world.socket(), &["refusals", "--reason", "not-listed"]).await;
+    assert_eq!(said.code, 0);
+    assert!(said.out.contains("nearest: friend.example in rule partners"), "{}", said.out);
+    // The socket is found in the configuration, too.
+    let config = world.config.display().to_string();
+    let by_config =
+        tokio::task::spawn_blocking(move || run(&["refusals", "--config", &config])).await.unwrap();
+    assert_eq!(by_config.code, 0, "{by_config:?}");
+    assert!(by_config.out.contains("fiend.example"), "{by_config:?}");
+    assert_eq!(run_aside(&["refusals", "--config", "/nonexistent/gatehouse.yaml"]).await.code, 78);
+}
+
+async fn run_aside(arguments: &[&str]) -> Said {
+    let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    let run = move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+// Contract 6a: which rule, with file and line.
+#[tokio::test]
+async fn a_deny_rule_is_told_with_its_file_and_line() {
+    let world = border().await;
+    let spam = peer(&world, 10, "spam.friend.example").await;
+    let mut stream = spam.call_bare(HALL).unwrap().open().await.unwrap();
+    assert!(matches!(stream.dialback("spam.friend.example", HALL).await.unwrap(), Word::Error(_)));
+    let found = refusals(&world, &["--domain", "spam.friend.example"]).await;
+    assert_eq!((&found[0]["reason"], &found[0]["rule"]), (&"blocked".into(), &"banned".into()));
+    let place = found[0]["place"].as_str().unwrap();
+    assert!(place.contains("hall.example.yaml:8"), "{place}");
+    assert!(found[0]["nearest"].is_null(), "a rule has decided: {}", found[0]);
+}
+
+// Partner's CA untrusted, certificate expired, for another name, issued by itself: outbound and inbound, each told as what it
+// is; and the record names the address that was called.
+#[tokio::test]
+async fn what_is_wrong_with_a_partners_certificate_is_told_in_the_list_and_in_the_record() {
+    let world = border().await;
+    let leaf = |name: &str| Leaf::of(&[name]);
+    let expired = Leaf { expired: true, ..leaf("old.friend.example") };
+    let stranger = Authority::new("Somebody's Own Root").unwrap();
+    let table = [
+        ("old.friend.example", world.authority.issue(&expired).unwrap(), "expired", "expired on 20"),
+        (
+            "own.friend.example",
+            stranger.issue(&leaf("own.friend.example")).unwrap(),
+            "unknown-issuer",
+            "Somebody's Own Root",
+        ),
+        (
+            "alone.friend.example",
+            Identity::self_signed(&leaf("alone.friend.example")).unwrap(),
+            "self-signed",
+            "by itself",
+        ),
+        (
+            "other.friend.example",
+            world.authority.issue(&leaf("elsewhere.example")).unwrap(),
+            "other-name",
+            "elsewhere.example",
+        ),
+    ];
+    for (host, (domain, identity, cause, words)) in (10..).zip(table) {
+        let peer = with_certificate(&world, host, domain, identity).await;
+        world.legacy.message("j@hall.example", &format!("a@{domain}"), "out");
+        let found = refusals(&world, &["--domain", domain, "--reason", cause]).await;
+        let outward = found.iter().find(|r| r["flow"] == "s2s-out" && r["what"] == "pair");
+        let refusal = outward.unwrap_or_else(|| panic!("{domain}: {found:?}"));
+        assert_eq!(refusal["reason"], "certificate-untrusted");
+        assert!(refusal["detail"].as_str().unwrap().contains(words), "{refusal}");
+        assert_eq!(refusal["peer"], peer.address.to_string(), "the address called: {refusal}");
+        let record = records(&world, |r| r["event"] == "rejected" && r["cause"] == cause).await;
+        assert_eq!(record[0]["peer"], peer.address.to_string());
+    }
+}
+
+// Partner not callable: which address, and what the system said.
+#[tokio::test]
+async fn a_partner_that_cannot_be_called_is_told_with_the_address_and_the_error() {
+    let world = border().await;
+    let closed = {
+        let peer = peer(&world, 10, "gone.friend.example").await;
+        peer.address
+    };
+    world.names.announce("gone.friend.example", Some(closed), None).unwrap();
+    world.legacy.message("j@hall.example", "a@gone.friend.example", "out");
+    let found = refusals(&world, &["--domain", "gone.friend.example", "--reason", "not-reached"]).await;
+    let detail = found[0]["detail"].as_str().unwrap();
+    assert!(detail.contains(&closed.to_string()) && detail.contains("refused"), "{detail}");
+    assert!(found[0]["remedy"].as_str().unwrap().contains("firewall"), "{}", found[0]);
+}
+
+// LOG-01, in every record of a pair: also when an operator ended it.
+#[tokio::test]
+async fn a_pair_that_a_ban_ends_keeps_its_proof_channel_and_address_in_the_record() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut inward = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut inward, "a@friend.example", "j@hall.example", "in").await;
+    world.legacy.message("j@hall.example", "a@friend.example", "out");
+    friend.inbox.wait_body("out").await.unwrap();
+    assert_eq!(tell(&world.socket(), &["ban", FRIEND, "--for", "1h"]).await.code, 0);
+    for (pair, event) in [
+        ("friend.example>hall.example", "admitted"),
+        ("friend.example>hall.example", "ended"),
+        ("hall.example>friend.example", "admitted"),
+        ("hall.example>friend.example", "ended"),
+    ] {
+        let record = &records(&world, |r| r["event"] == event && r["pair"] == pair).await[0];
+        assert_eq!(record["proof"], "certificate", "{record}");
+        assert_eq!(record["tls"], "1.3", "{record}");
+        for key in ["suite", "fingerprint", "revocation", "rule"] {
+            assert!(record[key].is_string(), "{key} in {record}");
+        }
+        let peer: std::net::SocketAddr = record["peer"].as_str().unwrap().parse().unwrap();
+        assert_eq!(peer.ip(), friend.address.ip(), "never the backend's: {record}");
+        if pair.starts_with("hall") {
+            assert_eq!(peer, friend.address, "the address called");
+        }
+    }
+    let file = world.folder.path().join("audit.jsonl").display().to_string();
+    let said = run_aside(&["audit", "report", &file, "--since", "7d"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    for word in
+        ["2 pairs", "friend.example>hall.example", "proof certificate", "rule partners", "ban: 1 times"]
+    {
+        assert!(said.out.contains(word), "{word} in {}", said.out);
+    }
+    let csv = run_aside(&["audit", "report", &file, "--format", "csv"]).await.out;
+    let row = csv
+        .lines()
+        .find(|line| line.starts_with("pair,s2s-in,friend.example,hall.example,1,1,"))
+        .unwrap_or_else(|| panic!("{csv}"));
+    assert!(row.contains(",certificate,1.3,partners,"), "{row}");
+}
