@@ -26,7 +26,8 @@ async fn refusals(world: &World, arguments: &[&str]) -> Vec<Value> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    panic!("nothing was refused for {arguments:?}");
+    let all = ask(&world.socket(), &["refusals"]).await;
+    panic!("nothing was refused for {arguments:?}: {all:#}");
 }
 
 /// The audit records that fit, once there is one.

@@ -46,8 +46,9 @@ impl Policy {
             .rules
             .index
             .patterns()
-            .filter_map(|(pattern, rule)| likeness(&pattern).map(|far| (far, pattern.to_string(), rule)));
-        let (_, pattern, rule) = alike.min()?;
+            .filter_map(|(pattern, rule)| // Of two that are as near, the one that names a domain itself.
+            likeness(&pattern).map(|far| (far, matches!(pattern, Pattern::Below(_)), pattern.to_string(), rule)));
+        let (_, _, pattern, rule) = alike.min()?;
         let rule = self.rules.list.get(rule)?;
         Some(Nearest { pattern, rule: rule.name.clone(), place: rule.place.clone() })
     }

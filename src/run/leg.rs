@@ -54,6 +54,8 @@ pub(super) struct Leg {
     pub(super) detail: Option<Box<Detail>>,
     /// The address that was called.
     pub(super) called: Option<SocketAddr>,
+    /// The last channel of this attempt, or of the one before it.
+    pub(super) shown: Option<Secured>,
 }
 
 /// How far the transport is.
@@ -121,12 +123,13 @@ impl Leg {
             held: None,
             detail: None,
             called: None,
+            shown: None,
         }
     }
 
     /// Takes the place of another attempt, whose trouble is not forgotten.
     pub(super) fn after(self, before: &mut Self) -> Self {
-        Self { detail: before.detail.take(), called: before.called, ..self }
+        Self { detail: before.detail.take(), called: before.called, shown: before.shown.take(), ..self }
     }
 
     /// Remembers what is known of a failure; its reason.
@@ -179,6 +182,7 @@ impl Leg {
                             self.link = Link::Open(connected.io);
                             self.called = Some(connected.address);
                             self.secured.clone_from(&connected.secured);
+                            self.shown = connected.secured.clone().or(self.shown.take());
                             Ok((connected.address.ip(), connected.secured))
                         }
                         Err(failure) => {
@@ -195,6 +199,7 @@ impl Leg {
                     Ok((io, secured)) => {
                         self.link = Link::Open(io);
                         self.secured = Some(secured.clone());
+                        self.shown = Some(secured.clone());
                         Found::Secured(secured)
                     }
                     Err(failure) => Found::Failed(self.failed(failure)),

@@ -142,7 +142,7 @@ impl Pump {
         let public = self.public(pair);
         let known = pair.and_then(|pair| memory?.proven.get(pair));
         let channel = public
-            .and_then(|far| far.leg.secured.clone())
+            .and_then(|far| far.leg.shown.clone())
             .or_else(|| known.and_then(|known| known.channel.clone()))
             .or_else(|| {
                 let near = self.meta.flow != Flow::S2sOut;
