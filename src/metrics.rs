@@ -397,7 +397,7 @@ impl Metrics {
 
     /// Whether this domain is hosted here, and may be a label.
     pub fn knows(&self, hosted: &Domain) -> bool {
-        self.hosted.contains_key(hosted)
+        self.hosted.pin().contains_key(hosted)
     }
 
     /// So many bans of operators are in force.

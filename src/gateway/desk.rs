@@ -136,8 +136,8 @@ impl Desk {
 
     /// The last refusals; where no rule names a domain, with the one that looks most like it.
     pub fn refusals(&self, wanted: &Wanted) -> Vec<Refusal> {
-        let policy = self.tools.registry.policy();
-        let mut found = self.tools.observe.refusals().list(wanted);
+        let policy = self.tools().registry.policy();
+        let mut found = self.tools().observe.refusals().list(wanted);
         let mut near: BTreeMap<String, Option<String>> = BTreeMap::new();
         for refusal in &mut found {
             let remote = if refusal.flow == Flow::S2sOut.label() { &refusal.to } else { &refusal.from };

@@ -36,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::jid::Domain;
 use crate::limit::{Handshakes, Logins, Rates, Registrations, Senders, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
-use crate::reason::{Flow, Reason, Why};
+use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
 use crate::stream::Secured;

@@ -173,6 +173,12 @@ impl Pump {
                 }
             },
         };
+        let detail = detail.or_else(|| match event {
+            Event::Rejected { record, .. } | Event::Ended { record } | Event::Closed { record } => {
+                record.detail.clone()
+            }
+            _ => None,
+        });
         let refused = memory.and_then(|memory| memory.refused.as_ref());
         let place = refused.filter(|(refused, _)| Some(refused) == pair).and_then(|(_, place)| place.clone());
         let nearest = match (reason, pair, event) {
