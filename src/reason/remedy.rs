@@ -102,6 +102,7 @@ impl Reason {
             | Self::CarbonForged
             | Self::RosterPush
             | Self::TooManyRefusals
+            | Self::LoginUnfit
             | Self::MechanismNotOffered
             | Self::TooManyBinds
             | Self::NotBound => "the other side breaks the protocol; nothing is to be done here",
@@ -147,6 +148,12 @@ impl Reason {
             | Self::BackendSignsOffer
             | Self::ForeignAddress => {
                 "the setting belongs into the old server: `gatehouse init --server` writes the lines"
+            }
+            Self::BackendOffersBinding => {
+                "switch channel binding off in the old server: `gatehouse probe --c2s` tells where"
+            }
+            Self::RegistrationOff => {
+                "accounts are made by the operator; `backend: { register: on }` lets anybody ask for one"
             }
             Self::NoMechanism => {
                 "let the old server offer PLAIN or SCRAM, or name more in `backend: { mechanisms }`"

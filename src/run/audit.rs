@@ -329,13 +329,12 @@ impl Writer {
 
 /// A record of the log about itself.
 fn event(what: &str, numbers: &[(&str, u64)]) -> String {
-    let mut record = format!(
-        "{{\"time\":\"{}\",\"event\":\"{what}\",\"version\":\"{}\"",
-        jiff::Timestamp::now(),
-        env!("CARGO_PKG_VERSION")
-    );
+    let mut record = format!("{{\"time\":\"{}\",\"event\":\"{what}\"", jiff::Timestamp::now());
     for (name, number) in numbers.iter().filter(|(_, number)| *number > 0) {
         let _infallible = write!(record, ",\"{name}\":{number}");
+    }
+    if what == "started" {
+        let _infallible = write!(record, ",\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
     }
     record.push('}');
     record

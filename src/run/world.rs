@@ -12,9 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::circuit::{Attempt, Circuits};
-use super::{
-    BoxIo, Caller, Connected, Connection, Failure, Handshake, Outside, Route, STARTTLS_SPACE, now,
-};
+use super::{BoxIo, Caller, Connected, Connection, Failure, Handshake, Outside, Route, STARTTLS_SPACE, now};
 use crate::dns::{Resolver, Share, TlsMode};
 use crate::jid::Domain;
 use crate::limit::Handshakes;
