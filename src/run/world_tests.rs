@@ -162,7 +162,7 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
     };
     let other = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let found = way(&[at, other.local_addr().unwrap()]).go(Candidate::Next).await.unwrap();
-    assert_eq!(found.address, other.local_addr().unwrap().ip());
+    assert_eq!(found.address, other.local_addr().unwrap());
     let here_alone = way(&[at]).go(Candidate::Next).await;
     assert_eq!(here_alone.err().map(|why| why.reason), Some(Reason::RemoteUnreachable));
     assert!(
