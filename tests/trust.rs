@@ -383,6 +383,34 @@ fn revocation_lists_are_heeded() {
     assert!(Revocation::load(&[&wrong], Refuse).unwrap_err().to_string().contains("wrong.pem"));
 }
 
+// A chain saved by an editor on Windows, or put together from such files: no block is passed over.
+#[test]
+fn byte_order_marks_before_pem_blocks_are_read_over() {
+    let scratch = tempfile::tempdir().unwrap();
+    let authority = Authority::new("root");
+    let leaf = authority.issue(&["a.example"]);
+    let mark = "\u{feff}";
+    let pem = |der: &[u8]| {
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        format!("-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n")
+    };
+    let write = |name: &str, text: String| {
+        let path = scratch.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (own, issuer) = (pem(&leaf.chain[0]), pem(&authority.certificate));
+    let chain = write("chain.pem", format!("{mark}{own}{mark}{issuer}"));
+    let key = write("key.pem", format!("{mark}{}", leaf.key.serialize_pem()));
+    let plain = write("plain.pem", format!("{own}{issuer}"));
+    keys::load(&chain, &key).unwrap();
+    let (marked, plain) = (keys::inspect(&chain).unwrap(), keys::inspect(&plain).unwrap());
+    assert_eq!(marked.names, [PresentedName::Dns("a.example".into())]);
+    assert_eq!(marked.fingerprint, plain.fingerprint);
+    let roots = write("roots.pem", format!("{mark}{issuer}"));
+    assert!(Anchors::load(&roots).is_ok());
+}
+
 // Each fault names the file and the remedy.
 #[test]
 fn files_that_will_not_do_are_named() {

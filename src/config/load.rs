@@ -27,6 +27,10 @@ pub fn read_text(path: &Path, name: &str) -> Result<String, Finding> {
     if octets.len() as u64 > MAX_FILE {
         return Err(Finding::error(whole(), "is larger than 256 MiB", "split it"));
     }
+    // Editors on Windows begin a file with a byte order mark; it says nothing.
+    if octets.starts_with("\u{feff}".as_bytes()) {
+        octets.drain(.."\u{feff}".len());
+    }
     String::from_utf8(octets).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;

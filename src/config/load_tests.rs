@@ -20,6 +20,21 @@ fn positions_are_told_in_lines_and_columns() {
     assert_eq!(rule.value.tls.as_ref().unwrap().value, "1.3");
 }
 
+// A file saved by an editor on Windows begins with U+FEFF; configuration and policies are read by the same hand.
+#[test]
+fn a_byte_order_mark_is_read_over() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("p.yaml");
+    let plain = "version: v1\nrules: []\n";
+    std::fs::write(&path, format!("\u{feff}{plain}")).unwrap();
+    assert_eq!(read_text(&path, "p.yaml").unwrap(), plain);
+    // One alone: a second is a character like any other.
+    std::fs::write(&path, "\u{feff}\u{feff}").unwrap();
+    assert_eq!(read_text(&path, "p.yaml").unwrap(), "\u{feff}");
+    std::fs::write(&path, b"\xEF\xBB").unwrap();
+    assert!(read_text(&path, "p.yaml").unwrap_err().to_string().contains("UTF-8"));
+}
+
 #[test]
 fn every_mistake_is_told_in_one_run() {
     let text = "version: v1\nruls: []\nrules:\n  - name: [a]\n    domian: [x.example]\n    networks: 192.0.2.0/24\n  - 5\n  - name: b\n    name: c\nexpect: {}\n";

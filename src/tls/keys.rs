@@ -211,7 +211,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyFault> {
         Ok(_) if octets.len() as u64 > MAX_FILE => {
             Err(KeyFault::new(path, "the file is larger than 64 MiB", "name the right file"))
         }
-        Ok(_) => Ok(octets),
+        Ok(_) => Ok(without_marks(octets)),
         Err(error) => {
             let remedy = match error.kind() {
                 ErrorKind::NotFound => "correct the path, or put the file there",
@@ -221,6 +221,25 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyFault> {
             Err(KeyFault::new(path, format!("cannot be read: {error}"), remedy))
         }
     }
+}
+
+/// Without the byte order marks that editors write before the first block, and `cat` leaves before later ones: behind one,
+/// a block would be passed over in silence.
+fn without_marks(octets: Vec<u8>) -> Vec<u8> {
+    const MARKED: &[u8] = b"\xEF\xBB\xBF-----BEGIN";
+    const MARK: usize = 3;
+    let places: Vec<_> = memchr::memmem::find_iter(&octets, MARKED).collect();
+    if places.is_empty() {
+        return octets;
+    }
+    let mut clean = Vec::with_capacity(octets.len());
+    let mut from = 0;
+    for place in places {
+        clean.extend_from_slice(octets.get(from..place).unwrap_or_default());
+        from = place + MARK;
+    }
+    clean.extend_from_slice(octets.get(from..).unwrap_or_default());
+    clean
 }
 
 /// A file of certificates, keys or revocation lists that will not do: which, why, and what to do about it.

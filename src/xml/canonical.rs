@@ -156,7 +156,7 @@ impl<'a> Reading<'a> {
                 Some(b'&') => {
                     let reference = rest.get(len..).unwrap_or_default();
                     self.at += canonical_in_text(reference).ok_or(Stop::Other)?;
-                    let visible = !reference.starts_with(b"&#xD;");
+                    let visible = !reference.starts_with(b"&#13;");
                     self.surface.spans.text |= visible && self.memory.open.len() == 1;
                 }
                 _ => return Err(Stop::Other),

@@ -53,7 +53,7 @@ fn split_reference(octets: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
 pub(super) fn canonical_in_text(octets: &[u8]) -> Option<usize> {
     match octets {
         [b'&', b'l' | b'g', b't', b';', ..] => Some("&lt;".len()),
-        [b'&', b'a', b'm', b'p', b';', ..] | [b'&', b'#', b'x', b'D', b';', ..] => Some("&amp;".len()),
+        [b'&', b'a', b'm', b'p', b';', ..] | [b'&', b'#', b'1', b'3', b';', ..] => Some("&amp;".len()),
         [b'&', b'a', b'p', b'o', b's', b';', ..] | [b'&', b'q', b'u', b'o', b't', b';', ..] => {
             Some("&quot;".len())
         }
@@ -64,7 +64,8 @@ pub(super) fn canonical_in_text(octets: &[u8]) -> Option<usize> {
 /// The same in a canonical value.
 pub(super) fn canonical_in_value(octets: &[u8]) -> Option<usize> {
     match octets {
-        [b'&', b'#', b'x', b'9' | b'A', b';', ..] => Some("&#x9;".len()),
+        [b'&', b'#', b'9', b';', ..] => Some("&#9;".len()),
+        [b'&', b'#', b'1', b'0', b';', ..] => Some("&#10;".len()),
         _ => canonical_in_text(octets),
     }
 }
@@ -153,13 +154,13 @@ pub(super) fn write_cdata(out: &mut Vec<u8>, raw: &str) {
     }
 }
 
-/// Writes one decoded character of text.
+/// Writes one decoded character of text. References are decimal, which every parser knows (XML-11).
 pub(super) fn escape_text_char(out: &mut Vec<u8>, c: char) {
     match c {
         '<' => out.extend_from_slice(b"&lt;"),
         '>' => out.extend_from_slice(b"&gt;"),
         '&' => out.extend_from_slice(b"&amp;"),
-        '\r' => out.extend_from_slice(b"&#xD;"),
+        '\r' => out.extend_from_slice(b"&#13;"),
         _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
@@ -169,8 +170,8 @@ pub(super) fn escape_value_char(out: &mut Vec<u8>, c: char) {
     match c {
         '"' => out.extend_from_slice(b"&quot;"),
         '\'' => out.extend_from_slice(b"&apos;"),
-        '\t' => out.extend_from_slice(b"&#x9;"),
-        '\n' => out.extend_from_slice(b"&#xA;"),
+        '\t' => out.extend_from_slice(b"&#9;"),
+        '\n' => out.extend_from_slice(b"&#10;"),
         _ => escape_text_char(out, c),
     }
 }

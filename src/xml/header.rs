@@ -158,8 +158,8 @@ pub(super) fn declaration(octets: &[u8]) -> Result<(), Violation> {
         None => rest,
     };
     let rest = match pseudo_attribute(rest, "standalone")? {
-        // XML-03: a stream is no document that could stand alone or not.
-        Some((_, "yes" | "no")) => return Err(Violation::with(Rule::H1, Reason::RestrictedXml)),
+        // XML-03: a stream is no document that could stand alone or not, so it means nothing.
+        Some((rest, "yes" | "no")) => rest,
         Some(_) => return Err(malformed),
         None => rest,
     };

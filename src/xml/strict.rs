@@ -200,7 +200,9 @@ impl Strict {
             let bit =
                 1u64.rotate_left(local.iter().fold(0u32, |sum, &b| sum.rotate_left(5) ^ u32::from(b)) % 64);
             let twice = |earlier: &Attr| {
-                (earlier.role, earlier.namespace) == (attr.role, attr.namespace)
+                // By the name alone, wherever it was declared: the header may lend one prefix of the two.
+                let number = |attr: &Attr| attr.namespace.map(|(number, _)| number);
+                (earlier.role, number(earlier)) == (attr.role, number(attr))
                     && earlier.local.of(octets) == local
             };
             if seen & bit != 0 && self.attrs.iter().take(i).any(twice) {

@@ -368,7 +368,7 @@ pub fn canonical(text: &str) -> Result<(), String> {
             return Err(format!("text outside: {before:?}"));
         } else {
             let len = rest.find('<').unwrap_or(rest.len());
-            characters(&rest[..len], "<>\r", &["&lt;", "&gt;", "&amp;", "&apos;", "&quot;", "&#xD;"])?;
+            characters(&rest[..len], "<>\r", &["&lt;", "&gt;", "&amp;", "&apos;", "&quot;", "&#13;"])?;
             rest = &rest[len..];
         }
         if open.is_empty() {
@@ -394,7 +394,7 @@ fn name(text: &str) -> Result<(&str, &str), String> {
 fn quoted(text: &str) -> Result<&str, String> {
     let quote = text.chars().next().filter(|c| "'\"".contains(*c)).ok_or("no quote")?;
     let (value, rest) = text[1..].split_once(quote).ok_or("no end quote")?;
-    let references = ["&lt;", "&gt;", "&amp;", "&apos;", "&quot;", "&#x9;", "&#xA;", "&#xD;"];
+    let references = ["&lt;", "&gt;", "&amp;", "&apos;", "&quot;", "&#9;", "&#10;", "&#13;"];
     characters(value, "<>\"'\t\n\r", &references)?;
     Ok(rest)
 }
