@@ -273,6 +273,30 @@ reasons! {
     XmlBudget = "xml-budget", "an element exceeds a limit on depth, names, attributes or nodes", Some(S::PolicyViolation), Z::PolicyViolation;
     StanzaTooBig = "stanza-too-big", "an element exceeds the size limit", Some(S::PolicyViolation), Z::PolicyViolation;
 
+    // -- limits and rules that refuse one stanza of a proven stream (XML-17 to XML-19); labels of limits are their keys
+    OverStanza = "stanza", "the stanza is larger than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverDepth = "depth", "the elements of the stanza are nested deeper than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverNodes = "nodes", "the stanza has more elements than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverAttrs = "attrs", "an element of the stanza has more attributes than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverNsdecl = "nsdecl", "an element of the stanza has more namespace declarations than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverBindings = "bindings", "the stanza has more namespace declarations in scope than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverName = "name", "the stanza has a name longer than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverAttrValue = "attr-value", "the stanza has an attribute value longer than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverNamespaceName = "namespace-name", "the stanza has a namespace name longer than the limit", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverGrown = "grown", "the stanza would grow beyond the limit where it is stored or forwarded", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideStanza = "inside-stanza", "the stanza is larger than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideDepth = "inside-depth", "the elements of the stanza are nested deeper than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideNodes = "inside-nodes", "the stanza has more elements than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideAttrs = "inside-attrs", "an element of the stanza has more attributes than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideNsdecl = "inside-nsdecl", "an element of the stanza has more namespace declarations than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideBindings = "inside-bindings", "the stanza has more namespace declarations in scope than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    OverInsideAttrValue = "inside-attr-value", "the stanza has an attribute value longer than the limit for the server behind the gateway", Some(S::PolicyViolation), Z::PolicyViolation;
+    NameBeyondAscii = "name-beyond-ascii", "the stanza has a name with letters beyond ASCII", Some(S::PolicyViolation), Z::NotAcceptable;
+    NamespaceUnfit = "namespace-unfit", "the stanza has a namespace name with characters that servers read differently", Some(S::PolicyViolation), Z::NotAcceptable;
+    HeaderPrefix = "header-prefix", "the stanza uses a namespace prefix that only the stream header declares", Some(S::PolicyViolation), Z::NotAcceptable;
+    PrefixedContent = "prefixed-content", "an element of the stanza's own namespace is written with a prefix", Some(S::PolicyViolation), Z::NotAcceptable;
+    StreamsElement = "streams-element", "an element of the streams namespace stands inside the stanza", Some(S::PolicyViolation), Z::NotAcceptable;
+
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
     HostGone = "host-gone", "the target domain was served here once, and is no more", Some(S::HostGone), Z::ItemNotFound;
@@ -316,10 +340,13 @@ reasons! {
 
     // -- stanzas
     BadIq = "bad-iq", "an iq without id, type or its one child", Some(S::PolicyViolation), Z::BadRequest;
-    JidMalformed = "jid-malformed", "an address that two canonicalisations read differently", Some(S::ImproperAddressing), Z::JidMalformed;
+    JidMalformed = "jid-malformed", "an address whose local part or resource servers read differently, or not at all", Some(S::ImproperAddressing), Z::NotAcceptable;
     CarbonForged = "carbon-forged", "a message carbon from a foreign address", None, Z::PolicyViolation;
     RosterPush = "roster-push", "a change of a roster, block or privacy list, or a server's word to its own components, from a foreign address", None, Z::ServiceUnavailable;
-    BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", None, Z::PolicyViolation;
+    BeyondPeerLimit = "beyond-peer-limit", "the stanza is larger than the receiving server takes", Some(S::PolicyViolation), Z::PolicyViolation;
+    BackendAttrs = "backend-attrs", "an element of the stanza has more attributes than the receiving server takes", Some(S::PolicyViolation), Z::PolicyViolation;
+    BackendNodes = "backend-nodes", "the stanza has more elements than the receiving server takes", Some(S::PolicyViolation), Z::PolicyViolation;
+    BackendAttrValue = "backend-attr-value", "the stanza has an attribute value longer than the receiving server takes", Some(S::PolicyViolation), Z::PolicyViolation;
     SenderTooFast = "sender-too-fast", "this address has sent more stanzas in a minute than one may", None, Z::PolicyViolation;
     TooManyRecipients = "too-many-recipients", "this domain has written to more accounts here in a minute than one may", None, Z::PolicyViolation;
     TooManySubscriptions = "too-many-subscriptions", "this domain has asked for more subscriptions in a minute than one may", None, Z::PolicyViolation;
@@ -351,9 +378,54 @@ impl Reason {
         matches!(self, Self::SenderTooFast | Self::TooManyRecipients | Self::TooManySubscriptions)
     }
 
+    /// Whether the stanza was over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
+    pub const fn is_too_big(self) -> bool {
+        matches!(
+            self,
+            Self::BackendAttrValue
+                | Self::BackendAttrs
+                | Self::BackendNodes
+                | Self::BeyondPeerLimit
+                | Self::OverAttrValue
+                | Self::OverAttrs
+                | Self::OverBindings
+                | Self::OverDepth
+                | Self::OverGrown
+                | Self::OverInsideAttrValue
+                | Self::OverInsideAttrs
+                | Self::OverInsideBindings
+                | Self::OverInsideDepth
+                | Self::OverInsideNodes
+                | Self::OverInsideNsdecl
+                | Self::OverInsideStanza
+                | Self::OverName
+                | Self::OverNamespaceName
+                | Self::OverNodes
+                | Self::OverNsdecl
+                | Self::OverStanza
+                | Self::StanzaTooBig
+        )
+    }
+
+    /// Whether the stanza was legal and may not pass for what stands in it (XML-17, JID-06).
+    pub const fn is_unfit(self) -> bool {
+        matches!(
+            self,
+            Self::HeaderPrefix
+                | Self::JidMalformed
+                | Self::NameBeyondAscii
+                | Self::NamespaceUnfit
+                | Self::PrefixedContent
+                | Self::StreamsElement
+        )
+    }
+
     /// The stanza condition for the backend's own server, whose users hear it (DB-62, RLY-18): what policy forbids is
     /// forbidden, what nobody can find is not found, and whatever else kept a pair from the world is a time-out.
     pub const fn backend_condition(self) -> StanzaCondition {
+        if self.is_too_big() || self.is_unfit() {
+            return self.stanza_condition();
+        }
         match self {
             Self::Banned
             | Self::Blocked
@@ -368,11 +440,9 @@ impl Reason {
             | Self::WrongDirection => Z::Forbidden,
             Self::DialbackInvalid => Z::InternalServerError,
             Self::BadIq
-            | Self::BeyondPeerLimit
             | Self::DialbackBadKey
             | Self::HostUnknown
             | Self::InvalidFrom
-            | Self::JidMalformed
             | Self::Overload
             | Self::QueueFull
             | Self::RemoteNotFound

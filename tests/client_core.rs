@@ -1335,14 +1335,121 @@ fn a_resumption_or_a_second_enable_or_bind_on_a_bound_stream_is_the_servers_to_a
     }
 }
 
-// SM-03: stopped by the end of the stream, never dropped or answered.
+// SM-03: on a managed stream stopped by the end of the stream, never dropped or answered. XML-17: with a text that names the
+// limit, and the session behind is closed, so that no resumption brings the stanza back.
 #[test]
-fn a_stanza_above_the_limit_ends_the_stream() {
+fn a_stanza_above_the_limit_ends_a_managed_stream() {
+    let over = [
+        format!("<message to='bob@hall.example'><body>{}</body></message>", "x".repeat(300 * 1024)),
+        format!("<message to='bob@hall.example'>{}</message>", "<a/>".repeat(9000)),
+        "<presence><\u{e9}/></presence>".to_owned(),
+    ];
+    for (stanza, words) in
+        over.iter().zip(["larger than the limit (stanza)", "(nodes)", "(name-beyond-ascii)"])
+    {
+        for how in ["enable", "resumed", "refused"] {
+            let mut stage = bound();
+            stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+            match how {
+                "resumed" => stage.hears(FAR, "<enabled xmlns='urn:xmpp:sm:3' id='s' resume='true'/>"),
+                "refused" => stage.hears(FAR, "<failed xmlns='urn:xmpp:sm:3'/>"),
+                _ => {}
+            }
+            (stage.said(NEAR), stage.said(FAR));
+            stage.hears(NEAR, stanza);
+            assert!(stage.passed().is_empty());
+            if how == "refused" {
+                assert!(
+                    stage.said(NEAR).starts_with("<message type='error'") || stanza.starts_with("<presence")
+                );
+                continue;
+            }
+            let said = stage.said(NEAR);
+            assert!(said.starts_with("<stream:error><policy-violation"), "{said}");
+            assert!(
+                said.contains("<text ") && said.contains(words) && said.ends_with("</stream:stream>"),
+                "{said}"
+            );
+            assert_eq!(stage.said(FAR), "</stream:stream>", "the session is closed, not left to be resumed");
+        }
+    }
+}
+
+// XML-17: on a stream without management it alone comes back, by kind, and the stream goes on.
+#[test]
+fn a_refused_stanza_of_a_client_comes_back_and_the_stream_goes_on() {
     let mut stage = bound();
-    let body = "x".repeat(300 * 1024);
-    stage.hears(NEAR, &format!("<message to='bob@hall.example'><body>{body}</body></message>"));
-    assert_eq!(ended(&mut stage), "policy-violation");
-    assert!(stage.passed().is_empty());
+    let odd = "<\u{e9}/>";
+    for (stanza, said, passed) in [
+        (
+            format!("<message to='b@hall.example' id='1' type='chat'>{odd}</message>"),
+            "<message type='error' id='1' from='b@hall.example'><error type='modify'><not-acceptable ",
+            "",
+        ),
+        (
+            format!("<iq type='get' id='2'>{odd}</iq>"),
+            "<iq type='error' id='2'><error type='modify'><not-acceptable ",
+            "",
+        ),
+        (
+            format!("<iq type='result' id='3' to='c@friend.example/x'>{odd}</iq>"),
+            "",
+            "<iq type='error' id='3' to='c@friend.example/x'><error type='modify'><not-acceptable ",
+        ),
+        (format!("<message to='b@hall.example' type='error'>{odd}</message>"), "", ""),
+        (format!("<iq type='error' id='4'>{odd}</iq>"), "", ""),
+        (format!("<presence to='room@muc.example/nick'>{odd}</presence>"), "", ""),
+        (
+            format!("<presence to='b@hall.example' type='subscribe'>{odd}</presence>"),
+            "<presence type='error' from='b@hall.example'><error type='modify'><not-acceptable ",
+            "",
+        ),
+        (
+            format!(
+                "<message to='b@hall.example'{}/>",
+                (0..70).map(|i| format!(" a{i}=''")).collect::<String>()
+            ),
+            "<message type='error' from='b@hall.example'><error type='modify'><policy-violation ",
+            "",
+        ),
+    ] {
+        stage.hears(NEAR, &stanza);
+        let (answer, went) = (stage.said(NEAR), stage.passed());
+        assert_eq!(answer.is_empty(), said.is_empty(), "{stanza}: {answer}");
+        assert!(answer.starts_with(said), "{stanza}: {answer}");
+        let went = went.first().map(|(_, octets)| octets.clone()).unwrap_or_default();
+        assert!(went.starts_with(passed) && went.is_empty() == passed.is_empty(), "{stanza}: {went}");
+        assert_eq!(answer.contains("stanza-too-big"), said.contains("policy-violation"), "{answer}");
+        stage.hears(NEAR, "<message to='b@hall.example'><body>fine</body></message>");
+        assert_eq!(stage.passed().len(), 1);
+    }
+    // A forged sender ends it, refused or not.
+    stage.hears(NEAR, &format!("<message from='mallory@hall.example' to='b@hall.example'>{odd}</message>"));
+    assert_eq!(ended(&mut stage), "invalid-from");
+}
+
+// The same from the server behind: whoever sent it hears it from there, and whoever waits for an answer has one.
+#[test]
+fn a_refused_stanza_of_the_server_behind_comes_back_to_it() {
+    let odd = "<\u{e9}/>";
+    let mut stage = bound();
+    stage.hears(
+        FAR,
+        &format!("<message from='c@friend.example' to='alice@hall.example' id='1'>{odd}</message>"),
+    );
+    let (delivered, passed) = (stage.delivered(), stage.passed());
+    assert!(delivered.is_empty() && passed.len() == 1, "{delivered:?}");
+    assert!(passed[0].1.starts_with("<message type='error' id='1' to='c@friend.example'>"), "{passed:?}");
+    stage.hears(FAR, &format!("<presence from='c@friend.example'>{odd}</presence>"));
+    assert!(stage.delivered().is_empty() && stage.passed().is_empty());
+    stage.hears(FAR, &format!("<iq type='result' from='c@friend.example' id='2'>{odd}</iq>"));
+    let delivered = stage.delivered();
+    assert!(delivered[0].starts_with("<iq type='error' id='2' from='c@friend.example'>"), "{delivered:?}");
+    let mut managed = bound();
+    managed.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
+    managed.said(NEAR);
+    managed.hears(FAR, &format!("<message from='c@friend.example'>{odd}</message>"));
+    assert!(managed.said(NEAR).contains("(name-beyond-ascii)"));
 }
 
 // SM-02, SM-04, SM-10.

@@ -8,6 +8,9 @@ use bytes::BufMut as _;
 use gatehouse::reason::Reason as Why;
 use gatehouse::xml::{Content, Edits, Frame, Framer, Kind, Limits, Rule, Token, Violation, Word, rewrite};
 
+#[path = "framing/refused.rs"]
+mod refused_stanzas;
+
 const OPEN: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
      xmlns:db='jabber:server:dialback' xmlns:odd='urn:odd' to='a.example' version='1.0'>";
 
@@ -36,11 +39,15 @@ fn put(framer: &mut Framer, octets: &[u8]) {
 
 /// Reads octets at once and cut at every place, and makes sure that it comes to the same.
 fn read(octets: &[u8]) -> Vec<Token> {
-    let whole = read_with(Limits::default(), octets);
+    read_under(&Limits::default(), octets)
+}
+
+fn read_under(limits: &Limits, octets: &[u8]) -> Vec<Token> {
+    let whole = read_with(limits.clone(), octets);
     for cut in 0..octets.len() {
         let (left, right) = octets.split_at(cut);
         for way in [Framer::feed, put] {
-            let mut framer = Framer::new(Limits::default(), Content::Server);
+            let mut framer = Framer::new(limits.clone(), Content::Server);
             way(&mut framer, left);
             let mut seen = tokens(&mut framer);
             framer.give_back();
@@ -49,7 +56,7 @@ fn read(octets: &[u8]) -> Vec<Token> {
             assert_eq!(seen, whole, "cut at {cut} of {}", String::from_utf8_lossy(octets));
         }
     }
-    let mut framer = Framer::new(Limits::default(), Content::Server);
+    let mut framer = Framer::new(limits.clone(), Content::Server);
     let mut seen = Vec::new();
     for octet in octets {
         framer.feed(&[*octet]);
@@ -60,7 +67,11 @@ fn read(octets: &[u8]) -> Vec<Token> {
 }
 
 fn in_stream(body: &[u8]) -> Vec<Token> {
-    let mut seen = read(&[OPEN.as_bytes(), body].concat());
+    in_stream_under(&Limits::default(), body)
+}
+
+fn in_stream_under(limits: &Limits, body: &[u8]) -> Vec<Token> {
+    let mut seen = read_under(limits, &[OPEN.as_bytes(), body].concat());
     assert!(matches!(seen.first(), Some(Token::Header(_))), "{seen:?}");
     seen.remove(0);
     seen
@@ -93,6 +104,31 @@ fn refused(rule: Rule, why: Why, bodies: &[&[u8]]) {
             matches!(seen.as_slice(), [Token::Element(_), Token::Keepalive, Token::Violation(_)]),
             "P2: {told}"
         );
+    }
+}
+
+/// Each body breaks the rule and is legal XML all the same (XML-17): it ends a stream that is not proven, with that reason, and
+/// on a proven one it alone is refused, by its own name, and what follows is read as if it had not been there.
+fn only_refused(rule: Rule, why: Why, name: Why, bodies: &[&[u8]]) {
+    let unproven = Limits { skip: 0, ..Limits::default() };
+    for body in bodies {
+        let told = String::from_utf8_lossy(body);
+        let found = violation(&in_stream_under(&unproven, body));
+        assert_eq!((found.rule, found.reason()), (rule, why), "{told}");
+        match in_stream(&[b"<iq/> ", *body, b" <iq id='1'/>"].concat()).as_slice() {
+            [
+                Token::Element(_),
+                Token::Keepalive,
+                Token::Refused(refused),
+                Token::Keepalive,
+                Token::Element(next),
+            ] => {
+                assert_eq!((refused.why().rule(), refused.why().reason()), (rule, name), "{told}");
+                assert_eq!(refused.octets(), body.len(), "{told}");
+                assert_eq!(next.octets(), "<iq id='1'/>");
+            }
+            other => panic!("{told}: {other:?}"),
+        }
     }
 }
 
@@ -291,19 +327,19 @@ fn h3_header_prefixes_are_not_for_stanzas() {
     kept(&["<message><odd:x xmlns:odd='urn:y'/></message>"]);
     // Features are for us alone, and never handed on as they came: jabberd2 has such among its own.
     kept(&["<stream:features><odd:x/></stream:features>"]);
-    refused(
+    only_refused(
         Rule::H3,
         Why::InvalidNamespace,
+        Why::HeaderPrefix,
         &[
             b"<message><odd:x/></message>",
             b"<message odd:x='1'/>",
             b"<message stream:x='1'/>",
             b"<message><db:x/></message>",
             b"<message><y db:x='1'/></message>",
-            b"<odd:x/>",
-            b"<db:result><odd:x/></db:result>",
         ],
     );
+    refused(Rule::H3, Why::InvalidNamespace, &[b"<odd:x/>", b"<db:result><odd:x/></db:result>"]);
 }
 
 // H4: "All tag rules apply to the header tag".
@@ -407,14 +443,16 @@ fn t3_names() {
             b"<message a:b:c='u'/>",
         ],
     );
-    // XML editions disagree about names outside ASCII: a budget of the house, not a fault of syntax.
-    refused(
+    // XML editions disagree about names outside ASCII: they are not passed on, and end no stream that others share.
+    refused(Rule::T3, Why::XmlBudget, &["<m\u{e9}/>".as_bytes()]);
+    only_refused(
         Rule::T3,
         Why::XmlBudget,
+        Why::NameBeyondAscii,
         &[
-            "<m\u{e9}/>".as_bytes(),
             "<message><\u{e9}/></message>".as_bytes(),
             "<message \u{e9}='1'/>".as_bytes(),
+            "<message><a b\u{e9}='1'><c/></a ></message>".as_bytes(),
         ],
     );
     refused(Rule::T4, Why::NotWellFormed, &[b"<a&b/>", b"<a'b'/>", b"<a=b/>", b"<a;b/>"]);
@@ -559,9 +597,10 @@ fn n3_namespace_names_are_decoded() {
     assert_eq!(frame("<message xmlns='jabber:Server'/>").head().kind(), Kind::Other);
     assert_eq!(frame("<message xmlns='jabber:server/'/>").head().kind(), Kind::Other);
     assert_eq!(frame("<x xmlns='a&amp;b'/>").head().namespace(), "a&b");
-    refused(
+    only_refused(
         Rule::S3,
         Why::InvalidXml,
+        Why::StreamsElement,
         &[b"<message><x xmlns='http://etherx.jabber.org/stream&#115;'/></message>"],
     );
 }
@@ -572,6 +611,8 @@ fn n4_characters_of_namespace_names() {
     kept(&["<x xmlns='!#$%&amp;()*+,-./09:;=?@AZ[]_az~'/>", "<x xmlns='&apos;'/>"]);
     for c in ["&quot;", "&lt;", "&gt;", "\\", "^", "`", "{", "|", "}", "\u{e9}", "\u{feff}", "&#x20AC;"] {
         refused(Rule::N4, Why::XmlBudget, &[format!("<x xmlns='a{c}b'/>").as_bytes()]);
+        let inside = format!("<message><x xmlns='a{c}b'/></message>");
+        only_refused(Rule::N4, Why::XmlBudget, Why::NamespaceUnfit, &[inside.as_bytes()]);
     }
     for c in [" ", "\t", "\n", "&#x20;", "&#x9;", "\u{7f}", "\u{85}"] {
         refused(Rule::N4, Why::NotWellFormed, &[format!("<x xmlns:p='{c}b'/>").as_bytes()]);
@@ -585,9 +626,10 @@ fn n5_no_prefix_in_the_content_namespace() {
         "<message><c:message xmlns:c='jabber:client'/></message>",
         "<message xmlns='jabber:server'><body/></message>",
     ]);
-    refused(
+    only_refused(
         Rule::N5,
         Why::BadNamespacePrefix,
+        Why::PrefixedContent,
         &[
             b"<s:message xmlns:s='jabber:server'/>",
             b"<message xmlns:s='jabber:server'><s:body/></message>",
@@ -774,16 +816,17 @@ fn s3_no_stream_elements_inside() {
         "<stream:error/>",
         "<stream xmlns='u'>x</stream>",
     ]);
-    refused(
+    only_refused(
         Rule::S3,
         Why::InvalidXml,
+        Why::StreamsElement,
         &[
             b"<message><stream:error/></message>",
             b"<message><a><stream:stream/></a></message>",
             b"<message><features xmlns='http://etherx.jabber.org/streams'/></message>",
-            b"<stream:features><stream:x/></stream:features>",
         ],
     );
+    refused(Rule::S3, Why::InvalidXml, &[b"<stream:features><stream:x/></stream:features>"]);
     refused(
         Rule::S3,
         Why::UnsupportedStanzaType,
@@ -864,7 +907,7 @@ fn p3_nothing_of_an_unfinished_element_passes() {
 // XML-01 to XML-11: the rules by their own names.
 #[test]
 fn every_rule_has_a_row() {
-    let rows = include_str!("framing.rs");
+    let rows = concat!(include_str!("framing.rs"), include_str!("framing/refused.rs"));
     for rule in Rule::ALL.iter().filter(|r| **r != Rule::Disagreement) {
         assert!(rows.contains(&format!("Rule::{rule:?}")), "no row for {}", rule.id());
     }
@@ -872,8 +915,15 @@ fn every_rule_has_a_row() {
 
 // -- budgets (XML-16, LIM-01; requirements 0.2) ----------------------------------------------------------------------
 
-/// The budget lets `fits` pass and refuses `breaks`.
+/// The budget lets `fits` pass and refuses `breaks`: alone on a proven stream, with the end of one that is not.
 fn budget(limits: &Limits, rule: Rule, why: Why, fits: &str, breaks: &str) {
+    budget_under(&Limits { skip: 0, ..limits.clone() }, rule, why, fits, breaks);
+    if limits.skip > 0 {
+        budget_under(limits, rule, why, fits, breaks);
+    }
+}
+
+fn budget_under(limits: &Limits, rule: Rule, why: Why, fits: &str, breaks: &str) {
     let read = |body: &str| {
         let framed = [OPEN.as_bytes(), body.as_bytes()].concat();
         let whole = read_with(limits.clone(), &framed);
@@ -889,8 +939,20 @@ fn budget(limits: &Limits, rule: Rule, why: Why, fits: &str, breaks: &str) {
     };
     let seen = read(fits);
     assert!(matches!(seen.as_slice(), [Token::Header(_), Token::Element(_)]), "{rule:?}: {:?}", seen.last());
-    let found = violation(&read(breaks));
-    assert_eq!((found.rule, found.reason()), (rule, why));
+    let seen = read(breaks);
+    let stanza = ["<iq", "<message"].iter().any(|begin| breaks.starts_with(begin));
+    match seen.last() {
+        Some(Token::Refused(refused)) if limits.skip > 0 && stanza => {
+            assert_eq!((refused.why().rule(), refused.octets()), (rule, breaks.len()));
+            let (most, found) = refused.why().measure().unwrap();
+            assert_eq!(found, most + 1, "{rule:?}");
+        }
+        _ => {
+            let found = violation(&seen);
+            assert_eq!((found.rule, found.reason()), (rule, why));
+            assert!(limits.skip == 0 || !stanza);
+        }
+    }
 }
 
 #[test]
@@ -902,7 +964,7 @@ fn budget_of_an_element() {
     }
     assert_eq!((Limits::before_proof().element, Limits::default().element), (16_384, 262_144));
     // Told at the limit, in a tag, a value, a name and a section alike, without a further octet.
-    let limits = Limits { element: 100, ..Limits::default() };
+    let limits = Limits { element: 100, skip: 0, ..Limits::default() };
     for begin in ["<message>", "<message a='", "<message ", "<", "<message><![CDATA["] {
         let body = format!("{begin}{}", "x".repeat(100 - begin.len()));
         let seen = read_with(limits.clone(), format!("{OPEN}{body}").as_bytes());
@@ -927,7 +989,7 @@ fn budget_of_the_header() {
 
 #[test]
 fn budget_of_depth() {
-    let nest = |depth: usize| format!("{}<x/>{}", "<a>".repeat(depth - 1), "</a>".repeat(depth - 1));
+    let nest = |depth: usize| format!("<iq>{}<x/>{}</iq>", "<a>".repeat(depth - 2), "</a>".repeat(depth - 2));
     budget(&Limits::default(), Rule::Depth, Why::XmlBudget, &nest(64), &nest(65));
 }
 
@@ -955,8 +1017,8 @@ fn budget_of_bindings() {
     let level =
         |i: usize| format!("<a{}>", (0..32).map(|j| format!(" xmlns:p{i}-{j}='u{j}'")).collect::<String>());
     let levels: String = (0..4).map(level).collect();
-    let fits = format!("{levels}<x/><x/>{}", "</a>".repeat(4));
-    let breaks = format!("{levels}<x xmlns='u'/>{}", "</a>".repeat(4));
+    let fits = format!("<iq>{levels}<x/><x/>{}</iq>", "</a>".repeat(4));
+    let breaks = format!("<iq>{levels}<x xmlns='u'/>{}</iq>", "</a>".repeat(4));
     budget(&Limits::default(), Rule::Bindings, Why::XmlBudget, &fits, &breaks);
 }
 
@@ -965,11 +1027,15 @@ fn budget_of_names_values_and_namespaces() {
     let limits = Limits::default();
     let name = |len: usize| format!("<{}/>", "n".repeat(len));
     budget(&limits, Rule::NameLength, Why::XmlBudget, &name(256), &name(257));
+    let name = |len: usize| format!("<iq><{}/></iq>", "n".repeat(len));
+    budget(&limits, Rule::NameLength, Why::XmlBudget, &name(256), &name(257));
     let name = |len: usize| format!("<iq {}=''/>", "n".repeat(len));
     budget(&limits, Rule::NameLength, Why::XmlBudget, &name(256), &name(257));
     let value = |len: usize| format!("<iq id='{}'/>", "v".repeat(len));
     budget(&limits, Rule::ValueLength, Why::XmlBudget, &value(8192), &value(8193));
     let namespace = |len: usize| format!("<x xmlns='{}'/>", "u".repeat(len));
+    budget(&limits, Rule::NamespaceLength, Why::XmlBudget, &namespace(1024), &namespace(1025));
+    let namespace = |len: usize| format!("<iq><x xmlns='{}'/></iq>", "u".repeat(len));
     budget(&limits, Rule::NamespaceLength, Why::XmlBudget, &namespace(1024), &namespace(1025));
 }
 

@@ -65,6 +65,12 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("BackendSpec", "channel-binding", &["none"]),
     ("BackendSpec", "register", &["off", "on"]),
     ("BackendSpec", "multiplex", &["on", "off"]),
+    ("BackendSpec", "rfc7622", &["on", "off"]),
+    (
+        "BackendSpec",
+        "server",
+        &["ejabberd", "jabberd2", "mongooseim", "openfire", "prosody", "tigase", "wildfire"],
+    ),
     ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),

@@ -43,6 +43,7 @@ pub(super) fn assemble(
     let steering = spec.steering.as_ref().and_then(|at| steering(&mut words, at, &listeners, &domains));
     let admin = admin(&mut words, spec);
     let limits = Limits::read(&mut words, spec.limits.as_ref());
+    super::limits::deliverable(&mut words, spec.limits.as_ref(), &limits);
     let timeouts = Timeouts::read(&mut words, spec.timeouts.as_ref());
     agree(&mut words, spec, &limits, &timeouts);
     clients::agree(&mut words, spec, &listeners, &domains);

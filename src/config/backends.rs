@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::{Backend, DialbackKeys, ProxyVersion, Settings};
+use super::settings::{Backend, DialbackKeys, ProxyVersion, Settings, Takes};
 use super::words::Words;
 use super::{clients, limits, spec};
-use crate::policy::{Federation, Finding, Placed};
+use crate::policy::{Federation, Finding, Placed, Word};
 
 /// Reads `backend:` of a domain.
 pub(super) fn read(
@@ -78,17 +78,10 @@ pub(super) fn read(
         }
         None => false,
     };
-    let stanza = match &at.value.stanza {
-        Some(word) => match crate::policy::octets(&word.value) {
-            Ok(octets) if octets >= SMALLEST_STANZA => Some(octets),
-            outcome => {
-                let message = outcome
-                    .map_or_else(|message| message, |_| format!("`stanza: {}` is too small", word.value));
-                words.error(word, message, "write a size of at least 10000B, like 64KiB (RFC 6120 13.12)");
-                None
-            }
-        },
-        None => None,
+    let takes = takes(words, &at.value)?;
+    let rfc7622 = match &at.value.rfc7622 {
+        Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
+        None => false,
     };
     Some(Backend {
         c2s,
@@ -101,8 +94,77 @@ pub(super) fn read(
         from,
         dialback_timeout,
         multiplex,
-        stanza,
+        takes,
+        rfc7622,
     })
+}
+
+/// XML-18: what its server takes, by its name and by what the operator says.
+fn takes(words: &mut Words, spec: &spec::BackendSpec) -> Option<Takes> {
+    let known = match &spec.server {
+        Some(word) => words.choose(word, "a server that is known here", SERVERS)?,
+        None => Takes::default(),
+    };
+    let none = spec::BackendLimitsSpec::default();
+    let limits = spec.limits.as_ref().map_or(&none, |placed| &placed.value);
+    if let (Some(_), Some(word)) = (&spec.stanza, &limits.stanza) {
+        words.error(word, "`stanza` stands in `limits` and beside it", "keep one of them");
+    }
+    let stanza = limits.stanza.as_ref().or(spec.stanza.as_ref());
+    let stanza =
+        amount(words, "stanza", stanza, crate::policy::octets, SMALLEST_STANZA, "10000B, like 64KiB");
+    let attrs = amount(words, "attrs", limits.attrs.as_ref(), number, SMALLEST_ATTRS, "16");
+    let nodes = amount(words, "nodes", limits.nodes.as_ref(), number, SMALLEST_NODES, "256");
+    let value = limits.attr_value.as_ref();
+    let attr_value =
+        amount(words, "attr-value", value, crate::policy::octets, SMALLEST_VALUE, "3072B, like 10KiB");
+    Some(Takes {
+        stanza: stanza.or(known.stanza),
+        attrs: attrs.or(known.attrs),
+        nodes: nodes.or(known.nodes),
+        attr_value: attr_value.or(known.attr_value),
+    })
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is no number"))
+}
+
+/// A number that is no less than a server must take.
+fn amount(
+    words: &mut Words,
+    key: &str,
+    word: Option<&Word>,
+    read: fn(&str) -> Result<u64, String>,
+    least: u64,
+    remedy: &str,
+) -> Option<u64> {
+    let word = word?;
+    match read(&word.value) {
+        Ok(amount) if amount >= least => return Some(amount),
+        Ok(_) => {
+            let rfc = if key == "stanza" { " (RFC 6120 13.12)" } else { "" };
+            let message = format!("`{key}: {}` is too small", word.value);
+            words.error(word, message, format!("write at least {remedy}{rfc}"));
+        }
+        Err(message) => words.error(word, message, format!("write at least {remedy}")),
+    }
+    None
+}
+
+/// What servers take as they are shipped, of a stanza to a client or from one of the two kinds of streams, whichever is less.
+const SERVERS: &[(&str, Takes)] = &[
+    ("ejabberd", octets(262_144)),
+    ("jabberd2", octets(65_535)),
+    ("mongooseim", octets(65_536)),
+    ("openfire", octets(1_048_576)),
+    ("prosody", octets(262_144)),
+    ("tigase", Takes { stanza: None, attrs: Some(54), nodes: Some(1_000), attr_value: Some(10 << 10) }),
+    ("wildfire", octets(1_048_576)),
+];
+
+const fn octets(octets: u64) -> Takes {
+    Takes { stanza: Some(octets), attrs: None, nodes: None, attr_value: None }
 }
 
 /// DB-62: a server that is believed by its address alone must have one that no other server has.
@@ -127,6 +189,11 @@ pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
 
 /// What every server must take (RFC 6120 13.12).
 const SMALLEST_STANZA: u64 = 10_000;
+
+/// Fewer, or less, and ordinary stanzas would come back.
+const SMALLEST_ATTRS: u64 = 16;
+const SMALLEST_NODES: u64 = 256;
+const SMALLEST_VALUE: u64 = 3_072;
 
 /// How long a server waits that does not say how long.
 const TIMER: Duration = Duration::from_secs(30);

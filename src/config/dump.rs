@@ -134,7 +134,8 @@ impl Lines {
             from,
             dialback_timeout,
             multiplex,
-            stanza,
+            takes: Takes { stanza, attrs, nodes, attr_value },
+            rfc7622,
         } = backend;
         let at = |key: &str| format!("domains[{name}].backend.{key}");
         self.list(at("c2s"), c2s);
@@ -157,7 +158,13 @@ impl Lines {
         let usual = dialback_timeout.as_secs() == 30 && dialback_timeout.subsec_millis() == 0;
         self.put(at("dialback-timeout"), super::limits::time_shown(dialback_timeout), usual);
         self.on(at("multiplex"), *multiplex, true);
-        self.or(at("stanza"), stanza.map(|size| super::limits::size_shown(&size)), "what the gateway takes");
+        let ours = "what the gateway takes";
+        let size = |size: &Option<u64>| size.map(|size| super::limits::size_shown(&size));
+        self.or(at("limits.stanza"), size(stanza), ours);
+        self.or(at("limits.attrs"), *attrs, ours);
+        self.or(at("limits.nodes"), *nodes, ours);
+        self.or(at("limits.attr-value"), size(attr_value), ours);
+        self.on(at("rfc7622"), *rfc7622, false);
     }
 
     fn trust(&mut self, trust: &Trust) {

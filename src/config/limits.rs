@@ -100,6 +100,28 @@ table! {
     attr_value ("attr-value"): size = "8192B", "3072B" ..= "256KiB";
     /// Elements of one stanza (L-nodes).
     nodes ("nodes"): count = "8192", "256" ..= "1000000";
+    /// Namespace declarations in scope, those of the stream header not counted.
+    bindings ("bindings"): count = "128", "16" ..= "1024";
+    /// A stanza as it may be written by a server that stores and wraps it, where prefixes become declarations and quotes
+    /// references (L-grown, XML-18).
+    grown ("grown"): size = "1MiB", "64KiB" ..= "64MiB";
+    /// Octets of a refused stanza that are read on to its end, so that its stream can go on (L-skip, XML-17).
+    skip ("skip"): size = "16MiB", "64KiB" ..= "64MiB";
+    /// One stanza of the server behind, to its clients and to the world (L-inside-stanza); four times `stanza` at least, and
+    /// 64 KiB more than `grown` (XML-19).
+    inside_stanza ("inside-stanza"): size = "10MiB", "64KiB" ..= "64MiB";
+    /// The same for depth; eight more than `depth` at least.
+    inside_depth ("inside-depth"): count = "256", "16" ..= "4096";
+    /// The same for elements; 32 more than `nodes` at least.
+    inside_nodes ("inside-nodes"): count = "200000", "256" ..= "10000000";
+    /// The same for an attribute value, in octets; no less than `attr-value`.
+    inside_attr_value ("inside-attr-value"): size = "1MiB", "3072B" ..= "16MiB";
+    /// The same for attributes of one element; twice `attrs` at least.
+    inside_attrs ("inside-attrs"): count = "256", "32" ..= "4096";
+    /// The same for namespace declarations of one element; eight more than `nsdecl` at least.
+    inside_nsdecl ("inside-nsdecl"): count = "128", "16" ..= "1024";
+    /// The same for namespace declarations in scope; eight more than `bindings` at least.
+    inside_bindings ("inside-bindings"): count = "512", "24" ..= "4096";
     /// Pairs on one stream (L-pairs).
     pairs ("pairs"): count = "50", "1" ..= "10000";
     /// Pending dialback operations of one stream (L-pending).
@@ -217,6 +239,92 @@ table! {
     login_memory ("login-memory"): time = "1h", "1s" ..= "24h";
     /// From the order to drain to the cut.
     drain ("drain"): time = "30s", "0s" ..= "1h";
+}
+
+/// XML-19: no stanza that is let in may become undeliverable, as the server behind wraps it and writes it anew.
+pub(super) fn deliverable(words: &mut Words, spec: Option<&Placed<LimitsSpec>>, limits: &Limits) {
+    let Some(at) = spec else { return };
+    let (s, n) = (&at.value, |count: u32| u64::from(count));
+    let relations = [
+        (
+            ("inside-stanza", &s.inside_stanza),
+            limits.inside_stanza,
+            ("stanza", &s.stanza),
+            limits.stanza,
+            (4, 0),
+        ),
+        (
+            ("inside-stanza", &s.inside_stanza),
+            limits.inside_stanza,
+            ("grown", &s.grown),
+            limits.grown,
+            (1, 64 << 10),
+        ),
+        (
+            ("inside-depth", &s.inside_depth),
+            n(limits.inside_depth),
+            ("depth", &s.depth),
+            n(limits.depth),
+            (1, 8),
+        ),
+        (
+            ("inside-nodes", &s.inside_nodes),
+            n(limits.inside_nodes),
+            ("nodes", &s.nodes),
+            n(limits.nodes),
+            (1, 32),
+        ),
+        (
+            ("inside-attr-value", &s.inside_attr_value),
+            limits.inside_attr_value,
+            ("attr-value", &s.attr_value),
+            limits.attr_value,
+            (1, 0),
+        ),
+        (
+            ("inside-attrs", &s.inside_attrs),
+            n(limits.inside_attrs),
+            ("attrs", &s.attrs),
+            n(limits.attrs),
+            (2, 0),
+        ),
+        (
+            ("inside-nsdecl", &s.inside_nsdecl),
+            n(limits.inside_nsdecl),
+            ("nsdecl", &s.nsdecl),
+            n(limits.nsdecl),
+            (1, 8),
+        ),
+        (
+            ("inside-bindings", &s.inside_bindings),
+            n(limits.inside_bindings),
+            ("bindings", &s.bindings),
+            n(limits.bindings),
+            (1, 8),
+        ),
+        (("skip", &s.skip), limits.skip, ("inside-stanza", &s.inside_stanza), limits.inside_stanza, (1, 0)),
+    ];
+    for ((key, word), value, (other, other_word), least, (times, more)) in relations {
+        let due = least.saturating_mul(times).saturating_add(more);
+        // Both defaults are in order: one of the two is written.
+        let Some(word) = word.as_ref().or(other_word.as_ref()).filter(|_| value < due) else { continue };
+        words.error(
+            word,
+            format!("`{key}` ({value}) is too small for `{other}` ({least}): what is let in could not be delivered"),
+            format!("write `{key}: {}` or more, or a smaller `{other}`", written(key, due)),
+        );
+    }
+}
+
+/// A number as the key has it.
+fn written(key: &str, number: u64) -> String {
+    let octets = matches!(key, "inside-stanza" | "inside-attr-value" | "skip");
+    match octets {
+        true if number.is_multiple_of(1 << 20) => format!("{}MiB", number >> 20),
+        true if number.is_multiple_of(1 << 10) => format!("{}KiB", number >> 10),
+        true => format!("{number}B"),
+        false => number.to_string(),
+    }
 }
 
 /// So many in a minute.
@@ -389,6 +497,52 @@ mod tests {
             (seconds(timeouts.connect), seconds(timeouts.connect_total), seconds(timeouts.stanza)),
             (5, 20, 120)
         );
+    }
+
+    // Requirements 0.2, L-inside-*, L-grown and L-skip.
+    #[test]
+    fn ceilings_for_the_server_behind_are_those_of_the_requirements() {
+        let limits = Limits::default();
+        assert_eq!(
+            (limits.inside_stanza, limits.inside_depth, limits.inside_nodes),
+            (10 << 20, 256, 200_000)
+        );
+        assert_eq!((limits.inside_attr_value, limits.inside_attrs), (1 << 20, 256));
+        assert_eq!((limits.inside_nsdecl, limits.inside_bindings, limits.bindings), (128, 512, 128));
+        assert_eq!((limits.grown, limits.skip), (1 << 20, 16 << 20));
+    }
+
+    // XML-19: each relation by itself, at its border and one below, and both keys are named.
+    #[test]
+    fn what_is_let_in_must_be_deliverable() {
+        let findings = |text: &str| {
+            let (spec, findings) = crate::config::load::parse::<LimitsSpec>(text, "gatehouse.yaml");
+            assert_eq!(findings, [], "{text}");
+            let mut words = Words::new("", &|_| None);
+            let placed = Placed { line: 1, column: 1, value: spec };
+            let limits = Limits::read(&mut words, Some(&placed));
+            deliverable(&mut words, Some(&placed), &limits);
+            words.findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for (fine, one_less, keys) in [
+            ("stanza: 2560KiB", "stanza: 2621441B", ["inside-stanza", "stanza"]),
+            ("{ grown: 10176KiB }", "grown: 10420225B", ["inside-stanza", "grown"]),
+            ("inside-stanza: 1088KiB", "inside-stanza: 1087KiB", ["inside-stanza", "grown"]),
+            ("depth: 248", "depth: 249", ["inside-depth", "depth"]),
+            ("inside-depth: 72", "inside-depth: 71", ["inside-depth", "depth"]),
+            ("nodes: 199968", "nodes: 199969", ["inside-nodes", "nodes"]),
+            ("inside-attr-value: 8KiB", "inside-attr-value: 8191B", ["inside-attr-value", "attr-value"]),
+            ("attrs: 128", "attrs: 129", ["inside-attrs", "attrs"]),
+            ("nsdecl: 120", "nsdecl: 121", ["inside-nsdecl", "nsdecl"]),
+            ("bindings: 504", "bindings: 505", ["inside-bindings", "bindings"]),
+            ("inside-stanza: 16MiB", "inside-stanza: 17MiB", ["skip", "inside-stanza"]),
+            ("skip: 10MiB", "skip: 9MiB", ["skip", "inside-stanza"]),
+        ] {
+            assert_eq!(findings(fine), Vec::<String>::new(), "{fine}");
+            let found = findings(one_less);
+            let named = |key: &&str| found[0].contains(&format!("`{key}`"));
+            assert!(found.len() == 1 && keys.iter().all(named), "{one_less}: {found:?}");
+        }
     }
 
     #[test]

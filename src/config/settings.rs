@@ -160,8 +160,23 @@ pub struct Backend {
     pub dialback_timeout: Duration,
     /// Whether it may send to several remote domains over one stream (DB-67).
     pub multiplex: bool,
-    /// The largest stanza that it takes, in octets, if it takes less than the gateway (XEP-0478).
+    /// What it takes of a stanza (XML-18).
+    pub takes: Takes,
+    /// Whether it reads addresses as RFC 7622 has them (JID-06).
+    pub rfc7622: bool,
+}
+
+/// What a server takes of a stanza; none: what the gateway lets through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Octets (XEP-0478).
     pub stanza: Option<u64>,
+    /// Attributes of one element, declarations included.
+    pub attrs: Option<u64>,
+    /// Elements.
+    pub nodes: Option<u64>,
+    /// Octets of an attribute value.
+    pub attr_value: Option<u64>,
 }
 
 /// Versions of the PROXY header.

@@ -138,6 +138,30 @@ pub struct BackendSpec {
     /// stanza }` (XEP-0478), and what is larger comes back to its sender. Default: what the gateway takes. Example: `stanza:
     /// 64KiB`.
     pub stanza: Option<Word>,
+    /// Which server it is, for what it takes: `ejabberd`, `jabberd2`, `mongooseim`, `openfire`, `prosody`, `tigase` or
+    /// `wildfire`, as they are shipped. It fills `limits`; what is written there wins. Default: a server that takes what the
+    /// gateway does.
+    pub server: Option<Word>,
+    /// What the server takes of a stanza as it leaves the gateway; what is more comes back to its sender, alone (XML-18).
+    pub limits: Option<Placed<BackendLimitsSpec>>,
+    /// Whether the server reads addresses as RFC 7622 has them: `on` or `off`. With `off`, what the older rules (stringprep)
+    /// would change or refuse does not pass. Default: `off`.
+    pub rfc7622: Option<Word>,
+}
+
+/// `limits:` of a backend.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BackendLimitsSpec {
+    /// The largest stanza, at least 10000B; the same as `stanza` beside it. Default: that of `server`, else `limits: { stanza }`
+    /// of the gateway. Example: `stanza: 64KiB`
+    pub stanza: Option<Word>,
+    /// Attributes of one element, declarations included. Default: that of `server`. Example: `attrs: 54`
+    pub attrs: Option<Word>,
+    /// Elements of one stanza. Default: that of `server`. Example: `nodes: 1000`
+    pub nodes: Option<Word>,
+    /// An attribute value, in octets. Default: that of `server`. Example: `attr-value: 10KiB`
+    pub attr_value: Option<Word>,
 }
 
 /// `dialback:`

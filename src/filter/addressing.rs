@@ -1,6 +1,6 @@
 //! `from` and `to` against the guard.
 
-use crate::jid::{AddressError, Domain, Jid, Plain};
+use crate::jid::{AddressError, Domain, Jid, MAX_WHOLE, Plain};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     Bounce(Reason),
     /// Only this stanza is refused, and nobody is told.
     Drop(Reason),
+    /// Only this stanza is refused, for this address (JID-06).
+    Unclear { answer: Option<String>, address: String },
     /// Its stream ends.
     Fault(Reason),
 }
@@ -41,13 +43,20 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     {
         return Ok(Placed { pair: 0, edits: None, bare: Some((from.bare, to.bare)), to_user: to.to_user });
     }
-    let (from, to) = (head.from().unwrap_or_default(), head.to().unwrap_or_default());
-    let (sender, target) = (Address::read(&from)?, Address::read(&to)?);
+    place_apart(&head.from().unwrap_or_default(), &head.to().unwrap_or_default(), desk)
+}
+
+/// The same for addresses in any form.
+pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Placed, Refusal> {
+    if desk.guard.is_empty() && desk.guard.turned_back().is_empty() {
+        return Err(Refusal::Fault(Reason::NotAuthorized));
+    }
+    let (sender, target) = (Address::read(from)?, Address::read(to)?);
     let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
         if let Some(reason) = desk.guard.is_turned_back(sender.domain(), target.domain()) {
             return Err(match sender {
                 Address::Clear(_) => Refusal::Bounce(reason),
-                Address::Blurred(_) => Refusal::Drop(Reason::JidMalformed),
+                Address::Blurred { .. } => Refusal::Drop(Reason::JidMalformed),
             });
         }
         let reason = match desk.guard.knows_sender(sender.domain()) {
@@ -60,6 +69,12 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
         };
         return Err(Refusal::Fault(reason));
     };
+    // JID-06: a back-end that reads addresses as RFC 7622 has them gets those that it allows.
+    let modern = (desk.rfc7622)(match desk.direction {
+        Direction::Inbound => target.domain(),
+        Direction::Outbound => sender.domain(),
+    });
+    let (sender, target) = if modern { (sender.by_rfc7622(), target.by_rfc7622()) } else { (sender, target) };
     match (sender, target) {
         (Address::Clear(sender), Address::Clear(target)) => {
             let mut edits: Option<Box<Edits>> = None;
@@ -72,38 +87,59 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
             Ok(Placed { pair, edits, bare: None, to_user: target.local.is_some() })
         }
         // JID-06: an answer to an address that reads in two ways could reach somebody else.
-        (Address::Blurred(_), _) => Err(Refusal::Drop(Reason::JidMalformed)),
-        (_, Address::Blurred(_)) => Err(Refusal::Bounce(Reason::JidMalformed)),
+        (Address::Blurred { bare, .. }, _) => {
+            Err(Refusal::Unclear { answer: bare, address: from.to_owned() })
+        }
+        (Address::Clear(sender), Address::Blurred { .. }) => {
+            Err(Refusal::Unclear { answer: Some(sender.to_string()), address: to.to_owned() })
+        }
     }
 }
 
 /// An address, as far as all readers agree on it.
 enum Address<'a> {
-    /// Local and resource part read differently in the two systems of canonicalisation; the domain does not (JID-06).
-    Blurred(Domain),
+    /// Local and resource part read differently in the two systems of canonicalisation, or not at all; the domain does not
+    /// (JID-06).
+    Blurred {
+        domain: Domain,
+        /// The address without its resource, if that is clear.
+        bare: Option<String>,
+        text: &'a str,
+    },
     /// One reading.
     Clear(Jid<'a>),
 }
 
 impl<'a> Address<'a> {
     fn read(text: &'a str) -> Result<Self, Refusal> {
+        let improper = Refusal::Fault(Reason::ImproperAddressing);
         match Jid::parse(text) {
             Ok(jid) => Ok(Self::Clear(jid)),
-            Err(AddressError::Differs) => {
+            // RLY-01: a bad local part or resource is this stanza's own affair.
+            Err(
+                AddressError::Differs | AddressError::Local | AddressError::Resource | AddressError::TooLong,
+            ) if text.len() <= MAX_WHOLE => {
                 // JID-01: the first `/`, then the first `@` of what precedes it.
                 let bare = text.split_once('/').map_or(text, |(bare, _)| bare);
-                let domain = bare.split_once('@').map_or(bare, |(_, domain)| domain);
-                Domain::parse(domain)
-                    .map(Self::Blurred)
-                    .map_err(|_| Refusal::Fault(Reason::ImproperAddressing))
+                let name = bare.split_once('@').map_or(bare, |(_, domain)| domain);
+                let domain = Domain::parse(name).map_err(|_| improper)?;
+                let bare = Jid::parse(bare).ok().map(|jid| jid.to_string());
+                Ok(Self::Blurred { domain, bare, text })
             }
-            Err(_) => Err(Refusal::Fault(Reason::ImproperAddressing)),
+            Err(_) => Err(improper),
+        }
+    }
+
+    fn by_rfc7622(self) -> Self {
+        match self {
+            Self::Blurred { text, .. } => Jid::parse_rfc7622(text).map_or(self, Self::Clear),
+            Self::Clear(_) => self,
         }
     }
 
     fn domain(&self) -> &str {
         match self {
-            Self::Blurred(domain) => domain.as_str(),
+            Self::Blurred { domain, .. } => domain.as_str(),
             Self::Clear(jid) => &jid.domain,
         }
     }

@@ -3,30 +3,60 @@
 use bytes::Bytes;
 
 use crate::reason::{Reason, StanzaCondition};
-use crate::xml::{Head, Kind, escape_attr, names};
+use crate::xml::{Head, Kind, escape_attr, escape_text, names};
 
 /// The error for this stanza for this reason, addressed to its sender (RLY-10): addresses swapped, kind and id kept, no payload, nothing
 /// that tells one account from another (RLY-11). None for what is no stanza.
 pub fn error_stanza(head: &Head, reason: Reason, condition: StanzaCondition) -> Option<Bytes> {
-    let name = match head.kind() {
-        Kind::Iq => "iq",
-        Kind::Message => "message",
-        Kind::Presence => "presence",
-        Kind::Other => return None,
-    };
-    let mut text = format!("<{name} type='error'");
-    for (key, value) in [("id", head.id()), ("to", head.from()), ("from", head.to())] {
-        if let Some(value) = value {
-            text += &format!(" {key}='{}'", escape_attr(&value));
+    let (id, from, to) = (head.id(), head.to(), head.from());
+    let answer = Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: None };
+    answer.write(head.kind(), reason, condition)
+}
+
+/// The words of an error stanza that come from the stanza that it is about, and what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The id of that stanza.
+    pub id: Option<&'a str>,
+    /// Who says it: the addressee of that stanza.
+    pub from: Option<&'a str>,
+    /// Who hears it.
+    pub to: Option<&'a str>,
+    /// In words for people.
+    pub text: Option<&'a str>,
+}
+
+impl Answer<'_> {
+    /// The error stanza. None for what is no stanza.
+    pub fn write(&self, stanza: Kind, reason: Reason, condition: StanzaCondition) -> Option<Bytes> {
+        let name = match stanza {
+            Kind::Iq => "iq",
+            Kind::Message => "message",
+            Kind::Presence => "presence",
+            Kind::Other => return None,
+        };
+        let mut out = format!("<{name} type='error'");
+        for (key, value) in [("id", self.id), ("to", self.to), ("from", self.from)] {
+            if let Some(value) = value {
+                out += &format!(" {key}='{}'", escape_attr(value));
+            }
         }
+        out += &format!(
+            "><error type='{}'><{} xmlns='{}'/>",
+            kind(reason, condition),
+            condition.name(),
+            names::STANZA_ERRORS
+        );
+        if let Some(text) = self.text {
+            let text = escape_text(text);
+            out += &format!("<text xmlns='{}' xml:lang='en'>{text}</text>", names::STANZA_ERRORS);
+        }
+        if reason.is_too_big() {
+            out += &format!("<stanza-too-big xmlns='{}'/>", names::ERRORS_APP);
+        }
+        out += &format!("</error></{name}>");
+        Some(out.into())
     }
-    text += &format!(
-        "><error type='{}'><{} xmlns='{}'/></error></{name}>",
-        kind(reason, condition),
-        condition.name(),
-        names::STANZA_ERRORS
-    );
-    Some(text.into())
 }
 
 const fn kind(reason: Reason, condition: StanzaCondition) -> &'static str {
@@ -35,6 +65,8 @@ const fn kind(reason: Reason, condition: StanzaCondition) -> &'static str {
         (Reason::SenderTooFast | Reason::TooManyRecipients, _) => "wait",
         // SM-09, C2S: what the sender can mend by sending less.
         (_, StanzaCondition::PolicyViolation) => "modify",
+        // JID-06, XML-17: or by writing it otherwise.
+        (_, StanzaCondition::NotAcceptable) if reason.is_unfit() => "modify",
         // DB-52: told as final, for the peer has said no.
         (_, StanzaCondition::InternalServerError) => "cancel",
         (_, other) => other.kind(),

@@ -10,7 +10,7 @@ pub mod client;
 mod content;
 mod guard;
 
-pub use bounce::error_stanza;
+pub use bounce::{Answer, error_stanza};
 pub use guard::{Admitted, Guard, Route};
 
 use crate::reason::{Direction, Reason};
@@ -26,6 +26,8 @@ pub struct Desk<'a> {
     pub language: Option<&'a str>,
     /// Which domains are ours.
     pub hosted: &'a dyn Fn(&str) -> bool,
+    /// Which of them have a server that reads addresses as RFC 7622 has them (JID-06).
+    pub rfc7622: &'a dyn Fn(&str) -> bool,
 }
 
 /// What becomes of a stanza.
@@ -36,6 +38,13 @@ pub enum Decision {
     Bounce(Reason),
     /// It goes nowhere, and nothing may be answered.
     Drop(Reason),
+    /// It is refused because of an address whose local part or resource servers read differently, or not at all (JID-06).
+    Unclear {
+        /// Who may be answered; none: that is not clear.
+        answer: Option<String>,
+        /// The address, as it came.
+        address: String,
+    },
     /// Its stream ends.
     Fault(Reason),
     /// It passes, on the route of this admitted pair, with these edits if any.
@@ -53,9 +62,8 @@ pub enum Decision {
 pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
     let placed = match addressing::place(head, desk) {
         Ok(placed) => placed,
-        Err(addressing::Refusal::Fault(reason)) => return Decision::Fault(reason),
         Err(addressing::Refusal::Bounce(reason)) => return refuse(head, reason),
-        Err(addressing::Refusal::Drop(reason)) => return Decision::Drop(reason),
+        Err(refusal) => return refusal.into(),
     };
     let Some(admitted) = desk.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
     if let Route::Withdrawn(reason) = admitted.route() {
@@ -77,6 +85,26 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
     }
     let bare = placed.bare.filter(|_| edits.is_none());
     Decision::Pass { pair: placed.pair, edits, bare }
+}
+
+/// Where a stanza that is refused for what it is would have belonged: its pair's index in the guard.
+///
+/// # Errors
+/// What becomes of it if it belongs nowhere; a forged `from` ends the stream of a refused stanza, too.
+pub fn locate(from: Option<&str>, to: Option<&str>, desk: &Desk<'_>) -> Result<usize, Decision> {
+    let placed = addressing::place_apart(from.unwrap_or_default(), to.unwrap_or_default(), desk);
+    placed.map(|placed| placed.pair).map_err(Decision::from)
+}
+
+impl From<addressing::Refusal> for Decision {
+    fn from(refusal: addressing::Refusal) -> Self {
+        match refusal {
+            addressing::Refusal::Bounce(reason) => Self::Bounce(reason),
+            addressing::Refusal::Drop(reason) => Self::Drop(reason),
+            addressing::Refusal::Fault(reason) => Self::Fault(reason),
+            addressing::Refusal::Unclear { answer, address } => Self::Unclear { answer, address },
+        }
+    }
 }
 
 /// RLY-09: an error, or the result of an iq, is never answered.

@@ -44,11 +44,15 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             DialbackKeys::ByAddress => KeysBy::Address(Networks::new(settings.callers(domain))),
             DialbackKeys::Verify => KeysBy::Verify,
         };
-        let max_octets = domain.backend.stanza.map(size);
+        let settings::Takes { stanza, attrs, nodes, attr_value } = domain.backend.takes;
+        let max_octets = stanza.map(size);
+        let takes =
+            plan::Takes { attributes: attrs.map(size), nodes: nodes.map(size), value: attr_value.map(size) };
+        let rfc7622 = domain.backend.rfc7622;
         // DB-64: there is time left to say so before the server itself gives up.
         let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
         let multiplex = domain.backend.multiplex;
-        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex, max_octets })
+        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex, max_octets, takes, rfc7622 })
     });
     Home {
         hosted: hosted.collect(),
@@ -90,11 +94,28 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
         name: size(limits.name),
         value: size(limits.attr_value),
         nodes: count(limits.nodes),
+        bindings: count(limits.bindings),
+        grown: size(limits.grown),
+        skip: size(limits.skip),
         ..xml::Limits::default()
     };
+    let inside = xml::Limits {
+        element: size(limits.inside_stanza),
+        depth: count(limits.inside_depth),
+        attributes: count(limits.inside_attrs),
+        declarations: count(limits.inside_nsdecl),
+        bindings: count(limits.inside_bindings),
+        value: size(limits.inside_attr_value),
+        nodes: count(limits.inside_nodes),
+        header: size(limits.header),
+        name: size(limits.name),
+        skip: size(limits.skip),
+        ..xml::Limits::inside()
+    };
     StreamLimits {
-        before_proof: xml::Limits { element: size(limits.preauth_element), ..proven.clone() },
+        before_proof: xml::Limits { element: size(limits.preauth_element), skip: 0, ..proven.clone() },
         proven,
+        inside,
         pairs: count(limits.pairs),
         pending: count(limits.pending_per_stream),
         sasl_attempts: u8::try_from(limits.sasl_attempts).unwrap_or(u8::MAX),

@@ -25,6 +25,20 @@ pub struct Jid<'a> {
 impl<'a> Jid<'a> {
     /// Reads an address (JID-01 to JID-06).
     pub fn parse(text: &'a str) -> Result<Jid<'a>, AddressError> {
+        Self::read(text, prepare::local, prepare::resource)
+    }
+
+    /// Reads an address as RFC 7622 alone has it, for a server that is known to read it so (JID-06). The domain must still be
+    /// one that both generations read alike.
+    pub fn parse_rfc7622(text: &'a str) -> Result<Jid<'a>, AddressError> {
+        Self::read(text, prepare::modern_local, prepare::modern_resource)
+    }
+
+    fn read(
+        text: &'a str,
+        read_local: Prepare<'a>,
+        read_resource: Prepare<'a>,
+    ) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
@@ -44,8 +58,8 @@ impl<'a> Jid<'a> {
             AddressError::Empty => AddressError::Domain,
             other => other,
         })?;
-        local.map(prepare::local).transpose()?;
-        resource.map(prepare::resource).transpose()?;
+        local.map(read_local).transpose()?;
+        resource.map(read_resource).transpose()?;
         let as_received = domain == name;
         Ok(Jid { local, domain, resource, as_received })
     }
@@ -84,6 +98,9 @@ impl<'a> Jid<'a> {
         self.domain == other.domain && (self.local == other.local || form(self.local) == form(other.local))
     }
 }
+
+/// How a part of an address is read.
+type Prepare<'a> = fn(&'a str) -> Result<Cow<'a, str>, AddressError>;
 
 /// A plain address: in ASCII, with nothing in it that is not as it should be, and with the domain spelt in its canonical
 /// form. Most are, and there are two in each stanza; [`Jid::parse`] has the word about all others.
@@ -134,7 +151,7 @@ fn split(text: &str, at: u8) -> Option<(&str, &str)> {
 }
 
 /// RFC 7622 3.1: three parts of 1023 octets and two separators.
-const MAX_WHOLE: usize = 3071;
+pub const MAX_WHOLE: usize = 3071;
 
 #[cfg(test)]
 #[path = "address_tests.rs"]

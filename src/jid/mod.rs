@@ -9,6 +9,6 @@ mod domain;
 mod error;
 mod prepare;
 
-pub use address::{Jid, Plain};
+pub use address::{Jid, MAX_WHOLE, Plain};
 pub use domain::Domain;
 pub use error::AddressError;

@@ -59,6 +59,24 @@ pub(super) fn local(text: &str) -> Result<Cow<'_, str>, AddressError> {
     bounded(agree(modern, legacy, AddressError::Local)?)
 }
 
+/// The form of a local part by RFC 7622 alone (JID-06).
+pub(super) fn modern_local(text: &str) -> Result<Cow<'_, str>, AddressError> {
+    if text.is_ascii() {
+        return local(text);
+    }
+    let form = UsernameCaseMapped::enforce(text).map_err(|_| AddressError::Local)?;
+    let forbidden = form.bytes().any(|b| FORBIDDEN_LOCAL.contains(&b));
+    bounded(form).and_then(|form| if forbidden { Err(AddressError::Local) } else { Ok(form) })
+}
+
+/// The form of a resource by RFC 7622 alone (JID-06).
+pub(super) fn modern_resource(text: &str) -> Result<Cow<'_, str>, AddressError> {
+    if text.is_ascii() {
+        return resource(text);
+    }
+    bounded(opaque_string(text).ok_or(AddressError::Resource)?)
+}
+
 /// How many octets at the front are ASCII that may stand in a local part.
 pub(super) fn plain_local(octets: &[u8]) -> usize {
     octets.iter().position(|&b| traits(b) & (FOREIGN | NOT_IN_LOCAL) != 0).unwrap_or(octets.len())

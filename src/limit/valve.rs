@@ -179,6 +179,13 @@ impl Allowance {
         goes
     }
 
+    /// So much has gone, of a stanza that is not whole yet or that nobody gets.
+    pub fn owe(&mut self, stanzas: u64, octets: usize) {
+        let (gone, sum) = self.gone;
+        let octets = octets.try_into().unwrap_or(u64::MAX);
+        self.gone = (gone.saturating_add(stanzas), sum.saturating_add(octets));
+    }
+
     /// A stanza of this size goes in any case.
     pub fn add(&mut self, octets: usize) {
         let (stanzas, sum) = self.gone;

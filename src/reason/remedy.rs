@@ -60,6 +60,22 @@ impl Reason {
             | Self::QueueFull
             | Self::StanzaTooBig
             | Self::XmlBudget
+            | Self::OverAttrValue
+            | Self::OverAttrs
+            | Self::OverBindings
+            | Self::OverDepth
+            | Self::OverGrown
+            | Self::OverInsideAttrValue
+            | Self::OverInsideAttrs
+            | Self::OverInsideBindings
+            | Self::OverInsideDepth
+            | Self::OverInsideNodes
+            | Self::OverInsideNsdecl
+            | Self::OverInsideStanza
+            | Self::OverName
+            | Self::OverNodes
+            | Self::OverNsdecl
+            | Self::OverStanza
             | Self::Overload => "if this is no attack, raise the limit in `limits:`",
             Self::NotFromHere => {
                 "if that is the old server, add its address to `from:` of the inside listener; a proxy belongs in `proxy-protocol:`"
@@ -98,7 +114,6 @@ impl Reason {
             | Self::UnaskedAnswer
             | Self::SecondKey
             | Self::BadIq
-            | Self::JidMalformed
             | Self::CarbonForged
             | Self::RosterPush
             | Self::TooManyRefusals
@@ -106,6 +121,20 @@ impl Reason {
             | Self::MechanismNotOffered
             | Self::TooManyBinds
             | Self::NotBound => "the other side breaks the protocol; nothing is to be done here",
+            Self::JidMalformed => {
+                "a server behind that reads RFC 7622 may be told so: `backend: { rfc7622: on }`"
+            }
+            Self::HeaderPrefix
+            | Self::NameBeyondAscii
+            | Self::NamespaceUnfit
+            | Self::OverNamespaceName
+            | Self::PrefixedContent
+            | Self::StreamsElement => {
+                "the sender's program writes what servers read differently; others are not harmed"
+            }
+            Self::BackendAttrValue | Self::BackendAttrs | Self::BackendNodes => {
+                "the old server takes no more, says `backend: { server }` or `backend: { limits }`"
+            }
             Self::LegacyAuth => "that program is too old to log in here: it needs SASL",
             Self::HostUnknown => "add the domain to `domains:` if it should be served here",
             Self::HostGone => "the domain is in `retired-domains:`",
@@ -177,6 +206,25 @@ impl Reason {
             Self::SenderTooFast => "limits: { sender-stanzas }",
             Self::TooManyRecipients => "limits: { recipients }",
             Self::TooManySubscriptions => "limits: { subscriptions }",
+            Self::BackendAttrValue => "backend: { limits: { attr-value } }",
+            Self::BackendAttrs => "backend: { limits: { attrs } }",
+            Self::BackendNodes => "backend: { limits: { nodes } }",
+            Self::OverAttrValue => "limits: { attr-value }",
+            Self::OverAttrs => "limits: { attrs }",
+            Self::OverBindings => "limits: { bindings }",
+            Self::OverDepth => "limits: { depth }",
+            Self::OverGrown => "limits: { grown }",
+            Self::OverInsideAttrValue => "limits: { inside-attr-value }",
+            Self::OverInsideAttrs => "limits: { inside-attrs }",
+            Self::OverInsideBindings => "limits: { inside-bindings }",
+            Self::OverInsideDepth => "limits: { inside-depth }",
+            Self::OverInsideNodes => "limits: { inside-nodes }",
+            Self::OverInsideNsdecl => "limits: { inside-nsdecl }",
+            Self::OverInsideStanza => "limits: { inside-stanza }",
+            Self::OverName => "limits: { name }",
+            Self::OverNodes => "limits: { nodes }",
+            Self::OverNsdecl => "limits: { nsdecl }",
+            Self::OverStanza => "limits: { stanza }",
             Self::QueueFull => "limits: { queue-stanzas, queue-octets }",
             Self::StanzaTooBig => "limits: { stanza, preauth-element }",
             Self::XmlBudget => "limits: { depth, nodes, attrs, nsdecl, name, attr-value }",

@@ -5,6 +5,7 @@
 //! ends the stream.
 
 mod far;
+mod refused;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +23,7 @@ use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds};
 use crate::xml::{CLOSE, Edits, Frame, Kind, Token, rewrite};
 
+use self::refused::Managed;
 use super::event::Said;
 use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Logged, Record, Side};
 
@@ -68,6 +70,8 @@ pub(super) struct Client {
     languages: (Option<String>, Option<String>),
     started: Instant,
     bound: bool,
+    /// How far the client's stream management is (XEP-0198).
+    managed: Managed,
     /// Why the client's stream ends, where it said so itself.
     reason: Reason,
     /// The error with which the server ended its stream.
@@ -103,6 +107,7 @@ impl Client {
             languages: (None, None),
             started: now,
             bound: false,
+            managed: Managed::No,
             reason: Reason::Finished,
             ending: None,
             told: false,
@@ -233,6 +238,7 @@ impl Turn<'_> {
         }
         let input = match token {
             Token::Violation(violation) => return self.near_fault(violation.reason(), true),
+            Token::Refused(refused) => return self.refuse_near(&refused),
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
@@ -291,7 +297,10 @@ impl Turn<'_> {
             serving::Effect::Upgrade => self.out.push(Effect::Upgrade(Side::Near)),
             serving::Effect::Restart => self.out.push(Effect::Restart(Side::Near)),
             serving::Effect::Call(domain) => self.call(domain),
-            serving::Effect::Say(ask, octets) => self.pose(posing::Input::Say(ask, octets)),
+            serving::Effect::Say(ask, octets) => {
+                self.heed_management(&octets);
+                self.pose(posing::Input::Say(ask, octets));
+            }
             serving::Effect::Try(mechanism, account) => {
                 let Some(hosted) = self.hosted() else { return };
                 self.out.push(Effect::Try(Attempt { hosted, mechanism, account }));
@@ -351,14 +360,11 @@ impl Turn<'_> {
         let Some(own) = client.serving.as_ref().and_then(Serving::own) else { return };
         match filter::inspect(frame.head(), own, client.languages.0.as_deref()) {
             Ok(edits) => {
-                let kind = frame.head().kind();
-                let octets = edited(frame, &edits);
-                // SM-09: its server takes no such stanza, and on this stream none is dropped or answered (SM-02).
-                let largest = client.terms.as_ref().and_then(|terms| self.home.taken(&terms.to));
-                if largest.is_some_and(|largest| octets.len() > largest) {
-                    return self.near_fault(Reason::StanzaTooBig, true);
+                let octets = edited(&frame, &edits);
+                if let Some(excess) = self.excess(&frame, &edits, octets.len()) {
+                    return self.beyond_server(&frame, excess, octets.len());
                 }
-                self.count(kind, octets.len());
+                self.count(frame.head().kind(), octets.len());
                 if self.client.far.is_live() {
                     self.out.push(Effect::Pass(FAR, octets));
                 }
@@ -537,6 +543,6 @@ impl Turn<'_> {
 }
 
 /// The stanza as it goes on; most go as they came.
-fn edited(frame: Frame, edits: &Edits) -> Bytes {
-    if edits.is_empty() { frame.into_octets() } else { rewrite(&frame, edits) }
+fn edited(frame: &Frame, edits: &Edits) -> Bytes {
+    rewrite(frame, edits)
 }

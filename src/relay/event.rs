@@ -147,6 +147,16 @@ pub enum Event {
     Passed { hosted: Domain, kind: Kind, octets: usize },
     /// A stanza was refused: bounced, dropped, or the end of its stream.
     Refused { pair: Option<Pair>, hosted: Option<Domain>, reason: Reason },
+    /// A stanza was refused for what it is: over a limit, or with something in it that does not pass. `address` is the one to
+    /// blame, as it came; `measure` the limit and what was found.
+    Unfit {
+        pair: Option<Pair>,
+        hosted: Option<Domain>,
+        reason: Reason,
+        address: Option<String>,
+        measure: Option<(usize, usize)>,
+        octets: usize,
+    },
     /// A stream error was sent or received.
     StreamError { facing: Facing, said: Said, condition: Option<StreamCondition> },
     /// A far leg found its backend up or down.

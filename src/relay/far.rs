@@ -178,6 +178,8 @@ impl Relay {
         let input = match token {
             Token::Violation(violation) => return self.far_fault(id, violation.reason(), now, out),
             Token::Keepalive | Token::Text => return,
+            // RLY-04: on a stream that we opened the other side sends no stanza of any kind.
+            Token::Refused(_) => return self.far_fault(id, Reason::NotAuthorized, now, out),
             Token::Header(header) => initiating::Input::Header(header),
             Token::Element(frame) if self.far_moves(id, &frame, out) => return,
             Token::Element(frame) => initiating::Input::Element(frame),

@@ -13,6 +13,7 @@ use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
 use crate::xml::{Content, Edits, Frame, Framer, Head, Kind, Limits, Token, rewrite};
 
+use super::refused::Turned;
 use super::{Effect, Event, FarId, Relay, Sender, Shape, Words};
 
 impl Relay {
@@ -25,11 +26,15 @@ impl Relay {
             direction: self.direction(),
             language: near.language.as_deref(),
             hosted: &|domain| home.hosted.contains_key(domain),
+            rfc7622: &|domain| home.reads_rfc7622(domain),
         };
         match filter::inspect(frame.head(), &desk) {
             Decision::Pass { pair, edits, bare } => self.forward(frame, pair, (edits.as_deref(), bare), out),
             Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
             Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
+            Decision::Unclear { answer, address } => {
+                self.unclear(frame.head(), answer.as_deref(), address, out);
+            }
             Decision::Fault(reason) => {
                 self.note_refused(frame.head(), reason, out);
                 self.near_fault(reason, now, out);
@@ -49,18 +54,11 @@ impl Relay {
         let rewritten = edits.map(|edits| rewrite(&frame, edits));
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
         let inbound = self.direction() == Direction::Inbound;
+        // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
+        if let Some((reason, measure)) = self.excess(admitted.route(), pair, &frame, edits, octets) {
+            return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), pair, out);
+        }
         let leg = match admitted.route() {
-            // SM-09: what the receiving server would refuse, with the whole stream, is refused here alone.
-            Route::Leg(number) if octets > self.largest(FarId(number), &pair.target) => {
-                let reason = Reason::BeyondPeerLimit;
-                self.note_refused(frame.head(), reason, out);
-                if let Some(answer) = self.answer(frame.head(), reason) {
-                    // It counts as his who has caused it, and who sends too much hears nothing.
-                    out.extend(inbound.then(|| Effect::Weigh(sender(&frame, edits, None, pair))));
-                    out.push(answer);
-                }
-                return;
-            }
             Route::Withdrawn(reason) => return self.bounce(frame.head(), reason, out),
             Route::Leg(number) => Some(FarId(number)),
             Route::Carried => None,
@@ -220,9 +218,13 @@ impl Relay {
     }
 
     /// The largest stanza that the server of this domain takes over that leg: by its own word, and by the operator's.
-    fn largest(&self, id: FarId, target: &Domain) -> usize {
-        let told = self.fars.get(&id).and_then(|far| far.max_octets).unwrap_or(usize::MAX);
-        told.min(self.home.taken(target).unwrap_or(usize::MAX))
+    pub(super) fn largest(&self, id: FarId, target: &Domain) -> usize {
+        let told = self.fars.get(&id).and_then(|far| far.max_octets);
+        match told {
+            // A peer knows best. Of one that says nothing no more is expected than others may send us.
+            Some(told) if !self.home.hosts(target) => told,
+            told => told.unwrap_or(usize::MAX).min(self.home.taken(target)),
+        }
     }
 
     /// Whether the policy lets the courier speak over this leg, by what is known of it; if not, what waits goes back, and so
@@ -468,7 +470,7 @@ fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pa
 }
 
 /// The two domains of a stanza, if both are domains.
-fn pair_of(head: &Head) -> Option<Pair> {
+pub(super) fn pair_of(head: &Head) -> Option<Pair> {
     let domain = |address: Option<Cow<'_, str>>| -> Option<Domain> {
         let text = address?;
         if let Ok(jid) = Jid::parse(&text) {

@@ -17,10 +17,11 @@ mod near;
 mod negotiate;
 pub mod plan;
 mod portrait;
+mod refused;
 mod retrust;
 
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
-pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Timeouts};
+pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Logged, Portrait, Standing};
 
 use std::collections::{BTreeMap, VecDeque};

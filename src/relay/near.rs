@@ -177,6 +177,13 @@ impl Relay {
                     false => self.near_step(receiving::Input::Element(frame), now, out),
                 }
             }
+            Token::Refused(refused) => {
+                self.last = now;
+                match near.machine {
+                    Some(Receiving::Open(_)) => self.refuse_stanza(&refused, now, out),
+                    _ => self.near_fault(Reason::NotAuthorized, now, out),
+                }
+            }
             Token::End => self.near_step(receiving::Input::End, now, out),
         }
     }

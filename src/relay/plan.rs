@@ -41,6 +41,21 @@ pub struct HostedDomain {
     pub multiplex: bool,
     /// The largest stanza that its server takes, in octets, where the operator says so (XEP-0478).
     pub max_octets: Option<usize>,
+    /// What else of a stanza its server takes (XML-18).
+    pub takes: Takes,
+    /// Whether its server reads addresses as RFC 7622 has them (JID-06).
+    pub rfc7622: bool,
+}
+
+/// How much a server takes of what receiving servers count in a stanza; none: as much as the gateway lets through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Attributes of one element, declarations included.
+    pub attributes: Option<usize>,
+    /// Elements.
+    pub nodes: Option<usize>,
+    /// Octets of an attribute value.
+    pub value: Option<usize>,
 }
 
 /// How the clients of one hosted domain are met.
@@ -80,6 +95,8 @@ pub struct StreamLimits {
     pub before_proof: xml::Limits,
     /// The framer's limits afterwards.
     pub proven: xml::Limits,
+    /// The same for what the servers behind us say (L-inside-*).
+    pub inside: xml::Limits,
     /// L-pairs.
     pub pairs: usize,
     /// L-pending per stream.
@@ -101,6 +118,7 @@ impl Default for StreamLimits {
         Self {
             before_proof: xml::Limits::before_proof(),
             proven: xml::Limits::default(),
+            inside: xml::Limits::inside(),
             pairs: 50,
             pending: 10,
             sasl_attempts: 3,
@@ -160,14 +178,40 @@ impl Home {
 
     /// The largest stanza that is announced for this domain: our own limit, or that of its server where it is smaller (SM-09).
     pub fn largest(&self, target: Option<&Domain>) -> usize {
-        let theirs = target.and_then(|domain| self.taken(domain)).unwrap_or(usize::MAX);
-        theirs.min(self.limits.proven.element)
+        target.map_or(self.limits.proven.element, |domain| self.taken(domain)).min(self.limits.proven.element)
     }
 
-    /// The largest stanza that the server of this domain takes, where the operator says so. What is measured by it is the
-    /// stanza as it leaves, which may be longer than it came.
-    pub fn taken(&self, target: &Domain) -> Option<usize> {
-        self.hosted.get(target).and_then(|hosted| hosted.max_octets)
+    /// The largest stanza that the server of this domain takes: as the operator says, or as much as strangers may send. What is
+    /// measured by it is the stanza as it leaves, which may be longer than it came (XML-18).
+    pub fn taken(&self, target: &Domain) -> usize {
+        self.hosted.get(target).and_then(|hosted| hosted.max_octets).unwrap_or(self.limits.proven.element)
+    }
+
+    /// Why a stanza as it leaves is more than a server takes that takes so many octets, and the limit with what was found.
+    pub fn excess(
+        &self,
+        target: &Domain,
+        most: usize,
+        octets: usize,
+        measure: xml::Measure,
+    ) -> Option<(Reason, (usize, usize))> {
+        let takes = self.hosted.get(target).map(|hosted| hosted.takes).unwrap_or_default();
+        let found = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let all = [
+            (Reason::BeyondPeerLimit, Some(most), octets),
+            (Reason::BackendAttrs, takes.attributes, found(measure.attributes)),
+            (Reason::BackendNodes, takes.nodes, found(measure.nodes)),
+            (Reason::BackendAttrValue, takes.value, found(measure.value)),
+        ];
+        let over = |(reason, most, found): (Reason, Option<usize>, usize)| {
+            most.filter(|most| found > *most).map(|most| (reason, (most, found)))
+        };
+        all.into_iter().find_map(over)
+    }
+
+    /// Whether the server of this domain reads addresses as RFC 7622 has them.
+    pub fn reads_rfc7622(&self, domain: &str) -> bool {
+        self.hosted.get(domain).is_some_and(|hosted| hosted.rfc7622)
     }
 
     /// Whether whoever calls from there may be that domain's server (DB-62): by its address, or because it is asked back

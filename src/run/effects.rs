@@ -78,6 +78,8 @@ impl Pump {
                 }
                 self.remember(side);
                 // A client has one stream and no pair: what it sends is shaped from here on.
+                let inside = self.facing(side) == Facing::Backend;
+                let limits = if inside { &tools.home.limits.inside } else { &tools.home.limits.proven };
                 let shaped = self.meta.flow == Flow::C2s && side != Side::Near;
                 let valve = shaped.then(|| self.tools.rates.stream(now()));
                 // A client's server is chosen from here on; others may be told to go elsewhere.
@@ -89,7 +91,7 @@ impl Pump {
                 }
                 let client = self.meta.flow == Flow::C2s && side == Side::Near;
                 if let Some(leg) = self.leg(side) {
-                    leg.proven(&tools.home.limits.proven);
+                    leg.proven(limits);
                     if client {
                         // Table 0.3: servers overlook it.
                         leg.framer.pass_over_text();

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use super::pump::Pump;
 use super::{now, seed};
 use crate::jid::Domain;
-use crate::limit::Rated;
+use crate::limit::{Allowance, Rated, Valve};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
 use crate::relay::{Input, Side};
-use crate::xml::Kind;
+use crate::xml::{Kind, Token};
 
 /// Stanzas of one hosted domain that have passed and are not written yet: they are counted once, before they are.
 #[derive(Debug, Default)]
@@ -72,16 +72,18 @@ impl Pump {
 
     /// Whether what couriers carry for this stream has met its rate (LIM-03), or a sender on it is above his (LIM-04).
     pub(super) fn hold(&mut self, now: Instant) {
-        if !self.carries && self.slowed.is_none() {
+        if !self.carries && !self.skips && self.slowed.is_none() {
             return;
         }
         let carried = self.sending.values().filter(|sending| self.carries && sending.carried);
         let carried = carried.filter_map(|sending| sending.valve.shut_until(now)).max();
+        let owed = self.reading_valve().filter(|_| self.skips).and_then(|valve| valve.shut_until(now));
+        self.skips = owed.is_some();
         self.slowed = self.slowed.filter(|until| *until > now);
         // No timer is as fine as what one stanza costs: it is waited for many at once.
         let slowed = self.slowed.filter(|until| self.held.is_some() || *until >= now + FINE);
-        let shut =
-            carried.map(|(until, rated)| (until, limit(rated))).max(slowed.map(|at| (at, Limit::Senders)));
+        let rated = carried.max(owed).map(|(until, rated)| (until, limit(rated)));
+        let shut = rated.max(slowed.map(|at| (at, Limit::Senders)));
         let metrics = self.tools.observe.metrics();
         match (&self.held, shut) {
             (None, Some((_, limit))) => metrics.limited(limit),
@@ -90,6 +92,31 @@ impl Pump {
         }
         let since = self.held.map_or(now, |held| held.since);
         self.held = shut.map(|(until, limit)| Held { since, until, limit });
+    }
+
+    /// XML-17: refused stanzas are paid for as they come, lest one fills the line for nothing; each counts as one.
+    pub(super) fn charge_skipped(&mut self, token: &Option<Token>, now: Instant) {
+        let octets = self.near.as_mut().map_or(0, |leg| leg.framer.take_skipped());
+        if octets == 0 {
+            return;
+        }
+        let mut spent = Allowance::default();
+        spent.owe(u64::from(matches!(token, Some(Token::Refused(_)))), octets);
+        if let Some(valve) = self.reading_valve() {
+            valve.charge(&spent, now);
+            self.skips = true;
+        }
+    }
+
+    /// What reading from the near leg is charged to where no stanza goes on: its pair's rates if there is one pair, its
+    /// stream's among several, for one of them must not hold up the others (DB-66).
+    fn reading_valve(&self) -> Option<&Valve> {
+        let far = || self.fars.values().next().map(|far| far.leg.outbox.valve());
+        match (self.meta.flow, self.sending.len()) {
+            (Flow::C2s, _) => far(),
+            (_, 1) => self.sending.values().next().map(|sending| &sending.valve),
+            _ => self.rates.as_ref(),
+        }
     }
 
     /// Tells what a stranger holds; who holds more than there is room for is turned away (LIM-02).

@@ -14,6 +14,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 mod line;
+mod unfit;
 
 use self::line::Line;
 use super::audit::Audit;
@@ -231,6 +232,7 @@ impl Observe {
                 self.refusal(meta, "stanza", &record, around, "stanza refused");
                 self.audit_refusal(meta, "refused", &record, around);
             }
+            Event::Unfit { .. } => self.unfit(meta, event, around),
             Event::StreamError { facing, said, condition } => {
                 m.stream_error(flow, *facing, *said, *condition);
                 let words = match said {

@@ -100,6 +100,11 @@ impl Outbox {
         self.valve = valve;
     }
 
+    /// The rates that apply.
+    pub fn valve(&self) -> &Valve {
+        &self.valve
+    }
+
     /// The stanzas that did not go out whole, oldest first; the outbox is empty afterwards.
     pub fn take_unsent(&mut self) -> Vec<Bytes> {
         let mut unsent = std::mem::take(&mut self.unflushed);

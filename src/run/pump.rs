@@ -55,6 +55,8 @@ pub struct Pump {
     pub(super) passed: Passed,
     /// Couriers carry, or have carried, some of its pairs.
     pub(super) carries: bool,
+    /// Octets of refused stanzas were charged to the near leg's rates, which may still owe them.
+    pub(super) skips: bool,
     pub(super) answer: Option<Answer>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
@@ -195,6 +197,7 @@ impl Pump {
             now: now(),
             passed: Passed::default(),
             carries: false,
+            skips: false,
             answer: None,
             trying: None,
             rates: None,
@@ -539,7 +542,11 @@ impl Pump {
             if !self.wants(side) {
                 break;
             }
-            let Some(token) = self.leg(side).and_then(|leg| leg.next(now)) else { break };
+            let token = self.leg(side).and_then(|leg| leg.next(now));
+            if side == Side::Near {
+                self.charge_skipped(&token, now);
+            }
+            let Some(token) = token else { break };
             *left -= 1;
             if let (Some(said), Some(leg)) = (told::said(&token), self.leg(side)) {
                 leg.detail = Some(Box::new(said));

@@ -108,6 +108,8 @@ pub(crate) fn home() -> Home {
         budget: Duration::from_secs(29),
         multiplex: true,
         max_octets: None,
+        takes: crate::relay::Takes::default(),
+        rfc7622: false,
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),

@@ -94,11 +94,16 @@ pub fn text(error: &Element) -> Option<String> {
 /// The stream error of that reason, if it has one. ERR-01: the text is ours, fixed, in English.
 pub fn error_element(reason: Reason) -> Option<String> {
     let condition = reason.stream_condition()?;
-    let detail = match reason {
-        // LIM-01, XEP-0205: the application condition names the size.
-        Reason::StanzaTooBig => format!("<stanza-too-big xmlns='{}'/>", names::ERRORS_APP),
-        _ => String::new(),
+    // XML-17: whose stanza ended the stream reads why.
+    let told = reason != Reason::StanzaTooBig && (reason.is_too_big() || reason.is_unfit());
+    let mut detail = match told {
+        true => text_element(&format!("{} ({})", reason.words(), reason.label())),
+        false => String::new(),
     };
+    // LIM-01, XEP-0205: the application condition names the size.
+    if reason.is_too_big() {
+        detail += &format!("<stanza-too-big xmlns='{}'/>", names::ERRORS_APP);
+    }
     Some(error(condition, &detail))
 }
 

@@ -6,9 +6,9 @@
 //! compare them.
 
 use super::content::{canonical_in_text, canonical_in_value};
-use super::frame::{Children, Kind, Lies, Spans, Surface};
+use super::frame::{Children, Kind, Lies, Measure, Spans, Surface};
 use super::names::{self, Common, Word};
-use super::{Content, Limits, Span, chars};
+use super::{Content, Limits, Span, chars, grown};
 
 /// Why an element is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ struct Reading<'a> {
     nodes: usize,
     /// Declarations in scope.
     bindings: usize,
+    /// Attributes `xml:lang`.
+    langs: usize,
     surface: Box<Surface>,
     values: Values,
 }
@@ -95,17 +97,21 @@ impl Canonical {
             at: 0,
             nodes: 0,
             bindings: 0,
+            langs: 0,
             surface: Box::new(Surface {
                 spans: Spans::default(),
                 namespace: Word::new(content.ns()),
                 children: Children::new(),
                 declared: None,
+                measure: Measure::default(),
             }),
             values: Values::default(),
         };
         reading.tags()?;
-        let Reading { at, surface, .. } = reading;
-        if !octets.get(..at).is_some_and(chars::is_canonical) {
+        let Reading { at, surface, langs, .. } = reading;
+        let taken = octets.get(..at).unwrap_or_default();
+        let namespaces = langs.saturating_mul(grown::OF_LANG);
+        if !chars::is_canonical(taken) || grown::beyond(taken, namespaces, limits.grown).is_some() {
             return Err(Stop::Other);
         }
         Ok((at, surface))
@@ -234,7 +240,10 @@ impl<'a> Reading<'a> {
         self.memory.attrs.clear();
         loop {
             match self.ahead(0)? {
-                b'>' | b'/' => return Ok(()),
+                b'>' | b'/' => {
+                    self.surface.measure.tag(self.memory.attrs.len());
+                    return Ok(());
+                }
                 b' ' => self.at += 1,
                 _ => return Err(Stop::Other),
             }
@@ -244,6 +253,7 @@ impl<'a> Reading<'a> {
             let is_lang = self.ahead(0)? == b'x' && self.rest().starts_with(LANG);
             let name = if is_lang {
                 self.at += LANG.len();
+                self.langs += 1;
                 Span::new(self.at - LANG.len(), self.at)
             } else {
                 self.name()?
@@ -304,7 +314,8 @@ impl<'a> Reading<'a> {
         }
         let value = Span::new(begin, self.at);
         self.at += 1;
-        if value.range().len() > self.limits.value { Err(Stop::Other) } else { Ok(value) }
+        self.surface.measure.value(value.len());
+        if value.len() > self.limits.value { Err(Stop::Other) } else { Ok(value) }
     }
 
     /// A default namespace that no rule has anything to say about.

@@ -95,6 +95,31 @@ pub(super) struct Surface {
     pub namespace: Word,
     pub children: Children,
     pub declared: Option<Arc<Declared>>,
+    pub measure: Measure,
+}
+
+/// How much an element has of what receiving servers count, in its canonical form (requirement XML-18).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Measure {
+    /// Elements, itself included.
+    pub nodes: u32,
+    /// The most attributes of one element, declarations included.
+    pub attributes: u32,
+    /// Octets of the longest attribute value, references as written.
+    pub value: u32,
+}
+
+impl Measure {
+    /// One more start tag, with so many attributes.
+    pub(super) fn tag(&mut self, attributes: usize) {
+        self.nodes = self.nodes.saturating_add(1);
+        self.attributes = self.attributes.max(u32::try_from(attributes).unwrap_or(u32::MAX));
+    }
+
+    /// One more value of so many octets.
+    pub(super) fn value(&mut self, octets: usize) {
+        self.value = self.value.max(u32::try_from(octets).unwrap_or(u32::MAX));
+    }
 }
 
 /// Most stanzas have no more children than find room without an allocation of their own.
@@ -208,6 +233,16 @@ impl Head {
     pub fn only_child(&self) -> Option<Child<'_>> {
         let mut children = self.children();
         children.next().filter(|_| children.len() == 0)
+    }
+
+    /// Octets of the element in canonical form.
+    pub fn octets_len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// What receiving servers count in it.
+    pub fn measure(&self) -> Measure {
+        self.surface.measure
     }
 
     /// Whether text other than white space stands directly in the element.

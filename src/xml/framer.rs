@@ -11,8 +11,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::canonical::{Canonical, Stop};
 use super::frame::{Frame, Head, Kind, Received, Surface};
 use super::header::{self, Header};
+use super::refused::{Refusal, Refused};
 use super::scan::{Breach, Found, Scan};
 use super::scope::Declared;
+use super::skip::{Skip, Skipped};
 use super::strict::{Judged, Strict};
 use super::{Content, Limits, Rule, Violation, chars};
 use crate::reason::Reason;
@@ -24,6 +26,8 @@ pub enum Token {
     Header(Header),
     /// A complete first-level element.
     Element(Frame),
+    /// A stanza that may not pass and ends nothing, on a stream that is proven; it was read to its end (requirement XML-17).
+    Refused(Box<Refused>),
     /// The end tag of the stream. What follows it is dropped (rule S4).
     End,
     /// White space between elements. One token for each run of it, told at the run's first octet; how the run is cut into
@@ -56,6 +60,10 @@ pub struct Framer {
     /// Whether text between elements is passed over; and whether the run at hand was told.
     text: Option<bool>,
     course: Course,
+    /// The refused element that is read to its end.
+    skip: Option<Box<Skip>>,
+    /// Octets of refused elements that were read and not asked about yet.
+    skipped: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +91,8 @@ impl Framer {
             told: false,
             text: None,
             course: Course::Open,
+            skip: None,
+            skipped: 0,
         }
     }
 
@@ -162,18 +172,25 @@ impl Framer {
 
     /// Whether no octet is held and no token is left to tell (the law `no_early_octets`).
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && self.course != Course::Ending
+        self.buffer.is_empty() && self.skip.is_none() && self.course != Course::Ending
     }
 
     /// Whether an element or header has begun and is not complete. Meaningful once `next` has told all it can.
     pub fn is_mid_element(&self) -> bool {
         self.course == Course::Open
-            && (!self.buffer.is_empty() || (self.declaration > 0 && !self.scan.is_rooted()))
+            && (!self.buffer.is_empty()
+                || self.skip.is_some()
+                || (self.declaration > 0 && !self.scan.is_rooted()))
     }
 
     /// How many octets are held.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// Octets of refused elements that were read since this was asked last: they are paid for as they come.
+    pub fn take_skipped(&mut self) -> usize {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Sets other budgets, from the next octet on: the larger ones after proof.
@@ -191,10 +208,27 @@ impl Framer {
     fn close(&mut self) {
         self.course = Course::Closed;
         self.buffer = BytesMut::new();
+        self.skip = None;
     }
 
     fn read(&mut self) -> Result<Option<Token>, Violation> {
         loop {
+            if let Some(skip) = &mut self.skip {
+                return match skip.read(&self.buffer)? {
+                    Skipped::Done(len, refused) => {
+                        self.buffer.advance(len);
+                        self.skipped = self.skipped.saturating_add(len);
+                        self.skip = None;
+                        self.scan.taken();
+                        Ok(Some(Token::Refused(refused)))
+                    }
+                    Skipped::More => {
+                        self.skipped = self.skipped.saturating_add(self.buffer.len());
+                        self.forget_octets();
+                        Ok(None)
+                    }
+                };
+            }
             if self.scan.is_blank() {
                 if self.scan.is_first() && !self.is_utf8_begun()? {
                     return Ok(None);
@@ -228,15 +262,15 @@ impl Framer {
             };
             match self.scan.step(&self.buffer, limit, &self.limits) {
                 Ok(None) => return Ok(None),
-                Ok(Some(found)) => {
-                    if let Some(token) = self.found(found)? {
-                        return Ok(Some(token));
-                    }
-                }
+                Ok(Some(found)) => match self.found(found) {
+                    Ok(Some(token)) => return Ok(Some(token)),
+                    Ok(None) => {}
+                    Err(violation) => self.refuse(violation)?,
+                },
                 Err(Breach { violation, at }) => {
                     // A breach of B1 or B2 in the same octets is told first.
                     chars::check_begun(self.buffer.get(..=at).unwrap_or_default())?;
-                    return Err(violation);
+                    self.refuse(violation)?;
                 }
             }
         }
@@ -284,6 +318,31 @@ impl Framer {
         }
     }
 
+    /// On a proven stream what is only refused is read to its end, from its first octet on, by the one reading that knows what
+    /// to keep of it; everything else ends the stream.
+    fn refuse(&mut self, violation: Violation) -> Result<(), Violation> {
+        let refusal =
+            Refusal::of(violation, &self.limits).filter(|_| self.scan.is_rooted() && self.limits.skip > 0);
+        let refusal = refusal.ok_or(violation)?.with_found(match violation.rule {
+            Rule::Grown => self.strict.grown(),
+            _ => 0,
+        });
+        self.promising = false;
+        self.scan.taken();
+        let declared = self.declared.clone();
+        let skip = Skip::new(refusal, violation, self.content, declared, self.limits.skip);
+        self.skip = Some(Box::new(skip));
+        Ok(())
+    }
+
+    /// Drops what is held; what it had grown to is given back.
+    fn forget_octets(&mut self) {
+        match self.buffer.capacity() > LARGE {
+            true => self.buffer = BytesMut::new(),
+            false => self.buffer.clear(),
+        }
+    }
+
     fn frame(&mut self, len: usize, mut surface: Box<Surface>, rewritten: Option<Bytes>) -> Frame {
         let received = self.take(len).freeze();
         let (octets, received) = match rewritten {
@@ -303,7 +362,15 @@ impl Framer {
         if len == self.buffer.capacity() {
             return std::mem::take(&mut self.buffer);
         }
-        self.buffer.split_to(len.min(self.buffer.len()))
+        let taken = len.min(self.buffer.len());
+        if taken <= LARGE {
+            return self.buffer.split_to(taken);
+        }
+        // What follows would hold on to all the room that one large element needed.
+        let rest = BytesMut::from(self.buffer.get(taken..).unwrap_or_default());
+        let mut taken_whole = std::mem::replace(&mut self.buffer, rest);
+        taken_whole.truncate(taken);
+        taken_whole
     }
 
     /// Drops white space between elements, or before the root.
@@ -391,6 +458,9 @@ fn bounded(mut limits: Limits) -> Limits {
     limits.header = limits.header.min(MOST_OCTETS);
     limits
 }
+
+/// An element of more octets than this does not share its room with what follows.
+const LARGE: usize = 64 * 1024;
 
 /// The largest budget for octets that makes sense; writing anew makes an element at most six times longer.
 const MOST_OCTETS: usize = 64 * 1024 * 1024;

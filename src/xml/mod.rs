@@ -11,21 +11,26 @@ mod chars;
 mod content;
 mod frame;
 mod framer;
+mod grown;
 mod header;
 pub mod names;
+mod refused;
 mod rewrite;
 mod scan;
 mod scope;
+mod skip;
 mod strict;
 mod tag;
 mod tree;
+mod utf8;
 mod violation;
 mod write;
 
-pub use frame::{Child, Frame, Head, Kind};
+pub use frame::{Child, Frame, Head, Kind, Measure};
 pub use framer::{Framer, Token};
 pub use header::Header;
 pub use names::Word;
+pub use refused::{Refusal, Refused};
 pub use rewrite::{Edits, rewrite};
 pub use tree::{Element, Node};
 pub use violation::{Rule, Violation};
@@ -54,6 +59,12 @@ pub struct Limits {
     pub namespace_name: usize,
     /// Elements in one first-level element, itself included.
     pub nodes: usize,
+    /// Octets of an element as it may be written by who stores and wraps it (requirement XML-18).
+    pub grown: usize,
+    /// Octets of a refused element that are read on to its end (requirement XML-17). 0: it ends the stream, as before a proof.
+    pub skip: usize,
+    /// Whether these are the ceilings for the server behind us, whose limits have names of their own (L-inside-*).
+    pub inside: bool,
 }
 
 impl Default for Limits {
@@ -70,6 +81,9 @@ impl Default for Limits {
             value: 8192,
             namespace_name: 1024,
             nodes: 8192,
+            grown: 1024 * 1024,
+            skip: 16 * 1024 * 1024,
+            inside: false,
         }
     }
 }
@@ -77,7 +91,24 @@ impl Default for Limits {
 impl Limits {
     /// The budgets before proof (LIM-02).
     pub fn before_proof() -> Self {
-        Self { element: 16 * 1024, ..Self::default() }
+        Self { element: 16 * 1024, skip: 0, ..Self::default() }
+    }
+
+    /// The ceilings for what the server behind us says: several times those for strangers (L-inside-*). How it may grow is
+    /// not asked, for it goes to its readers as it is.
+    pub fn inside() -> Self {
+        Self {
+            element: 10 * 1024 * 1024,
+            depth: 256,
+            attributes: 256,
+            declarations: 128,
+            bindings: 512,
+            value: 1024 * 1024,
+            nodes: 200_000,
+            grown: usize::MAX,
+            inside: true,
+            ..Self::default()
+        }
     }
 }
 

@@ -187,6 +187,16 @@ impl Scope {
         self.bindings.get(self.default).map(Binding::resolved)
     }
 
+    /// What stands outside the first-level element as the default.
+    pub(super) fn outer(&self) -> Option<Resolved> {
+        self.bindings.get(1).map(Binding::resolved)
+    }
+
+    /// Octets of the name of the namespace with this number.
+    pub(super) fn length(&self, octets: &[u8], number: usize) -> usize {
+        self.bindings.get(number).map_or(0, |binding| binding.name.of(octets).len())
+    }
+
     /// What a prefix stands for (rule N1 where it is nothing).
     pub(super) fn resolve(&self, octets: &[u8], prefix: &[u8]) -> Result<Resolved, Violation> {
         let sought = digest(prefix);

@@ -11,11 +11,11 @@ use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
 use super::content::{canonical_in_text, reference, write_cdata, write_text, write_value};
-use super::frame::{Kind, Lies, Spans, Surface};
+use super::frame::{Kind, Lies, Measure, Spans, Surface};
 use super::names::Word;
 use super::scope::{Declared, Meaning, Origin, Resolved, Scope};
 use super::tag::{Attr, Role, Tag};
-use super::{Content, Limits, Rule, Span, Violation, chars, tag};
+use super::{Content, Limits, Rule, Span, Violation, chars, grown, tag};
 use crate::reason::Reason;
 
 /// What an element was found to be.
@@ -29,6 +29,8 @@ pub(super) struct Judged {
 struct Open {
     mark: (usize, usize),
     name: Span,
+    /// The number of its namespace.
+    namespace: usize,
 }
 
 /// The reader, with the memory it works in. One serves a whole stream.
@@ -45,6 +47,9 @@ pub(super) struct Strict {
     /// The element is `<stream:features/>`.
     features: bool,
     namespace: Word,
+    measure: Measure,
+    /// What its namespaces may cost elsewhere, and then its whole grown size.
+    grown: usize,
 }
 
 /// Where a tag stands and what kind it is.
@@ -71,6 +76,8 @@ impl Strict {
             spans: Spans::default(),
             features: false,
             namespace: Word::new(""),
+            measure: Measure::default(),
+            grown: 0,
         }
     }
 
@@ -109,12 +116,18 @@ impl Strict {
             }
             start = end;
         }
+        let canonical = if self.writing { self.out.as_slice() } else { octets };
+        if let Some(grown) = grown::beyond(canonical, self.grown, limits.grown) {
+            self.grown = grown;
+            return Err(Violation::of(Rule::Grown));
+        }
         let rewritten = self.writing.then(|| Bytes::from(std::mem::take(&mut self.out)));
         let surface = Surface {
             spans: self.spans,
             namespace: self.namespace.clone(),
             children: std::mem::take(&mut self.children).into(),
             declared: None,
+            measure: self.measure,
         };
         Ok(Judged { surface: Box::new(surface), rewritten })
     }
@@ -163,6 +176,13 @@ impl Strict {
         self.writing = false;
         self.spans = Spans::default();
         self.features = false;
+        self.measure = Measure::default();
+        self.grown = 0;
+    }
+
+    /// The grown size of an element that was refused for it.
+    pub(super) fn grown(&self) -> usize {
+        self.grown
     }
 
     /// Reads a tag's names and attributes and resolves them (rules T3, T4, T5, T7, N1, N2, N4).
@@ -183,6 +203,7 @@ impl Strict {
             prefix => self.scope.resolve(octets, prefix)?,
         };
         self.no_attribute_twice(octets)?;
+        self.prefixes_in_use(octets, &tag, limits)?;
         Ok((tag, resolved))
     }
 
@@ -213,6 +234,55 @@ impl Strict {
         Ok(())
     }
 
+    /// XML-18: whoever writes the element anew declares each prefix that it uses on it.
+    fn prefixes_in_use(&self, octets: &[u8], tag: &Tag, limits: &Limits) -> Result<(), Violation> {
+        if !tag.is_prefixed() && self.attrs.iter().all(|attr| attr.role != Role::Prefixed) {
+            return Ok(());
+        }
+        let own = tag.prefix(octets);
+        let mut attributes = 0;
+        let mut prefixes = usize::from(!matches!(own, b"" | b"xml"));
+        for (i, attr) in self.attrs.iter().enumerate() {
+            attributes += usize::from(matches!(attr.role, Role::Plain | Role::Prefixed));
+            if attr.role != Role::Prefixed {
+                continue;
+            }
+            let prefix = attr.prefix(octets);
+            let earlier = |other: &Attr| other.role == Role::Prefixed && other.prefix(octets) == prefix;
+            let known = prefix == own || prefix == b"xml" || self.attrs.iter().take(i).any(earlier);
+            prefixes += usize::from(!known);
+        }
+        if prefixes > limits.declarations {
+            return Err(Violation::of(Rule::Declarations));
+        }
+        if attributes + prefixes > limits.attributes {
+            return Err(Violation::of(Rule::Attributes));
+        }
+        Ok(())
+    }
+
+    /// XML-18: what the namespaces of this tag may cost where it is written anew.
+    fn grow(&mut self, octets: &[u8], tag: &Tag, resolved: Resolved) {
+        let parent = self.open.last().map(|open| open.namespace);
+        let parent = parent.or_else(|| self.scope.outer().map(|outer| outer.number));
+        if parent != Some(resolved.number) {
+            let prefix = tag.prefix(octets);
+            let declares = |attr: &Attr| match attr.role {
+                Role::Default => prefix.is_empty(),
+                Role::Prefix => attr.local.of(octets) == prefix,
+                Role::Plain | Role::Prefixed => false,
+            };
+            if !self.attrs.iter().any(declares) {
+                let more = grown::of_element(self.scope.length(octets, resolved.number));
+                self.grown = self.grown.saturating_add(more);
+            }
+        }
+        for (number, _) in self.attrs.iter().filter_map(|attr| attr.namespace) {
+            let more = grown::of_attribute(self.scope.length(octets, number));
+            self.grown = self.grown.saturating_add(more);
+        }
+    }
+
     /// A start tag or an empty element.
     fn start(&mut self, octets: &[u8], place: Place, limits: &Limits) -> Result<(), Violation> {
         let depth = self.open.len() + 1;
@@ -239,8 +309,11 @@ impl Strict {
             self.features = resolved.meaning == Meaning::Streams && local == b"features";
         }
         self.lean_on_header(resolved)?;
+        self.grow(octets, &tag, resolved);
         let begin = self.position(place.start);
         let tag_end = self.write_tag(octets, place, &tag);
+        self.measure.tag(self.attrs.len());
+        self.attrs.iter().for_each(|attr| self.measure.value(attr.value.len()));
         if depth == 2 {
             self.child(octets, &tag, resolved, begin);
         }
@@ -252,7 +325,7 @@ impl Strict {
             self.scope.leave(mark);
             self.ended(depth, place.end);
         } else {
-            self.open.push(Open { mark, name: tag.name });
+            self.open.push(Open { mark, name: tag.name, namespace: resolved.number });
         }
         Ok(())
     }
@@ -362,7 +435,7 @@ impl Strict {
 
     fn end(&mut self, octets: &[u8], start: usize, end: usize) {
         let depth = self.open.len();
-        let Some(Open { mark, name }) = self.open.pop() else { return };
+        let Some(Open { mark, name, .. }) = self.open.pop() else { return };
         if name.range().len() + 3 == end - start {
             self.pass(octets, start, end);
         } else {

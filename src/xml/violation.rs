@@ -1,7 +1,8 @@
 //! A breach of the XML rules: which rule, and the one [`Reason`] that is told outside.
 //!
 //! Rules carry the ids of the house's XML rules, so that a test, a log line and a review speak of the same thing.
-//! Whether a breach ends the stream is not decided here; every one does (rule P1).
+//! A breach of a budget, or of a rule about what is legal XML and may not pass, only refuses the element where the stream is
+//! proven (requirement XML-17, see [`super::Refusal`]); every other one ends the stream (rule P1).
 
 use std::fmt;
 
@@ -130,4 +131,12 @@ rules! {
     ValueLength = "value length", XmlBudget;
     /// Octets of a namespace name.
     NamespaceLength = "namespace length", XmlBudget;
+    /// Octets of an element as it may be written elsewhere (requirement XML-18).
+    Grown = "grown size", StanzaTooBig;
+    /// Octets of `from` and `to` of a refused element (RFC 7622 3.1).
+    AddressLength = "address length", ImproperAddressing;
+    /// Octets of a refused element that are read on to its end (requirement XML-17).
+    Skip = "skip", StanzaTooBig;
+    /// Octets of open names of a refused element.
+    SkipNames = "open names", XmlBudget;
 }

@@ -57,6 +57,8 @@ pub fn home() -> Home {
         budget: Duration::from_secs(29),
         multiplex: true,
         max_octets: None,
+        takes: gatehouse::relay::Takes::default(),
+        rfc7622: false,
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),
@@ -227,7 +229,7 @@ impl Stage {
         self.notes()
             .into_iter()
             .filter_map(|event| match event {
-                Event::Refused { reason, .. } => Some(*reason),
+                Event::Refused { reason, .. } | Event::Unfit { reason, .. } => Some(*reason),
                 Event::Rejected { record, .. } | Event::Ended { record } | Event::Closed { record } => {
                     Some(record.reason)
                 }

@@ -47,6 +47,7 @@ impl Turn<'_> {
         match token {
             Token::Violation(violation) => self.far_fault(violation.reason()),
             Token::Keepalive | Token::Text => {}
+            Token::Refused(refused) => self.refuse_far(&refused),
             Token::Header(header) => {
                 self.client.languages.1.clone_from(&header.lang);
                 if self.is_unheard() {
@@ -110,6 +111,7 @@ impl Turn<'_> {
     }
 
     fn word(&mut self, word: Word, octets: Bytes) {
+        self.heed_management(&octets);
         let verdict = match &word {
             Word::Success(_) => Some((Outcome::Allow, Reason::Allowed)),
             // What the server cannot do is nobody's guess at a password.
@@ -137,7 +139,7 @@ impl Turn<'_> {
         if self.client.bound && matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
             let edits = filter::carried(frame.head(), self.client.languages.1.as_deref());
             let kind = frame.head().kind();
-            let octets = edited(frame, &edits);
+            let octets = edited(&frame, &edits);
             self.count(kind, octets.len());
             self.out.push(Effect::Deliver(octets));
         }

@@ -23,12 +23,15 @@ fn small() -> Limits {
         value: 256,
         namespace_name: 64,
         nodes: 48,
+        grown: 3000,
+        skip: 6000,
+        inside: false,
     }
 }
 
 /// Budgets that no canonical form of an element under `small` can reach.
 fn large() -> Limits {
-    Limits { value: 1 << 20, element: 1 << 20, ..Limits::default() }
+    Limits { value: 1 << 20, element: 1 << 20, attributes: 64, grown: usize::MAX, ..Limits::default() }
 }
 
 /// Input that begins with `!` is a whole stream; other input stands in a stream that is open.
@@ -91,6 +94,9 @@ pub fn framer(data: &[u8]) {
         let cut = read(&octets, &small(), sizes);
         assert_eq!(cut, whole, "chunks of {sizes:?}");
     }
+    if data.first() != Some(&b'!') {
+        refused_alone(data, &whole);
+    }
     for frame in frames(&whole) {
         let text = std::str::from_utf8(frame.octets()).expect("UTF-8");
         assert_eq!(canonical(text), Ok(()), "not canonical: {text}");
@@ -99,6 +105,86 @@ pub fn framer(data: &[u8]) {
             assert_eq!(again.octets(), frame.octets(), "not idempotent");
             assert!(again.passed_as_received());
             assert_eq!(again.head(), frame.head());
+        }
+    }
+}
+
+/// XML-17: what follows a refused element is read as if it had not been there; where it ends is where another reader has it
+/// end, with the addresses that the other reader finds; and on a stream without a proof it is the end.
+fn refused_alone(data: &[u8], whole: &[Token]) {
+    if !whole.iter().any(|token| matches!(token, Token::Refused(_))) {
+        return;
+    }
+    let mut framer = Framer::new(small(), Content::Server);
+    framer.feed(OPEN.as_bytes());
+    assert!(matches!(framer.next(), Some(Token::Header(_))));
+    let (mut left, mut begun) = (OPEN.as_bytes().to_vec(), 0);
+    for (i, octet) in data.iter().enumerate() {
+        framer.feed(&[*octet]);
+        while let Some(token) = framer.next() {
+            match token {
+                // White space that stands before the element stays.
+                Token::Keepalive => continue,
+                Token::Refused(refused) => {
+                    let element = &data[i + 1 - refused.octets()..=i];
+                    assert!(data[begun..].len() >= element.len(), "longer than what was read");
+                    ends_there(std::str::from_utf8(element).expect("UTF-8"), &refused);
+                    left.extend_from_slice(&data[begun..i + 1 - refused.octets()]);
+                }
+                _ => left.extend_from_slice(&data[begun..=i]),
+            }
+            begun = i + 1;
+        }
+    }
+    left.extend_from_slice(&data[begun..]);
+    let passed = |tokens: &[Token]| {
+        let told = |token: &&Token| !matches!(token, Token::Keepalive | Token::Refused(_));
+        tokens.iter().filter(told).cloned().collect::<Vec<_>>()
+    };
+    let without = read(&left, &small(), &[usize::MAX]);
+    assert!(!without.iter().any(|token| matches!(token, Token::Refused(_))), "refused once more");
+    assert_eq!(passed(&without), passed(whole), "what stands around refused elements");
+
+    let unproven = read(&[OPEN.as_bytes(), data].concat(), &Limits { skip: 0, ..small() }, &[usize::MAX]);
+    assert!(matches!(unproven.last(), Some(Token::Violation(_))), "it ends a stream without a proof");
+    let before = whole.iter().take_while(|token| !matches!(token, Token::Refused(_)));
+    assert!(before.eq(unproven.iter().take(unproven.len() - 1)), "what came before it passes");
+}
+
+/// Where quick-xml has the element end, and what it finds in its start tag. It reads names and namespaces as they come, as
+/// we do there.
+fn ends_there(element: &str, refused: &gatehouse::xml::Refused) {
+    use quick_xml::events::Event;
+    let mut reader = quick_xml::reader::Reader::from_str(element);
+    let mut depth = 0usize;
+    loop {
+        let event = reader.read_event().expect("quick-xml reads what we skip");
+        if let (0, Event::Start(tag) | Event::Empty(tag)) = (depth, &event) {
+            for (name, value) in [
+                ("from", refused.from()),
+                ("to", refused.to()),
+                ("id", refused.id()),
+                ("type", refused.type_()),
+                ("xml:lang", refused.lang()),
+            ] {
+                let mut attributes = tag.attributes();
+                let mut attributes = attributes.with_checks(false).flatten();
+                let raw = attributes.find(|a| a.key.as_ref() == name).map(|a| a.value.into_owned());
+                // Another reader of values stands in `agree`.
+                let plain =
+                    raw.as_ref().is_none_or(|raw| !raw.contains(['&', '\t', '\r', '\n']) && raw.len() < 256);
+                assert!(!plain || raw.as_deref() == value, "{name} of {element}: {raw:?} {value:?}");
+            }
+        }
+        match event {
+            Event::Start(_) => depth += 1,
+            Event::End(_) => depth -= 1,
+            Event::Empty(_) | Event::Text(_) | Event::GeneralRef(_) | Event::CData(_) => (),
+            other => panic!("skipped: {other:?}"),
+        }
+        if depth == 0 {
+            let end = usize::try_from(reader.buffer_position()).expect("small");
+            return assert_eq!(end, element.len(), "where {element} ends");
         }
     }
 }

@@ -1,0 +1,135 @@
+//! Stanzas on a client's stream, or from its server, that are legal XML and may not pass (requirements XML-17, XML-18).
+//!
+//! On a stream without management they are answered as between servers. On a managed one nothing may be dropped, answered or
+//! made (SM-02), and the client would send the same again after each resumption: the stream ends with a text that says why,
+//! and the session behind is closed.
+
+use crate::reason::Reason;
+use crate::stream::client::serving::Serving;
+use crate::xml::{Edits, Frame, Refused};
+
+use super::super::refused::{Fate, Turned};
+use super::super::{Effect, Event, Side};
+use super::{FAR, Leg, Turn};
+
+/// How far the stream management of a client is. Nobody takes it back once it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Managed {
+    /// Nobody has asked for it, or it was refused.
+    No,
+    /// The client has asked, and counts from there on.
+    Asked,
+    /// The server has granted it.
+    Yes,
+}
+
+impl Turn<'_> {
+    /// Stream management begins when the client asks for it, and with a session that is resumed or managed from the login on.
+    pub(super) fn heed_management(&mut self, octets: &[u8]) {
+        // Such words are short, and written by us.
+        let says = |word: &str| octets.windows(word.len()).any(|at| at == word.as_bytes());
+        let managed = &mut self.client.managed;
+        *managed = match *managed {
+            Managed::Yes => Managed::Yes,
+            _ if says("<enabled ") || says("<resumed ") => Managed::Yes,
+            Managed::No if octets.starts_with(b"<enable ") => Managed::Asked,
+            Managed::Asked if octets.starts_with(b"<failed ") => Managed::No,
+            as_before => as_before,
+        };
+    }
+
+    /// The framer of the client's leg refused this.
+    pub(super) fn refuse_near(&mut self, refused: &Refused) {
+        let turned = Turned::refused(refused);
+        let Some(own) = self.client.serving.as_ref().and_then(Serving::own) else {
+            return self.near_fault(Reason::NotBound, true);
+        };
+        if turned.from.as_ref().is_some_and(|from| !own.may_say(from)) {
+            self.tell_unfit(&Turned { reason: Reason::ForgedFrom, measure: None, ..turned });
+            return self.near_fault(Reason::ForgedFrom, true);
+        }
+        self.turn_away_near(&turned);
+    }
+
+    /// Its server does not take this stanza of the client.
+    pub(super) fn beyond_server(
+        &mut self,
+        frame: &Frame,
+        (reason, measure): (Reason, (usize, usize)),
+        octets: usize,
+    ) {
+        self.turn_away_near(&Turned::beyond(frame.head(), reason, measure, octets));
+    }
+
+    /// XML-18: why the stanza, as it leaves, is more than the client's server takes.
+    pub(super) fn excess(
+        &self,
+        frame: &Frame,
+        edits: &Edits,
+        octets: usize,
+    ) -> Option<(Reason, (usize, usize))> {
+        let to = self.client.terms.as_ref().map(|terms| &terms.to)?;
+        let mut measure = frame.head().measure();
+        measure.attributes += u32::from(edits.lang.is_some());
+        self.home.excess(to, self.home.taken(to), octets, measure)
+    }
+
+    fn turn_away_near(&mut self, turned: &Turned<'_>) {
+        self.tell_unfit(turned);
+        if self.client.managed != Managed::No {
+            return self.near_fault(turned.reason, true);
+        }
+        match turned.fate() {
+            Fate::Answered if self.client.near.is_live() => {
+                // RFC 6120 8.1.1.1: what has no `to` was for the account itself, and its server answers without `from`.
+                if let Some(octets) = turned.error(turned.to.as_deref(), None) {
+                    self.out.push(Effect::Send(Side::Near, octets));
+                }
+            }
+            Fate::Replaced if self.client.far.is_live() => {
+                if let Some(octets) = turned.error(None, turned.to.as_deref()) {
+                    self.out.push(Effect::Pass(FAR, octets));
+                }
+            }
+            Fate::Answered | Fate::Dropped | Fate::Replaced => {}
+        }
+    }
+
+    /// The framer of the server's leg refused this.
+    pub(super) fn refuse_far(&mut self, refused: &Refused) {
+        if !self.client.bound || !matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
+            return;
+        }
+        let turned = Turned::refused(refused);
+        self.tell_unfit(&turned);
+        if self.client.managed != Managed::No {
+            return self.near_fault(turned.reason, true);
+        }
+        match turned.fate() {
+            Fate::Answered if self.client.far.is_live() => {
+                if let Some(octets) = turned.error(None, turned.from.as_deref()) {
+                    self.out.push(Effect::Pass(FAR, octets));
+                }
+            }
+            Fate::Replaced => {
+                if let Some(octets) = turned.error(turned.from.as_deref(), turned.to.as_deref()) {
+                    self.out.push(Effect::Deliver(octets));
+                }
+            }
+            Fate::Answered | Fate::Dropped => {}
+        }
+    }
+
+    fn tell_unfit(&mut self, turned: &Turned<'_>) {
+        let own = self.client.serving.as_ref().and_then(Serving::own).map(|own| own.address());
+        let hosted = self.hosted();
+        self.note(Event::Unfit {
+            pair: None,
+            hosted,
+            reason: turned.reason,
+            address: turned.from.as_deref().map(str::to_owned).or(own),
+            measure: turned.measure,
+            octets: turned.octets,
+        });
+    }
+}
