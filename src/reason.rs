@@ -299,6 +299,9 @@ reasons! {
 
     // -- stream rules
     HostUnknown = "host-unknown", "the target domain is not served here, or not admitted on this stream", Some(S::HostUnknown), Z::ItemNotFound;
+    NotConfigured = "not-configured", "a domain of a backend that is not in the configuration of the gateway", None, Z::ItemNotFound;
+    OtherBackend = "other-backend", "a domain that belongs to another backend", None, Z::ItemNotFound;
+    SameBackend = "same-backend", "a domain that the sending server should host itself", None, Z::ItemNotFound;
     HostGone = "host-gone", "the target domain was served here once, and is no more", Some(S::HostGone), Z::ItemNotFound;
     ImproperAddressing = "improper-addressing", "an address is missing or malformed", Some(S::ImproperAddressing), Z::JidMalformed;
     SingleLabel = "single-label", "a domain of one label, which no rule names", Some(S::ImproperAddressing), Z::NotAcceptable;
@@ -420,6 +423,11 @@ impl Reason {
         )
     }
 
+    /// Whether waiting mends nothing: it is forbidden, or there is no such domain.
+    pub const fn is_lasting(self) -> bool {
+        matches!(self.backend_condition(), Z::Forbidden | Z::ItemNotFound | Z::RemoteServerNotFound)
+    }
+
     /// The stanza condition for the backend's own server, whose users hear it (DB-62, RLY-18): what policy forbids is
     /// forbidden, what nobody can find is not found, and whatever else kept a pair from the world is a time-out.
     pub const fn backend_condition(self) -> StanzaCondition {
@@ -443,6 +451,9 @@ impl Reason {
             | Self::DialbackBadKey
             | Self::HostUnknown
             | Self::InvalidFrom
+            | Self::NotConfigured
+            | Self::OtherBackend
+            | Self::SameBackend
             | Self::Overload
             | Self::QueueFull
             | Self::RemoteNotFound

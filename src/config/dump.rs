@@ -30,6 +30,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         default_domain,
         retired_domains,
         own_addresses,
+        explain_to_users,
         secrets,
         trust,
         dns,
@@ -47,6 +48,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.or("default-domain", default_domain.as_ref(), "none");
     out.list("retired-domains", retired_domains);
     out.list("own-addresses", own_addresses);
+    out.on("explain-to-users".to_owned(), *explain_to_users, true);
     let Secrets { world, inside } = secrets;
     out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
     out.or("dialback.secrets.inside", inside.as_ref().map(|path| path.display()), "random at start");

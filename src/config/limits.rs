@@ -140,6 +140,15 @@ table! {
     queue_stanzas ("queue-stanzas"): count = "100", "1" ..= "100000";
     /// Octets that wait for one pair (L-queue).
     queue_octets ("queue-octets"): size = "1MiB", "16KiB" ..= "1GiB";
+    /// Octets that wait for one pair of a backend, and of reports to it (L-inside-queue): so much waits while the world is
+    /// dialled or takes its time.
+    inside_queue ("inside-queue"): size = "8MiB", "64KiB" ..= "1GiB";
+    /// Octets that wait for the pairs of all backends together (L-inside-queue).
+    inside_queue_total ("inside-queue-total"): size = "256MiB", "1MiB" ..= "64GiB";
+    /// Pairs on one stream of a backend (L-inside-pairs); beyond them, those that have been idle open anew at their next stanza.
+    inside_pairs ("inside-pairs"): count = "10000", "10" ..= "1000000";
+    /// Keys of a backend that are being asked about at one time, on one stream (L-inside-pending); what is more waits.
+    inside_pending ("inside-pending"): count = "1000", "1" ..= "100000";
     /// Connections of remote servers from one source, IPv6 counted per /64 (L-conn).
     conn_s2s ("conn-s2s"): count = "20", "1" ..= "100000";
     /// Connections of clients from one source, IPv6 counted per /64 (L-conn).

@@ -31,6 +31,8 @@ pub struct Settings {
     pub retired_domains: Vec<Domain>,
     /// Addresses at which the world finds us, and that no socket of ours has (DNS-05).
     pub own_addresses: Vec<IpAddr>,
+    /// Whether our own users read why what they sent did not arrive.
+    pub explain_to_users: bool,
     /// Dialback secrets.
     pub secrets: Secrets,
     /// Whom to trust.

@@ -32,6 +32,9 @@ pub struct FileSpec {
     /// those of this machine and those that the DNS gives the domains served here, they are never dialled but by a route.
     /// Default: none. Example: `own-addresses: [192.0.2.7]`
     pub own_addresses: Option<Words>,
+    /// Whether users of the backends read why what they sent did not arrive, in words: `on` or `off`, which tells them the
+    /// condition alone. Remote servers never hear more than that. Default: `on`. Example: `explain-to-users: off`
+    pub explain_to_users: Option<Word>,
     /// Dialback. Default: see [`DialbackSpec`].
     pub dialback: Option<Placed<DialbackSpec>>,
     /// Whom to trust. Default: the system's trust anchors.

@@ -4,6 +4,7 @@ use crate::jid::{AddressError, Domain, Jid, MAX_WHOLE, Plain};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
+use super::outgoing::Refusal;
 use super::{Admitted, Desk};
 
 /// Where a stanza belongs.
@@ -18,22 +19,10 @@ pub(super) struct Placed {
     pub(super) to_user: bool,
 }
 
-/// Why it belongs nowhere.
-pub(super) enum Refusal {
-    /// Only this stanza is refused.
-    Bounce(Reason),
-    /// Only this stanza is refused, and nobody is told.
-    Drop(Reason),
-    /// Only this stanza is refused, for this address (JID-06).
-    Unclear { answer: Option<String>, address: String },
-    /// Its stream ends.
-    Fault(Reason),
-}
-
 /// RLY-01 to RLY-03, RLY-19, JID-01 to JID-07.
 pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
     // STR-16: before any pair stands, no stanza is looked at.
-    if desk.guard.is_empty() && desk.guard.turned_back().is_empty() {
+    if desk.guard.is_empty() {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
     // Most streams have one pair, and most addresses are plain.
@@ -48,17 +37,11 @@ pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
 
 /// The same for addresses in any form.
 pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Placed, Refusal> {
-    if desk.guard.is_empty() && desk.guard.turned_back().is_empty() {
+    if desk.guard.is_empty() {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
     let (sender, target) = (Address::read(from)?, Address::read(to)?);
     let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
-        if let Some(reason) = desk.guard.is_turned_back(sender.domain(), target.domain()) {
-            return Err(match sender {
-                Address::Clear(_) => Refusal::Bounce(reason),
-                Address::Blurred { .. } => Refusal::Drop(Reason::JidMalformed),
-            });
-        }
         let reason = match desk.guard.knows_sender(sender.domain()) {
             true => Reason::HostUnknown,
             // JID-03: a name of one label that nobody proved is no address of the open network.
@@ -74,6 +57,19 @@ pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Place
         Direction::Inbound => target.domain(),
         Direction::Outbound => sender.domain(),
     });
+    let (edits, to_user) = settle((sender, from), (target, to), modern)?;
+    Ok(Placed { pair, edits, bare: None, to_user })
+}
+
+/// What must be changed so that both addresses read in one way (JID-07), and whether it is for an account.
+///
+/// # Errors
+/// JID-06: an answer to an address that reads in two ways could reach somebody else.
+pub(super) fn settle(
+    (sender, from): (Address<'_>, &str),
+    (target, to): (Address<'_>, &str),
+    modern: bool,
+) -> Result<(Option<Box<Edits>>, bool), Refusal> {
     let (sender, target) = if modern { (sender.by_rfc7622(), target.by_rfc7622()) } else { (sender, target) };
     match (sender, target) {
         (Address::Clear(sender), Address::Clear(target)) => {
@@ -84,9 +80,8 @@ pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Place
             if !target.domain_as_received() {
                 edits.get_or_insert_default().to = Some(target.to_string());
             }
-            Ok(Placed { pair, edits, bare: None, to_user: target.local.is_some() })
+            Ok((edits, target.local.is_some()))
         }
-        // JID-06: an answer to an address that reads in two ways could reach somebody else.
         (Address::Blurred { bare, .. }, _) => {
             Err(Refusal::Unclear { answer: bare, address: from.to_owned() })
         }
@@ -97,7 +92,7 @@ pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Place
 }
 
 /// An address, as far as all readers agree on it.
-enum Address<'a> {
+pub(super) enum Address<'a> {
     /// Local and resource part read differently in the two systems of canonicalisation, or not at all; the domain does not
     /// (JID-06).
     Blurred {
@@ -111,7 +106,7 @@ enum Address<'a> {
 }
 
 impl<'a> Address<'a> {
-    fn read(text: &'a str) -> Result<Self, Refusal> {
+    pub(super) fn read(text: &'a str) -> Result<Self, Refusal> {
         let improper = Refusal::Fault(Reason::ImproperAddressing);
         match Jid::parse(text) {
             Ok(jid) => Ok(Self::Clear(jid)),
@@ -137,7 +132,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    fn domain(&self) -> &str {
+    pub(super) fn domain(&self) -> &str {
         match self {
             Self::Blurred { domain, .. } => domain.as_str(),
             Self::Clear(jid) => &jid.domain,

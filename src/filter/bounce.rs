@@ -5,6 +5,20 @@ use bytes::Bytes;
 use crate::reason::{Reason, StanzaCondition};
 use crate::xml::{Head, Kind, escape_attr, escape_text, names};
 
+/// Whether a stanza that does not pass may be answered (RLY-09, DB-70). Presence to a bare address is only where the cause is
+/// lasting: jabberd2 sends a contact whose presence came back no further presence in that session.
+pub fn is_answerable(head: &Head, reason: Reason) -> bool {
+    let is = |types: &[&str]| types.iter().any(|t| head.is_type(t));
+    match head.kind() {
+        Kind::Iq => !is(&["error", "result"]),
+        Kind::Message => !is(&["error"]),
+        Kind::Presence if is(&["error", "probe", "unavailable", "subscribed", "unsubscribed"]) => false,
+        Kind::Presence if head.type_().is_some() => true,
+        Kind::Presence => reason.is_lasting() || head.to().is_some_and(|to| to.contains('/')),
+        Kind::Other => false,
+    }
+}
+
 /// The error for this stanza for this reason, addressed to its sender (RLY-10): addresses swapped, kind and id kept, no payload, nothing
 /// that tells one account from another (RLY-11). None for what is no stanza.
 pub fn error_stanza(head: &Head, reason: Reason, condition: StanzaCondition) -> Option<Bytes> {

@@ -3,11 +3,22 @@
 use std::borrow::Cow;
 
 use crate::jid::{Domain, Jid, Plain};
-use crate::policy::StanzaKind;
-use crate::reason::{Direction, Reason};
+use crate::policy::{StanzaKind, StanzaRules};
+use crate::reason::Reason;
 use crate::xml::{Head, Kind, names};
 
-use super::{Admitted, Desk};
+/// From where a stanza is looked at.
+pub(super) enum Scope<'a> {
+    /// By whom it is let in: what only one of its own may say is not taken from outside.
+    Inbound {
+        /// Who sends it.
+        sender: &'a Domain,
+        /// Which domains are the receiving server's.
+        hosted: &'a dyn Fn(&str) -> bool,
+    },
+    /// By whom it is let out.
+    Outbound,
+}
 
 /// What was found in a stanza.
 pub(super) enum Finding {
@@ -22,8 +33,7 @@ pub(super) enum Finding {
 }
 
 /// RLY-08, RLY-12 to RLY-15, and the rule's own list.
-pub(super) fn judge(head: &Head, desk: &Desk<'_>, admitted: &Admitted, to_user: bool) -> Finding {
-    let (rules, usual) = (admitted.permit().stanzas(), &admitted.pair().sender);
+pub(super) fn judge(head: &Head, scope: &Scope<'_>, rules: &StanzaRules, to_user: bool) -> Finding {
     let kind = match head.kind() {
         Kind::Iq => StanzaKind::Iq,
         Kind::Message => StanzaKind::Message,
@@ -41,13 +51,15 @@ pub(super) fn judge(head: &Head, desk: &Desk<'_>, admitted: &Admitted, to_user: 
         if !rules.admits_payload(child.namespace()) {
             return Finding::Refused(Reason::PayloadDenied);
         }
-        if desk.direction == Direction::Outbound {
-            continue;
-        }
+        let Scope::Inbound { sender, hosted } = scope else { continue };
         match child.namespace() {
-            names::SID if child.is_named("stanza-id") && is_ours(child.by(), desk, usual) => cut.push(index),
-            names::DELAY if child.is_named("delay") && is_ours(child.from(), desk, usual) => cut.push(index),
-            names::LEGACY_DELAY if child.is_named("x") && is_ours(child.from(), desk, usual) => {
+            names::SID if child.is_named("stanza-id") && is_ours(child.by(), *hosted, sender) => {
+                cut.push(index)
+            }
+            names::DELAY if child.is_named("delay") && is_ours(child.from(), *hosted, sender) => {
+                cut.push(index)
+            }
+            names::LEGACY_DELAY if child.is_named("x") && is_ours(child.from(), *hosted, sender) => {
                 cut.push(index);
             }
             names::CARBONS
@@ -89,10 +101,10 @@ fn is_set(head: &Head) -> bool {
 
 /// Whether an address claims to be one of ours; most are in the `usual` domain. What is no address at all speaks for nobody,
 /// and a server behind us might read it otherwise, so it counts as ours.
-fn is_ours(address: Option<Cow<'_, str>>, desk: &Desk<'_>, usual: &Domain) -> bool {
+fn is_ours(address: Option<Cow<'_, str>>, hosted: &dyn Fn(&str) -> bool, usual: &Domain) -> bool {
     match address {
         None => false,
-        Some(text) if Plain::read(text.as_bytes(), usual).is_some() => (desk.hosted)(usual.as_str()),
-        Some(text) => Jid::parse(&text).map_or(true, |jid| (desk.hosted)(&jid.domain)),
+        Some(text) if Plain::read(text.as_bytes(), usual).is_some() => hosted(usual.as_str()),
+        Some(text) => Jid::parse(&text).map_or(true, |jid| hosted(&jid.domain)),
     }
 }

@@ -57,8 +57,6 @@ impl Admitted {
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     pairs: Vec<Admitted>,
-    /// Proven and not permitted: what they say goes back to them.
-    turned_back: Vec<(Pair, Reason)>,
 }
 
 impl Guard {
@@ -78,24 +76,6 @@ impl Guard {
         self.pairs.retain(|known| known.pair != pair);
         self.pairs.push(Admitted { pair, method: proof.method(), permit, route, stanzas: 0, octets: 0 });
         Ok(())
-    }
-
-    /// Lets the sender of this pair speak, and nothing of it pass: each stanza goes back for this reason.
-    pub fn turn_back(&mut self, proof: Proof, reason: Reason) {
-        self.turned_back.retain(|(known, _)| known != proof.pair());
-        self.turned_back.push((proof.pair().clone(), reason));
-    }
-
-    /// The pairs of which nothing passes.
-    pub fn turned_back(&self) -> &[(Pair, Reason)] {
-        &self.turned_back
-    }
-
-    /// Why nothing of this pair passes, if that is so.
-    pub fn is_turned_back(&self, sender: &str, target: &str) -> Option<Reason> {
-        let mut all = self.turned_back.iter();
-        all.find(|(p, _)| p.sender.as_str() == sender && p.target.as_str() == target)
-            .map(|(_, reason)| *reason)
     }
 
     /// All of them.

@@ -9,9 +9,11 @@ mod bounce;
 pub mod client;
 mod content;
 mod guard;
+mod outgoing;
 
-pub use bounce::{Answer, error_stanza};
+pub use bounce::{Answer, error_stanza, is_answerable};
 pub use guard::{Admitted, Guard, Route};
+pub use outgoing::{Ends, Inward, Outgoing, Refusal, inspect_outgoing};
 
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
@@ -62,7 +64,7 @@ pub enum Decision {
 pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
     let placed = match addressing::place(head, desk) {
         Ok(placed) => placed,
-        Err(addressing::Refusal::Bounce(reason)) => return refuse(head, reason),
+        Err(Refusal::Bounce(reason)) => return refuse(head, reason),
         Err(refusal) => return refusal.into(),
     };
     let Some(admitted) = desk.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
@@ -70,7 +72,13 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
         return refuse(head, reason);
     }
     let mut edits = placed.edits;
-    match content::judge(head, desk, admitted, placed.to_user) {
+    let scope = match desk.direction {
+        Direction::Inbound => {
+            content::Scope::Inbound { sender: &admitted.pair().sender, hosted: desk.hosted }
+        }
+        Direction::Outbound => content::Scope::Outbound,
+    };
+    match content::judge(head, &scope, admitted.permit().stanzas(), placed.to_user) {
         content::Finding::Clean => {}
         content::Finding::Cut(children) => edits.get_or_insert_default().cut = children,
         content::Finding::Refused(reason) => return refuse(head, reason),
@@ -96,22 +104,21 @@ pub fn locate(from: Option<&str>, to: Option<&str>, desk: &Desk<'_>) -> Result<u
     placed.map(|placed| placed.pair).map_err(Decision::from)
 }
 
-impl From<addressing::Refusal> for Decision {
-    fn from(refusal: addressing::Refusal) -> Self {
+impl From<Refusal> for Decision {
+    fn from(refusal: Refusal) -> Self {
         match refusal {
-            addressing::Refusal::Bounce(reason) => Self::Bounce(reason),
-            addressing::Refusal::Drop(reason) => Self::Drop(reason),
-            addressing::Refusal::Fault(reason) => Self::Fault(reason),
-            addressing::Refusal::Unclear { answer, address } => Self::Unclear { answer, address },
+            Refusal::Bounce(reason) => Self::Bounce(reason),
+            Refusal::Drop(reason) => Self::Drop(reason),
+            Refusal::Fault(reason) => Self::Fault(reason),
+            Refusal::Unclear { answer, address } => Self::Unclear { answer, address },
         }
     }
 }
 
-/// RLY-09: an error, or the result of an iq, is never answered.
+/// RLY-09, DB-70.
 fn refuse(head: &Head, reason: Reason) -> Decision {
-    match head.type_().as_deref() {
-        Some("error") => Decision::Drop(reason),
-        Some("result") if head.kind() == crate::xml::Kind::Iq => Decision::Drop(reason),
-        _ => Decision::Bounce(reason),
+    match is_answerable(head, reason) {
+        true => Decision::Bounce(reason),
+        false => Decision::Drop(reason),
     }
 }

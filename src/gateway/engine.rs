@@ -56,7 +56,7 @@ impl Engine {
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
             verifier: Arc::default(),
-            couriers: Arc::new(Couriers::new(now())),
+            couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
             rates: Arc::new(Rates::new(parts::rates(&settings))),
             senders: Arc::new(Senders::new(parts::senders(&settings), now())),
             streams: Streams::new(),
@@ -107,6 +107,7 @@ impl Engine {
             false => Arc::new(parts::handshakes(&settings)),
         };
         let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &old.observe);
+        old.couriers.resize(parts::engine(&settings).inside_octets);
         let world = Arc::new(self.world.followed_by(params));
         let tools = Tools {
             params: parts::engine(&settings),

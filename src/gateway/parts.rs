@@ -52,7 +52,9 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         // DB-64: there is time left to say so before the server itself gives up.
         let budget = domain.backend.dialback_timeout.saturating_sub(Duration::from_secs(1));
         let multiplex = domain.backend.multiplex;
-        (domain.name.clone(), plan::HostedDomain { keys_by, budget, multiplex, max_octets, takes, rfc7622 })
+        let server = server(settings, domain);
+        let hosted = plan::HostedDomain { keys_by, budget, multiplex, max_octets, takes, rfc7622, server };
+        (domain.name.clone(), hosted)
     });
     Home {
         hosted: hosted.collect(),
@@ -72,7 +74,28 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
         timeouts: stream_timeouts(&settings.timeouts),
         default_domain: settings.default_domain.clone(),
         retired: settings.retired_domains.iter().cloned().collect(),
+        explain: settings.explain_to_users,
     }
+}
+
+/// Which server takes the federation of this domain: the place of the first domain that shares an address with it, directly
+/// or over others.
+fn server(settings: &Settings, domain: &settings::HostedDomain) -> usize {
+    let mut known: BTreeSet<_> = domain.backend.s2s.iter().collect();
+    loop {
+        let shares =
+            |other: &&settings::HostedDomain| other.backend.s2s.iter().any(|address| known.contains(address));
+        let more: BTreeSet<_> =
+            settings.domains.iter().filter(shares).flat_map(|other| other.backend.s2s.iter()).collect();
+        if more.len() <= known.len() {
+            break;
+        }
+        known = more;
+    }
+    let same = |other: &settings::HostedDomain| {
+        other.name == domain.name || other.backend.s2s.iter().any(|address| known.contains(address))
+    };
+    settings.domains.iter().position(same).unwrap_or_default()
 }
 
 /// Where audit records go.
@@ -121,6 +144,9 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
         sasl_attempts: u8::try_from(limits.sasl_attempts).unwrap_or(u8::MAX),
         queue_stanzas: count(limits.queue_stanzas),
         queue_octets: size(limits.queue_octets),
+        inside_queue: size(limits.inside_queue),
+        inside_pairs: count(limits.inside_pairs),
+        inside_pending: count(limits.inside_pending),
         ..StreamLimits::default()
     }
 }
@@ -149,6 +175,7 @@ pub fn engine(settings: &Settings) -> run::Params {
         unproven_octets: size(limits.preauth_total),
         pending_per_source: count(limits.pending_per_source),
         pending_per_sender: count(limits.pending_per_domain),
+        inside_octets: size(limits.inside_queue_total),
         ..run::Params::default()
     }
 }

@@ -130,6 +130,7 @@ impl Policy {
                 Identity::Absent => "none",
                 Identity::Dialback => "dialback",
                 Identity::Certificate => "certificate",
+                Identity::Inside => "inside",
             },
             tls: match question.tls {
                 Tls::Unknown => "pending",

@@ -11,6 +11,7 @@ use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, Terms};
 use super::settings::{Federation, Hosted};
 use super::verdict::{Permit, RuleName, Verdict};
+use crate::jid::Domain;
 use crate::reason::{Direction, Outcome, Reason};
 
 /// Somebody who hears of each rule considered.
@@ -74,6 +75,24 @@ impl Policy {
         self.judge_pair(&permit.question(), &mut ())
     }
 
+    /// Two domains served here, from one backend to another (POL-08): by the sender's policy as it goes out, and by the
+    /// addressee's as it comes in. Both must allow. What a rule asks of channel, proof and network is not asked here: nothing
+    /// of it leaves the inside.
+    pub fn judge_between(&self, sender: &Domain, target: &Domain) -> (Verdict, Verdict) {
+        let question = |hosted, remote, direction| Federate {
+            hosted,
+            remote,
+            direction,
+            identity: Identity::Inside,
+            tls: Tls::V13,
+            address: None,
+        };
+        (
+            self.judge_pair(&question(sender, target, Direction::Outbound), &mut ()),
+            self.judge_pair(&question(target, sender, Direction::Inbound), &mut ()),
+        )
+    }
+
     fn judge_arrival(&self, arrive: &Arrive) -> Verdict {
         match self.bans.holds_address(arrive.address) {
             true => Verdict::deny(Reason::Banned, self.default_rule(), None),
@@ -88,7 +107,7 @@ impl Policy {
             return deny(Reason::FederationOff);
         };
         // POL-08: traffic between hosted domains never passes here.
-        if self.hosts(question.remote) {
+        if self.hosts(question.remote) && question.identity != Identity::Inside {
             return deny(Reason::HomeClaimed);
         }
         if self.bans.holds_domain(question.remote)
@@ -167,7 +186,8 @@ impl Policy {
                 (false, false, false) => Bearing::Decides(Outcome::Deny, Reason::Blocked),
             };
         }
-        let awaited = question.address.is_none() && question.identity == Identity::Unproven;
+        let awaited =
+            question.address.is_none() && matches!(question.identity, Identity::Unproven | Identity::Inside);
         let refusal = if expired {
             Some(Reason::RuleExpired)
         } else if other_way {
@@ -198,7 +218,7 @@ fn unmet(terms: &Arc<Terms>, question: &Federate<'_>) -> Option<Reason> {
         Tls::None | Tls::V12 | Tls::V13 => question.tls >= terms.tls,
     };
     let identity_met = match question.identity {
-        Identity::Unproven | Identity::Certificate => true,
+        Identity::Unproven | Identity::Certificate | Identity::Inside => true,
         Identity::Absent => false,
         Identity::Dialback => match question.direction {
             Direction::Inbound => terms.identities.dialback,

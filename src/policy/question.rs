@@ -54,6 +54,8 @@ pub enum Identity {
     Dialback,
     /// By a certificate that speaks for the domain.
     Certificate,
+    /// It is a domain of another backend of ours (POL-08): nothing of the channel or the proof is asked.
+    Inside,
 }
 
 /// The channel between the two servers.

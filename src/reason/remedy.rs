@@ -33,6 +33,9 @@ impl Reason {
             | Self::PolicyChanged
             | Self::Shutdown => "",
             Self::Blocked => "to let it in, take the deny rule out or narrow it",
+            Self::NotConfigured => "add the domain under `domains:`, with a certificate and the same backend",
+            Self::OtherBackend => "look at that server: it speaks for a domain of another one",
+            Self::SameBackend => "host the domain there, or have it looked up there",
             Self::Banned => "`gatehouse bans` lists the bans, `gatehouse unban` lifts one",
             Self::NotListed => "to let it in, write a rule that names it: `domains: [..]`",
             Self::FederationOff => "to let others in, set `federation: listed` for the hosted domain",

@@ -13,7 +13,8 @@ impl Relay {
     pub(super) fn behalf(&self, errand: &Errand) -> Behalf {
         match (errand, &self.shape) {
             (Errand::Ask(_), _) => Behalf::Claim,
-            (Errand::Speak(_), Shape::Courier) => Behalf::Carried,
+            (Errand::Speak(_), Shape::Courier(courier)) if courier.is_own() => Behalf::Own,
+            (Errand::Speak(_), Shape::Courier(_)) => Behalf::Carried,
             (Errand::Speak(_), Shape::Serving | Shape::Verifier) => Behalf::Own,
         }
     }

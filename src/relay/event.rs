@@ -157,6 +157,9 @@ pub enum Event {
         measure: Option<(usize, usize)>,
         octets: usize,
     },
+    /// A backend used a name that it may not use (DB-62): `NotConfigured` or `OtherBackend`. `via` is the hosted domain whose
+    /// backend it seems to be.
+    Misnamed { name: Domain, reason: Reason, via: Option<Domain> },
     /// A stream error was sent or received.
     StreamError { facing: Facing, said: Said, condition: Option<StreamCondition> },
     /// A far leg found its backend up or down.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::filter::Route;
+use crate::jid::Domain;
 use crate::reason::{Cause, Facing, Outcome, Reason, StreamCondition, Why};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
@@ -38,6 +39,10 @@ pub(super) struct Far {
     keyed: bool,
     /// How often it was sent to another host.
     pub(super) moves: u8,
+    /// Its server ended the stream because it was idle, and said so.
+    pub(super) idled: bool,
+    /// Handshakes that broke.
+    handshakes: u8,
 }
 
 impl Far {
@@ -93,9 +98,21 @@ impl Relay {
         now: Instant,
         out: &mut Vec<Effect>,
     ) -> FarId {
+        self.open_far_by(errand, (facing, None), claim, now, out)
+    }
+
+    /// The same, to the backend of that hosted domain.
+    pub(super) fn open_far_by(
+        &mut self,
+        errand: Errand,
+        (facing, via): (Facing, Option<Domain>),
+        claim: Option<ClaimId>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> FarId {
         let id = FarId(self.issue());
         let destination = match facing {
-            Facing::Backend => Destination::Backend(errand.to().clone()),
+            Facing::Backend => Destination::Backend(via.unwrap_or_else(|| errand.to().clone())),
             Facing::Public => Destination::World {
                 from: errand.from().clone(),
                 target: errand.to().clone(),
@@ -128,6 +145,8 @@ impl Relay {
             asked: now,
             keyed: false,
             moves: 0,
+            idled: false,
+            handshakes: 0,
         };
         self.fars.insert(id, Box::new(far));
         out.push(Effect::Connect(id, destination));
@@ -235,7 +254,7 @@ impl Relay {
                     self.far_effect(id, effect, now, out);
                 }
             }
-            Err(fault) if external && fault.reason != Reason::NotAuthorized => {
+            Err(fault) if external && is_leave(&fault) => {
                 self.far_again(id, fault.octets, out);
             }
             Err(fault) => self.far_failed(id, fault, now, out),
@@ -274,8 +293,10 @@ impl Relay {
             })),
             initiating::Effect::PeerError(name) => {
                 far.reason = Reason::PeerError;
+                far.idled = name == "connection-timeout";
                 let condition = StreamCondition::parse(&name);
                 out.push(Effect::Note(Event::StreamError { facing, said: Said::Received, condition }));
+                self.report_doubted(&name, now);
             }
             initiating::Effect::Closed => {
                 let reason = far.reason;
@@ -306,17 +327,13 @@ impl Relay {
         if facing == Facing::Public {
             let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
             out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
-        } else {
+        } else if self.home.hosts(&pair.target) {
             out.push(Effect::Note(Event::Backend { hosted: pair.target.clone(), up: true }));
         }
         match claim {
             Some(claim) => self.admit(claim, id, now, out),
             // In clear nobody has looked at the address yet.
-            None if self.courier_stands(id, now, out) => {
-                self.last = now;
-                self.flush(id, out);
-            }
-            None => {}
+            None => self.courier_established(id, now, out),
         }
     }
 
@@ -368,6 +385,9 @@ impl Relay {
         if !far.standing {
             return self.far_fault(id, reason, now, out);
         }
+        if self.courier_of().is_some() {
+            return self.courier_shut(id, reason, now, out);
+        }
         self.guard.reroute(&pair, Route::Withdrawn(reason));
         self.far_close(id, now, out);
         if self.guard.is_withdrawn() && self.claims.is_empty() {
@@ -387,6 +407,21 @@ impl Relay {
         let Some(far) = self.fars.get_mut(&id) else { return };
         if !octets.is_empty() && far.closing.is_none() {
             out.push(Effect::Send(Side::Far(id), octets));
+        }
+        // COMPAT(Openfire): one connect of its own in a thousand fails under load, and ours is refused or ended for it.
+        let broken = matches!(
+            why.reason,
+            Reason::ConnectionLost | Reason::DialbackRefused | Reason::PeerError | Reason::RemoteFailed
+        );
+        let speaks = matches!(far.terms.errand, Errand::Speak(_));
+        if far.terms.facing == Facing::Backend
+            && far.closing.is_none()
+            && (broken && speaks && far.handshakes == 0)
+        {
+            far.handshakes += 1;
+            far.redial(why, false);
+            out.push(Effect::Retry(id, Candidate::Same));
+            return;
         }
         // A word about the pair is final; a broken channel or a wrong certificate concerns this one address.
         let final_word = matches!(
@@ -426,14 +461,15 @@ impl Relay {
             let facing = far.terms.facing;
             out.push(Effect::Note(Event::Dialback { role: Role::Initiating, facing, outcome, after }));
         }
-        if far.terms.facing == Facing::Backend && reason == Reason::BackendDown {
+        let hosted = self.home.hosts(far.terms.errand.to());
+        if far.terms.facing == Facing::Backend && reason == Reason::BackendDown && hosted {
             out.push(Effect::Note(Event::Backend { hosted: far.terms.errand.to().clone(), up: false }));
         }
         if let Some(claim) = far.claim {
-            self.refuse(claim, why, now, out);
+            self.refuse(claim, why.clone(), now, out);
         }
         match self.shape {
-            Shape::Courier => self.give_up(reason, out),
+            Shape::Courier(_) => self.courier_refused(&why, now, out),
             Shape::Serving => {}
             Shape::Verifier if self.ending => {}
             Shape::Verifier => {
@@ -467,6 +503,9 @@ impl Relay {
             };
             let reason = if far.closing.is_some() { Reason::Finished } else { reason };
             out.push(Effect::Cut(Side::Far(id)));
+            if self.courier_of().is_some() {
+                return self.far_lost_with(id, reason, unsent, now, out);
+            }
             if let Some(pair) = pair {
                 for octets in unsent {
                     self.stranded(&pair, octets, out);
@@ -481,6 +520,12 @@ impl Relay {
         }
         match far.machine.take() {
             Some(machine) if machine.died_of_external() => self.far_again(id, Bytes::new(), out),
+            // A handshake that broke is tried once more at once, before anything is refused for it.
+            Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && far.handshakes == 0 => {
+                far.handshakes += 1;
+                far.redial(lost(reason), far.terms.external);
+                out.push(Effect::Retry(id, Candidate::Same));
+            }
             _ => self.far_attempt_failed(id, lost(reason), Bytes::new(), now, out),
         }
     }
@@ -517,8 +562,8 @@ impl Relay {
                 let errand = far.terms.errand.clone();
                 out.push(Effect::Finish(Side::Far(id)));
                 self.fars.remove(&id);
-                if let (Shape::Courier, Errand::Speak(pair)) = (&self.shape, errand) {
-                    self.go_on(pair, now, out);
+                if let (Some(_), Errand::Speak(_)) = (self.courier_of(), errand) {
+                    self.courier_lost((true, Reason::CloseTimeout), Vec::new(), now, out);
                 }
             } else if far.expires.is_some_and(|at| at <= now) {
                 self.far_fault(id, Reason::CertificateExpired, now, out);
@@ -546,6 +591,19 @@ impl Relay {
             None => false,
         }
     }
+}
+
+/// Whether the peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
+fn is_leave(fault: &Fault) -> bool {
+    matches!(
+        fault.reason,
+        Reason::Finished
+            | Reason::PeerError
+            | Reason::PeerPolicy
+            | Reason::RemoteFailed
+            | Reason::RemoteNotFound
+            | Reason::SaslRefused
+    )
 }
 
 /// What lies behind a connection that ended before anything stood.

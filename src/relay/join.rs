@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::filter::{self, Decision, Desk, Route};
 use crate::jid::{Domain, Jid};
 use crate::policy::Policy;
-use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::reason::{Direction, Facing, Flow, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Pair};
 use crate::xml::{Content, Edits, Frame, Framer, Head, Kind, Limits, Token, rewrite};
@@ -19,6 +19,9 @@ use super::{Effect, Event, FarId, Relay, Sender, Shape, Words};
 impl Relay {
     /// A stanza on the near stream.
     pub(super) fn pass(&mut self, frame: Frame, now: Instant, out: &mut Vec<Effect>) {
+        if self.flow == Flow::S2sOut {
+            return self.pass_outbound(frame, now, out);
+        }
         let Some(near) = &self.near else { return };
         let home = &self.home;
         let desk = Desk {
@@ -30,7 +33,7 @@ impl Relay {
         };
         match filter::inspect(frame.head(), &desk) {
             Decision::Pass { pair, edits, bare } => self.forward(frame, pair, (edits.as_deref(), bare), out),
-            Decision::Bounce(reason) => self.bounce(frame.head(), reason, out),
+            Decision::Bounce(reason) => self.bounce(frame.head(), &reason.into(), out),
             Decision::Drop(reason) => self.note_refused(frame.head(), reason, out),
             Decision::Unclear { answer, address } => {
                 self.unclear(frame.head(), answer.as_deref(), address, out);
@@ -53,17 +56,16 @@ impl Relay {
         let pair = admitted.pair();
         let rewritten = edits.map(|edits| rewrite(&frame, edits));
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
-        let inbound = self.direction() == Direction::Inbound;
         // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
         if let Some((reason, measure)) = self.excess(admitted.route(), pair, &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), pair, out);
         }
         let leg = match admitted.route() {
-            Route::Withdrawn(reason) => return self.bounce(frame.head(), reason, out),
+            Route::Withdrawn(reason) => return self.bounce(frame.head(), &reason.into(), out),
             Route::Leg(number) => Some(FarId(number)),
             Route::Carried => None,
         };
-        out.extend(inbound.then(|| Effect::Weigh(sender(&frame, edits, bare, pair))));
+        out.push(Effect::Weigh(sender(&frame, edits, bare, pair)));
         let (hosted, _) = self.home.sides(pair, self.direction());
         let passed = Event::Passed { hosted: hosted.clone(), kind: frame.head().kind(), octets };
         let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
@@ -82,27 +84,65 @@ impl Relay {
             Some(frame) if frame.head().kind() == Kind::Presence && reason.is_of_sender() => {
                 self.note_refused(frame.head(), reason, out);
             }
-            _ => self.undeliverable(octets, reason, out),
+            _ => self.undeliverable(octets, &reason.into(), out),
         }
     }
 
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
-    fn bounce(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
-        self.note_refused(head, reason, out);
-        out.extend(self.answer(head, reason));
+    pub(super) fn bounce(&self, head: &Head, why: &Why, out: &mut Vec<Effect>) {
+        self.note_refused(head, why.reason, out);
+        out.extend(self.answer(head, why));
     }
 
-    /// The error stanza that its sender gets, if it may be answered.
-    fn answer(&self, head: &Head, reason: Reason) -> Option<Effect> {
-        let condition = match self.direction() {
-            Direction::Inbound => reason.stanza_condition(),
-            Direction::Outbound => reason.backend_condition(),
+    /// The same, if it may be answered at all (RLY-09, DB-70).
+    pub(super) fn sent_back(&self, head: &Head, why: &Why, out: &mut Vec<Effect>) {
+        match filter::is_answerable(head, why.reason) {
+            true => self.bounce(head, why, out),
+            false => self.note_refused(head, why.reason, out),
+        }
+    }
+
+    /// The error stanza that its sender gets. Who sent it from inside reads why; the world reads the condition alone
+    /// (POL-05).
+    fn answer(&self, head: &Head, why: &Why) -> Option<Effect> {
+        let reason = why.reason;
+        let pair = pair_of(head)?;
+        if self.direction() == Direction::Inbound {
+            let stanza = filter::error_stanza(head, reason, reason.stanza_condition())?;
+            return Some(Effect::Carry(pair.reversed(), stanza));
+        }
+        let words = match (self.home.explain, reason) {
+            (false, _) => "this could not be delivered".to_owned(),
+            (true, Reason::NotConfigured | Reason::OtherBackend) => {
+                let name = &pair.sender;
+                format!(
+                    "{name}: {}: the operator of the gateway is missing `- name: {name}` under `domains:` ({})",
+                    reason.words(),
+                    reason.label()
+                )
+            }
+            (true, _) => format!("{}: {}", pair.target, why.for_users()),
         };
-        let octets = filter::error_stanza(head, reason, condition)?;
-        Some(Effect::Carry(pair_of(head)?.reversed(), octets))
+        let (id, from, to) = (head.id(), head.to(), head.from());
+        let answer = filter::Answer {
+            id: id.as_deref(),
+            from: from.as_deref(),
+            to: to.as_deref(),
+            text: Some(&words),
+        };
+        let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
+        Some(self.way_back(&pair, stanza))
     }
 
-    fn note_refused(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
+    /// How an error about a stanza of this pair goes back.
+    pub(super) fn way_back(&self, pair: &Pair, stanza: Bytes) -> Effect {
+        match (self.direction(), self.backend_of(pair)) {
+            (Direction::Outbound, Some(via)) => Effect::Report { pair: pair.reversed(), via, stanza },
+            _ => Effect::Carry(pair.reversed(), stanza),
+        }
+    }
+
+    pub(super) fn note_refused(&self, head: &Head, reason: Reason, out: &mut Vec<Effect>) {
         let pair = pair_of(head);
         let hosted = pair.as_ref().map(|pair| match self.direction() {
             Direction::Inbound => pair.target.clone(),
@@ -115,9 +155,9 @@ impl Relay {
     /// A stanza that a broken far leg left: carried once more by a courier, or, where a courier already failed, bounced.
     pub(super) fn stranded(&mut self, pair: &Pair, octets: Bytes, out: &mut Vec<Effect>) {
         match self.shape {
-            Shape::Courier => self.undeliverable(&octets, Reason::ConnectionLost, out),
+            Shape::Courier(_) => self.undeliverable(&octets, &Reason::ConnectionLost.into(), out),
             // There is no time left for a second try.
-            _ if self.draining => self.undeliverable(&octets, Reason::Shutdown, out),
+            _ if self.draining => self.undeliverable(&octets, &Reason::Shutdown.into(), out),
             _ => out.push(Effect::Carry(pair.clone(), octets)),
         }
     }
@@ -131,38 +171,41 @@ impl Relay {
         }
     }
 
-    /// A stanza that cannot be delivered goes back, once: errors and results are never answered (RLY-09).
-    fn undeliverable(&self, octets: &Bytes, reason: Reason, out: &mut Vec<Effect>) {
+    /// A stanza that cannot be delivered goes back, once.
+    pub(super) fn undeliverable(&self, octets: &Bytes, why: &Why, out: &mut Vec<Effect>) {
         let Some(frame) = reread(octets) else { return };
-        let head = frame.head();
-        let answerable = match head.type_().as_deref() {
-            Some("error") => false,
-            Some("result") => head.kind() != crate::xml::Kind::Iq,
-            _ => true,
-        };
-        match answerable {
-            true => self.bounce(head, reason, out),
-            false => self.note_refused(head, reason, out),
-        }
+        self.sent_back(frame.head(), why, out);
     }
 
     /// The far outbox has no room (DB-66, LIM-05): this stanza goes back, the others go on.
     pub(super) fn far_overflow(&mut self, octets: &Bytes, out: &mut Vec<Effect>) {
-        self.undeliverable(octets, Reason::QueueFull, out);
+        self.undeliverable(octets, &Reason::QueueFull.into(), out);
     }
 
     /// A far leg that stood is no more.
     pub(super) fn far_lost(&mut self, id: FarId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        self.far_lost_with(id, reason, Vec::new(), now, out);
+    }
+
+    /// The same, with what a courier had given it and did not go out.
+    pub(super) fn far_lost_with(
+        &mut self,
+        id: FarId,
+        reason: Reason,
+        unsent: Vec<Bytes>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(far) = self.fars.get(&id) else { return };
         let Errand::Speak(pair) = far.terms.errand.clone() else {
             self.fars.remove(&id);
             return;
         };
-        let facing = far.terms.facing;
-        if let Shape::Courier = self.shape {
-            let closing = far.is_closing();
+        let (facing, closing, idled) = (far.terms.facing, far.is_closing(), far.idled);
+        if self.courier_of().is_some() {
+            self.courier_ended(id, reason, out);
             self.fars.remove(&id);
-            return if closing { self.go_on(pair, now, out) } else { self.give_up(reason, out) };
+            return self.courier_lost((closing, reason), unsent, now, out);
         }
         // A pair that was taken back stays so (POL-07), and one that has another leg keeps it.
         if self.guard.pairs().iter().any(|a| *a.pair() == pair && a.route() == Route::Leg(id.0)) {
@@ -171,50 +214,19 @@ impl Relay {
         let live = self.near.as_deref().is_some_and(super::near::Near::is_live);
         let others = self.guard.pairs().iter().any(|a| matches!(a.route(), Route::Leg(_)));
         if live && !others && self.claims.is_empty() {
-            // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried.
+            // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
+            // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
+            let quiet = self.last + self.home.timeouts.report <= now;
             let reason = match (reason, facing) {
                 (Reason::Finished | Reason::Idle, _) => Reason::Finished,
+                (Reason::ConnectionLost, Facing::Backend) if quiet => Reason::Finished,
+                (_, Facing::Backend) if idled => Reason::Finished,
                 (_, Facing::Backend) => Reason::BackendDown,
                 (_, Facing::Public) => Reason::RemoteFailed,
             };
             self.near_close(reason, now, out);
         }
         self.fars.remove(&id);
-    }
-
-    // -- couriers
-
-    /// One more stanza for a courier.
-    pub(super) fn enqueue(&mut self, octets: Bytes, now: Instant, out: &mut Vec<Effect>) {
-        if self.ending || self.fars.is_empty() {
-            return self.undeliverable(&octets, Reason::RemoteUnreachable, out);
-        }
-        if self.queue.is_empty() {
-            self.last = now;
-        }
-        let held: usize = self.queue.iter().map(Bytes::len).sum();
-        let limits = &self.home.limits;
-        if self.queue.len() >= limits.queue_stanzas || held + octets.len() > limits.queue_octets {
-            return self.undeliverable(&octets, Reason::QueueFull, out);
-        }
-        self.queue.push_back(octets);
-        let standing = self.fars.iter().find(|(_, far)| far.is_live()).map(|(id, _)| *id);
-        if let Some(id) = standing {
-            self.last = now;
-            self.flush(id, out);
-        }
-    }
-
-    /// The courier's far leg stands: what waited goes out in order.
-    pub(super) fn flush(&mut self, id: FarId, out: &mut Vec<Effect>) {
-        let Some(far) = self.fars.get(&id) else { return };
-        let limit = self.largest(id, far.terms.errand.to());
-        for octets in std::mem::take(&mut self.queue) {
-            match octets.len() > limit {
-                true => self.undeliverable(&octets, Reason::BeyondPeerLimit, out),
-                false => out.push(Effect::Pass(id, octets)),
-            }
-        }
     }
 
     /// The largest stanza that the server of this domain takes over that leg: by its own word, and by the operator's.
@@ -227,54 +239,19 @@ impl Relay {
         }
     }
 
-    /// Whether the policy lets the courier speak over this leg, by what is known of it; if not, what waits goes back, and so
-    /// does what comes (POL-07, POL-08).
-    pub(super) fn courier_stands(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) -> bool {
-        let errand = self.fars.get(&id).filter(|far| far.standing).map(|far| far.terms.errand.clone());
-        let Some(Errand::Speak(pair)) = errand.filter(|_| self.flow == Flow::S2sOut) else { return true };
-        let verdict = self.outbound_verdict(&pair, Some(id));
-        if verdict.is_allow() {
-            return true;
-        }
-        let reason = verdict.reason;
-        out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
-        self.far_close(id, now, out);
-        self.give_up(reason, out);
-        false
-    }
-
-    /// The courier's leg was closed because nothing had come for a while; what came since goes over another.
-    pub(super) fn go_on(&mut self, pair: Pair, now: Instant, out: &mut Vec<Effect>) {
-        if self.ending || self.queue.is_empty() {
-            return;
-        }
-        let verdict = self.outbound_verdict(&pair, None);
-        if self.flow == Flow::S2sOut && !verdict.is_allow() {
-            return self.give_up(verdict.reason, out);
-        }
-        self.last = now;
-        self.open_far(Errand::Speak(pair), super::plan::far(self.flow), None, now, out);
-    }
-
-    /// The courier cannot deliver: everything that waits goes back.
-    pub(super) fn give_up(&mut self, reason: Reason, out: &mut Vec<Effect>) {
-        self.ending = true;
-        for octets in std::mem::take(&mut self.queue) {
-            self.undeliverable(&octets, reason, out);
-        }
-    }
-
     // -- policy, time and the end
 
     /// POL-07: a new policy judges every pair again.
     pub(super) fn rejudge(&mut self, policy: std::sync::Arc<Policy>, now: Instant, out: &mut Vec<Effect>) {
         self.policy = policy;
-        if let Shape::Courier = self.shape {
+        if self.courier_of().is_some() {
             let ids: Vec<_> = self.fars.keys().copied().collect();
             for id in ids {
                 self.courier_stands(id, now, out);
             }
+            return;
         }
+        self.rejudge_lanes(out);
         let standing: Vec<_> = self
             .guard
             .pairs()
@@ -312,26 +289,26 @@ impl Relay {
         } else if !self.guard.is_empty() && self.guard.is_withdrawn() {
             self.near_close(Reason::PolicyChanged, now, out);
         }
-        // What went back by the old policy may pass by the new one: the backend claims it again on another stream.
-        let stale = |(pair, reason): &(Pair, Reason)| self.outbound_verdict(pair, None).reason != *reason;
-        if self.guard.turned_back().iter().any(stale) {
-            self.near_close(Reason::Finished, now, out);
-        }
     }
 
     /// The whole relay ends in good order.
     pub(super) fn close(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
-        match self.shape {
+        match &self.shape {
             Shape::Serving => {
                 let ids: Vec<_> = self.claims.keys().copied().collect();
                 for id in ids {
-                    self.refuse(id, Reason::Overload, now, out);
+                    match self.flow {
+                        // Its backend hears only `valid`, or nothing.
+                        Flow::S2sOut => drop(self.claims.remove(&id)),
+                        _ => self.refuse(id, Reason::Overload, now, out),
+                    }
                 }
                 self.near_close(reason, now, out);
             }
-            Shape::Courier if self.queue.is_empty() => self.close_fars(now, out),
-            // What waits is delivered or given back within its own time.
-            Shape::Courier => {}
+            // What waits is delivered or given back within its own time; and what a backend sends may still be on its way.
+            Shape::Courier(courier) if !courier.queue.is_empty() => {}
+            Shape::Courier(courier) if courier.is_own() && self.draining => self.last = now,
+            Shape::Courier(_) => self.close_fars(now, out),
             Shape::Verifier => {
                 if !std::mem::replace(&mut self.ending, true) {
                     out.push(Effect::Answer(Answer::Trouble(Reason::Shutdown)));
@@ -343,16 +320,9 @@ impl Relay {
 
     /// A courier's stanzas that wait go back now.
     pub(super) fn give_back(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
-        if let (Shape::Courier, false) = (&self.shape, self.queue.is_empty()) {
-            self.give_up(reason, out);
+        if self.courier_of().is_some_and(|courier| !courier.queue.is_empty()) {
+            self.give_up(&reason.into(), out);
             self.close_fars(now, out);
-        }
-    }
-
-    fn close_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let ids: Vec<_> = self.fars.keys().copied().collect();
-        for id in ids {
-            self.far_close(id, now, out);
         }
     }
 
@@ -360,12 +330,13 @@ impl Relay {
     pub(super) fn expire(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let late: Vec<_> = self.claims.iter().filter(|(_, p)| p.deadline <= now).map(|(id, _)| *id).collect();
         for id in late {
+            if self.flow == Flow::S2sOut {
+                self.verified(id, Answer::Trouble(Reason::DialbackTimeout), now, out);
+                continue;
+            }
             // Who is proven has done his part: it is our own server that does not answer.
             let proven = self.claims.get(&id).is_some_and(|claim| claim.far.is_some());
-            let reason = match (self.direction(), proven) {
-                (Direction::Inbound, true) => Reason::BackendSilent,
-                _ => Reason::DialbackTimeout,
-            };
+            let reason = if proven { Reason::BackendSilent } else { Reason::DialbackTimeout };
             self.refuse(id, reason, now, out);
         }
         self.expire_fars(now, out);
@@ -373,20 +344,7 @@ impl Relay {
         let times = self.home.timeouts;
         match self.shape {
             Shape::Serving => {}
-            Shape::Courier if self.queue.is_empty() => {
-                if self.last + self.patience() <= now && self.fars.values().any(|far| far.is_live()) {
-                    self.close_fars(now, out);
-                }
-            }
-            Shape::Courier => {
-                if self.last + times.queue <= now {
-                    for id in self.fars.keys() {
-                        self.far_late(*id, Reason::DialbackTimeout, out);
-                    }
-                    self.give_up(Reason::DialbackTimeout, out);
-                    self.close_fars(now, out);
-                }
-            }
+            Shape::Courier(_) => self.expire_courier(now, out),
             Shape::Verifier => {
                 if self.started + times.dialback <= now && !std::mem::replace(&mut self.ending, true) {
                     out.push(Effect::Answer(Answer::Trouble(Reason::DialbackTimeout)));
@@ -418,12 +376,10 @@ impl Relay {
         if near.done_asking(&times).is_some_and(|at| at <= now) {
             return self.near_close(Reason::Idle, now, out);
         }
-        if self.guard.is_empty() && self.started + times.unauth <= now {
-            // A backend that opened a stream only to ask about keys, or had every pair refused, did nothing wrong.
-            return match self.flow {
-                Flow::S2sOut => self.near_close(Reason::Idle, now, out),
-                _ => self.near_fault(Reason::NegotiationTimeout, now, out),
-            };
+        if self.flow == Flow::S2sOut && near.is_quiet(self.last, &times, now) {
+            out.push(Effect::Serves);
+        } else if self.flow != Flow::S2sOut && self.guard.is_empty() && self.started + times.unauth <= now {
+            return self.near_fault(Reason::NegotiationTimeout, now, out);
         }
         if !self.guard.is_empty() && self.last + times.idle <= now {
             return self.near_close(Reason::Idle, now, out);

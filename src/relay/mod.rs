@@ -9,27 +9,30 @@
 
 mod absence;
 mod client;
+mod courier;
 mod elsewhere;
 mod event;
 mod far;
 mod join;
 mod near;
 mod negotiate;
+mod outbound;
 pub mod plan;
 mod portrait;
 mod refused;
 mod retrust;
 
+pub use courier::Load;
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Logged, Portrait, Standing};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -43,9 +46,11 @@ use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
 use crate::xml::Token;
 
 use client::Client;
+use courier::Courier;
 use far::Far;
 use near::Near;
 use negotiate::Pending;
+use outbound::Lanes;
 
 /// The name of a far leg within its relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +64,10 @@ pub enum Side {
     /// A leg that we opened.
     Far(FarId),
 }
+
+/// The name of a pair on the stream of a backend, within its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u32);
 
 /// The name of a claim within its relay: what a verification is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,12 +124,19 @@ pub enum Input {
     },
     /// An element of that leg was begun and not finished within T-stanza.
     Stalled,
-    /// The pair's far outbox is over its limit and this stanza did not fit.
+    /// The pair's far outbox is over its limit and this stanza did not fit; on the near side, the answer to
+    /// [`Effect::Hand`] where the courier has no room.
     Overflow(Bytes),
     /// The answer to [`Effect::Weigh`], if its sender may not send this stanza for this reason; there is none if it may.
     Refused(Bytes, Reason),
     /// One more stanza for a courier to carry.
-    Queue(Bytes),
+    Queue(Load, Bytes),
+    /// A report for a pair whose own stream may stand here (DB-69).
+    Report(Pair, Bytes),
+    /// Other reports wait for the place of this courier: it ends once nothing is left.
+    Yield,
+    /// The answer to [`Effect::Serves`]: whether a far leg stands for any pair of this stream.
+    Serves(bool),
     /// The answer to [`Effect::Verify`].
     Verified(ClaimId, Answer),
     /// The answer to [`Effect::Vouch`]: whether a live far leg of ours waits with that key.
@@ -196,6 +212,25 @@ pub enum Effect {
     Admitted(Option<FarId>, Permit),
     /// Have this stanza carried over a stream for this pair (a bounce, or what a broken leg left unsent).
     Carry(Pair, Bytes),
+    /// The backend of the near leg speaks for this pair from now on: its stanzas go to the courier of that pair.
+    Lane(LaneId, Pair),
+    /// Nothing more comes for this pair under this name.
+    Unlane(LaneId),
+    /// One whole stanza in canonical form, from the backend of the near leg to the courier of that pair. What finds no room
+    /// comes back with [`Input::Overflow`].
+    Hand(LaneId, Bytes),
+    /// Tell a backend what became of its stanza, over a stream for this pair (DB-69).
+    Report {
+        /// Who could not be reached, and who wrote.
+        pair: Pair,
+        /// The hosted domain whose backend it is.
+        via: Domain,
+        /// The error.
+        stanza: Bytes,
+    },
+    /// Nothing has come over the stream of a backend for a while: does a far leg stand for any pair of it? Answer with
+    /// [`Input::Serves`].
+    Serves,
     /// The verifier's answer.
     Answer(Answer),
     /// Flush what is in the outbox, then close the leg (close_notify, FIN).
@@ -267,8 +302,8 @@ pub struct Arrival {
 /// What a relay is for.
 #[derive(Clone, Debug)]
 enum Shape {
-    /// Carries stanzas of the gateway's own for one pair.
-    Courier,
+    /// Carries stanzas for one pair.
+    Courier(Box<Courier>),
     /// Serves a connection that arrived.
     Serving,
     /// Asks about one key.
@@ -290,8 +325,8 @@ pub struct Relay {
     fars: BTreeMap<FarId, Box<Far>>,
     claims: BTreeMap<ClaimId, Pending>,
     guard: Guard,
-    /// Stanzas of a courier that no far leg has taken yet.
-    queue: VecDeque<Bytes>,
+    /// The pairs of a backend.
+    lanes: Lanes,
     issued: u32,
     /// Words of the near leg that were refused.
     refusals: u64,
@@ -312,7 +347,8 @@ impl fmt::Debug for Relay {
             .field("fars", &self.fars)
             .field("claims", &self.claims)
             .field("guard", &self.guard)
-            .field("queue", &self.queue)
+            .field("shape", &self.shape)
+            .field("lanes", &self.lanes)
             .field("ending", &self.ending)
             .finish_non_exhaustive()
     }
@@ -342,21 +378,20 @@ impl Relay {
     }
 
     /// A courier for this pair, and its first effects. Its stanzas come with [`Input::Queue`]; it ends when it had nothing
-    /// to carry for a while. What it cannot deliver it bounces, once.
-    pub fn courier(home: Arc<Home>, policy: Arc<Policy>, pair: Pair, now: Instant) -> (Self, Vec<Effect>) {
-        let flow = if home.hosts(&pair.target) { Flow::S2sIn } else { Flow::S2sOut };
-        let mut relay = Self::bare(home, policy, flow, Shape::Courier, None, now);
+    /// to carry for a while. What it cannot deliver it bounces, once. `via` is the hosted domain whose backend reports go to.
+    pub fn courier(
+        home: Arc<Home>,
+        policy: Arc<Policy>,
+        pair: Pair,
+        (load, via): (Load, Option<Domain>),
+        now: Instant,
+    ) -> (Self, Vec<Effect>) {
+        let inward = load == Load::Report || home.hosts(&pair.target) && !home.hosts(&pair.sender);
+        let flow = if inward { Flow::S2sIn } else { Flow::S2sOut };
+        let shape = Shape::Courier(Box::new(Self::new_courier(pair, load, via)));
+        let mut relay = Self::bare(home, policy, flow, shape, None, now);
         let mut out = Vec::new();
-        // What goes to a backend is our own word to it; what goes out must be allowed out.
-        if flow == Flow::S2sOut {
-            let verdict = relay.outbound_verdict(&pair, None);
-            if !verdict.is_allow() {
-                relay.ending = true;
-                out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
-                return (relay, out);
-            }
-        }
-        relay.open_far(Errand::Speak(pair), plan::far(flow), None, now, &mut out);
+        relay.set_out(now, &mut out);
         (relay, out)
     }
 
@@ -394,7 +429,7 @@ impl Relay {
             fars: BTreeMap::new(),
             claims: BTreeMap::new(),
             guard: Guard::default(),
-            queue: VecDeque::new(),
+            lanes: Lanes::default(),
             issued: 0,
             refusals: 0,
             started: now,
@@ -435,12 +470,18 @@ impl Relay {
                 self.draining = true;
                 self.close(Reason::Shutdown, now, out);
             }
-            (_, Input::Home(home)) => self.home = home,
+            (_, Input::Home(home)) => {
+                self.home = home;
+                self.rejudge_lanes(out);
+            }
             (_, Input::Expired) => self.expire(now, out),
             (_, Input::Policy(policy)) => self.rejudge(policy, now, out),
             (side, Input::Retrusted(certificate)) => self.retrusted(side, certificate, now, out),
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, out),
-            (_, Input::Queue(octets)) => self.enqueue(octets, now, out),
+            (_, Input::Queue(load, octets)) => self.enqueue(load, octets, now, out),
+            (_, Input::Report(pair, octets)) => self.report(pair, octets, out),
+            (_, Input::Yield) => self.yield_asked(now, out),
+            (_, Input::Serves(serves)) => self.near_serves(serves, now, out),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, out),
             (_, Input::Vouched(check, known)) => self.vouched(check, known, now, out),
             // Only a client is let try.
@@ -470,11 +511,7 @@ impl Relay {
         let fars = self.fars.values().filter_map(|far| far.deadline()).min();
         let own = match self.shape {
             Shape::Serving => None,
-            Shape::Courier if self.fars.is_empty() => None,
-            Shape::Courier if !self.queue.is_empty() => Some(self.last + times.queue),
-            Shape::Courier => {
-                self.fars.values().any(|far| far.is_live()).then(|| self.last + self.patience())
-            }
+            Shape::Courier(_) => self.courier_deadline(),
             Shape::Verifier if self.ending || self.fars.is_empty() => None,
             Shape::Verifier => Some(self.started + times.dialback),
         };
@@ -486,7 +523,8 @@ impl Relay {
         if let Some(client) = &self.client {
             return client.is_done();
         }
-        self.near.as_deref().is_none_or(Near::is_over) && self.fars.is_empty()
+        let waits = self.courier_of().is_some_and(Courier::is_waiting);
+        self.near.as_deref().is_none_or(Near::is_over) && self.fars.is_empty() && !waits
     }
 
     /// Whether octets of that leg may be read: not while a ruling decides what they mean.
@@ -495,6 +533,12 @@ impl Relay {
             return client.wants_read(side);
         }
         match side {
+            // L-inside-pending: what is more waits.
+            Side::Near
+                if self.flow == Flow::S2sOut && self.claims.len() >= self.home.limits.inside_pending =>
+            {
+                false
+            }
             Side::Near => self.near.as_deref().is_some_and(Near::wants_read),
             Side::Far(id) => self.fars.contains_key(&id),
         }
@@ -518,14 +562,14 @@ impl Relay {
         }
     }
 
-    /// Stanzas of a courier that wait for its leg.
-    pub fn queued(&self) -> usize {
-        self.queue.len()
+    /// Octets and number of a courier's stanzas that wait for its leg.
+    pub fn queued(&self) -> (usize, usize) {
+        self.courier_of().map_or((0, 0), |courier| (courier.octets, courier.queue.len()))
     }
 
     /// Whether it is a courier that could not deliver.
     pub fn has_given_up(&self) -> bool {
-        matches!(self.shape, Shape::Courier) && self.ending
+        matches!(self.shape, Shape::Courier(_)) && self.ending
     }
 
     /// Which flow it belongs to.
@@ -538,12 +582,6 @@ impl Relay {
         &self.guard
     }
 
-    /// How long a courier waits for more to carry.
-    fn patience(&self) -> Duration {
-        let courier = self.home.timeouts.courier;
-        if self.draining { courier.min(DRAINING) } else { courier }
-    }
-
     fn direction(&self) -> Direction {
         plan::direction(self.flow)
     }
@@ -553,6 +591,3 @@ impl Relay {
         self.issued
     }
 }
-
-/// While the gateway drains, couriers wait no longer than this for more.
-const DRAINING: Duration = Duration::from_secs(1);

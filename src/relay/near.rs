@@ -24,6 +24,10 @@ pub(super) struct Near {
     pub(super) desk: Desk,
     /// The `xml:lang` of its stream.
     pub(super) language: Option<String>,
+    /// The domain that its header came from.
+    pub(super) named: Option<crate::jid::Domain>,
+    /// When it was last looked whether a far leg stands for it.
+    looked: Instant,
     address: std::net::IpAddr,
     /// The facts of its channel.
     secured: Option<Secured>,
@@ -58,6 +62,8 @@ impl Near {
             machine: Some(Receiving::new(&desk, ids, arrival.secured.clone(), now)),
             desk,
             language: None,
+            named: None,
+            looked: now,
             address: arrival.address,
             secured: arrival.secured.clone(),
             answered: None,
@@ -100,6 +106,11 @@ impl Near {
         self.address
     }
 
+    /// Whether nothing has come for a while, and nobody has looked since.
+    pub(super) fn is_quiet(&self, last: Instant, times: &Timeouts, now: Instant) -> bool {
+        self.looked.max(last) + times.report <= now
+    }
+
     pub(super) fn deadline(&self, relay: &Relay, times: &Timeouts) -> Option<Instant> {
         if self.over {
             return None;
@@ -108,9 +119,10 @@ impl Near {
             return Some(closing);
         }
         let machine = self.machine.as_ref().and_then(Receiving::deadline);
-        let whole = match relay.guard.is_empty() {
-            true => relay.started + times.unauth,
-            false => relay.last + times.idle,
+        let whole = match (relay.flow, relay.guard.is_empty()) {
+            (Flow::S2sOut, _) => self.looked.max(relay.last) + times.report,
+            (_, true) => relay.started + times.unauth,
+            (_, false) => relay.last + times.idle,
         };
         let certificate = relay.certificate_end();
         [machine, Some(whole), self.done_asking(times), certificate].into_iter().flatten().min()
@@ -133,6 +145,7 @@ impl Relay {
             }
             Input::Stalled => self.near_fault(Reason::StanzaTimeout, now, out),
             Input::Gone { reason, .. } => self.near_gone(reason, now, out),
+            Input::Overflow(octets) => self.no_room(&octets, out),
             // The rest concerns far legs, or was taken before.
             _ => {}
         }
@@ -153,6 +166,7 @@ impl Relay {
             Token::Keepalive | Token::Text => {}
             Token::Header(header) => {
                 near.language = header.lang.clone();
+                near.named = header.from.as_deref().and_then(|from| crate::jid::Domain::parse(from).ok());
                 if self.flow == Flow::S2sIn {
                     let named = header.to.as_deref().and_then(|to| crate::jid::Domain::parse(to).ok());
                     near.desk.max_octets =
@@ -305,6 +319,17 @@ impl Relay {
         self.wind_down(fault.reason, now, out);
     }
 
+    /// Nothing has come over the stream of a backend for a while. It stays as long as a far leg stands for any of its pairs and
+    /// T-idle-s2s lasts.
+    pub(super) fn near_serves(&mut self, serves: bool, now: Instant, out: &mut Vec<Effect>) {
+        let over = self.last + self.home.timeouts.idle <= now;
+        let Some(near) = &mut self.near else { return };
+        near.looked = now;
+        if !serves || over {
+            self.near_close(Reason::Idle, now, out);
+        }
+    }
+
     /// The near stream ends in good order, by us: our closing tag now, theirs awaited; until then what they still send
     /// is taken (CLS-01). With a reason that has a stream condition, the error goes before the tag.
     pub(super) fn near_close(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
@@ -396,14 +421,17 @@ impl Relay {
         let mut record = self.record(Some(pair.clone()), None, reason);
         if let Some(admitted) = self.guard.remove(pair) {
             let (stanzas, octets) = admitted.passed();
-            // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
-            let far = self.fars.values().find(|far| far.terms.errand.is_for(pair));
-            let public = far.and_then(|far| far.method).filter(|_| self.flow == Flow::S2sOut);
-            record.method = public.or(Some(admitted.method()));
+            record.method = self.shown_method(pair).or(Some(admitted.method()));
             record.rule = Some(admitted.permit().rule().clone());
             (record.stanzas, record.octets) = (stanzas, octets);
         }
         out.push(Effect::Note(Event::Ended { record }));
+    }
+
+    /// Outbound, the near proof is the backend's network; what counts is how we were proven in public.
+    pub(super) fn shown_method(&self, pair: &crate::stream::Pair) -> Option<Method> {
+        let far = self.fars.values().find(|far| far.terms.errand.is_for(pair));
+        far.and_then(|far| far.method).filter(|_| self.flow == Flow::S2sOut)
     }
 
     /// Each refusal costs an answer and an audit record, and many cost a backend a connection before (LIM-06, LIM-09): who

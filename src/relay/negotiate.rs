@@ -17,7 +17,7 @@ use crate::xml::Header;
 use super::event::{DialbackOutcome, Role};
 use super::far::Far;
 use super::near::Near;
-use super::plan::{self, KeysBy};
+use super::plan;
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
 
 /// A claim on its way to the guard.
@@ -30,11 +30,28 @@ pub(super) struct Pending {
     repeats: u32,
     proof: Option<Proof>,
     pub(super) far: Option<FarId>,
-    /// It may be proven, and nothing of it passes, for this reason.
-    turned_back: Option<Reason>,
 }
 
 impl Pending {
+    /// A claim about whose key somebody is asked.
+    pub(super) fn asking(claim: Claim, since: Instant, deadline: Instant) -> Self {
+        Self { claim, since, deadline, repeats: 0, proof: None, far: None }
+    }
+
+    /// Whether it is the same claim; then it gets one answer more (DB-32).
+    pub(super) fn repeats_it(&mut self, claim: &Claim) -> bool {
+        let same = self.claim == *claim;
+        if same {
+            self.repeats = self.repeats.saturating_add(1).min(MAX_REPEATS);
+        }
+        same
+    }
+
+    /// How many answers are due.
+    pub(super) fn answers(&self) -> u32 {
+        self.repeats.saturating_add(1)
+    }
+
     pub(super) fn method(&self) -> Method {
         match (&self.proof, &self.claim.by) {
             (Some(proof), _) => proof.method(),
@@ -55,11 +72,8 @@ impl Relay {
         let open = Offer { external: false, dialback: true, refused: None };
         let refuse = |reason| (Offer { refused: Some(reason), ..open.clone() }, None);
         if self.flow == Flow::S2sOut {
-            return match from {
-                // STR-09: not a domain of the server that calls.
-                Some(from) if !self.may_call(&from) => refuse(Reason::InvalidFrom),
-                _ => (open, None),
-            };
+            // STR-09: the names of an inside header decide nothing.
+            return (open, None);
         }
         if let Some(to) = to.as_ref().filter(|to| !self.home.hosts(to)) {
             return refuse(self.home.absence(to));
@@ -96,6 +110,9 @@ impl Relay {
 
     /// Somebody claims a pair on the near stream.
     pub(super) fn claim(&mut self, claim: Claim, now: Instant, out: &mut Vec<Effect>) {
+        if self.flow == Flow::S2sOut {
+            return self.claim_outbound(claim, now, out);
+        }
         if let Some(near) = &mut self.near {
             near.answered = None;
         }
@@ -106,55 +123,43 @@ impl Relay {
             return self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
         }
         if let Some(pending) = self.claims.values_mut().find(|p| p.claim.pair == claim.pair) {
-            if pending.claim.by == claim.by {
-                pending.repeats = pending.repeats.saturating_add(1).min(MAX_REPEATS);
+            if pending.repeats_it(&claim) {
                 return;
             }
             return self.refused(claim, Reason::SecondKey, None, now, out);
         }
-        let covered = Proof::by_certificate(self.near.as_deref().and_then(Near::secured), &claim.pair).ok();
-        match self.check_names(&claim.pair) {
-            Ok(()) => {}
-            // RLY-19, DB-62: a backend that speaks for others than its own domains is not what we think it is.
-            Err(Reason::InvalidFrom) => return self.near_fault(Reason::InvalidFrom, now, out),
-            Err(reason) => return self.refused(claim, reason, None, now, out),
-        }
-        let verdict = match self.direction() {
-            Direction::Inbound => {
-                let identity = if covered.is_some() { Identity::Certificate } else { Identity::Dialback };
-                self.judge_inbound(&claim.pair, identity, self.near.as_deref().and_then(Near::secured))
-            }
-            Direction::Outbound => self.outbound_verdict(&claim.pair, None),
+        // DB-20, DB-21: what the names alone decide.
+        let names = match (self.home.hosts(&claim.pair.sender), self.home.hosts(&claim.pair.target)) {
+            (_, false) => Some(Reason::HostUnknown),
+            (true, true) => Some(Reason::HomeClaimed),
+            (false, true) => None,
         };
-        // A server that lets strangers in may want to be believed by them first, on the very stream on which it then asks
-        // about their key. Where a rule lets the other domain in and nothing out, it is: its stanzas go back to it.
-        let turned_back = Some(verdict.reason).filter(|reason| *reason == Reason::WrongDirection);
-        let turned_back = turned_back.filter(|_| self.direction() == Direction::Outbound);
-        if !verdict.is_allow() && turned_back.is_none() {
+        if let Some(reason) = names {
+            return self.refused(claim, reason, None, now, out);
+        }
+        let secured = self.near.as_deref().and_then(Near::secured);
+        // DB-30, CRT-11: the certificate of this very session speaks for exactly this sender.
+        let proof = Proof::by_certificate(secured, &claim.pair).ok();
+        let identity = if proof.is_some() { Identity::Certificate } else { Identity::Dialback };
+        let verdict = self.judge_inbound(&claim.pair, identity, secured);
+        if !verdict.is_allow() {
             return self.refused(claim, verdict.reason, Some(verdict), now, out);
         }
         let pending = self.claims.len();
-        let known = self.guard.pairs().len() + self.guard.turned_back().len();
-        if known + pending >= self.home.limits.pairs || pending >= self.home.limits.pending {
+        if self.guard.pairs().len() + pending >= self.home.limits.pairs || pending >= self.home.limits.pending
+        {
             return self.refused(claim, Reason::TooManyPairs, None, now, out);
         }
         let id = ClaimId(self.issue());
         let deadline = now + self.home.timeouts.dialback;
-        let deadline = self.patience_of(&claim.pair, now).map_or(deadline, |latest| deadline.min(latest));
         let check = match &claim.by {
             By::External => None,
             By::Key { stream, key } => {
                 Some(KeyCheck { pair: claim.pair.clone(), stream: stream.clone(), key: key.clone() })
             }
         };
-        let proof = match self.direction() {
-            // DB-30, CRT-11: the certificate of this very session speaks for exactly this sender.
-            Direction::Inbound => covered,
-            Direction::Outbound => self.backend_proof(&claim.pair),
-        };
         let proven = proof.is_some();
-        let pending = Pending { claim, since: now, deadline, repeats: 0, proof, far: None, turned_back };
-        self.claims.insert(id, pending);
+        self.claims.insert(id, Pending { proof, ..Pending::asking(claim, now, deadline) });
         match (proven, check) {
             (true, _) => self.connect(id, now, out),
             (false, Some(check)) => out.push(Effect::Verify(id, check)),
@@ -163,36 +168,9 @@ impl Relay {
         }
     }
 
-    /// DB-20, DB-21, DB-62, POL-08: what the names alone decide.
-    fn check_names(&self, pair: &Pair) -> Result<(), Reason> {
-        let (sender, target) = (self.home.hosts(&pair.sender), self.home.hosts(&pair.target));
-        match (self.direction(), sender, target) {
-            (Direction::Inbound, _, false) | (Direction::Outbound, true, true) => Err(Reason::HostUnknown),
-            (Direction::Inbound, true, true) => Err(Reason::HomeClaimed),
-            (Direction::Outbound, false, _) => Err(Reason::InvalidFrom),
-            (Direction::Outbound, true, false) if !self.may_call(&pair.sender) => Err(Reason::InvalidFrom),
-            (Direction::Inbound, false, true) | (Direction::Outbound, true, false) => Ok(()),
-        }
-    }
-
     /// DB-62: whether the server at the other end of the near leg may speak for this hosted domain.
-    fn may_call(&self, domain: &Domain) -> bool {
+    pub(super) fn may_call(&self, domain: &Domain) -> bool {
         self.peer_address().is_some_and(|address| self.home.may_call(domain, address))
-    }
-
-    /// DB-64: when the server that claims this would lose its patience with us.
-    fn patience_of(&self, pair: &Pair, since: Instant) -> Option<Instant> {
-        match self.direction() {
-            Direction::Inbound => None,
-            Direction::Outbound => self.home.hosted.get(&pair.sender).map(|hosted| since + hosted.budget),
-        }
-    }
-
-    fn backend_proof(&self, pair: &Pair) -> Option<Proof> {
-        match &self.home.hosted.get(&pair.sender)?.keys_by {
-            KeysBy::Address(_) => Proof::by_backend(pair, |domain| self.home.hosts(domain)).ok(),
-            KeysBy::Verify => None,
-        }
     }
 
     /// The authoritative server has spoken, or could not be asked.
@@ -209,6 +187,12 @@ impl Relay {
         };
         let after = now.saturating_duration_since(pending.since);
         out.push(Effect::Note(Event::Dialback { role: Role::Verifier, facing, outcome, after }));
+        if self.flow == Flow::S2sOut {
+            if let Some(pending) = self.claims.remove(&id) {
+                self.claim_confirmed(pending, answer, now, out);
+            }
+            return;
+        }
         match Proof::by_dialback(&check, answer) {
             Ok(proof) => {
                 pending.proof = Some(proof);
@@ -221,34 +205,12 @@ impl Relay {
     /// Proven: the far leg is opened and claims the pair there.
     fn connect(&mut self, id: ClaimId, now: Instant, out: &mut Vec<Effect>) {
         let Some(pending) = self.claims.get(&id) else { return };
-        if let Some(reason) = pending.turned_back {
-            return self.turn_back(id, reason, now, out);
-        }
-        let (pair, since) = (pending.claim.pair.clone(), pending.since);
+        let pair = pending.claim.pair.clone();
         let deadline = now + self.home.timeouts.dialback;
-        let deadline = self.patience_of(&pair, since).map_or(deadline, |latest| deadline.min(latest));
         let far = self.open_far(Errand::Speak(pair), plan::far(self.flow), Some(id), now, out);
         if let Some(pending) = self.claims.get_mut(&id) {
             pending.deadline = deadline;
             pending.far = Some(far);
-        }
-    }
-
-    /// The claim is believed, and nothing of the pair passes: no far leg, and no word of it to the world (POL-04).
-    fn turn_back(&mut self, id: ClaimId, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
-        let Some(mut pending) = self.claims.remove(&id) else { return };
-        let Some(proof) = pending.proof.take() else { return };
-        let pair = pending.claim.pair.clone();
-        let verdict = self.outbound_verdict(&pair, None);
-        let mut record = self.record(Some(pair.clone()), Some(proof.method()), reason);
-        record.rule = Some(verdict.rule.clone());
-        out.push(Effect::Note(Event::Judged { pair, verdict: verdict.into() }));
-        let after = now.saturating_duration_since(pending.since);
-        out.push(Effect::Note(Event::Rejected { record, after }));
-        self.guard.turn_back(proof, reason);
-        for _ in 0..=pending.repeats {
-            let claim = pending.claim.clone();
-            self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
         }
     }
 
@@ -264,16 +226,11 @@ impl Relay {
         let Some(proof) = pending.proof.take() else { return };
         let (since, by) = (pending.since, proof.method());
         let secured = self.near.as_deref().and_then(Near::secured);
-        let verdict = match self.direction() {
-            Direction::Inbound => {
-                let identity = match by {
-                    Method::Certificate => Identity::Certificate,
-                    Method::Backend | Method::Dialback => Identity::Dialback,
-                };
-                self.judge_inbound(&pair, identity, secured)
-            }
-            Direction::Outbound => self.outbound_verdict(&pair, Some(far)),
+        let identity = match by {
+            Method::Certificate => Identity::Certificate,
+            Method::Backend | Method::Dialback => Identity::Dialback,
         };
+        let verdict = self.judge_inbound(&pair, identity, secured);
         let Some(permit) = verdict.permit() else {
             out.push(Effect::Note(Event::Judged { pair, verdict: verdict.clone().into() }));
             self.far_close(far, now, out);
@@ -287,22 +244,16 @@ impl Relay {
         if self.guard.admit(proof, permit.clone(), Route::Leg(far.0)).is_err() {
             return self.near_fault(Reason::Internal, now, out);
         }
-        let method = match self.direction() {
-            Direction::Inbound => by,
-            Direction::Outbound => self.far_method(far).unwrap_or(by),
-        };
-        let after = now.saturating_duration_since(since);
+        let (method, after) = (by, now.saturating_duration_since(since));
         out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict: verdict.into() }));
-        if self.direction() == Direction::Inbound {
-            let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
-            out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
-        }
+        let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+        out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
         let rule = permit.rule().clone();
         out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
         out.push(Effect::Admitted(Some(far), permit));
         out.push(Effect::Widen(Side::Near));
         self.last = now;
-        for _ in 0..=pending.repeats {
+        for _ in 0..pending.answers() {
             let claim = pending.claim.clone();
             self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), now, out);
         }
@@ -319,7 +270,7 @@ impl Relay {
         }
         let method = pending.method();
         let pair = pending.claim.pair.clone();
-        if self.direction() == Direction::Inbound && is_proof_failure(reason) {
+        if is_proof_failure(reason) {
             let outcome = Outcome::Deny;
             out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
         }
@@ -327,7 +278,7 @@ impl Relay {
         record.detail = detail;
         let after = now.saturating_duration_since(pending.since);
         out.push(Effect::Note(Event::Rejected { record, after }));
-        for _ in 0..=pending.repeats {
+        for _ in 0..pending.answers() {
             let ruling = self.ruling(reason);
             let claim = pending.claim.clone();
             self.near_step(receiving::Input::Ruled(claim, ruling), now, out);
@@ -371,9 +322,12 @@ impl Relay {
     pub(super) fn vouch(&mut self, check: KeyCheck, now: Instant, out: &mut Vec<Effect>) {
         let facing = plan::near(self.flow);
         let ours = match facing {
-            // In public we are the authority for the hosted domains; inside, for all others.
+            // In public we are the authority for the hosted domains; inside, for all others, and for one backend towards
+            // another where the very key is ours (DB-61).
             Facing::Public => self.home.hosts(&check.pair.sender),
-            Facing::Backend => !self.home.hosts(&check.pair.sender),
+            Facing::Backend => {
+                !self.home.hosts(&check.pair.sender) || self.home.keys.facing(facing).knows(&check)
+            }
         };
         let clear = facing == Facing::Public && self.near.as_deref().and_then(Near::secured).is_none();
         let refusal = if !ours {
@@ -413,7 +367,11 @@ impl Relay {
         };
         let (role, facing, after) = (Role::Authoritative, plan::near(self.flow), Duration::ZERO);
         out.push(Effect::Note(Event::Dialback { role, facing, outcome, after }));
-        if let Some(near) = self.near.as_mut().filter(|_| self.claims.is_empty() && self.guard.is_empty()) {
+        if let Some(near) = self
+            .near
+            .as_mut()
+            .filter(|_| self.claims.is_empty() && self.guard.is_empty() && self.lanes.len() == 0)
+        {
             near.answered = Some(now);
         }
         self.near_step(receiving::Input::Vouched(check, vouch), now, out);

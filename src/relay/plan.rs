@@ -28,6 +28,8 @@ pub struct Home {
     pub default_domain: Option<Domain>,
     /// Domains that were served here once (STR-06).
     pub retired: BTreeSet<Domain>,
+    /// Whether our own users read why they could not reach somebody (`explain-to-users`).
+    pub explain: bool,
 }
 
 /// How one hosted domain's backend is met.
@@ -45,6 +47,8 @@ pub struct HostedDomain {
     pub takes: Takes,
     /// Whether its server reads addresses as RFC 7622 has them (JID-06).
     pub rfc7622: bool,
+    /// Which server it is: domains with the same number are of one (POL-08).
+    pub server: usize,
 }
 
 /// How much a server takes of what receiving servers count in a stanza; none: as much as the gateway lets through.
@@ -111,6 +115,12 @@ pub struct StreamLimits {
     pub queue_stanzas: usize,
     /// L-queue, octets.
     pub queue_octets: usize,
+    /// L-inside-queue: octets that wait for one pair of a backend, and for reports to it.
+    pub inside_queue: usize,
+    /// L-inside-pairs: pairs on one stream of a backend.
+    pub inside_pairs: usize,
+    /// L-inside-pending: keys of a backend that are being asked about, on one stream.
+    pub inside_pending: usize,
 }
 
 impl Default for StreamLimits {
@@ -126,6 +136,9 @@ impl Default for StreamLimits {
             questions: 256,
             queue_stanzas: 100,
             queue_octets: 1 << 20,
+            inside_queue: 8 << 20,
+            inside_pairs: 10_000,
+            inside_pending: 1_000,
         }
     }
 }
@@ -152,6 +165,8 @@ pub struct Timeouts {
     /// How long a courier waits for more before it closes. What it carries comes in bursts, when a leg breaks: no key of
     /// the configuration, since nobody would know what to write.
     pub courier: Duration,
+    /// How long a report stream waits for more, and a backend's own stream for which no far leg stands (DB-69).
+    pub report: Duration,
 }
 
 impl Default for Timeouts {
@@ -166,6 +181,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(30 * 60),
             verify_idle: Duration::from_secs(5),
             courier: Duration::from_secs(10),
+            report: Duration::from_secs(60),
         }
     }
 }
@@ -222,6 +238,21 @@ impl Home {
             Some(KeysBy::Verify) => true,
             None => false,
         }
+    }
+
+    /// Whether the servers of that domain call from this address, as far as addresses tell.
+    pub fn calls_from(&self, domain: &Domain, address: IpAddr) -> bool {
+        match self.hosted.get(domain).map(|hosted| &hosted.keys_by) {
+            Some(KeysBy::Address(networks)) => networks.is_any() || networks.contains(address),
+            Some(KeysBy::Verify) | None => false,
+        }
+    }
+
+    /// Whether both domains are of one server.
+    pub fn is_same_server(&self, domain: &str, other: &Domain) -> bool {
+        let server = |hosted: &HostedDomain| hosted.server;
+        let known = self.hosted.get(domain).map(server);
+        known.is_some() && known == self.hosted.get(other).map(server)
     }
 
     /// Why a stream to a domain that is not hosted here is refused.

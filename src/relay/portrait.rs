@@ -12,7 +12,8 @@ use super::{Relay, Shape};
 /// A relay at one moment.
 #[derive(Clone, Debug)]
 pub struct Portrait {
-    /// What it is for: `stream`, `courier` or `verifier`.
+    /// What it is for: `stream`, `courier`, `verifier`, or `inside` for the stream of a backend, whose pairs are carried by
+    /// streams of their own.
     pub shape: &'static str,
     /// The pairs that stand.
     pub pairs: Vec<Standing>,
@@ -69,9 +70,7 @@ impl Relay {
             .filter(|admitted| !matches!(admitted.route(), Route::Withdrawn(_)))
             .map(|admitted| {
                 let pair = admitted.pair().clone();
-                // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
-                let far = self.fars.values().find(|far| far.terms.errand.is_for(&pair));
-                let public = far.and_then(|far| far.method).filter(|_| self.flow == Flow::S2sOut);
+                let public = self.shown_method(&pair);
                 let record = self.record(Some(pair.clone()), None, Reason::Allowed);
                 let (stanzas, octets) = admitted.passed();
                 Standing {
@@ -90,7 +89,9 @@ impl Relay {
         let refused = |standing: &Standing| standing.verdict.as_ref().is_some_and(|v| !v.is_allow());
         Portrait {
             shape: match self.shape {
-                Shape::Courier => "courier",
+                Shape::Courier(_) if !pairs.is_empty() => "stream",
+                Shape::Courier(_) => "courier",
+                Shape::Serving if self.flow == Flow::S2sOut => "inside",
                 Shape::Serving => "stream",
                 Shape::Verifier => "verifier",
             },

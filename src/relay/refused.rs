@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::filter::{self, Answer, Decision, Desk, Route};
-use crate::reason::{Direction, Reason};
+use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, Refused};
 
@@ -105,6 +105,9 @@ fn words(reason: Reason, measure: Option<(usize, usize)>) -> String {
 impl Relay {
     /// A stanza on the near stream that the framer refused.
     pub(super) fn refuse_stanza(&mut self, refused: &Refused, now: Instant, out: &mut Vec<Effect>) {
+        if self.flow == Flow::S2sOut {
+            return self.refuse_outbound(&Turned::refused(refused), now, out);
+        }
         let home = &self.home;
         let desk = Desk {
             guard: &self.guard,
@@ -135,8 +138,12 @@ impl Relay {
         self.note_unfit(turned, Some(pair), out);
         let (from, to) = (turned.from.as_deref(), turned.to.as_deref());
         let effect = match turned.fate() {
-            Fate::Answered => turned.error(to, from).map(|octets| Effect::Carry(pair.reversed(), octets)),
+            Fate::Answered => turned.error(to, from).map(|octets| self.way_back(pair, octets)),
             Fate::Dropped => None,
+            Fate::Replaced if self.flow == Flow::S2sOut => {
+                let lane = self.lane_of(pair);
+                turned.error(from, to).zip(lane).map(|(octets, lane)| Effect::Hand(lane, octets))
+            }
             Fate::Replaced => turned.error(from, to).and_then(|octets| {
                 let admitted = self.guard.pairs().iter().find(|admitted| admitted.pair() == pair)?;
                 match admitted.route() {
@@ -168,7 +175,7 @@ impl Relay {
         if let Some(octets) = turned.error(turned.to.as_deref(), Some(answer)) {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned };
             out.extend((self.direction() == Direction::Inbound).then(|| weigh(&sender, &pair)));
-            out.push(Effect::Carry(pair.reversed(), octets));
+            out.push(self.way_back(&pair, octets));
         }
     }
 
@@ -191,7 +198,7 @@ impl Relay {
         self.home.excess(&pair.target, most, octets, measure)
     }
 
-    fn note_unfit(&self, turned: &Turned<'_>, pair: Option<&Pair>, out: &mut Vec<Effect>) {
+    pub(super) fn note_unfit(&self, turned: &Turned<'_>, pair: Option<&Pair>, out: &mut Vec<Effect>) {
         let hosted = pair.map(|pair| self.home.sides(pair, self.direction()).0.clone());
         out.push(Effect::Note(Event::Unfit {
             pair: pair.cloned(),

@@ -1,112 +1,74 @@
-//! Delivers stanzas that have no near leg: bounces, and what a broken far leg left unsent.
+//! Carries stanzas for pairs: what backends send, what the gateway itself must deliver, and reports to backends.
 //!
-//! One courier for each pair keeps their order (RLY-05). Their number, the queue of each (L-queue) and the rate of each
-//! pair are bounded, so that the gateway is no reflector (LIM-09). Whoever is turned away decides what becomes of the
-//! stanza ([`super::pump`]).
+//! One courier for each pair keeps their order (RLY-05), whatever streams its stanzas came on. What backends send is bounded
+//! by octets alone (L-inside-queue). Of what strangers can cause, bounces and what a broken leg left, the number of pairs,
+//! the queue of each (L-queue) and the rate are bounded, so that the gateway is no reflector (LIM-09). Reports take the
+//! pair's own stream where one stands, else one of few streams for each backend (DB-69). Whoever is turned away decides what
+//! becomes of the stanza ([`super::pump`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::inbox::{Teller, Untold};
+use super::cargo::{Cargo, Hold, Refused};
+use super::inbox::Teller;
 use super::pump::Pump;
-use super::registry::{Meta, Order, Phase};
+use super::registry::{Meta, Order, Phase, RelayId};
 use super::{Later, Tools, now};
 use crate::jid::Domain;
 use crate::limit::{Quota, Throttle};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
-use crate::relay::{Event, Relay};
+use crate::relay::{Event, Load, Relay};
 use crate::stream::Pair;
 
 /// Couriers under way.
 #[derive(Debug)]
 pub struct Couriers {
-    living: Mutex<HashMap<Pair, Courier>>,
+    living: Mutex<HashMap<Key, Courier>>,
     rates: Throttle<Pair>,
     /// Of bounces, by whom they go to.
     bounces: Throttle<(Domain, Box<[u8]>)>,
+    hold: Arc<Hold>,
+    /// Relays that have a stream of the pair to a backend.
+    inside: Mutex<HashMap<Pair, (RelayId, Teller<Order>)>>,
+    /// Report streams, for each backend.
+    places: Mutex<HashMap<usize, Arc<Places>>>,
+}
+
+/// Reports never share a stream with what others have written (law `reports_only`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    pair: Pair,
+    reports: bool,
 }
 
 #[derive(Debug)]
 struct Courier {
+    cargo: Arc<Cargo>,
     tell: Teller<Order>,
-    room: Arc<Room>,
-    /// What came while it was ending: it goes with the next one, after what the inbox still holds.
-    late: Vec<(Bytes, Place)>,
+    /// The backend that reports go to.
+    server: Option<usize>,
+    /// Strangers caused it.
+    carried: bool,
 }
 
-/// What one courier may still be given (L-queue).
+/// Report streams to one backend.
 #[derive(Debug)]
-pub struct Room {
-    stanzas: Semaphore,
-    octets: Semaphore,
-    /// It could not deliver, and has given back or lost what it held.
-    gave_up: AtomicBool,
-}
-
-impl Room {
-    fn new(tools: &Tools) -> Arc<Self> {
-        let limits = &tools.home.limits;
-        Arc::new(Self {
-            stanzas: Semaphore::new(limits.queue_stanzas),
-            octets: Semaphore::new(limits.queue_octets),
-            gave_up: AtomicBool::new(false),
-        })
-    }
-
-    /// A place for a stanza of so many octets, if there is one.
-    fn take(self: &Arc<Self>, octets: u32) -> Option<Place> {
-        let stanza = self.stanzas.try_acquire().ok()?;
-        let whole = self.octets.try_acquire_many(octets).ok()?;
-        stanza.forget();
-        whole.forget();
-        Some(Place { room: Arc::clone(self), octets })
-    }
-
-    /// Waits until there may be one.
-    async fn wait(self: Arc<Self>, octets: u32) {
-        // Neither is ever closed.
-        let _whole = self.octets.acquire_many(octets).await;
-        let _stanza = self.stanzas.acquire().await;
-    }
-
-    /// Whether the courier could not deliver what it held.
-    pub fn has_given_up(&self) -> bool {
-        self.gave_up.load(Ordering::Acquire)
-    }
-}
-
-/// The place of a stanza with its courier, from when it is handed over until it is on its way, or on its way back.
-#[derive(Debug)]
-pub struct Place {
-    room: Arc<Room>,
-    octets: u32,
-}
-
-impl Place {
-    /// The courier could not deliver it.
-    pub fn give_up(&self) {
-        self.room.gave_up.store(true, Ordering::Release);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.room.stanzas.add_permits(1);
-        self.room.octets.add_permits(usize::try_from(self.octets).unwrap_or_default());
-    }
+struct Places {
+    free: Semaphore,
+    waiting: AtomicUsize,
 }
 
 /// A stanza was not taken.
 pub enum Turned {
     /// The pair's courier has no room; there may be some when the wait is over.
-    Full(Bytes, Arc<Room>, Later<()>),
+    Full(Bytes, Arc<Cargo>, Later<()>),
     /// There is no courier for the pair, and cannot be one now.
     None(Bytes),
     /// The gateway has stopped.
@@ -114,17 +76,55 @@ pub enum Turned {
 }
 
 impl Couriers {
-    /// Nobody is under way.
-    pub fn new(now: Instant) -> Self {
+    /// Nobody is under way. All backends together may have so many octets waiting.
+    pub fn new(inside_all: usize, now: Instant) -> Self {
         Self {
             living: Mutex::default(),
             rates: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
             bounces: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
+            hold: Hold::new(inside_all),
+            inside: Mutex::default(),
+            places: Mutex::default(),
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Pair, Courier>> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A relay has a stream of this pair to a backend, for as long as the ticket lives.
+    pub fn stands(tools: &Arc<Tools>, pair: &Pair, id: RelayId, tell: Teller<Order>) -> InsideTicket {
+        held(&tools.couriers.inside).insert(pair.clone(), (id, tell));
+        InsideTicket { couriers: Arc::clone(&tools.couriers), pair: pair.clone(), id }
+    }
+
+    /// All backends together may have so many octets waiting from now on.
+    pub fn resize(&self, inside_all: usize) {
+        self.hold.resize(inside_all);
+    }
+
+    fn places(&self, server: usize) -> Arc<Places> {
+        let new = || Arc::new(Places { free: Semaphore::new(REPORTS), waiting: AtomicUsize::new(0) });
+        Arc::clone(held(&self.places).entry(server).or_insert_with(new))
+    }
+
+    /// Whether a courier of a backend lives for any of these.
+    pub fn serve<'a>(&self, mut pairs: impl Iterator<Item = &'a Pair>) -> bool {
+        let living = held(&self.living);
+        pairs.any(|pair| living.contains_key(&Key { pair: pair.clone(), reports: false }))
+    }
+}
+
+/// A relay has a stream of a pair to a backend.
+#[derive(Debug)]
+pub struct InsideTicket {
+    couriers: Arc<Couriers>,
+    pair: Pair,
+    id: RelayId,
+}
+
+impl Drop for InsideTicket {
+    fn drop(&mut self) {
+        let mut inside = held(&self.couriers.inside);
+        if inside.get(&self.pair).is_some_and(|(id, _)| *id == self.id) {
+            inside.remove(&self.pair);
+        }
     }
 }
 
@@ -161,77 +161,145 @@ fn addressee(bounce: &[u8]) -> &[u8] {
 /// # Errors
 /// When it was not taken.
 pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<(), Turned> {
-    if tools.registry.phase() == Phase::Stopped {
-        return Err(Turned::Stopped);
-    }
-    let mut living = tools.couriers.held();
-    let Some(courier) = living.get_mut(pair) else {
-        if living.len() < tools.params.couriers && start(tools, &mut living, pair, stanza.clone()) {
-            return Ok(());
-        }
-        drop(living);
-        tools.observe.metrics().limited(Limit::Carried);
-        return Err(Turned::None(stanza));
+    give(tools, pair, Load::Carried, None, stanza).map(drop)
+}
+
+/// Has a stanza of a backend carried over the stream of its pair; where the next ones go.
+///
+/// # Errors
+/// When it was not taken.
+pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
+    give(tools, pair, Load::Own, None, stanza)
+}
+
+/// Tells the backend of `via` what became of its stanza. What finds no room is counted and told.
+pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart: bool) {
+    let own = held(&tools.couriers.inside).get(pair).filter(|_| !apart).map(|(_, tell)| tell.clone());
+    let stanza = match own.map(|own| own.tell(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
+        Some(Ok(())) => return,
+        Some(Err(_)) | None => stanza,
     };
-    let room = Arc::clone(&courier.room);
-    let octets = u32::try_from(stanza.len()).unwrap_or(u32::MAX);
-    let Some(place) = room.take(octets) else {
-        drop(living);
-        tools.observe.metrics().limited(Limit::Queue);
-        let wait = Box::pin(Arc::clone(&room).wait(octets));
-        return Err(Turned::Full(stanza, room, wait));
-    };
-    match courier.tell.tell(Order::Queue(Box::new((stanza, place)))) {
-        Ok(()) => Ok(()),
-        Err(Untold::Closed(Order::Queue(waiting))) => {
-            courier.late.push(*waiting);
-            Ok(())
-        }
-        Err(Untold::Full(Order::Queue(waiting))) => {
-            let tell = courier.tell.clone();
-            drop(living);
-            // Whoever closes it makes room, too.
-            let wait = Box::pin(async move { tell.vacant().await });
-            Err(Turned::Full(waiting.0, room, wait))
-        }
-        // What was sent was a stanza.
-        Err(Untold::Closed(_) | Untold::Full(_)) => Ok(()),
+    match give(tools, pair, Load::Report, Some(via), stanza) {
+        Ok(_) => {}
+        Err(Turned::Full(..) | Turned::None(_)) => lost(tools, pair, Reason::QueueFull),
+        Err(Turned::Stopped) => lost(tools, pair, Reason::Shutdown),
     }
 }
 
-fn start(tools: &Arc<Tools>, living: &mut HashMap<Pair, Courier>, pair: &Pair, stanza: Bytes) -> bool {
-    let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow: flow(tools, pair), peer: None, local: None };
-    let tell = entry.0.tell().clone();
-    let courier = Courier { tell, room: Room::new(tools), late: Vec::new() };
-    let Some(place) = u32::try_from(stanza.len()).ok().and_then(|octets| courier.room.take(octets)) else {
-        return false;
-    };
-    if courier.tell.tell(Order::Queue(Box::new((stanza, place)))).is_err() {
-        return false;
+fn give(
+    tools: &Arc<Tools>,
+    pair: &Pair,
+    load: Load,
+    via: Option<Domain>,
+    stanza: Bytes,
+) -> Result<Arc<Cargo>, Turned> {
+    if tools.registry.phase() == Phase::Stopped {
+        return Err(Turned::Stopped);
     }
-    living.insert(pair.clone(), courier);
-    let tools = Arc::clone(tools);
-    let pair = pair.clone();
+    let key = Key { pair: pair.clone(), reports: load == Load::Report };
+    let mut living = held(&tools.couriers.living);
+    let Some(courier) = living.get_mut(&key) else {
+        let strange = load == Load::Carried;
+        let many =
+            strange && living.values().filter(|courier| courier.carried).count() >= tools.params.couriers;
+        let started =
+            (!many).then(|| start(tools, &mut living, &key, via, VecDeque::from([(load, stanza.clone())])));
+        drop(living);
+        return started.ok_or_else(|| {
+            tools.observe.metrics().limited(Limit::Carried);
+            Turned::None(stanza)
+        });
+    };
+    courier.carried &= load == Load::Carried;
+    let cargo = Arc::clone(&courier.cargo);
+    match cargo.offer(load, stanza) {
+        Ok(()) => Ok(cargo),
+        // It is closed and taken out under the same lock.
+        Err(Refused::Closed(stanza)) => Err(Turned::None(stanza)),
+        Err(Refused::Full(stanza)) => {
+            drop(living);
+            tools.observe.metrics().limited(Limit::Queue);
+            let wait = Box::pin(Arc::clone(&cargo).room(load, stanza.len()));
+            Err(Turned::Full(stanza, cargo, wait))
+        }
+    }
+}
+
+fn start(
+    tools: &Arc<Tools>,
+    living: &mut HashMap<Key, Courier>,
+    key: &Key,
+    via: Option<Domain>,
+    first: VecDeque<(Load, Bytes)>,
+) -> Arc<Cargo> {
+    let load = match (key.reports, first.iter().any(|(load, _)| *load == Load::Own)) {
+        (true, _) => Load::Report,
+        (false, true) => Load::Own,
+        (false, false) => Load::Carried,
+    };
+    let entry = tools.registry.enter();
+    let meta = Meta { id: entry.0.id(), flow: flow_of(tools, &key.pair, load), peer: None, local: None };
+    let cargo = Cargo::new(Arc::clone(&tools.couriers.hold), &tools.home.limits);
+    for (load, stanza) in first {
+        // What one courier left had room with it, and has room with the next one.
+        let _taken = cargo.offer(load, stanza);
+    }
+    let server = via.as_ref().and_then(|via| tools.home.hosted.get(via)).map(|hosted| hosted.server);
+    let tell = entry.0.tell().clone();
+    let courier = Courier { cargo: Arc::clone(&cargo), tell, server, carried: load == Load::Carried };
+    living.insert(key.clone(), courier);
+    let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
     tokio::spawn(async move {
-        let made = Relay::courier(Arc::clone(&tools.home), tools.registry.policy(), pair.clone(), now());
-        let left = Pump::sent(Arc::clone(&tools), made, entry, meta).run().await;
+        let places = server.filter(|_| key.reports).map(|server| (server, tools.couriers.places(server)));
+        let place = match &places {
+            Some((server, places)) => wait_for_place(&tools, *server, places).await,
+            None => None,
+        };
+        let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
+        let made = Relay::courier(home, policy, key.pair.clone(), (load, via.clone()), now());
+        let mut pump = Pump::sent(Arc::clone(&tools), made, entry, meta).laden(own);
+        if places.as_ref().is_some_and(|(_, places)| places.waiting.load(Ordering::Acquire) > 0) {
+            pump = pump.yielding();
+        }
+        pump.run().await;
+        drop(place);
         // From here on nobody can reach this courier; what reached it too late goes with the next one.
-        let late = tools.couriers.held().remove(&pair).map(|c| c.late).unwrap_or_default();
-        for stanza in left.queued.into_iter().chain(late.into_iter().map(|(stanza, _place)| stanza)) {
-            let mut handed = hand_over(&tools, &pair, stanza);
-            while let Err(Turned::Full(stanza, _, room)) = handed {
-                room.await;
-                handed = hand_over(&tools, &pair, stanza);
-            }
-            match handed {
-                Err(Turned::None(_)) => lost(&tools, &pair, Reason::QueueFull),
-                Err(Turned::Stopped) => lost(&tools, &pair, Reason::Shutdown),
-                Ok(()) | Err(Turned::Full(..)) => {}
+        let mut living = held(&tools.couriers.living);
+        let left = living.remove(&key).map(|courier| courier.cargo.close()).unwrap_or_default();
+        if left.is_empty() {
+            return;
+        }
+        if tools.registry.phase() == Phase::Stopped {
+            drop(living);
+            left.iter().for_each(|_| lost(&tools, &key.pair, Reason::Shutdown));
+            return;
+        }
+        start(&tools, &mut living, &key, via, left);
+    });
+    cargo
+}
+
+/// At most so many report streams are open to one backend. Whoever waits has those end that have nothing left.
+async fn wait_for_place<'a>(
+    tools: &Tools,
+    server: usize,
+    places: &'a Places,
+) -> Option<tokio::sync::SemaphorePermit<'a>> {
+    if let Ok(place) = places.free.try_acquire() {
+        return Some(place);
+    }
+    if places.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+        for courier in held(&tools.couriers.living).values() {
+            if courier.server == Some(server) {
+                // Whoever cannot be told is at work, and looks for those who wait when it is done.
+                let _told = courier.tell.tell(Order::Yield);
             }
         }
-    });
-    true
+    }
+    // Never closed.
+    let place = places.free.acquire().await.ok();
+    places.waiting.fetch_sub(1, Ordering::AcqRel);
+    place
 }
 
 /// This stanza goes nowhere: it is counted and told.
@@ -253,8 +321,23 @@ pub fn flow(tools: &Tools, pair: &Pair) -> Flow {
 
 const TO: &[u8] = b" to='";
 
-/// Stanzas of one pair, and bounces to one address, per second that couriers take over; and at once: a whole queue that a
-/// broken leg left.
+fn flow_of(tools: &Tools, pair: &Pair, load: Load) -> Flow {
+    match load {
+        Load::Own => Flow::S2sOut,
+        Load::Report => Flow::S2sIn,
+        Load::Carried => flow(tools, pair),
+    }
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// DB-69: report streams that are open for one backend.
+const REPORTS: usize = 32;
+
+/// Stanzas of one pair, and bounces to one address, per second that couriers take over for strangers; and at once: a whole queue
+/// that a broken leg left.
 const RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
 use super::registry::AwaitTicket;
@@ -145,6 +146,18 @@ impl Pump {
                 }
                 self.carry(pair, stanza);
             }
+            Effect::Lane(id, pair) => self.lane(id, pair),
+            Effect::Unlane(id) => drop(self.lanes.remove(&id)),
+            Effect::Hand(id, stanza) => self.hand(id, stanza),
+            Effect::Report { pair, via, stanza } => {
+                // A pair's own stream that has brought it back does not get it again.
+                let apart = self.meta.flow == Flow::S2sIn;
+                courier::report(&self.tools, &pair, via, stanza, apart);
+            }
+            Effect::Serves => {
+                let serves = self.serves();
+                self.step(Side::Near, Input::Serves(serves));
+            }
             Effect::Answer(answer) => self.answer = Some(answer),
             Effect::Finish(side) => {
                 if let Some(leg) = self.leg(side) {
@@ -166,7 +179,8 @@ impl Pump {
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
-        let bounded = self.fars.len() > 1 || self.near.is_none() || self.is_patience_over();
+        // What a courier carries is bounded where it waits for it.
+        let bounded = self.near.is_some() && self.fars.len() > 1;
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
@@ -203,7 +217,7 @@ impl Pump {
         let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        let far = Far { leg, destination, route: None, awaited: Vec::new(), full: None };
+        let far = Far { leg, destination, route: None, awaited: Vec::new() };
         self.fars.insert(id, Box::new(far));
     }
 
@@ -332,7 +346,11 @@ impl Pump {
         far.leg.outbox.shape(valve.clone());
         match tools.streams.admit(permit.rule(), permit.quotas()) {
             Ok(ticket) => {
-                self.sending.insert(pair, Sending { valve, carried: false, _ticket: ticket });
+                let inbound = permit.direction() == Direction::Inbound;
+                let tell = || self.life.tell().clone();
+                let inside = inbound.then(|| Couriers::stands(&tools, &pair, self.meta.id, tell()));
+                let sending = Sending { valve, carried: false, _ticket: ticket, _inside: inside };
+                self.sending.insert(pair, sending);
             }
             Err(reason) => {
                 tools.observe.metrics().limited(Limit::Streams);

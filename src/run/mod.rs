@@ -6,6 +6,7 @@
 //! through [`Outside`], so that a relay runs the same over sockets and over pipes.
 
 pub mod audit;
+pub mod cargo;
 pub mod chain;
 pub mod circuit;
 pub mod courier;
@@ -14,6 +15,7 @@ mod failure;
 pub mod inbox;
 mod leg;
 mod measure;
+mod misnamed;
 pub mod observe;
 mod outbox;
 pub mod pump;
@@ -124,8 +126,10 @@ pub struct Params {
     pub pending_per_sender: usize,
     /// Verifications under way in all. Each may hold a socket, and a lookup of the share that the resolver has for them.
     pub verifications: usize,
-    /// Pairs that are served by a courier at one time.
+    /// Pairs that are served at one time by couriers that strangers have caused.
     pub couriers: usize,
+    /// L-inside-queue: octets that all backends together may have waiting.
+    pub inside_octets: usize,
 }
 
 impl Default for Params {
@@ -139,6 +143,7 @@ impl Default for Params {
             pending_per_sender: 4,
             verifications: 192,
             couriers: 256,
+            inside_octets: 256 << 20,
         }
     }
 }

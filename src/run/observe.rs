@@ -54,6 +54,8 @@ pub struct Observe {
     refusal_lines: Throttle<Option<Network>>,
     /// The last refusals.
     ring: Refusals,
+    /// Names that backends used and may not use, and when that was told last.
+    pub(super) misnamed: Mutex<HashMap<Domain, Instant>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -80,6 +82,7 @@ impl Observe {
             askers: Mutex::default(),
             refusal_lines: Throttle::new(Quota::per_minute(LINES), now),
             ring: Refusals::default(),
+            misnamed: Mutex::default(),
         }
     }
 
@@ -233,6 +236,7 @@ impl Observe {
                 self.audit_refusal(meta, "refused", &record, around);
             }
             Event::Unfit { .. } => self.unfit(meta, event, around),
+            Event::Misnamed { name, reason, via } => self.misnamed(meta, name, *reason, via.as_ref(), around),
             Event::StreamError { facing, said, condition } => {
                 m.stream_error(flow, *facing, *said, *condition);
                 let words = match said {
@@ -485,7 +489,7 @@ impl Observe {
         }
     }
 
-    fn audit(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
+    pub(super) fn audit(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         let Some(audit) = self.audit_log() else { return };
         self.tell_left_out(&audit);
         match serde_json::to_string(&Line::new(meta, event, record, around)) {
@@ -568,7 +572,7 @@ fn shown(pair: &Pair) -> String {
     format!("{}>{}", capped(pair.sender.as_str()), capped(pair.target.as_str()))
 }
 
-fn peer(meta: &Meta, around: &Around) -> String {
+pub(super) fn peer(meta: &Meta, around: &Around) -> String {
     address(meta, around).or(meta.peer).map_or_else(|| "none".to_owned(), |p| p.to_string())
 }
 

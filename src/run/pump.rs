@@ -6,6 +6,7 @@
 
 mod carriage;
 mod due;
+mod hand;
 mod knock;
 mod news;
 
@@ -16,13 +17,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use self::carriage::Carriage;
+use self::hand::{Lane, Stalled};
 use self::knock::Knock;
 use self::news::next_news;
+use super::cargo::Cargo;
+use super::courier::{self, InsideTicket};
 use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
 use super::measure::{Held, Passed};
@@ -30,8 +33,8 @@ use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::{self, Memory};
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Stranger, StreamTicket, Tally, Valve};
-use crate::reason::{Facing, Flow, Reason};
-use crate::relay::{Destination, Effect, FarId, Input, Relay, Sender, Side, plan};
+use crate::reason::{Facing, Reason};
+use crate::relay::{Destination, Effect, FarId, Input, LaneId, Relay, Sender, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
 use crate::tls::TrustStore;
 
@@ -76,6 +79,12 @@ pub struct Pump {
     carriage: Option<Box<Carriage>>,
     /// What is remembered for the log and the records.
     pub(super) memory: Option<Box<Memory>>,
+    /// The pairs of a backend, and where their stanzas go.
+    pub(super) lanes: HashMap<LaneId, Lane>,
+    /// A stanza of a backend waits for room with the only courier that the stream has.
+    stalled: Option<Box<Stalled>>,
+    /// What a courier carries.
+    cargo: Option<Arc<Cargo>>,
     /// A client's turn to leave, while the gateway drains.
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
@@ -107,8 +116,6 @@ pub(super) struct Far {
     pub(super) destination: Destination,
     pub(super) route: Option<Box<dyn Route>>,
     pub(super) awaited: Vec<AwaitTicket>,
-    /// Since when it takes less than it is given.
-    pub(super) full: Option<Instant>,
 }
 
 /// What a pair that stands may send.
@@ -118,6 +125,8 @@ pub(super) struct Sending {
     pub(super) carried: bool,
     /// Its place in the count of its rule.
     pub(super) _ticket: StreamTicket,
+    /// Inbound: reports of the pair take its stream (DB-69).
+    pub(super) _inside: Option<InsideTicket>,
 }
 
 /// What a relay without a near leg leaves behind.
@@ -125,8 +134,6 @@ pub(super) struct Sending {
 pub struct Left {
     /// The verifier's answer.
     pub answer: Option<Answer>,
-    /// Stanzas that came when it had already ended.
-    pub queued: Vec<Bytes>,
 }
 
 /// A relay that runs. A type of its own: an async function has room for what it is given twice.
@@ -208,6 +215,9 @@ impl Pump {
             held: None,
             carriage: None,
             memory: None,
+            lanes: HashMap::new(),
+            stalled: None,
+            cargo: None,
             leaving: None,
             stranger: None,
             orders,
@@ -233,13 +243,14 @@ impl Pump {
     fn left(&mut self) -> Left {
         self.orders.close();
         self.lose_waiting();
-        let mut left = Left { answer: self.answer.take(), queued: Vec::new() };
+        self.lose_stalled();
         while let Some(order) = self.orders.take() {
-            if let Order::Queue(waiting) = order {
-                left.queued.push(waiting.0);
+            if let Order::Report(report) = order {
+                let via = report.0.target.clone();
+                courier::report(&self.tools, &report.0, via, report.1, true);
             }
         }
-        left
+        Left { answer: self.answer.take() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -256,6 +267,7 @@ impl Pump {
         let over = self.turn(cx, heard, &mut Context::from_waker(&knock));
         self.spare = Vec::new();
         self.tell_passed();
+        self.settle_cargo();
         over
     }
 
@@ -279,7 +291,7 @@ impl Pump {
             if self.near.as_ref().is_some_and(|near| !near.outbox.is_empty()) {
                 moved |= self.poll_out(Side::Near, cx, now);
             }
-            let carried = self.poll_carriage(cx);
+            let carried = self.poll_carriage(cx) | self.poll_stalled(cx) | self.poll_cargo(cx);
             moved |= self.weigh() | carried;
             if self.is_over() {
                 return Poll::Ready(());
@@ -300,7 +312,7 @@ impl Pump {
         if self.stopped {
             return true;
         }
-        if !self.relay.is_done() || self.is_waiting_for_couriers() {
+        if !self.relay.is_done() || self.is_waiting_for_couriers() || self.stalled.is_some() {
             return false;
         }
         for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
@@ -374,11 +386,11 @@ impl Pump {
             moved = true;
             match order {
                 Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
-                Order::Queue(waiting) => {
-                    let (stanza, place) = *waiting;
-                    self.keep_place(place);
-                    self.step(Side::Near, Input::Queue(stanza));
+                Order::Report(report) => {
+                    let (pair, stanza) = *report;
+                    self.step(Side::Near, Input::Report(pair, stanza));
                 }
+                Order::Yield => self.step(Side::Near, Input::Yield),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, tell) => {
                     let portrait = self.relay.portrait(under.as_deref());
@@ -439,11 +451,6 @@ impl Pump {
                     self.tools.observe.metrics().waited(super::measure::limit(rated), time);
                 }
             }
-        }
-        if let Side::Far(id) = side
-            && let Some(far) = self.fars.get_mut(&id)
-        {
-            far.full = far.leg.is_full().then(|| far.full.unwrap_or(now));
         }
         moved | self.start_upgrade(side)
     }
@@ -570,16 +577,13 @@ impl Pump {
             return false;
         }
         match side {
-            Side::Near if self.held.is_some() => false,
+            Side::Near if self.held.is_some() || self.stalled.is_some() => false,
             Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 && !self.is_patience_over() => {
+                Some((_, far)) if self.fars.len() == 1 => {
                     !far.leg.is_full() && far.leg.outbox.shut().is_none()
                 }
-                // LIM-03: a peer is slowed, whatever it has on the stream; a backend's targets are independent (DB-66).
-                _ => {
-                    self.meta.flow == Flow::S2sOut
-                        || self.fars.values().all(|far| far.leg.outbox.shut().is_none())
-                }
+                // LIM-03: a peer is slowed, whatever it has on the stream.
+                _ => self.fars.values().all(|far| far.leg.outbox.shut().is_none()),
             },
             Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
         }

@@ -14,12 +14,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::Tools;
-use super::courier::Place;
 use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
 use crate::reason::{Facing, Flow, Reason};
 use crate::relay::{ClaimId, Portrait};
-use crate::stream::{Answer, KeyCheck};
+use crate::stream::{Answer, KeyCheck, Pair};
 use crate::tls::TrustStore;
 
 /// The name of a relay in logs and records; never used again, also not after a restart.
@@ -93,8 +92,10 @@ pub struct View {
 pub enum Order {
     /// A verification came out.
     Verified(ClaimId, Answer),
-    /// A stanza for a courier, and its place there. Boxed: every relay has an inbox, and only couriers hear this.
-    Queue(Box<(Bytes, Place)>),
+    /// A report for a pair whose stream stands there (DB-69).
+    Report(Box<(Pair, Bytes)>),
+    /// Other reports wait for the place of this courier.
+    Yield,
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy.
@@ -370,7 +371,6 @@ const SWEEP: usize = 1024;
 mod tests {
     use super::*;
     use crate::jid::Domain;
-    use crate::stream::Pair;
 
     fn registry() -> Arc<Registry> {
         Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 7)

@@ -110,6 +110,7 @@ pub(crate) fn home() -> Home {
         max_octets: None,
         takes: crate::relay::Takes::default(),
         rfc7622: false,
+        server: 0,
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted)]),
@@ -119,6 +120,7 @@ pub(crate) fn home() -> Home {
         timeouts: Timeouts::default(),
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
+        explain: true,
     }
 }
 
@@ -133,7 +135,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         outside: Arc::new(outside),
         registry,
         verifier: Arc::default(),
-        couriers: Arc::new(courier::Couriers::new(now())),
+        couriers: Arc::new(courier::Couriers::new(256 << 20, now())),
         circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Arc::default(),
         senders: Arc::new(Senders::new(SenderParams::default(), now())),

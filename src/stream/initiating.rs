@@ -147,6 +147,8 @@ pub enum Initiating {
 struct Line {
     secured: Option<Secured>,
     authenticated: bool,
+    /// EXTERNAL was tried on this stream, and refused.
+    refused: bool,
     unasked: u8,
 }
 
@@ -236,7 +238,12 @@ impl Initiating {
     /// Whether an attempt that ends here is to be tried once more without EXTERNAL.
     // COMPAT(ejabberd 23.01): closes the stream after `<auth/>` when our certificate holds an xmppAddr; until it is fixed there.
     pub fn died_of_external(&self) -> bool {
-        matches!(self, Self::Authenticating(_))
+        match self {
+            Self::Authenticating(_) => true,
+            // XEP-0178 lets a receiver close after the failure, at once or a moment later.
+            Self::Awaiting(awaiting) => awaiting.line.refused,
+            _ => false,
+        }
     }
 
     /// The octets that end the stream with `reason` in this state.
@@ -265,7 +272,7 @@ impl Initiating {
 fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
     match input {
         Input::Connected(secured) => {
-            let line = Line { secured, authenticated: false, unasked: 0 };
+            let line = Line { secured, authenticated: false, refused: false, unasked: 0 };
             Ok(open(terms, line, Vec::new(), now))
         }
         Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),
@@ -425,7 +432,8 @@ impl Authenticating {
             }
             Input::Element(frame) if frame.is(names::SASL, "failure") => {
                 // EXT-08: dialback on the same stream, if allowed.
-                prove(terms, keys, self.line, self.id, self.offered, self.dialback, now)
+                let line = Line { refused: true, ..self.line };
+                prove(terms, keys, line, self.id, self.offered, self.dialback, now)
             }
             Input::Element(frame) => ended_by(&frame, Reason::SaslRefused),
             _ => Err(Fault::closed(Reason::SaslRefused)),

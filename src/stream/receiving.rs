@@ -526,6 +526,10 @@ impl Open {
                 };
                 self.stay(vec![send(dialback::write_refused(pair, condition))])
             }
+            // D9: a backend that could not confirm its key hears so; its stream and the other pairs go on.
+            Ruling::Invalid if desk.facing == Facing::Backend => {
+                self.stay(vec![send(dialback::write_claimed(pair, false))])
+            }
             Ruling::Invalid => {
                 Err(Fault::worded(Reason::DialbackInvalid, &dialback::write_claimed(pair, false)))
             }

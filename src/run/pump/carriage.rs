@@ -1,5 +1,4 @@
-//! Stanzas on their way over couriers, seen from both ends: bounces for which a courier has no room wait, and a courier
-//! gives a place free when a stanza is on its way.
+//! Bounces on their way over couriers: those for which a courier has no room wait.
 //!
 //! What was accepted is delivered, comes back, or the stream ends so that its sender knows (CLS-02): a stanza that finds no
 //! room goes back, and a bounce that nobody takes is the last one on the stream that caused it. The stream is read on while
@@ -12,7 +11,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::super::Later;
-use super::super::courier::{self, Place, Room, Turned};
+use super::super::cargo::Cargo;
+use super::super::courier::{self, Turned};
 use super::Pump;
 use crate::reason::Reason;
 use crate::relay::{Input, Side};
@@ -26,9 +26,7 @@ pub(super) struct Carriage {
     /// Their octets.
     octets: usize,
     /// For room for the first of them.
-    wait: Option<(Arc<Room>, Later<()>)>,
-    /// The places of those that this courier has, oldest first.
-    places: VecDeque<Place>,
+    wait: Option<(Arc<Cargo>, Later<()>)>,
 }
 
 impl Pump {
@@ -94,27 +92,11 @@ impl Pump {
         self.carriage.as_ref().is_some_and(|carriage| carriage.wait.is_some())
     }
 
-    /// A courier has one more.
-    pub(super) fn keep_place(&mut self, place: Place) {
-        self.carriage.get_or_insert_default().places.push_back(place);
-    }
-
-    /// Hands over what has room now, and gives free the places of what is gone.
+    /// Hands over what has room now.
     pub(super) fn poll_carriage(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(carriage) = &mut self.carriage else { return false };
-        if !carriage.places.is_empty() {
-            let outboxes: usize = self.fars.values().map(|far| far.leg.outbox.stanzas()).sum();
-            let held = self.relay.queued() + outboxes;
-            for place in carriage.places.drain(..carriage.places.len().saturating_sub(held)) {
-                if self.relay.has_given_up() {
-                    place.give_up();
-                }
-            }
-        }
         let Some((_, wait)) = &mut carriage.wait else {
-            if carriage.places.is_empty() {
-                self.carriage = None;
-            }
+            self.carriage = None;
             return false;
         };
         if wait.as_mut().poll(cx) == Poll::Pending {

@@ -1,14 +1,11 @@
-//! When a relay is to be looked at although nothing has come: deadlines of the relay and of its legs, and the patience
-//! with a lone far leg. It keeps time and decides nothing.
+//! When a relay is to be looked at although nothing has come: deadlines of the relay and of its legs. It keeps time and decides nothing.
 
 use std::future::Future as _;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::super::leg::Due;
-use super::super::now;
 use super::Pump;
-use crate::reason::Flow;
 use crate::relay::{Input, Side};
 
 impl Pump {
@@ -39,25 +36,12 @@ impl Pump {
         moved
     }
 
-    /// When a lone far leg that takes too little stops holding back the near leg: a backend may want to reach others on
-    /// that stream (DB-66). Inbound, whoever speaks speaks to one backend, and waits for it.
-    pub(super) fn patience(&self) -> Option<Instant> {
-        let (_, far) = self.fars.first_key_value()?;
-        let alone = self.fars.len() == 1 && self.meta.flow == Flow::S2sOut;
-        far.full.filter(|_| alone).map(|since| since + PATIENCE)
-    }
-
-    pub(in crate::run) fn is_patience_over(&self) -> bool {
-        self.patience().is_some_and(|at| at <= now())
-    }
-
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, heard: bool) -> Poll<()> {
         let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
         let params = &self.tools.params;
         let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
-        let patience = self.patience().filter(|at| *at > now);
         let held = self.held.map(|held| held.until);
-        let Some(due) = due.into_iter().chain(patience).chain(held).min() else { return Poll::Pending };
+        let Some(due) = due.into_iter().chain(held).min() else { return Poll::Pending };
         if due <= now {
             return Poll::Ready(());
         }
@@ -83,9 +67,6 @@ impl Pump {
         self.timer.as_mut().reset(tokio::time::Instant::from_std(at));
     }
 }
-
-/// How long one far leg may hold back a backend's stream when it takes too little.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much later a deadline may be than the timer before it is set anew.
 const SLACK: Duration = Duration::from_secs(30);

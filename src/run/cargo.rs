@@ -1,0 +1,271 @@
+//! What waits for one courier: stanzas that relays hand over, in order, bounded by their octets.
+//!
+//! A stanza counts from when it is handed over until the courier has it on its way, or on its way back. Relays find the
+//! cargo of a pair once and hand over without another look; the courier takes many at a time.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::relay::Load;
+use crate::relay::plan::StreamLimits;
+
+/// Octets that backends have waiting, of all pairs together (L-inside-queue).
+#[derive(Debug)]
+pub struct Hold {
+    octets: AtomicUsize,
+    most: AtomicUsize,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Hold {
+    /// Nothing waits; there is room for so many octets.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { octets: AtomicUsize::new(0), most: AtomicUsize::new(most), waiting: Mutex::default() })
+    }
+
+    /// There is room for so many octets from now on.
+    pub fn resize(&self, most: usize) {
+        self.most.store(most, Ordering::Release);
+    }
+
+    fn fits(&self, octets: usize) -> bool {
+        self.octets.load(Ordering::Acquire).saturating_add(octets) <= self.most.load(Ordering::Acquire)
+    }
+
+    fn take(&self, octets: usize) -> bool {
+        let most = self.most.load(Ordering::Acquire);
+        let room = |held: usize| held.checked_add(octets).filter(|held| *held <= most);
+        self.octets.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_ok()
+    }
+
+    fn give_back(&self, octets: usize) {
+        if octets > 0 {
+            self.octets.fetch_sub(octets, Ordering::AcqRel);
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+/// What waits for one courier.
+#[derive(Debug)]
+pub struct Cargo {
+    hold: Arc<Hold>,
+    limits: [(usize, usize); 2],
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<(Load, Bytes)>,
+    waiting_octets: usize,
+    /// Octets that wait here or with the courier.
+    octets: usize,
+    /// Stanzas that were handed over and are not settled.
+    stanzas: usize,
+    /// What of `octets` is counted in the hold.
+    held: usize,
+    courier: Option<Waker>,
+    givers: Vec<Waker>,
+    closed: bool,
+    gave_up: bool,
+}
+
+/// A stanza was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The courier has ended.
+    Closed(Bytes),
+    /// There is no room.
+    Full(Bytes),
+}
+
+impl Cargo {
+    /// Nothing waits.
+    pub fn new(hold: Arc<Hold>, limits: &StreamLimits) -> Arc<Self> {
+        let limits = [(limits.queue_stanzas, limits.queue_octets), (usize::MAX, limits.inside_queue)];
+        Arc::new(Self { hold, limits, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// L-queue for what strangers can cause, L-inside-queue for what is a backend's. One stanza always has room.
+    fn has_room(&self, state: &State, load: Load, octets: usize) -> bool {
+        let [carried, inside] = self.limits;
+        let (stanzas, most) = if load == Load::Carried { carried } else { inside };
+        state.stanzas == 0 || state.stanzas < stanzas && state.octets.saturating_add(octets) <= most
+    }
+
+    /// Hands a stanza over.
+    ///
+    /// # Errors
+    /// The stanza itself, when it was not taken.
+    pub fn offer(&self, load: Load, stanza: Bytes) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Closed(stanza));
+        }
+        let octets = stanza.len();
+        let counted = load != Load::Carried;
+        if !self.has_room(&state, load, octets) || counted && !self.hold.take(octets) {
+            return Err(Refused::Full(stanza));
+        }
+        state.octets += octets;
+        state.stanzas += 1;
+        state.held += if counted { octets } else { 0 };
+        state.waiting_octets += octets;
+        state.waiting.push_back((load, stanza));
+        let courier = state.courier.take();
+        drop(state);
+        if let Some(courier) = courier {
+            courier.wake();
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be room, or the courier has ended.
+    pub async fn room(self: Arc<Self>, load: Load, octets: usize) {
+        std::future::poll_fn(|cx| self.poll_room(load, octets, cx)).await;
+    }
+
+    fn poll_room(&self, load: Load, octets: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        let room = self.has_room(&state, load, octets);
+        if state.closed || room && self.hold.fits(octets) {
+            return Poll::Ready(());
+        }
+        state.givers.push(cx.waker().clone());
+        drop(state);
+        if room {
+            let mut waiting = self.hold.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(cx.waker().clone());
+            // Some may have been given back just before.
+            if self.hold.fits(octets) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What waits, for the courier; so many stanzas at most.
+    pub fn take(&self, most: usize, cx: &mut Context<'_>) -> Vec<(Load, Bytes)> {
+        let mut state = self.state();
+        if state.waiting.is_empty() {
+            state.courier = Some(cx.waker().clone());
+            return Vec::new();
+        }
+        let some = state.waiting.len().min(most);
+        let taken: Vec<(Load, Bytes)> = state.waiting.drain(..some).collect();
+        state.waiting_octets -= taken.iter().map(|(_, stanza)| stanza.len()).sum::<usize>();
+        if state.waiting.is_empty() && state.waiting.capacity() > FEW {
+            state.waiting = VecDeque::new();
+        }
+        taken
+    }
+
+    /// The courier has so many octets and stanzas of what it took on its hands; the rest is on its way.
+    pub fn settle(&self, octets: usize, stanzas: usize, gave_up: bool) {
+        let mut state = self.state();
+        let left = (state.waiting_octets + octets).min(state.octets);
+        state.gave_up |= gave_up;
+        state.stanzas = (state.waiting.len() + stanzas).min(state.stanzas);
+        if left == state.octets {
+            return;
+        }
+        state.octets = left;
+        let freed = state.held.saturating_sub(left);
+        state.held -= freed;
+        let givers = std::mem::take(&mut state.givers);
+        drop(state);
+        self.hold.give_back(freed);
+        givers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the courier could not deliver what it held.
+    pub fn has_given_up(&self) -> bool {
+        self.state().gave_up
+    }
+
+    /// Nothing is taken any more; what nobody took.
+    pub fn close(&self) -> VecDeque<(Load, Bytes)> {
+        let mut state = self.state();
+        state.closed = true;
+        let (freed, left) = (std::mem::take(&mut state.held), std::mem::take(&mut state.waiting));
+        (state.octets, state.waiting_octets) = (0, 0);
+        let givers = std::mem::take(&mut state.givers);
+        drop(state);
+        self.hold.give_back(freed);
+        givers.into_iter().for_each(Waker::wake);
+        left
+    }
+}
+
+/// An empty cargo keeps room for as many stanzas.
+const FEW: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cargo(most: usize, inside: usize) -> (Arc<Hold>, Arc<Cargo>) {
+        let hold = Hold::new(most);
+        let limits =
+            StreamLimits { inside_queue: inside, queue_stanzas: 2, queue_octets: 100, ..Default::default() };
+        (Arc::clone(&hold), Cargo::new(hold, &limits))
+    }
+
+    fn stanza(octets: usize) -> Bytes {
+        vec![b'x'; octets].into()
+    }
+
+    fn taken(cargo: &Cargo) -> usize {
+        cargo.take(100, &mut Context::from_waker(Waker::noop())).len()
+    }
+
+    #[test]
+    fn what_is_a_backends_is_bounded_by_octets_and_not_by_number() {
+        let (_, cargo) = cargo(10_000, 1000);
+        for _ in 0..100 {
+            cargo.offer(Load::Own, stanza(10)).unwrap();
+        }
+        assert!(matches!(cargo.offer(Load::Own, stanza(1)), Err(Refused::Full(_))));
+        assert_eq!(taken(&cargo), 100);
+        assert!(cargo.offer(Load::Own, stanza(1)).is_err(), "the courier still has them");
+        cargo.settle(500, 50, false);
+        assert!(cargo.offer(Load::Own, stanza(500)).is_ok());
+    }
+
+    #[test]
+    fn what_strangers_can_cause_is_bounded_by_number_too() {
+        let (_, cargo) = cargo(10_000, 1000);
+        cargo.offer(Load::Carried, stanza(1)).unwrap();
+        cargo.offer(Load::Carried, stanza(1)).unwrap();
+        assert!(matches!(cargo.offer(Load::Carried, stanza(1)), Err(Refused::Full(_))));
+    }
+
+    #[test]
+    fn all_together_have_a_ceiling_and_whoever_waits_hears_when_there_is_room() {
+        let (hold, one) = cargo(100, 1000);
+        let limits = StreamLimits::default();
+        let other = Cargo::new(Arc::clone(&hold), &limits);
+        one.offer(Load::Own, stanza(100)).unwrap();
+        assert!(matches!(other.offer(Load::Report, stanza(1)), Err(Refused::Full(_))));
+        let mut wait = std::pin::pin!(Arc::clone(&other).room(Load::Report, 1));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(wait.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(taken(&one), 1);
+        one.settle(0, 0, false);
+        assert!(wait.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(hold.octets.load(Ordering::Relaxed), 0);
+        other.offer(Load::Report, stanza(50)).unwrap();
+        assert_eq!(other.close().len(), 1);
+        assert_eq!(hold.octets.load(Ordering::Relaxed), 0);
+        assert!(matches!(other.offer(Load::Own, stanza(1)), Err(Refused::Closed(_))));
+    }
+}

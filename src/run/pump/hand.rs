@@ -1,0 +1,123 @@
+//! Stanzas of backends on their way to couriers, and a courier's own end of it.
+//!
+//! Where a stream has one pair, it is not read while the courier has no room: TCP carries the pressure back (LIM-05). Where
+//! others wait for the same stream, the stanza that finds no room goes back, and they go on (DB-66).
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+
+use super::super::Later;
+use super::super::cargo::{Cargo, Refused};
+use super::super::courier::{self, Turned};
+use super::Pump;
+use crate::reason::Reason;
+use crate::relay::{Input, LaneId, Load, Side};
+use crate::stream::Pair;
+
+/// A pair of a backend.
+pub(in crate::run) struct Lane {
+    pair: Pair,
+    /// Where its stanzas went last.
+    cargo: Option<Arc<Cargo>>,
+}
+
+/// A stanza that waits for room.
+pub(super) struct Stalled {
+    lane: LaneId,
+    stanza: Bytes,
+    wait: Later<()>,
+}
+
+impl Pump {
+    /// A courier takes what it carries from there.
+    #[must_use]
+    pub fn laden(mut self, cargo: Arc<Cargo>) -> Self {
+        self.cargo = Some(cargo);
+        self
+    }
+
+    /// Others wait for its place from the beginning.
+    #[must_use]
+    pub fn yielding(mut self) -> Self {
+        self.step(Side::Near, Input::Yield);
+        self
+    }
+
+    pub(in crate::run) fn lane(&mut self, id: LaneId, pair: Pair) {
+        self.lanes.entry(id).or_insert(Lane { pair, cargo: None });
+    }
+
+    /// A stanza goes to the courier of its pair.
+    pub(in crate::run) fn hand(&mut self, id: LaneId, stanza: Bytes) {
+        let alone = self.lanes.len() == 1;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let stanza = match &lane.cargo {
+            Some(cargo) => match cargo.offer(Load::Own, stanza) {
+                Ok(()) => return,
+                Err(Refused::Closed(stanza) | Refused::Full(stanza)) => stanza,
+            },
+            None => stanza,
+        };
+        match courier::send(&self.tools, &lane.pair, stanza) {
+            Ok(cargo) => lane.cargo = Some(cargo),
+            Err(Turned::Full(stanza, _, wait)) if alone => {
+                self.stalled = Some(Box::new(Stalled { lane: id, stanza, wait }));
+            }
+            Err(Turned::Full(stanza, ..) | Turned::None(stanza)) => {
+                self.step(Side::Near, Input::Overflow(stanza));
+            }
+            Err(Turned::Stopped) => courier::lost(&self.tools, &lane.pair, Reason::Shutdown),
+        }
+    }
+
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let ready = self.stalled.as_mut().is_some_and(|stalled| stalled.wait.as_mut().poll(cx).is_ready());
+        if ready && let Some(stalled) = self.stalled.take() {
+            self.hand(stalled.lane, stalled.stanza);
+        }
+        ready
+    }
+
+    /// The relay ends with the gateway, and so does what waits.
+    pub(super) fn lose_stalled(&mut self) {
+        if let Some(stalled) = self.stalled.take()
+            && let Some(lane) = self.lanes.get(&stalled.lane)
+        {
+            courier::lost(&self.tools, &lane.pair, Reason::Shutdown);
+        }
+    }
+
+    /// Whether a far leg stands for any pair of a backend's stream.
+    pub(in crate::run) fn serves(&self) -> bool {
+        self.tools.couriers.serve(self.lanes.values().map(|lane| &lane.pair))
+    }
+
+    /// A courier takes what waits, as long as its leg takes it.
+    pub(super) fn poll_cargo(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(cargo) = self.cargo.as_ref().filter(|_| !self.fars.values().any(|far| far.leg.is_full()))
+        else {
+            return false;
+        };
+        let taken = cargo.take(BATCH, cx);
+        let any = !taken.is_empty();
+        for (load, stanza) in taken {
+            self.step(Side::Near, Input::Queue(load, stanza));
+        }
+        any
+    }
+
+    /// What is on its way, or on its way back, makes room.
+    pub(super) fn settle_cargo(&mut self) {
+        let Some(cargo) = &self.cargo else { return };
+        let legs = self.fars.values().map(|far| &far.leg.outbox);
+        let (octets, stanzas) =
+            legs.fold((0, 0), |(o, s), outbox| (o + outbox.octets(), s + outbox.stanzas()));
+        let (waiting, count) = self.relay.queued();
+        cargo.settle(octets + waiting, stanzas + count, self.relay.has_given_up());
+    }
+}
+
+/// Stanzas that a courier takes at once.
+const BATCH: usize = 128;
