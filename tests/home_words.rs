@@ -4,10 +4,10 @@ mod pure;
 
 use std::time::Instant;
 
-use gatehouse::reason::{Facing, Flow, Reason};
-use gatehouse::relay::{Relay, Side};
+use gatehouse::reason::{Facing, Reason};
+use gatehouse::relay::{Load, Relay, Side};
 use gatehouse::stream::KeyCheck;
-use pure::{NEAR, Stage, admit, answer, any, header, home, inbound, pair, secured, stand};
+use pure::{NEAR, Stage, admit, answer, any, courier, header, home, inbound, pair, secured, stand};
 
 /// What only a user's own server says to him, or a server to its own components.
 const WORDS: [(&str, &str); 8] = [
@@ -131,13 +131,7 @@ fn a_stream_id_is_as_long_as_a_question_about_it_may_be() {
     // Outbound: the backend's users wait.
     for modern in [true, false] {
         let judged = ids.each_ref().map(|id| {
-            let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
-            stage.hears(NEAR, &header("hall.example", "friend.example"));
-            stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k</db:result>");
-            // Called at once, or when there is something to say.
-            if stage.connects().is_empty() {
-                stage.hears(NEAR, "<message from='a@hall.example' to='b@friend.example'/>");
-            }
+            let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
             let (far, _) = stage.connects()[0].clone();
             stage.connected(far, Some(secured("", &["friend.example"])));
             stage.said(Side::Far(far));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Effect, Event, Input, Relay, Side, Timeouts};
+use gatehouse::relay::{Effect, Event, Input, Load, Relay, Side, Timeouts};
 use gatehouse::stream::{Answer, Pair};
 use pure::*;
 
@@ -80,19 +80,16 @@ fn a_far_leg_beyond_a_quota_ends_alone() {
 // DB-66: what one remote server says before it is proven, however much, ends its own leg.
 #[test]
 fn a_talkative_remote_server_ends_no_other_pair() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
-    stage.hears(NEAR, &header("hall.example", "friend.example"));
-    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k1</db:result>");
-    stage.hears(NEAR, "<db:result from='hall.example' to='mallory.example'>k2</db:result>");
-    stage.said(NEAR);
-    let (mallory, _) = stage.connects()[1].clone();
+    let mut stage = courier(home(), any(), "hall.example", "mallory.example", Load::Own);
+    let stanza = "<message from='b@hall.example' to='a@mallory.example' id='1'/>";
+    stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
+    let (mallory, _) = stage.connects()[0].clone();
     stage.connected(mallory, Some(secured("mallory.example", &["mallory.example"])));
     stage.step(Side::Far(mallory), Input::Close(Reason::StanzaTooBig));
-    assert_eq!(stage.said(NEAR), "");
     assert!(stage.has(|e| matches!(e, Effect::Retry(id, _) if *id == mallory)), "the next address is tried");
     stage.step(Side::Far(mallory), Input::Unreachable(Reason::RemoteUnreachable.into()));
-    let said = stage.said(NEAR);
-    assert!(said.contains("from='mallory.example'") && !said.contains("friend.example"), "{said}");
+    let back = stage.reported();
+    assert!(back.len() == 1 && back[0].0 == pair("mallory.example", "hall.example"), "{back:?}");
 }
 
 // BE-11, CLS-02: what was accepted is retried or bounced, also when the connection breaks after we have closed.
@@ -115,10 +112,11 @@ fn what_a_closed_leg_could_not_send_is_carried() {
 fn what_a_courier_could_not_send_after_its_end_goes_back() {
     let pair = Pair { sender: domain("friend.example"), target: domain("hall.example") };
     let now = std::time::Instant::now();
-    let mut stage = Stage::of(Relay::courier(std::sync::Arc::new(home()), any(), pair, now));
+    let made = Relay::courier(std::sync::Arc::new(home()), any(), pair, (Load::Carried, None), now);
+    let mut stage = Stage::of(made);
     let far = stage.connects()[0].0;
     let stanza = "<message from='a@friend.example' to='b@hall.example'/>";
-    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    stage.step(NEAR, Input::Queue(Load::Carried, Bytes::from_static(stanza.as_bytes())));
     stand(&mut stage, far, "friend.example", "hall.example");
     stage.hears(Side::Far(far), "</stream:stream>");
     assert!(stage.relay.is_done());
@@ -222,9 +220,7 @@ fn nothing_is_negotiated_behind_our_closing_tag() {
 // A leg that we are closing is not opened again because its server chose that moment to refuse EXTERNAL.
 #[test]
 fn a_leg_that_is_closing_is_not_tried_again() {
-    let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
-    stage.hears(NEAR, &header("hall.example", "friend.example"));
-    stage.hears(NEAR, "<db:result from='hall.example' to='friend.example'>k1</db:result>");
+    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Carried);
     let far = stage.connects()[0].0;
     stage.connected(far, Some(secured("friend.example", &["friend.example"])));
     stage.hears(Side::Far(far), &answer("r-1", true));
@@ -234,7 +230,7 @@ fn a_leg_that_is_closing_is_not_tried_again() {
          <mechanism>EXTERNAL</mechanism></mechanisms></stream:features>",
     );
     assert!(stage.said(Side::Far(far)).contains("<auth "));
-    stage.hears(NEAR, "</stream:stream>");
+    stage.step(NEAR, Input::Drain);
     stage.hears(Side::Far(far), "</stream:stream>");
     assert!(!stage.has(|e| matches!(e, Effect::Retry(..))), "{:?}", stage.effects);
     assert!(stage.relay.is_done());
@@ -300,14 +296,16 @@ fn what_comes_to_a_courier_that_is_closing_goes_over_another_stream() {
     );
     for answered in [true, false] {
         let now = std::time::Instant::now();
-        let mut stage = Stage::of(Relay::courier(std::sync::Arc::new(home()), any(), pair.clone(), now));
+        let home = std::sync::Arc::new(home());
+        let made = Relay::courier(home, any(), pair.clone(), (Load::Carried, None), now);
+        let mut stage = Stage::of(made);
         let far = stage.connects()[0].0;
-        stage.step(NEAR, Input::Queue(Bytes::from_static(one.as_bytes())));
+        stage.step(NEAR, Input::Queue(Load::Carried, Bytes::from_static(one.as_bytes())));
         stand(&mut stage, far, "friend.example", "hall.example");
         assert_eq!(stage.passed().len(), 1);
         stage.wait(Timeouts::default().courier);
         assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
-        stage.step(NEAR, Input::Queue(Bytes::from_static(two.as_bytes())));
+        stage.step(NEAR, Input::Queue(Load::Carried, Bytes::from_static(two.as_bytes())));
         if answered {
             stage.hears(Side::Far(far), "</stream:stream>");
         } else {
@@ -446,11 +444,6 @@ fn the_smaller_limit_is_told_and_kept() {
     }
 }
 
-fn courier(sender: &str, target: &str, policy: std::sync::Arc<gatehouse::policy::Policy>) -> Stage {
-    let now = std::time::Instant::now();
-    Stage::of(Relay::courier(std::sync::Arc::new(home()), policy, pair(sender, target), now))
-}
-
 // BE-11, CLS-02: what was accepted is delivered or comes back, however long its canonical form is.
 #[test]
 fn a_stanza_that_grew_in_canonical_form_comes_back_too() {
@@ -471,24 +464,24 @@ fn a_stanza_that_grew_in_canonical_form_comes_back_too() {
 // POL-07: a courier that has been speaking stops like everybody else.
 #[test]
 fn a_courier_is_judged_again() {
-    let mut stage = courier("hall.example", "friend.example", any());
+    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
     let far = stage.connects()[0].0;
     stage.connected(far, Some(secured("", &["friend.example"])));
     let side = Side::Far(far);
     stage.hears(side, &format!("{}<stream:features/>", answer("z", true)));
     stage.hears(side, "<db:result from='friend.example' to='hall.example' type='valid'/>");
     let stanza = "<message from='b@hall.example' to='a@friend.example'/>";
-    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
     assert_eq!(stage.passed().len(), 1);
     stage.step(NEAR, Input::Policy(any()));
-    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
     assert_eq!(stage.passed().len(), 1);
     stage.step(NEAR, Input::Policy(denying("friend.example")));
     assert!(stage.said(side).ends_with("</stream:stream>"));
-    stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+    stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
     assert!(stage.passed().is_empty());
-    let carried = stage.carried();
-    assert!(carried.len() == 1 && carried[0].1.contains("type='error'"), "{carried:?}");
+    let back = stage.reported();
+    assert!(back.len() == 1 && back[0].1.contains("type='error'"), "{back:?}");
 }
 
 // POL-03: at each outbound open; in clear, too, an address that is denied or banned is no way out.
@@ -497,16 +490,17 @@ fn a_courier_in_clear_heeds_the_address() {
     let text = "version: v1\nrules:\n  - { name: clear, domains: [\"*.friend.example\"], tls: none }\n  \
                 - { name: not-there, domains: [im.friend.example], networks: [192.0.2.9], verdict: deny }\n";
     for (text, passes) in [(text.to_owned(), 0), (text.replace("192.0.2.9", "192.0.2.99"), 1)] {
-        let mut stage = courier("hall.example", "im.friend.example", policy(Federation::Any, &text));
+        let mut stage =
+            courier(home(), policy(Federation::Any, &text), "hall.example", "im.friend.example", Load::Own);
         let far = stage.connects()[0].0;
         let stanza = "<message from='b@hall.example' to='a@im.friend.example'/>";
-        stage.step(NEAR, Input::Queue(Bytes::from_static(stanza.as_bytes())));
+        stage.step(NEAR, Input::Queue(Load::Own, Bytes::from_static(stanza.as_bytes())));
         // The stage connects to 192.0.2.9.
         stage.connected(far, None);
         stage.hears(Side::Far(far), &answer("z", false));
         stage.hears(Side::Far(far), "<db:result from='im.friend.example' to='hall.example' type='valid'/>");
         assert_eq!(stage.passed().len(), passes);
-        assert_eq!(stage.carried().len(), 1 - passes);
+        assert_eq!(stage.reported().len(), 1 - passes);
     }
 }
 

@@ -57,6 +57,7 @@ impl Form {
 /// Keys that take one of a few words, or lists of them. Each word stands in the comment of its field.
 const CHOICES: &[(&str, &str, &[&str])] = &[
     ("FileSpec", "version", &["v1"]),
+    ("FileSpec", "explain-to-users", &["on", "off"]),
     ("ListenSpec", "flow", &["s2s", "c2s", "mixed", "inside"]),
     ("ListenSpec", "tls", &["starttls", "direct"]),
     ("DomainSpec", "federation", &["any", "listed", "none"]),

@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::{Console, Exit, Format};
 use crate::config;
+use crate::config::settings::Settings;
 use crate::jid::{Domain, Jid};
-use crate::policy::{self, CaseOutcome, Day, Federate, Finding, Identity, StanzaKind, Tls};
-use crate::reason::Direction;
+use crate::policy::{self, CaseOutcome, Day, Federate, Finding, Identity, Policy, StanzaKind, Tls};
+use crate::reason::{Direction, Reason};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -105,14 +106,18 @@ pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
 
 fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
     let today = args.today.unwrap_or_else(super::today);
-    let loaded = config::load(&args.config).and_then(|(settings, _)| config::policies(&settings, today));
-    let policy = match loaded {
-        Ok(compiled) => compiled.policy,
+    let loaded = config::load(&args.config)
+        .and_then(|(settings, _)| config::policies(&settings, today).map(|compiled| (settings, compiled)));
+    let (settings, policy) = match loaded {
+        Ok((settings, compiled)) => (settings, compiled.policy),
         Err(findings) => {
             console.complain_of(&findings);
             return Exit::Config;
         }
     };
+    if policy.hosts(&args.to) && policy.hosts(&args.from) {
+        return explain_between(args, &settings, &policy, console);
+    }
     let (hosted, remote, direction) = if policy.hosts(&args.to) {
         (&args.to, &args.from, Direction::Inbound)
     } else if policy.hosts(&args.from) {
@@ -135,15 +140,56 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
         Version::V13 => Tls::V13,
         Version::None => Tls::None,
     };
-    let kind = args.kind.map(|kind| match kind {
+    let question = Federate { hosted, remote, direction, identity, tls, address: args.ip };
+    let explanation = policy.explain(&question, stanza_kind(args), args.payload.as_deref());
+    show(args, &explanation, console);
+    if explanation.is_allow() { Exit::Done } else { Exit::No }
+}
+
+fn stanza_kind(args: &ExplainArgs) -> Option<StanzaKind> {
+    args.kind.map(|kind| match kind {
         Kind::Message => StanzaKind::Message,
         Kind::Presence => StanzaKind::Presence,
         Kind::Iq => StanzaKind::Iq,
-    });
-    let question = Federate { hosted, remote, direction, identity, tls, address: args.ip };
-    let explanation = policy.explain(&question, kind, args.payload.as_deref());
+    })
+}
+
+/// POL-08: from one backend to another, by the sender's policy and then by the addressee's. What is shown is the word that
+/// decides.
+fn explain_between(args: &ExplainArgs, settings: &Settings, policy: &Policy, console: &mut Console) -> Exit {
+    let (from, to) = (settings.domain(&args.from), settings.domain(&args.to));
+    if let (Some(from), Some(to)) = (from, to)
+        && !settings.may_speak(from, to)
+    {
+        let reason = Reason::SameBackend;
+        console.line(format_args!("deny: {} ({})", reason.words(), reason.label()));
+        console.line(format_args!(
+            "{} and {} cannot be told apart by the addresses of their servers: `backend`, `from` or `dialback-keys: verify`",
+            args.from, args.to
+        ));
+        return Exit::No;
+    }
+    let question = |hosted, remote, direction| Federate {
+        hosted,
+        remote,
+        direction,
+        identity: Identity::Inside,
+        tls: Tls::V13,
+        address: None,
+    };
+    let out = question(&args.from, &args.to, Direction::Outbound);
+    let into = question(&args.to, &args.from, Direction::Inbound);
+    let mut explanation = policy.explain(&out, stanza_kind(args), args.payload.as_deref());
+    if explanation.is_allow() {
+        explanation = policy.explain(&into, stanza_kind(args), args.payload.as_deref());
+    }
+    show(args, &explanation, console);
+    if explanation.is_allow() { Exit::Done } else { Exit::No }
+}
+
+fn show(args: &ExplainArgs, explanation: &policy::Explanation, console: &mut Console) {
     match args.format {
-        Format::Json => console.json(&explanation),
+        Format::Json => console.json(explanation),
         Format::Text => {
             let text = explanation.to_string();
             if console.is_quiet() {
@@ -156,7 +202,6 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
             }
         }
     }
-    if explanation.is_allow() { Exit::Done } else { Exit::No }
 }
 
 #[derive(Serialize)]

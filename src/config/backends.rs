@@ -180,7 +180,10 @@ pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
         if let Some(other) = double {
             words.findings.push(Finding::warning(
                 domain.place.clone(),
-                format!("the server of {} may speak for {}: it has an address of its", other.name, domain.name),
+                format!(
+                    "the server of {} may speak for {}, and nothing passes from it to {}: it has an address of its",
+                    other.name, domain.name, domain.name
+                ),
                 "write `dialback-keys: verify` in its `backend`, or `from` with addresses that no other server has",
             ));
         }

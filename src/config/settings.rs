@@ -71,6 +71,23 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The domain of that name, if it is served here.
+    pub fn domain(&self, name: &Domain) -> Option<&HostedDomain> {
+        self.domains.iter().find(|domain| domain.name == *name)
+    }
+
+    /// Whether stanzas may pass from the server of one domain to that of another (POL-08): they are two, and what the first
+    /// sends is not taken for the other's.
+    pub fn may_speak(&self, from: &HostedDomain, to: &HostedDomain) -> bool {
+        let callers = self.callers(to);
+        let hosts = from.backend.hosts();
+        let mixed = to.backend.dialback_keys == DialbackKeys::ByAddress
+            && (callers.is_empty() || hosts.iter().any(|host| callers.iter().any(|net| net.contains(host))));
+        !from.backend.s2s.iter().any(|address| to.backend.s2s.contains(address)) && !mixed
+    }
+}
+
 impl Backend {
     /// The hosts that take its federation.
     pub(super) fn hosts(&self) -> BTreeSet<IpAddr> {

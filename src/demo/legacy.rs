@@ -52,7 +52,7 @@ struct Shared {
 pub struct Legacy {
     /// The stanzas that arrived from the gateway and were accepted.
     pub inbox: Inbox,
-    /// The stanzas that could not be sent, as they went back to their senders.
+    /// The stanzas that could not be sent, as they came back to their senders: from here, or as errors from outside.
     pub bounces: Inbox,
     /// Where clients log in.
     pub c2s: SocketAddr,

@@ -42,10 +42,13 @@
 //! |-- DNS: who serves P? -------->| steering: the inside listener, for every     |
 //! |<- the inside listener --------| foreign domain; only backends are answered   |
 //! |-- connect ------------------->| inside listener: from the backends' network  |
-//! |-- <stream>, <db:result>key -->| is the sender ours? policy: before any       |
-//! |                               | query, connection or word to anybody         |
-//! |                               | the key: by the address it came from, or     |
+//! |-- <stream>, <db:result>key -->| the key: by the address it came from, or     |
 //! |                               | asked back at the configured address         |
+//! |<- <db:result type='valid'> ---| at once; it hears no other answer            |
+//! |-- <message> ----------------->| is the sender its own? the desk, as on the   |
+//! |                               | way in; policy: before any query, connection |
+//! |                               | or word to anybody; then to the courier of   |
+//! |                               | the pair                                     |
 //! |                               | DNS: _xmpp-server, _xmpps-server, A, AAAA    |
 //! |                               |-- connect, TLS with our certificate -------->|
 //! |                               | the server's certificate names the domain,   |
@@ -54,13 +57,23 @@
 //! |                               |<- (they ask our public listener about it) ---|
 //! |                               |<- <success/> or valid -----------------------|
 //! |                               | policy again, by what the channel shows      |
-//! |<- <db:result type='valid'> ---|                                              |
-//! |-- <message> ----------------->| the desk, as on the way in                   |
-//! |                               |-- the same octets -------------------------->|
+//! |                               |-- the same octets, in order ---------------->|
+//! |                               | or, if it cannot go: a report                |
+//! |<- <stream>, key, <message     |                                              |
+//! |    type='error'> with the     |                                              |
+//! |    reason in words -----------|                                              |
 //! ```
 //!
-//! Many targets on one inside stream each get a far leg of their own; one that is slow or failing neither blocks nor closes the
-//! others. What is left when a far leg breaks is carried by a *courier*, or comes back as a stanza error with its reason.
+//! Old servers punish an answer to their key that is late or is no yes: jabberd2 closes its stream with every pair on it, ejabberd
+//! writes nothing there for minutes, Openfire sets up nobody else meanwhile, and none tells its user why. So the answer is `valid`,
+//! and what becomes of a stanza is told stanza by stanza.
+//!
+//! A *courier* is a relay of its own, one for each pair, whatever streams the pair's stanzas came on: one that is slow or failing
+//! neither blocks nor closes the others, and their order is kept. A stanza for a domain that was never claimed opens its pair just so.
+//! A *report* travels on the stream that the gateway has open to the backend for that pair, or on one that it opens for it: one
+//! foreign domain on each, at most thirty-two at a time, and nothing on it that a peer has written.
+//!
+//! A domain of another backend of ours is reached the same way, without DNS and TLS: both domains' policies judge it.
 //!
 //! # c2s: clients
 //!

@@ -165,8 +165,13 @@ impl fmt::Display for Explanation {
         writeln!(f, "remote:     {}", Spelled(&self.remote, &self.remote_ascii))?;
         writeln!(f, "direction:  {}", self.direction)?;
         writeln!(f, "federation: {}", self.federation.unwrap_or("not a hosted domain"))?;
-        write!(f, "supposed:   proof {}, TLS {}", self.proof, self.tls)?;
+        if self.proof == "inside" {
+            write!(f, "supposed:   both are served here: conditions on TLS, proof and network do not apply")?;
+        } else {
+            write!(f, "supposed:   proof {}, TLS {}", self.proof, self.tls)?;
+        }
         match &self.ip {
+            _ if self.proof == "inside" => {}
             Some(ip) => write!(f, ", address {ip}")?,
             None => write!(f, ", address unknown")?,
         }

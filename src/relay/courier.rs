@@ -155,10 +155,17 @@ impl Relay {
 
     /// One more stanza.
     pub(super) fn enqueue(&mut self, load: Load, octets: Bytes, now: Instant, out: &mut Vec<Effect>) {
+        if self.courier_of().is_none() {
+            return;
+        }
         if self.ending || self.fars.is_empty() && !self.courier_of().is_some_and(Courier::is_waiting) {
             let failed = self.courier_of().and_then(|courier| courier.failed.clone());
             let why = failed.unwrap_or_else(|| Reason::RemoteUnreachable.into());
             return self.undeliverable(&octets, &why, out);
+        }
+        // Law `reports_only`: what others have written takes another stream.
+        if self.courier_of().is_some_and(Courier::is_report) != (load == Load::Report) {
+            return self.undeliverable(&octets, &Reason::Internal.into(), out);
         }
         let limits = &self.home.limits;
         let (stanzas, most) = match load {
@@ -306,7 +313,7 @@ impl Relay {
     pub(super) fn courier_refused(&mut self, why: &Why, now: Instant, out: &mut Vec<Effect>) {
         let Some(courier) = self.courier_mut() else { return };
         if courier.is_report() {
-            return self.report_again(why, now, out);
+            return self.report_again(why, false, now, out);
         }
         let (own, pair) = (courier.load == Load::Own, courier.pair.clone());
         if own {
@@ -338,7 +345,7 @@ impl Relay {
             return;
         }
         if courier.is_report() {
-            return self.report_again(&reason.into(), now, out);
+            return self.report_again(&reason.into(), stood.is_some(), now, out);
         }
         if (closing || again) && !draining && !self.ending {
             return self.set_out(now, out);
@@ -348,12 +355,15 @@ impl Relay {
     }
 
     /// DB-69: a report stream that was refused, or ended before its `valid`, is opened anew, three times within ten seconds.
-    fn report_again(&mut self, why: &Why, now: Instant, out: &mut Vec<Effect>) {
+    fn report_again(&mut self, why: &Why, stood: bool, now: Instant, out: &mut Vec<Effect>) {
         let ending = self.ending || self.draining;
         let Some(courier) = self.courier_mut() else { return };
         if courier.queue.is_empty() {
             self.ending = true;
             return;
+        }
+        if stood && courier.tries.1.is_none_or(|first| first + WITHIN <= now) {
+            courier.tries = (0, None);
         }
         let first = *courier.tries.1.get_or_insert(now);
         let pause = AGAIN.get(usize::from(courier.tries.0)).copied();
@@ -426,7 +436,7 @@ impl Relay {
         }
         if courier.queue.is_empty() {
             if self.last + self.patience() <= now && self.standing_far().is_some() {
-                self.close_fars(now, out);
+                self.close_fars_for(Reason::Idle, now, out);
             }
             return;
         }
@@ -463,6 +473,14 @@ impl Relay {
                 out.push(Effect::Report { pair, via, stanza: octets });
             }
         }
+    }
+
+    /// Its legs end for this reason.
+    pub(super) fn close_fars_for(&mut self, reason: Reason, now: Instant, out: &mut Vec<Effect>) {
+        for far in self.fars.values_mut() {
+            far.reason = reason;
+        }
+        self.close_fars(now, out);
     }
 
     pub(super) fn close_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {

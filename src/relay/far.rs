@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::filter::Route;
 use crate::jid::Domain;
-use crate::reason::{Cause, Facing, Outcome, Reason, StreamCondition, Why};
+use crate::reason::{Facing, Outcome, Reason, StreamCondition, Why};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::{Answer, Certificate, Method, Proof, Secured, identity};
@@ -19,7 +19,7 @@ use super::{Candidate, ClaimId, Destination, Effect, Event, FarId, Input, Relay,
 #[derive(Clone, Debug)]
 pub(super) struct Far {
     pub(super) terms: Terms,
-    machine: Option<Initiating>,
+    pub(super) machine: Option<Initiating>,
     /// The claim that waits for it.
     pub(super) claim: Option<ClaimId>,
     /// How we were proven there, once the pair stands.
@@ -30,10 +30,10 @@ pub(super) struct Far {
     last: Option<Why>,
     pub(super) max_octets: Option<usize>,
     pub(super) standing: bool,
-    closing: Option<Instant>,
+    pub(super) closing: Option<Instant>,
     /// CRT-12: when the certificate expires that the pair stands on.
     pub(super) expires: Option<Instant>,
-    reason: Reason,
+    pub(super) reason: Reason,
     /// When the last key or question went out.
     asked: Instant,
     keyed: bool,
@@ -42,7 +42,7 @@ pub(super) struct Far {
     /// Its server ended the stream because it was idle, and said so.
     pub(super) idled: bool,
     /// Handshakes that broke.
-    handshakes: u8,
+    pub(super) handshakes: u8,
 }
 
 impl Far {
@@ -242,7 +242,13 @@ impl Relay {
         false
     }
 
-    fn far_step(&mut self, id: FarId, input: initiating::Input, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn far_step(
+        &mut self,
+        id: FarId,
+        input: initiating::Input,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(far) = self.fars.get_mut(&id) else { return };
         let Some(machine) = far.machine.take() else { return };
         let external = machine.died_of_external() && far.closing.is_none();
@@ -338,7 +344,7 @@ impl Relay {
     }
 
     /// The attempt ended in EXTERNAL; the same server is tried once more without.
-    fn far_again(&mut self, id: FarId, octets: Bytes, out: &mut Vec<Effect>) {
+    pub(super) fn far_again(&mut self, id: FarId, octets: Bytes, out: &mut Vec<Effect>) {
         let Some(far) = self.fars.get_mut(&id) else { return };
         far.redial(Reason::SaslRefused.into(), false);
         if !octets.is_empty() {
@@ -396,7 +402,7 @@ impl Relay {
     }
 
     /// An attempt before the pair stands failed: the next candidate, or the end of the errand.
-    fn far_attempt_failed(
+    pub(super) fn far_attempt_failed(
         &mut self,
         id: FarId,
         why: Why,
@@ -487,92 +493,6 @@ impl Relay {
         }
     }
 
-    fn far_gone(
-        &mut self,
-        id: FarId,
-        reason: Reason,
-        unsent: Vec<Bytes>,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(far) = self.fars.get_mut(&id) else { return };
-        if far.standing {
-            let pair = match &far.terms.errand {
-                Errand::Speak(pair) => Some(pair.clone()),
-                Errand::Ask(_) => None,
-            };
-            let reason = if far.closing.is_some() { Reason::Finished } else { reason };
-            out.push(Effect::Cut(Side::Far(id)));
-            if self.courier_of().is_some() {
-                return self.far_lost_with(id, reason, unsent, now, out);
-            }
-            if let Some(pair) = pair {
-                for octets in unsent {
-                    self.stranded(&pair, octets, out);
-                }
-            }
-            return self.far_lost(id, reason, now, out);
-        }
-        if far.closing.is_some() {
-            out.push(Effect::Cut(Side::Far(id)));
-            self.fars.remove(&id);
-            return;
-        }
-        match far.machine.take() {
-            Some(machine) if machine.died_of_external() => self.far_again(id, Bytes::new(), out),
-            // A handshake that broke is tried once more at once, before anything is refused for it.
-            Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && far.handshakes == 0 => {
-                far.handshakes += 1;
-                far.redial(lost(reason), far.terms.external);
-                out.push(Effect::Retry(id, Candidate::Same));
-            }
-            _ => self.far_attempt_failed(id, lost(reason), Bytes::new(), now, out),
-        }
-    }
-
-    /// Our side of the far stream ends: flushed, closing tag, theirs awaited.
-    pub(super) fn far_close(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) {
-        let close = now + self.home.timeouts.close;
-        let Some(far) = self.fars.get_mut(&id) else { return };
-        if far.closing.is_some() {
-            return;
-        }
-        far.closing = Some(close);
-        far.claim = None;
-        match &far.machine {
-            Some(Initiating::Dialling | Initiating::Upgrading(_)) | None => {
-                out.push(Effect::Cut(Side::Far(id)));
-                self.fars.remove(&id);
-            }
-            Some(_) => out.push(Effect::Send(Side::Far(id), Bytes::from_static(CLOSE))),
-        }
-    }
-
-    /// Deadlines of far legs.
-    pub(super) fn expire_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let due: Vec<_> = self
-            .fars
-            .iter()
-            .filter(|(_, far)| far.deadline().is_some_and(|at| at <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            let Some(far) = self.fars.get_mut(&id) else { continue };
-            if far.closing.is_some() {
-                let errand = far.terms.errand.clone();
-                out.push(Effect::Finish(Side::Far(id)));
-                self.fars.remove(&id);
-                if let (Some(_), Errand::Speak(_)) = (self.courier_of(), errand) {
-                    self.courier_lost((true, Reason::CloseTimeout), Vec::new(), now, out);
-                }
-            } else if far.expires.is_some_and(|at| at <= now) {
-                self.far_fault(id, Reason::CertificateExpired, now, out);
-            } else {
-                self.far_step(id, initiating::Input::Expired, now, out);
-            }
-        }
-    }
-
     /// The proof for a claim that is believed, and the permit for it, or the refusal.
     pub(super) fn far_method(&self, id: FarId) -> Option<Method> {
         self.fars.get(&id).and_then(|far| far.method)
@@ -604,15 +524,6 @@ fn is_leave(fault: &Fault) -> bool {
             | Reason::RemoteNotFound
             | Reason::SaslRefused
     )
-}
-
-/// What lies behind a connection that ended before anything stood.
-fn lost(reason: Reason) -> Why {
-    match reason {
-        Reason::TlsFailed => Why::because(reason, Cause::BadHandshake),
-        Reason::ConnectionLost => Why::because(reason, Cause::Cut),
-        reason => reason.into(),
-    }
 }
 
 /// What a failure on the way to a backend is called: the world learns nothing of the inside.

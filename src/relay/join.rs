@@ -308,7 +308,7 @@ impl Relay {
             // What waits is delivered or given back within its own time; and what a backend sends may still be on its way.
             Shape::Courier(courier) if !courier.queue.is_empty() => {}
             Shape::Courier(courier) if courier.is_own() && self.draining => self.last = now,
-            Shape::Courier(_) => self.close_fars(now, out),
+            Shape::Courier(_) => self.close_fars_for(reason, now, out),
             Shape::Verifier => {
                 if !std::mem::replace(&mut self.ending, true) {
                     out.push(Effect::Answer(Answer::Trouble(Reason::Shutdown)));
@@ -378,6 +378,7 @@ impl Relay {
         }
         if self.flow == Flow::S2sOut && near.is_quiet(self.last, &times, now) {
             out.push(Effect::Serves);
+            self.near_looked(now);
         } else if self.flow != Flow::S2sOut && self.guard.is_empty() && self.started + times.unauth <= now {
             return self.near_fault(Reason::NegotiationTimeout, now, out);
         }

@@ -11,6 +11,7 @@ mod absence;
 mod client;
 mod courier;
 mod elsewhere;
+mod ends;
 mod event;
 mod far;
 mod join;

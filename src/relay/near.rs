@@ -177,6 +177,10 @@ impl Relay {
                     self.note_denied(pair, verdict, out);
                 }
                 self.near_step(receiving::Input::Header(header, offer), now, out);
+                // Whoever calls there calls from a backend's network (ACC-02): what it may bring is not a stranger's.
+                if self.flow == Flow::S2sOut && self.near.as_deref().is_some_and(Near::is_live) {
+                    out.push(Effect::Widen(Side::Near));
+                }
             }
             // CLS-01: behind our closing tag stanzas on their way are taken, and nothing is negotiated.
             Token::Element(frame)
@@ -322,11 +326,14 @@ impl Relay {
     /// Nothing has come over the stream of a backend for a while. It stays as long as a far leg stands for any of its pairs and
     /// T-idle-s2s lasts.
     pub(super) fn near_serves(&mut self, serves: bool, now: Instant, out: &mut Vec<Effect>) {
-        let over = self.last + self.home.timeouts.idle <= now;
-        let Some(near) = &mut self.near else { return };
-        near.looked = now;
-        if !serves || over {
+        if self.near.is_some() && (!serves || self.last + self.home.timeouts.idle <= now) {
             self.near_close(Reason::Idle, now, out);
+        }
+    }
+
+    pub(super) fn near_looked(&mut self, now: Instant) {
+        if let Some(near) = &mut self.near {
+            near.looked = now;
         }
     }
 

@@ -24,7 +24,11 @@ pub struct Hold {
 impl Hold {
     /// Nothing waits; there is room for so many octets.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { octets: AtomicUsize::new(0), most: AtomicUsize::new(most), waiting: Mutex::default() })
+        Arc::new(Self {
+            octets: AtomicUsize::new(0),
+            most: AtomicUsize::new(most),
+            waiting: Mutex::default(),
+        })
     }
 
     /// There is room for so many octets from now on.

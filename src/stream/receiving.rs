@@ -520,13 +520,9 @@ impl Open {
         match ruling {
             Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
             Ruling::Refused(reason) => {
-                let condition = match desk.facing {
-                    Facing::Backend => reason.backend_condition(),
-                    Facing::Public => reason.stanza_condition(),
-                };
-                self.stay(vec![send(dialback::write_refused(pair, condition))])
+                self.stay(vec![send(dialback::write_refused(pair, reason.stanza_condition()))])
             }
-            // D9: a backend that could not confirm its key hears so; its stream and the other pairs go on.
+            // D9: the stream of a backend and its other pairs go on.
             Ruling::Invalid if desk.facing == Facing::Backend => {
                 self.stay(vec![send(dialback::write_claimed(pair, false))])
             }

@@ -151,15 +151,18 @@ pub const LAWS: &[(&str, Law)] = &[
     ("deny_by_default", relay_deny_by_default),
     ("bounded", relay_bounded),
     ("closed_words", relay_closed_words),
+    ("reports_only", relay_reports_only),
 ];
 
 pub fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
     for effect in edge.effects {
         // What an outbox gives back was admitted when it came.
         let stranded = matches!(edge.input, Input::Gone { .. } | Input::Overflow(_));
+        // What a courier has was admitted where it came from, and what the gateway says itself needs no proof.
+        let courier = edge.before.portrait(None).shape == "courier";
         if matches!(effect, Effect::Pass(..) | Effect::Carry(..))
             && edge.before.guard().is_empty()
-            && !stranded
+            && !(stranded || courier)
         {
             return Err(format!("passed before any pair stood: {:?}", edge.effects));
         }
@@ -176,9 +179,27 @@ pub fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
     Ok(())
 }
 
+/// What backends are told are errors without anything of the stanza but its addresses and its id, and none of it comes from
+/// a relay that a peer speaks to.
+pub fn relay_reports_only(edge: &Crossing<'_>) -> Breach {
+    for effect in edge.effects {
+        let Effect::Report { stanza, .. } = effect else { continue };
+        let frame = frame(std::str::from_utf8(stanza).unwrap());
+        let head = frame.head();
+        let only_error = head.children().len() == 1 && head.children().all(|child| child.is_named("error"));
+        if !head.is_type("error") || !only_error || edge.before.flow() != gatehouse::reason::Flow::S2sOut {
+            return Err(format!("no error of ours: {stanza:?}"));
+        }
+    }
+    Ok(())
+}
+
 pub fn relay_canonical_only(edge: &Crossing<'_>) -> Breach {
     for effect in edge.effects {
-        if let Effect::Pass(_, octets) | Effect::Carry(_, octets) = effect
+        if let Effect::Pass(_, octets)
+        | Effect::Carry(_, octets)
+        | Effect::Hand(_, octets)
+        | Effect::Report { stanza: octets, .. } = effect
             && octets != "<message/>"
         {
             let again = frame(std::str::from_utf8(octets).unwrap());

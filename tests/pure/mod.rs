@@ -10,8 +10,8 @@ use gatehouse::jid::Domain;
 use gatehouse::policy::{Day, Networks, Policy};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Relay, Side,
-    StreamLimits, Timeouts,
+    Arrival, ClientDomain, Destination, Effect, Event, FarId, Home, HostedDomain, Input, KeysBy, Load, Relay,
+    Side, StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
     Certificate, Chain, Facts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Secured, TlsVersion,
@@ -59,6 +59,7 @@ pub fn home() -> Home {
         max_octets: None,
         takes: gatehouse::relay::Takes::default(),
         rfc7622: false,
+        server: 0,
     };
     Home {
         hosted: BTreeMap::from([(domain("hall.example"), hosted.clone()), (domain("annex.example"), hosted)]),
@@ -68,6 +69,7 @@ pub fn home() -> Home {
         timeouts: Timeouts::default(),
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
+        explain: true,
     }
 }
 
@@ -206,6 +208,32 @@ impl Stage {
         all
     }
 
+    /// The stanzas of a backend for couriers since the last asking.
+    pub fn handed(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Hand(_, octets) => {
+                all.push(std::str::from_utf8(octets).unwrap().to_owned());
+                false
+            }
+            _ => true,
+        });
+        all
+    }
+
+    /// The reports to backends since the last asking.
+    pub fn reported(&mut self) -> Vec<(Pair, String)> {
+        let mut all = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Report { pair, stanza, .. } => {
+                all.push((pair.clone(), std::str::from_utf8(stanza).unwrap().to_owned()));
+                false
+            }
+            _ => true,
+        });
+        all
+    }
+
     /// The far legs asked for, in order.
     pub fn connects(&self) -> Vec<(FarId, Destination)> {
         self.effects
@@ -256,6 +284,12 @@ impl Stage {
         let content = self.content;
         self.framers.entry(side).or_insert_with(|| Framer::new(Limits::default(), content))
     }
+}
+
+/// A courier for this pair, under this policy.
+pub fn courier(home: Home, policy: Arc<Policy>, sender: &str, target: &str, load: Load) -> Stage {
+    let now = Instant::now();
+    Stage::of(Relay::courier(Arc::new(home), policy, pair(sender, target), (load, None), now))
 }
 
 /// A stream header between servers.

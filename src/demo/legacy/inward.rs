@@ -133,6 +133,10 @@ impl Guest {
         }
         let pair = (domain_of(Some(from)).to_owned(), domain_of(Some(to)).to_owned());
         if node.is_stanza() && self.pairs.contains(&pair) {
+            if node.attr("type") == Some("error") {
+                // What a user of ours sent has come back.
+                self.shared.bounces.put(node.clone());
+            }
             self.shared.inbox.put(node.clone());
             self.shared.deliver(node);
             return None;

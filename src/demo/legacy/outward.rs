@@ -303,6 +303,11 @@ impl Road {
             return Ok(());
         }
         self.shared.keys.forget(&pair.0, &pair.1, &self.id);
+        if self.shared.habit == Habit::Jabberd2 {
+            // As tried: one word that is not `valid` costs it the whole stream, with all that is on it.
+            self.waiting.insert(pair, waiting);
+            return Err(Trouble(format!("dialback {}", node.attr("type").unwrap_or(""))));
+        }
         // XEP-0220 2.1.1: what becomes of the stanzas that waited for an answer that is no yes.
         let condition = match node.attr("type") {
             Some("invalid") => "internal-server-error",

@@ -35,6 +35,8 @@ impl Pump {
     #[must_use]
     pub fn laden(mut self, cargo: Arc<Cargo>) -> Self {
         self.cargo = Some(cargo);
+        // What it was made for is with it before it hears any news.
+        self.poll_cargo(&mut Context::from_waker(Waker::noop()));
         self
     }
 

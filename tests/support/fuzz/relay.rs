@@ -19,7 +19,7 @@ use bytes::Bytes;
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Relay, Said, Side,
+    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Said, Side,
 };
 use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
@@ -82,11 +82,17 @@ fn begin(start: u8) -> Life {
             life
         }
         2 => {
-            let (relay, effects) = Relay::courier(Arc::new(home), listed, ends, now);
+            // What strangers have caused, what a backend sends, and reports to a backend.
+            let load = match (flow, start & 0x40 != 0) {
+                (Flow::S2sOut, true) => Load::Own,
+                (_, true) => Load::Report,
+                (_, false) => Load::Carried,
+            };
+            let (relay, effects) = Relay::courier(Arc::new(home), listed, ends, (load, None), now);
             let mut life = Life::of(relay, Alphabet::of_servers(), COURIER, now).after(&effects);
             life.courier = true;
             // It is made for a stanza.
-            life.step(Side::Near, Input::Queue(stanza(life.alphabet, 0).expect("a stanza")));
+            life.step(Side::Near, Input::Queue(load, stanza(life.alphabet, 0).expect("a stanza")));
             life
         }
         3 => {
@@ -335,7 +341,7 @@ impl Life {
             }
             // Only a courier is given stanzas to carry.
             13 if self.courier && which & 1 == 0 => match stanza(alphabet, pick) {
-                Some(octets) => Input::Queue(octets),
+                Some(octets) => Input::Queue(Load::Carried, octets),
                 None => return true,
             },
             13 => match self.unsent(far, pick).pop() {

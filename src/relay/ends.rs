@@ -1,0 +1,108 @@
+//! How far legs end: their connections break, we close them, or their time is over.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::reason::{Cause, Reason, Why};
+use crate::stream::initiating::{self, Errand, Initiating};
+use crate::xml::CLOSE;
+
+use super::{Candidate, Effect, FarId, Relay, Side};
+
+impl Relay {
+    pub(super) fn far_gone(
+        &mut self,
+        id: FarId,
+        reason: Reason,
+        unsent: Vec<Bytes>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        if far.standing {
+            let pair = match &far.terms.errand {
+                Errand::Speak(pair) => Some(pair.clone()),
+                Errand::Ask(_) => None,
+            };
+            let reason = if far.closing.is_some() { Reason::Finished } else { reason };
+            out.push(Effect::Cut(Side::Far(id)));
+            if self.courier_of().is_some() {
+                return self.far_lost_with(id, reason, unsent, now, out);
+            }
+            if let Some(pair) = pair {
+                for octets in unsent {
+                    self.stranded(&pair, octets, out);
+                }
+            }
+            return self.far_lost(id, reason, now, out);
+        }
+        if far.closing.is_some() {
+            out.push(Effect::Cut(Side::Far(id)));
+            self.fars.remove(&id);
+            return;
+        }
+        match far.machine.take() {
+            Some(machine) if machine.died_of_external() => self.far_again(id, Bytes::new(), out),
+            // A handshake that broke is tried once more at once, before anything is refused for it.
+            Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && far.handshakes == 0 => {
+                far.handshakes += 1;
+                far.redial(lost(reason), far.terms.external);
+                out.push(Effect::Retry(id, Candidate::Same));
+            }
+            _ => self.far_attempt_failed(id, lost(reason), Bytes::new(), now, out),
+        }
+    }
+
+    /// Our side of the far stream ends: flushed, closing tag, theirs awaited.
+    pub(super) fn far_close(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) {
+        let close = now + self.home.timeouts.close;
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        if far.closing.is_some() {
+            return;
+        }
+        far.closing = Some(close);
+        far.claim = None;
+        match &far.machine {
+            Some(Initiating::Dialling | Initiating::Upgrading(_)) | None => {
+                out.push(Effect::Cut(Side::Far(id)));
+                self.fars.remove(&id);
+            }
+            Some(_) => out.push(Effect::Send(Side::Far(id), Bytes::from_static(CLOSE))),
+        }
+    }
+
+    /// Deadlines of far legs.
+    pub(super) fn expire_fars(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let due: Vec<_> = self
+            .fars
+            .iter()
+            .filter(|(_, far)| far.deadline().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(far) = self.fars.get_mut(&id) else { continue };
+            if far.closing.is_some() {
+                let errand = far.terms.errand.clone();
+                out.push(Effect::Finish(Side::Far(id)));
+                self.fars.remove(&id);
+                if let (Some(_), Errand::Speak(_)) = (self.courier_of(), errand) {
+                    self.courier_lost((true, Reason::CloseTimeout), Vec::new(), now, out);
+                }
+            } else if far.expires.is_some_and(|at| at <= now) {
+                self.far_fault(id, Reason::CertificateExpired, now, out);
+            } else {
+                self.far_step(id, initiating::Input::Expired, now, out);
+            }
+        }
+    }
+}
+
+/// What lies behind a connection that ended before anything stood.
+fn lost(reason: Reason) -> Why {
+    match reason {
+        Reason::TlsFailed => Why::because(reason, Cause::BadHandshake),
+        Reason::ConnectionLost => Why::because(reason, Cause::Cut),
+        reason => reason.into(),
+    }
+}
