@@ -378,45 +378,82 @@ async fn a_hosted_domain_cannot_be_claimed_by_dialback() {
     still_passes(&world, &mut stream, "c@cousin.example", "j@hall.example", "unharmed").await;
 }
 
-// POL-08: "an outbound target that is local is refused"; `DE(item-not-found)` inside.
+/// Waits until so many stanzas of the backend were refused for this reason.
+async fn refused(world: &World, reason: &str, count: f64) {
+    let labels = [("flow", "s2s-out"), ("reason", reason)];
+    for _ in 0..200 {
+        if world.metrics().await.unwrap().sum("stanzas_refused_total", &labels) >= count {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("not refused for {reason}");
+}
+
+// POL-08: "a stanza from a back-end never goes to the same back-end"; the claim hears what every claim hears (D9).
 #[tokio::test]
 async fn the_backend_does_not_reach_its_own_domains_through_us() {
     let world = border().await;
     let mut wire = inside(&world, Greeting::of(HALL, ANNEX)).await;
     wire.send("<db:result from='hall.example' to='annex.example'>k</db:result>").await.unwrap();
-    let answer = wire.element().await.unwrap();
-    assert_eq!(gatehouse::demo::session::word(&answer), error("item-not-found"), "{}", answer.raw);
+    assert_eq!(wire.element().await.unwrap().attr("type"), Some("valid"));
+    wire.send("<message from='j@hall.example' to='k@annex.example' id='1'><body>home</body></message>")
+        .await
+        .unwrap();
+    refused(&world, "same-backend", 1.0).await;
+    assert!(world.legacy.inbox.all().iter().all(|n| n.attr("type") == Some("error")));
+    wire.send("<db:result from='hall.example' to='cousin.example'>k</db:result>").await.unwrap();
+    assert_eq!(wire.element().await.unwrap().attr("type"), Some("valid"), "the stream goes on");
 }
 
-// DB-62: "`from` must be a local domain of that back-end"; `SE(invalid-from)`.
+// DB-62: a name that is not configured is believed like any other, and nothing of it passes; the stream and its other pairs go on.
 #[tokio::test]
 async fn the_backend_speaks_for_its_own_domains_alone() {
     let world = border().await;
-    let _cousin = peer(&world, 10, COUSIN).await;
+    let cousin = peer(&world, 10, COUSIN).await;
     let mut wire = inside(&world, Greeting::default()).await;
-    wire.send("<db:result from='friend.example' to='cousin.example'>k</db:result>").await.unwrap();
-    assert_eq!(wire.ending().await.unwrap().condition.as_deref(), Some("invalid-from"));
-    assert_eq!(world.names.asked_about(COUSIN), 0);
+    for from in ["friend.example", "hall.example"] {
+        wire.send(format!("<db:result from='{from}' to='cousin.example'>k</db:result>")).await.unwrap();
+        assert_eq!(wire.element().await.unwrap().attr("type"), Some("valid"));
+        let message =
+            format!("<message from='j@{from}' to='c@cousin.example'><body>from {from}</body></message>");
+        wire.send(message).await.unwrap();
+    }
+    cousin.inbox.wait_body("from hall.example").await.unwrap();
+    refused(&world, "not-configured", 1.0).await;
+    assert_eq!(cousin.inbox.all().len(), 1, "{:?}", cousin.inbox.all());
 }
 
-// RLY-19: "`from` domain is a local domain authorised on this inside stream, `to` domain equals the pair's foreign
-// domain"; `SE(invalid-from)` / `SE(host-unknown)` to legacy.
+// RLY-19: a domain for which nothing was claimed on that stream opens its pair as a claim would.
 #[tokio::test]
-async fn the_backends_stanzas_stay_within_their_pair() {
+async fn the_backends_stanzas_open_their_pairs() {
     let world = border().await;
     let cousin = peer(&world, 10, COUSIN).await;
-    for (from, to, condition) in [
-        ("j@annex.example", "c@cousin.example", "invalid-from"),
-        ("j@friend.example", "c@cousin.example", "invalid-from"),
-        ("j@hall.example", "c@friend.example", "host-unknown"),
+    let friend = peer(&world, 11, FRIEND).await;
+    let mut wire = inside(&world, Greeting::of(HALL, COUSIN)).await;
+    wire.send("<db:result from='hall.example' to='cousin.example'>k</db:result>").await.unwrap();
+    assert_eq!(wire.element().await.unwrap().attr("type"), Some("valid"));
+    for (from, to, body) in [
+        ("k@annex.example", "c@cousin.example", "another of its domains"),
+        ("j@hall.example", "r@friend.example", "another target"),
+        ("j@hall.example", "x@chat.stranger.example", "denied"),
+        ("j@hall.example", "c@cousin.example", "the claimed one"),
     ] {
-        let mut wire = inside(&world, Greeting::of(HALL, COUSIN)).await;
-        wire.send("<db:result from='hall.example' to='cousin.example'>k</db:result>").await.unwrap();
-        assert_eq!(wire.element().await.unwrap().attr("type"), Some("valid"));
-        wire.send(format!("<message from='{from}' to='{to}'><body>astray</body></message>")).await.unwrap();
-        assert_eq!(wire.ending().await.unwrap().condition.as_deref(), Some(condition), "{from} {to}");
+        wire.send(format!("<message from='{from}' to='{to}' id='1'><body>{body}</body></message>"))
+            .await
+            .unwrap();
     }
-    assert!(cousin.inbox.is_empty());
+    cousin.inbox.wait_body("another of its domains").await.unwrap();
+    friend.inbox.wait_body("another target").await.unwrap();
+    cousin.inbox.wait_body("the claimed one").await.unwrap();
+    let back =
+        world.legacy.bounces.wait(|n| n.attr("from") == Some("x@chat.stranger.example")).await.unwrap();
+    assert_eq!(condition(&back), Some("forbidden"), "{}", back.raw);
+    assert!(
+        back.raw.contains("chat.stranger.example: no rule allows this domain (not-listed)"),
+        "{}",
+        back.raw
+    );
 }
 
 // ACC-02: "The inside listener MUST accept only configured source addresses"; `RST`.

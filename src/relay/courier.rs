@@ -158,7 +158,7 @@ impl Relay {
         if self.courier_of().is_none() {
             return;
         }
-        if self.ending || self.fars.is_empty() && !self.courier_of().is_some_and(Courier::is_waiting) {
+        if self.ending {
             let failed = self.courier_of().and_then(|courier| courier.failed.clone());
             let why = failed.unwrap_or_else(|| Reason::RemoteUnreachable.into());
             return self.undeliverable(&octets, &why, out);
@@ -186,6 +186,10 @@ impl Relay {
         courier.push(octets);
         if first {
             self.last = now;
+        }
+        // The leg was closed because nothing had come for a while: what comes goes over another.
+        if self.fars.is_empty() && !self.courier_of().is_some_and(Courier::is_waiting) {
+            return self.set_out(now, out);
         }
         if let Some(id) = standing {
             if news {

@@ -1,8 +1,7 @@
 //! What happened, told three ways: a counter, a log line, and for streams and refusals an audit record.
 //!
-//! None of the three holds a body, a key or SASL data (LOG-02); events bring none. What a peer said appears as an
-//! escaped and capped value only (LOG-03). Lines that a peer can cause are limited for each network (LOG-05), and so are
-//! records of refusals: how many were left out stands in the audit log itself, and the counters see every one.
+//! None of the three holds a body, a key or SASL data (LOG-02). What a peer said appears as an escaped and capped value only
+//! (LOG-03). Lines that a peer can cause are limited for each network (LOG-05), and so are records of refusals.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -42,7 +41,6 @@ pub struct Observe {
     /// Records of refusals that the audit log does not hold, and does not tell of yet.
     left_out: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
-    /// Backends as last seen: up or not.
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
     /// Backends that ask somebody else about our keys.
     astray: Mutex<HashSet<Domain>>,
