@@ -5,13 +5,15 @@
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
 mod circuit;
+mod files;
 mod limit;
 
 pub use circuit::CircuitState;
+pub use files::Reload;
 pub use limit::Limit;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -19,6 +21,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use self::files::InForce;
 use crate::jid::Domain;
 use crate::policy::RuleName;
 use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
@@ -36,7 +39,6 @@ pub struct Metrics {
     /// What moves with each stanza is looked up once for each of these, not once for each stanza.
     hosted: papaya::HashMap<Domain, [Passed; Flow::ALL.len()]>,
     others: [Passed; Flow::ALL.len()],
-    digest: Mutex<Option<String>>,
     connections_total: IntCounterVec,
     connections_refused: IntCounterVec,
     connections: IntGaugeVec,
@@ -56,7 +58,10 @@ pub struct Metrics {
     backend_up: IntGaugeVec,
     certificate_not_after: GaugeVec,
     reloads: IntCounterVec,
-    policy_info: IntGaugeVec,
+    renewals: IntCounterVec,
+    policy_info: InForce,
+    config_info: InForce,
+    config_stale: IntGauge,
     bans: IntGauge,
     circuits: IntGaugeVec,
     circuits_open: IntGauge,
@@ -159,7 +164,23 @@ impl Metrics {
                 &["domain"],
             )?,
             reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
-            policy_info: make.gauges("policy_info", "The policy in force; always 1.", &["digest"])?,
+            renewals: make.counters(
+                "renewals_total",
+                "Certificates, keys, trust anchors and revocation lists that changed on the disk, and were taken over or not.",
+                &["outcome"],
+            )?,
+            policy_info: InForce::new(make.gauges(
+                "policy_info",
+                "The policy in force; always 1.",
+                &["digest"],
+            )?),
+            config_info: InForce::new(make.gauges(
+                "config_info",
+                "The configuration in force; always 1.",
+                &["digest"],
+            )?),
+            config_stale: make
+                .gauge("config_stale", "Whether files on the disk differ from what is in force.")?,
             bans: make.gauge(
                 "bans",
                 "Bans of operators, networks that may not log in, and accounts that single networks may not try.",
@@ -187,11 +208,11 @@ impl Metrics {
             registry: make.registry,
             hosted: hosted.into_iter().map(|domain| (domain, Default::default())).collect(),
             others: Default::default(),
-            digest: Mutex::new(None),
         };
         // A family that has never moved is shown as 0, so that a rate over it is 0 and not absent.
         for outcome in Reload::ALL {
             metrics.reloads.with_label_values(&[outcome.label()]);
+            metrics.renewals.with_label_values(&[outcome.label()]);
         }
         for state in CircuitState::ALL {
             metrics.circuits.with_label_values(&[state.label()]);
@@ -359,22 +380,6 @@ impl Metrics {
         self.certificate_not_after.with_label_values(&[self.domain(hosted)]).set(not_after as f64);
     }
 
-    /// A reload was applied or refused.
-    pub fn reloaded(&self, outcome: Reload) {
-        self.reloads.with_label_values(&[outcome.label()]).inc();
-    }
-
-    /// This policy is in force now, and no other.
-    pub fn policy(&self, digest: &str) {
-        let mut held = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = held.take() {
-            // The old digest may be the new one; the label comes back below.
-            let _gone = self.policy_info.remove_label_values(&[&old]);
-        }
-        self.policy_info.with_label_values(&[digest]).set(1);
-        *held = Some(digest.to_owned());
-    }
-
     /// An audit record was written.
     pub fn audited(&self) {
         self.audit_records.inc();
@@ -456,28 +461,6 @@ impl Door {
             Self::Outbound => "outbound",
             Self::S2sDirect => "s2s-direct",
             Self::S2sStarttls => "s2s-starttls",
-        }
-    }
-}
-
-/// How a reload came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reload {
-    /// The new state is in force.
-    Applied,
-    /// The old state was kept.
-    Refused,
-}
-
-impl Reload {
-    /// Every value, for tables and tests.
-    pub const ALL: &'static [Reload] = &[Self::Applied, Self::Refused];
-
-    /// The metric label and log field.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Refused => "refused",
         }
     }
 }

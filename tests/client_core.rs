@@ -1971,3 +1971,17 @@ fn a_client_under_way_moves_to_the_reloaded_settings() {
     stage.step(NEAR, Input::Home(std::sync::Arc::new(next)));
     assert_eq!(before - stage.relay.deadline().unwrap(), sooner);
 }
+
+// RFC 6120 4.9.3.5: a reload that takes a domain away tells its clients so; those of other domains stay.
+#[test]
+fn a_client_of_a_domain_that_is_no_longer_served_is_told_that_it_is_gone() {
+    let mut stage = bound();
+    stage.step(NEAR, Input::Home(std::sync::Arc::new(home())));
+    assert_eq!(stage.said(NEAR), "", "the same domain");
+    let mut next = home();
+    next.clients.clear();
+    stage.step(NEAR, Input::Home(std::sync::Arc::new(next)));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<host-gone") && said.ends_with("</stream:stream>"), "{said}");
+    assert_eq!(stage.said(FAR), "</stream:stream>");
+}

@@ -103,6 +103,10 @@ fn the_package_holds_all_of_it_and_says_so() {
         ("-rw-r--r--", "usr/share/doc/gatehouse/changelog.gz"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/gatehouse.cdx.json"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/libraries.txt.gz"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/security.md"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/openfire/README.md"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/prosody/README.md"),
+        ("-rwxr-xr-x", "usr/share/gatehouse/gatehouse-renewed"),
         ("-rw-r-----", "etc/gatehouse/gatehouse.yaml"),
         ("-rw-r-----", "etc/gatehouse/policies/partners.yaml"),
     ] {
@@ -350,7 +354,6 @@ impl Root {
     /// What `systemctl start` would do, up to the answer of the control socket.
     fn start(&self) -> Child {
         let user = self.unit("User");
-        done(&mut self.command(&user, &self.unit("ExecStartPre")));
         let line = format!("exec {}", self.unit("ExecStart"));
         let mut gateway = self.command(&user, &line).stderr(Stdio::null()).spawn().unwrap();
         let asked = "gatehouse streams --socket /run/gatehouse/control.sock";

@@ -198,9 +198,10 @@ fn reference(types: &Types) -> String {
          comments in\n`src/config/spec.rs`, `src/config/limits.rs` and `src/policy/file.rs`.\n\nA key in **bold** must be \
          there. Editors complete and check keys with the schemas in [schemas](schemas): begin a file with\n\
          `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n\n\
-         Addresses of listeners, backends, resolvers, `steering:` and `admin:` may be known at start only. `${NAME}` in them is\n\
-         what the environment variable NAME holds then: `address: \"${POD_IP}:5269\"`, or `\"[${POD_IP}]:5269\"` where that is an\n\
-         IPv6 address. One that is not set, or empty, is an error; nothing else in the file is filled in, and there is no default.\n",
+         Any value of `gatehouse.yaml` may come from elsewhere. `${NAME}` in it is what the environment variable NAME holds at the\n\
+         start or reload: `address: \"${POD_IP}:5269\"`, or `\"[${POD_IP}]:5269\"` where that is an IPv6 address. `{ file: PATH }` in its\n\
+         place is what that file holds; where a value is the name of a file already, it is that name. A variable that is not set, or\n\
+         empty, and a file that cannot be read are errors; there is no default. Policy files are taken as they are.\n",
     );
     for (title, start) in [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile")] {
         write!(text, "\n## {title}\n").unwrap();

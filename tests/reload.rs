@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use gatehouse::demo::peer::{Admit, Manner};
-use gatehouse::demo::world::World;
+use gatehouse::demo::session::Login;
+use gatehouse::demo::world::{Plan, World};
 use serde_json::json;
 
 use sockets::*;
@@ -234,4 +235,58 @@ async fn a_key_on_its_way_survives_one_change_of_the_secret_and_not_two() {
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.err.contains("both realms have the same secret"), "{said:?}");
     }
+}
+
+// POL-07: "streams with a pair no longer allowed are closed": `federation: any` becomes `listed`, and the stranger's pair ends at
+// once, while a pair of another domain stays. What the gateway was said to do is what it does.
+#[tokio::test]
+async fn a_strangers_pair_ends_at_once_when_any_becomes_listed() {
+    let world = World::build(&Plan::listed(HALL, POLICY).and(ANNEX, "any", None)).await.unwrap();
+    let cousin = peer(&world, 11, COUSIN).await;
+    let outsider = peer(&world, 12, STRANGER).await;
+    let mut stranger = by_certificate(&outsider, ANNEX).await;
+    let mut partner = by_certificate(&cousin, HALL).await;
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let (before, after) = text.split_once(&format!("- name: {ANNEX}")).unwrap();
+    assert!(after.contains("federation: any"), "{text}");
+    std::fs::write(
+        &world.config,
+        format!("{before}- name: {ANNEX}{}", after.replacen("federation: any", "federation: listed", 1)),
+    )
+    .unwrap();
+    let plan = ask(&world.socket(), &["reload", "--plan"]).await["plan"].clone();
+    assert_eq!(plan["settings"], json!([format!("domains[{ANNEX}].federation: any -> listed")]));
+    assert_eq!(plan["closes"].as_array().unwrap().len(), 1, "{plan:#}");
+    still_passes(&world, &mut stranger, "x@stranger.example", "k@annex.example", "only a plan").await;
+    let done = ask(&world.socket(), &["reload"]).await["plan"].clone();
+    assert_eq!(done, plan);
+    assert_eq!(stranger.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
+    still_passes(&world, &mut partner, "c@cousin.example", "j@hall.example", "stays").await;
+}
+
+// "Living relays of a removed domain end in good order", and nobody gets in for it any more.
+#[tokio::test]
+async fn a_domain_that_is_removed_ends_its_streams_in_good_order() {
+    let world = border().await;
+    let cousin = peer(&world, 11, COUSIN).await;
+    let mut gone = by_certificate(&cousin, ANNEX).await;
+    let mut stays = by_certificate(&cousin, HALL).await;
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let (before, after) = text.split_once(&format!("  - name: {ANNEX}")).unwrap();
+    // Up to the next entry of the list, or the next key of the file.
+    let rest = after.match_indices('\n').find(|(at, _)| {
+        let next = &after[at + 1..];
+        next.starts_with("  - name:") || !next.starts_with(' ')
+    });
+    let rest = &after[rest.unwrap().0 + 1..];
+    std::fs::write(&world.config, format!("{before}{rest}")).unwrap();
+    ask(&world.socket(), &["reload"]).await;
+    assert_eq!(gone.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
+    still_passes(&world, &mut stays, "c@cousin.example", "j@hall.example", "stays").await;
+    let again = cousin.call(ANNEX).unwrap().open().await;
+    let refused = match again {
+        Err(_) => true,
+        Ok(mut stream) => !matches!(stream.external(cousin.domain()).await, Ok(Login::Success)),
+    };
+    assert!(refused, "the domain is served on");
 }

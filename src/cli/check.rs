@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Console, Exit, Format};
 use crate::config::Settings;
 use crate::gateway::reading::Reading;
+use crate::gateway::unbound;
 use crate::policy::{Finding, Place};
 
 /// Arguments of `check`.
@@ -62,6 +63,17 @@ fn check_addresses(settings: &Settings) -> Vec<Finding> {
     let others = [settings.admin.http, settings.steering.as_ref().map(|steering| steering.listen)];
     for address in others.into_iter().flatten().filter(|address| !here(*address)) {
         findings.push(absent(address, Place::whole(&settings.file)));
+    }
+    // Only where everybody is told no, so that a gateway that runs and holds the port is not blamed.
+    let listeners = settings.listeners.iter().map(|listener| (listener.address, listener.place.clone()));
+    let others = others.into_iter().flatten().map(|address| (address, Place::whole(&settings.file)));
+    for (address, place) in listeners.chain(others).filter(|(address, _)| address.port() < 1024) {
+        if let Err(error) = TcpListener::bind(address)
+            && error.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            let Finding { message, remedy, .. } = unbound(place.clone(), address, &error);
+            findings.push(Finding::warning(place, format!("this user {message}"), remedy));
+        }
     }
     findings
 }

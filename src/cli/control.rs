@@ -13,10 +13,10 @@ use crate::gateway::protocol::{Answer, Circuit, Fault, Plan, Request, Stream};
 pub(super) struct Gateway {
     /// The control socket of the gateway; without it, that of --config, or /run/gatehouse/control.sock
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
     /// The configuration of the gateway, which names its control socket
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// The form of the report
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
@@ -39,6 +39,13 @@ impl Gateway {
                 settings.admin.socket.ok_or_else(none)
             }
         }
+    }
+}
+
+impl PlainArgs {
+    /// Which gateway.
+    pub(super) fn gateway(&self) -> &Gateway {
+        &self.gateway
     }
 }
 
@@ -114,6 +121,10 @@ pub(super) fn bans(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Bans {}, console)
 }
 
+pub(super) fn restart(args: &PlainArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Restart {}, console)
+}
+
 pub(super) fn drain(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Drain {}, console)
 }
@@ -137,16 +148,23 @@ pub(super) fn reload(args: &ReloadArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Reload { plan: args.plan }, console)
 }
 
-fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
+/// Has a running gateway answer, and prints what it says.
+pub(super) fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -> Exit {
     let answer = match answer_of(gateway, request, console) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
     match gateway.format {
-        Format::Json => console.json(&answer),
+        Format::Json => match &answer {
+            Answer::Explained { explanation, .. } => console.json(explanation),
+            answer => console.json(answer),
+        },
         Format::Text => print(&answer, console),
     }
-    if matches!(answer, Answer::Refused { .. }) { Exit::No } else { Exit::Done }
+    match answer {
+        Answer::Refused { .. } | Answer::Explained { allow: false, .. } => Exit::No,
+        _ => Exit::Done,
+    }
 }
 
 /// What the gateway that is meant answers; or how the command ends, which was said why.
@@ -232,6 +250,23 @@ fn print(answer: &Answer, console: &mut Console) {
             print_plan(plan, console);
             console.line("nothing was changed");
         }
+        Answer::Restarting { relays, seconds } => {
+            console.line(format_args!("restarting: {relays} streams end first, within {seconds} s"));
+        }
+        Answer::Config { file, digest, policy, stale, closed, lines } => {
+            console.line(format_args!("# {file}, digest {digest}, policy {policy}"));
+            for line in lines {
+                let mark = if line.default { "   # default" } else { "" };
+                console.line(format_args!("{}: {}{mark}", line.key, line.value));
+            }
+            for file in stale {
+                console.line(format_args!("# differs on the disk: {file}"));
+            }
+            for domain in closed {
+                console.line(format_args!("# closed, for lack of a certificate: {domain}"));
+            }
+        }
+        Answer::Explained { text, .. } => console.print(text),
         Answer::Draining { relays, seconds } => {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
         }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod check;
+mod config;
 mod console;
 mod control;
 mod demo;
@@ -100,6 +101,9 @@ enum Command {
     /// Play a small world in one process and tell what happens in it
     #[command(after_help = "Example: gatehouse demo")]
     Demo(demo::Args),
+    /// See what is in force in a running gateway
+    #[command(subcommand, after_help = "Example: gatehouse config dump")]
+    Config(config::Command),
     /// Let a running gateway end in good order
     #[command(after_help = "Example: gatehouse drain")]
     Drain(control::PlainArgs),
@@ -117,9 +121,12 @@ enum Command {
     /// Tell what was refused last: who, what, which rule or limit, and what to do
     #[command(after_help = "Example: gatehouse refusals --domain partner.example --last 5")]
     Refusals(refusals::Args),
-    /// Let a running gateway read policies, certificates and secrets again
+    /// Let a running gateway read its configuration and every file that it names again
     #[command(after_help = "Example: gatehouse reload --plan")]
     Reload(control::ReloadArgs),
+    /// Check the files, let a running gateway end in good order, and have it begin anew with its sockets held open
+    #[command(after_help = "Example: gatehouse restart")]
+    Restart(control::PlainArgs),
     /// Run the gateway in the foreground
     #[command(after_help = "Example: gatehouse run --config gatehouse.yaml")]
     Run(run::Args),
@@ -160,6 +167,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Circuits(args) => control::circuits(args, &mut console),
         Command::Close(args) => control::close(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
+        Command::Config(command) => config::main(command, &mut console),
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Drain(args) => control::drain(args, &mut console),
         Command::Init(args) => init::main(args, &mut console),
@@ -168,6 +176,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Probe(args) => probe::main(args, &mut console),
         Command::Refusals(args) => refusals::main(args, &mut console),
         Command::Reload(args) => control::reload(args, &mut console),
+        Command::Restart(args) => control::restart(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
         Command::Streams(args) => control::streams(args, &mut console),
         Command::Unban(args) => control::unban(args, &mut console),

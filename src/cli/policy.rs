@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::control::Gateway;
 use super::{Console, Exit, Format};
 use crate::config;
-use crate::config::settings::Settings;
+use crate::gateway::explain::{Asked, Explained};
+use crate::gateway::protocol::Request;
 use crate::jid::{Domain, Jid};
-use crate::policy::{self, CaseOutcome, Day, Federate, Finding, Identity, Policy, StanzaKind, Tls};
-use crate::reason::{Direction, Reason};
+use crate::policy::{self, CaseOutcome, Day, Finding};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -28,9 +29,15 @@ pub(super) enum Command {
 /// Arguments of `policy explain`. Direction follows from which address is hosted.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// The configuration
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    /// The configuration; with --live, the one that names the control socket
+    #[arg(long, value_name = "FILE", required_unless_present = "live")]
+    config: Option<PathBuf>,
+    /// Ask the running gateway: what is in force may differ from the files
+    #[arg(long, conflicts_with = "today")]
+    live: bool,
+    /// The control socket of the running gateway
+    #[arg(long, value_name = "PATH", requires = "live", conflicts_with = "config")]
+    socket: Option<PathBuf>,
     /// The sender
     #[arg(long, value_name = "JID", value_parser = domain_of)]
     from: Domain,
@@ -105,8 +112,25 @@ pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
 }
 
 fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
+    let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+        value().map(|value| value.get_name().to_owned())
+    };
+    let asked = Asked {
+        from: args.from.to_string(),
+        to: args.to.to_string(),
+        proof: word(&|| args.proof.to_possible_value()).unwrap_or_default(),
+        tls: word(&|| args.tls.to_possible_value()).unwrap_or_default(),
+        ip: args.ip,
+        kind: args.kind.and_then(|kind| word(&|| kind.to_possible_value())),
+        payload: args.payload.clone(),
+    };
+    let Some(config) = args.config.as_ref().filter(|_| !args.live) else {
+        let gateway =
+            Gateway { socket: args.socket.clone(), config: args.config.clone(), format: args.format };
+        return super::control::ask(&gateway, &Request::Explain(asked), console);
+    };
     let today = args.today.unwrap_or_else(super::today);
-    let loaded = config::load(&args.config)
+    let loaded = config::load(config)
         .and_then(|(settings, _)| config::policies(&settings, today).map(|compiled| (settings, compiled)));
     let (settings, policy) = match loaded {
         Ok((settings, compiled)) => (settings, compiled.policy),
@@ -115,76 +139,20 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
             return Exit::Config;
         }
     };
-    if policy.hosts(&args.to) && policy.hosts(&args.from) {
-        return explain_between(args, &settings, &policy, console);
+    match crate::gateway::explain::explain(&settings, &policy, &asked) {
+        Ok(Explained::Judged(explanation)) => {
+            show(args, &explanation, console);
+            if explanation.is_allow() { Exit::Done } else { Exit::No }
+        }
+        Ok(Explained::SameBackend { text, .. }) => {
+            console.print(text);
+            Exit::No
+        }
+        Err(message) => {
+            console.complain(format_args!("error: {message}"));
+            Exit::Usage
+        }
     }
-    let (hosted, remote, direction) = if policy.hosts(&args.to) {
-        (&args.to, &args.from, Direction::Inbound)
-    } else if policy.hosts(&args.from) {
-        (&args.from, &args.to, Direction::Outbound)
-    } else {
-        let hosted = policy.hosted().map(Domain::as_str).collect::<Vec<_>>().join(", ");
-        console.complain(format_args!(
-            "error: neither {} nor {} is hosted here; hosted are: {hosted}",
-            args.from, args.to
-        ));
-        return Exit::Usage;
-    };
-    let identity = match args.proof {
-        Proof::Certificate => Identity::Certificate,
-        Proof::Dialback => Identity::Dialback,
-        Proof::None => Identity::Absent,
-    };
-    let tls = match args.tls {
-        Version::V12 => Tls::V12,
-        Version::V13 => Tls::V13,
-        Version::None => Tls::None,
-    };
-    let question = Federate { hosted, remote, direction, identity, tls, address: args.ip };
-    let explanation = policy.explain(&question, stanza_kind(args), args.payload.as_deref());
-    show(args, &explanation, console);
-    if explanation.is_allow() { Exit::Done } else { Exit::No }
-}
-
-fn stanza_kind(args: &ExplainArgs) -> Option<StanzaKind> {
-    args.kind.map(|kind| match kind {
-        Kind::Message => StanzaKind::Message,
-        Kind::Presence => StanzaKind::Presence,
-        Kind::Iq => StanzaKind::Iq,
-    })
-}
-
-/// POL-08: from one backend to another, by the sender's policy and then by the addressee's. What is shown is the word that
-/// decides.
-fn explain_between(args: &ExplainArgs, settings: &Settings, policy: &Policy, console: &mut Console) -> Exit {
-    let (from, to) = (settings.domain(&args.from), settings.domain(&args.to));
-    if let (Some(from), Some(to)) = (from, to)
-        && !settings.may_speak(from, to)
-    {
-        let reason = Reason::SameBackend;
-        console.line(format_args!("deny: {} ({})", reason.words(), reason.label()));
-        console.line(format_args!(
-            "{} and {} cannot be told apart by the addresses of their servers: `backend`, `from` or `dialback-keys: verify`",
-            args.from, args.to
-        ));
-        return Exit::No;
-    }
-    let question = |hosted, remote, direction| Federate {
-        hosted,
-        remote,
-        direction,
-        identity: Identity::Inside,
-        tls: Tls::V13,
-        address: None,
-    };
-    let out = question(&args.from, &args.to, Direction::Outbound);
-    let into = question(&args.to, &args.from, Direction::Inbound);
-    let mut explanation = policy.explain(&out, stanza_kind(args), args.payload.as_deref());
-    if explanation.is_allow() {
-        explanation = policy.explain(&into, stanza_kind(args), args.payload.as_deref());
-    }
-    show(args, &explanation, console);
-    if explanation.is_allow() { Exit::Done } else { Exit::No }
 }
 
 fn show(args: &ExplainArgs, explanation: &policy::Explanation, console: &mut Console) {

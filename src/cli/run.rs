@@ -1,9 +1,13 @@
 //! `gatehouse run`: the gateway in the foreground, until a signal ends it.
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
@@ -48,34 +52,65 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let (quiet, verbose) = (console.is_quiet(), console.is_verbose());
     let relogging = log.clone();
     let relog: Relog = Arc::new(move |wanted| relogging.change(wanted, quiet, verbose));
-    let exit = serve(reading, &settings, Given { sockets, relog: Some(relog) }, console);
+    let ending = serve(reading, &settings, Given { sockets, relog: Some(relog) }, console);
     log.finish();
-    exit
+    match ending {
+        Ok(None) => Exit::Done,
+        Ok(Some(sockets)) => begin_anew(sockets, console),
+        Err(exit) => exit,
+    }
 }
 
-fn serve(reading: Reading, settings: &Settings, given: Given, console: &mut Console) -> Exit {
+fn serve(reading: Reading, settings: &Settings, given: Given, console: &mut Console) -> Ending {
     raise_open_files(settings.limits.conn_total);
     let runtime = match runtime(settings.threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             console.complain(format_args!("the runtime cannot be started: {error}"));
-            return Exit::Fault;
+            return Err(Exit::Fault);
         }
     };
     let outcome = runtime.block_on(run(reading, given));
     // What is left is a look-up or a write that nobody waits for.
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => Exit::Done,
+        Ok(sockets) => Ok(sockets),
         Err(StartFault::Configuration(findings)) => {
             console.complain_of(&findings);
-            Exit::Config
+            Err(Exit::Config)
         }
         Err(StartFault::Internal(error)) => {
             console.complain(error);
-            Exit::Fault
+            Err(Exit::Fault)
         }
     }
+}
+
+/// How it ended, or with which sockets it begins anew.
+type Ending = Result<Option<Vec<OwnedFd>>, Exit>;
+
+/// The same process with the program as it lies on the disk now and the same arguments, which gets the listening sockets as a
+/// supervisor would hand them over. For the supervisor itself nothing has ended.
+fn begin_anew(sockets: Vec<OwnedFd>, console: &mut Console) -> Exit {
+    let program = match std::env::current_exe() {
+        // An upgrade has put another file in its place.
+        Ok(path) => {
+            path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from)
+        }
+        Err(_) => std::env::args_os().next().map(PathBuf::from).unwrap_or_default(),
+    };
+    let count = sockets.len();
+    let first = 3;
+    let mappings = (first..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+    let mut command = Command::new(&program);
+    command.args(std::env::args_os().skip(1));
+    command.env("LISTEN_FDS", count.to_string()).env("LISTEN_PID", std::process::id().to_string());
+    let error = match command.fd_mappings(mappings.collect()) {
+        Ok(command) => command.exec().to_string(),
+        Err(error) => error.to_string(),
+    };
+    console.complain(format_args!("{} cannot be begun anew: {error}", program.display()));
+    Exit::Fault
 }
 
 /// One thread needs no other to hand work to, so the main thread does it all.
@@ -115,12 +150,11 @@ fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
     (0..sockets.len()).filter_map(|at| sockets.take_tcp_listener(at).transpose()).collect()
 }
 
-async fn run(reading: Reading, given: Given) -> Result<(), StartFault> {
+async fn run(reading: Reading, given: Given) -> Result<Option<Vec<OwnedFd>>, StartFault> {
     // Before the doors open: a signal in between must not end us without a drain.
     let signals = Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
     let gateway = Gateway::start_with(reading, given).await?;
-    gateway.attend(signals).await;
-    Ok(())
+    Ok(gateway.attend(signals).await)
 }
 
 /// Listeners, logs, the DNS, verifications and couriers.

@@ -1,27 +1,33 @@
 //! From spec to settings: every key read, every contradiction found, all in one run.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::agree::{agree, no_loops};
 use super::backends;
 use super::clients;
 use super::limits::{Limits, Timeouts};
+use super::lists::{Included, Part, domains, listeners, only_lists};
 use super::settings::*;
 use super::spec;
-use super::words::{Environment, Words};
+use super::words::{Outside, Words};
 use crate::jid::Domain;
-use crate::policy::{Federation, Finding, Place, Placed, Word};
+use crate::policy::{Finding, Place, Placed, Word};
 
 /// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
 /// no finding is an error.
 pub(super) fn assemble(
     file: &str,
     spec: &spec::FileSpec,
-    environment: Environment<'_>,
+    included: &[Included],
+    outside: &Outside<'_>,
 ) -> (Settings, Vec<Finding>) {
-    let mut words = Words::new(file, environment);
+    let mut words = Words::new(file, outside);
+    let mut others: Vec<Part<'_, '_>> =
+        included.iter().map(|(file, spec)| (Words::new(file, outside), spec)).collect();
+    others.iter_mut().for_each(|(words, spec)| only_lists(words, spec));
     match &spec.version {
         Some(word) if word.value == "v1" => {}
         Some(word) => {
@@ -30,8 +36,8 @@ pub(super) fn assemble(
         None => words.whole("`version` is missing", "begin the file with `version: v1`"),
     }
     let threads = spec.threads.as_ref().and_then(|word| threads(&mut words, word));
-    let listeners = listeners(&mut words, spec);
-    let domains = domains(&mut words, spec);
+    let listeners = listeners(&mut words, spec, &mut others);
+    let domains = domains(&mut words, spec, &mut others);
     let default_domain =
         spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
     let retired_domains = retired_domains(&mut words, spec, &domains);
@@ -52,10 +58,20 @@ pub(super) fn assemble(
     agree(&mut words, spec, &limits, &timeouts);
     clients::agree(&mut words, spec, &listeners, &domains);
     no_loops(&mut words, spec, &listeners, steering.as_ref());
+    for (words, spec) in &mut others {
+        no_loops(words, spec, &listeners, steering.as_ref());
+    }
     let log = log(&mut words, spec);
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
+    let mut beside: Vec<PathBuf> = included.iter().map(|(file, _)| PathBuf::from(file)).collect();
+    for (more, _) in others {
+        beside.extend(more.folders);
+        words.findings.extend(more.findings);
+    }
+    beside.append(&mut words.folders);
     let settings = Settings {
         file: Arc::from(file),
+        beside,
         threads,
         listeners,
         domains,
@@ -74,6 +90,7 @@ pub(super) fn assemble(
         audit,
     };
     backends::told_apart(&mut words, &settings);
+    backends::let_in(&mut words, &settings);
     (settings, words.findings)
 }
 
@@ -87,180 +104,6 @@ fn threads(words: &mut Words, word: &Word) -> Option<usize> {
         );
     }
     found
-}
-
-fn listeners(words: &mut Words, spec: &spec::FileSpec) -> Vec<Listener> {
-    let Some(list) = &spec.listen else { return standard_listeners(&spec.domains, words) };
-    if list.value.is_empty() {
-        words.error(list, "`listen` is empty", "remove the key for the standard ports, or add a listener");
-    }
-    let mut found: Vec<Listener> = Vec::new();
-    for at in &list.value {
-        let Some(listener) = listener(words, at) else { continue };
-        if let Some(first) = found.iter().find(|other| other.address == listener.address) {
-            let message = format!("{} is taken already by the listener at {}", listener.address, first.place);
-            words.error(at, message, "give each listener its own address or port");
-            continue;
-        }
-        found.push(listener);
-    }
-    found
-}
-
-fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener> {
-    let place = at.as_ref().map_or_else(|| Place::whole(""), |at| words.place(at));
-    let standard = |port, role| Listener {
-        address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
-        role,
-        proxies: None,
-        place: Place { line: 0, column: 0, ..place.clone() },
-    };
-    vec![
-        standard(5269, Role::S2s(Encryption::Starttls)),
-        standard(5270, Role::S2s(Encryption::Direct)),
-        standard(5222, Role::C2s(Encryption::Starttls)),
-        standard(5223, Role::C2s(Encryption::Direct)),
-    ]
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Who {
-    C2s,
-    Inside,
-    Mixed,
-    S2s,
-}
-
-fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener> {
-    let flows = [("s2s", Who::S2s), ("c2s", Who::C2s), ("mixed", Who::Mixed), ("inside", Who::Inside)];
-    let flow =
-        words.needed(at, &at.value.flow, "flow", "s2s").and_then(|word| words.choose(word, "a flow", &flows));
-    let address_word = words.needed(at, &at.value.address, "address", "\"[::]:5269\"");
-    let address = address_word.and_then(|word| words.socket(word, None));
-    let encryptions = [("starttls", Encryption::Starttls), ("direct", Encryption::Direct)];
-    let proxies = at.value.proxy_protocol.as_ref().map(|list| words.own_networks(list));
-    if flow == Some(Who::Inside) {
-        if let Some(word) = &at.value.tls {
-            words.error(word, "an inside listener speaks plain TCP", "remove `tls`");
-        }
-        if let Some(list) = &at.value.proxy_protocol {
-            words.error(list, "an inside listener takes no PROXY header", "remove `proxy-protocol`");
-        }
-        // ACC-02
-        if let (Some(address), Some(word)) = (address, address_word)
-            && address.ip().to_canonical().is_unspecified()
-        {
-            words.error(
-                word,
-                format!("an inside listener on {address} would be open to everybody"),
-                "write the gateway's address on the backends' network",
-            );
-        }
-        let from = match &at.value.from {
-            Some(list) => words.own_networks(list),
-            None => {
-                words.error(
-                    at,
-                    "an inside listener needs `from`",
-                    "add the backends' networks: `from: [10.0.0.0/24]`",
-                );
-                Vec::new()
-            }
-        };
-        return Some(Listener {
-            address: address?,
-            role: Role::Inside(from),
-            proxies: None,
-            place: words.place(at),
-        });
-    }
-    let tls =
-        at.value.tls.as_ref().map_or(Some(Encryption::Starttls), |word| {
-            words.choose(word, "a way to begin TLS", &encryptions)
-        });
-    if let (Some(list), Some(_)) = (&at.value.from, flow) {
-        words.error(
-            list,
-            "`from` is for inside listeners",
-            "remove it; who may connect from the world is a matter of policy",
-        );
-    }
-    if flow == Some(Who::Mixed) && tls == Some(Encryption::Starttls) {
-        words.error(
-            at,
-            "a mixed listener tells clients and servers apart by ALPN, which comes with direct TLS only",
-            "add `tls: direct`, or give clients and servers a listener each",
-        );
-    }
-    let role = match flow? {
-        Who::C2s => Role::C2s(tls?),
-        Who::Mixed => Role::Mixed,
-        Who::Inside | Who::S2s => Role::S2s(tls?),
-    };
-    Some(Listener { address: address?, role, proxies, place: words.place(at) })
-}
-
-fn domains(words: &mut Words, spec: &spec::FileSpec) -> Vec<HostedDomain> {
-    let list = match &spec.domains {
-        Some(list) if !list.value.is_empty() => &list.value,
-        _ => {
-            words.whole(
-                "no domain is served",
-                "add `domains:` with a name, a certificate, a backend and a federation",
-            );
-            return Vec::new();
-        }
-    };
-    let mut found: Vec<HostedDomain> = Vec::new();
-    for at in list {
-        let Some(domain) = domain(words, at) else { continue };
-        if let Some(first) = found.iter().find(|other| other.name == domain.name) {
-            let message = format!("{} is served already, see {}", domain.name, first.place);
-            words.error(at, message, "keep one entry for each domain");
-            continue;
-        }
-        found.push(domain);
-    }
-    found
-}
-
-fn domain(words: &mut Words, at: &Placed<spec::DomainSpec>) -> Option<HostedDomain> {
-    let name = words.needed(at, &at.value.name, "name", "example.com").and_then(|word| words.domain(word));
-    let certificate = words
-        .needed(
-            at,
-            &at.value.certificate,
-            "certificate",
-            "{ chain: pki/example.com.pem, key: pki/example.com.key }",
-        )
-        .and_then(|files| {
-            let chain = words.needed(files, &files.value.chain, "chain", "pki/example.com.pem");
-            let key = words.needed(files, &files.value.key, "key", "pki/example.com.key");
-            Some(CertificateFiles { chain: words.path(chain?), key: words.path(key?) })
-        });
-    let settings: Vec<(&str, Federation)> =
-        Federation::ALL.iter().map(|setting| (setting.label(), *setting)).collect();
-    let federation = words
-        .needed(at, &at.value.federation, "federation", "listed")
-        .and_then(|word| words.choose(word, "a federation setting", &settings));
-    let backend = words
-        .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
-        .and_then(|spec| backends::read(words, spec, federation));
-    let policies: Vec<PathBuf> =
-        at.value.policies.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
-    for (index, word) in at.value.policies.iter().flat_map(|list| &list.value).enumerate() {
-        if policies.iter().take(index).any(|earlier| policies.get(index) == Some(earlier)) {
-            words.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one");
-        }
-    }
-    Some(HostedDomain {
-        name: name?,
-        certificate: certificate?,
-        backend: backend?,
-        federation: federation?,
-        policies,
-        place: words.place(at),
-    })
 }
 
 fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
@@ -544,59 +387,6 @@ fn log(words: &mut Words, spec: &spec::FileSpec) -> Log {
     let level =
         at.and_then(|at| at.level.as_ref()).and_then(|word| words.choose(word, "a log level", &levels));
     Log { format: format.unwrap_or(LogFormat::Text), level: level.unwrap_or(LogLevel::Info) }
-}
-
-/// Limits that are each in range and still contradict one another.
-fn agree(words: &mut Words, spec: &spec::FileSpec, limits: &Limits, timeouts: &Timeouts) {
-    if let Some(at) = &spec.limits {
-        if limits.preauth_element > limits.preauth_total {
-            words.error(
-                at,
-                "`preauth-element` exceeds `preauth-total`",
-                "raise the total or lower the element",
-            );
-        }
-        if limits.queue_octets < limits.stanza {
-            words.error(
-                at,
-                "`queue-octets` is less than one `stanza`",
-                "raise the queue or lower the stanza",
-            );
-        }
-    }
-    if let Some(at) = &spec.timeouts {
-        for (part, whole, names) in [
-            (timeouts.dns, timeouts.dns_total, "`dns` exceeds `dns-total`"),
-            (timeouts.connect, timeouts.connect_total, "`connect` exceeds `connect-total`"),
-            (timeouts.header, timeouts.unauth, "`header` exceeds `unauth`"),
-            (timeouts.login_delay, timeouts.login_delay_most, "`login-delay` exceeds `login-delay-most`"),
-            (timeouts.login_ban, timeouts.login_memory, "`login-ban` exceeds `login-memory`"),
-        ] {
-            if part > whole {
-                words.error(at, names, "raise the second or lower the first");
-            }
-        }
-    }
-}
-
-/// Addresses that would lead the gateway to itself.
-fn no_loops(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener], steering: Option<&Steering>) {
-    let backends =
-        spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
-    for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
-    {
-        let address = words.told_socket(word, None);
-        if let Some(own) = listeners.iter().find(|listener| Some(listener.address) == address) {
-            let message = format!("{} is the gateway's own listener", own.address);
-            words.error(word, message, "write the backend's address");
-        }
-    }
-    let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());
-    for word in servers.iter().flat_map(|list| &list.value) {
-        if steering.is_some_and(|steering| words.told_socket(word, Some(53)) == Some(steering.listen)) {
-            words.error(word, "the gateway would ask its own steering answers", "name another resolver");
-        }
-    }
 }
 
 /// Smaller audit files would be moved aside all the time.

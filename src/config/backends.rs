@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::{Backend, DialbackKeys, ProxyVersion, Settings, Takes};
+use super::settings::{Backend, DialbackKeys, Named, ProxyVersion, Role, Settings, Takes};
 use super::words::Words;
 use super::{clients, limits, spec};
 use crate::policy::{Federation, Finding, Placed, Word};
@@ -14,16 +14,19 @@ pub(super) fn read(
     at: &Placed<spec::BackendSpec>,
     federation: Option<Federation>,
 ) -> Option<Backend> {
-    let c2s = words.sockets(at.value.c2s.as_ref());
-    let s2s = words.sockets(at.value.s2s.as_ref());
-    let named = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
-    if !named(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
+    let c2s = words.targets(at.value.c2s.as_ref());
+    let s2s = words.targets(at.value.s2s.as_ref());
+    let addresses = (words.addresses(&c2s), words.addresses(&s2s));
+    let named = Named { c2s: Named::those(c2s), s2s: Named::those(s2s) };
+    let (c2s, s2s) = addresses;
+    let written = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
+    if !written(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
         words.error(
             at,
             "the domain federates, but its backend has no s2s address",
             "add `s2s: [\"10.0.0.5:5269\"]`",
         );
-    } else if !named(&at.value.s2s) && !named(&at.value.c2s) {
+    } else if !written(&at.value.s2s) && !written(&at.value.c2s) {
         words.error(
             at,
             "the backend has no address",
@@ -86,6 +89,7 @@ pub(super) fn read(
     Some(Backend {
         c2s,
         s2s,
+        named,
         proxy,
         mechanisms,
         register,
@@ -185,6 +189,34 @@ pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
                     other.name, domain.name, domain.name
                 ),
                 "write `dialback-keys: verify` in its `backend`, or `from` with addresses that no other server has",
+            ));
+        }
+    }
+}
+
+/// ACC-02, DB-62: a server that calls from where no inside listener takes anybody would never be heard.
+pub(super) fn let_in(words: &mut Words, settings: &Settings) {
+    let inside: Vec<&ipnet::IpNet> = settings
+        .listeners
+        .iter()
+        .filter_map(|listener| match &listener.role {
+            Role::Inside(from) => Some(from),
+            Role::C2s(_) | Role::Mixed | Role::S2s(_) => None,
+        })
+        .flatten()
+        .collect();
+    if inside.is_empty() {
+        return;
+    }
+    for domain in &settings.domains {
+        let hosts = domain.backend.hosts();
+        let own = |host: &std::net::IpAddr| inside.iter().any(|net| net.contains(host));
+        if !hosts.is_empty() && domain.backend.from.is_empty() && !hosts.iter().any(own) {
+            let shown: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+            words.findings.push(Finding::warning(
+                domain.place.clone(),
+                format!("the server of {} at {} may not call the inside listener", domain.name, shown.join(", ")),
+                "add its address to `from` of the inside listener, or write `from` in its `backend` if it calls from another one",
             ));
         }
     }

@@ -10,9 +10,15 @@ fn assemble(text: &str) -> (Settings, Vec<String>) {
     assemble_with(text, &|_| None)
 }
 
-fn assemble_with(text: &str, environment: words::Environment<'_>) -> (Settings, Vec<String>) {
-    let (spec, mut findings) = load::parse::<spec::FileSpec>(text, "dir/g.yaml");
-    let (settings, more) = assemble::assemble("dir/g.yaml", &spec, environment);
+fn assemble_with(text: &str, environment: fill::Environment<'_>) -> (Settings, Vec<String>) {
+    let fill = fill::Fill { environment, folder: Path::new("dir") };
+    let (spec, mut findings) = load::parse_filled::<spec::FileSpec>(text, "dir/g.yaml", &fill);
+    let look_up = |host: &Domain, port| match host.as_str() {
+        "xmpp.internal" => vec![SocketAddr::from(([10, 0, 0, 7], port))],
+        _ => Vec::new(),
+    };
+    let outside = words::Outside { environment, look_up: &look_up };
+    let (settings, more) = assemble::assemble("dir/g.yaml", &spec, &[], &outside);
     findings.extend(more);
     findings.sort();
     (settings, findings.iter().map(ToString::to_string).collect())
@@ -295,7 +301,7 @@ admin: { http: "${POD_IP}:${PORT}" }
 #[test]
 fn what_the_environment_lacks_or_spoils_is_told() {
     let inside = |address: &str| {
-        format!("{SHORTEST}listen: [{{ flow: inside, address: \"{address}\", from: [10.1.0.0/16] }}]\n")
+        format!("{SHORTEST}listen: [{{ flow: inside, address: \"{address}\", from: [10.0.0.0/8] }}]\n")
     };
     let environment = |name: &str| match name {
         "EMPTY" => Some(String::new()),
@@ -321,7 +327,7 @@ fn what_the_environment_lacks_or_spoils_is_told() {
     }
     let (settings, findings) = assemble_with(&inside("[${SIX}]:5269"), &environment);
     assert_eq!((findings, settings.listeners[0].address.to_string()), (vec![], "[fd00::5]:5269".to_owned()));
-    // Only addresses are filled in, and the gateway still finds itself behind a name.
+    // Every value is filled in, and the gateway still finds itself behind a name.
     let text = SHORTEST.replace("10.0.0.5:5269", "${SELF}:5269")
         + "listen: [{ flow: s2s, address: \"10.1.2.3:5269\" }]\ndefault-domain: \"${SELF}\"\n";
     let (_, findings) = assemble_with(&text, &|_| Some("10.1.2.3".to_owned()));
@@ -329,7 +335,7 @@ fn what_the_environment_lacks_or_spoils_is_told() {
         findings.iter().any(|f| f.contains("10.1.2.3:5269 is the gateway's own listener")),
         "{findings:?}"
     );
-    assert!(findings.iter().any(|f| f.contains("\"${SELF}\" is no domain")), "{findings:?}");
+    assert!(findings.iter().any(|f| f.contains("\"10.1.2.3\" is no domain")), "{findings:?}");
 }
 
 // DB-62: with several servers inside, each is believed at its own addresses only; those that share one are told.

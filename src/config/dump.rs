@@ -24,6 +24,7 @@ pub struct DumpLine {
 pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     let Settings {
         file: _,
+        beside,
         threads,
         listeners,
         domains,
@@ -42,6 +43,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         audit,
     } = settings;
     let mut out = Lines(Vec::new());
+    out.list("include", &beside.iter().map(|path| path.display()).collect::<Vec<_>>());
     out.or("threads", threads.as_ref(), "one for each processor");
     listeners.iter().for_each(|listener| out.listener(listener));
     domains.iter().for_each(|domain| out.domain(domain));
@@ -128,6 +130,7 @@ impl Lines {
         let Backend {
             c2s,
             s2s,
+            named,
             proxy,
             mechanisms,
             register,
@@ -142,6 +145,12 @@ impl Lines {
         let at = |key: &str| format!("domains[{name}].backend.{key}");
         self.list(at("c2s"), c2s);
         self.list(at("s2s"), s2s);
+        for (key, targets) in [("c2s", &named.c2s), ("s2s", &named.s2s)] {
+            if !targets.is_empty() {
+                let names: Vec<String> = targets.iter().map(target_shown).collect();
+                self.put(at(&format!("{key} (looked up)")), shown(&names), false);
+            }
+        }
         let proxy = proxy.map(|version| if version == ProxyVersion::V1 { "v1" } else { "v2" });
         self.or(at("proxy-protocol"), proxy, "off");
         let usual = mechanisms.iter().eq(crate::stream::client::Mechanism::DEFAULT
@@ -196,10 +205,7 @@ impl Lines {
             false => self.list("dns.servers", servers),
         }
         for Route { domain, target, tls } in routes {
-            let target = match target {
-                Target::Address(address) => address.to_string(),
-                Target::Host(host, port) => format!("{host}:{port}"),
-            };
+            let target = target_shown(target);
             let tls = match tls {
                 RouteTls::Direct => "direct",
                 RouteTls::None => "none",
@@ -230,6 +236,13 @@ impl Lines {
         let go_on = *on_full == OnFull::GoOn;
         self.put("audit.on-full", if go_on { "go-on" } else { "refuse" }, go_on);
         self.or("audit.rotate-at", rotate_at.map(|size| super::limits::size_shown(&size)), "never");
+    }
+}
+
+fn target_shown(target: &Target) -> String {
+    match target {
+        Target::Address(address) => address.to_string(),
+        Target::Host(host, port) => format!("{host}:{port}"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::words::Words;
+use super::words::{Outside, Words};
 use crate::policy::{Placed, Word};
 
 macro_rules! table {
@@ -29,7 +29,8 @@ macro_rules! table {
 
         impl Default for $settings {
             fn default() -> $settings {
-                let mut words = Words::new("", &|_| None);
+                let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
+                let mut words = Words::new("", &outside);
                 $settings::read(&mut words, None)
             }
         }

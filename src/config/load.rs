@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
 
+use super::fill::Fill;
 use super::node::{self, Key, Kind, Node};
 use crate::policy::{Finding, Place};
 
@@ -41,8 +42,21 @@ pub fn read_text(path: &Path, name: &str) -> Result<String, Finding> {
 
 /// Reads a spec from the text of a file. Everything that fits is in the spec, everything else in the findings.
 pub fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> (T, Vec<Finding>) {
+    read(text, name, None)
+}
+
+/// The same where values may come from the environment or from other files.
+pub(super) fn parse_filled<T: DeserializeOwned + Default>(
+    text: &str,
+    name: &str,
+    fill: &Fill<'_>,
+) -> (T, Vec<Finding>) {
+    read(text, name, Some(fill))
+}
+
+fn read<T: DeserializeOwned + Default>(text: &str, name: &str, fill: Option<&Fill<'_>>) -> (T, Vec<Finding>) {
     match tree(text) {
-        Ok(root) => node::read(&root, &Arc::from(name)),
+        Ok(root) => node::read(&root, &Arc::from(name), fill),
         Err(refused) => {
             let place = Place { file: Arc::from(name), line: refused.line, column: refused.column };
             (T::default(), vec![Finding::error(place, refused.message, refused.remedy)])

@@ -4,14 +4,19 @@
 //! caller what else a run needs to be true on this machine: certificates, secrets and permissions; see `cli/check`. Nothing
 //! here reads a clock; the day that policy is to be judged on is an argument.
 
+mod agree;
 mod assemble;
 mod backends;
 mod clients;
 mod dump;
+mod fill;
+mod hosts;
 pub mod limits;
+mod lists;
 pub mod load;
 mod node;
 mod secret;
+mod seen;
 pub mod settings;
 pub mod spec;
 mod words;
@@ -22,8 +27,10 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 
 pub use dump::{DumpLine, dump};
+pub use hosts::looked_up_again;
 pub use limits::{Limits, PerMinute, Timeouts, duration};
 pub use secret::{Secret, read_secret};
+pub use seen::{Seen, Trace, traces, trust};
 pub use settings::Settings;
 
 use crate::policy::{self, Compiled, Day, Finding, HostedSource, Input, PolicyFile, Source};
@@ -58,15 +65,54 @@ pub fn examine(path: &Path) -> Examined {
         Ok(text) => text,
         Err(finding) => return unread(vec![finding]),
     };
-    let (spec, mut findings) = load::parse::<spec::FileSpec>(&text, &name);
+    let environment = |name: &str| std::env::var(name).ok();
+    let outside = words::Outside { environment: &environment, look_up: &hosts::by_the_system };
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let fill = fill::Fill { environment: &environment, folder: &folder };
+    let (spec, mut findings) = load::parse_filled::<spec::FileSpec>(&text, &name, &fill);
     if findings.iter().any(|finding| finding.message.starts_with(load::NOT_YAML)) {
         return unread(findings);
     }
-    let (settings, more) = assemble::assemble(&name, &spec, &|name| std::env::var(name).ok());
+    let (included, folders, more) = included(&name, &spec, &outside);
+    findings.extend(more);
+    let (mut settings, more) = assemble::assemble(&name, &spec, &included, &outside);
     findings.extend(more);
     findings.sort();
-    let named = spec.domains.map_or(0, |list| list.value.len());
+    settings.beside.extend(folders);
+    let specs = std::iter::once(&spec).chain(included.iter().map(|(_, spec)| spec));
+    let named: usize = specs.filter_map(|spec| spec.domains.as_ref()).map(|list| list.value.len()).sum();
     Examined { has_every_domain: settings.domains.len() == named, settings: Some(settings), findings }
+}
+
+/// The files that a configuration includes.
+fn included(
+    name: &str,
+    spec: &spec::FileSpec,
+    outside: &words::Outside<'_>,
+) -> (Vec<lists::Included>, Vec<PathBuf>, Vec<Finding>) {
+    let mut words = words::Words::new(name, outside);
+    let mut included: Vec<lists::Included> = Vec::new();
+    for word in spec.include.iter().flat_map(|list| &list.value) {
+        for path in words.paths(word).0 {
+            let file = path.display().to_string();
+            if included.iter().any(|(other, _)| *other == file) {
+                continue;
+            }
+            let text = match load::read_text(&path, &file) {
+                Ok(text) => text,
+                Err(finding) => {
+                    words.findings.push(finding);
+                    continue;
+                }
+            };
+            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            let fill = fill::Fill { environment: outside.environment, folder: &folder };
+            let (spec, more) = load::parse_filled::<spec::FileSpec>(&text, &file, &fill);
+            words.findings.extend(more);
+            included.push((file, spec));
+        }
+    }
+    (included, words.folders, words.findings)
 }
 
 /// Reads the policy files that the settings name, and makes the policy for `today`, its cases run. Any error is no policy
@@ -135,3 +181,7 @@ fn policy_file(path: &Path, name: &str, hash: &mut digest::Context) -> (Source, 
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "beside_tests.rs"]
+mod beside_tests;

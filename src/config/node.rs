@@ -3,6 +3,7 @@
 //! Reading goes on after a mistake: what does not fit is reported and left out, so that one run tells everything. Unknown
 //! keys are named together with the key that was meant.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
+use super::fill::Fill;
 use crate::policy::{Finding, PLACED, Place};
 
 /// A value with its place.
@@ -49,12 +51,16 @@ pub(super) struct Key {
 }
 
 /// Reads a spec. After a mistake the value is left out and everything is read once more, until the rest fits.
-pub(super) fn read<T: DeserializeOwned + Default>(root: &Node, file: &Arc<str>) -> (T, Vec<Finding>) {
+pub(super) fn read<T: DeserializeOwned + Default>(
+    root: &Node,
+    file: &Arc<str>,
+    fill: Option<&Fill<'_>>,
+) -> (T, Vec<Finding>) {
     let mut left_out = HashSet::new();
     let mut mistakes = Vec::new();
     loop {
-        let context = Context { file, left_out: &left_out, findings: RefCell::default() };
-        let outcome = T::deserialize(Reading { node: root, context: &context });
+        let context = Context { file, left_out: &left_out, fill, findings: RefCell::default() };
+        let outcome = T::deserialize(Reading { node: root, context: &context, key: "" });
         let finish = |spec: T, mut mistakes: Vec<Finding>| {
             mistakes.extend(context.findings.take());
             mistakes.sort();
@@ -76,6 +82,7 @@ pub(super) fn read<T: DeserializeOwned + Default>(root: &Node, file: &Arc<str>) 
 struct Context<'a> {
     file: &'a Arc<str>,
     left_out: &'a HashSet<u32>,
+    fill: Option<&'a Fill<'a>>,
     findings: RefCell<BTreeSet<Finding>>,
 }
 
@@ -83,6 +90,8 @@ struct Context<'a> {
 struct Reading<'a> {
     node: &'a Node,
     context: &'a Context<'a>,
+    /// The key that the value stands at, also for those of a list.
+    key: &'a str,
 }
 
 impl<'a> Reading<'a> {
@@ -94,9 +103,23 @@ impl<'a> Reading<'a> {
         matches!(&self.node.kind, Kind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 
-    fn text(self) -> Result<&'a str, Mistake> {
+    fn text(self) -> Result<Cow<'a, str>, Mistake> {
+        match (&self.node.kind, self.context.fill) {
+            (Kind::Scalar { text, .. }, Some(fill)) => {
+                fill.text(self.key, text).map_err(|(message, remedy)| self.mistake(message, remedy))
+            }
+            (Kind::Map(map), Some(fill)) if matches!(map.as_slice(), [(key, _)] if key.text == "file") => {
+                let Some((_, node)) = map.first() else { return Ok(Cow::Borrowed("")) };
+                let path = self.at(node).text()?;
+                fill.file(self.key, path).map_err(|(message, remedy)| self.mistake(message, remedy))
+            }
+            _ => self.plain_text(),
+        }
+    }
+
+    fn plain_text(self) -> Result<Cow<'a, str>, Mistake> {
         match &self.node.kind {
-            Kind::Scalar { text, .. } => Ok(text),
+            Kind::Scalar { text, .. } => Ok(Cow::Borrowed(text)),
             Kind::List(_) => {
                 Err(self
                     .mistake("a single value is due here, not a list", "write it without brackets or dash"))
@@ -178,7 +201,7 @@ impl<'de> Deserializer<'de> for Reading<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        visitor.visit_str(self.text()?).map_err(|error: Mistake| error.or_at(self.node))
+        visitor.visit_str(&self.text()?).map_err(|error: Mistake| error.or_at(self.node))
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
@@ -198,7 +221,7 @@ impl<'de> Deserializer<'de> for Reading<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
         let entries = self.map()?.iter().map(|(key, node)| (key.text.as_str(), node)).collect::<Vec<_>>();
-        let entries = Entries { reading: self, entries: entries.into_iter(), value: None };
+        let entries = Entries { reading: self, entries: entries.into_iter(), value: None, key: "" };
         visitor.visit_map(entries).map_err(|error| error.or_at(self.node))
     }
 
@@ -213,7 +236,8 @@ impl<'de> Deserializer<'de> for Reading<'_> {
                 .visit_map(Spot { reading: self, next: 0 })
                 .map_err(|error| error.or_at(self.node));
         }
-        let entries = Entries { reading: self, entries: self.known(fields)?.into_iter(), value: None };
+        let entries =
+            Entries { reading: self, entries: self.known(fields)?.into_iter(), value: None, key: "" };
         visitor.visit_map(entries).map_err(|error| error.or_at(self.node))
     }
 
@@ -244,6 +268,7 @@ struct Entries<'a> {
     reading: Reading<'a>,
     entries: std::vec::IntoIter<(&'a str, &'a Node)>,
     value: Option<&'a Node>,
+    key: &'a str,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
@@ -251,14 +276,14 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
         let Some((key, node)) = self.entries.next() else { return Ok(None) };
-        self.value = Some(node);
+        (self.value, self.key) = (Some(node), key);
         let key: StrDeserializer<'_, Mistake> = key.into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mistake> {
         match self.value.take() {
-            Some(node) => seed.deserialize(self.reading.at(node)),
+            Some(node) => seed.deserialize(Reading { key: self.key, ..self.reading.at(node) }),
             None => Err(Mistake::custom("a value without a key")),
         }
     }

@@ -19,6 +19,8 @@ use crate::stream::client::Mechanism;
 pub struct Settings {
     /// The file, as it was named.
     pub file: Arc<str>,
+    /// Files that it includes, and folders in which files were looked for.
+    pub beside: Vec<PathBuf>,
     /// How many threads do the work; none: one for each processor.
     pub threads: Option<usize>,
     /// Where to listen.
@@ -163,6 +165,8 @@ pub struct Backend {
     pub c2s: Vec<SocketAddr>,
     /// Addresses for federation, tried in order.
     pub s2s: Vec<SocketAddr>,
+    /// Where those come from that were looked up.
+    pub named: Named,
     /// The PROXY header on c2s connections to it.
     pub proxy: Option<ProxyVersion>,
     /// SASL mechanisms that clients may use, of those that it offers (C2S-05).
@@ -196,6 +200,23 @@ pub struct Takes {
     pub nodes: Option<u64>,
     /// Octets of an attribute value.
     pub attr_value: Option<u64>,
+}
+
+/// The addresses of a backend as they are written; each list empty where no name is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Those for clients.
+    pub c2s: Vec<Target>,
+    /// Those for federation.
+    pub s2s: Vec<Target>,
+}
+
+impl Named {
+    /// These targets, if a name is among them.
+    pub(super) fn those(targets: Vec<Target>) -> Vec<Target> {
+        let named = targets.iter().any(|target| matches!(target, Target::Host(..)));
+        if named { targets } else { Vec::new() }
+    }
 }
 
 /// Versions of the PROXY header.

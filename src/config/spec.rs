@@ -14,12 +14,17 @@ pub type Words = Placed<Vec<Word>>;
 pub struct FileSpec {
     /// The version of the format. No default. Example: `version: v1`
     pub version: Option<Word>,
+    /// More files with `listen` and `domains`, whose entries count as if they stood here; `*` in the last part of a path stands for any
+    /// letters. Their paths are relative to themselves. Default: none. Example: `include: ["domains.d/*.yaml"]`
+    pub include: Option<Words>,
     /// How many threads do the work; `1` spares what it costs to share it. From `1` to `1024`. Default: one for each
     /// processor. Example: `threads: 2`
     pub threads: Option<Word>,
     /// Where to listen. Default: s2s on `[::]:5269` (STARTTLS) and `[::]:5270` (direct TLS), c2s on `[::]:5222` and
     /// `[::]:5223`; no inside listener. Example: `listen: [{ flow: s2s, address: "[::]:5269" }]`
     pub listen: Option<Placed<Vec<Placed<ListenSpec>>>>,
+    /// The certificate of every domain that names none of its own: one certificate with several names is said once. Default: none.
+    pub certificate: Option<Placed<CertificateSpec>>,
     /// The domains served here, at least one. No default.
     pub domains: Option<Placed<Vec<Placed<DomainSpec>>>>,
     /// The domain whose name and certificate stand in where a peer names none. Default: none. Example:
@@ -63,7 +68,7 @@ pub struct ListenSpec {
     /// `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
     /// Address and port. An inside listener takes no wildcard address; one that is known at start only can come from the
-    /// environment, `"${POD_IP}:5269"`, here and wherever an address is written in this file but in a route. No default.
+    /// environment, `"${POD_IP}:5269"`, like any value of this file. No default.
     /// Example: `"[::]:5269"`
     pub address: Option<Word>,
     /// `starttls` or `direct`; an inside listener has none. Default: `starttls`.
@@ -81,13 +86,14 @@ pub struct ListenSpec {
 pub struct DomainSpec {
     /// The domain; subdomains are listed one by one. No default. Example: `name: example.com`
     pub name: Option<Word>,
-    /// Its certificate. No default.
+    /// Its certificate. Default: that of the whole file.
     pub certificate: Option<Placed<CertificateSpec>>,
     /// The server behind the gateway. No default.
     pub backend: Option<Placed<BackendSpec>>,
     /// `any`, `listed` or `none`. No default.
     pub federation: Option<Word>,
-    /// Policy files. Default: none. Example: `policies: [policies/partners.yaml]`
+    /// Policy files; `*` in the last part of a path stands for any letters. Default: none. Example: `policies:
+    /// ["policies.d/*.yaml"]`
     pub policies: Option<Words>,
 }
 
@@ -105,9 +111,11 @@ pub struct CertificateSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BackendSpec {
-    /// Addresses for clients, tried in order. Default: none. Example: `c2s: ["10.0.0.5:5222"]`
+    /// Addresses for clients, tried in order; a host name is looked up by the system, again every 15 s. Default: none. Example:
+    /// `c2s: ["10.0.0.5:5222"]`
     pub c2s: Option<Words>,
-    /// Addresses for federation, tried in order. Default: none. Example: `s2s: ["10.0.0.5:5269"]`
+    /// Addresses for federation, tried in order; a host name is looked up by the system, again every 15 s. Default: none. Example:
+    /// `s2s: ["10.0.0.5:5269"]`
     pub s2s: Option<Words>,
     /// The PROXY header on c2s connections to the backend: `off`, `v1` or `v2`. Default: `off`.
     pub proxy_protocol: Option<Word>,

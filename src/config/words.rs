@@ -8,25 +8,33 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::fill::{Environment, filled};
+use super::hosts::LookUp;
+use super::settings::Target;
 use super::spec;
 use crate::jid::Domain;
 use crate::policy::{Finding, Place, Placed, Word, networks};
 
-/// What the environment holds under a name.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// What words may ask of the machine.
+pub(super) struct Outside<'a> {
+    pub(super) environment: Environment<'a>,
+    pub(super) look_up: LookUp<'a>,
+}
 
 /// Reads words of one file and gathers what is wrong with them.
 pub(super) struct Words<'a> {
     file: Arc<str>,
     folder: PathBuf,
-    environment: Environment<'a>,
+    outside: &'a Outside<'a>,
+    /// Folders in which files were looked for.
+    pub(super) folders: Vec<PathBuf>,
     pub(super) findings: Vec<Finding>,
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn new(file: &str, environment: Environment<'a>) -> Words<'a> {
+    pub(super) fn new(file: &str, outside: &'a Outside<'a>) -> Words<'a> {
         let folder = Path::new(file).parent().map(Path::to_path_buf).unwrap_or_default();
-        Words { file: Arc::from(file), folder, environment, findings: Vec::new() }
+        Words { file: Arc::from(file), folder, outside, folders: Vec::new(), findings: Vec::new() }
     }
 
     pub(super) fn place<T>(&self, at: &Placed<T>) -> Place {
@@ -121,10 +129,33 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn sockets(&mut self, list: Option<&spec::Words>) -> Vec<SocketAddr> {
-        list.map_or_else(Vec::new, |list| {
-            list.value.iter().filter_map(|word| self.socket(word, None)).collect()
-        })
+    /// Addresses of a backend. A name is looked up; one that leads nowhere now may do so later, and is told.
+    pub(super) fn targets(&mut self, list: Option<&spec::Words>) -> Vec<Target> {
+        list.map_or_else(Vec::new, |list| list.value.iter().filter_map(|word| self.target(word)).collect())
+    }
+
+    fn target(&mut self, word: &Word) -> Option<Target> {
+        let text = self.filled_or_told(word)?;
+        let host = text.rsplit_once(':').and_then(|(host, port)| {
+            let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
+            let letters = host.chars().any(|c| c.is_ascii_alphabetic()) && !host.contains(':');
+            letters.then(|| Domain::parse(host).ok()).flatten().map(|host| (host, port))
+        });
+        let Some((host, port)) = host else { return self.socket(word, None).map(Target::Address) };
+        if (self.outside.look_up)(&host, port).is_empty() {
+            let message = format!("{host} leads to no address now");
+            self.warn(
+                word,
+                message,
+                "correct the name, or start what it stands for; it is looked up again every 15 s",
+            );
+        }
+        Some(Target::Host(host, port))
+    }
+
+    /// What those lead to now.
+    pub(super) fn addresses(&self, targets: &[Target]) -> Vec<SocketAddr> {
+        super::hosts::addresses(targets, &[], self.outside.look_up)
     }
 
     pub(super) fn ip(&mut self, word: &Word) -> Option<IpAddr> {
@@ -139,11 +170,11 @@ impl<'a> Words<'a> {
 
     /// The address in a word whose mistakes are told elsewhere.
     pub(super) fn told_socket(&self, word: &Word, port: Option<u16>) -> Option<SocketAddr> {
-        socket(&filled(&word.value, self.environment).ok()?, port)
+        socket(&filled(&word.value, self.outside.environment).ok()?, port)
     }
 
     fn filled_or_told<'v>(&mut self, word: &'v Word) -> Option<Cow<'v, str>> {
-        match filled(&word.value, self.environment) {
+        match filled(&word.value, self.outside.environment) {
             Ok(text) => Some(text),
             Err((message, remedy)) => {
                 self.error(word, message, remedy);
@@ -186,47 +217,62 @@ impl<'a> Words<'a> {
         }
         self.folder.join(&word.value)
     }
+
+    /// A path, or all that a `*` in its last part stands for, in order; and whether there is one.
+    pub(super) fn paths(&mut self, word: &Word) -> (Vec<PathBuf>, bool) {
+        let path = self.path(word);
+        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains('*'));
+        let (Some(name), Some(folder)) = (name, path.parent()) else { return (vec![path], false) };
+        let mut found = Vec::new();
+        match std::fs::read_dir(folder) {
+            Ok(entries) => {
+                for entry in entries.flatten() {
+                    let fits = entry.file_name().to_str().is_some_and(|file| fits(name, file));
+                    found.extend(fits.then(|| entry.path()));
+                }
+            }
+            Err(error) => {
+                let message = format!("the folder {} cannot be read: {error}", folder.display());
+                self.error(word, message, "check the path and its permissions");
+            }
+        }
+        found.sort();
+        if found.is_empty() {
+            self.warn(
+                word,
+                format!("no file is called like \"{}\"", word.value),
+                "correct the path, or put files there",
+            );
+        }
+        self.folders.push(folder.to_path_buf());
+        (found, true)
+    }
+}
+
+/// Whether a name is one that the pattern stands for; hidden files are asked for by their dot.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 /// An address with its port; where there may be none, with that one.
 fn socket(text: &str, port: Option<u16>) -> Option<SocketAddr> {
     let plain = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, port?));
     text.parse::<SocketAddr>().ok().or_else(plain)
-}
-
-/// The text with the environment's values for its `${NAME}`. What a value holds is not looked at again, and a name that is
-/// not set is a mistake: an address with a hole in it may well be another address.
-fn filled<'v>(text: &'v str, environment: Environment<'_>) -> Result<Cow<'v, str>, (String, &'static str)> {
-    if !text.contains('$') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let mut whole = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        whole.push_str(before);
-        let name = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let Some((name, behind)) = name.filter(|(name, _)| is_name(name)) else {
-            return Err((format!("\"{text}\" has a `$` that begins no name"), "write a name like ${POD_IP}"));
-        };
-        match environment(name).filter(|value| !value.is_empty()) {
-            Some(value) => whole.push_str(&value),
-            None => {
-                return Err((
-                    format!("\"{text}\" asks for {name}, which is not set in the environment"),
-                    "set it where the gateway is started, or write the address itself",
-                ));
-            }
-        }
-        rest = behind;
-    }
-    whole.push_str(rest);
-    Ok(Cow::Owned(whole))
-}
-
-/// POSIX.1-2017 8.1, as far as portable names go.
-fn is_name(text: &str) -> bool {
-    let is_letter = |c: char| c.is_ascii_uppercase() || c == '_';
-    text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit())
 }
 
 /// A word as written, and as it reads where the environment filled it in.

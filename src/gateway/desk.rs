@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::bans::{Ban, Book, Target};
 use super::control::Act;
+use super::explain::Explained;
 use super::lifecycle::Lifecycle;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
 use super::reload::Reloader;
@@ -78,6 +79,31 @@ impl Desk {
                     after: *after,
                 };
                 Answer::Refusals { refusals: self.refusals(&wanted) }
+            }
+            Request::Restart {} => match Arc::clone(&self.reloader).check().await {
+                Err(findings) => refused(&findings),
+                Ok(sockets) => match self.lifecycle.restart(sockets) {
+                    true => Answer::Restarting {
+                        relays: registry.living(),
+                        seconds: self.lifecycle.grace().as_secs(),
+                    },
+                    false => Answer::no("the gateway drains already"),
+                },
+            },
+            Request::Config {} => Arc::clone(&self.reloader).shown().await,
+            Request::Explain(asked) => {
+                match super::explain::explain(&self.reloader.settings(), &registry.policy(), asked) {
+                    Ok(Explained::Judged(explanation)) => Answer::Explained {
+                        allow: explanation.is_allow(),
+                        text: explanation.to_string(),
+                        explanation: serde_json::to_value(&explanation).unwrap_or_default(),
+                    },
+                    Ok(Explained::SameBackend { text, reason }) => {
+                        let explanation = serde_json::json!({ "verdict": "deny", "reason": reason });
+                        Answer::Explained { allow: false, text, explanation }
+                    }
+                    Err(message) => Answer::no(capped(&message)),
+                }
             }
             Request::Drain {} => match self.lifecycle.drain() {
                 true => {

@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -195,6 +196,11 @@ impl Doors {
         quotas
     }
 
+    /// Copies of the sockets, for the program that takes the place of this one.
+    pub(super) fn copies(&self) -> std::io::Result<Vec<OwnedFd>> {
+        self.bound().map(|bound| bound.listener.as_fd().try_clone_to_owned()).collect()
+    }
+
     /// Closes them all.
     pub(super) async fn shut(&mut self) {
         self.open.clear();
@@ -203,15 +209,18 @@ impl Doors {
 }
 
 /// Where something cannot listen, and what to do about it.
-pub(super) fn unbound(place: Place, address: SocketAddr, error: &std::io::Error) -> Finding {
+pub fn unbound(place: Place, address: SocketAddr, error: &std::io::Error) -> Finding {
+    let port = address.port();
     let remedy = match error.kind() {
-        ErrorKind::PermissionDenied if address.port() < 1024 => {
+        ErrorKind::PermissionDenied if port < 1024 => format!(
             "ports below 1024 need a right: run it from the systemd unit, which has \
              `AmbientCapabilities=CAP_NET_BIND_SERVICE`, or `setcap cap_net_bind_service=+ep` the program, or set \
-             `sysctl net.ipv4.ip_unprivileged_port_start=53`; or write a higher port"
+             `sysctl net.ipv4.ip_unprivileged_port_start={port}`; or write a higher port"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "write an address of this machine, or wait until the network is up".to_owned()
         }
-        ErrorKind::AddrNotAvailable => "write an address of this machine, or wait until the network is up",
-        _ => "end what holds the address (`ss -ltnup` tells), or write another one",
+        _ => "end what holds the address (`ss -ltnup` tells), or write another one".to_owned(),
     };
     Finding::error(place, format!("cannot listen on {address}: {error}"), remedy)
 }

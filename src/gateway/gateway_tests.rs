@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::run::registry::Phase;
 use crate::tls::Connector;
 
-fn certificate(dir: &Path) {
+pub(super) fn certificate(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["hall.example".to_owned()]).unwrap();
     std::fs::write(dir.join("chain.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
@@ -25,7 +25,7 @@ fn policy(dir: &Path, allowed: &str) {
     std::fs::write(dir.join("policy.yaml"), text).unwrap();
 }
 
-fn world(listen: &str) -> (TempDir, Result<Settings, Vec<Finding>>) {
+pub(super) fn world(listen: &str) -> (TempDir, Result<Settings, Vec<Finding>>) {
     let dir = tempfile::tempdir().unwrap();
     certificate(dir.path());
     policy(dir.path(), "friend.example");
@@ -54,7 +54,7 @@ fn with_ports(text: &str) -> String {
     whole
 }
 
-async fn gateway() -> (TempDir, Gateway) {
+pub(super) async fn gateway() -> (TempDir, Gateway) {
     let (dir, settings) = world(
         "  - { flow: s2s, address: \"127.0.0.1:1111\" }\n  - { flow: s2s, address: \"127.0.0.2:1111\", tls: direct }\n",
     );
@@ -82,7 +82,7 @@ const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
     from='friend.example' to='hall.example' version='1.0'>";
 
-fn metrics(gateway: &Gateway) -> String {
+pub(super) fn metrics(gateway: &Gateway) -> String {
     gateway.tools().observe.metrics().text().unwrap()
 }
 
@@ -149,7 +149,7 @@ async fn a_reload_is_all_or_nothing() {
 }
 
 /// The fingerprint of what the direct TLS listener shows.
-async fn shown(gateway: &Gateway) -> String {
+pub(super) async fn shown(gateway: &Gateway) -> String {
     let params = crate::tls::client::Params {
         certificates: Arc::new(crate::tls::Certificates::from_identities([])),
         trust: Arc::default(),

@@ -5,7 +5,8 @@
 //! deadline, or at the second signal, is cut and told. SIGHUP reloads, SIGUSR1 opens the audit file again.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -65,12 +66,14 @@ pub struct Lifecycle {
     registry: Arc<Registry>,
     /// A reload may say another one; a drain under way keeps its own.
     grace: Mutex<Duration>,
+    /// The listening sockets, for the program that is to take the place of this one when the drain is over.
+    sockets: Mutex<Option<Vec<OwnedFd>>>,
 }
 
 impl Lifecycle {
     /// A gateway that is starting. A drain lasts for `grace` at most.
     pub fn new(registry: Arc<Registry>, grace: Duration) -> Self {
-        Self { registry, grace: Mutex::new(grace) }
+        Self { registry, grace: Mutex::new(grace), sockets: Mutex::new(None) }
     }
 
     /// The listeners are open. Where the end was asked for meanwhile, nobody is told that it begins.
@@ -84,28 +87,53 @@ impl Lifecycle {
 
     /// How long a drain may last.
     pub fn grace(&self) -> Duration {
-        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+        *held(&self.grace)
     }
 
     /// A drain may last so long from now on.
     pub fn allow(&self, grace: Duration) {
-        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+        *held(&self.grace) = grace;
+    }
+
+    /// All ends in good order, and then another program takes the place of this one with these sockets, in whose queues whoever
+    /// connects meanwhile waits; whether no end was under way already.
+    pub fn restart(&self, sockets: Vec<OwnedFd>) -> bool {
+        *held(&self.sockets) = Some(sockets);
+        // To the supervisor it is a reload: the process stays, and is ready again when the other program is.
+        let mut states = vec![NotifyState::Reloading];
+        states.extend(NotifyState::monotonic_usec_now().ok());
+        if !self.begin(&states) {
+            held(&self.sockets).take();
+            return false;
+        }
+        true
+    }
+
+    /// The sockets for the program that takes the place of this one, if one does.
+    pub fn successor(&self) -> Option<Vec<OwnedFd>> {
+        held(&self.sockets).take()
     }
 
     /// Nobody new comes in, and all ends in good order; whether that was not under way already.
     pub fn drain(&self) -> bool {
+        self.begin(&[NotifyState::Stopping])
+    }
+
+    fn begin(&self, states: &[NotifyState<'_>]) -> bool {
         let grace = self.grace();
         let deadline = now() + grace;
         if !self.registry.begin_drain(deadline) {
             return false;
         }
-        tell(&[NotifyState::Stopping]);
+        tell(states);
         tracing::info!(relays = self.registry.living(), seconds = grace.as_secs(), "draining");
         true
     }
 
     /// The gateway was told to stop: it drains, and the second time it stops.
     pub fn stop(&self) {
+        // Whoever wants it to end wants no other program.
+        held(&self.sockets).take();
         if !self.drain() && self.registry.enter_phase(Phase::Stopped) {
             tracing::info!(relays = self.registry.living(), "stopping now");
         }
@@ -149,6 +177,10 @@ impl Lifecycle {
             }
         }
     }
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells the supervisor, if there is one.

@@ -13,6 +13,7 @@ pub mod control;
 pub mod desk;
 mod doors;
 mod engine;
+pub mod explain;
 pub mod lifecycle;
 pub mod parts;
 mod places;
@@ -21,13 +22,17 @@ pub mod reading;
 pub mod reload;
 pub mod secrets;
 mod services;
+mod watch;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinSet;
+
+pub use self::doors::unbound;
 
 use self::bans::Book;
 use self::control::Act;
@@ -41,6 +46,7 @@ use self::reading::{Read, Reading};
 use self::reload::{Current, Reloader, Relog};
 use self::secrets::Secrets;
 use self::services::Services;
+use crate::config::Seen;
 use crate::config::settings::{Encryption, Settings};
 use crate::metrics::{Door, Metrics};
 use crate::policy::{Day, Finding};
@@ -78,7 +84,7 @@ impl Gateway {
     /// # Errors
     /// Everything that is wrong, at once as far as it can be seen at once.
     pub async fn start_with(reading: Reading, given: Given) -> Result<Self, StartFault> {
-        let Read { settings, credentials, secrets, compiled, remarks } =
+        let Read { settings, seen, credentials, secrets, compiled, remarks } =
             reading.bearable().map_err(StartFault::Configuration)?;
         for finding in &remarks {
             match finding.is_error() {
@@ -92,6 +98,7 @@ impl Gateway {
             Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
         let metrics = Arc::new(metrics);
         metrics.policy(policy.digest());
+        metrics.configuration(&seen.digest(&settings));
         let audit = services::start_audit(&settings, &metrics).map_err(StartFault::one)?;
         let doors = Doors::new();
         let sockets = doors.bind(&settings, given.sockets).map_err(StartFault::Configuration)?;
@@ -112,7 +119,15 @@ impl Gateway {
         let services = Services { doors, admin, control: None, steering };
         let registry = Arc::clone(&tools.registry);
         let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)));
-        let current = Current { settings: Arc::clone(&settings), credentials, secrets, engine, listening };
+        let current = Current {
+            settings: Arc::clone(&settings),
+            seen,
+            refused: Seen::default(),
+            credentials,
+            secrets,
+            engine,
+            listening,
+        };
         let opening = acceptors.clone();
         let reloader =
             Arc::new(Reloader::new(current, services, acceptors, Arc::clone(&lifecycle), given.relog));
@@ -128,6 +143,7 @@ impl Gateway {
         services.doors.open(sockets, &settings, &opening, &tools);
         drop(services);
         let mut tasks = JoinSet::new();
+        tasks.spawn(watch::files(Arc::clone(&reloader)));
         tasks.spawn(Arc::clone(&reloader).follow_the_calendar());
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
@@ -187,7 +203,10 @@ impl Gateway {
     }
 
     /// Runs on the signals of the process until it has stopped.
-    pub async fn attend(self, mut signals: Signals) {
+    ///
+    /// What comes back are the listening sockets, where another program is to take the place of this one.
+    pub async fn attend(self, mut signals: Signals) -> Option<Vec<OwnedFd>> {
+        let lifecycle = Arc::clone(&self.desk.lifecycle);
         loop {
             tokio::select! {
                 command = signals.next() => match command {
@@ -209,6 +228,7 @@ impl Gateway {
             }
         }
         self.stopped().await;
+        lifecycle.successor()
     }
 }
 
@@ -312,7 +332,12 @@ fn boot() -> Result<u32, StartFault> {
 
 /// Today, UTC, by the system's clock.
 fn today() -> Day {
-    Day::from_unix_seconds(i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX))
+    Day::from_unix_seconds(unix_seconds())
+}
+
+/// Seconds since 1970, by the system's clock.
+fn unix_seconds() -> i64 {
+    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
 }
 
 fn since_1970() -> Duration {

@@ -308,6 +308,11 @@ impl Credentials {
         }
     }
 
+    /// The same with other certificates and other trust.
+    pub fn with(&self, certificates: Certificates, trust: Arc<TrustStore>) -> Self {
+        Self { certificates: Arc::new(certificates), trust, default: self.default.clone() }
+    }
+
     /// The accepting side for listeners of this kind. Clients are not asked for certificates: a login by one would have to
     /// be told to the backend, which has no way to be told (C2S-15).
     pub fn accepting(&self, encryption: Encryption, alpn: &[Alpn]) -> server::Params {
@@ -335,6 +340,18 @@ impl Credentials {
         self.certificates.iter().filter_map(|(domain, identity)| {
             tls::keys::inspect_chain(identity.chain()).map(|seen| (domain, seen.not_after))
         })
+    }
+}
+
+/// What peers' chains are judged by.
+///
+/// # Errors
+/// Every file that will not do.
+pub fn read_trust(settings: &Settings) -> Result<TrustStore, Vec<Finding>> {
+    let mut faults = Vec::new();
+    match trust(settings, &mut faults) {
+        Some(trust) if faults.is_empty() => Ok(trust),
+        _ => Err(faults.iter().map(finding).collect()),
     }
 }
 

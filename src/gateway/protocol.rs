@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::explain::Asked;
+use crate::config::DumpLine;
 use crate::policy::Finding;
 pub use crate::run::refusals::Refusal;
 
@@ -68,6 +70,12 @@ pub enum Request {
         #[serde(default)]
         after: u64,
     },
+    /// End in good order, and begin anew as the files say.
+    Restart {},
+    /// What is in force.
+    Config {},
+    /// What the policy in force says to a question.
+    Explain(Asked),
     /// End in good order.
     Drain {},
 }
@@ -87,6 +95,9 @@ impl Request {
             Self::Reload { plan: false } => "reload",
             Self::Reload { plan: true } => "reload-plan",
             Self::Refusals { .. } => "refusals",
+            Self::Restart {} => "restart",
+            Self::Config {} => "config",
+            Self::Explain(_) => "explain",
             Self::Drain {} => "drain",
         }
     }
@@ -98,7 +109,13 @@ impl Request {
             Self::Refusals { domain, .. } => domain.as_deref(),
             Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
             Self::Circuits { clear } => clear.as_deref(),
-            Self::Streams {} | Self::Bans {} | Self::Reload { .. } | Self::Drain {} => None,
+            Self::Streams {}
+            | Self::Bans {}
+            | Self::Reload { .. }
+            | Self::Restart {}
+            | Self::Config {}
+            | Self::Explain(_)
+            | Self::Drain {} => None,
         }
     }
 }
@@ -172,6 +189,37 @@ pub enum Answer {
     Planned {
         /// What would.
         plan: Plan,
+    },
+    /// No new connections are taken until the program has begun anew; they wait.
+    Restarting {
+        /// How many relays are left.
+        relays: usize,
+        /// After so many seconds what is left is cut.
+        seconds: u64,
+    },
+    /// What is in force.
+    Config {
+        /// The file that it was read from.
+        file: String,
+        /// The digest of that file.
+        digest: String,
+        /// The digest of the policy.
+        policy: String,
+        /// Files that differ on the disk from what is in force.
+        stale: Vec<String>,
+        /// Hosted domains that are closed for lack of a certificate that could be shown.
+        closed: Vec<String>,
+        /// Every key.
+        lines: Vec<DumpLine>,
+    },
+    /// What the policy in force says.
+    Explained {
+        /// Whether it allows.
+        allow: bool,
+        /// In words, every rule considered.
+        text: String,
+        /// The same as data.
+        explanation: serde_json::Value,
     },
     /// No new connections; the process ends when all is delivered or given back.
     Draining {

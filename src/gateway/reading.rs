@@ -9,9 +9,9 @@ use std::path::Path;
 
 use super::parts::{self, Credentials};
 use super::secrets::FromFiles;
-use super::{certificates, since_1970, today};
+use super::{certificates, today, unix_seconds};
 use crate::config::settings::{Roots, Settings};
-use crate::config::{self, Examined};
+use crate::config::{self, Examined, Seen};
 use crate::jid::Domain;
 use crate::policy::{Compiled, Finding, Place};
 
@@ -33,6 +33,8 @@ pub struct Reading {
 pub struct Read {
     /// What `gatehouse.yaml` says.
     pub settings: Settings,
+    /// What the files held.
+    pub seen: Seen,
     /// Certificates, keys and trust anchors.
     pub credentials: Credentials,
     /// Dialback secrets.
@@ -59,6 +61,8 @@ impl Reading {
         let Some(settings) = settings else {
             return Self { settings: None, findings, cases: 0, read: None };
         };
+        // First: what changes while it is read is then seen to have changed.
+        let seen = Seen::of(&settings);
         findings.extend(parts::refused(&settings));
         // A policy that names a domain which is left out would be blamed for the configuration's mistake.
         let compiled = has_every_domain.then(|| config::policies(&settings, today()));
@@ -66,6 +70,7 @@ impl Reading {
             Ok(compiled) => {
                 findings.extend(compiled.warnings.iter().cloned());
                 findings.extend(compiled.policy.remarks(SOON));
+                findings.extend(compiled.policy.admit_nobody().map(|domain| nobody(&settings, domain)));
                 Some(compiled)
             }
             Err(more) => {
@@ -77,7 +82,7 @@ impl Reading {
         findings.extend(files(&settings));
         let mut whole = !findings.iter().any(Finding::is_error);
         // From here on the errors of single domains.
-        let now = i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX);
+        let now = unix_seconds();
         let mut spoilt = BTreeSet::new();
         for domain in &settings.domains {
             let word = certificates::check_domain(domain, settings.domains.len() == 1, now);
@@ -101,6 +106,7 @@ impl Reading {
         let read = match (credentials, secrets, compiled) {
             (Some(credentials), Some(secrets), Some(compiled)) if whole => Some(Read {
                 settings: settings.clone(),
+                seen,
                 credentials,
                 secrets,
                 compiled,
@@ -139,6 +145,15 @@ pub fn closed(settings: &Settings, credentials: &Credentials) -> Vec<Domain> {
 
 fn errors(findings: Vec<Finding>) -> Vec<Finding> {
     findings.into_iter().filter(Finding::is_error).collect()
+}
+
+fn nobody(settings: &Settings, domain: &Domain) -> Finding {
+    let hosted = settings.domains.iter().find(|hosted| hosted.name == *domain);
+    let place = hosted.map_or_else(|| Place::whole(&settings.file), |hosted| hosted.place.clone());
+    let message =
+        format!("{domain} federates with nobody yet: `federation: listed`, and no rule allows anybody");
+    let remedy = "name partners in a file of `policies`, like `rules: [{ name: partners, domains: [partner.example] }]`";
+    Finding::warning(place, message, remedy)
 }
 
 /// Files that are no domain's own: their permissions, and the folders of what the gateway makes.

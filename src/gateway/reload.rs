@@ -9,6 +9,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,11 +21,12 @@ use super::doors::Bound;
 use super::engine::Engine;
 use super::lifecycle::{Lifecycle, tell};
 use super::parts::{self, Credentials};
-use super::protocol::{Fault, Plan};
+use super::protocol::{Answer, Fault, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
 use super::{Acceptors, changes, since_1970, today};
+use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
 use crate::policy::{Compiled, Day, Finding, Place};
@@ -49,6 +52,10 @@ pub type Relog = Arc<dyn Fn(crate::config::settings::Log) + Send + Sync>;
 #[derive(Debug)]
 pub(super) struct Current {
     pub(super) settings: Arc<Settings>,
+    /// What the files held.
+    pub(super) seen: Seen,
+    /// What files of certificates held that were refused.
+    pub(super) refused: Seen,
     pub(super) credentials: Credentials,
     pub(super) secrets: Secrets,
     pub(super) engine: Engine,
@@ -126,6 +133,62 @@ impl Reloader {
         self.with(|current| reading::closed(&current.settings, &current.credentials))
     }
 
+    /// What the files held that are in force.
+    pub(super) fn seen(&self) -> Seen {
+        self.with(|current| current.seen.clone())
+    }
+
+    /// What files held that were refused.
+    pub(super) fn refused(&self) -> Seen {
+        self.with(|current| current.refused.clone())
+    }
+
+    /// Certificates and trust in force.
+    pub(super) fn credentials(&self) -> Credentials {
+        self.with(|current| current.credentials.clone())
+    }
+
+    /// These files are in force as they are now.
+    pub(super) fn now_seen(&self, now: &Seen, paths: &[PathBuf]) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.seen.follow(now, paths.iter().map(PathBuf::as_path));
+    }
+
+    /// These files were refused as they are now.
+    pub(super) fn now_refused(&self, now: &Seen, paths: &[PathBuf]) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.refused.follow(now, paths.iter().map(PathBuf::as_path));
+    }
+
+    /// New handshakes show these certificates, and all are judged by this trust.
+    ///
+    /// # Errors
+    /// When TLS cannot be made of them; then nothing has changed.
+    pub(super) fn show(&self, credentials: Credentials) -> Result<(), Finding> {
+        let settings = self.settings();
+        let fault = |error: rustls::Error| internal(&settings, &error.to_string());
+        let connector = Connector::new(credentials.connecting()).map_err(fault)?;
+        if let Err(error) = self.acceptors.show(&credentials) {
+            self.show_again();
+            return Err(fault(error));
+        }
+        self.with(|current| current.engine.world().replace(connector));
+        let tools = self.tools();
+        let ends: Vec<_> = credentials.ends().map(|(domain, end)| (domain.clone(), end)).collect();
+        tools.registry.retrust(Arc::clone(&credentials.trust));
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).credentials = credentials;
+        self.tell_ends(&settings, &ends);
+        tools.circuits.renewed();
+        Ok(())
+    }
+
+    /// Half a set of certificates is worse than the old one.
+    fn show_again(&self) {
+        if let Err(error) = self.with(|current| self.acceptors.show(&current.credentials)) {
+            tracing::error!(%error, "the old certificates cannot be shown again");
+        }
+    }
+
     /// What is open beside the relays; no reload runs while it is held.
     pub(super) async fn services(&self) -> tokio::sync::MutexGuard<'_, Services> {
         self.services.lock().await
@@ -133,6 +196,25 @@ impl Reloader {
 
     fn with<T>(&self, look: impl FnOnce(&Current) -> T) -> T {
         look(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is in force, key by key, and what differs on the disk.
+    pub(super) async fn shown(self: Arc<Self>) -> Answer {
+        let (settings, seen) = (self.settings(), self.seen());
+        let policy = self.tools().registry.policy().digest().to_owned();
+        let read = tokio::task::spawn_blocking({
+            let settings = Arc::clone(&settings);
+            move || (seen.digest(&settings), seen.differing(&Seen::of(&settings)))
+        });
+        let Ok((digest, stale)) = read.await else { return Answer::no("the files cannot be looked at") };
+        Answer::Config {
+            file: settings.file.to_string(),
+            digest,
+            policy,
+            stale: stale.iter().map(|path| path.display().to_string()).collect(),
+            closed: self.closed().iter().map(ToString::to_string).collect(),
+            lines: crate::config::dump(&settings),
+        }
     }
 
     /// Reads everything again. What came of it for those who live.
@@ -164,6 +246,19 @@ impl Reloader {
             }
         }
         outcome
+    }
+
+    /// Whether a start would go well with the files as they are; copies of the listening sockets for it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files.
+    pub(super) async fn check(self: Arc<Self>) -> Result<Vec<OwnedFd>, Vec<Finding>> {
+        let services = self.services.lock().await;
+        let settings = self.settings();
+        let file = Arc::clone(&settings.file);
+        let read = tokio::task::spawn_blocking(move || Reading::of(file.as_ref().as_ref()).faultless()).await;
+        read.unwrap_or_else(|error| Err(vec![internal(&settings, &error.to_string())]))?;
+        services.doors.copies().map_err(|error| vec![internal(&settings, &error.to_string())])
     }
 
     /// What a reload would mean to those who live. Nothing changes.
@@ -239,15 +334,50 @@ impl Reloader {
         Ok(Ready { read, secrets, connector, engine, sockets, fresh })
     }
 
+    /// Names of backends lead elsewhere: that alone changes in the settings, which were `known` when it was found out.
+    pub(super) async fn readdress(&self, known: &Arc<Settings>, settings: Settings) {
+        let mut services = self.services.lock().await;
+        let old = self.settings();
+        if !Arc::ptr_eq(&old, known) {
+            // A reload came between, and has looked them up itself.
+            return;
+        }
+        let outcome = async {
+            let sockets = services.doors.bind(&settings, Vec::new())?;
+            let own = sockets.iter().map(|bound| bound.address).collect();
+            let settings = Arc::new(settings);
+            let engine = self
+                .with(|current| {
+                    current.engine.followed_by(Arc::clone(&settings), &current.secrets, &self.acceptors, own)
+                })
+                .map_err(|finding| vec![finding])?;
+            let tools = Arc::clone(engine.tools());
+            let fresh = services.prepare(&old, &settings, &tools, None).await?;
+            for change in changes::settings(&old, &settings) {
+                tracing::info!(change, "a name leads elsewhere");
+            }
+            services.doors.open(sockets, &settings, &self.acceptors, &tools);
+            {
+                let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                (current.settings, current.engine) = (settings, engine);
+            }
+            tools.registry.retool(&tools);
+            services.install(fresh, &tools).await;
+            Ok::<_, Vec<Finding>>(())
+        };
+        if let Err(findings) = outcome.await {
+            for finding in findings {
+                tracing::error!(%finding, "the addresses of backends stay as they were");
+            }
+        }
+    }
+
     async fn swap(&self, services: &mut Services, ready: Ready) -> Result<(), Vec<Finding>> {
         let Ready { read, secrets, connector, engine, sockets, fresh } = ready;
-        let Read { settings, credentials, compiled, .. } = read;
+        let Read { settings, seen, credentials, compiled, .. } = read;
         let old = self.settings();
         if let Err(error) = self.acceptors.show(&credentials) {
-            // Half a set of certificates is worse than the old one.
-            if let Err(error) = self.with(|current| self.acceptors.show(&current.credentials)) {
-                tracing::error!(%error, "the old certificates cannot be shown again");
-            }
+            self.show_again();
             services.give_up(fresh, &old, &self.tools()).await;
             return Err(vec![internal(&old, &error.to_string())]);
         }
@@ -270,7 +400,10 @@ impl Reloader {
         services.doors.open(sockets, &settings, &self.acceptors, &tools);
         self.lifecycle.allow(parts::grace(&settings));
         let settings = Arc::new(settings);
-        let next = Current { settings: Arc::clone(&settings), credentials, secrets, engine, listening };
+        metrics.configuration(&seen.digest(&settings));
+        let refused = Seen::default();
+        let settings = Arc::clone(&settings);
+        let next = Current { settings, seen, refused, credentials, secrets, engine, listening };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
         let Compiled { policy, .. } = compiled;
         metrics.policy(policy.digest());

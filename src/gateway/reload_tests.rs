@@ -265,6 +265,19 @@ async fn a_domain_whose_certificate_will_not_do_stays_closed_and_the_others_open
     ended(gateway).await;
 }
 
+// "port 53 unprivileged": the right remedy.
+#[test]
+fn a_port_that_needs_a_right_is_told_with_the_ways_to_get_it() {
+    let place = crate::policy::Place::whole("gatehouse.yaml");
+    let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let finding = unbound(place, "10.0.0.1:53".parse().unwrap(), &denied);
+    assert!(finding.message.starts_with("cannot listen on 10.0.0.1:53: "), "{finding}");
+    for way in ["CAP_NET_BIND_SERVICE", "setcap", "ip_unprivileged_port_start=53", "a higher port"] {
+        assert!(finding.remedy.contains(way), "{finding}");
+    }
+    assert!(!finding.remedy.contains("end what holds"), "{finding}");
+}
+
 // One file, one verdict: secrets too.
 #[tokio::test]
 async fn two_realms_with_one_secret_are_refused_at_a_start_and_at_a_reload() {

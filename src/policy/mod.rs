@@ -41,6 +41,7 @@ pub use settings::{Bans, Federation};
 pub use verdict::{Permit, RuleName, Verdict};
 
 use crate::jid::Domain;
+use crate::reason::Outcome;
 use domains::Index;
 use rules::Rule;
 use settings::Hosted;
@@ -73,6 +74,19 @@ impl Policy {
     /// The domains served here, in the order of the configuration.
     pub fn hosted(&self) -> impl Iterator<Item = &Domain> {
         self.hosted.iter().map(|hosted| &hosted.domain)
+    }
+
+    /// Domains that admit only what a rule allows, while no rule that holds today allows anybody.
+    pub fn admit_nobody(&self) -> impl Iterator<Item = &Domain> {
+        let allows = |index: usize| {
+            self.rules.list.iter().any(|rule| {
+                rule.outcome == Outcome::Allow && rule.is_for(index) && !rule.has_expired(self.today)
+            })
+        };
+        let hosted = self.hosted.iter().enumerate();
+        hosted
+            .filter(move |(index, hosted)| hosted.federation == Federation::Listed && !allows(*index))
+            .map(|(_, hosted)| &hosted.domain)
     }
 
     /// What a hosted domain says of federation; none for a domain that is not served here.

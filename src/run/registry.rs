@@ -234,6 +234,16 @@ impl Registry {
         });
     }
 
+    /// Relays lean on these from now on.
+    pub fn retool(&self, tools: &Arc<Tools>) {
+        self.news.send_modify(|news| news.tools = Some(Arc::downgrade(tools)));
+    }
+
+    /// Certificates are judged by these anchors and revocation lists from now on, also those shown before (CRT-12).
+    pub fn retrust(&self, trust: Arc<TrustStore>) {
+        self.news.send_modify(|news| news.trust = Some(trust));
+    }
+
     /// All that live, with their fate under another policy; and how many did not answer in time.
     pub async fn views(&self, under: Option<&Arc<Policy>>) -> (Vec<View>, usize) {
         let (tell, mut hear) = mpsc::unbounded_channel();

@@ -1,0 +1,271 @@
+//! Listeners and domains, of `gatehouse.yaml` and of the files that it includes.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::settings::*;
+use super::words::Words;
+use super::{backends, spec};
+use crate::policy::{Federation, Finding, Place, Placed};
+
+/// Another file that counts as if it stood in the first.
+pub(super) type Included = (String, spec::FileSpec);
+
+/// One such file, and the words that are read from it.
+pub(super) type Part<'a, 'w> = (Words<'w>, &'a spec::FileSpec);
+
+/// An included file brings listeners and domains, and nothing that holds for all.
+pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
+    if let Some(word) = spec.version.as_ref().filter(|word| word.value != "v1") {
+        words.error(word, format!("version \"{}\" is not known", word.value), "write `version: v1`");
+    }
+    let spec::FileSpec {
+        version: _,
+        listen: _,
+        domains: _,
+        certificate: _,
+        include,
+        threads,
+        default_domain,
+        retired_domains,
+        own_addresses,
+        dialback,
+        trust,
+        dns,
+        steering,
+        admin,
+        limits,
+        timeouts,
+        log,
+        audit,
+    } = spec;
+    let single = [threads, default_domain].map(|word| word.as_ref().map(|word| words.place(word)));
+    let lists =
+        [include, retired_domains, own_addresses].map(|list| list.as_ref().map(|list| words.place(list)));
+    let maps = [
+        dialback.as_ref().map(|at| words.place(at)),
+        trust.as_ref().map(|at| words.place(at)),
+        dns.as_ref().map(|at| words.place(at)),
+        steering.as_ref().map(|at| words.place(at)),
+        admin.as_ref().map(|at| words.place(at)),
+        limits.as_ref().map(|at| words.place(at)),
+        timeouts.as_ref().map(|at| words.place(at)),
+        log.as_ref().map(|at| words.place(at)),
+        audit.as_ref().map(|at| words.place(at)),
+    ];
+    for place in single.into_iter().chain(lists).chain(maps).flatten() {
+        let message = "an included file has `listen`, `domains` and `certificate` alone";
+        words.findings.push(Finding::error(place, message, "write this in the file that includes it"));
+    }
+}
+
+pub(super) fn listeners(
+    words: &mut Words,
+    spec: &spec::FileSpec,
+    others: &mut [Part<'_, '_>],
+) -> Vec<Listener> {
+    if spec.listen.is_none() && others.iter().all(|(_, spec)| spec.listen.is_none()) {
+        return standard_listeners(&spec.domains, words);
+    }
+    let mut found: Vec<Listener> = Vec::new();
+    let mut more = |words: &mut Words, spec: &spec::FileSpec| {
+        let Some(list) = &spec.listen else { return };
+        if list.value.is_empty() {
+            words.error(
+                list,
+                "`listen` is empty",
+                "remove the key for the standard ports, or add a listener",
+            );
+        }
+        for at in &list.value {
+            let Some(listener) = listener(words, at) else { continue };
+            if let Some(first) = found.iter().find(|other| other.address == listener.address) {
+                let message =
+                    format!("{} is taken already by the listener at {}", listener.address, first.place);
+                words.error(at, message, "give each listener its own address or port");
+                continue;
+            }
+            found.push(listener);
+        }
+    };
+    more(words, spec);
+    others.iter_mut().for_each(|(words, spec)| more(words, spec));
+    found
+}
+
+fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener> {
+    let place = at.as_ref().map_or_else(|| Place::whole(""), |at| words.place(at));
+    let standard = |port, role| Listener {
+        address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+        role,
+        proxies: None,
+        place: Place { line: 0, column: 0, ..place.clone() },
+    };
+    vec![
+        standard(5269, Role::S2s(Encryption::Starttls)),
+        standard(5270, Role::S2s(Encryption::Direct)),
+        standard(5222, Role::C2s(Encryption::Starttls)),
+        standard(5223, Role::C2s(Encryption::Direct)),
+    ]
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Who {
+    C2s,
+    Inside,
+    Mixed,
+    S2s,
+}
+
+fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener> {
+    let flows = [("s2s", Who::S2s), ("c2s", Who::C2s), ("mixed", Who::Mixed), ("inside", Who::Inside)];
+    let flow =
+        words.needed(at, &at.value.flow, "flow", "s2s").and_then(|word| words.choose(word, "a flow", &flows));
+    let address_word = words.needed(at, &at.value.address, "address", "\"[::]:5269\"");
+    let address = address_word.and_then(|word| words.socket(word, None));
+    let encryptions = [("starttls", Encryption::Starttls), ("direct", Encryption::Direct)];
+    let proxies = at.value.proxy_protocol.as_ref().map(|list| words.own_networks(list));
+    if flow == Some(Who::Inside) {
+        if let Some(word) = &at.value.tls {
+            words.error(word, "an inside listener speaks plain TCP", "remove `tls`");
+        }
+        if let Some(list) = &at.value.proxy_protocol {
+            words.error(list, "an inside listener takes no PROXY header", "remove `proxy-protocol`");
+        }
+        // ACC-02
+        if let (Some(address), Some(word)) = (address, address_word)
+            && address.ip().to_canonical().is_unspecified()
+        {
+            words.error(
+                word,
+                format!("an inside listener on {address} would be open to everybody"),
+                "write the gateway's address on the backends' network",
+            );
+        }
+        let from = match &at.value.from {
+            Some(list) => words.own_networks(list),
+            None => {
+                words.error(
+                    at,
+                    "an inside listener needs `from`",
+                    "add the backends' networks: `from: [10.0.0.0/24]`",
+                );
+                Vec::new()
+            }
+        };
+        return Some(Listener {
+            address: address?,
+            role: Role::Inside(from),
+            proxies: None,
+            place: words.place(at),
+        });
+    }
+    let tls =
+        at.value.tls.as_ref().map_or(Some(Encryption::Starttls), |word| {
+            words.choose(word, "a way to begin TLS", &encryptions)
+        });
+    if let (Some(list), Some(_)) = (&at.value.from, flow) {
+        words.error(
+            list,
+            "`from` is for inside listeners",
+            "remove it; who may connect from the world is a matter of policy",
+        );
+    }
+    if flow == Some(Who::Mixed) && tls == Some(Encryption::Starttls) {
+        words.error(
+            at,
+            "a mixed listener tells clients and servers apart by ALPN, which comes with direct TLS only",
+            "add `tls: direct`, or give clients and servers a listener each",
+        );
+    }
+    let role = match flow? {
+        Who::C2s => Role::C2s(tls?),
+        Who::Mixed => Role::Mixed,
+        Who::Inside | Who::S2s => Role::S2s(tls?),
+    };
+    Some(Listener { address: address?, role, proxies, place: words.place(at) })
+}
+
+pub(super) fn domains(
+    words: &mut Words,
+    spec: &spec::FileSpec,
+    others: &mut [Part<'_, '_>],
+) -> Vec<HostedDomain> {
+    let named = |spec: &spec::FileSpec| spec.domains.as_ref().is_some_and(|list| !list.value.is_empty());
+    if !named(spec) && !others.iter().any(|(_, spec)| named(spec)) {
+        words.whole(
+            "no domain is served",
+            "add `domains:` with a name, a certificate, a backend and a federation",
+        );
+        return Vec::new();
+    }
+    let common = spec.certificate.as_ref().and_then(|files| certificate(words, files));
+    let mut found: Vec<HostedDomain> = Vec::new();
+    let mut more = |words: &mut Words, spec: &spec::FileSpec, common: Option<&CertificateFiles>| {
+        for at in spec.domains.iter().flat_map(|list| &list.value) {
+            let Some(domain) = domain(words, at, common) else { continue };
+            if let Some(first) = found.iter().find(|other| other.name == domain.name) {
+                let message = format!("{} is served already, see {}", domain.name, first.place);
+                words.error(at, message, "keep one entry for each domain");
+                continue;
+            }
+            found.push(domain);
+        }
+    };
+    more(words, spec, common.as_ref());
+    for (words, spec) in others {
+        let own = spec.certificate.as_ref().and_then(|files| certificate(words, files));
+        more(words, spec, own.as_ref().or(common.as_ref()));
+    }
+    found
+}
+
+fn certificate(words: &mut Words, files: &Placed<spec::CertificateSpec>) -> Option<CertificateFiles> {
+    let chain = words.needed(files, &files.value.chain, "chain", "pki/example.com.pem");
+    let key = words.needed(files, &files.value.key, "key", "pki/example.com.key");
+    Some(CertificateFiles { chain: words.path(chain?), key: words.path(key?) })
+}
+
+fn domain(
+    words: &mut Words,
+    at: &Placed<spec::DomainSpec>,
+    common: Option<&CertificateFiles>,
+) -> Option<HostedDomain> {
+    let name = words.needed(at, &at.value.name, "name", "example.com").and_then(|word| words.domain(word));
+    let certificate = match (&at.value.certificate, common) {
+        (None, Some(common)) => Some(common.clone()),
+        (own, _) => words
+            .needed(at, own, "certificate", "{ chain: pki/example.com.pem, key: pki/example.com.key }")
+            .and_then(|files| certificate(words, files)),
+    };
+    let settings: Vec<(&str, Federation)> =
+        Federation::ALL.iter().map(|setting| (setting.label(), *setting)).collect();
+    let federation = words
+        .needed(at, &at.value.federation, "federation", "listed")
+        .and_then(|word| words.choose(word, "a federation setting", &settings));
+    let backend = words
+        .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
+        .and_then(|spec| backends::read(words, spec, federation));
+    let mut policies: Vec<PathBuf> = Vec::new();
+    for word in at.value.policies.iter().flat_map(|list| &list.value) {
+        let (found, sought) = words.paths(word);
+        for path in found {
+            match policies.contains(&path) {
+                // Both by its name and among others: no mistake.
+                true if sought => {}
+                true => {
+                    words.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one")
+                }
+                false => policies.push(path),
+            }
+        }
+    }
+    Some(HostedDomain {
+        name: name?,
+        certificate: certificate?,
+        backend: backend?,
+        federation: federation?,
+        policies,
+        place: words.place(at),
+    })
+}

@@ -1,0 +1,128 @@
+//! What the policy says to a question in words: the same for files on the disk and for the policy in force.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::jid::Domain;
+use crate::policy::{Explanation, Federate, Identity, Policy, StanzaKind, Tls};
+use crate::reason::{Direction, Reason};
+
+/// A question about a stanza. Direction follows from which address is hosted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Asked {
+    /// The sender's domain.
+    pub from: String,
+    /// The addressee's.
+    pub to: String,
+    /// How the remote domain is proved: `certificate`, `dialback` or `none`.
+    pub proof: String,
+    /// The version of TLS on the stream: `1.2`, `1.3` or `none`.
+    pub tls: String,
+    /// The remote server's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// The kind of the stanza: `message`, `presence` or `iq`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The namespace of its payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+}
+
+/// What there is to say.
+#[derive(Clone, Debug)]
+pub enum Explained {
+    /// The verdict, and every rule considered.
+    Judged(Box<Explanation>),
+    /// Both domains are served here, and their servers cannot be told apart (POL-08): no rule is considered.
+    SameBackend {
+        /// In words.
+        text: String,
+        /// The reason's label.
+        reason: &'static str,
+    },
+}
+
+/// The verdict, and every rule considered.
+///
+/// # Errors
+/// In words, where the question makes no sense to this policy.
+pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Explained, String> {
+    let domain = |name: &str| Domain::parse(name).map_err(|error| format!("{name:?} is no domain: {error}"));
+    let (from, to) = (domain(&asked.from)?, domain(&asked.to)?);
+    let kind = kind(asked)?;
+    if policy.hosts(&to) && policy.hosts(&from) {
+        return Ok(between(settings, policy, (&from, &to), kind, asked.payload.as_deref()));
+    }
+    let (hosted, remote, direction) = if policy.hosts(&to) {
+        (&to, &from, Direction::Inbound)
+    } else if policy.hosts(&from) {
+        (&from, &to, Direction::Outbound)
+    } else {
+        let hosted = policy.hosted().map(Domain::as_str).collect::<Vec<_>>().join(", ");
+        return Err(format!("neither {from} nor {to} is hosted here; hosted are: {hosted}"));
+    };
+    let identity = match asked.proof.as_str() {
+        "certificate" => Identity::Certificate,
+        "dialback" => Identity::Dialback,
+        "none" => Identity::Absent,
+        other => return Err(format!("{other:?} is no proof; write certificate, dialback or none")),
+    };
+    let tls = match asked.tls.as_str() {
+        "1.2" => Tls::V12,
+        "1.3" => Tls::V13,
+        "none" => Tls::None,
+        other => return Err(format!("{other:?} is no version of TLS; write 1.2, 1.3 or none")),
+    };
+    let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip };
+    Ok(Explained::Judged(Box::new(policy.explain(&question, kind, asked.payload.as_deref()))))
+}
+
+fn kind(asked: &Asked) -> Result<Option<StanzaKind>, String> {
+    match asked.kind.as_deref() {
+        None => Ok(None),
+        Some("message") => Ok(Some(StanzaKind::Message)),
+        Some("presence") => Ok(Some(StanzaKind::Presence)),
+        Some("iq") => Ok(Some(StanzaKind::Iq)),
+        Some(other) => Err(format!("{other:?} is no kind of stanza; write message, presence or iq")),
+    }
+}
+
+/// POL-08: from one backend to another, by the sender's policy and then by the addressee's. What is told is the word that
+/// decides.
+fn between(
+    settings: &Settings,
+    policy: &Policy,
+    (from, to): (&Domain, &Domain),
+    kind: Option<StanzaKind>,
+    payload: Option<&str>,
+) -> Explained {
+    if let (Some(one), Some(other)) = (settings.domain(from), settings.domain(to))
+        && !settings.may_speak(one, other)
+    {
+        let reason = Reason::SameBackend;
+        let text = format!(
+            "deny: {} ({})\n{from} and {to} cannot be told apart by the addresses of their servers: `backend`, `from` or \
+             `dialback-keys: verify`\n",
+            reason.words(),
+            reason.label()
+        );
+        return Explained::SameBackend { text, reason: reason.label() };
+    }
+    let question = |hosted, remote, direction| Federate {
+        hosted,
+        remote,
+        direction,
+        identity: Identity::Inside,
+        tls: Tls::V13,
+        address: None,
+    };
+    let mut explanation = policy.explain(&question(from, to, Direction::Outbound), kind, payload);
+    if explanation.is_allow() {
+        explanation = policy.explain(&question(to, from, Direction::Inbound), kind, payload);
+    }
+    Explained::Judged(Box::new(explanation))
+}

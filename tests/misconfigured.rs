@@ -1,0 +1,380 @@
+//! What people get wrong, judged by what they can mend from the output: each mistake, and the words that name it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/steering.rs"]
+mod steering;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use steering::{Running, Said, prepare, run, until};
+
+fn edit(folder: &Path, file: &str, from: &str, to: &str) {
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in {text}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+fn certify(folder: &Path, name: &str, spoil: impl FnOnce(&mut CertificateParams)) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    spoil(&mut params);
+    fs::write(folder.join("chain.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+fn check(folder: &Path) -> Said {
+    run(&["check", "--config", &folder.join("gatehouse.yaml").display().to_string()])
+}
+
+/// What `gatehouse run` says that does not start.
+fn starts_not(folder: &Path) -> Said {
+    run(&["run", "--config", &folder.join("gatehouse.yaml").display().to_string()])
+}
+
+fn has(said: &Said, code: i32, words: &[&str]) {
+    let all = format!("{}{}", said.out, said.err);
+    assert_eq!(said.code, code, "{all}");
+    for word in words {
+        assert!(all.contains(word), "{word:?} is not in:\n{all}");
+    }
+}
+
+fn made() -> TempDir {
+    prepare("").0
+}
+
+type Mistake<'a> = (&'a str, &'a dyn Fn(&Path), i32, &'a [&'a str]);
+
+// Issue 17, "Done when": what `check` says; and `run` calls an error what `check` calls one.
+#[test]
+fn check_names_what_is_wrong_and_what_to_do() {
+    let mistakes: &[Mistake<'_>] = &[
+        (
+            "certificate for another name",
+            &|folder| certify(folder, "other.example", |_| ()),
+            78,
+            &["chain.pem: error: the certificate is not for hall.example; get one with that name as dNSName"],
+        ),
+        (
+            "expired",
+            &|folder| certify(folder, "hall.example", |params| params.not_after = date_time_ymd(2020, 1, 1)),
+            78,
+            &[
+                "chain.pem: error: the certificate expired on 2020-01-01; renew it",
+                "a start shows it all the same",
+            ],
+        ),
+        (
+            "foreign key",
+            &|folder| {
+                fs::write(folder.join("key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap()
+            },
+            78,
+            &[
+                "key.pem: error: the key does not belong to the first certificate in",
+                "name the key it was issued for",
+            ],
+        ),
+        (
+            "listed without rules",
+            &|folder| {
+                edit(folder, "policy.yaml", "rules:\n  - { name: p, domains: [a.example] }\n", "rules: []\n")
+            },
+            0,
+            &["warning: hall.example federates with nobody yet", "name partners in a file of `policies`"],
+        ),
+        (
+            "inside listener open to all",
+            &|folder| {
+                let inside = "listen: [{ flow: inside, address: \"0.0.0.0:5269\", from: [0.0.0.0/0] }, ";
+                edit(folder, "gatehouse.yaml", "listen: [", inside);
+            },
+            78,
+            &["would be open to everybody", "is everybody; name the networks of your own servers"],
+        ),
+        (
+            "back-end not in `from`",
+            &|folder| {
+                let inside = "listen: [{ flow: inside, address: \"127.0.0.1:15269\", from: [10.0.0.0/24] }, ";
+                edit(folder, "gatehouse.yaml", "listen: [", inside);
+            },
+            0,
+            &[
+                "the server of hall.example at 127.0.0.1 may not call the inside listener",
+                "add its address to `from`",
+            ],
+        ),
+        (
+            "expired rule",
+            &|folder| edit(folder, "policy.yaml", "[a.example]", "[a.example], expires: 2020-01-31"),
+            0,
+            &["policy.yaml:3:", "this rule expired and no longer"],
+        ),
+        (
+            "unknown key",
+            &|folder| edit(folder, "gatehouse.yaml", "federation: listed", "federatoin: listed"),
+            78,
+            &[
+                "gatehouse.yaml:7:5: error: `federatoin` is not a key that is known here; did you mean `federation`?",
+            ],
+        ),
+        (
+            "typo in a hosted domain of a rule",
+            &|folder| edit(folder, "policy.yaml", "[a.example]", "[a.example], hosted: [hal.example]"),
+            78,
+            &["policy.yaml:3:", "hal.example"],
+        ),
+    ];
+    for (mistake, make, code, words) in mistakes {
+        let folder = made();
+        make(folder.path());
+        println!("{mistake}");
+        let said = check(folder.path());
+        has(&said, *code, words);
+        // The same from who would run it; what has only expired is shown all the same.
+        if *code == 78 && *mistake != "expired" {
+            let started = starts_not(folder.path());
+            has(&started, 78, &words[..1]);
+        }
+    }
+}
+
+// "unreadable key": as the user that the gateway runs as, who is not root.
+#[test]
+fn a_key_that_may_not_be_read_is_named_with_whom_to_let_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let folder = made();
+    let mode = |name: &str, mode| {
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("", 0o755);
+    mode("key.pem", 0o000);
+    let mut command = Command::new(steering::PROGRAM);
+    command.args(["check", "--config"]).arg(folder.path().join("gatehouse.yaml")).env("NO_COLOR", "1");
+    if rustix::process::getuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(78), "{out}");
+    assert!(out.contains("key.pem: error: cannot be read: Permission denied"), "{out}");
+    assert!(out.contains("let the gateway's user or group read the file"), "{out}");
+}
+
+// "port 53 unprivileged".
+#[test]
+fn port_53_without_the_right_to_it_is_told_with_the_ways_to_get_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let folder = made();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let steering = "listen: [{ flow: inside, address: \"127.0.0.1:15269\", from: [127.0.0.0/8] }, ";
+    edit(folder.path(), "gatehouse.yaml", "listen: [", steering);
+    let text = fs::read_to_string(folder.path().join("gatehouse.yaml")).unwrap();
+    let more = "steering: { listen: \"127.0.0.1\", from: [127.0.0.0/8], answer: 127.0.0.1 }\n";
+    fs::write(folder.path().join("gatehouse.yaml"), text + more).unwrap();
+    let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if start.trim().parse::<u16>().unwrap() <= 53 {
+        // Anybody may have the port here; the unit test of the words remains.
+        return;
+    }
+    let mut command = Command::new(steering::PROGRAM);
+    command.args(["check", "--config"]).arg(folder.path().join("gatehouse.yaml")).env("NO_COLOR", "1");
+    if rustix::process::getuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(out.contains("this user cannot listen on 127.0.0.1:53: "), "{out}");
+    assert!(out.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE"), "{out}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_line() {
+    let (folder, address) = prepare("");
+    let _taken = TcpListener::bind(address).unwrap();
+    let words = format!("gatehouse.yaml:2:10: error: cannot listen on {address}: Address");
+    has(&starts_not(folder.path()), 78, &[&words, "in use", "end what holds the address"]);
+}
+
+// Issue 17: "`federation: any` changed to `listed`, check, reload --plan, reload".
+#[test]
+fn federation_changed_and_reloaded_is_in_force_and_told() {
+    let running = Running::start("");
+    let socket = running.socket().display().to_string();
+    let explain = || {
+        run(&[
+            "policy",
+            "explain",
+            "--live",
+            "--socket",
+            &socket,
+            "--from",
+            "x@stranger.example",
+            "--to",
+            "y@hall.example",
+        ])
+    };
+    has(&explain(), 1, &["deny"]);
+    edit(running.folder.path(), "gatehouse.yaml", "federation: listed", "federation: any");
+    let change = "domains[hall.example].federation: listed -> any";
+    has(&run(&["reload", "--plan", "--socket", &socket]), 0, &[change, "nothing was changed"]);
+    has(&explain(), 1, &["deny"]);
+    let config = running.folder.path().join("gatehouse.yaml").display().to_string();
+    has(&run(&["reload", "--config", &config]), 0, &[change, "reloaded"]);
+    has(&explain(), 0, &["allow"]);
+    let dump = run(&["config", "dump", "--config", &config]);
+    has(
+        &dump,
+        0,
+        &[
+            "domains[hall.example].federation: any\n",
+            "limits.stanza: 256KiB   # default",
+            "limits.conn-s2s: 1000\n",
+        ],
+    );
+    let json = run(&["config", "dump", "--format", "json", "--config", &config]);
+    let json: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json["stale"], serde_json::json!([]));
+    edit(running.folder.path(), "policy.yaml", "a.example", "b.example");
+    has(&run(&["config", "dump", "--config", &config]), 0, &["# differs on the disk: ", "policy.yaml"]);
+    end(running);
+}
+
+// failing/03, by the commands: the answer names file and reason, and nothing changes.
+#[test]
+fn a_bad_certificate_and_a_reload_change_nothing() {
+    let running = Running::start("");
+    let socket = running.socket().display().to_string();
+    certify(running.folder.path(), "hall.example", |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let words =
+        ["chain.pem: error: the certificate expired on 2020-01-01", "what was in force stays in force"];
+    has(&run(&["reload", "--socket", &socket]), 1, &words);
+    has(&run(&["reload", "--plan", "--socket", &socket]), 1, &words);
+    has(&run(&["restart", "--socket", &socket]), 1, &words);
+    edit(running.folder.path(), "gatehouse.yaml", "version: v1", "version: v1\nthreads: 3");
+    certify(running.folder.path(), "hall.example", |_| ());
+    has(
+        &run(&["reload", "--socket", &socket]),
+        1,
+        &["`threads` goes from one for each processor to 3, which takes a restart"],
+    );
+    end(running);
+}
+
+// "`gatehouse restart` (check, then hand the listening sockets to a new process)": the same process, other files, and nobody
+// who connects meanwhile is refused.
+#[test]
+fn a_restart_holds_the_ports_open_and_takes_over_what_a_reload_cannot() {
+    let mut running = Running::start("");
+    let socket = running.socket().display().to_string();
+    let config = running.folder.path().join("gatehouse.yaml").display().to_string();
+    let address = running.address;
+    edit(running.folder.path(), "gatehouse.yaml", "version: v1", "version: v1\nthreads: 3");
+    let connecting = std::thread::spawn(move || {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
+        let mut tried = 0;
+        while std::time::Instant::now() < end {
+            std::net::TcpStream::connect(address).unwrap_or_else(|error| panic!("after {tried}: {error}"));
+            tried += 1;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    has(&run(&["restart", "--socket", &socket]), 0, &["restarting: "]);
+    until("the new configuration", || {
+        run(&["config", "dump", "--config", &config]).out.contains("threads: 3\n")
+    });
+    connecting.join().unwrap();
+    assert!(running.child.try_wait().unwrap().is_none(), "the same process");
+    end(running);
+}
+
+fn end(mut running: Running) {
+    let (code, log) = running.stop();
+    assert_eq!(code, 0, "{log}");
+}
+
+/// The deploy hook, called as these three call it.
+const HOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/renew/gatehouse-renewed");
+
+// Item 3: "deploy hooks for certbot, lego and acme.sh, tested by script".
+#[test]
+fn the_deploy_hook_serves_certbot_lego_and_acme_sh() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = made();
+    let pki = folder.path().join("pki");
+    fs::create_dir(&pki).unwrap();
+    for name in ["chain.pem", "key.pem"] {
+        fs::rename(
+            folder.path().join(name),
+            pki.join(name.replace("chain", "hall.example").replace("key.pem", "hall.example.key")),
+        )
+        .unwrap();
+    }
+    edit(
+        folder.path(),
+        "gatehouse.yaml",
+        "chain: chain.pem, key: key.pem",
+        "chain: pki/hall.example.pem, key: pki/hall.example.key",
+    );
+    edit(folder.path(), "gatehouse.yaml", "roots: chain.pem", "roots: pki/hall.example.pem");
+    let from = folder.path().join("acme");
+    fs::create_dir(&from).unwrap();
+    let lineage = folder.path().join("live/hall.example");
+    fs::create_dir_all(&lineage).unwrap();
+    let path = |path: &Path| path.display().to_string();
+    let (chain, key) = (path(&from.join("chain.pem")), path(&from.join("key.pem")));
+    let callers: [&[(&str, &str)]; 3] = [
+        &[("RENEWED_LINEAGE", &path(&lineage)), ("RENEWED_DOMAINS", "hall.example")],
+        &[("LEGO_CERT_DOMAIN", "hall.example"), ("LEGO_CERT_PATH", &chain), ("LEGO_CERT_KEY_PATH", &key)],
+        &[("Le_Domain", "hall.example"), ("CERT_FULLCHAIN_PATH", &chain), ("CERT_KEY_PATH", &key)],
+    ];
+    let hook = |words: &[(&str, &str)]| {
+        let output = Command::new("sh")
+            .arg(HOOK)
+            .env("GATEHOUSE_PKI", &pki)
+            .env("GATEHOUSE_GROUP", rustix::process::getgid().as_raw().to_string())
+            .env("GATEHOUSE_CONFIG", folder.path().join("gatehouse.yaml"))
+            .env("GATEHOUSE", steering::PROGRAM)
+            .envs(words.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told =
+            [&output.stdout, &output.stderr].map(|octets| String::from_utf8_lossy(octets).into_owned());
+        (output.status.code().unwrap(), told.concat())
+    };
+    for words in callers {
+        certify(&from, "hall.example", |_| ());
+        for (name, link) in [("chain.pem", "fullchain.pem"), ("key.pem", "privkey.pem")] {
+            fs::copy(from.join(name), lineage.join(link)).unwrap();
+        }
+        let (code, told) = hook(words);
+        assert_eq!(code, 0, "{words:?}: {told}");
+        let same = |one: &str, other: &Path| fs::read(pki.join(one)).unwrap() == fs::read(other).unwrap();
+        assert!(
+            same("hall.example.pem", &from.join("chain.pem"))
+                && same("hall.example.key", &from.join("key.pem"))
+        );
+        let mode = fs::metadata(pki.join("hall.example.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{told}");
+    }
+    // Not for the gateway; and what is wrong is told by its exit code.
+    let (code, told) =
+        hook(&[("Le_Domain", "www.example"), ("CERT_FULLCHAIN_PATH", &chain), ("CERT_KEY_PATH", &key)]);
+    assert!(code == 0 && told.contains("www.example is not for the gateway"), "{told}");
+    certify(&from, "other.example", |_| ());
+    let (code, told) = hook(callers[2]);
+    assert!(code == 78 && told.contains("the certificate is not for hall.example"), "{told}");
+    let (code, told) = hook(&[]);
+    assert!(code == 64 && told.contains("neither certbot, lego nor acme.sh"), "{told}");
+}
