@@ -104,7 +104,7 @@ fn values_come_from_the_environment_and_from_files() {
     ]);
     let (settings, told) = read(&dir);
     assert_eq!(settings.domains[0].name.as_str(), "one.example");
-    assert_eq!(settings.domains[0].backend.stanza, Some(64 << 10));
+    assert_eq!(settings.domains[0].backend.takes.stanza, Some(64 << 10));
     assert!(settings.domains[0].certificate.key.ends_with("k"), "a name of a file stays one");
     assert!(settings.secrets.world.as_ref().unwrap().ends_with("world"));
     // The minor version of the package, which cargo sets: it is filled in, and out of range.

@@ -528,7 +528,8 @@ mod tests {
         let findings = |text: &str| {
             let (spec, findings) = crate::config::load::parse::<LimitsSpec>(text, "gatehouse.yaml");
             assert_eq!(findings, [], "{text}");
-            let mut words = Words::new("", &|_| None);
+            let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
+            let mut words = Words::new("", &outside);
             let placed = Placed { line: 1, column: 1, value: spec };
             let limits = Limits::read(&mut words, Some(&placed));
             deliverable(&mut words, Some(&placed), &limits);

@@ -29,6 +29,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         default_domain,
         retired_domains,
         own_addresses,
+        explain_to_users,
         dialback,
         trust,
         dns,
@@ -39,7 +40,8 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         log,
         audit,
     } = spec;
-    let single = [threads, default_domain].map(|word| word.as_ref().map(|word| words.place(word)));
+    let single =
+        [threads, default_domain, explain_to_users].map(|word| word.as_ref().map(|word| words.place(word)));
     let lists =
         [include, retired_domains, own_addresses].map(|list| list.as_ref().map(|list| words.place(list)));
     let maps = [

@@ -197,8 +197,10 @@ impl Relay {
 
     /// A stanza of the backend that the framer refused (XML-17): it comes back alone.
     pub(super) fn refuse_outbound(&mut self, turned: &Turned<'_>, now: Instant, out: &mut Vec<Effect>) {
-        let (from, to) = (turned.from.as_deref().unwrap_or_default(), turned.to.as_deref().unwrap_or_default());
-        let Some(pair) = Ends::read(from, to).ok().and_then(|ends| Pair::read(ends.sender(), ends.target())) else {
+        let (from, to) =
+            (turned.from.as_deref().unwrap_or_default(), turned.to.as_deref().unwrap_or_default());
+        let Some(pair) = Ends::read(from, to).ok().and_then(|ends| Pair::read(ends.sender(), ends.target()))
+        else {
             self.note_unfit(turned, None, out);
             return self.near_fault(Reason::ImproperAddressing, now, out);
         };
@@ -253,7 +255,11 @@ impl Relay {
                 let excess = self.excess(Route::Carried, &lane.pair, &frame, edits.as_deref(), octets);
                 if let Some((reason, measure)) = excess.filter(|_| inward) {
                     let pair = lane.pair.clone();
-                    return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), &pair, out);
+                    return self.turn_away(
+                        &Turned::beyond(frame.head(), reason, measure, octets),
+                        &pair,
+                        out,
+                    );
                 }
                 let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
                 out.push(Effect::Hand(id, stanza));
