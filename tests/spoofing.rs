@@ -379,7 +379,7 @@ async fn a_hosted_domain_cannot_be_claimed_by_dialback() {
 }
 
 /// Waits until so many stanzas of the backend were refused for this reason.
-async fn refused(world: &World, reason: &str, count: f64) {
+async fn refused_in_all(world: &World, reason: &str, count: f64) {
     let labels = [("flow", "s2s-out"), ("reason", reason)];
     for _ in 0..200 {
         if world.metrics().await.unwrap().sum("stanzas_refused_total", &labels) >= count {
@@ -400,7 +400,7 @@ async fn the_backend_does_not_reach_its_own_domains_through_us() {
     wire.send("<message from='j@hall.example' to='k@annex.example' id='1'><body>home</body></message>")
         .await
         .unwrap();
-    refused(&world, "same-backend", 1.0).await;
+    refused_in_all(&world, "same-backend", 1.0).await;
     assert!(world.legacy.inbox.all().iter().all(|n| n.attr("type") == Some("error")));
     wire.send("<db:result from='hall.example' to='cousin.example'>k</db:result>").await.unwrap();
     assert_eq!(wire.element().await.unwrap().attr("type"), Some("valid"), "the stream goes on");
@@ -420,7 +420,7 @@ async fn the_backend_speaks_for_its_own_domains_alone() {
         wire.send(message).await.unwrap();
     }
     cousin.inbox.wait_body("from hall.example").await.unwrap();
-    refused(&world, "not-configured", 1.0).await;
+    refused_in_all(&world, "not-configured", 1.0).await;
     assert_eq!(cousin.inbox.all().len(), 1, "{:?}", cousin.inbox.all());
 }
 
