@@ -43,10 +43,7 @@ pub(super) fn assemble(
     let retired_domains = retired_domains(&mut words, spec, &domains);
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
-    let explain_to_users = match &spec.explain_to_users {
-        Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)]).unwrap_or(true),
-        None => true,
-    };
+    let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
     let secrets = secrets(&mut words, spec);
     let trust = trust(&mut words, spec);
     let dns = dns(&mut words, spec, &domains);

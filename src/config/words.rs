@@ -37,6 +37,12 @@ impl<'a> Words<'a> {
         Words { file: Arc::from(file), folder, outside, folders: Vec::new(), findings: Vec::new() }
     }
 
+    /// Reads `on` or `off`.
+    pub(super) fn on(&mut self, word: Option<&Word>, default: bool) -> bool {
+        word.and_then(|word| self.choose(word, "`on` or `off`", &[("on", true), ("off", false)]))
+            .unwrap_or(default)
+    }
+
     pub(super) fn place<T>(&self, at: &Placed<T>) -> Place {
         at.place(&self.file)
     }

@@ -33,7 +33,6 @@ use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 #[derive(Debug)]
 pub struct Observe {
     metrics: Arc<Metrics>,
-    /// Another one after a reload that says so.
     audit: RwLock<Option<Arc<Audit>>>,
     lines: Throttle<Option<Network>>,
     suppressed: AtomicU64,
@@ -42,7 +41,6 @@ pub struct Observe {
     left_out: AtomicU64,
     proofs: Mutex<HashMap<Domain, Proven>>,
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
-    /// Backends that ask somebody else about our keys.
     astray: Mutex<HashSet<Domain>>,
     /// Backends at which some clients cannot log in, and why.
     half_fit: Mutex<HashSet<(Domain, Reason)>>,

@@ -25,7 +25,7 @@ use self::hand::{Lane, Stalled};
 use self::knock::Knock;
 use self::news::next_news;
 use super::cargo::Cargo;
-use super::courier::{self, InsideTicket};
+use super::courier::InsideTicket;
 use super::inbox::Inbox;
 use super::leg::{Found, Leg, Link};
 use super::measure::{Held, Passed};
@@ -244,12 +244,7 @@ impl Pump {
         self.orders.close();
         self.lose_waiting();
         self.lose_stalled();
-        while let Some(order) = self.orders.take() {
-            if let Order::Report(report) = order {
-                let via = report.0.target.clone();
-                courier::report(&self.tools, &report.0, via, report.1, true);
-            }
-        }
+        self.pass_on_reports();
         Left { answer: self.answer.take() }
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::super::Later;
 use super::super::cargo::{Cargo, Refused};
 use super::super::courier::{self, Turned};
+use super::super::registry::Order;
 use super::Pump;
 use crate::reason::Reason;
 use crate::relay::{Input, LaneId, Load, Side};
@@ -88,6 +89,16 @@ impl Pump {
             && let Some(lane) = self.lanes.get(&stalled.lane)
         {
             courier::lost(&self.tools, &lane.pair, Reason::Shutdown);
+        }
+    }
+
+    /// Reports that came too late for the stream of their pair take another.
+    pub(super) fn pass_on_reports(&mut self) {
+        while let Some(order) = self.orders.take() {
+            if let Order::Report(report) = order {
+                let via = report.0.target.clone();
+                courier::report(&self.tools, &report.0, via, report.1, true);
+            }
         }
     }
 
