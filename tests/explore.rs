@@ -209,6 +209,7 @@ fn relay_graph() -> &'static Walked {
         let mut inputs: Vec<(Side, Input)> = Vec::new();
         for side in [Side::Near, Side::Far(FarId(1)), Side::Far(FarId(2)), Side::Far(FarId(4))] {
             inputs.extend(elements().into_iter().map(|f| (side, Input::Token(Token::Element(f)))));
+            inputs.extend(refused().into_iter().map(|token| (side, Input::Token(token))));
             let some = headers().into_iter().enumerate().filter(|(n, _)| side == Side::Near || *n >= 8);
             inputs.extend(some.map(|(_, h)| (side, Input::Token(Token::Header(h)))));
             inputs.push((side, Input::Token(Token::End)));
@@ -317,6 +318,12 @@ fn proof_before_pass() {
             assert!(matches!(state, Receiving::Open(_)) && matches!(input, receiving::Input::Element(_)));
         }
     });
+}
+
+// XML-17.
+#[test]
+fn refused_ends_nothing() {
+    relay_graph().upholds("refused_ends_nothing");
 }
 
 #[test]

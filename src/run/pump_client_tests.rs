@@ -18,7 +18,7 @@ fn serving(outside: Scripted) -> Arc<Tools> {
 }
 
 /// A client that its server has bound.
-async fn bound(server_room: usize) -> (Play, DuplexStream) {
+pub(super) async fn bound(server_room: usize) -> (Play, DuplexStream) {
     let outside = Scripted::default();
     let mut server = outside.lay(server_room);
     let mut play = arrive(&serving(outside), Flow::C2s, Some(secured("client.example")));

@@ -550,6 +550,9 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
 #[path = "pump_client_tests.rs"]
 mod clients;
 
+#[path = "pump_refused_tests.rs"]
+mod refused;
+
 // LIM-03 on the route without a leg: the backend's stream has ended, couriers carry the pair, and its rate still slows
 // whoever sends, by not reading.
 #[tokio::test(start_paused = true)]

@@ -74,6 +74,30 @@ pub fn frame(text: &str) -> Frame {
     }
 }
 
+/// Stanzas that the framer refuses where the stream is proven.
+pub fn refused() -> Vec<Token> {
+    let addresses =
+        ["from='a@friend.example' to='b@hall.example'", "from='b@hall.example' to='a@friend.example'"];
+    let others = ["from='a@stranger.example' to='b@hall.example'", "to='b@hall.example'"];
+    let stanzas = ["message", "presence", "iq type='result' id='1'", "iq type='get' id='2'"];
+    let all = addresses.into_iter().flat_map(|a| stanzas.map(|s| (s, a)));
+    all.chain(others.map(|a| ("message", a)))
+        .map(|(stanza, a)| refused_token(&format!("<{stanza} {a}><\u{e9}/>")))
+        .collect()
+}
+
+/// This begun element, closed and refused.
+pub fn refused_token(begun: &str) -> Token {
+    let name = begun[1..].split(' ').next().unwrap();
+    let mut framer = Framer::new(Limits::default(), Content::Server);
+    framer.feed(&opening(None, None, None, true));
+    framer.feed(format!("{begun}</{name}>").as_bytes());
+    framer.next();
+    let token = framer.next().unwrap();
+    assert!(matches!(token, Token::Refused(_)), "{begun}: {token:?}");
+    token
+}
+
 pub fn headers() -> Vec<Header> {
     let all = [
         header("friend.example", "hall.example"),
@@ -152,7 +176,28 @@ pub const LAWS: &[(&str, Law)] = &[
     ("bounded", relay_bounded),
     ("closed_words", relay_closed_words),
     ("reports_only", relay_reports_only),
+    ("refused_ends_nothing", relay_refused_ends_nothing),
 ];
+
+/// XML-17: a stanza that is only refused ends no stream of a pair that stands, nor anything else on it.
+pub fn relay_refused_ends_nothing(edge: &Crossing<'_>) -> Breach {
+    let Input::Token(Token::Refused(refused)) = edge.input else { return Ok(()) };
+    let domain =
+        |address: Option<&str>| address.and_then(|a| a.split('@').nth(1)).unwrap_or_default().to_owned();
+    let (from, to) = (domain(refused.from()), domain(refused.to()));
+    if edge.side != Side::Near || edge.before.guard().find(&from, &to).is_none() {
+        return Ok(());
+    }
+    let ends = edge.effects.iter().any(|effect| match effect {
+        Effect::Cut(_) | Effect::Finish(_) => true,
+        Effect::Send(_, octets) => octets.ends_with(b"</stream:stream>"),
+        _ => false,
+    });
+    if ends || edge.before.guard().pairs().len() != edge.after.guard().pairs().len() {
+        return Err(format!("{:?}", edge.effects));
+    }
+    Ok(())
+}
 
 pub fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
     for effect in edge.effects {

@@ -166,6 +166,7 @@ impl Alphabet {
             let mut near: Vec<_> = laws::elements().into_iter().map(Token::Element).collect();
             near.extend(laws::headers().into_iter().map(Token::Header));
             near.extend([Token::End, Token::Keepalive]);
+            near.extend(laws::refused());
             let mut facts = laws::facts();
             facts.push(secured("annex.example", &["hall.example", "friend.example"]));
             facts.push(secured("", &["stranger.example", "*.example"]));
