@@ -1,19 +1,23 @@
 //! Rates that slow, and counts that refuse.
 //!
-//! A [`Valve`] shapes what a stream sends: it never drops and never reorders, it says when the next stanza may go. [`Arrivals`] counts connections and attempts for each network before anything is read from them; [`Streams`]
-//! counts what a rule has admitted. Nothing here knows a socket or a stanza; time comes in as `now`, so that tests need
+//! A [`Valve`] shapes what a stream sends: it never drops and never reorders, it says when the next stanza may go. [`Arrivals`] counts connections and attempts for each network while they have proven nothing; [`Proven`] counts those who
+//! have, by what they proved, and [`Streams`] what a rule has admitted. Nothing here knows a socket or a stanza; time comes in as `now`, so that tests need
 //! no clock.
 
+mod arrivals;
 mod handshakes;
 mod logins;
+mod proven;
 mod registrations;
 mod senders;
 mod strangers;
 mod table;
 mod valve;
 
+pub use arrivals::{Arrivals, Params, Threshold, Ticket};
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
+pub use proven::{Params as ProvenParams, Place, Proven, registrable};
 pub use registrations::Registrations;
 pub use senders::{Params as SenderParams, Senders, Tally};
 pub use strangers::{Room, Stranger, Strangers};
@@ -22,8 +26,7 @@ pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -37,23 +40,6 @@ use governor::state::keyed::HashMapStateStore;
 
 use crate::policy::{Quotas, RuleName};
 use crate::reason::Reason;
-
-/// What may arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Params {
-    /// Open connections in all.
-    pub total: u32,
-    /// Open connections per network (L-conn).
-    pub per_network: u32,
-    /// New connections per network and minute (L-rate).
-    pub per_minute: NonZeroU32,
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Self { total: 10_000, per_network: 20, per_minute: NonZeroU32::MIN.saturating_add(29) }
-    }
-}
 
 /// A network as connections are counted: an IPv4 address, or an IPv6 /64 (requirements ACC-10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,84 +67,6 @@ impl Network {
             IpAddr::V4(v4) => {
                 let [a, b, c, _] = v4.octets();
                 Self(IpAddr::from([a, b, c, 0]))
-            }
-        }
-    }
-}
-
-/// Open connections and attempts, in all and for each network.
-#[derive(Debug)]
-pub struct Arrivals {
-    params: Params,
-    /// Shared by all who count against the same total.
-    total: Arc<AtomicU32>,
-    open: Mutex<HashMap<Network, u32>>,
-    attempts: Throttle<Network>,
-}
-
-impl Arrivals {
-    /// Nothing has arrived yet.
-    pub fn new(params: Params, now: Instant) -> Arc<Self> {
-        Self::counting(params, Arc::default(), now)
-    }
-
-    /// Networks of their own, and the same total.
-    pub fn beside(&self, params: Params, now: Instant) -> Arc<Self> {
-        Self::counting(params, Arc::clone(&self.total), now)
-    }
-
-    fn counting(params: Params, total: Arc<AtomicU32>, now: Instant) -> Arc<Self> {
-        let attempts = Throttle::new(Quota::per_minute(params.per_minute), now);
-        Arc::new(Self { params, total, open: Mutex::default(), attempts })
-    }
-
-    /// Lets a connection in, for as long as the ticket lives.
-    ///
-    /// # Errors
-    /// [`Reason::TooManyAttempts`], [`Reason::TooManyConnections`] (both for this network), [`Reason::Overload`].
-    pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Ticket, Reason> {
-        let network = Network::of(address);
-        if !self.attempts.admits(&network, now) {
-            return Err(Reason::TooManyAttempts);
-        }
-        let mut open = held(&self.open);
-        if open.get(&network).is_some_and(|count| *count >= self.params.per_network) {
-            return Err(Reason::TooManyConnections);
-        }
-        if self.total.fetch_add(1, Ordering::Relaxed) >= self.params.total {
-            self.total.fetch_sub(1, Ordering::Relaxed);
-            return Err(Reason::Overload);
-        }
-        *open.entry(network).or_default() += 1;
-        drop(open);
-        Ok(Ticket { arrivals: Arc::clone(self), network })
-    }
-
-    /// Open connections in all.
-    pub fn open(&self) -> u32 {
-        self.total.load(Ordering::Relaxed)
-    }
-}
-
-/// The place of one connection in the count.
-#[derive(Debug)]
-pub struct Ticket {
-    arrivals: Arc<Arrivals>,
-    network: Network,
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.arrivals.total.fetch_sub(1, Ordering::Relaxed);
-        let mut open = held(&self.arrivals.open);
-        if let Some(count) = open.get_mut(&self.network) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.remove(&self.network);
-                // A flood must not leave its table behind (requirements LIM-02).
-                if open.capacity() > 64 && open.len() < open.capacity() / 4 {
-                    open.shrink_to_fit();
-                }
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::policy::{
     Day, Federate, Federation, HostedSource, Identity, Input, Permit, Place, Policy, Question, Tls, build,
 };
 use crate::reason::Direction;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 fn policy(hosted: Vec<HostedSource>) -> Policy {
@@ -180,6 +181,10 @@ fn connections_are_counted_per_network_and_given_back() {
     let _other = at("2001:db8:0:2::1").unwrap();
     drop(first);
     let _again = at("2001:db8:0:1::3").unwrap();
+    assert_eq!(arrivals.open(), 3);
+    // Who has proven something is not counted there any more, and is still one of all.
+    let (_ticket, threshold) = _other;
+    drop(threshold);
     assert_eq!(arrivals.open(), 3);
 }
 

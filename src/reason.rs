@@ -247,6 +247,10 @@ reasons! {
     TooManyConnections = "too-many-connections", "too many connections from this network", None, Z::ResourceConstraint;
     TooManyAttempts = "too-many-attempts", "too many new connections from this network in a short time", None, Z::ResourceConstraint;
     TooManyStrangers = "too-many-strangers", "too many connections that have proven nothing yet", None, Z::ResourceConstraint;
+    TooManyClients = "too-many-clients", "as many clients are logged in from this network as may be", Some(S::ResourceConstraint), Z::ResourceConstraint;
+    TooManyServers = "too-many-servers", "as many servers are connected from around this network as may be", Some(S::ResourceConstraint), Z::ResourceConstraint;
+    TooManyOfDomain = "too-many-of-domain", "the registrable domain of this server has as many connections as it may", Some(S::ResourceConstraint), Z::ResourceConstraint;
+    TooManyPairsOfDomain = "too-many-pairs-of-domain", "the registrable domain of this server has as many pairs as it may", Some(S::ResourceConstraint), Z::ResourceConstraint;
     StrangersMemory = "strangers-memory", "connections that have proven nothing hold as much memory as they may together", Some(S::PolicyViolation), Z::ResourceConstraint;
     TooManyHandshakes = "too-many-handshakes", "more TLS handshakes were asked for than are begun in time", None, Z::ResourceConstraint;
     NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;

@@ -48,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["gateway"]),
     ("papaya", &["limit", "metrics"]),
     ("prometheus", &["metrics"]),
+    ("psl", &["limit"]),
     ("rcgen", &["demo"]),
     ("tokio_util", &["run"]),
     ("serde_yaml", &["config"]),

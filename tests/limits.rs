@@ -387,6 +387,56 @@ async fn a_stream_is_slowed_by_itself() {
     world.counted("limited_total", &[("limit", "octets")], 1.0).await.unwrap();
 }
 
+// Seen: "a hoster calls us for sixty of its domains from one address, each with a certificate that proves it, one
+// connection for each pair"; D10, L-conn: the defaults let them in, and one registrable domain has fifty connections.
+#[tokio::test]
+async fn a_hoster_comes_with_all_its_domains_and_a_wildcard_with_fifty_connections() {
+    let names: Vec<String> = (0..60).map(|n| format!("customer{n}.example")).collect();
+    let wild: Vec<String> = (0..60).map(|n| format!("d{n}.wild.example")).collect();
+    let all: Vec<&str> = names.iter().chain(&wild).map(String::as_str).collect();
+    let policy = "version: v1\nrules:\n  - { name: all, domains: [\"*.example\"] }\n";
+    let world = World::build(&Plan::listed(HALL, policy)).await.unwrap();
+    let hoster = world.peer(10, &all, Manner::default()).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    let come = async |domain: &str| {
+        loop {
+            assert!(Instant::now() < until, "{domain} has not come within a minute");
+            let call = as_domain(hoster.call(HALL).unwrap(), Some(domain));
+            let Ok(mut stream) = call.open().await else {
+                // Turned away at the door, as each server is that comes too early, and tries again.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            match stream.external(domain).await {
+                Ok(Login::Success) => return Ok(stream),
+                other => return Err(format!("{other:?}")),
+            }
+        }
+    };
+    let mut open = Vec::new();
+    for domain in &names {
+        open.push(come(domain).await.unwrap());
+    }
+    let mut last = Ok(());
+    for domain in &wild[..50] {
+        open.push(come(domain).await.unwrap());
+    }
+    if let Ok(mut stream) = come(&wild[50]).await {
+        last = stream
+            .ending()
+            .await
+            .map(|ending| assert_eq!(ending.condition.as_deref(), Some("resource-constraint")))
+            .map_err(drop);
+    }
+    assert_eq!(last, Ok(()));
+    world.counted("limited_total", &[("limit", "domain-connections")], 1.0).await.unwrap();
+    // Nobody was put out for it.
+    for (n, stream) in open.iter_mut().enumerate().step_by(20) {
+        let domain = names.iter().chain(&wild).nth(n).unwrap();
+        still_passes(&world, stream, &format!("a@{domain}"), "j@hall.example", &format!("still {n}")).await;
+    }
+}
+
 // LIM-04: "per sender JID, and number of distinct local recipients": `ST(policy-violation,wait)`. LIM-08: `DROP`.
 #[tokio::test]
 async fn what_one_address_sends_too_much_of_comes_back_alone() {

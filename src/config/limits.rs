@@ -150,10 +150,18 @@ table! {
     inside_pairs ("inside-pairs"): count = "10000", "10" ..= "1000000";
     /// Keys of a backend that are being asked about at one time, on one stream (L-inside-pending); what is more waits.
     inside_pending ("inside-pending"): count = "1000", "1" ..= "100000";
-    /// Connections of remote servers from one source, IPv6 counted per /64 (L-conn).
+    /// Connections of remote servers from one source, IPv6 counted per /64, that have proven nothing yet (L-conn).
     conn_s2s ("conn-s2s"): count = "20", "1" ..= "100000";
-    /// Connections of clients from one source, IPv6 counted per /64 (L-conn).
+    /// Connections of clients from one source, IPv6 counted per /64, that have not logged in yet (L-conn).
     conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
+    /// Connections of proven servers of one registrable domain (public suffix list); a rule may name another number (L-conn).
+    conn_domain ("conn-domain"): count = "50", "1" ..= "100000";
+    /// Pairs of one registrable domain, over all connections of its servers; a rule may name another number (L-conn).
+    pairs_domain ("pairs-domain"): count = "500", "1" ..= "1000000";
+    /// Connections of proven servers from one IPv4 /24 or IPv6 /48 (L-conn).
+    conn_servers ("conn-servers"): count = "2000", "1" ..= "1000000";
+    /// Clients that have logged in, from one source, IPv6 counted per /64 (L-conn).
+    conn_clients ("conn-clients"): count = "5000", "1" ..= "1000000";
     /// Connections in all (LIM-02).
     conn_total ("conn-total"): count = "20000", "10" ..= "1000000";
     /// Connections that have not proven yet who they are, clients and servers together (LIM-02). At most a quarter of them
@@ -161,7 +169,7 @@ table! {
     conn_unproven ("conn-unproven"): count = "5000", "2" ..= "1000000";
     /// Memory that all of those hold together; at the ceiling strangers are turned away, and proven streams go on (LIM-02).
     memory_unproven ("memory-unproven"): size = "256MiB", "1MiB" ..= "64GiB";
-    /// New connections from one source (L-rate).
+    /// New connections from one source that do not come to a proof or a login (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
     /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
     /// more than half of T-tls, or more than a quarter for a network that has asked for much of the rate lately.

@@ -138,23 +138,21 @@ impl Entrance {
         let known = |networks: &Option<Vec<IpNet>>| {
             networks.as_ref().is_none_or(|list| list.iter().any(|net| net.contains(&peer.ip())))
         };
-        let outcome = if !known(&self.from) || !known(&self.proxies) {
-            Err(Reason::NotFromHere)
-        } else if self.proxies.is_some() {
-            // Whoever is behind the proxy is counted with its network once we know who it is.
-            Ok(None)
-        } else {
-            self.admit(tools, peer.ip()).map(Some)
-        };
-        // LIM-02: from accept on. Backends are none.
-        let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
-        let outcome = outcome.and_then(|ticket| {
-            let mut stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
-            if let (Some(stranger), Some(_)) = (&mut stranger, &ticket) {
-                stranger.comes_from(peer.ip())?;
+        let guest = || {
+            if !known(&self.from) || !known(&self.proxies) {
+                return Err(Reason::NotFromHere);
             }
+            // LIM-02: from accept on. Backends are none.
+            let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
+            let mut stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
+            let ticket = match self.proxies {
+                // Whoever is behind the proxy is counted with its network once we know who it is.
+                Some(_) => None,
+                None => Some(self.admit(tools, peer.ip(), stranger.as_mut())?),
+            };
             Ok(Guest { stream, peer, accepted: now(), ticket, stranger })
-        });
+        };
+        let outcome = guest();
         match outcome {
             Ok(guest) => Some(guest),
             Err(reason) => {
@@ -164,15 +162,27 @@ impl Entrance {
         }
     }
 
-    fn admit(&self, tools: &Tools, address: IpAddr) -> Result<Ticket, Reason> {
+    fn admit(
+        &self,
+        tools: &Tools,
+        address: IpAddr,
+        stranger: Option<&mut Stranger>,
+    ) -> Result<Ticket, Reason> {
         // LOG-01: who cannot be written down is not let in, where the operator said so.
         if tools.observe.refuses() {
             return Err(Reason::AuditFull);
         }
-        let ticket = self.arrivals.admit(address, now())?;
+        let (ticket, threshold) = self.arrivals.admit(address, now())?;
         let question = Question::Arrive(Arrive { flow: self.flow(), address });
         let verdict = tools.registry.policy().judge(&question, &mut ());
-        if verdict.is_allow() { Ok(ticket) } else { Err(verdict.reason) }
+        if !verdict.is_allow() {
+            return Err(verdict.reason);
+        }
+        if let Some(stranger) = stranger {
+            stranger.stands_at(threshold);
+            stranger.comes_from(address)?;
+        }
+        Ok(ticket)
     }
 
     fn turned_away(&self, tools: &Tools, peer: SocketAddr, reason: Reason) {
@@ -195,18 +205,14 @@ impl Entrance {
         let ticket = match ticket {
             Some(ticket) => ticket,
             None => {
-                let admitted = match self.behind_proxy(&mut stream, peer).await {
-                    Ok(None) => self.admit(&tools, peer.ip()),
-                    Ok(Some(told)) => {
+                let admitted = self.behind_proxy(&mut stream, peer).await.and_then(|told| {
+                    if let Some(told) = told {
                         peer = crate::net::listen::canonical(told.source);
                         local = Some(crate::net::listen::canonical(told.destination));
-                        self.admit(&tools, peer.ip())
                     }
-                    Err(reason) => Err(reason),
-                };
-                let from =
-                    |ticket| stranger.as_mut().map_or(Ok(()), |s| s.comes_from(peer.ip())).map(|()| ticket);
-                match admitted.and_then(from) {
+                    self.admit(&tools, peer.ip(), stranger.as_mut())
+                });
+                match admitted {
                     Ok(ticket) => ticket,
                     Err(reason) => return self.turned_away(&tools, peer, reason),
                 }

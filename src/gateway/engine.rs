@@ -11,7 +11,7 @@ use super::secrets::Secrets;
 use super::{Acceptors, StartFault, boot};
 use crate::config::settings::Settings;
 use crate::dns::{self, Resolver};
-use crate::limit::{Handshakes, Logins, Rates, Senders, Strangers, Streams};
+use crate::limit::{Handshakes, Logins, Proven, Rates, Senders, Strangers, Streams};
 use crate::metrics::Metrics;
 use crate::policy::{Finding, Place, Policy};
 use crate::run::audit::Audit;
@@ -63,6 +63,7 @@ impl Engine {
             circuits,
             handshakes,
             strangers: Strangers::new(parts::strangers(&settings)),
+            proven: Proven::new(parts::proven(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
             registrations: Arc::new(parts::registrations(&settings)),
             observe,
@@ -130,6 +131,10 @@ impl Engine {
             strangers: match parts::strangers(&settings) == parts::strangers(last) {
                 true => Arc::clone(&old.strangers),
                 false => Strangers::new(parts::strangers(&settings)),
+            },
+            proven: match parts::proven(&settings) == parts::proven(last) {
+                true => Arc::clone(&old.proven),
+                false => Proven::new(parts::proven(&settings)),
             },
             logins: match parts::logins(&settings) == parts::logins(last) {
                 true => Arc::clone(&old.logins),

@@ -195,6 +195,17 @@ pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
     limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
 }
 
+/// How many may be here of those who have proven who they are.
+pub fn proven(settings: &Settings) -> limit::ProvenParams {
+    let limits = &settings.limits;
+    limit::ProvenParams {
+        domain_connections: limits.conn_domain,
+        domain_pairs: limits.pairs_domain,
+        servers: limits.conn_servers,
+        clients: limits.conn_clients,
+    }
+}
+
 /// How much room there is for those who have proven nothing.
 pub fn strangers(settings: &Settings) -> limit::Room {
     let limits = &settings.limits;

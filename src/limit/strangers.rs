@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{Network, held};
+use super::{Network, Threshold, held};
 use crate::reason::Reason;
 
 /// How much room there is.
@@ -60,7 +60,7 @@ impl Strangers {
             return Err(Reason::TooManyStrangers);
         }
         // From here on its end gives back what it took.
-        let mut stranger = Stranger { strangers: Arc::clone(self), around: None, held: 0 };
+        let mut stranger = Stranger { strangers: Arc::clone(self), around: None, threshold: None, held: 0 };
         stranger.hold(0)?;
         Ok(stranger)
     }
@@ -81,10 +81,30 @@ impl Strangers {
 pub struct Stranger {
     strangers: Arc<Strangers>,
     around: Option<Network>,
+    threshold: Option<Threshold>,
     held: u64,
 }
 
 impl Stranger {
+    /// It is counted there, too, until it has proven who it is.
+    pub fn stands_at(&mut self, threshold: Threshold) {
+        self.threshold = Some(threshold);
+    }
+
+    /// It is proven who it is, and no stranger any more: its place in its network's count from now on.
+    pub fn prove(mut self) -> Option<Threshold> {
+        let mut threshold = self.threshold.take()?;
+        threshold.prove();
+        Some(threshold)
+    }
+
+    /// It has shown itself honest, for it asked about a key that we have made: its attempt to come costs nothing.
+    pub fn is_honest(&mut self) {
+        if let Some(threshold) = &mut self.threshold {
+            threshold.give_back();
+        }
+    }
+
     /// It comes from this address, which is told once it is known.
     ///
     /// # Errors

@@ -9,8 +9,14 @@ pub enum Limit {
     Carried,
     /// Attempts to reach a remote domain that did not answer lately.
     Circuit,
-    /// Open connections per network.
+    /// Clients per network.
+    Clients,
+    /// Open connections per network that have proven nothing.
     Connections,
+    /// Connections of servers of one registrable domain.
+    DomainConnections,
+    /// Pairs of one registrable domain.
+    DomainPairs,
     /// TLS handshakes per second.
     Handshakes,
     /// Failed logins per network and account.
@@ -29,6 +35,8 @@ pub enum Limit {
     Registrations,
     /// Stanzas of a remote address per minute.
     Senders,
+    /// Connections of servers from around one network.
+    Servers,
     /// Stanzas per second of a pair.
     Stanzas,
     /// Admitted streams of a rule.
@@ -49,7 +57,10 @@ impl Limit {
         Self::Attempts,
         Self::Carried,
         Self::Circuit,
+        Self::Clients,
         Self::Connections,
+        Self::DomainConnections,
+        Self::DomainPairs,
         Self::Handshakes,
         Self::Logins,
         Self::Lookups,
@@ -59,6 +70,7 @@ impl Limit {
         Self::Recipients,
         Self::Registrations,
         Self::Senders,
+        Self::Servers,
         Self::Stanzas,
         Self::Streams,
         Self::Subscriptions,
@@ -73,7 +85,10 @@ impl Limit {
             Self::Attempts => "attempts",
             Self::Carried => "carried",
             Self::Circuit => "circuit",
+            Self::Clients => "clients",
             Self::Connections => "connections",
+            Self::DomainConnections => "domain-connections",
+            Self::DomainPairs => "domain-pairs",
             Self::Handshakes => "handshakes",
             Self::Logins => "logins",
             Self::Lookups => "lookups",
@@ -83,6 +98,7 @@ impl Limit {
             Self::Recipients => "recipients",
             Self::Registrations => "registrations",
             Self::Senders => "senders",
+            Self::Servers => "servers",
             Self::Stanzas => "stanzas",
             Self::Streams => "streams",
             Self::Subscriptions => "subscriptions",

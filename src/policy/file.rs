@@ -83,6 +83,10 @@ pub struct QuotasSpec {
     pub octets: Option<Word>,
     /// Concurrent streams, like `4`. Default: the gateway's own limit.
     pub streams: Option<Word>,
+    /// Connections of servers of one registrable domain, in place of `conn-domain` in `limits:`. Default: the gateway's own limit.
+    pub connections: Option<Word>,
+    /// Pairs of one registrable domain, in place of `pairs-domain` in `limits:`. Default: the gateway's own limit.
+    pub pairs: Option<Word>,
 }
 
 /// One of `expect:`

@@ -298,18 +298,19 @@ impl Reader {
         });
         let octets =
             spec.value.octets.as_ref().and_then(|word| self.rate(word, "write it like 64KiB/s", octets));
-        let streams = spec.value.streams.as_ref().and_then(|word| match word.value.parse::<u32>() {
-            Ok(number) if number > 0 => Some(number),
-            _ => {
-                self.error(
-                    word,
-                    format!("\"{}\" is no number of streams", word.value),
-                    "write a number from 1",
-                );
-                None
-            }
-        });
-        Quotas { stanzas, octets, streams }
+        let streams = self.number(spec.value.streams.as_ref(), "streams");
+        let connections = self.number(spec.value.connections.as_ref(), "connections");
+        let pairs = self.number(spec.value.pairs.as_ref(), "pairs");
+        Quotas { stanzas, octets, streams, connections, pairs }
+    }
+
+    fn number(&mut self, word: Option<&Word>, what: &str) -> Option<u32> {
+        let word = word?;
+        let number = word.value.parse::<u32>().ok().filter(|number| *number > 0);
+        if number.is_none() {
+            self.error(word, format!("\"{}\" is no number of {what}", word.value), "write a number from 1");
+        }
+        number
     }
 
     fn rate(

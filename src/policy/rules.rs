@@ -76,6 +76,10 @@ pub struct Quotas {
     pub octets: Option<Rate>,
     /// Concurrent streams under the rule.
     pub streams: Option<u32>,
+    /// Connections of servers of one registrable domain, in place of the gateway's own number.
+    pub connections: Option<u32>,
+    /// Pairs of one registrable domain, in place of the gateway's own number.
+    pub pairs: Option<u32>,
 }
 
 /// The identities a rule accepts.

@@ -49,6 +49,10 @@ impl Reason {
             Self::KindDenied | Self::PayloadDenied => "the rule's `stanzas:` say what passes",
             Self::TooManyStreams => "raise `limits: { streams }` of the rule",
             Self::TooManyConnections
+            | Self::TooManyClients
+            | Self::TooManyServers
+            | Self::TooManyOfDomain
+            | Self::TooManyPairsOfDomain
             | Self::TooManyAttempts
             | Self::TooManyStrangers
             | Self::StrangersMemory
@@ -199,6 +203,11 @@ impl Reason {
         Some(match self {
             Self::TooManyConnections => "limits: { conn-s2s, conn-c2s }",
             Self::TooManyAttempts => "limits: { rate }",
+            Self::TooManyClients => "limits: { conn-clients }",
+            Self::TooManyServers => "limits: { conn-servers }",
+            Self::TooManyOfDomain => "limits: { conn-domain }, or limits: { connections } of a rule",
+            Self::TooManyPairsOfDomain => "limits: { pairs-domain }, or limits: { pairs } of a rule",
+            Self::TooManyStreams => "limits: { streams } of the rule",
             Self::TooManyStrangers => "limits: { conn-unproven }",
             Self::StrangersMemory => "limits: { memory-unproven }",
             Self::TooManyHandshakes => "limits: { tls-handshakes }",

@@ -10,7 +10,7 @@ use super::registry::AwaitTicket;
 use super::verifier::Ask;
 use super::{Caller, STARTTLS_SPACE, now, verifier};
 use crate::filter;
-use crate::limit::{Allowance, Leave};
+use crate::limit::{Allowance, Leave, Place, StreamTicket};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
@@ -71,7 +71,7 @@ impl Pump {
             Effect::Widen(side) => {
                 let tools = Arc::clone(&self.tools);
                 if side == Side::Near {
-                    self.stranger = None;
+                    self.proven();
                     // Backends that are called from here on stand in for nobody.
                     if let Some(leg) = &mut self.near {
                         leg.secured = None;
@@ -121,6 +121,10 @@ impl Pump {
                 let vouched = self.tools.registry.vouches(facing, &check, now());
                 if facing == Facing::Backend {
                     self.tools.observe.asked_us(&check.pair.target);
+                }
+                // Whoever asks about a key that we made was called by us: a hoster asks for each of its domains.
+                if let Some(stranger) = self.stranger.as_mut().filter(|_| vouched) {
+                    stranger.is_honest();
                 }
                 self.step(Side::Near, Input::Vouched(check, vouched));
             }
@@ -344,17 +348,51 @@ impl Pump {
         };
         drop(before);
         far.leg.outbox.shape(valve.clone());
-        match tools.streams.admit(permit.rule(), permit.quotas()) {
-            Ok(ticket) => {
+        match self.counted(permit) {
+            Ok(counted) => {
                 let inbound = permit.direction() == Direction::Inbound;
                 let tell = || self.life.tell().clone();
                 let inside = inbound.then(|| Couriers::stands(&tools, &pair, self.meta.id, tell()));
-                let sending = Sending { valve, carried: false, _ticket: ticket, _inside: inside };
+                let sending = Sending { valve, carried: false, _counted: counted, _inside: inside };
                 self.sending.insert(pair, sending);
             }
             Err(reason) => {
-                tools.observe.metrics().limited(Limit::Streams);
+                tools.observe.turned_away(self.meta.peer, reason);
                 self.step(Side::Far(id), Input::Close(reason));
+            }
+        }
+    }
+
+    /// The pair's place under its rule, and, where a server has come to us, its own and its connection's in what its registrable
+    /// domain and its network may have (D10).
+    fn counted(&mut self, permit: &Permit) -> Result<(StreamTicket, Option<Place>), Reason> {
+        let tools = Arc::clone(&self.tools);
+        let mut place = None;
+        if permit.direction() == Direction::Inbound && self.meta.flow == Flow::S2sIn && self.near.is_some() {
+            let (remote, quotas) = (permit.remote(), permit.quotas());
+            if self.places.iter().all(Option::is_none) {
+                self.places = tools.proven.server(remote, self.meta.peer.map(|peer| peer.ip()), quotas)?;
+            }
+            place = Some(tools.proven.pair(remote, quotas)?);
+        }
+        Ok((tools.streams.admit(permit.rule(), permit.quotas())?, place))
+    }
+
+    /// The near side has proven who it is, or a client has logged in: it is no stranger any more.
+    fn proven(&mut self) {
+        if let Some(stranger) = self.stranger.take() {
+            self.threshold = stranger.prove();
+        }
+        let Some(peer) =
+            self.meta.peer.filter(|_| self.meta.flow == Flow::C2s && self.places.iter().all(Option::is_none))
+        else {
+            return;
+        };
+        match self.tools.proven.client(peer.ip()) {
+            Ok(place) => self.places = [Some(place), None],
+            Err(reason) => {
+                self.tools.observe.turned_away(self.meta.peer, reason);
+                self.step(Side::Near, Input::Close(reason));
             }
         }
     }

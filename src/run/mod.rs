@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Handshakes, Logins, Rates, Registrations, Senders, Strangers, Streams};
+use crate::limit::{Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
@@ -176,6 +176,8 @@ pub struct Tools {
     pub handshakes: Arc<Handshakes>,
     /// Connections that have proven nothing.
     pub strangers: Arc<Strangers>,
+    /// Those that have, by what they proved.
+    pub proven: Arc<Proven>,
     /// Logins that failed.
     pub logins: Arc<Logins>,
     /// Requests for new accounts.

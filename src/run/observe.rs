@@ -35,6 +35,8 @@ pub struct Observe {
     metrics: Arc<Metrics>,
     audit: RwLock<Option<Arc<Audit>>>,
     lines: Throttle<Option<Network>>,
+    /// What was told lately of those who were turned away, by limit.
+    limits: Throttle<(Option<Network>, Limit)>,
     suppressed: AtomicU64,
     refusals: Throttle<Option<Network>>,
     /// Records of refusals that the audit log does not hold, and does not tell of yet.
@@ -68,6 +70,7 @@ impl Observe {
             metrics,
             audit: RwLock::new(audit.map(Arc::new)),
             lines: Throttle::new(Quota::per_minute(LINES), now),
+            limits: Throttle::new(Quota::per_minute(NonZeroU32::MIN), now),
             suppressed: AtomicU64::new(0),
             refusals: Throttle::new(Quota::per_minute(REFUSALS), now),
             left_out: AtomicU64::new(0),
@@ -359,12 +362,16 @@ impl Observe {
         self.metrics.limited(limit);
         // Whoever meets a ceiling for all comes from anywhere: no network is told apart.
         let network = match limit {
-            Limit::Attempts | Limit::Connections => peer.map(|p| Network::of(p.ip())),
+            Limit::Attempts | Limit::Clients | Limit::Connections => peer.map(|p| Network::of(p.ip())),
+            Limit::DomainConnections | Limit::DomainPairs | Limit::Servers | Limit::Streams => {
+                peer.map(|p| Network::of(p.ip()).around())
+            }
             _ => None,
         };
-        if self.may_tell_refusal(network) {
+        if self.limits.admits(&(network, limit), now()) && self.may_tell_refusal(network) {
             let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
-            tracing::info!(%peer, limit = limit.label(), reason = reason.label(), key = reason.limit(), "turned away");
+            tracing::info!(%peer, limit = limit.label(), reason = reason.label(), key = reason.limit(),
+                "turned away; told once a minute for a network");
         }
     }
 
@@ -548,9 +555,14 @@ fn room(reason: Reason) -> Option<Limit> {
         Reason::Overload => Some(Limit::Total),
         Reason::StrangersMemory => Some(Limit::Memory),
         Reason::TooManyAttempts => Some(Limit::Attempts),
+        Reason::TooManyClients => Some(Limit::Clients),
         Reason::TooManyConnections => Some(Limit::Connections),
         Reason::TooManyHandshakes => Some(Limit::Handshakes),
+        Reason::TooManyOfDomain => Some(Limit::DomainConnections),
+        Reason::TooManyPairsOfDomain => Some(Limit::DomainPairs),
+        Reason::TooManyServers => Some(Limit::Servers),
         Reason::TooManyStrangers => Some(Limit::Unproven),
+        Reason::TooManyStreams => Some(Limit::Streams),
         _ => None,
     }
 }

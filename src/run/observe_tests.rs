@@ -201,6 +201,34 @@ fn logged(work: impl FnOnce()) -> String {
     String::from_utf8(octets).unwrap()
 }
 
+// "Who is turned away by a limit is counted by limit and told once a minute and network in the log with the key to raise".
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_is_told_once_a_minute_with_the_key_to_raise() {
+    let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
+    let office: SocketAddr = "192.0.2.9:4000".parse().unwrap();
+    let other: SocketAddr = "198.51.100.1:4000".parse().unwrap();
+    let mut all = String::new();
+    for _minute in 0..2 {
+        all += &logged(|| {
+            for _ in 0..100 {
+                observe.kept_out(Door::C2sStarttls, office, Reason::TooManyConnections);
+                observe.turned_away(Some(office), Reason::TooManyClients);
+                observe.turned_away(Some(other), Reason::TooManyOfDomain);
+            }
+        });
+        tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    }
+    let lines = |words: &str| all.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((lines("conn-c2s"), lines("conn-clients"), lines("conn-domain")), (2, 2, 2), "{all}");
+    let counted = observe.metrics().text().unwrap();
+    for limit in ["connections", "clients", "domain-connections"] {
+        assert!(counted.contains(&format!("gatehouse_limited_total{{limit=\"{limit}\"}} 200")), "{counted}");
+    }
+    for reason in Reason::ALL.iter().filter(|reason| room(**reason).is_some()) {
+        assert!(reason.limit().is_some_and(|key| key.starts_with("limits: {")), "{reason}");
+    }
+}
+
 // LOG-05: bad input is counted and told, within the rate of its network; who only knocks is counted and not told.
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_at_the_door_is_told_within_a_rate() {

@@ -32,7 +32,7 @@ use super::measure::{Held, Passed};
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::{self, Memory};
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Stranger, StreamTicket, Tally, Valve};
+use crate::limit::{Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, LaneId, Relay, Sender, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -89,6 +89,9 @@ pub struct Pump {
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
     pub(super) stranger: Option<Stranger>,
+    /// Its places among those who are proven: by what they proved, and by their network.
+    pub(super) places: [Option<Place>; 2],
+    pub(super) threshold: Option<Threshold>,
     orders: Inbox<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     /// What orders, news and the timer wake.
@@ -123,8 +126,8 @@ pub(super) struct Sending {
     pub(super) valve: Valve,
     /// Its far leg has ended; couriers carry it.
     pub(super) carried: bool,
-    /// Its place in the count of its rule.
-    pub(super) _ticket: StreamTicket,
+    /// Its place in the count of its rule, and in that of the peer's registrable domain.
+    pub(super) _counted: (StreamTicket, Option<Place>),
     /// Inbound: reports of the pair take its stream (DB-69).
     pub(super) _inside: Option<InsideTicket>,
 }
@@ -220,6 +223,8 @@ impl Pump {
             cargo: None,
             leaving: None,
             stranger: None,
+            places: [None, None],
+            threshold: None,
             orders,
             news: next_news(news),
             knock: None,

@@ -1,0 +1,203 @@
+//! Who has proven who he is: counted by that, and no longer by the address alone (D10).
+//!
+//! Servers count by registrable domain, for whoever has a wildcard certificate and a DNS of his own has domains without end;
+//! and by the network around, for whoever has money has registrable ones. Clients count by address, where an office is meant
+//! and not a person. Rules may raise the numbers of a domain.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use super::{Network, held};
+use crate::jid::Domain;
+use crate::policy::Quotas;
+use crate::reason::Reason;
+
+/// How many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Connections of servers of one registrable domain.
+    pub domain_connections: u32,
+    /// Pairs of one registrable domain, over all its connections.
+    pub domain_pairs: u32,
+    /// Connections of servers from one network and all that lies around it ([`Network::around`]).
+    pub servers: u32,
+    /// Clients from one network.
+    pub clients: u32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { domain_connections: 50, domain_pairs: 500, servers: 2_000, clients: 5_000 }
+    }
+}
+
+/// Who is here.
+#[derive(Debug)]
+pub struct Proven {
+    params: Params,
+    counts: Mutex<HashMap<Key, u32>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Clients(Network),
+    Connections(Box<str>),
+    Pairs(Box<str>),
+    Servers(Network),
+}
+
+impl Proven {
+    /// Nobody is here yet.
+    pub fn new(params: Params) -> Arc<Self> {
+        Arc::new(Self { params, counts: Mutex::default() })
+    }
+
+    /// One more client from there.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyClients`].
+    pub fn client(self: &Arc<Self>, address: IpAddr) -> Result<Place, Reason> {
+        self.take(Key::Clients(Network::of(address)), self.params.clients, Reason::TooManyClients)
+    }
+
+    /// One more connection of the server of this domain, from there.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyOfDomain`], [`Reason::TooManyServers`].
+    pub fn server(
+        self: &Arc<Self>,
+        domain: &Domain,
+        address: Option<IpAddr>,
+        quotas: &Quotas,
+    ) -> Result<[Option<Place>; 2], Reason> {
+        let most = quotas.connections.unwrap_or(self.params.domain_connections);
+        let domain = self.take(Key::Connections(registrable(domain)), most, Reason::TooManyOfDomain)?;
+        let around = address.map(|address| Key::Servers(Network::of(address).around()));
+        let around =
+            around.map(|key| self.take(key, self.params.servers, Reason::TooManyServers)).transpose()?;
+        Ok([Some(domain), around])
+    }
+
+    /// One more pair of this domain.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyPairsOfDomain`].
+    pub fn pair(self: &Arc<Self>, domain: &Domain, quotas: &Quotas) -> Result<Place, Reason> {
+        let most = quotas.pairs.unwrap_or(self.params.domain_pairs);
+        self.take(Key::Pairs(registrable(domain)), most, Reason::TooManyPairsOfDomain)
+    }
+
+    fn take(self: &Arc<Self>, key: Key, most: u32, reason: Reason) -> Result<Place, Reason> {
+        let mut counts = held(&self.counts);
+        let count = counts.get(&key).copied().unwrap_or_default();
+        if count >= most {
+            return Err(reason);
+        }
+        counts.insert(key.clone(), count + 1);
+        drop(counts);
+        Ok(Place { proven: Arc::clone(self), key })
+    }
+}
+
+/// A place in one of the counts.
+#[derive(Debug)]
+pub struct Place {
+    proven: Arc<Proven>,
+    key: Key,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = held(&self.proven.counts);
+        if let Some(count) = counts.get_mut(&self.key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.key);
+                if counts.capacity() > 64 && counts.len() < counts.capacity() / 4 {
+                    counts.shrink_to_fit();
+                }
+            }
+        }
+    }
+}
+
+/// The part of a domain that somebody has registered, by the public suffix list and its private part: what lies below it is one
+/// party's. A domain that is a public suffix itself, or whose top level nobody knows, stands for itself.
+pub fn registrable(domain: &Domain) -> Box<str> {
+    let ascii = domain.to_ascii();
+    psl::domain_str(&ascii).unwrap_or(&ascii).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    #[test]
+    fn what_one_party_has_registered_counts_as_one() {
+        for (name, registered) in [
+            ("friend.com", "friend.com"),
+            ("a.b.friend.com", "friend.com"),
+            ("chat.friend.co.uk", "friend.co.uk"),
+            // The private part of the list: one party each.
+            ("chat.friend.github.io", "friend.github.io"),
+            ("github.io", "github.io"),
+            ("co.uk", "co.uk"),
+            ("xn--e1afmkfd.xn--80adxhks", "xn--e1afmkfd.xn--80adxhks"),
+            ("a.xn--e1afmkfd.xn--80adxhks", "xn--e1afmkfd.xn--80adxhks"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(&*registrable(&domain(name)), registered, "{name}");
+        }
+    }
+
+    // "One address with a wildcard certificate opens 901 connections to the old server with default limits."
+    #[test]
+    fn a_wildcard_certificate_is_no_second_helping_and_a_hoster_is_none() {
+        let proven = Proven::new(Params::default());
+        let quotas = Quotas::default();
+        let address = |n: u32| Some(IpAddr::from([192, 0, 2, (n % 200) as u8]));
+        let server = |name: String, n| proven.server(&domain(&name), address(n), &quotas);
+        let wild: Vec<_> = (0..901).filter_map(|n| server(format!("d{n}.wild.com"), n).ok()).collect();
+        assert_eq!(wild.len(), 50);
+        let hoster: Vec<_> = (0..1_000).filter_map(|n| server(format!("customer{n}.com"), n).ok()).collect();
+        assert_eq!(hoster.len(), 1_000);
+        // Nor has a network room for all the domains there are.
+        let more: Vec<_> = (0..2_000).filter_map(|n| server(format!("more{n}.com"), n).ok()).collect();
+        assert_eq!(more.len(), 950);
+        assert_eq!(server("late.com".to_owned(), 1).unwrap_err(), Reason::TooManyServers);
+        let elsewhere = proven.server(&domain("late.com"), Some([198, 51, 100, 1].into()), &quotas);
+        assert!(elsewhere.is_ok());
+        drop((wild, hoster, more, elsewhere));
+        assert!(held(&proven.counts).is_empty());
+    }
+
+    #[test]
+    fn a_rule_may_raise_the_numbers_of_a_domain() {
+        let proven = Proven::new(Params { domain_connections: 1, domain_pairs: 1, ..Params::default() });
+        let (usual, raised) =
+            (Quotas::default(), Quotas { connections: Some(2), pairs: Some(2), ..Quotas::default() });
+        let friend = domain("chat.friend.com");
+        let _one = (proven.server(&friend, None, &usual).unwrap(), proven.pair(&friend, &usual).unwrap());
+        assert_eq!(proven.server(&friend, None, &usual).unwrap_err(), Reason::TooManyOfDomain);
+        assert_eq!(proven.pair(&friend, &usual).unwrap_err(), Reason::TooManyPairsOfDomain);
+        let _two = (proven.server(&friend, None, &raised).unwrap(), proven.pair(&friend, &raised).unwrap());
+        assert_eq!(proven.pair(&friend, &raised).unwrap_err(), Reason::TooManyPairsOfDomain);
+    }
+
+    #[test]
+    fn one_address_has_as_many_clients_as_an_office() {
+        let proven = Proven::new(Params { clients: 2, ..Params::default() });
+        let client = |address: &str| proven.client(address.parse().unwrap());
+        let first = client("192.0.2.1").unwrap();
+        let _second = client("192.0.2.1").unwrap();
+        assert_eq!(client("192.0.2.1").unwrap_err(), Reason::TooManyClients);
+        let _other = client("192.0.2.2").unwrap();
+        drop(first);
+        let _third = client("192.0.2.1").unwrap();
+    }
+}
