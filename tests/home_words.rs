@@ -98,6 +98,37 @@ fn a_delay_in_our_name_is_cut_in_the_old_form_too() {
     }
 }
 
+// RLY-02, RLY-03: of many pairs on one stream each finds its own way, in whatever order they came and come; one that is claimed
+// again stands once.
+#[test]
+fn each_of_many_pairs_on_a_stream_finds_its_own_way() {
+    let mut stage = inbound(home(), any(), "friend.example", &[]);
+    let name = |n: usize| format!("d{}.friend.example", n * 7 % 40);
+    let mut ways = std::collections::BTreeMap::new();
+    for n in 0..40 {
+        ways.insert(name(n), admit(&mut stage, &name(n), "hall.example"));
+    }
+    assert_eq!((ways.len(), stage.relay.guard().pairs().len()), (40, 40));
+    for n in 0..40 {
+        let domain = format!("d{n}.friend.example");
+        stage.hears(
+            NEAR,
+            &format!("<message from='a@{domain}' to='b@hall.example'><body>{n}</body></message>"),
+        );
+        assert_eq!(stage.passed()[0].0, ways[&domain], "{domain}");
+    }
+    // Neighbours in any order of names were not proven.
+    for other in ["d.friend.example", "d40.friend.example", "d0.friend.example.org", "a.example", "z.example"]
+    {
+        assert_eq!(stage.relay.guard().find(other, "hall.example"), None);
+        assert!(!stage.relay.guard().knows_sender(other));
+    }
+    for n in 0..40 {
+        assert!(stage.relay.guard().knows_sender(&name(n)));
+        assert_eq!(stage.relay.guard().find(&name(n), "annex.example"), None);
+    }
+}
+
 // STR-15: "after authentication `to`, and on s2s `from`, MUST stay what was authenticated"; post-auth `SE(not-authorized)`,
 // whether the other name is served here or is none at all.
 #[test]

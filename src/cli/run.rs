@@ -18,6 +18,7 @@ use crate::gateway::lifecycle::Signals;
 use crate::gateway::reading::Reading;
 use crate::gateway::reload::Relog;
 use crate::gateway::{Gateway, Given, StartFault};
+use crate::run::pump::LOOK;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -122,7 +123,8 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     if let Some(threads) = threads {
         builder.worker_threads(threads);
     }
-    builder.enable_all().build()
+    // Calm connections are found between the octets of busy ones.
+    builder.event_interval(LOOK).enable_all().build()
 }
 
 /// Takes as many open files as the system allows: shells and containers often begin with 1,024, which is far less than the

@@ -53,10 +53,12 @@ impl Admitted {
     }
 }
 
-/// The admitted pairs of one stream. At most `pairs-per-stream` of them, so a scan is the fastest search.
+/// The admitted pairs of one stream. A backend may have ten thousand on one: what a stanza costs must not grow with them.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     pairs: Vec<Admitted>,
+    /// Their places, by sender and target.
+    order: Vec<usize>,
 }
 
 impl Guard {
@@ -73,9 +75,20 @@ impl Guard {
         if permit.hosted() != hosted || permit.remote() != remote || !permit.is_final() {
             return Err(Reason::Internal);
         }
-        self.pairs.retain(|known| known.pair != pair);
+        self.remove(&pair);
+        if let Err(at) = self.search(pair.sender.as_str(), pair.target.as_str()) {
+            self.order.insert(at, self.pairs.len());
+        }
         self.pairs.push(Admitted { pair, method: proof.method(), permit, route, stanzas: 0, octets: 0 });
         Ok(())
+    }
+
+    /// Where the place of this pair stands among the places, or would.
+    fn search(&self, sender: &str, target: &str) -> Result<usize, usize> {
+        self.order.binary_search_by(|place| {
+            let known = self.pairs.get(*place).map(|a| (a.pair.sender.as_str(), a.pair.target.as_str()));
+            known.cmp(&Some((sender, target)))
+        })
     }
 
     /// All of them.
@@ -90,12 +103,14 @@ impl Guard {
 
     /// The place of this pair.
     pub fn find(&self, sender: &str, target: &str) -> Option<usize> {
-        self.pairs.iter().position(|a| a.pair.sender.as_str() == sender && a.pair.target.as_str() == target)
+        self.search(sender, target).ok().and_then(|at| self.order.get(at).copied())
     }
 
     /// Whether the sender domain was proven here at all.
     pub fn knows_sender(&self, sender: &str) -> bool {
-        self.pairs.iter().any(|a| a.pair.sender.as_str() == sender)
+        let first = self.search(sender, "").unwrap_or_else(|at| at);
+        let next = self.order.get(first).and_then(|place| self.pairs.get(*place));
+        next.is_some_and(|admitted| admitted.pair.sender.as_str() == sender)
     }
 
     /// Whether nobody is admitted.
@@ -118,21 +133,32 @@ impl Guard {
 
     /// Gives the pair another route.
     pub fn reroute(&mut self, pair: &Pair, route: Route) {
-        for admitted in self.pairs.iter_mut().filter(|a| a.pair == *pair) {
+        if let Some(admitted) = self.of(pair) {
             admitted.route = route;
         }
     }
 
     /// Gives the pair the permit of a newer policy.
     pub fn repermit(&mut self, pair: &Pair, permit: Permit) {
-        for admitted in self.pairs.iter_mut().filter(|a| a.pair == *pair) {
-            admitted.permit = permit.clone();
+        if let Some(admitted) = self.of(pair) {
+            admitted.permit = permit;
         }
+    }
+
+    fn of(&mut self, pair: &Pair) -> Option<&mut Admitted> {
+        let place = self.find(pair.sender.as_str(), pair.target.as_str())?;
+        self.pairs.get_mut(place)
     }
 
     /// Removes the pair.
     pub fn remove(&mut self, pair: &Pair) -> Option<Admitted> {
-        let index = self.pairs.iter().position(|a| a.pair == *pair)?;
-        Some(self.pairs.swap_remove(index))
+        let at = self.search(pair.sender.as_str(), pair.target.as_str()).ok()?;
+        // The last one takes its place.
+        let last = self.pairs.last()?;
+        let moved = self.search(last.pair.sender.as_str(), last.pair.target.as_str()).ok()?;
+        let place = *self.order.get(at)?;
+        *self.order.get_mut(moved)? = place;
+        self.order.remove(at);
+        Some(self.pairs.swap_remove(place))
     }
 }

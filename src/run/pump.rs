@@ -8,6 +8,7 @@ mod carriage;
 mod due;
 mod hand;
 mod knock;
+mod links;
 mod news;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,7 +28,7 @@ use self::news::next_news;
 use super::cargo::Cargo;
 use super::courier::InsideTicket;
 use super::inbox::Inbox;
-use super::leg::{Found, Leg, Link};
+use super::leg::{Leg, Link};
 use super::measure::{Held, Passed};
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::{self, Memory};
@@ -54,6 +55,9 @@ pub struct Pump {
     spare: Vec<Effect>,
     /// The time of this round.
     pub(super) now: Instant,
+    /// What may still be done for the near leg, and for all others, before other relays have their turn: octets read, and for each
+    /// token as many as it costs besides.
+    budget: (usize, usize),
     /// What has passed in this turn.
     pub(super) passed: Passed,
     /// Couriers carry, or have carried, some of its pairs.
@@ -205,6 +209,7 @@ impl Pump {
             carrying: false,
             spare: Vec::new(),
             now: now(),
+            budget: (BUDGET, BUDGET),
             passed: Passed::default(),
             carries: false,
             skips: false,
@@ -261,6 +266,7 @@ impl Pump {
         let knock = self.knock.insert(knock);
         let heard = knock.was_heard();
         let knock = Waker::from(Arc::clone(knock));
+        self.budget = (BUDGET, BUDGET);
         for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
             leg.quiet = false;
         }
@@ -295,6 +301,9 @@ impl Pump {
             moved |= self.weigh() | carried;
             if self.is_over() {
                 return Poll::Ready(());
+            }
+            if self.budget.0 == 0 || self.budget.1 == 0 {
+                break;
             }
             if !moved || !(told | due | carried) && self.is_settled() {
                 if self.poll_timer(knock, now, heard).is_pending() {
@@ -463,9 +472,10 @@ impl Pump {
         let mut moved = self.take_tokens(side, now, &mut tokens);
         for _ in 0..READS {
             let reads = self.wants(side);
+            let over = tokens == 0 || *self.budget(side) == 0;
             let Some(leg) = self.leg(side) else { return moved };
             leg.reading(reads, now);
-            if !reads || tokens == 0 {
+            if !reads || over {
                 return moved;
             }
             match leg.poll_in(cx) {
@@ -474,8 +484,10 @@ impl Pump {
                     self.gone(side, Reason::ConnectionLost);
                     return true;
                 }
-                Poll::Ready(Ok(_)) => {
+                Poll::Ready(Ok(octets)) => {
                     moved = true;
+                    let budget = self.budget(side);
+                    *budget = budget.saturating_sub(octets);
                     self.take_tokens(side, now, &mut tokens);
                     let most = self.tools.params.unproven_octets;
                     if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(most)) {
@@ -491,58 +503,9 @@ impl Pump {
         moved
     }
 
-    fn found(&mut self, side: Side, found: Found) {
-        match found {
-            Found::Connected(route, outcome) => {
-                if let Side::Far(id) = side
-                    && let Some(far) = self.fars.get_mut(&id)
-                {
-                    far.route = Some(route);
-                }
-                self.step(
-                    side,
-                    outcome.map_or_else(Input::Unreachable, |(address, secured)| {
-                        Input::Connected(address, secured)
-                    }),
-                );
-            }
-            Found::Secured(secured) => self.step(side, Input::Secured(secured)),
-            Found::Failed(reason) => self.gone(side, reason),
-        }
-    }
-
-    /// Begins TLS once the word before it is out.
-    fn start_upgrade(&mut self, side: Side) -> bool {
-        let due = |leg: &mut Leg| leg.upgrade && leg.outbox.is_empty() && matches!(leg.link, Link::Open(_));
-        if !self.leg(side).is_some_and(due) {
-            return false;
-        }
-        let outside = Arc::clone(&self.tools.outside);
-        let (flow, peer) = (self.meta.flow, self.meta.peer.map(|peer| peer.ip()));
-        let destination = match side {
-            Side::Near => None,
-            Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
-        };
-        let Some(leg) = self.leg(side) else { return false };
-        leg.upgrade = false;
-        let Link::Open(io) = std::mem::replace(&mut leg.link, Link::Closed) else { return false };
-        match destination {
-            None => {
-                let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
-                leg.link = Link::Upgrading(outside.secure_near(io, flow, named, peer));
-            }
-            Some(Destination::World { from, target, .. }) => {
-                leg.link = Link::Upgrading(outside.secure_far(io, from, target));
-            }
-            // Backends are spoken to in clear; a relay never asks for TLS there.
-            Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),
-        }
-        true
-    }
-
     fn take_tokens(&mut self, side: Side, now: Instant, left: &mut usize) -> bool {
         let before = *left;
-        while *left > 0 {
+        while *left > 0 && *self.budget(side) > 0 {
             if side == Side::Near {
                 self.hold(now);
             }
@@ -555,6 +518,8 @@ impl Pump {
             }
             let Some(token) = token else { break };
             *left -= 1;
+            let budget = self.budget(side);
+            *budget = budget.saturating_sub(TOKEN);
             if let (Some(said), Some(leg)) = (told::said(&token), self.leg(side)) {
                 leg.detail = Some(Box::new(said));
             }
@@ -564,6 +529,14 @@ impl Pump {
             self.spare = effects;
         }
         *left < before
+    }
+
+    /// What is left for a leg on this side: neither side uses up what is the other's.
+    fn budget(&mut self, side: Side) -> &mut usize {
+        match side {
+            Side::Near => &mut self.budget.0,
+            Side::Far(_) => &mut self.budget.1,
+        }
     }
 
     /// Whether what this leg brings has room to go.
@@ -595,6 +568,16 @@ const READS: usize = 4;
 
 /// Tokens that one leg brings at once.
 const TOKENS: usize = 128;
+
+/// Octets that one relay reads from either side before others may run, tokens counted in: with [`LOOK`] no stream keeps the threads
+/// from those that have just become ready for more than 1 MiB, or for more than a millisecond.
+pub const BUDGET: usize = 64 * 1024;
+
+/// How many relays run before the runtime looks at the kernel for others that are ready.
+pub const LOOK: u32 = 8;
+
+/// What a token costs as octets do: a small stanza is work, too.
+const TOKEN: usize = 256;
 
 /// How often the arms are tried before others may run.
 const ROUNDS: usize = 8;

@@ -1,0 +1,94 @@
+//! No relay holds its thread for long, whatever waits for it: counted in polls, not in time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+/// A relay that counts its polls, and what the backend may have got in one of them.
+struct Counted {
+    running: Running,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Future for Counted {
+    type Output = Left;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.running).poll(cx)
+    }
+}
+
+/// friend.example, proven, with so much room on both pipes that nothing ever waits.
+async fn saturating() -> (DuplexStream, DuplexStream, Arc<AtomicUsize>) {
+    let outside = Scripted::default();
+    let mut backend = outside.lay(1 << 24);
+    let tools = tools(outside);
+    let (ours, mut near) = duplex(1 << 24);
+    let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+    let entry = tools.registry.enter();
+    let meta = Meta { id: entry.0.id(), flow: Flow::S2sIn, peer: Some(peer), local: None };
+    let channel = Some(secured("friend.example"));
+    let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: channel.clone(), seed: [7; 32] };
+    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), channel);
+    let polls = Arc::<AtomicUsize>::default();
+    tokio::spawn(Counted { running: pump.run(), polls: Arc::clone(&polls) });
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut near, &header).await;
+    hear(&mut near, "</stream:features>").await;
+    say(&mut near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    backend_takes(&mut backend).await;
+    hear(&mut near, "<success").await;
+    say(&mut near, &header).await;
+    hear(&mut near, "</stream:features>").await;
+    (near, backend, polls)
+}
+
+// "No connection holds the loop for more than 1 MiB or 1 ms, whichever comes first": between two looks at the kernel LOOK polls
+// pass, each of BUDGET octets, or of as many small stanzas as that many octets are worth.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_always_has_more_is_put_back_after_its_share() {
+    assert!(2 * BUDGET * usize::try_from(LOOK).unwrap() <= 1 << 20);
+    for body in [1, 200, 20_000] {
+        let (mut near, mut backend, polls) = saturating().await;
+        let stanza = |n: usize| {
+            let body = "x".repeat(body);
+            format!(
+                "<message from='a@friend.example' to='b@hall.example' id='m{n:06}'><body>{body}</body></message>"
+            )
+        };
+        let many = (2 << 20) / (stanza(0).len() + TOKEN);
+        let before = polls.load(Ordering::Relaxed);
+        let all: String = (0..many).map(stanza).collect();
+        say(&mut near, &all).await;
+        let last = format!("id='m{:06}'", many - 1);
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(heard.get(heard.len().saturating_sub(1 << 16)..).unwrap())
+            .contains(&last)
+        {
+            let mut octets = vec![0; 1 << 20];
+            let n = backend.read(&mut octets).await.unwrap();
+            heard.extend_from_slice(&octets[..n]);
+        }
+        let polls = polls.load(Ordering::Relaxed) - before;
+        let shares = (2 << 20) / BUDGET;
+        assert!(polls >= shares - 2, "{many} stanzas of {} octets in {polls} polls", stanza(0).len());
+        assert!(polls <= 4 * shares, "and not after far less: {polls}");
+    }
+}
+
+// What was left in the framer when the share was used up goes on by itself, though nothing more comes.
+#[tokio::test(start_paused = true)]
+async fn what_one_share_leaves_goes_on_in_the_next() {
+    let (mut near, mut backend, _polls) = saturating().await;
+    let all: String = (0..2_000).map(message).collect();
+    say(&mut near, &all).await;
+    let mut passed = String::new();
+    while !passed.contains("id='m001999'") {
+        let mut octets = vec![0; 1 << 20];
+        let n = backend.read(&mut octets).await.unwrap();
+        passed += std::str::from_utf8(&octets[..n]).unwrap();
+    }
+    assert!(passed.ends_with(&all), "all of it, in order");
+}
