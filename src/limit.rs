@@ -12,6 +12,7 @@ mod registrations;
 mod senders;
 mod strangers;
 mod table;
+mod turns;
 mod valve;
 
 pub use arrivals::{Arrivals, Params, Threshold, Ticket};
@@ -21,6 +22,7 @@ pub use proven::{Params as ProvenParams, Place, Proven, registrable};
 pub use registrations::Registrations;
 pub use senders::{Params as SenderParams, Senders, Tally};
 pub use strangers::{Room, Stranger, Strangers};
+pub use turns::{Settled, Turn, TurnParams, Turns};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 
 use std::collections::HashMap;

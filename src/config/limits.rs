@@ -127,12 +127,14 @@ table! {
     pairs ("pairs"): count = "50", "1" ..= "10000";
     /// Pending dialback operations of one stream (L-pending).
     pending_per_stream ("pending-per-stream"): count = "10", "1" ..= "1000";
-    /// Pending dialback operations of one source address (L-pending).
+    /// Dialback keys of one source address that are verified at one time; what is more waits (L-pending).
     pending_per_source ("pending-per-source"): count = "20", "1" ..= "1000";
-    /// Pending dialback operations of one sender domain (L-pending).
+    /// Dialback keys of one sender domain that one network (/24, /48) has verified at one time; what is more waits, and other networks have places of their own (L-pending).
     pending_per_domain ("pending-per-domain"): count = "4", "1" ..= "1000";
-    /// Dialback keys of strangers that are verified at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim (LIM-06).
+    /// Dialback keys of strangers that are verified at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim: a quarter of them at most to one network, a half to questions about one domain (LIM-06).
     verifications ("verifications"): count = "192", "4" ..= "10000";
+    /// Dialback keys that wait for such a place; where more would wait, the network with most of them loses its last.
+    verifications_waiting ("verifications-waiting"): count = "10000", "10" ..= "1000000";
     /// Domains looked up in the DNS at one time for our own users; who finds no place waits.
     lookups ("lookups"): count = "256", "1" ..= "10000";
     /// Domains looked up in the DNS at one time for what the gateway carries on its own, such as errors.
@@ -221,6 +223,8 @@ table! {
     unauth ("unauth"): time = "60s", "5s" ..= "10m";
     /// For one dialback operation (T-dialback).
     dialback ("dialback"): time = "30s", "1s" ..= "5m";
+    /// How long a verification keeps its place for certain while others wait for one (LIM-06).
+    verify_turn ("verify-turn"): time = "1s", "100ms" ..= "30s";
     /// In an outbound queue (T-queue).
     queue ("queue"): time = "60s", "1s" ..= "1h";
     /// For the other side's closing tag (T-close).

@@ -173,8 +173,13 @@ pub fn engine(settings: &Settings) -> run::Params {
         stanza: times.stanza,
         keepalive: times.keepalive,
         unproven_octets: size(limits.preauth_total),
-        pending_per_source: count(limits.pending_per_source),
-        pending_per_sender: count(limits.pending_per_domain),
+        verifications: limit::TurnParams {
+            places: count(limits.verifications),
+            per_source: count(limits.pending_per_source),
+            per_domain: count(limits.pending_per_domain),
+            waiting: count(limits.verifications_waiting),
+            turn: times.verify_turn,
+        },
         inside_octets: size(limits.inside_queue_total),
         ..run::Params::default()
     }

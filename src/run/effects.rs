@@ -162,7 +162,10 @@ impl Pump {
                 let serves = self.serves();
                 self.step(Side::Near, Input::Serves(serves));
             }
-            Effect::Answer(answer) => self.answer = Some(answer),
+            Effect::Answer(answer) => {
+                // Whoever asked may have gone.
+                let _unheard = self.answer.take().map(|tell| tell.send(answer));
+            }
             Effect::Finish(side) => {
                 if let Some(leg) = self.leg(side) {
                     match leg.link {

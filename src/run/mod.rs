@@ -36,7 +36,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
-use crate::limit::{Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams};
+use crate::limit::{
+    Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
+};
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
@@ -120,12 +122,9 @@ pub struct Params {
     pub keepalive: Duration,
     /// L-preauth-total: octets that a connection may bring before a pair is proven.
     pub unproven_octets: usize,
-    /// L-pending: verifications under way per source address.
-    pub pending_per_source: usize,
-    /// L-pending: verifications under way per sender domain.
-    pub pending_per_sender: usize,
-    /// Verifications under way in all. Each may hold a socket, and a lookup of the share that the resolver has for them.
-    pub verifications: usize,
+    /// Verifications of strangers' keys under way (LIM-06). Each may hold a socket, and a lookup of those that the resolver has
+    /// for them.
+    pub verifications: TurnParams,
     /// Pairs that are served at one time by couriers that strangers have caused.
     pub couriers: usize,
     /// L-inside-queue: octets that all backends together may have waiting.
@@ -139,9 +138,7 @@ impl Default for Params {
             stanza: Duration::from_secs(120),
             keepalive: Duration::from_secs(300),
             unproven_octets: 64 * 1024,
-            pending_per_source: 20,
-            pending_per_sender: 4,
-            verifications: 192,
+            verifications: TurnParams::default(),
             couriers: 256,
             inside_octets: 256 << 20,
         }

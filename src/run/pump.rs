@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 
 use self::carriage::Carriage;
@@ -64,7 +64,8 @@ pub struct Pump {
     pub(super) carries: bool,
     /// Octets of refused stanzas were charged to the near leg's rates, which may still owe them.
     pub(super) skips: bool,
-    pub(super) answer: Option<Answer>,
+    /// Who waits for the verifier's answer.
+    pub(super) answer: Option<oneshot::Sender<Answer>>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
     /// The rates of the stream, once it may send.
@@ -136,21 +137,14 @@ pub(super) struct Sending {
     pub(super) _inside: Option<InsideTicket>,
 }
 
-/// What a relay without a near leg leaves behind.
-#[derive(Debug, Default)]
-pub struct Left {
-    /// The verifier's answer.
-    pub answer: Option<Answer>,
-}
-
 /// A relay that runs. A type of its own: an async function has room for what it is given twice.
 pub struct Running(Pump);
 
 impl Future for Running {
-    type Output = Left;
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
-        self.0.poll(cx).map(|()| self.0.left())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll(cx).map(|()| self.0.end())
     }
 }
 
@@ -177,6 +171,13 @@ impl Pump {
     #[must_use]
     pub fn strange(mut self, stranger: Stranger) -> Self {
         self.stranger = Some(stranger);
+        self
+    }
+
+    /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
+    #[must_use]
+    pub fn answering(mut self, answer: oneshot::Sender<Answer>) -> Self {
+        self.answer = Some(answer);
         self
     }
 
@@ -250,12 +251,11 @@ impl Pump {
         Running(self)
     }
 
-    fn left(&mut self) -> Left {
+    fn end(&mut self) {
         self.orders.close();
         self.lose_waiting();
         self.lose_stalled();
         self.pass_on_reports();
-        Left { answer: self.answer.take() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

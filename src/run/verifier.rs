@@ -1,20 +1,24 @@
 //! Asks authoritative servers about dialback keys, each in a task of its own.
 //!
-//! Identical questions are asked once. What one stream, one source address or one sender domain may have under way is
-//! capped (L-pending, LIM-06), and so is what comes from one part of the Internet; no answer is kept once it is given. A
-//! question whose askers have all gone is given up (DB-06).
+//! Whoever brings a key has the question charged to his network, and waits his turn within his own time (LIM-06, and
+//! [`crate::limit::Turns`]); no answer is kept once it is given. The answer is told, and its place free, when it is there: the
+//! stream that brought it is closed behind it, and those are bounded apart. A question whose asker has gone is given up
+//! (DB-06).
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::inbox::Teller;
 use super::pump::Pump;
 use super::registry::{Meta, Order, RelayId};
 use super::{Tools, now};
 use crate::jid::Domain;
-use crate::limit::Network;
+use crate::limit::{Network, Settled, Turn, Turns};
 use crate::metrics::Limit;
 use crate::reason::{Facing, Reason};
 use crate::relay::{ClaimId, Relay};
@@ -37,168 +41,201 @@ pub struct Ask {
     pub tell: Teller<Order>,
 }
 
-impl Ask {
-    fn answer(self, answer: Answer) {
-        // A relay that has ended needs no answer; one whose inbox is full runs into T-dialback.
-        let _unheard = self.tell.tell(Order::Verified(self.claim, answer));
-    }
-
-    fn network(&self) -> Option<Network> {
-        self.source.map(Network::of)
-    }
-}
-
-/// Verifications under way.
+/// Verifications under way, and those that wait.
 #[derive(Debug, Default)]
 pub struct Verifier {
-    pending: Mutex<Pending>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
-    questions: HashMap<(Facing, KeyCheck), Vec<Ask>>,
-    streams: HashMap<RelayId, usize>,
-    sources: HashMap<Network, usize>,
-    /// The networks around those.
-    regions: HashMap<Network, usize>,
-    senders: HashMap<Domain, usize>,
+struct State {
+    turns: Turns,
+    /// What each of those who wait or ask is told.
+    told: HashMap<Turn, watch::Sender<Stage>>,
+    /// When they are settled next without anybody's coming or going.
+    alarm: Option<std::time::Instant>,
+    /// Streams that close behind their answer.
+    closing: usize,
+}
+
+/// How far a question is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Asking,
+    /// It has had its turn, or there is no room for it to wait.
+    Over,
 }
 
 /// Has the authoritative server asked; the answer comes as an order.
 pub fn ask(tools: &Arc<Tools>, ask: Ask) {
-    match tools.verifier.enter(tools, ask) {
-        Entry::Merged => {}
-        Entry::New(facing, check) => {
-            let tools = Arc::clone(tools);
-            tokio::spawn(async move {
-                tokio::select! {
-                    answer = verify(&tools, facing, check.clone()) => {
-                        for ask in tools.verifier.leave(facing, &check) {
-                            ask.answer(answer);
-                        }
-                    }
-                    () = tools.verifier.abandoned(facing, &check) => {}
-                }
-            });
-        }
-        Entry::Over(ask) => {
-            tools.observe.metrics().limited(Limit::Verifications);
-            ask.answer(Answer::Trouble(Reason::Overload));
-        }
-    }
+    let tools = Arc::clone(tools);
+    tokio::spawn(async move {
+        let answer = tokio::select! {
+            answer = answered(&tools, &ask) => answer,
+            // DB-06: nobody waits for it any more.
+            () = ask.tell.closed() => return,
+        };
+        // A relay that has ended needs no answer; one whose inbox is full runs into T-dialback.
+        let _unheard = ask.tell.tell(Order::Verified(ask.claim, answer));
+    });
 }
 
-async fn verify(tools: &Arc<Tools>, facing: Facing, check: KeyCheck) -> Answer {
+async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Answer {
+    // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.
+    if ask.facing == Facing::Backend {
+        return verify(tools, ask).await;
+    }
+    // Who has no address has not come over the network.
+    let source = Network::of(ask.source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let metrics = tools.observe.metrics();
+    let begun = now();
+    let mut place = Verifier::enter(tools, source, ask.check.pair.sender.clone());
+    // The rest of his time is too short to ask anybody.
+    let patience = tools.home.timeouts.dialback / 10 * 9;
+    let settled = async { place.stage.wait_for(|stage| *stage != Stage::Waiting).await.map(|stage| *stage) };
+    let asking = matches!(tokio::time::timeout(patience, settled).await, Ok(Ok(Stage::Asking)));
+    let waited = now().saturating_duration_since(begun);
+    if waited > Duration::ZERO {
+        metrics.waited(Limit::Verifications, waited);
+    }
+    if waited > NOTABLE || !asking {
+        metrics.limited(Limit::Verifications);
+    }
+    if !asking {
+        tracing::debug!(relay = %ask.relay, ?waited, "not verified: no place among `verifications`");
+        return Answer::Trouble(Reason::Overload);
+    }
+    let mut stage = place.stage.clone();
+    let answer = tokio::select! {
+        answer = verify(tools, ask) => answer,
+        () = async { stage.wait_for(|stage| *stage == Stage::Over).await.map_or((), |_over| ()) } => {
+            metrics.limited(Limit::Verifications);
+            tracing::debug!(relay = %ask.relay, "given up: others wait for a place among `verifications`");
+            return Answer::Trouble(Reason::Overload);
+        }
+    };
+    tools.verifier.held().turns.came_out(source, answer == Answer::Valid, now());
+    answer
+}
+
+/// Asks, and leaves the closing of the stream to a task of its own.
+async fn verify(tools: &Arc<Tools>, ask: &Ask) -> Answer {
     let entry = tools.registry.enter();
-    let made = Relay::verifier(Arc::clone(&tools.home), tools.registry.policy(), facing, check, now());
+    let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
+    let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), now());
     let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None, local: None };
-    let running = Pump::sent(Arc::clone(tools), made, entry, meta).run();
+    let (tell, heard) = oneshot::channel();
+    let running = Pump::sent(Arc::clone(tools), made, entry, meta).answering(tell).run();
     // The relay keeps its own deadline; this one is for a relay that never ends.
-    match tokio::time::timeout(tools.home.timeouts.dialback * 2, running).await {
-        Ok(left) => left.answer.unwrap_or(Answer::Trouble(Reason::RemoteFailed)),
-        Err(_late) => Answer::Trouble(Reason::DialbackTimeout),
+    let limit = tools.home.timeouts.dialback * 2;
+    let task = Task(tokio::spawn(async move {
+        let _left = tokio::time::timeout(limit, running).await;
+    }));
+    // Without a word it has ended by itself, or is late.
+    let answer = heard.await.unwrap_or(Answer::Trouble(Reason::RemoteFailed));
+    task.close(tools);
+    answer
+}
+
+/// A stream to an authoritative server; dropped, it is cut.
+struct Task(JoinHandle<()>);
+
+impl Task {
+    /// It closes in all ceremony, if not too many do.
+    fn close(mut self, tools: &Arc<Tools>) {
+        if self.0.is_finished() {
+            return;
+        }
+        {
+            let mut state = tools.verifier.held();
+            if state.closing >= tools.params.verifications.places {
+                return;
+            }
+            state.closing += 1;
+        }
+        let tools = Arc::clone(tools);
+        tokio::spawn(async move {
+            let _ended = (&mut self.0).await;
+            let mut state = tools.verifier.held();
+            state.closing = state.closing.saturating_sub(1);
+        });
     }
 }
 
-enum Entry {
-    Merged,
-    New(Facing, KeyCheck),
-    Over(Ask),
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A place among those who ask or wait to ask.
+struct Place {
+    tools: Arc<Tools>,
+    turn: Turn,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.tools.verifier.held();
+        state.told.remove(&self.turn);
+        state.turns.leave(self.turn);
+        state.settle(&self.tools);
+    }
 }
 
 impl Verifier {
-    fn enter(&self, tools: &Tools, ask: Ask) -> Entry {
-        let mut pending = self.held();
-        // One party with many networks must not keep all others out.
-        let share = (tools.params.verifications / SHARES).max(tools.params.pending_per_source);
-        let over = match ask.facing {
-            Facing::Public => {
-                pending.questions.len() >= tools.params.verifications
-                    || full(&pending.streams, &ask.relay, tools.home.limits.pending)
-                    || ask
-                        .network()
-                        .is_some_and(|n| full(&pending.sources, &n, tools.params.pending_per_source))
-                    || ask.network().is_some_and(|n| full(&pending.regions, &n.around(), share))
-                    || full(&pending.senders, &ask.check.pair.sender, tools.params.pending_per_sender)
-            }
-            // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.
-            Facing::Backend => full(&pending.streams, &ask.relay, tools.home.limits.pairs),
-        };
-        if over {
-            return Entry::Over(ask);
-        }
-        *pending.streams.entry(ask.relay).or_default() += 1;
-        if let Some(network) = ask.network() {
-            *pending.sources.entry(network).or_default() += 1;
-            *pending.regions.entry(network.around()).or_default() += 1;
-        }
-        *pending.senders.entry(ask.check.pair.sender.clone()).or_default() += 1;
-        let question = (ask.facing, ask.check.clone());
-        match pending.questions.get_mut(&question) {
-            Some(asks) => {
-                asks.push(ask);
-                Entry::Merged
-            }
-            None => {
-                pending.questions.insert(question.clone(), vec![ask]);
-                Entry::New(question.0, question.1)
-            }
-        }
+    fn enter(tools: &Arc<Tools>, source: Network, about: Domain) -> Place {
+        let mut state = tools.verifier.held();
+        let (turn, gone) = state.turns.enter(source, about, &tools.params.verifications, now());
+        let (tell, stage) = watch::channel(Stage::Waiting);
+        state.told.insert(turn, tell);
+        state.tell(gone, Stage::Over);
+        state.settle(tools);
+        drop(state);
+        Place { tools: Arc::clone(tools), turn, stage }
     }
 
-    /// DB-06: waits until nobody who asks this is there any more; then the question has left.
-    async fn abandoned(&self, facing: Facing, check: &KeyCheck) {
-        loop {
-            let waiting = {
-                let mut pending = self.held();
-                let asks = pending.questions.get(&(facing, check.clone()));
-                let Some(ask) = asks.and_then(|asks| asks.iter().find(|ask| !ask.tell.is_closed())) else {
-                    Self::remove(&mut pending, facing, check);
-                    return;
-                };
-                ask.tell.clone()
-            };
-            waiting.closed().await;
-        }
-    }
-
-    fn leave(&self, facing: Facing, check: &KeyCheck) -> Vec<Ask> {
-        Self::remove(&mut self.held(), facing, check)
-    }
-
-    fn remove(pending: &mut Pending, facing: Facing, check: &KeyCheck) -> Vec<Ask> {
-        let asks = pending.questions.remove(&(facing, check.clone())).unwrap_or_default();
-        for ask in &asks {
-            less(&mut pending.streams, &ask.relay);
-            if let Some(network) = ask.network() {
-                less(&mut pending.sources, &network);
-                less(&mut pending.regions, &network.around());
-            }
-            less(&mut pending.senders, &ask.check.pair.sender);
-        }
-        asks
-    }
-
-    fn held(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn full<K: Hash + Eq>(counts: &HashMap<K, usize>, key: &K, most: usize) -> bool {
-    counts.get(key).is_some_and(|n| *n >= most)
-}
+impl State {
+    /// Gives the places that can be given, and comes back when there will be more.
+    fn settle(&mut self, tools: &Arc<Tools>) {
+        let now = now();
+        let Settled { granted, ended, again } = self.turns.settle(&tools.params.verifications, now);
+        self.tell(ended, Stage::Over);
+        self.tell(granted, Stage::Asking);
+        let Some(again) = again else { return };
+        if self.alarm.is_some_and(|alarm| alarm > now && alarm <= again) {
+            return;
+        }
+        self.alarm = Some(again);
+        let tools = Arc::clone(tools);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(again.into()).await;
+            let mut state = tools.verifier.held();
+            if state.alarm == Some(again) {
+                state.alarm = None;
+                state.settle(&tools);
+            }
+        });
+    }
 
-fn less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
-    if let Some(n) = counts.get_mut(key) {
-        *n -= 1;
-        if *n == 0 {
-            counts.remove(key);
+    fn tell(&mut self, turns: impl IntoIterator<Item = Turn>, stage: Stage) {
+        for turn in turns {
+            if let Some(tell) = self.told.get(&turn) {
+                tell.send_replace(stage);
+            }
         }
     }
 }
 
-/// How much of all verifications the networks around one address may have: one of so many parts.
-const SHARES: usize = 4;
+/// A wait that is worth a count: less is a task's own pace.
+const NOTABLE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 #[path = "verifier_tests.rs"]
