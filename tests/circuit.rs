@@ -213,3 +213,61 @@ async fn a_server_that_says_no_is_there() {
     world.legacy.message("j@hall.example", "a@friend.example", "yes");
     friend.inbox.wait_body("yes").await.unwrap();
 }
+
+// CLS-07: "forgotten when the domain shows itself alive: a stream it proved .. is a reason to try at once": with times that
+// would keep it away for many minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_domain_that_proves_a_stream_is_tried_at_once() {
+    let mut plan = plan().limit("circuit-failures", "1");
+    plan.timeouts = ["retry-demand", "retry-first"].map(|key| (key, "10m".to_owned())).into();
+    let world = World::build(&plan).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    drop(friend);
+    let until = Instant::now() + Duration::from_secs(30);
+    for sent in 1..=2 {
+        world.legacy.message("j@hall.example", "a@friend.example", "lost");
+        while returned(&world) < sent {
+            assert!(Instant::now() < until, "{sent} were sent, and {} came back", returned(&world));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert!(remembered(&world, FRIEND).await.0);
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    stream.message("a@friend.example", "j@hall.example", "here I am").await.unwrap();
+    world.legacy.inbox.wait_body("here I am").await.unwrap();
+    world.legacy.message("j@hall.example", "a@friend.example", "welcome back");
+    friend.inbox.wait_body("welcome back").await.unwrap();
+    assert_eq!(remembered(&world, FRIEND).await, (false, None));
+}
+
+// Issue 14, item 3: "after any outage of a remote .. traffic flows both ways within 3 s of its return", with the times as shipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_the_first_that_have_something_for_it_find_it() {
+    let mut plan = plan();
+    plan.timeouts.clear();
+    let world = World::build(&plan).await.unwrap();
+    let friend = peer(&world, 10, FRIEND).await;
+    drop(friend);
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut sent = 0;
+    while world.metrics().await.unwrap().sum("circuits_open", &[]) < 1.0 {
+        world.legacy.message("j@hall.example", "a@friend.example", &format!("n{sent}"));
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(Instant::now() < until, "the circuit does not open");
+    }
+    let friend = peer(&world, 10, FRIEND).await;
+    let back = Instant::now();
+    while !friend.inbox.all().iter().any(|n| n.body() == Some("again")) {
+        world.legacy.message("j@hall.example", "a@friend.example", "again");
+        assert!(Instant::now() < until, "it is not found again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // A wall of time would stand for a minute or more.
+    assert!(back.elapsed() < Duration::from_secs(20), "{:?}", back.elapsed());
+    println!("found again after {:?}", back.elapsed());
+    let mut stream = by_certificate(&friend, HALL).await;
+    stream.message("a@friend.example", "j@hall.example", "and the other way").await.unwrap();
+    world.legacy.inbox.wait_body("and the other way").await.unwrap();
+}

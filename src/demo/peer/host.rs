@@ -79,6 +79,10 @@ impl Host {
                 let next = match self.wire.item().await? {
                     Item::Element(node) => self.take(&node).await?,
                     Item::Header(_) => Next::Leave,
+                    Item::Close if self.manner.lingers => {
+                        while self.wire.item().await? != Item::End {}
+                        return Ok(());
+                    }
                     Item::Close => {
                         self.wire.send("</stream:stream>").await?;
                         Next::Leave

@@ -85,6 +85,8 @@ pub struct Manner {
     pub with_proceed: Option<&'static str>,
     /// The `max-bytes` that it announces (XEP-0478).
     pub max_bytes: Option<usize>,
+    /// Whether it leaves closing tags unanswered and its connections open.
+    pub lingers: bool,
 }
 
 impl Default for Manner {
@@ -101,6 +103,7 @@ impl Default for Manner {
             unasked: None,
             with_proceed: None,
             max_bytes: None,
+            lingers: false,
         }
     }
 }
