@@ -126,11 +126,13 @@ async fn every_command_of_the_guide_does_what_it_says() {
 
     let (said, code) = typed(&world, "ban").await;
     assert!(code == 0 && said.contains("leaky.agency.example") && said.contains("1 bans"), "{code} {said}");
+    let (said, code) = typed(&world, "circuits").await;
+    assert_eq!((said.as_str(), code), ("0 circuits\n", 0));
     let (said, code) = typed(&world, "audit").await;
     assert_eq!(code, 0, "{said}");
 
     // Nothing that stands there as a command is left out here.
-    let run = ["write", "refused", "why", "move", "watch", "ban", "audit"];
+    let run = ["write", "refused", "why", "move", "watch", "ban", "circuits", "audit"];
     let shown: Vec<String> = guide()
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("```sh").map(|name| name.trim().to_owned()))

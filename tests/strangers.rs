@@ -119,9 +119,9 @@ async fn a_flood_of_strangers_is_not_noticed() {
     let mut flood = Vec::new();
     for network in 0..NETWORKS {
         let mut stream = stranger(&silent, network, 1).await;
-        for n in 0..CLAIMS {
+        for (n, silent) in silent_names.iter().enumerate() {
             let name = match network % 3 {
-                0 => silent_names[n].clone(),
+                0 => silent.clone(),
                 1 => format!("n{network}-{n}.slow.example"),
                 _ if n == 0 => BANK.to_owned(),
                 _ => format!("n{n}.slow.example"),

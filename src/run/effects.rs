@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
@@ -15,9 +17,16 @@ use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
-use crate::stream::Pair;
+use crate::stream::{Answer, Pair};
 
 impl Pump {
+    /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
+    #[must_use]
+    pub fn answering(mut self, answer: oneshot::Sender<Answer>) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
     /// Carries these out, and whatever follows from them, before anything else moves.
     pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
         if self.carrying {

@@ -174,13 +174,6 @@ impl Pump {
         self
     }
 
-    /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
-    #[must_use]
-    pub fn answering(mut self, answer: oneshot::Sender<Answer>) -> Self {
-        self.answer = Some(answer);
-        self
-    }
-
     /// A courier or verifier, with the first things that it wants.
     pub fn sent(
         tools: Arc<Tools>,

@@ -23,7 +23,7 @@ const ROOM: usize = 4096;
 struct Play {
     tools: Arc<Tools>,
     near: DuplexStream,
-    task: JoinHandle<Left>,
+    task: JoinHandle<()>,
 }
 
 /// A connection arrives.
