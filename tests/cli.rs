@@ -182,6 +182,24 @@ fn check_refuses_secrets_that_are_one() {
     assert!(answer.code == 78 && answer.out.contains("both realms have the same secret"), "{}", answer.out);
 }
 
+// TLS-16: where several domains are hosted, who names no server on direct TLS sees the certificate of one of them.
+#[test]
+fn check_says_whose_certificate_is_shown_to_who_names_no_server() {
+    let world = World::shipped();
+    let second = "domains:\n  - name: annex.example\n    certificate: { chain: pki/example.com.pem, key: pki/example.com.key }\n    \
+                  backend: { c2s: [\"127.0.0.1:1\"] }\n    federation: none\n";
+    world.edit("deploy/gatehouse.yaml", "domains:\n", second);
+    let answer = world.run(CHECK);
+    let line = |port: u16, domain: &str| {
+        format!(
+            "[::]:{port}: who names no server is shown the certificate of {domain} (`default` names another)\n"
+        )
+    };
+    assert!(answer.out.contains(&line(5270, "example.com")), "{}", answer.out);
+    assert!(answer.out.contains(&line(5223, "annex.example")), "{}", answer.out);
+    assert!(!answer.out.contains("[::]:5222: who"), "{}", answer.out);
+}
+
 // Contract 3: a failing case is an error of the configuration.
 #[test]
 fn check_runs_the_cases_of_policies() {

@@ -1040,6 +1040,30 @@ fn accounts_are_made_only_where_that_is_allowed() {
     assert_eq!(ended(&mut stage), "not-authorized");
 }
 
+// SM-09: never more than the server takes, before the login as behind it; and how long it bears silence, which here is borne for ever.
+#[test]
+fn the_servers_limits_are_told_where_they_are_narrower() {
+    let limits = |max: &str, more: &str| {
+        format!("<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>{max}</max-bytes>{more}</limits>")
+    };
+    let idle = "<idle-seconds>600</idle-seconds>";
+    for (theirs, early, late) in [
+        (limits("10000", idle), limits("10000", ""), limits("10000", idle)),
+        (limits("1000000", ""), EARLY.to_owned(), limits("262144", "")),
+        (limits("many", "<idle-seconds>soon</idle-seconds>"), EARLY.to_owned(), limits("262144", "")),
+    ] {
+        let mut stage = offered(&format!("{}{theirs}", mechanisms(&["PLAIN"])));
+        assert!(stage.said(NEAR).contains(&early), "{theirs}");
+        stage.hears(NEAR, &plain("alice"));
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+        stage.hears(NEAR, &hello());
+        stage.said(NEAR);
+        stage.hears(FAR, &greeting("B-2", &format!("{}{theirs}", bound_features())));
+        assert!(stage.said(NEAR).contains(&late), "{theirs}");
+    }
+}
+
 // -- the bind
 
 // C2S-14.

@@ -10,6 +10,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::ca::Usage;
+use support::dialogues::{At, DIALOGUES, Dialogue, Ours};
 use support::gateway::Gateway;
 use support::programs::{Desk, Way, jid};
 use support::raw::Raw;
@@ -100,16 +101,285 @@ fn clients_of_jabberd2_of_debian_13_log_in_and_talk() {
     a_day(Legacy::Jabberd2Of13, &["PLAIN"]);
 }
 
-// Over direct TLS alone: Debian's go-sendxmpp writes a line feed behind its `<starttls/>`, in clear, and TLS-05 takes no octet
-// there.
+// STR-15, TLS-02, TLS-05, TLS-16: clients that write a little more than they must, and log in at every server. go-xmpp writes a line
+// feed behind its `<starttls/>`, XML::Stream the machine's name into its headers, loudmouth an `id` on `<starttls/>`.
 #[test]
-fn go_sendxmpp_sends_over_direct_tls() {
+fn clients_that_write_a_little_more_send_by_starttls() {
     let (scene, desk) = scene(Legacy::Prosody, &Wishes::default());
     let mut reader = scene.legacy.login();
-    desk.go_sendxmpp(Way::Direct(5223), &jid(SECOND), &jid("warden"), "by direct TLS");
-    let heard = reader.expect("the message", |e| e.name == "message" && e.child("body").is_some());
-    assert_eq!(heard.child("body").unwrap().text.trim(), "by direct TLS");
-    assert!(heard.attribute("from").unwrap().starts_with(&format!("{}/", jid(SECOND))), "{heard:?}");
+    let (from, to) = (jid(SECOND), jid("warden"));
+    let mut arrives = |body: &str| {
+        let heard = reader.expect("the message", |e| e.name == "message" && e.child("body").is_some());
+        assert_eq!(heard.child("body").unwrap().text.trim(), body);
+        assert!(heard.attribute("from").unwrap().starts_with(&format!("{from}/")), "{heard:?}");
+    };
+    desk.go_sendxmpp(Way::Direct(5223), &from, &to, "by direct TLS");
+    arrives("by direct TLS");
+    desk.go_sendxmpp(Way::Starttls, &from, &to, "with a line feed");
+    arrives("with a line feed");
+    desk.by_library("loud.c", "loudmouth-1.0", &from, &to, "with an id");
+    arrives("with an id");
+    desk.by_library("strophe.c", "libstrophe", &from, &to, "by libstrophe");
+    arrives("by libstrophe");
+    desk.sendxmpp(&from, &to, "with a from");
+    arrives("with a from");
+}
+
+/// A client that has read the features under TLS, and those features.
+fn offered(desk: &Desk) -> (Raw, String) {
+    let mut raw = clear(desk);
+    raw.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+    raw.hear("<proceed");
+    raw.secure(&desk.roots, &[]).unwrap();
+    raw.open();
+    let features = raw.hear("</stream:features>");
+    (raw, features)
+}
+
+fn base64(octets: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, octets)
+}
+
+fn authenticate(raw: &mut Raw, mechanism: &str, first: &[u8], inside: &str) -> String {
+    raw.say(&format!(
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='{mechanism}'><initial-response>{}</initial-response>\
+         <user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'><software>Raw</software></user-agent>{inside}</authenticate>",
+        base64(first)
+    ));
+    raw.hear("</success>")
+}
+
+/// The value of the first attribute of that name.
+fn attribute<'a>(text: &'a str, name: &str) -> &'a str {
+    let rest = text.split_once(&format!(" {name}=")).unwrap_or_else(|| panic!("{name}: {text}")).1;
+    let quote = rest.chars().next().unwrap();
+    rest[1..].split(quote).next().unwrap()
+}
+
+/// XEP-0388, XEP-0386, XEP-0198 9 with a real server: a login with a bind and a session that can be resumed, a resumption of
+/// it with a message that waited, one that fails and binds, and one that fails and leaves the bind to the client.
+fn a_day_with_sasl2(scene: &Scene, desk: &Desk) {
+    let plain = format!("\0warden\0{}", support::server::PASSWORD);
+    let plain = plain.as_bytes();
+    let (mut raw, features) = offered(desk);
+    for offered in ["urn:xmpp:sasl:2", "urn:xmpp:bind:0", "urn:xmpp:sm:3"] {
+        assert!(features.contains(offered), "{offered}: {features}");
+    }
+    // STR-15: tokens (XEP-0484) it offers to streams with a `from` alone.
+    assert!(!features.contains("-PLUS") && !features.contains("urn:xmpp:fast:0"), "{features}");
+    let bind =
+        "<bind xmlns='urn:xmpp:bind:0'><tag>raw</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>";
+    let success = authenticate(&mut raw, "PLAIN", plain, bind);
+    assert!(success.contains("<bound") && success.contains("<enabled"), "{success}");
+    let session = attribute(success.split_once("<enabled").unwrap().1, "id").to_owned();
+    raw.hear("</stream:features>");
+    raw.say("<presence/>");
+    raw.hear("<presence");
+    // Gone without a word; somebody writes meanwhile.
+    drop(raw);
+    wait_for("the stream to be gone", Duration::from_secs(10), || {
+        let open = scene.gateway.metric("gatehouse_streams", &[("flow", "c2s")]);
+        (open == 0.0).then_some(()).ok_or_else(|| open.to_string())
+    });
+    let mut friend = scene.legacy.login_as(SECOND);
+    friend.message(&jid("warden"), "while you were away");
+    let (mut raw, _) = offered(desk);
+    let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='1'/>");
+    let success = authenticate(&mut raw, "PLAIN", plain, &resume);
+    assert!(success.contains("<resumed"), "{success}");
+    raw.hear("while you were away");
+    raw.hear("</stream:features>");
+    goes_on(desk, raw, At::Bound);
+    // What is not there cannot be resumed, and a bind takes its place.
+    let (mut raw, _) = offered(desk);
+    let gone = "<resume xmlns='urn:xmpp:sm:3' previd='gone' h='0'/>";
+    let success = authenticate(&mut raw, "PLAIN", plain, &format!("{bind}{gone}"));
+    assert!(success.contains("<failed") && success.contains("<bound"), "{success}");
+    raw.hear("</stream:features>");
+    goes_on(desk, raw, At::Bound);
+    let (mut raw, _) = offered(desk);
+    let success = authenticate(&mut raw, "PLAIN", plain, gone);
+    assert!(success.contains("<failed") && !success.contains("<bound"), "{success}");
+    raw.hear("</stream:features>");
+    goes_on(desk, raw, At::LoggedIn);
+    assert!(!scene.gateway.log().contains("panicked"));
+}
+
+// C2S-19: it writes features behind a resumption, too, behind what waited and `<r/>`.
+#[test]
+fn sasl2_of_prosody_13_logs_in_binds_and_resumes() {
+    let modules = [("\"smacks\",", "\"smacks\", \"sasl2\", \"sasl2_bind2\", \"sasl2_sm\", \"sasl2_fast\",")];
+    let modern = |place: &support::server::Place<'_>| {
+        Server::new(place, prosody::legacy_with(Release::Trixie, place, &modules))
+    };
+    let wishes =
+        Wishes { legacy: Some(&modern), gateway: "limits: { rate: 6000/min }\n", ..Wishes::default() };
+    let (scene, desk) = scene(Legacy::Prosody13, &wishes);
+    a_day_with_sasl2(&scene, &desk);
+}
+
+// STR-15: ejabberd offers SASL2 to streams with a `from` alone, which no stream of ours has: its clients log in by RFC 6120.
+#[test]
+fn ejabberd_24_offers_the_login_of_rfc_6120_alone() {
+    let (_scene, desk) = scene(Legacy::Ejabberd24, &Wishes::default());
+    let (raw, features) = offered(&desk);
+    assert!(!features.contains("urn:xmpp:sasl:2") && features.contains("SCRAM-SHA-512"), "{features}");
+    goes_on(&desk, raw, At::Secured);
+}
+
+/// What the gateway's log says of clients that cannot log in.
+fn warnings(scene: &Scene) -> Vec<String> {
+    scene.gateway.log().lines().filter(|line| line.contains("log in")).map(str::to_owned).collect()
+}
+
+// CB-09, XEP-0474: ejabberd 24.12 signs its list, of which clients see less. Said once, as what it is; and nothing is said where what
+// they see is what it signs.
+#[test]
+fn a_list_that_ejabberd_signs_is_told_where_clients_see_another() {
+    let protected = "disable_sasl_scram_downgrade_protection: false";
+    let whole = format!("{protected}\ndisable_sasl_mechanisms: [DIGEST-MD5, X-OAUTH2, EXTERNAL, ANONYMOUS]");
+    for (line, told) in [(protected, 1), (&whole, 0)] {
+        let replace = [("disable_sasl_scram_downgrade_protection: true", line)];
+        let signing = |place: &support::server::Place<'_>| {
+            Server::new(place, ejabberd::legacy_with(Release::Trixie, place, &replace))
+        };
+        let (scene, desk) =
+            scene(Legacy::Ejabberd24, &Wishes { legacy: Some(&signing), ..Wishes::default() });
+        for _ in 0..2 {
+            let mut raw = secured(&desk);
+            let first = base64(b"n,,n=warden,r=abcdef");
+            raw.say(&format!(
+                "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>{first}</auth>"
+            ));
+            raw.hear("</challenge>");
+        }
+        let lines = warnings(&scene);
+        assert_eq!(lines.len(), told, "{lines:?}");
+        let truthful = |line: &String| line.contains("WARN") && line.contains("some clients cannot log in");
+        assert!(lines.iter().all(truthful), "{lines:?}");
+        // Who does not verify it logs in.
+        goes_on(&desk, secured(&desk), At::Secured);
+        let (_, said) =
+            scene.gateway.command("probe", &["probe", "--c2s", HOSTED, "--account", &account(&desk)]);
+        assert_eq!(said.contains("clients that verify the list cannot log in"), told == 1, "{said}");
+    }
+}
+
+/// A file with the user's address and password.
+fn account(desk: &Desk) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = desk.host.directory().join("account");
+    support::write(&file, &format!("{}\n{}\n", jid("warden"), support::server::PASSWORD));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file.to_string_lossy().into_owned()
+}
+
+// CB-02: with an account the probe sees what ejabberd 24.12 does to who can bind a channel, unless it is told better.
+#[test]
+fn the_probe_logs_in_for_real_and_sees_who_is_refused() {
+    for (allow, usable) in
+        [("allow_unencrypted_sasl2: true", true), ("allow_unencrypted_sasl2: false", false)]
+    {
+        let replace = [("allow_unencrypted_sasl2: true", allow)];
+        let placed = |place: &support::server::Place<'_>| {
+            Server::new(place, ejabberd::legacy_with(Release::Trixie, place, &replace))
+        };
+        let (scene, desk) = scene(Legacy::Ejabberd24, &Wishes { legacy: Some(&placed), ..Wishes::default() });
+        let (code, said) =
+            scene.gateway.command("probe", &["probe", "--c2s", HOSTED, "--account", &account(&desk)]);
+        assert_eq!(code == Some(0), usable, "{said}");
+        assert!(said.contains("SCRAM-SHA-512, flag n: bound as warden@hall.example/"), "{said}");
+        assert_eq!(said.contains("SCRAM-SHA-512, flag y: bound as "), usable, "{said}");
+        assert_eq!(said.contains("flag y: refused"), !usable, "{said}");
+    }
+}
+
+// C2S-18: users read why their server threw them out.
+#[test]
+fn who_is_replaced_reads_why() {
+    for legacy in [Legacy::Prosody, Legacy::Ejabberd] {
+        let (scene, desk) = scene(legacy, &Wishes::default());
+        let mut first = bound(&desk);
+        first.say("<presence/>");
+        first.hear("<presence");
+        let _second = bound(&desk);
+        let (said, _) = first.end();
+        assert!(
+            said.contains("<conflict ") && said.contains("eplaced by new connection"),
+            "{legacy:?}: {said}"
+        );
+        assert!(said.ends_with("</stream:stream>"), "{legacy:?}: {said}");
+        drop(scene);
+    }
+}
+
+/// A client that has come so far.
+fn at(desk: &Desk, place: At) -> Raw {
+    match place {
+        At::Clear => clear(desk),
+        At::Secured => secured(desk),
+        At::LoggedIn => authenticated(desk),
+        At::Bound => bound(desk),
+    }
+}
+
+/// It goes on until the server answers a ping.
+fn goes_on(desk: &Desk, mut raw: Raw, place: At) {
+    let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>";
+    if place == At::Clear {
+        raw.secure(&desk.roots, &[]).unwrap();
+        raw.open();
+        raw.hear("</stream:features>");
+    }
+    if matches!(place, At::Clear | At::Secured) {
+        let secret = base64(format!("\0warden\0{}", support::server::PASSWORD).as_bytes());
+        raw.say(&format!("{auth}{secret}</auth>"));
+        raw.hear("<success");
+        raw.open();
+        raw.hear("</stream:features>");
+    }
+    if place != At::Bound {
+        raw.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+        raw.hear("</iq>");
+    }
+    raw.say("<iq type='get' id='alive' to='hall.example'><ping xmlns='urn:xmpp:ping'/></iq>");
+    raw.hear("alive");
+}
+
+/// The table of dialogues, with a real server behind the gateway.
+fn dialogues_with(legacy: Legacy, answer: fn(&Dialogue) -> &'static str) {
+    let more = "limits: { rate: 6000/min }\n";
+    let (scene, desk) = scene(legacy, &Wishes { gateway: more, ..Wishes::default() });
+    for dialogue in DIALOGUES {
+        let Dialogue { at: place, says, ours, .. } = dialogue;
+        let mut raw = at(&desk, *place);
+        raw.say(says);
+        let patience = Duration::from_secs(10);
+        let (words, ends) = match ours {
+            Ours::Answers(words) => (*words, false),
+            Ours::Passes => (answer(dialogue), false),
+            Ours::Drops => ("", false),
+            Ours::Ends(words) => (*words, true),
+        };
+        let heard = raw.hear_within(words, patience);
+        assert!(heard.contains(words), "{place:?} {says}: {words} is not in {heard:?}");
+        if ends {
+            assert!((heard + &raw.end().0).contains("</stream:stream>"), "{says}");
+        } else {
+            goes_on(&desk, raw, *place);
+        }
+    }
+    assert!(!scene.gateway.log().contains("panicked"));
+}
+
+#[test]
+fn the_dialogues_with_prosody_come_out_as_the_table_says() {
+    dialogues_with(Legacy::Prosody, |dialogue| dialogue.prosody);
+}
+
+#[test]
+fn the_dialogues_with_ejabberd_come_out_as_the_table_says() {
+    dialogues_with(Legacy::Ejabberd, |dialogue| dialogue.ejabberd);
 }
 
 // C2S-01, TLS-01: a client that people use, on a terminal of its own, with TLS demanded and the certificate checked.

@@ -130,6 +130,9 @@ async fn the_certificate_follows_the_server_name_then_the_stream_then_the_defaul
         (&starttls, None, None, None),
         (&direct, Some("a.example"), None, Some("a.example")),
         (&direct, None, None, Some("b.example")),
+        // What the listener names goes before the default of all.
+        (&direct, None, Some(&a), Some("a.example")),
+        (&direct, Some("c.example"), Some(&a), None),
         (&direct, Some("c.example"), None, None),
         (&direct, Some("x.a.example"), None, None),
     ];

@@ -29,6 +29,14 @@ struct Report {
     findings: Vec<Finding>,
     domains: usize,
     cases: usize,
+    /// Where several domains are hosted: whose certificate each direct listener shows to who names no server (TLS-16).
+    shown: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    listener: SocketAddr,
+    domain: String,
 }
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
@@ -43,10 +51,18 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
 fn check(path: &Path) -> Report {
     let Reading { settings, mut findings, cases, .. } = Reading::of(path);
     let domains = settings.as_ref().map_or(0, |settings| settings.domains.len());
+    let shown = settings.iter().filter(|settings| settings.domains.len() > 1).flat_map(shown).collect();
     findings.extend(settings.iter().flat_map(check_addresses));
     findings.sort();
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
-    Report { errors, warnings: findings.len() - errors, findings, domains, cases }
+    Report { errors, warnings: findings.len() - errors, findings, domains, cases, shown }
+}
+
+fn shown(settings: &Settings) -> impl Iterator<Item = Shown> {
+    settings.listeners.iter().filter(|listener| listener.role.is_direct()).filter_map(|listener| {
+        let domain = settings.shown_at(listener)?.to_string();
+        Some(Shown { listener: listener.address, domain })
+    })
 }
 
 /// Addresses that this machine does not have. The port is not tried: a running gateway may hold it.
@@ -88,6 +104,11 @@ fn print(report: &Report, path: &Path, console: &mut Console) {
     let summary =
         if report.findings.is_empty() { "clean".to_owned() } else { format!("{errors}, {warnings}") };
     console.line(format_args!("{}: {}", path.display(), console.mark(&summary, report.errors == 0)));
+    for Shown { listener, domain } in &report.shown {
+        console.line(format_args!(
+            "{listener}: who names no server is shown the certificate of {domain} (`default` names another)"
+        ));
+    }
     if console.is_verbose() {
         let (domains, cases) = (plural(report.domains, "domain"), plural(report.cases, "case"));
         console.line(format_args!("{domains}, {cases} of policy passed"));

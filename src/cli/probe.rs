@@ -3,6 +3,7 @@
 //! It sends stream headers and STARTTLS, reads what is offered, and closes. No key, no SASL, no stanza is sent.
 
 mod backend;
+mod login;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -37,6 +38,9 @@ pub(super) struct Args {
     /// Look at the backend of a hosted domain, where it takes clients: could they log in through the gateway?
     #[arg(long, conflicts_with = "from")]
     c2s: bool,
+    /// With --c2s: log in for real with the address in the first line of this file and the password in its second
+    #[arg(long, value_name = "FILE", requires = "c2s")]
+    account: Option<PathBuf>,
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -57,7 +61,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         return Exit::Usage;
     };
     if args.c2s {
-        return backend::main(&args.config, &remote, args.format, console);
+        return backend::main(&args.config, &remote, args.account.as_deref(), args.format, console);
     }
     let probe = match Probe::prepare(args, remote) {
         Ok(probe) => probe,

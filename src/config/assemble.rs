@@ -40,6 +40,7 @@ pub(super) fn assemble(
     let domains = domains(&mut words, spec, &mut others);
     let default_domain =
         spec.default_domain.as_ref().and_then(|word| default_domain(&mut words, word, &domains));
+    clients::defaults(&mut words, &listeners, &domains);
     let retired_domains = retired_domains(&mut words, spec, &domains);
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::settings::{HostedDomain, Listener, Role};
 use super::spec;
 use super::words::Words;
-use crate::policy::Word;
+use crate::jid::Domain;
+use crate::policy::{Finding, Placed, Word};
 use crate::stream::client::Mechanism;
 use crate::stream::client::features::may_be_let_pass;
 
@@ -72,6 +73,31 @@ pub(super) fn channel_binding(words: &mut Words, word: &Word) {
             format!("\"{other}\" is not a mode of channel binding"),
             "write `channel-binding: none`",
         ),
+    }
+}
+
+/// The domain whose certificate a listener shows to who names no server (TLS-16). With STARTTLS the stream names one.
+pub(super) fn default(words: &mut Words, at: &Placed<spec::ListenSpec>, direct: bool) -> Option<Domain> {
+    let word = at.value.default.as_ref()?;
+    if !direct {
+        let remedy =
+            "remove it: with STARTTLS the stream names the domain, and inside there is no certificate";
+        words.error(word, "`default` is for listeners with `tls: direct`", remedy);
+    }
+    words.domain(word)
+}
+
+/// TLS-16: there must be a certificate of what a listener shows to who names no server.
+pub(super) fn defaults(words: &mut Words, listeners: &[Listener], domains: &[HostedDomain]) {
+    for listener in listeners {
+        let Some(default) = &listener.default else { continue };
+        if !domains.iter().any(|hosted| hosted.name == *default) {
+            words.findings.push(Finding::error(
+                listener.place.clone(),
+                format!("its default {default} is not one of `domains`"),
+                "name a domain that is served here",
+            ));
+        }
     }
 }
 

@@ -41,6 +41,50 @@ fn the_shortest_useful_file_is_complete() {
     assert_eq!(settings.limits, Limits::default());
 }
 
+// TLS-16: by the listener's own word, else by the file's, else the first domain that is served there.
+#[test]
+fn a_listener_shows_some_certificate_to_who_names_no_server() {
+    let shown = |listen: &str, more: &str| {
+        let second = "  - name: annex.example\n    certificate: { chain: a.pem, key: a.key }\n    \
+                      backend: { c2s: [\"10.0.0.5:5222\"] }\n    federation: none\n";
+        let (settings, findings) =
+            assemble(&format!("{SHORTEST}{second}{more}listen:\n  - {{ {listen} }}\n"));
+        let shown = settings.listeners.first().and_then(|listener| settings.shown_at(listener));
+        (shown.map(ToString::to_string).unwrap_or_default(), findings)
+    };
+    let address = "address: \"[::]:5223\", tls: direct";
+    for (listen, more, expected) in [
+        (format!("flow: c2s, {address}"), "", "annex.example"),
+        (format!("flow: s2s, {address}"), "", "example.com"),
+        (format!("flow: mixed, {address}"), "", "example.com"),
+        (format!("flow: c2s, {address}"), "default-domain: example.com\n", "example.com"),
+        (
+            format!("flow: c2s, {address}, default: annex.example"),
+            "default-domain: example.com\n",
+            "annex.example",
+        ),
+    ] {
+        assert_eq!(shown(&listen, more).0, expected, "{listen} {more}");
+    }
+    for (listen, finding) in [
+        (
+            format!("flow: c2s, {address}, default: other.example"),
+            "its default other.example is not one of `domains`",
+        ),
+        (
+            "flow: c2s, address: \"[::]:5222\", default: example.com".to_owned(),
+            "`default` is for listeners with `tls: direct`",
+        ),
+        (
+            "flow: inside, address: \"10.0.0.1:5269\", from: [10.0.0.5], default: example.com".to_owned(),
+            "is for listeners with",
+        ),
+    ] {
+        let (_, findings) = shown(&listen, "");
+        assert!(findings.iter().any(|said| said.contains(finding)), "{listen}: {findings:?}");
+    }
+}
+
 #[test]
 fn threads_are_a_number_from_one() {
     assert_eq!(assemble(SHORTEST).0.threads, None);

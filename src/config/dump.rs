@@ -102,7 +102,7 @@ impl Lines {
     }
 
     fn listener(&mut self, listener: &Listener) {
-        let Listener { address, role, proxies, place: _ } = listener;
+        let Listener { address, role, proxies, default, place: _ } = listener;
         let tls = |encryption: &Encryption| match encryption {
             Encryption::Direct => "tls: direct",
             Encryption::Starttls => "tls: starttls",
@@ -115,6 +115,9 @@ impl Lines {
         };
         if let Some(proxies) = proxies {
             value = format!("{value}, proxy-protocol: {}", shown(proxies));
+        }
+        if let Some(default) = default {
+            value = format!("{value}, default: {default}");
         }
         self.put(format!("listen[{address}]"), value, false);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::settings::*;
 use super::words::Words;
-use super::{backends, spec};
+use super::{backends, clients, spec};
 use crate::policy::{Federation, Finding, Place, Placed};
 
 /// Another file that counts as if it stood in the first.
@@ -101,6 +101,7 @@ fn standard_listeners<T>(at: &Option<Placed<T>>, words: &Words) -> Vec<Listener>
         address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
         role,
         proxies: None,
+        default: None,
         place: Place { line: 0, column: 0, ..place.clone() },
     };
     vec![
@@ -159,6 +160,7 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
             address: address?,
             role: Role::Inside(from),
             proxies: None,
+            default: clients::default(words, at, false),
             place: words.place(at),
         });
     }
@@ -185,7 +187,8 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
         Who::Mixed => Role::Mixed,
         Who::Inside | Who::S2s => Role::S2s(tls?),
     };
-    Some(Listener { address: address?, role, proxies, place: words.place(at) })
+    let default = clients::default(words, at, role.is_direct());
+    Some(Listener { address: address?, role, proxies, default, place: words.place(at) })
 }
 
 pub(super) fn domains(

@@ -56,6 +56,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The domain whose certificate this listener shows to who names no server (TLS-16): one that is served there.
+    pub fn shown_at<'a>(&'a self, listener: &'a Listener) -> Option<&'a Domain> {
+        let served = |domain: &&HostedDomain| match listener.role {
+            // A name that leads nowhere now may lead somewhere later.
+            Role::C2s(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
+            Role::S2s(_) => !(domain.backend.s2s.is_empty() && domain.backend.named.s2s.is_empty()),
+            Role::Inside(_) | Role::Mixed => true,
+        };
+        let first = || self.domains.iter().find(served).or(self.domains.first()).map(|domain| &domain.name);
+        listener.default.as_ref().or(self.default_domain.as_ref()).or_else(first)
+    }
+
     /// From where the server of this domain is believed by its address (DB-62); none: from wherever the inside listener
     /// takes anybody. Where all domains have one server, the inside network says enough.
     pub fn callers(&self, domain: &HostedDomain) -> Vec<IpNet> {
@@ -106,8 +118,17 @@ pub struct Listener {
     pub role: Role,
     /// Networks of proxies: if set, the PROXY header is required, and taken from these only; if not, it is refused.
     pub proxies: Option<Vec<IpNet>>,
+    /// The domain whose certificate is shown to who names no server, where the file says so.
+    pub default: Option<Domain>,
     /// Where the configuration names it.
     pub place: Place,
+}
+
+impl Role {
+    /// Whether TLS begins with the first octet.
+    pub fn is_direct(&self) -> bool {
+        matches!(self, Self::C2s(Encryption::Direct) | Self::Mixed | Self::S2s(Encryption::Direct))
+    }
 }
 
 /// Who connects to a listener, and how.

@@ -78,6 +78,9 @@ pub struct ListenSpec {
     pub proxy_protocol: Option<Words>,
     /// Networks of the backends, for an inside listener and required there. No default. Example: `from: [10.0.0.0/24]`
     pub from: Option<Words>,
+    /// The domain whose certificate is shown to who names no server (no SNI), with `tls: direct`; with STARTTLS the stream names
+    /// it. Default: `default-domain`, else the first of `domains` that is served there. Example: `default: example.com`
+    pub default: Option<Word>,
 }
 
 /// One of `domains:`

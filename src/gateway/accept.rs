@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::jid::Domain;
 use crate::limit::{Arrivals, Stranger, Ticket};
 use crate::metrics::{Door, Metrics};
 use crate::net::listen::Listener;
@@ -37,6 +38,8 @@ pub struct Entrance {
     pub proxies: Option<Vec<IpNet>>,
     /// TLS from the first octet.
     pub direct: Option<Arc<Acceptor>>,
+    /// The domain whose certificate is shown to who names none (TLS-16).
+    pub default: Option<Domain>,
     /// How many may arrive.
     pub arrivals: Arc<Arrivals>,
     /// T-header, also for the PROXY header (ACC-04).
@@ -273,7 +276,8 @@ impl Entrance {
         turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
         // T-tls is one budget, for the turn and for the handshake.
         let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
-        let outcome = match tokio::time::timeout(left, acceptor.accept_begun(stream, None)).await {
+        let shaken = acceptor.accept_begun(stream, self.default.as_ref());
+        let outcome = match tokio::time::timeout(left, shaken).await {
             Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
             Ok(Err(fault)) => Err(Failure::new(fault.reason(), fault.detail())),
             Err(_late) => {

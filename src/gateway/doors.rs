@@ -139,6 +139,7 @@ impl Doors {
                 },
                 proxies: asked.proxies.clone(),
                 direct: acceptors.direct(socket.door),
+                default: settings.shown_at(asked).cloned(),
                 arrivals: Arc::clone(match socket.door {
                     Door::C2sDirect | Door::C2sStarttls => &quotas.clients,
                     Door::Inside => &quotas.inside,

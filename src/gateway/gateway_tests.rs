@@ -162,6 +162,31 @@ pub(super) async fn shown(gateway: &Gateway) -> String {
     secured.certificate.clone().unwrap().fingerprint
 }
 
+// TLS-16: loudmouth, XML::Stream and others name no server on direct TLS; an unknown name still fails.
+#[tokio::test]
+async fn who_names_no_server_is_shown_a_certificate_and_who_names_an_unknown_one_is_not() {
+    let (_dir, gateway) = gateway().await;
+    for (named, served) in [(None, true), (Some("hall.example"), true), (Some("other.example"), false)] {
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ));
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let mut config = builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        config.enable_sni = named.is_some();
+        let name = named.unwrap_or("hall.example").to_owned();
+        let stream = TcpStream::connect(gateway.listening()[1].1).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = rustls_pki_types::ServerName::try_from(name).unwrap();
+        let outcome = connector.connect(name, stream).await.err().map(|error| error.to_string());
+        // Whoever is served trusts nobody here, and has seen a certificate.
+        let told = outcome.unwrap_or_default();
+        assert_eq!(told.contains("invalid peer certificate"), served, "{named:?}: {told}");
+        assert_eq!(told.contains("UnrecognisedName"), !served, "{named:?}: {told}");
+    }
+    gateway.stop();
+    gateway.stopped().await;
+}
+
 // CRT-14: a new certificate is shown from the next handshake on.
 #[tokio::test]
 async fn a_new_certificate_is_shown_after_a_reload_and_not_before() {

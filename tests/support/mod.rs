@@ -11,6 +11,7 @@
 
 pub mod ca;
 pub mod client;
+pub mod dialogues;
 pub mod ejabberd;
 pub mod gateway;
 pub mod jabberd2;

@@ -1,7 +1,7 @@
 //! Real clients: slixmpp in the virtual environment that `tests/run` makes, go-sendxmpp from Debian.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -103,6 +103,59 @@ impl Desk {
         let mut process = self.host.spawn(&label("go-sendxmpp"), GO_SENDXMPP, &arguments, &environment);
         let status = process.ended(Duration::from_secs(60));
         assert!(status.success(), "go-sendxmpp: {status}; it said:\n{}", process.tail());
+    }
+}
+
+impl Desk {
+    /// Sends one message with sendxmpp by STARTTLS; it is built on XML::Stream, which writes a `from` of its own into headers.
+    pub fn sendxmpp(&self, from: &str, to: &str, body: &str) {
+        let text = self.host.directory().join("body.txt");
+        super::write(&text, body);
+        let (text, server) = (text.to_string_lossy().into_owned(), format!("{GATE}:5222"));
+        let (user, domain) = from.split_once('@').expect("an address");
+        let roots = self.roots.to_string_lossy();
+        let arguments = [
+            "-u",
+            user,
+            "-p",
+            PASSWORD,
+            "-j",
+            &server,
+            "-o",
+            domain,
+            "-t",
+            "--no-tls-verify",
+            "-m",
+            &text,
+            "-v",
+            to,
+        ];
+        let environment = [("SSL_CERT_FILE", &*roots)];
+        let mut process = self.host.spawn(&label("sendxmpp"), "/usr/bin/sendxmpp", &arguments, &environment);
+        let status = process.ended(Duration::from_secs(60));
+        assert!(status.success(), "sendxmpp: {status}; it said:\n{}", process.tail());
+    }
+
+    /// Sends one message by STARTTLS with a small program on this C library, which is built here.
+    pub fn by_library(&self, source: &str, package: &str, from: &str, to: &str, body: &str) {
+        let program = self.host.directory().join(source.trim_end_matches(".c"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clients");
+        let flags = std::process::Command::new("pkg-config").args(["--cflags", "--libs", package]).output();
+        let flags = String::from_utf8(flags.expect("pkg-config").stdout).expect("flags");
+        let built = std::process::Command::new("cc")
+            .arg(folder.join(source))
+            .args(flags.split_whitespace())
+            .arg("-o")
+            .arg(&program)
+            .output()
+            .expect("a C compiler");
+        assert!(built.status.success(), "{source}: {}", String::from_utf8_lossy(&built.stderr));
+        let (user, domain) = from.split_once('@').expect("an address");
+        let (gate, program) = (GATE.to_string(), program.to_string_lossy().into_owned());
+        let arguments = [gate.as_str(), "5222", user, domain, PASSWORD, to, body];
+        let mut process = self.host.spawn(&label(package), &program, &arguments, &[]);
+        let status = process.ended(Duration::from_secs(60));
+        assert!(status.success(), "{source}: {status}; it said:\n{}", process.tail());
     }
 }
 
