@@ -11,9 +11,9 @@ struct Counted {
 }
 
 impl Future for Counted {
-    type Output = Left;
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.polls.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.running).poll(cx)
     }
