@@ -177,10 +177,30 @@ impl Client {
             .map_or_else(|| panic!("{}: no condition in {}", self.jid, back.outline()), |c| c.name.clone())
     }
 
+    /// The same, with the text that came with it; errors about others of our stanzas are kept meanwhile.
+    pub fn told(&mut self, id: &str) -> (String, String) {
+        let what = format!("an error about {id}");
+        let back = self.wait(&what, |e| e.has("id", id) && e.has("type", "error"), |e| e.name == "error");
+        let error = back.child("error").unwrap_or_else(|| panic!("{}: {}", self.jid, back.outline()));
+        let stanzas = error.children.iter().filter(|child| child.namespace == STANZAS);
+        let condition = stanzas.clone().find(|child| child.name != "text").map(|child| child.name.clone());
+        let text = stanzas.clone().find(|child| child.name == "text").map(|child| child.text.clone());
+        (condition.unwrap_or_default(), text.unwrap_or_default())
+    }
+
     /// Waits for an element that `wanted` accepts; what else arrives is kept for later expectations.
     ///
     /// An error about something this client sent ends the wait at once, unless it is what is wanted.
     pub fn expect(&mut self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
+        self.wait(what, wanted, |e| e.name == "error" || e.has("type", "error"))
+    }
+
+    fn wait(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&Element) -> bool,
+        failed: impl Fn(&Element) -> bool,
+    ) -> Element {
         if let Some(at) = self.kept.iter().position(&wanted) {
             return self.kept.remove(at);
         }
@@ -196,8 +216,7 @@ impl Client {
             if wanted(&element) {
                 return element;
             }
-            let failed = element.name == "error" || element.has("type", "error");
-            assert!(!failed, "{} waited for {what} and got {}", self.jid, element.outline());
+            assert!(!failed(&element), "{} waited for {what} and got {}", self.jid, element.outline());
             self.kept.push(element);
         }
     }

@@ -21,8 +21,28 @@ pub fn legacy_with(release: Release, place: &Place<'_>, replace: &[(&str, &str)]
     start(release, place, "deploy/prosody/prosody.cfg.lua", &[("GATEWAY", &gateway)], replace)
 }
 
+/// As a remote server by dialback that serves these domains as well, each with the same accounts.
+pub fn remote_of_many(
+    release: Release,
+    place: &Place<'_>,
+    tls: &Tls<'_>,
+    domains: &[String],
+) -> Vec<Process> {
+    let data = make_dir(&place.host.directory().join("data"));
+    for domain in domains {
+        account(&data, &Place { domain, ..*place });
+    }
+    let last = format!("VirtualHost \"{}\"", place.domain);
+    let all = domains.iter().fold(last.clone(), |all, domain| format!("{all}\nVirtualHost \"{domain}\""));
+    remote_with(release, place, tls, &[(&last, &all)])
+}
+
 /// As a remote server.
 pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
+    remote_with(release, place, tls, &[])
+}
+
+fn remote_with(release: Release, place: &Place<'_>, tls: &Tls<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
     let (dialback, secure) = match tls.proof {
         Proof::Dialback | Proof::Either => ("\"dialback\"", "false"),
         Proof::External => ("", "true"),
@@ -34,7 +54,7 @@ pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process
         ("KEY", &tls.leaf.key.to_string_lossy()),
         ("ROOTS", tls.roots),
     ];
-    start(release, place, "tests/support/remote/prosody.cfg.lua", &values, &[])
+    start(release, place, "tests/support/remote/prosody.cfg.lua", &values, replace)
 }
 
 fn start(

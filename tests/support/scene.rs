@@ -39,6 +39,8 @@ pub struct Wishes<'a> {
     pub backend: &'a str,
     /// More lines of `gatehouse.yaml`.
     pub gateway: &'a str,
+    /// More domains in the DNS of the open network, each at the host with this last number.
+    pub zones: &'a [(&'a str, u8)],
     /// Another way to start the server behind the gateway.
     pub legacy: Option<&'a dyn Fn(&Place<'_>) -> Server>,
 }
@@ -74,6 +76,9 @@ impl Scene {
                 .iter()
                 .enumerate()
                 .map(|(n, peer)| Zone { domain: peer.domain, address: address(n) }),
+        );
+        zones.extend(
+            wishes.zones.iter().map(|(domain, last)| Zone { domain, address: Net::World.address(*last) }),
         );
         let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
         let dns = unbound::start(&dns_host, resolver, &zones);
@@ -115,6 +120,11 @@ impl Scene {
         let asker = format!(" {} ", Net::World.address(1));
         // unbound writes `ASKER NAME TYPE CLASS`.
         self.dns.log().lines().any(|line| line.contains(&asker) && line.contains(&format!("{domain}. ")))
+    }
+
+    /// The address of the host on the open network with this last number.
+    pub fn outside(last: u8) -> Ipv4Addr {
+        Net::World.address(last)
     }
 
     /// One more host on the open network, at this last number.

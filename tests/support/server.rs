@@ -146,8 +146,13 @@ impl Server {
 
     /// Logs this user in.
     pub fn login_as(&self, user: &str) -> Client {
+        self.login_to(user, &self.domain)
+    }
+
+    /// Logs this user of one of its domains in.
+    pub fn login_to(&self, user: &str, domain: &str) -> Client {
         let stream = self.host.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
-        Client::login(stream, user, PASSWORD, &self.domain)
+        Client::login(stream, user, PASSWORD, domain)
     }
 
     /// Ends it, as a crash would; its host stays and refuses connections.
