@@ -7,43 +7,26 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
-
 use support::ca::{Authority, Usage};
 use support::client::Client;
 use support::prosody;
 use support::release::Release;
 use support::scene::{Cast, Peer, Scene, Wishes};
 use support::server::{Legacy, Place, Proof, Remote, Server, Tls};
-use support::world::Host;
 
-/// A server that never heard of TLS: a header, features without it, and nothing more.
-fn without_tls(host: &Host, last: u8) {
-    let address = SocketAddr::from((Scene::outside(last), 5269));
-    let listener = host.within(move || TcpListener::bind(address)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut heard = [0; 1024];
-            let _ = stream.read(&mut heard);
-            let _ = stream.write_all(
-                b"<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' \
-                  xmlns:stream='http://etherx.jabber.org/streams' id='x' from='plain.example' version='1.0'>\
-                  <stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
-            );
-            let _ = stream.read(&mut heard);
-        }
-    });
-}
-
-const ZONES: &[(&str, u8)] =
-    &[("refused.example", 60), ("plain.example", 61), ("banned.example", 60), ("denied.example", 60)];
+const ZONES: &[(&str, u8)] = &[
+    ("refused.example", 60),
+    ("plain.example", 61),
+    ("banned.example", 60),
+    ("denied.example", 60),
+    ("expired.example", 62),
+];
 
 const POLICY: &str = r#"version: v1
+defaults: { identity: [certificate, dialback], tls: "1.2" }
 rules:
-  - { name: family, domains: [friend.example, refused.example, plain.example, nowhere.example, banned.example, "*.many.example"], verdict: allow }
+  - { name: strict, domains: [expired.example], identity: [certificate], verdict: allow }
+  - { name: family, domains: [friend.example, refused.example, plain.example, nowhere.example, banned.example], verdict: allow }
   - { name: enemies, domains: [denied.example], verdict: deny }
 "#;
 
@@ -52,7 +35,9 @@ const REASONS: &[(&str, &[&str], &str)] = &[
     ("nowhere.example", &["remote-server-not-found"], "no such domain"),
     ("refused.example", &["remote-server-not-found", "remote-server-timeout"], "refused"),
     ("plain.example", &["remote-server-not-found", "remote-server-timeout", "policy-violation"], "TLS"),
-    ("denied.example", &["forbidden", "not-allowed", "policy-violation"], "enemies"),
+    ("expired.example", &["remote-server-not-found", "remote-server-timeout", "policy-violation"], "expired"),
+    ("banned.example", &["forbidden", "not-allowed", "policy-violation"], "ban"),
+    ("denied.example", &["forbidden", "not-allowed", "policy-violation"], "blocked"),
     ("stranger.example", &["forbidden", "not-allowed", "policy-violation"], "not-listed"),
 ];
 
@@ -60,9 +45,19 @@ fn reasons(legacy: Legacy) {
     let friend = Peer { program: Remote::Prosody, proof: Proof::External, domain: "friend.example" };
     let cast = Cast { remotes: &[friend], legacy, usage: Usage::Both, policy: POLICY };
     let mut scene = Scene::start_with(&cast, &Wishes { zones: ZONES, ..Wishes::default() });
-    // A host without a server, and one with a server that has no TLS.
+    // A host without a server, one with a server that has no TLS, and one whose certificate has expired.
     let _closed = scene.outsider(60);
-    without_tls(&scene.outsider(61), 61);
+    let host = scene.outsider(61);
+    let place = Place { host: &host, address: Scene::outside(61), domain: "plain.example", user: "guest" };
+    let _plain = Server::legacy(Legacy::Prosody, &place);
+    let host = scene.outsider(62);
+    let place = Place { host: &host, address: Scene::outside(62), domain: "expired.example", user: "guest" };
+    let leaf = scene.authority.expired_leaf("expired.example", host.directory());
+    let roots = scene.gateway.roots();
+    let tls = Tls { leaf: &leaf, roots: &roots.to_string_lossy(), proof: Proof::Either };
+    let _expired = Server::remote(Remote::Prosody, &place, &tls);
+    let (code, said) = scene.gateway.command("ban", &["ban", "banned.example", "--for", "1h"]);
+    assert_eq!(code, Some(0), "{said}");
     let (mut inside, mut outside) = (scene.legacy.login(), scene.remotes[0].login());
     // All at once, with mail for a healthy server around each.
     let mut asked = Vec::new();
@@ -111,7 +106,7 @@ fn users_of_prosody_13_read_why_a_message_did_not_arrive() {
 
 /// So many good domains at one server, and the users that wait there.
 fn many(scene: &mut Scene, count: usize) -> (Server, Vec<Client>) {
-    let domains: Vec<String> = (0..count).map(|n| format!("d{n}.many.example")).collect();
+    let domains: Vec<String> = (0..count).map(|n| format!("d{n}.example")).collect();
     let host = scene.outsider(70);
     let authority = Authority::new("An authority that nobody knows");
     let (leaf, roots) = (
@@ -127,11 +122,15 @@ fn many(scene: &mut Scene, count: usize) -> (Server, Vec<Client>) {
 
 /// All domains at once, the bad ones at the beginning, in the middle and at the end.
 fn at_once(legacy: Legacy, count: usize) {
-    let names: Vec<String> = (0..count).map(|n| format!("d{n}.many.example")).collect();
+    let names: Vec<String> = (0..count).map(|n| format!("d{n}.example")).collect();
     let mut zones: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 70)).collect();
     zones.extend(ZONES);
-    let cast = Cast { remotes: &[], legacy, usage: Usage::Both, policy: POLICY };
-    let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, ..Wishes::default() });
+    let policy = POLICY.replace("nowhere.example,", &format!("nowhere.example, {},", names.join(", ")));
+    let cast = Cast { remotes: &[], legacy, usage: Usage::Both, policy: &policy };
+    // All of them have one address here, which is what these three limits are there to stop.
+    // One machine plays all of them, and is as slow.
+    let gateway = "timeouts: { header: 1m, tls: 1m, dialback: 2m, unauth: 3m, queue: 3m }\nlimits: { conn-s2s: 1000, rate: 6000/min, pending-per-source: 1000 }\n";
+    let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, gateway, ..Wishes::default() });
     let _closed = scene.outsider(60);
     let (_server, mut users) = many(&mut scene, count);
     let mut inside = scene.legacy.login();
@@ -158,6 +157,6 @@ fn jabberd2_as_shipped_reaches_thirty_domains_at_once_with_bad_ones_among_them()
 }
 
 #[test]
-fn jabberd2_as_shipped_reaches_two_hundred_domains_at_once() {
-    at_once(Legacy::Jabberd2, 200);
+fn jabberd2_as_shipped_reaches_sixty_domains_at_once() {
+    at_once(Legacy::Jabberd2, 60);
 }

@@ -394,6 +394,14 @@ impl Requesting {
                 let upgrading = Upgrading { line: self.line, deadline: now + terms.step_time };
                 Ok((Initiating::Upgrading(upgrading), vec![Effect::Upgrade]))
             }
+            // TLS-08: it was asked although it had offered nothing, and ends the stream at a word that it does not know.
+            Input::Element(frame)
+                if frame.is(names::STREAMS, "error")
+                    && ["not-authorized", "unsupported-stanza-type"]
+                        .contains(&fault::condition(&frame.tree()).as_str()) =>
+            {
+                Err(Fault::closed(Reason::TlsRequired).because(Cause::NoTls))
+            }
             Input::Element(frame) if frame.is(names::STREAMS, "error") => {
                 ended_by(&frame, Reason::TlsRequired)
             }

@@ -58,6 +58,15 @@ impl Authority {
 
     /// A leaf that speaks for the domain as dNSName and as SRVName for both server services (RFC 6120 13.7.1.2).
     pub fn leaf(&self, domain: &str, usage: Usage, directory: &Path) -> Leaf {
+        self.leaf_for(domain, usage, 90, directory)
+    }
+
+    /// The same, but over since a minute.
+    pub fn expired_leaf(&self, domain: &str, directory: &Path) -> Leaf {
+        self.leaf_for(domain, Usage::Both, 0, directory)
+    }
+
+    fn leaf_for(&self, domain: &str, usage: Usage, days: u32, directory: &Path) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, domain);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -66,7 +75,7 @@ impl Authority {
             Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
         };
         params.use_authority_key_identifier_extension = true;
-        date(&mut params, 90);
+        date(&mut params, days);
         params.custom_extensions.push(CustomExtension::from_oid_content(SUBJECT_ALT_NAME, names(domain)));
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf").pem();
@@ -89,7 +98,7 @@ pub fn private(path: &Path) {
 fn date(params: &mut CertificateParams, days: u32) {
     let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 60 * 60));
     params.not_before = (now - day).into();
-    params.not_after = (now + day * days).into();
+    params.not_after = if days == 0 { now - Duration::from_secs(60) } else { now + day * days }.into();
 }
 
 /// GeneralNames in DER. Written by hand, since SRVName is an IA5String (RFC 4985 2) and rcgen writes other names as

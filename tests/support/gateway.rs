@@ -162,7 +162,7 @@ fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
          trust: {{ roots: \"{}\" }}\n\
          dns: {{ servers: [\"{}:53\"] }}\n\
          steering: {{ listen: \"{inside}:53\", from: [198.51.100.0/24], answer: {inside} }}\n\
-         admin: {{ http: \"{ADMIN}\" }}\n\
+         admin: {{ http: \"{ADMIN}\", socket: control.sock }}\n\
          log: {{ format: text, level: debug }}\n\
          audit: {{ file: \"{}\" }}\n\
          {}\

@@ -34,7 +34,17 @@ pub fn remote_of_many(
     }
     let last = format!("VirtualHost \"{}\"", place.domain);
     let all = domains.iter().fold(last.clone(), |all, domain| format!("{all}\nVirtualHost \"{domain}\""));
-    remote_with(release, place, tls, &[(&last, &all)])
+    // Not every word of all of them: the log would cost more than the talk.
+    let quiet = ("log = { debug", "log = { info");
+    let mut processes = remote_with(release, place, tls, &[(&last, &all), quiet]);
+    let log = place.host.directory().join("prosody.log");
+    // The ports are open before the domains are.
+    processes[0].ready("all domains to be there", Duration::from_secs(120), || {
+        let log = fs::read_to_string(&log).map_err(|e| e.to_string())?;
+        let there = |domain: &String| log.lines().any(|line| line.starts_with(&format!("{domain}:tls")));
+        domains.iter().all(there).then_some(()).ok_or_else(|| "not yet".to_owned())
+    });
+    processes
 }
 
 /// As a remote server.

@@ -53,6 +53,8 @@ pub struct Scene {
     pub legacy: Server,
     /// The gateway.
     pub gateway: Gateway,
+    /// The authority that all believe.
+    pub authority: Authority,
     dns: Process,
     home: Host,
     world: World,
@@ -112,7 +114,7 @@ impl Scene {
             let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
             remote(&host, address(n), peer, &known, cast.usage)
         });
-        Self { remotes: remotes.collect(), legacy, gateway, dns, home, world }
+        Self { remotes: remotes.collect(), legacy, gateway, authority: known, dns, home, world }
     }
 
     /// Whether the gateway asked the DNS of the open network for the servers of that domain.
