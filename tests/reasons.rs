@@ -30,15 +30,19 @@ rules:
   - { name: enemies, domains: [denied.example], verdict: deny }
 "#;
 
-/// Domain, the conditions that fit, and a word that the text must hold beside the domain.
-const REASONS: &[(&str, &[&str], &str)] = &[
-    ("nowhere.example", &["remote-server-not-found"], "no such domain"),
-    ("refused.example", &["remote-server-not-found", "remote-server-timeout"], "refused"),
-    ("plain.example", &["remote-server-not-found", "remote-server-timeout", "policy-violation"], "TLS"),
-    ("expired.example", &["remote-server-not-found", "remote-server-timeout", "policy-violation"], "expired"),
-    ("banned.example", &["forbidden", "not-allowed", "policy-violation"], "ban"),
-    ("denied.example", &["forbidden", "not-allowed", "policy-violation"], "blocked"),
-    ("stranger.example", &["forbidden", "not-allowed", "policy-violation"], "not-listed"),
+/// Domain, condition, and how the text goes on behind the domain.
+const REASONS: &[(&str, &str, &str)] = &[
+    (
+        "nowhere.example",
+        "remote-server-not-found",
+        "there is no such domain, or it has no XMPP server in the DNS",
+    ),
+    ("refused.example", "remote-server-timeout", "its server refuses the connection, or nothing reaches it"),
+    ("plain.example", "remote-server-timeout", "its server offers no TLS"),
+    ("expired.example", "remote-server-timeout", "its certificate expired on 20"),
+    ("banned.example", "forbidden", "an operator banned this address or domain"),
+    ("denied.example", "forbidden", "a deny rule names this domain"),
+    ("stranger.example", "forbidden", "no rule allows this domain"),
 ];
 
 fn reasons(legacy: Legacy) {
@@ -70,13 +74,23 @@ fn reasons(legacy: Legacy) {
         outside.expect_message(inside.jid(), id);
     }
     let mut wrong = Vec::new();
-    for ((domain, conditions, word), id) in REASONS.iter().zip(&asked) {
+    for ((domain, expected, words), id) in REASONS.iter().zip(&asked) {
         let (condition, text) = inside.told(id);
-        if !conditions.contains(&condition.as_str()) || !text.contains(word) || !text.contains(domain) {
+        if condition != *expected || !text.starts_with(&format!("{domain}: {words}")) {
             wrong.push(format!("{domain}: {condition}, {text:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+// deploy/README.md says what is read.
+#[test]
+fn the_page_about_servers_says_what_users_read() {
+    let page = std::fs::read_to_string(support::repository("deploy/README.md")).unwrap();
+    for (_, condition, words) in REASONS {
+        let row = |line: &&str| line.contains(condition) && line.contains(words.trim_end_matches(" 20"));
+        assert!(page.lines().any(|line| row(&line)), "deploy/README.md does not say {condition}, {words}");
+    }
 }
 
 #[test]
