@@ -947,6 +947,28 @@ fn a_new_policy_holds_for_the_next_stanza_of_a_backend() {
     assert_eq!(stage.said(NEAR).matches("</stream:stream>").count(), 0);
 }
 
+// T-idle-s2s: the leg of a quiet pair closes, its end is told once whether or not the peer closes in answer, and what comes while
+// it closes goes over another.
+#[test]
+fn a_quiet_pair_of_a_backend_ends_once_and_opens_anew() {
+    let message = "<message from='a@hall.example/x' to='b@friend.example'/>";
+    for answered in [true, false] {
+        let (mut stage, far) = outbound(secured("", &["friend.example"]));
+        stage.wait(Timeouts::default().idle);
+        assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
+        stage.step(NEAR, Input::Queue(Load::Own, message.into()));
+        if answered {
+            stage.hears(Side::Far(far), "</stream:stream>");
+        } else {
+            stage.wait(Timeouts::default().close);
+        }
+        let ended = |e: &&Event| matches!(e, Event::Ended { .. });
+        assert_eq!(stage.notes().into_iter().filter(ended).count(), 1, "{answered}");
+        assert_eq!(stage.connects().len(), 2);
+        assert!(stage.reported().is_empty());
+    }
+}
+
 // Tigase writes what waits onto the connection that brought only its question, and closes.
 #[test]
 fn a_stanza_on_a_connection_for_a_question_is_taken() {

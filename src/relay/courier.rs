@@ -307,7 +307,8 @@ impl Relay {
 
     /// The pair of a backend stands no longer.
     pub(super) fn courier_ended(&mut self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
-        let admitted = self.guard.pairs().iter().find(|admitted| admitted.route() == Route::Leg(id.0));
+        let own = self.courier_of().is_some();
+        let admitted = self.guard.pairs().iter().find(|admitted| own && admitted.route() == Route::Leg(id.0));
         if let Some(pair) = admitted.map(|admitted| admitted.pair().clone()) {
             self.tell_end(&pair, reason, out);
         }

@@ -40,7 +40,8 @@ impl Relay {
         if far.closing.is_some() {
             out.push(Effect::Cut(Side::Far(id)));
             self.fars.remove(&id);
-            return;
+            // What came to a courier meanwhile goes over another leg.
+            return self.courier_lost((true, Reason::Finished), Vec::new(), now, out);
         }
         match far.machine.take() {
             Some(machine) if machine.died_of_external() => self.far_again(id, Bytes::new(), out),
@@ -83,12 +84,11 @@ impl Relay {
         for id in due {
             let Some(far) = self.fars.get_mut(&id) else { continue };
             if far.closing.is_some() {
-                let errand = far.terms.errand.clone();
+                let reason = far.reason;
                 out.push(Effect::Finish(Side::Far(id)));
+                self.courier_ended(id, reason, out);
                 self.fars.remove(&id);
-                if let (Some(_), Errand::Speak(_)) = (self.courier_of(), errand) {
-                    self.courier_lost((true, Reason::CloseTimeout), Vec::new(), now, out);
-                }
+                self.courier_lost((true, Reason::CloseTimeout), Vec::new(), now, out);
             } else if far.expires.is_some_and(|at| at <= now) {
                 self.far_fault(id, Reason::CertificateExpired, now, out);
             } else {
