@@ -8,7 +8,7 @@ use std::time::Duration;
 use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Flow, Reason};
 use gatehouse::relay::{
-    Behalf, Candidate, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side,
+    Behalf, Candidate, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side, Timeouts,
 };
 use gatehouse::stream::{Answer, Keyring, Method, Secured, Trust, TrustFault};
 use pure::*;
