@@ -36,6 +36,7 @@ pub mod policy;
 pub mod reason;
 pub mod relay;
 pub mod run;
+pub mod status;
 pub mod stream;
 pub mod tls;
 pub mod xml;

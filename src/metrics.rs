@@ -7,10 +7,12 @@
 mod circuit;
 mod files;
 mod limit;
+mod process;
 
 pub use circuit::CircuitState;
 pub use files::Reload;
 pub use limit::Limit;
+pub use process::log_lost;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,6 +71,9 @@ pub struct Metrics {
     audit_lost: IntCounter,
     audit_failing: IntGauge,
     log_left_out: IntCounter,
+    certificate_ends: GaugeVec,
+    rule_expires: GaugeVec,
+    process: process::Process,
     operators_bans: AtomicUsize,
     logins_bans: AtomicUsize,
 }
@@ -155,12 +160,12 @@ impl Metrics {
             )?,
             backend_up: make.gauges(
                 "backend_up",
-                "Whether the backend took the last connection.",
+                "Whether the backend answers a stream, by active checks; without checks, whether it took the last connection.",
                 &["domain", "flow"],
             )?,
             certificate_not_after: make.floats(
                 "certificate_not_after_seconds",
-                "When our certificate for the domain ends, as Unix time.",
+                "As certificate_not_after_timestamp_seconds, which replaces it; gone in the next version.",
                 &["domain"],
             )?,
             reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
@@ -203,6 +208,17 @@ impl Metrics {
                 "log_lines_left_out_total",
                 "Log lines that were left out because one network caused too many.",
             )?,
+            certificate_ends: make.floats(
+                "certificate_not_after_timestamp_seconds",
+                "When our certificate for the domain ends, as Unix time.",
+                &["domain"],
+            )?,
+            rule_expires: make.floats(
+                "rule_expires_timestamp_seconds",
+                "The end of the last day on which the rule holds (UTC), as Unix time.",
+                &["rule"],
+            )?,
+            process: process::Process::new()?,
             operators_bans: AtomicUsize::new(0),
             logins_bans: AtomicUsize::new(0),
             registry: make.registry,
@@ -377,7 +393,32 @@ impl Metrics {
     pub fn certificate(&self, hosted: &Domain, not_after: i64) {
         // Whole seconds of any date a certificate can name are exact in an f64.
         #[allow(clippy::cast_precision_loss)]
-        self.certificate_not_after.with_label_values(&[self.domain(hosted)]).set(not_after as f64);
+        let ends = not_after as f64;
+        self.certificate_not_after.with_label_values(&[self.domain(hosted)]).set(ends);
+        self.certificate_ends.with_label_values(&[self.domain(hosted)]).set(ends);
+    }
+
+    /// These rules hold until the end of these days, as Unix time, and no others have an end.
+    pub fn rules<'a>(&self, ends: impl Iterator<Item = (&'a RuleName, i64)>) {
+        self.rule_expires.reset();
+        for (rule, end) in ends {
+            // Whole seconds of any date are exact in an f64.
+            #[allow(clippy::cast_precision_loss)]
+            self.rule_expires.with_label_values(&[rule.as_str()]).set(end as f64);
+        }
+    }
+
+    /// The limits that were met since the start, and how often.
+    pub fn limits_met(&self) -> Vec<(&'static str, u64)> {
+        let met = Limit::ALL
+            .iter()
+            .map(|limit| (limit.label(), self.limited.with_label_values(&[limit.label()]).get()));
+        met.filter(|(_, times)| *times > 0).collect()
+    }
+
+    /// When the process began.
+    pub fn started(&self) -> jiff::Timestamp {
+        self.process.started()
     }
 
     /// An audit record was written.
@@ -423,6 +464,7 @@ impl Metrics {
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let mut octets = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut octets)?;
+        TextEncoder::new().encode(&self.process.gather(), &mut octets)?;
         String::from_utf8(octets).map_err(|e| prometheus::Error::Msg(e.to_string()))
     }
 

@@ -129,6 +129,20 @@ pub(super) fn drain(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Drain {}, console)
 }
 
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Which page of the pairs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    page: usize,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+pub(super) fn status(args: &StatusArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Status { page: args.page }, console)
+}
+
 pub(super) fn close(args: &CloseArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Close { target: args.target.clone() }, console)
 }
@@ -271,6 +285,7 @@ fn print(answer: &Answer, console: &mut Console) {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
         }
         // Each is told by a command of its own.
+        Answer::Status { snapshot } => console.print(crate::status::text::write(snapshot)),
         Answer::Refused { .. } | Answer::Refusals { .. } | Answer::Target { .. } => {}
     }
 }

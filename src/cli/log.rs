@@ -127,6 +127,7 @@ impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.queue.try_send(Job::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            crate::metrics::log_lost(1);
         }
         Ok(line.len())
     }
@@ -163,6 +164,7 @@ impl<W: Write> Scribe<W> {
         self.torn = written.is_err();
         if self.torn {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            crate::metrics::log_lost(1);
             return;
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);

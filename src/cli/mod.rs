@@ -130,6 +130,9 @@ enum Command {
     /// Run the gateway in the foreground
     #[command(after_help = "Example: gatehouse run --config gatehouse.yaml")]
     Run(run::Args),
+    /// Tell how a running gateway is: servers behind, certificates, pairs, refusals, rules, bans, limits
+    #[command(after_help = "Example: gatehouse status --config gatehouse.yaml")]
+    Status(control::StatusArgs),
     /// List the streams of a running gateway; a client's is shown without its name
     #[command(after_help = "Example: gatehouse streams --format json")]
     Streams(control::PlainArgs),
@@ -178,6 +181,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Reload(args) => control::reload(args, &mut console),
         Command::Restart(args) => control::restart(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
+        Command::Status(args) => control::status(args, &mut console),
         Command::Streams(args) => control::streams(args, &mut console),
         Command::Unban(args) => control::unban(args, &mut console),
     };

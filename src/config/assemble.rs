@@ -338,7 +338,16 @@ fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
     let socket = at.value.socket.as_ref().map(|word| words.path(word));
     let listed = at.value.hosts.iter().flat_map(|list| &list.value);
     let hosts = listed.filter_map(|word| host(words, word)).collect();
-    Admin { http, hosts, socket }
+    let switch = [("off", false), ("on", true)];
+    let status = at.value.status.as_ref().and_then(|word| words.choose(word, "`on` or `off`", &switch));
+    if let (Some(true), Some(word), None) = (status, &at.value.status, &at.value.http) {
+        words.error(
+            word,
+            "`status: on` without `http:`",
+            "write where to serve it: `http: \"127.0.0.1:9469\"`",
+        );
+    }
+    Admin { http, hosts, status: status.unwrap_or_default(), socket }
 }
 
 /// A name as `Host` has it, without a port.

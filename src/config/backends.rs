@@ -71,6 +71,21 @@ pub(super) fn read(
         Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
         None => true,
     };
+    let check = match &at.value.check {
+        Some(word) if word.value == "off" => None,
+        Some(word) => match limits::duration(&word.value) {
+            Ok(time) if CHECKS.contains(&time) => Some(time),
+            Ok(_) => {
+                words.error(word, format!("\"{}\" is out of range", word.value), "write 1s to 1h, or off");
+                None
+            }
+            Err(message) => {
+                words.error(word, message, "write it like 30s, or off");
+                None
+            }
+        },
+        None => Some(CHECK),
+    };
     let mechanisms = clients::mechanisms(words, at.value.mechanisms.as_ref());
     if let Some(word) = &at.value.channel_binding {
         clients::channel_binding(words, word);
@@ -98,6 +113,7 @@ pub(super) fn read(
         from,
         dialback_timeout,
         multiplex,
+        check,
         takes,
         rfc7622,
     })
@@ -232,6 +248,10 @@ const SMALLEST_VALUE: u64 = 3_072;
 
 /// How long a server waits that does not say how long.
 const TIMER: Duration = Duration::from_secs(30);
+
+/// How often a server is looked at where nothing is said, and how often it may be.
+const CHECK: Duration = Duration::from_secs(30);
+const CHECKS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// Shorter ones leave no time to ask anybody.
 const TIMERS: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(600);

@@ -57,7 +57,8 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.trust(trust);
     out.dns(dns);
     out.steering(steering.as_ref());
-    let Admin { http, hosts, socket } = admin;
+    let Admin { http, hosts, status, socket } = admin;
+    out.on("admin.status".to_owned(), *status, false);
     out.or("admin.http", http.as_ref(), "off");
     out.list("admin.hosts", hosts);
     out.or("admin.socket", socket.as_ref().map(|path| path.display()), "off");
@@ -142,6 +143,7 @@ impl Lines {
             from,
             dialback_timeout,
             multiplex,
+            check,
             takes: Takes { stanza, attrs, nodes, attr_value },
             rfc7622,
         } = backend;
@@ -172,6 +174,8 @@ impl Lines {
         let usual = dialback_timeout.as_secs() == 30 && dialback_timeout.subsec_millis() == 0;
         self.put(at("dialback-timeout"), super::limits::time_shown(dialback_timeout), usual);
         self.on(at("multiplex"), *multiplex, true);
+        let interval = check.map_or_else(|| "off".to_owned(), |time| super::limits::time_shown(&time));
+        self.put(at("check"), interval, *check == Some(std::time::Duration::from_secs(30)));
         let ours = "what the gateway takes";
         let size = |size: &Option<u64>| size.map(|size| super::limits::size_shown(&size));
         self.or(at("limits.stanza"), size(stanza), ours);

@@ -196,6 +196,8 @@ table! {
     recipients ("recipients"): rate = "10000/min", "1/min" ..= "1000000/min";
     /// Requests for subscriptions to presence from one remote domain in a minute; further ones are dropped (LIM-08).
     subscriptions ("subscriptions"): rate = "120/min", "1/min" ..= "60000/min";
+    /// Refusals that are kept at hand for `gatehouse refusals` and the status page, the newest.
+    refusals ("refusals"): count = "1000", "0" ..= "100000";
     /// Failures in a row to reach a remote domain, after which its circuit counts as open (CLS-07).
     circuit_failures ("circuit-failures"): count = "3", "1" ..= "1000";
     /// Failed SASL attempts on one stream (L-sasl-attempts).

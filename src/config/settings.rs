@@ -204,6 +204,8 @@ pub struct Backend {
     pub dialback_timeout: Duration,
     /// Whether it may send to several remote domains over one stream (DB-67).
     pub multiplex: bool,
+    /// How often it is looked at; none: never.
+    pub check: Option<Duration>,
     /// What it takes of a stanza (XML-18).
     pub takes: Takes,
     /// Whether it reads addresses as RFC 7622 has them (JID-06).
@@ -385,6 +387,8 @@ pub struct Admin {
     pub http: Option<SocketAddr>,
     /// Names under which it may be asked there, beside addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Whether the status page answers there.
+    pub status: bool,
     /// The control socket.
     pub socket: Option<PathBuf>,
 }

@@ -148,6 +148,9 @@ pub struct BackendSpec {
     /// inside listener does not announce dialback errors, and a server that heeds XEP-0220 opens a stream for each. Pairs
     /// stand and fall one by one either way. Default: `on`.
     pub multiplex: Option<Word>,
+    /// How often the gateway looks whether the server answers a stream, on each side; `off`: never, and what callers meet tells.
+    /// From `1s` to `1h`. Default: `30s`. Example: `check: off`
+    pub check: Option<Word>,
     /// The largest stanza that the server takes, at least 10000B. Peers and clients are told the smaller of this and `limits: {
     /// stanza }` (XEP-0478), and what is larger comes back to its sender. Default: what the gateway takes. Example: `stanza:
     /// 64KiB`.
@@ -273,6 +276,9 @@ pub struct AdminSpec {
     /// Names under which it may be asked there, in `Host`; an address and `localhost` always may, and no page in a browser can
     /// read it by another. Default: none. Example: `hosts: [gate-1.example.com]`
     pub hosts: Option<Words>,
+    /// Whether `GET /status` and `/status.json` answer there: `on` or `off`. They show who federates with whom, so let nobody but
+    /// operators reach them. Default: `off`. Example: `status: on`
+    pub status: Option<Word>,
     /// The control socket. Default: off. Example: `socket: /run/gatehouse/control.sock`
     pub socket: Option<Word>,
 }

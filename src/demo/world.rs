@@ -40,6 +40,8 @@ pub struct Plan {
     pub habit: Habit,
     /// How the backend's own keys are believed: `by-address` or `verify`.
     pub dialback_keys: &'static str,
+    /// `backend: { check }`: off, so that the backend hears from its callers only, unless a test looks at just that.
+    pub check: &'static str,
     /// Entries of `timeouts:`.
     pub timeouts: Vec<(&'static str, String)>,
     /// Entries of `limits:`.
@@ -63,6 +65,7 @@ impl Plan {
             }],
             habit: Habit::Ejabberd,
             dialback_keys: "by-address",
+            check: "off",
             // A server that comes back is to be found again within a test's patience.
             timeouts: vec![("retry-first", "2s".to_owned())],
             limits: Vec::new(),
@@ -366,9 +369,9 @@ fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: (SocketA
         out.push_str(&format!(
             "\x20 - name: {name}\n\
              \x20   certificate: {{ chain: \"pki/{name}.pem\", key: \"pki/{name}.key\" }}\n\
-             \x20   backend: {{ c2s: [\"{c2s}\"], s2s: [\"{s2s}\"], dialback-keys: {} }}\n\
+             \x20   backend: {{ c2s: [\"{c2s}\"], s2s: [\"{s2s}\"], dialback-keys: {}, check: {} }}\n\
              \x20   federation: {}\n",
-            plan.dialback_keys, hosted.federation
+            plan.dialback_keys, plan.check, hosted.federation
         ));
         if hosted.policy.is_some() {
             out.push_str(&format!("\x20   policies: [\"policies/{name}.yaml\"]\n"));

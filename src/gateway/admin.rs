@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,9 +26,12 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::accept::Seldom;
+use super::doctor;
 use super::places::{Caller, Places};
+use super::services::Counter;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
+use crate::status::page;
 
 /// The listener, for as long as this lives.
 #[derive(Debug)]
@@ -36,22 +42,17 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds the address and answers there, under these names besides.
+    /// Binds the address and answers there.
     ///
     /// # Errors
     /// When the address cannot be bound, or the thread not started.
-    pub fn start(
-        address: SocketAddr,
-        hosts: Vec<String>,
-        observe: Arc<Observe>,
-        registry: Arc<Registry>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(address: SocketAddr, view: View) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let view = Arc::new(View { hosts, observe, registry });
+        let view = Arc::new(view);
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -81,11 +82,17 @@ impl Drop for Admin {
     }
 }
 
+/// What is answered from.
 #[derive(Debug)]
-struct View {
-    hosts: Vec<String>,
-    observe: Arc<Observe>,
-    registry: Arc<Registry>,
+pub(super) struct View {
+    /// Names under which it may be asked, besides addresses and `localhost`.
+    pub(super) hosts: Vec<String>,
+    /// The counters, and how the backends are.
+    pub(super) observe: Arc<Observe>,
+    /// The phase and the policy.
+    pub(super) registry: Arc<Registry>,
+    /// Who knows the rest, where the status page is on.
+    pub(super) status: Option<Counter>,
 }
 
 async fn serve(listener: TcpListener, view: Arc<View>) {
@@ -118,12 +125,16 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
 async fn attend(stream: TcpStream, view: Arc<View>, caller: Caller) {
     let spoke = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&spoke);
+    let caller = Arc::new(caller);
     let service = service_fn(move |request| {
         heard.store(true, Ordering::Relaxed);
-        let response = view.answer(&request);
-        // Answers are made at once: what takes time is to be read, and who does not read is silent.
-        caller.waits();
-        async move { Ok::<_, Infallible>(response) }
+        let (view, caller) = (Arc::clone(&view), Arc::clone(&caller));
+        async move {
+            let response = view.answer(&request).await;
+            // What takes time from here on is to be read, and who does not read is silent.
+            caller.waits();
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(16 * 1024);
@@ -145,7 +156,7 @@ async fn attend(stream: TcpStream, view: Arc<View>, caller: Caller) {
 }
 
 impl View {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !self.is_asked(request) {
             return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, MISDIRECTED.to_owned());
         }
@@ -165,7 +176,7 @@ impl View {
                 Phase::Running if self.observe.refuses() => {
                     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "audit log cannot be written\n".to_owned())
                 }
-                Phase::Running => reply(StatusCode::OK, TEXT, "ready\n".to_owned()),
+                Phase::Running => reply(StatusCode::OK, TEXT, format!("ready\n{}", self.backends())),
                 Phase::Draining(_) | Phase::Closing(_) => {
                     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned())
                 }
@@ -180,8 +191,53 @@ impl View {
                     format!("{}\n", json!({ "digest": policy.digest(), "rules": rules })),
                 )
             }
+            "/status" | "/status.json" if self.status.is_some() => self.status_page(request).await,
             _ => reply(StatusCode::NOT_FOUND, TEXT, "/metrics, /healthz, /readyz, /policy\n".to_owned()),
         }
+    }
+
+    /// A line for each side of a backend that is down. The gateway is ready all the same: it answers for the others.
+    fn backends(&self) -> String {
+        let down = self.observe.health().states().into_iter().filter_map(|((domain, flow), state)| {
+            let state = state.filter(|state| !state.up)?;
+            let seen = state
+                .seen
+                .iter()
+                .filter_map(|seen| Some(format!("{} {}", seen.address, doctor::words(seen, flow)?)));
+            Some(format!("backend {domain} {flow} down: {}\n", seen.collect::<Vec<_>>().join("; ")))
+        });
+        down.collect()
+    }
+
+    /// The status page, or the same as JSON. `?page=N` turns the pages of the pairs.
+    async fn status_page(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let Some(desk) = self.status.as_ref().and_then(|counter| counter.get()?.upgrade()) else {
+            return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n".to_owned());
+        };
+        let query = request.uri().query().unwrap_or_default();
+        let page = query.split('&').find_map(|part| part.strip_prefix("page=")?.parse().ok()).unwrap_or(1);
+        let snapshot = desk.overview(page).await;
+        let mut response = match request.uri().path() {
+            "/status" => {
+                let policy = HeaderValue::try_from(page::content_security_policy());
+                let mut response = reply(StatusCode::OK, "text/html; charset=utf-8", page::write(&snapshot));
+                // It is made of base64 and words of ours.
+                if let Ok(policy) = policy {
+                    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+                }
+                response
+            }
+            _ => match serde_json::to_string(&snapshot) {
+                Ok(json) => reply(StatusCode::OK, "application/json", format!("{json}\n")),
+                Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+            },
+        };
+        for (name, value) in
+            [(X_CONTENT_TYPE_OPTIONS, "nosniff"), (X_FRAME_OPTIONS, "DENY"), (REFERRER_POLICY, "no-referrer")]
+        {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
 }
 

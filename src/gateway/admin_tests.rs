@@ -14,7 +14,8 @@ fn world() -> World {
     let metrics = Arc::new(crate::metrics::Metrics::new([]).unwrap());
     let observe = Arc::new(Observe::new(metrics, None, crate::run::now()));
     let hosts = vec!["gate-1.example.com".to_owned()];
-    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), hosts, observe, Arc::clone(&registry)).unwrap();
+    let view = View { hosts, observe, registry: Arc::clone(&registry), status: None };
+    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), view).unwrap();
     World { admin, registry }
 }
 

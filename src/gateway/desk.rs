@@ -105,6 +105,7 @@ impl Desk {
                     Err(message) => Answer::no(capped(&message)),
                 }
             }
+            Request::Status { page } => Answer::Status { snapshot: Box::new(self.overview(*page).await) },
             Request::Drain {} => match self.lifecycle.drain() {
                 true => {
                     Answer::Draining { relays: registry.living(), seconds: self.lifecycle.grace().as_secs() }

@@ -48,6 +48,7 @@ impl Engine {
         let handshakes = Arc::new(parts::handshakes(&settings));
         let connector = Connector::new(credentials.connecting()).map_err(StartFault::internal)?;
         let observe = Arc::new(Observe::new(metrics, audit, now()));
+        observe.refusals().keep(usize::try_from(settings.limits.refusals).unwrap_or(usize::MAX));
         let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &observe);
         let world = Arc::new(World::new(params, connector));
         let tools = Arc::new(Tools {

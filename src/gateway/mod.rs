@@ -11,10 +11,12 @@ mod certificates;
 mod changes;
 pub mod control;
 pub mod desk;
+pub mod doctor;
 mod doors;
 mod engine;
 pub mod explain;
 pub mod lifecycle;
+mod overview;
 pub mod parts;
 mod places;
 pub mod protocol;
@@ -45,7 +47,7 @@ use self::protocol::{Answer, Plan};
 use self::reading::{Read, Reading};
 use self::reload::{Current, Reloader, Relog};
 use self::secrets::Secrets;
-use self::services::Services;
+use self::services::{Counter, Services};
 use crate::config::Seen;
 use crate::config::settings::{Encryption, Settings};
 use crate::metrics::{Door, Metrics};
@@ -115,8 +117,10 @@ impl Gateway {
         )?;
         let tools = Arc::clone(engine.tools());
         let steering = services::start_steering(&settings).await.map_err(StartFault::one)?;
-        let admin = services::start_admin(&settings, &tools).map_err(StartFault::one)?;
-        let services = Services { doors, admin, control: None, steering };
+        metrics_of(&tools);
+        let counter = Counter::default();
+        let admin = services::start_admin(&settings, &tools, &counter).map_err(StartFault::one)?;
+        let services = Services { doors, admin, control: None, steering, counter: Arc::clone(&counter) };
         let registry = Arc::clone(&tools.registry);
         let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)));
         let current = Current {
@@ -137,6 +141,8 @@ impl Gateway {
             bans: Arc::new(Book::new(registry, metrics)),
         });
         reloader.answered_by(&desk);
+        // The first word holds; there is one desk.
+        let _known = counter.set(Arc::downgrade(&desk));
         let control = services::start_control(&settings, &desk).map_err(StartFault::one)?;
         let mut services = reloader.services().await;
         services.control = control;
@@ -148,6 +154,7 @@ impl Gateway {
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
         tasks.spawn(count_bans(Arc::clone(&reloader)));
+        tasks.spawn(doctor::attend(Arc::clone(&reloader)));
         desk.lifecycle.ready();
         Ok(Self { desk, tasks })
     }
@@ -230,6 +237,15 @@ impl Gateway {
         self.stopped().await;
         lifecycle.successor()
     }
+}
+
+/// Has the metrics follow the policy in force.
+fn metrics_of(tools: &Tools) {
+    let policy = tools.registry.policy();
+    let ends = policy
+        .rules()
+        .filter_map(|rule| Some((rule.name, rule.expires?.next().days().saturating_mul(24 * 3600))));
+    tools.observe.metrics().rules(ends);
 }
 
 /// Why a gateway did not start.

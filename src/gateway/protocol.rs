@@ -9,6 +9,7 @@ use super::explain::Asked;
 use crate::config::DumpLine;
 use crate::policy::Finding;
 pub use crate::run::refusals::Refusal;
+pub use crate::status::Snapshot;
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,12 @@ pub enum Request {
     Config {},
     /// What the policy in force says to a question.
     Explain(Asked),
+    /// How everything is.
+    Status {
+        /// The page of the pairs, from 1.
+        #[serde(default)]
+        page: usize,
+    },
     /// End in good order.
     Drain {},
 }
@@ -98,6 +105,7 @@ impl Request {
             Self::Restart {} => "restart",
             Self::Config {} => "config",
             Self::Explain(_) => "explain",
+            Self::Status { .. } => "status",
             Self::Drain {} => "drain",
         }
     }
@@ -114,6 +122,7 @@ impl Request {
             | Self::Reload { .. }
             | Self::Restart {}
             | Self::Config {}
+            | Self::Status { .. }
             | Self::Explain(_)
             | Self::Drain {} => None,
         }
@@ -179,6 +188,11 @@ pub enum Answer {
     Refusals {
         /// Each with who, what, why and what to do.
         refusals: Vec<Refusal>,
+    },
+    /// How everything is.
+    Status {
+        /// The same as on the status page.
+        snapshot: Box<Snapshot>,
     },
     /// What was read is in force.
     Reloaded {

@@ -128,6 +128,11 @@ impl Reloader {
         self.with(|current| current.listening.clone())
     }
 
+    /// When each certificate that is shown ends, as Unix time.
+    pub fn ends(&self) -> Vec<(crate::jid::Domain, i64)> {
+        self.with(|current| current.credentials.ends().map(|(domain, end)| (domain.clone(), end)).collect())
+    }
+
     /// Hosted domains that are closed for lack of a certificate that could be shown.
     pub fn closed(&self) -> Vec<crate::jid::Domain> {
         self.with(|current| reading::closed(&current.settings, &current.credentials))
@@ -410,6 +415,9 @@ impl Reloader {
         // Cases take their time: it may be another day than when the policy was compiled.
         tools.registry.renew(&tools, trust, |old| policy.with_bans(old.bans().clone()).on(today()));
         tools.circuits.renewed();
+        super::metrics_of(&tools);
+        let kept = self.settings().limits.refusals;
+        tools.observe.refusals().keep(usize::try_from(kept).unwrap_or(usize::MAX));
         services.install(fresh, &tools).await;
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! What a reload changes is made before anything else is swapped, and put in its place afterwards. Where the new one needs the
 //! address of the old one, the old one ends first and comes back if the reload fails after all.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::admin;
 use super::control::Control;
@@ -24,7 +24,11 @@ pub(super) struct Services {
     pub(super) admin: Option<admin::Admin>,
     pub(super) control: Option<Control>,
     pub(super) steering: Option<Steering>,
+    pub(super) counter: Counter,
 }
+
+/// Where the desk will stand, for whoever is opened before it.
+pub(super) type Counter = Arc<OnceLock<Weak<Desk>>>;
 
 /// What a reload has made, each none where nothing changes.
 #[derive(Debug, Default)]
@@ -77,7 +81,7 @@ impl Services {
             if old.admin.http == new.admin.http {
                 end(self.admin.take()).await;
             }
-            fresh.admin = Some(start_admin(new, tools)?);
+            fresh.admin = Some(start_admin(new, tools, &self.counter)?);
         }
         let (before, after) = (parts::steering(old), parts::steering(new));
         if before != after {
@@ -106,7 +110,7 @@ impl Services {
             }
         }
         if self.admin.is_none() {
-            match start_admin(old, tools) {
+            match start_admin(old, tools, &self.counter) {
                 Ok(admin) => self.admin = admin,
                 Err(finding) => tracing::error!(%finding, "the watching door is lost until the next reload"),
             }
@@ -178,11 +182,17 @@ pub(super) fn start_control(settings: &Settings, desk: &Arc<Desk>) -> Result<Opt
 }
 
 /// Opens the watching door, where there is one.
-pub(super) fn start_admin(settings: &Settings, tools: &Tools) -> Result<Option<admin::Admin>, Finding> {
+pub(super) fn start_admin(
+    settings: &Settings,
+    tools: &Tools,
+    counter: &Counter,
+) -> Result<Option<admin::Admin>, Finding> {
     let Some(address) = settings.admin.http else { return Ok(None) };
     let (observe, registry) = (Arc::clone(&tools.observe), Arc::clone(&tools.registry));
     let hosts = settings.admin.hosts.clone();
-    let admin = admin::Admin::start(address, hosts, observe, registry).map_err(|error| {
+    let status = settings.admin.status.then(|| Arc::clone(counter));
+    let view = admin::View { hosts, observe, registry, status };
+    let admin = admin::Admin::start(address, view).map_err(|error| {
         let finding = doors::unbound(Place::whole(&settings.file), address, &error);
         Finding { message: format!("admin {}", finding.message), ..finding }
     })?;

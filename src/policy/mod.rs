@@ -65,6 +65,21 @@ struct Rules {
     index: Index,
 }
 
+/// A rule, for people who look after it.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleView<'a> {
+    /// Its name.
+    pub name: &'a RuleName,
+    /// Where it stands.
+    pub place: &'a Place,
+    /// Whether it allows or denies.
+    pub outcome: Outcome,
+    /// The last day on which it holds.
+    pub expires: Option<Day>,
+    /// Whether that day is past.
+    pub expired: bool,
+}
+
 impl Policy {
     /// Whether this domain is served here.
     pub fn hosts(&self, domain: &Domain) -> bool {
@@ -102,6 +117,17 @@ impl Policy {
     /// The names of all rules, `default` first: the closed set of the metric label `rule`.
     pub fn rule_names(&self) -> impl Iterator<Item = &RuleName> {
         std::iter::once(&self.default_rule).chain(self.rules.list.iter().map(|rule| &rule.name))
+    }
+
+    /// Every rule, in the order of the files.
+    pub fn rules(&self) -> impl Iterator<Item = RuleView<'_>> {
+        self.rules.list.iter().map(|rule| RuleView {
+            name: &rule.name,
+            place: &rule.place,
+            outcome: rule.outcome,
+            expires: rule.expires,
+            expired: rule.has_expired(self.today),
+        })
     }
 
     /// The day this snapshot is for.

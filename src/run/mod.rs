@@ -8,10 +8,12 @@
 pub mod audit;
 pub mod cargo;
 pub mod chain;
+pub mod checkup;
 pub mod circuit;
 pub mod courier;
 mod effects;
 mod failure;
+pub mod health;
 pub mod inbox;
 mod leg;
 mod measure;

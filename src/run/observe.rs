@@ -17,6 +17,7 @@ mod unfit;
 
 use self::line::Line;
 use super::audit::Audit;
+use super::health::Health;
 use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
 use super::told::Around;
@@ -24,7 +25,8 @@ use super::{Failure, now};
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Door, Limit, Metrics};
-use crate::reason::{Detail, Flow, Outcome, Reason, StreamCondition, escaped};
+use crate::policy::RuleName;
+use crate::reason::{Cause, Detail, Flow, Outcome, Reason, StreamCondition, escaped};
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
@@ -54,6 +56,10 @@ pub struct Observe {
     ring: Refusals,
     /// Names that backends used and may not use, and when that was told last.
     pub(super) misnamed: Mutex<HashMap<Domain, Instant>>,
+    /// How the backends are, by active checks.
+    health: Health,
+    /// When each rule decided last.
+    used: Mutex<HashMap<RuleName, jiff::Timestamp>>,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -82,13 +88,19 @@ impl Observe {
             refusal_lines: Throttle::new(Quota::per_minute(LINES), now),
             ring: Refusals::default(),
             misnamed: Mutex::default(),
+            health: Health::default(),
+            used: Mutex::default(),
         }
     }
 
-    /// Keeps so many of the last refusals.
-    #[must_use]
-    pub fn keeping(self, refusals: usize) -> Self {
-        Self { ring: Refusals::new(refusals), ..self }
+    /// How the backends are, by active checks.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// When each rule decided last, since the start.
+    pub fn rules_used(&self) -> HashMap<RuleName, jiff::Timestamp> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The last refusals.
@@ -168,6 +180,8 @@ impl Observe {
         match event {
             Event::Judged { pair, verdict } => {
                 m.judged(flow, hosted(flow, pair), &verdict.rule, verdict.outcome, verdict.reason);
+                let at = jiff::Timestamp::now();
+                self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(verdict.rule.clone(), at);
                 // What comes of it is told when it comes.
                 tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, outcome = verdict.outcome.label(),
                     reason = verdict.reason.label(), rule = verdict.rule.as_str(), "judged");
@@ -246,6 +260,19 @@ impl Observe {
                 tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id, facing = %facing, condition,
                     detail = around.detail.as_ref().map(tracing::field::display), "{words}");
             }
+            Event::Backend { hosted, up } if self.health.is_checked(&(hosted.clone(), flow)) => {
+                // The checks decide; this only has them look again.
+                self.health.doubt(&(hosted.clone(), flow), *up);
+                if *up && flow != Flow::C2s {
+                    self.astray().remove(hosted);
+                }
+            }
+            // What a stranger meets behind a backend that answers says nothing of the backend.
+            Event::Backend { up: false, .. }
+                if !around
+                    .detail
+                    .as_ref()
+                    .is_some_and(|detail| matches!(detail.cause, Cause::NotReached | Cause::TimedOut)) => {}
             Event::Backend { hosted, up } => {
                 m.backend(hosted, flow, *up);
                 let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);

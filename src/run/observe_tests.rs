@@ -313,10 +313,21 @@ async fn peers_do_not_write_the_log_by_knocking_at_a_backend_that_is_down() {
     let meta = meta();
     let text = logged(|| {
         for up in [false, false, false, true, true, false] {
-            observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up });
+            let detail = Some(Detail::new(Cause::NotReached, "10.0.0.5:5269: connection refused"));
+            let around = Around { detail, ..Around::default() };
+            observe.note_with(&meta, &Event::Backend { hosted: domain("hall.example"), up }, &around);
         }
     });
     assert_eq!(text.matches("backend not reached").count(), 2, "{text}");
+    assert!(text.contains("10.0.0.5:5269: connection refused"), "{text}");
+    // A stranger whose way back fails while the backend answers is no trouble of the backend's.
+    let text = logged(|| {
+        observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up: true });
+        observe.note(&meta, &Event::Backend { hosted: domain("hall.example"), up: false });
+    });
+    assert!(!text.contains("not reached"), "{text}");
+    let gauge = observe.metrics().text().unwrap();
+    assert!(gauge.contains("gatehouse_backend_up{domain=\"hall.example\",flow=\"s2s-in\"} 1"), "{gauge}");
     assert_eq!(text.matches("backend reached again").count(), 1, "{text}");
 }
 

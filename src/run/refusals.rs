@@ -4,6 +4,7 @@
 //! a log line may hold (LOG-02, LOG-03): addresses, domains and causes, no body and no key.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -99,14 +100,19 @@ impl Wanted {
 /// The last refusals.
 #[derive(Debug)]
 pub struct Refusals {
-    most: usize,
+    most: AtomicUsize,
     held: Mutex<(u64, VecDeque<Refusal>)>,
 }
 
 impl Refusals {
     /// So many at most.
     pub fn new(most: usize) -> Self {
-        Self { most, held: Mutex::default() }
+        Self { most: AtomicUsize::new(most), held: Mutex::default() }
+    }
+
+    /// Keeps so many from now on.
+    pub fn keep(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// One more.
@@ -121,11 +127,9 @@ impl Refusals {
         if let Some(same) = same.and_then(|at| ring.remove(at)) {
             refusal.times = same.times.saturating_add(1);
         }
-        if ring.len() >= self.most {
+        ring.push_back(refusal);
+        while ring.len() > self.most.load(Ordering::Relaxed) {
             ring.pop_front();
-        }
-        if self.most > 0 {
-            ring.push_back(refusal);
         }
     }
 

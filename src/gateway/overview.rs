@@ -1,0 +1,223 @@
+//! Gathers what the status page, its JSON and `gatehouse status` show.
+
+use std::collections::BTreeMap;
+
+use super::bans::Ban;
+use super::desk::Desk;
+use super::doctor;
+use crate::reason::Flow;
+use crate::run::health::State;
+use crate::run::now;
+use crate::run::observe::capped;
+use crate::run::refusals::Wanted;
+use crate::run::registry::Phase;
+use crate::status::{Address, Backend, Certificate, Circuit, Limit, PAGE, Pair, Rule, SHOWN, Snapshot};
+
+impl Desk {
+    /// Everything, with this page of the pairs (from 1).
+    pub async fn overview(&self, page: usize) -> Snapshot {
+        let tools = self.tools();
+        let observe = &tools.observe;
+        let (views, silent) = tools.registry.views(None).await;
+        let mut pairs: Vec<Pair> = views
+            .iter()
+            .flat_map(|view| view.portrait.pairs.iter().map(move |standing| (view, standing)))
+            .map(|(view, standing)| Pair {
+                from: capped(standing.pair.sender.as_str()),
+                to: capped(standing.pair.target.as_str()),
+                direction: if view.meta.flow == Flow::S2sOut { "outbound" } else { "inbound" }.to_owned(),
+                proof: standing.method.label().to_owned(),
+                tls: standing.tls.map(|version| version.label().to_owned()),
+                rule: standing.rule.as_str().to_owned(),
+                since: view.since.to_string(),
+                stanzas: standing.stanzas,
+                address: standing.address.map(|address| address.to_string()),
+            })
+            .collect();
+        pairs.sort();
+        let all_pairs = pairs.len();
+        let pages = all_pairs.div_ceil(PAGE).max(1);
+        let page = page.clamp(1, pages);
+        let pairs = pairs.into_iter().skip((page - 1) * PAGE).take(PAGE).collect();
+        let policy = tools.registry.policy();
+        let (rules, all_rules) = self.rules();
+        let mut refusals = self.refusals(&Wanted { last: Some(SHOWN), ..Wanted::default() });
+        refusals.reverse();
+        let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
+        let mut snapshot = Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time: jiff::Timestamp::now().to_string(),
+            started: observe.metrics().started().to_string(),
+            phase: phase(tools.registry.phase()).to_owned(),
+            policy: policy.digest().to_owned(),
+            alarms: Vec::new(),
+            backends: self.backends(),
+            certificates: self.certificates(),
+            pairs,
+            all_pairs,
+            page,
+            pages,
+            clients: views.iter().filter(|view| view.portrait.client.is_some()).count(),
+            silent,
+            circuits: self.remembered(),
+            refusals,
+            rules,
+            all_rules,
+            bans: self
+                .bans
+                .all()
+                .iter()
+                .map(|ban| crate::status::Ban { target: ban.target.to_string(), seconds: seconds(ban) })
+                .collect(),
+            limits: observe
+                .metrics()
+                .limits_met()
+                .into_iter()
+                .map(|(limit, times)| Limit { limit: limit.to_owned(), times })
+                .collect(),
+        };
+        snapshot.alarms = self.alarms(&snapshot);
+        snapshot
+    }
+
+    fn backends(&self) -> Vec<Backend> {
+        let tools = self.tools();
+        let states: BTreeMap<_, Option<State>> = tools.observe.health().states().into_iter().collect();
+        let mut all = Vec::new();
+        for domain in &self.reloader.settings().domains {
+            for (flow, addresses) in [(Flow::S2sIn, &domain.backend.s2s), (Flow::C2s, &domain.backend.c2s)] {
+                if addresses.is_empty() {
+                    continue;
+                }
+                let state = states.get(&(domain.name.clone(), flow));
+                let known = state.and_then(Option::as_ref);
+                let word = match (state, known) {
+                    (None, _) => "not checked",
+                    (Some(_), None) => "not looked at yet",
+                    (Some(_), Some(state)) if state.up => "up",
+                    (Some(_), Some(_)) => "down",
+                };
+                let seen = known.map(|state| state.seen.as_slice()).unwrap_or_default();
+                all.push(Backend {
+                    domain: domain.name.to_string(),
+                    flow: flow.label().to_owned(),
+                    state: word.to_owned(),
+                    since: known.map(|state| state.since.to_string()),
+                    server: seen.iter().find_map(|seen| seen.server).map(|server| server.name().to_owned()),
+                    addresses: match seen.is_empty() {
+                        true => addresses
+                            .iter()
+                            .map(|address| Address { address: address.to_string(), trouble: None })
+                            .collect(),
+                        false => seen
+                            .iter()
+                            .map(|seen| Address {
+                                address: seen.address.to_string(),
+                                trouble: doctor::words(seen, flow),
+                            })
+                            .collect(),
+                    },
+                });
+            }
+        }
+        all
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        let now = jiff::Timestamp::now();
+        let mut all: Vec<Certificate> = self
+            .reloader
+            .ends()
+            .into_iter()
+            .filter_map(|(domain, not_after)| {
+                let end = jiff::Timestamp::from_second(not_after).ok()?;
+                let days = (not_after - now.as_second()).div_euclid(24 * 3600);
+                Some(Certificate { domain: domain.to_string(), not_after: end.to_string(), days })
+            })
+            .collect();
+        all.sort_by_key(|certificate| certificate.days);
+        all
+    }
+
+    fn remembered(&self) -> Vec<Circuit> {
+        let held = self.tools().circuits.snapshot();
+        let shown = held.iter().take(SHOWN).map(|circuit| Circuit {
+            domain: capped(circuit.domain.as_str()),
+            hosted: circuit.hosted.as_ref().map(ToString::to_string),
+            state: if circuit.failed.open { "open" } else { "failing" }.to_owned(),
+            reason: circuit.failed.reason.label().to_owned(),
+            failures: circuit.failed.failures,
+            since: now().saturating_duration_since(circuit.failed.since).as_secs(),
+            next: circuit.failed.next.saturating_duration_since(now()).as_secs(),
+        });
+        shown.collect()
+    }
+
+    /// The rules that expire first, then those that decided last; and how many there are.
+    fn rules(&self) -> (Vec<Rule>, usize) {
+        let tools = self.tools();
+        let policy = tools.registry.policy();
+        let used = tools.observe.rules_used();
+        let mut all: Vec<(bool, Option<String>, Option<jiff::Timestamp>, Rule)> = policy
+            .rules()
+            .map(|rule| {
+                let last = used.get(rule.name).copied();
+                let expires = rule.expires.map(|day| day.to_string());
+                let shown = Rule {
+                    name: rule.name.as_str().to_owned(),
+                    place: rule.place.to_string(),
+                    verdict: rule.outcome.label().to_owned(),
+                    expires: expires.clone(),
+                    expired: rule.expired,
+                    used: last.map(|at| at.to_string()),
+                };
+                (expires.is_none(), expires, last, shown)
+            })
+            .collect();
+        let count = all.len();
+        all.sort_by(|a, b| (a.0, &a.1, std::cmp::Reverse(a.2)).cmp(&(b.0, &b.1, std::cmp::Reverse(b.2))));
+        (all.into_iter().take(SHOWN).map(|(_, _, _, rule)| rule).collect(), count)
+    }
+
+    /// What an operator should look at first.
+    fn alarms(&self, snapshot: &Snapshot) -> Vec<String> {
+        let mut alarms = Vec::new();
+        for backend in snapshot.backends.iter().filter(|backend| backend.state == "down") {
+            let troubles = backend.addresses.iter().filter_map(|address| {
+                address.trouble.as_ref().map(|trouble| format!("{}: {trouble}", address.address))
+            });
+            let troubles: Vec<String> = troubles.collect();
+            alarms.push(format!(
+                "the server behind {} ({}) is down: {}",
+                backend.domain,
+                backend.flow,
+                troubles.join("; ")
+            ));
+        }
+        for certificate in &snapshot.certificates {
+            match certificate.days {
+                days if days < 0 => {
+                    alarms.push(format!("the certificate of {} has expired", certificate.domain));
+                }
+                days @ 0..14 => {
+                    alarms.push(format!("the certificate of {} ends in {days} days", certificate.domain))
+                }
+                _ => {}
+            }
+        }
+        if self.tools().observe.refuses() {
+            alarms.push("the audit log cannot be written, and nobody new is let in".to_owned());
+        }
+        alarms
+    }
+}
+
+/// The word for a phase.
+pub(super) const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Draining(_) | Phase::Closing(_) => "draining",
+        Phase::Stopped => "stopped",
+    }
+}

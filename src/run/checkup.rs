@@ -1,0 +1,327 @@
+//! A look at a backend as a caller would see it: a connection, a stream header, the features; then the end. No key, no login
+//! and no stanza is sent.
+//!
+//! What is found is one of a closed list, each with what to change on that server where it is known which one it is.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::jid::Domain;
+use crate::net;
+use crate::reason::{Flow, escaped};
+use crate::xml::{CLOSE, Content, Element, Framer, Header, Limits, Token, names};
+
+/// Whom to look at, and how.
+#[derive(Clone, Debug)]
+pub struct Visit<'a> {
+    /// The address.
+    pub address: SocketAddr,
+    /// The domain that the server should serve.
+    pub domain: &'a Domain,
+    /// [`Flow::C2s`] for its port for clients; its port for servers otherwise.
+    pub flow: Flow,
+    /// A PROXY header that goes first, where the server expects one.
+    pub introduction: Vec<u8>,
+    /// How long to dial.
+    pub dial: &'a net::connect::Params,
+    /// How long the server may take to say anything.
+    pub patience: Duration,
+}
+
+/// What was seen at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The address.
+    pub address: SocketAddr,
+    /// What is wrong; none if nothing is.
+    pub ailment: Option<Ailment>,
+    /// The particulars: the system's error, or what the server said. One line, escaped and capped.
+    pub words: String,
+    /// Which server it is, by its stream.
+    pub server: Option<Server>,
+}
+
+/// What is wrong with a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ailment {
+    /// It takes no connection.
+    NotReached,
+    /// It takes the connection and says nothing.
+    Silent,
+    /// It closes the connection without a word.
+    HangsUp,
+    /// It speaks, and no XMPP stream for this flow.
+    OtherService,
+    /// It does not serve the domain.
+    RefusesName,
+    /// It ends the stream for another reason.
+    StreamError,
+    /// It demands TLS of the gateway.
+    WantsTls,
+}
+
+impl Ailment {
+    /// The word in logs and reports.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::HangsUp => "hangs-up",
+            Self::NotReached => "not-reached",
+            Self::OtherService => "other-service",
+            Self::RefusesName => "refuses-name",
+            Self::Silent => "silent",
+            Self::StreamError => "stream-error",
+            Self::WantsTls => "wants-tls",
+        }
+    }
+
+    /// The same in words for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::HangsUp => "it closes the connection without a word",
+            Self::NotReached => "it takes no connection",
+            Self::OtherService => "what answers there is no XMPP stream of this kind",
+            Self::RefusesName => "it does not serve this domain",
+            Self::Silent => "it takes the connection and says nothing",
+            Self::StreamError => "it ends the stream",
+            Self::WantsTls => "it demands TLS of the gateway, which speaks to it in clear",
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(self, server: Option<Server>, flow: Flow) -> String {
+        match self {
+            Self::NotReached => "look whether the server runs, whether the address and port in `backend:` are its own, and whether a firewall is in between".to_owned(),
+            Self::Silent => "does it expect a PROXY header, or TLS from the first octet? `proxy-protocol:` and the port must fit".to_owned(),
+            Self::HangsUp => "look at the log of the server: it may take connections of the gateway from another address only, or expect a PROXY header".to_owned(),
+            Self::OtherService => match flow {
+                Flow::C2s => "the port must be the server's for clients, in clear".to_owned(),
+                Flow::S2sIn | Flow::S2sOut => "the port must be the server's for other servers, in clear".to_owned(),
+            },
+            Self::RefusesName => "add the domain to the server, or correct it in `domains:`".to_owned(),
+            Self::StreamError => "look at the log of the server".to_owned(),
+            Self::WantsTls => match server {
+                Some(server) => format!("switch that off in {}: {}", server.name(), server.without_tls(flow)),
+                None => "switch that off in the server, for the addresses of the gateway".to_owned(),
+            },
+        }
+    }
+}
+
+/// A server that is recognised by its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Server {
+    /// ejabberd.
+    Ejabberd,
+    /// jabberd2.
+    Jabberd2,
+    /// Openfire, and Wildfire before it.
+    Openfire,
+    /// Prosody.
+    Prosody,
+    /// Tigase.
+    Tigase,
+}
+
+impl Server {
+    /// Every one.
+    pub const ALL: &'static [Server] =
+        &[Self::Ejabberd, Self::Jabberd2, Self::Openfire, Self::Prosody, Self::Tigase];
+
+    /// The word for it on the command line.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ejabberd => "ejabberd",
+            Self::Jabberd2 => "jabberd2",
+            Self::Openfire => "openfire",
+            Self::Prosody => "prosody",
+            Self::Tigase => "tigase",
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ejabberd => "ejabberd",
+            Self::Jabberd2 => "jabberd2",
+            Self::Openfire => "Openfire",
+            Self::Prosody => "Prosody",
+            Self::Tigase => "Tigase",
+        }
+    }
+
+    /// The setting that lets the gateway speak to it in clear.
+    pub const fn without_tls(self, flow: Flow) -> &'static str {
+        match (self, flow) {
+            (Self::Ejabberd, Flow::C2s) => {
+                "`starttls_required: false` and `starttls: false` in the listener `ejabberd_c2s`"
+            }
+            (Self::Ejabberd, _) => "`s2s_use_starttls: false`",
+            (Self::Jabberd2, Flow::C2s) => "no `<pemfile/>` and no `require-starttls` in c2s.xml",
+            (Self::Jabberd2, _) => "no `<pemfile/>` and no `<require_tls/>` in s2s.xml",
+            (Self::Openfire, Flow::C2s) => "the property `xmpp.client.tls.policy` = `disabled`",
+            (Self::Openfire, _) => "the property `xmpp.server.tls.policy` = `disabled`",
+            (Self::Prosody, Flow::C2s) => "`c2s_require_encryption = false`, and no module `tls`",
+            (Self::Prosody, _) => {
+                "`s2s_require_encryption = false` and `s2s_secure_auth = false`, and no module `tls`"
+            }
+            (Self::Tigase, _) => "`'tls-required' = false`, also in the item of the domain itself",
+        }
+    }
+
+    fn of(header: &Header, features: Option<&Element>) -> Option<Self> {
+        let has = |namespace: &str| {
+            features.is_some_and(|features| features.elements().any(|child| child.namespace == *namespace))
+        };
+        let node = features.and_then(|features| {
+            features.elements().filter(|child| child.name == "c").find_map(|caps| caps.attr("node"))
+        });
+        let node = node.unwrap_or_default();
+        let known = [
+            ("prosody", Self::Prosody),
+            ("ejabberd", Self::Ejabberd),
+            ("igniterealtime", Self::Openfire),
+            ("openfire", Self::Openfire),
+            ("tigase", Self::Tigase),
+        ];
+        if let Some((_, server)) = known.into_iter().find(|(word, _)| node.contains(word)) {
+            return Some(server);
+        }
+        if has("http://affinix.com/jabber/address") {
+            return Some(Self::Jabberd2);
+        }
+        // The shape of the stream's id is all that is left: digits, ten or forty letters and digits, or a UUID.
+        let id = header.id.as_deref().unwrap_or_default();
+        let plain = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        match id.len() {
+            8..=10 if plain => Some(Self::Openfire),
+            15..=20 if id.bytes().all(|b| b.is_ascii_digit()) => Some(Self::Ejabberd),
+            40 if plain => Some(Self::Jabberd2),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Looks.
+pub async fn look(visit: &Visit<'_>) -> Seen {
+    let mut seen = Seen { address: visit.address, ailment: None, words: String::new(), server: None };
+    let mut stream = match net::connect(&[visit.address], visit.dial).await {
+        Ok(dialled) => dialled.stream,
+        Err(fault) => {
+            seen.ailment = Some(Ailment::NotReached);
+            seen.words = fault.to_string();
+            return seen;
+        }
+    };
+    let outcome = tokio::time::timeout(visit.patience, talk(&mut stream, visit, &mut seen)).await;
+    let (ailment, words) = match outcome {
+        Ok(Ok(())) => (None, String::new()),
+        Ok(Err((ailment, words))) => (Some(ailment), words),
+        Err(_late) => (Some(Ailment::Silent), format!("within {} s", visit.patience.as_secs())),
+    };
+    (seen.ailment, seen.words) = (ailment, words);
+    // In good order, as far as the server still listens; nothing depends on it.
+    let _closed = tokio::time::timeout(FAREWELL, async {
+        stream.write_all(CLOSE).await?;
+        stream.shutdown().await?;
+        stream.read(&mut [0; 256]).await
+    })
+    .await;
+    seen
+}
+
+type Trouble = (Ailment, String);
+
+async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Result<(), Trouble> {
+    let broken = |error: std::io::Error| (Ailment::HangsUp, error.kind().to_string());
+    let content = if visit.flow == Flow::C2s { Content::Client } else { Content::Server };
+    let ours = Header {
+        to: Some(visit.domain.to_string()),
+        version: Some((1, 0)),
+        dialback: content == Content::Server,
+        ..Header::new(content)
+    };
+    let mut octets = visit.introduction.clone();
+    octets.extend_from_slice(&ours.write_open());
+    stream.write_all(&octets).await.map_err(broken)?;
+    let mut ear = Ear { stream, framer: Framer::new(Limits::default(), content) };
+    let header = match ear.hear().await? {
+        Token::Header(header) => header,
+        Token::Violation(_) => return Err((Ailment::OtherService, String::new())),
+        _ => return Err((Ailment::HangsUp, "no stream header came".to_owned())),
+    };
+    seen.server = Server::of(&header, None);
+    if header.version.is_none_or(|(major, _)| major < 1) {
+        return Ok(());
+    }
+    let Token::Element(frame) = ear.hear().await? else {
+        return Err((Ailment::HangsUp, "no stream features came".to_owned()));
+    };
+    let tree = frame.tree();
+    if frame.is(names::STREAMS, "error") {
+        return Err(refusal(&tree));
+    }
+    seen.server = Server::of(&header, Some(&tree)).or(seen.server);
+    let starttls = tree.child(names::TLS, "starttls");
+    if starttls.is_some_and(|starttls| starttls.child(names::TLS, "required").is_some()) {
+        return Err((Ailment::WantsTls, String::new()));
+    }
+    Ok(())
+}
+
+fn refusal(error: &Element) -> Trouble {
+    let mut conditions =
+        error.elements().filter(|child| child.namespace == *names::STREAM_ERRORS && child.name != "text");
+    let condition =
+        conditions.next().map_or_else(|| "no condition".to_owned(), |child| child.name.to_string());
+    let ailment = match condition.as_str() {
+        "host-unknown" | "host-gone" => Ailment::RefusesName,
+        "invalid-namespace" | "bad-namespace-prefix" => Ailment::OtherService,
+        _ => Ailment::StreamError,
+    };
+    let text = error.child(names::STREAM_ERRORS, "text").map(|text| escaped(text.text().trim(), WORDS));
+    let words = [Some(escaped(&condition, WORDS)), text.filter(|text| !text.is_empty())];
+    (ailment, words.into_iter().flatten().collect::<Vec<_>>().join(": "))
+}
+
+struct Ear<'a> {
+    stream: &'a mut TcpStream,
+    framer: Framer,
+}
+
+impl Ear<'_> {
+    async fn hear(&mut self) -> Result<Token, Trouble> {
+        let mut octets = [0; 2048];
+        loop {
+            match self.framer.next() {
+                Some(Token::Keepalive) => continue,
+                Some(token) => return Ok(token),
+                None => {}
+            }
+            match self.stream.read(&mut octets).await {
+                Ok(0) => return Err((Ailment::HangsUp, String::new())),
+                Ok(n) => self.framer.feed(octets.get(..n).unwrap_or_default()),
+                Err(error) => return Err((Ailment::HangsUp, error.kind().to_string())),
+            }
+        }
+    }
+}
+
+/// How long a server may take to hear our goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Characters of a server's words that are shown.
+const WORDS: usize = 200;
+
+#[cfg(test)]
+#[path = "checkup_tests.rs"]
+mod tests;

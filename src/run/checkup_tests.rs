@@ -1,0 +1,99 @@
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Looks at a server that answers with these octets, or closes at once.
+async fn seen(flow: Flow, answer: Option<&'static str>) -> Seen {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let Some(answer) = answer else { return };
+        let mut octets = [0; 1024];
+        let heard = stream.read(&mut octets).await.unwrap();
+        assert!(String::from_utf8_lossy(&octets[..heard]).contains("to='hall.example'"));
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        // Until the caller has gone.
+        while stream.read(&mut octets).await.is_ok_and(|n| n > 0) {}
+    });
+    let visit = Visit {
+        address,
+        domain: &Domain::parse("hall.example").unwrap(),
+        flow,
+        introduction: Vec::new(),
+        dial: &net::connect::Params::default(),
+        patience: Duration::from_millis(if answer == Some("") { 100 } else { 10_000 }),
+    };
+    let seen = look(&visit).await;
+    server.await.unwrap();
+    seen
+}
+
+const OPEN: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' ";
+
+// A backend that takes connections is not yet one that serves: each ailment is told as what it is.
+#[tokio::test]
+async fn each_ailment_of_a_backend_is_told_apart() {
+    let leak = |text: String| -> &'static str { text.leak() };
+    let head = |rest: &str| format!("{OPEN}id='1' from='hall.example' version='1.0'>{rest}");
+    let features = |inner: &str| head(&format!("<stream:features>{inner}</stream:features>"));
+    let error = |condition: &str, text: &str| {
+        head(&format!(
+            "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{text}</text></stream:error></stream:stream>"
+        ))
+    };
+    let tls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>";
+    let table = [
+        (Some(leak(features(""))), None, ""),
+        (Some(leak(format!("{OPEN}id='1'>"))), None, ""),
+        (Some(leak(features("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"))), None, ""),
+        (Some(leak(features(tls))), Some(Ailment::WantsTls), ""),
+        (Some(leak(error("host-unknown", "who?"))), Some(Ailment::RefusesName), "host-unknown: who?"),
+        (Some(leak(error("policy-violation", ""))), Some(Ailment::StreamError), "policy-violation"),
+        (Some("220 mail.hall.example ESMTP\r\n"), Some(Ailment::OtherService), ""),
+        (Some(""), Some(Ailment::Silent), "within"),
+        (None, Some(Ailment::HangsUp), ""),
+    ];
+    for (answer, ailment, words) in table {
+        let seen = seen(Flow::S2sIn, answer).await;
+        assert_eq!(seen.ailment, ailment, "{answer:?}: {seen:?}");
+        assert!(seen.words.starts_with(words), "{answer:?}: {seen:?}");
+    }
+}
+
+// A port that nobody listens on: the address and the system's own word.
+#[tokio::test]
+async fn a_closed_port_is_told_with_its_address() {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let domain = Domain::parse("hall.example").unwrap();
+    let dial = net::connect::Params::default();
+    let (introduction, patience) = (Vec::new(), Duration::from_secs(5));
+    let seen =
+        look(&Visit { address, domain: &domain, flow: Flow::C2s, introduction, dial: &dial, patience }).await;
+    assert_eq!(seen.ailment, Some(Ailment::NotReached));
+    assert!(seen.words.contains(&address.to_string()) && seen.words.contains("refused"), "{seen:?}");
+}
+
+// Recognised by its capabilities, by a feature of its own, or by the shape of its stream ids.
+#[tokio::test]
+async fn servers_are_recognised_by_their_streams() {
+    let leak = |text: String| -> &'static str { text.leak() };
+    let caps = |node: &str| {
+        leak(format!(
+            "{OPEN}id='x' version='1.0'><stream:features><c xmlns='http://jabber.org/protocol/caps' node='{node}'/></stream:features>"
+        ))
+    };
+    let id = |id: &str| leak(format!("{OPEN}id='{id}' version='1.0'><stream:features/>"));
+    for (answer, server) in [
+        (caps("http://prosody.im"), Some(Server::Prosody)),
+        (caps("http://www.process-one.net/en/ejabberd/"), Some(Server::Ejabberd)),
+        (caps("https://www.igniterealtime.org/projects/openfire/"), Some(Server::Openfire)),
+        (id("12345678901234567890"), Some(Server::Ejabberd)),
+        (id("5vqe4rnptd"), Some(Server::Openfire)),
+        (id("0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e"), Some(Server::Jabberd2)),
+        (id("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), None),
+    ] {
+        assert_eq!(seen(Flow::S2sIn, Some(answer)).await.server, server, "{answer}");
+    }
+}

@@ -1,0 +1,177 @@
+//! How the gateway is, as one snapshot: the page, the JSON beside it and the command line show the same.
+//!
+//! It gathers nothing itself and changes nothing: whoever runs the gateway fills a [`Snapshot`], and [`page`] and [`text`] say
+//! it. Every word in it that comes from outside was escaped and capped before (LOG-03); the page escapes all of it once more
+//! for HTML.
+
+pub mod page;
+pub mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::refusals::Refusal;
+
+/// Everything that is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The version that runs.
+    pub version: String,
+    /// When this was gathered, RFC 3339.
+    pub time: String,
+    /// When the process began.
+    pub started: String,
+    /// `starting`, `running`, `draining` or `stopped`.
+    pub phase: String,
+    /// The digest of the policy in force.
+    pub policy: String,
+    /// What an operator should look at first, in words; empty where all is well.
+    pub alarms: Vec<String>,
+    /// The servers behind.
+    pub backends: Vec<Backend>,
+    /// Our certificates, the one that ends first at the top.
+    pub certificates: Vec<Certificate>,
+    /// The pairs that stand, of this page.
+    pub pairs: Vec<Pair>,
+    /// How many pairs stand in all.
+    pub all_pairs: usize,
+    /// Which page this is, from 1, and how many there are.
+    pub page: usize,
+    /// How many pages there are.
+    pub pages: usize,
+    /// Clients that are logged in.
+    pub clients: usize,
+    /// Streams that did not say in time what they are.
+    pub silent: usize,
+    /// Remote domains that did not answer lately.
+    pub circuits: Vec<Circuit>,
+    /// The last refusals, the newest first.
+    pub refusals: Vec<Refusal>,
+    /// The rules, those that expire first at the top.
+    pub rules: Vec<Rule>,
+    /// How many rules there are in all.
+    pub all_rules: usize,
+    /// The bans in force.
+    pub bans: Vec<Ban>,
+    /// Limits that were met since the start.
+    pub limits: Vec<Limit>,
+}
+
+/// One side of a server behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// The hosted domain.
+    pub domain: String,
+    /// `s2s-in` or `c2s`.
+    pub flow: String,
+    /// `up`, `down`, `not looked at yet` or `not checked`.
+    pub state: String,
+    /// Since when.
+    pub since: Option<String>,
+    /// The server's name, where its stream tells.
+    pub server: Option<String>,
+    /// Each address with what ails it, if anything does.
+    pub addresses: Vec<Address>,
+}
+
+/// An address of a server behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Address and port.
+    pub address: String,
+    /// What is wrong, and what to do; none if nothing is.
+    pub trouble: Option<String>,
+}
+
+/// A certificate of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The hosted domain.
+    pub domain: String,
+    /// When it ends.
+    pub not_after: String,
+    /// Whole days left; negative when it has ended.
+    pub days: i64,
+}
+
+/// A pair that stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pair {
+    /// The domain that speaks.
+    pub from: String,
+    /// The domain that is spoken to.
+    pub to: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// How the remote domain was proven; outbound, how we were.
+    pub proof: String,
+    /// The TLS version of the public leg.
+    pub tls: Option<String>,
+    /// The rule that admitted it.
+    pub rule: String,
+    /// Since when its stream is open.
+    pub since: String,
+    /// Stanzas that passed.
+    pub stanzas: u64,
+    /// The address of the remote server.
+    pub address: Option<String>,
+}
+
+/// A remote domain that did not answer lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circuit {
+    /// The domain.
+    pub domain: String,
+    /// The hosted domain for which it failed; none: for all.
+    pub hosted: Option<String>,
+    /// `open` or `failing`.
+    pub state: String,
+    /// Why it failed last.
+    pub reason: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Seconds since the first of them.
+    pub since: u64,
+    /// Seconds until it is tried again.
+    pub next: u64,
+}
+
+/// A rule of the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub place: String,
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// The last day on which it holds.
+    pub expires: Option<String>,
+    /// Whether that day is past.
+    pub expired: bool,
+    /// When it decided last, since the start.
+    pub used: Option<String>,
+}
+
+/// A ban in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// The network or domain.
+    pub target: String,
+    /// Seconds until it ends.
+    pub seconds: u64,
+}
+
+/// A limit that was met.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name, as in `gatehouse_limited_total`.
+    pub limit: String,
+    /// How often.
+    pub times: u64,
+}
+
+/// Pairs on one page.
+pub const PAGE: usize = 100;
+
+/// Rules and refusals that are shown.
+pub const SHOWN: usize = 50;

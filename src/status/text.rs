@@ -1,0 +1,105 @@
+//! The snapshot as text for a terminal.
+
+use std::fmt::Write as _;
+
+use super::Snapshot;
+
+/// The whole of it.
+pub fn write(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _infallible = fill(&mut out, snapshot);
+    out
+}
+
+fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
+    writeln!(out, "gatehouse {}  {}  since {}", s.version, s.phase, s.started)?;
+    writeln!(out, "policy {}", s.policy)?;
+    match s.alarms.is_empty() {
+        true => writeln!(out, "all is well")?,
+        false => s.alarms.iter().try_for_each(|alarm| writeln!(out, "! {alarm}"))?,
+    }
+    writeln!(out, "\nbackends")?;
+    for backend in &s.backends {
+        let since = backend.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
+        let server = backend.server.as_deref().map(|server| format!("  {server}")).unwrap_or_default();
+        writeln!(out, "  {:<32} {:<7} {}{since}{server}", backend.domain, backend.flow, backend.state)?;
+        for address in &backend.addresses {
+            let trouble = address.trouble.as_deref().unwrap_or("answers");
+            writeln!(out, "      {}  {trouble}", address.address)?;
+        }
+    }
+    writeln!(out, "\ncertificates")?;
+    for certificate in &s.certificates {
+        writeln!(
+            out,
+            "  {:<32} {} days, until {}",
+            certificate.domain, certificate.days, certificate.not_after
+        )?;
+    }
+    writeln!(out, "\nfederation: {} pairs, {} clients", s.all_pairs, s.clients)?;
+    for pair in &s.pairs {
+        writeln!(
+            out,
+            "  {} > {}  {}  proof {}  TLS {}  rule {}  {} stanzas  {}  since {}",
+            pair.from,
+            pair.to,
+            pair.direction,
+            pair.proof,
+            pair.tls.as_deref().unwrap_or("none"),
+            pair.rule,
+            pair.stanzas,
+            pair.address.as_deref().unwrap_or("-"),
+            pair.since
+        )?;
+    }
+    if s.pages > 1 {
+        writeln!(out, "  page {} of {}; --page shows another", s.page, s.pages)?;
+    }
+    if s.silent > 0 {
+        writeln!(out, "  {} streams did not answer", s.silent)?;
+    }
+    section(out, "remote domains that did not answer lately", &s.circuits, |out, circuit| {
+        writeln!(
+            out,
+            "  {:<32} {} ({} failures, {}), tried again in {} s",
+            circuit.domain, circuit.state, circuit.failures, circuit.reason, circuit.next
+        )
+    })?;
+    section(out, "last refusals", &s.refusals, |out, refusal| {
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+        writeln!(
+            out,
+            "  {}  {} > {}  {}  {}: {}",
+            refusal.time,
+            name(&refusal.from),
+            name(&refusal.to),
+            refusal.peer.as_deref().unwrap_or("-"),
+            refusal.reason,
+            refusal.detail.as_deref().unwrap_or(&refusal.words)
+        )
+    })?;
+    section(out, "rules", &s.rules, |out, rule| {
+        let expires = rule.expires.as_deref().map(|day| format!("  until {day}")).unwrap_or_default();
+        let expired = if rule.expired { " (expired)" } else { "" };
+        let used = rule.used.as_deref().unwrap_or("never");
+        writeln!(out, "  {:<24} {}{expires}{expired}  used {used}  {}", rule.name, rule.verdict, rule.place)
+    })?;
+    section(out, "bans", &s.bans, |out, ban| writeln!(out, "  {}  {} s more", ban.target, ban.seconds))?;
+    section(out, "limits that were met", &s.limits, |out, limit| {
+        writeln!(out, "  {}  {} times", limit.limit, limit.times)
+    })
+}
+
+fn section<T>(
+    out: &mut String,
+    title: &str,
+    items: &[T],
+    line: impl Fn(&mut String, &T) -> std::fmt::Result,
+) -> std::fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{title}")?;
+    items.iter().try_for_each(|item| line(out, item))
+}
