@@ -7,8 +7,10 @@
 mod circuit;
 mod files;
 mod limit;
+mod maker;
 mod process;
 
+use self::maker::Maker;
 pub use circuit::CircuitState;
 pub use files::Reload;
 pub use limit::Limit;
@@ -19,8 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use self::files::InForce;
@@ -515,66 +516,6 @@ struct Passed {
     other: OnceLock<IntCounter>,
     presence: OnceLock<IntCounter>,
     octets: OnceLock<IntCounter>,
-}
-
-/// Makes a family and registers it.
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let family = IntCounter::new(name, help)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        let family = IntGauge::new(name, help)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn sums(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<prometheus::CounterVec, prometheus::Error> {
-        let family = prometheus::CounterVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        let family = GaugeVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        bounds: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let family = HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), labels)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
 }
 
 /// The label of what is not hosted.

@@ -58,7 +58,7 @@ fn moved() -> Metrics {
 }
 
 /// The contract's families, section 4, less what only the control socket moves.
-const FAMILIES: [&str; 25] = [
+const FAMILIES: [&str; 28] = [
     "build_info",
     "connections_total",
     "connections",
@@ -77,6 +77,9 @@ const FAMILIES: [&str; 25] = [
     "negotiation_seconds",
     "backend_up",
     "certificate_not_after_seconds",
+    "certificate_not_after_timestamp_seconds",
+    "log_lines_left_out_total",
+    "log_lines_lost_total",
     "reloads_total",
     "circuits",
     "circuits_open",
@@ -92,6 +95,39 @@ fn every_family_of_the_contract_is_there_with_help() {
     for family in FAMILIES {
         assert!(text.contains(&format!("# HELP gatehouse_{family} ")), "{family} is missing:\n{text}");
     }
+}
+
+// Conventions: what any process tells, under the names that dashboards know, and when it began.
+#[test]
+fn the_process_tells_of_itself_under_the_usual_names() {
+    let text = moved().text().unwrap();
+    for family in [
+        "start_time_seconds",
+        "cpu_seconds_total",
+        "resident_memory_bytes",
+        "virtual_memory_bytes",
+        "open_fds",
+        "max_fds",
+        "threads",
+    ] {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("process_{family} ")));
+        let value: f64 = line.unwrap_or_else(|| panic!("process_{family} in {text}")).parse().unwrap();
+        assert!(value > 0.0 || family == "cpu_seconds_total", "{family}: {value}");
+    }
+}
+
+#[test]
+fn rules_with_an_end_are_shown_and_those_that_are_gone_are_not() {
+    let m = moved();
+    let rule = rule();
+    m.rules(std::iter::once((&rule, 1_800_000_000)));
+    assert!(
+        m.text().unwrap().contains("gatehouse_rule_expires_timestamp_seconds{rule=\"default\"} 1800000000"),
+        "{}",
+        m.text().unwrap()
+    );
+    m.rules(std::iter::empty());
+    assert!(!m.text().unwrap().contains("gatehouse_rule_expires_timestamp_seconds{"));
 }
 
 #[test]

@@ -72,6 +72,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
         "server",
         &["ejabberd", "jabberd2", "mongooseim", "openfire", "prosody", "tigase", "wildfire"],
     ),
+    ("AdminSpec", "status", &["off", "on"]),
     ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),

@@ -140,6 +140,8 @@ async fn what_is_wrong_with_a_partners_certificate_is_told_in_the_list_and_in_th
         assert_eq!(refusal["reason"], "certificate-untrusted");
         assert!(refusal["detail"].as_str().unwrap().contains(words), "{refusal}");
         assert_eq!(refusal["peer"], peer.address.to_string(), "the address called: {refusal}");
+        // Where many are expired at once it is this machine's clock that is wrong.
+        assert_eq!(cause == "expired", refusal["remedy"].as_str().unwrap().contains("clock"), "{refusal}");
         let record = records(&world, |r| r["event"] == "rejected" && r["cause"] == cause).await;
         assert_eq!(record[0]["peer"], peer.address.to_string());
     }
@@ -203,4 +205,134 @@ async fn a_pair_that_a_ban_ends_keeps_its_proof_channel_and_address_in_the_recor
         .find(|line| line.starts_with("pair,s2s-in,friend.example,hall.example,1,1,"))
         .unwrap_or_else(|| panic!("{csv}"));
     assert!(row.contains(",certificate,1.3,partners,"), "{row}");
+}
+
+/// What an address of the admin listener answers, head and body.
+async fn get(world: &World, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(world.at.admin).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Waits until the gauge of the side for servers shows this.
+async fn backend_up(world: &World, value: u8) {
+    let line = format!("gatehouse_backend_up{{domain=\"hall.example\",flow=\"s2s-in\"}} {value}\n");
+    let mut text = String::new();
+    for _ in 0..500 {
+        text = get(world, "/metrics").await;
+        if text.contains(&line) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the gauge does not come to {value}: {text}");
+}
+
+// One truth: gauge, /readyz and status say the same of a backend that goes and comes back, although nobody calls; and the
+// gateway is ready all the same, for it answers for others.
+#[tokio::test]
+async fn a_backend_that_goes_is_told_with_its_address_and_error_and_is_found_again() {
+    let world = World::build(&gatehouse::demo::world::Plan { check: "1s", ..plan() }).await.unwrap();
+    backend_up(&world, 1).await;
+    assert!(get(&world, "/readyz").await.ends_with("\r\n\r\nready\n"));
+    world.legacy.stop().await;
+    backend_up(&world, 0).await;
+    let ready = get(&world, "/readyz").await;
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.contains("backend hall.example s2s-in down: "),
+        "{ready}"
+    );
+    assert!(ready.contains(&world.legacy.s2s.to_string()) && ready.contains("refused"), "{ready}");
+    let status = ask(&world.socket(), &["status"]).await;
+    let snapshot = &status["snapshot"];
+    let side = snapshot["backends"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|b| b["domain"] == HALL && b["flow"] == "s2s-in")
+        .unwrap();
+    assert_eq!(side["state"], "down");
+    assert!(side["addresses"][0]["trouble"].as_str().unwrap().contains("firewall"), "what to do: {side}");
+    assert!(!snapshot["alarms"].as_array().unwrap().is_empty());
+    world.legacy.resume().await.unwrap();
+    backend_up(&world, 1).await;
+    assert!(get(&world, "/readyz").await.ends_with("\r\n\r\nready\n"));
+}
+
+// Wrong back-end port at run time: said by the running gateway, with the address.
+#[test]
+fn a_wrong_port_of_the_backend_is_told_by_the_running_gateway() {
+    let mut running = Running::start("");
+    let config = running.folder.path().join("gatehouse.yaml").display().to_string();
+    let mut said = run(&["status", "--config", &config]);
+    until("the first look", || {
+        said = run(&["status", "--config", &config]);
+        said.out.contains(" down")
+    });
+    assert!(said.out.contains("127.0.0.1:9") && said.out.contains("it takes no connection"), "{said:?}");
+    assert!(said.out.contains("port in `backend:`"), "{said:?}");
+    let (code, log) = running.stop();
+    assert_eq!(code, 0);
+    assert!(log.contains("backend is down") && log.contains("127.0.0.1:9"), "{log}");
+}
+
+// Contract 6a: the page, the JSON beside it and the command line show the same; read only, and nothing runs in it.
+#[tokio::test]
+async fn the_status_page_shows_who_federates_and_who_was_refused() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "in").await;
+    let fiend = peer(&world, 11, "fiend.example").await;
+    let mut other = fiend.call_bare(HALL).unwrap().open().await.unwrap();
+    assert!(matches!(other.dialback("fiend.example", HALL).await.unwrap(), Word::Error(_)));
+    refusals(&world, &["--domain", "fiend.example"]).await;
+    let page = get(&world, "/status").await;
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    for line in [
+        "content-type: text/html; charset=utf-8",
+        "x-frame-options: deny",
+        "x-content-type-options: nosniff",
+        "cache-control: no-store",
+    ] {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+    assert!(head.contains("content-security-policy: default-src 'none'; style-src 'sha256-"), "{head}");
+    for word in [
+        "friend.example",
+        "certificate",
+        "partners",
+        "fiend.example",
+        "nearest: friend.example",
+        "hall.example",
+        "days",
+    ] {
+        assert!(body.to_lowercase().contains(word), "{word} in {body}");
+    }
+    let json: Value =
+        serde_json::from_str(get(&world, "/status.json").await.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let pair = &json["pairs"][0];
+    assert_eq!(
+        (&pair["from"], &pair["proof"], &pair["rule"], &pair["stanzas"]),
+        (&FRIEND.into(), &"certificate".into(), &"partners".into(), &1.into())
+    );
+    assert_eq!(json["refusals"][0]["from"], "fiend.example");
+    assert!(
+        json["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|rule| rule["name"] == "partners" && rule["used"].is_string())
+    );
+    assert!(json["certificates"][0]["days"].as_i64().is_some());
+    let said = tell(&world.socket(), &["status"]).await;
+    assert!(said.out.contains("friend.example > hall.example  inbound  proof certificate"), "{}", said.out);
+    assert!(get(&world, "/status?page=9999").await.starts_with("HTTP/1.1 200"));
+    assert!(get(&world, "/status?page=-1&page=<script>").await.starts_with("HTTP/1.1"));
 }

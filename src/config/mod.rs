@@ -19,6 +19,7 @@ mod secret;
 mod seen;
 pub mod settings;
 pub mod spec;
+mod watching;
 mod words;
 
 use std::fmt::Write;

@@ -384,7 +384,7 @@ fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: (SocketA
         dns,
         plan.routes.join(", ")
     ));
-    out.push_str(&format!("admin: {{ http: \"{}\", socket: {SOCKET} }}\n", at.admin));
+    out.push_str(&format!("admin: {{ http: \"{}\", status: on, socket: {SOCKET} }}\n", at.admin));
     for (section, entries) in [("timeouts", &plan.timeouts), ("limits", &plan.limits)] {
         let entries: Vec<String> = entries.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         out.push_str(&format!("{section}: {{ {} }}\n", entries.join(", ")));

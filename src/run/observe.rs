@@ -13,20 +13,22 @@ use std::time::Instant;
 use serde::Serialize;
 
 mod line;
+mod refused;
 mod unfit;
 
 use self::line::Line;
+use self::refused::refusal;
 use super::audit::Audit;
 use super::health::Health;
+use super::now;
 use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
 use super::told::Around;
-use super::{Failure, now};
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
-use crate::metrics::{Door, Limit, Metrics};
+use crate::metrics::Metrics;
 use crate::policy::RuleName;
-use crate::reason::{Cause, Detail, Flow, Outcome, Reason, StreamCondition, escaped};
+use crate::reason::{Cause, Flow, Outcome, Reason, StreamCondition, escaped};
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
@@ -353,87 +355,12 @@ impl Observe {
         }
     }
 
-    /// A connection was ended at this door before a stream began.
-    pub fn kept_out(&self, door: Door, peer: SocketAddr, failure: impl Into<Failure>) {
-        let Failure { reason, detail, .. } = failure.into();
-        self.metrics.kept_out(door, reason);
-        // Whoever only looks whether somebody listens has done nothing wrong; load balancers do it all day.
-        if reason == Reason::ConnectionLost {
-            tracing::debug!(listener = door.label(), %peer, reason = reason.label(), "connection gone");
-            return;
-        }
-        let around = Around { detail: detail.map(|detail| *detail), ..Around::default() };
-        let known =
-            Refusal { peer: Some(peer.to_string()), ..refusal("connection", door.label(), reason, &around) };
-        self.keep(known);
-        if room(reason).is_some() {
-            self.turned_away(Some(peer), reason);
-        } else if self.may_tell_refusal(Some(Network::of(peer.ip()))) {
-            let remedy = remedy(reason, around.detail.as_ref());
-            let detail = around.detail.as_ref();
-            // For the operator to act on: only an address of ours should come there at all.
-            if door == Door::Inside && reason == Reason::NotFromHere {
-                tracing::warn!(listener = door.label(), %peer, reason = reason.label(), remedy,
-                    "somebody comes to the inside listener from elsewhere");
-            } else {
-                tracing::info!(listener = door.label(), %peer, reason = reason.label(),
-                    cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
-                    remedy, "connection refused");
-            }
-        }
-    }
-
-    /// Somebody was turned away for want of room: at the door, or later when it held too much.
-    pub fn turned_away(&self, peer: Option<SocketAddr>, reason: Reason) {
-        let Some(limit) = room(reason) else { return };
-        self.metrics.limited(limit);
-        // Whoever meets a ceiling for all comes from anywhere: no network is told apart.
-        let network = match limit {
-            Limit::Attempts | Limit::Clients | Limit::Connections => peer.map(|p| Network::of(p.ip())),
-            Limit::DomainConnections | Limit::DomainPairs | Limit::Servers | Limit::Streams => {
-                peer.map(|p| Network::of(p.ip()).around())
-            }
-            _ => None,
-        };
-        if self.limits.admits(&(network, limit), now()) && self.may_tell_refusal(network) {
-            let peer = peer.map_or_else(|| "none".to_owned(), |p| p.to_string());
-            tracing::info!(%peer, limit = limit.label(), reason = reason.label(), key = reason.limit(),
-                "turned away; told once a minute for a network");
-        }
-    }
-
     fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
         self.half_fit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn astray(&self) -> MutexGuard<'_, HashSet<Domain>> {
         self.astray.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One line and one entry for what was refused.
-    fn refusal(&self, meta: &Meta, what: &str, record: &Record, around: &Around, words: &'static str) {
-        let (reason, detail) = (record.reason, around.detail.as_ref());
-        let pair = record.pair.as_ref();
-        let entry = Refusal {
-            from: pair.map(|pair| capped(pair.sender.as_str())),
-            to: pair.map(|pair| capped(pair.target.as_str())),
-            peer: address(meta, around).map(|peer| peer.to_string()),
-            rule: record.rule.as_ref().map(|rule| rule.as_str().to_owned()),
-            stream: Some(meta.id.to_string()),
-            ..refusal(what, meta.flow.label(), reason, around)
-        };
-        if self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
-            tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
-                peer = %peer(meta, around), relay = %meta.id, reason = reason.label(),
-                cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
-                rule = record.rule.as_ref().map(|rule| rule.as_str()), at = entry.place, nearest = entry.nearest,
-                limit = reason.limit(), method = record.method.map(Method::label), remedy = entry.remedy, "{words}");
-        }
-        self.keep(entry);
-    }
-
-    fn keep(&self, refusal: Refusal) {
-        self.ring.add(Refusal { time: jiff::Timestamp::now().to_string(), ..refusal });
     }
 
     fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
@@ -534,28 +461,6 @@ pub fn capped(words: &str) -> String {
     escaped(words, CAP)
 }
 
-/// What is known of a refusal before who it concerns.
-fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -> Refusal {
-    Refusal {
-        what: what.to_owned(),
-        flow: flow.to_owned(),
-        reason: reason.label().to_owned(),
-        words: reason.words().to_owned(),
-        cause: around.detail.as_ref().map(|detail| detail.cause.label().to_owned()),
-        detail: around.detail.as_ref().map(Detail::to_string),
-        place: around.place.as_ref().map(ToString::to_string),
-        nearest: around.nearest.clone(),
-        limit: reason.limit().map(str::to_owned),
-        remedy: remedy(reason, around.detail.as_ref()).to_owned(),
-        ..Refusal::default()
-    }
-}
-
-/// What to do: by the cause where it is known, else by the reason.
-fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
-    detail.map_or(reason.remedy(), |detail| detail.cause.remedy())
-}
-
 /// Ends of streams without a pair that are nobody's trouble: old servers open and close empty connections all day.
 fn is_ordinary(reason: Reason) -> bool {
     matches!(
@@ -573,24 +478,6 @@ fn address(meta: &Meta, around: &Around) -> Option<SocketAddr> {
     match meta.flow {
         Flow::S2sOut => around.called,
         Flow::C2s | Flow::S2sIn => meta.peer.or(around.called),
-    }
-}
-
-/// What there is no room in, if that is why.
-fn room(reason: Reason) -> Option<Limit> {
-    match reason {
-        Reason::Overload => Some(Limit::Total),
-        Reason::StrangersMemory => Some(Limit::Memory),
-        Reason::TooManyAttempts => Some(Limit::Attempts),
-        Reason::TooManyClients => Some(Limit::Clients),
-        Reason::TooManyConnections => Some(Limit::Connections),
-        Reason::TooManyHandshakes => Some(Limit::Handshakes),
-        Reason::TooManyOfDomain => Some(Limit::DomainConnections),
-        Reason::TooManyPairsOfDomain => Some(Limit::DomainPairs),
-        Reason::TooManyServers => Some(Limit::Servers),
-        Reason::TooManyStrangers => Some(Limit::Unproven),
-        Reason::TooManyStreams => Some(Limit::Streams),
-        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::reason::Cause;
+use crate::metrics::Door;
+use crate::reason::Detail;
+use crate::run::Failure;
 use crate::run::audit;
 use crate::run::refusals::Wanted;
 use crate::run::registry::Registry;
