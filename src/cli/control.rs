@@ -129,6 +129,28 @@ pub(super) fn drain(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Drain {}, console)
 }
 
+/// Arguments of `log`.
+#[derive(Debug, clap::Args)]
+pub(super) struct LogArgs {
+    /// error, warn, info, debug or trace
+    #[arg(value_name = "LEVEL")]
+    level: String,
+    /// Only in this area: audit, backend, config, control, dns, listeners, streams or tls
+    #[arg(long, value_name = "AREA")]
+    area: Option<String>,
+    /// For how long, like 10m; without it until the next word, reload or restart
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
+    time: Option<Duration>,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+pub(super) fn log(args: &LogArgs, console: &mut Console) -> Exit {
+    let (level, area) = (args.level.clone(), args.area.clone());
+    let seconds = args.time.map(|time| time.as_secs().max(1));
+    ask(&args.gateway, &Request::Log { level, area, seconds }, console)
+}
+
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
@@ -285,6 +307,11 @@ fn print(answer: &Answer, console: &mut Console) {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
         }
         // Each is told by a command of its own.
+        Answer::Logging { level, area, seconds } => {
+            let area = area.as_deref().unwrap_or("everything");
+            let time = seconds.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
+            console.line(format_args!("logging {area} at {level}{time}"));
+        }
         Answer::Status { snapshot } => console.print(crate::status::text::write(snapshot)),
         Answer::Refused { .. } | Answer::Refusals { .. } | Answer::Target { .. } => {}
     }

@@ -4,11 +4,13 @@
 //! costs lines and nothing else: what finds no room is left out, and the next line that can be written tells how many.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -30,6 +32,8 @@ struct Now {
     levels: reload::Handle<EnvFilter, Registry>,
     forms: reload::Handle<Lines, Filtered>,
     ansi: bool,
+    /// What the configuration says, for when an operator's word no longer holds.
+    level: Arc<Mutex<LogLevel>>,
 }
 
 impl std::fmt::Debug for Now {
@@ -42,8 +46,9 @@ type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
 
 /// Our own events at that level; of others only what is wrong with them.
-fn filter(level: LogLevel) -> EnvFilter {
-    EnvFilter::new(format!("error,gatehouse={}", level.label()))
+fn filter(level: LogLevel, more: Option<&str>) -> EnvFilter {
+    let more = more.map(|more| format!(",{more}")).unwrap_or_default();
+    EnvFilter::new(format!("error,gatehouse={}{more}", level.label()))
 }
 
 fn level(wanted: LogLevel, quiet: bool, verbose: bool) -> LogLevel {
@@ -55,8 +60,8 @@ fn level(wanted: LogLevel, quiet: bool, verbose: bool) -> LogLevel {
 }
 
 fn lines(format: LogFormat, log: &Log, ansi: bool) -> Lines {
-    let writer = Log { now: None, ..log.clone() };
-    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_target(false);
+    let writer = Journal { log: Log { now: None, ..log.clone() }, journal: is_journal() };
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
     match format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
         LogFormat::Text => lines.with_ansi(ansi).boxed(),
@@ -78,21 +83,32 @@ impl Log {
         let level = level(wanted.level, console.is_quiet(), console.is_verbose());
         let mut log = Self::to(io::stderr())?;
         let ansi = console.has_coloured_errors();
-        let (filter, levels) = reload::Layer::new(filter(level));
+        let (filter, levels) = reload::Layer::new(filter(level, None));
         let (lines, forms) = reload::Layer::new(lines(wanted.format, &log, ansi));
         let set = tracing_subscriber::registry().with(filter).with(lines).try_init();
-        log.now = Some(Now { levels, forms, ansi });
+        log.now = Some(Now { levels, forms, ansi, level: Arc::new(Mutex::new(level)) });
         set.map(|()| log).map_err(io::Error::other)
     }
 
     /// Has events told otherwise from now on, as the configuration says; `-q` and `-v` hold on.
     pub(super) fn change(&self, wanted: Wanted, quiet: bool, verbose: bool) {
         let Some(now) = &self.now else { return };
+        let level = level(wanted.level, quiet, verbose);
+        *now.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
         let changed = now
             .levels
-            .reload(filter(level(wanted.level, quiet, verbose)))
+            .reload(filter(level, None))
             .and_then(|()| now.forms.reload(lines(wanted.format, self, now.ansi)));
         if let Err(error) = changed {
+            tracing::error!(%error, "the log stays as it was");
+        }
+    }
+
+    /// Has events told by these directives besides, or as the configuration says.
+    pub(super) fn turn(&self, directives: Option<&str>) {
+        let Some(now) = &self.now else { return };
+        let level = *now.level.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = now.levels.reload(filter(level, directives)) {
             tracing::error!(%error, "the log stays as it was");
         }
     }
@@ -120,6 +136,61 @@ impl Log {
         // Late or not: nothing more can be done about it.
         let _finished = finished.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
+}
+
+/// The way to the log, with the level of each line in front where the journal of systemd reads it (sd-daemon(3)).
+struct Journal {
+    log: Log,
+    journal: bool,
+}
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { log: self.log.clone(), priority: None }
+    }
+
+    fn make_writer_for(&'a self, meta: &tracing::Metadata<'_>) -> Line {
+        Line { log: self.log.clone(), priority: self.journal.then(|| priority(*meta.level())) }
+    }
+}
+
+/// One line on its way.
+struct Line {
+    log: Log,
+    priority: Option<&'static [u8]>,
+}
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.priority {
+            Some(priority) => self.log.write_all(&[priority, line].concat())?,
+            None => self.log.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The priority of syslog(3), so that `journalctl -p warning` finds what is to be looked at.
+fn priority(level: tracing::Level) -> &'static [u8] {
+    match level {
+        tracing::Level::ERROR => b"<3>",
+        tracing::Level::WARN => b"<4>",
+        tracing::Level::INFO => b"<6>",
+        _ => b"<7>",
+    }
+}
+
+/// Whether standard error leads to the journal: systemd tells device and inode of the socket that it made, and a standard
+/// error that was led elsewhere since is another file.
+fn is_journal() -> bool {
+    let Some(told) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|file| told == format!("{}:{}", file.dev(), file.ino()))
 }
 
 impl Write for Log {
@@ -225,6 +296,26 @@ mod tests {
         let (full, content) = (Arc::default(), Arc::default());
         let disk = Disk { full: Arc::clone(&full), gate, content: Arc::clone(&content) };
         (disk, Shelf { full, gate: open, content })
+    }
+
+    // sd-daemon(3).
+    #[test]
+    fn the_journal_hears_how_bad_a_line_is() {
+        let (disk, Shelf { gate, content, .. }) = disk();
+        drop(gate);
+        let log = Log::to(disk).unwrap();
+        let journal = Journal { log: log.clone(), journal: true };
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(journal).without_time().with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!("e");
+            tracing::warn!("w");
+            tracing::info!("i");
+        });
+        log.finish();
+        let content = String::from_utf8(content.lock().unwrap().clone()).unwrap();
+        let begins: Vec<&str> = content.lines().map(|line| &line[..3]).collect();
+        assert_eq!(begins, ["<3>", "<4>", "<6>"], "{content}");
     }
 
     #[test]

@@ -109,6 +109,9 @@ enum Command {
     Drain(control::PlainArgs),
     /// Write a first configuration that admits nobody yet
     Init(init::Args),
+    /// Have a running gateway log otherwise for a while
+    #[command(after_help = "Example: gatehouse log debug --area dns --for 10m")]
+    Log(control::LogArgs),
     /// Print the manual page
     #[command(after_help = "Example: gatehouse man | man -l -")]
     Man,
@@ -174,6 +177,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Drain(args) => control::drain(args, &mut console),
         Command::Init(args) => init::main(args, &mut console),
+        Command::Log(args) => control::log(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),

@@ -3,6 +3,7 @@
 //! It sends stream headers and STARTTLS, reads what is offered, and closes. No key, no SASL, no stanza is sent.
 
 mod backend;
+mod checkup;
 mod login;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,9 @@ pub(super) struct Args {
     /// Look at the backend of a hosted domain, where it takes clients: could they log in through the gateway?
     #[arg(long, conflicts_with = "from")]
     c2s: bool,
+    /// Look at the backend of a hosted domain on both sides: does it answer, and if not, what to change there?
+    #[arg(long, conflicts_with_all = ["from", "c2s"])]
+    backend: bool,
     /// With --c2s: log in for real with the address in the first line of this file and the password in its second
     #[arg(long, value_name = "FILE", requires = "c2s")]
     account: Option<PathBuf>,
@@ -60,6 +64,9 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         ));
         return Exit::Usage;
     };
+    if args.backend {
+        return checkup::main(&args.config, &remote, args.format, console);
+    }
     if args.c2s {
         return backend::main(&args.config, &remote, args.account.as_deref(), args.format, console);
     }

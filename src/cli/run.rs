@@ -15,6 +15,7 @@ use super::log::Log;
 use super::{Console, Exit};
 use crate::config::Settings;
 use crate::gateway::lifecycle::Signals;
+use crate::gateway::loud::Louder;
 use crate::gateway::reading::Reading;
 use crate::gateway::reload::Relog;
 use crate::gateway::{Gateway, Given, StartFault};
@@ -53,7 +54,10 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let (quiet, verbose) = (console.is_quiet(), console.is_verbose());
     let relogging = log.clone();
     let relog: Relog = Arc::new(move |wanted| relogging.change(wanted, quiet, verbose));
-    let ending = serve(reading, &settings, Given { sockets, relog: Some(relog) }, console);
+    let turned = log.clone();
+    let louder: Louder = Arc::new(move |directives| turned.turn(directives.as_deref()));
+    let ending =
+        serve(reading, &settings, Given { sockets, relog: Some(relog), louder: Some(louder) }, console);
     log.finish();
     match ending {
         Ok(None) => Exit::Done,

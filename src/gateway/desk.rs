@@ -8,6 +8,7 @@ use super::bans::{Ban, Book, Target};
 use super::control::Act;
 use super::explain::Explained;
 use super::lifecycle::Lifecycle;
+use super::loud::Loudness;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
 use super::reload::Reloader;
 use crate::jid::{Domain, Jid};
@@ -23,6 +24,8 @@ use crate::run::{Tools, now};
 /// Where requests are dealt with.
 #[derive(Debug)]
 pub struct Desk {
+    /// How much is logged.
+    pub loudness: Loudness,
     /// The phases.
     pub lifecycle: Arc<Lifecycle>,
     /// What is read again.
@@ -103,6 +106,12 @@ impl Desk {
                         Answer::Explained { allow: false, text, explanation }
                     }
                     Err(message) => Answer::no(capped(&message)),
+                }
+            }
+            Request::Log { level, area, seconds } => {
+                match self.loudness.turn(level, area.as_deref(), seconds.map(Duration::from_secs)) {
+                    Ok(()) => Answer::Logging { level: level.clone(), area: area.clone(), seconds: *seconds },
+                    Err(message) => Answer::no(message),
                 }
             }
             Request::Status { page } => Answer::Status { snapshot: Box::new(self.overview(*page).await) },

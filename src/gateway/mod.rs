@@ -16,6 +16,7 @@ mod doors;
 mod engine;
 pub mod explain;
 pub mod lifecycle;
+pub mod loud;
 mod overview;
 pub mod parts;
 mod places;
@@ -70,6 +71,8 @@ pub struct Given {
     pub sockets: Vec<std::net::TcpListener>,
     /// How a reload has the process log otherwise; without it the log stays as it began.
     pub relog: Option<Relog>,
+    /// How an operator has it log otherwise for a while.
+    pub louder: Option<loud::Louder>,
 }
 
 impl Gateway {
@@ -136,6 +139,7 @@ impl Gateway {
         let reloader =
             Arc::new(Reloader::new(current, services, acceptors, Arc::clone(&lifecycle), given.relog));
         let desk = Arc::new(Desk {
+            loudness: loud::Loudness::new(given.louder),
             lifecycle,
             reloader: Arc::clone(&reloader),
             bans: Arc::new(Book::new(registry, metrics)),

@@ -102,6 +102,8 @@ impl Desk {
                     domain: domain.name.to_string(),
                     flow: flow.label().to_owned(),
                     state: word.to_owned(),
+                    note: (flow == Flow::S2sIn && !tools.observe.has_asked(&domain.name))
+                        .then(|| NOT_ASKED.to_owned()),
                     since: known.map(|state| state.since.to_string()),
                     server: seen.iter().find_map(|seen| seen.server).map(|server| server.name().to_owned()),
                     addresses: match seen.is_empty() {
@@ -211,6 +213,9 @@ impl Desk {
         alarms
     }
 }
+
+/// Nothing is wrong with that in the first minutes.
+const NOT_ASKED: &str = "has not asked this gateway about a key yet: where nothing passes, it looks for other domains elsewhere than at the inside listener";
 
 /// The word for a phase.
 pub(super) const fn phase(phase: Phase) -> &'static str {

@@ -77,6 +77,17 @@ pub enum Request {
     Config {},
     /// What the policy in force says to a question.
     Explain(Asked),
+    /// Log otherwise from now on.
+    Log {
+        /// `error`, `warn`, `info`, `debug` or `trace`.
+        level: String,
+        /// Where; everywhere if none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        area: Option<String>,
+        /// For how long; until the next word or reload if none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
     /// How everything is.
     Status {
         /// The page of the pairs, from 1.
@@ -105,6 +116,7 @@ impl Request {
             Self::Restart {} => "restart",
             Self::Config {} => "config",
             Self::Explain(_) => "explain",
+            Self::Log { .. } => "log",
             Self::Status { .. } => "status",
             Self::Drain {} => "drain",
         }
@@ -115,6 +127,7 @@ impl Request {
         match self {
             Self::Target { domain, .. } => Some(domain),
             Self::Refusals { domain, .. } => domain.as_deref(),
+            Self::Log { level, .. } => Some(level),
             Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
             Self::Circuits { clear } => clear.as_deref(),
             Self::Streams {}
@@ -188,6 +201,15 @@ pub enum Answer {
     Refusals {
         /// Each with who, what, why and what to do.
         refusals: Vec<Refusal>,
+    },
+    /// It is logged so from now on.
+    Logging {
+        /// The level.
+        level: String,
+        /// Where; everywhere if none is named.
+        area: Option<String>,
+        /// For how many seconds.
+        seconds: Option<u64>,
     },
     /// How everything is.
     Status {

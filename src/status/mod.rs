@@ -69,6 +69,8 @@ pub struct Backend {
     pub since: Option<String>,
     /// The server's name, where its stream tells.
     pub server: Option<String>,
+    /// What else is to be known.
+    pub note: Option<String>,
     /// Each address with what ails it, if anything does.
     pub addresses: Vec<Address>,
 }
