@@ -196,3 +196,50 @@ fn init_refuses_what_cannot_be_served() {
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+// The lines for the server behind, with the addresses filled in: named, or recognised by its stream.
+#[test]
+fn what_belongs_into_the_server_behind_is_written_beside_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    for server in ["ejabberd", "jabberd2", "openfire", "prosody", "tigase"] {
+        let dir = folder.path().join(server);
+        let line = format!(
+            "init --domain hall.example --backend 127.0.0.1:25269 --server {server} --dir {}",
+            dir.display()
+        );
+        let said = run(folder.path(), &line);
+        assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+        assert!(said.out.contains(&format!("server-{server}")), "{}", said.out);
+        let files: Vec<_> = fs::read_dir(dir.join(format!("server-{server}"))).unwrap().collect();
+        assert!(!files.is_empty());
+        let text: String =
+            files.into_iter().map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+        assert!(text.contains("hall.example") && !text.contains("@DOMAIN@ ="), "{text}");
+    }
+    assert_eq!(
+        run(folder.path(), "init --domain hall.example --backend 127.0.0.1:25269 --server exchange").code,
+        64
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        // It is recognised first, then asked whether it answers.
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            let _heard = stream.read(&mut asked).unwrap();
+            let caps = "<c xmlns='http://jabber.org/protocol/caps' node='http://prosody.im'/>";
+            let open = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='x' version='1.0'>";
+            stream.write_all(format!("{open}<stream:features>{caps}</stream:features>").as_bytes()).unwrap();
+            let _goodbye = stream.read(&mut asked);
+        }
+    });
+    let dir = folder.path().join("seen");
+    let said = run(
+        folder.path(),
+        &format!("init --domain hall.example --backend {address} --dir {} --server", dir.display()),
+    );
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(dir.join("server-prosody/prosody.cfg.lua").exists(), "{}{}", said.out, said.err);
+    server.join().unwrap();
+}

@@ -336,3 +336,21 @@ async fn the_status_page_shows_who_federates_and_who_was_refused() {
     assert!(get(&world, "/status?page=9999").await.starts_with("HTTP/1.1 200"));
     assert!(get(&world, "/status?page=-1&page=<script>").await.starts_with("HTTP/1.1"));
 }
+
+// Levels and areas change while it runs; a slip is told with what there is.
+#[test]
+fn a_running_gateway_logs_more_when_asked_and_says_what_it_does_not_know() {
+    let mut running = Running::start("");
+    let config = running.folder.path().join("gatehouse.yaml").display().to_string();
+    let said = run(&["log", "debug", "--area", "backend", "--for", "10m", "--config", &config]);
+    assert_eq!((said.code, said.out.as_str()), (0, "logging backend at debug for 600 s\n"), "{said:?}");
+    let wrong = run(&["log", "debug", "--area", "moon", "--config", &config]);
+    assert!(wrong.code == 1 && wrong.err.contains("dns"), "{wrong:?}");
+    assert_eq!(run(&["log", "trace", "--config", &config]).code, 0);
+    let probe = run(&["probe", "hall.example", "--backend", "--config", &config]);
+    assert_eq!(probe.code, 1, "{probe:?}");
+    assert!(probe.out.contains("127.0.0.1:9") && probe.out.contains("takes no connection"), "{probe:?}");
+    let (code, log) = running.stop();
+    assert_eq!(code, 0);
+    assert!(log.contains("DEBUG"), "{log}");
+}

@@ -4,6 +4,8 @@
 //! Never overwrites: if one of its files is there already, nothing is written at all. A backend that does not answer is told
 //! and is no reason to stop; it may be set up later.
 
+mod server;
+
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,6 +19,8 @@ use ipnet::IpNet;
 
 use super::{Console, Exit};
 use crate::jid::Domain;
+use crate::reason::Flow;
+use crate::run::checkup::{self, Server, Visit};
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +37,10 @@ pub(super) struct Args {
     /// Serve clients too: where the server takes them, with its port if that is not 5222
     #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| backend(text, 5222, 25222))]
     clients: Option<SocketAddr>,
+    /// Write beside the configuration what belongs into that server, with the addresses filled in: ejabberd, jabberd2, openfire,
+    /// prosody or tigase; without a name it is recognised by its stream
+    #[arg(long, value_name = "SERVER", num_args = 0..=1, default_missing_value = "", value_parser = server)]
+    server: Option<Wanted>,
     /// Where to write; made if it is not there
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
@@ -43,7 +51,21 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         console.complain(format_args!("error: this machine has no way to {}", args.backend.ip()));
         return Exit::No;
     };
-    let plan = Plan { domain: &args.domain, backend: args.backend, clients: args.clients, own };
+    let server = match args.server {
+        Some(Wanted::Named(server)) => Some(server),
+        Some(Wanted::ByStream) => {
+            let seen = recognise(&args.domain, args.backend);
+            if seen.is_none() {
+                console.complain(format_args!(
+                    "warning: {} does not show which server it is; name it, like --server prosody",
+                    args.backend
+                ));
+            }
+            seen
+        }
+        None => None,
+    };
+    let plan = Plan { domain: &args.domain, backend: args.backend, clients: args.clients, own, server };
     let files = match plan.files() {
         Ok(files) => files,
         Err(error) => {
@@ -99,6 +121,42 @@ struct Plan<'a> {
     backend: SocketAddr,
     clients: Option<SocketAddr>,
     own: IpAddr,
+    server: Option<Server>,
+}
+
+/// Whose lines are wanted.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// Those of whatever server answers there.
+    ByStream,
+    /// Those of this one.
+    Named(Server),
+}
+
+fn server(text: &str) -> Result<Wanted, String> {
+    if text.is_empty() {
+        return Ok(Wanted::ByStream);
+    }
+    let known = Server::ALL.iter().find(|server| server.label() == text);
+    known.copied().map(Wanted::Named).ok_or_else(|| {
+        let names: Vec<&str> = Server::ALL.iter().map(|server| server.label()).collect();
+        format!("servers are {}", names.join(", "))
+    })
+}
+
+/// Which server answers there, as far as its stream shows it.
+fn recognise(domain: &Domain, address: SocketAddr) -> Option<Server> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let dial = crate::net::connect::Params { each: PATIENCE, total: PATIENCE, ..Default::default() };
+    let visit = Visit {
+        address,
+        domain,
+        flow: Flow::S2sIn,
+        introduction: Vec::new(),
+        dial: &dial,
+        patience: PATIENCE,
+    };
+    runtime.block_on(checkup::look(&visit)).server
 }
 
 /// Who calls on the backend through the gateway.
@@ -141,12 +199,35 @@ impl Plan<'_> {
     fn files(&self) -> Result<Vec<File>, getrandom::Error> {
         let open = |name: &str, text| File { name: PathBuf::from(name), text, secret: false };
         let secret = |name: &str| Ok(File { name: PathBuf::from(name), text: random()?, secret: true });
-        Ok(vec![
+        let mut files = vec![
             open("gatehouse.yaml", self.configuration()),
             open("policies/partners.yaml", self.policy()),
             secret("secrets/world")?,
             secret("secrets/inside")?,
-        ])
+        ];
+        if let Some(server) = self.server {
+            let word = random()?;
+            let plain: String = word.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+            let lines = server::files(server, &self.known(&plain));
+            files.extend(lines.into_iter().map(|(name, text)| File {
+                name: name.into(),
+                text,
+                secret: true,
+            }));
+        }
+        Ok(files)
+    }
+
+    fn known<'a>(&'a self, secret: &'a str) -> server::Known<'a> {
+        let (inside, steering) = (self.inside(), self.steering());
+        server::Known {
+            domain: self.domain,
+            backend: self.backend.ip(),
+            gateway: self.own,
+            inside,
+            steering,
+            secret,
+        }
     }
 
     fn inside(&self) -> SocketAddr {
@@ -258,6 +339,9 @@ fn next(dir: &Path, plan: &Plan<'_>) -> String {
         format!("gatehouse run --config {}", config.display()),
         format!("in the public DNS: _xmpp-server._tcp.{domain}. SRV 0 0 5269 and the name of this machine"),
     ];
+    if let Some(server) = plan.server {
+        steps.insert(3, server::step(server, &plan.known("")));
+    }
     if plan.clients.is_some() {
         let probe = format!("gatehouse probe --c2s {domain} --config {}", config.display());
         steps.insert(2, format!("{probe}, which tells whether clients can log in at the backend"));
@@ -312,8 +396,12 @@ fn write(dir: &Path, files: &[File]) -> Result<(), (PathBuf, io::Error)> {
         move |error| (path, error)
     };
     fs::create_dir_all(dir).map_err(at(dir))?;
-    let policies = dir.join("policies");
-    fs::create_dir_all(&policies).map_err(at(&policies))?;
+    for file in files {
+        let folder = dir.join(&file.name);
+        if let Some(folder) = folder.parent().filter(|folder| !folder.ends_with("secrets")) {
+            fs::create_dir_all(folder).map_err(at(folder))?;
+        }
+    }
     for folder in ["pki", "secrets"].map(|name| dir.join(name)) {
         closed_folder(&folder).map_err(at(&folder))?;
     }

@@ -1,0 +1,144 @@
+//! What belongs into the server behind, for `gatehouse init --server`: the files of `deploy/`, from which the tests start the
+//! real servers, with the addresses filled in; or the settings in words, where the server has no file that could be written.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::jid::Domain;
+use crate::run::checkup::Server;
+
+/// What is filled in.
+pub(super) struct Known<'a> {
+    /// The domain served.
+    pub(super) domain: &'a Domain,
+    /// The server's address.
+    pub(super) backend: IpAddr,
+    /// The gateway's address towards it.
+    pub(super) gateway: IpAddr,
+    /// The inside listener.
+    pub(super) inside: SocketAddr,
+    /// Where the gateway answers the server's questions to the DNS.
+    pub(super) steering: SocketAddr,
+    /// A secret between the server's own parts, made at random.
+    pub(super) secret: &'a str,
+}
+
+/// The files, each with its name below the folder of the configuration.
+pub(super) fn files(server: Server, known: &Known<'_>) -> Vec<(String, String)> {
+    let folder = format!("server-{}", server.label());
+    let filled = |name: &str, text: &str| (format!("{folder}/{name}"), fill(text, server, known));
+    match server {
+        Server::Ejabberd => vec![
+            filled("ejabberd.yml", include_str!("../../../deploy/ejabberd/ejabberd.yml")),
+            filled("inetrc", include_str!("../../../deploy/ejabberd/inetrc")),
+        ],
+        Server::Jabberd2 => vec![
+            filled("c2s.xml", include_str!("../../../deploy/jabberd2/c2s.xml")),
+            filled("router.xml", include_str!("../../../deploy/jabberd2/router.xml")),
+            filled("router-users.xml", include_str!("../../../deploy/jabberd2/router-users.xml")),
+            filled("s2s.xml", include_str!("../../../deploy/jabberd2/s2s.xml")),
+            filled("sm.xml", include_str!("../../../deploy/jabberd2/sm.xml")),
+        ],
+        Server::Openfire => vec![filled("properties.txt", OPENFIRE)],
+        Server::Prosody => {
+            vec![filled("prosody.cfg.lua", include_str!("../../../deploy/prosody/prosody.cfg.lua"))]
+        }
+        Server::Tigase => vec![filled("settings.txt", TIGASE)],
+    }
+}
+
+/// What has to be done besides, in a line.
+pub(super) fn step(server: Server, known: &Known<'_>) -> String {
+    let route = format!(
+        "let /etc/resolv.conf of its machine say `nameserver {}` and nothing else",
+        known.steering.ip()
+    );
+    let folder = format!("server-{}", server.label());
+    match server {
+        Server::Openfire => {
+            format!("set the system properties of {folder}/properties.txt in {server}, and restart it")
+        }
+        Server::Tigase => format!("take the settings of {folder}/settings.txt over into {server}; {route}"),
+        Server::Ejabberd | Server::Jabberd2 | Server::Prosody => {
+            format!(
+                "compare the configuration of {server} with {folder}/, which it starts from as it is; {route}"
+            )
+        }
+    }
+}
+
+fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
+    let home = server.label();
+    // A resolver is asked at port 53; another port, on the gateway's own machine, cannot be written there.
+    text.replace("@DOMAIN@", known.domain.as_str())
+        .replace("@ADDRESS@", &known.backend.to_string())
+        .replace("@GATEWAY@", &known.gateway.to_string())
+        .replace("@INSIDE@", &known.inside.to_string())
+        .replace("@SECRET@", known.secret)
+        .replace("@DATA@", &format!("/var/lib/{home}"))
+        .replace("@DATABASE@", &format!("/var/lib/{home}/{home}.db"))
+        .replace("@CONFIG@", &format!("/etc/{home}"))
+        .replace("@MODULES@", &format!("/usr/lib/x86_64-linux-gnu/{home}"))
+        .replace("@RUN@", &format!("/run/{home}"))
+}
+
+const OPENFIRE: &str = "\
+# Openfire for @DOMAIN@ behind the gateway: Server Manager, System Properties. Restart it afterwards.
+xmpp.server.tls.policy=disabled
+xmpp.server.dialback.enabled=true
+xmpp.client.tls.policy=disabled
+xmpp.socket.ssl.active=false
+xmpp.server.socket.ssl.active=false
+sasl.mechs=PLAIN,SCRAM-SHA-1
+stream.management.active=true
+xmpp.server.session.idle=3600000
+# 4.7 only: without it one session outward is set up at a time.
+xmpp.server.outgoing.min.threads=20
+# The route outward, read at start: every other domain is at the gateway's inside listener.
+dnsutil.dnsOverride={*,@INSIDE@}
+# Firewall 5222 and 5269 of this machine so that only @GATEWAY@ reaches them.
+";
+
+const TIGASE: &str = "\
+# Tigase for @DOMAIN@ behind the gateway: etc/config.tdsl, and the item of the domain in the database.
+# `tls-required` of the virtual host AND of the domain's own item: the two are or-ed.
+'tls-required' = false
+# It locks by address, which is the gateway's.
+'brute-force-lock' (active: false) {}
+# Each connection outward would wait 2 s.
+s2s { connectionDelay = 0L }
+# The route outward: /etc/resolv.conf of this machine names @GATEWAY@ and nothing else.
+# Firewall 5222 and 5269 of this machine so that only @GATEWAY@ reaches them.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A word that nobody fills in would stand in the server's configuration as it is.
+    #[test]
+    fn every_word_of_every_file_is_filled_in() {
+        let domain = Domain::parse("hall.example").unwrap();
+        let known = Known {
+            domain: &domain,
+            backend: "10.0.0.5".parse().unwrap(),
+            gateway: "10.0.0.1".parse().unwrap(),
+            inside: "10.0.0.1:15269".parse().unwrap(),
+            steering: "10.0.0.1:53".parse().unwrap(),
+            secret: "0123456789abcdef",
+        };
+        for server in Server::ALL {
+            let files = files(*server, &known);
+            assert!(files.iter().any(|(_, text)| text.contains("hall.example")), "{server}");
+            for (name, text) in files {
+                for line in text.lines().filter(|line| !line.contains("Fill in")) {
+                    let words: Vec<&str> = line.split('@').collect();
+                    let left = words
+                        .windows(3)
+                        .any(|w| w[1].len() > 2 && w[1].bytes().all(|b| b.is_ascii_uppercase()));
+                    assert!(!left, "{name}: {line}");
+                }
+            }
+            assert!(step(*server, &known).contains(server.name()));
+        }
+    }
+}
