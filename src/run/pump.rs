@@ -31,7 +31,7 @@ use super::inbox::Inbox;
 use super::leg::{Leg, Link};
 use super::measure::{Held, Passed};
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
-use super::told::{self, Memory};
+use super::told::Memory;
 use super::{BoxIo, Later, Route, Tools, now};
 use crate::limit::{Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
@@ -513,9 +513,7 @@ impl Pump {
             *left -= 1;
             let budget = self.budget(side);
             *budget = budget.saturating_sub(TOKEN);
-            if let (Some(said), Some(leg)) = (told::said(&token), self.leg(side)) {
-                leg.detail = Some(Box::new(said));
-            }
+            self.overhear(side, &token);
             let mut effects = std::mem::take(&mut self.spare);
             self.relay.token(side, token, self.now, &mut effects);
             self.carry_out(&mut effects);

@@ -47,7 +47,7 @@ struct Proven {
 }
 
 /// What the other side says of a trouble, if that is what this token is.
-pub(super) fn said(token: &Token) -> Option<Detail> {
+fn said(token: &Token) -> Option<Detail> {
     let Token::Element(frame) = token else { return None };
     let head = frame.head();
     if head.kind() != Kind::Other {
@@ -85,6 +85,13 @@ impl Pump {
             self.memory.get_or_insert_default().told = true;
         }
         self.tools.observe.note_with(&self.meta, &event, &around);
+    }
+
+    /// What this token says of a trouble is remembered for whoever asks why.
+    pub(super) fn overhear(&mut self, side: Side, token: &Token) {
+        if let (Some(said), Some(leg)) = (said(token), self.leg(side)) {
+            leg.detail = Some(Box::new(said));
+        }
     }
 
     /// A leg is proven: how, is needed again when the pair ends.
