@@ -26,7 +26,7 @@ use super::registry::Meta;
 use super::told::Around;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::policy::RuleName;
 use crate::reason::{Cause, Flow, Outcome, Reason, StreamCondition, escaped};
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said};

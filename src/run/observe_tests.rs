@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 
+use super::refused::room;
 use super::*;
 use crate::metrics::Door;
 use crate::reason::Detail;

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::super::{Failure, now};
 use super::super::refusals::Refusal;
 use super::super::registry::Meta;
 use super::super::told::Around;
+use super::super::{Failure, now};
 use super::{Observe, address, capped, peer, shown};
 use crate::limit::Network;
 use crate::metrics::{Door, Limit};
@@ -120,7 +120,7 @@ fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
 }
 
 /// What there is no room in, if that is why.
-fn room(reason: Reason) -> Option<Limit> {
+pub(super) fn room(reason: Reason) -> Option<Limit> {
     match reason {
         Reason::Overload => Some(Limit::Total),
         Reason::StrangersMemory => Some(Limit::Memory),
