@@ -7,7 +7,7 @@
 //! | floor | modules |
 //! | --- | --- |
 //! | 10 | [`cli`] |
-//! | 9 | [`demo`] |
+//! | 9 | `demo`, a feature of the build |
 //! | 8 | `gateway` |
 //! | 7 | `run`, `config` |
 //! | 6 | `net` |
@@ -23,6 +23,7 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod dns;
 pub mod filter;

@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod console;
 mod control;
+#[cfg(feature = "demo")]
 mod demo;
 mod init;
 mod log;
@@ -61,7 +62,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "gatehouse", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "To begin with: gatehouse demo\n\nExit codes: 0 done, 1 the answer is no, 64 wrong use, 69 no running gateway at that socket, \
+    after_help = "To begin with: gatehouse init --help\n\nExit codes: 0 done, 1 the answer is no, 64 wrong use, 69 no running gateway at that socket, \
                         70 our fault, 78 configuration."
 )]
 pub struct Cli {
@@ -100,6 +101,7 @@ enum Command {
     Completions(shell::CompletionsArgs),
     /// Play a small world in one process and tell what happens in it
     #[command(after_help = "Example: gatehouse demo")]
+    #[cfg(feature = "demo")]
     Demo(demo::Args),
     /// See what is in force in a running gateway
     #[command(subcommand, after_help = "Example: gatehouse config dump")]
@@ -174,6 +176,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Close(args) => control::close(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Config(command) => config::main(command, &mut console),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Drain(args) => control::drain(args, &mut console),
         Command::Init(args) => init::main(args, &mut console),
