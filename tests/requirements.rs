@@ -66,6 +66,19 @@ fn what_is_not_shown_is_said() {
     assert_eq!(said, silent, "left: said not to be shown; right: rows without a test");
 }
 
+// A page that leads to a file which is gone is worse than none.
+#[test]
+fn every_file_that_the_page_about_architecture_names_exists() {
+    let page = text("src/manual/architecture.md");
+    let named: Vec<&str> = page
+        .split('`')
+        .filter(|word| ["src/", "tests/", "deploy/"].iter().any(|at| word.starts_with(at)))
+        .collect();
+    assert!(named.len() > 30, "the page was not found: {named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|path| !repository(path).exists()).collect();
+    assert!(missing.is_empty(), "named and not there: {missing:?}");
+}
+
 // The ids of the XML rules are those of `xml::Rule`.
 #[test]
 fn every_xml_rule_is_in_the_page_about_xml() {
