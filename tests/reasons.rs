@@ -150,11 +150,11 @@ fn at_once(legacy: Legacy, count: usize) {
     let mut inside = scene.legacy.login();
     let bad = [(0, "nowhere.example"), (count / 2, "denied.example"), (count - 1, "refused.example")];
     let (mut sent, mut refused) = (Vec::new(), Vec::new());
-    for n in 0..count {
+    for (n, user) in users.iter().enumerate() {
         if let Some((_, domain)) = bad.iter().find(|(at, _)| *at == n) {
             refused.push((*domain, inside.message(&format!("x@{domain}"), "is anybody there?")));
         }
-        sent.push(inside.message(users[n].jid(), "good day"));
+        sent.push(inside.message(user.jid(), "good day"));
     }
     for (user, id) in users.iter_mut().zip(&sent) {
         user.expect_message(inside.jid(), id);

@@ -201,14 +201,14 @@ impl Pump {
 
     /// The leg in public that serves this pair; without a pair, the only one.
     fn public(&self, pair: Option<&Pair>) -> Option<&Far> {
-        let serves = |far: &&Box<Far>| match (&far.destination, pair) {
+        let serves = |far: &&Far| match (&far.destination, pair) {
             (Destination::World { from, target, .. }, Some(pair)) => {
                 *from == pair.sender && *target == pair.target
             }
             (Destination::World { .. }, None) => self.fars.len() == 1,
             _ => false,
         };
-        self.fars.values().find(serves).map(|far| &**far)
+        self.fars.values().map(|far| &**far).find(serves)
     }
 
     /// A leg to a backend that has something to say of its trouble, or has none yet.

@@ -253,9 +253,9 @@ impl Gathered {
 
     fn report(self) -> Report {
         let mut pairs: Vec<Pair> = self.pairs.into_values().collect();
-        pairs.sort_by(|a, b| b.stanzas.cmp(&a.stanzas));
+        pairs.sort_by_key(|pair| std::cmp::Reverse(pair.stanzas));
         let mut refusals: Vec<Refused> = self.refusals.into_values().collect();
-        refusals.sort_by(|a, b| b.times.cmp(&a.times));
+        refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.times));
         Report { pairs, refusals, ..self.report }
     }
 }
