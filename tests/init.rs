@@ -101,6 +101,8 @@ fn what_init_writes_passes_check_once_the_certificate_is_there() {
     let ours: Vec<String> = findings(&answer)
         .into_iter()
         .filter(|f| !f.contains("trust anchors") && !f.contains(":: is not an address"))
+        // Just that is what it was asked for.
+        .filter(|f| !f.contains("federates with nobody yet"))
         .collect();
     assert!(answer.code == 0 && ours.is_empty(), "{} {}", answer.code, answer.out);
 
