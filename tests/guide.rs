@@ -36,7 +36,7 @@ async fn typed(world: &World, name: &str) -> (String, i32) {
         fs::create_dir(&bin).unwrap();
         // The control socket of this world is not where it is by default.
         let script = format!(
-            "#!/bin/sh\ncase $1 in\nban|bans|unban|reload|streams) exec {0} \"$@\" --socket '{1}' ;;\nesac\nexec {0} \"$@\"\n",
+            "#!/bin/sh\ncase $1 in\nban|bans|circuits|refusals|status|unban|reload|streams) exec {0} \"$@\" --socket '{1}' ;;\nesac\nexec {0} \"$@\"\n",
             env!("CARGO_BIN_EXE_gatehouse"),
             world.socket().display()
         );

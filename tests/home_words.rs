@@ -40,6 +40,11 @@ fn a_word_that_only_a_server_at_home_says_does_not_come_in() {
                 stage.hears(NEAR, &stanza);
                 assert!(stage.passed().is_empty(), "{stanza}");
                 let back = stage.carried();
+                // DB-70: presence to a bare address is answered only where the cause is lasting.
+                if stanza.starts_with("<presence") {
+                    assert!(back.is_empty(), "{stanza}");
+                    continue;
+                }
                 assert!(back[0].1.contains("<error type='cancel'><service-unavailable "), "{stanza}");
             }
             // RLY-09.

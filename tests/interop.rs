@@ -9,13 +9,15 @@ mod support;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use support::ca::{Authority, Usage};
 use support::client::Client;
 use support::gateway::Gateway;
-use support::scene::{Cast, HOSTED, Peer, Scene, remote};
+use support::scene::{Cast, HOSTED, Peer, Scene, Wishes, remote};
 use support::server::{Legacy, Place, Proof, Remote, Server};
 use support::unbound::{self, Zone};
+use support::wait_for;
 use support::world::{Net, World};
 
 macro_rules! matrix {
@@ -277,14 +279,19 @@ fn prosody_tells_its_user_that_a_remote_server_is_out_of_reach() {
 fn backend_down(program: Remote) {
     let peer = Peer { program, proof: Proof::External, domain: FRIEND };
     let cast = Cast { remotes: &[peer], legacy: Legacy::Prosody, usage: Usage::Both, policy: POLICY };
-    let mut scene = Scene::start(&cast);
+    let mut scene = Scene::start_with(&cast, &Wishes { backend: ", check: 1s", ..Wishes::default() });
     let mut outside = scene.remotes[0].login();
     scene.legacy.stop();
     let id = outside.message(&format!("warden@{HOSTED}"), "is anybody there?");
     assert!(!outside.refusal(&id).is_empty());
     assert_eq!(scene.gateway.metric("gatehouse_stanzas_total", &[("flow", "s2s-in")]), 0.0);
     let up = [("domain", HOSTED), ("flow", "s2s-in")];
-    assert_eq!(scene.gateway.series("gatehouse_backend_up", &up), [0.0]);
+    wait_for("the gauge of the backend to fall", Duration::from_secs(30), || {
+        match scene.gateway.series("gatehouse_backend_up", &up) {
+            series if series == [0.0] => Ok(()),
+            series => Err(format!("{series:?}")),
+        }
+    });
     scene.revive_legacy(Legacy::Prosody);
     let mut inside = scene.legacy.login();
     let id = inside.message(outside.jid(), "here again");

@@ -66,7 +66,8 @@ async fn without_descriptors_what_stands_goes_on_and_the_doors_open_again() {
         callers.push(dial(source.into(), target).await.unwrap());
     }
     apart.logged("accepting pauses").await;
-    assert!(apart.open_files() >= 95, "{}", apart.open_files());
+    // The last sixteen are kept for what stands.
+    assert!((84..95).contains(&apart.open_files()), "{}", apart.open_files());
     bystander.unharmed(world).await;
     // What needs a descriptor that is not there comes back, and is not waited for; unless one has become free just then.
     world.legacy.message("j@hall.example", "a@friend.example", "no way out");

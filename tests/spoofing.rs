@@ -181,12 +181,14 @@ async fn each_hosted_domain_is_judged_by_its_own_list() {
 async fn the_backend_cannot_reach_a_domain_that_is_not_listed() {
     let world = border().await;
     let stranger = peer(&world, 10, STRANGER).await;
-    let costs = Costs::of(&world, STRANGER).await;
+    let asked = world.names.asked_about(STRANGER);
     world.legacy.message("j@hall.example", "s@stranger.example", "hello?");
     let bounce = world.legacy.bounces.wait(|n| n.attr("from") == Some("s@stranger.example")).await.unwrap();
     assert_eq!(condition(&bounce), Some("forbidden"), "{}", bounce.raw);
-    costs.nothing_but(&world, "not-listed").await;
-    assert_eq!(stranger.visits(), 0);
+    let labels = [("outcome", "deny"), ("reason", "not-listed")];
+    world.counted("policy_verdicts_total", &labels, 1.0).await.unwrap();
+    // The backend alone is spoken to: it hears why.
+    assert_eq!((world.names.asked_about(STRANGER), stranger.visits()), (asked, 0));
 }
 
 // Contract 3: "direction: inbound | outbound | both".
@@ -579,7 +581,9 @@ async fn a_stanza_on_a_stream_that_we_opened_ends_it() {
     let friend = world.peer(10, &[FRIEND], unasked).await.unwrap();
     world.legacy.message("j@hall.example", "a@friend.example", "hello");
     world.legacy.bounces.wait(|n| n.attr("from") == Some("a@friend.example")).await.unwrap();
-    assert!(world.legacy.inbox.is_empty());
+    // The report is all that comes.
+    let came = world.legacy.inbox.all();
+    assert!(came.iter().all(|n| n.attr("type") == Some("error")), "{came:?}");
     assert!(friend.inbox.is_empty());
     let labels = [("facing", "public"), ("direction", "sent"), ("condition", "not-authorized")];
     world.counted("stream_errors_total", &labels, 1.0).await.unwrap();

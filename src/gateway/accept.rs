@@ -5,10 +5,12 @@
 //! an octet (ACC-02 to ACC-10).
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -67,6 +69,7 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
     // Connections whose relay does not run yet; they end with a drain.
     let mut entering = JoinSet::new();
     let mut short = Seldom::default();
+    let ceiling = ceiling(entrance.door);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -90,6 +93,18 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
             Ok((_, peer)) if entering.len() >= ENTERING => {
                 entrance.turned_away(&tools, peer, Reason::Overload);
             }
+            Ok((stream, peer)) if ceiling.is_some_and(|ceiling| stream.as_raw_fd() >= ceiling) => {
+                drop(stream);
+                entrance.turned_away(&tools, peer, Reason::Overload);
+                if short.may_tell() {
+                    tracing::warn!(
+                        listener = entrance.door.label(),
+                        fault = "the last open files are kept for what stands",
+                        "accepting pauses"
+                    );
+                }
+                tokio::time::sleep(SHORT_OF_FILES).await;
+            }
             Ok((stream, peer)) => {
                 if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
                     entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), guest));
@@ -111,6 +126,15 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
     }
     drop(listener);
     while entering.join_next().await.is_some() {}
+}
+
+/// The first descriptor that callers at this door do not get: the lowest free one is always taken, so whoever has it has found
+/// all below it in use. What is left is for what stands already: the way to a backend, to whom a stanza is for, and the
+/// operator's doors. The backends' own door has all of them.
+fn ceiling(door: Door) -> Option<i32> {
+    let allowed = getrlimit(Resource::Nofile).current?;
+    let allowed = i32::try_from(allowed).ok()?;
+    (door != Door::Inside).then(|| allowed.saturating_sub(SPARE_FILES))
 }
 
 impl Entrance {
@@ -365,6 +389,12 @@ impl Drop for Presence {
         self.metrics.closed(self.door);
     }
 }
+
+/// Open files that callers from the world do not get.
+const SPARE_FILES: i32 = 16;
+
+/// How long a door stays shut when they are all that is left.
+const SHORT_OF_FILES: Duration = Duration::from_millis(500);
 
 /// Connections of one listener that may be on their way to a relay.
 const ENTERING: usize = 4096;

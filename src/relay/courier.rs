@@ -14,6 +14,7 @@ use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Flow, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::{Method, Pair, Proof};
+use crate::xml::Kind;
 
 use super::{Effect, Event, FarId, Relay, Shape};
 
@@ -221,10 +222,14 @@ impl Relay {
             if young && let Some(courier) = self.courier_mut() {
                 courier.young.push(octets.clone());
             }
-            if let Some(index) = own {
+            // What a backend sends has passed when it goes out on the leg, and not when the courier has it.
+            let passed = own.and_then(|index| {
                 self.guard.count(index, octets.len());
-            }
+                let hosted = self.guard.pair(index)?.pair().sender.clone();
+                Some(Event::Passed { hosted, kind: Kind::of_stanza(&octets), octets: octets.len() })
+            });
             out.push(Effect::Pass(id, octets));
+            out.extend(passed.map(Effect::Note));
         }
     }
 

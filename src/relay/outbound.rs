@@ -247,7 +247,7 @@ impl Relay {
         };
         match filter::inspect_outgoing(frame.head(), settled, &outgoing) {
             Ok(edits) => {
-                let (id, hosted, kind) = (lane.id, lane.pair.sender.clone(), frame.head().kind());
+                let id = lane.id;
                 let rewritten = edits.as_deref().map(|edits| rewrite(&frame, edits));
                 let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
                 // XML-18: what another backend does not take; a peer tells by itself, when it is called.
@@ -263,7 +263,6 @@ impl Relay {
                 }
                 let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
                 out.push(Effect::Hand(id, stanza));
-                out.push(Effect::Note(Event::Passed { hosted, kind, octets }));
             }
             Err(Refusal::Bounce(reason)) => self.bounce(frame.head(), &reason.into(), out),
             Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {

@@ -80,6 +80,18 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// The kind of a stanza in canonical form, which passed as one and is known by its first octets.
+    pub fn of_stanza(octets: &[u8]) -> Self {
+        match octets {
+            [b'<', b'i', ..] => Self::Iq,
+            [b'<', b'm', ..] => Self::Message,
+            [b'<', b'p', ..] => Self::Presence,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// The decoded surface of a first-level element. Values are those of unprefixed attributes (rule N6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Head {

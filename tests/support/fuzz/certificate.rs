@@ -163,7 +163,8 @@ fn constrained(names: &[PresentedName], permitted: &[&str], excluded: &[&str]) {
     }
 }
 
-/// Whatever an anchor says, it binds both kinds of ours alike, and only takes away.
+/// Whatever an anchor says, it binds both kinds of ours, and only takes away. One that is held to addresses of the network or of
+/// mail vouches for no address of XMPP, so that kind may be bound more.
 fn anchor(contents: &[u8]) {
     let mut before = Constraints::default();
     before.add_anchor(&[tlv(0xa1, &tlv(0x30, &tlv(0x82, b"bad.example")))].concat());
@@ -180,7 +181,7 @@ fn anchor(contents: &[u8]) {
     ] {
         let srv = PresentedName::Srv(format!("_xmpp-server.{domain}"));
         let xmpp = PresentedName::Xmpp(domain.to_owned());
-        assert_eq!(after.admit(&srv), after.admit(&xmpp), "{domain}");
+        assert!(after.admit(&srv) || !after.admit(&xmpp), "{domain}");
         assert!(before.admit(&srv) || !after.admit(&srv), "{domain}");
     }
     assert!(!after.is_empty() && !after.admit(&PresentedName::Xmpp("bad.example".into())));
