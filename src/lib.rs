@@ -6,9 +6,10 @@
 //!
 //! | floor | modules |
 //! | --- | --- |
-//! | 10 | [`cli`] |
-//! | 9 | `demo`, a feature of the build |
-//! | 8 | `gateway` |
+//! | 11 | [`cli`] |
+//! | 10 | `demo`, a feature of the build |
+//! | 9 | [`gateway`] |
+//! | 8 | [`status`] |
 //! | 7 | `run`, `config` |
 //! | 6 | `net` |
 //! | 5 | `tls`, `dns`, `limit`, `metrics` |

@@ -1,7 +1,7 @@
 //! The watching door: HTTP on a thread of its own, GET only, changes nothing.
 //!
 //! It answers while the gateway is busy, and a scrape costs the relays nothing but the counters' reads. Whoever says nothing
-//! keeps nobody else out ([`super::places`]), and a page in a browser that found the way here by a name of its own (DNS
+//! keeps nobody else out (`gateway/places`), and a page in a browser that found the way here by a name of its own (DNS
 //! rebinding) reads nothing: `Host` is an address, `localhost`, or a name that the operator listed.
 
 use std::convert::Infallible;

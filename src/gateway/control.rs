@@ -2,7 +2,7 @@
 //!
 //! The file has mode 0600 from its first moment, and the kernel's word on who called is asked besides. Requests are
 //! lines of JSON, of bounded size and within bounded time; connections are few, and whoever says nothing keeps nobody else out
-//! ([`super::places`]). Every request goes to the audit log with
+//! (`gateway/places`). Every request goes to the audit log with
 //! the user id, refused ones too.
 
 use std::io;

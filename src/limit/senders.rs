@@ -29,7 +29,7 @@ use crate::relay::Sender;
 /// How much is borne in a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// Stanzas of one address; [`BARE`] times as many of all full addresses of a bare one, [`DOMAIN`] times of a domain.
+    /// Stanzas of one address; `BARE` times as many of all full addresses of a bare one, `DOMAIN` times of a domain.
     pub stanzas: NonZeroU32,
     /// Different recipients of one domain.
     pub recipients: NonZeroU32,
