@@ -1,5 +1,6 @@
 //! `gatehouse run`: the gateway in the foreground, until a signal ends it.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -105,11 +106,12 @@ fn begin_anew(sockets: Vec<OwnedFd>, console: &mut Console) -> Exit {
         Err(_) => std::env::args_os().next().map(PathBuf::from).unwrap_or_default(),
     };
     let count = sockets.len();
-    let first = 3;
+    let first = free_numbers(count);
     let mappings = (first..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     let mut command = Command::new(&program);
     command.args(std::env::args_os().skip(1));
     command.env("LISTEN_FDS", count.to_string()).env("LISTEN_PID", std::process::id().to_string());
+    command.env("LISTEN_FDS_FIRST_FD", first.to_string());
     let error = match command.fd_mappings(mappings.collect()) {
         Ok(command) => command.exec().to_string(),
         Err(error) => error.to_string(),
@@ -117,6 +119,20 @@ fn begin_anew(sockets: Vec<OwnedFd>, console: &mut Console) -> Exit {
     console.complain(format_args!("{} cannot be begun anew: {error}", program.display()));
     Exit::Fault
 }
+
+/// The first of so many numbers under which nothing is open. What still ends in other threads closes its own numbers, and must not
+/// close a socket that was put in such a place; so they are not the first ones, as a supervisor would have them.
+fn free_numbers(count: usize) -> i32 {
+    let open: BTreeSet<i32> = std::fs::read_dir("/proc/self/fd")
+        .map(|all| all.flatten().filter_map(|fd| fd.file_name().to_str()?.parse().ok()).collect())
+        .unwrap_or_default();
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    let is_free = |first: &i32| open.range(*first..first.saturating_add(count)).next().is_none();
+    (FIRST_NUMBER..).find(is_free).unwrap_or(FIRST_NUMBER)
+}
+
+/// Below it a process that begins anew has its own files.
+const FIRST_NUMBER: i32 = 64;
 
 /// One thread needs no other to hand work to, so the main thread does it all.
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
