@@ -1267,6 +1267,44 @@ fn the_language_of_a_stream_travels_with_its_stanzas() {
     assert_eq!(stage.delivered(), ["<message to='alice@hall.example' xml:lang='fr'/>"]);
 }
 
+/// C2S-02: servers answer their users in the language of the stream header; one that says none has the server's own.
+#[test]
+fn the_server_hears_the_language_of_its_client() {
+    let long = "x".repeat(36);
+    for (tag, heard) in [
+        (Some("de"), Some("de")),
+        (Some("zh-Hant-TW"), Some("zh-Hant-TW")),
+        (None, None),
+        (Some(""), None),
+        (Some(&long), None),
+    ] {
+        let lang = |tag: Option<&str>| tag.map(|tag| format!(" xml:lang='{tag}'")).unwrap_or_default();
+        let mut stage = Stage::new(home(), any(), Flow::C2s, Some(secured("hall.example", &[])));
+        let header = open(&format!(" to='hall.example' version='1.0'{}", lang(tag)));
+        stage.hears(NEAR, &header);
+        stage.connected(FarId(1), None);
+        let written = open(&format!(" to='hall.example' version='1.0'{}", lang(heard)));
+        assert_eq!(stage.said(FAR), format!("<?xml version='1.0'?>{written}"), "{tag:?}");
+        stage.hears(FAR, &greeting("B-1", &mechanisms(&["PLAIN"])));
+        stage.hears(NEAR, &plain("alice"));
+        stage.step(NEAR, Input::Tried(Ok(())));
+        stage.hears(FAR, &format!("<success xmlns='{SASL}'/>"));
+        stage.hears(NEAR, &header);
+        stage.hears(FAR, &greeting("B-2", &bound_features()));
+        stage.hears(NEAR, &bind("b1"));
+        stage.hears(FAR, &bind_result("b1", ME));
+        let stanza = "<message to='bob@hall.example'/>";
+        stage.hears(NEAR, stanza);
+        // What the server's stream says already is not written on each stanza.
+        let passed = stage.passed().remove(0).1;
+        if heard == tag {
+            assert_eq!(passed, stanza, "{tag:?}");
+        } else {
+            assert_eq!(passed, format!("<message to='bob@hall.example'{}/>", lang(tag)), "{tag:?}");
+        }
+    }
+}
+
 // C2S-17.
 #[test]
 fn what_has_no_place_on_a_bound_stream_ends_it() {

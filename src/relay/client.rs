@@ -16,7 +16,7 @@ use crate::filter::client as filter;
 use crate::jid::Domain;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Rules;
-use crate::stream::client::ended::Ending;
+use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::fault::Fault;
@@ -338,7 +338,8 @@ impl Turn<'_> {
             early_octets: self.home.limits.before_proof.element,
         };
         let step_time = self.home.timeouts.header;
-        self.client.terms = Some(posing::Terms { to: domain.clone(), rules, step_time });
+        let language = self.client.languages.0.clone().filter(|tag| is_language(tag));
+        self.client.terms = Some(posing::Terms { to: domain.clone(), language, rules, step_time });
         self.client.posing = Some(Posing::Dialling);
         self.client.far = Leg::Live;
         self.out.push(Effect::Connect(FAR, Destination::Client(domain)));
@@ -358,7 +359,8 @@ impl Turn<'_> {
     fn pass(&mut self, frame: Frame) {
         let client = &self.client;
         let Some(own) = client.serving.as_ref().and_then(Serving::own) else { return };
-        match filter::inspect(frame.head(), own, client.languages.0.as_deref()) {
+        let written = client.terms.as_ref().and_then(|terms| terms.language.as_deref());
+        match filter::inspect(frame.head(), own, client.languages.0.as_deref(), written) {
             Ok(edits) => {
                 let octets = edited(&frame, &edits);
                 if let Some(excess) = self.excess(&frame, &edits, octets.len()) {

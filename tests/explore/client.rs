@@ -107,8 +107,12 @@ fn serving_graph(mut look: impl FnMut(&Serving, &serving::Input, &serving::Stepp
 
 fn posing_graph(mut look: impl FnMut(&Posing, &posing::Input, &posing::Stepped)) -> HashSet<Posing> {
     let now = Instant::now();
-    let terms =
-        posing::Terms { to: domain("hall.example"), rules: rules(), step_time: Duration::from_secs(10) };
+    let terms = posing::Terms {
+        to: domain("hall.example"),
+        language: None,
+        rules: rules(),
+        step_time: Duration::from_secs(10),
+    };
     let said = from_server().into_iter().chain(more_from_server());
     let mut inputs: Vec<_> = said.map(posing::Input::Element).collect();
     inputs.extend(headers().into_iter().map(posing::Input::Header));

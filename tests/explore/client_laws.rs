@@ -19,7 +19,7 @@ pub const FAR: Side = Side::Far(FarId(1));
 /// The first tokens of a stream of clients that says this after its header.
 pub fn tokens(text: &str) -> Vec<Token> {
     let mut framer = Framer::new(Limits::default(), Content::Client);
-    framer.feed(&opening(None, None, None));
+    framer.feed(&opening(None, None, None, None));
     framer.feed(text.as_bytes());
     std::iter::from_fn(|| framer.next()).skip(1).collect()
 }

@@ -8,6 +8,7 @@ use super::{FAR, Leg, Turn, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
 use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::stream::LANGUAGE;
 use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
@@ -137,7 +138,7 @@ impl Turn<'_> {
     /// A stanza of the server, to its client.
     fn deliver(&mut self, frame: Frame) {
         if self.client.bound && matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
-            let edits = filter::carried(frame.head(), self.client.languages.1.as_deref());
+            let edits = filter::carried(frame.head(), self.client.languages.1.as_deref(), Some(LANGUAGE));
             let kind = frame.head().kind();
             let octets = edited(&frame, &edits);
             self.count(kind, octets.len());

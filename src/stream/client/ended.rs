@@ -85,7 +85,8 @@ fn application(element: &Element) -> Option<String> {
     Some(format!("<handled-count-too-high xmlns='{}'{h}{sent}/>", names::STREAM_MANAGEMENT))
 }
 
-fn is_language(tag: &str) -> bool {
+/// Whether this has the form of a language tag (RFC 5646 2.1), of a length that any has.
+pub fn is_language(tag: &str) -> bool {
     (1..=35).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 

@@ -97,20 +97,12 @@ pub enum Granted {
 }
 
 /// A stream header between a client and its server.
-pub fn opening(from: Option<&str>, to: Option<&str>, id: Option<&str>) -> Vec<u8> {
-    let header = Header {
-        from,
-        to,
-        id,
-        version: Some((1, 0)),
-        // RLY-07: one language on every stream of ours, so that only stanzas of streams with another one need it written on.
-        lang: Some(super::LANGUAGE),
-        ..Header::new(Content::Client)
-    };
+pub fn opening(from: Option<&str>, to: Option<&str>, id: Option<&str>, lang: Option<&str>) -> Vec<u8> {
+    let header = Header { from, to, id, version: Some((1, 0)), lang, ..Header::new(Content::Client) };
     header.write_open()
 }
 
 /// A header from `domain`, or from nobody, to nobody.
 fn opening_of(domain: Option<&Domain>, to: Option<&str>, id: &str) -> Vec<u8> {
-    opening(domain.map(Domain::as_str), to, Some(id))
+    opening(domain.map(Domain::as_str), to, Some(id), Some(super::LANGUAGE))
 }

@@ -24,6 +24,8 @@ use crate::stream::fault::Fault;
 pub struct Terms {
     /// The hosted domain.
     pub to: Domain,
+    /// The `xml:lang` of the client's stream, in which its server then speaks (C2S-02).
+    pub language: Option<String>,
     /// What the client may see and use.
     pub rules: Rules,
     /// T-header, for the header and for the features.
@@ -227,7 +229,7 @@ impl Posing {
 /// Sends our header; the response header is due.
 fn open(terms: &Terms, granted: bool, mut effects: Vec<Effect>, now: Instant) -> (Posing, Vec<Effect>) {
     // STR-15: no `from`; who it is the server learns in the login.
-    let header = opening(None, Some(terms.to.as_str()), None);
+    let header = opening(None, Some(terms.to.as_str()), None, terms.language.as_deref());
     effects.push(Effect::Send(header.into()));
     (Posing::Opening(Step { deadline: now + terms.step_time, granted }), effects)
 }
