@@ -121,6 +121,8 @@ fn clients_that_write_a_little_more_send_by_starttls() {
     arrives("with an id");
     desk.by_library("strophe.c", "libstrophe", &from, &to, "by libstrophe");
     arrives("by libstrophe");
+    desk.by_library("gloox.cpp", "gloox", &from, &to, "by gloox");
+    arrives("by gloox");
     desk.sendxmpp(&from, &to, "with a from");
     arrives("with a from");
 }

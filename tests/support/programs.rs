@@ -136,19 +136,20 @@ impl Desk {
         assert!(status.success(), "sendxmpp: {status}; it said:\n{}", process.tail());
     }
 
-    /// Sends one message by STARTTLS with a small program on this C library, which is built here.
+    /// Sends one message by STARTTLS with a small program on this library, which is built here.
     pub fn by_library(&self, source: &str, package: &str, from: &str, to: &str, body: &str) {
-        let program = self.host.directory().join(source.trim_end_matches(".c"));
+        let program = self.host.directory().join(Path::new(source).with_extension(""));
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clients");
         let flags = std::process::Command::new("pkg-config").args(["--cflags", "--libs", package]).output();
         let flags = String::from_utf8(flags.expect("pkg-config").stdout).expect("flags");
-        let built = std::process::Command::new("cc")
+        let compiler = if source.ends_with(".cpp") { "c++" } else { "cc" };
+        let built = std::process::Command::new(compiler)
             .arg(folder.join(source))
             .args(flags.split_whitespace())
             .arg("-o")
             .arg(&program)
             .output()
-            .expect("a C compiler");
+            .expect("a compiler");
         assert!(built.status.success(), "{source}: {}", String::from_utf8_lossy(&built.stderr));
         let (user, domain) = from.split_once('@').expect("an address");
         let (gate, program) = (GATE.to_string(), program.to_string_lossy().into_owned());
