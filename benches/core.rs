@@ -59,6 +59,7 @@ fn judging(criterion: &mut Criterion) {
                 identity: Identity::Certificate,
                 tls: Tls::V13,
                 address: Some([192, 0, 2, 7].into()),
+                key: gatehouse::policy::ShownKey::Unknown,
             });
             assert!(policy.judge(&question, &mut ()).is_allow());
             criterion.bench_function(&format!("judging/{count} rules, {name}"), |b| {

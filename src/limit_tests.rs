@@ -94,6 +94,7 @@ fn permit(remote: &str) -> Permit {
         identity: Identity::Certificate,
         tls: Tls::V13,
         address: None,
+        key: crate::policy::ShownKey::Unknown,
     };
     policy(vec![hosted]).judge(&Question::Federate(question), &mut ()).permit().unwrap().clone()
 }

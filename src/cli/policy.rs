@@ -44,9 +44,12 @@ pub(super) struct ExplainArgs {
     /// The addressee
     #[arg(long, value_name = "JID", value_parser = domain_of)]
     to: Domain,
-    /// How the remote domain is proved
-    #[arg(long, value_enum, default_value_t = Proof::Certificate)]
-    proof: Proof,
+    /// How the remote domain is proved [default: certificate; with --key, pin]
+    #[arg(long, value_enum)]
+    proof: Option<Proof>,
+    /// The key that its server shows, as in `pins`; with `--proof pin` and without it, one that is pinned
+    #[arg(long, value_name = "sha256:HEX")]
+    key: Option<String>,
     /// The version of TLS on the stream
     #[arg(long, value_enum, default_value_t = Version::V13)]
     tls: Version,
@@ -67,6 +70,13 @@ pub(super) struct ExplainArgs {
     format: Format,
 }
 
+impl ExplainArgs {
+    fn proof(&self) -> Proof {
+        let untold = if self.key.is_some() { Proof::Pin } else { Proof::Certificate };
+        self.proof.unwrap_or(untold)
+    }
+}
+
 /// Arguments of `policy test`.
 #[derive(Debug, clap::Args)]
 pub(super) struct TestArgs {
@@ -85,6 +95,7 @@ pub(super) struct TestArgs {
 enum Proof {
     Certificate,
     Dialback,
+    Pin,
     None,
 }
 
@@ -118,7 +129,8 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
     let asked = Asked {
         from: args.from.to_string(),
         to: args.to.to_string(),
-        proof: word(&|| args.proof.to_possible_value()).unwrap_or_default(),
+        proof: word(&|| args.proof().to_possible_value()).unwrap_or_default(),
+        key: args.key.clone(),
         tls: word(&|| args.tls.to_possible_value()).unwrap_or_default(),
         ip: args.ip,
         kind: args.kind.and_then(|kind| word(&|| kind.to_possible_value())),

@@ -5,30 +5,29 @@
 mod backend;
 mod checkup;
 mod login;
+mod report;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Console, Exit, Format, control};
 use crate::config::{self, Settings};
-use crate::dns::{Resolver, Target, TlsMode};
+use crate::dns::{Resolver, TlsMode};
 use crate::gateway::parts::{self, Credentials};
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::net;
-use crate::policy::{Federate, Finding, Identity, Policy, Question, Tls, Verdict};
+use crate::policy::{Federate, Finding, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::Direction;
 use crate::run::BoxIo;
-use crate::stream::secured::PresentedName;
-use crate::stream::{Secured, TlsVersion, features, identity};
+use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
 use crate::xml::{Content, Framer, Header, Limits, Token, names};
+use report::{Place, Report, shown};
 
 /// Arguments of `probe`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +41,9 @@ pub(super) struct Args {
     /// Look at the backend of a hosted domain on both sides: does it answer, and if not, what to change there?
     #[arg(long, conflicts_with_all = ["from", "c2s"])]
     backend: bool,
+    /// Print the key of the server's certificate as a line for `pins:` of a rule, whatever the certificate is worth
+    #[arg(long, conflicts_with_all = ["c2s", "backend"])]
+    pin: bool,
     /// With --c2s: log in for real with the address in the first line of this file and the password in its second
     #[arg(long, value_name = "FILE", requires = "c2s")]
     account: Option<PathBuf>,
@@ -86,13 +88,15 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     };
     let circuit = probe.circuit();
     let mut report = runtime.block_on(probe.run());
+    report.pin = report.key.as_deref().filter(|_| args.pin).map(|key| format!("pins: [\"{key}\"]"));
     report.circuit = circuit;
     runtime.shutdown_background();
     match args.format {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),
     }
-    if report.reachable && report.allowed { Exit::Done } else { Exit::No }
+    let done = if args.pin { report.pin.is_some() } else { report.reachable && report.allowed };
+    if done { Exit::Done } else { Exit::No }
 }
 
 struct Probe {
@@ -100,37 +104,9 @@ struct Probe {
     hosted: Domain,
     remote: Domain,
     policy: Policy,
+    /// A key is to be printed for a rule that may not be written yet: the policy does not keep us from looking.
+    pin: bool,
     connector: Connector,
-}
-
-/// What was found, in the order in which it was found.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    from: String,
-    domain: String,
-    targets: Vec<Place>,
-    /// The address that answered.
-    address: Option<SocketAddr>,
-    tls: Option<&'static str>,
-    chain: Option<String>,
-    names: Vec<String>,
-    external: bool,
-    dialback: bool,
-    /// What the running gateway remembers against the domain.
-    circuit: Option<String>,
-    reachable: bool,
-    allowed: bool,
-    rule: String,
-    reason: &'static str,
-    /// What went wrong, and its likely cause.
-    trouble: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Place {
-    host: String,
-    tls: &'static str,
-    addresses: Vec<SocketAddr>,
 }
 
 /// What the dialogue came to.
@@ -161,7 +137,7 @@ impl Probe {
         };
         let connector = Connector::new(credentials.connecting())
             .map_err(|e| whole(e.to_string(), "look at the certificate of this domain"))?;
-        Ok(Self { hosted, remote, policy: compiled.policy, connector, settings })
+        Ok(Self { pin: args.pin, hosted, remote, policy: compiled.policy, connector, settings })
     }
 
     /// Whether the gateway that runs with this configuration leaves the domain alone at present, if one runs and tells.
@@ -184,9 +160,9 @@ impl Probe {
         let mut report =
             Report { from: self.hosted.to_string(), domain: self.remote.to_string(), ..Report::default() };
         // As the gateway does: the policy first, and a pair that it refuses costs no look-up (POL-04).
-        let first = self.judge(Identity::Unproven, Tls::Unknown, None);
+        let first = self.judge(Identity::Unproven, Tls::Unknown, None, ShownKey::Unknown);
         report.judged(&first);
-        if !first.is_allow() {
+        if !first.is_allow() && !self.pin {
             report
                 .trouble
                 .push(format!("the policy refuses this domain before any look-up: {}", first.reason.words()));
@@ -232,7 +208,7 @@ impl Probe {
         report
     }
 
-    fn judge(&self, identity: Identity, tls: Tls, address: Option<SocketAddr>) -> Verdict {
+    fn judge(&self, identity: Identity, tls: Tls, address: Option<SocketAddr>, key: ShownKey) -> Verdict {
         let federate = Federate {
             hosted: &self.hosted,
             remote: &self.remote,
@@ -240,6 +216,7 @@ impl Probe {
             identity,
             tls,
             address: address.map(|a| a.ip()),
+            key,
         };
         self.policy.judge(&Question::Federate(federate), &mut ())
     }
@@ -250,8 +227,45 @@ impl Probe {
         report.tls = Some(met.secured.version.label());
         report.external = met.offered.external;
         report.dialback = met.dialback;
-        let mut proven = false;
-        match &met.secured.certificate {
+        let certificate = met.secured.certificate.as_ref();
+        let key = certificate.and_then(|shown| shown.key).map(KeyDigest::new);
+        report.key = key.map(|key| key.to_string());
+        let key = key.map_or(ShownKey::Unknown, ShownKey::Digest);
+        let tls = match met.secured.version {
+            TlsVersion::V12 => Tls::V12,
+            TlsVersion::V13 => Tls::V13,
+        };
+        // As the gateway does: the key that a rule pins, then the certificate. CRT-13: towards a server that neither proves,
+        // the policy must take dialback alone.
+        let remote = Pair { sender: self.remote.clone(), target: self.hosted.clone() };
+        let pinned = self.judge(Identity::Pin, tls, Some(met.address), key);
+        let pin = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
+        let by_pin = Proof::by_pin(Some(&met.secured), &remote, pin);
+        let by_certificate = Proof::by_certificate(Some(&met.secured), &remote);
+        let (identity, method) = match (&by_pin, &by_certificate) {
+            (Ok(proof), _) => (Identity::Pin, Some(proof.method())),
+            (_, Ok(proof)) => (Identity::Certificate, Some(proof.method())),
+            _ => (Identity::Dialback, None),
+        };
+        report.proof = method.map(Method::label);
+        let asked = Federate {
+            hosted: &self.hosted,
+            remote: &self.remote,
+            direction: Direction::Outbound,
+            identity: Identity::Unproven,
+            tls,
+            address: Some(met.address.ip()),
+            key,
+        };
+        let doubted = [
+            ("pin", self.policy.doubt_key(&asked)),
+            ("certificate", identity::doubt(certificate, &self.remote)),
+        ];
+        for (proof, doubt) in doubted {
+            report.not_proven.extend(doubt.map(|doubt| format!("{proof}: {doubt}")));
+        }
+        let by_pin = by_pin.is_ok();
+        match certificate {
             None => report.chain = Some("no certificate".to_owned()),
             Some(certificate) => {
                 report.names = certificate.names.iter().map(shown).collect();
@@ -259,13 +273,12 @@ impl Probe {
                 let speaks = identity::speaks_for(certificate, &self.remote);
                 report.chain =
                     Some(trusted.map_or_else(|fault| fault.label().to_owned(), |()| "trusted".to_owned()));
-                proven = speaks && trusted.is_ok();
-                if let Err(fault) = trusted {
+                if let Some(fault) = trusted.err().filter(|_| !by_pin) {
                     report
                         .trouble
                         .push(format!("the server's certificate is not trusted ({})", fault.label()));
                 }
-                if !speaks {
+                if !speaks && !by_pin {
                     report.trouble.push(format!("the server's certificate does not name {}", self.remote));
                 }
             }
@@ -277,13 +290,7 @@ impl Probe {
                     .to_owned(),
             );
         }
-        let tls = match met.secured.version {
-            TlsVersion::V12 => Tls::V12,
-            TlsVersion::V13 => Tls::V13,
-        };
-        // CRT-13: towards a server whose certificate fails, the policy must take dialback alone.
-        let identity = if proven { Identity::Certificate } else { Identity::Dialback };
-        let last = self.judge(identity, tls, Some(met.address));
+        let last = self.judge(identity, tls, Some(met.address), key);
         report.judged(&last);
         if !last.is_allow() {
             report.trouble.push(format!("the policy refuses the server as it is: {}", last.reason.words()));
@@ -412,77 +419,4 @@ impl Talk {
             _ => Err("no stream features came".to_owned()),
         }
     }
-}
-
-impl Place {
-    fn of(target: &Target) -> Self {
-        let tls = match target.mode {
-            TlsMode::Direct => "direct",
-            TlsMode::Starttls => "starttls",
-        };
-        Self { host: crate::run::observe::capped(&target.host), tls, addresses: target.addresses.clone() }
-    }
-}
-
-impl Report {
-    fn judged(&mut self, verdict: &Verdict) {
-        self.allowed = verdict.is_allow();
-        self.rule = verdict.rule.as_str().to_owned();
-        self.reason = verdict.reason.label();
-    }
-
-    fn text(&self, console: &Console) -> String {
-        let mut out = String::new();
-        let mut line = |what: &str, words: &str| {
-            // Writing to a string cannot fail.
-            let _written = writeln!(out, "{what:<12}{words}");
-        };
-        line("from", &self.from);
-        line("domain", &self.domain);
-        for place in &self.targets {
-            let addresses: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
-            line("target", &format!("{} ({}) at {}", place.host, place.tls, addresses.join(", ")));
-        }
-        if let Some(address) = self.address {
-            line("connected", &address.to_string());
-            line("TLS", self.tls.unwrap_or("none"));
-            line("certificate", self.chain.as_deref().unwrap_or("none"));
-            line("names", &if self.names.is_empty() { "none".to_owned() } else { self.names.join(", ") });
-            let offers = [(self.external, "EXTERNAL"), (self.dialback, "dialback")];
-            let offers: Vec<&str> =
-                offers.into_iter().filter_map(|(has, word)| has.then_some(word)).collect();
-            line("offers", &if offers.is_empty() { "nothing".to_owned() } else { offers.join(", ") });
-        }
-        line(
-            "policy",
-            &format!(
-                "{} by rule {} ({})",
-                if self.allowed { "allow" } else { "deny" },
-                self.rule,
-                self.reason
-            ),
-        );
-        if let Some(circuit) = &self.circuit {
-            line("circuit", circuit);
-        }
-        for trouble in &self.trouble {
-            line("trouble", trouble);
-        }
-        let good = self.reachable && self.allowed;
-        let words = match (self.reachable, self.allowed) {
-            (true, true) => "reachable and allowed",
-            (true, false) => "reachable and not allowed",
-            (false, true) => "not reachable",
-            (false, false) => "not allowed",
-        };
-        line("result", &console.mark(words, good));
-        out
-    }
-}
-
-fn shown(name: &PresentedName) -> String {
-    let name = match name {
-        PresentedName::Dns(name) | PresentedName::Srv(name) | PresentedName::Xmpp(name) => name,
-    };
-    crate::run::observe::capped(name)
 }

@@ -116,6 +116,11 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// The digest of its own key, as `pins` of a rule takes it.
+    pub fn pin(&self) -> Told<String> {
+        pin_of(self.issuer.der())
+    }
+
     /// Issues a certificate.
     pub fn issue(&self, leaf: &Leaf) -> Told<Identity> {
         let key = KeyPair::generate()?;
@@ -178,6 +183,11 @@ impl Identity {
 
     fn private(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()))
+    }
+
+    /// The digest of its key, as `pins` of a rule takes it.
+    pub fn pin(&self) -> Told<String> {
+        pin_of(self.chain.first().ok_or_else(|| Trouble::new("a certificate is due"))?)
     }
 
     /// Writes `NAME.pem` and `NAME.key`, the key readable by its owner alone.
@@ -262,6 +272,14 @@ pub fn write_secret(path: &Path, content: &str) -> Told<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(content.as_bytes())?;
     Ok(())
+}
+
+fn pin_of(certificate: &CertificateDer<'_>) -> Told<String> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|e| Trouble(format!("unreadable certificate: {e}")))?;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.public_key().raw);
+    Ok(digest.as_ref().iter().fold("sha256:".to_owned(), |text, octet| text + &format!("{octet:02x}")))
 }
 
 /// Whether the certificate names this domain as a dNSName, with a wildcard for one label or without.

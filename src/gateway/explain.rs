@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::jid::Domain;
-use crate::policy::{Explanation, Federate, Identity, Policy, StanzaKind, Tls};
+use crate::policy::{Explanation, Federate, Identity, KeyDigest, Policy, ShownKey, StanzaKind, Tls};
 use crate::reason::{Direction, Reason};
 
 /// A question about a stanza. Direction follows from which address is hosted.
@@ -17,8 +17,11 @@ pub struct Asked {
     pub from: String,
     /// The addressee's.
     pub to: String,
-    /// How the remote domain is proved: `certificate`, `dialback` or `none`.
+    /// How the remote domain is proved: `certificate`, `dialback`, `pin` or `none`.
     pub proof: String,
+    /// The key that its server shows, as in `pins`; with the proof `pin` and without a key, one that is pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The version of TLS on the stream: `1.2`, `1.3` or `none`.
     pub tls: String,
     /// The remote server's address.
@@ -68,8 +71,16 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
     let identity = match asked.proof.as_str() {
         "certificate" => Identity::Certificate,
         "dialback" => Identity::Dialback,
+        "pin" => Identity::Pin,
         "none" => Identity::Absent,
-        other => return Err(format!("{other:?} is no proof; write certificate, dialback or none")),
+        other => return Err(format!("{other:?} is no proof; write certificate, dialback, pin or none")),
+    };
+    let key = match (asked.key.as_deref(), identity) {
+        (Some(key), _) => ShownKey::Digest(
+            KeyDigest::parse(key).map_err(|why| format!("{key:?} is no digest of a key: {why}"))?,
+        ),
+        (None, Identity::Pin) => ShownKey::Pinned,
+        (None, _) => ShownKey::Unknown,
     };
     let tls = match asked.tls.as_str() {
         "1.2" => Tls::V12,
@@ -77,7 +88,7 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         "none" => Tls::None,
         other => return Err(format!("{other:?} is no version of TLS; write 1.2, 1.3 or none")),
     };
-    let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip };
+    let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip, key };
     Ok(Explained::Judged(Box::new(policy.explain(&question, kind, asked.payload.as_deref()))))
 }
 
@@ -119,6 +130,7 @@ fn between(
         identity: Identity::Inside,
         tls: Tls::V13,
         address: None,
+        key: ShownKey::Unknown,
     };
     let mut explanation = policy.explain(&question(from, to, Direction::Outbound), kind, payload);
     if explanation.is_allow() {

@@ -314,6 +314,7 @@ async fn a_rule_that_expires_no_longer_holds_on_the_next_day() {
             identity: crate::policy::Identity::Certificate,
             tls: crate::policy::Tls::V13,
             address: None,
+            key: crate::policy::ShownKey::Unknown,
         };
         registry.policy().judge(&crate::policy::Question::Federate(question), &mut ()).reason
     };

@@ -26,6 +26,7 @@ fn outcome(gateway: &Gateway, remote: &str) -> Reason {
         identity: crate::policy::Identity::Certificate,
         tls: crate::policy::Tls::V13,
         address: None,
+        key: crate::policy::ShownKey::Unknown,
     };
     let policy = gateway.tools().registry.policy();
     policy.judge(&crate::policy::Question::Federate(question), &mut ()).reason

@@ -10,6 +10,7 @@ use super::day::Day;
 use super::domains::Pattern;
 use super::file::CaseSpec;
 use super::finding::{Finding, Place, Placed};
+use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::read::Reader;
 use super::settings::Federation;
@@ -139,7 +140,14 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     }
     let from = case.from.as_ref().and_then(|word| reader.address_domain(word));
     let to = case.to.as_ref().and_then(|word| reader.address_domain(word));
-    let identity = case.identity.as_ref().map_or(Some(Identity::Certificate), |word| reader.identity(word));
+    let key = case.key.as_ref().map(|word| reader.key_digest(word, &word.value));
+    let untold = if key.is_some() { Identity::Pin } else { Identity::Certificate };
+    let identity = case.identity.as_ref().map_or(Some(untold), |word| reader.identity(word));
+    let key = match (key.flatten(), identity) {
+        (Some(key), _) => ShownKey::Digest(key),
+        (None, Some(Identity::Pin)) => ShownKey::Pinned,
+        (None, _) => ShownKey::Unknown,
+    };
     let tls = case.tls.as_ref().map_or(Some(Tls::V13), |word| reader.lowest_tls(word));
     let address = case.ip.as_ref().map(|word| reader.ip(word));
     let today = case.today.as_ref().map_or(Some(policy.today()), |word| reader.day(word));
@@ -178,8 +186,15 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         Some(federation) => policy.with_federation(index, federation),
         None => policy.clone(),
     };
-    let question =
-        Federate { hosted, remote, direction, identity: identity?, tls: tls?, address: address.flatten() };
+    let question = Federate {
+        hosted,
+        remote,
+        direction,
+        identity: identity?,
+        tls: tls?,
+        address: address.flatten(),
+        key,
+    };
     let verdict = policy.on(today?).judge(&Question::Federate(question), &mut ());
     Some(verdict.for_stanza(kind.flatten(), case.payload.as_ref().map(|word| word.value.as_str())))
 }

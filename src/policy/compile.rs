@@ -165,6 +165,15 @@ impl Building {
                 "remove it, or renew the date",
             );
         }
+        if let Some(list) = &spec.value.pins
+            && terms.pins.are_over(input.today)
+        {
+            reader.warn(
+                list,
+                "no key that this rule pins counts today, so it admits nobody",
+                "pin the key that holds now: `gatehouse probe --pin`",
+            );
+        }
         let index = self.rules.list.len();
         for (pattern, place) in &patterns {
             self.place_pattern(reader, pattern, place, index, &hosted, name.as_str());
@@ -341,6 +350,16 @@ impl Policy {
                     rule.place.clone(),
                     format!("rule \"{}\" admits streams without TLS", rule.name),
                     "ask for `tls: \"1.2\"` unless the peer really has none",
+                ));
+            }
+            if let Some(last) = rule.terms.pins.last_day()
+                && last >= self.today
+                && last.days() - self.today.days() < days
+            {
+                findings.push(Finding::warning(
+                    rule.place.clone(),
+                    format!("the last key that rule \"{}\" pins counts until {last}", rule.name),
+                    "pin the next one beside it: `gatehouse probe --pin`",
                 ));
             }
             if let Some(last) = rule.expires

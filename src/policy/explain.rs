@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Policy;
 use super::finding::Place;
 use super::judge::{Bearing, Considered, Witness};
+use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::rules::StanzaKind;
 use super::verdict::Verdict;
@@ -88,6 +89,10 @@ pub struct Explanation {
     pub federation: Option<&'static str>,
     /// The proof supposed.
     pub proof: &'static str,
+    /// The key supposed, if one was named.
+    pub key: Option<String>,
+    /// Why that key proves nothing, where the rule pins keys.
+    pub doubt: Option<String>,
     /// The channel supposed.
     pub tls: &'static str,
     /// The address supposed.
@@ -130,8 +135,14 @@ impl Policy {
                 Identity::Absent => "none",
                 Identity::Dialback => "dialback",
                 Identity::Certificate => "certificate",
+                Identity::Pin => "pin",
                 Identity::Inside => "inside",
             },
+            key: match question.key {
+                ShownKey::Digest(key) => Some(key.to_string()),
+                ShownKey::Unknown | ShownKey::Pinned => None,
+            },
+            doubt: self.doubt_key(question).map(|detail| detail.to_string()),
             tls: match question.tls {
                 Tls::Unknown => "pending",
                 Tls::None => "none",
@@ -170,6 +181,9 @@ impl fmt::Display for Explanation {
         } else {
             write!(f, "supposed:   proof {}, TLS {}", self.proof, self.tls)?;
         }
+        if let Some(key) = &self.key {
+            write!(f, ", key {key}")?;
+        }
         match &self.ip {
             _ if self.proof == "inside" => {}
             Some(ip) => write!(f, ", address {ip}")?,
@@ -182,6 +196,9 @@ impl fmt::Display for Explanation {
             write!(f, ", payload {payload}")?;
         }
         writeln!(f)?;
+        if let Some(doubt) = &self.doubt {
+            writeln!(f, "pins:       {doubt}")?;
+        }
         if self.considered.is_empty() {
             return writeln!(f, "considered: no rule");
         }

@@ -45,8 +45,12 @@ pub struct RuleSpec {
     pub direction: Option<Word>,
     /// Hosted domains the rule is for. Default: every domain that uses this file.
     pub hosted: Option<Placed<Vec<Word>>>,
-    /// Proofs that are enough: `certificate`, `dialback`. Default: the file's `defaults`.
+    /// Proofs that are enough: `certificate`, `dialback`, `pin`; a stronger one than those named always is, in the order pin,
+    /// certificate, dialback. Default: the file's `defaults`.
     pub identity: Option<Placed<Vec<Word>>>,
+    /// Keys of the remote server's certificate, any of which proves its domains, whoever signed it and until whenever; nothing
+    /// else does then. `sha256:` and the digest of the public key, then `from` and `until` with a day, where meant. Default: none.
+    pub pins: Option<Placed<Vec<Word>>>,
     /// The lowest version of TLS: `"1.2"`, `"1.3"` or `none`. Default: the file's `defaults`.
     pub tls: Option<Word>,
     /// Networks the remote server's address must be in. Default: any.
@@ -101,8 +105,10 @@ pub struct CaseSpec {
     pub direction: Option<Word>,
     /// The `federation` setting to suppose. Default: the hosted domain's own; `listed` when a file is tested by itself.
     pub federation: Option<Word>,
-    /// How the remote domain is proved: `certificate`, `dialback` or `none`. Default: `certificate`.
+    /// How the remote domain is proved: `certificate`, `dialback`, `pin` or `none`. Default: `certificate`; `pin` where `key` is given.
     pub identity: Option<Word>,
+    /// The key that its server shows, written as in `pins`. Default: none; with `identity: pin` one of those that the rule pins.
+    pub key: Option<Word>,
     /// The channel: `"1.2"`, `"1.3"` or `none`. Default: `"1.3"`.
     pub tls: Option<Word>,
     /// The remote server's address. Default: unknown, and thus in no network.

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use super::Policy;
+use super::day::Day;
 use super::finding::Place;
+use super::pins::ShownKey;
 use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, Terms};
 use super::settings::{Federation, Hosted};
@@ -86,6 +88,7 @@ impl Policy {
             identity: Identity::Inside,
             tls: Tls::V13,
             address: None,
+            key: ShownKey::Unknown,
         };
         (
             self.judge_pair(&question(sender, target, Direction::Outbound), &mut ()),
@@ -161,7 +164,7 @@ impl Policy {
             Federation::Listed => Some(Reason::NotListed),
             // JID-03: names of one label are refused by default; a rule may name them.
             Federation::Any if question.remote.is_single_label() => Some(Reason::SingleLabel),
-            Federation::Any => unmet(&hosted.defaults, question),
+            Federation::Any => unmet(&hosted.defaults, question, self.today),
         };
         match refusal {
             Some(reason) => Verdict::deny(reason, rule, None),
@@ -195,7 +198,7 @@ impl Policy {
         } else if outside && !awaited {
             Some(Reason::WrongNetwork)
         } else {
-            unmet(&rule.terms, question)
+            unmet(&rule.terms, question, self.today)
         };
         match refusal {
             Some(reason) => Bearing::Decides(Outcome::Deny, reason),
@@ -209,7 +212,7 @@ impl Policy {
 }
 
 /// What of the terms the channel and the proof do not meet.
-fn unmet(terms: &Arc<Terms>, question: &Federate<'_>) -> Option<Reason> {
+fn unmet(terms: &Arc<Terms>, question: &Federate<'_>, today: Day) -> Option<Reason> {
     let unproven = question.identity == Identity::Unproven;
     let tls_met = match question.tls {
         // Before proof the channel may still be upgraded.
@@ -218,8 +221,13 @@ fn unmet(terms: &Arc<Terms>, question: &Federate<'_>) -> Option<Reason> {
         Tls::None | Tls::V12 | Tls::V13 => question.tls >= terms.tls,
     };
     let identity_met = match question.identity {
-        Identity::Unproven | Identity::Certificate | Identity::Inside => true,
+        Identity::Unproven | Identity::Inside => true,
         Identity::Absent => false,
+        // DNS-18: a domain whose key is pinned is proven by that key, whatever else speaks for it.
+        _ if !terms.pins.is_empty() => terms.pins.hold(question.key, today),
+        // Nothing but a key that no rule pins (any more).
+        Identity::Pin => false,
+        Identity::Certificate => true,
         Identity::Dialback => match question.direction {
             Direction::Inbound => terms.identities.dialback,
             Direction::Outbound => terms.takes_unnamed_servers(),

@@ -16,6 +16,8 @@ mod finding;
 mod judge;
 mod nearest;
 pub mod networks;
+mod pins;
+mod proofs;
 mod question;
 mod read;
 mod rules;
@@ -35,13 +37,14 @@ pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
 pub use nearest::Nearest;
 pub use networks::Networks;
+pub use pins::{KeyDigest, Pins, ShownKey};
 pub use question::{Arrive, Federate, Identity, Question, Tls};
 pub use rules::{Identities, Quotas, Rate, StanzaKind, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
 pub use verdict::{Permit, RuleName, Verdict};
 
 use crate::jid::Domain;
-use crate::reason::Outcome;
+use crate::reason::{Detail, Outcome};
 use domains::Index;
 use rules::Rule;
 use settings::Hosted;
@@ -135,11 +138,20 @@ impl Policy {
         self.today
     }
 
-    /// The first day on which a rule that still holds today will have expired; the caller then publishes [`Policy::on`].
+    /// The first day on which a rule or a pin that still holds today will have expired, or a pin begins to count; the caller then publishes [`Policy::on`].
     pub fn next_expiry(&self) -> Option<Day> {
-        let lasting =
-            self.rules.list.iter().filter_map(|rule| rule.expires).filter(|last| *last >= self.today);
-        lasting.min().map(Day::next)
+        let rules = || self.rules.list.iter();
+        let lasting = rules().filter_map(|rule| rule.expires).filter(|last| *last >= self.today);
+        let pins = rules().filter_map(|rule| rule.terms.pins.next_change(self.today));
+        lasting.map(Day::next).chain(pins).min()
+    }
+
+    /// Why the key that a remote server showed does not prove its domain, where the rule of that pair pins keys; none where
+    /// it does, or where nothing is pinned.
+    pub fn doubt_key(&self, asked: &Federate<'_>) -> Option<Detail> {
+        let question = Federate { identity: Identity::Unproven, tls: Tls::Unknown, ..*asked };
+        let permit = self.judge(&Question::Federate(question), &mut ()).permit()?;
+        permit.pins().doubt(asked.key, self.today)
     }
 
     /// The same rules on another day.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::pins::ShownKey;
 use crate::jid::Domain;
 use crate::reason::{Direction, Flow};
 
@@ -40,6 +41,8 @@ pub struct Federate<'a> {
     pub tls: Tls,
     /// The address of the remote server, once it is known.
     pub address: Option<IpAddr>,
+    /// The key of the certificate that the remote server showed.
+    pub key: ShownKey,
 }
 
 /// How a remote domain was proved.
@@ -54,6 +57,8 @@ pub enum Identity {
     Dialback,
     /// By a certificate that speaks for the domain.
     Certificate,
+    /// By a key that the rule pins, and by nothing besides.
+    Pin,
     /// It is a domain of another backend of ours (POL-08): nothing of the channel or the proof is asked.
     Inside,
 }

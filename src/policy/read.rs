@@ -12,7 +12,7 @@ use super::file::{DefaultsSpec, QuotasSpec, RuleSpec, StanzasSpec, Word};
 use super::finding::{Finding, Place, Placed};
 use super::networks::{self, Networks};
 use super::question::{Identity, Tls};
-use super::rules::{Identities, Quotas, Rate, StanzaKind, StanzaRules, Terms};
+use super::rules::{Quotas, Rate, StanzaKind, StanzaRules, Terms};
 use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Outcome, Reason};
 
@@ -61,20 +61,25 @@ impl Reader {
         let builtin = Terms::default();
         let Some(spec) = spec else { return builtin };
         Terms {
-            identities: self.identities(spec.value.identity.as_ref(), builtin.identities),
+            identities: self.default_identities(spec.value.identity.as_ref(), builtin.identities),
             tls: spec.value.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(builtin.tls),
             ..builtin
         }
     }
 
     pub(super) fn terms(&mut self, spec: &RuleSpec, defaults: &Arc<Terms>) -> Arc<Terms> {
-        let plain =
-            spec.identity.is_none() && spec.tls.is_none() && spec.stanzas.is_none() && spec.limits.is_none();
+        let plain = spec.identity.is_none()
+            && spec.pins.is_none()
+            && spec.tls.is_none()
+            && spec.stanzas.is_none()
+            && spec.limits.is_none();
         if plain {
             return Arc::clone(defaults);
         }
+        let (identities, pins) = self.proofs(spec, defaults.identities);
         Arc::new(Terms {
-            identities: self.identities(spec.identity.as_ref(), defaults.identities),
+            identities,
+            pins,
             tls: spec.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(defaults.tls),
             stanzas: Arc::new(self.stanzas(spec.stanzas.as_ref())),
             quotas: self.quotas(spec.limits.as_ref()),
@@ -94,6 +99,7 @@ impl Reader {
         };
         let file = Arc::clone(&self.file);
         refuse("identity", spec.identity.as_ref().map(|at| at.place(&file)));
+        refuse("pins", spec.pins.as_ref().map(|at| at.place(&file)));
         refuse("tls", spec.tls.as_ref().map(|at| at.place(&file)));
         refuse("stanzas", spec.stanzas.as_ref().map(|at| at.place(&file)));
         refuse("limits", spec.limits.as_ref().map(|at| at.place(&file)));
@@ -118,6 +124,7 @@ impl Reader {
         let table = [
             ("certificate", Identity::Certificate),
             ("dialback", Identity::Dialback),
+            ("pin", Identity::Pin),
             ("none", Identity::Absent),
         ];
         self.choose(word, "a proof of identity", &table)
@@ -245,23 +252,6 @@ impl Reader {
             }
         }
         Networks::new(found)
-    }
-
-    fn identities(&mut self, list: Option<&Placed<Vec<Word>>>, default: Identities) -> Identities {
-        let Some(list) = list else { return default };
-        if list.value.is_empty() {
-            self.error(
-                list,
-                "`identity` is empty, so no proof would do",
-                "remove the key, or name certificate or dialback",
-            );
-        }
-        let table = [("certificate", false), ("dialback", true)];
-        let mut dialback = false;
-        for word in &list.value {
-            dialback |= self.choose(word, "a proof of identity", &table).unwrap_or(false);
-        }
-        Identities { dialback, written: true }
     }
 
     fn stanzas(&mut self, spec: Option<&Placed<StanzasSpec>>) -> StanzaRules {

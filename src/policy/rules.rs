@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::day::Day;
 use super::finding::Place;
 use super::networks::Networks;
+use super::pins::Pins;
 use super::question::Tls;
 use super::verdict::RuleName;
 use crate::reason::{Direction, Outcome};
@@ -97,6 +98,8 @@ pub struct Identities {
 pub struct Terms {
     /// The proofs that are enough.
     pub identities: Identities,
+    /// Keys one of which the remote server must hold; then nothing else is asked, and nothing less is enough (DNS-18).
+    pub pins: Pins,
     /// The lowest version of TLS; `Tls::None` asks for no TLS.
     pub tls: Tls,
     /// Which stanzas may pass.
@@ -109,7 +112,8 @@ impl Terms {
     /// Whether a server may be spoken to whose certificate does not name its domain (CRT-13): only where a file accepts
     /// dialback in as many words, or asks for no TLS at all.
     pub fn takes_unnamed_servers(&self) -> bool {
-        (self.identities.dialback && self.identities.written) || self.tls == Tls::None
+        self.pins.is_empty()
+            && ((self.identities.dialback && self.identities.written) || self.tls == Tls::None)
     }
 }
 
@@ -118,6 +122,7 @@ impl Default for Terms {
     fn default() -> Terms {
         Terms {
             identities: Identities { dialback: true, written: false },
+            pins: Pins::default(),
             tls: Tls::V12,
             stanzas: Arc::default(),
             quotas: Quotas::default(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::finding::Place;
+use super::pins::{KeyDigest, Pins, ShownKey};
 use super::question::{Federate, Identity, Tls};
 use super::rules::{Quotas, StanzaKind, StanzaRules, Terms};
 use crate::jid::Domain;
@@ -96,6 +97,7 @@ impl Verdict {
             identity: question.identity,
             tls: question.tls,
             address: question.address,
+            key: question.key,
             rule: rule.clone(),
             terms: Arc::clone(terms),
         };
@@ -112,6 +114,7 @@ pub struct Permit {
     identity: Identity,
     tls: Tls,
     address: Option<IpAddr>,
+    key: ShownKey,
     rule: RuleName,
     terms: Arc<Terms>,
 }
@@ -147,6 +150,19 @@ impl Permit {
         &self.terms.quotas
     }
 
+    /// The keys that the rule pins.
+    pub fn pins(&self) -> &Pins {
+        &self.terms.pins
+    }
+
+    /// The key that this permit was given for, where the rule pins it.
+    pub fn pinned(&self) -> Option<KeyDigest> {
+        match self.key {
+            ShownKey::Digest(key) if self.identity == Identity::Pin => Some(key),
+            _ => None,
+        }
+    }
+
     /// Whether only a certificate proves the remote domain under this rule; if not, dialback does too.
     pub fn requires_certificate(&self) -> bool {
         !self.terms.identities.dialback
@@ -176,6 +192,7 @@ impl Permit {
             identity: self.identity,
             tls: self.tls,
             address: self.address,
+            key: self.key,
         }
     }
 }

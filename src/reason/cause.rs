@@ -22,6 +22,10 @@ words! {
         SelfSigned = "self-signed",
         /// The certificate names other domains only.
         OtherName = "other-name",
+        /// The key of the certificate is none of those that the rule pins.
+        KeyNotPinned = "key-not-pinned",
+        /// The rule pins the key for other days.
+        PinExpired = "pin-expired",
         /// No certificate was shown.
         NoCertificate = "no-certificate",
         /// The certificate, or one of its authorities, was revoked.
@@ -79,6 +83,7 @@ impl Cause {
             Self::BadHandshake => "the handshake broke a rule of TLS",
             Self::Cut => "the other side closed the connection",
             Self::Expired => "the certificate has expired",
+            Self::KeyNotPinned => "the key of its certificate is none of those that the rule pins",
             Self::NameNotServed => "a server name was asked for that is not served here",
             Self::NoCertificate => "no certificate was shown",
             Self::NoCommonGroup => "no key exchange group in common",
@@ -100,6 +105,7 @@ impl Cause {
             Self::OtherName => "the certificate names other domains only",
             Self::PeerAlert => "the other side ended the handshake with an alert",
             Self::PeerSaid => "the other side said why",
+            Self::PinExpired => "the rule pins this key, and not for today",
             Self::RevocationUnknown => "nobody can say whether the certificate was revoked",
             Self::Revoked => "the certificate was revoked",
             Self::SelfSigned => "the certificate was issued by itself",
@@ -115,6 +121,7 @@ impl Cause {
             Self::BadCertificate => "its certificate breaks the rules for certificates",
             Self::Cut => "its server closed the connection",
             Self::Expired => "its certificate has expired",
+            Self::KeyNotPinned | Self::PinExpired => "its server shows another key than was agreed",
             Self::NoCertificate => "its server shows no certificate",
             Self::NoTls => "its server offers no TLS",
             Self::NotReached => "its server refuses the connection, or nothing reaches it",
@@ -159,6 +166,9 @@ impl Cause {
             Self::Expired | Self::NotYetValid => {
                 "that server needs a new certificate; where many are expired at once, look at the clock of this machine"
             }
+            Self::KeyNotPinned => {
+                "ask that server's operators, on another way than this, whether the key is theirs; `gatehouse probe --pin` prints the line for `pins:`"
+            }
             Self::NameNotServed => {
                 "host the name here if it should be (`domains:`), or have the other side call the name it means"
             }
@@ -190,6 +200,9 @@ impl Cause {
                 "the other side does not take our certificate or our TLS: look whether its roots know our authority"
             }
             Self::PeerSaid => "ask the operators of that server",
+            Self::PinExpired => {
+                "correct the dates in `pins:` of the rule, or ask that server's operators for the key that holds now"
+            }
             Self::RevocationUnknown => "renew the lists of `trust: { crls }`, or set `unknown-revocation`",
             Self::Revoked => "that server needs a new certificate; ask its operators what has happened",
             Self::SelfSigned | Self::UnknownIssuer => {

@@ -263,9 +263,10 @@ impl Relay {
             return self.give_up(&Reason::Internal.into(), out);
         }
         let method = self.far_method(id).unwrap_or(Method::Backend);
+        let server = self.far_shown(id);
         let rule = permit.rule().clone();
         out.push(Effect::Note(Event::Judged { pair: pair.clone(), verdict: verdict.into() }));
-        out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
+        out.push(Effect::Note(Event::Admitted { pair, method, server, rule, after }));
         out.push(Effect::Admitted(Some(id), permit));
     }
 

@@ -89,6 +89,8 @@ pub struct Record {
     pub suite: Option<&'static str>,
     /// How identity was proved; none if it never was.
     pub method: Option<Method>,
+    /// Outbound, how the server that was called was proven to us; none where dialback is all that policy asks of it.
+    pub server: Option<Method>,
     /// SHA-256 of the peer's certificate, in hexadecimal.
     pub fingerprint: Option<String>,
     /// What is known of the revocation of that certificate (CRT-09).
@@ -114,6 +116,7 @@ impl Record {
             tls: public.map(|secured| secured.version),
             suite: public.map(|secured| secured.suite),
             method: None,
+            server: None,
             fingerprint: certificate.map(|c| c.fingerprint.clone()),
             revocation: certificate.map(|c| c.revocation),
             rule: None,
@@ -135,8 +138,8 @@ pub enum Event {
     Authenticated { pair: Pair, method: Method, outcome: Outcome, reason: Reason },
     /// A dialback operation ended.
     Dialback { role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration },
-    /// A pair may pass stanzas from now on.
-    Admitted { pair: Pair, method: Method, rule: RuleName, after: Duration },
+    /// A pair may pass stanzas from now on. `server` as in [`Record`].
+    Admitted { pair: Pair, method: Method, server: Option<Method>, rule: RuleName, after: Duration },
     /// A claim ended without admission.
     Rejected { record: Box<Record>, after: Duration },
     /// An admitted pair ended.

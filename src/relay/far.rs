@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::filter::Route;
 use crate::jid::Domain;
-use crate::reason::{Facing, Outcome, Reason, StreamCondition, Why};
+use crate::reason::{Direction, Facing, Outcome, Reason, StreamCondition, Why};
 use crate::stream::fault::Fault;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
-use crate::stream::{Answer, Certificate, Method, Proof, Secured, identity};
+use crate::stream::{Answer, Certificate, Method, Secured};
 use crate::xml::{CLOSE, Token};
 
 use super::event::{DialbackOutcome, Role, Said};
@@ -220,7 +220,7 @@ impl Relay {
                 if self.authority_taken(check, far) {
                     return true;
                 }
-                let detail = identity::doubt(far.certificate(), &check.pair.sender);
+                let detail = super::doubt(&self.policy, &check.pair, Direction::Inbound, far.certificate());
                 let why = Why { reason: Reason::CertificateUntrusted, detail };
                 self.far_attempt_failed(id, why, Bytes::new(), now, out);
                 return false;
@@ -232,7 +232,8 @@ impl Relay {
         }
         let why = match verdict.reason {
             Reason::IdentityTooWeak => {
-                let detail = identity::doubt(far.certificate(), &pair.target);
+                let detail =
+                    super::doubt(&self.policy, &pair, Direction::Outbound, self.certificate(Side::Far(id)));
                 Why { reason: Reason::CertificateUntrusted, detail }
             }
             other => other.into(),
@@ -498,18 +499,14 @@ impl Relay {
         self.fars.get(&id).and_then(|far| far.method)
     }
 
-    /// Whether the peer's certificate on that leg speaks for the target.
-    pub(super) fn far_certified(&self, id: FarId, pair: &crate::stream::Pair) -> bool {
-        self.fars.get(&id).is_some_and(|far| Proof::by_certificate(far.secured(), &pair.reversed()).is_ok())
-    }
-
-    /// The same for whatever the leg is for.
-    pub(super) fn far_named(&self, id: FarId) -> bool {
-        match self.fars.get(&id).map(|far| (far, &far.terms.errand)) {
-            Some((_, Errand::Speak(pair))) => self.far_certified(id, pair),
-            Some((far, Errand::Ask(check))) => Proof::by_certificate(far.secured(), &check.pair).is_ok(),
-            None => false,
-        }
+    /// What the channel of that leg proves of the domain that was called.
+    pub(super) fn far_shown(&self, id: FarId) -> Option<Method> {
+        let far = self.fars.get(&id).filter(|far| far.terms.facing == Facing::Public)?;
+        let (pair, direction) = match &far.terms.errand {
+            Errand::Speak(pair) => (pair, Direction::Outbound),
+            Errand::Ask(check) => (&check.pair, Direction::Inbound),
+        };
+        self.shown(pair, direction, far.secured(), far.address()).0.map(|proof| proof.method())
     }
 }
 

@@ -15,6 +15,7 @@ mod ends;
 mod event;
 mod far;
 mod join;
+mod judged;
 mod near;
 mod negotiate;
 mod outbound;
@@ -25,6 +26,7 @@ mod retrust;
 
 pub use courier::Load;
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
+pub use judged::doubt;
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Logged, Portrait, Standing};
 

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::filter::Route;
 use crate::jid::Domain;
-use crate::policy::{Federate, Identity, Question, Tls, Verdict};
+use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, By, Claim, Offer, Ruling, Vouch};
-use crate::stream::{Answer, KeyCheck, Method, Pair, Proof, Secured, TlsVersion};
+use crate::stream::{Answer, KeyCheck, Method, Pair, Proof};
 use crate::xml::Header;
 
 use super::event::{DialbackOutcome, Role};
-use super::far::Far;
 use super::near::Near;
 use super::plan;
 use super::{ClaimId, Effect, Event, FarId, Relay, Side};
@@ -87,12 +86,12 @@ impl Relay {
         let to = to.or_else(|| self.home.default_domain.clone());
         let (Some(secured), Some(sender), Some(target)) = (secured, from, to) else { return (open, None) };
         let pair = Pair { sender, target };
-        let certified = Proof::by_certificate(Some(secured), &pair).is_ok();
-        let by_certificate = self.judge_inbound(&pair, Identity::Certificate, Some(secured));
+        let (proof, by_channel) = self.shown(&pair, Direction::Inbound, Some(secured), self.peer_address());
         let by_dialback = self.judge_inbound(&pair, Identity::Dialback, Some(secured));
-        let missing = !certified && by_dialback.reason == Reason::IdentityTooWeak;
+        let proven = proof.is_some() && by_channel.is_allow();
+        let missing = !proven && by_dialback.reason == Reason::IdentityTooWeak;
         let offer = Offer {
-            external: named && certified && by_certificate.is_allow(),
+            external: named && proven,
             dialback: by_dialback.is_allow(),
             refused: missing.then_some(Reason::CertificateUntrusted),
         };
@@ -138,10 +137,8 @@ impl Relay {
             return self.refused(claim, reason, None, now, out);
         }
         let secured = self.near.as_deref().and_then(Near::secured);
-        // DB-30, CRT-11: the certificate of this very session speaks for exactly this sender.
-        let proof = Proof::by_certificate(secured, &claim.pair).ok();
-        let identity = if proof.is_some() { Identity::Certificate } else { Identity::Dialback };
-        let verdict = self.judge_inbound(&claim.pair, identity, secured);
+        // DB-30, CRT-11: what this very session shows speaks for exactly this sender.
+        let (proof, verdict) = self.shown(&claim.pair, Direction::Inbound, secured, self.peer_address());
         if !verdict.is_allow() {
             return self.refused(claim, verdict.reason, Some(verdict), now, out);
         }
@@ -228,6 +225,7 @@ impl Relay {
         let secured = self.near.as_deref().and_then(Near::secured);
         let identity = match by {
             Method::Certificate => Identity::Certificate,
+            Method::Pin => Identity::Pin,
             Method::Backend | Method::Dialback => Identity::Dialback,
         };
         let verdict = self.judge_inbound(&pair, identity, secured);
@@ -249,7 +247,7 @@ impl Relay {
         let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
         out.push(Effect::Note(Event::Authenticated { pair: pair.clone(), method, outcome, reason }));
         let rule = permit.rule().clone();
-        out.push(Effect::Note(Event::Admitted { pair, method, rule, after }));
+        out.push(Effect::Note(Event::Admitted { pair, method, server: None, rule, after }));
         out.push(Effect::Admitted(Some(far), permit));
         out.push(Effect::Widen(Side::Near));
         self.last = now;
@@ -379,91 +377,6 @@ impl Relay {
 
     pub(super) fn peer_address(&self) -> Option<std::net::IpAddr> {
         self.near.as_deref().map(Near::address)
-    }
-
-    /// The inbound question for this pair.
-    pub(super) fn judge_inbound(
-        &self,
-        pair: &Pair,
-        identity: Identity,
-        secured: Option<&Secured>,
-    ) -> Verdict {
-        self.judge_inbound_at(pair, identity, secured, self.peer_address())
-    }
-
-    fn judge_inbound_at(
-        &self,
-        pair: &Pair,
-        identity: Identity,
-        secured: Option<&Secured>,
-        address: Option<std::net::IpAddr>,
-    ) -> Verdict {
-        let question = Federate {
-            hosted: &pair.target,
-            remote: &pair.sender,
-            direction: Direction::Inbound,
-            identity,
-            tls: tls(secured),
-            address,
-        };
-        self.policy.judge(&Question::Federate(question), &mut ())
-    }
-
-    fn judge_outbound(
-        &self,
-        pair: &Pair,
-        identity: Identity,
-        tls: Tls,
-        address: Option<std::net::IpAddr>,
-    ) -> Verdict {
-        let question = Federate {
-            hosted: &pair.sender,
-            remote: &pair.target,
-            direction: Direction::Outbound,
-            identity,
-            tls,
-            address,
-        };
-        self.policy.judge(&Question::Federate(question), &mut ())
-    }
-
-    /// The outbound verdict for this pair: with a far leg by what its channel shows, without one before any cost.
-    pub(super) fn outbound_verdict(&self, pair: &Pair, far: Option<FarId>) -> Verdict {
-        let Some((id, far)) = far.and_then(|id| self.fars.get(&id).map(|far| (id, far))) else {
-            return self.judge_outbound(pair, Identity::Unproven, Tls::Unknown, None);
-        };
-        let identity = match self.far_certified(id, pair) {
-            true => Identity::Certificate,
-            // What is left of identity is the name that the DNS led us to, no more than dialback shows.
-            false => Identity::Dialback,
-        };
-        self.judge_outbound(pair, identity, tls(far.secured()), far.address())
-    }
-
-    /// Whether the server of this leg may answer for the sender domain: its certificate names the domain, or a policy file
-    /// takes servers of that domain without (CRT-13, DB-24), at its address.
-    pub(super) fn authority_taken(&self, check: &KeyCheck, far: &Far) -> bool {
-        Proof::by_certificate(far.secured(), &check.pair).is_ok()
-            || self
-                .judge_inbound_at(&check.pair, Identity::Dialback, far.secured(), far.address())
-                .permit()
-                .is_some_and(|permit| permit.takes_unnamed_servers())
-    }
-
-    /// Whether the policy lets this errand travel in clear (`tls: none`).
-    pub(super) fn clear_allowed(&self, errand: &Errand) -> bool {
-        match errand {
-            Errand::Speak(pair) => self.judge_outbound(pair, Identity::Dialback, Tls::None, None).is_allow(),
-            Errand::Ask(check) => self.judge_inbound(&check.pair, Identity::Dialback, None).is_allow(),
-        }
-    }
-}
-
-fn tls(secured: Option<&Secured>) -> Tls {
-    match secured.map(|s| s.version) {
-        None => Tls::None,
-        Some(TlsVersion::V12) => Tls::V12,
-        Some(TlsVersion::V13) => Tls::V13,
     }
 }
 

@@ -4,15 +4,16 @@
 use std::time::Instant;
 
 use crate::filter::Route;
-use crate::reason::Reason;
-use crate::stream::{Certificate, Method, Proof};
+use crate::reason::{Direction, Reason};
+use crate::stream::{Certificate, Method};
 
+use super::near::Near;
 use super::{Effect, FarId, Relay, Side};
 
 impl Relay {
     /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
     pub(super) fn stand_until(&mut self, id: FarId) {
-        let named = self.far_named(id);
+        let named = self.far_shown(id) == Some(Method::Certificate);
         if let Some(far) = self.fars.get_mut(&id) {
             let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
             far.expires = certificate.filter(|_| named && far.standing).and_then(|c| c.expires);
@@ -35,9 +36,14 @@ impl Relay {
                 let claimed = self.claims.values().map(|pending| (&pending.claim.pair, pending.method()));
                 let lost: Vec<_> = leaning
                     .chain(claimed)
-                    .filter(|(_, method)| *method == Method::Certificate)
-                    .filter(|(pair, _)| Proof::by_certificate(near.secured(), pair).is_err())
+                    .filter(|(_, method)| matches!(method, Method::Certificate | Method::Pin))
                     .map(|(pair, _)| pair.clone())
+                    .collect();
+                let address = self.peer_address();
+                let secured = self.near.as_deref().and_then(Near::secured);
+                let lost: Vec<_> = lost
+                    .into_iter()
+                    .filter(|pair| self.shown(pair, Direction::Inbound, secured, address).0.is_none())
                     .collect();
                 // What is still on its way comes from nobody that we know.
                 for pair in &lost {
@@ -48,11 +54,11 @@ impl Relay {
                 }
             }
             Side::Far(id) => {
-                let named = self.far_named(id);
+                let before = self.far_shown(id);
                 let Some(far) = self.fars.get_mut(&id) else { return };
                 far.show(certificate);
                 self.stand_until(id);
-                if named && !self.far_named(id) {
+                if before.is_some() && self.far_shown(id).is_none() {
                     self.far_fault(id, Reason::CertificateRevoked, now, out);
                 }
             }

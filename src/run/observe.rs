@@ -206,18 +206,20 @@ impl Observe {
                         facing = %facing, outcome = outcome.label(), "dialback refused");
                 }
             }
-            Event::Admitted { pair, method, rule, after } => {
+            Event::Admitted { pair, method, server, rule, after } => {
                 m.stream_began(flow, hosted(flow, pair));
                 m.negotiated(flow, Outcome::Allow, *after);
                 let record = Record {
                     pair: Some(pair.clone()),
                     method: Some(*method),
+                    server: *server,
                     rule: Some(rule.clone()),
                     ..Record::of(around.channel.as_ref(), Reason::Allowed)
                 };
                 if self.may_tell(meta) {
                     tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,
-                        method = method.label(), rule = rule.as_str(), tls = tls(record.tls), "pair admitted");
+                        method = method.label(), server = server.map(Method::label), rule = rule.as_str(),
+                        tls = tls(record.tls), "pair admitted");
                 }
                 self.audit(meta, "admitted", &record, around);
             }

@@ -24,6 +24,7 @@ fn record(reason: Reason) -> Record {
         tls: Some(TlsVersion::V13),
         suite: Some("TLS13_AES_128_GCM_SHA256"),
         method: Some(Method::Certificate),
+        server: None,
         fingerprint: Some("ab".repeat(32)),
         revocation: Some(RevocationCheck::Unknown),
         rule: crate::run::tests::policy().rule_names().next().cloned(),
@@ -106,6 +107,7 @@ async fn a_refusal_is_one_line_with_cause_rule_and_remedy() {
                 identity: crate::policy::Identity::Unproven,
                 tls: crate::policy::Tls::Unknown,
                 address: None,
+                key: crate::policy::ShownKey::Unknown,
             }),
             &mut (),
         );
@@ -157,7 +159,7 @@ async fn a_pair_has_a_record_when_it_begins_and_one_when_it_ends() {
     };
     let rule = crate::run::tests::policy().rule_names().next().cloned().unwrap();
     let (method, after) = (Method::Certificate, std::time::Duration::ZERO);
-    observe.note_with(&meta, &Event::Admitted { pair: pair(), method, rule, after }, &around);
+    observe.note_with(&meta, &Event::Admitted { pair: pair(), method, server: None, rule, after }, &around);
     observe.note_with(&meta, &Event::Ended { record: record(Reason::Finished).into() }, &around);
     observe.finish();
     let text = std::fs::read_to_string(&path).unwrap();

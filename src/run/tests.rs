@@ -87,6 +87,7 @@ pub(crate) fn secured(name: &str) -> Secured {
         version: TlsVersion::V13,
         certificate: Some(Certificate {
             fingerprint: "ab".repeat(32),
+            key: None,
             names: vec![PresentedName::Dns(name.to_owned())],
             trust: Trust { default: Ok(()), peers: Vec::new() },
             not_after: 4_000_000_000,

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 
 use super::pump::{Far, Pump};
 use crate::policy::Place;
-use crate::reason::{Detail, Flow, Outcome, Reason};
-use crate::relay::{Destination, Event, Record, Side};
-use crate::stream::{Method, Pair, Secured, identity};
+use crate::reason::{Detail, Direction, Flow, Outcome, Reason};
+use crate::relay::{self, Destination, Event, Record, Side};
+use crate::stream::{Method, Pair, Secured};
 use crate::xml::{Element, Kind, Token, names};
 
 /// What is known beside an event.
@@ -44,6 +44,7 @@ struct Proven {
     called: Option<SocketAddr>,
     channel: Option<Secured>,
     method: Option<Method>,
+    server: Option<Method>,
 }
 
 /// What the other side says of a trouble, if that is what this token is.
@@ -114,6 +115,10 @@ impl Pump {
                 let known = self.memory.get_or_insert_default().proven.entry(pair.clone()).or_default();
                 known.method = Some(*method);
             }
+            Event::Admitted { pair, server: Some(server), .. } => {
+                let known = self.memory.get_or_insert_default().proven.entry(pair.clone()).or_default();
+                known.server = Some(*server);
+            }
             Event::Judged { pair, verdict } if !verdict.is_allow() => {
                 let refused = Some((pair.clone(), verdict.place.clone()));
                 self.memory.get_or_insert_default().refused = refused;
@@ -166,12 +171,14 @@ impl Pump {
                 backend.and_then(|far| far.leg.detail.as_deref().cloned())
             }
             Reason::CertificateUntrusted | Reason::IdentityTooWeak => {
-                let remote = pair.map(|pair| match self.meta.flow {
-                    Flow::S2sOut => &pair.target,
-                    Flow::C2s | Flow::S2sIn => &pair.sender,
-                });
+                let direction = match self.meta.flow {
+                    Flow::S2sOut => Direction::Outbound,
+                    Flow::C2s | Flow::S2sIn => Direction::Inbound,
+                };
                 let certificate = channel.as_ref().map(|channel| channel.certificate.as_ref());
-                remote.zip(certificate).and_then(|(remote, shown)| identity::doubt(shown, remote))
+                pair.zip(certificate).and_then(|(pair, shown)| {
+                    relay::doubt(&self.tools.registry.policy(), pair, direction, shown)
+                })
             }
             _ => match self.meta.flow {
                 Flow::S2sOut => public.and_then(|far| far.leg.detail.as_deref().cloned()),
@@ -219,6 +226,7 @@ impl Pump {
 }
 
 fn complete(record: &mut Record, known: &Proven) {
+    record.server = record.server.or(known.server);
     if let Some(channel) = known.channel.as_ref().filter(|_| record.tls.is_none()) {
         let shown = Record::of(Some(channel), record.reason);
         (record.tls, record.suite) = (shown.tls, shown.suite);

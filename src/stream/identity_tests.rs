@@ -4,6 +4,7 @@ use crate::stream::secured::{Chain, RevocationCheck, Trust};
 fn certificate(names: Vec<PresentedName>) -> Certificate {
     Certificate {
         fingerprint: "00".repeat(32),
+        key: None,
         names,
         trust: Trust { default: Ok(()), peers: Vec::new() },
         not_after: 0,

@@ -64,6 +64,8 @@ pub enum Method {
     Certificate,
     /// Its authoritative server knew the key.
     Dialback,
+    /// The certificate of this TLS session holds a key that policy pins for it.
+    Pin,
 }
 
 impl Method {
@@ -73,6 +75,7 @@ impl Method {
             Self::Backend => "backend",
             Self::Certificate => "certificate",
             Self::Dialback => "dialback",
+            Self::Pin => "pin",
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::reason::Reason;
 
-use super::{Answer, KeyCheck, Method, Pair, Secured, identity};
+use super::{Answer, KeyCheck, Method, Pair, Secured, TrustFault, identity};
 
 /// That the sender domain of a pair speaks here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,23 @@ impl Proof {
             return Err(Reason::CertificateUntrusted);
         }
         Ok(Self { pair: pair.clone(), method: Method::Certificate })
+    }
+
+    /// The certificate of this TLS session holds the key that the policy has pinned for the sender domain and permitted:
+    /// no authority, name or date is asked (DNS-18). A certificate that the operator's own lists revoke proves nothing all
+    /// the same.
+    ///
+    /// # Errors
+    /// `CertificateUntrusted` when it holds another key, when none is pinned, and when it was revoked.
+    pub fn by_pin(secured: Option<&Secured>, pair: &Pair, pinned: Option<[u8; 32]>) -> Result<Self, Reason> {
+        let certificate = secured.and_then(|s| s.certificate.as_ref()).ok_or(Reason::CertificateUntrusted)?;
+        let pinned = pinned.ok_or(Reason::CertificateUntrusted)?;
+        if certificate.key != Some(pinned)
+            || identity::trusted_for(certificate, &pair.sender) == Err(TrustFault::Revoked)
+        {
+            return Err(Reason::CertificateUntrusted);
+        }
+        Ok(Self { pair: pair.clone(), method: Method::Pin })
     }
 
     /// The authoritative server of the sender domain said `valid` to this very question (DB-25).

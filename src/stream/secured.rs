@@ -78,6 +78,8 @@ impl TlsVersion {
 pub struct Certificate {
     /// SHA-256 of the DER octets, lower-case hexadecimal.
     pub fingerprint: String,
+    /// SHA-256 of its public key with the algorithm (SubjectPublicKeyInfo, RFC 5280 4.1); none if it cannot be read.
+    pub key: Option<[u8; 32]>,
     /// The names it presents, raw; void ones (NUL, octets beyond IA5) are left out.
     pub names: Vec<PresentedName>,
     /// Whether its chain holds, by the default anchors and by those of single peers.

@@ -111,6 +111,9 @@ impl TrustStore {
         let not_after = found.not_after.map_or(own_end, |end| end.min(own_end));
         Some(Certificate {
             fingerprint: fingerprint(leaf),
+            key: parsed.as_ref().and_then(|parsed| {
+                digest::digest(&digest::SHA256, parsed.public_key().raw).as_ref().try_into().ok()
+            }),
             issuer: parsed
                 .as_ref()
                 .map(|parsed| escaped(&parsed.issuer().to_string(), ISSUER))

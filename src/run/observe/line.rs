@@ -24,6 +24,9 @@ pub(super) struct Line<'a> {
     tls: Option<&'static str>,
     suite: Option<&'static str>,
     proof: Option<&'static str>,
+    /// Outbound, how the other server was proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_proof: Option<&'static str>,
     fingerprint: Option<&'a str>,
     revocation: Option<&'static str>,
     rule: Option<&'a str>,
@@ -51,6 +54,7 @@ impl<'a> Line<'a> {
             tls: record.tls.map(|version| tls(Some(version))),
             suite: record.suite,
             proof: record.method.map(Method::label),
+            server_proof: record.server.map(Method::label),
             fingerprint: record.fingerprint.as_deref(),
             revocation: record.revocation.map(RevocationCheck::label),
             rule: record.rule.as_ref().map(|r| r.as_str()),

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use gatehouse::config;
 use gatehouse::jid::Domain;
 use gatehouse::policy::{
-    Arrive, Day, Federate, Federation, Finding, HostedSource, Identity, Input, Place, Policy, PolicyFile,
-    Question, Source, StanzaKind, Tls, build, compile, stand_alone,
+    Arrive, Day, Federate, Federation, Finding, HostedSource, Identity, Input, KeyDigest, Place, Policy,
+    PolicyFile, Question, ShownKey, Source, StanzaKind, Tls, build, compile, stand_alone,
 };
 use gatehouse::reason::{Direction, Flow, Reason};
 
@@ -116,6 +116,7 @@ fn judged(policy: &Policy, input: &Input) {
         (Identity::Dialback, Tls::None),
         (Identity::Dialback, Tls::V12),
         (Identity::Certificate, Tls::V13),
+        (Identity::Pin, Tls::V13),
     ];
     let later = policy.on(Day::parse("2031-01-01").unwrap());
     let mut turn = 0;
@@ -125,7 +126,9 @@ fn judged(policy: &Policy, input: &Input) {
                 turn += 1;
                 let direction = if turn % 2 == 0 { Direction::Inbound } else { Direction::Outbound };
                 let address = addresses[turn % 3];
-                let question = Federate { hosted: &hosted, remote, direction, identity, tls, address };
+                let key =
+                    if turn % 5 == 0 { ShownKey::Pinned } else { ShownKey::Digest(KeyDigest::new([1; 32])) };
+                let question = Federate { hosted: &hosted, remote, direction, identity, tls, address, key };
                 judgement(if turn % 7 == 0 { &later } else { policy }, &question, turn);
             }
         }
