@@ -34,7 +34,7 @@ fn frames(content: Content, body: &[u8]) -> Vec<Frame> {
 
 fn within(limits: Limits, content: Content, body: &[u8]) -> Vec<Frame> {
     let open = match content {
-        Content::Client => gatehouse::stream::client::opening(None, None, None),
+        Content::Client => gatehouse::stream::client::opening(None, None, None, None),
         Content::Server => gatehouse::stream::opening(None, None, None, true),
     };
     let mut framer = Framer::new(limits, content);

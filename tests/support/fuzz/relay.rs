@@ -195,7 +195,7 @@ impl Alphabet {
         let mut framer = Framer::new(Limits::before_proof(), self.content);
         if open {
             framer.feed(&match self.content {
-                Content::Client => gatehouse::stream::client::opening(None, None, None),
+                Content::Client => gatehouse::stream::client::opening(None, None, None, None),
                 Content::Server => gatehouse::stream::opening(None, None, None, true),
             });
         }
