@@ -68,6 +68,7 @@ pub struct Metrics {
     bans: IntGauge,
     circuits: IntGaugeVec,
     circuits_open: IntGauge,
+    readers_disagree: IntCounter,
     audit_records: IntCounter,
     audit_lost: IntCounter,
     audit_failing: IntGauge,
@@ -199,6 +200,10 @@ impl Metrics {
             circuits_open: make.gauge(
                 "circuits_open",
                 "Remote domains that at least one hosted domain leaves alone for a while after repeated failures.",
+            )?,
+            readers_disagree: make.counter(
+                "readers_disagree_total",
+                "Stanzas in which the two readers found different things; their streams were ended. A fault of the gateway.",
             )?,
             audit_records: make.counter("audit_records_total", "Audit records written.")?,
             audit_lost: make
@@ -420,6 +425,11 @@ impl Metrics {
     /// When the process began.
     pub fn started(&self) -> jiff::Timestamp {
         self.process.started()
+    }
+
+    /// The two readers disagree about an element; its stream ends.
+    pub fn readers_disagree(&self) {
+        self.readers_disagree.inc();
     }
 
     /// An audit record was written.

@@ -273,6 +273,7 @@ reasons! {
     InvalidXml = "invalid-xml", "an element of the streams namespace inside a stanza", Some(S::InvalidXml), Z::BadRequest;
     NotWellFormed = "not-well-formed", "the XML is not well-formed", Some(S::NotWellFormed), Z::BadRequest;
     RestrictedXml = "restricted-xml", "a comment, processing instruction, DTD or foreign entity", Some(S::RestrictedXml), Z::BadRequest;
+    ReadersDisagree = "readers-disagree", "two readings of the same octets differ: a fault of the gateway, which passes nothing that it is not sure of", Some(S::InternalServerError), Z::InternalServerError;
     UnsupportedEncoding = "unsupported-encoding", "the octets are not UTF-8", Some(S::UnsupportedEncoding), Z::BadRequest;
     XmlBudget = "xml-budget", "an element exceeds a limit on depth, names, attributes or nodes", Some(S::PolicyViolation), Z::PolicyViolation;
     StanzaTooBig = "stanza-too-big", "an element exceeds the size limit", Some(S::PolicyViolation), Z::PolicyViolation;

@@ -87,6 +87,9 @@ impl Reason {
             Self::NotFromHere => {
                 "if that is the old server, add its address to `from:` of the inside listener; a proxy belongs in `proxy-protocol:`"
             }
+            Self::ReadersDisagree => {
+                "report it as SECURITY.md says, with the version and what the other side is"
+            }
             Self::AuditFull => "make room on the disk of the audit log",
             Self::BadProxyHeader => {
                 "let the load balancer send a PROXY header, or take `proxy-protocol:` off the listener"

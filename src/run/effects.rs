@@ -100,8 +100,10 @@ impl Pump {
                     far.route = None;
                 }
                 let client = self.meta.flow == Flow::C2s && side == Side::Near;
+                let number = self.life.id().number();
                 if let Some(leg) = self.leg(side) {
                     leg.proven(limits);
+                    leg.framer.compare_from(number);
                     if client {
                         // Table 0.3: servers overlook it.
                         leg.framer.pass_over_text();

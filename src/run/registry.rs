@@ -28,6 +28,13 @@ pub struct RelayId {
     number: u64,
 }
 
+impl RelayId {
+    /// Which of the relays of this process it is; they are counted from their first.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
 impl fmt::Display for RelayId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}-{}", self.boot, self.number)

@@ -9,7 +9,7 @@ use crate::policy::Place;
 use crate::reason::{Detail, Direction, Flow, Outcome, Reason};
 use crate::relay::{self, Destination, Event, Record, Side};
 use crate::stream::{Method, Pair, Secured};
-use crate::xml::{Element, Kind, Token, names};
+use crate::xml::{Element, Kind, Rule, Token, names};
 
 /// What is known beside an event.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +90,9 @@ impl Pump {
 
     /// What this token says of a trouble is remembered for whoever asks why.
     pub(super) fn overhear(&mut self, side: Side, token: &Token) {
+        if matches!(token, Token::Violation(violation) if violation.rule == Rule::Readers) {
+            self.tools.observe.metrics().readers_disagree();
+        }
         if let (Some(said), Some(leg)) = (said(token), self.leg(side)) {
             leg.detail = Some(Box::new(said));
         }

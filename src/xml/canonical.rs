@@ -3,7 +3,7 @@
 //! Most traffic is of this kind, and the canonical language is where all parsers agree, so here one reading is enough. The
 //! answer is yes or nothing: whatever else comes, every breach among it, is left to the scan and the strict reading, which
 //! know the rules by name. What is taken here those two would take octet for octet, with the same head; fuzzing and tests
-//! compare them.
+//! compare them, and one element in 1,024 is compared as it passes ([`super::Framer::compare_from`]).
 
 use super::content::{canonical_in_text, canonical_in_value};
 use super::frame::{Children, Kind, Lies, Measure, Spans, Surface};

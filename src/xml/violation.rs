@@ -111,6 +111,8 @@ rules! {
     S3 = "S3", InvalidXml;
     /// The two readers disagree about where the element's parts end.
     Disagreement = "disagreement", NotWellFormed;
+    /// The short way and the long one find different things in the same octets: a fault of ours.
+    Readers = "readers", ReadersDisagree;
     /// Octets of the stream header with its declaration.
     HeaderSize = "header size", XmlBudget;
     /// Octets of a first-level element.

@@ -89,6 +89,15 @@ pub fn framer(data: &[u8]) {
     let whole = read(&octets, &small(), &[usize::MAX]);
     let thorough = Framer::new(small(), Content::Server).without_the_short_way();
     assert_eq!(whole, read_by(thorough, &octets, &small(), &[usize::MAX]), "the short way and the long one");
+    for number in 0..4 {
+        let mut compared = Framer::new(small(), Content::Server);
+        compared.compare_from(number);
+        assert_eq!(
+            whole,
+            read_by(compared, &octets, &small(), &[usize::MAX]),
+            "compared as on a living stream"
+        );
+    }
     let mark = octets.iter().fold(7usize, |sum, &b| sum.wrapping_mul(31).wrapping_add(usize::from(b)));
     for sizes in [&[1][..], &[2, 3], &[1 + mark % 13, 1 + mark % 5, 1 + mark % 64], &[1 + mark % 509]] {
         let cut = read(&octets, &small(), sizes);
