@@ -5,7 +5,9 @@
 //! no clock.
 
 mod arrivals;
+mod callbacks;
 mod handshakes;
+mod lines;
 mod logins;
 mod proven;
 mod registrations;
@@ -15,7 +17,8 @@ mod table;
 mod turns;
 mod valve;
 
-pub use arrivals::{Arrivals, Params, Threshold, Ticket};
+pub use arrivals::{Arrivals, Line, Params, Threshold, Ticket};
+pub use callbacks::{Callback, Callbacks};
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
 pub use proven::{Params as ProvenParams, Place, Proven, registrable};

@@ -167,14 +167,14 @@ fn buckets_of_those_who_are_gone_do_not_pile_up() {
 }
 
 fn params(total: u32, per_network: u32, per_minute: u32) -> Params {
-    Params { total, per_network, per_minute: NonZeroU32::new(per_minute).unwrap() }
+    Params { total, per_network, per_minute: NonZeroU32::new(per_minute).unwrap(), waiting: 10 }
 }
 
 // ACC-09, ACC-10: counted per IPv4 address and per IPv6 /64.
 #[test]
 fn connections_are_counted_per_network_and_given_back() {
     let now = Instant::now();
-    let arrivals = Arrivals::new(params(100, 2, 1000), now);
+    let arrivals = Arrivals::new(params(100, 2, 1000), Arc::default(), now);
     let at = |s: &str| arrivals.admit(s.parse().unwrap(), now);
     let first = at("2001:db8:0:1::1").unwrap();
     let _second = at("2001:db8:0:1:ffff::2").unwrap();
@@ -201,7 +201,7 @@ fn a_mapped_address_counts_as_the_ipv4_address_it_is() {
 #[test]
 fn attempts_are_counted_even_when_the_connection_ends_at_once() {
     let start = Instant::now();
-    let arrivals = Arrivals::new(params(100, 20, 30), start);
+    let arrivals = Arrivals::new(params(100, 20, 30), Arc::default(), start);
     let at = |now| arrivals.admit("192.0.2.1".parse().unwrap(), now).map(drop);
     for _ in 0..30 {
         at(start).unwrap();
@@ -214,7 +214,7 @@ fn attempts_are_counted_even_when_the_connection_ends_at_once() {
 #[test]
 fn the_total_is_a_ceiling_for_all_networks_together() {
     let now = Instant::now();
-    let arrivals = Arrivals::new(params(1, 20, 30), now);
+    let arrivals = Arrivals::new(params(1, 20, 30), Arc::default(), now);
     let _first = arrivals.admit("192.0.2.1".parse().unwrap(), now).unwrap();
     assert_eq!(arrivals.admit("192.0.2.2".parse().unwrap(), now).unwrap_err(), Reason::Overload);
 }

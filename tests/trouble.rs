@@ -603,6 +603,37 @@ async fn one_source_has_so_many_connections_and_no_more() {
     }
 }
 
+// D10, L-conn: "a hoster calls us for sixty of its domains from one address": with the limits as shipped, all at once, and each
+// proves itself by dialback. Who finds no place waits in line until others have proven something.
+#[tokio::test]
+async fn a_hoster_comes_with_all_its_domains_at_once() {
+    let world = World::build(&Plan::open(HALL)).await.unwrap();
+    let names: Vec<String> = (0..100).map(|n| format!("d{n}.example")).collect();
+    let domains: Vec<&str> = names.iter().map(String::as_str).collect();
+    let manner = Manner { external: false, ..Manner::default() };
+    let hoster = world.peer(10, &domains, manner).await.unwrap();
+    let calls = names.iter().map(|name| {
+        let (mut call, name) = (hoster.call_bare(HALL).unwrap(), name.clone());
+        call.greeting.from = Some(name.clone());
+        tokio::spawn(async move {
+            let mut stream = call.open().await.unwrap();
+            assert_eq!(stream.dialback(&name, HALL).await.unwrap(), Word::Valid, "{name}");
+            stream
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut streams = Vec::new();
+    for call in calls {
+        streams.push(call.await.unwrap());
+    }
+    for (name, stream) in names.iter().zip(&mut streams) {
+        still_passes(&world, stream, &format!("a@{name}"), "j@hall.example", &format!("from {name}")).await;
+    }
+    let told = world.metrics().await.unwrap();
+    assert!(told.sum("limited_total", &[("limit", "connections")]) > 0.0, "some have waited");
+    assert_eq!(told.sum("connections_refused_total", &[]), 0.0);
+}
+
 // ACC-10: "Above L-rate of connection attempts per source likewise."
 #[tokio::test]
 async fn one_source_has_so_many_attempts_a_minute() {

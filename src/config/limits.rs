@@ -148,7 +148,8 @@ table! {
     inside_queue ("inside-queue"): size = "8MiB", "64KiB" ..= "1GiB";
     /// Octets that wait for the pairs of all backends together (L-inside-queue).
     inside_queue_total ("inside-queue-total"): size = "256MiB", "1MiB" ..= "64GiB";
-    /// Pairs on one stream of a backend (L-inside-pairs); beyond them, those that have been idle open anew at their next stanza.
+    /// Pairs on one stream of a backend that are kept at hand (L-inside-pairs); beyond them each opens anew at its next stanza, and
+    /// nothing is lost or closed.
     inside_pairs ("inside-pairs"): count = "10000", "10" ..= "1000000";
     /// Keys of a backend that are being asked about at one time, on one stream (L-inside-pending); what is more waits.
     inside_pending ("inside-pending"): count = "1000", "1" ..= "100000";
@@ -156,6 +157,9 @@ table! {
     conn_s2s ("conn-s2s"): count = "20", "1" ..= "100000";
     /// Connections of clients from one source, IPv6 counted per /64, that have not logged in yet (L-conn).
     conn_c2s ("conn-c2s"): count = "20", "1" ..= "100000";
+    /// Connections above `conn-s2s` (and as many above `conn-c2s`) that wait, unread, until others of their source have proven who
+    /// they are; where more would wait, the source with most of them loses its last. `0`: they are closed at once.
+    conn_waiting ("conn-waiting"): count = "2000", "0" ..= "100000";
     /// Connections of proven servers of one registrable domain (public suffix list); a rule may name another number (L-conn).
     conn_domain ("conn-domain"): count = "50", "1" ..= "100000";
     /// Pairs of one registrable domain, over all connections of its servers; a rule may name another number (L-conn).

@@ -2,22 +2,25 @@
 //!
 //! In this order, and each before any cost of the next: the network that a listener is for, the PROXY header where one
 //! is due, the arrival quotas, the policy's word on the address, TLS on direct listeners. Whoever fails is let go without
-//! an octet (ACC-02 to ACC-10).
+//! an octet (ACC-02 to ACC-10); whoever only comes at a moment when too many of its address have proven nothing yet waits
+//! unread until some have, within bounds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::jid::Domain;
-use crate::limit::{Arrivals, Stranger, Ticket};
-use crate::metrics::{Door, Metrics};
+use crate::limit::{Arrivals, Line, Stranger, Threshold, Ticket};
+use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
 use crate::policy::{Arrive, Question};
@@ -169,15 +172,14 @@ impl Entrance {
             if !known(&self.from) || !known(&self.proxies) {
                 return Err(Reason::NotFromHere);
             }
-            // LIM-02: from accept on. Backends are none.
-            let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
-            let mut stranger = strangers.map(|strangers| strangers.admit()).transpose()?;
-            let ticket = match self.proxies {
+            let stranger = self.stranger(tools)?;
+            let entry = match self.proxies {
                 // Whoever is behind the proxy is counted with its network once we know who it is.
-                Some(_) => None,
-                None => Some(self.admit(tools, peer.ip(), stranger.as_mut())?),
+                Some(_) => Entry::Behind(stranger),
+                None => self.admit(tools, peer.ip(), stranger)?,
             };
-            Ok(Guest { stream, peer, accepted: now(), ticket, stranger })
+            let local = stream.local_addr().ok().map(crate::net::listen::canonical);
+            Ok(Guest { stream, peer, local, accepted: now(), entry })
         };
         let outcome = guest();
         match outcome {
@@ -189,27 +191,46 @@ impl Entrance {
         }
     }
 
-    fn admit(
-        &self,
-        tools: &Tools,
-        address: IpAddr,
-        stranger: Option<&mut Stranger>,
-    ) -> Result<Ticket, Reason> {
+    /// LIM-02: from accept on. Backends are no strangers.
+    fn stranger(&self, tools: &Tools) -> Result<Option<Stranger>, Reason> {
+        let strangers = (self.door != Door::Inside).then_some(&tools.strangers);
+        strangers.map(|strangers| strangers.admit()).transpose()
+    }
+
+    fn admit(&self, tools: &Tools, address: IpAddr, stranger: Option<Stranger>) -> Result<Entry, Reason> {
         // LOG-01: who cannot be written down is not let in, where the operator said so.
         if tools.observe.refuses() {
             return Err(Reason::AuditFull);
         }
-        let (ticket, threshold) = self.arrivals.admit(address, now())?;
+        let arrived = match self.arrivals.admit(address, now()) {
+            Err(reason) if reason != Reason::TooManyConnections => return Err(reason),
+            arrived => arrived,
+        };
         let question = Question::Arrive(Arrive { flow: self.flow(), address });
         let verdict = tools.registry.policy().judge(&question, &mut ());
         if !verdict.is_allow() {
             return Err(verdict.reason);
         }
-        if let Some(stranger) = stranger {
+        match arrived {
+            Ok(arrived) => Self::settle(arrived, stranger, address),
+            // Who waits has none of what strangers may have.
+            Err(_full) => {
+                let (ticket, line) = self.arrivals.line_up(address, now())?;
+                Ok(Entry::Waits(ticket, line))
+            }
+        }
+    }
+
+    fn settle(
+        (ticket, threshold): (Ticket, Threshold),
+        mut stranger: Option<Stranger>,
+        address: IpAddr,
+    ) -> Result<Entry, Reason> {
+        if let Some(stranger) = &mut stranger {
             stranger.stands_at(threshold);
             stranger.comes_from(address)?;
         }
-        Ok(ticket)
+        Ok(Entry::In(ticket, stranger))
     }
 
     fn turned_away(&self, tools: &Tools, peer: SocketAddr, reason: Reason) {
@@ -217,34 +238,78 @@ impl Entrance {
         tools.observe.kept_out(self.door, peer, reason);
     }
 
-    /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it.
+    /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it. Who
+    /// waits in line has not arrived yet.
     async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
-        let (peer, door, observe) = (guest.peer, self.door, Arc::clone(&tools.observe));
-        if tokio::time::timeout(self.unauth, self.come_in(tools, guest)).await.is_err() {
+        let observe = Arc::clone(&tools.observe);
+        let (door, mut peer, mut until) = (self.door, guest.peer, now() + self.unauth);
+        let named = tokio::time::timeout_at(until.into(), self.named(&tools, guest));
+        let mut guest = match named.await {
+            Ok(Ok(guest)) => guest,
+            Ok(Err((peer, reason))) => return self.turned_away(&tools, peer, reason),
+            Err(_late) => return observe.kept_out(door, peer, Reason::NegotiationTimeout),
+        };
+        peer = guest.peer;
+        if let Entry::Waits(..) = guest.entry {
+            guest = match self.in_turn(&tools, guest).await {
+                Ok(guest) => guest,
+                Err(reason) => return self.turned_away(&tools, peer, reason),
+            };
+            until = now() + self.unauth;
+        }
+        if tokio::time::timeout_at(until.into(), self.come_in(tools, guest)).await.is_err() {
             observe.kept_out(door, peer, Reason::NegotiationTimeout);
         }
     }
 
-    async fn come_in(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
-        let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { mut stream, mut peer, accepted, ticket, mut stranger } = guest;
-        let mut local = stream.local_addr().ok().map(crate::net::listen::canonical);
-        let ticket = match ticket {
-            Some(ticket) => ticket,
-            None => {
-                let admitted = self.behind_proxy(&mut stream, peer).await.and_then(|told| {
-                    if let Some(told) = told {
-                        peer = crate::net::listen::canonical(told.source);
-                        local = Some(crate::net::listen::canonical(told.destination));
-                    }
-                    self.admit(&tools, peer.ip(), stranger.as_mut())
-                });
-                match admitted {
-                    Ok(ticket) => ticket,
-                    Err(reason) => return self.turned_away(&tools, peer, reason),
-                }
+    /// Who it is that has come, behind a proxy too, and whether there is a place.
+    async fn named(&self, tools: &Tools, mut guest: Guest) -> Result<Guest, (SocketAddr, Reason)> {
+        if let Entry::Behind(stranger) = &mut guest.entry {
+            let stranger = stranger.take();
+            let told = self.behind_proxy(&mut guest.stream, guest.peer).await;
+            if let Some(told) = told.map_err(|reason| (guest.peer, reason))? {
+                guest.peer = crate::net::listen::canonical(told.source);
+                guest.local = Some(crate::net::listen::canonical(told.destination));
+            }
+            let entry = self.admit(tools, guest.peer.ip(), stranger);
+            guest.entry = entry.map_err(|reason| (guest.peer, reason))?;
+        }
+        Ok(guest)
+    }
+
+    /// Waits in line until there is a place, for as long as it is worth it.
+    async fn in_turn(&self, tools: &Tools, guest: Guest) -> Result<Guest, Reason> {
+        let Guest { stream, peer, entry, .. } = guest;
+        let Entry::Waits(ticket, mut line) = entry else { return Err(Reason::Internal) };
+        let since = now();
+        let granted = loop {
+            let until = line.patience(since, now());
+            match tokio::time::timeout_at(until.into(), line.place()).await {
+                Ok(granted) => break granted,
+                Err(_late) if line.patience(since, now()) > now() => line.look(now()),
+                Err(_late) => break Err(Reason::TooManyConnections),
             }
         };
+        let metrics = tools.observe.metrics();
+        metrics.waited(Limit::Connections, now().saturating_duration_since(since));
+        let threshold = granted?;
+        metrics.limited(Limit::Connections);
+        let closed = {
+            let mut ready = std::pin::pin!(stream.ready(Interest::READABLE));
+            let now = std::future::poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx)));
+            matches!(now.await, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        };
+        if closed {
+            return Err(Reason::ConnectionLost);
+        }
+        let entry = Self::settle((ticket, threshold), self.stranger(tools)?, peer.ip())?;
+        Ok(Guest { stream, entry, accepted: now(), ..guest })
+    }
+
+    async fn come_in(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
+        let metrics = Arc::clone(tools.observe.metrics());
+        let Guest { stream, peer, local, accepted, entry } = guest;
+        let Entry::In(ticket, stranger) = entry else { return };
         metrics.arrived(self.door, Outcome::Allow);
         let presence = Presence::new(metrics, self.door, ticket);
         let (io, secured) = match self.direct_tls(&tools, stream, peer.ip()).await {
@@ -362,11 +427,20 @@ impl Seldom {
 struct Guest {
     stream: TcpStream,
     peer: SocketAddr,
+    local: Option<SocketAddr>,
     accepted: Instant,
-    /// None: behind a proxy, not counted yet.
-    ticket: Option<Ticket>,
-    /// None: a backend.
-    stranger: Option<Stranger>,
+    entry: Entry,
+}
+
+/// How far a connection has come. Backends are no strangers.
+#[derive(Debug)]
+enum Entry {
+    /// Behind a proxy: not counted yet.
+    Behind(Option<Stranger>),
+    /// It has a place.
+    In(Ticket, Option<Stranger>),
+    /// It waits for one.
+    Waits(Ticket, Line),
 }
 
 /// A connection that is in, for as long as this lives.

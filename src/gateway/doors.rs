@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::accept::{self, Entrance};
 use super::{Acceptors, parts};
 use crate::config::settings::{Encryption, Listener as Asked, Role, Settings};
-use crate::limit::{self, Arrivals};
+use crate::limit::{self, Arrivals, Callbacks};
 use crate::metrics::Door;
 use crate::net::listen::Listener;
 use crate::policy::{Finding, Place};
@@ -128,7 +128,7 @@ impl Doors {
         acceptors: &Acceptors,
         tools: &Arc<Tools>,
     ) {
-        let quotas = self.quotas(settings);
+        let quotas = self.quotas(settings, &tools.callbacks);
         let mut old = std::mem::take(&mut self.open);
         for (socket, asked) in sockets.into_iter().zip(&settings.listeners) {
             let entrance = Entrance {
@@ -174,7 +174,7 @@ impl Doors {
     }
 
     /// Counts of those who have arrived go on where their limits are the same; their sum always does.
-    fn quotas(&mut self, settings: &Settings) -> Quotas {
+    fn quotas(&mut self, settings: &Settings, callbacks: &Arc<Callbacks>) -> Quotas {
         let params @ [world, clients, inside] = [
             parts::arrivals(settings),
             parts::arrivals_of_clients(settings),
@@ -188,9 +188,9 @@ impl Doors {
                 inside: old.inside.beside(inside, now()),
             },
             None => {
-                let world = Arrivals::new(world, now());
+                let world = Arrivals::new(world, Arc::clone(callbacks), now());
                 let clients = world.beside(clients, now());
-                Quotas { world, clients, inside: Arrivals::new(inside, now()) }
+                Quotas { world, clients, inside: Arrivals::new(inside, Arc::default(), now()) }
             }
         };
         self.quotas = Some((params, quotas.clone()));

@@ -64,6 +64,7 @@ impl Engine {
             circuits,
             handshakes,
             strangers: Strangers::new(parts::strangers(&settings)),
+            callbacks: Arc::default(),
             proven: Proven::new(parts::proven(&settings)),
             logins: Arc::new(Logins::new(parts::logins(&settings))),
             registrations: Arc::new(parts::registrations(&settings)),
@@ -133,6 +134,7 @@ impl Engine {
                 true => Arc::clone(&old.strangers),
                 false => Strangers::new(parts::strangers(&settings)),
             },
+            callbacks: Arc::clone(&old.callbacks),
             proven: match parts::proven(&settings) == parts::proven(last) {
                 true => Arc::clone(&old.proven),
                 false => Proven::new(parts::proven(&settings)),

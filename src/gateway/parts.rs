@@ -192,6 +192,7 @@ pub fn arrivals(settings: &Settings) -> limit::Params {
         total: limits.conn_total,
         per_network: limits.conn_s2s,
         per_minute: NonZeroU32::new(limits.rate.0).unwrap_or(NonZeroU32::MIN),
+        waiting: count(limits.conn_waiting),
     }
 }
 
@@ -282,7 +283,7 @@ pub fn logins(settings: &Settings) -> limit::LoginParams {
 /// What may arrive from the backends. They are ours: all of them may come at once, and as often as they like.
 pub fn arrivals_inside(settings: &Settings) -> limit::Params {
     let total = settings.limits.conn_total;
-    limit::Params { total, per_network: total, per_minute: NonZeroU32::MAX }
+    limit::Params { total, per_network: total, per_minute: NonZeroU32::MAX, waiting: 0 }
 }
 
 /// Certificates, keys and trust anchors: what a reload reads again.

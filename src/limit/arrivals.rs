@@ -2,16 +2,20 @@
 //!
 //! An address says little: half a thousand people share the one of their office, and a thousand domains that of their hoster.
 //! So it counts only until there is a proof, an attempt that ends in one has cost nothing, and each who is proven makes room for
-//! one more of his network: an office that comes back all at once is in after a few waves.
+//! one more of his network: an office that comes back all at once is in after a few waves. Who finds no place may wait in
+//! line for one ([`Arrivals::line_up`]): servers do not come again by themselves, and what they had to say would be lost.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use super::{Network, held};
+use tokio::sync::oneshot;
+
+use super::lines::Lines;
+use super::{Callbacks, Network, held};
 use crate::reason::Reason;
 
 /// What may arrive.
@@ -23,11 +27,14 @@ pub struct Params {
     pub per_network: u32,
     /// New connections per network and minute that do not end in a proof (L-rate).
     pub per_minute: NonZeroU32,
+    /// Connections, of all networks together, that wait for such a place.
+    pub waiting: usize,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { total: 10_000, per_network: 20, per_minute: NonZeroU32::MIN.saturating_add(29) }
+        let per_minute = NonZeroU32::MIN.saturating_add(29);
+        Self { total: 10_000, per_network: 20, per_minute, waiting: 2_000 }
     }
 }
 
@@ -39,11 +46,15 @@ pub struct Arrivals {
     total: Arc<AtomicU32>,
     began: Instant,
     networks: Mutex<Networks>,
+    callbacks: Arc<Callbacks>,
 }
 
 #[derive(Debug, Default)]
 struct Networks {
     known: HashMap<Network, Known>,
+    lines: Lines<oneshot::Sender<Threshold>>,
+    /// The latest time that was told.
+    now: u64,
     /// How many may still come before those that count no longer are forgotten.
     room: usize,
 }
@@ -57,21 +68,23 @@ struct Known {
     proven: u32,
     /// When its bucket of attempts is full again, in nanoseconds since the start.
     full: u64,
+    /// When one of its connections has last claimed or proven a domain, if any has.
+    life: Option<u64>,
 }
 
 impl Arrivals {
-    /// Nothing has arrived yet.
-    pub fn new(params: Params, now: Instant) -> Arc<Self> {
-        Self::counting(params, Arc::default(), now)
+    /// Nothing has arrived yet. Who is waited for there has room of his own.
+    pub fn new(params: Params, callbacks: Arc<Callbacks>, now: Instant) -> Arc<Self> {
+        Self::counting(params, callbacks, Arc::default(), now)
     }
 
     /// Networks of their own, and the same total.
     pub fn beside(&self, params: Params, now: Instant) -> Arc<Self> {
-        Self::counting(params, Arc::clone(&self.total), now)
+        Self::counting(params, Arc::clone(&self.callbacks), Arc::clone(&self.total), now)
     }
 
-    fn counting(params: Params, total: Arc<AtomicU32>, now: Instant) -> Arc<Self> {
-        Arc::new(Self { params, total, began: now, networks: Mutex::default() })
+    fn counting(params: Params, callbacks: Arc<Callbacks>, total: Arc<AtomicU32>, now: Instant) -> Arc<Self> {
+        Arc::new(Self { params, total, began: now, networks: Mutex::default(), callbacks })
     }
 
     /// Lets a connection in, for as long as the ticket lives; it has proven nothing for as long as the other does. Who is
@@ -81,26 +94,76 @@ impl Arrivals {
     /// [`Reason::TooManyConnections`], [`Reason::TooManyAttempts`] (both for this network), [`Reason::Overload`].
     pub fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<(Ticket, Threshold), Reason> {
         let network = Network::of(address);
-        let now = self.nanos(now);
         let mut networks = held(&self.networks);
-        networks.sweep(now);
-        let known = networks.known.get(&network).copied().unwrap_or_default();
-        if known.unproven >= self.params.per_network.saturating_add(known.proven) {
+        networks.now = self.nanos(now);
+        networks.sweep();
+        if networks.lines.len(network) > 0 {
             return Err(Reason::TooManyConnections);
         }
-        let full = known.full.max(now).saturating_add(self.each());
-        let room = MINUTE.saturating_add(self.each().saturating_mul(known.proven.into()));
-        if full > now.saturating_add(room) {
+        let known = self.one_more(&networks, network)?;
+        let ticket = self.ticket()?;
+        networks.known.insert(network, known);
+        drop(networks);
+        Ok((ticket, Threshold::new(self, network)))
+    }
+
+    /// Waits in line for a place, for as long as the line lives; nothing is counted yet but the connection among all.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyConnections`] when there is no room in line, [`Reason::Overload`].
+    pub fn line_up(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<(Ticket, Line), Reason> {
+        let network = Network::of(address);
+        let (grant, granted) = oneshot::channel();
+        let mut networks = held(&self.networks);
+        networks.now = self.nanos(now);
+        let ticket = self.ticket()?;
+        let entered = networks.lines.enter(network, grant, self.params.waiting);
+        let (number, _gone) = entered.ok_or(Reason::TooManyConnections)?;
+        drop(networks);
+        let line = Line { arrivals: Arc::clone(self), network, number, granted };
+        // A place may have become free just before.
+        line.look(now);
+        Ok((ticket, line))
+    }
+
+    /// What is known of the network when it has one more connection that has proven nothing, if it may.
+    fn one_more(&self, networks: &Networks, network: Network) -> Result<Known, Reason> {
+        let known = networks.known.get(&network).copied().unwrap_or_default();
+        let welcome = known.proven.saturating_add(self.callbacks.from(network));
+        if known.unproven >= self.params.per_network.saturating_add(welcome) {
+            return Err(Reason::TooManyConnections);
+        }
+        let full = known.full.max(networks.now).saturating_add(self.each());
+        let room = MINUTE.saturating_add(self.each().saturating_mul(welcome.into()));
+        if full > networks.now.saturating_add(room) {
             return Err(Reason::TooManyAttempts);
         }
+        Ok(Known { unproven: known.unproven + 1, full, ..known })
+    }
+
+    fn ticket(&self) -> Result<Ticket, Reason> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.params.total {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Reason::Overload);
         }
-        networks.known.insert(network, Known { unproven: known.unproven + 1, full, ..known });
+        Ok(Ticket { total: Arc::clone(&self.total) })
+    }
+
+    /// Gives the first of a network's line what places there are.
+    fn grant(self: &Arc<Self>, mut networks: MutexGuard<'_, Networks>, network: Network) {
+        let mut unheard = Vec::new();
+        while networks.lines.len(network) > 0
+            && let Ok(known) = self.one_more(&networks, network)
+            && let Some(first) = networks.lines.first(network)
+        {
+            if !first.is_closed() {
+                networks.known.insert(network, known);
+                unheard.extend(first.send(Threshold::new(self, network)).err());
+            }
+        }
+        // Who has gone meanwhile gives the place back, which asks for the lock.
         drop(networks);
-        let threshold = Threshold { arrivals: Arc::clone(self), network, paid: true, proven: false };
-        Ok((Ticket { total: Arc::clone(&self.total) }, threshold))
+        drop(unheard);
     }
 
     /// Open connections in all.
@@ -120,9 +183,10 @@ impl Arrivals {
 
 impl Networks {
     /// A flood must not leave its table behind (requirements LIM-02).
-    fn sweep(&mut self, now: u64) {
+    fn sweep(&mut self) {
         self.room = self.room.saturating_sub(1);
         if self.room == 0 {
+            let now = self.now;
             self.known.retain(|_, known| known.unproven > 0 || known.proven > 0 || known.full > now);
             self.known.shrink_to_fit();
             self.room = self.known.len().max(SWEEP);
@@ -152,6 +216,10 @@ pub struct Threshold {
 }
 
 impl Threshold {
+    fn new(arrivals: &Arc<Arrivals>, network: Network) -> Self {
+        Self { arrivals: Arc::clone(arrivals), network, paid: true, proven: false }
+    }
+
     /// The attempt has shown itself honest: it costs nothing.
     pub fn give_back(&mut self) {
         if std::mem::replace(&mut self.paid, false)
@@ -161,26 +229,91 @@ impl Threshold {
         }
     }
 
+    /// It claims a domain: somebody is at work there, and others may well wait for what comes of it.
+    pub fn claim(&self) {
+        let mut networks = held(&self.arrivals.networks);
+        let now = networks.now;
+        if let Some(known) = networks.known.get_mut(&self.network) {
+            known.life = Some(now);
+        }
+    }
+
     /// It is proven who this is.
     pub fn prove(&mut self) {
         self.give_back();
-        if !std::mem::replace(&mut self.proven, true)
-            && let Some(known) = held(&self.arrivals.networks).known.get_mut(&self.network)
-        {
+        if std::mem::replace(&mut self.proven, true) {
+            return;
+        }
+        let mut networks = held(&self.arrivals.networks);
+        let now = networks.now;
+        if let Some(known) = networks.known.get_mut(&self.network) {
             known.unproven = known.unproven.saturating_sub(1);
             known.proven = known.proven.saturating_add(1);
+            known.life = Some(now);
         }
+        self.arrivals.grant(networks, self.network);
     }
 }
 
 impl Drop for Threshold {
     fn drop(&mut self) {
-        if let Some(known) = held(&self.arrivals.networks).known.get_mut(&self.network) {
+        let mut networks = held(&self.arrivals.networks);
+        if let Some(known) = networks.known.get_mut(&self.network) {
             let count = if self.proven { &mut known.proven } else { &mut known.unproven };
             *count = count.saturating_sub(1);
         }
+        self.arrivals.grant(networks, self.network);
     }
 }
+
+/// One who waits in line for a place.
+#[derive(Debug)]
+pub struct Line {
+    arrivals: Arc<Arrivals>,
+    network: Network,
+    number: u64,
+    granted: oneshot::Receiver<Threshold>,
+}
+
+impl Line {
+    /// Waits for the place.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyConnections`] when the place in line went to another network.
+    pub async fn place(&mut self) -> Result<Threshold, Reason> {
+        (&mut self.granted).await.map_err(|_gone| Reason::TooManyConnections)
+    }
+
+    /// Until when it is worth waiting, for one who has waited since then: a little while at first, and for as long as others of
+    /// the network claim or prove domains, but not without end.
+    pub fn patience(&self, since: Instant, now: Instant) -> Instant {
+        let life = held(&self.arrivals.networks).known.get(&self.network).and_then(|known| known.life);
+        let life = life.and_then(|at| self.arrivals.began.checked_add(Duration::from_nanos(at)));
+        let hope = life.and_then(|at| at.checked_add(HOPE)).unwrap_or(since);
+        let least = since.checked_add(LEAST).unwrap_or(now);
+        let most = since.checked_add(MOST).unwrap_or(now);
+        hope.max(least).min(most)
+    }
+
+    /// Looks whether there is a place by now: attempts cost less as time goes by.
+    pub fn look(&self, now: Instant) {
+        let mut networks = held(&self.arrivals.networks);
+        networks.now = networks.now.max(self.arrivals.nanos(now));
+        self.arrivals.grant(networks, self.network);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        held(&self.arrivals.networks).lines.leave(self.network, self.number);
+    }
+}
+
+/// How long anybody waits in line; for how long since another of the network has claimed or proven something; and how long in
+/// any case. The first is less than a silent connection may last (T-first-byte): who holds all places is not outwaited.
+const LEAST: Duration = Duration::from_secs(4);
+const HOPE: Duration = Duration::from_secs(10);
+const MOST: Duration = Duration::from_secs(60);
 
 /// In nanoseconds.
 const MINUTE: u64 = 60_000_000_000;
@@ -196,7 +329,8 @@ mod tests {
 
     fn arrivals(per_network: u32, per_minute: u32, now: Instant) -> Arc<Arrivals> {
         let per_minute = NonZeroU32::new(per_minute).unwrap();
-        Arrivals::new(Params { total: 1_000_000, per_network, per_minute }, now)
+        let params = Params { total: 1_000_000, per_network, per_minute, waiting: 1_000 };
+        Arrivals::new(params, Arc::default(), now)
     }
 
     // D10: "What is proven is limited by what it does, not by what it is"; "a connection attempt that ends in a proof gives
@@ -204,7 +338,7 @@ mod tests {
     #[test]
     fn an_office_of_five_hundred_comes_back_within_a_minute_with_the_defaults() {
         let start = Instant::now();
-        let arrivals = Arrivals::new(Params::default(), start);
+        let arrivals = Arrivals::new(Params::default(), Arc::default(), start);
         let office: IpAddr = "192.0.2.1".parse().unwrap();
         let (mut inside, mut coming, mut last) = (Vec::new(), Vec::new(), start);
         // When each tries next: all at once at first, and every five seconds or so then.
@@ -248,6 +382,113 @@ mod tests {
             at(start).unwrap();
         }
         assert_eq!(at(start).unwrap_err(), Reason::TooManyAttempts);
+    }
+
+    /// What a line has come to.
+    fn granted(line: &mut Line) -> Option<Threshold> {
+        line.granted.try_recv().ok()
+    }
+
+    // A hoster's servers do not come again by themselves: what finds no place waits in line, and nobody is turned away.
+    #[test]
+    fn a_hoster_of_a_thousand_domains_is_in_within_a_minute_though_all_come_at_once() {
+        let start = Instant::now();
+        let arrivals = Arrivals::new(Params::default(), Arc::default(), start);
+        let hoster: IpAddr = "192.0.2.1".parse().unwrap();
+        let (mut coming, mut waiting, mut inside) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..1_000 {
+            match arrivals.admit(hoster, start) {
+                Ok((ticket, threshold)) => coming.push((start, ticket, threshold)),
+                Err(reason) => {
+                    assert_eq!(reason, Reason::TooManyConnections);
+                    waiting.push(arrivals.line_up(hoster, start).unwrap());
+                }
+            }
+        }
+        assert_eq!((coming.len(), waiting.len()), (20, 980));
+        let mut now = start;
+        while inside.len() < 1_000 {
+            now += Duration::from_millis(100);
+            assert!(now - start < Duration::from_secs(60), "{} are in", inside.len());
+            // To prove a domain takes a second.
+            let done = coming.iter().take_while(|(since, ..)| now - *since >= Duration::from_secs(1)).count();
+            for (_, ticket, mut threshold) in coming.drain(..done) {
+                threshold.prove();
+                inside.push((ticket, threshold));
+            }
+            let mut still = Vec::new();
+            for (ticket, mut line) in waiting.drain(..) {
+                assert!(line.patience(start, now) > now, "given up, with {} in", inside.len());
+                line.look(now);
+                match granted(&mut line) {
+                    Some(threshold) => coming.push((now, ticket, threshold)),
+                    None => still.push((ticket, line)),
+                }
+            }
+            waiting = still;
+        }
+        drop(inside);
+        assert_eq!(arrivals.open(), 0);
+    }
+
+    // ACC-09: "above L-conn for the source the new connection MUST NOT proceed": whoever proves nothing gets no more by waiting.
+    #[test]
+    fn a_place_in_line_is_worth_nothing_where_nobody_proves_anything() {
+        let start = Instant::now();
+        let arrivals = arrivals(2, 30, start);
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let at = |now| arrivals.admit(address, now);
+        let (first, _second) = (at(start).unwrap(), at(start).unwrap());
+        let (_ticket, mut line) = arrivals.line_up(address, start).unwrap();
+        assert!(granted(&mut line).is_none());
+        assert_eq!(line.patience(start, start), start + LEAST, "less than a silent connection lasts");
+        // Nobody overtakes it.
+        let (_other, mut second) = arrivals.line_up(address, start).unwrap();
+        let (ticket, mut threshold) = first;
+        threshold.prove();
+        let places = [granted(&mut line), granted(&mut second)];
+        assert!(places.iter().all(Option::is_some), "one place each");
+        assert_eq!(at(start).unwrap_err(), Reason::TooManyConnections);
+        assert_eq!(line.patience(start, start), start + HOPE, "others of the network come to proofs");
+        assert_eq!(line.patience(start - MOST, start), start, "and not without end");
+        drop((ticket, threshold));
+    }
+
+    // Our own mail to sixty domains at one address needs sixty answers from there.
+    #[test]
+    fn who_is_called_may_call_back() {
+        let start = Instant::now();
+        let callbacks = Arc::new(Callbacks::default());
+        let params = Params { per_network: 1, ..Params::default() };
+        let arrivals = Arrivals::new(params, Arc::clone(&callbacks), start);
+        let (called, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let waited = [0, 1].map(|_| callbacks.expect(called));
+        let came: Vec<_> = (0..5).filter_map(|_| arrivals.admit(called, start).ok()).collect();
+        assert_eq!(came.len(), 3);
+        let _one = arrivals.admit(other, start).unwrap();
+        assert_eq!(arrivals.admit(other, start).unwrap_err(), Reason::TooManyConnections);
+        drop((waited, came));
+        let _one = arrivals.admit(called, start).unwrap();
+        assert_eq!(arrivals.admit(called, start).unwrap_err(), Reason::TooManyConnections);
+        assert!(held(&callbacks.from).is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_left_holds_up_nobody() {
+        let start = Instant::now();
+        let arrivals = arrivals(1, 30, start);
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let (_ticket, threshold) = arrivals.admit(address, start).unwrap();
+        let [gone, (_second, mut line)] = [0, 1].map(|_| arrivals.line_up(address, start).unwrap());
+        drop(gone);
+        drop(threshold);
+        let place = granted(&mut line).unwrap();
+        assert_eq!(arrivals.admit(address, start).unwrap_err(), Reason::TooManyConnections);
+        // A place that was given to one who has gone is given back.
+        let (_third, third) = arrivals.line_up(address, start).unwrap();
+        drop(place);
+        drop(third);
+        let _free = arrivals.admit(address, start).unwrap();
     }
 
     #[test]

@@ -98,10 +98,18 @@ impl Stranger {
         Some(threshold)
     }
 
-    /// It has shown itself honest, for it asked about a key that we have made: its attempt to come costs nothing.
+    /// It has shown itself honest, for it asked about a key that we have made: we have called its server, which is no stranger
+    /// to its network's count. It holds what it holds, and counts among all strangers, until it proves a domain.
     pub fn is_honest(&mut self) {
         if let Some(threshold) = &mut self.threshold {
-            threshold.give_back();
+            threshold.prove();
+        }
+    }
+
+    /// It claims a domain.
+    pub fn claims(&self) {
+        if let Some(threshold) = &self.threshold {
+            threshold.claim();
         }
     }
 

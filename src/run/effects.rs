@@ -117,6 +117,9 @@ impl Pump {
             Effect::Retry(id, candidate) => self.retry(id, candidate),
             Effect::Fared(id, outcome) => self.fared(id, outcome),
             Effect::Verify(claim, check) => {
+                if let Some(stranger) = &self.stranger {
+                    stranger.claims();
+                }
                 let ask = Ask {
                     facing: self.facing(Side::Near),
                     relay: self.meta.id,
@@ -144,6 +147,8 @@ impl Pump {
                 let ticket = self.tools.registry.await_key(facing, check, now());
                 if let Some(far) = self.fars.get_mut(&id) {
                     far.awaited.push(ticket);
+                    let called = far.leg.called.filter(|_| facing == Facing::Public);
+                    far.callback = called.map(|address| self.tools.callbacks.expect(address.ip()));
                 }
             }
             Effect::Doubted(id) => self.doubted(id),
@@ -235,16 +240,16 @@ impl Pump {
         let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        let far = Far { leg, destination, route: None, awaited: Vec::new() };
+        let far = Far { leg, destination, route: None, awaited: Vec::new(), callback: None };
         self.fars.insert(id, Box::new(far));
     }
 
     /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
-    fn fared(&self, id: FarId, outcome: Result<(), Reason>) {
-        let Some(Destination::World { from, target, .. }) = self.fars.get(&id).map(|far| &far.destination)
-        else {
-            return;
-        };
+    fn fared(&mut self, id: FarId, outcome: Result<(), Reason>) {
+        let Some(far) = self.fars.get_mut(&id) else { return };
+        // It has asked what it had to ask, or will not any more.
+        far.callback = None;
+        let Destination::World { from, target, .. } = &far.destination else { return };
         match outcome {
             Ok(()) => self.tools.circuits.answered(target, Some(from)),
             Err(reason) => self.tools.circuits.failed(target, Some(from), reason),

@@ -39,7 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::jid::Domain;
 use crate::limit::{
-    Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
+    Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
 };
 use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
@@ -175,6 +175,8 @@ pub struct Tools {
     pub handshakes: Arc<Handshakes>,
     /// Connections that have proven nothing.
     pub strangers: Arc<Strangers>,
+    /// Servers that we have called, and that are to call back.
+    pub callbacks: Arc<Callbacks>,
     /// Those that have, by what they proved.
     pub proven: Arc<Proven>,
     /// Logins that failed.

@@ -33,7 +33,7 @@ use super::measure::{Held, Passed};
 use super::registry::{AwaitTicket, INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
 use super::{BoxIo, Later, Route, Tools, now};
-use crate::limit::{Place, Stranger, StreamTicket, Tally, Threshold, Valve};
+use crate::limit::{Callback, Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, LaneId, Relay, Sender, Side, plan};
 use crate::stream::{Answer, Pair, Secured};
@@ -124,6 +124,8 @@ pub(super) struct Far {
     pub(super) destination: Destination,
     pub(super) route: Option<Box<dyn Route>>,
     pub(super) awaited: Vec<AwaitTicket>,
+    /// It is to ask about a key, over a connection of its own.
+    pub(super) callback: Option<Callback>,
 }
 
 /// What a pair that stands may send.

@@ -143,6 +143,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),
         strangers: Strangers::new(Room::default()),
+        callbacks: Arc::default(),
         proven: crate::limit::Proven::new(crate::limit::ProvenParams::default()),
         registrations: Arc::new(crate::limit::Registrations::new(10)),
         logins: Arc::new(Logins::new(LoginParams::default())),

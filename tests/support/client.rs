@@ -227,6 +227,15 @@ impl Client {
         self.expect(&what, |e| e.name == "message" && e.has("id", id) && e.has("from", from))
     }
 
+    /// The same, while errors about others of our stanzas are kept.
+    pub fn arrived(&mut self, from: &str, id: &str) -> Element {
+        let what = format!("message {id} from {from}");
+        let wanted = |e: &Element| {
+            e.name == "message" && e.has("id", id) && e.has("from", from) && !e.has("type", "error")
+        };
+        self.wait(&what, wanted, |e| e.name == "error")
+    }
+
     /// Waits for an iq request of that namespace from an address and answers it.
     pub fn answer(&mut self, from: &str, namespace: &str, payload: &str) {
         let asked = self.expect(&format!("a request in {namespace} from {from}"), |e| {
