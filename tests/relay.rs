@@ -921,6 +921,43 @@ fn a_backend_that_is_asked_back_is_believed_by_its_key() {
     assert!(stage.said(NEAR).contains("type='invalid'"));
 }
 
+// XML-19, L-inside-pairs: nothing of what is more is lost, nothing closes, and what was proven by key stays so.
+#[test]
+fn more_pairs_than_are_kept_at_hand_open_anew_at_their_next_stanza() {
+    for keys_by in [KeysBy::Address(Networks::default()), KeysBy::Verify] {
+        let mut home = home();
+        home.limits.inside_pairs = 10;
+        home.hosted.get_mut(&domain("hall.example")).unwrap().keys_by = keys_by.clone();
+        let mut stage = Stage::new(home, any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", "d0.example"));
+        stage.said(NEAR);
+        for n in 0..45 {
+            stage.hears(NEAR, &format!("<db:result from='hall.example' to='d{n}.example'>k</db:result>"));
+            let asked = stage.effects.iter().rev().find_map(|effect| match effect {
+                Effect::Verify(claim, _) => Some(*claim),
+                _ => None,
+            });
+            stage.effects.retain(|effect| !matches!(effect, Effect::Verify(..)));
+            assert_eq!(asked.is_some(), matches!(keys_by, KeysBy::Verify));
+            if let Some(claim) = asked {
+                stage.step(NEAR, Input::Verified(claim, Answer::Valid));
+            }
+            assert!(stage.said(NEAR).contains("type='valid'"), "{n}");
+        }
+        for round in 0..2 {
+            for n in 0..45 {
+                stage.hears(
+                    NEAR,
+                    &format!("<message from='a@hall.example/x' to='b@d{n}.example' id='{round}'/>"),
+                );
+            }
+        }
+        assert_eq!(stage.handed().len(), 90, "{keys_by:?}");
+        assert!(stage.reported().is_empty());
+        assert_eq!(stage.said(NEAR), "", "the stream goes on");
+    }
+}
+
 // POL-07: a new policy holds for the next stanza, on the same stream.
 #[test]
 fn a_new_policy_holds_for_the_next_stanza_of_a_backend() {

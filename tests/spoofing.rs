@@ -484,6 +484,52 @@ async fn inside(world: &World, greeting: Greeting) -> Wire {
     wire
 }
 
+// RLY-01, RLY-19: an address of the old server's that names nobody is that stanza's affair, and not everybody's: "the stream and
+// its other pairs go on".
+#[tokio::test]
+async fn an_address_that_is_none_costs_the_old_server_no_stream() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut wire = inside(&world, Greeting::of(HALL, FRIEND)).await;
+    let many: String = (0..300).map(|i| format!(" a{i}='1'")).collect();
+    let addresses = [
+        "to='r@friend.example'",
+        "from='j@hall.example'",
+        "",
+        "from='' to=''",
+        "from='' to='r@friend.example'",
+        "from='j@hall.example' to=''",
+        "from='j@hall.example' to='r@'",
+        "from='j@hall.example' to='r@@friend.example'",
+        "from='j@hall.example' to='r@-friend.example'",
+        "from='j@hall.example' to='r@friend..example'",
+        "from='j@hall.example' to='r@friend .example/x'",
+        "from='j@-hall.example' to='r@friend.example'",
+    ];
+    let before = refused(&world, "improper-addressing").await;
+    let mut bad = 0.0;
+    for (n, address) in addresses.iter().enumerate() {
+        for stanza in [
+            format!("<message {address} id='m'><body>lost</body></message>"),
+            format!("<presence {address}/>"),
+            format!("<iq {address} type='get' id='i'><ping xmlns='urn:xmpp:ping'/></iq>"),
+            // And where it is refused for something else as well (XML-17).
+            format!("<message {address}{many}/>"),
+        ] {
+            wire.send(stanza).await.unwrap();
+            bad += 1.0;
+        }
+        let good =
+            format!("<message from='j@hall.example' to='r@friend.example'><body>good {n}</body></message>");
+        wire.send(good).await.unwrap();
+        friend.inbox.wait_body(&format!("good {n}")).await.unwrap();
+    }
+    let counted = refused(&world, "improper-addressing").await + refused(&world, "jid-malformed").await;
+    assert_eq!(counted, before + bad);
+    assert!(friend.inbox.all().iter().all(|n| n.body() != Some("lost")));
+    assert_eq!(world.metrics().await.unwrap().sum("stream_errors_total", &[]), 0.0);
+}
+
 // ---------------------------------------------------------------------------------------------- forged stanzas
 
 // RLY-02: "The canonical domain of `from` is a sender domain authorised on this stream; a parent, child or look-alike

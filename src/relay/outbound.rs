@@ -4,7 +4,8 @@
 //! asked back, and the only answer that it hears is `valid`. Each stanza is looked at by itself: it is handed to the courier
 //! of its pair, or comes back as a report with the true reason. The stream and all its other pairs go on.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub(super) struct Lanes {
     by_target: HashMap<Domain, Vec<usize>>,
     /// The lane that was used last.
     last: usize,
+    /// Pairs whose lanes were forgotten, and that are believed on this stream all the same: they were proven by key.
+    proven: HashSet<Pair>,
 }
 
 impl Lanes {
@@ -70,16 +73,16 @@ impl Lanes {
         at
     }
 
-    /// Forgets those that open again by themselves.
+    /// Forgets all of them: each opens again by itself at its next stanza, and what was proven stays so.
     fn thin(&mut self, out: &mut Vec<Effect>) {
-        let all = std::mem::take(self).all;
+        let Self { all, mut proven, .. } = std::mem::take(self);
         for lane in all {
+            out.push(Effect::Unlane(lane.id));
             if lane.keyed {
-                self.put(lane);
-            } else {
-                out.push(Effect::Unlane(lane.id));
+                proven.insert(lane.pair);
             }
         }
+        self.proven = proven;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -168,18 +171,18 @@ impl Relay {
                 let lane = match (known, pair) {
                     (Some(lane), _) => lane,
                     (None, Some(pair)) => self.open_lane(pair, false, now, out),
-                    (None, None) => return self.near_fault(Reason::ImproperAddressing, now, out),
+                    (None, None) => return self.unaddressed(&Turned::plain(frame.head()), out),
                 };
                 match settled {
                     Ok(settled) => self.hand(lane, frame, settled, out),
-                    Err(refusal) => self.refused_outbound(&frame, refusal, now, out),
+                    Err(refusal) => self.refused_outbound(&frame, refusal, out),
                 }
             }
-            Err(refusal) => self.refused_outbound(&frame, refusal, now, out),
+            Err(refusal) => self.refused_outbound(&frame, refusal, out),
         }
     }
 
-    fn refused_outbound(&mut self, frame: &Frame, refusal: Refusal, now: Instant, out: &mut Vec<Effect>) {
+    fn refused_outbound(&mut self, frame: &Frame, refusal: Refusal, out: &mut Vec<Effect>) {
         match refusal {
             Refusal::Bounce(reason) if filter::is_answerable(frame.head(), reason) => {
                 self.bounce(frame.head(), &reason.into(), out);
@@ -188,11 +191,24 @@ impl Relay {
             Refusal::Unclear { answer, address } => {
                 self.unclear(frame.head(), answer.as_deref(), address, out);
             }
-            Refusal::Fault(reason) => {
-                self.note_refused(frame.head(), reason, out);
-                self.near_fault(reason, now, out);
-            }
+            Refusal::Fault(_) => self.unaddressed(&Turned::plain(frame.head()), out),
         }
+    }
+
+    /// A stanza of the backend without addresses that name two domains: all its users share the stream, and one of them must
+    /// not end it. There is nobody in whose name it could be answered.
+    fn unaddressed(&self, turned: &Turned<'_>, out: &mut Vec<Effect>) {
+        // The address to blame.
+        let names_none = |address: &Option<Cow<'_, str>>| {
+            address.as_deref().is_none_or(|address| Ends::read(address, address).is_err())
+        };
+        let blamed = if names_none(&turned.from) { &turned.from } else { &turned.to };
+        let blamed = Some(Cow::Borrowed(blamed.as_deref().unwrap_or_default()));
+        let (id, type_) = (turned.id.clone(), turned.type_.clone());
+        let (kind, octets) = (turned.kind, turned.octets);
+        let reason = Reason::ImproperAddressing;
+        let turned = Turned { kind, from: blamed, to: None, id, type_, reason, measure: None, octets };
+        self.note_unfit(&turned, None, out);
     }
 
     /// A stanza of the backend that the framer refused (XML-17): it comes back alone.
@@ -201,8 +217,7 @@ impl Relay {
             (turned.from.as_deref().unwrap_or_default(), turned.to.as_deref().unwrap_or_default());
         let Some(pair) = Ends::read(from, to).ok().and_then(|ends| Pair::read(ends.sender(), ends.target()))
         else {
-            self.note_unfit(turned, None, out);
-            return self.near_fault(Reason::ImproperAddressing, now, out);
+            return self.unaddressed(turned, out);
         };
         if self.lane(&pair).is_none() {
             self.open_lane(pair.clone(), false, now, out);
@@ -277,16 +292,16 @@ impl Relay {
     fn open_lane(&mut self, pair: Pair, keyed: bool, now: Instant, out: &mut Vec<Effect>) -> usize {
         if self.lanes.len() >= self.home.limits.inside_pairs {
             self.lanes.thin(out);
-            if self.lanes.len() >= self.home.limits.inside_pairs {
-                // All of them were proven by key. The backend opens another stream for what it has; this one takes what is
-                // still on its way.
+            if self.lanes.proven.len() >= self.home.limits.inside_pairs.saturating_mul(NAMES) {
+                // The backend opens another stream for what it has; this one takes what is still on its way.
                 self.near_close(Reason::Finished, now, out);
             }
         }
         if let Some(near) = &mut self.near {
             near.answered = None;
         }
-        let keyed = keyed || self.lane(&pair).is_some_and(|lane| lane.keyed);
+        let known = self.lane(&pair).is_some_and(|lane| lane.keyed) || self.lanes.proven.contains(&pair);
+        let keyed = keyed || known;
         let standing = self.may_leave(&pair, keyed, out);
         let id = LaneId(self.issue());
         let at = self.lanes.put(Lane { id, pair: pair.clone(), standing, keyed });
@@ -389,6 +404,10 @@ impl Pair {
         Some(Self { sender: Domain::parse(sender).ok()?, target: Domain::parse(target).ok()? })
     }
 }
+
+/// Of pairs that were proven by key and are forgotten so many times the names are kept: a name is small beside what a pair
+/// holds.
+const NAMES: usize = 10;
 
 /// How long a backend's own claim may take where nothing else is known.
 const BUDGET: Duration = Duration::from_secs(30);

@@ -81,6 +81,12 @@ impl<'a> Turned<'a> {
         }
     }
 
+    /// What has no addresses that anything could be done with.
+    pub(super) fn plain(head: &'a Head) -> Self {
+        let octets = head.octets_len();
+        Self { measure: None, ..Self::beyond(head, Reason::ImproperAddressing, (0, 0), octets) }
+    }
+
     pub(super) fn fate(&self) -> Fate {
         fate(self.kind, self.type_.as_deref())
     }
