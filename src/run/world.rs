@@ -426,7 +426,15 @@ impl Way {
         match place.mode {
             TlsMode::Starttls => Ok(Connected { io, address, secured: None }),
             TlsMode::Direct => {
-                let secured = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                let mut secured = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
+                // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
+                if secured.as_ref().is_err_and(|failure| failure.reason == Reason::TlsFailed)
+                    && let Ok(again) = net::connect(&[address], &self.inner.params.dial).await
+                {
+                    let io: BoxIo = Box::new(again.stream);
+                    secured = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                }
                 let (io, secured) = secured.map_err(|failure| failure.at(address))?;
                 Ok(Connected { io, address, secured: Some(secured) })
             }

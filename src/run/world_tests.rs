@@ -221,6 +221,34 @@ async fn only_the_connection_of_a_client_begins_with_a_proxy_header() {
     }
 }
 
+// "one broken TLS handshake with a peer is tried once more at once, before anything is refused for it": direct TLS, too.
+#[tokio::test]
+async fn a_direct_handshake_that_breaks_is_tried_once_more() {
+    let (friend, at) = listener().await;
+    let mut world = world(Vec::new(), at);
+    let route = dns::Route {
+        domain: domain("friend.example"),
+        host: at.ip().to_string(),
+        port: at.port(),
+        mode: TlsMode::Direct,
+    };
+    let params = dns::Params {
+        servers: vec!["127.0.0.1:9".parse().unwrap()],
+        routes: vec![route],
+        ..dns::Params::default()
+    };
+    Arc::get_mut(&mut world.0).unwrap().params.resolver = Arc::new(Resolver::new(params).unwrap());
+    let calling =
+        tokio::spawn(async move { world.route(&self::friend(), None).connect(Candidate::Next).await.1 });
+    for _ in 0..2 {
+        drop(friend.accept().await.unwrap());
+    }
+    let failure = calling.await.unwrap().err().unwrap();
+    assert_eq!((failure.reason, failure.address), (Reason::TlsFailed, Some(at)));
+    let more = tokio::time::timeout(Duration::from_millis(1), friend.accept()).await;
+    assert!(more.is_err(), "twice, and not for ever");
+}
+
 // CLS-07, LIM-06: "negative DNS and connect results are cached for a short time".
 #[tokio::test]
 async fn where_nobody_answers_nobody_knocks_for_a_while() {
