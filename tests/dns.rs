@@ -220,9 +220,29 @@ async fn absence_is_kept_as_well() {
     let resolver = world.resolver();
     for _ in 0..3 {
         let fault = resolver.targets(&domain("a.example")).await.unwrap_err();
-        assert_eq!((fault, fault.why().reason), (DnsFault::NotFound, Reason::RemoteNotFound));
+        assert_eq!((fault, fault.why().reason), (DnsFault::NoDomain, Reason::RemoteNotFound));
     }
     assert_eq!(world.asked().len(), 4);
+}
+
+// "no such domain, no SRV": two texts, by what the DNS says of the domain itself.
+#[tokio::test]
+async fn a_domain_without_a_server_is_told_from_no_domain() {
+    // There is something at that name, of another type, and no server.
+    let below = zone(vec![srv("a.example.", 0, 25, "mail.example.")]);
+    let srv_to_nowhere = zone(vec![srv(STARTTLS, 0, 5269, "gone.example.")]);
+    for (records, expected) in [
+        (below, DnsFault::NotFound),
+        (srv_to_nowhere, DnsFault::NotFound),
+        (zone(Vec::new()), DnsFault::NoDomain),
+    ] {
+        let world = World::new(records).await;
+        let fault = world.resolver().targets(&domain("a.example")).await.unwrap_err();
+        assert_eq!(fault, expected);
+    }
+    let text = |fault: DnsFault| fault.why().for_users();
+    assert_eq!(text(DnsFault::NoDomain), "there is no such domain (remote-not-found)");
+    assert_eq!(text(DnsFault::NotFound), "it has no XMPP server in the DNS (remote-not-found)");
 }
 
 // DNS-02: a target of "." is a no, and forbids the address fallback.
@@ -645,7 +665,7 @@ async fn steering_leads_backends_to_the_inside_listener() {
     assert_eq!(home[0].addresses, ["127.0.0.5:5269".parse().unwrap()]);
     assert_eq!(backend.targets(&domain("closed.example")).await, Err(DnsFault::Failed));
     for never in ["nowhere.example", "deep.nowhere.example"] {
-        assert_eq!(backend.targets(&domain(never)).await, Err(DnsFault::NotFound), "{never}");
+        assert_eq!(backend.targets(&domain(never)).await, Err(DnsFault::NoDomain), "{never}");
     }
 
     // Over TCP as well.

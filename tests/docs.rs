@@ -262,8 +262,8 @@ fn the_first_gateway_of_the_readme_carries_messages() {
     let resolver = Net::World.address(53);
     let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
     let zones = [
-        Zone { domain: "example.com", address: Net::World.address(1) },
-        Zone { domain: "partner.example", address: Net::World.address(10) },
+        Zone { domain: "example.com", address: Some(Net::World.address(1)) },
+        Zone { domain: "partner.example", address: Some(Net::World.address(10)) },
     ];
     let _dns = unbound::start(&dns_host, resolver, &zones);
     let machine = world.host("machine", &[(Net::World, 1)], resolver);

@@ -87,8 +87,10 @@ fn the_remote_servers_understand_each_other_without_the_gateway() {
         ];
         let places = [Net::World.address(10), Net::World.address(11)];
         let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
-        let zones =
-            [Zone { domain: FRIEND, address: places[0] }, Zone { domain: COUSIN, address: places[1] }];
+        let zones = [
+            Zone { domain: FRIEND, address: Some(places[0]) },
+            Zone { domain: COUSIN, address: Some(places[1]) },
+        ];
         let _dns = unbound::start(&dns_host, resolver, &zones);
         let known = Authority::new("An authority that both sides know");
         let [first, second] = [(0, 10), (1, 11)].map(|(n, last)| {
@@ -110,7 +112,8 @@ fn the_legacy_servers_understand_each_other_without_the_gateway() {
         let resolver = Net::Inside.address(53);
         let (first, second) = (Net::Inside.address(10), Net::Inside.address(11));
         let dns_host = world.host("dns", &[(Net::Inside, 53)], resolver);
-        let zones = [Zone { domain: HOSTED, address: first }, Zone { domain: FRIEND, address: second }];
+        let zones =
+            [Zone { domain: HOSTED, address: Some(first) }, Zone { domain: FRIEND, address: Some(second) }];
         let _dns = unbound::start(&dns_host, resolver, &zones);
         let host = world.host("first", &[(Net::Inside, 10)], resolver);
         let place = Place { host: &host, address: first, domain: HOSTED, user: "warden" };

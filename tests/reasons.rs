@@ -15,6 +15,7 @@ use support::scene::{Cast, Peer, Scene, Wishes};
 use support::server::{Legacy, Place, Proof, Remote, Server, Tls};
 
 const ZONES: &[(&str, u8)] = &[
+    ("mailonly.example", 0),
     ("refused.example", 60),
     ("plain.example", 61),
     ("banned.example", 60),
@@ -26,17 +27,14 @@ const POLICY: &str = r#"version: v1
 defaults: { identity: [certificate, dialback], tls: "1.2" }
 rules:
   - { name: strict, domains: [expired.example], identity: [certificate], verdict: allow }
-  - { name: family, domains: [friend.example, refused.example, plain.example, nowhere.example, banned.example], verdict: allow }
+  - { name: family, domains: [friend.example, refused.example, plain.example, nowhere.example, mailonly.example, banned.example], verdict: allow }
   - { name: enemies, domains: [denied.example], verdict: deny }
 "#;
 
 /// Domain, condition, and how the text goes on behind the domain.
 const REASONS: &[(&str, &str, &str)] = &[
-    (
-        "nowhere.example",
-        "remote-server-not-found",
-        "there is no such domain, or it has no XMPP server in the DNS",
-    ),
+    ("nowhere.example", "remote-server-not-found", "there is no such domain"),
+    ("mailonly.example", "remote-server-not-found", "it has no XMPP server in the DNS"),
     ("refused.example", "remote-server-timeout", "its server refuses the connection, or nothing reaches it"),
     ("plain.example", "remote-server-timeout", "its server offers no TLS"),
     ("expired.example", "remote-server-timeout", "its certificate expired on 20"),
@@ -134,16 +132,16 @@ fn many(scene: &mut Scene, count: usize) -> (Server, Vec<Client>) {
     (server, users)
 }
 
-/// All domains at once, the bad ones at the beginning, in the middle and at the end.
+/// All domains at once, the bad ones at the beginning, in the middle and at the end; and each of the good ones answers. They
+/// share one address, as a hoster's do, and all limits are as shipped (D10, L-conn).
 fn at_once(legacy: Legacy, count: usize) {
     let names: Vec<String> = (0..count).map(|n| format!("d{n}.example")).collect();
     let mut zones: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 70)).collect();
     zones.extend(ZONES);
     let policy = POLICY.replace("nowhere.example,", &format!("nowhere.example, {},", names.join(", ")));
     let cast = Cast { remotes: &[], legacy, usage: Usage::Both, policy: &policy };
-    // All of them have one address here, which is what these three limits are there to stop.
     // One machine plays all of them, and is as slow.
-    let gateway = "timeouts: { header: 1m, tls: 1m, dialback: 2m, unauth: 3m, queue: 3m }\nlimits: { conn-s2s: 1000, rate: 6000/min, pending-per-source: 1000 }\n";
+    let gateway = "timeouts: { header: 1m, tls: 1m, dialback: 2m, unauth: 3m, queue: 3m }\n";
     let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, gateway, ..Wishes::default() });
     let _closed = scene.outsider(60);
     let (_server, mut users) = many(&mut scene, count);
@@ -156,8 +154,13 @@ fn at_once(legacy: Legacy, count: usize) {
         }
         sent.push(inside.message(user.jid(), "good day"));
     }
+    let mut answers = Vec::new();
     for (user, id) in users.iter_mut().zip(&sent) {
         user.expect_message(inside.jid(), id);
+        answers.push(user.message(inside.jid(), "good day to you"));
+    }
+    for (user, id) in users.iter().zip(&answers) {
+        inside.arrived(user.jid(), id);
     }
     for (domain, id) in refused {
         let (condition, text) = inside.told(&id);
@@ -173,4 +176,9 @@ fn jabberd2_as_shipped_reaches_thirty_domains_at_once_with_bad_ones_among_them()
 #[test]
 fn jabberd2_as_shipped_reaches_sixty_domains_at_once() {
     at_once(Legacy::Jabberd2, 60);
+}
+
+#[test]
+fn prosody_reaches_sixty_domains_of_one_hoster_at_once() {
+    at_once(Legacy::Prosody, 60);
 }

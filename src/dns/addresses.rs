@@ -42,11 +42,18 @@ pub(super) async fn both(
     }
 }
 
+/// What was found of a host.
+pub(super) struct Addresses {
+    /// Perhaps none.
+    pub addresses: Vec<SocketAddr>,
+    /// How long that holds, in seconds.
+    pub ttl: u32,
+    /// There is no such name.
+    pub gone: bool,
+}
+
 /// Both families, taken in turns, so that a broken one costs one attempt and not eight.
-pub(super) async fn addresses(
-    asker: &Asker,
-    candidate: &Candidate,
-) -> Result<(Vec<SocketAddr>, u32), QueryFault> {
+pub(super) async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<Addresses, QueryFault> {
     let (six, four) = both(
         asker.ask(candidate.host.clone(), RecordType::AAAA),
         asker.ask(candidate.host.clone(), RecordType::A),
@@ -67,6 +74,7 @@ pub(super) async fn addresses(
     };
     let ttl = six.iter().chain(&four).map(|found| found.ttl).min().unwrap_or(PARTIAL_TTL);
     let ttl = if whole { ttl } else { ttl.min(PARTIAL_TTL) };
+    let gone = six.iter().chain(&four).any(|found| found.gone);
     let ip = |data: &RData| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
@@ -87,7 +95,7 @@ pub(super) async fn addresses(
         turns.extend(pair.into_iter().flatten().map(|ip| SocketAddr::new(ip, candidate.port)));
     }
     turns.truncate(MAX_ADDRESSES);
-    Ok((turns, ttl))
+    Ok(Addresses { addresses: turns, ttl, gone })
 }
 
 /// DNS-04.

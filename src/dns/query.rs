@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{DnsRequestOptions, Query};
+use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -30,6 +30,8 @@ pub struct Found {
     pub records: Vec<RData>,
     /// How long that holds, in seconds, as the server says.
     pub ttl: u32,
+    /// There is no such name (NXDOMAIN): not of this type, nor of any other, nor below it.
+    pub gone: bool,
 }
 
 /// Why nothing is known.
@@ -76,17 +78,19 @@ impl Asker {
         let mut hops = 0;
         let mut ttl = u32::MAX;
         loop {
-            let (answers, negative_ttl) = self.once(name.clone(), kind).await?;
+            let Answers { records: answers, negative_ttl, gone } = self.once(name.clone(), kind).await?;
             let walk = walk(&answers, name, kind, &mut hops, &mut ttl)?;
             match walk {
-                Walk::Found(records) => return Ok(Found { records, ttl }),
-                Walk::Nothing => return Ok(Found { records: Vec::new(), ttl: ttl.min(negative_ttl) }),
+                Walk::Found(records) => return Ok(Found { records, ttl, gone: false }),
+                Walk::Nothing => {
+                    return Ok(Found { records: Vec::new(), ttl: ttl.min(negative_ttl), gone });
+                }
                 Walk::Further(next) => name = next,
             }
         }
     }
 
-    async fn once(&self, name: Name, kind: RecordType) -> Result<(Vec<Record>, u32), QueryFault> {
+    async fn once(&self, name: Name, kind: RecordType) -> Result<Answers, QueryFault> {
         let query = Query::query(name, kind);
         let asking = self.pool.lookup(query, DnsRequestOptions::default()).first_answer();
         let response = timeout(self.each, asking).await.map_err(|_| QueryFault::Timeout)?;
@@ -94,7 +98,10 @@ impl Asker {
             Ok(response) => {
                 let response = DnsError::from_response(response);
                 match response {
-                    Ok(response) => Ok((response.into_message().answers, NEGATIVE_TTL)),
+                    Ok(response) => {
+                        let records = response.into_message().answers;
+                        Ok(Answers { records, negative_ttl: NEGATIVE_TTL, gone: false })
+                    }
                     Err(error) => absent(error),
                 }
             }
@@ -105,10 +112,22 @@ impl Asker {
     }
 }
 
+/// One answer.
+struct Answers {
+    records: Vec<Record>,
+    /// How long "no such records" holds.
+    negative_ttl: u32,
+    gone: bool,
+}
+
 /// "No such records" is an answer; every other error is none.
-fn absent(error: DnsError) -> Result<(Vec<Record>, u32), QueryFault> {
+fn absent(error: DnsError) -> Result<Answers, QueryFault> {
     match error {
-        DnsError::NoRecordsFound(none) => Ok((Vec::new(), none.negative_ttl.unwrap_or(NEGATIVE_TTL))),
+        DnsError::NoRecordsFound(none) => Ok(Answers {
+            records: Vec::new(),
+            negative_ttl: none.negative_ttl.unwrap_or(NEGATIVE_TTL),
+            gone: none.response_code == ResponseCode::NXDomain,
+        }),
         _ => Err(QueryFault::Failed),
     }
 }

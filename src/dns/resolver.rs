@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::dns::TlsMode;
-use crate::dns::addresses::{MAX_ADDRESSES, addresses};
+use crate::dns::addresses::{Addresses, MAX_ADDRESSES, addresses};
 use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::Guard;
 use crate::dns::home::Home;
@@ -297,7 +297,13 @@ impl Resolver {
                 if candidates.is_empty() {
                     return (Err(DnsFault::Guarded), ttl);
                 }
+                // Without a record the domain itself is asked: if it is not there, there is no such domain.
+                let itself = candidates.iter().all(|candidate| is_itself(&candidate.host, domain));
                 let (outcome, lower) = settle(asker, candidates, false, deadline).await;
+                let outcome = outcome.map_err(|fault| match fault {
+                    DnsFault::NoDomain if !itself => DnsFault::NotFound,
+                    fault => fault,
+                });
                 (outcome, ttl.min(lower))
             }
         }
@@ -315,7 +321,12 @@ async fn route_to(asker: &Asker, route: &Route, deadline: Instant) -> (Result<Ve
         return (Ok(vec![Place { rank, host: route.host.clone(), addresses, routed: true }]), MAX_TTL);
     }
     match Name::from_ascii(&route.host) {
-        Ok(host) => settle(asker, vec![Candidate { rank, host, port: route.port }], true, deadline).await,
+        Ok(host) => {
+            let (outcome, ttl) =
+                settle(asker, vec![Candidate { rank, host, port: route.port }], true, deadline).await;
+            let missing = |fault| if fault == DnsFault::NoDomain { DnsFault::NotFound } else { fault };
+            (outcome.map_err(missing), ttl)
+        }
         Err(_) => (Err(DnsFault::NotFound), MAX_TTL),
     }
 }
@@ -340,8 +351,11 @@ async fn settle(
     let mut worst = DnsFault::NotFound;
     loop {
         match timeout_at(deadline, lookups.join_next()).await {
-            Ok(Some(Ok((candidate, Ok((addresses, life)))))) => {
+            Ok(Some(Ok((candidate, Ok(Addresses { addresses, ttl: life, gone }))))) => {
                 ttl = ttl.min(life);
+                if gone && worst == DnsFault::NotFound {
+                    worst = DnsFault::NoDomain;
+                }
                 if !addresses.is_empty() {
                     let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
                     places.push(Place { rank: candidate.rank, host, addresses, routed });
@@ -357,6 +371,11 @@ async fn settle(
         }
     }
     if places.is_empty() { (Err(worst), ttl) } else { (Ok(places), ttl) }
+}
+
+/// Whether this host is the domain by its own name.
+fn is_itself(host: &Name, domain: &Domain) -> bool {
+    host.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(&domain.to_ascii())
 }
 
 /// A server at a wildcard address is also at every address of this host; loopback is the one we can be sure of.
@@ -380,6 +399,8 @@ pub enum DnsFault {
     Failed,
     /// There are addresses, and none may be dialled (DNS-05, DNS-06).
     Guarded,
+    /// There is no such domain.
+    NoDomain,
     /// The domain has no XMPP service.
     NotFound,
     /// The DNS did not answer in time.
@@ -393,6 +414,7 @@ impl DnsFault {
             Self::Busy => Reason::Overload.into(),
             Self::Failed => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
             Self::Guarded => Why::because(Reason::RemoteUnreachable, Cause::MustNotDial),
+            Self::NoDomain => Why::because(Reason::RemoteNotFound, Cause::NoSuchDomain),
             Self::NotFound => Why::because(Reason::RemoteNotFound, Cause::NotInDns),
             Self::Timeout => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
         }
@@ -414,6 +436,7 @@ impl fmt::Display for DnsFault {
             Self::Busy => "as many domains are being looked up as may be",
             Self::Failed => "the DNS answered with a failure",
             Self::Guarded => "the DNS names only addresses or ports that must not be dialled",
+            Self::NoDomain => "there is no such domain in the DNS",
             Self::NotFound => "the domain has no XMPP service in the DNS",
             Self::Timeout => "the DNS did not answer in time",
         })

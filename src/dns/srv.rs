@@ -49,11 +49,11 @@ pub(super) async fn find(asker: &Asker, domain: &Domain, seed: u64) -> Result<(S
         }
         (Some(Ok(direct)), _) if names_servers(&direct) => {
             let ttl = direct.ttl.min(PARTIAL_TTL);
-            (direct, Found { records: Vec::new(), ttl }, ttl)
+            (direct, Found { records: Vec::new(), ttl, gone: false }, ttl)
         }
         (_, Some(Ok(starttls))) if names_servers(&starttls) => {
             let ttl = starttls.ttl.min(PARTIAL_TTL);
-            (Found { records: Vec::new(), ttl }, starttls, ttl)
+            (Found { records: Vec::new(), ttl, gone: false }, starttls, ttl)
         }
         (Some(Err(fault)), _) | (_, Some(Err(fault))) => return Err(fault),
         // Neither was given up before the other had named servers.
@@ -114,7 +114,7 @@ mod tests {
         let records = records.iter().map(|(p, w, port, target)| {
             RData::SRV(SRV::new(*p, *w, *port, Name::from_ascii(target).unwrap()))
         });
-        Found { records: records.collect(), ttl: 60 }
+        Found { records: records.collect(), ttl: 60, gone: false }
     }
 
     fn run(

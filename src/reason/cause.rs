@@ -62,7 +62,9 @@ words! {
         TimedOut = "timed-out",
         /// The address refused the connection, or nothing reaches it.
         NotReached = "not-reached",
-        /// The DNS knows no such domain, or no XMPP server of it.
+        /// The DNS knows no such domain.
+        NoSuchDomain = "no-such-domain",
+        /// The DNS knows the domain, and no XMPP server of it.
         NotInDns = "not-in-dns",
         /// The DNS answered with a failure, or not at all.
         DnsTrouble = "dns-trouble",
@@ -96,7 +98,8 @@ impl Cause {
             }
             Self::NoServerName => "no server name was sent, and no domain is the default",
             Self::NoTls => "the other side offers no TLS",
-            Self::NotInDns => "there is no such domain, or it has no XMPP server in the DNS",
+            Self::NoSuchDomain => "there is no such domain",
+            Self::NotInDns => "the domain has no XMPP server in the DNS",
             Self::DnsTrouble => "the DNS did not answer, or answered with a failure",
             Self::MustNotDial => "the DNS names only addresses that must not be dialled",
             Self::NotReached => "the address takes no connection",
@@ -149,7 +152,8 @@ impl Cause {
             | Self::MustNotDial
             | Self::NameNotServed
             | Self::NoServerName
-            | Self::NotInDns => self.words(),
+            | Self::NoSuchDomain => self.words(),
+            Self::NotInDns => "it has no XMPP server in the DNS",
         }
     }
 
@@ -182,7 +186,7 @@ impl Cause {
             Self::NoTls => {
                 "that server must offer STARTTLS, or a rule must let the pair travel in clear (`tls: none`)"
             }
-            Self::NotInDns => {
+            Self::NoSuchDomain | Self::NotInDns => {
                 "look whether the name is spelt right, and what the DNS says of it: `gatehouse probe`"
             }
             Self::DnsTrouble => "look whether the resolver of this machine answers: `dns: { servers }`",

@@ -39,7 +39,7 @@ pub struct Wishes<'a> {
     pub backend: &'a str,
     /// More lines of `gatehouse.yaml`.
     pub gateway: &'a str,
-    /// More domains in the DNS of the open network, each at the host with this last number.
+    /// More domains in the DNS of the open network, each at the host with this last number; 0: without a server.
     pub zones: &'a [(&'a str, u8)],
     /// Another way to start the server behind the gateway.
     pub legacy: Option<&'a dyn Fn(&Place<'_>) -> Server>,
@@ -72,15 +72,18 @@ impl Scene {
         let known = Authority::new("An authority that both sides know");
 
         let resolver = Net::World.address(53);
-        let mut zones = vec![Zone { domain: HOSTED, address: Net::World.address(1) }];
+        let mut zones = vec![Zone { domain: HOSTED, address: Some(Net::World.address(1)) }];
         zones.extend(
             cast.remotes
                 .iter()
                 .enumerate()
-                .map(|(n, peer)| Zone { domain: peer.domain, address: address(n) }),
+                .map(|(n, peer)| Zone { domain: peer.domain, address: Some(address(n)) }),
         );
         zones.extend(
-            wishes.zones.iter().map(|(domain, last)| Zone { domain, address: Net::World.address(*last) }),
+            wishes.zones.iter().map(|(domain, last)| Zone {
+                domain,
+                address: (*last > 0).then(|| Net::World.address(*last)),
+            }),
         );
         let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
         let dns = unbound::start(&dns_host, resolver, &zones);

@@ -11,14 +11,18 @@ use super::write;
 pub struct Zone<'a> {
     /// The XMPP domain.
     pub domain: &'a str,
-    /// Where its server listens, at port 5269.
-    pub address: Ipv4Addr,
+    /// Where its server listens, at port 5269; none: the domain is there, and has no server.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// Starts unbound at that address of the host with an SRV and an A record for each zone.
 pub fn start(host: &Host, address: Ipv4Addr, zones: &[Zone<'_>]) -> Process {
     let mut table = String::new();
     for Zone { domain, address } in zones {
+        let Some(address) = address else {
+            let _ = writeln!(table, "  local-data: '{domain}. 60 IN TXT \"nothing but mail\"'");
+            continue;
+        };
         let _ = writeln!(
             table,
             "  local-data: \"_xmpp-server._tcp.{domain}. 60 IN SRV 0 0 5269 xmpp.{domain}.\""

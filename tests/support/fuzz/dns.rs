@@ -105,7 +105,7 @@ fn services(records: Vec<Record>) {
     let half = records.len() / 2;
     let data: Vec<RData> = records.into_iter().map(|record| record.data).collect();
     let (direct, starttls) = data.split_at(half);
-    let found = |list: &[RData]| Found { records: list.to_vec(), ttl: 60 };
+    let found = |list: &[RData]| Found { records: list.to_vec(), ttl: 60, gone: false };
     let fallback = name(0);
     let seed = data.len() as u64;
     let service = settle(found(direct), found(starttls), fallback.clone(), seed);
