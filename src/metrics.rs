@@ -5,6 +5,7 @@
 //! questions about unknown hosts do not grow the set either. Nothing here reads payload or influences traffic.
 
 mod circuit;
+mod cluster;
 mod files;
 mod limit;
 mod maker;
@@ -75,6 +76,7 @@ pub struct Metrics {
     log_left_out: IntCounter,
     certificate_ends: GaugeVec,
     rule_expires: GaugeVec,
+    cluster: cluster::Cluster,
     process: process::Process,
     operators_bans: AtomicUsize,
     logins_bans: AtomicUsize,
@@ -224,6 +226,7 @@ impl Metrics {
                 "The end of the last day on which the rule holds (UTC), as Unix time.",
                 &["rule"],
             )?,
+            cluster: cluster::Cluster::new(&make)?,
             process: process::Process::new()?,
             operators_bans: AtomicUsize::new(0),
             logins_bans: AtomicUsize::new(0),

@@ -30,7 +30,7 @@ use aws_lc_rs::digest;
 pub use dump::{DumpLine, dump};
 pub use hosts::looked_up_again;
 pub use limits::{Limits, PerMinute, Timeouts, duration};
-pub use secret::{Secret, read_secret};
+pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, traces, trust};
 pub use settings::Settings;
 

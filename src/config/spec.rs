@@ -185,11 +185,13 @@ pub struct BackendLimitsSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DialbackSpec {
-    /// The secrets of the two realms. Default: random at start, which serves one node only.
+    /// The secrets of the two realms. Nodes that have the same vouch for each other's keys. Default: random at start, which serves
+    /// one node only.
     pub secrets: Option<Placed<SecretsSpec>>,
 }
 
-/// `secrets:` of dialback. Each file holds at least 256 bits: 32 random octets, 64 hexadecimal digits or 44 of base64.
+/// `secrets:` of dialback. Each file holds at least 256 bits: 32 random octets, 64 hexadecimal digits or 44 of base64. A file of
+/// text may hold up to four, one a line: the first makes keys, all verify them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SecretsSpec {

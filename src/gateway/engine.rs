@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::parts::{self, Credentials};
 use super::secrets::Secrets;
-use super::{Acceptors, StartFault, boot};
+use super::{Acceptors, StartFault, boot, clock};
 use crate::config::settings::Settings;
 use crate::dns::{self, Resolver};
 use crate::limit::{Handshakes, Logins, Proven, Rates, Senders, Strangers, Streams};
@@ -53,10 +53,11 @@ impl Engine {
         let world = Arc::new(World::new(params, connector));
         let tools = Arc::new(Tools {
             params: parts::engine(&settings),
-            home: Arc::new(parts::home(&settings, secrets.keyrings())),
+            home: Arc::new(parts::home(&settings, secrets.keyrings(clock::read()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
             verifier: Arc::default(),
+            strays: Arc::default(),
             couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
             rates: Arc::new(Rates::new(parts::rates(&settings))),
             senders: Arc::new(Senders::new(parts::senders(&settings), now())),
@@ -114,10 +115,11 @@ impl Engine {
         let world = Arc::new(self.world.followed_by(params));
         let tools = Tools {
             params: parts::engine(&settings),
-            home: Arc::new(parts::home(&settings, secrets.keyrings())),
+            home: Arc::new(parts::home(&settings, secrets.keyrings(clock::read()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Arc::clone(&old.registry),
             verifier: Arc::clone(&old.verifier),
+            strays: Arc::clone(&old.strays),
             couriers: Arc::clone(&old.couriers),
             rates: match parts::rates(&settings) == parts::rates(last) {
                 true => Arc::clone(&old.rates),

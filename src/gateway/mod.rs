@@ -9,6 +9,7 @@ pub mod admin;
 pub mod bans;
 mod certificates;
 mod changes;
+mod clock;
 pub mod control;
 pub mod desk;
 pub mod doctor;
@@ -155,6 +156,7 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch::files(Arc::clone(&reloader)));
         tasks.spawn(Arc::clone(&reloader).follow_the_calendar());
+        tasks.spawn(clock::follow(Arc::clone(&reloader)));
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
         tasks.spawn(count_bans(Arc::clone(&reloader)));

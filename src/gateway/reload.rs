@@ -25,13 +25,13 @@ use super::protocol::{Answer, Fault, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
-use super::{Acceptors, changes, since_1970, today};
+use super::{Acceptors, changes, clock, since_1970, today};
 use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
 use crate::policy::{Compiled, Day, Finding, Place};
 use crate::reason::Reason;
-use crate::run::Tools;
+use crate::run::{Tools, now};
 use crate::tls::Connector;
 
 /// What a reload reads, and what it swaps.
@@ -325,7 +325,7 @@ impl Reloader {
         let lacks =
             |_: Reason| vec![internal(&old, "the system gives no random octets for a dialback secret")];
         let files = std::mem::take(&mut read.secrets);
-        let secrets = self.with(|current| current.secrets.renewed(files)).map_err(lacks)?;
+        let secrets = self.with(|current| current.secrets.renewed(files, clock::read(), now())).map_err(lacks)?;
         let connector = Connector::new(read.credentials.connecting())
             .map_err(|error| vec![internal(&old, &error.to_string())])?;
         let sockets = services.doors.bind(&read.settings, Vec::new())?;
@@ -339,7 +339,8 @@ impl Reloader {
         Ok(Ready { read, secrets, connector, engine, sockets, fresh })
     }
 
-    /// Names of backends lead elsewhere: that alone changes in the settings, which were `known` when it was found out.
+    /// Names of backends lead elsewhere, or the clock was set: nothing else has changed in the settings, which were `known` when
+    /// it was found out.
     pub(super) async fn readdress(&self, known: &Arc<Settings>, settings: Settings) {
         let mut services = self.services.lock().await;
         let old = self.settings();
@@ -397,7 +398,7 @@ impl Reloader {
             relog(settings.log);
         }
         if self.with(|current| !secrets.is_same(&current.secrets)) {
-            tracing::info!("a dialback secret has changed; the one before still verifies");
+            tracing::info!("a dialback secret has changed; keys of the one before verify for a minute more");
         }
         engine.world().replace(connector);
         let trust = Arc::clone(&credentials.trust);

@@ -142,7 +142,7 @@ pub enum Input {
     Serves(bool),
     /// The answer to [`Effect::Verify`].
     Verified(ClaimId, Answer),
-    /// The answer to [`Effect::Vouch`]: whether a live far leg of ours waits with that key.
+    /// The answer to [`Effect::Vouch`]: whether the key is vouched for.
     Vouched(KeyCheck, bool),
     /// The answer to [`Effect::Try`] or [`Effect::Apply`]: whether that may be tried now.
     Tried(Result<(), Reason>),
@@ -150,7 +150,8 @@ pub enum Input {
     Policy(Arc<Policy>),
     /// The peer's certificate on that leg, judged anew by the anchors and revocation lists that hold now (CRT-12).
     Retrusted(Certificate),
-    /// New dialback secrets: keys that were made with the ones before still verify (DB-13).
+    /// What does not change often has: domains, limits, dialback secrets (keys that were made with the ones before still verify,
+    /// DB-13), or the time by the wall.
     Home(Arc<Home>),
     /// The time that [`Relay::deadline`] named has come.
     Expired,
@@ -203,8 +204,9 @@ pub enum Effect {
     Fared(FarId, Result<(), Reason>),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
     Verify(ClaimId, KeyCheck),
-    /// Is a far leg of ours waiting with this key? Answer with [`Input::Vouched`].
-    Vouch(KeyCheck),
+    /// Is a far leg of ours waiting with this key, or, where that is true beside it, one of another node that shares our secret
+    /// (CLU-02)? Answer with [`Input::Vouched`].
+    Vouch(KeyCheck, bool),
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
     /// The backend at this far leg did not believe the key that was sent there. Whoever sees both sides knows whether it

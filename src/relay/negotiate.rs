@@ -319,14 +319,9 @@ impl Relay {
     /// Somebody asks on the near stream whether a key is ours (DB-40 to DB-43, DB-61).
     pub(super) fn vouch(&mut self, check: KeyCheck, now: Instant, out: &mut Vec<Effect>) {
         let facing = plan::near(self.flow);
-        let ours = match facing {
-            // In public we are the authority for the hosted domains; inside, for all others, and for one backend towards
-            // another where the very key is ours (DB-61).
-            Facing::Public => self.home.hosts(&check.pair.sender),
-            Facing::Backend => {
-                !self.home.hosts(&check.pair.sender) || self.home.keys.facing(facing).knows(&check)
-            }
-        };
+        // In public we are the authority for the hosted domains; inside, for all others, and for one backend towards another
+        // where the very key is vouched for (DB-61).
+        let ours = facing == Facing::Backend || self.home.hosts(&check.pair.sender);
         let clear = facing == Facing::Public && self.near.as_deref().and_then(Near::secured).is_none();
         let refusal = if !ours {
             Some(Reason::HostUnknown)
@@ -339,21 +334,23 @@ impl Relay {
         } else {
             None
         };
-        let vouch = match refusal {
-            Some(reason) => Vouch::Refused(reason),
-            None if self.home.keys.facing(facing).knows(&check) => {
-                // DB-42: the key is ours; whether a stream of ours waits with it, others know.
-                out.push(Effect::Vouch(check));
-                return;
-            }
-            None => Vouch::Invalid,
-        };
-        self.vouch_told(check, vouch, now, out);
+        if let Some(reason) = refusal {
+            return self.vouch_told(check, Vouch::Refused(reason), now, out);
+        }
+        // CLU-02: a young key of a secret that nodes share is one that another node's stream waits with; whether one of ours
+        // does (DB-42), others know.
+        let ring = self.home.keys.facing(facing);
+        let others = ring.is_shared() && ring.knows(&check, now);
+        out.push(Effect::Vouch(check, others));
     }
 
-    /// Whether a far leg of ours waits with that key.
+    /// Whether that key is vouched for.
     pub(super) fn vouched(&mut self, check: KeyCheck, known: bool, now: Instant, out: &mut Vec<Effect>) {
-        let vouch = if known { Vouch::Valid } else { Vouch::Invalid };
+        let vouch = match plan::near(self.flow) {
+            _ if known => Vouch::Valid,
+            Facing::Backend if self.home.hosts(&check.pair.sender) => Vouch::Refused(Reason::HostUnknown),
+            Facing::Backend | Facing::Public => Vouch::Invalid,
+        };
         self.vouch_told(check, vouch, now, out);
     }
 

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::awaited::AwaitTicket;
 use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
-use super::registry::AwaitTicket;
 use super::verifier::Ask;
-use super::{Caller, STARTTLS_SPACE, now, verifier};
+use super::{Caller, STARTTLS_SPACE, now, strays, verifier};
 use crate::filter;
 use crate::limit::{Allowance, Leave, Place, StreamTicket};
 use crate::metrics::Limit;
 use crate::policy::Permit;
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
-use crate::stream::{Answer, Pair};
+use crate::stream::{Answer, KeyCheck, Pair};
 
 impl Pump {
     /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
@@ -130,9 +130,9 @@ impl Pump {
                 };
                 verifier::ask(&self.tools, ask);
             }
-            Effect::Vouch(check) => {
+            Effect::Vouch(check, others) => {
                 let facing = self.facing(Side::Near);
-                let vouched = self.tools.registry.vouches(facing, &check, now());
+                let vouched = self.vouches(facing, &check, others);
                 if facing == Facing::Backend {
                     self.tools.observe.asked_us(&check.pair.target);
                 }
@@ -144,7 +144,7 @@ impl Pump {
             }
             Effect::Await(id, check) => {
                 let facing = self.facing(Side::Far(id));
-                let ticket = self.tools.registry.await_key(facing, check, now());
+                let ticket = self.tools.registry.awaited().sent(facing, check, now());
                 if let Some(far) = self.fars.get_mut(&id) {
                     far.awaited.push(ticket);
                     let called = far.leg.called.filter(|_| facing == Facing::Public);
@@ -199,6 +199,19 @@ impl Pump {
                 self.tell(event);
             }
         }
+    }
+
+    /// Whether that key is vouched for: a leg of ours waits with it, or another node that shares the secret made it lately.
+    fn vouches(&self, facing: Facing, check: &KeyCheck, others: bool) -> bool {
+        let ours = self.tools.registry.awaited().vouches(facing, check, now());
+        match (ours, others) {
+            (None, true) => self.tools.observe.metrics().vouched_for_another(facing),
+            (None, false) => strays::look(&self.tools, facing, check),
+            // A key of ours that is new here and old by its epoch: the clock was set in between.
+            (Some(age), false) if age < strays::YOUNG => strays::look(&self.tools, facing, check),
+            (Some(_), _) => {}
+        }
+        ours.is_some() || others
     }
 
     fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {

@@ -6,6 +6,7 @@
 //! through [`Outside`], so that a relay runs the same over sockets and over pipes.
 
 pub mod audit;
+pub mod awaited;
 pub mod cargo;
 pub mod chain;
 pub mod checkup;
@@ -23,6 +24,7 @@ mod outbox;
 pub mod pump;
 pub mod refusals;
 pub mod registry;
+pub mod strays;
 mod told;
 pub mod verifier;
 pub mod world;
@@ -161,6 +163,8 @@ pub struct Tools {
     pub registry: Arc<registry::Registry>,
     /// Verifications under way.
     pub verifier: Arc<verifier::Verifier>,
+    /// Keys of nodes whose clocks do not go as ours does.
+    pub strays: Arc<strays::Strays>,
     /// Stanzas under way without a near leg.
     pub couriers: Arc<courier::Couriers>,
     /// What each stream, domain and pair has sent lately.

@@ -14,11 +14,12 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::Tools;
+use super::awaited::Awaited;
 use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
-use crate::reason::{Facing, Flow, Reason};
+use crate::reason::{Flow, Reason};
 use crate::relay::{ClaimId, Portrait};
-use crate::stream::{Answer, KeyCheck, Pair};
+use crate::stream::{Answer, Pair};
 use crate::tls::TrustStore;
 
 /// The name of a relay in logs and records; never used again, also not after a restart.
@@ -129,18 +130,8 @@ pub struct Registry {
     next: AtomicU64,
     living: Mutex<HashMap<RelayId, Teller<Order>>>,
     count: watch::Sender<usize>,
-    awaited: Mutex<HashMap<(Facing, KeyCheck), Awaited>>,
-    /// T-dialback.
-    keep: Mutex<Duration>,
+    awaited: Arc<Awaited>,
     news: watch::Sender<News>,
-}
-
-#[derive(Debug)]
-struct Awaited {
-    legs: usize,
-    /// Somebody has asked about it.
-    asked: bool,
-    until: Option<Instant>,
 }
 
 impl Registry {
@@ -151,8 +142,7 @@ impl Registry {
             next: AtomicU64::new(1),
             living: Mutex::default(),
             count: watch::Sender::new(0),
-            awaited: Mutex::default(),
-            keep: Mutex::new(keep),
+            awaited: Awaited::new(keep),
             news: watch::Sender::new(News { policy, phase: Phase::Starting, tools: None, trust: None }),
         })
     }
@@ -233,7 +223,7 @@ impl Registry {
     /// All that a reload brings, at one time: what relays lean on, the anchors and revocation lists by which certificates are
     /// judged, also those shown before (CRT-12), and the policy that `make` makes of the one in force.
     pub fn renew(&self, tools: &Arc<Tools>, trust: Arc<TrustStore>, make: impl FnOnce(&Policy) -> Policy) {
-        *held(&self.keep) = tools.home.timeouts.dialback;
+        self.awaited.keep(tools.home.timeouts.dialback);
         self.news.send_modify(|news| {
             news.tools = Some(Arc::downgrade(tools));
             news.trust = Some(trust);
@@ -290,32 +280,9 @@ impl Registry {
         })
     }
 
-    /// A far leg that looks at this network sends this key now (DB-42, DB-61).
-    pub fn await_key(self: &Arc<Self>, facing: Facing, check: KeyCheck, now: Instant) -> AwaitTicket {
-        let mut awaited = held(&self.awaited);
-        if awaited.len() >= SWEEP && awaited.len().is_power_of_two() {
-            awaited.retain(|_, a| a.legs > 0 || a.until.is_some_and(|t| t > now));
-        }
-        let entry =
-            awaited.entry((facing, check.clone())).or_insert(Awaited { legs: 0, asked: false, until: None });
-        entry.legs += 1;
-        drop(awaited);
-        AwaitTicket { registry: Arc::clone(self), realm: (facing, check) }
-    }
-
-    /// Whether a far leg that looks at this network waits with this key, or did so within T-dialback.
-    pub fn vouches(&self, facing: Facing, check: &KeyCheck, now: Instant) -> bool {
-        let mut awaited = held(&self.awaited);
-        let Some(entry) = awaited.get_mut(&(facing, check.clone())) else { return false };
-        entry.asked = true;
-        entry.legs > 0 || entry.until.is_some_and(|t| t > now)
-    }
-
-    fn forget_key(&self, realm: &(Facing, KeyCheck), now: Instant) {
-        if let Some(entry) = held(&self.awaited).get_mut(realm) {
-            entry.legs = entry.legs.saturating_sub(1);
-            entry.until = Some(now + *held(&self.keep));
-        }
+    /// The keys with which far legs wait.
+    pub fn awaited(&self) -> &Arc<Awaited> {
+        &self.awaited
     }
 }
 
@@ -351,26 +318,6 @@ impl Drop for Life {
     }
 }
 
-/// A far leg waits with a key for as long as this lives.
-#[derive(Debug)]
-pub struct AwaitTicket {
-    registry: Arc<Registry>,
-    realm: (Facing, KeyCheck),
-}
-
-impl AwaitTicket {
-    /// Whether somebody has asked about the key.
-    pub fn is_asked(&self) -> bool {
-        held(&self.registry.awaited).get(&self.realm).is_some_and(|entry| entry.asked)
-    }
-}
-
-impl Drop for AwaitTicket {
-    fn drop(&mut self) {
-        self.registry.forget_key(&self.realm, super::now());
-    }
-}
-
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -381,67 +328,12 @@ pub(super) const INBOX: usize = 256;
 /// How long relays may take to say what they are.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Old keys are forgotten whenever the table has doubled above this.
-const SWEEP: usize = 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jid::Domain;
 
     fn registry() -> Arc<Registry> {
         Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 7)
-    }
-
-    fn check(key: &str) -> KeyCheck {
-        let domain = |s| Domain::parse(s).unwrap();
-        let pair = Pair { sender: domain("hall.example"), target: domain("friend.example") };
-        KeyCheck { pair, stream: "s".into(), key: key.into() }
-    }
-
-    // DB-42: or held within T-dialback.
-    #[tokio::test(start_paused = true)]
-    async fn a_key_is_vouched_for_until_t_dialback_after_its_leg_is_gone() {
-        let r = registry();
-        let ticket = r.await_key(Facing::Public, check("k"), crate::run::now());
-        tokio::time::advance(Duration::from_secs(100)).await;
-        assert!(r.vouches(Facing::Public, &check("k"), crate::run::now()));
-        drop(ticket);
-        tokio::time::advance(Duration::from_secs(29)).await;
-        assert!(r.vouches(Facing::Public, &check("k"), crate::run::now()));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!r.vouches(Facing::Public, &check("k"), crate::run::now()));
-    }
-
-    // DB-04: an element that arrives on one side never completes an operation of the other.
-    #[tokio::test]
-    async fn a_key_awaited_from_a_backend_is_unknown_in_public() {
-        let r = registry();
-        let _ticket = r.await_key(Facing::Backend, check("k"), crate::run::now());
-        assert!(r.vouches(Facing::Backend, &check("k"), crate::run::now()));
-        assert!(!r.vouches(Facing::Public, &check("k"), crate::run::now()));
-        assert!(!r.vouches(Facing::Backend, &check("other"), crate::run::now()));
-    }
-
-    // BE-01.
-    #[tokio::test]
-    async fn it_is_known_whether_anybody_asked_about_a_key() {
-        let r = registry();
-        let (asked, other) = (check("k"), check("other"));
-        let tickets = [&asked, &other].map(|c| r.await_key(Facing::Backend, c.clone(), crate::run::now()));
-        assert!(!tickets[0].is_asked());
-        assert!(r.vouches(Facing::Backend, &asked, crate::run::now()));
-        assert!(tickets[0].is_asked() && !tickets[1].is_asked());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn old_keys_do_not_pile_up() {
-        let r = registry();
-        for n in 0..10 * SWEEP {
-            drop(r.await_key(Facing::Public, check(&n.to_string()), crate::run::now()));
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        assert!(held(&r.awaited).len() <= 2 * SWEEP);
     }
 
     // POL-10: two who change the policy at the same time change it one after the other.

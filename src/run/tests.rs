@@ -136,6 +136,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         outside: Arc::new(outside),
         registry,
         verifier: Arc::default(),
+        strays: Arc::default(),
         couriers: Arc::new(courier::Couriers::new(256 << 20, now())),
         circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Arc::default(),

@@ -379,7 +379,7 @@ fn prove(
         // A stream without an id cannot be spoken of.
         Errand::Speak(_) if id.is_empty() => return Err(Fault::closed(Reason::RemoteFailed)),
         Errand::Speak(pair) => {
-            let key = keys.make(pair, &id);
+            let key = keys.make(pair, &id, now);
             let claim = dialback::write_claim(pair, &key);
             vec![Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }), send(claim)]
         }

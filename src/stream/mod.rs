@@ -18,7 +18,7 @@ pub mod secured;
 
 pub use fault::Fault;
 pub use initiating::Initiating;
-pub use keyring::{Keyring, Keyrings};
+pub use keyring::{Clock, Keyring, Keyrings};
 pub use proof::Proof;
 pub use receiving::Receiving;
 pub use secured::{

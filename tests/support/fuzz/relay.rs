@@ -510,7 +510,7 @@ impl Life {
                     set.remove(&side);
                 }
             }
-            Effect::Await(_, check) | Effect::Vouch(check) | Effect::Verify(_, check) => {
+            Effect::Await(_, check) | Effect::Vouch(check, _) | Effect::Verify(_, check) => {
                 self.keys.push(check.clone())
             }
             Effect::Answer(_) => self.may_answer = false,
