@@ -369,7 +369,7 @@ reasons! {
     BackendDown = "backend-down", "the backend does not accept connections", Some(S::InternalServerError), Z::InternalServerError;
     BackendFault = "backend-fault", "the backend broke the protocol or refused what it should take", Some(S::InternalServerError), Z::InternalServerError;
     BackendSilent = "backend-silent", "the backend did not answer our key in time: its own look for the other domain hangs", Some(S::InternalServerError), Z::RemoteServerTimeout;
-    BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked the gateway about its key: let it find foreign domains at the inside listener", Some(S::InternalServerError), Z::InternalServerError;
+    BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked this gateway about its key: let it find foreign domains at the inside listener, or look which other node it asked", Some(S::InternalServerError), Z::InternalServerError;
     BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener", Some(S::InternalServerError), Z::InternalServerError;
     BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;
     BackendOffersBinding = "backend-offers-binding", "the backend offers channel binding beside other mechanisms: clients that can bind a channel say so and may be refused for it; switch it off there, for the channel is the gateway's", Some(S::InternalServerError), Z::InternalServerError;

@@ -80,7 +80,7 @@ fn every_object_fits_the_schemas_of_kubernetes() {
     let slip = scratch.path().join("slip.yaml");
     let deployments = fs::read_to_string(folder().join("deployments.yaml")).unwrap();
     for (right, wrong) in
-        [("replicas: 1", "replicas: one"), ("readOnlyRootFilesystem", "readOnlyRootFileSystem")]
+        [("replicas: 3", "replicas: three"), ("readOnlyRootFilesystem", "readOnlyRootFileSystem")]
     {
         assert!(deployments.contains(right));
         fs::write(&slip, deployments.replace(right, wrong)).unwrap();
@@ -241,8 +241,18 @@ fn names_and_ports_agree_throughout() {
         (word(&endpoint["port"]), word(&endpoint["path"])),
         ("admin".to_owned(), "/metrics".to_owned())
     );
-    // Federation is one pod; clients are scaled, and the scaler alone says how many.
-    assert_eq!(object("Deployment", "gatehouse-federation")["spec"]["replicas"], 1);
+    // Federation is three pods, on machines apart, all with the one Secret; clients are scaled, and the scaler alone says how many.
+    let federation = object("Deployment", "gatehouse-federation");
+    assert_eq!(federation["spec"]["replicas"], 3);
+    let template = &federation["spec"]["template"];
+    let apart =
+        &template["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+    let term = &apart[0]["podAffinityTerm"];
+    assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
+    assert!(selects(&term["labelSelector"]["matchLabels"], &template["metadata"]["labels"]));
+    let budget = object("PodDisruptionBudget", "gatehouse-federation");
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    assert!(selects(&budget["spec"]["selector"]["matchLabels"], &template["metadata"]["labels"]));
     let clients = object("Deployment", "gatehouse-clients");
     assert!(clients["spec"].get("replicas").is_none());
     let scaler = object("HorizontalPodAutoscaler", "gatehouse-clients");

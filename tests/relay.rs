@@ -44,7 +44,8 @@ fn an_inbound_pair_is_verified_then_claimed_inside_then_told() {
             && !opening.contains("version='1.0' xml:lang")
     );
     stage.hears(Side::Far(far), &answer("L-301", false));
-    let key = Keyring::new(b"inside secret").make(&pair("friend.example", "hall.example"), "L-301", stage.now);
+    let key =
+        Keyring::new(b"inside secret").make(&pair("friend.example", "hall.example"), "L-301", stage.now);
     assert_eq!(
         stage.said(Side::Far(far)),
         format!("<db:result from='friend.example' to='hall.example'>{key}</db:result>")
@@ -760,7 +761,7 @@ fn unknown(stage: &mut Stage) {
         Effect::Vouch(check, others) => Some((check.clone(), *others)),
         _ => None,
     });
-    let (check, others) = asked.expect("a question about a key");
+    let (check, others) = asked.unwrap();
     assert!(!others);
     stage.step(NEAR, Input::Vouched(check, false));
 }

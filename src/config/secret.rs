@@ -41,7 +41,8 @@ pub fn read_secrets(path: &Path) -> Result<Vec<Secret>, Finding> {
     match secrets.iter().position(|secret| strength(secret) < 256) {
         Some(at) => {
             let bits = secrets.get(at).map_or(0, |secret| strength(secret));
-            let which = if secrets.len() == 1 { "the secret".to_owned() } else { format!("secret {}", at + 1) };
+            let which =
+                if secrets.len() == 1 { "the secret".to_owned() } else { format!("secret {}", at + 1) };
             let problem = format!("{which} has at most {bits} bits, and needs 256");
             Err(Finding::error(Place::whole(&file), problem, MAKE))
         }
@@ -100,7 +101,7 @@ mod tests {
     fn a_file_of_text_has_a_secret_in_each_line_and_any_other_is_one() {
         let (one, two) = ("0123456789abcdef".repeat(4), "fedcba9876543210".repeat(4));
         for (text, found) in [
-            (format!("{one}"), vec![&one]),
+            (one.clone(), vec![&one]),
             (format!("\u{feff}{one}\r\n\r\n{two} \n\n"), vec![&one, &two]),
             (format!("{one}\n{two}\n{one}"), vec![&one, &two]),
         ] {
@@ -115,7 +116,10 @@ mod tests {
             read_secrets(&file).map(|secrets| secrets.len()).map_err(|finding| finding.message)
         };
         assert_eq!(read(&format!("{one}\n{two}\n")), Ok(2));
-        assert_eq!(read(&format!("{one}\nshort\n")).unwrap_err(), "secret 2 has at most 0 bits, and needs 256");
+        assert_eq!(
+            read(&format!("{one}\nshort\n")).unwrap_err(),
+            "secret 2 has at most 0 bits, and needs 256"
+        );
         let many: Vec<_> = ["a", "b", "c", "d", "e"].map(|word| format!("{one}{word}")).into();
         assert_eq!(read(&many.join("\n")).unwrap_err(), "5 secrets, and at most 4 may be in one file");
         assert_eq!(read(&many[..4].join("\n")), Ok(4));

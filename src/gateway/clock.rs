@@ -26,7 +26,11 @@ pub(super) async fn follow(reloader: Arc<Reloader>) {
         }
         known = read();
         let (before, after) = (expected.as_secs(), found.as_secs());
-        tracing::warn!(before, after, "the system's clock was set: dialback keys bear the new time from now on");
+        tracing::warn!(
+            before,
+            after,
+            "the system's clock was set: dialback keys bear the new time from now on"
+        );
         // All that leans on the time is made anew, by the settings in force.
         let settings = reloader.settings();
         reloader.readdress(&settings, (*settings).clone()).await;

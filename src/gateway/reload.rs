@@ -325,7 +325,8 @@ impl Reloader {
         let lacks =
             |_: Reason| vec![internal(&old, "the system gives no random octets for a dialback secret")];
         let files = std::mem::take(&mut read.secrets);
-        let secrets = self.with(|current| current.secrets.renewed(files, clock::read(), now())).map_err(lacks)?;
+        let secrets =
+            self.with(|current| current.secrets.renewed(files, clock::read(), now())).map_err(lacks)?;
         let connector = Connector::new(read.credentials.connecting())
             .map_err(|error| vec![internal(&old, &error.to_string())])?;
         let sockets = services.doors.bind(&read.settings, Vec::new())?;

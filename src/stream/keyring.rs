@@ -54,7 +54,7 @@ pub struct Keyring {
 #[derive(Clone)]
 enum Kind {
     /// One node's own: the secret of the formula.
-    Own(hmac::Key),
+    Own(Box<hmac::Key>),
     /// Those that nodes share.
     Shared { realm: &'static str, clock: Clock, lines: Vec<Line> },
 }
@@ -89,7 +89,7 @@ impl Keyrings {
 impl Keyring {
     /// A ring of one secret that no other node has.
     pub fn new(secret: &[u8]) -> Self {
-        Self { kind: Kind::Own(key(secret)) }
+        Self { kind: Kind::Own(Box::new(key(secret))) }
     }
 
     /// A ring of secrets that nodes share: the first makes keys, all know them again. Without any it makes nothing.

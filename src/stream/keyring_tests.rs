@@ -157,7 +157,11 @@ fn any_node_knows_a_young_key_and_none_an_old_one() {
         let later = now + Duration::from_secs(after);
         assert_eq!(asked_node.knows(&check, later), known, "{into} {ahead} {after}");
         // And nothing from before the clock was read is known otherwise than from after.
-        let reread = Keyring::shared(Facing::Public, Clock::new(later, wall(into + ahead) + Duration::from_secs(after)), [(&b"one"[..], None)]);
+        let reread = Keyring::shared(
+            Facing::Public,
+            Clock::new(later, wall(into + ahead) + Duration::from_secs(after)),
+            [(&b"one"[..], None)],
+        );
         assert_eq!(reread.knows(&check, later), known, "{into} {ahead} {after}, read again");
     }
 }
@@ -167,7 +171,9 @@ fn any_node_knows_a_young_key_and_none_an_old_one() {
 fn a_key_of_a_clock_that_is_off_tells_by_how_much() {
     let now = Instant::now();
     let ours = node(now, 0, &[b"other", b"one"]);
-    for (off, told) in [(-3600, Some(-3600)), (3600, Some(3600)), (-50, Some(-50)), (20, Some(20)), (50_400, Some(50_400))] {
+    for (off, told) in
+        [(-3600, Some(-3600)), (3600, Some(3600)), (-50, Some(-50)), (20, Some(20)), (50_400, Some(50_400))]
+    {
         let theirs = node(now, off, &[b"one"]);
         assert_eq!(ours.astray(&asked(&theirs, now), now), told, "{off}");
     }

@@ -40,6 +40,22 @@ pub struct Setup<'a> {
     pub more: &'a str,
 }
 
+/// Where a gateway stands among others of its kind.
+pub struct Stand<'a> {
+    /// The last number of its addresses.
+    pub last: u8,
+    /// The files of its dialback secrets: world, inside.
+    pub secrets: [&'a str; 2],
+    /// More of its environment.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Stand<'_> {
+    fn default() -> Self {
+        Self { last: 1, secrets: SECRETS, environment: &[] }
+    }
+}
+
 /// A running gateway.
 pub struct Gateway {
     process: Process,
@@ -50,21 +66,26 @@ pub struct Gateway {
 impl Gateway {
     /// Writes the configuration and starts `gatehouse run`; returns when `/readyz` answers 200.
     pub fn start(host: &Host, setup: &Setup<'_>) -> Self {
+        Self::start_at(host, setup, &Stand::default())
+    }
+
+    /// The same, somewhere.
+    pub fn start_at(host: &Host, setup: &Setup<'_>, stand: &Stand<'_>) -> Self {
         let directory = host.directory();
         let secrets = make_dir(&directory.join("secrets"));
-        for (name, half) in [("world", "0123456789abcdef"), ("inside", "fedcba9876543210")] {
-            // 256 bits, as 64 hexadecimal digits.
-            write(&secrets.join(name), &half.repeat(4));
+        for (name, text) in ["world", "inside"].into_iter().zip(stand.secrets) {
+            write(&secrets.join(name), text);
             private(&secrets.join(name));
         }
         make_dir(&directory.join("policies"));
         write(&directory.join("policies/policy.yaml"), setup.policy);
         let audit = directory.join("audit.jsonl");
         let configuration = directory.join("gatehouse.yaml");
-        write(&configuration, &yaml(setup, directory));
+        write(&configuration, &yaml(setup, directory, stand));
         let program = env!("CARGO_BIN_EXE_gatehouse");
         let arguments = ["run", "--config", &configuration.to_string_lossy()];
-        let mut process = host.spawn("gatehouse", program, &arguments, &[("NO_COLOR", "1")]);
+        let environment = [&[("NO_COLOR", "1")], stand.environment].concat();
+        let mut process = host.spawn("gatehouse", program, &arguments, &environment);
         process.ready("/readyz of the gateway to answer 200", Duration::from_secs(20), || {
             match host.http(ADMIN, "/readyz") {
                 Ok((200, _)) => Ok(()),
@@ -146,8 +167,8 @@ fn series(exposition: &str, family: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         .collect()
 }
 
-fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
-    let (world, inside) = (Net::World.address(1), Net::Inside.address(1));
+fn yaml(setup: &Setup<'_>, directory: &Path, stand: &Stand<'_>) -> String {
+    let (world, inside) = (Net::World.address(stand.last), Net::Inside.address(stand.last));
     let mut text = format!(
         "version: v1\n\
          listen:\n  \
@@ -186,5 +207,11 @@ fn yaml(setup: &Setup<'_>, directory: &Path) -> String {
 
 /// An address of the inside network that no host has a server at: the gateway's own.
 const NOBODY: &str = "198.51.100.1";
+
+/// 256 bits each, as 64 hexadecimal digits.
+pub const SECRETS: [&str; 2] = [
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210",
+];
 
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);

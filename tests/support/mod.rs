@@ -15,6 +15,7 @@ pub mod dialogues;
 pub mod ejabberd;
 pub mod gateway;
 pub mod jabberd2;
+pub mod nodes;
 pub mod programs;
 pub mod prosody;
 pub mod raw;

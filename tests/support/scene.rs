@@ -143,11 +143,13 @@ impl Scene {
     }
 }
 
-fn legacy(home: &Host, program: Legacy) -> Server {
+/// Starts the server behind the gateway on its host.
+pub fn legacy(home: &Host, program: Legacy) -> Server {
     Server::legacy(program, &place(home))
 }
 
-fn place(home: &Host) -> Place<'_> {
+/// Where the server behind the gateway stands.
+pub fn place(home: &Host) -> Place<'_> {
     Place { host: home, address: Net::Inside.address(10), domain: HOSTED, user: "warden" }
 }
 
@@ -168,11 +170,13 @@ pub fn remote(host: &Host, address: Ipv4Addr, peer: &Peer, known: &Authority, us
     )
 }
 
-fn last(n: usize) -> u8 {
+/// The last number of the addresses of the remote server at this place in the cast.
+pub fn last(n: usize) -> u8 {
     u8::try_from(n).map(|n| 10 + n).expect("few remotes")
 }
 
-fn address(n: usize) -> Ipv4Addr {
+/// Where the remote server at this place in the cast listens.
+pub fn address(n: usize) -> Ipv4Addr {
     Net::World.address(last(n))
 }
 

@@ -1,0 +1,127 @@
+//! Several gateways before one legacy server: who is called and who is asked is decided here, so that every question about a
+//! key comes to another node than the one that made it.
+
+use super::ca::{Authority, Usage};
+use super::gateway::{Gateway, Hosted, SECRETS, Setup, Stand};
+use super::scene::{HOSTED, Peer, address, last, legacy, remote};
+use super::server::{Legacy, Server};
+use super::unbound::{self, Zone};
+use super::world::{Host, Net, Process, World};
+
+/// One node.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    /// Its dialback secrets: world, inside.
+    pub secrets: [&'a str; 2],
+    /// Its clock, as libfaketime has it: `+3600s`; none for the true time.
+    pub clock: Option<&'a str>,
+    /// More lines of its `gatehouse.yaml`.
+    pub more: &'a str,
+}
+
+/// A node like all others.
+pub const NODE: Node<'static> = Node { secrets: SECRETS, clock: None, more: "" };
+
+/// What a scene of several nodes is made of.
+pub struct Cast<'a> {
+    /// The nodes; the first has the last number 1.
+    pub nodes: &'a [Node<'a>],
+    /// The servers on the open network.
+    pub remotes: &'a [Peer],
+    /// The server behind.
+    pub legacy: Legacy,
+    /// The policy file of each node.
+    pub policy: &'a str,
+    /// Which nodes, by their places, the DNS of the open network names for the hosted domain.
+    pub called: &'a [usize],
+    /// Which node, by its place, the server behind asks for addresses, and so is led to.
+    pub caller: usize,
+}
+
+/// A running scene. Processes end before their networks go: the order of the fields.
+pub struct Nodes {
+    /// The servers on the open network.
+    pub remotes: Vec<Server>,
+    /// The server behind.
+    pub legacy: Server,
+    /// The gateways.
+    pub nodes: Vec<Gateway>,
+    _dns: Process,
+    _hosts: Vec<Host>,
+    _world: World,
+}
+
+impl Nodes {
+    /// Builds the networks and starts everybody.
+    pub fn start(cast: &Cast<'_>) -> Self {
+        let mut world = World::new();
+        let known = Authority::new("An authority that both sides know");
+        let resolver = Net::World.address(53);
+        let called = cast.called.iter().map(|node| Net::World.address(number(*node)));
+        let mut zones: Vec<_> = called.map(|address| Zone { domain: HOSTED, address }).collect();
+        let remotes = cast.remotes.iter().enumerate();
+        zones.extend(remotes.map(|(n, peer)| Zone { domain: peer.domain, address: address(n) }));
+        let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
+        let dns = unbound::start(&dns_host, resolver, &zones);
+        let mut hosts = Vec::new();
+        let mut nodes = Vec::new();
+        for (n, node) in cast.nodes.iter().enumerate() {
+            let last = number(n);
+            let door =
+                world.host(&format!("node{last}"), &[(Net::World, last), (Net::Inside, last)], resolver);
+            let hosted = Hosted {
+                domain: HOSTED,
+                leaf: &known.leaf(HOSTED, Usage::Both, door.directory()),
+                backend: Net::Inside.address(10),
+                federation: "listed",
+                backend_more: "",
+            };
+            let roots = known.write_root(door.directory());
+            let setup = Setup {
+                hosted: &[hosted],
+                roots: &roots,
+                dns: resolver,
+                policy: cast.policy,
+                more: node.more,
+            };
+            let preload = faketime();
+            let fake = [
+                ("LD_PRELOAD", preload.as_str()),
+                ("FAKETIME", node.clock.unwrap_or_default()),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ];
+            let stand = Stand {
+                last,
+                secrets: node.secrets,
+                environment: if node.clock.is_some() { &fake } else { &[] },
+            };
+            nodes.push(Gateway::start_at(&door, &setup, &stand));
+            hosts.push(door);
+        }
+        let home = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(number(cast.caller)));
+        let legacy = legacy(&home, cast.legacy);
+        let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
+            let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
+            remote(&host, address(n), peer, &known, Usage::Both)
+        });
+        let remotes = remotes.collect();
+        Self { remotes, legacy, nodes, _dns: dns, _hosts: hosts, _world: world }
+    }
+
+    /// What a family of one node counts with these labels.
+    pub fn count(&self, node: usize, family: &str, labels: &[(&str, &str)]) -> f64 {
+        self.nodes[node].metric(family, labels)
+    }
+}
+
+fn number(node: usize) -> u8 {
+    u8::try_from(node + 1).expect("few nodes")
+}
+
+/// libfaketime, from the Debian package of that name.
+fn faketime() -> String {
+    let folders = std::fs::read_dir("/usr/lib").expect("/usr/lib").flatten().map(|entry| entry.path());
+    let mut places = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let place = places.find(|place| place.exists()).expect("libfaketime: tests/run installs it");
+    place.to_string_lossy().into_owned()
+}
