@@ -60,6 +60,7 @@ pub struct Metrics {
     limited_seconds: prometheus::CounterVec,
     negotiation_seconds: HistogramVec,
     backend_up: IntGaugeVec,
+    backend_streams: IntGaugeVec,
     certificate_not_after: GaugeVec,
     reloads: IntCounterVec,
     renewals: IntCounterVec,
@@ -166,6 +167,11 @@ impl Metrics {
                 "backend_up",
                 "Whether the backend answers a stream, by active checks; without checks, whether it took the last connection.",
                 &["domain", "flow"],
+            )?,
+            backend_streams: make.gauges(
+                "backend_streams",
+                "Streams of ours to a server behind, by its first domain: open or being opened, and waiting to be.",
+                &["domain", "state"],
             )?,
             certificate_not_after: make.floats(
                 "certificate_not_after_seconds",
@@ -396,6 +402,14 @@ impl Metrics {
     /// The backend of this domain took a connection, or did not.
     pub fn backend(&self, hosted: &Domain, flow: Flow, up: bool) {
         self.backend_up.with_label_values(&[self.domain(hosted), flow.label()]).set(i64::from(up));
+    }
+
+    /// So many streams of ours lead to the server of this domain, and so many wait to be opened.
+    pub fn backend_streams(&self, hosted: &Domain, open: usize, waiting: usize) {
+        for (state, count) in [("open", open), ("waiting", waiting)] {
+            let gauge = self.backend_streams.with_label_values(&[self.domain(hosted), state]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Our certificate for this domain is valid until then.

@@ -251,6 +251,7 @@ reasons! {
     TooManyServers = "too-many-servers", "as many servers are connected from around this network as may be", Some(S::ResourceConstraint), Z::ResourceConstraint;
     TooManyOfDomain = "too-many-of-domain", "the registrable domain of this server has as many connections as it may", Some(S::ResourceConstraint), Z::ResourceConstraint;
     TooManyPairsOfDomain = "too-many-pairs-of-domain", "the registrable domain of this server has as many pairs as it may", Some(S::ResourceConstraint), Z::ResourceConstraint;
+    TooManyToBackend = "too-many-to-backend", "as many streams as may be lead to the server behind, and none gave way in time", Some(S::ResourceConstraint), Z::ResourceConstraint;
     StrangersMemory = "strangers-memory", "connections that have proven nothing hold as much memory as they may together", Some(S::PolicyViolation), Z::ResourceConstraint;
     TooManyHandshakes = "too-many-handshakes", "more TLS handshakes were asked for than are begun in time", None, Z::ResourceConstraint;
     NotFromHere = "not-from-here", "this listener does not take connections from that address", None, Z::NotAuthorized;

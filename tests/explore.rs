@@ -220,6 +220,7 @@ fn relay_graph() -> &'static Walked {
             ));
             inputs.push((side, Input::Stalled));
             if side != Side::Near {
+                inputs.push((side, Input::Yield));
                 inputs.push((side, Input::Connected([192, 0, 2, 9].into(), None)));
                 inputs.push((side, Input::Unreachable(Reason::RemoteUnreachable.into())));
             }

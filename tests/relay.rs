@@ -1410,3 +1410,23 @@ fn a_drained_stream_takes_what_is_still_on_its_way() {
     );
     assert!(ended);
 }
+
+// D4, requirements 0.2: a stream to the server behind that gives way to others is closed in good order, the peer's own goes on, and
+// what it brings meanwhile is carried; at the end of the last one, too, nothing ends with it.
+#[test]
+fn a_leg_that_gives_way_ends_and_its_near_stream_does_not() {
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    let far = admit(&mut stage, "friend.example", "hall.example");
+    stage.step(Side::Far(far), Input::Yield);
+    let message = "<message from='a@friend.example' to='b@hall.example'/>";
+    stage.hears(NEAR, message);
+    assert_eq!(stage.carried(), [(pair("friend.example", "hall.example"), message.to_owned())]);
+    // Asked twice, it closes once; and the other side closes, too.
+    stage.step(Side::Far(far), Input::Yield);
+    let said = stage.said(Side::Far(far));
+    assert!(said.ends_with("</stream:stream>") && said.matches("</stream:stream>").count() == 1, "{said}");
+    stage.hears(Side::Far(far), "</stream:stream>");
+    stage.hears(NEAR, message);
+    assert_eq!(stage.carried().len(), 1);
+    assert!(!stage.said(NEAR).contains("</stream:stream>"));
+}

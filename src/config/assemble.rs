@@ -89,6 +89,7 @@ pub(super) fn assemble(
     };
     backends::told_apart(&mut words, &settings);
     backends::let_in(&mut words, &settings);
+    backends::agree_on_connections(&mut words, &settings);
     (settings, words.findings)
 }
 

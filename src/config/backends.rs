@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::{Backend, DialbackKeys, Named, ProxyVersion, Role, Settings, Takes};
+use super::settings::{Backend, DialbackKeys, HostedDomain, Named, ProxyVersion, Role, Settings, Takes};
 use super::words::Words;
 use super::{clients, limits, spec};
 use crate::policy::{Federation, Finding, Placed, Word};
@@ -97,6 +97,17 @@ pub(super) fn read(
         None => false,
     };
     let takes = takes(words, &at.value)?;
+    let connections = match &at.value.connections {
+        Some(word) => match word.value.parse() {
+            Ok(number) if STREAMS.contains(&number) => number,
+            _ => {
+                let message = format!("\"{}\" is no number of streams", word.value);
+                words.error(word, message, "write a number from 10 to 100000");
+                STREAMS_USUAL
+            }
+        },
+        None => STREAMS_USUAL,
+    };
     let rfc7622 = match &at.value.rfc7622 {
         Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
         None => false,
@@ -115,6 +126,7 @@ pub(super) fn read(
         multiplex,
         check,
         takes,
+        connections,
         rfc7622,
     })
 }
@@ -210,6 +222,27 @@ pub(super) fn told_apart(words: &mut Words, settings: &Settings) {
     }
 }
 
+/// Domains of one server have its streams together.
+pub(super) fn agree_on_connections(words: &mut Words, settings: &Settings) {
+    for (at, domain) in settings.domains.iter().enumerate() {
+        let shares = |other: &&HostedDomain| {
+            other.backend.s2s.iter().any(|address| domain.backend.s2s.contains(address))
+                && other.backend.connections != domain.backend.connections
+        };
+        if let Some(other) = settings.domains.iter().take(at).find(shares) {
+            let (here, there) = (domain.backend.connections, other.backend.connections);
+            words.findings.push(Finding::warning(
+                domain.place.clone(),
+                format!(
+                    "{} and {} are of one server, which takes {here} streams by one and {there} by the other: the least counts",
+                    domain.name, other.name
+                ),
+                "write the same `connections` in both, or in neither",
+            ));
+        }
+    }
+}
+
 /// ACC-02, DB-62: a server that calls from where no inside listener takes anybody would never be heard.
 pub(super) fn let_in(words: &mut Words, settings: &Settings) {
     let inside: Vec<&ipnet::IpNet> = settings
@@ -245,6 +278,10 @@ const SMALLEST_STANZA: u64 = 10_000;
 const SMALLEST_ATTRS: u64 = 16;
 const SMALLEST_NODES: u64 = 256;
 const SMALLEST_VALUE: u64 = 3_072;
+
+/// How many streams of ours a server takes, and how many where nothing is said.
+const STREAMS: RangeInclusive<u32> = 10..=100_000;
+const STREAMS_USUAL: u32 = 500;
 
 /// How long a server waits that does not say how long.
 const TIMER: Duration = Duration::from_secs(30);

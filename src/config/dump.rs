@@ -145,6 +145,7 @@ impl Lines {
             multiplex,
             check,
             takes: Takes { stanza, attrs, nodes, attr_value },
+            connections,
             rfc7622,
         } = backend;
         let at = |key: &str| format!("domains[{name}].backend.{key}");
@@ -182,6 +183,7 @@ impl Lines {
         self.or(at("limits.attrs"), *attrs, ours);
         self.or(at("limits.nodes"), *nodes, ours);
         self.or(at("limits.attr-value"), size(attr_value), ours);
+        self.put(at("connections"), connections.to_string(), *connections == 500);
         self.on(at("rfc7622"), *rfc7622, false);
     }
 

@@ -208,6 +208,8 @@ pub struct Backend {
     pub check: Option<Duration>,
     /// What it takes of a stanza (XML-18).
     pub takes: Takes,
+    /// Streams of ours that its server takes at one time.
+    pub connections: u32,
     /// Whether it reads addresses as RFC 7622 has them (JID-06).
     pub rfc7622: bool,
 }

@@ -161,6 +161,11 @@ pub struct BackendSpec {
     pub server: Option<Word>,
     /// What the server takes of a stanza as it leaves the gateway; what is more comes back to its sender, alone (XML-18).
     pub limits: Option<Placed<BackendLimitsSpec>>,
+    /// Streams of this gateway that its server takes at one time, each for one pair of domains. Where all are taken, the longest
+    /// idle one of the registrable domain that has most is closed for the next, and opened anew at its next stanza. Domains of
+    /// one server have them together, and the least number counts. From `10` to `100000`. Default: `500`. Example:
+    /// `connections: 200`
+    pub connections: Option<Word>,
     /// Whether the server reads addresses as RFC 7622 has them: `on` or `off`. With `off`, what the older rules (stringprep)
     /// would change or refuse does not pass. Default: `off`.
     pub rfc7622: Option<Word>,

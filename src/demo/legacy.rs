@@ -39,6 +39,9 @@ struct Shared {
     users: Mutex<HashMap<String, mpsc::UnboundedSender<String>>>,
     roads: Mutex<HashMap<String, mpsc::UnboundedSender<Order>>>,
     visits: AtomicUsize,
+    /// Of those, open now, and the most that ever were.
+    open: AtomicUsize,
+    peak: AtomicUsize,
     /// Sessions outward that may be set up now.
     set_ups: Arc<Semaphore>,
     /// Tigase: what waits for a pair, on whichever connection it goes.
@@ -81,6 +84,8 @@ impl Legacy {
             users: Mutex::default(),
             roads: Mutex::default(),
             visits: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             set_ups: Arc::new(Semaphore::new(habit.set_ups())),
             late: Mutex::default(),
             mixed: Mutex::default(),
@@ -93,6 +98,11 @@ impl Legacy {
     /// How many connections it has taken from the gateway.
     pub fn visits(&self) -> usize {
         self.shared.visits.load(Ordering::SeqCst)
+    }
+
+    /// How many of them were open at one time, at most.
+    pub fn peak(&self) -> usize {
+        self.shared.peak.load(Ordering::SeqCst)
     }
 
     /// Sends a stanza from a user of its own into the world.
@@ -145,8 +155,11 @@ impl Shared {
                 let _ = stream.set_nodelay(true);
                 let task = shared.clone();
                 shared.spawn(async move {
+                    let open = task.open.fetch_add(1, Ordering::SeqCst) + 1;
+                    task.peak.fetch_max(open, Ordering::SeqCst);
                     // What goes wrong on a stream ends it.
-                    let _ = inward::serve(task, stream).await;
+                    let _ = inward::serve(task.clone(), stream).await;
+                    task.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });

@@ -42,6 +42,8 @@ pub struct Plan {
     pub dialback_keys: &'static str,
     /// `backend: { check }`: off, so that the backend hears from its callers only, unless a test looks at just that.
     pub check: &'static str,
+    /// Further keys of `backend:`, each behind a comma, as written in the file.
+    pub backend: String,
     /// Entries of `timeouts:`.
     pub timeouts: Vec<(&'static str, String)>,
     /// Entries of `limits:`.
@@ -66,6 +68,7 @@ impl Plan {
             habit: Habit::Ejabberd,
             dialback_keys: "by-address",
             check: "off",
+            backend: String::new(),
             // A server that comes back is to be found again within a test's patience.
             timeouts: vec![("retry-first", "2s".to_owned())],
             limits: Vec::new(),
@@ -97,6 +100,13 @@ impl Plan {
     #[must_use]
     pub fn habit(mut self, habit: Habit) -> Self {
         self.habit = habit;
+        self
+    }
+
+    /// One more key of the backend.
+    #[must_use]
+    pub fn backend(mut self, name: &str, value: &str) -> Self {
+        self.backend.push_str(&format!(", {name}: {value}"));
         self
     }
 
@@ -369,9 +379,9 @@ fn configuration(plan: &Plan, at: &Addresses, dns: SocketAddr, backend: (SocketA
         out.push_str(&format!(
             "\x20 - name: {name}\n\
              \x20   certificate: {{ chain: \"pki/{name}.pem\", key: \"pki/{name}.key\" }}\n\
-             \x20   backend: {{ c2s: [\"{c2s}\"], s2s: [\"{s2s}\"], dialback-keys: {}, check: {} }}\n\
+             \x20   backend: {{ c2s: [\"{c2s}\"], s2s: [\"{s2s}\"], dialback-keys: {}, check: {}{} }}\n\
              \x20   federation: {}\n",
-            plan.dialback_keys, plan.check, hosted.federation
+            plan.dialback_keys, plan.check, plan.backend, hosted.federation
         ));
         if hosted.policy.is_some() {
             out.push_str(&format!("\x20   policies: [\"policies/{name}.yaml\"]\n"));

@@ -15,6 +15,7 @@ use crate::limit::{Handshakes, Logins, Proven, Rates, Senders, Strangers, Stream
 use crate::metrics::Metrics;
 use crate::policy::{Finding, Place, Policy};
 use crate::run::audit::Audit;
+use crate::run::backends::Backends;
 use crate::run::circuit::Circuits;
 use crate::run::courier::Couriers;
 use crate::run::observe::Observe;
@@ -59,6 +60,11 @@ impl Engine {
             verifier: Arc::default(),
             strays: Arc::default(),
             couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
+            backends: Arc::new(Backends::new(
+                &parts::streams_behind(&settings),
+                &Backends::default(),
+                observe.metrics(),
+            )),
             rates: Arc::new(Rates::new(parts::rates(&settings))),
             senders: Arc::new(Senders::new(parts::senders(&settings), now())),
             streams: Streams::new(),
@@ -121,6 +127,11 @@ impl Engine {
             verifier: Arc::clone(&old.verifier),
             strays: Arc::clone(&old.strays),
             couriers: Arc::clone(&old.couriers),
+            backends: Arc::new(Backends::new(
+                &parts::streams_behind(&settings),
+                &old.backends,
+                old.observe.metrics(),
+            )),
             rates: match parts::rates(&settings) == parts::rates(last) {
                 true => Arc::clone(&old.rates),
                 false => Arc::new(Rates::new(parts::rates(&settings))),

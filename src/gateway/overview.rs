@@ -97,6 +97,8 @@ impl Desk {
                     (Some(_), Some(state)) if state.up => "up",
                     (Some(_), Some(_)) => "down",
                 };
+                let streams = tools.backends.of(&domain.name).filter(|_| flow == Flow::S2sIn);
+                let streams = streams.map(|backend| backend.streams());
                 let seen = known.map(|state| state.seen.as_slice()).unwrap_or_default();
                 all.push(Backend {
                     domain: domain.name.to_string(),
@@ -104,6 +106,8 @@ impl Desk {
                     state: word.to_owned(),
                     note: (flow == Flow::S2sIn && !tools.observe.has_asked(&domain.name))
                         .then(|| NOT_ASKED.to_owned()),
+                    streams: streams.map(|(open, _)| open),
+                    waiting: streams.map_or(0, |(_, waiting)| waiting),
                     since: known.map(|state| state.since.to_string()),
                     server: seen.iter().find_map(|seen| seen.server).map(|server| server.name().to_owned()),
                     addresses: match seen.is_empty() {

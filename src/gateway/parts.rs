@@ -98,6 +98,24 @@ fn server(settings: &Settings, domain: &settings::HostedDomain) -> usize {
     settings.domains.iter().position(same).unwrap_or_default()
 }
 
+/// How many streams of ours each server takes, by its domains; the first of them is the name it goes by.
+pub fn streams_behind(settings: &Settings) -> run::backends::Servers {
+    let mut servers = run::backends::Servers::new();
+    let mut least: BTreeMap<usize, usize> = BTreeMap::new();
+    let by = |domain| (domain, server(settings, domain));
+    let all: Vec<_> = settings.domains.iter().filter(|d| !d.backend.s2s.is_empty()).map(by).collect();
+    for (domain, server) in &all {
+        let most = count(domain.backend.connections);
+        least.entry(*server).and_modify(|least| *least = most.min(*least)).or_insert(most);
+    }
+    for (domain, server) in all {
+        if let (Some(first), Some(most)) = (settings.domains.get(server), least.get(&server)) {
+            servers.insert(domain.name.clone(), (first.name.clone(), *most));
+        }
+    }
+    servers
+}
+
 /// Where audit records go.
 pub fn audit(audit: &Audit) -> run::audit::Params {
     run::audit::Params {

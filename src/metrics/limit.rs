@@ -5,6 +5,8 @@
 pub enum Limit {
     /// New connections per network and minute.
     Attempts,
+    /// Streams of ours to a server behind.
+    Backend,
     /// Stanzas that the gateway itself must deliver (bounces).
     Carried,
     /// Attempts to reach a remote domain that did not answer lately.
@@ -55,6 +57,7 @@ impl Limit {
     /// Every value, for tables and tests.
     pub const ALL: &'static [Limit] = &[
         Self::Attempts,
+        Self::Backend,
         Self::Carried,
         Self::Circuit,
         Self::Clients,
@@ -83,6 +86,7 @@ impl Limit {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Attempts => "attempts",
+            Self::Backend => "backend",
             Self::Carried => "carried",
             Self::Circuit => "circuit",
             Self::Clients => "clients",

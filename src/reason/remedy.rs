@@ -20,6 +20,7 @@ impl Reason {
                 | Self::BackendSilent
                 | Self::DialbackTimeout
                 | Self::Overload
+                | Self::TooManyToBackend
         )
     }
 
@@ -48,6 +49,7 @@ impl Reason {
             Self::RuleExpired => "set a later `expires:` in the rule if the partner is still one",
             Self::KindDenied | Self::PayloadDenied => "the rule's `stanzas:` say what passes",
             Self::TooManyStreams => "raise `limits: { streams }` of the rule",
+            Self::TooManyToBackend => "if the old server takes more, raise `backend: { connections }`",
             Self::TooManyConnections
             | Self::TooManyClients
             | Self::TooManyServers
@@ -212,6 +214,7 @@ impl Reason {
             Self::TooManyPairsOfDomain => "limits: { pairs-domain }, or limits: { pairs } of a rule",
             Self::TooManyStreams => "limits: { streams } of the rule",
             Self::TooManyStrangers => "limits: { conn-unproven }",
+            Self::TooManyToBackend => "backend: { connections }",
             Self::StrangersMemory => "limits: { memory-unproven }",
             Self::TooManyHandshakes => "limits: { tls-handshakes }",
             Self::TooManyPairs => "limits: { pairs, pending-per-stream }",

@@ -21,12 +21,22 @@ use super::{Effect, Event, FarId, Relay, Shape};
 /// What a courier carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Load {
-    /// What the gateway itself must deliver: a bounce, or what a broken leg left.
+    /// What a remote server sends for a pair that stands and has no stream of its own to the server behind any more: it broke, or
+    /// gave way to others.
+    Admitted,
+    /// What the gateway itself must deliver: a bounce.
     Carried,
     /// What a backend sends.
     Own,
     /// An error that the gateway wrote about a stanza of the backend that it goes to.
     Report,
+}
+
+impl Load {
+    /// Whether it is strangers that cause it, or peers: bounded by L-queue. What is a backend's is bounded by octets alone.
+    pub const fn is_of_the_world(self) -> bool {
+        matches!(self, Self::Admitted | Self::Carried)
+    }
 }
 
 /// What a courier knows.
@@ -170,7 +180,7 @@ impl Relay {
         }
         let limits = &self.home.limits;
         let (stanzas, most) = match load {
-            Load::Carried => (limits.queue_stanzas, limits.queue_octets),
+            Load::Admitted | Load::Carried => (limits.queue_stanzas, limits.queue_octets),
             Load::Own | Load::Report => (usize::MAX, limits.inside_queue),
         };
         let standing = self.standing_far();
@@ -418,7 +428,7 @@ impl Relay {
         let patience = match self.courier_of().map(|courier| courier.load) {
             Some(Load::Own) => times.idle,
             Some(Load::Report) => times.report,
-            Some(Load::Carried) | None => times.courier,
+            Some(Load::Admitted | Load::Carried) | None => times.courier,
         };
         if self.draining { patience.min(DRAINING) } else { patience }
     }

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::filter::Route;
 use crate::reason::{Cause, Reason, Why};
+use crate::stream::Pair;
 use crate::stream::initiating::{self, Errand, Initiating};
 use crate::xml::CLOSE;
 
@@ -70,6 +72,31 @@ impl Relay {
                 self.fars.remove(&id);
             }
             Some(_) => out.push(Effect::Send(Side::Far(id), Bytes::from_static(CLOSE))),
+        }
+    }
+
+    /// The pair that this far leg speaks for; none where it only asks.
+    pub fn speaks_for(&self, id: FarId) -> Option<&Pair> {
+        self.fars.get(&id).and_then(|far| far.terms.errand.pair())
+    }
+
+    /// Others have the turn for the place of this leg at the server behind. What still comes for its pair is carried, and the
+    /// near stream goes on.
+    pub(super) fn far_yields(&mut self, id: FarId, now: Instant, out: &mut Vec<Effect>) {
+        let Some(far) = self.fars.get_mut(&id).filter(|far| far.is_live()) else { return };
+        far.yields = true;
+        let pair = far.terms.errand.pair().cloned();
+        // A courier keeps what comes until this leg has ended.
+        if let Some(pair) = pair.filter(|_| self.courier_of().is_none()) {
+            self.carried_from(id, &pair);
+        }
+        self.far_close(id, now, out);
+    }
+
+    /// The pair has no leg of its own any more. One that was taken back stays so (POL-07), and one that has another leg keeps it.
+    pub(super) fn carried_from(&mut self, id: FarId, pair: &Pair) {
+        if self.guard.pairs().iter().any(|a| a.pair() == pair && a.route() == Route::Leg(id.0)) {
+            self.guard.reroute(pair, Route::Carried);
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Far {
     pub(super) moves: u8,
     /// Its server ended the stream because it was idle, and said so.
     pub(super) idled: bool,
+    /// Others have the turn for its place; the near leg has done nothing to end with it.
+    pub(super) yields: bool,
     /// Handshakes that broke.
     pub(super) handshakes: u8,
 }
@@ -146,6 +148,7 @@ impl Relay {
             keyed: false,
             moves: 0,
             idled: false,
+            yields: false,
             handshakes: 0,
         };
         self.fars.insert(id, Box::new(far));
@@ -527,7 +530,7 @@ fn is_leave(fault: &Fault) -> bool {
 fn backend_reason(reason: Reason) -> Reason {
     match reason {
         Reason::DialbackTimeout => Reason::BackendSilent,
-        Reason::Shutdown => reason,
+        Reason::Shutdown | Reason::BackendSilent | Reason::TooManyToBackend => reason,
         Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
             Reason::BackendDown
         }

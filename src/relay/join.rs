@@ -201,19 +201,16 @@ impl Relay {
             self.fars.remove(&id);
             return;
         };
-        let (facing, closing, idled) = (far.terms.facing, far.is_closing(), far.idled);
+        let (facing, closing, idled, yields) = (far.terms.facing, far.is_closing(), far.idled, far.yields);
         if self.courier_of().is_some() {
             self.courier_ended(id, reason, out);
             self.fars.remove(&id);
             return self.courier_lost((closing, reason), unsent, now, out);
         }
-        // A pair that was taken back stays so (POL-07), and one that has another leg keeps it.
-        if self.guard.pairs().iter().any(|a| *a.pair() == pair && a.route() == Route::Leg(id.0)) {
-            self.guard.reroute(&pair, Route::Carried);
-        }
+        self.carried_from(id, &pair);
         let live = self.near.as_deref().is_some_and(super::near::Near::is_live);
         let others = self.guard.pairs().iter().any(|a| matches!(a.route(), Route::Leg(_)));
-        if live && !others && self.claims.is_empty() {
+        if live && !yields && !others && self.claims.is_empty() {
             // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
             // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
             let quiet = self.last + self.home.timeouts.report <= now;

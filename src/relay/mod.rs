@@ -136,7 +136,8 @@ pub enum Input {
     Queue(Load, Bytes),
     /// A report for a pair whose own stream may stand here (DB-69).
     Report(Pair, Bytes),
-    /// Other reports wait for the place of this courier: it ends once nothing is left.
+    /// Near: other reports wait for the place of this courier, which ends once nothing is left. Far: others wait for the place of
+    /// this leg at the server behind, which closes in good order; what comes for its pair is carried.
     Yield,
     /// The answer to [`Effect::Serves`]: whether a far leg stands for any pair of this stream.
     Serves(bool),
@@ -485,7 +486,8 @@ impl Relay {
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, out),
             (_, Input::Queue(load, octets)) => self.enqueue(load, octets, now, out),
             (_, Input::Report(pair, octets)) => self.report(pair, octets, out),
-            (_, Input::Yield) => self.yield_asked(now, out),
+            (Side::Near, Input::Yield) => self.yield_asked(now, out),
+            (Side::Far(id), Input::Yield) => self.far_yields(id, now, out),
             (_, Input::Serves(serves)) => self.near_serves(serves, now, out),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, now, out),
             (_, Input::Vouched(check, known)) => self.vouched(check, known, now, out),

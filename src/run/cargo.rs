@@ -102,7 +102,7 @@ impl Cargo {
     /// L-queue for what strangers can cause, L-inside-queue for what is a backend's. One stanza always has room.
     fn has_room(&self, state: &State, load: Load, octets: usize) -> bool {
         let [carried, inside] = self.limits;
-        let (stanzas, most) = if load == Load::Carried { carried } else { inside };
+        let (stanzas, most) = if load.is_of_the_world() { carried } else { inside };
         state.stanzas == 0 || state.stanzas < stanzas && state.octets.saturating_add(octets) <= most
     }
 
@@ -116,7 +116,7 @@ impl Cargo {
             return Err(Refused::Closed(stanza));
         }
         let octets = stanza.len();
-        let counted = load != Load::Carried;
+        let counted = !load.is_of_the_world();
         if !self.has_room(&state, load, octets) || counted && !self.hold.take(octets) {
             return Err(Refused::Full(stanza));
         }

@@ -1,8 +1,9 @@
 //! Carries stanzas for pairs: what backends send, what the gateway itself must deliver, and reports to backends.
 //!
 //! One courier for each pair keeps their order (RLY-05), whatever streams its stanzas came on. What backends send is bounded
-//! by octets alone (L-inside-queue). Of what strangers can cause, bounces and what a broken leg left, the number of pairs,
-//! the queue of each (L-queue) and the rate are bounded, so that the gateway is no reflector (LIM-09). Reports take the
+//! by octets alone (L-inside-queue). Of bounces, which strangers can cause, the number of pairs, the queue of each (L-queue)
+//! and the rate are bounded, so that the gateway is no reflector (LIM-09); what comes for a pair that stands and has lost its leg,
+//! or given it up to others, has the rates of its pair where it is read, and L-queue here. Reports take the
 //! pair's own stream where one stands, else one of few streams for each backend (DB-69). Whoever is turned away decides what
 //! becomes of the stanza ([`super::pump`]).
 
@@ -31,7 +32,6 @@ use crate::stream::Pair;
 #[derive(Debug)]
 pub struct Couriers {
     living: Mutex<HashMap<Key, Courier>>,
-    rates: Throttle<Pair>,
     /// Of bounces, by whom they go to.
     bounces: Throttle<(Domain, Box<[u8]>)>,
     hold: Arc<Hold>,
@@ -80,7 +80,6 @@ impl Couriers {
     pub fn new(inside_all: usize, now: Instant) -> Self {
         Self {
             living: Mutex::default(),
-            rates: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
             bounces: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
             hold: Hold::new(inside_all),
             inside: Mutex::default(),
@@ -128,15 +127,6 @@ impl Drop for InsideTicket {
     }
 }
 
-/// Whether one more stanza of the pair is within its rate.
-pub fn admits(tools: &Arc<Tools>, pair: &Pair) -> bool {
-    let admits = tools.couriers.rates.admits(pair, now());
-    if !admits {
-        tools.observe.metrics().limited(Limit::Carried);
-    }
-    admits
-}
-
 /// Whether one more bounce to the address that it is for is within its rate (LIM-09). Whoever causes bounces without end gets no
 /// more of them, and the others of his domain get theirs.
 pub fn admits_bounce(tools: &Arc<Tools>, pair: &Pair, bounce: &[u8]) -> bool {
@@ -160,8 +150,8 @@ fn addressee(bounce: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// When it was not taken.
-pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<(), Turned> {
-    give(tools, pair, Load::Carried, None, stanza).map(drop)
+pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, load: Load, stanza: Bytes) -> Result<(), Turned> {
+    give(tools, pair, load, None, stanza).map(drop)
 }
 
 /// Has a stanza of a backend carried over the stream of its pair; where the next ones go.
@@ -232,10 +222,12 @@ fn start(
     via: Option<Domain>,
     first: VecDeque<(Load, Bytes)>,
 ) -> Arc<Cargo> {
-    let load = match (key.reports, first.iter().any(|(load, _)| *load == Load::Own)) {
-        (true, _) => Load::Report,
-        (false, true) => Load::Own,
-        (false, false) => Load::Carried,
+    let has = |wanted: Load| first.iter().any(|(load, _)| *load == wanted);
+    let load = match key.reports {
+        true => Load::Report,
+        false if has(Load::Own) => Load::Own,
+        false if has(Load::Admitted) => Load::Admitted,
+        false => Load::Carried,
     };
     let entry = tools.registry.enter();
     let meta = Meta { id: entry.0.id(), flow: flow_of(tools, &key.pair, load), peer: None, local: None };
@@ -325,7 +317,7 @@ fn flow_of(tools: &Tools, pair: &Pair, load: Load) -> Flow {
     match load {
         Load::Own => Flow::S2sOut,
         Load::Report => Flow::S2sIn,
-        Load::Carried => flow(tools, pair),
+        Load::Admitted | Load::Carried => flow(tools, pair),
     }
 }
 
@@ -336,8 +328,7 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 /// DB-69: report streams that are open for one backend.
 const REPORTS: usize = 32;
 
-/// Stanzas of one pair, and bounces to one address, per second that couriers take over for strangers; and at once: a whole queue
-/// that a broken leg left.
+/// Bounces to one address per second that couriers take over; and at once: a whole queue.
 const RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1023);
 

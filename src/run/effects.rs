@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::awaited::AwaitTicket;
+use super::backends;
 use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
 use super::verifier::Ask;
-use super::{Caller, STARTTLS_SPACE, now, strays, verifier};
+use super::{Caller, Connection, Later, STARTTLS_SPACE, now, strays, verifier};
 use crate::filter;
 use crate::limit::{Allowance, Leave, Place, StreamTicket};
 use crate::metrics::Limit;
@@ -42,6 +43,10 @@ impl Pump {
         self.carrying = false;
         // Seldom does one follow from another: no relay keeps room for that.
         self.effects = VecDeque::new();
+    }
+
+    /// Legs whose connections have ended are none any more, and their places are free.
+    pub(super) fn forget_closed(&mut self) {
         if self.fars.values().any(|far| far.leg.is_closed()) {
             self.fars.retain(|_, far| !far.leg.is_closed());
             let stands = |pair: &Pair| {
@@ -101,6 +106,11 @@ impl Pump {
                 }
                 let client = self.meta.flow == Flow::C2s && side == Side::Near;
                 let number = self.life.id().number();
+                if let Side::Far(id) = side
+                    && let Some(place) = self.fars.get_mut(&id).and_then(|far| far.place.as_mut())
+                {
+                    place.stands(now());
+                }
                 if let Some(leg) = self.leg(side) {
                     leg.proven(limits);
                     leg.framer.compare_from(number);
@@ -220,6 +230,9 @@ impl Pump {
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
         match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
+                if let Some(place) = &far.place {
+                    place.used(self.now);
+                }
                 let outbox = &mut far.leg.outbox;
                 let over =
                     outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
@@ -250,11 +263,37 @@ impl Pump {
 
     fn connect(&mut self, id: FarId, destination: Destination) {
         let caller = matches!(destination, Destination::Client(_)).then(|| self.caller());
-        let connection = self.tools.outside.route(&destination, caller).connect(Candidate::Next);
+        let route = self.tools.outside.route(&destination, caller);
+        let (place, connection) = match self.place_behind(id, &destination) {
+            Some((place, granted)) => {
+                let connection: Connection = Box::pin(async move {
+                    match granted.await {
+                        Ok(()) => route.connect(Candidate::Next).await,
+                        Err(reason) => (route, Err(reason.into())),
+                    }
+                });
+                (Some(place), connection)
+            }
+            None => (None, route.connect(Candidate::Next)),
+        };
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        let far = Far { leg, destination, route: None, awaited: Vec::new(), callback: None };
+        let far = Far { leg, destination, route: None, awaited: Vec::new(), place, callback: None };
         self.fars.insert(id, Box::new(far));
+    }
+
+    /// A place at the server behind for what speaks for a pair there, and the wait for it.
+    fn place_behind(
+        &self,
+        id: FarId,
+        destination: &Destination,
+    ) -> Option<(backends::Place, Later<Result<(), Reason>>)> {
+        let Destination::Backend(hosted) = destination else { return None };
+        let backend = self.tools.backends.of(hosted)?;
+        let pair = self.relay.speaks_for(id)?.clone();
+        // Half of what a claim may take is left for the server behind.
+        let patience = self.tools.home.timeouts.dialback / 2;
+        Some(backend.enter(pair, (self.life.tell().clone(), id), patience))
     }
 
     /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.

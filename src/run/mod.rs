@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod awaited;
+pub mod backends;
 pub mod cargo;
 pub mod chain;
 pub mod checkup;
@@ -167,6 +168,8 @@ pub struct Tools {
     pub strays: Arc<strays::Strays>,
     /// Stanzas under way without a near leg.
     pub couriers: Arc<courier::Couriers>,
+    /// Streams of ours to the servers behind.
+    pub backends: Arc<backends::Backends>,
     /// What each stream, domain and pair has sent lately.
     pub rates: Arc<Rates>,
     /// What each remote address has sent lately.

@@ -33,7 +33,7 @@ use super::leg::{Leg, Link};
 use super::measure::{Held, Passed};
 use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
-use super::{BoxIo, Later, Route, Tools, now};
+use super::{BoxIo, Later, Route, Tools, backends, now};
 use crate::limit::{Callback, Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, LaneId, Relay, Sender, Side, plan};
@@ -127,6 +127,8 @@ pub(super) struct Far {
     pub(super) awaited: Vec<AwaitTicket>,
     /// It is to ask about a key, over a connection of its own.
     pub(super) callback: Option<Callback>,
+    /// Its place at a server behind, until the connection has ended.
+    pub(super) place: Option<backends::Place>,
 }
 
 /// What a pair that stands may send.
@@ -295,6 +297,7 @@ impl Pump {
             }
             let carried = self.poll_carriage(cx) | self.poll_stalled(cx) | self.poll_cargo(cx);
             moved |= self.weigh() | carried;
+            self.forget_closed();
             if self.is_over() {
                 return Poll::Ready(());
             }
@@ -396,6 +399,7 @@ impl Pump {
                     self.step(Side::Near, Input::Report(pair, stanza));
                 }
                 Order::Yield => self.step(Side::Near, Input::Yield),
+                Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, tell) => {
                     let portrait = self.relay.portrait(under.as_deref());

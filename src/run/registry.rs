@@ -18,7 +18,7 @@ use super::awaited::Awaited;
 use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
 use crate::reason::{Flow, Reason};
-use crate::relay::{ClaimId, Portrait};
+use crate::relay::{ClaimId, FarId, Portrait};
 use crate::stream::{Answer, Pair};
 use crate::tls::TrustStore;
 
@@ -104,6 +104,8 @@ pub enum Order {
     Report(Box<(Pair, Bytes)>),
     /// Other reports wait for the place of this courier.
     Yield,
+    /// Others have the turn for the place of this far leg at a server behind.
+    GiveWay(FarId),
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy.

@@ -138,6 +138,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         verifier: Arc::default(),
         strays: Arc::default(),
         couriers: Arc::new(courier::Couriers::new(256 << 20, now())),
+        backends: Arc::default(),
         circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Arc::default(),
         senders: Arc::new(Senders::new(SenderParams::default(), now())),

@@ -71,8 +71,27 @@ pub struct Backend {
     pub server: Option<String>,
     /// What else is to be known.
     pub note: Option<String>,
+    /// Streams of ours that lead there, open or being opened; those of all domains of one server.
+    #[serde(default)]
+    pub streams: Option<usize>,
+    /// Streams that wait until others give way.
+    #[serde(default)]
+    pub waiting: usize,
     /// Each address with what ails it, if anything does.
     pub addresses: Vec<Address>,
+}
+
+impl Backend {
+    /// What is said of the streams that lead there.
+    fn streams(&self) -> Option<String> {
+        let open = self.streams?;
+        Some(match self.waiting {
+            0 => format!("{open} streams to it"),
+            waiting => {
+                format!("{open} streams to it, {waiting} wait for a place (`backend: {{ connections }}`)")
+            }
+        })
+    }
 }
 
 /// An address of a server behind.

@@ -79,7 +79,7 @@ fn backends(out: &mut String, s: &Snapshot) -> fmt::Result {
                 b.state.clone(),
                 b.since.clone().unwrap_or_default(),
                 b.server.clone().unwrap_or_default(),
-                addresses.chain(b.note.clone()).collect::<Vec<_>>().join("; "),
+                addresses.chain(b.streams()).chain(b.note.clone()).collect::<Vec<_>>().join("; "),
             ]
         },
     )

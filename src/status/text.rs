@@ -24,6 +24,9 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
         let since = backend.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
         let server = backend.server.as_deref().map(|server| format!("  {server}")).unwrap_or_default();
         writeln!(out, "  {:<32} {:<7} {}{since}{server}", backend.domain, backend.flow, backend.state)?;
+        if let Some(streams) = backend.streams() {
+            writeln!(out, "      {streams}")?;
+        }
         if let Some(note) = &backend.note {
             writeln!(out, "      {note}")?;
         }

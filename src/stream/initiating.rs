@@ -41,6 +41,14 @@ impl Errand {
         matches!(self, Self::Speak(ours) if ours == pair)
     }
 
+    /// The pair that is claimed, if one is.
+    pub fn pair(&self) -> Option<&Pair> {
+        match self {
+            Self::Ask(_) => None,
+            Self::Speak(pair) => Some(pair),
+        }
+    }
+
     /// Whom we called.
     pub fn to(&self) -> &Domain {
         match self {

@@ -15,7 +15,7 @@ use super::super::cargo::Cargo;
 use super::super::courier::{self, Turned};
 use super::Pump;
 use crate::reason::Reason;
-use crate::relay::{Input, Side};
+use crate::relay::{Input, Load, Side};
 use crate::stream::Pair;
 
 /// Stanzas on their way over couriers.
@@ -33,23 +33,14 @@ impl Pump {
     /// Has this stanza carried over a stream for this pair.
     pub(in crate::run) fn carry(&mut self, pair: Pair, stanza: Bytes) {
         let bounce = courier::flow(&self.tools, &pair) != self.meta.flow;
-        let admits = match bounce {
-            true => courier::admits_bounce(&self.tools, &pair, &stanza),
-            false => courier::admits(&self.tools, &pair),
-        };
-        match (admits, bounce) {
+        if !bounce {
+            return self.carry_on(pair, stanza);
+        }
+        match courier::admits_bounce(&self.tools, &pair, &stanza) {
             // LIM-09: bounces above the rate are dropped, lest the gateway be a reflector.
-            (false, true) => courier::lost(&self.tools, &pair, Reason::QueueFull),
-            (false, false) => self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull)),
-            (true, true) if self.is_waiting_for_couriers() => self.wait(pair, stanza),
-            (true, true) => self.hand_over(pair, stanza),
-            (true, false) => match courier::hand_over(&self.tools, &pair, stanza) {
-                Ok(()) => {}
-                Err(Turned::Full(stanza, ..) | Turned::None(stanza)) => {
-                    self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull));
-                }
-                Err(Turned::Stopped) => courier::lost(&self.tools, &pair, Reason::Shutdown),
-            },
+            false => courier::lost(&self.tools, &pair, Reason::QueueFull),
+            true if self.is_waiting_for_couriers() => self.wait(pair, stanza),
+            true => self.hand_over(pair, stanza),
         }
     }
 
@@ -64,7 +55,7 @@ impl Pump {
     }
 
     fn hand_over(&mut self, pair: Pair, bounce: Bytes) {
-        match courier::hand_over(&self.tools, &pair, bounce) {
+        match courier::hand_over(&self.tools, &pair, Load::Carried, bounce) {
             Ok(()) => {}
             Err(Turned::Full(bounce, room, wait)) => {
                 let carriage = self.carriage.get_or_insert_default();

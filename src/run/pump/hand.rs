@@ -1,5 +1,7 @@
 //! Stanzas of backends on their way to couriers, and a courier's own end of it.
 //!
+//! Those of a remote server whose pair has no leg of its own any more go the same way.
+//!
 //! Where a stream has one pair, it is not read while the courier has no room: TCP carries the pressure back (LIM-05). Where
 //! others wait for the same stream, the stanza that finds no room goes back, and they go on (DB-66).
 
@@ -26,9 +28,16 @@ pub(in crate::run) struct Lane {
 
 /// A stanza that waits for room.
 pub(super) struct Stalled {
-    lane: LaneId,
+    way: Way,
     stanza: Bytes,
     wait: Later<()>,
+}
+
+/// Where it goes.
+enum Way {
+    Lane(LaneId),
+    /// A pair without a leg of its own.
+    Pair(Pair),
 }
 
 impl Pump {
@@ -66,7 +75,7 @@ impl Pump {
         match courier::send(&self.tools, &lane.pair, stanza) {
             Ok(cargo) => lane.cargo = Some(cargo),
             Err(Turned::Full(stanza, _, wait)) if alone => {
-                self.stalled = Some(Box::new(Stalled { lane: id, stanza, wait }));
+                self.stalled = Some(Box::new(Stalled { way: Way::Lane(id), stanza, wait }));
             }
             Err(Turned::Full(stanza, ..) | Turned::None(stanza)) => {
                 self.step(Side::Near, Input::Overflow(stanza));
@@ -75,20 +84,41 @@ impl Pump {
         }
     }
 
+    /// A stanza goes to the courier of a pair that stands and has no leg of its own.
+    pub(super) fn carry_on(&mut self, pair: Pair, stanza: Bytes) {
+        let alone = self.sending.len() == 1;
+        match courier::hand_over(&self.tools, &pair, Load::Admitted, stanza) {
+            Ok(()) => {}
+            Err(Turned::Full(stanza, _, wait)) if alone => {
+                self.stalled = Some(Box::new(Stalled { way: Way::Pair(pair), stanza, wait }));
+            }
+            Err(Turned::Full(stanza, ..) | Turned::None(stanza)) => {
+                self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull));
+            }
+            Err(Turned::Stopped) => courier::lost(&self.tools, &pair, Reason::Shutdown),
+        }
+    }
+
     pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let ready = self.stalled.as_mut().is_some_and(|stalled| stalled.wait.as_mut().poll(cx).is_ready());
         if ready && let Some(stalled) = self.stalled.take() {
-            self.hand(stalled.lane, stalled.stanza);
+            match stalled.way {
+                Way::Lane(id) => self.hand(id, stalled.stanza),
+                Way::Pair(pair) => self.carry_on(pair, stalled.stanza),
+            }
         }
         ready
     }
 
     /// The relay ends with the gateway, and so does what waits.
     pub(super) fn lose_stalled(&mut self) {
-        if let Some(stalled) = self.stalled.take()
-            && let Some(lane) = self.lanes.get(&stalled.lane)
-        {
-            courier::lost(&self.tools, &lane.pair, Reason::Shutdown);
+        let Some(stalled) = self.stalled.take() else { return };
+        let pair = match &stalled.way {
+            Way::Lane(id) => self.lanes.get(id).map(|lane| &lane.pair),
+            Way::Pair(pair) => Some(pair),
+        };
+        if let Some(pair) = pair {
+            courier::lost(&self.tools, pair, Reason::Shutdown);
         }
     }
 
