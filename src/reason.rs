@@ -324,6 +324,9 @@ reasons! {
     CertificateUntrusted = "certificate-untrusted", "the certificate is not trusted, or speaks for another name", Some(S::PolicyViolation), Z::NotAuthorized;
     CertificateExpired = "certificate-expired", "the certificate expired while the stream was open", Some(S::Reset), Z::NotAuthorized;
     CertificateRevoked = "certificate-revoked", "the certificate was revoked, or is no longer trusted, while the stream was open", Some(S::Reset), Z::NotAuthorized;
+    ClientCertificateMissing = "client-certificate-missing", "clients of this domain must show a certificate, and none was shown", Some(S::NotAuthorized), Z::NotAuthorized;
+    ClientCertificateUntrusted = "client-certificate-untrusted", "the client's certificate is not trusted, or names no single account of this domain", Some(S::NotAuthorized), Z::NotAuthorized;
+    ClientCertificateOther = "client-certificate-other", "the client's certificate is for another account than the one that logged in", Some(S::NotAuthorized), Z::NotAuthorized;
     SaslRefused = "sasl-refused", "the SASL exchange was refused", None, Z::NotAuthorized;
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream", Some(S::PolicyViolation), Z::NotAuthorized;
 

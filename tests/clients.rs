@@ -9,15 +9,15 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::ca::Usage;
+use support::ca::{Authority, Usage};
 use support::dialogues::{At, DIALOGUES, Dialogue, Ours};
 use support::gateway::Gateway;
 use support::programs::{Desk, Way, jid};
 use support::raw::Raw;
 use support::release::Release;
 use support::scene::{Cast, HOSTED, Scene, Wishes};
-use support::server::{Legacy, SECOND, Server};
-use support::{ejabberd, prosody, wait_for};
+use support::server::{Legacy, PASSWORD, SECOND, Server};
+use support::{ejabberd, make_dir, prosody, wait_for};
 
 const POLICY: &str = "version: v1\n";
 
@@ -768,4 +768,38 @@ fn the_mixed_listener_goes_by_the_protocol_agreed_on() {
     raw.open();
     assert_eq!(raw.end().0, "");
     assert!(Raw::connect(&desk.host, 443).secure(&desk.roots, &["http/1.1"]).is_err());
+}
+
+// C2S-15: two factors in front of servers that know one: slixmpp by STARTTLS and by direct TLS, its resumption (XEP-0198) included;
+// with another user's certificate, with one of a foreign authority and with none nobody comes in.
+#[test]
+fn clients_show_a_certificate_to_servers_that_know_of_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (staff, foreign) = (Authority::new("Staff"), Authority::new("Somebody else"));
+    let roots = staff.write_root(folder.path());
+    let abroad = make_dir(&folder.path().join("abroad"));
+    let (user, other) = (jid("warden"), jid(SECOND));
+    let own = staff.user(&user, folder.path());
+    let others = staff.user(&other, folder.path());
+    let strange = foreign.user(&user, &abroad);
+    let clients = format!("    clients: {{ certificate: require, roots: \"{}\" }}\n", roots.display());
+    for legacy in [Legacy::Prosody, Legacy::Ejabberd, Legacy::Jabberd2] {
+        let (scene, desk) = scene(legacy, &Wishes { domain: &clients, ..Wishes::default() });
+        for way in [Way::Starttls, Way::Direct(5223)] {
+            let arguments = [user.as_str(), "any"];
+            let report = desk.slixmpp_showing(way, &own, "login", &arguments);
+            let report = report.unwrap_or_else(|log| panic!("{legacy:?} {way:?}: {log}"));
+            assert!(report["bound"].as_str().unwrap().starts_with(&format!("{user}/")), "{report}");
+            for wrong in [&others, &strange] {
+                assert!(desk.slixmpp_showing(way, wrong, "once", &arguments).is_err(), "{legacy:?} {way:?}");
+            }
+            assert!(desk.try_slixmpp(way, PASSWORD, "once", &arguments).is_err(), "{legacy:?} {way:?}");
+        }
+        let log = scene.gateway.log();
+        for reason in
+            ["client-certificate-other", "client-certificate-untrusted", "client-certificate-missing"]
+        {
+            assert!(log.contains(reason), "{legacy:?}: {reason}");
+        }
+    }
 }

@@ -60,6 +60,8 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("FileSpec", "explain-to-users", &["on", "off"]),
     ("ListenSpec", "flow", &["s2s", "c2s", "mixed", "inside"]),
     ("ListenSpec", "tls", &["starttls", "direct"]),
+    ("ClientsSpec", "certificate", &["off", "request", "require"]),
+    ("ClientsSpec", "match", &["xmpp-address", "email", "any"]),
     ("DomainSpec", "federation", &["any", "listed", "none"]),
     ("BackendSpec", "proxy-protocol", &["off", "v1", "v2"]),
     ("BackendSpec", "dialback-keys", &["by-address", "verify"]),
@@ -185,7 +187,13 @@ fn key(field: &str, comment: &str, form: Form) -> Key {
         (None, None) => (comment, Some("nothing".to_owned())),
         (Some(_), Some(_)) => panic!("{field} has a default and has none: {comment}"),
     };
-    Key { name: field.replace('_', "-"), meaning: meaning.trim().to_owned(), default, example, form }
+    Key {
+        name: field.trim_start_matches("r#").replace('_', "-"),
+        meaning: meaning.trim().to_owned(),
+        default,
+        example,
+        form,
+    }
 }
 
 fn is_needed(of: &str, key: &Key) -> bool {
@@ -339,7 +347,8 @@ fn every_key_has_its_words_and_every_choice_stands_in_them() {
         let body =
             source.split_once(&format!("pub struct {name} {{")).unwrap().1.split_once("\n}").unwrap().0;
         let rust = field.replace('-', "_");
-        let comment = body.split_once(&format!("pub {rust}:")).unwrap().0;
+        let stands = [format!("pub {rust}:"), format!("pub r#{rust}:")];
+        let comment = stands.iter().find_map(|stands| body.split_once(stands.as_str())).unwrap().0;
         let comment = comment.rsplit_once("    pub ").map_or(comment, |(_, comment)| comment);
         for word in *words {
             assert!(comment.contains(word), "{name}.{field}: {word} does not stand in the comment");

@@ -193,7 +193,7 @@ fn a_self_signed_certificate_counts_only_as_an_anchor_of_its_peer() {
     let pinned = TrustStore {
         default: authority.anchors(),
         peers: vec![(vec![domain("a.example")], Anchors::from_certificates(&chain).unwrap())],
-        revocation: None,
+        ..TrustStore::default()
     };
     let described = describe(&pinned, &chain);
     assert_eq!(trusted_for(&described, &domain("a.example")), Ok(()));
@@ -352,7 +352,7 @@ fn revocation_lists_are_heeded() {
     ];
     for (path, unknown, expected) in table {
         let revocation = Some(Revocation::load(&[path], unknown).unwrap());
-        let store = TrustStore { default: authority.anchors(), peers: Vec::new(), revocation };
+        let store = TrustStore { default: authority.anchors(), revocation, ..TrustStore::default() };
         assert_eq!(describe(&store, &leaf.chain).trust.default, expected, "{} {unknown:?}", path.display());
     }
     // CRT-09: whether somebody was asked is told for each stream; CRT-12: what was shown is judged again by newer lists.
@@ -368,7 +368,7 @@ fn revocation_lists_are_heeded() {
     ];
     for (path, unknown, expected, trusted) in table {
         let revocation = Some(Revocation::load(&[path], unknown).unwrap());
-        let store = TrustStore { default: authority.anchors(), peers: Vec::new(), revocation };
+        let store = TrustStore { default: authority.anchors(), revocation, ..TrustStore::default() };
         let again = store.describe_again(&plain).unwrap();
         assert_eq!(
             (again.revocation, again.trust.default.is_ok()),

@@ -1,13 +1,14 @@
-//! What the configuration says about clients: mechanisms, channel binding, and whether listeners and backends agree.
+//! What the configuration says about clients: mechanisms, channel binding, certificates, and whether listeners and backends agree.
 
 use std::collections::BTreeSet;
 
-use super::settings::{HostedDomain, Listener, Role};
+use super::settings::{Clients, HostedDomain, Listener, Role};
 use super::spec;
 use super::words::Words;
 use crate::jid::Domain;
 use crate::policy::{Finding, Placed, Word};
 use crate::stream::client::Mechanism;
+use crate::stream::client::certified::{Asked, By, Demand};
 use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
@@ -57,6 +58,47 @@ pub(super) fn features(words: &mut Words, list: Option<&spec::Words>) -> BTreeSe
         }
     }
     found
+}
+
+/// What clients must show beside their password (C2S-15).
+pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_clients: bool) -> Clients {
+    let spec::ClientsSpec { certificate, roots, crls, r#match } = &at.value;
+    let demands = [Demand::Off, Demand::Request, Demand::Require].map(|demand| (demand.label(), demand));
+    let demand = certificate
+        .as_ref()
+        .and_then(|word| words.choose(word, "a demand for certificates", &demands))
+        .unwrap_or_default();
+    let ways = [By::XmppAddress, By::Email, By::Any].map(|by| (by.label(), by));
+    let by = r#match.as_ref().and_then(|word| words.choose(word, "a name of a certificate", &ways));
+    if demand == Demand::Off {
+        let idle = [
+            ("roots", roots.as_ref().map(|word| words.place(word))),
+            ("crls", crls.as_ref().map(|list| words.place(list))),
+            ("match", r#match.as_ref().map(|word| words.place(word))),
+        ];
+        for (key, place) in idle {
+            words.findings.extend(place.map(|place| {
+                let message =
+                    format!("`{key}` changes nothing while clients are not asked for a certificate");
+                Finding::error(
+                    place,
+                    message,
+                    "write `certificate: request` or `certificate: require`, or remove it",
+                )
+            }));
+        }
+        return Clients::default();
+    }
+    if !takes_clients {
+        words.error(
+            at,
+            "clients are to show a certificate, and the backend has no address for clients",
+            "add `c2s: [\"10.0.0.5:5222\"]` to the backend, or remove `clients`",
+        );
+    }
+    let roots = words.needed(at, roots, "roots", "pki/staff-ca.pem").map(|word| words.path(word));
+    let crls = crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    Clients { certificate: Asked { demand, by: by.unwrap_or_default() }, roots, crls }
 }
 
 /// CB-01 knows `none` and `forward`.

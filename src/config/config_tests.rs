@@ -5,6 +5,7 @@ use super::*;
 use crate::jid::Domain;
 use crate::policy::Federation;
 use crate::stream::client::Mechanism;
+use crate::stream::client::certified::{By, Demand};
 
 fn assemble(text: &str) -> (Settings, Vec<String>) {
     assemble_with(text, &|_| None)
@@ -266,6 +267,35 @@ fn with_backend(more: &str) -> (Settings, Vec<String>) {
         "s2s: [\"10.0.0.5:5269\"]",
         &format!("c2s: [\"10.0.0.5:5222\"], s2s: [\"10.0.0.5:5269\"], {more}"),
     ))
+}
+
+// C2S-15.
+#[test]
+fn what_clients_must_show_is_said_whole_or_not_at_all() {
+    let with = |clients: &str, c2s: &str| {
+        let backend = format!("backend: {{ s2s: [\"10.0.0.5:5269\"]{c2s} }}");
+        let text = SHORTEST.replace("backend: { s2s: [\"10.0.0.5:5269\"] }", &backend);
+        assemble(&text.replace("    federation", &format!("    clients: {clients}\n    federation")))
+    };
+    let c2s = ", c2s: [\"10.0.0.5:5222\"]";
+    let (settings, findings) =
+        with("{ certificate: require, roots: staff.pem, crls: [staff.crl], match: email }", c2s);
+    assert_eq!(findings, Vec::<String>::new());
+    let clients = &settings.domains[0].clients;
+    assert_eq!((clients.certificate.demand, clients.certificate.by), (Demand::Require, By::Email));
+    assert!(crate::config::trust(&settings).contains(clients.roots.as_ref().unwrap()), "it is read again");
+    for (clients, c2s, words) in [
+        ("{ certificate: require }", c2s, "`roots` is missing"),
+        ("{ certificate: demand, roots: a }", c2s, "is not a demand for certificates"),
+        ("{ certificate: request, roots: a, match: cn }", c2s, "is not a name of a certificate"),
+        ("{ roots: a }", c2s, "`roots` changes nothing"),
+        ("{ certificate: off, match: any }", c2s, "`match` changes nothing"),
+        ("{ certificate: off, crls: [a] }", c2s, "`crls` changes nothing"),
+        ("{ certificate: require, roots: a }", "", "no address for clients"),
+    ] {
+        let (_, findings) = with(clients, c2s);
+        assert!(findings.iter().any(|finding| finding.contains(words)), "{clients}: {findings:?}");
+    }
 }
 
 // C2S-05, C2S-07, CB-01, CB-02.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Timeouts};
 use super::settings::*;
+use crate::stream::client::certified::{Asked, By, Demand};
 
 /// One key of the configuration and what it stands at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,11 +125,17 @@ impl Lines {
     }
 
     fn domain(&mut self, domain: &HostedDomain) {
-        let HostedDomain { name, certificate, backend, federation, policies, place: _ } = domain;
+        let HostedDomain { name, certificate, clients, backend, federation, policies, place: _ } = domain;
         let CertificateFiles { chain, key } = certificate;
         let at = |key: &str| format!("domains[{name}].{key}");
         self.put(at("certificate.chain"), chain.display().to_string(), false);
         self.put(at("certificate.key"), key.display().to_string(), false);
+        let Clients { certificate, roots, crls } = clients;
+        let Asked { demand, by } = certificate;
+        self.put(at("clients.certificate"), demand.label(), *demand == Demand::Off);
+        self.or(at("clients.roots"), roots.as_ref().map(|path| path.display()), "none");
+        self.list(at("clients.crls"), &crls.iter().map(|path| path.display()).collect::<Vec<_>>());
+        self.put(at("clients.match"), by.label(), *by == By::XmppAddress);
         self.put(at("federation"), federation.label(), false);
         self.list(at("policies"), &policies.iter().map(|path| path.display()).collect::<Vec<_>>());
         let Backend {

@@ -251,6 +251,12 @@ fn domain(
     let backend = words
         .needed(at, &at.value.backend, "backend", "{ s2s: [\"10.0.0.5:5269\"] }")
         .and_then(|spec| backends::read(words, spec, federation));
+    let takes_clients = at.value.backend.as_ref().is_some_and(|backend| backend.value.c2s.is_some());
+    let clients = at
+        .value
+        .clients
+        .as_ref()
+        .map_or_else(Clients::default, |at| clients::shown(words, at, takes_clients));
     let mut policies: Vec<PathBuf> = Vec::new();
     for word in at.value.policies.iter().flat_map(|list| &list.value) {
         let (found, sought) = words.paths(word);
@@ -268,6 +274,7 @@ fn domain(
     Some(HostedDomain {
         name: name?,
         certificate: certificate?,
+        clients,
         backend: backend?,
         federation: federation?,
         policies,

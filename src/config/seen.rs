@@ -85,6 +85,9 @@ fn credentials(settings: &Settings) -> Vec<PathBuf> {
 pub fn trust(settings: &Settings) -> Vec<PathBuf> {
     let mut files = settings.trust.crls.clone();
     files.extend(settings.trust.peers.iter().map(|peer| peer.roots.clone()));
+    for domain in &settings.domains {
+        files.extend(domain.clients.roots.iter().chain(&domain.clients.crls).cloned());
+    }
     if let Roots::Pem(path) = &settings.trust.roots {
         files.push(path.clone());
     }

@@ -13,6 +13,7 @@ use super::limits::{Limits, Timeouts};
 use crate::jid::Domain;
 use crate::policy::{Federation, Place};
 use crate::stream::client::Mechanism;
+use crate::stream::client::certified::Asked;
 
 /// Everything `gatehouse.yaml` says.
 #[derive(Clone, Debug)]
@@ -160,6 +161,8 @@ pub struct HostedDomain {
     pub name: Domain,
     /// Its certificate.
     pub certificate: CertificateFiles,
+    /// What its clients must show.
+    pub clients: Clients,
     /// The server behind the gateway.
     pub backend: Backend,
     /// With whom it federates.
@@ -168,6 +171,17 @@ pub struct HostedDomain {
     pub policies: Vec<PathBuf>,
     /// Where the configuration names it.
     pub place: Place,
+}
+
+/// What the clients of a domain must show beside their password (C2S-15).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clients {
+    /// Whether a certificate, and by which of its names.
+    pub certificate: Asked,
+    /// Those who issue them; there is one where certificates are asked for.
+    pub roots: Option<PathBuf>,
+    /// Their revocation lists.
+    pub crls: Vec<PathBuf>,
 }
 
 /// The files of a certificate.

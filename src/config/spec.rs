@@ -93,11 +93,31 @@ pub struct DomainSpec {
     pub certificate: Option<Placed<CertificateSpec>>,
     /// The server behind the gateway. No default.
     pub backend: Option<Placed<BackendSpec>>,
+    /// What its clients must show beside their password. Default: nothing.
+    pub clients: Option<Placed<ClientsSpec>>,
     /// `any`, `listed` or `none`. No default.
     pub federation: Option<Word>,
     /// Policy files; `*` in the last part of a path stands for any letters. Default: none. Example: `policies:
     /// ["policies.d/*.yaml"]`
     pub policies: Option<Words>,
+}
+
+/// `clients:` of a domain.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ClientsSpec {
+    /// Whether clients are asked for a certificate: `off`; `request`, and who shows one is held to it; or `require`, and nobody
+    /// logs in without. Their server still asks for the password. Default: `off`.
+    pub certificate: Option<Word>,
+    /// PEM file with the authorities that issue these certificates; no others count. Needed with `request` and `require`.
+    /// Default: none. Example: `roots: pki/staff-ca.pem`
+    pub roots: Option<Word>,
+    /// Files of their certificate revocation lists, PEM or DER. Default: none, and then revocation is not checked. Example:
+    /// `crls: [pki/staff.crl]`
+    pub crls: Option<Words>,
+    /// Which of its names must be the account: `xmpp-address` (xmppAddr of RFC 6120), `email` (rfc822Name) or `any`: xmppAddr
+    /// where there is one, else the mail address. It must name exactly one account of the domain. Default: `xmpp-address`.
+    pub r#match: Option<Word>,
 }
 
 /// `certificate:` of a domain.

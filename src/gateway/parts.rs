@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ pub fn home(settings: &Settings, keys: Keyrings) -> Home {
             .map(|domain| {
                 let (mechanisms, registration) = (domain.backend.mechanisms.clone(), domain.backend.register);
                 let features = domain.backend.features.clone();
-                (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features })
+                let certificate = domain.clients.certificate;
+                (domain.name.clone(), plan::ClientDomain { mechanisms, registration, features, certificate })
             })
             .collect(),
         keys,
@@ -348,8 +350,7 @@ impl Credentials {
         Self { certificates: Arc::new(certificates), trust, default: self.default.clone() }
     }
 
-    /// The accepting side for listeners of this kind. Clients are not asked for certificates: a login by one would have to
-    /// be told to the backend, which has no way to be told (C2S-15).
+    /// The accepting side for listeners of this kind.
     pub fn accepting(&self, encryption: Encryption, alpn: &[Alpn]) -> server::Params {
         let mode = match encryption {
             Encryption::Direct => Mode::Direct,
@@ -412,7 +413,28 @@ fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> 
             }
         },
     };
-    Some(TrustStore { default: default?, peers, revocation })
+    let mut clients = BTreeMap::new();
+    for domain in &settings.domains {
+        let Some(roots) = &domain.clients.roots else { continue };
+        match of_clients(&domain.clients, roots, unknown(settings)) {
+            Ok(store) => drop(clients.insert(domain.name.clone(), store)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    Some(TrustStore { default: default?, peers, revocation, clients })
+}
+
+/// What the clients of a domain are judged by (C2S-15).
+fn of_clients(
+    clients: &settings::Clients,
+    roots: &Path,
+    unknown: UnknownRevocation,
+) -> Result<TrustStore, KeyFault> {
+    let revocation = match clients.crls.is_empty() {
+        true => None,
+        false => Some(Revocation::load(&clients.crls, unknown)?),
+    };
+    Ok(TrustStore { default: Anchors::load(roots)?, revocation, ..TrustStore::default() })
 }
 
 /// CRT-09: soft-fail only where the configuration says so, or where nobody keeps a list.

@@ -22,6 +22,12 @@ words! {
         SelfSigned = "self-signed",
         /// The certificate names other domains only.
         OtherName = "other-name",
+        /// The certificate names no account of the domain.
+        NoAccount = "no-account",
+        /// The certificate names several accounts of the domain.
+        SeveralAccounts = "several-accounts",
+        /// The certificate names another account.
+        OtherAccount = "other-account",
         /// The key of the certificate is none of those that the rule pins.
         KeyNotPinned = "key-not-pinned",
         /// The rule pins the key for other days.
@@ -87,7 +93,10 @@ impl Cause {
             Self::Expired => "the certificate has expired",
             Self::KeyNotPinned => "the key of its certificate is none of those that the rule pins",
             Self::NameNotServed => "a server name was asked for that is not served here",
+            Self::NoAccount => "the certificate names no account of this domain",
             Self::NoCertificate => "no certificate was shown",
+            Self::OtherAccount => "the certificate names another account",
+            Self::SeveralAccounts => "the certificate names several accounts of this domain",
             Self::NoCommonGroup => "no key exchange group in common",
             Self::NoCommonProtocol => "no application protocol (ALPN) in common",
             Self::NoCommonScheme => "no signature scheme in common",
@@ -151,6 +160,9 @@ impl Cause {
             Self::DnsTrouble
             | Self::MustNotDial
             | Self::NameNotServed
+            | Self::NoAccount
+            | Self::OtherAccount
+            | Self::SeveralAccounts
             | Self::NoServerName
             | Self::NoSuchDomain => self.words(),
             Self::NotInDns => "it has no XMPP server in the DNS",
@@ -176,6 +188,10 @@ impl Cause {
             Self::NameNotServed => {
                 "host the name here if it should be (`domains:`), or have the other side call the name it means"
             }
+            Self::NoAccount | Self::SeveralAccounts => {
+                "that user needs a certificate for one account; `clients: { match }` says which of its names count"
+            }
+            Self::OtherAccount => "somebody tries another account than that of his certificate",
             Self::NoCertificate => {
                 "that server must show a certificate, or a rule must take dialback (`identity: [dialback]`)"
             }

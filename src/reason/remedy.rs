@@ -156,6 +156,13 @@ impl Reason {
             }
             Self::TlsFailed => "the cause says what the two sides do not share",
             Self::TlsRequired => "the other side must use TLS",
+            Self::ClientCertificateMissing => {
+                "that user must install a certificate in his program; or the domain asks for less (`clients: { certificate: request }`)"
+            }
+            Self::ClientCertificateUntrusted => {
+                "that user needs a certificate from an authority in `clients: { roots }`, with the address of his account"
+            }
+            Self::ClientCertificateOther => "somebody uses a certificate that is not for this account",
             Self::CertificateUntrusted => {
                 "that server needs a certificate for its name; or trust its authority (`trust: { peers }`), or take dialback in a rule"
             }

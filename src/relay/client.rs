@@ -4,6 +4,7 @@
 //! the server has said who the client is, and then none is ever dropped, answered or made here (SM-02): what cannot pass
 //! ends the stream.
 
+mod certified;
 mod far;
 mod refused;
 
@@ -14,8 +15,9 @@ use bytes::Bytes;
 
 use crate::filter::client as filter;
 use crate::jid::Domain;
-use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Rules;
+use crate::stream::client::certified::Account;
 use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
@@ -66,6 +68,10 @@ pub(super) struct Client {
     far: Leg,
     address: std::net::IpAddr,
     secured: Option<Secured>,
+    /// Whom its certificate lets in, where it is asked for one.
+    account: Option<Account>,
+    /// What lies behind the reason.
+    detail: Option<Detail>,
     /// The `xml:lang` of the client's stream, and of the server's.
     languages: (Option<String>, Option<String>),
     started: Instant,
@@ -104,6 +110,8 @@ impl Client {
             far: Leg::Absent,
             address: arrival.address,
             secured: arrival.secured.clone(),
+            account: None,
+            detail: None,
             languages: (None, None),
             started: now,
             bound: false,
@@ -137,8 +145,12 @@ impl Client {
             self.serving.as_ref().and_then(Serving::deadline),
             self.posing.as_ref().and_then(Posing::deadline),
         ];
-        let legs = [self.near.until(), self.far.until(), login];
+        let legs = [self.near.until(), self.far.until(), login, self.certificate_end()];
         machines.into_iter().chain(legs).flatten().min()
+    }
+
+    pub(super) fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
     }
 
     /// Whether stanzas may pass.
@@ -175,8 +187,9 @@ impl Client {
     pub(super) fn rehomed(&mut self, home: &Arc<Home>, now: Instant, out: &mut Vec<Effect>) {
         let mut turn = Turn { client: self, home, now, out };
         if turn.hosted().is_some_and(|domain| !home.clients.contains_key(&domain)) {
-            turn.near_fault(Reason::HostGone, true);
+            return turn.near_fault(Reason::HostGone, true);
         }
+        turn.certify_again(Reason::ClientCertificateUntrusted);
     }
 
     pub(super) fn step(
@@ -219,6 +232,7 @@ impl Turn<'_> {
                 self.client.secured = Some(secured.clone());
                 self.serve(serving::Input::Secured(secured));
             }
+            Input::Retrusted(certificate) => self.show(certificate),
             Input::Stalled => self.near_fault(Reason::StanzaTimeout, false),
             Input::Gone { reason, .. } => self.near_gone(reason),
             // The rest concerns far legs and other flows.
@@ -243,7 +257,7 @@ impl Turn<'_> {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
                 let served = match named {
-                    Some(domain) if self.home.clients.contains_key(&domain) => Ok(()),
+                    Some(domain) if self.home.clients.contains_key(&domain) => self.admit(&domain),
                     Some(domain) => Err(self.home.absence(&domain)),
                     None => Err(Reason::HostUnknown),
                 };
@@ -303,6 +317,10 @@ impl Turn<'_> {
             }
             serving::Effect::Try(mechanism, account) => {
                 let Some(hosted) = self.hosted() else { return };
+                if let Err(why) = self.may_try(account.as_deref()) {
+                    let reason = self.told_uncertified(hosted, why);
+                    return self.serve(serving::Input::Tried(Err(reason)));
+                }
                 self.out.push(Effect::Try(Attempt { hosted, mechanism, account }));
             }
             serving::Effect::Apply => self.out.push(Effect::Apply),
@@ -315,7 +333,7 @@ impl Turn<'_> {
             serving::Effect::Refused(reason) => {
                 if let Some(hosted) = self.hosted() {
                     let (mechanism, account, outcome) = (None, None, Outcome::Deny);
-                    self.note(Event::Login { hosted, mechanism, account, outcome, reason });
+                    self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail: None });
                 }
             }
             serving::Effect::PeerError(name) => {
@@ -457,6 +475,7 @@ impl Turn<'_> {
         let serving = due(self.client.serving.as_ref().and_then(Serving::deadline));
         let posing = due(self.client.posing.as_ref().and_then(Posing::deadline));
         let login = !self.client.bound && self.client.near.is_live();
+        let expired = due(self.client.certificate_end());
         let late = login && due(Some(self.client.started + self.home.timeouts.unauth));
         if far {
             self.client.far = Leg::Over;
@@ -476,6 +495,9 @@ impl Turn<'_> {
             self.next_server();
         } else if posing {
             self.pose(posing::Input::Expired);
+        }
+        if expired {
+            self.near_fault(Reason::CertificateExpired, true);
         }
         if late {
             self.near_fault(Reason::NegotiationTimeout, true);
@@ -528,7 +550,8 @@ impl Turn<'_> {
         }
         let secured = self.client.secured.as_ref();
         let (stanzas, octets) = self.client.passed;
-        let record = Box::new(Record { stanzas, octets, ..Record::of(secured, reason) });
+        let detail = self.client.detail.clone();
+        let record = Box::new(Record { stanzas, octets, detail, ..Record::of(secured, reason) });
         match self.hosted().filter(|_| self.client.bound) {
             Some(hosted) => self.note(Event::Left { hosted, record }),
             None => self.note(Event::Closed { record }),

@@ -175,6 +175,7 @@ pub enum Event {
         account: Option<String>,
         outcome: Outcome,
         reason: Reason,
+        detail: Option<Detail>,
     },
     /// A client has an address: its stream counts from now on.
     Bound { hosted: Domain, after: Duration },

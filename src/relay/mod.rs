@@ -564,6 +564,7 @@ impl Relay {
     /// The channel of a leg, once TLS stands there.
     pub fn channel(&self, side: Side) -> Option<&Secured> {
         match side {
+            Side::Near if self.client.is_some() => self.client.as_ref().and_then(|client| client.secured()),
             Side::Near => self.near.as_deref().and_then(Near::secured),
             Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
         }

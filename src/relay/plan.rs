@@ -8,6 +8,7 @@ use crate::jid::Domain;
 use crate::policy::Networks;
 use crate::reason::{Direction, Facing, Flow, Reason};
 use crate::stream::client::Mechanism;
+use crate::stream::client::certified::Asked;
 use crate::stream::{Keyrings, Pair};
 use crate::xml::{self, Content};
 
@@ -71,6 +72,8 @@ pub struct ClientDomain {
     pub registration: bool,
     /// Namespaces of features that pass beside those that are known (C2S-03).
     pub features: BTreeSet<String>,
+    /// Whether they must show a certificate, and by which of its names (C2S-15).
+    pub certificate: Asked,
 }
 
 impl Default for ClientDomain {
@@ -79,6 +82,7 @@ impl Default for ClientDomain {
             mechanisms: Mechanism::DEFAULT.iter().copied().collect(),
             registration: false,
             features: BTreeSet::new(),
+            certificate: Asked::default(),
         }
     }
 }

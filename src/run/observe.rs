@@ -307,7 +307,8 @@ impl Observe {
                 m.logged_in(hosted, mechanism, *outcome);
                 if self.may_tell(meta) {
                     tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta, around), relay = %meta.id, mechanism,
-                        outcome = outcome.label(), reason = reason.label(), "login");
+                        outcome = outcome.label(), reason = reason.label(),
+                        detail = around.detail.as_ref().map(tracing::field::display), "login");
                 }
                 if *outcome == Outcome::Deny {
                     let to = Some(capped(hosted.as_str()));

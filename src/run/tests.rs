@@ -95,6 +95,7 @@ pub(crate) fn secured(name: &str) -> Secured {
             revocation: RevocationCheck::Off,
             issuer: String::new(),
             chain: Chain::default(),
+            of_client: None,
         }),
         alpn: None,
         sni: None,

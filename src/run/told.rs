@@ -152,6 +152,7 @@ impl Pump {
             Event::StreamError { .. } => (None, Reason::PeerError),
             Event::Backend { .. } => (None, Reason::BackendDown),
             Event::Left { record, .. } => (None, record.reason),
+            Event::Login { detail, .. } => return Around { detail: detail.clone(), ..Around::default() },
             _ => return Around::default(),
         };
         let public = self.public(pair);
@@ -191,9 +192,10 @@ impl Pump {
             },
         };
         let detail = detail.or_else(|| match event {
-            Event::Rejected { record, .. } | Event::Ended { record } | Event::Closed { record } => {
-                record.detail.clone()
-            }
+            Event::Rejected { record, .. }
+            | Event::Ended { record }
+            | Event::Closed { record }
+            | Event::Left { record, .. } => record.detail.clone(),
             _ => None,
         });
         let refused = memory.and_then(|memory| memory.refused.as_ref());

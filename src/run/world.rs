@@ -461,6 +461,11 @@ impl Way {
                     tls: secured.map(|secured| proxy::ClientTls {
                         version: format!("TLSv{}", secured.version.label()),
                         cipher: secured.suite.to_owned(),
+                        // Of a client that is not asked for one none is known.
+                        certified: secured
+                            .certificate
+                            .as_ref()
+                            .is_some_and(|shown| shown.trust.default.is_ok()),
                     }),
                     checksum: proxy::Checksum::Added,
                 });

@@ -5,12 +5,12 @@ use crate::dns::{self, Guard};
 use crate::reason::Cause;
 use crate::run::circuit;
 use crate::run::tests::domain;
-use crate::tls::verify::{Anchors, TrustStore};
+use crate::tls::verify::TrustStore;
 use crate::tls::{client, server};
 
 /// A world with these addresses for the backend of hall.example, and this one for friend.example.
 fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
-    let trust = Arc::new(TrustStore { default: Anchors::default(), peers: Vec::new(), revocation: None });
+    let trust = Arc::new(TrustStore::default());
     let accepting = server::Params {
         mode: Mode::Starttls,
         alpn: Vec::new(),

@@ -19,6 +19,7 @@ pub fn names_speak_for(names: &[PresentedName], domain: &Domain) -> bool {
         PresentedName::Dns(name) => dns_matches(name, &reference),
         PresentedName::Srv(name) => srv_matches(name, &reference),
         PresentedName::Xmpp(name) => xmpp_matches(name, domain),
+        PresentedName::Email(_) => false,
     })
 }
 

@@ -12,6 +12,7 @@ fn certificate(names: Vec<PresentedName>) -> Certificate {
         revocation: RevocationCheck::Off,
         issuer: String::new(),
         chain: Chain::default(),
+        of_client: None,
     }
 }
 

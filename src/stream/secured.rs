@@ -94,6 +94,8 @@ pub struct Certificate {
     pub issuer: String,
     /// The certificates as the peer showed them: a stream outlives what was known when it began (CRT-12).
     pub chain: Chain,
+    /// A client's: the hosted domain by whose authorities it was judged, in place of those for servers (C2S-15).
+    pub of_client: Option<Domain>,
 }
 
 impl TrustFault {
@@ -167,13 +169,15 @@ pub enum PresentedName {
     Srv(String),
     /// xmppAddr (RFC 6120 13.7.1.4).
     Xmpp(String),
+    /// rfc822Name (RFC 5280 4.2.1.6); it speaks for no domain, and for accounts only where the configuration says so.
+    Email(String),
 }
 
 impl PresentedName {
     /// The name as it stands in the certificate.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Dns(name) | Self::Srv(name) | Self::Xmpp(name) => name,
+            Self::Dns(name) | Self::Srv(name) | Self::Xmpp(name) | Self::Email(name) => name,
         }
     }
 }

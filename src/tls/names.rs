@@ -22,6 +22,7 @@ pub fn presented(certificate: &X509Certificate<'_>) -> Vec<PresentedName> {
 fn identifier(name: &GeneralName<'_>) -> Option<PresentedName> {
     match name {
         GeneralName::DNSName(name) => is_ia5(name).then(|| PresentedName::Dns((*name).to_owned())),
+        GeneralName::RFC822Name(name) => is_ia5(name).then(|| PresentedName::Email((*name).to_owned())),
         GeneralName::OtherName(kind, value) if kind.as_bytes() == SRV_NAME => {
             let text = explicit(value, IA5_STRING)?;
             is_ia5(text).then(|| PresentedName::Srv(text.to_owned()))
@@ -148,8 +149,11 @@ impl Constraints {
         let domain = match name {
             PresentedName::Dns(_) => return true,
             PresentedName::Srv(name) => name.split_once('.').map_or("", |(_, domain)| domain),
-            PresentedName::Xmpp(_) if self.no_xmpp => return false,
-            PresentedName::Xmpp(name) => name,
+            PresentedName::Xmpp(_) | PresentedName::Email(_) if self.no_xmpp => return false,
+            // An account lies where its domain does.
+            PresentedName::Xmpp(name) | PresentedName::Email(name) => {
+                name.rsplit_once('@').map_or(name.as_str(), |(_, domain)| domain)
+            }
         };
         let Ok(domain) = crate::jid::Domain::parse(domain) else { return false };
         let domain = domain.to_ascii();

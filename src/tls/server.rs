@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustls::DistinguishedName;
 use rustls::server::{
     Acceptor as HelloReader, NoClientAuth, NoServerSessionStorage, ProducesTickets, ServerConfig,
 };
@@ -32,8 +33,8 @@ pub struct Params {
     pub alpn: Vec<Alpn>,
     /// The domain whose certificate is shown when neither server name nor stream names one.
     pub default: Option<Domain>,
-    /// Whether servers that connect are asked for a certificate; it is never required (TLS-18). Who names `xmpp-client`
-    /// is a person's program and is never asked: it would ask that person in turn.
+    /// Whether servers that connect are asked for a certificate; it is never required (TLS-18). Clients are asked where their
+    /// domain says so, and nowhere else: their programs would ask a person in turn (C2S-15).
     pub ask_certificate: bool,
     /// The hosted domains' certificates.
     pub certificates: Arc<Certificates>,
@@ -41,12 +42,27 @@ pub struct Params {
     pub trust: Arc<TrustStore>,
 }
 
+impl Params {
+    /// Whether clients alone come here.
+    fn is_for_clients(&self) -> bool {
+        self.alpn.contains(&Alpn::Client) && !self.alpn.contains(&Alpn::Server)
+    }
+
+    /// Whether who comes is a client; `named`: it offered `xmpp-client`.
+    fn takes_client(&self, named: bool) -> bool {
+        self.is_for_clients() || (named && self.alpn.contains(&Alpn::Client))
+    }
+}
+
 /// Accepts TLS on one listener.
 pub struct Acceptor {
     current: RwLock<Arc<Snapshot>>,
     /// Kept over reloads. One for each domain, so that a ticket of one is nothing to another.
-    tickets: RwLock<BTreeMap<Domain, Arc<dyn ProducesTickets>>>,
+    tickets: RwLock<Tickets>,
 }
+
+/// By domain, and whether its clients are asked for a certificate: a ticket from when they were not shows none.
+type Tickets = BTreeMap<(Domain, bool), Arc<dyn ProducesTickets>>;
 
 struct Snapshot {
     params: Params,
@@ -64,7 +80,7 @@ struct Configs {
 impl Acceptor {
     /// Builds the configurations of all domains.
     pub fn new(params: Params) -> Result<Acceptor, rustls::Error> {
-        let tickets = RwLock::new(BTreeMap::new());
+        let tickets = RwLock::new(Tickets::new());
         let current = Snapshot::new(params, &tickets)?;
         Ok(Acceptor { current: RwLock::new(Arc::new(current)), tickets })
     }
@@ -111,6 +127,7 @@ impl Acceptor {
             .client_hello()
             .alpn()
             .is_some_and(|mut offered| offered.any(|alpn| alpn == Alpn::Client.octets()));
+        let is_client = snapshot.params.takes_client(client);
         let Some((shown, config)) = snapshot.choose(sni.as_deref(), fallback, client) else {
             let mut stream = hello.io;
             // Best effort: the connection ends either way.
@@ -140,7 +157,11 @@ impl Acceptor {
         let secured = Secured::from(Facts {
             version,
             // By what holds now: a reload may have come while the handshake ran (CRT-12).
-            certificate: self.current().params.trust.describe(chain, UnixTime::now()),
+            certificate: if is_client {
+                self.current().params.trust.describe_client(&shown, chain, UnixTime::now())
+            } else {
+                self.current().params.trust.describe(chain, UnixTime::now())
+            },
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni,
             shown: Some(shown),
@@ -157,30 +178,29 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Snapshot {
-    fn new(
-        params: Params,
-        tickets: &RwLock<BTreeMap<Domain, Arc<dyn ProducesTickets>>>,
-    ) -> Result<Self, rustls::Error> {
+    fn new(params: Params, tickets: &RwLock<Tickets>) -> Result<Self, rustls::Error> {
         let mut tickets = tickets.write().unwrap_or_else(PoisonError::into_inner);
-        tickets.retain(|domain, _| params.certificates.of(domain).is_some());
+        let asks = |domain: &Domain| params.trust.clients.contains_key(domain);
+        tickets
+            .retain(|(domain, asked), _| params.certificates.of(domain).is_some() && asks(domain) == *asked);
         let mut domains = BTreeMap::new();
         for (domain, identity) in params.certificates.iter() {
-            let ticketer = match tickets.get(domain) {
+            let named = (domain.clone(), asks(domain));
+            let ticketer = match tickets.get(&named) {
                 Some(ticketer) => Arc::clone(ticketer),
                 None => {
                     // Keys change every 6 hours and tickets live for 12, well within RFC 9325 3.4.
                     let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-                    tickets.insert(domain.clone(), Arc::clone(&ticketer));
+                    tickets.insert(named, Arc::clone(&ticketer));
                     ticketer
                 }
             };
-            let config = |ask: bool, alpn: &[Alpn]| -> Result<Arc<ServerConfig>, rustls::Error> {
+            let config = |ask: Option<Vec<DistinguishedName>>, alpn: &[Alpn]| {
                 let builder =
                     ServerConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
-                let builder = if ask {
-                    builder.with_client_cert_verifier(Arc::new(AnyChain::new()))
-                } else {
-                    builder.with_client_cert_verifier(Arc::new(NoClientAuth))
+                let builder = match ask {
+                    Some(issuers) => builder.with_client_cert_verifier(Arc::new(AnyChain::hinting(issuers))),
+                    None => builder.with_client_cert_verifier(Arc::new(NoClientAuth)),
                 };
                 let mut config = builder.with_cert_resolver(identity.resolver());
                 config.require_ems = true; // RFC 9325 3.5
@@ -193,16 +213,19 @@ impl Snapshot {
                 if params.mode == Mode::Direct {
                     config.alpn_protocols = alpn.iter().map(|alpn| alpn.octets().to_vec()).collect();
                 }
-                Ok(Arc::new(config))
+                Ok::<_, rustls::Error>(Arc::new(config))
             };
+            let servers = || params.ask_certificate.then(Vec::new);
+            let clients = || params.trust.issuers_of_clients(domain);
             let both = params.alpn.contains(&Alpn::Client) && params.alpn.contains(&Alpn::Server);
             let configs = if both {
                 Configs {
-                    server: config(params.ask_certificate, &[Alpn::Server])?,
-                    client: Some(config(false, &[Alpn::Client])?),
+                    server: config(servers(), &[Alpn::Server])?,
+                    client: Some(config(clients(), &[Alpn::Client])?),
                 }
             } else {
-                Configs { server: config(params.ask_certificate, &params.alpn)?, client: None }
+                let asked = if params.is_for_clients() { clients() } else { servers() };
+                Configs { server: config(asked, &params.alpn)?, client: None }
             };
             domains.insert(domain.clone(), configs);
         }

@@ -5,6 +5,7 @@
 //! a resumed session is judged exactly like a full one, since both are judged from the chain (RFC 9325 3.4). Either of
 //! the two usages is taken in either direction, because public authorities no longer issue clientAuth.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{
-    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
 };
 use webpki::{
     CertRevocationList, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeIdIter,
@@ -90,16 +91,42 @@ pub struct TrustStore {
     pub peers: Vec<(Vec<Domain>, Anchors)>,
     /// Revocation lists, where configured.
     pub revocation: Option<Revocation>,
+    /// What the clients of hosted domains are judged by that ask for certificates, instead of all that (C2S-15).
+    pub clients: BTreeMap<Domain, TrustStore>,
 }
 
 impl TrustStore {
     /// The facts of a peer's chain, end entity first; `None` for an empty chain.
     pub fn describe(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Certificate> {
+        self.describe_for(chain, Usage::Either, now)
+    }
+
+    /// The facts of the chain of a client of this hosted domain; `None` for an empty chain, and where
+    /// the domain asks its clients for none.
+    pub fn describe_client(
+        &self,
+        domain: &Domain,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Option<Certificate> {
+        let certificate = self.clients.get(domain)?.describe_for(chain, Usage::Client, now)?;
+        Some(Certificate { of_client: Some(domain.clone()), ..certificate })
+    }
+
+    /// The subjects of those who issue certificates to the clients of this domain, so that a client finds the one that is meant;
+    /// `None` where clients are asked for none.
+    pub fn issuers_of_clients(&self, domain: &Domain) -> Option<Vec<DistinguishedName>> {
+        let store = self.clients.get(domain)?;
+        let subject = |anchor: &TrustAnchor<'_>| DistinguishedName::in_sequence(&anchor.subject);
+        Some(store.default.all().iter().map(subject).collect())
+    }
+
+    fn describe_for(&self, chain: &[CertificateDer<'_>], usage: Usage, now: UnixTime) -> Option<Certificate> {
         let (leaf, intermediates) = chain.split_first()?;
         let mut found = Held::default();
         let sound = soundness(chain);
         let mut judge = |anchors: &Anchors| {
-            sound.and_then(|()| self.validate(leaf, intermediates, anchors, now, &mut found))
+            sound.and_then(|()| self.validate(leaf, intermediates, anchors, (usage, now), &mut found))
         };
         let trust = Trust {
             default: judge(&self.default),
@@ -122,8 +149,9 @@ impl TrustStore {
             trust,
             not_after,
             expires: moment(not_after, now),
-            revocation: self.revocation_of(leaf, intermediates, now),
+            revocation: self.revocation_of(leaf, intermediates, (usage, now)),
             chain: Chain::new(chain.iter().map(|der| der.as_ref().into())),
+            of_client: None,
         })
     }
 
@@ -131,7 +159,10 @@ impl TrustStore {
     pub fn describe_again(&self, before: &Certificate) -> Option<Certificate> {
         let chain: Vec<CertificateDer<'_>> =
             before.chain.certificates().map(CertificateDer::from_slice).collect();
-        self.describe(&chain, UnixTime::now())
+        match &before.of_client {
+            Some(domain) => self.describe_client(domain, &chain, UnixTime::now()),
+            None => self.describe(&chain, UnixTime::now()),
+        }
     }
 
     /// CRT-09: a chain that is trusted although nobody could be asked about it shows that in the records.
@@ -139,7 +170,7 @@ impl TrustStore {
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
+        terms: (Usage, UnixTime),
     ) -> RevocationCheck {
         if self.revocation.is_none() {
             return RevocationCheck::Off;
@@ -148,7 +179,7 @@ impl TrustStore {
             .chain(self.peers.iter().map(|(_, anchors)| anchors))
             .any(|anchors| {
                 let strictly = UnknownRevocation::Refuse;
-                self.path(leaf, intermediates, anchors, now, strictly, &mut Held::default()).is_ok()
+                self.path(leaf, intermediates, anchors, terms, strictly, &mut Held::default()).is_ok()
             });
         if checked { RevocationCheck::Checked } else { RevocationCheck::Unknown }
     }
@@ -158,11 +189,11 @@ impl TrustStore {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         anchors: &Anchors,
-        now: UnixTime,
+        terms: (Usage, UnixTime),
         found: &mut Held,
     ) -> Result<(), TrustFault> {
         let unknown = self.revocation.as_ref().map_or(UnknownRevocation::Accept, |r| r.unknown);
-        self.path(leaf, intermediates, anchors, now, unknown, found)
+        self.path(leaf, intermediates, anchors, terms, unknown, found)
     }
 
     /// Looks for a path, and notes what its authorities bind it to.
@@ -171,7 +202,7 @@ impl TrustStore {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         anchors: &Anchors,
-        now: UnixTime,
+        (usage, now): (Usage, UnixTime),
         unknown: UnknownRevocation,
         found: &mut Held,
     ) -> Result<(), TrustFault> {
@@ -199,15 +230,7 @@ impl TrustStore {
             false => Err(webpki::Error::EmptyEkuExtension),
         };
         let path = entity
-            .verify_for_usage(
-                algorithms,
-                anchors.all(),
-                intermediates,
-                now,
-                EitherUsage,
-                revocation,
-                Some(&lawful),
-            )
+            .verify_for_usage(algorithms, anchors.all(), intermediates, now, usage, revocation, Some(&lawful))
             .map_err(|error| match fault(error) {
                 TrustFault::UnknownIssuer if is_self_signed(leaf) => TrustFault::SelfSigned,
                 other => other,
@@ -247,17 +270,23 @@ impl Constraints {
     }
 }
 
-/// serverAuth or clientAuth, or no restriction at all; `anyExtendedKeyUsage` alone is neither.
-struct EitherUsage;
+/// What an extended key usage must name, where there is one; `anyExtendedKeyUsage` alone names neither.
+#[derive(Clone, Copy, Debug)]
+enum Usage {
+    /// serverAuth or clientAuth: servers, in either direction (CRT-08).
+    Either,
+    /// clientAuth: users.
+    Client,
+}
 
-impl ExtendedKeyUsageValidator for EitherUsage {
+impl ExtendedKeyUsageValidator for Usage {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
         let mut restricted = false;
         let mut fits = false;
         for purpose in purposes {
             let oid = purpose?.to_decoded_oid();
             restricted = true;
-            fits |= oid == SERVER_AUTH || oid == CLIENT_AUTH;
+            fits |= oid == CLIENT_AUTH || (matches!(self, Self::Either) && oid == SERVER_AUTH);
         }
         if restricted && !fits { Err(webpki::Error::EmptyEkuExtension) } else { Ok(()) }
     }
@@ -333,12 +362,19 @@ const ISSUER: usize = 120;
 #[derive(Debug)]
 pub(super) struct AnyChain {
     algorithms: WebPkiSupportedAlgorithms,
+    /// Whom we name as issuers; nobody stands for anybody.
+    issuers: Vec<DistinguishedName>,
 }
 
 impl AnyChain {
     /// For the connecting side, and for listeners that ask for a certificate.
     pub(super) fn new() -> AnyChain {
-        AnyChain { algorithms: provider().signature_verification_algorithms }
+        AnyChain::hinting(Vec::new())
+    }
+
+    /// For listeners that ask for a certificate of these issuers.
+    pub(super) fn hinting(issuers: Vec<DistinguishedName>) -> AnyChain {
+        AnyChain { algorithms: provider().signature_verification_algorithms, issuers }
     }
 
     fn tls12(&self, message: &[u8], der: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Verified {
@@ -409,7 +445,7 @@ impl ClientCertVerifier for AnyChain {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        &self.issuers
     }
 
     fn verify_client_cert(

@@ -87,6 +87,7 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
             revocation: RevocationCheck::Off,
             issuer: String::new(),
             chain: Chain::default(),
+            of_client: None,
         }),
         alpn: None,
         shown: (!sni.is_empty()).then(|| domain(sni)),

@@ -66,21 +66,40 @@ impl Authority {
         self.leaf_for(domain, Usage::Both, 0, directory)
     }
 
+    /// The certificate of a user: xmppAddr, for clientAuth alone.
+    pub fn user(&self, address: &str, directory: &Path) -> Leaf {
+        let mut other = tagged(OBJECT_IDENTIFIER, ID_ON_XMPP_ADDR);
+        other.extend(tagged(EXPLICIT_0, &tagged(UTF8_STRING, address.as_bytes())));
+        let names = tagged(SEQUENCE, &tagged(OTHER_NAME, &other));
+        self.sign(address, vec![ExtendedKeyUsagePurpose::ClientAuth], 90, names, directory)
+    }
+
     fn leaf_for(&self, domain: &str, usage: Usage, days: u32, directory: &Path) -> Leaf {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, domain);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = match usage {
+        let usages = match usage {
             Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
             Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
         };
+        self.sign(domain, usages, days, names(domain), directory)
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        days: u32,
+        names: Vec<u8>,
+        directory: &Path,
+    ) -> Leaf {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         date(&mut params, days);
-        params.custom_extensions.push(CustomExtension::from_oid_content(SUBJECT_ALT_NAME, names(domain)));
+        params.custom_extensions.push(CustomExtension::from_oid_content(SUBJECT_ALT_NAME, names));
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a leaf").pem();
-        let (chain, secret) =
-            (directory.join(format!("{domain}.pem")), directory.join(format!("{domain}.key")));
+        let (chain, secret) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
         write(&chain, &format!("{leaf}{}", self.root));
         write(&secret, &key.serialize_pem());
         private(&secret);
@@ -127,7 +146,10 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
 const SUBJECT_ALT_NAME: &[u64] = &[2, 5, 29, 17];
 /// 1.3.6.1.5.5.7.8.7
 const ID_ON_DNS_SRV: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x07];
+/// 1.3.6.1.5.5.7.8.5
+const ID_ON_XMPP_ADDR: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x05];
 const SEQUENCE: u8 = 0x30;
+const UTF8_STRING: u8 = 0x0c;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const IA5_STRING: u8 = 0x16;
 const OTHER_NAME: u8 = 0xa0;

@@ -24,6 +24,8 @@ pub struct Hosted<'a> {
     pub federation: &'a str,
     /// The PROXY header towards the legacy server, and what else `backend:` may hold.
     pub backend_more: &'a str,
+    /// More keys of the domain, a line each.
+    pub more: &'a str,
 }
 
 /// What a gateway is started with.
@@ -193,11 +195,11 @@ fn yaml(setup: &Setup<'_>, directory: &Path, stand: &Stand<'_>) -> String {
         directory.join("audit.jsonl").display(),
         setup.more,
     );
-    for Hosted { domain, leaf, backend, federation, backend_more } in setup.hosted {
+    for Hosted { domain, leaf, backend, federation, backend_more, more } in setup.hosted {
         let _ = write!(
             text,
             "  - name: {domain}\n    certificate: {{ chain: \"{}\", key: \"{}\" }}\n    \
-             backend: {{ c2s: [\"{NOBODY}:5222\", \"{backend}:5222\"], s2s: [\"{backend}:5269\"]{backend_more} }}\n    federation: {federation}\n    policies: [policies/policy.yaml]\n",
+             backend: {{ c2s: [\"{NOBODY}:5222\", \"{backend}:5222\"], s2s: [\"{backend}:5269\"]{backend_more} }}\n    federation: {federation}\n    policies: [policies/policy.yaml]\n{more}",
             leaf.chain.display(),
             leaf.key.display(),
         );

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::ca::Leaf;
 use super::repository;
 use super::scene::HOSTED;
 use super::server::PASSWORD;
@@ -57,6 +58,30 @@ impl Desk {
         command: &str,
         arguments: &[&str],
     ) -> Result<serde_json::Value, String> {
+        self.slixmpp_with(way, password, &[], command, arguments)
+    }
+
+    /// The same with a certificate of one's own.
+    pub fn slixmpp_showing(
+        &self,
+        way: Way,
+        own: &Leaf,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<serde_json::Value, String> {
+        let (chain, key) = (own.chain.to_string_lossy(), own.key.to_string_lossy());
+        let environment = [("SLIX_CERTIFICATE", &*chain), ("SLIX_KEY", &*key)];
+        self.slixmpp_with(way, PASSWORD, &environment, command, arguments)
+    }
+
+    fn slixmpp_with(
+        &self,
+        way: Way,
+        password: &str,
+        environment: &[(&str, &str)],
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<serde_json::Value, String> {
         let python = repository("target/clients/bin/python");
         assert!(python.exists(), "{} is missing: tests/run makes it", python.display());
         let script = repository("tests/support/clients/slix.py");
@@ -65,7 +90,7 @@ impl Desk {
         let fixed = [&*script, command, &gate, &port, way.word(), &roots, password];
         let label = label(command);
         let mut process =
-            self.host.spawn(&label, &python.to_string_lossy(), &[&fixed, arguments].concat(), &[]);
+            self.host.spawn(&label, &python.to_string_lossy(), &[&fixed, arguments].concat(), environment);
         let status = process.ended(Duration::from_secs(120));
         let log = process.log();
         match log.lines().find_map(|line| line.strip_prefix("RESULT ")) {

@@ -37,6 +37,8 @@ pub struct Cast<'a> {
 pub struct Wishes<'a> {
     /// More keys of the gateway's `backend:`, each with a comma before it.
     pub backend: &'a str,
+    /// More keys of the hosted domain in `gatehouse.yaml`, a line each.
+    pub domain: &'a str,
     /// More lines of `gatehouse.yaml`.
     pub gateway: &'a str,
     /// More domains in the DNS of the open network, each at the host with this last number; 0: without a server.
@@ -95,6 +97,7 @@ impl Scene {
             backend: Net::Inside.address(10),
             federation: "listed",
             backend_more: wishes.backend,
+            more: wishes.domain,
         };
         let roots = known.write_root(door.directory());
         let setup = Setup {

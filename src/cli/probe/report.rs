@@ -124,7 +124,10 @@ impl Report {
 
 pub(super) fn shown(name: &PresentedName) -> String {
     let name = match name {
-        PresentedName::Dns(name) | PresentedName::Srv(name) | PresentedName::Xmpp(name) => name,
+        PresentedName::Dns(name)
+        | PresentedName::Srv(name)
+        | PresentedName::Xmpp(name)
+        | PresentedName::Email(name) => name,
     };
     crate::run::observe::capped(name)
 }

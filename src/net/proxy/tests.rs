@@ -161,7 +161,11 @@ fn what_is_written_can_be_read() {
                 alpn: Some(b"xmpp-client".to_vec()),
                 authority: Some("a.example".into()),
                 unique_id: Some(vec![7; 128]),
-                tls: Some(ClientTls { version: "TLSv1.3".into(), cipher: "TLS13_AES_128_GCM_SHA256".into() }),
+                tls: Some(ClientTls {
+                    version: "TLSv1.3".into(),
+                    cipher: "TLS13_AES_128_GCM_SHA256".into(),
+                    certified: false,
+                }),
                 checksum,
             };
             let octets = v2(&outgoing).unwrap();
@@ -181,7 +185,7 @@ fn what_is_written_can_be_read() {
 // PROXY protocol 2.2.6, octet for octet: what is told of the client's TLS.
 #[test]
 fn the_clients_tls_is_told_as_the_specification_lays_it_out() {
-    let tls = Some(ClientTls { version: "TLSv1.3".into(), cipher: "X".into() });
+    let tls = Some(ClientTls { version: "TLSv1.3".into(), cipher: "X".into(), certified: false });
     let addresses = ends_of("192.0.2.1:1", "192.0.2.2:2");
     let header = v2(&Outgoing { addresses, tls, ..Outgoing::default() }).unwrap();
     let value = b"\x20\x00\x13\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.3\x23\x00\x01X";

@@ -24,13 +24,15 @@ pub struct Outgoing {
     pub checksum: Checksum,
 }
 
-/// The client's TLS, as PP2_TYPE_SSL tells it. No certificate of the client is spoken of: none was asked for.
+/// The client's TLS, as PP2_TYPE_SSL tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
     /// The version, as `TLSv1.3`.
     pub version: String,
     /// The cipher suite.
     pub cipher: String,
+    /// Whether the client showed a certificate, and it holds.
+    pub certified: bool,
 }
 
 /// Whether a header carries its CRC32C.
@@ -80,8 +82,12 @@ pub fn v2(outgoing: &Outgoing) -> Option<Vec<u8>> {
     tlv(&mut header, AUTHORITY, outgoing.authority.as_deref().map(str::as_bytes))?;
     tlv(&mut header, UNIQUE_ID, outgoing.unique_id.as_deref())?;
     if let Some(tls) = &outgoing.tls {
-        // PROXY protocol 2.2.6: bit 0 of the first octet says TLS; `verify` is not zero without a verified certificate.
-        let mut value = vec![OVER_TLS, 0, 0, 0, 1];
+        // PROXY protocol 2.2.6: bits of the first octet say TLS, and a certificate over this connection and in this session;
+        // `verify` is not zero without a verified certificate.
+        let mut value = match tls.certified {
+            true => vec![OVER_TLS | CERTIFICATE_HERE | CERTIFICATE_KNOWN, 0, 0, 0, 0],
+            false => vec![OVER_TLS, 0, 0, 0, 1],
+        };
         tlv(&mut value, SSL_VERSION, Some(tls.version.as_bytes()))?;
         tlv(&mut value, SSL_CIPHER, Some(tls.cipher.as_bytes()))?;
         tlv(&mut header, SSL, Some(&value))?;
@@ -138,6 +144,10 @@ pub(super) fn checksum_without(header: &[u8], field: usize) -> [u8; 4] {
 
 /// PP2_CLIENT_SSL.
 const OVER_TLS: u8 = 0x01;
+/// PP2_CLIENT_CERT_CONN.
+const CERTIFICATE_HERE: u8 = 0x02;
+/// PP2_CLIENT_CERT_SESS.
+const CERTIFICATE_KNOWN: u8 = 0x04;
 /// PP2_SUBTYPE_SSL_VERSION.
 const SSL_VERSION: u8 = 0x21;
 /// PP2_SUBTYPE_SSL_CIPHER.

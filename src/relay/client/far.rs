@@ -112,6 +112,9 @@ impl Turn<'_> {
     }
 
     fn word(&mut self, word: Word, octets: Bytes) {
+        if let Err(why) = self.is_certified(&word) {
+            return self.uncertified(why);
+        }
         self.heed_management(&octets);
         let verdict = match &word {
             Word::Success(_) => Some((Outcome::Allow, Reason::Allowed)),
@@ -126,7 +129,7 @@ impl Turn<'_> {
             (verdict, tried, self.hosted())
         {
             let (mechanism, account) = (Some(mechanism), account.map(str::to_owned));
-            self.note(Event::Login { hosted, mechanism, account, outcome, reason });
+            self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail: None });
         }
         if self.client.serving.is_some() {
             self.serve(serving::Input::Word(word, octets));

@@ -4,6 +4,7 @@
 //! login; the two see to it that a client hears and uses only what is on the lists, and that no stanza passes before the
 //! server itself has said who speaks ([`Own`]). What crosses from one to the other is an [`Ask`] or a [`Word`].
 
+pub mod certified;
 pub mod ended;
 pub mod features;
 pub mod login;

@@ -61,6 +61,11 @@ impl Own {
         }
     }
 
+    /// Whether it is this account, in the form that compares; not where no word said whom.
+    pub fn is_account(&self, domain: &Domain, local: &str) -> bool {
+        self.domain == *domain && self.local.as_deref() == Some(local)
+    }
+
     /// Whether a client of this address may say `from`: its bare or its full address (C2S-16). What the server did not tell
     /// is not compared.
     pub fn may_say(&self, from: &str) -> bool {

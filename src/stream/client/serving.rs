@@ -330,6 +330,14 @@ impl Serving {
         }
     }
 
+    /// Who the client is by the login that was granted, before stanzas may pass.
+    pub fn granted(&self) -> Option<&Own> {
+        match self {
+            Self::Binding(state) => state.line.own.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The login that is being tried, as far as its words show it.
     pub fn attempt(&self) -> Option<(Mechanism, Option<&str>)> {
         let Self::Login(login) = self else { return None };

@@ -1,15 +1,18 @@
 """slixmpp against a gateway: each command prints one line `RESULT {...}` and ends with 0, or fails.
 
     slix.py login  HOST PORT WAY ROOTS PASSWORD JID MECHANISM
+    slix.py once   HOST PORT WAY ROOTS PASSWORD JID MECHANISM
     slix.py talk   HOST PORT WAY ROOTS PASSWORD JID OTHER
     slix.py resume HOST PORT WAY ROOTS PASSWORD JID OTHER
 
-WAY is `starttls` or `direct`; certificates are checked against ROOTS in either.
+WAY is `starttls` or `direct`; certificates are checked against ROOTS in either. SLIX_CERTIFICATE and SLIX_KEY name files of a
+certificate of one's own.
 """
 
 import asyncio
 import json
 import logging
+import os
 import sys
 
 import slixmpp
@@ -24,6 +27,8 @@ class Client(slixmpp.ClientXMPP):
     def __init__(self, jid, mechanism=None):
         super().__init__(jid, PASSWORD, sasl_mech=mechanism)
         self.ca_certs = ROOTS
+        self.certfile = os.environ.get("SLIX_CERTIFICATE")
+        self.keyfile = os.environ.get("SLIX_KEY")
         self.enable_plaintext = False
         self.enable_direct_tls = WAY == "direct"
         self.enable_starttls = WAY == "starttls"
@@ -82,6 +87,20 @@ async def login(jid, mechanism):
     return {"bound": bound, "offered": client.offered}
 
 
+async def once(jid, mechanism):
+    """One attempt: whoever is sent away does not come back."""
+    client = Client(jid, None if mechanism == "any" else mechanism)
+    gone = asyncio.Event()
+    client.add_event_handler("disconnected", lambda _: gone.set())
+    client.connect(HOST, int(PORT))
+    waits = [asyncio.ensure_future(event.wait()) for event in (client.started, gone)]
+    await asyncio.wait(waits, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    client.abort()
+    if gone.is_set() or client.refused is not None:
+        raise SystemExit("sent away")
+    return {"bound": client.boundjid.full}
+
+
 async def talk(jid, other):
     one, two = Client(jid), Client(other)
     await one.login()
@@ -135,7 +154,7 @@ async def resume(jid, other):
 
 
 async def main():
-    result = await {"login": login, "talk": talk, "resume": resume}[COMMAND](*REST)
+    result = await {"login": login, "once": once, "talk": talk, "resume": resume}[COMMAND](*REST)
     print("RESULT", json.dumps(result), flush=True)
 
 

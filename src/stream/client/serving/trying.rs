@@ -31,7 +31,11 @@ impl Login {
                     self.say(ask, octets, Vec::new())
                 }
                 (Some((exchange, ..)), Err(reason)) => {
-                    let failure = exchange.profile.failure(SaslCondition::TemporaryAuthFailure);
+                    let condition = match reason {
+                        Reason::ClientCertificateOther => SaslCondition::NotAuthorized,
+                        _ => SaslCondition::TemporaryAuthFailure,
+                    };
+                    let failure = exchange.profile.failure(condition);
                     Err(Fault::told(reason, failure.as_bytes()))
                 }
             },
