@@ -292,6 +292,8 @@ fn names_are_taken_from_the_alternative_names_only() {
         PresentedName::Dns("a.example".into()),
         PresentedName::Srv("_xmpp-server.b.example".into()),
         PresentedName::Xmpp("b\u{fc}cher.example".into()),
+        // For accounts alone, see below.
+        PresentedName::Email("romeo@mail.example".into()),
     ];
     assert_eq!(described.names, expected);
     for name in ["nul.example", "cn.example", "utf8.example", "ia5.example", "other.example", "mail.example"]
