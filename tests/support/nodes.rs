@@ -58,9 +58,10 @@ impl Nodes {
         let known = Authority::new("An authority that both sides know");
         let resolver = Net::World.address(53);
         let called = cast.called.iter().map(|node| Net::World.address(number(*node)));
-        let mut zones: Vec<_> = called.map(|address| Zone { domain: HOSTED, address }).collect();
+        let mut zones: Vec<_> =
+            called.map(|address| Zone { domain: HOSTED, address: Some(address) }).collect();
         let remotes = cast.remotes.iter().enumerate();
-        zones.extend(remotes.map(|(n, peer)| Zone { domain: peer.domain, address: address(n) }));
+        zones.extend(remotes.map(|(n, peer)| Zone { domain: peer.domain, address: Some(address(n)) }));
         let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
         let dns = unbound::start(&dns_host, resolver, &zones);
         let mut hosts = Vec::new();
@@ -75,6 +76,7 @@ impl Nodes {
                 backend: Net::Inside.address(10),
                 federation: "listed",
                 backend_more: "",
+                more: "",
             };
             let roots = known.write_root(door.directory());
             let setup = Setup {
