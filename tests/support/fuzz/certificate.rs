@@ -115,6 +115,7 @@ fn justified(names: &[PresentedName], domain: &Domain) {
         }
         PresentedName::Srv(name) => name.to_ascii_lowercase() == format!("_xmpp-server.{ascii}"),
         PresentedName::Xmpp(name) => Domain::parse(name).as_ref() == Ok(domain) && !name.ends_with('.'),
+        PresentedName::Email(_) => false,
     });
     assert!(fits, "{names:?} speak for {domain}");
 }
@@ -139,7 +140,9 @@ fn constrained(names: &[PresentedName], permitted: &[&str], excluded: &[&str]) {
                 continue;
             }
             PresentedName::Srv(name) => name.split_once('.').map_or("", |(_, domain)| domain),
-            PresentedName::Xmpp(name) => name,
+            PresentedName::Xmpp(name) | PresentedName::Email(name) => {
+                name.rsplit_once('@').map_or(name.as_str(), |(_, domain)| domain)
+            }
         };
         let Ok(domain) = Domain::parse(domain) else {
             assert!(!constraints.admit(name), "{name:?} is no domain");
@@ -189,7 +192,10 @@ fn anchor(contents: &[u8]) {
 
 fn text(name: &PresentedName) -> &str {
     match name {
-        PresentedName::Dns(text) | PresentedName::Srv(text) | PresentedName::Xmpp(text) => text,
+        PresentedName::Dns(text)
+        | PresentedName::Srv(text)
+        | PresentedName::Xmpp(text)
+        | PresentedName::Email(text) => text,
     }
 }
 

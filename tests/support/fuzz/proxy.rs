@@ -94,7 +94,11 @@ fn written(header: &Header) {
             alpn: header.alpn.clone(),
             authority: header.authority.clone(),
             unique_id: header.unique_id.clone(),
-            tls: Some(ClientTls { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() }),
+            tls: Some(ClientTls {
+                version: "TLSv1.3".into(),
+                cipher: "TLS_AES_128_GCM_SHA256".into(),
+                certified: checksum == Checksum::Added,
+            }),
             checksum,
         };
         let Some(mut octets) = v2(&outgoing) else { continue };
