@@ -629,8 +629,8 @@ async fn routes_ask_nobody_for_a_service() {
 
 async fn steering(from: &str) -> Steering {
     let hosted = [
-        ("hall.example", Hosted::At(vec!["127.0.0.5:5269".parse().unwrap()])),
-        ("closed.example", Hosted::Refused),
+        ("hall.example", Hosted { at: vec!["127.0.0.5:5269".parse().unwrap()], told: true }),
+        ("closed.example", Hosted { at: vec!["127.0.0.5:5269".parse().unwrap()], told: false }),
     ];
     Steering::start(steer::Params {
         listen: "127.0.0.1:0".parse().unwrap(),

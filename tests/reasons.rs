@@ -7,10 +7,7 @@
 
 mod support;
 
-use support::ca::{Authority, Usage};
-use support::client::Client;
-use support::prosody;
-use support::release::Release;
+use support::ca::Usage;
 use support::scene::{Cast, Peer, Scene, Wishes};
 use support::server::{Legacy, Place, Proof, Remote, Server, Tls};
 
@@ -116,22 +113,6 @@ fn users_of_prosody_13_read_why_a_message_did_not_arrive() {
     reasons(Legacy::Prosody13);
 }
 
-/// So many good domains at one server, and the users that wait there.
-fn many(scene: &mut Scene, count: usize) -> (Server, Vec<Client>) {
-    let domains: Vec<String> = (0..count).map(|n| format!("d{n}.example")).collect();
-    let host = scene.outsider(70);
-    let authority = Authority::new("An authority that nobody knows");
-    let (leaf, roots) = (
-        authority.leaf("many.example", Usage::Both, host.directory()),
-        authority.write_root(host.directory()),
-    );
-    let place = Place { host: &host, address: Scene::outside(70), domain: "many.example", user: "guest" };
-    let tls = Tls { leaf: &leaf, roots: &roots.to_string_lossy(), proof: Proof::Dialback };
-    let server = Server::new(&place, prosody::remote_of_many(Release::Bookworm, &place, &tls, &domains));
-    let users = domains.iter().map(|domain| server.login_to("guest", domain)).collect();
-    (server, users)
-}
-
 /// All domains at once, the bad ones at the beginning, in the middle and at the end; and each of the good ones answers. They
 /// share one address, as a hoster's do, and all limits are as shipped (D10, L-conn).
 fn at_once(legacy: Legacy, count: usize) {
@@ -144,7 +125,7 @@ fn at_once(legacy: Legacy, count: usize) {
     let gateway = "timeouts: { header: 1m, tls: 1m, dialback: 2m, unauth: 3m, queue: 3m }\n";
     let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, gateway, ..Wishes::default() });
     let _closed = scene.outsider(60);
-    let (_server, mut users) = many(&mut scene, count);
+    let (_server, mut users) = scene.hoster(&names);
     let mut inside = scene.legacy.login();
     let bad = [(0, "nowhere.example"), (count / 2, "denied.example"), (count - 1, "refused.example")];
     let (mut sent, mut refused) = (Vec::new(), Vec::new());

@@ -288,7 +288,8 @@ pub struct SteeringSpec {
     pub from: Option<Words>,
     /// The address to answer with: the inside listener's. No default. Example: `answer: 10.0.0.1`
     pub answer: Option<Word>,
-    /// How hosted names are answered: `refuse`, or `backend` for the addresses of their backend. Default: `refuse`.
+    /// How a backend is answered about its own domains: `refuse`, or `backend` for its addresses. About domains of another backend it
+    /// is led to the gateway, as about all others. Default: `refuse`.
     pub hosted: Option<Word>,
     /// Names that do not exist, with all below them: NXDOMAIN, beside what servers ask for to see whether their DNS lies. Default: none. Example: `never: [probe.example]`
     pub never: Option<Words>,

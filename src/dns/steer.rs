@@ -1,6 +1,6 @@
 //! The DNS server that leads a backend's federation to the gateway.
 //!
-//! For any foreign domain the answer is the inside listener: SRV `_xmpp-server._tcp` names it with its port, and every
+//! For any domain of others than the asker's own the answer is the inside listener: SRV `_xmpp-server._tcp` names it with its port, and every
 //! A or AAAA is its address, so that a server that asks for addresses only arrives as well. There is no
 //! `_xmpps-server`: inside is plain TCP. It answers the backends' networks and refuses everybody else, over TCP without
 //! reading an octet; the gateway's own resolver never asks it ([`crate::dns::resolver::Params::never`]).
@@ -42,13 +42,20 @@ pub struct Params {
     pub never: Vec<Domain>,
 }
 
-/// What is said of a hosted domain.
+/// What is said of a hosted domain to its own backend. Every other backend is led to the gateway, as for any other domain: what
+/// backends have to say to each other passes through it (POL-08).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hosted {
-    /// Its backend is there.
-    At(Vec<SocketAddr>),
-    /// Nothing: REFUSED.
-    Refused,
+pub struct Hosted {
+    /// Where its backend is.
+    pub at: Vec<SocketAddr>,
+    /// Whether it is told; else REFUSED.
+    pub told: bool,
+}
+
+impl Hosted {
+    fn is_at(&self, address: IpAddr) -> bool {
+        self.at.iter().any(|at| at.ip() == address)
+    }
 }
 
 /// A running steering server; dropping it ends it.
@@ -141,7 +148,17 @@ impl Answers {
         })
     }
 
-    fn answer(&self, name: &Name, kind: RecordType) -> Answer {
+    /// Whether this is a domain of the backend that asks. Who asks from an address of no backend asks for one that forwards
+    /// its questions: that is clear where there is only one.
+    fn is_own(&self, hosted: &Hosted, asker: IpAddr) -> bool {
+        let all = || self.hosted.iter().map(|(_, hosted)| hosted);
+        match all().any(|other| other.is_at(asker)) {
+            true => hosted.is_at(asker),
+            false => all().all(|other| hosted.at.iter().any(|at| other.is_at(at.ip()))),
+        }
+    }
+
+    fn answer(&self, asker: IpAddr, name: &Name, kind: RecordType) -> Answer {
         // What does not exist has nothing below it either (RFC 8020 2), services included.
         if self.never.iter().any(|never| never.zone_of(name)) {
             return Answer::Never;
@@ -154,9 +171,10 @@ impl Answers {
             }
         };
         let home = self.hosted.iter().find(|(hosted, _)| *hosted == subject).map(|(_, hosted)| hosted);
+        let home = home.filter(|hosted| self.is_own(hosted, asker));
         let (four, six, target, port): (Vec<Ipv4Addr>, Vec<Ipv6Addr>, Name, u16) = match home {
-            Some(Hosted::Refused) => return Answer::Refused,
-            Some(Hosted::At(addresses)) => {
+            Some(Hosted { told: false, .. }) => return Answer::Refused,
+            Some(Hosted { at: addresses, .. }) => {
                 let four = addresses
                     .iter()
                     .filter_map(|a| if let IpAddr::V4(ip) = a.ip() { Some(ip) } else { None });
@@ -229,7 +247,8 @@ impl RequestHandler for Answers {
             Ok(info)
                 if request.metadata.op_code == OpCode::Query && info.query.query_class() == DNSClass::IN =>
             {
-                self.answer(info.query.original().name(), info.query.query_type())
+                let asker = request.src().ip().to_canonical();
+                self.answer(asker, info.query.original().name(), info.query.query_type())
             }
             _ => Answer::Refused,
         };
@@ -271,8 +290,8 @@ mod tests {
 
     fn answers() -> Answers {
         let hosted = [
-            ("hall.example", Hosted::At(vec!["10.0.0.5:5269".parse().unwrap()])),
-            ("closed.example", Hosted::Refused),
+            ("hall.example", Hosted { at: vec!["10.0.0.5:5269".parse().unwrap()], told: true }),
+            ("closed.example", Hosted { at: vec!["10.0.0.5:5269".parse().unwrap()], told: false }),
         ];
         Answers::new(&Params {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -286,8 +305,10 @@ mod tests {
         .unwrap()
     }
 
+    const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
+
     fn ask(name: &str, kind: RecordType) -> Option<Vec<RData>> {
-        match answers().answer(&Name::from_ascii(name).unwrap(), kind) {
+        match answers().answer(BACKEND, &Name::from_ascii(name).unwrap(), kind) {
             Answer::Refused | Answer::Never => None,
             Answer::Records(records) => Some(records.into_iter().map(|record| record.data).collect()),
         }
@@ -331,18 +352,57 @@ mod tests {
             "_xmpp-server._tcp.nowhere.example.",
         ];
         for (name, kind) in never.iter().flat_map(|name| kinds.map(|kind| (name, kind))) {
-            let answer = answers().answer(&Name::from_ascii(name).unwrap(), kind);
+            let answer = answers().answer(BACKEND, &Name::from_ascii(name).unwrap(), kind);
             assert_eq!(answer, Answer::Never, "{name} {kind}");
         }
         for name in ["opendns.com.", "example.", "anowhere.example.", "nowhere.example.net."] {
             assert!(
                 matches!(
-                    answers().answer(&Name::from_ascii(name).unwrap(), RecordType::A),
+                    answers().answer(BACKEND, &Name::from_ascii(name).unwrap(), RecordType::A),
                     Answer::Records(_)
                 ),
                 "{name}"
             );
         }
+    }
+
+    // POL-08: "on the inside it passes from back-end to back-end", judged; past the gateway nobody would judge it.
+    #[test]
+    fn domains_of_another_backend_lead_to_the_gateway() {
+        let mut all = answers();
+        let annex = Hosted { at: vec!["10.0.0.6:5269".parse().unwrap()], told: true };
+        all.hosted.push((Name::from_ascii("annex.example.").unwrap(), annex));
+        let told = |asker: [u8; 4], name: &str| match all.answer(
+            asker.into(),
+            &Name::from_ascii(name).unwrap(),
+            RecordType::A,
+        ) {
+            Answer::Records(records) => match records.first().map(|record| &record.data) {
+                Some(RData::A(A(ip))) => Some(*ip),
+                _ => None,
+            },
+            Answer::Refused | Answer::Never => None,
+        };
+        let [gateway, hall, annex] = [1, 5, 6].map(|last| [10, 0, 0, last]);
+        for (asker, name, expected) in [
+            (hall, "hall.example.", Some(hall)),
+            (hall, "closed.example.", None),
+            (hall, "annex.example.", Some(gateway)),
+            (annex, "annex.example.", Some(annex)),
+            (annex, "hall.example.", Some(gateway)),
+            (annex, "closed.example.", Some(gateway)),
+            // Who forwards questions may do so for either of them.
+            ([10, 0, 0, 9], "hall.example.", Some(gateway)),
+            ([10, 0, 0, 9], "annex.example.", Some(gateway)),
+        ] {
+            assert_eq!(told(asker, name), expected.map(Ipv4Addr::from), "{asker:?} {name}");
+        }
+        let forwarded = answers().answer(
+            [10, 0, 0, 9].into(),
+            &Name::from_ascii("closed.example.").unwrap(),
+            RecordType::A,
+        );
+        assert_eq!(forwarded, Answer::Refused, "with one backend it is clear who asks");
     }
 
     #[test]

@@ -522,11 +522,8 @@ pub fn clients(settings: &Settings) -> BTreeMap<Domain, world::Clients> {
 pub fn steering(settings: &Settings) -> Option<steer::Params> {
     let steering = settings.steering.as_ref()?;
     let hosted = settings.domains.iter().map(|domain| {
-        let answer = match steering.hosted {
-            HostedAnswer::Backend => steer::Hosted::At(domain.backend.s2s.clone()),
-            HostedAnswer::Refuse => steer::Hosted::Refused,
-        };
-        (domain.name.clone(), answer)
+        let told = steering.hosted == HostedAnswer::Backend;
+        (domain.name.clone(), steer::Hosted { at: domain.backend.s2s.clone(), told })
     });
     Some(steer::Params {
         listen: steering.listen,

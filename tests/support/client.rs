@@ -236,6 +236,11 @@ impl Client {
         self.wait(&what, wanted, |e| e.name == "error")
     }
 
+    /// Whether something that was received, and expected by nobody so far, is like this.
+    pub fn has_received(&self, what: impl Fn(&Element) -> bool) -> bool {
+        self.kept.iter().any(what)
+    }
+
     /// Waits for an iq request of that namespace from an address and answers it.
     pub fn answer(&mut self, from: &str, namespace: &str, payload: &str) {
         let asked = self.expect(&format!("a request in {namespace} from {from}"), |e| {

@@ -172,7 +172,7 @@ impl Raw {
     }
 
     fn read(&mut self) -> Option<End> {
-        let mut space = [0; 4096];
+        let mut space = [0; 16 * 1024];
         let read = match &mut self.io {
             Some(Io::Plain(stream)) => stream.read(&mut space),
             Some(Io::Tls(tls)) => tls.read(&mut space),

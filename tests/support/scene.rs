@@ -4,10 +4,13 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::ca::{Authority, Leaf, Usage};
+use super::client::Client;
 use super::gateway::{Gateway, Hosted, Setup};
+use super::release::Release;
 use super::server::{Legacy, Place, Proof, Remote, Server, Tls};
-use super::unbound::{self, Zone};
+use super::unbound::Zone;
 use super::world::{Host, Net, Process, World};
+use super::{prosody, unbound};
 
 /// A remote server of a scene.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub struct Wishes<'a> {
     pub gateway: &'a str,
     /// More domains in the DNS of the open network, each at the host with this last number; 0: without a server.
     pub zones: &'a [(&'a str, u8)],
+    /// More domains of the server behind the gateway.
+    pub hosted: &'a [&'a str],
     /// Another way to start the server behind the gateway.
     pub legacy: Option<&'a dyn Fn(&Place<'_>) -> Server>,
 }
@@ -74,7 +79,9 @@ impl Scene {
         let known = Authority::new("An authority that both sides know");
 
         let resolver = Net::World.address(53);
-        let mut zones = vec![Zone { domain: HOSTED, address: Some(Net::World.address(1)) }];
+        let ours = std::iter::once(&HOSTED).chain(wishes.hosted);
+        let mut zones: Vec<Zone<'_>> =
+            ours.map(|domain| Zone { domain, address: Some(Net::World.address(1)) }).collect();
         zones.extend(
             cast.remotes
                 .iter()
@@ -91,17 +98,20 @@ impl Scene {
         let dns = unbound::start(&dns_host, resolver, &zones);
 
         let door = world.host("gateway", &[(Net::World, 1), (Net::Inside, 1)], resolver);
-        let hosted = Hosted {
-            domain: HOSTED,
-            leaf: &known.leaf(HOSTED, cast.usage, door.directory()),
+        let names: Vec<&str> = std::iter::once(HOSTED).chain(wishes.hosted.iter().copied()).collect();
+        let leaves: Vec<Leaf> =
+            names.iter().map(|name| known.leaf(name, cast.usage, door.directory())).collect();
+        let hosted = names.iter().zip(&leaves).map(|(domain, leaf)| Hosted {
+            domain,
+            leaf,
             backend: Net::Inside.address(10),
             federation: "listed",
             backend_more: wishes.backend,
             more: wishes.domain,
-        };
+        });
         let roots = known.write_root(door.directory());
         let setup = Setup {
-            hosted: &[hosted],
+            hosted: &hosted.collect::<Vec<_>>(),
             roots: &roots,
             dns: resolver,
             policy: cast.policy,
@@ -138,6 +148,23 @@ impl Scene {
     /// One more host on the open network, at this last number.
     pub fn outsider(&mut self, last: u8) -> Host {
         self.world.host(&format!("outsider{last}"), &[(Net::World, last)], Net::World.address(53))
+    }
+
+    /// A server of all these domains at one address of the open network, [`HOSTER`], which proves them by dialback, and the user
+    /// who is logged in at each.
+    pub fn hoster(&mut self, domains: &[String]) -> (Server, Vec<Client>) {
+        let host = self.outsider(HOSTER);
+        let authority = Authority::new("An authority that nobody knows");
+        let (leaf, roots) = (
+            authority.leaf("many.example", Usage::Both, host.directory()),
+            authority.write_root(host.directory()),
+        );
+        let place =
+            Place { host: &host, address: Self::outside(HOSTER), domain: "many.example", user: "guest" };
+        let tls = Tls { leaf: &leaf, roots: &roots.to_string_lossy(), proof: Proof::Dialback };
+        let server = Server::new(&place, prosody::remote_of_many(Release::Bookworm, &place, &tls, domains));
+        let users = domains.iter().map(|domain| server.login_to("guest", domain)).collect();
+        (server, users)
     }
 
     /// Starts the stopped server behind the gateway again, in its place.
@@ -182,6 +209,9 @@ pub fn last(n: usize) -> u8 {
 pub fn address(n: usize) -> Ipv4Addr {
     Net::World.address(last(n))
 }
+
+/// Where a server of many domains is.
+pub const HOSTER: u8 = 70;
 
 /// The domain behind the gateway.
 pub const HOSTED: &str = "hall.example";
