@@ -23,17 +23,18 @@ pub mod plan;
 mod portrait;
 mod refused;
 mod retrust;
+mod sender;
 
 pub use courier::Load;
 pub use event::{DialbackOutcome, Event, Record, Role, Said};
 pub use judged::doubt;
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Logged, Portrait, Standing};
+pub use sender::{Sender, Words};
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -245,40 +246,6 @@ pub enum Effect {
     Cut(Side),
     /// This happened.
     Note(Event),
-}
-
-/// Who sends a stanza to whom, for the limits that are each address's own (LIM-04, LIM-08).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Sender {
-    /// The remote domain.
-    pub domain: Domain,
-    /// The bare address there.
-    pub address: Words,
-    /// The full address there, where that is one of many who share the bare one: presence, and what is said in a room.
-    pub occupant: Option<Words>,
-    /// The bare address here.
-    pub recipient: Words,
-    /// Whether it asks for a subscription to presence.
-    pub subscribes: bool,
-}
-
-/// Some words of a stanza.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Words {
-    /// They are not spelt like this in it.
-    Apart(Box<str>),
-    /// These octets of it.
-    Within(Range<usize>),
-}
-
-impl Words {
-    /// What they are in this stanza.
-    pub fn of<'a>(&'a self, stanza: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Apart(words) => words.as_bytes(),
-            Self::Within(range) => stanza.get(range.clone()).unwrap_or_default(),
-        }
-    }
 }
 
 /// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.
