@@ -6,7 +6,8 @@
 mod steering;
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -377,4 +378,156 @@ fn the_deploy_hook_serves_certbot_lego_and_acme_sh() {
     assert!(code == 78 && told.contains("the certificate is not for hall.example"), "{told}");
     let (code, told) = hook(&[]);
     assert!(code == 64 && told.contains("neither certbot, lego nor acme.sh"), "{told}");
+}
+
+/// A server that answers each caller with these octets, and stays; none: it closes at once.
+fn answering(answer: Option<&'static [u8]>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let Some(answer) = answer else { return };
+                let mut heard = [0; 4096];
+                // Whoever leaves before it is answered is no trouble here.
+                let _asked = stream.read(&mut heard);
+                let _told = stream.write_all(answer);
+                while stream.read(&mut heard).is_ok_and(|n| n > 0) {}
+            });
+        }
+    });
+    address
+}
+
+// "Wrong back-end port" in each way that a port can be wrong, and "back-end demands TLS on s2s": the same words from the
+// running gateway (status and log) and from `probe --backend`, with the address and what to do.
+#[test]
+fn what_is_wrong_at_the_port_of_the_back_end_is_named() {
+    const HEAD: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='1' \
+                        from='hall.example' version='1.0'>";
+    let leak = |text: String| -> &'static [u8] { text.leak().as_bytes() };
+    let tls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>\
+               <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://prosody.im' ver='x'/>";
+    let error = |condition: &str| {
+        format!("{HEAD}<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>")
+    };
+    let port = "the port must be the server's for other servers, in clear";
+    let table: [(&str, Option<&'static [u8]>, &[&str]); 6] = [
+        (
+            "demands TLS",
+            Some(leak(format!("{HEAD}<stream:features>{tls}</stream:features>"))),
+            &["it demands TLS of the gateway", "switch that off in Prosody: `s2s_require_encryption = false`"],
+        ),
+        ("the port for clients", Some(leak(error("invalid-namespace"))), &["no XMPP stream of this kind", port]),
+        ("a mail server", Some(b"220 mail.hall.example ESMTP\r\n"), &["no XMPP stream of this kind", port]),
+        ("a web server", Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), &["no XMPP stream of this kind", port]),
+        // What a TLS server says to what is no TLS.
+        ("direct TLS", Some(b"\x15\x03\x01\x00\x02\x02\x46"), &["no XMPP stream of this kind", port]),
+        ("not this domain", Some(leak(error("host-unknown"))), &["it does not serve this domain", "add the domain"]),
+    ];
+    for (what, answer, words) in table {
+        println!("{what}");
+        let address = answering(answer);
+        let (folder, listen) = prepare("");
+        edit(folder.path(), "gatehouse.yaml", "s2s: [\"127.0.0.1:9\"]", &format!("s2s: [\"{address}\"]"));
+        let config = folder.path().join("gatehouse.yaml").display().to_string();
+        let command = Running::command(folder.path());
+        let mut running = Running::of(folder, listen, command);
+        let mut said = run(&["status", "--config", &config]);
+        until("the first look", || {
+            said = run(&["status", "--config", &config]);
+            said.out.contains(" down")
+        });
+        let address = address.to_string();
+        let words = [&[address.as_str()], words].concat();
+        has(&said, 0, &words);
+        has(&run(&["probe", "--backend", "hall.example", "--config", &config]), 1, &words);
+        let (code, log) = running.stop();
+        assert_eq!(code, 0, "{log}");
+        for word in words {
+            assert!(log.contains(word), "{word:?} is not in:\n{log}");
+        }
+        assert!(!log.contains("ERROR"), "{log}");
+    }
+}
+
+// "Back-end not in `from`", while it runs: who came, and what to add. It has found us: that it looks elsewhere is not said.
+#[test]
+fn a_back_end_that_may_not_come_in_is_named_when_it_comes() {
+    let folder = made();
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let line = format!("listen: [{{ flow: inside, address: \"{inside}\", from: [10.0.0.0/24] }}, ");
+    edit(folder.path(), "gatehouse.yaml", "listen: [", &line);
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = fs::read_to_string(folder.path().join("gatehouse.yaml")).unwrap();
+    let old = text.split("flow: s2s, address: \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    edit(folder.path(), "gatehouse.yaml", &old, &listen.to_string());
+    let config = folder.path().join("gatehouse.yaml").display().to_string();
+    let command = Running::command(folder.path());
+    let mut running = Running::of(folder, listen, command);
+    let mut stream = std::net::TcpStream::connect(inside).unwrap();
+    let _ended = stream.read(&mut [0; 16]);
+    let mut said = run(&["refusals", "--config", &config]);
+    until("the refusal", || {
+        said = run(&["refusals", "--config", &config]);
+        said.out.contains("127.0.0.1")
+    });
+    has(&said, 0, &["not-from-here", "add its address to `from:` of the inside listener"]);
+    let (code, log) = running.stop();
+    assert_eq!(code, 0, "{log}");
+    let line = log.lines().find(|line| line.contains("inside listener from elsewhere")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("WARN") && line.contains("127.0.0.1") && line.contains("`from:`"), "{line}");
+    assert!(!log.contains("asks-elsewhere"), "{log}");
+}
+
+/// A command that believes to live a year later.
+fn a_year_ahead(mut command: Command) -> Command {
+    let folders = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
+    let mut places = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let library = places.find(|place| place.exists()).expect("libfaketime: tests/run installs it");
+    command.env("LD_PRELOAD", library).env("FAKETIME", "+366d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command
+}
+
+// "Clock a year ahead": what has not expired seems to have; each line about a date shows the day that the clock says.
+#[test]
+fn a_clock_a_year_ahead_shows_in_every_line_about_a_date() {
+    let (folder, listen) = prepare("");
+    let now = jiff::Zoned::now();
+    let soon = now.checked_add(jiff::Span::new().days(100)).unwrap().date();
+    let wrong = now.checked_add(jiff::Span::new().days(366)).unwrap().date().year().to_string();
+    let end = date_time_ymd(soon.year().into(), soon.month().unsigned_abs(), soon.day().unsigned_abs());
+    certify(folder.path(), "hall.example", |params| params.not_after = end);
+    edit(folder.path(), "policy.yaml", "[a.example]", &format!("[a.example], expires: {soon}"));
+    let mut right = Command::new(steering::PROGRAM);
+    right.args(["check", "--config"]).arg(folder.path().join("gatehouse.yaml")).env("NO_COLOR", "1");
+    assert!(right.status().unwrap().success(), "by the right clock nothing is wrong");
+    let output = a_year_ahead(right).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{out}");
+    for what in ["chain.pem: error: the certificate expired on", "policy.yaml:3:"] {
+        let line = out.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {out}"));
+        assert!(line.contains("clock of this machine") && line.contains(&format!("says {wrong}-")), "{line}");
+    }
+    let config = folder.path().join("gatehouse.yaml").display().to_string();
+    let command = a_year_ahead(Running::command(folder.path()));
+    let mut running = Running::of(folder, listen, command);
+    let said = run(&["status", "--config", &config]);
+    has(&said, 0, &["the certificate of hall.example has expired: by the clock of this machine", &wrong]);
+    let (code, log) = running.stop();
+    assert_eq!(code, 0, "{log}");
+    let line = log.lines().find(|line| line.contains("certificate expired on")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("clock of this machine"), "{line}");
+}
+
+// "Typo in a rule's domain", asked before anybody comes: the rule that looks like it is named.
+#[test]
+fn a_typo_in_the_domain_of_a_rule_is_named_by_explain() {
+    let folder = made();
+    edit(folder.path(), "policy.yaml", "[a.example]", "[partnr.example]");
+    let config = folder.path().join("gatehouse.yaml").display().to_string();
+    let said =
+        run(&["policy", "explain", "--config", &config, "--from", "x@partner.example", "--to", "y@hall.example"]);
+    has(&said, 1, &["not-listed", "nearest", "partnr.example", "policy.yaml:3"]);
 }

@@ -373,3 +373,109 @@ fn a_running_gateway_logs_more_when_asked_and_says_what_it_does_not_know() {
     assert_eq!(code, 0);
     assert!(log.contains("DEBUG"), "{log}");
 }
+
+// What a verifier met is told where the key was refused: the server that called and the one that was asked are two. Each
+// member: the address of the authoritative server, the cause, and what to do, in list, record and words.
+#[tokio::test]
+async fn what_stood_in_the_way_of_a_verification_is_told_where_the_key_was_refused() {
+    use gatehouse::demo::peer::{Vouch, Welcome};
+    let world = World::build(&plan().timeout("dialback", "10s").timeout("header", "3s")).await.unwrap();
+    let issue = |domain: &str| world.authority.issue(&Leaf::of(&[domain])).unwrap();
+    let closed = {
+        let gone = world.peer_with(40, &["nobody.example"], issue("nobody.example"), Manner::default());
+        gone.await.unwrap().address
+    };
+    let clear = Manner { starttls: false, ..Manner::default() };
+    let hangs_up = Manner { welcome: Welcome::HangUp, ..Manner::default() };
+    let mute = Manner { welcome: Welcome::Mute, ..Manner::default() };
+    let says = Manner { vouch: Vouch::Error("item-not-found"), ..Manner::default() };
+    let table = [
+        ("closed.friend.example", Manner::default(), Some(closed), "not-reached"),
+        ("unknown.friend.example", Manner::default(), None, "not-in-dns"),
+        ("clear.friend.example", clear, None, "no-tls"),
+        ("hangs.friend.example", hangs_up, None, "cut"),
+        ("mute.friend.example", mute, None, "timed-out"),
+        ("says.friend.example", says, None, "peer-said"),
+    ];
+    for (host, (domain, manner, elsewhere, cause)) in (10..).zip(table) {
+        let server = world.peer_with(host, &[domain], issue(domain), manner).await.unwrap();
+        let asked = elsewhere.unwrap_or(server.address);
+        if cause != "not-in-dns" {
+            world.names.announce(domain, Some(asked), None).unwrap();
+        }
+        let mut stream = server.call_bare(HALL).unwrap().open().await.unwrap();
+        let word = stream.dialback(domain, HALL).await.unwrap();
+        assert!(matches!(word, Word::Error(_)), "{domain}: {word:?}");
+        let found = refusals(&world, &["--domain", domain]).await;
+        let refusal = found.iter().find(|r| r["flow"] == "s2s-in").unwrap_or_else(|| panic!("{found:#?}"));
+        let detail = refusal["detail"].as_str().unwrap_or_default();
+        assert_eq!(refusal["cause"], cause, "{refusal:#}");
+        assert!(detail.contains("asking the authoritative server"), "{refusal:#}");
+        assert!(cause == "not-in-dns" || detail.contains(&asked.to_string()), "{refusal:#}");
+        let fits = |r: &Value| r["event"] == "rejected" && r["cause"] == cause && r["detail"] == detail;
+        records(&world, fits).await;
+        assert!(!refusal["remedy"].as_str().unwrap().is_empty(), "{refusal:#}");
+        println!("{domain}: {} / {detail}", refusal["reason"]);
+    }
+}
+
+/// Plays the server behind: believes no key, and never asks.
+async fn believes_nobody(listener: tokio::net::TcpListener, answer: &'static str) {
+    use gatehouse::demo::session::Greeting;
+    use gatehouse::demo::wire::Wire;
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut wire = Wire::new(stream);
+            wire.header().await.unwrap();
+            let greeting = Greeting { id: Some("L".to_owned()), ..Greeting::default() };
+            wire.send(greeting.octets()).await.unwrap();
+            let claim = wire.element().await.unwrap();
+            let (from, to) = (claim.attr("to").unwrap().to_owned(), claim.attr("from").unwrap().to_owned());
+            let answer = answer.replace("FROM", &from).replace("TO", &to);
+            wire.send(answer).await.unwrap();
+            let _ended = wire.item().await;
+        });
+    }
+}
+
+/// The alarms of the status page about where the server behind looks.
+async fn said_to_look_elsewhere(world: &World) -> bool {
+    let status = ask(&world.socket(), &["status"]).await;
+    let alarms = status["snapshot"]["alarms"].as_array().unwrap().clone();
+    alarms.iter().any(|alarm| alarm.as_str().unwrap().contains("find foreign domains at the inside listener"))
+}
+
+// "Steering not used": told for a partner, once two strangers have met it, and never while another cause is in sight.
+#[tokio::test]
+async fn a_server_behind_that_looks_elsewhere_is_told_and_no_stranger_makes_it_seem_so() {
+    let invalid = "<db:result from='FROM' to='TO' type='invalid'/>";
+    let unwanted = "<db:result from='FROM' to='TO' type='error'><error type='cancel'><policy-violation \
+                    xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>";
+    let open = || gatehouse::demo::world::Plan::open(HALL);
+    let cases: [(_, &str, &[&str], bool); 4] = [
+        (plan(), invalid, &["friend.example"], true),
+        (open(), invalid, &["friend.example"], false),
+        (open(), invalid, &["friend.example", "cousin.test"], true),
+        (plan(), unwanted, &["friend.example"], false),
+    ];
+    for (plan, answer, domains, expected) in cases {
+        let world = World::build(&plan).await.unwrap();
+        world.legacy.stop().await;
+        let listener = tokio::net::TcpListener::bind(world.legacy.s2s).await.unwrap();
+        let playing = tokio::spawn(believes_nobody(listener, answer));
+        for (host, domain) in (10..).zip(domains) {
+            let server = peer(&world, host, domain).await;
+            let mut stream = server.call_bare(HALL).unwrap().open().await.unwrap();
+            assert!(matches!(stream.dialback(domain, HALL).await.unwrap(), Word::Error(_)), "{domain}");
+            refusals(&world, &["--domain", domain]).await;
+        }
+        assert_eq!(said_to_look_elsewhere(&world).await, expected, "{domains:?} {answer}");
+        playing.abort();
+        let _ended = playing.await;
+        // It is mended: the server comes, and nothing is said any more.
+        world.legacy.resume().await.unwrap();
+        let server = peer(&world, 30, "cousin.example").await;
+        by_dialback(&server, HALL).await;
+        assert!(!said_to_look_elsewhere(&world).await);
+    }
+}

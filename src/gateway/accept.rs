@@ -311,6 +311,9 @@ impl Entrance {
         let Guest { stream, peer, local, accepted, entry } = guest;
         let Entry::In(ticket, stranger) = entry else { return };
         metrics.arrived(self.door, Outcome::Allow);
+        if self.door == Door::Inside {
+            tools.observe.seeking().came(peer.ip());
+        }
         let presence = Presence::new(metrics, self.door, ticket);
         let (io, secured) = match self.direct_tls(&tools, stream, peer.ip()).await {
             Ok(begun) => begun,

@@ -80,15 +80,17 @@ pub(super) fn check_system_roots(file: &str) -> Option<Finding> {
 
 fn dates(path: &Path, leaf: &Inspection, now: i64) -> Option<Finding> {
     let shown = "until then a start shows it all the same, and a reload is refused";
+    // A wrong clock looks like this, too, and nobody sees it who is not shown its day.
+    let clock = format!("set the clock of this machine, which says {}", date(now));
     if leaf.not_after < now {
         let message = format!("the certificate expired on {}", date(leaf.not_after));
-        Some(Finding::error(whole(path), message, format!("renew it; {shown}")))
+        Some(Finding::error(whole(path), message, format!("renew it, or {clock}; {shown}")))
     } else if leaf.not_before > now {
         let message = format!("the certificate is not valid before {}", date(leaf.not_before));
-        Some(Finding::error(whole(path), message, format!("check the clock, or wait; {shown}")))
+        Some(Finding::error(whole(path), message, format!("wait, or {clock}; {shown}")))
     } else if leaf.not_after - now < EXPIRES_SOON {
         let message = format!("the certificate expires on {}", date(leaf.not_after));
-        Some(Finding::warning(whole(path), message, "renew it"))
+        Some(Finding::warning(whole(path), message, format!("renew it, or {clock}")))
     } else {
         None
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::bans::Ban;
 use super::desk::Desk;
 use super::doctor;
-use crate::reason::Flow;
+use crate::reason::{Flow, Reason};
 use crate::run::health::State;
 use crate::run::now;
 use crate::run::observe::capped;
 use crate::run::refusals::Wanted;
 use crate::run::registry::Phase;
-use crate::status::{Address, Backend, Certificate, Circuit, Limit, PAGE, Pair, Rule, SHOWN, Snapshot};
+use crate::status::{Address, Backend, Certificate, Circuit, Limit, Pair, Rule, SHOWN, Snapshot};
 
 impl Desk {
     /// Everything, with this page of the pairs (from 1).
@@ -19,7 +19,7 @@ impl Desk {
         let tools = self.tools();
         let observe = &tools.observe;
         let (views, silent) = tools.registry.views(None).await;
-        let mut pairs: Vec<Pair> = views
+        let pairs: Vec<Pair> = views
             .iter()
             .flat_map(|view| view.portrait.pairs.iter().map(move |standing| (view, standing)))
             .map(|(view, standing)| Pair {
@@ -34,29 +34,23 @@ impl Desk {
                 address: standing.address.map(|address| address.to_string()),
             })
             .collect();
-        pairs.sort();
-        let all_pairs = pairs.len();
-        let pages = all_pairs.div_ceil(PAGE).max(1);
-        let page = page.clamp(1, pages);
-        let pairs = pairs.into_iter().skip((page - 1) * PAGE).take(PAGE).collect();
         let policy = tools.registry.policy();
         let (rules, all_rules) = self.rules();
         let mut refusals = self.refusals(&Wanted { last: Some(SHOWN), ..Wanted::default() });
         refusals.reverse();
         let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
+        let (config, stale) = self.reloader.digest().await;
         let mut snapshot = Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: jiff::Timestamp::now().to_string(),
             started: observe.metrics().started().to_string(),
             phase: phase(tools.registry.phase()).to_owned(),
             policy: policy.digest().to_owned(),
+            config,
+            stale,
             alarms: Vec::new(),
             backends: self.backends(),
             certificates: self.certificates(),
-            pairs,
-            all_pairs,
-            page,
-            pages,
             clients: views.iter().filter(|view| view.portrait.client.is_some()).count(),
             silent,
             circuits: self.remembered(),
@@ -75,7 +69,9 @@ impl Desk {
                 .into_iter()
                 .map(|(limit, times)| Limit { limit: limit.to_owned(), times })
                 .collect(),
+            ..Snapshot::default()
         };
+        snapshot.turn_to(page, pairs);
         snapshot.alarms = self.alarms(&snapshot);
         snapshot
     }
@@ -104,7 +100,7 @@ impl Desk {
                     domain: domain.name.to_string(),
                     flow: flow.label().to_owned(),
                     state: word.to_owned(),
-                    note: (flow == Flow::S2sIn && !tools.observe.has_asked(&domain.name))
+                    note: (flow == Flow::S2sIn && !tools.observe.seeking().has_found(&domain.name))
                         .then(|| NOT_ASKED.to_owned()),
                     streams: streams.map(|(open, _)| open),
                     waiting: streams.map_or(0, |(_, waiting)| waiting),
@@ -203,7 +199,10 @@ impl Desk {
         for certificate in &snapshot.certificates {
             match certificate.days {
                 days if days < 0 => {
-                    alarms.push(format!("the certificate of {} has expired", certificate.domain));
+                    alarms.push(format!(
+                        "the certificate of {} has expired: by the clock of this machine, which says {}",
+                        certificate.domain, snapshot.time
+                    ));
                 }
                 days @ 0..14 => {
                     alarms.push(format!("the certificate of {} ends in {days} days", certificate.domain))
@@ -211,7 +210,23 @@ impl Desk {
                 _ => {}
             }
         }
-        if self.tools().observe.refuses() {
+        for domain in self.reloader.closed() {
+            alarms.push(format!("{domain} is closed: its certificate cannot be shown; `gatehouse check` says why"));
+        }
+        if !snapshot.stale.is_empty() {
+            alarms.push(format!(
+                "these files are not as they were when they were read, `gatehouse reload --plan` tells what would change: {}",
+                snapshot.stale.join(", ")
+            ));
+        }
+        let tools = self.tools();
+        for domain in &self.reloader.settings().domains {
+            if tools.observe.is_astray(&domain.name) && !tools.observe.seeking().has_found(&domain.name) {
+                let reason = Reason::BackendAsksElsewhere;
+                alarms.push(format!("the server behind {}: {}", domain.name, reason.words()));
+            }
+        }
+        if tools.observe.refuses() {
             alarms.push("the audit log cannot be written, and nobody new is let in".to_owned());
         }
         alarms

@@ -203,20 +203,28 @@ impl Reloader {
         look(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The digest of what is in force, and the files that differ from it on the disk; an empty one where they cannot be
+    /// looked at.
+    pub(super) async fn digest(&self) -> (String, Vec<String>) {
+        let (settings, seen) = (self.settings(), self.seen());
+        let read = move || (seen.digest(&settings), seen.differing(&Seen::of(&settings)));
+        let (digest, stale) = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+        (digest, stale.iter().map(|path| path.display().to_string()).collect())
+    }
+
     /// What is in force, key by key, and what differs on the disk.
     pub(super) async fn shown(self: Arc<Self>) -> Answer {
-        let (settings, seen) = (self.settings(), self.seen());
+        let settings = self.settings();
         let policy = self.tools().registry.policy().digest().to_owned();
-        let read = tokio::task::spawn_blocking({
-            let settings = Arc::clone(&settings);
-            move || (seen.digest(&settings), seen.differing(&Seen::of(&settings)))
-        });
-        let Ok((digest, stale)) = read.await else { return Answer::no("the files cannot be looked at") };
+        let (digest, stale) = self.digest().await;
+        if digest.is_empty() {
+            return Answer::no("the files cannot be looked at");
+        }
         Answer::Config {
             file: settings.file.to_string(),
             digest,
             policy,
-            stale: stale.iter().map(|path| path.display().to_string()).collect(),
+            stale,
             closed: self.closed().iter().map(ToString::to_string).collect(),
             lines: crate::config::dump(&settings),
         }

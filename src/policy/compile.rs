@@ -162,7 +162,7 @@ impl Building {
             reader.warn(
                 word,
                 format!("this rule expired and {what} anything"),
-                "remove it, or renew the date",
+                format!("remove it, or renew the date; the clock of this machine says {}", input.today),
             );
         }
         if let Some(list) = &spec.value.pins

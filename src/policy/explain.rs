@@ -11,7 +11,7 @@ use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::rules::StanzaKind;
 use super::verdict::Verdict;
-use crate::reason::Outcome;
+use crate::reason::{Outcome, Reason};
 
 /// A witness that writes everything down.
 #[derive(Clone, Debug, Default)]
@@ -103,6 +103,9 @@ pub struct Explanation {
     pub payload: Option<String>,
     /// Every rule considered.
     pub considered: Vec<Step>,
+    /// The rule that looks most like the remote domain, where none names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
     /// The digest of the policy.
     pub digest: String,
 }
@@ -153,6 +156,10 @@ impl Policy {
             kind: kind.map(StanzaKind::label),
             payload: payload.map(str::to_owned),
             considered: trail.steps,
+            nearest: match verdict.reason {
+                Reason::NotListed => self.nearest(question.remote, usize::MAX).map(|near| near.to_string()),
+                _ => None,
+            },
             digest: self.digest().to_owned(),
         }
     }
@@ -198,6 +205,9 @@ impl fmt::Display for Explanation {
         writeln!(f)?;
         if let Some(doubt) = &self.doubt {
             writeln!(f, "pins:       {doubt}")?;
+        }
+        if let Some(nearest) = &self.nearest {
+            writeln!(f, "nearest:    {nearest}; a name misspelt?")?;
         }
         if self.considered.is_empty() {
             return writeln!(f, "considered: no rule");

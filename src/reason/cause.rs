@@ -258,6 +258,21 @@ impl Detail {
     }
 }
 
+impl Detail {
+    /// Whether the other side said that it does not want the domain: it was reached, and has decided.
+    pub fn is_ban(&self) -> bool {
+        const BANS: [&str; 5] = ["forbidden", "not-acceptable", "not-allowed", "not-authorized", "policy-violation"];
+        let condition = self.particulars.split(':').next().unwrap_or_default();
+        self.cause == Cause::PeerSaid && BANS.contains(&condition)
+    }
+
+    /// Whether the other side said that it wants TLS: there is no condition of its own for that, and servers say it in words.
+    pub fn asks_for_tls(&self) -> bool {
+        let words = self.particulars.to_ascii_lowercase();
+        self.cause == Cause::PeerSaid && ["encrypt", "tls"].iter().any(|word| words.contains(word))
+    }
+}
+
 impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.cause, &*self.particulars) {

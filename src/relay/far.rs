@@ -291,7 +291,7 @@ impl Relay {
             initiating::Effect::Answered(answer) => {
                 // Once told that there is none, the verifier hears of no other.
                 if !std::mem::replace(&mut self.ending, true) {
-                    out.push(Effect::Answer(answer));
+                    out.push(Effect::Answer(answer, None));
                 }
                 self.far_close(id, now, out);
             }
@@ -484,16 +484,16 @@ impl Relay {
             Shape::Verifier if self.ending => {}
             Shape::Verifier => {
                 self.ending = true;
-                out.push(Effect::Answer(Answer::Trouble(reason)));
+                out.push(Effect::Answer(Answer::Trouble(reason), why.detail.map(Box::new)));
             }
         }
     }
 
     /// BE-01: a backend that says no, or nothing, to our key.
     pub(super) fn far_doubted(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
-        let no = reason.is_doubt();
-        if no && self.fars.get(&id).is_some_and(|far| far.keyed && far.terms.facing == Facing::Backend) {
-            out.push(Effect::Doubted(id));
+        let far = self.fars.get(&id).filter(|far| far.keyed && far.terms.facing == Facing::Backend);
+        if let Some(Errand::Speak(pair)) = far.filter(|_| reason.is_doubt()).map(|far| &far.terms.errand) {
+            out.push(Effect::Doubted(id, pair.sender.clone()));
         }
     }
 

@@ -308,7 +308,7 @@ impl Relay {
             Shape::Courier(_) => self.close_fars_for(reason, now, out),
             Shape::Verifier => {
                 if !std::mem::replace(&mut self.ending, true) {
-                    out.push(Effect::Answer(Answer::Trouble(Reason::Shutdown)));
+                    out.push(Effect::Answer(Answer::Trouble(Reason::Shutdown), None));
                 }
                 self.close_fars(now, out);
             }
@@ -344,7 +344,7 @@ impl Relay {
             Shape::Courier(_) => self.expire_courier(now, out),
             Shape::Verifier => {
                 if self.started + times.dialback <= now && !std::mem::replace(&mut self.ending, true) {
-                    out.push(Effect::Answer(Answer::Trouble(Reason::DialbackTimeout)));
+                    out.push(Effect::Answer(Answer::Trouble(Reason::DialbackTimeout), None));
                     self.close_fars(now, out);
                 }
             }

@@ -43,7 +43,7 @@ use bytes::Bytes;
 use crate::filter::Guard;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
-use crate::reason::{Direction, Facing, Flow, Reason, Why};
+use crate::reason::{Detail, Direction, Facing, Flow, Reason, Why};
 use crate::stream::client::Mechanism;
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
@@ -211,9 +211,9 @@ pub enum Effect {
     Vouch(KeyCheck, bool),
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
-    /// The backend at this far leg did not believe the key that was sent there. Whoever sees both sides knows whether it
-    /// asked about it (BE-01).
-    Doubted(FarId),
+    /// The backend at this far leg did not believe the key that was sent there for that remote domain. Whoever sees both
+    /// sides knows whether it asked about it (BE-01).
+    Doubted(FarId, Domain),
     /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
     /// carry it.
     Admitted(Option<FarId>, Permit),
@@ -238,8 +238,8 @@ pub enum Effect {
     /// Nothing has come over the stream of a backend for a while: does a far leg stand for any pair of it? Answer with
     /// [`Input::Serves`].
     Serves,
-    /// The verifier's answer.
-    Answer(Answer),
+    /// The verifier's answer, and what was in the way where that is known.
+    Answer(Answer, Option<Box<Detail>>),
     /// Flush what is in the outbox, then close the leg (close_notify, FIN).
     Finish(Side),
     /// Close the leg at once; nothing more is sent.

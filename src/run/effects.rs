@@ -10,20 +10,22 @@ use super::backends;
 use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
 use super::pump::{Far, Pump, Sending};
-use super::verifier::Ask;
+use super::seeking::Doubt;
+use super::verifier::{Ask, Learnt};
 use super::{Caller, Connection, Later, STARTTLS_SPACE, now, strays, verifier};
 use crate::filter;
+use crate::jid::Domain;
 use crate::limit::{Allowance, Leave, Place, StreamTicket};
 use crate::metrics::Limit;
-use crate::policy::Permit;
-use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
+use crate::policy::{Federation, Permit};
+use crate::reason::{Detail, Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Attempt, Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
-use crate::stream::{Answer, KeyCheck, Pair};
+use crate::stream::{KeyCheck, Pair};
 
 impl Pump {
     /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
     #[must_use]
-    pub fn answering(mut self, answer: oneshot::Sender<Answer>) -> Self {
+    pub fn answering(mut self, answer: oneshot::Sender<Learnt>) -> Self {
         self.answer = Some(answer);
         self
     }
@@ -144,7 +146,7 @@ impl Pump {
                 let facing = self.facing(Side::Near);
                 let vouched = self.vouches(facing, &check, others);
                 if facing == Facing::Backend {
-                    self.tools.observe.asked_us(&check.pair.target);
+                    self.found_by(&check.pair.target);
                 }
                 // Whoever asks about a key that we made was called by us: a hoster asks for each of its domains.
                 if let Some(stranger) = self.stranger.as_mut().filter(|_| vouched) {
@@ -161,7 +163,7 @@ impl Pump {
                     far.callback = called.map(|address| self.tools.callbacks.expect(address.ip()));
                 }
             }
-            Effect::Doubted(id) => self.doubted(id),
+            Effect::Doubted(id, remote) => self.doubted(id, &remote),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => {
                 if let Err(reason) = self.weighed(&stanza) {
@@ -176,7 +178,10 @@ impl Pump {
                 }
                 self.carry(pair, stanza);
             }
-            Effect::Lane(id, pair) => self.lane(id, pair),
+            Effect::Lane(id, pair) => {
+                self.found_by(&pair.sender);
+                self.lane(id, pair);
+            }
             Effect::Unlane(id) => drop(self.lanes.remove(&id)),
             Effect::Hand(id, stanza) => self.hand(id, stanza),
             Effect::Report { pair, via, stanza } => {
@@ -188,9 +193,10 @@ impl Pump {
                 let serves = self.serves();
                 self.step(Side::Near, Input::Serves(serves));
             }
-            Effect::Answer(answer) => {
+            Effect::Answer(answer, detail) => {
+                let learnt = (answer, self.met_by_verifier(answer, detail));
                 // Whoever asked may have gone.
-                let _unheard = self.answer.take().map(|tell| tell.send(answer));
+                let _unheard = self.answer.take().map(|tell| tell.send(learnt));
             }
             Effect::Finish(side) => {
                 if let Some(leg) = self.leg(side) {
@@ -387,16 +393,29 @@ impl Pump {
         far.leg = leg.after(&mut far.leg);
     }
 
-    /// BE-01: a backend that refuses a key about which it never asked us asks somebody else.
-    fn doubted(&self, id: FarId) {
+    /// BE-01: a backend that refuses a key about which it never asked us asks somebody else, unless another cause is in sight.
+    fn doubted(&self, id: FarId, remote: &Domain) {
         let Some(far) = self.fars.get(&id) else { return };
-        if let (Destination::Backend(hosted), false) =
-            (&far.destination, far.awaited.iter().any(AwaitTicket::is_asked))
-            // One that has asked us before looks for others where it should: this time the stranger is the trouble.
-            && !self.tools.observe.has_asked(hosted)
+        let Destination::Backend(hosted) = &far.destination else { return };
+        // It says itself that it does not want that domain.
+        let unwanted = far.leg.detail.as_deref().is_some_and(Detail::is_ban);
+        let listed = self.tools.registry.policy().federation(hosted) == Some(Federation::Listed);
+        let server = far.leg.called.map(|address| address.ip());
+        let doubt = Doubt { hosted, remote, server, listed };
+        if !unwanted
+            && !far.awaited.iter().any(AwaitTicket::is_asked)
+            && self.tools.observe.seeking().is_elsewhere(&doubt)
         {
             let (hosted, reason) = (hosted.clone(), Reason::BackendAsksElsewhere);
             self.tools.observe.note(&self.meta, &Event::Misfit { hosted, reason });
+        }
+    }
+
+    /// The server of this domain has come to us, as it should.
+    fn found_by(&self, hosted: &Domain) {
+        // Only names of ours are remembered.
+        if self.tools.observe.metrics().knows(hosted) {
+            self.tools.observe.seeking().found(hosted);
         }
     }
 

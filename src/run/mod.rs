@@ -25,6 +25,7 @@ mod outbox;
 pub mod pump;
 pub mod refusals;
 pub mod registry;
+pub mod seeking;
 pub mod strays;
 mod told;
 pub mod verifier;

@@ -23,6 +23,7 @@ use super::health::Health;
 use super::now;
 use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
+use super::seeking::Seeking;
 use super::told::Around;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
@@ -50,8 +51,8 @@ pub struct Observe {
     astray: Mutex<HashSet<Domain>>,
     /// Backends at which some clients cannot log in, and why.
     half_fit: Mutex<HashSet<(Domain, Reason)>>,
-    /// Backends that have asked us about a key.
-    askers: Mutex<HashSet<Domain>>,
+    /// Whether the backends look for others where they should.
+    seeking: Seeking,
     /// Lines about refusals have a budget of their own: nothing else may use it up.
     refusal_lines: Throttle<Option<Network>>,
     /// The last refusals.
@@ -86,7 +87,7 @@ impl Observe {
             backends: Mutex::default(),
             astray: Mutex::default(),
             half_fit: Mutex::default(),
-            askers: Mutex::default(),
+            seeking: Seeking::default(),
             refusal_lines: Throttle::new(Quota::per_minute(LINES), now),
             ring: Refusals::default(),
             misnamed: Mutex::default(),
@@ -110,17 +111,9 @@ impl Observe {
         &self.ring
     }
 
-    /// The backend of this domain has asked us about a key: it looks for others where it should.
-    pub fn asked_us(&self, hosted: &Domain) {
-        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !askers.contains(hosted) && self.metrics.knows(hosted) {
-            askers.insert(hosted.clone());
-        }
-    }
-
-    /// Whether the backend of this domain has ever asked us about a key.
-    pub fn has_asked(&self, hosted: &Domain) -> bool {
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner).contains(hosted)
+    /// Whether the backends look for others where they should.
+    pub fn seeking(&self) -> &Seeking {
+        &self.seeking
     }
 
     /// The counters.
@@ -360,6 +353,11 @@ impl Observe {
 
     fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
         self.half_fit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the backend of this domain is known to look for others elsewhere.
+    pub fn is_astray(&self, hosted: &Domain) -> bool {
+        self.astray().contains(hosted)
     }
 
     fn astray(&self) -> MutexGuard<'_, HashSet<Domain>> {

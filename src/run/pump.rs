@@ -33,11 +33,12 @@ use super::leg::{Leg, Link};
 use super::measure::{Held, Passed};
 use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
+use super::verifier::Learnt;
 use super::{BoxIo, Later, Route, Tools, backends, now};
 use crate::limit::{Callback, Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, FarId, Input, LaneId, Relay, Sender, Side, plan};
-use crate::stream::{Answer, Pair, Secured};
+use crate::stream::{Pair, Secured};
 use crate::tls::TrustStore;
 
 /// A relay and all that it moves.
@@ -66,7 +67,7 @@ pub struct Pump {
     /// Octets of refused stanzas were charged to the near leg's rates, which may still owe them.
     pub(super) skips: bool,
     /// Who waits for the verifier's answer.
-    pub(super) answer: Option<oneshot::Sender<Answer>>,
+    pub(super) answer: Option<oneshot::Sender<Learnt>>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
     /// The rates of the stream, once it may send.
@@ -393,7 +394,7 @@ impl Pump {
             let Poll::Ready(order) = self.orders.poll_next(cx) else { break };
             moved = true;
             match order {
-                Order::Verified(claim, answer) => self.step(Side::Near, Input::Verified(claim, answer)),
+                Order::Verified(claim, answer, why) => self.verified(claim, answer, why),
                 Order::Report(report) => {
                     let (pair, stanza) = *report;
                     self.step(Side::Near, Input::Report(pair, stanza));

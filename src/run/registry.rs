@@ -17,7 +17,7 @@ use super::Tools;
 use super::awaited::Awaited;
 use super::inbox::{Inbox, Teller, Untold, inbox};
 use crate::policy::Policy;
-use crate::reason::{Flow, Reason};
+use crate::reason::{Detail, Flow, Reason};
 use crate::relay::{ClaimId, FarId, Portrait};
 use crate::stream::{Answer, Pair};
 use crate::tls::TrustStore;
@@ -98,8 +98,8 @@ pub struct View {
 /// What one relay is told.
 #[derive(Debug)]
 pub enum Order {
-    /// A verification came out.
-    Verified(ClaimId, Answer),
+    /// A verification came out, and what it met on its way, where that is known.
+    Verified(ClaimId, Answer, Option<Box<Detail>>),
     /// A report for a pair whose stream stands there (DB-69).
     Report(Box<(Pair, Bytes)>),
     /// Other reports wait for the place of this courier.

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use super::pump::{Far, Pump};
 use crate::policy::Place;
 use crate::reason::{Detail, Direction, Flow, Outcome, Reason};
-use crate::relay::{self, Destination, Event, Record, Side};
-use crate::stream::{Method, Pair, Secured};
+use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side};
+use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
 
 /// What is known beside an event.
@@ -37,6 +37,8 @@ pub(super) struct Memory {
     proven: HashMap<Pair, Proven>,
     /// A refusal was told.
     told: bool,
+    /// What the verifier met whose answer is being dealt with.
+    met: Option<Box<Detail>>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,37 @@ impl Pump {
         if let (Some(said), Some(leg)) = (said(token), self.leg(side)) {
             leg.detail = Some(Box::new(said));
         }
+    }
+
+    /// The verifier has come back: what it met explains what follows from its answer.
+    pub(super) fn verified(&mut self, claim: ClaimId, answer: Answer, met: Option<Box<Detail>>) {
+        if met.is_some() {
+            self.memory.get_or_insert_default().met = met;
+        }
+        self.step(Side::Near, Input::Verified(claim, answer));
+        if let Some(memory) = &mut self.memory {
+            memory.met = None;
+        }
+    }
+
+    /// What a verifier met on its way, with the address where it did: the near leg of whoever asked is another connection.
+    pub(super) fn met_by_verifier(
+        &self,
+        answer: Answer,
+        detail: Option<Box<Detail>>,
+    ) -> Option<Box<Detail>> {
+        let Answer::Trouble(_) = answer else { return None };
+        let far = self.fars.values().next_back()?;
+        let met = detail.or_else(|| far.leg.detail.clone())?;
+        let place = match far.leg.called {
+            Some(address) => format!("asking the authoritative server at {address}"),
+            None => "asking the authoritative server".to_owned(),
+        };
+        let particulars = match &*met.particulars {
+            "" => place,
+            known => format!("{known}, {place}"),
+        };
+        Some(Box::new(Detail::new(met.cause, particulars)))
     }
 
     /// A leg is proven: how, is needed again when the pair ends.
@@ -167,7 +200,12 @@ impl Pump {
         let mut called =
             public.and_then(|far| far.leg.called).or_else(|| known.and_then(|known| known.called));
         let backend = self.fars.values().find(|far| self.is_trouble(far));
+        let met = match event {
+            Event::Rejected { .. } => memory.and_then(|memory| memory.met.as_deref().cloned()),
+            _ => None,
+        };
         let detail = match reason {
+            _ if met.is_some() => met,
             Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent
                 if self.meta.flow != Flow::S2sOut =>
             {

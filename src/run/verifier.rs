@@ -20,7 +20,7 @@ use super::{Tools, now};
 use crate::jid::Domain;
 use crate::limit::{Network, Settled, Turn, Turns};
 use crate::metrics::Limit;
-use crate::reason::{Facing, Reason};
+use crate::reason::{Detail, Facing, Reason};
 use crate::relay::{ClaimId, Relay};
 use crate::stream::{Answer, KeyCheck};
 
@@ -40,6 +40,9 @@ pub struct Ask {
     /// Where the answer goes.
     pub tell: Teller<Order>,
 }
+
+/// What a question came to: the answer, and what was met on the way to whom it was put.
+pub type Learnt = (Answer, Option<Box<Detail>>);
 
 /// Verifications under way, and those that wait.
 #[derive(Debug, Default)]
@@ -76,12 +79,13 @@ pub fn ask(tools: &Arc<Tools>, ask: Ask) {
             // DB-06: nobody waits for it any more.
             () = ask.tell.closed() => return,
         };
+        let (answer, why) = answer;
         // A relay that has ended needs no answer; one whose inbox is full runs into T-dialback.
-        let _unheard = ask.tell.tell(Order::Verified(ask.claim, answer));
+        let _unheard = ask.tell.tell(Order::Verified(ask.claim, answer, why));
     });
 }
 
-async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Answer {
+async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
     // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.
     if ask.facing == Facing::Backend {
         return verify(tools, ask).await;
@@ -104,23 +108,23 @@ async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Answer {
     }
     if !asking {
         tracing::debug!(relay = %ask.relay, ?waited, "not verified: no place among `verifications`");
-        return Answer::Trouble(Reason::Overload);
+        return (Answer::Trouble(Reason::Overload), None);
     }
     let mut stage = place.stage.clone();
-    let answer = tokio::select! {
-        answer = verify(tools, ask) => answer,
+    let learnt = tokio::select! {
+        learnt = verify(tools, ask) => learnt,
         () = async { stage.wait_for(|stage| *stage == Stage::Over).await.map_or((), |_over| ()) } => {
             metrics.limited(Limit::Verifications);
             tracing::debug!(relay = %ask.relay, "given up: others wait for a place among `verifications`");
-            return Answer::Trouble(Reason::Overload);
+            return (Answer::Trouble(Reason::Overload), None);
         }
     };
-    tools.verifier.held().turns.came_out(source, answer == Answer::Valid, now());
-    answer
+    tools.verifier.held().turns.came_out(source, learnt.0 == Answer::Valid, now());
+    learnt
 }
 
 /// Asks, and leaves the closing of the stream to a task of its own.
-async fn verify(tools: &Arc<Tools>, ask: &Ask) -> Answer {
+async fn verify(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
     let entry = tools.registry.enter();
     let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
     let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), now());
@@ -133,9 +137,9 @@ async fn verify(tools: &Arc<Tools>, ask: &Ask) -> Answer {
         let _left = tokio::time::timeout(limit, running).await;
     }));
     // Without a word it has ended by itself, or is late.
-    let answer = heard.await.unwrap_or(Answer::Trouble(Reason::RemoteFailed));
+    let learnt = heard.await.unwrap_or((Answer::Trouble(Reason::RemoteFailed), None));
     task.close(tools);
-    answer
+    learnt
 }
 
 /// A stream to an authoritative server; dropped, it is cut.

@@ -25,7 +25,7 @@ fn silent(places: TurnParams) -> (Arc<Tools>, Vec<tokio::io::DuplexStream>) {
 
 /// What this one hears.
 async fn hears(heard: &mut Inbox<Order>) -> Answer {
-    let Order::Verified(ClaimId(1), answer) = poll_fn(|cx| heard.poll_next(cx)).await else {
+    let Order::Verified(ClaimId(1), answer, _) = poll_fn(|cx| heard.poll_next(cx)).await else {
         panic!("an answer")
     };
     answer
@@ -91,7 +91,7 @@ async fn an_authoritative_server_that_cannot_be_reached_is_trouble() {
     let tools = tools(Scripted::default());
     let (one, mut heard) = asked(tools.registry.unnamed(), "192.0.2.1", "friend.example", "k");
     ask(&tools, one);
-    let Order::Verified(_, Answer::Trouble(reason)) = poll_fn(|cx| heard.poll_next(cx)).await else {
+    let Order::Verified(_, Answer::Trouble(reason), _) = poll_fn(|cx| heard.poll_next(cx)).await else {
         panic!("an answer")
     };
     assert_eq!(reason, Reason::RemoteUnreachable);

@@ -24,6 +24,10 @@ pub struct Snapshot {
     pub phase: String,
     /// The digest of the policy in force.
     pub policy: String,
+    /// The digest of the configuration in force, as in `gatehouse_config_info`.
+    pub config: String,
+    /// Files that differ on the disk from what runs.
+    pub stale: Vec<String>,
     /// What an operator should look at first, in words; empty where all is well.
     pub alarms: Vec<String>,
     /// The servers behind.
@@ -193,6 +197,17 @@ pub struct Limit {
 
 /// Pairs on one page.
 pub const PAGE: usize = 100;
+
+impl Snapshot {
+    /// Shows this page of all pairs, from 1; one that is not there is the nearest that is.
+    pub fn turn_to(&mut self, page: usize, mut pairs: Vec<Pair>) {
+        self.all_pairs = pairs.len();
+        self.pages = pairs.len().div_ceil(PAGE).max(1);
+        self.page = page.clamp(1, self.pages);
+        pairs.sort();
+        self.pairs = pairs.into_iter().skip((self.page - 1) * PAGE).take(PAGE).collect();
+    }
+}
 
 /// Rules and refusals that are shown.
 pub const SHOWN: usize = 50;

@@ -34,11 +34,12 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>Gatehouse: {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">To the contents</a>\n<header>\n<h1>Gatehouse</h1>\n\
-         <p>{} {}, since <time>{}</time>. Policy <code>{}</code>. Seen <time>{}</time>.</p>\n</header>\n<nav aria-label=\"Sections\">\n<ul>\n",
+         <p>Version {}, {} since <time>{}</time>. Configuration <code>{}</code>, policy <code>{}</code>. Seen <time>{}</time>.</p>\n</header>\n<nav aria-label=\"Sections\">\n<ul>\n",
         Text(&s.phase),
         Text(&s.version),
         Text(&s.phase),
         Text(&s.started),
+        Text(s.config.get(..12).unwrap_or(&s.config)),
         Text(s.policy.get(..12).unwrap_or(&s.policy)),
         Text(&s.time),
     )?;

@@ -14,6 +14,7 @@ pub fn write(snapshot: &Snapshot) -> String {
 
 fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     writeln!(out, "gatehouse {}  {}  since {}", s.version, s.phase, s.started)?;
+    writeln!(out, "configuration {}", s.config)?;
     writeln!(out, "policy {}", s.policy)?;
     match s.alarms.is_empty() {
         true => writeln!(out, "all is well")?,

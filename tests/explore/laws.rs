@@ -289,7 +289,7 @@ pub fn relay_only_asked_answers(edge: &Crossing<'_>) -> Breach {
             Effect::Connect(..)
                 | Effect::Admitted(..)
                 | Effect::Verify(..)
-                | Effect::Answer(_)
+                | Effect::Answer(..)
                 | Effect::Widen(_)
         )
     });

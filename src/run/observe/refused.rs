@@ -18,6 +18,9 @@ impl Observe {
     pub fn kept_out(&self, door: Door, peer: SocketAddr, failure: impl Into<Failure>) {
         let Failure { reason, detail, .. } = failure.into();
         self.metrics.kept_out(door, reason);
+        if door == Door::Inside {
+            self.seeking.came(peer.ip());
+        }
         // Whoever only looks whether somebody listens has done nothing wrong; load balancers do it all day.
         if reason == Reason::ConnectionLost {
             tracing::debug!(listener = door.label(), %peer, reason = reason.label(), "connection gone");
@@ -116,7 +119,12 @@ pub(super) fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -
 
 /// What to do: by the cause where it is known, else by the reason.
 fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
-    detail.map_or(reason.remedy(), |detail| detail.cause.remedy())
+    match (reason, detail) {
+        // Its operators are whoever reads this.
+        (Reason::BackendFault, Some(detail)) if detail.asks_for_tls() => Reason::BackendWantsTls.remedy(),
+        (Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent, _) | (_, None) => reason.remedy(),
+        (_, Some(detail)) => detail.cause.remedy(),
+    }
 }
 
 /// What there is no room in, if that is why.

@@ -468,7 +468,7 @@ impl Life {
                     assert!(self.admitted.contains(&known), "{ends} was never admitted: {effect:?}");
                 }
             }
-            Effect::Answer(_) => assert!(self.may_answer, "an answer that nobody waits for"),
+            Effect::Answer(..) => assert!(self.may_answer, "an answer that nobody waits for"),
             // The law deny_by_default, for names of any spelling: no cost for anybody but the one that is listed.
             Effect::Connect(_, Destination::World { target, .. }) => {
                 assert_eq!(target.as_str(), "friend.example", "{effect:?}");
@@ -513,7 +513,7 @@ impl Life {
             Effect::Await(_, check) | Effect::Vouch(check, _) | Effect::Verify(_, check) => {
                 self.keys.push(check.clone())
             }
-            Effect::Answer(_) => self.may_answer = false,
+            Effect::Answer(..) => self.may_answer = false,
             Effect::Note(Event::Admitted { pair, .. }) => {
                 self.admitted.insert((pair.sender.to_string(), pair.target.to_string()));
             }
