@@ -87,7 +87,7 @@ fn is_name(text: &str) -> bool {
 const ADDRESSES: &[&str] = &["address", "answer", "c2s", "http", "listen", "s2s", "servers"];
 
 /// Keys whose values are the names of files.
-const NAMES_OF_FILES: &[&str] =
+pub(super) const NAMES_OF_FILES: &[&str] =
     &["chain", "crls", "file", "include", "inside", "key", "policies", "roots", "socket", "world"];
 
 /// A value of more octets is none.

@@ -60,16 +60,19 @@ pub struct Examined {
 
 /// Reads a configuration, and goes on after mistakes.
 pub fn examine(path: &Path) -> Examined {
+    examine_in(path, &|name| std::env::var(name).ok())
+}
+
+fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
     let name = path.display().to_string();
     let unread = |findings| Examined { settings: None, has_every_domain: false, findings };
     let text = match load::read_text(path, &name) {
         Ok(text) => text,
         Err(finding) => return unread(vec![finding]),
     };
-    let environment = |name: &str| std::env::var(name).ok();
-    let outside = words::Outside { environment: &environment, look_up: &hosts::by_the_system };
+    let outside = words::Outside { environment, look_up: &hosts::by_the_system };
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let fill = fill::Fill { environment: &environment, folder: &folder };
+    let fill = fill::Fill { environment, folder: &folder };
     let (spec, mut findings) = load::parse_filled::<spec::FileSpec>(&text, &name, &fill);
     if findings.iter().any(|finding| finding.message.starts_with(load::NOT_YAML)) {
         return unread(findings);
@@ -182,6 +185,10 @@ fn policy_file(path: &Path, name: &str, hash: &mut digest::Context) -> (Source, 
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "fill_tests.rs"]
+mod fill_tests;
 
 #[cfg(test)]
 #[path = "beside_tests.rs"]
