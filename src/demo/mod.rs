@@ -14,6 +14,7 @@ pub mod peer;
 pub mod pki;
 pub mod session;
 pub mod story;
+mod summary;
 pub mod teller;
 pub mod wire;
 pub mod world;

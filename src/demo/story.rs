@@ -9,7 +9,7 @@ use super::peer::{Manner, Peer};
 use super::session::{Login, Word};
 use super::teller::{Became, Teller};
 use super::world::{Metrics, Plan, World, label};
-use super::{Told, Trouble};
+use super::{Told, Trouble, summary};
 use crate::reason::Reason;
 
 /// The rules of hall.example. The example that the story tells, and the cases that every load of it runs.
@@ -53,9 +53,11 @@ pub async fn play(out: &mut (dyn Write + Send), colour: bool, keep: bool) -> Tol
     introduce(&mut teller)?;
     let cast = Cast::gather().await?;
     cast.addresses(&mut teller)?;
+    show_list(&mut teller)?;
+    teller.heading("What happens")?;
     let start = cast.world.metrics().await?;
     cast.act(&mut teller).await?;
-    tell_metrics(&mut teller, &cast.world.metrics().await?, &start)?;
+    summary::tell(&mut teller, &cast.world.metrics().await?, &start)?;
     cast.closing_words(&mut teller, keep)?;
     let well = teller.close()?;
     if keep {
@@ -121,7 +123,7 @@ impl Cast {
         for peer in [&self.friend, &self.cousin, &self.stranger, &self.mallory, &self.lookalike] {
             teller.row(peer.domain(), &peer.address.to_string())?;
         }
-        teller.heading("What happens")
+        Ok(())
     }
 
     async fn act(&self, teller: &mut Teller<'_>) -> Told<()> {
@@ -236,8 +238,8 @@ impl Cast {
         Ok(vec![
             Became::Delivered("what Nick said in his own name: \"Julia, it is Nick\".".to_owned()),
             Became::Refused(format!(
-                "the forged message: {} (invalid-from). Gatehouse closed the connection.",
-                Reason::ForgedFrom.words()
+                "the forged message: {}. Gatehouse closed the connection.",
+                named(Reason::ForgedFrom)
             )),
         ])
     }
@@ -360,8 +362,8 @@ impl Cast {
                 "what mallory.example said in its own name: \"Hello, this is Mallory\".".to_owned(),
             ),
             Became::Refused(format!(
-                "the forged message: {} (invalid-from). Gatehouse closed the connection.",
-                Reason::InvalidFrom.words()
+                "the forged message: {}. Gatehouse closed the connection.",
+                named(Reason::InvalidFrom)
             )),
         ])
     }
@@ -395,7 +397,7 @@ impl Cast {
             word == Word::Error("item-not-found".to_owned()),
         )?;
         stream.close().await?;
-        Ok(vec![Became::Refused(format!("{} (item-not-found).", Reason::HostUnknown.words()))])
+        Ok(vec![Became::Refused(format!("{}.", named(Reason::HostUnknown)))])
     }
 
     async fn backend_down(&self) -> Told<Vec<Became>> {
@@ -413,8 +415,8 @@ impl Cast {
         stream.close().await?;
         Ok(vec![
             Became::Refused(format!(
-                "while it was down: {} (internal-server-error).",
-                Reason::BackendDown.words()
+                "while it was down: {}.",
+                named(Reason::BackendDown)
             )),
             Became::Delivered("after it came back, the same message from the same sender.".to_owned()),
         ])
@@ -472,22 +474,20 @@ impl Cast {
     }
 }
 
-fn tell_metrics(teller: &mut Teller<'_>, now: &Metrics, start: &Metrics) -> Told<()> {
-    teller.heading("What Gatehouse counted meanwhile")?;
-    for (series, difference) in now.moved(start) {
-        let told = [
-            "policy_verdicts",
-            "authentications",
-            "stanzas",
-            "dialback_total",
-            "stream_errors",
-            "tls_handshakes",
-        ];
-        if told.iter().any(|family| series.starts_with(&format!("gatehouse_{family}"))) {
-            teller.line(&format!("  {difference:>5.0}  {series}"))?;
-        }
-    }
-    Ok(())
+/// The list, before anybody is judged by it.
+fn show_list(teller: &mut Teller<'_>) -> Told<()> {
+    teller.heading("The list of hall.example")?;
+    POLICY.lines().try_for_each(|line| teller.line(&format!("  {line}")))?;
+    teller.words("")?;
+    teller.words(
+        "Whoever is on it may speak, after the proof that its rule asks for; everybody else is refused. The cases under \
+         `expect` are tried each time the list is read: one that does not come out keeps the old list in force.",
+    )
+}
+
+/// A reason in words, with its name in the log, in the counters and in `gatehouse refusals`.
+fn named(reason: Reason) -> String {
+    format!("{} ({})", reason.words(), reason.label())
 }
 
 fn expect(what: &str, found: Option<&str>, wanted: Option<&str>) -> Told<()> {
