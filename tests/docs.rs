@@ -13,12 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use support::ca::{Authority, Usage};
 use support::client::Client;
 use support::repository;
-use support::scene::{Peer, remote};
-use support::server::{Proof, Remote};
-use support::unbound::{self, Zone};
 use support::world::{Net, World};
 
 const GATEHOUSE: &str = env!("CARGO_BIN_EXE_gatehouse");
@@ -166,7 +162,13 @@ fn every_command_of_the_pages_exists() {
     }
     assert!(seen >= 15, "{seen} commands found");
     assert!(commands.iter().any(|line| line == "cargo run --release -- demo"));
-    assert!(gatehouse(Path::new("."), &["demo"]).status.success());
+    let demo = gatehouse(Path::new("."), &["demo"]);
+    let story = String::from_utf8(demo.stdout).unwrap();
+    assert!(demo.status.success(), "{story}");
+    // The list is shown before it is lived by, and a story for people ends in words.
+    let at = |words: &str| story.find(words).unwrap_or_else(|| panic!("no {words:?} in {story}"));
+    assert!(at("name: partners") < at("What happens") && at("What happens") < at("messages passed"), "{story}");
+    assert!(!story.contains("gatehouse_") && !story.contains("_total"), "{story}");
     assert!(commands.iter().any(|line| line == "tests/run"));
     let script = fs::metadata(repository("tests/run")).unwrap();
     assert!(script.permissions().mode() & 0o111 != 0, "tests/run cannot be run");
@@ -204,6 +206,26 @@ fn every_command_shows_an_example_in_its_help() {
         seen += 1;
     }
     assert!(seen >= 19, "{seen} commands found");
+}
+
+// Keep a Changelog 1.1.0: versions with their day or none yet, and under them these kinds of change alone, each once.
+#[test]
+fn the_changelog_is_kept_as_changelogs_are() {
+    let changelog = text("CHANGELOG.md");
+    assert!(changelog.starts_with("# Changelog\n") && changelog.contains("keepachangelog.com/en/1.1.0"));
+    let kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    let mut seen = BTreeSet::new();
+    for line in changelog.lines() {
+        if let Some(version) = line.strip_prefix("## ") {
+            let day = version.rsplit_once(" - ").map(|(_, day)| day);
+            let dated = day.is_some_and(|day| day.len() == 10 && day.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+            assert!(version == "[Unreleased]" || version.starts_with('[') && dated, "{line}");
+            seen.clear();
+        } else if let Some(kind) = line.strip_prefix("### ") {
+            assert!(kinds.contains(&kind) && seen.insert(kind.to_owned()), "{line}");
+        }
+    }
+    assert!(changelog.contains("## [Unreleased]\n"));
 }
 
 #[test]
@@ -255,22 +277,13 @@ fn every_shipped_file_passes() {
     assert_eq!((configurations, policies), (3, 5));
 }
 
-// README, "A first gateway in ten minutes": its very commands and files, with a Prosody inside and one outside.
+// README, "A first gateway in ten minutes": its very commands and files, with a Prosody inside and one outside, up to a message that
+// arrives.
 #[test]
 fn the_first_gateway_of_the_readme_carries_messages() {
     let mut world = World::new();
-    let resolver = Net::World.address(53);
-    let dns_host = world.host("dns", &[(Net::World, 53)], resolver);
-    let zones = [
-        Zone { domain: "example.com", address: Some(Net::World.address(1)) },
-        Zone { domain: "partner.example", address: Some(Net::World.address(10)) },
-    ];
-    let _dns = unbound::start(&dns_host, resolver, &zones);
-    let machine = world.host("machine", &[(Net::World, 1)], resolver);
-    let outside = world.host("partner", &[(Net::World, 10)], resolver);
-    let peer = Peer { program: Remote::Prosody, proof: Proof::Dialback, domain: "partner.example" };
-    let known = Authority::new("An authority that both sides know");
-    let partner = remote(&outside, Net::World.address(10), &peer, &known, Usage::Both);
+    // A machine by itself: no DNS, nobody else.
+    let machine = world.host("machine", &[(Net::World, 1)], Net::World.address(53));
 
     // Steps 1 and 2. `explain` says no by its exit code where the answer is no; here it is yes.
     let steps: Vec<String> = blocks("sh first").into_iter().flat_map(|(_, lines)| lines).collect();
@@ -282,46 +295,64 @@ fn the_first_gateway_of_the_readme_carries_messages() {
     let folder = machine.directory().join("first-gateway");
 
     // The tests run as root for their namespaces; an ordinary user needs no such line.
-    let file = folder.join("prosody.cfg.lua");
-    let cfg = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("run_as_root = true\n{cfg}")).unwrap();
+    for name in ["prosody.cfg.lua", "partner.cfg.lua"] {
+        let file = folder.join(name);
+        let cfg = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("run_as_root = true\n{cfg}")).unwrap();
+    }
 
     // Step 3.
     let account: Vec<String> = blocks("sh account").into_iter().flat_map(|(_, lines)| lines).collect();
     let made = shell(machine.directory(), &format!("cd '{}'\n{}", folder.display(), account.join("\n")));
     assert!(made.status.success(), "{}", told(&made));
     let starts = blocks("sh run").remove(0).1;
-    let [run, prosody] = [&starts[0], &starts[1]].map(|line| {
-        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let program = if words[0] == "gatehouse" { GATEHOUSE.to_owned() } else { words[0].clone() };
-        let line = format!("cd '{}' && exec {program} {}", folder.display(), words[1..].join(" "));
-        machine.spawn(&words[0], "sh", &["-c", &line], &[("NO_COLOR", "1")])
-    });
-    let (mut run, mut prosody) = (run, prosody);
-    run.ready("/readyz to answer 200", Duration::from_secs(20), || match machine.http(ADMIN, "/readyz") {
+    let mut running: Vec<_> = starts
+        .iter()
+        .zip(["gatehouse", "prosody", "partner"])
+        .map(|(line, name)| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let program = if words[0] == "gatehouse" { GATEHOUSE.to_owned() } else { words[0].clone() };
+            let line = format!("cd '{}' && exec {program} {}", folder.display(), words[1..].join(" "));
+            machine.spawn(name, "sh", &["-c", &line], &[("NO_COLOR", "1")])
+        })
+        .collect();
+    assert_eq!(running.len(), 3);
+    running[0].ready("/readyz to answer 200", Duration::from_secs(30), || match machine.http(ADMIN, "/readyz") {
         Ok((200, _)) => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    for port in [25222, 25269] {
-        prosody.listening(&machine, SocketAddr::new(LOOPBACK, port), Duration::from_secs(20));
+    for (at, address) in [(1, "127.0.0.1:25222"), (1, "127.0.0.1:25269"), (2, "127.0.0.2:35269"), (2, "127.0.0.2:35222")] {
+        running[at].listening(&machine, address.parse().unwrap(), Duration::from_secs(60));
     }
-    // A message each way, as promised.
-    let stream = machine.connect(SocketAddr::new(LOOPBACK, 25222)).expect("Prosody takes clients");
-    let mut juliet = Client::login(stream, "juliet", "secret", "example.com");
-    let mut guest = partner.login();
-    let id = guest.message(juliet.jid(), "first contact");
-    juliet.expect_message(guest.jid(), &id);
-    let id = juliet.message(guest.jid(), "and back");
-    guest.expect_message(juliet.jid(), &id);
 
-    // Step 4: what the README says that one sees, and what `probe` says of a partner that is there.
-    assert!(machine.http(ADMIN, "/metrics").unwrap().1.contains("gatehouse_stanzas_total{"));
-    assert!(run.log().contains("pair admitted"), "{}", run.log());
-    let line = ["probe", "partner.example", "--config", "gatehouse.yaml"].join(" ");
-    let line = format!("cd '{}' && exec {GATEHOUSE} {line}", folder.display());
-    let mut probe = machine.spawn("probe", "sh", &["-c", &line], &[("NO_COLOR", "1")]);
-    let status = probe.ended(Duration::from_secs(30));
-    assert!(status.success() && probe.log().contains("reachable and allowed"), "{}", probe.log());
+    // Step 4: the message arrives, as promised; and an answer comes back.
+    let typed = |name: &str| {
+        let lines: Vec<String> = blocks(&format!("sh {name}")).into_iter().flat_map(|(_, lines)| lines).collect();
+        let lines = format!("cd '{}'\nset -e\n{}", folder.display(), lines.join("\n"));
+        let binaries = Path::new(GATEHOUSE).parent().unwrap();
+        let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+        let mut process = machine.spawn(name, "sh", &["-c", &lines], &[("NO_COLOR", "1"), ("PATH", &path)]);
+        (process.ended(Duration::from_secs(120)), process.log())
+    };
+    let (status, said) = typed("message");
+    assert!(status.success() && said.contains("first contact") && said.contains("partner.example"), "{said}");
+    let log = running[0].log();
+    assert_eq!(log.matches("pair admitted").count(), 2, "{log}");
+    assert!(log.contains("method=\"dialback\"") && log.contains("tls=\"1.3\""), "{log}");
+    let login = |address: &str, user, domain| {
+        let stream = machine.connect(address.parse().unwrap()).expect("Prosody takes clients");
+        Client::login(stream, user, "secret", domain)
+    };
+    let mut juliet = login("127.0.0.1:25222", "juliet", "example.com");
+    let mut romeo = login("127.0.0.2:35222", "romeo", "partner.example");
+    let id = romeo.message(juliet.jid(), "and back");
+    juliet.expect_message(romeo.jid(), &id);
+
+    let (status, said) = typed("look");
+    assert!(status.success(), "{said}");
+    for words in ["ready", "gatehouse_stanzas_total{", "all is well", "reachable and allowed"] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
 }
 
 /// The fenced blocks of the README whose first line begins so, with the whole first line.

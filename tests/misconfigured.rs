@@ -299,6 +299,97 @@ fn a_restart_holds_the_ports_open_and_takes_over_what_a_reload_cannot() {
     end(running);
 }
 
+// The same port at another address, which overlaps: taken over by a reload, from all addresses to one and back, and nobody who
+// connects meanwhile is refused. What can stay beside nothing is still told.
+#[test]
+fn a_listener_moves_between_overlapping_addresses_without_a_restart() {
+    let running = Running::start("");
+    let (config, socket) = (running.folder.path().join("gatehouse.yaml"), running.socket().display().to_string());
+    let (one, port) = (running.address, running.address.port());
+    let connecting = std::thread::spawn(move || {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
+        while std::time::Instant::now() < end {
+            std::net::TcpStream::connect(one).expect("nobody is refused");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    });
+    let all = format!("0.0.0.0:{port}");
+    for _ in 0..3 {
+        edit(running.folder.path(), "gatehouse.yaml", &one.to_string(), &all);
+        has(&run(&["reload", "--socket", &socket]), 0, &["reloaded"]);
+        edit(running.folder.path(), "gatehouse.yaml", &all, &one.to_string());
+        has(&run(&["reload", "--config", &config.display().to_string()]), 0, &["reloaded"]);
+    }
+    connecting.join().unwrap();
+    let other = format!("127.0.0.2:{port}");
+    // Open at one address; at another that nothing overlaps nobody listens.
+    assert!(std::net::TcpStream::connect(&other).is_err());
+    let both = format!("\"{one}\" }}, {{ flow: c2s, address: \"{all}\"");
+    edit(running.folder.path(), "gatehouse.yaml", &format!("\"{one}\""), &both);
+    has(&run(&["reload", "--socket", &socket]), 1, &["beside our own listener", "which stays"]);
+    end(running);
+}
+
+// Restarted again and again, with hardly more descriptors than it needs: the sockets move to numbers that there are.
+#[test]
+fn a_restart_follows_a_restart_with_few_descriptors() {
+    let (folder, address) = prepare("");
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=80:80", steering::PROGRAM, "run", "--config"]).arg(folder.path().join("gatehouse.yaml"));
+    let more = (0..20).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect::<Vec<_>>();
+    let listeners: String = more
+        .iter()
+        .map(|taken| format!("{{ flow: s2s, address: \"{}\" }}, ", taken.local_addr().unwrap()))
+        .collect();
+    drop(more);
+    edit(folder.path(), "gatehouse.yaml", "listen: [", &format!("listen: [{listeners}"));
+    let config = folder.path().join("gatehouse.yaml").display().to_string();
+    let mut running = Running::of(folder, address, command);
+    let started = || {
+        let said = run(&["status", "--format", "json", "--config", &config]);
+        serde_json::from_str::<Value>(&said.out).ok().and_then(|v| v["snapshot"]["started"].as_str().map(str::to_owned))
+    };
+    let mut before = None;
+    for round in 0..3 {
+        until("another start", || started().is_some_and(|at| before.as_ref() != Some(&at)));
+        before = started();
+        has(&run(&["restart", "--config", &config]), 0, &["restarting: "]);
+        println!("round {round}");
+    }
+    until("the last start", || started().is_some_and(|at| before.as_ref() != Some(&at)));
+    running.wait_ready();
+    assert!(running.child.try_wait().unwrap().is_none(), "the same process");
+    // A bad file: it says so, and serves.
+    edit(running.folder.path(), "policy.yaml", "[a.example]", "[a.example");
+    has(&run(&["restart", "--config", &config]), 1, &["policy.yaml:", "what was in force stays in force"]);
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    edit(running.folder.path(), "policy.yaml", "[a.example", "[a.example]");
+    end(running);
+}
+
+// In the middle of an upgrade the program is not there: a restart says so, and what runs goes on.
+#[test]
+fn a_restart_without_a_program_is_refused_and_serves_on() {
+    let (folder, address) = prepare("");
+    let program = folder.path().join("gatehouse");
+    fs::copy(steering::PROGRAM, &program).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["run", "--config"]).arg(folder.path().join("gatehouse.yaml"));
+    let config = folder.path().join("gatehouse.yaml").display().to_string();
+    let running = Running::of(folder, address, command);
+    fs::rename(&program, program.with_extension("old")).unwrap();
+    // The kernel follows the file under its new name: as a package manager does it, a new one is put in its place.
+    fs::remove_file(program.with_extension("old")).unwrap();
+    let words = ["cannot be begun anew: No such file or directory", "put the program there first"];
+    has(&run(&["restart", "--config", &config]), 1, &words);
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    let elsewhere = program.with_extension("old");
+    fs::copy(steering::PROGRAM, elsewhere).unwrap();
+    has(&run(&["restart", "--config", &config]), 0, &["restarting: "]);
+    running.wait_ready();
+    end(running);
+}
+
 fn end(mut running: Running) {
     let (code, log) = running.stop();
     assert_eq!(code, 0, "{log}");

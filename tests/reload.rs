@@ -101,6 +101,62 @@ async fn a_stream_that_stays_allowed_loses_nothing_over_many_reloads() {
     assert!((applied - 10.0).abs() < 1e-9);
 }
 
+/// So many rules that concern nobody here, and one for the partner, under this name.
+fn very_many(rules: usize, name: &str) -> String {
+    let mut text = format!("version: v1\nrules:\n  - {{ name: {name}, domains: [friend.example] }}\n");
+    for n in 0..rules {
+        text.push_str(&format!("  - {{ name: r{n}, domains: [d{n}.example, \"*.d{n}.example\"] }}\n"));
+    }
+    text
+}
+
+// Issue 17, "Done when": "100,000-rule reload under traffic loses nothing". The full number takes minutes in a debug build, and is
+// tried by hand: `GATEHOUSE_RULES=100000 cargo test --release --test reload very_many`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_of_very_many_rules_under_traffic_loses_nothing_either_way() {
+    let rules = std::env::var("GATEHOUSE_RULES").ok().map_or(2_000, |rules| rules.parse().unwrap());
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "first");
+    friend.inbox.wait_body("first").await.unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let sending = async {
+        let mut sent = 0;
+        // On and on until all reloads are done, and then some.
+        while !over.load(std::sync::atomic::Ordering::SeqCst) || sent % 50 != 0 || sent < 500 {
+            stream.message("a@friend.example", "j@hall.example", &format!("in{sent}")).await.unwrap();
+            world.legacy.message("j@hall.example", "a@friend.example", &format!("out{sent}"));
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        sent
+    };
+    let reloading = async {
+        for turn in 0..4 {
+            write_policy(&world, &very_many(rules, if turn % 2 == 0 { "even" } else { "odd" }));
+            let begun = std::time::Instant::now();
+            world.gate.reload().await.unwrap();
+            println!("{rules} rules in {:?}", begun.elapsed());
+        }
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+    };
+    let (sent, ()) = tokio::join!(sending, reloading);
+    println!("{sent} stanzas each way");
+    let last = sent - 1;
+    let patience = Duration::from_secs(60);
+    world.legacy.inbox.wait_for(patience, |n| n.body() == Some(&format!("in{last}"))).await.unwrap();
+    friend.inbox.wait_for(patience, |n| n.body() == Some(&format!("out{last}"))).await.unwrap();
+    for (inbox, way) in [(&world.legacy.inbox, "in"), (&friend.inbox, "out")] {
+        let all = inbox.all();
+        let bodies: Vec<&str> = all.iter().filter_map(|n| n.body()).filter(|body| body.starts_with(way)).collect();
+        assert_eq!(bodies, (0..sent).map(|n| format!("{way}{n}")).collect::<Vec<_>>(), "{way}");
+    }
+    assert!(world.legacy.bounces.all().is_empty(), "nothing came back");
+    let streams = ask(&world.socket(), &["streams"]).await.to_string();
+    assert!(streams.contains("\"rule\":\"odd\""), "the last list is lived by: {streams}");
+}
+
 // "A bad file keeps the old state, says where the fault is and answers non-zero."
 #[tokio::test]
 async fn a_bad_file_keeps_everything_as_it_is_and_is_told_with_its_line() {

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::log::Log;
 use super::{Console, Exit};
 use crate::config::Settings;
-use crate::gateway::lifecycle::Signals;
+use crate::gateway::lifecycle::{self, Signals};
 use crate::gateway::loud::Louder;
 use crate::gateway::reading::Reading;
 use crate::gateway::reload::Relog;
@@ -62,7 +62,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     log.finish();
     match ending {
         Ok(None) => Exit::Done,
-        Ok(Some(sockets)) => begin_anew(sockets, console),
+        Ok(Some(anew)) => begin_anew(anew, console),
         Err(exit) => exit,
     }
 }
@@ -77,10 +77,13 @@ fn serve(reading: Reading, settings: &Settings, given: Given, console: &mut Cons
         }
     };
     let outcome = runtime.block_on(run(reading, given));
+    if let Ok((Some(sockets), signals)) = outcome {
+        return Ok(Some(Anew { sockets, runtime, signals }));
+    }
     // What is left is a look-up or a write that nobody waits for.
     runtime.shutdown_background();
     match outcome {
-        Ok(sockets) => Ok(sockets),
+        Ok(_) => Ok(None),
         Err(StartFault::Configuration(findings)) => {
             console.complain_of(&findings);
             Err(Exit::Config)
@@ -92,19 +95,21 @@ fn serve(reading: Reading, settings: &Settings, given: Given, console: &mut Cons
     }
 }
 
-/// How it ended, or with which sockets it begins anew.
-type Ending = Result<Option<Vec<OwnedFd>>, Exit>;
+/// How it ended, or with what it begins anew.
+type Ending = Result<Option<Anew>, Exit>;
+
+/// What it takes to begin anew: the listening sockets, and an ear for who wants the end instead.
+struct Anew {
+    sockets: Vec<OwnedFd>,
+    runtime: Runtime,
+    signals: Signals,
+}
 
 /// The same process with the program as it lies on the disk now and the same arguments, which gets the listening sockets as a
 /// supervisor would hand them over. For the supervisor itself nothing has ended.
-fn begin_anew(sockets: Vec<OwnedFd>, console: &mut Console) -> Exit {
-    let program = match std::env::current_exe() {
-        // An upgrade has put another file in its place.
-        Ok(path) => {
-            path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from)
-        }
-        Err(_) => std::env::args_os().next().map(PathBuf::from).unwrap_or_default(),
-    };
+fn begin_anew(anew: Anew, console: &mut Console) -> Exit {
+    let Anew { sockets, runtime, mut signals } = anew;
+    let program = lifecycle::program();
     let count = sockets.len();
     let first = free_numbers(count);
     let mappings = (first..).zip(sockets).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
@@ -113,6 +118,8 @@ fn begin_anew(sockets: Vec<OwnedFd>, console: &mut Console) -> Exit {
     command.env("LISTEN_FDS", count.to_string()).env("LISTEN_PID", std::process::id().to_string());
     command.env("LISTEN_FDS_FIRST_FD", first.to_string());
     let error = match command.fd_mappings(mappings.collect()) {
+        // The end may have been asked for since the last stream ended; the other program would not hear of it.
+        Ok(_) if runtime.block_on(signals.tell_of_stop()) => return Exit::Done,
         Ok(command) => command.exec().to_string(),
         Err(error) => error.to_string(),
     };
@@ -128,11 +135,17 @@ fn free_numbers(count: usize) -> i32 {
         .unwrap_or_default();
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     let is_free = |first: &i32| open.range(*first..first.saturating_add(count)).next().is_none();
-    (FIRST_NUMBER..).find(is_free).unwrap_or(FIRST_NUMBER)
+    // Above the limit of open files there are no numbers.
+    let limit = open_files().and_then(|(files, _)| files).and_then(|files| i32::try_from(files).ok());
+    let last = limit.unwrap_or(i32::MAX).saturating_sub(count);
+    (FIRST_NUMBER..=last).find(is_free).or_else(|| (FEWEST..=last).find(is_free)).unwrap_or(FIRST_NUMBER)
 }
 
 /// Below it a process that begins anew has its own files.
 const FIRST_NUMBER: i32 = 64;
+
+/// Below it are the streams of every process.
+const FEWEST: i32 = 3;
 
 /// One thread needs no other to hand work to, so the main thread does it all.
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
@@ -172,11 +185,12 @@ fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
     (0..sockets.len()).filter_map(|at| sockets.take_tcp_listener(at).transpose()).collect()
 }
 
-async fn run(reading: Reading, given: Given) -> Result<Option<Vec<OwnedFd>>, StartFault> {
+async fn run(reading: Reading, given: Given) -> Result<(Option<Vec<OwnedFd>>, Signals), StartFault> {
     // Before the doors open: a signal in between must not end us without a drain.
-    let signals = Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
+    let mut signals = Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
     let gateway = Gateway::start_with(reading, given).await?;
-    Ok(gateway.attend(signals).await)
+    let sockets = gateway.attend(&mut signals).await;
+    Ok((sockets, signals))
 }
 
 /// Listeners, logs, the DNS, verifications and couriers.

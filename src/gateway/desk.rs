@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bans::{Ban, Book, Target};
 use super::control::Act;
 use super::explain::Explained;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{self, Lifecycle};
 use super::loud::Loudness;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
 use super::reload::Reloader;
@@ -85,12 +85,13 @@ impl Desk {
             }
             Request::Restart {} => match Arc::clone(&self.reloader).check().await {
                 Err(findings) => refused(&findings),
-                Ok(sockets) => match self.lifecycle.restart(sockets) {
-                    true => Answer::Restarting {
+                Ok(sockets) => match lifecycle::unfit(&lifecycle::program()) {
+                    Some(why) => Answer::no(why),
+                    None if self.lifecycle.restart(sockets) => Answer::Restarting {
                         relays: registry.living(),
                         seconds: self.lifecycle.grace().as_secs(),
                     },
-                    false => Answer::no("the gateway drains already"),
+                    None => Answer::no("the gateway drains already"),
                 },
             },
             Request::Config {} => Arc::clone(&self.reloader).shown().await,

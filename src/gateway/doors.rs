@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -83,7 +84,7 @@ impl Doors {
             let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
             let made = match at {
                 Some(at) => Listener::adopt(handed.swap_remove(at), patience),
-                None => Listener::bind(asked.address, patience),
+                None => self.opened(settings, asked, patience),
             };
             match made.and_then(|listener| Ok((listener.local_addr()?, listener))) {
                 Ok((address, listener)) => {
@@ -100,11 +101,28 @@ impl Doors {
         if findings.is_empty() { Ok(bound) } else { Err(findings) }
     }
 
+    /// A new socket; beside those of ours on the same port that close as this one opens.
+    fn opened(&self, settings: &Settings, asked: &Asked, patience: Duration) -> std::io::Result<Listener> {
+        let closes = |bound: &&Bound| {
+            Self::overlaps(bound, asked) && !settings.listeners.iter().any(|kept| kept.address == bound.asked)
+        };
+        let closing: Vec<&Listener> = self.bound().filter(closes).map(|bound| &*bound.listener).collect();
+        match Listener::bind(asked.address, patience) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && !closing.is_empty() => {
+                Listener::bind_beside(asked.address, patience, &closing)
+            }
+            made => made,
+        }
+    }
+
+    /// Whether the one address is within the other, on the same port.
+    fn overlaps(bound: &Bound, asked: &Asked) -> bool {
+        let (one, other) = (bound.address.ip(), asked.address.ip());
+        bound.address.port() == asked.address.port() && (one.is_unspecified() || other.is_unspecified())
+    }
+
     fn unbound(&self, settings: &Settings, asked: &Asked, error: &std::io::Error) -> Finding {
-        let ours = self.bound().find(|bound| {
-            let (one, other) = (bound.address.ip(), asked.address.ip());
-            bound.address.port() == asked.address.port() && (one.is_unspecified() || other.is_unspecified())
-        });
+        let ours = self.bound().find(|bound| Self::overlaps(bound, asked));
         if let (Some(ours), ErrorKind::AddrInUse) = (ours, error.kind()) {
             let gone = !settings.listeners.iter().any(|listener| listener.address == ours.asked);
             let what = if gone { "which is to close" } else { "which stays" };

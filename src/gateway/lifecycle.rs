@@ -6,6 +6,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +51,18 @@ impl Signals {
         })
     }
 
+    /// Whether the end was asked for and nobody has heard it yet: for whoever is about to put another program in the place of
+    /// this one.
+    pub async fn tell_of_stop(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            // Long enough for the system's word to come through.
+            () = tokio::time::sleep(Duration::from_millis(1)) => false,
+        }
+    }
+
     /// The next one.
     pub async fn next(&mut self) -> Command {
         tokio::select! {
@@ -58,6 +72,26 @@ impl Signals {
             _ = self.user.recv() => Command::Reopen,
         }
     }
+}
+
+/// The program of this process as it lies on the disk now: an upgrade puts another file in its place.
+pub fn program() -> PathBuf {
+    match std::env::current_exe() {
+        Ok(path) => {
+            path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from)
+        }
+        Err(_) => std::env::args_os().next().map(PathBuf::from).unwrap_or_default(),
+    }
+}
+
+/// What is amiss with the program that would take the place of this one, in words; none if it can be begun.
+pub(super) fn unfit(program: &Path) -> Option<String> {
+    let why = match std::fs::metadata(program) {
+        Err(error) => error.to_string(),
+        Ok(file) if !file.is_file() || file.permissions().mode() & 0o111 == 0 => "it is no program".to_owned(),
+        Ok(_) => return None,
+    };
+    Some(format!("{} cannot be begun anew: {why}; put the program there first", program.display()))
 }
 
 /// The phases of one gateway.

@@ -218,7 +218,7 @@ impl Gateway {
     /// Runs on the signals of the process until it has stopped.
     ///
     /// What comes back are the listening sockets, where another program is to take the place of this one.
-    pub async fn attend(self, mut signals: Signals) -> Option<Vec<OwnedFd>> {
+    pub async fn attend(self, signals: &mut Signals) -> Option<Vec<OwnedFd>> {
         let lifecycle = Arc::clone(&self.desk.lifecycle);
         loop {
             tokio::select! {

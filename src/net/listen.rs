@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use socket2::{Domain as Family, Protocol, Socket, Type};
+use socket2::{Domain as Family, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::tune::tune;
@@ -24,13 +24,22 @@ impl Listener {
     /// Binds and listens. On a host without IPv6, `[::]` means all of IPv4. Connections whose other end acknowledges
     /// nothing for `patience` end.
     pub fn bind(address: SocketAddr, patience: Duration) -> io::Result<Listener> {
-        let socket = match listen(address) {
-            Err(error) if address.ip() == IpAddr::from([0u16; 8]) && lacks_family(&error) => {
-                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
-            }
-            outcome => outcome,
-        };
-        Listener::tuned(socket?, patience)
+        Listener::tuned(bound(address, false)?, patience)
+    }
+
+    /// The same beside those of ours that are about to close and whose addresses take this one in, or are within it: all
+    /// listen on the port until they are closed, and nobody who connects meanwhile is refused.
+    ///
+    /// # Errors
+    /// As the system says; the others go on as they were.
+    pub fn bind_beside(address: SocketAddr, patience: Duration, others: &[&Listener]) -> io::Result<Listener> {
+        // Only for this moment, and only for sockets of this user: else others could come to listen there.
+        let share = |shared| others.iter().try_for_each(|other| SockRef::from(&other.socket).set_reuse_port(shared));
+        let made = share(true).and_then(|()| bound(address, true));
+        share(false)?;
+        let made = made?;
+        SockRef::from(&made).set_reuse_port(false)?;
+        Listener::tuned(made, patience)
     }
 
     /// Takes over a socket that somebody else bound and listens on.
@@ -73,13 +82,23 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bound(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
+    match listen(address, beside) {
+        Err(error) if address.ip() == IpAddr::from([0u16; 8]) && lacks_family(&error) => {
+            listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), beside)
+        }
+        outcome => outcome,
+    }
+}
+
+fn listen(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { Family::IPV4 } else { Family::IPV6 };
     let socket = Socket::new(family, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(beside)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -195,6 +195,11 @@ impl Server {
         }
         // The shape of the stream's id is all that is left: digits, ten or forty letters and digits, or a UUID.
         let id = header.id.as_deref().unwrap_or_default();
+        // Of those with a UUID, Prosody offers dialback to servers without its errors, and no capabilities.
+        let dialback = features.and_then(|features| features.child(names::DIALBACK_FEATURE, "dialback"));
+        if is_uuid(id) && dialback.is_some_and(|dialback| dialback.child(names::DIALBACK_FEATURE, "errors").is_none()) {
+            return Some(Self::Prosody);
+        }
         let plain = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         match id.len() {
             8..=10 if plain => Some(Self::Openfire),
@@ -203,6 +208,12 @@ impl Server {
             _ => None,
         }
     }
+}
+
+fn is_uuid(id: &str) -> bool {
+    let parts: Vec<&str> = id.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl fmt::Display for Server {

@@ -85,6 +85,10 @@ async fn servers_are_recognised_by_their_streams() {
         ))
     };
     let id = |id: &str| leak(format!("{OPEN}id='{id}' version='1.0'><stream:features/>"));
+    let uuid = |inner: &str| {
+        let id = "7297ac9b-8be8-4bb5-8634-436fae6d4d90";
+        leak(format!("{OPEN}id='{id}' version='1.0'><stream:features>{inner}</stream:features>"))
+    };
     for (answer, server) in [
         (caps("http://prosody.im"), Some(Server::Prosody)),
         (caps("http://www.process-one.net/en/ejabberd/"), Some(Server::Ejabberd)),
@@ -93,6 +97,9 @@ async fn servers_are_recognised_by_their_streams() {
         (id("5vqe4rnptd"), Some(Server::Openfire)),
         (id("0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e0a1b2c3d4e"), Some(Server::Jabberd2)),
         (id("1b4e28ba-2fa1-11d2-883f-0016d3cca427"), None),
+        // As Prosody 0.12 and 13 begin, and others with such an id.
+        (uuid("<dialback xmlns='urn:xmpp:features:dialback'/>"), Some(Server::Prosody)),
+        (uuid("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"), None),
     ] {
         assert_eq!(seen(Flow::S2sIn, Some(answer)).await.server, server, "{answer}");
     }

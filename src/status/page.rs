@@ -38,10 +38,10 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
         Text(&s.phase),
         Text(&s.version),
         Text(&s.phase),
-        Text(&s.started),
+        Text(&moment(&s.started)),
         Text(s.config.get(..12).unwrap_or(&s.config)),
         Text(s.policy.get(..12).unwrap_or(&s.policy)),
-        Text(&s.time),
+        Text(&moment(&s.time)),
     )?;
     for (id, title) in SECTIONS {
         writeln!(out, "<li><a href=\"#{id}\">{title}</a></li>")?;
@@ -78,7 +78,7 @@ fn backends(out: &mut String, s: &Snapshot) -> fmt::Result {
                 b.domain.clone(),
                 b.flow.clone(),
                 b.state.clone(),
-                b.since.clone().unwrap_or_default(),
+                b.since.as_deref().map(moment).unwrap_or_default(),
                 b.server.clone().unwrap_or_default(),
                 addresses.chain(b.streams()).chain(b.note.clone()).collect::<Vec<_>>().join("; "),
             ]
@@ -88,7 +88,7 @@ fn backends(out: &mut String, s: &Snapshot) -> fmt::Result {
 
 fn certificates(out: &mut String, s: &Snapshot) -> fmt::Result {
     table(out, "certificates", "Certificates", &["Domain", "Days left", "Until"], &s.certificates, |c| {
-        vec![c.domain.clone(), c.days.to_string(), c.not_after.clone()]
+        vec![c.domain.clone(), c.days.to_string(), moment(&c.not_after)]
     })
 }
 
@@ -103,7 +103,7 @@ fn pairs(out: &mut String, s: &Snapshot) -> fmt::Result {
             p.proof.clone(),
             p.tls.clone().unwrap_or_else(|| "none".to_owned()),
             p.rule.clone(),
-            p.since.clone(),
+            moment(&p.since),
             p.stanzas.to_string(),
             p.address.clone().unwrap_or_default(),
         ]
@@ -139,7 +139,7 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
     table(out, "refusals", "Last refusals", heads, &s.refusals, |r| {
         let rule = [&r.rule, &r.place, &r.nearest.as_ref().map(|near| format!("nearest: {near}")), &r.limit];
         vec![
-            r.time.clone(),
+            moment(&r.time),
             r.times.to_string(),
             r.from.clone().unwrap_or_default(),
             r.to.clone().unwrap_or_default(),
@@ -160,7 +160,7 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
             r.name.clone(),
             r.verdict.clone(),
             if r.expired { format!("{expires} (expired)") } else { expires },
-            r.used.clone().unwrap_or_else(|| "never".to_owned()),
+            r.used.as_deref().map_or_else(|| "never".to_owned(), moment),
             r.place.clone(),
         ]
     })?;
@@ -172,7 +172,14 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
     })
 }
 
-/// A section with one table. Whoever uses the keyboard can scroll a table that is wider than the screen.
+/// A moment as people read it: to the second. The JSON has it whole.
+fn moment(time: &str) -> String {
+    let whole = time.split(['.', 'Z']).next().unwrap_or(time);
+    format!("{}\u{a0}UTC", whole.replace('T', "\u{a0}"))
+}
+
+/// A section with one table. Whoever uses the keyboard can scroll a table that is wider than the screen; on a phone each row
+/// stands by itself, with the name of each field before it. The roles say that it is a table all the same.
 fn table<T>(
     out: &mut String,
     id: &str,
@@ -188,16 +195,17 @@ fn table<T>(
     }
     write!(
         out,
-        "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"Table: {title}\">\n<table>\n<caption>{title}</caption>\n<thead><tr>"
+        "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"Table: {title}\">\n<table role=\"table\">\n<caption>{title}</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">"
     )?;
-    heads.iter().try_for_each(|head| write!(out, "<th scope=\"col\">{head}</th>"))?;
-    out.write_str("</tr></thead>\n<tbody>\n")?;
+    heads.iter().try_for_each(|head| write!(out, "<th scope=\"col\" role=\"columnheader\">{head}</th>"))?;
+    out.write_str("</tr></thead>\n<tbody role=\"rowgroup\">\n")?;
     for item in items {
-        out.write_str("<tr>")?;
-        for (at, field) in row(item).iter().enumerate() {
+        out.write_str("<tr role=\"row\">")?;
+        for (at, (field, head)) in row(item).iter().zip(heads).enumerate() {
+            let long = if field.chars().count() > LONG { " class=\"long\"" } else { "" };
             match at {
-                0 => write!(out, "<th scope=\"row\">{}</th>", Text(field))?,
-                _ => write!(out, "<td>{}</td>", Text(field))?,
+                0 => write!(out, "<th scope=\"row\" role=\"rowheader\"{long}>{}</th>", Text(field))?,
+                _ => write!(out, "<td role=\"cell\" data-head=\"{head}\"{long}>{}</td>", Text(field))?,
             }
         }
         out.write_str("</tr>\n")?;
@@ -224,6 +232,9 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// A field of more characters is broken over lines.
+const LONG: usize = 48;
+
 const SECTIONS: [(&str, &str); 9] = [
     ("alarms", "State"),
     ("backends", "Servers behind"),
@@ -237,15 +248,20 @@ const SECTIONS: [(&str, &str); 9] = [
 ];
 
 const STYLE: &str = "\
-:root{color-scheme:light dark}\
+:root{color-scheme:light dark}a{color:#0b57d0}\
+@media(prefers-color-scheme:dark){:root{background:#121212;color:#e8e8e8}a{color:#a8c7fa}}\
 body{font:1rem/1.45 system-ui,sans-serif;margin:0 auto;max-width:80rem;padding:0 1rem 2rem}\
 h1{font-size:1.5rem;margin:1rem 0 .25rem}h2{font-size:1.15rem;margin:1.5rem 0 .5rem}\
 nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1rem;list-style:none;padding:0}nav a{display:inline-block;padding:.25rem 0}\
 .skip{position:absolute;left:-100rem}.skip:focus{position:static}\
 .wide{overflow-x:auto}:focus-visible{outline:3px solid;outline-offset:2px}\
 table{border-collapse:collapse;width:100%}caption{position:absolute;left:-100rem}\
-th,td{border-bottom:1px solid #8888;padding:.35rem .75rem .35rem 0;text-align:left;vertical-align:top}\
-tbody th{font-weight:600}.good::before{content:'\\2713\\00a0'}.bad{border-left:.3rem solid;padding-left:1.5rem}\
+th,td{border-bottom:1px solid #8888;padding:.35rem .75rem .35rem 0;text-align:left;vertical-align:top;white-space:nowrap}\
+.long{white-space:normal;min-width:18rem}tbody th{font-weight:600}\
+@media(max-width:45rem){table,tbody,tr,tbody th,td{display:block}thead{position:absolute;left:-100rem}\
+tr{border-bottom:1px solid #8888;padding:.5rem 0}th,td,.long{border:0;padding:.1rem 0;white-space:normal;min-width:0;overflow-wrap:anywhere}\
+td:empty{display:none}td::before{content:attr(data-head) ': ';opacity:.8}}\
+.good::before{content:'\\2713\\00a0'}.bad{border-left:.3rem solid;padding-left:1.5rem}\
 code{overflow-wrap:anywhere}";
 
 #[cfg(test)]

@@ -60,6 +60,25 @@ fn start_edited(
         assert!(text.contains(from), "{template} does not say {from}");
         super::write(&path, &text.replace(from, to));
     }
+    let inetrc = host.directory().join("inetrc");
+    fs::copy(repository("deploy/ejabberd/inetrc"), &inetrc).expect("the shipped file is there");
+    started(release, place, &path)
+}
+
+/// As a plain legacy server, from the files that `gatehouse init --server ejabberd` has written for it.
+pub fn legacy_of(release: Release, place: &Place<'_>, written: &Path) -> Vec<Process> {
+    let directory = place.host.directory();
+    let path = directory.join("ejabberd.yml");
+    let text = fs::read_to_string(written.join("ejabberd.yml")).expect("init has written it");
+    // What the file says to do.
+    let text = if release == Release::Trixie { text.replace("#24 ", "") } else { text };
+    super::write(&path, &text);
+    fs::copy(written.join("inetrc"), directory.join("inetrc")).expect("init has written it");
+    started(release, place, &path)
+}
+
+fn started(release: Release, place: &Place<'_>, path: &Path) -> Vec<Process> {
+    let host = place.host;
     let spool = make_dir(&host.directory().join("mnesia"));
     let spool = format!("\"{}\"", spool.display());
     // `-s` and `-eval` run in the order given, so the account is there before the ports are waited for to no purpose.
@@ -88,7 +107,6 @@ fn start_edited(
     .concat();
     let libraries = library(release);
     let inetrc = host.directory().join("inetrc");
-    fs::copy(repository("deploy/ejabberd/inetrc"), &inetrc).expect("the shipped file is there");
     let environment = [
         ("ERL_LIBS", &*libraries.to_string_lossy()),
         ("ERL_INETRC", &inetrc.to_string_lossy()),

@@ -40,6 +40,29 @@ pub fn legacy(release: Release, place: &Place<'_>) -> Vec<Process> {
         let values: Vec<_> = all.iter().copied().filter(|(place, _)| places.contains(place)).collect();
         fill(&format!("deploy/jabberd2/{name}.xml"), &values, &directory.join(format!("{name}.xml")));
     }
+    started(release, place)
+}
+
+/// As a plain legacy server, from the files that `gatehouse init --server jabberd2` has written for it.
+pub fn legacy_of(release: Release, place: &Place<'_>, written: &Path) -> Vec<Process> {
+    let directory = place.host.directory();
+    let database = directory.join("jabberd2.sqlite");
+    make_database(release, &database, place);
+    let here = directory.to_string_lossy();
+    let moved = [
+        ("/var/lib/jabberd2/jabberd2.db", &*database.to_string_lossy()),
+        ("/etc/jabberd2", &here),
+        ("/run/jabberd2", &here),
+    ];
+    for name in ["router-users.xml", "router.xml", "sm.xml", "s2s.xml", "c2s.xml"] {
+        let text = fs::read_to_string(written.join(name)).expect("init has written it");
+        super::write(&directory.join(name), &super::moved(text, &moved));
+    }
+    started(release, place)
+}
+
+fn started(release: Release, place: &Place<'_>) -> Vec<Process> {
+    let (host, directory) = (place.host, place.host.directory());
     let limit = Duration::from_secs(20);
     let spawn = |name: &str| {
         let file = directory.join(format!("{name}.xml"));

@@ -68,6 +68,11 @@ pub fn fill(template: &str, values: &[(&str, &str)], target: &Path) {
     write(target, &text);
 }
 
+/// A text with places of the system moved into the folder of a test, as far as they are in it.
+pub fn moved(text: String, places: &[(&str, &str)]) -> String {
+    places.iter().fold(text, |text, (from, to)| text.replace(from, to))
+}
+
 /// Writes a file, naming it if that fails.
 pub fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -86,9 +86,26 @@ fn start(
         assert!(text.contains(from), "{template} does not say {from}");
         write(&path, &text.replace(from, to));
     }
+    started(release, place, &path)
+}
+
+/// As a plain legacy server, from the file that `gatehouse init --server prosody` has written for it.
+pub fn legacy_of(release: Release, place: &Place<'_>, written: &Path) -> Vec<Process> {
+    let directory = place.host.directory();
+    let data = make_dir(&directory.join("data"));
+    let path = directory.join("prosody.cfg.lua");
+    let text = fs::read_to_string(written.join("prosody.cfg.lua")).expect("init has written it");
+    let moved = [("/var/lib/prosody", &*data.to_string_lossy()), ("/run/prosody", &directory.to_string_lossy())];
+    write(&path, &super::moved(text, &moved));
+    started(release, place, &path)
+}
+
+fn started(release: Release, place: &Place<'_>, path: &Path) -> Vec<Process> {
+    let host = place.host;
+    let data = host.directory().join("data");
     // The tests run as root for their namespaces; in service Prosody has a user of its own and refuses this.
-    let text = fs::read_to_string(&path).expect("just written");
-    write(&path, &format!("run_as_root = true\n{text}"));
+    let text = fs::read_to_string(path).expect("just written");
+    write(path, &format!("run_as_root = true\n{text}"));
     account(&data, place);
     let path = path.to_string_lossy();
     let arguments = ["-F", "--config", &path];

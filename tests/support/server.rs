@@ -1,6 +1,7 @@
 //! A real XMPP server, as remote peer or as plain legacy server, whichever program it is.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use super::ca::Leaf;
 use super::client::Client;
@@ -119,6 +120,17 @@ impl Server {
             Legacy::Ejabberd | Legacy::Ejabberd24 => ejabberd::legacy(program.release(), place),
             Legacy::Jabberd2 | Legacy::Jabberd2Of13 => jabberd2::legacy(program.release(), place),
             Legacy::Prosody | Legacy::Prosody13 => prosody::legacy(program.release(), place),
+        };
+        Self::new(place, processes)
+    }
+
+    /// The same from the files that `gatehouse init --server` has written into this folder.
+    pub fn legacy_of(program: Legacy, place: &Place<'_>, written: &Path) -> Self {
+        let release = program.release();
+        let processes = match program {
+            Legacy::Ejabberd | Legacy::Ejabberd24 => ejabberd::legacy_of(release, place, written),
+            Legacy::Jabberd2 | Legacy::Jabberd2Of13 => jabberd2::legacy_of(release, place, written),
+            Legacy::Prosody | Legacy::Prosody13 => prosody::legacy_of(release, place, written),
         };
         Self::new(place, processes)
     }

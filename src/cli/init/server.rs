@@ -69,7 +69,8 @@ pub(super) fn step(server: Server, known: &Known<'_>) -> String {
 fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
     let home = server.label();
     // A resolver is asked at port 53; another port, on the gateway's own machine, cannot be written there.
-    text.replace("@DOMAIN@", known.domain.as_str())
+    text.replace("Fill in: ", "Filled in:")
+        .replace("@DOMAIN@", known.domain.as_str())
         .replace("@ADDRESS@", &known.backend.to_string())
         .replace("@GATEWAY@", &known.gateway.to_string())
         .replace("@INSIDE@", &known.inside.to_string())
@@ -77,7 +78,7 @@ fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
         .replace("@DATA@", &format!("/var/lib/{home}"))
         .replace("@DATABASE@", &format!("/var/lib/{home}/{home}.db"))
         .replace("@CONFIG@", &format!("/etc/{home}"))
-        .replace("@MODULES@", &format!("/usr/lib/x86_64-linux-gnu/{home}"))
+        .replace("@MODULES@", &format!("/usr/lib/{}-linux-gnu/{home}", std::env::consts::ARCH))
         .replace("@RUN@", &format!("/run/{home}"))
 }
 
@@ -130,7 +131,7 @@ mod tests {
             let files = files(*server, &known);
             assert!(files.iter().any(|(_, text)| text.contains("hall.example")), "{server}");
             for (name, text) in files {
-                for line in text.lines().filter(|line| !line.contains("Fill in")) {
+                for line in text.lines().filter(|line| !line.contains("Filled in")) {
                     let words: Vec<&str> = line.split('@').collect();
                     let left = words
                         .windows(3)
