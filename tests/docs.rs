@@ -167,7 +167,10 @@ fn every_command_of_the_pages_exists() {
     assert!(demo.status.success(), "{story}");
     // The list is shown before it is lived by, and a story for people ends in words.
     let at = |words: &str| story.find(words).unwrap_or_else(|| panic!("no {words:?} in {story}"));
-    assert!(at("name: partners") < at("What happens") && at("What happens") < at("messages passed"), "{story}");
+    assert!(
+        at("name: partners") < at("What happens") && at("What happens") < at("messages passed"),
+        "{story}"
+    );
     assert!(!story.contains("gatehouse_") && !story.contains("_total"), "{story}");
     assert!(commands.iter().any(|line| line == "tests/run"));
     let script = fs::metadata(repository("tests/run")).unwrap();
@@ -218,7 +221,8 @@ fn the_changelog_is_kept_as_changelogs_are() {
     for line in changelog.lines() {
         if let Some(version) = line.strip_prefix("## ") {
             let day = version.rsplit_once(" - ").map(|(_, day)| day);
-            let dated = day.is_some_and(|day| day.len() == 10 && day.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+            let dated = day
+                .is_some_and(|day| day.len() == 10 && day.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
             assert!(version == "[Unreleased]" || version.starts_with('[') && dated, "{line}");
             seen.clear();
         } else if let Some(kind) = line.strip_prefix("### ") {
@@ -317,17 +321,22 @@ fn the_first_gateway_of_the_readme_carries_messages() {
         })
         .collect();
     assert_eq!(running.len(), 3);
-    running[0].ready("/readyz to answer 200", Duration::from_secs(30), || match machine.http(ADMIN, "/readyz") {
-        Ok((200, _)) => Ok(()),
-        other => Err(format!("{other:?}")),
+    running[0].ready("/readyz to answer 200", Duration::from_secs(30), || {
+        match machine.http(ADMIN, "/readyz") {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
-    for (at, address) in [(1, "127.0.0.1:25222"), (1, "127.0.0.1:25269"), (2, "127.0.0.2:35269"), (2, "127.0.0.2:35222")] {
+    for (at, address) in
+        [(1, "127.0.0.1:25222"), (1, "127.0.0.1:25269"), (2, "127.0.0.2:35269"), (2, "127.0.0.2:35222")]
+    {
         running[at].listening(&machine, address.parse().unwrap(), Duration::from_secs(60));
     }
 
     // Step 4: the message arrives, as promised; and an answer comes back.
     let typed = |name: &str| {
-        let lines: Vec<String> = blocks(&format!("sh {name}")).into_iter().flat_map(|(_, lines)| lines).collect();
+        let lines: Vec<String> =
+            blocks(&format!("sh {name}")).into_iter().flat_map(|(_, lines)| lines).collect();
         let lines = format!("cd '{}'\nset -e\n{}", folder.display(), lines.join("\n"));
         let binaries = Path::new(GATEHOUSE).parent().unwrap();
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());

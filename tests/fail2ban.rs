@@ -92,8 +92,14 @@ async fn the_filter_finds_who_does_harm_and_nobody_else() {
             odd.write_all(b"GET / HTTP/1.1\r\nHost: hall.example\r\n\r\n").await.unwrap();
             let _ended = odd.read_to_end(&mut Vec::new()).await;
         }
-        for words in ["sasl-refused", "not-listed", "invalid-from", "dialback-invalid", "not-well-formed", "wrong-transport"]
-        {
+        for words in [
+            "sasl-refused",
+            "not-listed",
+            "invalid-from",
+            "dialback-invalid",
+            "not-well-formed",
+            "wrong-transport",
+        ] {
             apart.logged(words).await;
         }
         let log = apart.log();
@@ -129,12 +135,15 @@ fn romeo_address(log: &str) -> String {
 
 /// The commands of the action do what they say.
 fn acts(apart: &Apart) {
-    let action = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/fail2ban/action.d/gatehouse.conf"));
+    let action = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/fail2ban/action.d/gatehouse.conf"),
+    );
     let action = action.unwrap();
     let socket = apart.world.socket().display().to_string();
     let run = |key: &str| {
         let line = action.lines().find_map(|line| line.strip_prefix(&format!("{key} = "))).unwrap();
-        let line = line.replace("<ip>", "203.0.113.9").replace("<bantime>", "3600").replace("<socket>", &socket);
+        let line =
+            line.replace("<ip>", "203.0.113.9").replace("<bantime>", "3600").replace("<socket>", &socket);
         let program = line.replacen("gatehouse", PROGRAM, 1);
         let done = Command::new("sh").args(["-e", "-c", &program]).output().unwrap();
         assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));

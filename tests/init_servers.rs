@@ -39,7 +39,8 @@ fn complete(folder: &Path, known: &Authority, resolver: Ipv4Addr) {
     assert_eq!(leaf.chain, folder.join("pki").join(format!("{HOSTED}.pem")), "where init looks for it");
     let roots = known.write_root(folder);
     let file = folder.join("gatehouse.yaml");
-    let trust = format!("trust: {{ roots: \"{}\" }}\ndns: {{ servers: [\"{resolver}:53\"] }}", roots.display());
+    let trust =
+        format!("trust: {{ roots: \"{}\" }}\ndns: {{ servers: [\"{resolver}:53\"] }}", roots.display());
     edit(&file, "trust: { roots: system }", &trust);
     edit(&file, "[::]:", &format!("{}:", Net::World.address(1)));
     let partners = folder.join("policies/partners.yaml");

@@ -304,7 +304,8 @@ fn a_restart_holds_the_ports_open_and_takes_over_what_a_reload_cannot() {
 #[test]
 fn a_listener_moves_between_overlapping_addresses_without_a_restart() {
     let running = Running::start("");
-    let (config, socket) = (running.folder.path().join("gatehouse.yaml"), running.socket().display().to_string());
+    let (config, socket) =
+        (running.folder.path().join("gatehouse.yaml"), running.socket().display().to_string());
     let (one, port) = (running.address, running.address.port());
     let connecting = std::thread::spawn(move || {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
@@ -335,7 +336,9 @@ fn a_listener_moves_between_overlapping_addresses_without_a_restart() {
 fn a_restart_follows_a_restart_with_few_descriptors() {
     let (folder, address) = prepare("");
     let mut command = Command::new("prlimit");
-    command.args(["--nofile=80:80", steering::PROGRAM, "run", "--config"]).arg(folder.path().join("gatehouse.yaml"));
+    command
+        .args(["--nofile=80:80", steering::PROGRAM, "run", "--config"])
+        .arg(folder.path().join("gatehouse.yaml"));
     let more = (0..20).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect::<Vec<_>>();
     let listeners: String = more
         .iter()
@@ -347,7 +350,9 @@ fn a_restart_follows_a_restart_with_few_descriptors() {
     let mut running = Running::of(folder, address, command);
     let started = || {
         let said = run(&["status", "--format", "json", "--config", &config]);
-        serde_json::from_str::<Value>(&said.out).ok().and_then(|v| v["snapshot"]["started"].as_str().map(str::to_owned))
+        serde_json::from_str::<Value>(&said.out)
+            .ok()
+            .and_then(|v| v["snapshot"]["started"].as_str().map(str::to_owned))
     };
     let mut before = None;
     for round in 0..3 {
@@ -491,6 +496,9 @@ fn answering(answer: Option<&'static [u8]>) -> SocketAddr {
     address
 }
 
+/// What answers at a port, in words and in octets, and what is said of it.
+type Answered<'a> = (&'a str, Option<&'static [u8]>, &'a [&'a str]);
+
 // "Wrong back-end port" in each way that a port can be wrong, and "back-end demands TLS on s2s": the same words from the
 // running gateway (status and log) and from `probe --backend`, with the address and what to do.
 #[test]
@@ -501,21 +509,34 @@ fn what_is_wrong_at_the_port_of_the_back_end_is_named() {
     let tls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>\
                <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://prosody.im' ver='x'/>";
     let error = |condition: &str| {
-        format!("{HEAD}<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>")
+        format!(
+            "{HEAD}<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+        )
     };
     let port = "the port must be the server's for other servers, in clear";
-    let table: [(&str, Option<&'static [u8]>, &[&str]); 6] = [
+    let table: [Answered<'_>; 6] = [
         (
             "demands TLS",
             Some(leak(format!("{HEAD}<stream:features>{tls}</stream:features>"))),
-            &["it demands TLS of the gateway", "switch that off in Prosody: `s2s_require_encryption = false`"],
+            &[
+                "it demands TLS of the gateway",
+                "switch that off in Prosody: `s2s_require_encryption = false`",
+            ],
         ),
-        ("the port for clients", Some(leak(error("invalid-namespace"))), &["no XMPP stream of this kind", port]),
+        (
+            "the port for clients",
+            Some(leak(error("invalid-namespace"))),
+            &["no XMPP stream of this kind", port],
+        ),
         ("a mail server", Some(b"220 mail.hall.example ESMTP\r\n"), &["no XMPP stream of this kind", port]),
         ("a web server", Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), &["no XMPP stream of this kind", port]),
         // What a TLS server says to what is no TLS.
         ("direct TLS", Some(b"\x15\x03\x01\x00\x02\x02\x46"), &["no XMPP stream of this kind", port]),
-        ("not this domain", Some(leak(error("host-unknown"))), &["it does not serve this domain", "add the domain"]),
+        (
+            "not this domain",
+            Some(leak(error("host-unknown"))),
+            &["it does not serve this domain", "add the domain"],
+        ),
     ];
     for (what, answer, words) in table {
         println!("{what}");
@@ -567,7 +588,10 @@ fn a_back_end_that_may_not_come_in_is_named_when_it_comes() {
     has(&said, 0, &["not-from-here", "add its address to `from:` of the inside listener"]);
     let (code, log) = running.stop();
     assert_eq!(code, 0, "{log}");
-    let line = log.lines().find(|line| line.contains("inside listener from elsewhere")).unwrap_or_else(|| panic!("{log}"));
+    let line = log
+        .lines()
+        .find(|line| line.contains("inside listener from elsewhere"))
+        .unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("WARN") && line.contains("127.0.0.1") && line.contains("`from:`"), "{line}");
     assert!(!log.contains("asks-elsewhere"), "{log}");
 }
@@ -608,7 +632,8 @@ fn a_clock_a_year_ahead_shows_in_every_line_about_a_date() {
     has(&said, 0, &["the certificate of hall.example has expired: by the clock of this machine", &wrong]);
     let (code, log) = running.stop();
     assert_eq!(code, 0, "{log}");
-    let line = log.lines().find(|line| line.contains("certificate expired on")).unwrap_or_else(|| panic!("{log}"));
+    let line =
+        log.lines().find(|line| line.contains("certificate expired on")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("clock of this machine"), "{line}");
 }
 
@@ -618,7 +643,15 @@ fn a_typo_in_the_domain_of_a_rule_is_named_by_explain() {
     let folder = made();
     edit(folder.path(), "policy.yaml", "[a.example]", "[partnr.example]");
     let config = folder.path().join("gatehouse.yaml").display().to_string();
-    let said =
-        run(&["policy", "explain", "--config", &config, "--from", "x@partner.example", "--to", "y@hall.example"]);
+    let said = run(&[
+        "policy",
+        "explain",
+        "--config",
+        &config,
+        "--from",
+        "x@partner.example",
+        "--to",
+        "y@hall.example",
+    ]);
     has(&said, 1, &["not-listed", "nearest", "partnr.example", "policy.yaml:3"]);
 }

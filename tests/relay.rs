@@ -679,7 +679,10 @@ fn an_answer_that_comes_after_the_end_is_not_told() {
         assert!(stage.said(far).ends_with("</stream:stream>"), "{end:?}");
         stage.hears(far, "<db:verify from='friend.example' to='hall.example' id='gw-1' type='valid'/>");
         let answers: Vec<_> = stage.effects.iter().filter(|e| matches!(e, Effect::Answer(..))).collect();
-        assert!(matches!(answers.as_slice(), [Effect::Answer(Answer::Trouble(_), _)]), "{end:?}: {answers:?}");
+        assert!(
+            matches!(answers.as_slice(), [Effect::Answer(Answer::Trouble(_), _)]),
+            "{end:?}: {answers:?}"
+        );
     }
 }
 

@@ -149,7 +149,8 @@ async fn a_reload_of_very_many_rules_under_traffic_loses_nothing_either_way() {
     friend.inbox.wait_for(patience, |n| n.body() == Some(&format!("out{last}"))).await.unwrap();
     for (inbox, way) in [(&world.legacy.inbox, "in"), (&friend.inbox, "out")] {
         let all = inbox.all();
-        let bodies: Vec<&str> = all.iter().filter_map(|n| n.body()).filter(|body| body.starts_with(way)).collect();
+        let bodies: Vec<&str> =
+            all.iter().filter_map(|n| n.body()).filter(|body| body.starts_with(way)).collect();
         assert_eq!(bodies, (0..sent).map(|n| format!("{way}{n}")).collect::<Vec<_>>(), "{way}");
     }
     assert!(world.legacy.bounces.all().is_empty(), "nothing came back");

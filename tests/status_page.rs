@@ -47,7 +47,8 @@ fn serve(snapshot: Snapshot) -> SocketAddr {
             let mut asked = [0; 4096];
             let n = stream.read(&mut asked).unwrap_or(0);
             let asked = String::from_utf8_lossy(&asked[..n]).into_owned();
-            let number = asked.split("page=").nth(1).and_then(|rest| rest.split([' ', '#', '&']).next()?.parse().ok());
+            let number =
+                asked.split("page=").nth(1).and_then(|rest| rest.split([' ', '#', '&']).next()?.parse().ok());
             let mut shown = snapshot.clone();
             shown.turn_to(number.unwrap_or(1), pairs());
             let body = page::write(&shown);

@@ -187,7 +187,8 @@ fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
 
 async fn run(reading: Reading, given: Given) -> Result<(Option<Vec<OwnedFd>>, Signals), StartFault> {
     // Before the doors open: a signal in between must not end us without a drain.
-    let mut signals = Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
+    let mut signals =
+        Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;
     let gateway = Gateway::start_with(reading, given).await?;
     let sockets = gateway.attend(&mut signals).await;
     Ok((sockets, signals))

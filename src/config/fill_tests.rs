@@ -67,7 +67,9 @@ fn whole() -> Value {
 /// Where every value stands.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, inner)| places(inner, &format!("{at}/{key}"), found)),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, inner)| places(inner, &format!("{at}/{key}"), found))
+        }
         Value::Array(list) => {
             list.iter().enumerate().for_each(|(n, inner)| places(inner, &format!("{at}/{n}"), found));
         }

@@ -414,10 +414,7 @@ impl Cast {
         self.world.legacy.inbox.wait_body("Back again?").await?;
         stream.close().await?;
         Ok(vec![
-            Became::Refused(format!(
-                "while it was down: {}.",
-                named(Reason::BackendDown)
-            )),
+            Became::Refused(format!("while it was down: {}.", named(Reason::BackendDown))),
             Became::Delivered("after it came back, the same message from the same sender.".to_owned()),
         ])
     }

@@ -31,16 +31,18 @@ pub(super) fn tell(teller: &mut Teller<'_>, now: &Metrics, start: &Metrics) -> T
         "proofs between servers",
         &format!("{} by certificate, {} by dialback", both(certificate), both(dialback)),
     )?;
-    for (what, family) in [("domains refused", "policy_verdicts_total"), ("stanzas refused", "stanzas_refused_total")] {
+    for (what, family) in
+        [("domains refused", "policy_verdicts_total"), ("stanzas refused", "stanzas_refused_total")]
+    {
         let mut by_reason = BTreeMap::new();
         for (series, difference) in now.moved(start) {
             let denied = family != "policy_verdicts_total" || label(&series, "outcome") == Some("deny");
             if denied && series.starts_with(&format!("gatehouse_{family}")) {
-                *by_reason.entry(label(&series, "reason").unwrap_or_default().to_owned()).or_insert(0.0) += difference;
+                *by_reason.entry(label(&series, "reason").unwrap_or_default().to_owned()).or_insert(0.0) +=
+                    difference;
             }
         }
-        let told: Vec<String> =
-            by_reason.iter().map(|(reason, times)| format!("{times} {reason}")).collect();
+        let told: Vec<String> = by_reason.iter().map(|(reason, times)| format!("{times} {reason}")).collect();
         teller.row(what, &told.join(", "))?;
     }
     teller.row(

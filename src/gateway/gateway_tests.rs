@@ -419,12 +419,12 @@ async fn signals_reload_and_drain() {
     use crate::gateway::lifecycle::Signals;
     let (dir, gateway) = gateway().await;
     let tools = gateway.tools();
-    let signals = Signals::listen().unwrap();
+    let mut signals = Signals::listen().unwrap();
     let before = tools.registry.policy().digest().to_owned();
     let mut stream = peer(&gateway).await;
     stream.write_all(HEADER).await.unwrap();
     hear(&mut stream, "</stream:features>").await;
-    let attending = tokio::spawn(gateway.attend(signals));
+    let attending = tokio::spawn(async move { gateway.attend(&mut signals).await });
     policy(dir.path(), "cousin.example");
     let me = rustix::process::getpid();
     rustix::process::kill_process(me, rustix::process::Signal::HUP).unwrap();

@@ -88,7 +88,9 @@ pub fn program() -> PathBuf {
 pub(super) fn unfit(program: &Path) -> Option<String> {
     let why = match std::fs::metadata(program) {
         Err(error) => error.to_string(),
-        Ok(file) if !file.is_file() || file.permissions().mode() & 0o111 == 0 => "it is no program".to_owned(),
+        Ok(file) if !file.is_file() || file.permissions().mode() & 0o111 == 0 => {
+            "it is no program".to_owned()
+        }
         Ok(_) => return None,
     };
     Some(format!("{} cannot be begun anew: {why}; put the program there first", program.display()))

@@ -211,7 +211,9 @@ impl Desk {
             }
         }
         for domain in self.reloader.closed() {
-            alarms.push(format!("{domain} is closed: its certificate cannot be shown; `gatehouse check` says why"));
+            alarms.push(format!(
+                "{domain} is closed: its certificate cannot be shown; `gatehouse check` says why"
+            ));
         }
         if !snapshot.stale.is_empty() {
             alarms.push(format!(

@@ -32,9 +32,14 @@ impl Listener {
     ///
     /// # Errors
     /// As the system says; the others go on as they were.
-    pub fn bind_beside(address: SocketAddr, patience: Duration, others: &[&Listener]) -> io::Result<Listener> {
+    pub fn bind_beside(
+        address: SocketAddr,
+        patience: Duration,
+        others: &[&Listener],
+    ) -> io::Result<Listener> {
         // Only for this moment, and only for sockets of this user: else others could come to listen there.
-        let share = |shared| others.iter().try_for_each(|other| SockRef::from(&other.socket).set_reuse_port(shared));
+        let share =
+            |shared| others.iter().try_for_each(|other| SockRef::from(&other.socket).set_reuse_port(shared));
         let made = share(true).and_then(|()| bound(address, true));
         share(false)?;
         let made = made?;

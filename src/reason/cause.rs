@@ -261,7 +261,8 @@ impl Detail {
 impl Detail {
     /// Whether the other side said that it does not want the domain: it was reached, and has decided.
     pub fn is_ban(&self) -> bool {
-        const BANS: [&str; 5] = ["forbidden", "not-acceptable", "not-allowed", "not-authorized", "policy-violation"];
+        const BANS: [&str; 5] =
+            ["forbidden", "not-acceptable", "not-allowed", "not-authorized", "policy-violation"];
         let condition = self.particulars.split(':').next().unwrap_or_default();
         self.cause == Cause::PeerSaid && BANS.contains(&condition)
     }

@@ -197,7 +197,9 @@ impl Server {
         let id = header.id.as_deref().unwrap_or_default();
         // Of those with a UUID, Prosody offers dialback to servers without its errors, and no capabilities.
         let dialback = features.and_then(|features| features.child(names::DIALBACK_FEATURE, "dialback"));
-        if is_uuid(id) && dialback.is_some_and(|dialback| dialback.child(names::DIALBACK_FEATURE, "errors").is_none()) {
+        if is_uuid(id)
+            && dialback.is_some_and(|dialback| dialback.child(names::DIALBACK_FEATURE, "errors").is_none())
+        {
             return Some(Self::Prosody);
         }
         let plain = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

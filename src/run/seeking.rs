@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::jid::Domain;
+use crate::limit::registrable;
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -70,10 +71,9 @@ impl Seeking {
             return false;
         }
         let doubts = state.doubts.entry(doubt.hosted.clone()).or_default();
-        let ascii = doubt.remote.to_ascii();
-        let owner = psl::domain_str(&ascii).unwrap_or(&ascii);
-        if doubts.len() < ENOUGH && doubts.iter().all(|known| **known != *owner) {
-            doubts.push(owner.into());
+        let owner = registrable(doubt.remote);
+        if doubts.len() < ENOUGH && !doubts.contains(&owner) {
+            doubts.push(owner);
         }
         doubt.listed || doubts.len() >= ENOUGH
     }

@@ -112,11 +112,7 @@ impl Pump {
     }
 
     /// What a verifier met on its way, with the address where it did: the near leg of whoever asked is another connection.
-    pub(super) fn met_by_verifier(
-        &self,
-        answer: Answer,
-        detail: Option<Box<Detail>>,
-    ) -> Option<Box<Detail>> {
+    pub(super) fn met_by_verifier(&self, answer: Answer, detail: Option<Box<Detail>>) -> Option<Box<Detail>> {
         let Answer::Trouble(_) = answer else { return None };
         let far = self.fars.values().next_back()?;
         let met = detail.or_else(|| far.leg.detail.clone())?;

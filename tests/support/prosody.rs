@@ -95,7 +95,8 @@ pub fn legacy_of(release: Release, place: &Place<'_>, written: &Path) -> Vec<Pro
     let data = make_dir(&directory.join("data"));
     let path = directory.join("prosody.cfg.lua");
     let text = fs::read_to_string(written.join("prosody.cfg.lua")).expect("init has written it");
-    let moved = [("/var/lib/prosody", &*data.to_string_lossy()), ("/run/prosody", &directory.to_string_lossy())];
+    let moved =
+        [("/var/lib/prosody", &*data.to_string_lossy()), ("/run/prosody", &directory.to_string_lossy())];
     write(&path, &super::moved(text, &moved));
     started(release, place, &path)
 }

@@ -122,7 +122,9 @@ fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
     match (reason, detail) {
         // Its operators are whoever reads this.
         (Reason::BackendFault, Some(detail)) if detail.asks_for_tls() => Reason::BackendWantsTls.remedy(),
-        (Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent, _) | (_, None) => reason.remedy(),
+        (Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent, _) | (_, None) => {
+            reason.remedy()
+        }
         (_, Some(detail)) => detail.cause.remedy(),
     }
 }
