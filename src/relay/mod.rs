@@ -211,8 +211,7 @@ pub enum Effect {
     Vouch(KeyCheck, bool),
     /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
     Await(FarId, KeyCheck),
-    /// The backend at this far leg did not believe the key that was sent there for that remote domain. Whoever sees both
-    /// sides knows whether it asked about it (BE-01).
+    /// The backend at this leg did not believe our key for that domain: has it ever asked about it (BE-01)?
     Doubted(FarId, Domain),
     /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
     /// carry it.
