@@ -391,7 +391,7 @@ async fn what_stood_in_the_way_of_a_verification_is_told_where_the_key_was_refus
     let says = Manner { vouch: Vouch::Error("item-not-found"), ..Manner::default() };
     let table = [
         ("closed.friend.example", Manner::default(), Some(closed), "not-reached"),
-        ("unknown.friend.example", Manner::default(), None, "not-in-dns"),
+        ("unknown.friend.example", Manner::default(), None, "no-such-domain"),
         ("clear.friend.example", clear, None, "no-tls"),
         ("hangs.friend.example", hangs_up, None, "cut"),
         ("mute.friend.example", mute, None, "timed-out"),
@@ -400,7 +400,7 @@ async fn what_stood_in_the_way_of_a_verification_is_told_where_the_key_was_refus
     for (host, (domain, manner, elsewhere, cause)) in (10..).zip(table) {
         let server = world.peer_with(host, &[domain], issue(domain), manner).await.unwrap();
         let asked = elsewhere.unwrap_or(server.address);
-        if cause != "not-in-dns" {
+        if cause != "no-such-domain" {
             world.names.announce(domain, Some(asked), None).unwrap();
         }
         let mut stream = server.call_bare(HALL).unwrap().open().await.unwrap();
@@ -411,7 +411,7 @@ async fn what_stood_in_the_way_of_a_verification_is_told_where_the_key_was_refus
         let detail = refusal["detail"].as_str().unwrap_or_default();
         assert_eq!(refusal["cause"], cause, "{refusal:#}");
         assert!(detail.contains("asking the authoritative server"), "{refusal:#}");
-        assert!(cause == "not-in-dns" || detail.contains(&asked.to_string()), "{refusal:#}");
+        assert!(cause == "no-such-domain" || detail.contains(&asked.to_string()), "{refusal:#}");
         let fits = |r: &Value| r["event"] == "rejected" && r["cause"] == cause && r["detail"] == detail;
         records(&world, fits).await;
         assert!(!refusal["remedy"].as_str().unwrap().is_empty(), "{refusal:#}");
