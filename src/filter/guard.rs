@@ -16,7 +16,7 @@ pub enum Route {
 }
 
 /// A pair that was proven and permitted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Admitted {
     pair: Pair,
     method: Method,
@@ -54,7 +54,7 @@ impl Admitted {
 }
 
 /// The admitted pairs of one stream. A backend may have ten thousand on one: what a stanza costs must not grow with them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Guard {
     pairs: Vec<Admitted>,
     /// Their places, by sender and target.
@@ -62,6 +62,9 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Of a relay for which no pair can stand.
+    pub const EMPTY: Self = Self { pairs: Vec::new(), order: Vec::new() };
+
     /// Admits the pair that proof and permit are both about, on that route.
     ///
     /// # Errors

@@ -8,64 +8,36 @@ mod certified;
 mod far;
 mod refused;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::filter::client as filter;
 use crate::jid::Domain;
-use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
-use crate::stream::client::Rules;
+use crate::reason::{Detail, Facing, Outcome, Reason};
 use crate::stream::client::certified::Account;
 use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
+use crate::stream::client::{Own, Rules};
 use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds};
 use crate::xml::{CLOSE, Edits, Frame, Kind, Token, rewrite};
 
 use self::refused::Managed;
-use super::event::Said;
+use super::life::Life;
+use super::turn::Turn;
 use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Logged, Record, Side};
 
-/// How far a leg is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leg {
-    /// It is not there yet.
-    Absent,
-    /// Words go both ways.
-    Live,
-    /// Our closing tag is out, or our last word is; theirs is awaited until then.
-    Closing(Instant),
-    /// The client has closed; what its server still says is passed on until it closes too.
-    Parting(Instant),
-    /// It was finished or cut.
-    Over,
-}
-
-impl Leg {
-    fn is_live(self) -> bool {
-        self == Self::Live
-    }
-
-    fn until(self) -> Option<Instant> {
-        match self {
-            Self::Closing(until) | Self::Parting(until) => Some(until),
-            Self::Absent | Self::Live | Self::Over => None,
-        }
-    }
-}
-
 /// A client, its server, and the gateway between them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client {
     desk: serving::Desk,
-    serving: Option<Serving>,
-    posing: Option<Posing>,
+    /// The server towards the client.
+    near: Life<Serving>,
+    /// The client towards the server, once that is called.
+    far: Life<Posing>,
     terms: Option<posing::Terms>,
-    near: Leg,
-    far: Leg,
     address: std::net::IpAddr,
     secured: Option<Secured>,
     /// Whom its certificate lets in, where it is asked for one.
@@ -102,12 +74,10 @@ impl Client {
         };
         let ids = StreamIds::new(arrival.seed);
         Self {
-            serving: Some(Serving::new(&desk, ids, arrival.secured.clone(), now)),
+            near: Life::Open(Serving::new(&desk, ids, arrival.secured.clone(), now)),
+            far: Life::Over,
             desk,
-            posing: None,
             terms: None,
-            near: Leg::Live,
-            far: Leg::Absent,
             address: arrival.address,
             secured: arrival.secured.clone(),
             account: None,
@@ -129,22 +99,20 @@ impl Client {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.near == Leg::Over && matches!(self.far, Leg::Absent | Leg::Over)
+        self.near.is_over() && self.far.is_over()
     }
 
     pub(super) fn wants_read(&self, side: Side) -> bool {
         match side {
-            Side::Near => self.near != Leg::Over && self.serving.as_ref().is_none_or(Serving::wants_read),
-            Side::Far(_) => !matches!(self.far, Leg::Absent | Leg::Over),
+            Side::Near => !self.near.is_over() && self.near.machine().is_none_or(Serving::wants_read),
+            Side::Far(_) => !self.far.is_over(),
         }
     }
 
     pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
-        let login = (self.near.is_live() && !self.bound).then(|| self.started + home.timeouts.unauth);
-        let machines = [
-            self.serving.as_ref().and_then(Serving::deadline),
-            self.posing.as_ref().and_then(Posing::deadline),
-        ];
+        let login = (self.near.is_open() && !self.bound).then(|| self.started + home.timeouts.unauth);
+        let machines =
+            [self.near.machine().and_then(Serving::deadline), self.far.machine().and_then(Posing::deadline)];
         let legs = [self.near.until(), self.far.until(), login, self.certificate_end()];
         machines.into_iter().chain(legs).flatten().min()
     }
@@ -160,72 +128,63 @@ impl Client {
 
     /// Who it is, for an operator.
     pub(super) fn portrait(&self) -> Option<Logged> {
-        let own = self.serving.as_ref().and_then(Serving::own).filter(|_| self.bound)?;
+        let own = self.own().filter(|_| self.bound)?;
         let (stanzas, octets) = self.passed;
         let tls = self.secured.as_ref().map(|secured| secured.version);
         Some(Logged { address: own.address(), tls, stanzas, octets })
     }
 
+    /// Who the client is, once its server has said so.
+    fn own(&self) -> Option<&Own> {
+        self.near.machine().and_then(Serving::own)
+    }
+
     /// The framer of a leg found this.
-    pub(super) fn token(
-        &mut self,
-        home: &Arc<Home>,
-        side: Side,
-        token: Token,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut turn = Turn { client: self, home, now, out };
+    pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
+        let mut step = Step { client: self, turn };
         match side {
-            Side::Near => turn.near_token(token),
-            Side::Far(FAR) => turn.far_token(token),
+            Side::Near => step.near_token(token),
+            Side::Far(FAR) => step.far_token(token),
             Side::Far(_) => {}
         }
     }
 
-    /// Home is another. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
-    pub(super) fn rehomed(&mut self, home: &Arc<Home>, now: Instant, out: &mut Vec<Effect>) {
-        let mut turn = Turn { client: self, home, now, out };
-        if turn.hosted().is_some_and(|domain| !home.clients.contains_key(&domain)) {
-            return turn.near_fault(Reason::HostGone, true);
-        }
-        turn.certify_again(Reason::ClientCertificateUntrusted);
-    }
-
-    pub(super) fn step(
-        &mut self,
-        home: &Arc<Home>,
-        side: Side,
-        input: Input,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut turn = Turn { client: self, home, now, out };
+    /// Something happened.
+    pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        let mut step = Step { client: self, turn };
         match (side, input) {
-            (_, Input::Close(reason)) => turn.near_fault(reason, false),
-            (_, Input::Drain) => turn.near_fault(Reason::Shutdown, false),
-            (_, Input::Expired) => turn.expire(),
+            (_, Input::Close(reason)) => step.near_fault(reason, After::Resumable),
+            (_, Input::Drain) => step.near_fault(Reason::Shutdown, After::Resumable),
+            (_, Input::Expired) => step.expire(),
+            (_, Input::Home(_)) => step.rehomed(),
             // A ban that came between the door and here.
-            (_, Input::Policy(policy)) if policy.bans().holds_address(turn.client.address) => {
-                turn.near_fault(Reason::Banned, false);
+            (_, Input::Policy(policy)) if policy.bans().holds_address(step.client.address) => {
+                step.near_fault(Reason::Banned, After::Resumable);
             }
-            (_, Input::Tried(result)) => turn.serve(serving::Input::Tried(result)),
-            (Side::Near, input) => turn.near(input),
-            (Side::Far(FAR), input) => turn.far(input),
+            (_, Input::Tried(result)) => step.serve(serving::Input::Tried(result)),
+            (Side::Near, input) => step.near(input),
+            (Side::Far(FAR), input) => step.far(input),
             (Side::Far(_), _) => {}
         }
     }
 }
 
-/// One step under way.
-struct Turn<'a> {
-    client: &'a mut Client,
-    home: &'a Arc<Home>,
-    now: Instant,
-    out: &'a mut Vec<Effect>,
+/// What becomes of the session behind when the client's stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// Its server hears a closing tag.
+    Closed,
+    /// The connection ends alone, so that the session may be resumed (SM-06).
+    Resumable,
 }
 
-impl Turn<'_> {
+/// One step under way.
+struct Step<'a, 't> {
+    client: &'a mut Client,
+    turn: &'a mut Turn<'t>,
+}
+
+impl Step<'_, '_> {
     fn near(&mut self, input: Input) {
         match input {
             Input::Secured(secured) => {
@@ -233,7 +192,7 @@ impl Turn<'_> {
                 self.serve(serving::Input::Secured(secured));
             }
             Input::Retrusted(certificate) => self.show(certificate),
-            Input::Stalled => self.near_fault(Reason::StanzaTimeout, false),
+            Input::Stalled => self.near_fault(Reason::StanzaTimeout, After::Resumable),
             Input::Gone { reason, .. } => self.near_gone(reason),
             // The rest concerns far legs and other flows.
             _ => {}
@@ -241,30 +200,28 @@ impl Turn<'_> {
     }
 
     fn near_token(&mut self, token: Token) {
-        if self.client.serving.is_none() {
+        if !self.client.near.is_open() {
             // After the end nothing is looked at any more but the reciprocal close (CLS-01).
-            if matches!(token, Token::End | Token::Violation(_))
-                && matches!(self.client.near, Leg::Closing(_))
-            {
+            if matches!(token, Token::End | Token::Violation(_)) && self.client.near.is_closing() {
                 self.near_finish();
             }
             return;
         }
         let input = match token {
-            Token::Violation(violation) => return self.near_fault(violation.reason(), true),
+            Token::Violation(violation) => return self.near_fault(violation.reason(), After::Closed),
             Token::Refused(refused) => return self.refuse_near(&refused),
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
                 let served = match named {
-                    Some(domain) if self.home.clients.contains_key(&domain) => self.admit(&domain),
-                    Some(domain) => Err(self.home.absence(&domain)),
+                    Some(domain) if self.turn.home.clients.contains_key(&domain) => self.admit(&domain),
+                    Some(domain) => Err(self.turn.home.absence(&domain)),
                     None => Err(Reason::HostUnknown),
                 };
                 serving::Input::Header(header, served)
             }
             // Most of what comes, and the state stays as it is.
-            Token::Element(frame) if self.client.serving.as_ref().is_some_and(|s| s.passes(&frame)) => {
+            Token::Element(frame) if self.client.near.machine().is_some_and(|s| s.passes(&frame)) => {
                 return self.pass(frame);
             }
             Token::Element(frame) => serving::Input::Element(frame),
@@ -278,29 +235,31 @@ impl Turn<'_> {
     /// The connection of the client ended. Without a closing tag its session lives on inside, so that it may come back
     /// for it (SM-06).
     fn near_gone(&mut self, reason: Reason) {
-        if self.client.near == Leg::Over {
+        if self.client.near.is_over() {
             return;
         }
-        self.client.near = Leg::Over;
-        self.client.serving = None;
-        self.out.push(Effect::Cut(Side::Near));
+        self.client.near = Life::Over;
+        self.turn.push(Effect::Cut(Side::Near));
         self.tell(reason);
-        self.part(false);
+        self.part(After::Resumable);
     }
 
     /// One step of the server towards the client, with all that follows from it.
     fn serve(&mut self, input: serving::Input) {
-        let Some(machine) = self.client.serving.take() else { return };
-        match machine.step(&self.client.desk, input, self.now) {
+        let Some(machine) = self.client.near.take() else { return };
+        match machine.step(&self.client.desk, input, self.turn.now) {
             Ok((next, effects)) => {
-                self.client.serving = Some(next);
+                self.client.near.put(next);
                 for effect in effects {
                     self.served(effect);
                 }
             }
             Err(fault) => {
-                let proper = fault.reason != Reason::BackendFault;
-                self.near_end(fault, proper);
+                let after = match fault.reason {
+                    Reason::BackendFault => After::Resumable,
+                    _ => After::Closed,
+                };
+                self.near_end(fault, after);
             }
         }
     }
@@ -308,8 +267,8 @@ impl Turn<'_> {
     fn served(&mut self, effect: serving::Effect) {
         match effect {
             serving::Effect::Send(octets) => self.say_near(octets),
-            serving::Effect::Upgrade => self.out.push(Effect::Upgrade(Side::Near)),
-            serving::Effect::Restart => self.out.push(Effect::Restart(Side::Near)),
+            serving::Effect::Upgrade => self.turn.push(Effect::Upgrade(Side::Near)),
+            serving::Effect::Restart => self.turn.push(Effect::Restart(Side::Near)),
             serving::Effect::Call(domain) => self.call(domain),
             serving::Effect::Say(ask, octets) => {
                 self.heed_management(&octets);
@@ -321,9 +280,9 @@ impl Turn<'_> {
                     let reason = self.told_uncertified(hosted, why);
                     return self.serve(serving::Input::Tried(Err(reason)));
                 }
-                self.out.push(Effect::Try(Attempt { hosted, mechanism, account }));
+                self.turn.push(Effect::Try(Attempt { hosted, mechanism, account }));
             }
-            serving::Effect::Apply => self.out.push(Effect::Apply),
+            serving::Effect::Apply => self.turn.push(Effect::Apply),
             serving::Effect::Declined(reason) | serving::Effect::Overlooked(reason) => {
                 let hosted = self.hosted();
                 self.note(Event::Refused { pair: None, hosted, reason });
@@ -337,8 +296,7 @@ impl Turn<'_> {
                 }
             }
             serving::Effect::PeerError(name) => {
-                let condition = StreamCondition::parse(&name);
-                self.note(Event::StreamError { facing: Facing::Public, said: Said::Received, condition });
+                self.turn.heard_error(Facing::Public, &name);
                 self.client.reason = Reason::PeerError;
             }
             serving::Effect::Closed => self.near_closed(),
@@ -347,28 +305,27 @@ impl Turn<'_> {
 
     /// C2S-02: TLS stands, and the domain is ours.
     fn call(&mut self, domain: Domain) {
-        let Some(client) = self.home.clients.get(&domain) else { return };
+        let Some(client) = self.turn.home.clients.get(&domain) else { return };
         let rules = Rules {
             mechanisms: client.mechanisms.clone(),
             registration: client.registration,
             features: client.features.clone(),
-            max_octets: self.home.largest(Some(&domain)),
-            early_octets: self.home.limits.before_proof.element,
+            max_octets: self.turn.home.largest(Some(&domain)),
+            early_octets: self.turn.home.limits.before_proof.element,
         };
-        let step_time = self.home.timeouts.header;
+        let step_time = self.turn.home.timeouts.header;
         let language = self.client.languages.0.clone().filter(|tag| is_language(tag));
         self.client.terms = Some(posing::Terms { to: domain.clone(), language, rules, step_time });
-        self.client.posing = Some(Posing::Dialling);
-        self.client.far = Leg::Live;
-        self.out.push(Effect::Connect(FAR, Destination::Client(domain)));
+        self.client.far = Life::Open(Posing::Dialling);
+        self.turn.push(Effect::Connect(FAR, Destination::Client(domain)));
     }
 
     fn bound(&mut self) {
         self.client.bound = true;
-        self.out.push(Effect::Widen(Side::Near));
-        self.out.push(Effect::Widen(Side::Far(FAR)));
+        self.turn.push(Effect::Widen(Side::Near));
+        self.turn.push(Effect::Widen(Side::Far(FAR)));
         if let Some(hosted) = self.hosted() {
-            let after = self.now.saturating_duration_since(self.client.started);
+            let after = self.turn.since(self.client.started);
             self.note(Event::Bound { hosted, after });
         }
     }
@@ -376,7 +333,7 @@ impl Turn<'_> {
     /// A stanza of the client, to its server.
     fn pass(&mut self, frame: Frame) {
         let client = &self.client;
-        let Some(own) = client.serving.as_ref().and_then(Serving::own) else { return };
+        let Some(own) = client.own() else { return };
         let written = client.terms.as_ref().and_then(|terms| terms.language.as_deref());
         match filter::inspect(frame.head(), own, client.languages.0.as_deref(), written) {
             Ok(edits) => {
@@ -385,32 +342,31 @@ impl Turn<'_> {
                     return self.beyond_server(&frame, excess, octets.len());
                 }
                 self.count(frame.head().kind(), octets.len());
-                if self.client.far.is_live() {
-                    self.out.push(Effect::Pass(FAR, octets));
+                if self.client.far.is_open() {
+                    self.turn.push(Effect::Pass(FAR, octets));
                 }
             }
             Err(reason) => {
                 let hosted = self.hosted();
                 self.note(Event::Refused { pair: None, hosted, reason });
-                self.near_fault(reason, true);
+                self.near_fault(reason, After::Closed);
             }
         }
     }
 
     /// The client closed its stream: its server hears it, and may say what it still has to say (SM-06).
     fn near_closed(&mut self) {
-        self.client.serving = None;
         self.tell(self.client.reason);
-        self.part(true);
+        self.part(After::Closed);
         match self.client.far {
-            Leg::Closing(until) => self.client.near = Leg::Parting(until),
+            Life::Closing { until, .. } => self.client.near = Life::Parting { until },
             _ => self.near_close(),
         }
     }
 
     /// Our closing tag, and the end of the connection.
     fn near_close(&mut self) {
-        if matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
+        if matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
             self.out_near(Bytes::from_static(CLOSE));
             self.near_finish();
         }
@@ -418,99 +374,91 @@ impl Turn<'_> {
 
     /// The end of the connection: flushed, without another word.
     fn near_finish(&mut self) {
-        if self.client.near != Leg::Over {
-            self.client.near = Leg::Over;
-            self.client.serving = None;
-            self.out.push(Effect::Finish(Side::Near));
+        if !self.client.near.is_over() {
+            self.client.near = Life::Over;
+            self.turn.push(Effect::Finish(Side::Near));
         }
     }
 
-    /// The client's stream ends because of this. `proper`: its server hears a closing tag; else the session may be resumed.
-    fn near_fault(&mut self, reason: Reason, proper: bool) {
-        let Some(machine) = self.client.serving.take() else { return };
+    /// The client's stream ends because of this.
+    fn near_fault(&mut self, reason: Reason, after: After) {
+        let Some(machine) = self.client.near.take() else { return };
         let fault = machine.fault(&self.client.desk, reason);
-        self.near_end(fault, proper);
+        self.near_end(fault, after);
     }
 
-    fn near_end(&mut self, fault: Fault, proper: bool) {
-        self.client.serving = None;
+    /// A step has consumed the machine.
+    fn near_end(&mut self, fault: Fault, after: After) {
         self.tell(fault.reason);
-        if !self.client.near.is_live() {
-            return;
-        }
         if fault.octets.is_empty() {
-            self.client.near = Leg::Over;
-            self.out.push(Effect::Cut(Side::Near));
+            self.client.near = Life::Over;
+            self.turn.push(Effect::Cut(Side::Near));
         } else {
-            self.client.near = Leg::Closing(self.now + self.home.timeouts.close);
+            self.client.near = Life::Closing { machine: None, until: self.close_by() };
             self.out_near(fault.octets);
-            if let Some(condition) = fault.reason.stream_condition() {
-                let condition = Some(condition);
-                self.note(Event::StreamError { facing: Facing::Public, said: Said::Sent, condition });
-            }
+            self.turn.sent_error(Facing::Public, fault.reason.stream_condition());
         }
-        self.part(proper);
+        self.part(after);
     }
 
     /// The server hears that the client is gone: by a closing tag, or by the end of the connection alone.
-    fn part(&mut self, proper: bool) {
-        let close = self.now + self.home.timeouts.close;
-        match (self.client.far, &self.client.posing) {
-            (Leg::Live, Some(Posing::Dialling) | None) => {
-                self.client.far = Leg::Over;
-                self.out.push(Effect::Cut(Side::Far(FAR)));
+    fn part(&mut self, after: After) {
+        match &self.client.far {
+            Life::Open(Posing::Dialling) => self.far_cut(),
+            Life::Open(_) if after == After::Closed => {
+                self.client.far.close(self.close_by());
+                self.turn.send(Side::Far(FAR), Bytes::from_static(CLOSE));
             }
-            (Leg::Live, Some(_)) if proper => {
-                self.client.far = Leg::Closing(close);
-                self.out.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
-            }
-            (Leg::Live, Some(_)) => self.far_finish(),
-            _ => {}
+            Life::Open(_) => self.far_finish(),
+            Life::Closing { .. } | Life::Parting { .. } | Life::Over => {}
         }
     }
 
+    /// When a leg that closes now is over at the latest (T-close).
+    fn close_by(&self) -> Instant {
+        self.turn.now + self.turn.home.timeouts.close
+    }
+
     fn expire(&mut self) {
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.turn.now);
         let (near, far) = (due(self.client.near.until()), due(self.client.far.until()));
-        let serving = due(self.client.serving.as_ref().and_then(Serving::deadline));
-        let posing = due(self.client.posing.as_ref().and_then(Posing::deadline));
-        let login = !self.client.bound && self.client.near.is_live();
+        let serving = due(self.client.near.machine().and_then(Serving::deadline));
+        let posing = due(self.client.far.machine().and_then(Posing::deadline));
+        let login = !self.client.bound && self.client.near.is_open();
         let expired = due(self.client.certificate_end());
-        let late = login && due(Some(self.client.started + self.home.timeouts.unauth));
+        let late = login && due(Some(self.client.started + self.turn.home.timeouts.unauth));
         if far {
-            self.client.far = Leg::Over;
-            self.client.posing = None;
-            self.out.push(Effect::Cut(Side::Far(FAR)));
+            self.far_cut();
         }
         if near {
             match self.client.near {
-                Leg::Parting(_) => self.near_close(),
+                Life::Parting { .. } => self.near_close(),
                 _ => self.near_finish(),
             }
         }
         if serving {
             self.serve(serving::Input::Expired);
         }
-        if posing && self.is_unheard() && self.client.far.is_live() {
+        if posing && self.is_unheard() && self.client.far.is_open() {
             self.next_server();
         } else if posing {
             self.pose(posing::Input::Expired);
         }
         if expired {
-            self.near_fault(Reason::CertificateExpired, true);
+            self.near_fault(Reason::CertificateExpired, After::Closed);
         }
         if late {
-            self.near_fault(Reason::NegotiationTimeout, true);
+            self.near_fault(Reason::NegotiationTimeout, After::Closed);
         }
     }
 
     fn say_near(&mut self, octets: Bytes) {
-        if !self.client.near.is_live() {
+        if !self.client.near.is_open() {
             return;
         }
         // The client can do nothing with our header, or with a success that needs no new one, before the features are there:
         // they go out in one write.
-        if matches!(self.client.serving, Some(Serving::Waiting(_))) {
+        if matches!(self.client.near.machine(), Some(Serving::Waiting(_))) {
             self.client.unsaid = self.after_unsaid(octets);
         } else {
             self.out_near(octets);
@@ -519,7 +467,7 @@ impl Turn<'_> {
 
     fn out_near(&mut self, octets: Bytes) {
         let octets = self.after_unsaid(octets);
-        self.out.push(Effect::Send(Side::Near, octets));
+        self.turn.send(Side::Near, octets);
     }
 
     /// What is unsaid, then these octets.
@@ -558,12 +506,20 @@ impl Turn<'_> {
         }
     }
 
+    /// Home is another. A client of a domain that is no longer served here is told so (RFC 6120 4.9.3.5).
+    fn rehomed(&mut self) {
+        if self.hosted().is_some_and(|domain| !self.turn.home.clients.contains_key(&domain)) {
+            return self.near_fault(Reason::HostGone, After::Closed);
+        }
+        self.certify_again(Reason::ClientCertificateUntrusted);
+    }
+
     fn hosted(&self) -> Option<Domain> {
         self.client.terms.as_ref().map(|terms| terms.to.clone())
     }
 
     fn note(&mut self, event: Event) {
-        self.out.push(Effect::Note(event));
+        self.turn.note(event);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::filter::Admitted;
 use crate::jid::Domain;
 use crate::policy::{RuleName, Verdict};
 use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
@@ -125,6 +126,13 @@ impl Record {
             stanzas: 0,
             octets: 0,
         }
+    }
+
+    /// The pair was this one.
+    pub(super) fn admitted(&mut self, admitted: &Admitted) {
+        self.method = Some(admitted.method());
+        self.rule = Some(admitted.permit().rule().clone());
+        (self.stanzas, self.octets) = admitted.passed();
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::filter::Route;
+use crate::filter::{Admitted, Route};
 use crate::policy::{Policy, RuleName, Verdict};
-use crate::reason::{Flow, Reason};
+use crate::reason::Reason;
 use crate::stream::{Method, Pair, TlsVersion};
 
-use super::{Relay, Shape};
+use super::{Record, Relay, Shape};
 
 /// A relay at one moment.
 #[derive(Clone, Debug)]
@@ -63,41 +63,46 @@ impl Relay {
     /// The relay as it stands, and the word of another policy on each of its pairs. It is the same question that a
     /// reload puts to the relay (POL-07).
     pub fn portrait(&self, under: Option<&Policy>) -> Portrait {
-        let pairs: Vec<Standing> = self
-            .guard
-            .pairs()
-            .iter()
+        let admitted = self.guard().pairs().iter();
+        let pairs: Vec<_> = admitted
             .filter(|admitted| !matches!(admitted.route(), Route::Withdrawn(_)))
-            .map(|admitted| {
-                let pair = admitted.pair().clone();
-                let public = self.shown_method(&pair);
-                let record = self.record(Some(pair.clone()), None, Reason::Allowed);
-                let (stanzas, octets) = admitted.passed();
-                Standing {
-                    method: public.unwrap_or(admitted.method()),
-                    rule: admitted.permit().rule().clone(),
-                    address: admitted.permit().question().address,
-                    tls: record.tls,
-                    fingerprint: record.fingerprint,
-                    verdict: under.map(|policy| policy.judge_again(admitted.permit())),
-                    pair,
-                    stanzas,
-                    octets,
-                }
-            })
+            .map(|admitted| self.standing(admitted, under))
             .collect();
         let refused = |standing: &Standing| standing.verdict.as_ref().is_some_and(|v| !v.is_allow());
         Portrait {
             shape: match self.shape {
-                Shape::Courier(_) if !pairs.is_empty() => "stream",
-                Shape::Courier(_) => "courier",
-                Shape::Serving if self.flow == Flow::S2sOut => "inside",
-                Shape::Serving => "stream",
-                Shape::Verifier => "verifier",
+                Shape::Courier(_) if pairs.is_empty() => "courier",
+                Shape::Client(_) | Shape::Courier(_) | Shape::Inbound(_) => "stream",
+                Shape::Outbound(_) => "inside",
+                Shape::Verifier(_) => "verifier",
             },
-            client: self.client.as_ref().and_then(|client| client.portrait()),
+            client: match &self.shape {
+                Shape::Client(client) => client.portrait(),
+                _ => None,
+            },
             closes: !pairs.is_empty() && pairs.iter().all(refused),
             pairs,
+        }
+    }
+
+    fn standing(&self, admitted: &Admitted, under: Option<&Policy>) -> Standing {
+        let (stanzas, octets) = admitted.passed();
+        // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
+        let (record, shown) = match &self.shape {
+            Shape::Courier(courier) => (courier.record(Reason::Allowed), courier.method()),
+            Shape::Inbound(inbound) => (inbound.near().record(None, None, Reason::Allowed), None),
+            _ => (Box::new(Record::of(None, Reason::Allowed)), None),
+        };
+        Standing {
+            pair: admitted.pair().clone(),
+            method: shown.unwrap_or(admitted.method()),
+            rule: admitted.permit().rule().clone(),
+            address: admitted.permit().question().address,
+            tls: record.tls,
+            fingerprint: record.fingerprint,
+            stanzas,
+            octets,
+            verdict: under.map(|policy| policy.judge_again(admitted.permit())),
         }
     }
 }

@@ -30,7 +30,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 
 use crate::jid::Domain;
-use crate::reason::Reason;
+use crate::reason::{Direction, Reason};
 use crate::xml::{Content, Header};
 
 /// Sender domain and target domain, in this order (XEP-0220): who speaks, and to whom.
@@ -46,6 +46,14 @@ impl Pair {
     /// The pair of the answers: the same two domains the other way round.
     pub fn reversed(&self) -> Self {
         Self { sender: self.target.clone(), target: self.sender.clone() }
+    }
+
+    /// The hosted and the remote domain of a pair whose stanzas travel that way.
+    pub fn sides(&self, direction: Direction) -> (&Domain, &Domain) {
+        match direction {
+            Direction::Inbound => (&self.target, &self.sender),
+            Direction::Outbound => (&self.sender, &self.target),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Leg, Turn};
+use super::{After, Step};
 use crate::jid::Domain;
 use crate::reason::{Outcome, Reason, Why};
 use crate::relay::Event;
@@ -11,7 +11,7 @@ use crate::stream::client::certified::{self, Account, Asked, Demand};
 use crate::stream::client::serving::Serving;
 use crate::stream::client::{Granted, Own, Word};
 
-impl Turn<'_> {
+impl Step<'_, '_> {
     /// Under TLS, before anything is offered: whom the certificate lets in at this domain. Nobody guesses a password where a
     /// certificate is missing.
     pub(super) fn admit(&mut self, domain: &Domain) -> Result<(), Reason> {
@@ -35,7 +35,7 @@ impl Turn<'_> {
     /// Whether the word of the server names the account of the certificate, if it names one. The client has not heard it yet.
     pub(super) fn is_certified(&self, word: &Word) -> Result<(), Why> {
         let Some(account) = &self.client.account else { return Ok(()) };
-        let granted = self.client.serving.as_ref().and_then(Serving::granted);
+        let granted = self.client.near.machine().and_then(Serving::granted);
         match word {
             Word::Bound(own) | Word::Success(Granted::Bound(own) | Granted::Open(own)) => account.is(own),
             // It names no address: what counts is whose login it is.
@@ -48,12 +48,12 @@ impl Turn<'_> {
     pub(super) fn uncertified(&mut self, why: Why) {
         let Some(hosted) = self.hosted() else { return };
         let reason = self.told_uncertified(hosted, why);
-        self.near_fault(reason, true);
+        self.near_fault(reason, After::Closed);
     }
 
     /// The certificate is worth this now, or the domain asks for something else now (CRT-12).
     pub(super) fn certify_again(&mut self, otherwise: Reason) {
-        let Some(hosted) = self.hosted().filter(|_| self.client.near.is_live()) else { return };
+        let Some(hosted) = self.hosted().filter(|_| self.client.near.is_open()) else { return };
         let account = match self.judged(&hosted) {
             Ok(account) => account,
             Err(Why { reason: Reason::ClientCertificateUntrusted, detail }) => {
@@ -61,7 +61,7 @@ impl Turn<'_> {
             }
             Err(why) => return self.uncertified(why),
         };
-        let own = self.client.serving.as_ref().and_then(Serving::own);
+        let own = self.client.own();
         let doubt = account.as_ref().zip(own).and_then(|(account, own)| account.is(own).err());
         self.client.account = account;
         if let Some(why) = doubt {
@@ -77,7 +77,8 @@ impl Turn<'_> {
     }
 
     fn judged(&self, domain: &Domain) -> Result<Option<Account>, Why> {
-        let asked = self.home.clients.get(domain).map_or_else(Asked::default, |client| client.certificate);
+        let asked =
+            self.turn.home.clients.get(domain).map_or_else(Asked::default, |client| client.certificate);
         let shown = self.client.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
         certified::account(asked, shown.filter(|_| asked.demand != Demand::Off), domain)
     }
@@ -95,6 +96,6 @@ impl super::Client {
     /// When the certificate expires that somebody was let in by (CRT-12).
     pub(super) fn certificate_end(&self) -> Option<Instant> {
         let shown = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-        shown.filter(|_| self.near == Leg::Live && self.account.is_some()).and_then(|shown| shown.expires)
+        shown.filter(|_| self.near.is_open() && self.account.is_some()).and_then(|shown| shown.expires)
     }
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::super::event::Said;
+use super::super::life::Life;
 use super::super::{Candidate, Effect, Event, Input, Side};
-use super::{FAR, Leg, Turn, edited};
+use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
-use crate::reason::{Facing, Outcome, Reason, StreamCondition};
+use crate::reason::{Facing, Outcome, Reason};
 use crate::stream::LANGUAGE;
 use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};
@@ -16,13 +16,17 @@ use crate::stream::client::{Cause, Word};
 use crate::stream::fault::Fault;
 use crate::xml::{CLOSE, Frame, Token};
 
-impl Turn<'_> {
+impl Step<'_, '_> {
     pub(super) fn far_finish(&mut self) {
-        if !matches!(self.client.far, Leg::Absent | Leg::Over) {
-            self.client.far = Leg::Over;
-            self.client.posing = None;
-            self.out.push(Effect::Finish(Side::Far(FAR)));
+        if !self.client.far.is_over() {
+            self.client.far = Life::Over;
+            self.turn.push(Effect::Finish(Side::Far(FAR)));
         }
+    }
+
+    pub(super) fn far_cut(&mut self) {
+        self.client.far = Life::Over;
+        self.turn.push(Effect::Cut(Side::Far(FAR)));
     }
 
     pub(super) fn far(&mut self, input: Input) {
@@ -30,10 +34,8 @@ impl Turn<'_> {
             Input::Connected(..) => self.pose(posing::Input::Connected),
             Input::Unreachable(_) => {
                 self.backend(false);
-                self.client.far = Leg::Over;
-                self.client.posing = None;
-                self.out.push(Effect::Cut(Side::Far(FAR)));
-                self.near_fault(Reason::BackendDown, false);
+                self.far_cut();
+                self.near_fault(Reason::BackendDown, After::Resumable);
             }
             Input::Gone { .. } => self.far_gone(),
             Input::Stalled => self.far_fault(Reason::StanzaTimeout),
@@ -57,7 +59,7 @@ impl Turn<'_> {
                 self.pose(posing::Input::Header(header));
             }
             // Most of what comes, and the state stays as it is.
-            Token::Element(frame) if self.client.posing.as_ref().is_some_and(|p| p.delivers(&frame)) => {
+            Token::Element(frame) if self.client.far.machine().is_some_and(|p| p.delivers(&frame)) => {
                 self.deliver(frame);
             }
             Token::Element(frame) => self.pose(posing::Input::Element(frame)),
@@ -67,10 +69,11 @@ impl Turn<'_> {
 
     /// One step of the client towards the server, with all that follows from it.
     pub(super) fn pose(&mut self, input: posing::Input) {
-        let (Some(machine), Some(terms)) = (self.client.posing.take(), &self.client.terms) else { return };
-        match machine.step(terms, input, self.now) {
+        let client = &mut *self.client;
+        let (Some(machine), Some(terms)) = (client.far.take(), &client.terms) else { return };
+        match machine.step(terms, input, self.turn.now) {
             Ok((next, effects)) => {
-                self.client.posing = Some(next);
+                self.client.far.put(next);
                 for effect in effects {
                     self.posed(effect);
                 }
@@ -82,13 +85,13 @@ impl Turn<'_> {
     fn posed(&mut self, effect: posing::Effect) {
         match effect {
             posing::Effect::Send(octets) => {
-                if self.client.far.is_live() {
-                    self.out.push(Effect::Send(Side::Far(FAR), octets));
+                if self.client.far.is_open() {
+                    self.turn.push(Effect::Send(Side::Far(FAR), octets));
                 }
             }
             posing::Effect::Restart => {
-                if self.client.far.is_live() {
-                    self.out.push(Effect::Restart(Side::Far(FAR)));
+                if self.client.far.is_open() {
+                    self.turn.push(Effect::Restart(Side::Far(FAR)));
                 }
             }
             posing::Effect::Offered(offer) => {
@@ -103,8 +106,7 @@ impl Turn<'_> {
             posing::Effect::Word(word, octets) => self.word(word, octets),
             posing::Effect::Deliver(frame) => self.deliver(frame),
             posing::Effect::PeerError(ending) => {
-                let condition = StreamCondition::parse(&ending.condition);
-                self.note(Event::StreamError { facing: Facing::Backend, said: Said::Received, condition });
+                self.turn.heard_error(Facing::Backend, &ending.condition);
                 self.client.ending = Some(ending);
             }
             posing::Effect::Closed => self.far_closed(),
@@ -124,108 +126,107 @@ impl Turn<'_> {
             Word::Failure(Cause::Guess) => Some((Outcome::Deny, Reason::SaslRefused)),
             _ => None,
         };
-        let tried = self.client.serving.as_ref().and_then(Serving::attempt);
+        let tried = self.client.near.machine().and_then(Serving::attempt);
         if let (Some((outcome, reason)), Some((mechanism, account)), Some(hosted)) =
             (verdict, tried, self.hosted())
         {
             let (mechanism, account) = (Some(mechanism), account.map(str::to_owned));
             self.note(Event::Login { hosted, mechanism, account, outcome, reason, detail: None });
         }
-        if self.client.serving.is_some() {
+        if self.client.near.is_open() {
             self.serve(serving::Input::Word(word, octets));
-        } else if matches!(self.client.near, Leg::Parting(_)) && word == Word::Nonza {
-            self.out.push(Effect::Send(Side::Near, octets));
+        } else if matches!(self.client.near, Life::Parting { .. }) && word == Word::Nonza {
+            self.turn.send(Side::Near, octets);
         }
     }
 
     /// A stanza of the server, to its client.
     fn deliver(&mut self, frame: Frame) {
-        if self.client.bound && matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
+        if self.client.bound && matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
             let edits = filter::carried(frame.head(), self.client.languages.1.as_deref(), Some(LANGUAGE));
             let kind = frame.head().kind();
             let octets = edited(&frame, &edits);
             self.count(kind, octets.len());
-            self.out.push(Effect::Deliver(octets));
+            self.turn.push(Effect::Deliver(octets));
         }
     }
 
     /// The server closed its stream, or the time for it is over.
     fn far_closed(&mut self) {
-        if self.client.far.is_live() {
-            self.out.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
+        if self.client.far.is_open() {
+            self.turn.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
         }
         self.far_finish();
-        let at_rest = self.client.serving.as_ref().is_none_or(Serving::is_at_rest);
+        let at_rest = self.client.near.machine().is_none_or(Serving::is_at_rest);
         match self.client.ending.take() {
             Some(ending) => self.near_error(&ending),
-            None if self.client.bound || self.client.serving.is_none() => {
+            None if self.client.bound || !self.client.near.is_open() => {
                 self.tell(Reason::Finished);
                 self.near_close();
             }
             // CLS-06: it has waited long enough, or goes down.
-            None if at_rest => self.near_fault(Reason::Finished, false),
-            None => self.near_fault(Reason::BackendFault, false),
+            None if at_rest => self.near_fault(Reason::Finished, After::Resumable),
+            None => self.near_fault(Reason::BackendFault, After::Resumable),
         }
     }
 
     /// C2S-18: why the server ended the stream, as far as its client may read it.
     fn near_error(&mut self, ending: &Ending) {
-        if self.client.serving.is_none() {
+        if !self.client.near.is_open() {
             return self.near_close();
         }
-        let home = self.home;
+        let home = self.turn.home;
         let hosted = |name: &str| {
             Domain::parse(name).is_ok_and(|d| home.hosted.contains_key(&d) || home.clients.contains_key(&d))
         };
-        let Some(condition) = ending.told() else { return self.near_fault(Reason::BackendFault, false) };
-        let Some(machine) = self.client.serving.take() else { return };
+        let Some(condition) = ending.told() else {
+            return self.near_fault(Reason::BackendFault, After::Resumable);
+        };
+        let Some(machine) = self.client.near.take() else { return };
         match machine.ended(&ending.write(condition, hosted)) {
             Ok(fault) => {
-                let condition = Some(condition);
-                self.note(Event::StreamError { facing: Facing::Public, said: Said::Sent, condition });
-                self.near_end(fault.said(&ending.condition, ending.words()), false);
+                self.turn.sent_error(Facing::Public, Some(condition));
+                self.near_end(fault.said(&ending.condition, ending.words()), After::Resumable);
             }
             Err(machine) => {
-                self.client.serving = Some(*machine);
-                self.near_fault(Reason::BackendFault, false);
+                self.client.near.put(*machine);
+                self.near_fault(Reason::BackendFault, After::Resumable);
             }
         }
     }
 
     /// Whether the server has not said a word yet, nor heard one of the client's.
     pub(super) fn is_unheard(&self) -> bool {
-        matches!(&self.client.posing, Some(Posing::Opening(step)) if step.is_first())
+        matches!(self.client.far.machine(), Some(Posing::Opening(step)) if step.is_first())
     }
 
     /// Nothing of the client's was said yet: another server may take it.
     pub(super) fn next_server(&mut self) {
-        self.client.posing = Some(Posing::Dialling);
-        self.out.push(Effect::Retry(FAR, Candidate::Next));
+        self.client.far.put(Posing::Dialling);
+        self.turn.push(Effect::Retry(FAR, Candidate::Next));
     }
 
     /// The connection to the server ended without a closing tag.
     fn far_gone(&mut self) {
-        if self.client.far == Leg::Over {
+        if self.client.far.is_over() {
             return;
         }
-        if self.is_unheard() && self.client.far.is_live() {
+        if self.is_unheard() && self.client.far.is_open() {
             return self.next_server();
         }
-        self.client.far = Leg::Over;
-        self.client.posing = None;
-        self.out.push(Effect::Cut(Side::Far(FAR)));
-        match (self.client.near, self.client.bound) {
-            (Leg::Parting(_), _) => self.near_close(),
+        self.far_cut();
+        match (&self.client.near, self.client.bound) {
+            (Life::Parting { .. }, _) => self.near_close(),
             // SM-06: so that the client may resume.
-            (Leg::Live, true) => {
+            (Life::Open(_), true) => {
                 self.tell(Reason::ConnectionLost);
                 self.near_finish();
             }
             // CLS-06.
-            _ if self.client.serving.as_ref().is_some_and(Serving::is_at_rest) => {
-                self.near_fault(Reason::Finished, false);
+            _ if self.client.near.machine().is_some_and(Serving::is_at_rest) => {
+                self.near_fault(Reason::Finished, After::Resumable);
             }
-            _ => self.near_fault(Reason::BackendFault, false),
+            _ => self.near_fault(Reason::BackendFault, After::Resumable),
         }
     }
 
@@ -236,24 +237,21 @@ impl Turn<'_> {
     }
 
     fn far_fault(&mut self, reason: Reason) {
-        if let Some(machine) = self.client.posing.take() {
+        if let Some(machine) = self.client.far.take() {
             self.far_end(machine.fault(reason));
         }
     }
 
-    /// The server is at fault: it hears why, its client only that.
+    /// A step has consumed the machine: the server is at fault. It hears why, its client only that.
     fn far_end(&mut self, fault: Fault) {
-        self.client.posing = None;
-        if self.client.far.is_live() && !fault.octets.is_empty() {
-            if fault.octets.len() > CLOSE.len()
-                && let Some(condition) = fault.reason.stream_condition()
-            {
-                let condition = Some(condition);
-                self.note(Event::StreamError { facing: Facing::Backend, said: Said::Sent, condition });
+        if !self.client.far.is_closing() && !fault.octets.is_empty() {
+            if fault.octets.len() > CLOSE.len() {
+                self.turn.sent_error(Facing::Backend, fault.reason.stream_condition());
             }
-            self.out.push(Effect::Send(Side::Far(FAR), fault.octets));
+            self.turn.send(Side::Far(FAR), fault.octets);
         }
-        self.far_finish();
+        self.client.far = Life::Over;
+        self.turn.push(Effect::Finish(Side::Far(FAR)));
         let reason = match fault.reason {
             misfit @ (Reason::BackendWantsTls
             | Reason::BackendBindsChannel
@@ -265,8 +263,8 @@ impl Turn<'_> {
             _ => Reason::BackendFault,
         };
         match self.client.near {
-            Leg::Parting(_) => self.near_close(),
-            _ => self.near_fault(reason, false),
+            Life::Parting { .. } => self.near_close(),
+            _ => self.near_fault(reason, After::Resumable),
         }
     }
 }

@@ -5,15 +5,15 @@
 //! and the session behind is closed.
 
 use crate::reason::Reason;
-use crate::stream::client::serving::Serving;
 use crate::xml::{Edits, Frame, Refused};
 
-use super::super::refused::{Fate, Turned};
+use super::super::life::Life;
+use super::super::turned::{Fate, Turned};
 use super::super::{Effect, Event, Side};
-use super::{FAR, Leg, Turn};
+use super::{After, FAR, Step};
 
 /// How far the stream management of a client is. Nobody takes it back once it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Managed {
     /// Nobody has asked for it, or it was refused.
     No,
@@ -23,7 +23,7 @@ pub(super) enum Managed {
     Yes,
 }
 
-impl Turn<'_> {
+impl Step<'_, '_> {
     /// Stream management begins when the client asks for it, and with a session that is resumed or managed from the login on.
     pub(super) fn heed_management(&mut self, octets: &[u8]) {
         // Such words are short, and written by us.
@@ -41,12 +41,12 @@ impl Turn<'_> {
     /// The framer of the client's leg refused this.
     pub(super) fn refuse_near(&mut self, refused: &Refused) {
         let turned = Turned::refused(refused);
-        let Some(own) = self.client.serving.as_ref().and_then(Serving::own) else {
-            return self.near_fault(Reason::NotBound, true);
+        let Some(own) = self.client.own() else {
+            return self.near_fault(Reason::NotBound, After::Closed);
         };
         if turned.from.as_ref().is_some_and(|from| !own.may_say(from)) {
             self.tell_unfit(&Turned { reason: Reason::ForgedFrom, measure: None, ..turned });
-            return self.near_fault(Reason::ForgedFrom, true);
+            return self.near_fault(Reason::ForgedFrom, After::Closed);
         }
         self.turn_away_near(&turned);
     }
@@ -71,24 +71,24 @@ impl Turn<'_> {
         let to = self.client.terms.as_ref().map(|terms| &terms.to)?;
         let mut measure = frame.head().measure();
         measure.attributes += u32::from(edits.lang.is_some());
-        self.home.excess(to, self.home.taken(to), octets, measure)
+        self.turn.home.excess(to, self.turn.home.taken(to), octets, measure)
     }
 
     fn turn_away_near(&mut self, turned: &Turned<'_>) {
         self.tell_unfit(turned);
         if self.client.managed != Managed::No {
-            return self.near_fault(turned.reason, true);
+            return self.near_fault(turned.reason, After::Closed);
         }
         match turned.fate() {
-            Fate::Answered if self.client.near.is_live() => {
+            Fate::Answered if self.client.near.is_open() => {
                 // RFC 6120 8.1.1.1: what has no `to` was for the account itself, and its server answers without `from`.
                 if let Some(octets) = turned.error(turned.to.as_deref(), None) {
-                    self.out.push(Effect::Send(Side::Near, octets));
+                    self.turn.send(Side::Near, octets);
                 }
             }
-            Fate::Replaced if self.client.far.is_live() => {
+            Fate::Replaced if self.client.far.is_open() => {
                 if let Some(octets) = turned.error(None, turned.to.as_deref()) {
-                    self.out.push(Effect::Pass(FAR, octets));
+                    self.turn.push(Effect::Pass(FAR, octets));
                 }
             }
             Fate::Answered | Fate::Dropped | Fate::Replaced => {}
@@ -97,23 +97,23 @@ impl Turn<'_> {
 
     /// The framer of the server's leg refused this.
     pub(super) fn refuse_far(&mut self, refused: &Refused) {
-        if !self.client.bound || !matches!(self.client.near, Leg::Live | Leg::Parting(_)) {
+        if !self.client.bound || !matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
             return;
         }
         let turned = Turned::refused(refused);
         self.tell_unfit(&turned);
         if self.client.managed != Managed::No {
-            return self.near_fault(turned.reason, true);
+            return self.near_fault(turned.reason, After::Closed);
         }
         match turned.fate() {
-            Fate::Answered if self.client.far.is_live() => {
+            Fate::Answered if self.client.far.is_open() => {
                 if let Some(octets) = turned.error(None, turned.from.as_deref()) {
-                    self.out.push(Effect::Pass(FAR, octets));
+                    self.turn.push(Effect::Pass(FAR, octets));
                 }
             }
             Fate::Replaced => {
                 if let Some(octets) = turned.error(turned.from.as_deref(), turned.to.as_deref()) {
-                    self.out.push(Effect::Deliver(octets));
+                    self.turn.push(Effect::Deliver(octets));
                 }
             }
             Fate::Answered | Fate::Dropped => {}
@@ -121,7 +121,7 @@ impl Turn<'_> {
     }
 
     fn tell_unfit(&mut self, turned: &Turned<'_>) {
-        let own = self.client.serving.as_ref().and_then(Serving::own).map(|own| own.address());
+        let own = self.client.own().map(|own| own.address());
         let hosted = self.hosted();
         self.note(Event::Unfit {
             pair: None,

@@ -2,42 +2,35 @@
 
 use std::net::IpAddr;
 
+use super::turn::Turn;
 use crate::policy::{Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
-use crate::reason::{Detail, Direction, Reason};
-use crate::stream::initiating::Errand;
-use crate::stream::{Certificate, KeyCheck, Method, Pair, Proof, Secured, TlsVersion, identity};
+use crate::reason::{Detail, Direction};
+use crate::stream::{Certificate, Pair, Proof, Secured, TlsVersion, identity};
 
-use super::far::Far;
-use super::{FarId, Relay};
-
-impl Relay {
-    /// The inbound question for this pair.
-    pub(super) fn judge_inbound(
+impl Turn<'_> {
+    /// May the remote domain of this pair speak to us, shown this, over this channel, from there?
+    pub(super) fn inbound(
         &self,
         pair: &Pair,
         identity: Identity,
         secured: Option<&Secured>,
+        address: Option<IpAddr>,
     ) -> Verdict {
-        let address = self.peer_address();
         let certificate = secured.and_then(|secured| secured.certificate.as_ref());
-        let question = Federate {
-            identity,
-            tls: tls(secured),
-            address,
-            ..question(pair, Direction::Inbound, certificate)
-        };
-        self.policy.judge(&Question::Federate(question), &mut ())
+        let (tls, asked) = (tls(secured), question(pair, Direction::Inbound, certificate));
+        self.policy.judge(&Question::Federate(Federate { identity, tls, address, ..asked }), &mut ())
     }
 
-    pub(super) fn judge_outbound(
+    /// May the hosted domain of this pair speak to the remote one, shown this, over such a channel?
+    pub(super) fn outbound(
         &self,
         pair: &Pair,
         identity: Identity,
         tls: Tls,
         address: Option<IpAddr>,
     ) -> Verdict {
-        let question = Federate { identity, tls, address, ..question(pair, Direction::Outbound, None) };
-        self.policy.judge(&Question::Federate(question), &mut ())
+        let asked = question(pair, Direction::Outbound, None);
+        self.policy.judge(&Question::Federate(Federate { identity, tls, address, ..asked }), &mut ())
     }
 
     /// What the channel itself proves of the remote domain of this pair, the strongest first (a key that the rule pins, then
@@ -69,41 +62,22 @@ impl Relay {
         }
     }
 
-    /// The outbound verdict for this pair: with a far leg by what its channel shows, without one before any cost.
-    pub(super) fn outbound_verdict(&self, pair: &Pair, far: Option<FarId>) -> Verdict {
-        let Some(far) = far.and_then(|id| self.fars.get(&id)) else {
-            return self.judge_outbound(pair, Identity::Unproven, Tls::Unknown, None);
-        };
-        self.shown(pair, Direction::Outbound, far.secured(), far.address()).1
-    }
-
-    /// Whether the server of this leg may answer for the sender domain: its certificate names the domain, or a policy file
-    /// takes servers of that domain without (CRT-13, DB-24), at its address.
-    pub(super) fn authority_taken(&self, check: &KeyCheck, far: &Far) -> bool {
-        let (proof, verdict) = self.shown(&check.pair, Direction::Inbound, far.secured(), far.address());
-        match proof.map(|proof| proof.method()) {
-            // A certificate that names the domain, and yet not the key that is pinned, is no server of it.
-            Some(Method::Certificate) => verdict.reason != Reason::IdentityTooWeak,
-            Some(_) => true,
-            None => verdict.permit().is_some_and(|permit| permit.takes_unnamed_servers()),
-        }
-    }
-
-    /// Whether the policy lets this errand travel in clear (`tls: none`).
-    pub(super) fn clear_allowed(&self, errand: &Errand) -> bool {
-        match errand {
-            Errand::Speak(pair) => self.judge_outbound(pair, Identity::Dialback, Tls::None, None).is_allow(),
-            Errand::Ask(check) => self.judge_inbound(&check.pair, Identity::Dialback, None).is_allow(),
+    /// What the sender's policy says of a pair that goes out, before any cost; between two backends, what the addressee's
+    /// says, too (POL-08).
+    pub(super) fn verdicts(&self, pair: &Pair) -> (Verdict, Option<Verdict>) {
+        match self.home.hosts(&pair.target) {
+            false => (self.outbound(pair, Identity::Unproven, Tls::Unknown, None), None),
+            true => {
+                let (out, into) = self.policy.judge_between(&pair.sender, &pair.target);
+                (out, Some(into))
+            }
         }
     }
 }
 
 /// What is known of the pair and of the certificate that the remote server showed; the rest is to be filled in.
 fn question<'a>(pair: &'a Pair, direction: Direction, certificate: Option<&Certificate>) -> Federate<'a> {
-    let (hosted, remote) = match direction {
-        Direction::Inbound => (&pair.target, &pair.sender),
-        Direction::Outbound => (&pair.sender, &pair.target),
-    };
+    let (hosted, remote) = pair.sides(direction);
     let key = certificate.and_then(|certificate| certificate.key).map(KeyDigest::new);
     Federate {
         hosted,

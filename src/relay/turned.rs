@@ -5,16 +5,16 @@
 //! subscription, and no condition is used for which rooms expel.
 
 use std::borrow::Cow;
-use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::filter::{self, Answer, Decision, Desk, Route};
-use crate::reason::{Direction, Flow, Reason};
+use super::origin::{Origin, pair_of};
+use super::turn::Turn;
+use super::{Effect, Home, Sender, Words};
+use crate::filter::Answer;
+use crate::reason::{Direction, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, Refused};
-
-use super::{Effect, Event, FarId, Relay, Sender, Words};
 
 /// What becomes of a stanza that does not pass, by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,113 +108,67 @@ fn words(reason: Reason, measure: Option<(usize, usize)>) -> String {
     }
 }
 
-impl Relay {
-    /// A stanza on the near stream that the framer refused.
-    pub(super) fn refuse_stanza(&mut self, refused: &Refused, now: Instant, out: &mut Vec<Effect>) {
-        if self.flow == Flow::S2sOut {
-            return self.refuse_outbound(&Turned::refused(refused), now, out);
-        }
-        let home = &self.home;
-        let desk = Desk {
-            guard: &self.guard,
-            direction: self.direction(),
-            language: None,
-            hosted: &|domain| home.hosted.contains_key(domain),
-            rfc7622: &|domain| home.reads_rfc7622(domain),
-        };
-        let turned = Turned::refused(refused);
-        match filter::locate(refused.from(), refused.to(), &desk) {
-            Ok(index) => {
-                let Some(pair) = self.guard.pair(index).map(|admitted| admitted.pair().clone()) else {
-                    return;
-                };
-                self.turn_away(&turned, &pair, out);
-            }
-            Err(Decision::Fault(reason)) => {
-                self.note_unfit(&Turned { reason, measure: None, ..turned }, None, out);
-                self.near_fault(reason, now, out);
-            }
-            // It would not have passed in any case, and where an answer would go is not clear.
-            Err(_) => self.note_unfit(&turned, None, out),
-        }
-    }
-
-    /// This stanza of that pair goes no further.
-    pub(super) fn turn_away(&self, turned: &Turned<'_>, pair: &Pair, out: &mut Vec<Effect>) {
-        self.note_unfit(turned, Some(pair), out);
+impl Origin<'_> {
+    /// This stanza of that pair goes no further. `instead` says how an error goes on in its place (XML-17), where it can.
+    pub(super) fn turn_away(
+        self,
+        turned: &Turned<'_>,
+        pair: &Pair,
+        instead: impl FnOnce(Bytes) -> Option<Effect>,
+        turn: &mut Turn<'_>,
+    ) {
+        self.note_unfit(turned, Some(pair), turn);
         let (from, to) = (turned.from.as_deref(), turned.to.as_deref());
         let effect = match turned.fate() {
-            Fate::Answered => turned.error(to, from).map(|octets| self.way_back(pair, octets)),
+            Fate::Answered => turned.error(to, from).map(|octets| self.way_back(pair, octets, turn.home)),
             Fate::Dropped => None,
-            Fate::Replaced if self.flow == Flow::S2sOut => {
-                let lane = self.lane_of(pair);
-                turned.error(from, to).zip(lane).map(|(octets, lane)| Effect::Hand(lane, octets))
-            }
-            Fate::Replaced => turned.error(from, to).and_then(|octets| {
-                let admitted = self.guard.pairs().iter().find(|admitted| admitted.pair() == pair)?;
-                match admitted.route() {
-                    Route::Leg(number) => Some(Effect::Pass(FarId(number), octets)),
-                    Route::Carried => Some(Effect::Carry(pair.clone(), octets)),
-                    Route::Withdrawn(_) => None,
-                }
-            }),
+            Fate::Replaced => turned.error(from, to).and_then(instead),
         };
         if let Some(effect) = effect {
-            // It counts as his who has caused it, and who sends too much hears nothing (LIM-09).
-            out.extend((self.direction() == Direction::Inbound).then(|| weigh(turned, pair)));
-            out.push(effect);
+            self.charged(turned, pair, effect, turn);
         }
     }
 
     /// JID-06: an address of this stanza is not clear; who is answered, if anybody can be.
-    pub(super) fn unclear(&self, head: &Head, answer: Option<&str>, address: String, out: &mut Vec<Effect>) {
-        let pair = super::join::pair_of(head);
+    pub(super) fn unclear(self, head: &Head, answer: Option<&str>, address: String, turn: &mut Turn<'_>) {
+        let pair = pair_of(head);
         let turned = Turned {
             from: Some(Cow::Owned(address)),
             octets: head.octets_len(),
             measure: None,
             ..Turned::beyond(head, Reason::JidMalformed, (0, 0), 0)
         };
-        self.note_unfit(&turned, pair.as_ref(), out);
+        self.note_unfit(&turned, pair.as_ref(), turn);
         let answered = turned.fate() == Fate::Answered && turned.kind != Kind::Presence;
         let Some((pair, answer)) = pair.zip(answer).filter(|_| answered) else { return };
         if let Some(octets) = turned.error(turned.to.as_deref(), Some(answer)) {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned };
-            out.extend((self.direction() == Direction::Inbound).then(|| weigh(&sender, &pair)));
-            out.push(self.way_back(&pair, octets));
+            let effect = self.way_back(&pair, octets, turn.home);
+            self.charged(&sender, &pair, effect, turn);
         }
     }
 
-    /// XML-18: why the stanza, as it leaves on that route, is more than the receiving server takes.
-    pub(super) fn excess(
-        &self,
-        route: Route,
-        pair: &Pair,
-        frame: &Frame,
-        edits: Option<&Edits>,
-        octets: usize,
-    ) -> Option<(Reason, (usize, usize))> {
-        let most = match route {
-            Route::Leg(number) => self.largest(FarId(number), &pair.target),
-            Route::Carried => self.home.taken(&pair.target),
-            Route::Withdrawn(_) => return None,
-        };
-        let mut measure = frame.head().measure();
-        measure.attributes += u32::from(edits.is_some_and(|edits| edits.lang.is_some()));
-        self.home.excess(&pair.target, most, octets, measure)
+    /// It counts as his who has caused it, and who sends too much hears nothing (LIM-09).
+    fn charged(self, turned: &Turned<'_>, pair: &Pair, effect: Effect, turn: &mut Turn<'_>) {
+        if self.direction == Direction::Inbound {
+            turn.push(weigh(turned, pair));
+        }
+        turn.push(effect);
     }
+}
 
-    pub(super) fn note_unfit(&self, turned: &Turned<'_>, pair: Option<&Pair>, out: &mut Vec<Effect>) {
-        let hosted = pair.map(|pair| self.home.sides(pair, self.direction()).0.clone());
-        out.push(Effect::Note(Event::Unfit {
-            pair: pair.cloned(),
-            hosted: hosted.filter(|domain| self.home.hosts(domain)),
-            reason: turned.reason,
-            address: turned.from.as_deref().map(str::to_owned),
-            measure: turned.measure,
-            octets: turned.octets,
-        }));
-    }
+/// XML-18: why the stanza, as it leaves for a server that takes so many octets at `most`, is more than that server takes.
+pub(super) fn excess(
+    home: &Home,
+    pair: &Pair,
+    most: usize,
+    frame: &Frame,
+    edits: Option<&Edits>,
+    octets: usize,
+) -> Option<(Reason, (usize, usize))> {
+    let mut measure = frame.head().measure();
+    measure.attributes += u32::from(edits.is_some_and(|edits| edits.lang.is_some()));
+    home.excess(&pair.target, most, octets, measure)
 }
 
 /// Who has caused it, as far as each address is limited (LIM-04).

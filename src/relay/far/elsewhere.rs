@@ -7,30 +7,32 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Bytes;
 
-use super::event::Said;
-use super::{Candidate, Effect, Event, FarId, Relay, Side};
+use super::super::event::{Event, Said};
+use super::super::turn::Turn;
+use super::super::{Candidate, Effect};
+use super::Far;
 use crate::jid::Domain;
 use crate::reason::{Facing, Reason};
 use crate::xml::{CLOSE, Element, Frame, names};
 
-impl Relay {
+impl Far {
     /// Whether the attempt goes on at the host that this element names.
-    pub(super) fn far_moves(&mut self, id: FarId, frame: &Frame, out: &mut Vec<Effect>) -> bool {
-        let Some(far) = self.fars.get_mut(&id).filter(|_| frame.is(names::STREAMS, "error")) else {
+    pub(super) fn moves_on(&mut self, frame: &Frame, turn: &mut Turn<'_>) -> bool {
+        let facing = self.terms.facing;
+        if facing != Facing::Public || !frame.is(names::STREAMS, "error") {
             return false;
-        };
-        let under_way = !far.standing && !far.is_closing() && far.secured().is_some();
-        if far.terms.facing != Facing::Public || !under_way || far.moves >= MOVES {
+        }
+        let under_way = !self.stands() && !self.is_closing() && self.secured.is_some();
+        if !under_way || self.moves >= MOVES {
             return false;
         }
         let Some((host, port)) = host(&frame.tree()) else { return false };
-        far.moves += 1;
-        far.redial(Reason::PeerError.into(), true);
+        self.moves += 1;
+        self.redial(Reason::PeerError.into(), true);
         // The condition is none that we have a word for.
-        let (facing, said, condition) = (Facing::Public, Said::Received, None);
-        out.push(Effect::Note(Event::StreamError { facing, said, condition }));
-        out.push(Effect::Send(Side::Far(id), Bytes::from_static(CLOSE)));
-        out.push(Effect::Retry(id, Candidate::Elsewhere(host, port)));
+        turn.note(Event::StreamError { facing, said: Said::Received, condition: None });
+        turn.send(self.side(), Bytes::from_static(CLOSE));
+        turn.push(Effect::Retry(self.id, Candidate::Elsewhere(host, port)));
         true
     }
 }

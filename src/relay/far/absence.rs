@@ -3,47 +3,36 @@
 //! What is told here concerns our own pairs: that no stream could be had with the server, or that there is one to speak
 //! with. What it says of a pair, and what our policy says of it, is neither.
 
+use super::super::Effect;
+use super::super::turn::Turn;
+use super::Far;
 use crate::reason::{Facing, Reason};
 use crate::stream::initiating::Errand;
 
-use super::{Behalf, Effect, FarId, Relay, Shape};
-
-impl Relay {
-    /// On whose behalf this errand is run.
-    pub(super) fn behalf(&self, errand: &Errand) -> Behalf {
-        match (errand, &self.shape) {
-            (Errand::Ask(_), _) => Behalf::Claim,
-            (Errand::Speak(_), Shape::Courier(courier)) if courier.is_own() => Behalf::Own,
-            (Errand::Speak(_), Shape::Courier(_)) => Behalf::Carried,
-            (Errand::Speak(_), Shape::Serving | Shape::Verifier) => Behalf::Own,
-        }
-    }
-
+impl Far {
     /// There is a server that speaks with us, whatever it says.
-    pub(super) fn far_met(&self, id: FarId, out: &mut Vec<Effect>) {
-        if self.is_our_pair(id) {
-            out.push(Effect::Fared(id, Ok(())));
+    pub(super) fn met(&self, turn: &mut Turn<'_>) {
+        if self.is_our_pair() {
+            turn.push(Effect::Fared(self.id, Ok(())));
         }
     }
 
     /// No stream could be had, for this reason, as far as that is the server's.
-    pub(super) fn far_missed(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
-        if self.is_our_pair(id) && is_absence(reason) {
-            out.push(Effect::Fared(id, Err(reason)));
+    pub(super) fn missed(&self, reason: Reason, turn: &mut Turn<'_>) {
+        if self.is_our_pair() && is_absence(reason) {
+            turn.push(Effect::Fared(self.id, Err(reason)));
         }
     }
 
     /// Our patience is over while the server has our connection and nothing stands yet.
-    pub(super) fn far_late(&self, id: FarId, reason: Reason, out: &mut Vec<Effect>) {
-        let waits = self.fars.get(&id).is_some_and(|far| !far.standing && far.address().is_some());
-        if reason == Reason::DialbackTimeout && waits {
-            self.far_missed(id, reason, out);
+    pub(in super::super) fn late(&self, turn: &mut Turn<'_>) {
+        if !self.stands() && self.address.is_some() {
+            self.missed(Reason::DialbackTimeout, turn);
         }
     }
 
-    fn is_our_pair(&self, id: FarId) -> bool {
-        let terms = self.fars.get(&id).map(|far| &far.terms);
-        terms.is_some_and(|t| t.facing == Facing::Public && matches!(t.errand, Errand::Speak(_)))
+    fn is_our_pair(&self) -> bool {
+        self.terms.facing == Facing::Public && matches!(self.terms.errand, Errand::Speak(_))
     }
 }
 

@@ -1,0 +1,252 @@
+//! What goes into a relay and what comes out: the whole of what pump and core say to each other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::event::Event;
+use super::plan::Home;
+use super::sender::Sender;
+use crate::jid::Domain;
+use crate::policy::{Permit, Policy};
+use crate::reason::{Detail, Flow, Reason, Why};
+use crate::stream::client::Mechanism;
+use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
+use crate::xml::Token;
+
+/// The name of a far leg within its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FarId(pub u32);
+
+/// A leg of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// The leg that arrived.
+    Near,
+    /// A leg that we opened.
+    Far(FarId),
+}
+
+/// The name of a pair on the stream of a backend, within its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u32);
+
+/// The name of a claim within its relay: what a verification is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimId(pub u32);
+
+/// Where a far leg leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The backend of this hosted domain, on the plain network.
+    Backend(Domain),
+    /// The backend of this hosted domain where it takes clients, on the plain network. The connection stands in for that
+    /// of the near leg, whose addresses and channel a PROXY header may tell (BE-05).
+    Client(Domain),
+    /// The servers that the DNS names for the target, shown the certificate of `from`.
+    World {
+        /// The hosted domain on whose behalf we speak.
+        from: Domain,
+        /// The remote domain.
+        target: Domain,
+        /// Who wants it.
+        behalf: Behalf,
+    },
+}
+
+/// On whose behalf a server in the world is called: what the world can cause must not stand in the way of our own users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Behalf {
+    /// Stanzas that the gateway carries on its own: bounces, and what a broken leg left.
+    Carried,
+    /// A key that somebody has shown us is to be asked about.
+    Claim,
+    /// A backend has asked for the pair.
+    Own,
+}
+
+/// What may happen to a relay. All that concerns one leg comes with its side; the rest with [`Side::Near`].
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The framer of that leg found this.
+    Token(Token),
+    /// The TLS handshake asked for by [`Effect::Upgrade`] is done.
+    Secured(Secured),
+    /// The far leg has a connection to this address, and with direct TLS the facts of it.
+    Connected(IpAddr, Option<Secured>),
+    /// No candidate of the far leg's destination is left; the reason is that of the last attempt.
+    Unreachable(Why),
+    /// The connection of that leg ended (end of file, reset, failed handshake, write timeout). `unsent` are the stanzas
+    /// handed over with [`Effect::Pass`] of which no octet, or not all, went out, oldest first.
+    Gone {
+        /// Why, as far as the socket knows.
+        reason: Reason,
+        /// The stanzas that did not go out whole.
+        unsent: Vec<Bytes>,
+    },
+    /// An element of that leg was begun and not finished within T-stanza.
+    Stalled,
+    /// The pair's far outbox is over its limit and this stanza did not fit; on the near side, the answer to
+    /// [`Effect::Hand`] where the courier has no room.
+    Overflow(Bytes),
+    /// The answer to [`Effect::Weigh`], if its sender may not send this stanza for this reason; there is none if it may.
+    Refused(Bytes, Reason),
+    /// One more stanza for a courier to carry.
+    Queue(Load, Bytes),
+    /// A report for a pair whose own stream may stand here (DB-69).
+    Report(Pair, Bytes),
+    /// Near: other reports wait for the place of this courier, which ends once nothing is left. Far: others wait for the place of
+    /// this leg at the server behind, which closes in good order; what comes for its pair is carried.
+    Yield,
+    /// The answer to [`Effect::Serves`]: whether a far leg stands for any pair of this stream.
+    Serves(bool),
+    /// The answer to [`Effect::Verify`].
+    Verified(ClaimId, Answer),
+    /// The answer to [`Effect::Vouch`]: whether the key is vouched for.
+    Vouched(KeyCheck, bool),
+    /// The answer to [`Effect::Try`] or [`Effect::Apply`]: whether that may be tried now.
+    Tried(Result<(), Reason>),
+    /// A new policy; the relay is judged again.
+    Policy(Arc<Policy>),
+    /// The peer's certificate on that leg, judged anew by the anchors and revocation lists that hold now (CRT-12).
+    Retrusted(Certificate),
+    /// What does not change often has: domains, limits, dialback secrets (keys that were made with the ones before still verify,
+    /// DB-13), or the time by the wall.
+    Home(Arc<Home>),
+    /// The time that [`super::Relay::deadline`] named has come.
+    Expired,
+    /// Orderly end: no new claims, `system-shutdown`, both streams closed.
+    Drain,
+    /// An operator, or the gateway itself, ends the relay for this reason; with the side of a far leg, that leg and its
+    /// pair alone (DB-66).
+    Close(Reason),
+}
+
+/// Which address a new attempt goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Candidate {
+    /// This host and port, which the server that was reached has named; then those that the destination has.
+    Elsewhere(Box<str>, u16),
+    /// The next one that the destination has.
+    Next,
+    /// The one that the last attempt went to.
+    Same,
+}
+
+/// What the core wants done, in this order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Octets we author: headers, negotiation, errors, closing tags.
+    Send(Side, Bytes),
+    /// One whole stanza in canonical form, to a far leg that stands.
+    Pass(FarId, Bytes),
+    /// The stanza of the next effect, [`Effect::Pass`] or [`Effect::Carry`], is of this sender. It goes if the sender has not
+    /// sent too much lately; else it goes nowhere, and comes back with [`Input::Refused`].
+    Weigh(Sender),
+    /// One whole stanza in canonical form, from the backend to the client of the near leg.
+    Deliver(Bytes),
+    /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
+    /// of the near leg is read, and the backend has not heard the account.
+    Try(Attempt),
+    /// A client asks for a new account: may it? Answer with [`Input::Tried`]; until then nothing of the near leg is read.
+    Apply,
+    /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.
+    Upgrade(Side),
+    /// A new stream on the same connection: restart the framer of this leg.
+    Restart(Side),
+    /// The leg is proven: from now on the framer's limits are those for proven streams.
+    Widen(Side),
+    /// Open this far leg.
+    Connect(FarId, Destination),
+    /// Close what this far leg has, and try again.
+    Retry(FarId, Candidate),
+    /// What came of calling that server for our pair: it speaks with us, or is not to be had for this reason (CLS-07).
+    Fared(FarId, Result<(), Reason>),
+    /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
+    Verify(ClaimId, KeyCheck),
+    /// Is a far leg of ours waiting with this key, or, where that is true beside it, one of another node that shares our secret
+    /// (CLU-02)? Answer with [`Input::Vouched`].
+    Vouch(KeyCheck, bool),
+    /// This far leg sends a key now: whoever asks about it may hear `valid`, until T-dialback after the leg is gone.
+    Await(FarId, KeyCheck),
+    /// The backend at this leg did not believe our key for that domain: has it ever asked about it (BE-01)?
+    Doubted(FarId, Domain),
+    /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
+    /// carry it.
+    Admitted(Option<FarId>, Permit),
+    /// Have this stanza carried over a stream for this pair (a bounce, or what a broken leg left unsent).
+    Carry(Pair, Bytes),
+    /// The backend of the near leg speaks for this pair from now on: its stanzas go to the courier of that pair.
+    Lane(LaneId, Pair),
+    /// Nothing more comes for this pair under this name.
+    Unlane(LaneId),
+    /// One whole stanza in canonical form, from the backend of the near leg to the courier of that pair. What finds no room
+    /// comes back with [`Input::Overflow`].
+    Hand(LaneId, Bytes),
+    /// Tell a backend what became of its stanza, over a stream for this pair (DB-69).
+    Report {
+        /// Who could not be reached, and who wrote.
+        pair: Pair,
+        /// The hosted domain whose backend it is.
+        via: Domain,
+        /// The error.
+        stanza: Bytes,
+    },
+    /// Nothing has come over the stream of a backend for a while: does a far leg stand for any pair of it? Answer with
+    /// [`Input::Serves`].
+    Serves,
+    /// The verifier's answer, and what was in the way where that is known.
+    Answer(Answer, Option<Box<Detail>>),
+    /// Flush what is in the outbox, then close the leg (close_notify, FIN).
+    Finish(Side),
+    /// Close the leg at once; nothing more is sent.
+    Cut(Side),
+    /// This happened.
+    Note(Event),
+}
+
+/// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// The hosted domain.
+    pub hosted: Domain,
+    /// By what.
+    pub mechanism: Mechanism,
+    /// The local part as tried, in its canonical form, where the mechanism shows it.
+    pub account: Option<String>,
+}
+
+/// A connection that arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Which listener it came to: [`Flow::C2s`] and [`Flow::S2sIn`] from the world, [`Flow::S2sOut`] from a backend.
+    pub flow: Flow,
+    /// Where it came from.
+    pub address: IpAddr,
+    /// The facts of the channel on a direct TLS listener.
+    pub secured: Option<Secured>,
+    /// Random octets, used once.
+    pub seed: [u8; 32],
+}
+
+/// What a courier carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Load {
+    /// What a remote server sends for a pair that stands and has no stream of its own to the server behind any more: it broke, or
+    /// gave way to others.
+    Admitted,
+    /// What the gateway itself must deliver: a bounce.
+    Carried,
+    /// What a backend sends.
+    Own,
+    /// An error that the gateway wrote about a stanza of the backend that it goes to.
+    Report,
+}
+
+impl Load {
+    /// Whether it is strangers that cause it, or peers: bounded by L-queue. What is a backend's is bounded by octets alone.
+    pub const fn is_of_the_world(self) -> bool {
+        matches!(self, Self::Admitted | Self::Carried)
+    }
+}

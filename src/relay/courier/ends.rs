@@ -1,0 +1,217 @@
+//! How a courier's leg and the courier itself end: what is left goes over another leg, or back.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::super::event::Event;
+use super::super::far::{Far, Leave, Lost};
+use super::super::turn::Turn;
+use super::super::{FarId, Home, Load};
+use super::Courier;
+use crate::filter::Route;
+use crate::reason::{Cause, Reason, Why};
+
+impl Courier {
+    /// The pair of a backend stands no longer.
+    pub(super) fn pair_ended(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let Some(far) = self.far.as_deref() else { return };
+        let own = Route::Leg(far.id().0);
+        let admitted = self.guard.pairs().iter().find(|admitted| admitted.route() == own);
+        let Some(pair) = admitted.map(|admitted| admitted.pair().clone()) else { return };
+        let mut record = self.record(reason);
+        let method = self.method();
+        if let Some(admitted) = self.guard.remove(&pair) {
+            record.admitted(&admitted);
+        }
+        record.method = method.or(record.method);
+        turn.note(Event::Ended { record });
+    }
+
+    /// No leg could be had.
+    pub(super) fn refused(&mut self, why: &Why, turn: &mut Turn<'_>) {
+        if self.is_report() {
+            return self.report_again(why, false, turn);
+        }
+        if self.is_own() {
+            let mut record = self.record(why.reason);
+            record.detail.clone_from(&why.detail);
+            turn.note(Event::Rejected { record, after: turn.since(self.started) });
+        }
+        self.give_up(why, turn);
+    }
+
+    /// Its leg stood, and is no more.
+    pub(super) fn lost(&mut self, lost: Lost, turn: &mut Turn<'_>) {
+        // COMPAT(Tigase 8.4): says `valid` before it believes it, and ends the stream at what follows at once.
+        if lost.leave == Leave::Doubt && self.is_report() && self.is_young(turn.now) {
+            self.queue.recall();
+        }
+        self.pair_ended(lost.reason, turn);
+        self.far = None;
+        self.carry_on(lost.closing, lost.reason, lost.unsent, turn);
+    }
+
+    /// DB-69: whether a backend may still say that it does not believe the `valid` that it gave.
+    pub(super) fn is_young(&self, now: Instant) -> bool {
+        self.stood.is_some_and(|at| now < at + YOUNG)
+    }
+
+    /// What a leg has left goes over another, once.
+    pub(super) fn carry_on(
+        &mut self,
+        closing: bool,
+        reason: Reason,
+        unsent: Vec<Bytes>,
+        turn: &mut Turn<'_>,
+    ) {
+        let stood = self.stood.take();
+        let long = stood.is_some_and(|at| at + LONG <= turn.now);
+        let again = !self.again || long;
+        self.again = !unsent.is_empty();
+        self.queue.put_back(unsent);
+        if self.queue.is_empty() {
+            self.ending |= !closing;
+            return;
+        }
+        if self.is_report() {
+            return self.report_again(&reason.into(), stood.is_some(), turn);
+        }
+        if (closing || again) && !self.draining && !self.ending {
+            return self.set_out(turn);
+        }
+        let reason = if self.draining { Reason::Shutdown } else { reason };
+        self.give_up(&reason.into(), turn);
+    }
+
+    fn report_again(&mut self, why: &Why, stood: bool, turn: &mut Turn<'_>) {
+        if self.queue.is_empty() {
+            self.ending = true;
+            return;
+        }
+        if stood {
+            self.tries.stood(turn.now);
+        }
+        if self.ending || self.draining || !self.tries.again(turn.now) {
+            self.give_up(why, turn);
+        }
+    }
+
+    /// Others wait for the place of this report stream: it goes as soon as nothing is left.
+    pub(super) fn yield_place(&mut self, turn: &mut Turn<'_>) {
+        if self.yields && self.queue.is_empty() && self.standing().is_some() {
+            self.close(turn);
+        }
+    }
+
+    /// It cannot deliver: everything that waits goes back.
+    pub(super) fn give_up(&mut self, why: &Why, turn: &mut Turn<'_>) {
+        self.ending = true;
+        self.failed = Some(why.clone());
+        self.tries.begun();
+        for octets in self.queue.take() {
+            self.origin().undeliverable(&octets, why, turn);
+        }
+    }
+
+    /// Its leg ends for this reason.
+    fn close_for(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        if let Some(far) = &mut self.far {
+            far.ends_for(reason);
+        }
+        self.close(turn);
+    }
+
+    /// The leg is at a limit of its rule: it ends, and what comes goes back for that reason.
+    pub(super) fn shut(&mut self, id: FarId, reason: Reason, turn: &mut Turn<'_>) {
+        if !self.has(id) {
+            return;
+        }
+        if self.far.as_deref().is_some_and(Far::stands) {
+            self.pair_ended(reason, turn);
+            self.close(turn);
+            return self.give_up(&reason.into(), turn);
+        }
+        self.far(id, turn, |far, turn| far.fault(reason, turn));
+    }
+
+    /// The whole relay ends in good order. What waits is delivered or given back within its own time; and what a backend
+    /// sends may still be on its way.
+    pub(super) fn end(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        if !self.queue.is_empty() {
+            return;
+        }
+        match self.is_own() && self.draining {
+            true => self.last = turn.now,
+            false => self.close_for(reason, turn),
+        }
+    }
+
+    /// The stanzas that wait go back now.
+    pub(super) fn give_back(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        if !self.queue.is_empty() {
+            self.give_up(&reason.into(), turn);
+            self.close(turn);
+        }
+    }
+
+    // -- time
+
+    /// How long it keeps its leg when nothing comes.
+    fn patience(&self, home: &Home) -> Duration {
+        let patience = match self.load {
+            Load::Own => home.timeouts.idle,
+            Load::Report => home.timeouts.report,
+            Load::Admitted | Load::Carried => home.timeouts.courier,
+        };
+        if self.draining { patience.min(DRAINING) } else { patience }
+    }
+
+    /// When something is due.
+    pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
+        let far = self.far.as_ref().and_then(|far| far.deadline());
+        [far, self.own_deadline(home)].into_iter().flatten().min()
+    }
+
+    fn own_deadline(&self, home: &Home) -> Option<Instant> {
+        if self.tries.is_waiting() {
+            return self.tries.next;
+        }
+        self.far.as_ref()?;
+        match self.queue.is_empty() {
+            true => self.standing().map(|_| self.last + self.patience(home)),
+            false => Some(self.last + home.timeouts.queue),
+        }
+    }
+
+    /// Some deadline has come.
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
+        if let Some(id) = self.far.as_ref().map(|far| far.id()) {
+            self.far(id, turn, Far::expire);
+        }
+        if self.own_deadline(turn.home).is_none_or(|at| at > turn.now) {
+            return;
+        }
+        if self.tries.is_waiting() {
+            return self.set_out(turn);
+        }
+        if self.queue.is_empty() {
+            return self.close_for(Reason::Idle, turn);
+        }
+        if let Some(far) = &self.far {
+            far.late(turn);
+        }
+        let why = Why::because(Reason::DialbackTimeout, Cause::TimedOut);
+        self.refused(&why, turn);
+        self.close(turn);
+    }
+}
+
+/// While the gateway drains, couriers wait no longer than this for more.
+const DRAINING: Duration = Duration::from_secs(1);
+
+/// A stream that stood as long as this has shown that it takes stanzas.
+const LONG: Duration = Duration::from_secs(10);
+
+/// How long after its `valid` a backend may still say that it does not believe it.
+const YOUNG: Duration = Duration::from_secs(1);

@@ -1,0 +1,109 @@
+//! What waits for a courier's leg, and when the leg of reports is tried again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// Stanzas in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    waiting: VecDeque<Bytes>,
+    octets: usize,
+    /// Reports: what went out in the first second.
+    young: Vec<Bytes>,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Octets and number of what waits.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.octets, self.waiting.len())
+    }
+
+    /// Whether one more of so many octets fits.
+    pub(super) fn has_room(&self, octets: usize, stanzas: usize, most: usize) -> bool {
+        self.waiting.len() < stanzas && self.octets.saturating_add(octets) <= most
+    }
+
+    pub(super) fn push(&mut self, octets: Bytes) {
+        self.octets = self.octets.saturating_add(octets.len());
+        self.waiting.push_back(octets);
+    }
+
+    pub(super) fn take(&mut self) -> VecDeque<Bytes> {
+        self.octets = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// These come first again, in their order.
+    pub(super) fn put_back(&mut self, stanzas: Vec<Bytes>) {
+        for stanza in stanzas.into_iter().rev() {
+            self.octets = self.octets.saturating_add(stanza.len());
+            self.waiting.push_front(stanza);
+        }
+    }
+
+    /// This went out while the other side might still say that it does not believe us.
+    pub(super) fn remember(&mut self, octets: Bytes) {
+        self.young.push(octets);
+    }
+
+    /// It is believed.
+    pub(super) fn forget(&mut self) {
+        self.young.clear();
+    }
+
+    /// It is not: what went out waits again.
+    pub(super) fn recall(&mut self) {
+        let young = std::mem::take(&mut self.young);
+        self.put_back(young);
+    }
+}
+
+/// DB-69: a report stream that was refused, or ended before its `valid`, is opened anew, three times within ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Tries {
+    failed: u8,
+    /// When the first of them failed.
+    first: Option<Instant>,
+    /// The next attempt.
+    pub(super) next: Option<Instant>,
+}
+
+impl Tries {
+    /// Whether there is no leg because the next attempt is not due yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// The attempt begins, or there will be none.
+    pub(super) fn begun(&mut self) {
+        self.next = None;
+    }
+
+    /// The leg has stood: what failed long ago no longer counts.
+    pub(super) fn stood(&mut self, now: Instant) {
+        if self.first.is_none_or(|first| first + WITHIN <= now) {
+            (self.failed, self.first) = (0, None);
+        }
+    }
+
+    /// Another attempt has failed. Whether there will be one more.
+    pub(super) fn again(&mut self, now: Instant) -> bool {
+        let first = *self.first.get_or_insert(now);
+        let pause = AGAIN.get(usize::from(self.failed)).filter(|_| now < first + WITHIN);
+        if let Some(pause) = pause {
+            self.failed = self.failed.saturating_add(1);
+            self.next = Some(now + *pause);
+        }
+        pause.is_some()
+    }
+}
+
+/// The pauses before a report stream is opened anew, and the time within which.
+const AGAIN: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
+const WITHIN: Duration = Duration::from_secs(10);

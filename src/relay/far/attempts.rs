@@ -1,0 +1,212 @@
+//! How attempts of a far leg end, and which are tried again.
+
+use bytes::Bytes;
+
+use super::super::event::{DialbackOutcome, Event, Role};
+use super::super::turn::Turn;
+use super::super::{Candidate, Effect};
+use super::{Far, FarOutcome};
+use crate::reason::{Cause, Facing, Reason, Why};
+use crate::stream::fault::Fault;
+use crate::stream::initiating::{Errand, Initiating};
+use crate::xml::CLOSE;
+
+impl Far {
+    /// The leg ends because of this, told as its state allows; before the pair stands it is one more attempt that failed.
+    pub(in super::super) fn fault(&mut self, reason: Reason, turn: &mut Turn<'_>) -> Option<FarOutcome> {
+        let fault = self.life.take()?.fault(reason);
+        self.failed(fault, turn)
+    }
+
+    /// A step has consumed the machine.
+    pub(super) fn failed(&mut self, fault: Fault, turn: &mut Turn<'_>) -> Option<FarOutcome> {
+        self.reason = fault.reason;
+        if fault.octets.len() > CLOSE.len() {
+            turn.sent_error(self.terms.facing, fault.reason.stream_condition());
+        }
+        if !self.stands() {
+            return self.attempt_failed(fault.why(), fault.octets, turn);
+        }
+        if fault.octets.is_empty() {
+            turn.push(Effect::Cut(self.side()));
+        } else {
+            if !self.is_closing() {
+                turn.send(self.side(), fault.octets);
+            }
+            turn.push(Effect::Finish(self.side()));
+        }
+        Some(self.lost(fault.reason, Vec::new()))
+    }
+
+    /// The connection ended.
+    pub(in super::super) fn gone(
+        &mut self,
+        reason: Reason,
+        unsent: Vec<Bytes>,
+        turn: &mut Turn<'_>,
+    ) -> Option<FarOutcome> {
+        if self.stands() {
+            turn.push(Effect::Cut(self.side()));
+            let reason = if self.is_closing() { Reason::Finished } else { reason };
+            return Some(self.lost(reason, unsent));
+        }
+        if self.is_closing() {
+            turn.push(Effect::Cut(self.side()));
+            return Some(FarOutcome::Closed(Reason::Finished, Reason::Finished));
+        }
+        match self.life.take() {
+            Some(machine) if machine.died_of_external() => {
+                self.without_external(Bytes::new(), turn);
+                None
+            }
+            // A handshake that broke is tried once more at once, before anything is refused for it.
+            Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && self.broken == 0 => {
+                self.broken += 1;
+                self.again(lost(reason), self.terms.external, Candidate::Same, turn);
+                None
+            }
+            _ => self.attempt_failed(lost(reason), Bytes::new(), turn),
+        }
+    }
+
+    /// No candidate is left.
+    pub(in super::super) fn unreachable(&mut self, why: Why, turn: &mut Turn<'_>) -> Option<FarOutcome> {
+        let why = self.last.take().unwrap_or(why);
+        self.missed(why.reason, turn);
+        Some(self.refused(why, turn))
+    }
+
+    /// An attempt before the pair stands failed: the next candidate, or the end of the errand.
+    pub(super) fn attempt_failed(
+        &mut self,
+        why: Why,
+        octets: Bytes,
+        turn: &mut Turn<'_>,
+    ) -> Option<FarOutcome> {
+        let closing = self.is_closing();
+        if !octets.is_empty() && !closing {
+            turn.send(self.side(), octets);
+        }
+        let (reason, speaks) = (why.reason, matches!(self.terms.errand, Errand::Speak(_)));
+        match self.terms.facing {
+            // COMPAT(Openfire): one connect of its own in a thousand fails under load, and ours is refused or ended for it.
+            Facing::Backend if !closing && speaks && self.broken == 0 && is_broken(reason) => {
+                self.broken += 1;
+                self.again(why, false, Candidate::Same, turn);
+                return None;
+            }
+            Facing::Public if !closing && !is_final(reason) => {
+                self.again(why, true, Candidate::Next, turn);
+                return None;
+            }
+            Facing::Backend | Facing::Public => {}
+        }
+        if !closing {
+            self.met(turn);
+        }
+        turn.push(Effect::Finish(self.side()));
+        Some(self.refused(why, turn))
+    }
+
+    /// The errand of a leg that never stood is over.
+    fn refused(&mut self, why: Why, turn: &mut Turn<'_>) -> FarOutcome {
+        self.doubted(why.reason, turn);
+        let facing = self.terms.facing;
+        let why = match facing {
+            Facing::Backend => backend_reason(why.reason).into(),
+            Facing::Public => why,
+        };
+        if let Some(asked) = self.keyed {
+            let outcome = match why.reason {
+                Reason::DialbackInvalid => DialbackOutcome::Invalid,
+                _ => DialbackOutcome::Error,
+            };
+            turn.dialback(Role::Initiating, facing, outcome, turn.since(asked));
+        }
+        let hosted = self.target();
+        if facing == Facing::Backend && why.reason == Reason::BackendDown && turn.home.hosts(hosted) {
+            turn.note(Event::Backend { hosted: hosted.clone(), up: false });
+        }
+        FarOutcome::Failed(why)
+    }
+
+    /// BE-01: a backend that says no, or nothing, to our key.
+    pub(in super::super) fn doubted(&self, reason: Reason, turn: &mut Turn<'_>) {
+        let keyed = self.keyed.is_some() && self.terms.facing == Facing::Backend;
+        if let Some(pair) = self.pair().filter(|_| keyed && reason.is_doubt()) {
+            turn.push(Effect::Doubted(self.id, pair.sender.clone()));
+        }
+    }
+
+    /// The attempt ended in EXTERNAL; the same server is tried once more without.
+    pub(super) fn without_external(&mut self, octets: Bytes, turn: &mut Turn<'_>) {
+        self.redial(Reason::SaslRefused.into(), false);
+        if !octets.is_empty() {
+            turn.send(self.side(), octets);
+        }
+        turn.push(Effect::Retry(self.id, Candidate::Same));
+    }
+
+    fn again(&mut self, last: Why, external: bool, candidate: Candidate, turn: &mut Turn<'_>) {
+        self.redial(last, external);
+        turn.push(Effect::Retry(self.id, candidate));
+    }
+
+    /// Another attempt begins.
+    pub(super) fn redial(&mut self, last: Why, external: bool) {
+        self.terms.external = external;
+        self.last = Some(last);
+        self.life.put(Initiating::Dialling);
+        self.secured = None;
+    }
+}
+
+/// Whether the peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
+pub(super) fn is_leave(fault: &Fault) -> bool {
+    matches!(
+        fault.reason,
+        Reason::Finished
+            | Reason::PeerError
+            | Reason::PeerPolicy
+            | Reason::RemoteFailed
+            | Reason::RemoteNotFound
+            | Reason::SaslRefused
+    )
+}
+
+/// Whether a connection to a backend broke, rather than that anything was said about the pair.
+fn is_broken(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ConnectionLost | Reason::DialbackRefused | Reason::PeerError | Reason::RemoteFailed
+    )
+}
+
+/// A word about the pair is final; a broken channel or a wrong certificate concerns this one address.
+fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DialbackInvalid | Reason::DialbackRefused | Reason::NotAuthorized | Reason::RemoteNotFound
+    )
+}
+
+/// What a failure on the way to a backend is called: the world learns nothing of the inside.
+fn backend_reason(reason: Reason) -> Reason {
+    match reason {
+        Reason::DialbackTimeout => Reason::BackendSilent,
+        Reason::Shutdown | Reason::BackendSilent | Reason::TooManyToBackend => reason,
+        Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
+            Reason::BackendDown
+        }
+        _ => Reason::BackendFault,
+    }
+}
+
+/// What lies behind a connection that ended before anything stood.
+fn lost(reason: Reason) -> Why {
+    match reason {
+        Reason::TlsFailed => Why::because(reason, Cause::BadHandshake),
+        Reason::ConnectionLost => Why::because(reason, Cause::Cut),
+        reason => reason.into(),
+    }
+}

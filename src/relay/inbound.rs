@@ -1,0 +1,340 @@
+//! The relay of a remote server: the stream that it opened to us, and one leg to a backend for each pair that it has proven.
+//!
+//! Here alone the near leg, the far legs, the claims and the guard meet. Each leg tells what came of a step; what that means
+//! for the others is said in two places, [`Inbound::near_came`] and [`Inbound::far_came`], and nowhere else.
+
+mod claims;
+mod ends;
+mod stanzas;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::claims::Claims;
+use super::event::{Event, Role};
+use super::far::{Far, FarOutcome, Lost};
+use super::near::{Near, NearOutcome, Renewal};
+use super::origin::{Origin, pair_of, reread};
+use super::turn::Turn;
+use super::{Arrival, Effect, FarId, Home, Input, Side};
+use crate::filter::{Guard, Route};
+use crate::reason::{Direction, Facing, Reason};
+use crate::stream::receiving::{self, Vouch};
+use crate::stream::{Pair, Secured};
+use crate::xml::Token;
+
+/// A remote server, the legs to backends that its pairs have, and the gateway between them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Inbound {
+    near: Near,
+    /// Boxed: a map has room for eleven at once, and most streams have one.
+    fars: BTreeMap<FarId, Box<Far>>,
+    claims: Claims,
+    guard: Guard,
+    /// Names given to claims and legs.
+    issued: u32,
+    /// Claims and words that were refused.
+    refusals: u64,
+    /// Its end was told.
+    told: bool,
+    /// What a broken leg leaves goes back to its sender.
+    draining: bool,
+}
+
+impl Inbound {
+    pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
+        Self {
+            near: Near::new(home, arrival, now),
+            fars: BTreeMap::new(),
+            claims: Claims::default(),
+            guard: Guard::default(),
+            issued: 0,
+            refusals: 0,
+            told: false,
+            draining: false,
+        }
+    }
+
+    /// Something happened.
+    pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        match (side, input) {
+            (Side::Near, Input::Close(reason)) => self.end(reason, turn),
+            (Side::Far(id), Input::Close(reason)) => self.shut(id, reason, turn),
+            (_, Input::Drain) => {
+                self.draining = true;
+                self.end(Reason::Shutdown, turn);
+            }
+            (_, Input::Expired) => self.expire(turn),
+            (_, Input::Policy(_)) => self.rejudge(turn),
+            (_, Input::Refused(octets, reason)) => self.origin().too_much(&octets, reason, turn),
+            (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
+            (Side::Far(id), Input::Yield) => self.give_way(id, turn),
+            (_, Input::Verified(claim, answer)) => self.verified(claim, answer, turn),
+            (_, Input::Vouched(check, known)) => {
+                self.vouched(check, if known { Vouch::Valid } else { Vouch::Invalid }, turn);
+            }
+            (_, Input::Overflow(octets)) => {
+                self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
+            }
+            (Side::Near, input) => self.near_input(input, turn),
+            (Side::Far(id), input) => self.far_input(id, input, turn),
+        }
+    }
+
+    /// The framer of a leg found this.
+    pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
+        match side {
+            Side::Near => {
+                let outcome = self.near.token(token, turn);
+                self.near_came(outcome, turn);
+            }
+            Side::Far(id) => self.far(id, turn, |far, turn| far.token(token, turn)),
+        }
+    }
+
+    fn near_input(&mut self, input: Input, turn: &mut Turn<'_>) {
+        let outcome = match input {
+            Input::Secured(secured) => self.near.secure(secured, turn),
+            Input::Stalled => self.near.fault(Reason::StanzaTimeout, turn),
+            Input::Gone { reason, .. } => self.near.gone(reason, turn),
+            Input::Retrusted(certificate) => return self.near_retrusted(certificate, turn),
+            // The rest concerns far legs and other relays.
+            _ => None,
+        };
+        self.near_came(outcome, turn);
+    }
+
+    fn far_input(&mut self, id: FarId, input: Input, turn: &mut Turn<'_>) {
+        match input {
+            // The relay has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
+            Input::Gone { unsent, .. } if !self.fars.contains_key(&id) => {
+                for octets in unsent {
+                    if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
+                        self.stranded(&pair, octets, turn);
+                    }
+                }
+            }
+            Input::Connected(address, secured) => {
+                self.far(id, turn, |far, turn| far.connected(address, secured, turn));
+            }
+            Input::Secured(secured) => self.far(id, turn, |far, turn| far.secure(secured, turn)),
+            Input::Unreachable(why) => self.far(id, turn, |far, turn| far.unreachable(why, turn)),
+            Input::Gone { reason, unsent } => {
+                self.far(id, turn, |far, turn| far.gone(reason, unsent, turn));
+            }
+            Input::Stalled => self.far(id, turn, |far, turn| far.fault(Reason::StanzaTimeout, turn)),
+            Input::Retrusted(certificate) => {
+                self.far(id, turn, |far, turn| far.retrusted(certificate, turn));
+            }
+            // The rest concerns the near leg and other relays.
+            _ => {}
+        }
+    }
+
+    // -- what comes of the legs
+
+    /// One step of the receiving entity.
+    fn near_step(&mut self, input: receiving::Input, turn: &mut Turn<'_>) {
+        let outcome = self.near.step(input, turn);
+        self.near_came(outcome, turn);
+    }
+
+    /// The near stream ends in good order, for this reason.
+    fn near_close(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let outcome = self.near.close(reason, turn);
+        self.near_came(outcome, turn);
+    }
+
+    /// The near stream ends because of this.
+    fn near_fault(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let outcome = self.near.fault(reason, turn);
+        self.near_came(outcome, turn);
+    }
+
+    /// What a step of the near leg means for all others.
+    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
+        match outcome {
+            None => {}
+            Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
+            Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
+            Some(NearOutcome::Rejected(reason)) => {
+                let record = self.near.record(None, None, reason);
+                turn.note(Event::Rejected { record, after: std::time::Duration::ZERO });
+                self.refusal(reason, turn);
+            }
+            Some(NearOutcome::Renewed(renewal)) => {
+                self.forget(turn);
+                turn.push(match renewal {
+                    Renewal::Restart => Effect::Restart(Side::Near),
+                    Renewal::Upgrade => Effect::Upgrade(Side::Near),
+                });
+            }
+            Some(NearOutcome::Stanza(frame)) => self.pass(frame, turn),
+            Some(NearOutcome::Unfit(refused)) => self.refuse_stanza(&refused, turn),
+            Some(NearOutcome::Vouch(check)) => {
+                if let Err(reason) = self.near.vouch(&check, turn) {
+                    self.vouched(check, Vouch::Refused(reason), turn);
+                }
+            }
+        }
+    }
+
+    /// One step of a far leg, if it is there.
+    fn far(
+        &mut self,
+        id: FarId,
+        turn: &mut Turn<'_>,
+        step: impl FnOnce(&mut Far, &mut Turn<'_>) -> Option<FarOutcome>,
+    ) {
+        let outcome = self.fars.get_mut(&id).and_then(|far| step(far, turn));
+        if let Some(outcome) = outcome {
+            self.far_came(id, outcome, turn);
+        }
+    }
+
+    /// Our side of that leg ends.
+    fn far_close(&mut self, id: FarId, turn: &mut Turn<'_>) {
+        self.far(id, turn, Far::close);
+    }
+
+    fn close_fars(&mut self, turn: &mut Turn<'_>) {
+        for id in self.fars.keys().copied().collect::<Vec<_>>() {
+            self.far_close(id, turn);
+        }
+    }
+
+    /// What a step of a far leg means for all others.
+    fn far_came(&mut self, id: FarId, outcome: FarOutcome, turn: &mut Turn<'_>) {
+        match outcome {
+            FarOutcome::Stands => {
+                if let Some(claim) = self.claims.of_leg(id) {
+                    self.admit(claim, id, turn);
+                }
+            }
+            FarOutcome::Failed(why) => {
+                self.fars.remove(&id);
+                if let Some(claim) = self.claims.of_leg(id) {
+                    self.refuse(claim, why, turn);
+                }
+            }
+            FarOutcome::Lost(lost) => {
+                if let Some(far) = self.fars.remove(&id) {
+                    self.far_lost(&far, lost, turn);
+                }
+            }
+            FarOutcome::Closed(..) | FarOutcome::Dropped => drop(self.fars.remove(&id)),
+            // Only a verifier asks.
+            FarOutcome::Answered(_) => self.far_close(id, turn),
+        }
+    }
+
+    /// A far leg that stood is no more: its pair is carried from now on. The near stream ends with the last of them.
+    fn far_lost(&mut self, far: &Far, lost: Lost, turn: &mut Turn<'_>) {
+        let Some(pair) = far.pair() else { return };
+        for octets in lost.unsent {
+            self.stranded(pair, octets, turn);
+        }
+        self.carried_from(far.id(), pair);
+        let others = self.guard.pairs().iter().any(|admitted| matches!(admitted.route(), Route::Leg(_)));
+        if self.near.is_live() && !far.has_given_way() && !others && self.claims.is_empty() {
+            // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
+            // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
+            let quiet = self.near.heard + turn.home.timeouts.report <= turn.now;
+            let reason = match lost.reason {
+                Reason::Finished | Reason::Idle => Reason::Finished,
+                Reason::ConnectionLost if quiet => Reason::Finished,
+                _ if lost.leave == super::far::Leave::Idle => Reason::Finished,
+                _ => Reason::BackendDown,
+            };
+            self.near_close(reason, turn);
+        }
+    }
+
+    /// Others have the turn for the place of this leg at the server behind. What still comes for its pair is carried, and the
+    /// near stream goes on.
+    fn give_way(&mut self, id: FarId, turn: &mut Turn<'_>) {
+        let Some(far) = self.fars.get_mut(&id).filter(|far| far.is_live()) else { return };
+        far.gives_way();
+        if let Some(pair) = far.pair().cloned() {
+            self.carried_from(id, &pair);
+        }
+        self.far_close(id, turn);
+    }
+
+    /// The pair has no leg of its own any more. One that was taken back stays so (POL-07), and one that has another leg keeps it.
+    fn carried_from(&mut self, id: FarId, pair: &Pair) {
+        let own = Route::Leg(id.0);
+        if self.guard.pairs().iter().any(|admitted| admitted.pair() == pair && admitted.route() == own) {
+            self.guard.reroute(pair, Route::Carried);
+        }
+    }
+
+    // -- what may be asked of it
+
+    /// The pair that this far leg speaks for.
+    pub(super) fn speaks_for(&self, id: FarId) -> Option<&Pair> {
+        self.fars.get(&id).and_then(|far| far.pair())
+    }
+
+    pub(super) fn near(&self) -> &Near {
+        &self.near
+    }
+
+    pub(super) fn near_mut(&mut self) -> &mut Near {
+        &mut self.near
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    pub(super) fn channel(&self, side: Side) -> Option<&Secured> {
+        match side {
+            Side::Near => self.near.secured(),
+            Side::Far(id) => self.fars.get(&id).and_then(|far| far.secured()),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.near.is_over() && self.fars.is_empty()
+    }
+
+    pub(super) fn wants_read(&self, side: Side) -> bool {
+        match side {
+            Side::Near => self.near.wants_read(),
+            Side::Far(id) => self.fars.contains_key(&id),
+        }
+    }
+
+    fn origin(&self) -> Origin<'static> {
+        Origin { direction: Direction::Inbound, caller: None }
+    }
+
+    fn issue(&mut self) -> u32 {
+        self.issued = self.issued.wrapping_add(1);
+        self.issued
+    }
+
+    /// Reports, for a pair whose own stream stands here (DB-69).
+    fn report(&self, pair: Pair, octets: Bytes, turn: &mut Turn<'_>) {
+        match self.fars.values().find(|far| far.is_live() && far.is_for(&pair)) {
+            Some(far) => turn.push(Effect::Pass(far.id(), octets)),
+            None => {
+                let via = pair.target.clone();
+                turn.push(Effect::Report { pair, via, stanza: octets });
+            }
+        }
+    }
+
+    /// What was found out about a key of ours that somebody asks about.
+    fn vouched(&mut self, check: crate::stream::KeyCheck, vouch: Vouch, turn: &mut Turn<'_>) {
+        let outcome = super::claims::outcome_of(vouch);
+        turn.dialback(Role::Authoritative, Facing::Public, outcome, std::time::Duration::ZERO);
+        if self.claims.is_empty() && self.guard.is_empty() {
+            self.near.answered = Some(turn.now);
+        }
+        self.near_step(receiving::Input::Vouched(check, vouch), turn);
+    }
+}

@@ -1,0 +1,224 @@
+//! From a claim to an admitted pair: claim, question, proof, permit, far claim, guard.
+//!
+//! The order is that of DB-20: what costs nothing is asked first. No lookup, connection or contact with a backend happens
+//! for a pair that policy denies (POL-04).
+
+use std::time::Duration;
+
+use super::super::claims::{self, Pending};
+use super::super::event::{Event, Role};
+use super::super::far::Far;
+use super::super::turn::Turn;
+use super::super::{ClaimId, Effect, FarId, Side};
+use super::Inbound;
+use crate::filter::Route;
+use crate::policy::{Identity, Verdict};
+use crate::reason::{Direction, Facing, Outcome, Reason, Why};
+use crate::stream::initiating::Errand;
+use crate::stream::receiving::{self, Claim, Ruling};
+use crate::stream::{Answer, Method, Pair, Proof};
+
+impl Inbound {
+    /// Somebody claims a pair.
+    pub(super) fn claim(&mut self, claim: Claim, turn: &mut Turn<'_>) {
+        self.near.answered = None;
+        if self.stands(&claim.pair) {
+            // DB-32: the pair stands already; EXTERNAL adds a proof to it, and no second leg (RLY-05).
+            return self.near_step(receiving::Input::Ruled(claim, Ruling::Accepted), turn);
+        }
+        if self.claims.repeat(&claim) {
+            return;
+        }
+        if self.claims.has(&claim.pair) {
+            return self.turned_down(claim, Reason::SecondKey, None, turn);
+        }
+        // DB-20, DB-21: what the names alone decide.
+        let names = match (turn.home.hosts(&claim.pair.sender), turn.home.hosts(&claim.pair.target)) {
+            (_, false) => Some(Reason::HostUnknown),
+            (true, true) => Some(Reason::HomeClaimed),
+            (false, true) => None,
+        };
+        if let Some(reason) = names {
+            return self.turned_down(claim, reason, None, turn);
+        }
+        // DB-30, CRT-11: what this very session shows speaks for exactly this sender.
+        let (proof, verdict) = self.shown(&claim.pair, turn);
+        if !verdict.is_allow() {
+            return self.turned_down(claim, verdict.reason, Some(verdict), turn);
+        }
+        let (pending, limits) = (self.claims.len(), &turn.home.limits);
+        if self.guard.pairs().len() + pending >= limits.pairs || pending >= limits.pending {
+            return self.turned_down(claim, Reason::TooManyPairs, None, turn);
+        }
+        let id = ClaimId(self.issue());
+        let deadline = turn.now + turn.home.timeouts.dialback;
+        let (proven, check) = (proof.is_some(), claims::check(&claim));
+        let mut pending = Pending::new(claim, turn.now, deadline);
+        pending.proof = proof;
+        self.claims.put(id, pending);
+        match (proven, check) {
+            (true, _) => self.connect(id, turn),
+            (false, Some(check)) => turn.push(Effect::Verify(id, check)),
+            // EXTERNAL is offered only where the certificate speaks for the pair.
+            (false, None) => self.refuse(id, Reason::CertificateUntrusted, turn),
+        }
+    }
+
+    /// Whether the pair is here, and was not taken back.
+    fn stands(&self, pair: &Pair) -> bool {
+        let admitted = self.guard.find(pair.sender.as_str(), pair.target.as_str());
+        let admitted = admitted.and_then(|index| self.guard.pair(index));
+        admitted.is_some_and(|admitted| !matches!(admitted.route(), Route::Withdrawn(_)))
+    }
+
+    /// What the channel of the peer proves of the sender of this pair, and what the policy says of that.
+    pub(super) fn shown(&self, pair: &Pair, turn: &Turn<'_>) -> (Option<Proof>, Verdict) {
+        turn.shown(pair, Direction::Inbound, self.near.secured(), Some(self.near.address()))
+    }
+
+    /// The authoritative server has spoken, or could not be asked.
+    pub(super) fn verified(&mut self, id: ClaimId, answer: Answer, turn: &mut Turn<'_>) {
+        // DB-06, DB-25: late answers find nothing.
+        let Some(pending) = self.claims.get_mut(id).filter(|p| p.proof.is_none()) else { return };
+        let Some(check) = pending.check() else { return };
+        let (outcome, after) = (claims::outcome(answer), turn.since(pending.since));
+        turn.dialback(Role::Verifier, Facing::Public, outcome, after);
+        match Proof::by_dialback(&check, answer) {
+            Ok(proof) => {
+                pending.proof = Some(proof);
+                self.connect(id, turn);
+            }
+            // DB-28: trouble in asking is told as what it is.
+            Err(Reason::RemoteUnreachable) => self.refuse(id, Reason::VerifyUnreachable, turn),
+            Err(reason) => self.refuse(id, reason, turn),
+        }
+    }
+
+    /// Proven: the far leg is opened and claims the pair there.
+    fn connect(&mut self, id: ClaimId, turn: &mut Turn<'_>) {
+        let far = FarId(self.issue());
+        let Some(pending) = self.claims.get_mut(id) else { return };
+        pending.deadline = turn.now + turn.home.timeouts.dialback;
+        pending.far = Some(far);
+        let errand = Errand::Speak(pending.claim.pair.clone());
+        self.fars.insert(far, Far::inside(far, errand, None, turn));
+    }
+
+    /// The pair stands on the far side: the last question, then both tokens open the door.
+    pub(super) fn admit(&mut self, id: ClaimId, far: FarId, turn: &mut Turn<'_>) {
+        // CLS-01: behind our closing tag nothing is negotiated, and what was proven may be so no more.
+        if !self.near.is_live() {
+            return self.refuse(id, self.near.reason(), turn);
+        }
+        let Some(pending) = self.claims.get_mut(id) else { return };
+        let Some(proof) = pending.proof.take() else { return };
+        let (pair, since, method) = (proof.pair().clone(), pending.since, proof.method());
+        let identity = match method {
+            Method::Certificate => Identity::Certificate,
+            Method::Pin => Identity::Pin,
+            Method::Backend | Method::Dialback => Identity::Dialback,
+        };
+        let verdict = turn.inbound(&pair, identity, self.near.secured(), Some(self.near.address()));
+        let Some(permit) = verdict.permit() else {
+            let reason = verdict.reason;
+            turn.note(Event::Judged { pair, verdict: verdict.into() });
+            self.far_close(far, turn);
+            return self.refuse(id, reason, turn);
+        };
+        let Some(pending) = self.claims.take(id) else { return };
+        if self.guard.find(pair.sender.as_str(), pair.target.as_str()).is_some() {
+            // It was taken back and is here again: that was another life.
+            self.tell_end(&pair, Reason::PolicyChanged, turn);
+        }
+        if self.guard.admit(proof, permit.clone(), Route::Leg(far.0)).is_err() {
+            return self.near_fault(Reason::Internal, turn);
+        }
+        turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
+        let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+        turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
+        let (rule, after) = (permit.rule().clone(), turn.since(since));
+        turn.note(Event::Admitted { pair, method, server: None, rule, after });
+        turn.push(Effect::Admitted(Some(far), permit));
+        turn.push(Effect::Widen(Side::Near));
+        self.near.heard = turn.now;
+        self.answer(&pending, Ruling::Accepted, turn);
+    }
+
+    /// A pending claim comes to nothing.
+    pub(super) fn refuse(&mut self, id: ClaimId, why: impl Into<Why>, turn: &mut Turn<'_>) {
+        let Why { reason, detail } = why.into();
+        let Some(pending) = self.claims.take(id) else { return };
+        if let Some(id) = pending.far {
+            self.far(id, turn, |far, turn| {
+                far.doubted(reason, turn);
+                far.close(turn)
+            });
+        }
+        let (pair, method) = (pending.claim.pair.clone(), pending.method());
+        if is_proof_failure(reason) {
+            let (pair, outcome) = (pair.clone(), Outcome::Deny);
+            turn.note(Event::Authenticated { pair, method, outcome, reason });
+        }
+        let mut record = self.near.record(Some(pair), Some(method), reason);
+        record.detail = detail;
+        turn.note(Event::Rejected { record, after: turn.since(pending.since) });
+        self.answer(&pending, self.ruling(reason), turn);
+        self.refusal(reason, turn);
+    }
+
+    /// A claim that was never pending is refused.
+    fn turned_down(&mut self, claim: Claim, reason: Reason, verdict: Option<Verdict>, turn: &mut Turn<'_>) {
+        let (pair, method) = (claim.pair.clone(), claims::method(&claim));
+        let mut record = self.near.record(Some(pair.clone()), Some(method), reason);
+        if let Some(verdict) = verdict {
+            record.rule = Some(verdict.rule.clone());
+            turn.note(Event::Judged { pair, verdict: verdict.into() });
+        }
+        turn.note(Event::Rejected { record, after: Duration::ZERO });
+        self.near_step(receiving::Input::Ruled(claim, self.ruling(reason)), turn);
+        self.refusal(reason, turn);
+    }
+
+    /// The claim is answered as often as it was made.
+    fn answer(&mut self, pending: &Pending, ruling: Ruling, turn: &mut Turn<'_>) {
+        for _ in 0..pending.answers() {
+            self.near_step(receiving::Input::Ruled(pending.claim.clone(), ruling), turn);
+        }
+    }
+
+    /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
+    fn ruling(&self, reason: Reason) -> Ruling {
+        match reason {
+            Reason::DialbackInvalid if self.guard.is_empty() && self.claims.is_empty() => Ruling::Invalid,
+            other => Ruling::Refused(other),
+        }
+    }
+
+    /// Each refusal costs an answer and an audit record, and many cost a backend a connection before (LIM-06, LIM-09): who
+    /// goes on and on is shown out. Pairs that only find no room are not counted, for large hosts bring them all at once.
+    pub(super) fn refusal(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        if reason == Reason::TooManyPairs {
+            return;
+        }
+        let borne = REFUSALS.saturating_add(turn.since(self.near.started).as_secs());
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals > borne {
+            self.near_close(Reason::TooManyRefusals, turn);
+        }
+    }
+}
+
+/// Whether the claim failed for want of proof, and not for what came after it.
+fn is_proof_failure(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::BackendDown
+            | Reason::BackendFault
+            | Reason::BackendSilent
+            | Reason::TooManyPairs
+            | Reason::SecondKey
+    )
+}
+
+/// Refusals that a peer's stream may have at once; one more for each second of its life.
+const REFUSALS: u64 = 100;

@@ -1,0 +1,212 @@
+//! What time, a new policy and the end do to the stream of a remote server and to its pairs.
+
+use std::time::Instant;
+
+use super::super::claims::Pending;
+use super::super::event::Event;
+use super::super::far::Far;
+use super::super::turn::Turn;
+use super::super::{Effect, FarId, Home};
+use super::Inbound;
+use crate::filter::Route;
+use crate::reason::Reason;
+use crate::stream::{Certificate, Method, Pair, receiving};
+
+impl Inbound {
+    /// When something is due.
+    pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
+        let fars = self.fars.values().filter_map(|far| far.deadline()).min();
+        [self.near_deadline(home), self.claims.deadline(), fars].into_iter().flatten().min()
+    }
+
+    fn near_deadline(&self, home: &Home) -> Option<Instant> {
+        let times = &home.timeouts;
+        let whole = match self.guard.is_empty() {
+            true => self.near.started + times.unauth,
+            false => self.near.heard + times.idle,
+        };
+        self.near.deadline([Some(whole), self.certificate_end()].into_iter().flatten().min(), times)
+    }
+
+    /// CRT-12: when the certificate that proved a pair here expires.
+    fn certificate_end(&self) -> Option<Instant> {
+        let by_certificate = self.guard.pairs().iter().any(|a| a.method() == Method::Certificate);
+        let certificate = self.near.secured().and_then(|secured| secured.certificate.as_ref());
+        certificate.filter(|_| by_certificate)?.expires
+    }
+
+    /// Some deadline has come; each that is due is acted on.
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
+        for id in self.claims.late(turn.now) {
+            // Who is proven has done his part: it is our own server that does not answer.
+            let proven = self.claims.get_mut(id).is_some_and(|claim| claim.far.is_some());
+            let reason = if proven { Reason::BackendSilent } else { Reason::DialbackTimeout };
+            self.refuse(id, reason, turn);
+        }
+        for id in self.fars.keys().copied().collect::<Vec<_>>() {
+            self.far(id, turn, Far::expire);
+        }
+        self.expire_near(turn);
+    }
+
+    fn expire_near(&mut self, turn: &mut Turn<'_>) {
+        let (times, now) = (&turn.home.timeouts, turn.now);
+        if self.near_deadline(turn.home).is_none_or(|at| at > now) {
+            return;
+        }
+        if !self.near.is_live() {
+            let outcome = self.near.late(turn);
+            return self.near_came(Some(outcome), turn);
+        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let paired = !self.guard.is_empty();
+        if due(self.certificate_end()) {
+            self.near_close(Reason::CertificateExpired, turn);
+        } else if due(self.near.done_asking(times)) || paired && self.near.heard + times.idle <= now {
+            self.near_close(Reason::Idle, turn);
+        } else if !paired && self.near.started + times.unauth <= now {
+            self.near_fault(Reason::NegotiationTimeout, turn);
+        } else {
+            self.near_step(receiving::Input::Expired, turn);
+        }
+    }
+
+    /// The whole relay ends in good order.
+    pub(super) fn end(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        for id in self.claims.ids() {
+            self.refuse(id, Reason::Overload, turn);
+        }
+        self.near_close(reason, turn);
+    }
+
+    /// A far leg is at a limit: it ends with its pair, and the others go on (DB-66). Before the pair stands it is one
+    /// more attempt that failed.
+    pub(super) fn shut(&mut self, id: FarId, reason: Reason, turn: &mut Turn<'_>) {
+        let Some(far) = self.fars.get(&id) else { return };
+        let Some(pair) = far.pair().filter(|_| far.stands()).cloned() else {
+            return self.far(id, turn, |far, turn| far.fault(reason, turn));
+        };
+        self.guard.reroute(&pair, Route::Withdrawn(reason));
+        self.far_close(id, turn);
+        if self.guard.is_withdrawn() && self.claims.is_empty() {
+            self.near_close(reason, turn);
+        }
+    }
+
+    /// POL-07: a new policy judges every pair again.
+    pub(super) fn rejudge(&mut self, turn: &mut Turn<'_>) {
+        let standing: Vec<_> = self
+            .guard
+            .pairs()
+            .iter()
+            .filter(|a| !matches!(a.route(), Route::Withdrawn(_)))
+            .map(|a| (a.pair().clone(), a.permit().clone(), a.route()))
+            .collect();
+        for (pair, permit, route) in standing {
+            let leg = match route {
+                Route::Leg(number) => Some(FarId(number)),
+                Route::Carried | Route::Withdrawn(_) => None,
+            };
+            let verdict = turn.policy.judge_again(&permit);
+            if let Some(renewed) = verdict.permit() {
+                let changed = renewed.quotas() != permit.quotas() || renewed.rule() != permit.rule();
+                self.guard.repermit(&pair, renewed.clone());
+                if changed {
+                    turn.push(Effect::Admitted(leg, renewed));
+                }
+                continue;
+            }
+            turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
+            self.guard.reroute(&pair, Route::Withdrawn(Reason::PolicyChanged));
+            if let Some(id) = leg {
+                self.far_close(id, turn);
+            }
+        }
+        if self.guard.is_empty() {
+            // Who has no pair yet is not judged again before it claims one; the ban may have come between the door and here.
+            if turn.policy.bans().holds_address(self.near.address()) {
+                self.near_close(Reason::Banned, turn);
+            }
+        } else if self.guard.is_withdrawn() {
+            self.near_close(Reason::PolicyChanged, turn);
+        }
+    }
+
+    /// CRT-12: the certificate of the peer is worth this now.
+    pub(super) fn near_retrusted(&mut self, certificate: Certificate, turn: &mut Turn<'_>) {
+        self.near.show(certificate);
+        let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method()));
+        let claimed = self.claims.all().map(|pending| (&pending.claim.pair, pending.method()));
+        let lost: Vec<_> = leaning
+            .chain(claimed)
+            .filter(|(_, method)| matches!(method, Method::Certificate | Method::Pin))
+            .filter(|(pair, _)| self.shown(pair, turn).0.is_none())
+            .map(|(pair, _)| pair.clone())
+            .collect();
+        // What is still on its way comes from nobody that we know.
+        for pair in &lost {
+            self.guard.reroute(pair, Route::Withdrawn(Reason::CertificateRevoked));
+        }
+        if !lost.is_empty() {
+            self.near_close(Reason::CertificateRevoked, turn);
+        }
+    }
+
+    /// The stream ends and another begins on the same connection: what was proven or claimed on the old one ends with
+    /// it (TLS-07, DB-25), but the pair that EXTERNAL has just proven (EXT-06).
+    pub(super) fn forget(&mut self, turn: &mut Turn<'_>) {
+        let kept = self.near.proven().cloned();
+        for pending in self.claims.take_all() {
+            self.tell_abandoned(&pending, Reason::Finished, turn);
+            if let Some(far) = pending.far {
+                self.far_close(far, turn);
+            }
+        }
+        let ended: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
+        for (pair, route) in ended.into_iter().filter(|(pair, _)| Some(pair) != kept.as_ref()) {
+            self.tell_end(&pair, Reason::Finished, turn);
+            if let Route::Leg(number) = route {
+                self.far_close(FarId(number), turn);
+            }
+        }
+    }
+
+    /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
+    pub(super) fn wind_down(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        for pending in self.claims.take_all() {
+            self.tell_abandoned(&pending, reason, turn);
+        }
+        self.tell_ends(reason, turn);
+        self.close_fars(turn);
+    }
+
+    /// A claim that nobody waits for any more.
+    fn tell_abandoned(&self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
+        let record = self.near.record(Some(pending.claim.pair.clone()), Some(pending.method()), reason);
+        turn.note(Event::Rejected { record, after: turn.since(pending.since) });
+    }
+
+    /// One audit record for each pair that ends, or one for a stream that never came to a pair.
+    fn tell_ends(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        if self.guard.is_empty() {
+            let record = self.near.record(None, None, reason);
+            return turn.note(Event::Closed { record });
+        }
+        let ended: Vec<_> = self.guard.pairs().iter().map(|a| a.pair().clone()).collect();
+        for pair in ended {
+            self.tell_end(&pair, reason, turn);
+        }
+    }
+
+    /// The pair ends: it leaves the guard and is told.
+    pub(super) fn tell_end(&mut self, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+        let mut record = self.near.record(Some(pair.clone()), None, reason);
+        if let Some(admitted) = self.guard.remove(pair) {
+            record.admitted(&admitted);
+        }
+        turn.note(Event::Ended { record });
+    }
+}

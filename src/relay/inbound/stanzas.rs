@@ -1,0 +1,163 @@
+//! Stanzas of a remote server: compared with what stands, and on to the leg of their pair.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::super::event::Event;
+use super::super::turn::Turn;
+use super::super::turned::{Turned, excess};
+use super::super::{Effect, FarId, Home, Sender, Words};
+use super::Inbound;
+use crate::filter::{self, Admitted, Decision, Desk, Route};
+use crate::reason::{Direction, Reason};
+use crate::stream::Pair;
+use crate::xml::{Edits, Frame, Kind, Refused, rewrite};
+
+impl Inbound {
+    /// A stanza on the near stream.
+    pub(super) fn pass(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+        let decision = self.compare(turn.home, |desk| filter::inspect(frame.head(), desk));
+        let origin = self.origin();
+        match decision {
+            Decision::Pass { pair, edits, bare } => self.forward(frame, pair, edits.as_deref(), bare, turn),
+            Decision::Bounce(reason) => origin.bounce(frame.head(), &reason.into(), turn),
+            Decision::Drop(reason) => origin.note_refused(frame.head(), reason, turn),
+            Decision::Unclear { answer, address } => {
+                origin.unclear(frame.head(), answer.as_deref(), address, turn);
+            }
+            Decision::Fault(reason) => {
+                origin.note_refused(frame.head(), reason, turn);
+                self.near_fault(reason, turn);
+            }
+        }
+    }
+
+    /// What the desk says of a stanza, with all that it may know.
+    fn compare<T>(&self, home: &Home, ask: impl FnOnce(&Desk<'_>) -> T) -> T {
+        ask(&Desk {
+            guard: &self.guard,
+            direction: Direction::Inbound,
+            language: self.near.language.as_deref(),
+            hosted: &|domain| home.hosted.contains_key(domain),
+            rfc7622: &|domain| home.reads_rfc7622(domain),
+        })
+    }
+
+    fn forward(
+        &mut self,
+        frame: Frame,
+        index: usize,
+        edits: Option<&Edits>,
+        bare: Option<(usize, usize)>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(admitted) = self.guard.pair(index) else { return };
+        let pair = admitted.pair();
+        let rewritten = edits.map(|edits| rewrite(&frame, edits));
+        let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
+        // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
+        let most = match admitted.route() {
+            Route::Withdrawn(reason) => return self.origin().bounce(frame.head(), &reason.into(), turn),
+            Route::Leg(number) => self.largest(FarId(number), pair, turn),
+            Route::Carried => turn.home.taken(&pair.target),
+        };
+        if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
+            return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
+        }
+        turn.push(Effect::Weigh(sender(&frame, edits, bare, pair)));
+        let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
+        let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
+        turn.push(on_its_way(admitted, stanza));
+        turn.note(passed);
+        self.guard.count(index, octets);
+    }
+
+    /// The largest stanza that is taken over that leg.
+    fn largest(&self, id: FarId, pair: &Pair, turn: &Turn<'_>) -> usize {
+        let leg = self.fars.get(&id).map(|far| far.largest(&pair.target, turn));
+        leg.unwrap_or_else(|| turn.home.taken(&pair.target))
+    }
+
+    /// A stanza on the near stream that the framer refused.
+    pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) {
+        let turned = Turned::refused(refused);
+        let place = self.compare(turn.home, |desk| filter::locate(refused.from(), refused.to(), desk));
+        match place {
+            Ok(index) => {
+                if let Some(admitted) = self.guard.pair(index) {
+                    self.turn_away(&turned, admitted, turn);
+                }
+            }
+            Err(Decision::Fault(reason)) => {
+                self.origin().note_unfit(&Turned { reason, measure: None, ..turned }, None, turn);
+                self.near_fault(reason, turn);
+            }
+            // It would not have passed in any case, and where an answer would go is not clear.
+            Err(_) => self.origin().note_unfit(&turned, None, turn),
+        }
+    }
+
+    /// This stanza of that pair goes no further.
+    fn turn_away(&self, turned: &Turned<'_>, admitted: &Admitted, turn: &mut Turn<'_>) {
+        let instead = |octets| match admitted.route() {
+            Route::Leg(_) | Route::Carried => Some(on_its_way(admitted, octets)),
+            Route::Withdrawn(_) => None,
+        };
+        self.origin().turn_away(turned, admitted.pair(), instead, turn);
+    }
+
+    /// A stanza that a broken far leg left is carried once more by a courier.
+    pub(super) fn stranded(&self, pair: &Pair, octets: Bytes, turn: &mut Turn<'_>) {
+        match self.draining {
+            // There is no time left for a second try.
+            true => self.origin().undeliverable(&octets, &Reason::Shutdown.into(), turn),
+            false => turn.push(Effect::Carry(pair.clone(), octets)),
+        }
+    }
+}
+
+/// The stanza of a pair, to its leg, or to a courier where the pair has none any more.
+fn on_its_way(admitted: &Admitted, stanza: Bytes) -> Effect {
+    match admitted.route() {
+        Route::Leg(number) => Effect::Pass(FarId(number), stanza),
+        Route::Carried | Route::Withdrawn(_) => Effect::Carry(admitted.pair().clone(), stanza),
+    }
+}
+
+/// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one; but a room is
+/// one bare address, so of presence and of what is said in a room the full one is told, too.
+/// What the desk wrote anew is canonical there, and what it left is canonical as it came.
+fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pair: &Pair) -> Sender {
+    let head = frame.head();
+    fn whole<'a>(anew: Option<&'a String>, came: Option<Cow<'a, str>>) -> Cow<'a, str> {
+        anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default()
+    }
+    let apart = |anew: Option<&String>, came: Option<Cow<'_, str>>| {
+        let whole = whole(anew, came);
+        Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
+    };
+    let within = |at: Option<usize>, len: usize| at.map(|at| Words::Within(at..at + len));
+    let (address, recipient) = match bare {
+        Some((from, to)) => (within(head.from_at(), from), within(head.to_at(), to)),
+        None => (None, None),
+    };
+    let of_many = match head.kind() {
+        Kind::Presence => true,
+        Kind::Message => head.is_type("groupchat"),
+        Kind::Iq | Kind::Other => false,
+    };
+    let written = || edits.and_then(|e| e.from.as_ref());
+    let occupant =
+        of_many.then(|| match bare.and_then(|_| within(head.from_at(), head.from_as_spelt()?.len())) {
+            Some(whole) => whole,
+            None => Words::Apart(whole(written(), head.from()).into()),
+        });
+    Sender {
+        domain: pair.sender.clone(),
+        address: address.unwrap_or_else(|| apart(written(), head.from())),
+        occupant,
+        recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
+        subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
+    }
+}

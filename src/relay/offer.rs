@@ -1,0 +1,82 @@
+//! What the answer to a peer's header offers, and what is said to questions about keys: both judged by the near leg alone.
+
+use std::time::Duration;
+
+use super::Effect;
+use super::event::Event;
+use super::near::Near;
+use super::turn::Turn;
+use crate::jid::Domain;
+use crate::policy::{Identity, Tls};
+use crate::reason::{Direction, Facing, Reason};
+use crate::stream::receiving::Offer;
+use crate::stream::{KeyCheck, Pair};
+use crate::xml::Header;
+
+impl Near {
+    /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19). A pair that is left with nothing is told
+    /// as refused: the peer may go away without ever asking.
+    pub(super) fn offer(&self, header: &Header, turn: &mut Turn<'_>) -> Offer {
+        let name = |text: &Option<String>| {
+            text.as_deref().filter(|t| !t.is_empty()).and_then(|t| Domain::parse(t).ok())
+        };
+        let (from, to) = (name(&header.from), name(&header.to));
+        let open = Offer { external: false, dialback: true, refused: None };
+        let refuse = |reason| Offer { refused: Some(reason), ..open.clone() };
+        if self.facing() == Facing::Backend {
+            // STR-09: the names of an inside header decide nothing.
+            return open;
+        }
+        if let Some(to) = to.as_ref().filter(|to| !turn.home.hosts(to)) {
+            return refuse(turn.home.absence(to));
+        }
+        if from.as_ref().is_some_and(|from| turn.home.hosts(from)) {
+            return refuse(Reason::HomeClaimed);
+        }
+        let secured = self.secured();
+        // STR-07: who names nobody may use dialback only.
+        let named = to.is_some();
+        let to = to.or_else(|| turn.home.default_domain.clone());
+        let (Some(secured), Some(sender), Some(target)) = (secured, from, to) else { return open };
+        let pair = Pair { sender, target };
+        let address = Some(self.address());
+        let (proof, by_channel) = turn.shown(&pair, Direction::Inbound, Some(secured), address);
+        let by_dialback = turn.inbound(&pair, Identity::Dialback, Some(secured), address);
+        let proven = proof.is_some() && by_channel.is_allow();
+        let missing = !proven && by_dialback.reason == Reason::IdentityTooWeak;
+        let offer = Offer {
+            external: named && proven,
+            dialback: by_dialback.is_allow(),
+            refused: missing.then_some(Reason::CertificateUntrusted),
+        };
+        if !offer.external && !offer.dialback {
+            let mut record = self.record(Some(pair.clone()), None, by_dialback.reason);
+            record.rule = Some(by_dialback.rule.clone());
+            turn.note(Event::Judged { pair, verdict: by_dialback.into() });
+            turn.note(Event::Rejected { record, after: Duration::ZERO });
+        }
+        offer
+    }
+
+    /// Somebody asks whether a key is ours (DB-40 to DB-43, DB-61): why that is no question for us, or the same question to
+    /// those who know.
+    pub(super) fn vouch(&self, check: &KeyCheck, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        let facing = self.facing();
+        // In public we are the authority for the hosted domains; inside, for all others, and for one backend towards another
+        // where the very key is vouched for (DB-61).
+        if facing == Facing::Public && !turn.home.hosts(&check.pair.sender) {
+            return Err(Reason::HostUnknown);
+        }
+        let clear = facing == Facing::Public && self.secured().is_none();
+        let by = (Identity::Dialback, Tls::None, Some(self.address()));
+        if clear && !turn.outbound(&check.pair, by.0, by.1, by.2).is_allow() {
+            return Err(Reason::TlsRequired);
+        }
+        // CLU-02: a young key of a secret that nodes share is one that another node's stream waits with; whether one of ours
+        // does (DB-42), others know.
+        let ring = turn.home.keys.facing(facing);
+        let others = ring.is_shared() && ring.knows(check, turn.now);
+        turn.push(Effect::Vouch(check.clone(), others));
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! How stanzas come back that cannot go on: to whom, over which stream, and in which words.
+//!
+//! Who sent a stanza from inside reads why; the world reads the condition alone (POL-05).
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use super::event::Event;
+use super::turn::Turn;
+use super::turned::Turned;
+use super::{Effect, Home};
+use crate::filter;
+use crate::jid::{Domain, Jid};
+use crate::reason::{Direction, Reason, Why};
+use crate::stream::Pair;
+use crate::xml::{Content, Frame, Framer, Head, Kind, Limits, Token};
+
+/// Where the stanzas of a relay come from, and so how errors about them go back.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// Which way they travel.
+    pub(super) direction: Direction,
+    /// The stream of a backend that they came on; none where couriers carry them.
+    pub(super) caller: Option<Caller<'a>>,
+}
+
+/// A backend that has called.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) address: IpAddr,
+    /// The domain that its header came from.
+    pub(super) named: Option<&'a Domain>,
+}
+
+impl Origin<'_> {
+    /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
+    pub(super) fn bounce(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
+        self.note_refused(head, why.reason, turn);
+        if let Some(answer) = self.answer(head, why, turn.home) {
+            turn.push(answer);
+        }
+    }
+
+    /// The same, if it may be answered at all (RLY-09, DB-70).
+    pub(super) fn sent_back(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
+        match filter::is_answerable(head, why.reason) {
+            true => self.bounce(head, why, turn),
+            false => self.note_refused(head, why.reason, turn),
+        }
+    }
+
+    /// A stanza that cannot be delivered goes back, once.
+    pub(super) fn undeliverable(self, octets: &Bytes, why: &Why, turn: &mut Turn<'_>) {
+        if let Some(frame) = reread(octets) {
+            self.sent_back(frame.head(), why, turn);
+        }
+    }
+
+    /// A stanza that its sender may not send now (LIM-04). Presence is not even answered (DB-70), nor a request for a
+    /// subscription (LIM-08): a room would hear as many errors as it has occupants.
+    pub(super) fn too_much(self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
+        match reread(octets) {
+            Some(frame) if frame.head().kind() == Kind::Presence && reason.is_of_sender() => {
+                self.note_refused(frame.head(), reason, turn);
+            }
+            _ => self.undeliverable(octets, &reason.into(), turn),
+        }
+    }
+
+    /// The error stanza that its sender gets.
+    fn answer(self, head: &Head, why: &Why, home: &Home) -> Option<Effect> {
+        let reason = why.reason;
+        let pair = pair_of(head)?;
+        if self.direction == Direction::Inbound {
+            let stanza = filter::error_stanza(head, reason, reason.stanza_condition())?;
+            return Some(Effect::Carry(pair.reversed(), stanza));
+        }
+        let words = match (home.explain, reason) {
+            (false, _) => "this could not be delivered".to_owned(),
+            (true, Reason::NotConfigured | Reason::OtherBackend) => {
+                let name = &pair.sender;
+                format!(
+                    "{name}: {}: the operator of the gateway is missing `- name: {name}` under `domains:` ({})",
+                    reason.words(),
+                    reason.label()
+                )
+            }
+            (true, _) => format!("{}: {}", pair.target, why.for_users()),
+        };
+        let (id, from, to) = (head.id(), head.to(), head.from());
+        let answer = filter::Answer {
+            id: id.as_deref(),
+            from: from.as_deref(),
+            to: to.as_deref(),
+            text: Some(&words),
+        };
+        let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
+        Some(self.way_back(&pair, stanza, home))
+    }
+
+    /// How an error about a stanza of this pair goes back.
+    pub(super) fn way_back(self, pair: &Pair, stanza: Bytes, home: &Home) -> Effect {
+        let via = match self.direction {
+            Direction::Inbound => None,
+            Direction::Outbound => self.backend_of(pair, home),
+        };
+        match via {
+            Some(via) => Effect::Report { pair: pair.reversed(), via, stanza },
+            None => Effect::Carry(pair.reversed(), stanza),
+        }
+    }
+
+    /// The hosted domain whose backend has sent this: reports go there (DB-69).
+    pub(super) fn backend_of(self, pair: &Pair, home: &Home) -> Option<Domain> {
+        let may_call =
+            |domain: &Domain| self.caller.is_none_or(|caller| home.may_call(domain, caller.address));
+        if home.hosts(&pair.sender) && may_call(&pair.sender) {
+            return Some(pair.sender.clone());
+        }
+        let caller = self.caller?;
+        if let Some(named) = caller.named.filter(|named| may_call(named)) {
+            return Some(named.clone());
+        }
+        let callers = home.hosted.keys().filter(|domain| home.calls_from(domain, caller.address));
+        // A component lies below its server's domain, or beside it.
+        let related = |domain: &&Domain| {
+            pair.sender.is_below(domain) || domain.parent().is_some_and(|p| Some(p) == pair.sender.parent())
+        };
+        callers.clone().find(related).or_else(|| callers.clone().next()).cloned()
+    }
+
+    pub(super) fn note_refused(self, head: &Head, reason: Reason, turn: &mut Turn<'_>) {
+        let pair = pair_of(head);
+        let hosted = self.hosted(pair.as_ref(), turn.home);
+        turn.note(Event::Refused { pair, hosted, reason });
+    }
+
+    pub(super) fn note_unfit(self, turned: &Turned<'_>, pair: Option<&Pair>, turn: &mut Turn<'_>) {
+        turn.note(Event::Unfit {
+            pair: pair.cloned(),
+            hosted: self.hosted(pair, turn.home),
+            reason: turned.reason,
+            address: turned.from.as_deref().map(str::to_owned),
+            measure: turned.measure,
+            octets: turned.octets,
+        });
+    }
+
+    /// Our side of a pair, if it is ours.
+    fn hosted(self, pair: Option<&Pair>, home: &Home) -> Option<Domain> {
+        let (hosted, _) = home.sides(pair?, self.direction);
+        Some(hosted).filter(|domain| home.hosts(domain)).cloned()
+    }
+}
+
+/// The two domains of a stanza, if both are domains.
+pub(super) fn pair_of(head: &Head) -> Option<Pair> {
+    let domain = |address: Option<Cow<'_, str>>| -> Option<Domain> {
+        let text = address?;
+        if let Ok(jid) = Jid::parse(&text) {
+            return Some(jid.to_domain());
+        }
+        let bare = text.split_once('/').map_or(&*text, |(bare, _)| bare);
+        Domain::parse(bare.split_once('@').map_or(bare, |(_, domain)| domain)).ok()
+    };
+    Some(Pair { sender: domain(head.from())?, target: domain(head.to())? })
+}
+
+/// A stanza that we wrote or passed, read once more; only on the way back, never on the way there. It kept its budgets when
+/// it came, and may be longer now: the canonical form of a CDATA section is.
+pub(super) fn reread(octets: &Bytes) -> Option<Frame> {
+    const ALL: usize = usize::MAX;
+    let limits = Limits {
+        element: ALL,
+        depth: ALL,
+        attributes: ALL,
+        declarations: ALL,
+        bindings: ALL,
+        name: ALL,
+        value: ALL,
+        namespace_name: ALL,
+        nodes: ALL,
+        ..Limits::default()
+    };
+    let mut framer = Framer::new(limits, Content::Server);
+    framer.feed(&crate::stream::opening(None, None, None, true));
+    framer.feed(octets);
+    std::iter::from_fn(|| framer.next()).find_map(|token| match token {
+        Token::Element(frame) => Some(frame),
+        _ => None,
+    })
+}

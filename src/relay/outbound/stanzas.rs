@@ -1,0 +1,158 @@
+//! Stanzas of a backend, on their way into the world or to another backend.
+
+use std::borrow::Cow;
+
+use super::super::Effect;
+use super::super::event::Event;
+use super::super::turn::Turn;
+use super::super::turned::{Turned, excess};
+use super::Outbound;
+use crate::filter::{self, Ends, Inward, Outgoing, Refusal};
+use crate::jid::{Domain, Plain};
+use crate::reason::Reason;
+use crate::stream::Pair;
+use crate::xml::{Edits, Frame, Refused, rewrite};
+
+impl Outbound {
+    /// A stanza on the stream.
+    pub(super) fn pass(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+        // Most stanzas are of the pair of the one before, and most addresses are plain.
+        if let Some((place, lane)) = self.lanes.last()
+            && let Some(from) = frame.head().from_as_spelt()
+            && Plain::read(from, &lane.pair.sender).is_some()
+            && let Some(to) = frame.head().to_as_spelt().and_then(|to| Plain::read(to, &lane.pair.target))
+        {
+            return self.hand(place, frame, (None, to.to_user), turn);
+        }
+        let found = {
+            let (from, to) = (frame.head().from(), frame.head().to());
+            let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+            Ends::read(&from, &to).map(|ends| {
+                let known = self.lanes.find(ends.sender(), ends.target());
+                let pair = match known {
+                    Some(_) => None,
+                    None => Pair::read(ends.sender(), ends.target()),
+                };
+                let modern = turn.home.reads_rfc7622(ends.sender());
+                (known, pair, ends.settle(modern))
+            })
+        };
+        match found {
+            Ok((known, pair, settled)) => {
+                let lane = match (known, pair) {
+                    (Some(lane), _) => lane,
+                    (None, Some(pair)) => self.open_lane(pair, false, turn),
+                    (None, None) => return self.unaddressed(&Turned::plain(frame.head()), turn),
+                };
+                match settled {
+                    Ok(settled) => self.hand(lane, frame, settled, turn),
+                    Err(refusal) => self.refused(&frame, refusal, turn),
+                }
+            }
+            Err(refusal) => self.refused(&frame, refusal, turn),
+        }
+    }
+
+    fn refused(&self, frame: &Frame, refusal: Refusal, turn: &mut Turn<'_>) {
+        let (origin, head) = (self.origin(), frame.head());
+        match refusal {
+            Refusal::Bounce(reason) => origin.sent_back(head, &reason.into(), turn),
+            Refusal::Drop(reason) => origin.note_refused(head, reason, turn),
+            Refusal::Unclear { answer, address } => origin.unclear(head, answer.as_deref(), address, turn),
+            Refusal::Fault(_) => self.unaddressed(&Turned::plain(head), turn),
+        }
+    }
+
+    /// A stanza of the backend without addresses that name two domains: all its users share the stream, and one of them must
+    /// not end it. There is nobody in whose name it could be answered.
+    fn unaddressed(&self, turned: &Turned<'_>, turn: &mut Turn<'_>) {
+        // The address to blame.
+        let names_none = |address: &Option<Cow<'_, str>>| {
+            address.as_deref().is_none_or(|address| Ends::read(address, address).is_err())
+        };
+        let blamed = if names_none(&turned.from) { &turned.from } else { &turned.to };
+        let blamed = Some(Cow::Borrowed(blamed.as_deref().unwrap_or_default()));
+        let (id, type_) = (turned.id.clone(), turned.type_.clone());
+        let (kind, octets) = (turned.kind, turned.octets);
+        let reason = Reason::ImproperAddressing;
+        let turned = Turned { kind, from: blamed, to: None, id, type_, reason, measure: None, octets };
+        self.origin().note_unfit(&turned, None, turn);
+    }
+
+    /// A stanza of the backend that the framer refused (XML-17): it comes back alone.
+    pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) {
+        let turned = Turned::refused(refused);
+        let ends = Ends::read(refused.from().unwrap_or_default(), refused.to().unwrap_or_default());
+        let Some(pair) = ends.ok().and_then(|ends| Pair::read(ends.sender(), ends.target())) else {
+            return self.unaddressed(&turned, turn);
+        };
+        if self.lanes.of(&pair).is_none() {
+            self.open_lane(pair.clone(), false, turn);
+        }
+        self.turn_away(&turned, &pair, turn);
+    }
+
+    /// This stanza of that pair goes no further. An error in its place takes the lane, if its stanzas may go.
+    fn turn_away(&self, turned: &Turned<'_>, pair: &Pair, turn: &mut Turn<'_>) {
+        let lane = self.lanes.of(pair).filter(|lane| lane.standing.is_ok()).map(|lane| lane.id);
+        self.origin().turn_away(turned, pair, |octets| lane.map(|lane| Effect::Hand(lane, octets)), turn);
+    }
+
+    /// Hands a stanza to the courier of its pair, or sends it back.
+    fn hand(&mut self, at: usize, frame: Frame, settled: (Option<Box<Edits>>, bool), turn: &mut Turn<'_>) {
+        self.lanes.used(at);
+        let Some(lane) = self.lanes.at(at) else { return };
+        let permits = match &lane.standing {
+            Ok(permits) => permits,
+            Err(reason) => {
+                let (reason, name) = (*reason, lane.pair.sender.clone());
+                if matches!(reason, Reason::NotConfigured | Reason::OtherBackend) {
+                    let via = self.origin().backend_of(&lane.pair, turn.home);
+                    turn.note(Event::Misnamed { name, reason, via });
+                }
+                return self.origin().sent_back(frame.head(), &reason.into(), turn);
+            }
+        };
+        let (home, receiver) = (turn.home, &lane.pair.target);
+        let hosted = |domain: &str| home.is_same_server(domain, receiver);
+        let outgoing = Outgoing {
+            rules: permits.out.stanzas(),
+            inward: permits.into.as_ref().map(|permit| Inward {
+                rules: permit.stanzas(),
+                sender: &lane.pair.sender,
+                hosted: &hosted,
+            }),
+            language: self.near.language.as_deref(),
+        };
+        match filter::inspect_outgoing(frame.head(), settled, &outgoing) {
+            Ok(edits) => {
+                let rewritten = edits.as_deref().map(|edits| rewrite(&frame, edits));
+                let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
+                // XML-18: what another backend does not take; a peer tells by itself, when it is called.
+                if permits.into.is_some() {
+                    let (pair, most) = (&lane.pair, home.taken(receiver));
+                    if let Some((reason, measure)) =
+                        excess(home, pair, most, &frame, edits.as_deref(), octets)
+                    {
+                        let turned = Turned::beyond(frame.head(), reason, measure, octets);
+                        return self.turn_away(&turned, pair, turn);
+                    }
+                }
+                turn.push(Effect::Hand(lane.id, rewritten.unwrap_or_else(|| frame.into_octets())));
+            }
+            Err(Refusal::Bounce(reason)) => self.origin().bounce(frame.head(), &reason.into(), turn),
+            Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {
+                self.origin().note_refused(frame.head(), reason, turn);
+            }
+            // Addresses were settled before.
+            Err(Refusal::Unclear { .. }) => {}
+        }
+    }
+}
+
+impl Pair {
+    /// The pair of these two names, if both are domains.
+    fn read(sender: &str, target: &str) -> Option<Self> {
+        Some(Self { sender: Domain::parse(sender).ok()?, target: Domain::parse(target).ok()? })
+    }
+}

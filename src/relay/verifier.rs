@@ -1,0 +1,127 @@
+//! Relays that ask an authoritative server about one key, and answer once (DB-23 to DB-28).
+
+use std::time::Instant;
+
+use super::far::{Far, FarOutcome};
+use super::turn::Turn;
+use super::{Behalf, Effect, FarId, Home, Input, Side};
+use crate::reason::{Detail, Facing, Flow, Reason};
+use crate::stream::initiating::Errand;
+use crate::stream::{Answer, KeyCheck, Secured};
+use crate::xml::Token;
+
+/// One question, and the leg that asks it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Verifier {
+    /// The network that the authoritative server is on.
+    facing: Facing,
+    far: Option<Box<Far>>,
+    started: Instant,
+    /// Whoever asked has heard the answer, and hears of no other.
+    answered: bool,
+}
+
+impl Verifier {
+    pub(super) fn new(facing: Facing, check: KeyCheck, turn: &mut Turn<'_>) -> Self {
+        let (id, errand) = (FarId(1), Errand::Ask(check));
+        let far = match facing {
+            Facing::Backend => Far::inside(id, errand, None, turn),
+            Facing::Public => Far::outside(id, errand, Behalf::Claim, turn),
+        };
+        Self { facing, far: Some(far), started: turn.now, answered: false }
+    }
+
+    /// Something happened.
+    pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        match (side, input) {
+            (Side::Near, Input::Close(_)) | (_, Input::Drain) => {
+                self.answer(Answer::Trouble(Reason::Shutdown), None, turn);
+                self.far(turn, Far::close);
+            }
+            (_, Input::Expired) => self.expire(turn),
+            (Side::Far(id), input) if self.has(id) => self.far_input(input, turn),
+            // The rest concerns other relays, or a leg that is no more.
+            _ => {}
+        }
+    }
+
+    /// The framer of its leg found this.
+    pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
+        if let Side::Far(id) = side
+            && self.has(id)
+        {
+            self.far(turn, |far, turn| far.token(token, turn));
+        }
+    }
+
+    fn far_input(&mut self, input: Input, turn: &mut Turn<'_>) {
+        self.far(turn, |far, turn| match input {
+            Input::Connected(address, secured) => far.connected(address, secured, turn),
+            Input::Secured(secured) => far.secure(secured, turn),
+            Input::Unreachable(why) => far.unreachable(why, turn),
+            Input::Gone { reason, unsent } => far.gone(reason, unsent, turn),
+            Input::Stalled => far.fault(Reason::StanzaTimeout, turn),
+            Input::Close(reason) => far.fault(reason, turn),
+            Input::Retrusted(certificate) => far.retrusted(certificate, turn),
+            _ => None,
+        });
+    }
+
+    /// One step of its leg, and what that means for the answer.
+    fn far(&mut self, turn: &mut Turn<'_>, step: impl FnOnce(&mut Far, &mut Turn<'_>) -> Option<FarOutcome>) {
+        match self.far.as_deref_mut().and_then(|far| step(far, turn)) {
+            None => {}
+            Some(FarOutcome::Answered(answer)) => {
+                self.answer(answer, None, turn);
+                self.far(turn, Far::close);
+            }
+            Some(FarOutcome::Failed(why)) => {
+                self.far = None;
+                self.answer(Answer::Trouble(why.reason), why.detail, turn);
+            }
+            Some(FarOutcome::Closed(..) | FarOutcome::Dropped | FarOutcome::Lost(_)) => self.far = None,
+            // Nothing is asked for but an answer.
+            Some(FarOutcome::Stands) => self.far(turn, Far::close),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer, detail: Option<Detail>, turn: &mut Turn<'_>) {
+        if !std::mem::replace(&mut self.answered, true) {
+            turn.push(Effect::Answer(answer, detail.map(Box::new)));
+        }
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
+        let far = self.far.as_deref()?;
+        let patience = (!self.answered).then(|| self.started + home.timeouts.dialback);
+        far.deadline().into_iter().chain(patience).min()
+    }
+
+    fn expire(&mut self, turn: &mut Turn<'_>) {
+        self.far(turn, Far::expire);
+        if self.started + turn.home.timeouts.dialback <= turn.now && !self.answered {
+            self.answer(Answer::Trouble(Reason::DialbackTimeout), None, turn);
+            self.far(turn, Far::close);
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.far.is_none()
+    }
+
+    pub(super) fn has(&self, id: FarId) -> bool {
+        self.far.as_ref().is_some_and(|far| far.id() == id)
+    }
+
+    pub(super) fn flow(&self) -> Flow {
+        match self.facing {
+            Facing::Backend => Flow::S2sIn,
+            Facing::Public => Flow::S2sOut,
+        }
+    }
+
+    pub(super) fn channel(&self) -> Option<&Secured> {
+        self.far.as_ref().and_then(|far| far.secured())
+    }
+}
