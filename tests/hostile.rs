@@ -585,6 +585,13 @@ fn questions_above_the_limit_are_told_once() {
     for _ in 0..1000 {
         stage.hears(NEAR, "<db:verify from='friend.example' to='hall.example' id='x'>k</db:verify>");
     }
+    let asked = stage.effects.iter().filter_map(|e| match e {
+        Effect::Vouch(check, _) => Some(check.clone()),
+        _ => None,
+    });
+    for check in asked.collect::<Vec<_>>() {
+        stage.step(NEAR, Input::Vouched(check, false));
+    }
     assert_eq!(stage.said(NEAR).matches("type='invalid'").count(), 3);
     assert_eq!(stage.reasons(), [Reason::TooManyPairs]);
 }
