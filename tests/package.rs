@@ -107,6 +107,9 @@ fn the_package_holds_all_of_it_and_says_so() {
         ("-rw-r--r--", "usr/share/doc/gatehouse/openfire/README.md"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/prosody/README.md"),
         ("-rwxr-xr-x", "usr/share/gatehouse/gatehouse-renewed"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/fail2ban/filter.d/gatehouse.conf"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/fail2ban/jail.d/gatehouse.conf"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/fail2ban/action.d/gatehouse.conf"),
         ("-rw-r-----", "etc/gatehouse/gatehouse.yaml"),
         ("-rw-r-----", "etc/gatehouse/policies/partners.yaml"),
     ] {
@@ -440,6 +443,38 @@ print(refused, taken)"#;
     for _ in 0..3 {
         root.run("systemctl restart gatehouse");
     }
+    // The same process goes on through `gatehouse restart`, once and again: to systemd it is a reload.
+    let process = || root.run("systemctl show -p MainPID --value gatehouse.service").trim().to_owned();
+    let begun = || {
+        let json = root.run("gatehouse status --format json");
+        let status: Value = serde_json::from_str(&json).unwrap();
+        status["snapshot"]["started"].as_str().unwrap().to_owned()
+    };
+    let first = process();
+    for _ in 0..2 {
+        let before = begun();
+        root.run("gatehouse restart");
+        waited("another start of the same process", || {
+            let asked = root.command("root", "gatehouse status --format json").output().unwrap();
+            let status: Value = serde_json::from_slice(&asked.stdout).ok()?;
+            (status["snapshot"]["started"] != before.as_str() && status["snapshot"]["phase"] == "running")
+                .then_some(())
+        });
+    }
+    waited("the unit to be active", || {
+        let state = root.command("root", "systemctl is-active gatehouse.service").output().unwrap();
+        (String::from_utf8_lossy(&state.stdout) == "active\n").then_some(())
+    });
+    assert_eq!(process(), first, "the same process");
+    // A bad file: it is told, nothing ends, and `systemctl reload` fails without harm.
+    root.run("mv /etc/gatehouse/policies/partners.yaml /root/ && echo 'version: v9' >/etc/gatehouse/policies/partners.yaml");
+    for line in ["gatehouse restart", "systemctl reload gatehouse"] {
+        let asked = root.command("root", line).output().unwrap();
+        assert!(!asked.status.success(), "{line}: {}", said(&asked));
+    }
+    assert_eq!(root.run("systemctl is-active gatehouse.service gatehouse.socket"), "active\nactive\n");
+    assert_eq!(process(), first, "the same process");
+    root.run("mv /root/partners.yaml /etc/gatehouse/policies/");
     drop(knocking.stdin.take());
     let output = knocking.wait_with_output().unwrap();
     let counts: Vec<u32> =
