@@ -72,7 +72,10 @@ fn the_table_of_the_readme_is_the_matrix_of_the_tests() {
     assert_eq!(cells, matrix);
     // One `#[test]` is the matrix's own.
     let others = tests.lines().filter(|line| *line == "#[test]").count();
-    assert!(readme.contains("Sixteen further tests in `tests/interop.rs`") && others == 16, "{others} tests beside the matrix");
+    assert!(
+        readme.contains("Sixteen further tests in `tests/interop.rs`") && others == 16,
+        "{others} tests beside the matrix"
+    );
 }
 
 /// The versions as the README names them, and as the tests do.
