@@ -46,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("governor", &["limit"]),
     ("hickory_resolver", &["dns"]),
     ("hickory_server", &["dns", "demo"]),
-    ("hyper", &["gateway"]),
+    ("hyper", &["gateway", "net"]),
     ("papaya", &["limit", "metrics"]),
     ("prometheus", &["metrics"]),
     ("psl", &["limit"]),

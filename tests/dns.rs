@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gatehouse::dns::steer::{self, Hosted, Steering};
-use gatehouse::dns::{DnsFault, Guard, Params, Places, Resolver, Route, SetupFault, Share, TlsMode};
+use gatehouse::dns::{DnsFault, Guard, Params, Places, Resolver, Route, Server, SetupFault, Share, TlsMode};
 use gatehouse::jid::Domain;
 use gatehouse::reason::Reason;
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -413,11 +413,11 @@ async fn where_the_world_finds_us_nobody_leads_us() {
     .await;
     let resolver = world.resolver_with(|params| {
         params.hosted = vec![domain("hall.example"), domain("silent.example")];
-        let to = |of: &str| Route {
-            domain: domain(of),
-            host: "127.0.0.7".to_owned(),
-            port: 5269,
-            mode: TlsMode::Starttls,
+        let to = |of: &str| {
+            Route::to(
+                domain(of),
+                Server { host: "127.0.0.7".to_owned(), port: 5269, mode: TlsMode::Starttls },
+            )
         };
         params.routes = vec![to("routed.example")];
     });
@@ -603,11 +603,8 @@ async fn addresses_and_ports_that_must_not_be_dialled_are_left_out() {
 #[tokio::test]
 async fn routes_ask_nobody_for_a_service() {
     let world = World::new(zone(vec![host("far.example.", "10.9.9.9")])).await;
-    let route = |of: &str, host: &str| Route {
-        domain: domain(of),
-        host: host.to_owned(),
-        port: 52,
-        mode: TlsMode::Direct,
+    let route = |of: &str, host: &str| {
+        Route::to(domain(of), Server { host: host.to_owned(), port: 52, mode: TlsMode::Direct })
     };
     let resolver = world.resolver_with(|params| {
         params.guard = Guard::default();

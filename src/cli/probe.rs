@@ -24,6 +24,7 @@ use crate::net;
 use crate::policy::{Federate, Finding, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::Direction;
 use crate::run::BoxIo;
+use crate::run::ways::{self, Undialled, WayOut};
 use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
 use crate::xml::{Content, Framer, Header, Limits, Token, names};
@@ -44,6 +45,9 @@ pub(super) struct Args {
     /// Print the key of the server's certificate as a line for `pins:` of a rule, whatever the certificate is worth
     #[arg(long, conflicts_with_all = ["c2s", "backend"])]
     pin: bool,
+    /// Go on although the policy refuses the domain: look before there is a rule
+    #[arg(long, conflicts_with_all = ["c2s", "backend"])]
+    anyway: bool,
     /// With --c2s: log in for real with the address in the first line of this file and the password in its second
     #[arg(long, value_name = "FILE", requires = "c2s")]
     account: Option<PathBuf>,
@@ -95,7 +99,11 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),
     }
-    let done = if args.pin { report.pin.is_some() } else { report.reachable && report.allowed };
+    let done = match (args.pin, args.anyway) {
+        (true, _) => report.pin.is_some(),
+        (false, true) => report.reachable,
+        (false, false) => report.reachable && report.allowed,
+    };
     if done { Exit::Done } else { Exit::No }
 }
 
@@ -106,6 +114,8 @@ struct Probe {
     policy: Policy,
     /// A key is to be printed for a rule that may not be written yet: the policy does not keep us from looking.
     pin: bool,
+    /// There may be no rule yet.
+    anyway: bool,
     connector: Connector,
 }
 
@@ -137,7 +147,15 @@ impl Probe {
         };
         let connector = Connector::new(credentials.connecting())
             .map_err(|e| whole(e.to_string(), "look at the certificate of this domain"))?;
-        Ok(Self { pin: args.pin, hosted, remote, policy: compiled.policy, connector, settings })
+        Ok(Self {
+            pin: args.pin,
+            anyway: args.anyway,
+            hosted,
+            remote,
+            policy: compiled.policy,
+            connector,
+            settings,
+        })
     }
 
     /// Whether the gateway that runs with this configuration leaves the domain alone at present, if one runs and tells.
@@ -162,7 +180,7 @@ impl Probe {
         // As the gateway does: the policy first, and a pair that it refuses costs no look-up (POL-04).
         let first = self.judge(Identity::Unproven, Tls::Unknown, None, ShownKey::Unknown);
         report.judged(&first);
-        if !first.is_allow() && !self.pin {
+        if !first.is_allow() && !self.pin && !self.anyway {
             report
                 .trouble
                 .push(format!("the policy refuses this domain before any look-up: {}", first.reason.words()));
@@ -176,7 +194,14 @@ impl Probe {
                 return report;
             }
         };
-        let targets = match resolver.targets(&self.remote).await {
+        let ways = parts::ways(&self.settings);
+        let way = ways.of(&self.remote).and_then(Option::as_ref);
+        report.via = way.map(|way| way.proxy.to_string());
+        let found = match way.and_then(WayOut::target) {
+            Some(named) => Ok(vec![named]),
+            None => resolver.targets(&self.remote).await,
+        };
+        let targets = match found {
             Ok(targets) => targets,
             Err(fault) => {
                 report.trouble.push(format!(
@@ -196,7 +221,7 @@ impl Probe {
                     ));
                     continue;
                 }
-                match self.visit(*address, target.mode).await {
+                match self.visit(&resolver, way, *address, target.mode).await {
                     Ok(met) => {
                         self.tell(&mut report, &met);
                         return report;
@@ -297,11 +322,31 @@ impl Probe {
         }
     }
 
+    /// Connects as the gateway would: on the way out of that domain, from the address of ours.
+    async fn dial(
+        &self,
+        resolver: &Resolver,
+        way: Option<&WayOut>,
+        address: SocketAddr,
+    ) -> Result<net::connect::Dialled, Undialled> {
+        let mut dialling = parts::dial(&self.settings);
+        if way.is_none() {
+            dialling.sources = parts::sources(&self.settings).remove(&self.hosted).unwrap_or_default();
+        }
+        ways::dial(way, resolver, &[address], &dialling).await
+    }
+
     /// Goes as far as the features after TLS.
-    async fn visit(&self, address: SocketAddr, mode: TlsMode) -> Result<Met, String> {
+    async fn visit(
+        &self,
+        resolver: &Resolver,
+        way: Option<&WayOut>,
+        address: SocketAddr,
+        mode: TlsMode,
+    ) -> Result<Met, String> {
         let times = &self.settings.timeouts;
         let net::connect::Dialled { stream, address, .. } =
-            net::connect(&[address], &parts::dial(&self.settings)).await.map_err(|fault| {
+            self.dial(resolver, way, address).await.map_err(|fault| {
                 let words = fault.to_string();
                 let words = words.strip_prefix(&format!("{address}: ")).unwrap_or(&words);
                 format!("no connection ({words}): the server is down there, or a firewall is in between")

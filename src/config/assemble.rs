@@ -13,8 +13,10 @@ use super::lists::{Included, Part, domains, listeners, only_lists};
 use super::settings::*;
 use super::spec;
 use super::words::{Outside, Words};
+use crate::dns::Whom;
 use crate::jid::Domain;
-use crate::policy::{Finding, Place, Placed, Word};
+use crate::net::Proxy;
+use crate::policy::{Finding, Pattern, Place, Placed, Word};
 
 /// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
 /// no finding is an error.
@@ -215,7 +217,7 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
                 format!("{} has a route already", route.domain),
                 "keep one route for each domain",
             );
-        } else if hosted.iter().any(|domain| domain.name == route.domain) {
+        } else if hosted.iter().any(|d| route.domain == Whom::Named(Pattern::Exact(d.name.clone()))) {
             // POL-08
             words.error(spec, format!("{} is served here", route.domain), "routes are for remote domains");
         } else {
@@ -229,10 +231,16 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
 
 fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {
     let domain =
-        words.needed(at, &at.value.domain, "domain", "partner.example").and_then(|word| words.domain(word));
-    let target = words
-        .needed(at, &at.value.target, "target", "\"192.0.2.9:5269\"")
-        .and_then(|word| target(words, word));
+        words.needed(at, &at.value.domain, "domain", "partner.example").and_then(|word| whom(words, word));
+    let via = at.value.via.as_ref().map(|word| proxy(words, word));
+    // Only a proxy may take the place of a target.
+    let found = match (&at.value.target, &via) {
+        (None, Some(_)) => None,
+        (named, _) => {
+            let named = words.needed(at, named, "target", "\"192.0.2.9:5269\"");
+            Some(named.and_then(|word| target(words, word)))
+        }
+    };
     let ways = [("starttls", RouteTls::Starttls), ("direct", RouteTls::Direct), ("none", RouteTls::None)];
     let tls = match &at.value.tls {
         Some(word) => words.choose(word, "a way to begin TLS", &ways),
@@ -245,7 +253,43 @@ fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {
             "a rule must allow it too, with `tls: none`",
         );
     }
-    Some(Route { domain: domain?, target: target?, tls: tls? })
+    if let (None, Some(word)) = (&found, &at.value.tls) {
+        let message = "`tls` without `target`: the DNS says how TLS begins";
+        words.error(word, message, "write the target too, or leave `tls` out");
+    }
+    let target = match found {
+        Some(target) => Some(target?),
+        None => None,
+    };
+    let via = match via {
+        Some(via) => Some(via?),
+        None => None,
+    };
+    Some(Route { domain: domain?, target, via, tls: tls? })
+}
+
+fn whom(words: &mut Words, word: &Word) -> Option<Whom> {
+    match Whom::parse(&word.value) {
+        Ok(whom) => Some(whom),
+        Err(error) => {
+            let message = format!("\"{}\" is no domain: {error}", word.value);
+            words.error(word, message, "write it like partner.example or \"*.partner.example\"");
+            None
+        }
+    }
+}
+
+fn proxy(words: &mut Words, word: &Word) -> Option<Proxy> {
+    let text = words.filled_or_told(word)?;
+    match Proxy::parse(&text) {
+        Ok(proxy) => Some(proxy),
+        Err(what) => {
+            // What stands there may hold a password.
+            let remedy = "write it like \"socks5://10.0.0.9:1080\" or \"http://10.0.0.9:3128\"";
+            words.error(word, format!("`via` is no proxy: {what}"), remedy);
+            None
+        }
+    }
 }
 
 fn target(words: &mut Words, word: &Word) -> Option<Target> {

@@ -136,7 +136,7 @@ audit: { file: /var/log/gatehouse/audit.jsonl }
     assert_eq!(settings.listeners.len(), 6);
     assert!(settings.listeners[4].proxies.is_some());
     assert_eq!(settings.dns.servers[1], "127.0.0.2:53".parse::<SocketAddr>().unwrap());
-    assert!(matches!(settings.dns.routes[1].target, Target::Host(_, 443)));
+    assert!(matches!(settings.dns.routes[1].target, Some(Target::Host(_, 443))));
     let steering = settings.steering.unwrap();
     assert_eq!((steering.port, steering.hosted), (5269, HostedAnswer::Backend));
     assert_eq!(steering.never, [Domain::parse("probe.example").unwrap()]);

@@ -125,7 +125,8 @@ impl Lines {
     }
 
     fn domain(&mut self, domain: &HostedDomain) {
-        let HostedDomain { name, certificate, clients, backend, federation, policies, place: _ } = domain;
+        let HostedDomain { name, certificate, clients, backend, federation, policies, source, place: _ } =
+            domain;
         let CertificateFiles { chain, key } = certificate;
         let at = |key: &str| format!("domains[{name}].{key}");
         self.put(at("certificate.chain"), chain.display().to_string(), false);
@@ -137,6 +138,10 @@ impl Lines {
         self.list(at("clients.crls"), &crls.iter().map(|path| path.display()).collect::<Vec<_>>());
         self.put(at("clients.match"), by.label(), *by == By::XmppAddress);
         self.put(at("federation"), federation.label(), false);
+        match source.is_empty() {
+            true => self.put(at("source"), "the system's choice", true),
+            false => self.list(at("source"), source),
+        }
         self.list(at("policies"), &policies.iter().map(|path| path.display()).collect::<Vec<_>>());
         let Backend {
             c2s,
@@ -220,14 +225,17 @@ impl Lines {
             true => self.put("dns.servers", "the system's", true),
             false => self.list("dns.servers", servers),
         }
-        for Route { domain, target, tls } in routes {
-            let target = target_shown(target);
+        for Route { domain, target, via, tls } in routes {
             let tls = match tls {
                 RouteTls::Direct => "direct",
                 RouteTls::None => "none",
                 RouteTls::Starttls => "starttls",
             };
-            self.put(format!("dns.routes[{domain}]"), format!("target: {target}, tls: {tls}"), false);
+            let server =
+                target.as_ref().map(|target| format!("target: {}, tls: {tls}", target_shown(target)));
+            let via = via.as_ref().map(|proxy| format!("via: {proxy}"));
+            let said: Vec<String> = server.into_iter().chain(via).collect();
+            self.put(format!("dns.routes[{domain}]"), said.join(", "), false);
         }
         self.list("dns.allow-networks", allow_networks);
     }

@@ -35,6 +35,7 @@ fn whole() -> Value {
                 "clients": { "certificate": "require", "roots": "pki/users.pem", "crls": ["pki/users.crl"], "match": "email" },
                 "federation": "listed",
                 "policies": ["policies.d/*.yaml"],
+                "source": ["192.0.2.1"],
             },
             { "name": "two.example", "backend": { "s2s": ["10.0.0.5:5269"], "stanza": "64KiB" }, "federation": "none" },
         ],
@@ -49,7 +50,7 @@ fn whole() -> Value {
         },
         "dns": {
             "servers": ["127.0.0.1:5353"], "allow-networks": ["192.0.2.0/24"],
-            "routes": [{ "domain": "partner.example", "target": "192.0.2.9:5269", "tls": "direct" }],
+            "routes": [{ "domain": "partner.example", "target": "192.0.2.9:5269", "tls": "direct", "via": "socks5://10.0.0.9:1080" }],
         },
         "steering": {
             "listen": "127.0.0.1:15353", "from": ["127.0.0.0/8"], "answer": "127.0.0.1", "hosted": "nxdomain",

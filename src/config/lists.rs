@@ -271,6 +271,18 @@ fn domain(
             }
         }
     }
+    let mut source: Vec<IpAddr> = Vec::new();
+    for word in at.value.source.iter().flat_map(|list| &list.value) {
+        let Some(ip) = words.ip(word) else { continue };
+        match source.iter().any(|other| other.is_ipv4() == ip.is_ipv4()) {
+            true => words.error(
+                word,
+                format!("{ip} is the second address of its family to call from"),
+                "keep one IPv4 and one IPv6 address",
+            ),
+            false => source.push(ip),
+        }
+    }
     Some(HostedDomain {
         name: name?,
         certificate: certificate?,
@@ -278,6 +290,7 @@ fn domain(
         backend: backend?,
         federation: federation?,
         policies,
+        source,
         place: words.place(at),
     })
 }

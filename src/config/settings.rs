@@ -10,7 +10,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::{Limits, Timeouts};
+use crate::dns::Whom;
 use crate::jid::Domain;
+use crate::net::Proxy;
 use crate::policy::{Federation, Place};
 use crate::stream::client::Mechanism;
 use crate::stream::client::certified::Asked;
@@ -169,6 +171,8 @@ pub struct HostedDomain {
     pub federation: Federation,
     /// Its policy files.
     pub policies: Vec<PathBuf>,
+    /// Addresses to call other servers from; empty: the system's choice.
+    pub source: Vec<IpAddr>,
     /// Where the configuration names it.
     pub place: Place,
 }
@@ -333,19 +337,21 @@ pub struct PeerTrust {
 pub struct Dns {
     /// Resolvers; empty: the system's.
     pub servers: Vec<SocketAddr>,
-    /// Where to find some domains without asking (DNS-08), each domain once.
+    /// Where to find some domains without asking (DNS-08), and the way there; each domain or wildcard once.
     pub routes: Vec<Route>,
     /// Networks that looked-up names may lead to although DNS-05 would refuse them.
     pub allow_networks: Vec<IpNet>,
 }
 
-/// Where to find a domain.
+/// Where to find a domain; a target, a proxy or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The remote domain.
-    pub domain: Domain,
-    /// The server.
-    pub target: Target,
+    /// The remote domain, or those below it.
+    pub domain: Whom,
+    /// The server, if not the one that the DNS names.
+    pub target: Option<Target>,
+    /// The way out.
+    pub via: Option<Proxy>,
     /// How to encrypt.
     pub tls: RouteTls,
 }

@@ -97,6 +97,9 @@ pub struct DomainSpec {
     pub clients: Option<Placed<ClientsSpec>>,
     /// `any`, `listed` or `none`. No default.
     pub federation: Option<Word>,
+    /// Addresses of this machine from which to call other servers for this domain, one of each family; what has none is not
+    /// called. Default: the system's choice. Example: `source: [192.0.2.1]`
+    pub source: Option<Words>,
     /// Policy files; `*` in the last part of a path stands for any letters. Default: none. Example: `policies:
     /// ["policies.d/*.yaml"]`
     pub policies: Option<Words>,
@@ -259,7 +262,7 @@ pub struct PeerTrustSpec {
 pub struct DnsSpec {
     /// Resolvers; port 53 where none is written. Default: the system's. Example: `servers: ["127.0.0.1:5353"]`
     pub servers: Option<Words>,
-    /// Where to find some domains without asking. Default: none.
+    /// Where to find some domains without asking, and the way to them. Default: none.
     pub routes: Option<Placed<Vec<Placed<RouteSpec>>>>,
     /// Networks that looked-up names may lead to although they are private or local. Default: none. Example:
     /// `allow-networks: [10.1.0.0/16]`
@@ -270,10 +273,15 @@ pub struct DnsSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RouteSpec {
-    /// The remote domain. No default. Example: `domain: partner.example`
+    /// The remote domain; `*.` and a domain stand for all below it, `*` for all remote ones; the most specific holds. No default.
+    /// Example: `domain: partner.example`
     pub domain: Option<Word>,
-    /// Address or host name, and port. No default. Example: `target: "192.0.2.9:5269"`
+    /// Address or host name, and port. Default: where the DNS says; then `via` is needed. Example: `target: "192.0.2.9:5269"`
     pub target: Option<Word>,
+    /// The proxy to go through, as `socks5://`, `socks5h://` or `http://` (CONNECT), host and port, with `user:password@` before
+    /// them where it wants a login. Host names of `target` are looked up by the proxy but for `socks5`; what the DNS says is looked
+    /// up and judged here. Default: none. Example: `via: "socks5://10.0.0.9:1080"`
+    pub via: Option<Word>,
     /// `starttls`, `direct` or `none`. Default: `starttls`.
     pub tls: Option<Word>,
 }

@@ -179,7 +179,7 @@ impl<'a> Words<'a> {
         socket(&filled(&word.value, self.outside.environment).ok()?, port)
     }
 
-    fn filled_or_told<'v>(&mut self, word: &'v Word) -> Option<Cow<'v, str>> {
+    pub(super) fn filled_or_told<'v>(&mut self, word: &'v Word) -> Option<Cow<'v, str>> {
         match filled(&word.value, self.outside.environment) {
             Ok(text) => Some(text),
             Err((message, remedy)) => {

@@ -12,6 +12,7 @@ pub mod order;
 #[doc(hidden)] // open for the fuzz targets: what an answer comes to, without a socket
 pub mod query;
 pub mod resolver;
+mod routes;
 #[doc(hidden)] // the same
 pub mod srv;
 pub mod steer;
@@ -19,7 +20,8 @@ mod steer_tcp;
 
 pub use gates::{Places, Share};
 pub use guard::Guard;
-pub use resolver::{DnsFault, Params, Resolver, Route, SetupFault, Target};
+pub use resolver::{DnsFault, Params, Resolver, Route, Server, SetupFault, Target};
+pub use routes::{ByDomain, Whom};
 
 /// How TLS begins at a target (XEP-0368).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -23,8 +23,10 @@ use crate::dns::guard::Guard;
 use crate::dns::home::Home;
 use crate::dns::order::{Rank, order};
 use crate::dns::query::{Asker, QueryFault, system_servers};
+use crate::dns::routes::{ByDomain, Whom};
 use crate::dns::srv::{Candidate, Service, find};
 use crate::jid::Domain;
+use crate::policy::Pattern;
 use crate::reason::{Cause, Reason, Why};
 
 /// What the resolver needs to know.
@@ -63,11 +65,25 @@ impl Default for Params {
     }
 }
 
-/// Where a domain's server is, by configuration; neither SRV nor the guard has a say (DNS-08).
+/// Where domains are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The domain.
-    pub domain: Domain,
+    /// The domain, or those below it.
+    pub whom: Whom,
+    /// Where, if not where the DNS says.
+    pub at: Option<Server>,
+}
+
+impl Route {
+    /// The server of one domain.
+    pub fn to(domain: Domain, at: Server) -> Self {
+        Self { whom: Whom::Named(Pattern::Exact(domain)), at: Some(at) }
+    }
+}
+
+/// Where a domain's server is, by configuration; neither SRV nor the guard has a say (DNS-08).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
     /// An IP address or a host name.
     pub host: String,
     /// The port.
@@ -92,7 +108,7 @@ pub struct Target {
 /// Finds the servers of domains.
 pub struct Resolver {
     guard: Guard,
-    routes: HashMap<Domain, Route>,
+    routes: ByDomain<Option<Server>>,
     total: Duration,
     ours: Memory,
     /// What strangers have us look up is no matter of ours: neither what fails nor what fills the memory (LIM-06).
@@ -168,7 +184,7 @@ impl Resolver {
         let seed = getrandom::u64().map_err(|error| SetupFault::System(error.to_string()))?;
         Ok(Resolver {
             guard: params.guard,
-            routes: params.routes.into_iter().map(|route| (route.domain.clone(), route)).collect(),
+            routes: params.routes.into_iter().map(|route| (route.whom, route.at)).collect(),
             total: params.total,
             ours: memory()?,
             theirs: memory()?,
@@ -255,6 +271,16 @@ impl Resolver {
         if found.is_empty() { Err(DnsFault::Guarded) } else { Ok(found) }
     }
 
+    /// The addresses of a host that the operator has named: no guard has a say.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn named(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsFault> {
+        let server = Server { host: host.to_owned(), port, mode: TlsMode::Starttls };
+        let places = routed(&self.ours.asker, &server, Instant::now() + self.total).await.0?;
+        Ok(places.into_iter().flat_map(|place| place.addresses).collect())
+    }
+
     /// Whether the DNS may lead us there.
     fn admits(&self, address: SocketAddr) -> bool {
         self.guard.admits(address) && !self.home.has(address.ip())
@@ -268,9 +294,9 @@ impl Resolver {
     }
 
     async fn look_up(&self, asker: &Asker, domain: &Domain, deadline: Instant) -> Known {
-        let (outcome, ttl) = match self.routes.get(domain) {
-            Some(route) => route_to(asker, route, deadline).await,
-            None => self.discover(asker, domain, deadline).await,
+        let (outcome, ttl) = match self.routes.of(domain) {
+            Some(Some(server)) => routed(asker, server, deadline).await,
+            Some(None) | None => self.discover(asker, domain, deadline).await,
         };
         let seconds = match outcome {
             Err(DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
@@ -314,16 +340,16 @@ impl Resolver {
     }
 }
 
-async fn route_to(asker: &Asker, route: &Route, deadline: Instant) -> (Result<Vec<Place>, DnsFault>, u32) {
-    let rank = Rank { priority: 0, weight: 0, mode: route.mode };
-    if let Ok(ip) = route.host.parse::<IpAddr>() {
-        let addresses = vec![SocketAddr::new(ip, route.port)];
-        return (Ok(vec![Place { rank, host: route.host.clone(), addresses, routed: true }]), MAX_TTL);
+async fn routed(asker: &Asker, server: &Server, deadline: Instant) -> (Result<Vec<Place>, DnsFault>, u32) {
+    let rank = Rank { priority: 0, weight: 0, mode: server.mode };
+    if let Ok(ip) = server.host.parse::<IpAddr>() {
+        let addresses = vec![SocketAddr::new(ip, server.port)];
+        return (Ok(vec![Place { rank, host: server.host.clone(), addresses, routed: true }]), MAX_TTL);
     }
-    match Name::from_ascii(&route.host) {
+    match Name::from_ascii(&server.host) {
         Ok(host) => {
             let (outcome, ttl) =
-                settle(asker, vec![Candidate { rank, host, port: route.port }], true, deadline).await;
+                settle(asker, vec![Candidate { rank, host, port: server.port }], true, deadline).await;
             let missing = |fault| if fault == DnsFault::NoDomain { DnsFault::NotFound } else { fault };
             (outcome.map_err(missing), ttl)
         }

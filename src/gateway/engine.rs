@@ -186,6 +186,8 @@ fn outside(
         resolver: Arc::clone(resolver),
         backends: parts::backends(settings),
         clients: parts::clients(settings),
+        ways: parts::ways(settings),
+        sources: parts::sources(settings),
         dial: parts::dial(settings),
         handshake: settings.timeouts.tls,
         pace: Arc::clone(pace),

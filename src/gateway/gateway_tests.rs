@@ -271,8 +271,9 @@ async fn what_this_version_does_not_serve_is_refused_plainly() {
     let (_dir, settings) = world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
     let mut settings = settings.unwrap_or_else(|findings| panic!("{findings:?}"));
     settings.dns.routes.push(crate::config::settings::Route {
-        domain: crate::run::tests::domain("friend.example"),
-        target: crate::config::settings::Target::Address("192.0.2.9:5269".parse().unwrap()),
+        domain: crate::dns::Whom::parse("friend.example").unwrap(),
+        target: Some(crate::config::settings::Target::Address("192.0.2.9:5269".parse().unwrap())),
+        via: None,
         tls: crate::config::settings::RouteTls::None,
     });
     let Err(StartFault::Configuration(findings)) = Gateway::start(settings).await else {

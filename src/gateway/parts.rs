@@ -4,7 +4,7 @@
 //! the configuration can say and this version does not do is refused here too, and nowhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
 use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
-use crate::run::world;
+use crate::run::{ways, world};
 use crate::stream::Keyrings;
 use crate::tls::verify::{Anchors, Revocation, UnknownRevocation};
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
@@ -34,6 +34,17 @@ pub fn refused(settings: &Settings) -> Vec<Finding> {
             format!("the route of {} asks for no TLS at all", route.domain),
             "write `tls: starttls` there; a policy rule with `tls: none` lets a server pass that offers no TLS",
         ));
+    }
+    for domain in &settings.domains {
+        for ip in &domain.source {
+            if let Err(error) = std::net::UdpSocket::bind(SocketAddr::new(*ip, 0)) {
+                findings.push(Finding::error(
+                    domain.place.clone(),
+                    format!("{} cannot call other servers from {ip}: {error}", domain.name),
+                    "write an address of this machine in `source:`",
+                ));
+            }
+        }
     }
     findings
 }
@@ -467,17 +478,11 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
         own,
         own_addresses,
     };
-    let routes = settings.dns.routes.iter().map(|route| {
-        let (host, port) = match &route.target {
-            Target::Address(address) => (address.ip().to_string(), address.port()),
-            Target::Host(host, port) => (host.to_ascii().into_owned(), *port),
-        };
-        let mode = match route.tls {
-            RouteTls::Direct => TlsMode::Direct,
-            RouteTls::Starttls | RouteTls::None => TlsMode::Starttls,
-        };
-        dns::Route { domain: route.domain.clone(), host, port, mode }
-    });
+    let routes = settings
+        .dns
+        .routes
+        .iter()
+        .map(|route| dns::Route { whom: route.domain.clone(), at: server_of(route) });
     dns::Params {
         servers: settings.dns.servers.clone(),
         never: settings.steering.iter().map(|s| s.listen).collect(),
@@ -488,6 +493,39 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
         hosted: settings.domains.iter().map(|domain| domain.name.clone()).collect(),
         places,
     }
+}
+
+/// The server that a route names.
+fn server_of(route: &settings::Route) -> Option<dns::Server> {
+    let (host, port) = match route.target.as_ref()? {
+        Target::Address(address) => (address.ip().to_string(), address.port()),
+        Target::Host(host, port) => (host.to_ascii().into_owned(), *port),
+    };
+    let mode = match route.tls {
+        RouteTls::Direct => TlsMode::Direct,
+        RouteTls::Starttls | RouteTls::None => TlsMode::Starttls,
+    };
+    Some(dns::Server { host, port, mode })
+}
+
+/// Which ways out there are, by remote domain.
+pub fn ways(settings: &Settings) -> ways::WaysOut {
+    let way = |route: &settings::Route| {
+        let way = route.via.clone().map(|proxy| {
+            let looked_up =
+                |route: &settings::Route| proxy.looks_up() && matches!(route.target, Some(Target::Host(..)));
+            let named = Some(route).filter(|route| looked_up(route)).and_then(server_of);
+            ways::WayOut { proxy, named }
+        });
+        (route.domain.clone(), way)
+    };
+    settings.dns.routes.iter().map(way).collect()
+}
+
+/// From where other servers are called for each domain that says so.
+pub fn sources(settings: &Settings) -> BTreeMap<Domain, Vec<IpAddr>> {
+    let saying = settings.domains.iter().filter(|domain| !domain.source.is_empty());
+    saying.map(|domain| (domain.name.clone(), domain.source.clone())).collect()
 }
 
 /// How long to dial.

@@ -24,7 +24,8 @@ pub struct Params {
     pub total: Duration,
     /// How long the other end may acknowledge nothing, once there is a connection.
     pub patience: Duration,
-    /// Addresses to dial from: the first of the target's family is used.
+    /// Addresses to dial from: the first of the target's family is used. Where there are some and none is of that family, the
+    /// target is not dialled.
     pub sources: Vec<IpAddr>,
 }
 
@@ -110,8 +111,10 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 
 async fn dial(address: SocketAddr, params: &Params) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = params.sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
-        socket.bind(SocketAddr::new(*source, 0))?;
+    match params.sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
+        Some(source) => socket.bind(SocketAddr::new(*source, 0))?,
+        None if params.sources.is_empty() => {}
+        None => return Err(io::ErrorKind::AddrNotAvailable.into()),
     }
     let stream = socket.connect(address).await?;
     tune(&stream, params.patience)?;

@@ -7,6 +7,8 @@ pub mod connect;
 pub mod listen;
 pub mod proxy;
 mod tune;
+pub mod via;
 
 pub use connect::{ConnectFault, connect};
 pub use listen::{AcceptFault, Listener};
+pub use via::Proxy;

@@ -29,6 +29,7 @@ pub mod seeking;
 pub mod strays;
 mod told;
 pub mod verifier;
+pub mod ways;
 pub mod world;
 
 pub use failure::Failure;

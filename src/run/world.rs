@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::circuit::{Attempt, Circuits};
+use super::ways::{self, WayOut, WaysOut};
 use super::{BoxIo, Caller, Connected, Connection, Failure, Handshake, Outside, Route, STARTTLS_SPACE, now};
 use crate::dns::{Resolver, Share, TlsMode};
 use crate::jid::Domain;
@@ -36,7 +37,11 @@ pub struct Params {
     pub backends: BTreeMap<Domain, Vec<SocketAddr>>,
     /// Where the backends take clients, in the order to try.
     pub clients: BTreeMap<Domain, Clients>,
-    /// How long to dial, and from where.
+    /// Ways out, by remote domain, where they lead through a proxy.
+    pub ways: WaysOut,
+    /// From where the world is called, for the hosted domains that say so.
+    pub sources: BTreeMap<Domain, Vec<IpAddr>>,
+    /// How long to dial.
     pub dial: net::connect::Params,
     /// How long a handshake may take (T-tls).
     pub handshake: Duration,
@@ -342,7 +347,10 @@ impl Way {
                 Ok(Place::in_turn(addresses))
             }
             Destination::World { target, .. } => {
-                let (found, waited) = self.inner.params.resolver.targets_timed(target, self.share()).await;
+                let (found, waited) = match self.way_out().and_then(WayOut::target) {
+                    Some(named) => (Ok(vec![named]), Duration::ZERO),
+                    None => self.inner.params.resolver.targets_timed(target, self.share()).await,
+                };
                 if waited > Duration::ZERO {
                     self.inner.params.metrics.limited(Limit::Lookups);
                     self.inner.params.metrics.waited(Limit::Lookups, waited);
@@ -358,6 +366,22 @@ impl Way {
                 Ok(places.collect())
             }
         }
+    }
+
+    /// The way to it, where that leads through a proxy.
+    fn way_out(&self) -> Option<&WayOut> {
+        let Destination::World { target, .. } = &self.destination else { return None };
+        self.inner.params.ways.of(target)?.as_ref()
+    }
+
+    /// How long it is dialled, and from where.
+    fn dialling(&self) -> net::connect::Params {
+        let mut dialling = self.inner.params.dial.clone();
+        // A proxy stands on a network of ours.
+        if let (Destination::World { from, .. }, None) = (&self.destination, self.way_out()) {
+            dialling.sources = self.inner.params.sources.get(from).cloned().unwrap_or_default();
+        }
+        dialling
     }
 
     /// Whose share of the lookups these take.
@@ -384,7 +408,8 @@ impl Way {
         let addresses: Vec<SocketAddr> =
             places.iter().filter(|place| !ours(place)).map(|place| place.address).collect();
         let begun = now();
-        let dialled = net::connect(&addresses, &self.inner.params.dial).await;
+        let dialled =
+            ways::dial(self.way_out(), &self.inner.params.resolver, &addresses, &self.dialling()).await;
         self.spent += now().saturating_duration_since(begun);
         let net::connect::Dialled { mut stream, address, failed } = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");

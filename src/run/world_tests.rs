@@ -19,12 +19,10 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
         certificates: Arc::default(),
         trust: Arc::clone(&trust),
     };
-    let route = dns::Route {
-        domain: domain("friend.example"),
-        host: friend.ip().to_string(),
-        port: friend.port(),
-        mode: TlsMode::Starttls,
-    };
+    let route = dns::Route::to(
+        domain("friend.example"),
+        dns::Server { host: friend.ip().to_string(), port: friend.port(), mode: TlsMode::Starttls },
+    );
     let resolver = Resolver::new(dns::Params {
         servers: vec!["127.0.0.1:9".parse().unwrap()],
         guard: Guard::default(),
@@ -40,6 +38,8 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
             clients: BTreeMap::new(),
             resolver: Arc::new(resolver.unwrap()),
             backends: BTreeMap::from([(domain("hall.example"), backends)]),
+            ways: WaysOut::default(),
+            sources: BTreeMap::new(),
             dial: net::connect::Params::default(),
             handshake: Duration::from_secs(5),
             pace: Arc::new(Handshakes::new(std::num::NonZeroU32::MAX, Duration::from_secs(1), now())),
@@ -114,12 +114,10 @@ async fn a_server_cannot_send_us_where_the_dns_could_not() {
         let mut world = world(vec![at], at);
         if allowed {
             let guard = Guard { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
-            let route = dns::Route {
-                domain: domain("friend.example"),
-                host: at.ip().to_string(),
-                port: at.port(),
-                mode: TlsMode::Starttls,
-            };
+            let route = dns::Route::to(
+                domain("friend.example"),
+                dns::Server { host: at.ip().to_string(), port: at.port(), mode: TlsMode::Starttls },
+            );
             let servers = vec!["127.0.0.1:9".parse().unwrap()];
             let params = dns::Params { servers, guard, routes: vec![route], ..dns::Params::default() };
             Arc::get_mut(&mut world.0).unwrap().params.resolver = Arc::new(Resolver::new(params).unwrap());
@@ -226,12 +224,10 @@ async fn only_the_connection_of_a_client_begins_with_a_proxy_header() {
 async fn a_direct_handshake_that_breaks_is_tried_once_more() {
     let (friend, at) = listener().await;
     let mut world = world(Vec::new(), at);
-    let route = dns::Route {
-        domain: domain("friend.example"),
-        host: at.ip().to_string(),
-        port: at.port(),
-        mode: TlsMode::Direct,
-    };
+    let route = dns::Route::to(
+        domain("friend.example"),
+        dns::Server { host: at.ip().to_string(), port: at.port(), mode: TlsMode::Direct },
+    );
     let params = dns::Params {
         servers: vec!["127.0.0.1:9".parse().unwrap()],
         routes: vec![route],

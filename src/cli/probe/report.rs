@@ -16,6 +16,8 @@ pub(super) struct Report {
     pub(super) from: String,
     pub(super) domain: String,
     pub(super) targets: Vec<Place>,
+    /// The proxy on the way, if there is one.
+    pub(super) via: Option<String>,
     /// The address that answered.
     pub(super) address: Option<SocketAddr>,
     pub(super) tls: Option<&'static str>,
@@ -76,6 +78,9 @@ impl Report {
         for place in &self.targets {
             let addresses: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
             line("target", &format!("{} ({}) at {}", place.host, place.tls, addresses.join(", ")));
+        }
+        if let Some(via) = &self.via {
+            line("via", via);
         }
         if let Some(address) = self.address {
             line("connected", &address.to_string());

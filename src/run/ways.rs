@@ -1,0 +1,101 @@
+//! The way to a remote domain: straight, or through the proxy that the operator names for it.
+//!
+//! What may be dialled is judged before and alike for both ways; a proxy is only asked for what was found here, or for the
+//! host that a route names. Backends are never called through one.
+
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use crate::dns::{ByDomain, Resolver, Server, Target};
+use crate::net::connect::{ConnectFault, Dialled, Params};
+use crate::net::via::{self, ViaFault, Wanted};
+use crate::net::{self, Proxy};
+use crate::reason::{Cause, Reason, Why};
+
+/// A way out through a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayOut {
+    /// The proxy.
+    pub proxy: Proxy,
+    /// The server that it is asked for by name, which it looks up itself.
+    pub named: Option<Server>,
+}
+
+impl WayOut {
+    /// The one target that is not looked up here. Until the proxy has looked it up there is no address but the proxy's.
+    pub fn target(&self) -> Option<Target> {
+        let Server { host, port, mode } = self.named.clone()?;
+        let unknown = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        let addresses = vec![self.proxy.address().unwrap_or(unknown)];
+        Some(Target { host, mode, addresses, routed: true })
+    }
+}
+
+/// Ways out, by remote domain; none is the straight one, also where a less specific entry names a proxy.
+pub type WaysOut = ByDomain<Option<WayOut>>;
+
+/// Connects to the first of these addresses that answers, on this way. A proxy is asked for one after the other.
+///
+/// # Errors
+/// What came of them, or of the last.
+pub async fn dial(
+    way: Option<&WayOut>,
+    resolver: &Resolver,
+    addresses: &[SocketAddr],
+    params: &Params,
+) -> Result<Dialled, Undialled> {
+    let Some(WayOut { proxy, named }) = way else {
+        return net::connect(addresses, params).await.map_err(Undialled::Straight);
+    };
+    let (host, port) = proxy.place();
+    let at = match proxy.address() {
+        Some(address) => vec![address],
+        None => resolver.named(host, port).await.map_err(|fault| {
+            Undialled::Proxy(ViaFault::new(proxy, format!("its name is not found: {fault}")))
+        })?,
+    };
+    let mut last = Undialled::Straight(ConnectFault { attempts: Vec::new() });
+    let mut failed = Vec::new();
+    for address in addresses {
+        let wanted = match named {
+            Some(server) => Wanted::Host(server.host.clone(), server.port),
+            None => Wanted::Address(*address),
+        };
+        match via::connect(proxy, &at, &wanted, params).await {
+            Ok(stream) => return Ok(Dialled { stream, address: *address, failed }),
+            Err(fault) => last = Undialled::Proxy(fault),
+        }
+        failed.push(*address);
+    }
+    Err(last)
+}
+
+/// No connection came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undialled {
+    /// Through the proxy.
+    Proxy(ViaFault),
+    /// Straight.
+    Straight(ConnectFault),
+}
+
+impl Undialled {
+    /// What it is called, where the other end is a remote server.
+    pub fn why(&self) -> Why {
+        match self {
+            Self::Proxy(_) => Why::because(Reason::RemoteUnreachable, Cause::NotReached),
+            Self::Straight(fault) => fault.why(),
+        }
+    }
+}
+
+impl fmt::Display for Undialled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proxy(fault) => fault.fmt(f),
+            Self::Straight(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Undialled {}
