@@ -479,3 +479,35 @@ async fn a_server_behind_that_looks_elsewhere_is_told_and_no_stranger_makes_it_s
         assert!(!said_to_look_elsewhere(&world).await);
     }
 }
+
+// "An old server whose own verification hangs": the peer has proven who it is, by certificate or by its key, and is not blamed;
+// the reason, the remedy and the record speak of the server behind.
+#[tokio::test]
+async fn a_server_behind_that_never_answers_is_named_and_no_peer_is_blamed() {
+    let world = World::build(&plan().timeout("dialback", "5s")).await.unwrap();
+    world.legacy.stop().await;
+    let listener = tokio::net::TcpListener::bind(world.legacy.s2s).await.unwrap();
+    let playing = tokio::spawn(believes_nobody(listener, " "));
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+    let by_name = async {
+        let mut stream = friend.call(HALL).unwrap().open().await.unwrap();
+        let login = stream.external(FRIEND).await;
+        assert!(!matches!(login, Ok(gatehouse::demo::session::Login::Success)), "{login:?}");
+    };
+    let by_key = async {
+        let mut stream = cousin.call_bare(HALL).unwrap().open().await.unwrap();
+        let word = stream.dialback(COUSIN, HALL).await;
+        assert!(!matches!(word, Ok(Word::Valid | Word::Invalid)), "{word:?}");
+    };
+    tokio::join!(by_name, by_key);
+    for domain in [FRIEND, COUSIN] {
+        let found = refusals(&world, &["--domain", domain]).await;
+        assert_eq!(found[0]["reason"], "backend-silent", "{found:#?}");
+        assert!(found[0]["remedy"].as_str().unwrap().contains("old server"), "{}", found[0]);
+        let fits = |r: &Value| r["event"] == "rejected" && r["pair"] == format!("{domain}>{HALL}");
+        assert_eq!(records(&world, fits).await[0]["reason"], "backend-silent");
+    }
+    let denied = world.metrics().await.unwrap().sum("authentications_total", &[("outcome", "deny")]);
+    assert!(denied.abs() < 1e-9, "nobody's proof was found wanting: {denied}");
+    playing.abort();
+}

@@ -14,8 +14,10 @@ pub type Words = Placed<Vec<Word>>;
 pub struct FileSpec {
     /// The version of the format. No default. Example: `version: v1`
     pub version: Option<Word>,
-    /// More files with `listen` and `domains`, whose entries count as if they stood here; `*` in the last part of a path stands for any
-    /// letters. Their paths are relative to themselves. Default: none. Example: `include: ["domains.d/*.yaml"]`
+    /// More files with `listen`, `domains` (each with its backend, its federation and its `policies`, where rules stand) and a
+    /// `certificate` for the domains of that file that name none: they count as if they stood here. Any other key there is an error.
+    /// `*` in the last part of a path stands for any letters; a file that comes or goes counts with the next reload. Their paths are
+    /// relative to themselves. Default: none. Example: `include: ["domains.d/*.yaml"]`
     pub include: Option<Words>,
     /// How many threads do the work; `1` spares what it costs to share it. From `1` to `1024`. Default: one for each
     /// processor. Example: `threads: 2`
