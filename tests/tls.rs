@@ -419,6 +419,23 @@ async fn a_reload_leaves_living_channels_alone() {
     assert_eq!(&octets, b"still here");
 }
 
+// Most clients leave Nagle's algorithm on: what they say next waits until the end of their handshake is acknowledged, and a kernel
+// that has nothing to send acknowledges 40 ms later. The ticket does not wait for the words that wait for it.
+#[tokio::test]
+async fn a_client_that_says_nothing_yet_has_its_ticket() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Direct)).unwrap();
+    let stranger = Stranger { sni: Some("a.example"), alpn: &[b"xmpp-server"], ..Stranger::default() };
+    let (server, client) = stranger.meets(&acceptor, None).await;
+    let (mut server, client) = (server.unwrap().0, client.unwrap());
+    assert_eq!(client.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let reading = tokio::spawn(async move { server.read(&mut [0; 64]).await });
+    let heard = timeout(Duration::from_secs(10), client.get_ref().0.peek(&mut [0; 1])).await;
+    assert_eq!(heard.unwrap().unwrap(), 1);
+    assert!(!reading.is_finished(), "nothing was said");
+    reading.abort();
+}
+
 // RFC 6120 4.4, TLS-21: goodbye and a cut wire are two things.
 #[tokio::test]
 async fn a_cut_is_told_from_a_goodbye() {
