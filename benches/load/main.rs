@@ -4,7 +4,7 @@
 //! each as a fresh process with one thread, the same key and the same suite; figures are processor time as the kernel
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
 //! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway
-//! FILE` (another build, to compare with), `--json FILE`. HAProxy must be installed. `tests/load.rs` runs it as `--quick` does.
+//! FILE` (another build), `--against FILE` (another build in HAProxy's place: row by row, with a verdict), `--json FILE`. HAProxy must be installed. `tests/load.rs` runs it as `--quick` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
 #![allow(clippy::disallowed_methods)] // a bench tells the time and ends its own process
@@ -40,6 +40,7 @@ pub struct Options {
     quick: bool,
     json: PathBuf,
     gateway: PathBuf,
+    against: Option<PathBuf>,
 }
 
 fn main() {
@@ -60,14 +61,17 @@ pub fn run(options: &Options) -> Table {
     works.dedup();
     works.retain(|work| options.only.as_ref().is_none_or(|only| only.iter().any(|name| name == work)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let (begun, mut table) = (Instant::now(), Table::default());
+    let (begun, mut table) = (Instant::now(), Table::new(options.against.is_some()));
     meter::open_files();
-    let scene = Scene::set(options.gateway.clone());
+    let other = options.against.clone().unwrap_or_else(|| options.gateway.clone());
+    let scene = Scene::set(options.gateway.clone(), other);
+    let measure = if options.against.is_some() { Who::Other } else { Who::Haproxy };
     for round in 0..options.rounds {
         for work in &works {
-            let compared = ROWS.iter().any(|row| row.work == *work && row.is_compared()) && !options.ours;
+            let known = ROWS.iter().any(|row| row.work == *work && row.is_compared()) && !options.ours;
+            let compared = known || options.against.is_some();
             // Who goes first changes, so that neither always finds the machine as the other left it.
-            let turns = if round % 2 == 0 { [Who::Haproxy, Who::Ours] } else { [Who::Ours, Who::Haproxy] };
+            let turns = if round % 2 == 0 { [measure, Who::Ours] } else { [Who::Ours, measure] };
             for who in turns.into_iter().filter(|who| *who == Who::Ours || compared) {
                 let figures = runtime.block_on(work::run(work, &scene, who, &size));
                 let shown: Vec<_> =
@@ -86,7 +90,7 @@ impl Options {
     pub fn quick() -> Self {
         let json = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/load.json"));
         let gateway = PathBuf::from(env!("CARGO_BIN_EXE_gatehouse"));
-        Self { rounds: 1, only: None, ours: false, quick: true, json, gateway }
+        Self { rounds: 1, only: None, ours: false, quick: true, json, gateway, against: None }
     }
 
     fn read() -> Self {
@@ -102,6 +106,7 @@ impl Options {
                 "--rounds" => options.rounds = value().parse().expect("--rounds wants a number"),
                 "--only" => options.only = Some(value().split(',').map(str::to_owned).collect()),
                 "--json" => options.json = PathBuf::from(value()),
+                "--against" => options.against = Some(PathBuf::from(value())),
                 "--gateway" => options.gateway = PathBuf::from(value()),
                 other => panic!("{other} is no option: see the head of benches/load/main.rs"),
             }
@@ -120,6 +125,7 @@ fn full() -> Size {
         idle: 5_000,
         // Two files for each stream in the gateway, and some for itself.
         streams: 10_000.min((meter::open_files() - 200) / 2),
+        pairs: 500,
         rules: 100_000,
         watch: Duration::from_secs(5),
     }
@@ -133,6 +139,7 @@ const QUICK: Size = Size {
     logins: Duration::from_millis(40),
     idle: 40,
     streams: 40,
+    pairs: 4,
     rules: 100,
     watch: Duration::from_millis(300),
 };

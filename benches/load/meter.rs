@@ -53,3 +53,15 @@ pub fn open_files() -> usize {
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("within what is allowed");
     most.and_then(|most| most.try_into().ok()).unwrap_or(usize::MAX)
 }
+
+/// The processor, the kernel, and how busy they were: figures of one machine are none of another.
+pub fn machine() -> serde_json::Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let models = cpus.lines().filter_map(|line| line.strip_prefix("model name"));
+    let models: Vec<_> = models.map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned()).collect();
+    serde_json::json!({
+        "processor": models.first(), "processors": std::thread::available_parallelism().map(usize::from).ok(),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(), "load": read("/proc/loadavg").trim(),
+    })
+}

@@ -27,6 +27,8 @@ pub enum Who {
     Haproxy,
     /// The gateway.
     Ours,
+    /// Another build of it.
+    Other,
 }
 
 /// The kind of key that is shown.
@@ -47,11 +49,13 @@ pub struct Run {
     pub threads: usize,
     /// Policy rules; none: everybody may federate.
     pub rules: usize,
+    /// Whether its limits are as shipped: where honest traffic would meet them.
+    pub as_shipped: bool,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { key: Key::Ecdsa, threads: 1, rules: 0 }
+        Self { key: Key::Ecdsa, threads: 1, rules: 0, as_shipped: false }
     }
 }
 
@@ -63,6 +67,8 @@ pub struct Scene {
     pub doors: Doors,
     /// The gateway's program.
     pub gateway: PathBuf,
+    /// The program of another build.
+    pub other: PathBuf,
 }
 
 /// A process that ends with its owner.
@@ -98,10 +104,10 @@ pub struct Subject {
 
 impl Scene {
     /// Writes the certificates and starts the sink.
-    pub fn set(gateway: PathBuf) -> Self {
+    pub fn set(gateway: PathBuf, other: PathBuf) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         certificates(folder.path());
-        Self { folder, doors: sink::start(), gateway }
+        Self { folder, doors: sink::start(), gateway, other }
     }
 
     /// Starts one or the other.
@@ -116,12 +122,13 @@ impl Scene {
                 command.args(["-db", "-f"]).arg(self.path("haproxy.cfg"));
                 command
             }
-            Who::Ours => {
+            Who::Ours | Who::Other => {
                 fs::write(self.path("gatehouse.yaml"), self.gatehouse(run, c2s, s2s)).expect("written");
                 if run.rules > 0 {
                     fs::write(self.path("rules.yaml"), rules(run.rules, "first")).expect("written");
                 }
-                let mut command = Command::new(&self.gateway);
+                let program = if who == Who::Ours { &self.gateway } else { &self.other };
+                let mut command = Command::new(program);
                 command.args(["run", "--config"]).arg(self.path("gatehouse.yaml"));
                 command
             }
@@ -195,10 +202,11 @@ impl Scene {
         )
     }
 
-    /// Every limit holds and is counted, and none is so low that it is met.
+    /// Every limit holds and is counted; none is so low that what floods meets it.
     fn gatehouse(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr) -> String {
         let Doors { c2s: clients, dialback, .. } = self.doors;
         let name = name(run.key);
+        let limits = if run.as_shipped { "" } else { OUT_OF_THE_WAY };
         let federation = match run.rules {
             0 => "any",
             _ => "listed\n    policies: [rules.yaml]",
@@ -211,16 +219,19 @@ impl Scene {
              backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}\n\
              trust: {{ roots: root.pem }}\n\
              admin: {{ socket: control.sock }}\n\
-             limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 100000\n  conn-unproven: 100000\n  \
-             memory-unproven: 64GiB\n  rate: 60000/min\n  tls-handshakes: 100000/s\n  stream-stanzas: 1000000/s\n  \
-             stream-octets: 1GiB/s\n  domain-stanzas: 1000000/s\n  domain-octets: 1GiB/s\n  \
-             pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n\
+             {limits}\
              timeouts: {{ first-byte: 1m }}\n\
              log: {{ level: warn }}\n",
             run.threads,
         )
     }
 }
+
+/// No work that floods meets a limit.
+const OUT_OF_THE_WAY: &str = "limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 100000\n  conn-unproven: 100000\n  \
+    memory-unproven: 64GiB\n  rate: 60000/min\n  tls-handshakes: 100000/s\n  stream-stanzas: 1000000/s\n  \
+    stream-octets: 1GiB/s\n  domain-stanzas: 1000000/s\n  domain-octets: 1GiB/s\n  \
+    pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n  pairs: 1000\n  sender-stanzas: 600000/min\n";
 
 /// So many rules; one of them lets the peer in.
 fn rules(count: usize, owner: &str) -> String {
@@ -269,6 +280,8 @@ fn certificates(folder: &Path) {
     ] {
         let mut params = CertificateParams::default();
         params.subject_alt_names.push(SanType::DnsName(domain.try_into().expect("a name")));
+        let all = format!("*.{domain}");
+        params.subject_alt_names.push(SanType::DnsName(all.as_str().try_into().expect("a name")));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let chain = params.signed_by(&key, &issuer).expect("a leaf").pem();

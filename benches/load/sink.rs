@@ -202,8 +202,10 @@ impl Talk {
              xmlns:db='jabber:server:dialback' id='s1'>",
         )
         .await?;
-        self.tag("</db:result").await?;
-        self.say("<db:result from='montague.example' to='capulet.example' type='valid'/>").await?;
+        let claim = self.tag("</db:result").await?;
+        let sender =
+            claim.split_once(" from='").and_then(|(_, rest)| rest.split_once('\'')).expect("a sender").0;
+        self.say(&format!("<db:result from='montague.example' to='{sender}' type='valid'/>")).await?;
         self.swallow().await
     }
 

@@ -64,6 +64,14 @@ pub const ROWS: &[Row] = &[
     row("idle", "empty", "memory of the empty process", "MiB", Goal::Alone(16.0, 10.0)),
     row("silent", "silent", "CPU while visitors are silent", "ms/s", Goal::Alone(1.0, 0.1)),
     row("single", "single", "one login, alone", "ms", Goal::Alone(5.0, 2.0)),
+    row("single", "nagle", "  its first answer, with Nagle less without", "ms", Goal::Alone(3.0, 1.0)),
+    row("calm", "calm alone", "calm clients alone, an echo, median", "us", Goal::Shown),
+    row("calm", "calm alone 99th", "  99th percentile", "us", Goal::Shown),
+    row("calm", "calm", "  beside 8 that saturate, median", "us", Goal::Less(1.5, 1.0)),
+    row("calm", "calm 99th", "  99th percentile", "us", Goal::Less(2.0, 1.0)),
+    row("pairs", "pairs", "CPU of a message: many pairs of a stream to one", "x", Goal::Alone(1.3, 1.0)),
+    row("pairs", "pairs one", "  of which with one", "us CPU", Goal::Shown),
+    row("pairs", "pairs many", "  and with many", "us CPU", Goal::Shown),
     row("streams", "streams", "CPU of a message: many streams to ten", "x", Goal::Alone(1.15, 1.0)),
     row("streams", "streams few", "  of which with ten", "us CPU", Goal::Shown),
     row("streams", "streams many", "  and with many", "us CPU", Goal::Shown),
@@ -86,51 +94,63 @@ const fn row(
 impl Row {
     /// Whether HAProxy does this too.
     pub fn is_compared(&self) -> bool {
-        !matches!(self.work, "rules" | "threads")
+        !matches!(self.work, "pairs" | "rules" | "threads")
     }
 }
 
-/// The figures of all rounds: by row, HAProxy's and ours.
+/// The figures of all rounds: by row, those of the measure and ours.
 #[derive(Default)]
-pub struct Table(BTreeMap<&'static str, [Vec<f64>; 2]>);
+pub struct Table {
+    figures: BTreeMap<&'static str, [Vec<f64>; 2]>,
+    /// The measure is another build, for every row.
+    against: bool,
+}
 
 impl Table {
+    /// No figures yet; the measure is HAProxy, or another build.
+    pub fn new(against: bool) -> Self {
+        Self { figures: BTreeMap::new(), against }
+    }
+
     /// One more figure.
     pub fn put(&mut self, who: Who, key: &'static str, figure: f64) {
-        let [theirs, ours] = self.0.entry(key).or_default();
-        if who == Who::Haproxy { theirs.push(figure) } else { ours.push(figure) }
+        let [theirs, ours] = self.figures.entry(key).or_default();
+        if who == Who::Ours { ours.push(figure) } else { theirs.push(figure) }
     }
 
     /// The rows of which there are figures, with what is compared: for each round one, and the middle of them.
     fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        ROWS.iter().filter_map(|row| {
-            let [theirs, ours] = self.0.get(row.key)?;
+        ROWS.iter().filter_map(move |row| {
+            let [theirs, ours] = self.figures.get(row.key)?;
             let pairs = theirs.iter().zip(ours);
             let (word, compared): (_, Vec<f64>) = match row.goal {
+                _ if self.against => ("x", pairs.map(|(theirs, ours)| ours / theirs).collect()),
                 Goal::Alone(..) | Goal::AloneAtLeast(..) => ("", ours.clone()),
                 Goal::Beyond(..) => ("+", pairs.map(|(theirs, ours)| ours - theirs).collect()),
                 Goal::Less(..) | Goal::More(..) | Goal::Shown => {
                     ("x", pairs.map(|(theirs, ours)| ours / theirs).collect())
                 }
             };
-            Some(Line { row, theirs, ours, word, compared })
+            Some(Line { row, theirs, ours, word, compared, against: self.against })
         })
     }
 
     /// As text.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let head = ["", "HAProxy", "ours", "unit", "compared", "spread", "must", "aim", ""];
+        let measure = if self.against { "other" } else { "HAProxy" };
+        let head = ["", measure, "ours", "unit", "compared", "spread", "must", "aim", ""];
         let [title, theirs, ours, unit, compared, spread, must, aim, verdict] = head;
         let _ = writeln!(
             out,
             "{title:<52}{theirs:>10}{ours:>10} {unit:<10}{compared:>9}  {spread:<15}{must:>7}{aim:>7}  {verdict}"
         );
         for line in self.lines() {
-            let Line { row, theirs, ours, word, compared } = &line;
+            let Line { row, theirs, ours, word, compared, .. } = &line;
             let figure = |of: &[f64]| if of.is_empty() { "-".to_owned() } else { short(middle(of)) };
             let (least, most) = ends(compared);
             let (must, aim) = match row.goal {
+                _ if self.against => (String::new(), String::new()),
                 Goal::Alone(must, aim) | Goal::Beyond(must, aim) | Goal::Less(must, aim) => {
                     (format!("<={must}"), format!("<={aim}"))
                 }
@@ -162,19 +182,19 @@ impl Table {
                 let (least, most) = ends(&line.compared);
                 json!({
                     "key": line.row.key, "title": line.row.title.trim(), "unit": line.row.unit,
-                    "haproxy": line.theirs, "gatehouse": line.ours, "compared": line.compared,
+                    (if self.against { "other" } else { "haproxy" }): line.theirs, "gatehouse": line.ours, "compared": line.compared,
                     "median": middle(&line.compared), "least": least, "most": most, "verdict": line.verdict(),
                 })
             })
             .collect();
-        json!({ "rows": rows })
+        json!({ "rows": rows, "machine": super::meter::machine() })
     }
 
     /// The rows that lack a figure.
     #[allow(dead_code)] // for its test
     pub fn missing(&self) -> Vec<&'static str> {
         let lacks = |row: &&Row| {
-            self.0
+            self.figures
                 .get(row.key)
                 .is_none_or(|[theirs, ours]| ours.is_empty() || (row.is_compared() && theirs.is_empty()))
         };
@@ -188,11 +208,23 @@ struct Line<'a> {
     ours: &'a [f64],
     word: &'static str,
     compared: Vec<f64>,
+    against: bool,
 }
 
 impl Line<'_> {
     fn verdict(&self) -> &'static str {
         let found = middle(&self.compared);
+        if self.against {
+            // A difference is one that every round has seen, and that is worth a word.
+            let (least, most) = ends(&self.compared);
+            let more_is_better = matches!(self.row.goal, Goal::AloneAtLeast(..) | Goal::More(..))
+                || matches!(self.row.unit, "/CPU s");
+            return match (least > 1.0 && found > 1.03, most < 1.0 && found < 0.97) {
+                (false, false) => "as before",
+                (more, _) if more == more_is_better => "better",
+                _ => "WORSE",
+            };
+        }
         let (is_enough, is_aim) = match self.row.goal {
             Goal::Alone(must, aim) | Goal::Beyond(must, aim) | Goal::Less(must, aim) => {
                 (found <= must, found <= aim)

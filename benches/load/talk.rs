@@ -38,10 +38,25 @@ pub async fn dial(to: SocketAddr) -> TcpStream {
     stream
 }
 
+/// How a client's kernel sends what it says: as most libraries leave it, or at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nagle {
+    /// A small word waits until the one before it is acknowledged.
+    On,
+    /// TCP_NODELAY.
+    Off,
+}
+
 impl Line {
     /// Connects and shakes hands.
     pub async fn open(to: SocketAddr, tls: &Arc<ClientConfig>) -> Self {
+        Self::open_with(to, tls, Nagle::Off).await
+    }
+
+    /// The same over such a socket.
+    pub async fn open_with(to: SocketAddr, tls: &Arc<ClientConfig>, nagle: Nagle) -> Self {
         let stream = dial(to).await;
+        stream.set_nodelay(nagle == Nagle::Off).expect("a socket");
         let name = ServerName::try_from("montague.example").expect("a name");
         let shaken = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
         let tls = tokio::time::timeout(super::PATIENCE, shaken).await.expect("in time").expect("a handshake");
@@ -130,6 +145,15 @@ impl Line {
         line.say(header).await;
         line.hear("<stream:features").await;
         line
+    }
+
+    /// Claims more domains of the same certificate on a server's stream, each a pair of its own.
+    pub async fn claim(&mut self, names: &[String]) {
+        for name in names {
+            self.say(&format!("<db:result from='{name}' to='montague.example'>6b6579</db:result>")).await;
+            let answer = self.hear("<db:result").await;
+            assert!(answer.contains("'valid'"), "{name} is not believed: {answer}");
+        }
     }
 
     /// Closes the stream, says goodbye and waits for the end.

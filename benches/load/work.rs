@@ -11,7 +11,7 @@ use super::meter::{Reading, Spent, resident};
 use super::mix::{Way, chat, mix};
 use super::scene::{Key, Run, Scene, Subject, Who};
 use super::sink;
-use super::talk::{Line, dial};
+use super::talk::{Line, Nagle, dial};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,8 @@ pub struct Size {
     pub idle: usize,
     /// Streams that are open at once, where few and many are compared.
     pub streams: usize,
+    /// Pairs of one stream, where one and many are compared.
+    pub pairs: usize,
     /// Rules, where few and many are compared.
     pub rules: usize,
     /// How long messages are sent at a fixed rate, and idleness is watched.
@@ -68,9 +70,11 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
         "idle" => idle(scene, who, size).await,
         "silent" => silent(scene, who, size).await,
         "single" => single(scene, who).await,
+        "calm" => calm(scene, who, size).await,
+        "pairs" => pairs(scene, who, size).await,
         "streams" => streams(scene, who, size).await,
-        "rules" => rules(scene, size).await,
-        "threads" => threads(scene, size).await,
+        "rules" => rules(scene, who, size).await,
+        "threads" => threads(scene, who, size).await,
         other => panic!("no workload is named {other}"),
     }
 }
@@ -222,7 +226,7 @@ async fn pour(scene: &Scene, who: Who, size: &Size) -> Figures {
 async fn rate(scene: &Scene, who: Who, size: &Size) -> Figures {
     const CONNECTIONS: usize = 100;
     let period = Duration::from_secs(1) / 2000;
-    let subject = scene.start(who, Run::default());
+    let subject = scene.start(who, Run { as_shipped: true, ..Run::default() });
     let lines = clients(&subject, &scene.client(false, false), CONNECTIONS, "echo").await;
     let message = chat(300, Way::ToServer);
     let turns = usize::try_from(size.watch.as_micros() / period.as_micros()).expect("small") / CONNECTIONS;
@@ -355,9 +359,105 @@ async fn silent(scene: &Scene, who: Who, size: &Size) -> Figures {
     vec![("silent", cost.spent.cpu.as_secs_f64() / size.watch.as_secs_f64() * 1e3)]
 }
 
-/// One login after the other, alone.
+/// Whom calm clients are beside.
+const HOT: usize = 8;
+
+/// Clients that say something now and then, alone and beside some that send as fast as they can: how long an echo takes them.
+async fn calm(scene: &Scene, who: Who, size: &Size) -> Figures {
+    let mut figures = Vec::new();
+    for (hot, keys) in [(0, ["calm alone", "calm alone 99th"]), (HOT, ["calm", "calm 99th"])] {
+        let subject = scene.start(who, Run::default());
+        let tls = scene.client(false, false);
+        let lines = clients(&subject, &tls, hot, "swallow").await;
+        let octets = Arc::new(mix(size.stanzas, Way::ToServer));
+        let mut senders = JoinSet::new();
+        for mut line in lines {
+            let octets = Arc::clone(&octets);
+            senders.spawn(async move {
+                loop {
+                    for record in octets.as_bytes().chunks(16 * 1024) {
+                        line.tls.write_all(record).await.expect("the other side listens");
+                    }
+                }
+            });
+        }
+        let (to, watch) = (subject.c2s, size.watch);
+        // A thread of its own: those who flood do not keep it from looking at the clock.
+        let calm = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(echoed(to, tls, watch))
+        };
+        let mut times = tokio::task::spawn_blocking(calm).await.expect("heard");
+        senders.abort_all();
+        times.sort_unstable();
+        let micros = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e6;
+        figures.extend([(keys[0], micros(50)), (keys[1], micros(99))]);
+    }
+    figures
+}
+
+/// Eight clients that say a word every 20 ms, and how long each word has taken.
+async fn echoed(to: std::net::SocketAddr, tls: Arc<ClientConfig>, watch: Duration) -> Vec<Duration> {
+    let message = chat(300, Way::ToServer);
+    let mut talkers = JoinSet::new();
+    for _ in 0..8 {
+        let (tls, message) = (Arc::clone(&tls), message.clone());
+        talkers.spawn(async move {
+            let mut line = Line::login(to, &tls, "echo").await;
+            let (mut space, mut times) = ([0; 4096], Vec::new());
+            let end = Instant::now() + watch;
+            while Instant::now() < end || times.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let begun = Instant::now();
+                line.say(&message).await;
+                line.drain(message.len(), &mut space).await;
+                times.push(begun.elapsed());
+            }
+            times
+        });
+    }
+    talkers.join_all().await.into_iter().flatten().collect()
+}
+
+/// Messages of a server at a fixed rate, one a write, for one pair of its stream and for many in turn.
+async fn pairs(scene: &Scene, who: Who, size: &Size) -> Figures {
+    let period = Duration::from_micros(500);
+    let mut micros = Vec::new();
+    for count in [1, size.pairs] {
+        let subject = scene.start(who, Run::default());
+        let mut line = Line::federate(subject.s2s, &scene.client(true, false)).await;
+        let names: Vec<String> = (0..count).map(|n| format!("d{n}.capulet.example")).collect();
+        line.claim(&names).await;
+        let message = chat(300, Way::Servers);
+        let words = |name: &String| message.replace("@capulet.example", &format!("@{name}"));
+        let messages: Vec<String> = names.iter().map(words).collect();
+        let turns = usize::try_from(size.watch.as_micros() / period.as_micros()).expect("small");
+        let runtime = tokio::runtime::Handle::current();
+        let before = sink::read_so_far();
+        let all: usize = (0..turns).map(|turn| messages[turn % count].len()).sum();
+        let sent = async {
+            let start = Instant::now();
+            let pace = move || {
+                for turn in 0..turns {
+                    let due = start + period * u32::try_from(turn).expect("small");
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    runtime.block_on(line.say(&messages[turn % count]));
+                }
+                line
+            };
+            let line = tokio::task::spawn_blocking(pace).await.expect("sent");
+            sink::wait(before, all as u64).await;
+            line
+        };
+        let mut kept = None;
+        micros.push(cost(&subject, turns, async { kept = Some(sent.await) }).await.micros());
+    }
+    vec![("pairs", micros[1] / micros[0]), ("pairs one", micros[0]), ("pairs many", micros[1])]
+}
+
+/// One login after the other, alone; and the first answer, as a client gets it that leaves Nagle's algorithm on.
 async fn single(scene: &Scene, who: Who) -> Figures {
-    let subject = scene.start(who, Run::default());
+    let subject = scene.start(who, Run { as_shipped: true, ..Run::default() });
     let tls = scene.client(false, false);
     let mut times = Vec::new();
     for _ in 0..21 {
@@ -366,8 +466,23 @@ async fn single(scene: &Scene, who: Who) -> Figures {
         times.push(begun.elapsed());
         line.close().await;
     }
-    times.sort_unstable();
-    vec![("single", times[times.len() / 2].as_secs_f64() * 1e3)]
+    let middle = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e3
+    };
+    let mut first = Vec::new();
+    for nagle in [Nagle::On, Nagle::Off] {
+        let mut times = Vec::new();
+        for _ in 0..21 {
+            let mut line = Line::open_with(subject.c2s, &tls, nagle).await;
+            let begun = Instant::now();
+            line.greet().await;
+            times.push(begun.elapsed());
+            line.close().await;
+        }
+        first.push(middle(&mut times));
+    }
+    vec![("single", middle(&mut times)), ("nagle", first[0] - first[1])]
 }
 
 /// Ten messages under way, over ten streams and over many.
@@ -384,11 +499,11 @@ async fn streams(scene: &Scene, who: Who, size: &Size) -> Figures {
 }
 
 /// The mix between servers, under ten rules and under many; and how long it takes to read them.
-async fn rules(scene: &Scene, size: &Size) -> Figures {
+async fn rules(scene: &Scene, who: Who, size: &Size) -> Figures {
     let mut micros = Vec::new();
     let mut figures = Vec::new();
     for rules in [10, size.rules] {
-        let subject = scene.start(Who::Ours, Run { rules, ..Run::default() });
+        let subject = scene.start(who, Run { rules, ..Run::default() });
         let tls = scene.client(true, false);
         let mut lines = Vec::new();
         for _ in 0..STREAMS {
@@ -414,10 +529,10 @@ async fn rules(scene: &Scene, size: &Size) -> Figures {
 }
 
 /// How much more two threads do than one, as their processor time tells: the work of the busier thread bounds both.
-async fn threads(scene: &Scene, size: &Size) -> Figures {
+async fn threads(scene: &Scene, who: Who, size: &Size) -> Figures {
     let mut capacity = Vec::new();
     for threads in [1, 2] {
-        let subject = scene.start(Who::Ours, Run { threads, ..Run::default() });
+        let subject = scene.start(who, Run { threads, ..Run::default() });
         let mut lines = clients(&subject, &scene.client(false, false), 128, "echo").await;
         let cost = echo(&subject, &mut lines, 128, size.echoes).await;
         capacity.push(cost.units / cost.spent.busiest.as_secs_f64());
