@@ -49,8 +49,7 @@ impl Pump {
 
     /// Legs whose connections have ended are none any more, and their places are free.
     pub(super) fn forget_closed(&mut self) {
-        if self.fars.values().any(|far| far.leg.is_closed()) {
-            self.fars.retain(|_, far| !far.leg.is_closed());
+        if self.fars.forget_closed() {
             let stands = |pair: &Pair| {
                 let admitted = self.relay.guard().pairs().iter().find(|admitted| admitted.pair() == pair);
                 admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
@@ -102,14 +101,14 @@ impl Pump {
                 // A client's server is chosen from here on; others may be told to go elsewhere.
                 if let Side::Far(id) = side
                     && shaped
-                    && let Some(far) = self.fars.get_mut(&id)
+                    && let Some(far) = self.fars.get_mut(id)
                 {
                     far.route = None;
                 }
                 let client = self.meta.flow == Flow::C2s && side == Side::Near;
                 let number = self.life.id().number();
                 if let Side::Far(id) = side
-                    && let Some(place) = self.fars.get_mut(&id).and_then(|far| far.place.as_mut())
+                    && let Some(place) = self.fars.get_mut(id).and_then(|far| far.place.as_mut())
                 {
                     place.stands(now());
                 }
@@ -157,7 +156,7 @@ impl Pump {
             Effect::Await(id, check) => {
                 let facing = self.facing(Side::Far(id));
                 let ticket = self.tools.registry.awaited().sent(facing, check, now());
-                if let Some(far) = self.fars.get_mut(&id) {
+                if let Some(far) = self.fars.get_mut(id) {
                     far.awaited.push(ticket);
                     let called = far.leg.called.filter(|_| facing == Facing::Public);
                     far.callback = called.map(|address| self.tools.callbacks.expect(address.ip()));
@@ -234,7 +233,7 @@ impl Pump {
         // What a courier carries is bounded where it waits for it.
         let bounded = self.near.is_some() && self.fars.len() > 1;
         let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
-        match self.fars.get_mut(&id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
+        match self.fars.get_mut(id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
             Some(far) => {
                 if let Some(place) = &far.place {
                     place.used(self.now);
@@ -284,8 +283,9 @@ impl Pump {
         };
         let content = plan::content(self.meta.flow);
         let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
-        let far = Far { leg, destination, route: None, awaited: Vec::new(), place, callback: None };
-        self.fars.insert(id, Box::new(far));
+        let far =
+            Far { leg, destination, route: None, awaited: Vec::new(), place, callback: None, bell: None };
+        self.fars.insert(id, far);
     }
 
     /// A place at the server behind for what speaks for a pair there, and the wait for it.
@@ -304,7 +304,7 @@ impl Pump {
 
     /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
     fn fared(&mut self, id: FarId, outcome: Result<(), Reason>) {
-        let Some(far) = self.fars.get_mut(&id) else { return };
+        let Some(far) = self.fars.get_mut(id) else { return };
         // It has asked what it had to ask, or will not any more.
         far.callback = None;
         let Destination::World { from, target, .. } = &far.destination else { return };
@@ -386,7 +386,7 @@ impl Pump {
     fn retry(&mut self, id: FarId, candidate: Candidate) {
         let tools = Arc::clone(&self.tools);
         let content = plan::content(self.meta.flow);
-        let Some(far) = self.fars.get_mut(&id) else { return };
+        let Some(far) = self.fars.get_mut(id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
         let leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
@@ -395,7 +395,7 @@ impl Pump {
 
     /// BE-01: a backend that refuses a key about which it never asked us asks somebody else, unless another cause is in sight.
     fn doubted(&self, id: FarId, remote: &Domain) {
-        let Some(far) = self.fars.get(&id) else { return };
+        let Some(far) = self.fars.get(id) else { return };
         let Destination::Backend(hosted) = &far.destination else { return };
         // It says itself that it does not want that domain.
         let unwanted = far.leg.detail.as_deref().is_some_and(Detail::is_ban);
@@ -429,7 +429,7 @@ impl Pump {
         };
         // Judged again after a reload: the old place is given back first.
         let before = self.sending.remove(&pair);
-        let Some((id, far)) = id.and_then(|id| self.fars.get_mut(&id).map(|far| (id, far))) else {
+        let Some((id, far)) = id.and_then(|id| self.fars.get_mut(id).map(|far| (id, far))) else {
             // There is no leg to close alone: its place stays counted where it was.
             if let Some(before) = before {
                 self.sending.insert(pair, Sending { valve, ..before });

@@ -162,6 +162,12 @@ impl Leg {
         self.quiet && self.is_readable() && self.outbox.is_empty()
     }
 
+    /// Whether it waits for nothing but its next octet, or for the time to say something.
+    pub(super) fn rests(&self) -> bool {
+        let waits = self.first.is_some() || self.begun.is_some() || self.end_by.is_some();
+        self.is_settled() && !waits && self.unproven.is_none() && self.outbox.shut().is_none()
+    }
+
     /// Whether more waits to go out than should.
     pub(super) fn is_full(&self) -> bool {
         self.outbox.octets() > HIGH_WATER

@@ -6,13 +6,14 @@
 
 mod carriage;
 mod due;
+pub(super) mod fars;
 mod hand;
 mod knock;
 mod links;
 mod news;
+mod reading;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Bound;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -22,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 
 use self::carriage::Carriage;
+use self::fars::Fars;
 use self::hand::{Lane, Stalled};
 use self::knock::Knock;
 use self::news::next_news;
@@ -37,7 +39,7 @@ use super::verifier::Learnt;
 use super::{BoxIo, Later, Route, Tools, backends, now};
 use crate::limit::{Callback, Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
-use crate::relay::{Destination, Effect, FarId, Input, LaneId, Relay, Sender, Side, plan};
+use crate::relay::{Destination, Effect, Input, LaneId, Relay, Sender, Side, plan};
 use crate::stream::{Pair, Secured};
 use crate::tls::TrustStore;
 
@@ -45,8 +47,7 @@ use crate::tls::TrustStore;
 pub struct Pump {
     pub(super) relay: Relay,
     pub(super) near: Option<Leg>,
-    /// Boxed: a map has room for eleven at once, and most streams have one.
-    pub(super) fars: BTreeMap<FarId, Box<Far>>,
+    pub(super) fars: Fars,
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
@@ -110,6 +111,9 @@ pub struct Pump {
     rings: Instant,
     /// Nothing is due before this, as far as the last turn could tell.
     due: Option<Instant>,
+    /// The relay had its next deadline then; and whether anything but stanzas that pass, which put it off, has come since.
+    relay_due: Option<Instant>,
+    stirred: bool,
     /// The deadline that was told last: a relay that names it again at once would never let us rest.
     expired: Option<Instant>,
     stopped: bool,
@@ -130,6 +134,8 @@ pub(super) struct Far {
     pub(super) callback: Option<Callback>,
     /// Its place at a server behind, until the connection has ended.
     pub(super) place: Option<backends::Place>,
+    /// What its socket wakes, where it is one of many.
+    pub(super) bell: Option<Waker>,
 }
 
 /// What a pair that stands may send.
@@ -201,7 +207,7 @@ impl Pump {
         Self {
             relay,
             near: None,
-            fars: BTreeMap::new(),
+            fars: Fars::default(),
             tools,
             meta,
             life,
@@ -237,6 +243,8 @@ impl Pump {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             rings: now(),
             due: None,
+            relay_due: None,
+            stirred: true,
             expired: None,
             stopped: false,
             since: jiff::Timestamp::now(),
@@ -260,17 +268,22 @@ impl Pump {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let knock = match self.knock.take().filter(|knock| knock.wakes(cx)) {
             Some(knock) => knock,
-            None => Knock::new(cx.waker()),
+            None => {
+                self.fars.unhang();
+                Knock::new(cx.waker())
+            }
         };
         let knock = self.knock.insert(knock);
         let heard = knock.was_heard();
         let knock = Waker::from(Arc::clone(knock));
         self.budget = (BUDGET, BUDGET);
-        for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
-            leg.quiet = false;
+        if let Some(near) = &mut self.near {
+            near.quiet = false;
         }
+        self.fars.begin();
         let over = self.turn(cx, heard, &mut Context::from_waker(&knock));
         self.spare = Vec::new();
+        self.fars.rest(&self.tools.params);
         self.tell_passed();
         self.settle_cargo();
         over
@@ -324,38 +337,34 @@ impl Pump {
         if !self.relay.is_done() || self.is_waiting_for_couriers() || self.stalled.is_some() {
             return false;
         }
-        for leg in self.near.iter_mut().chain(self.fars.values_mut().map(|f| &mut f.leg)) {
-            match leg.link {
-                Link::Open(_) => leg.ending = true,
-                Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
-                Link::Lingering { .. } | Link::Closed => {}
-            }
+        self.near.iter_mut().for_each(end);
+        let ids: Vec<_> = self.fars.ids().collect();
+        for id in ids {
+            self.fars.get_mut(id).into_iter().for_each(|far| end(&mut far.leg));
         }
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
     }
 
     /// Whether another round could move nothing: every leg has been read to the end and has nothing to send.
     fn is_settled(&self) -> bool {
-        let mut legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
+        let mut legs = self.near.iter().chain(self.fars.awake().map(|f| &f.leg));
         legs.all(Leg::is_settled)
     }
 
-    /// The legs in their order, one after the other; they may come and go meanwhile.
+    /// The legs that do not rest, in their order, one after the other; they may come and go meanwhile.
     fn side_after(&self, side: Option<Side>) -> Option<Side> {
         let far = match side {
             None if self.near.is_some() => return Some(Side::Near),
-            None | Some(Side::Near) => self.fars.keys().next(),
-            Some(Side::Far(id)) => {
-                self.fars.range((Bound::Excluded(id), Bound::Unbounded)).map(|(id, _)| id).next()
-            }
+            None | Some(Side::Near) => self.fars.after(None),
+            Some(Side::Far(id)) => self.fars.after(Some(id)),
         };
-        far.map(|id| Side::Far(*id))
+        far.map(Side::Far)
     }
 
     pub(super) fn leg(&mut self, side: Side) -> Option<&mut Leg> {
         match side {
             Side::Near => self.near.as_mut(),
-            Side::Far(id) => self.fars.get_mut(&id).map(|f| &mut f.leg),
+            Side::Far(id) => self.fars.get_mut(id).map(|f| &mut f.leg),
         }
     }
 
@@ -363,7 +372,7 @@ impl Pump {
     pub(super) fn facing(&self, side: Side) -> Facing {
         match side {
             Side::Near => plan::near(self.meta.flow),
-            Side::Far(id) => match self.fars.get(&id).map(|f| &f.destination) {
+            Side::Far(id) => match self.fars.get(id).map(|f| &f.destination) {
                 Some(Destination::Backend(_) | Destination::Client(_)) => Facing::Backend,
                 Some(Destination::World { .. }) | None => Facing::Public,
             },
@@ -372,6 +381,7 @@ impl Pump {
 
     /// Tells the relay, and carries out what it wants.
     pub(super) fn step(&mut self, side: Side, input: Input) {
+        self.stirred = true;
         let mut effects = std::mem::take(&mut self.spare);
         self.relay.step_into(side, input, self.now, &mut effects);
         self.carry_out(&mut effects);
@@ -422,6 +432,19 @@ impl Pump {
     }
 
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
+        let bell = match side {
+            Side::Near => None,
+            Side::Far(id) => self.fars.bell(id, cx.waker()),
+        };
+        #[cfg(test)]
+        tests::looked_at(side);
+        match bell {
+            None => self.poll_leg(side, cx, now),
+            Some(bell) => self.poll_leg(side, &mut Context::from_waker(&bell), now),
+        }
+    }
+
+    fn poll_leg(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
         if let Some(found) = self.leg(side).and_then(|leg| leg.poll_link(cx)) {
             self.found(side, found);
@@ -464,109 +487,16 @@ impl Pump {
         }
         moved | self.start_upgrade(side)
     }
-
-    /// Reads all that has come, within reason, before any of it is sent on: it goes out in one write.
-    fn poll_in(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        // Not all that one read has brought at once: the far legs must have their turn before a queue counts as full. What
-        // is left in the framer then is taken before more is read.
-        let mut tokens = TOKENS;
-        let mut moved = self.take_tokens(side, now, &mut tokens);
-        for _ in 0..READS {
-            let reads = self.wants(side);
-            let over = tokens == 0 || *self.budget(side) == 0;
-            let Some(leg) = self.leg(side) else { return moved };
-            leg.reading(reads, now);
-            if !reads || over {
-                return moved;
-            }
-            match leg.poll_in(cx) {
-                Poll::Pending => return moved,
-                Poll::Ready(Ok(0)) => {
-                    self.gone(side, Reason::ConnectionLost);
-                    return true;
-                }
-                Poll::Ready(Ok(octets)) => {
-                    moved = true;
-                    let budget = self.budget(side);
-                    *budget = budget.saturating_sub(octets);
-                    self.take_tokens(side, now, &mut tokens);
-                    let most = self.tools.params.unproven_octets;
-                    if self.leg(side).is_some_and(|leg| leg.is_readable() && leg.is_excessive(most)) {
-                        self.step(side, Input::Close(Reason::StanzaTooBig));
-                    }
-                }
-                Poll::Ready(Err(reason)) => {
-                    self.gone(side, reason);
-                    return true;
-                }
-            }
-        }
-        moved
-    }
-
-    fn take_tokens(&mut self, side: Side, now: Instant, left: &mut usize) -> bool {
-        let before = *left;
-        while *left > 0 && *self.budget(side) > 0 {
-            if side == Side::Near {
-                self.hold(now);
-            }
-            if !self.wants(side) {
-                break;
-            }
-            let token = self.leg(side).and_then(|leg| leg.next(now));
-            if side == Side::Near {
-                self.charge_skipped(&token, now);
-            }
-            let Some(token) = token else { break };
-            *left -= 1;
-            let budget = self.budget(side);
-            *budget = budget.saturating_sub(TOKEN);
-            self.overhear(side, &token);
-            let mut effects = std::mem::take(&mut self.spare);
-            self.relay.token(side, token, self.now, &mut effects);
-            self.carry_out(&mut effects);
-            self.spare = effects;
-        }
-        *left < before
-    }
-
-    /// What is left for a leg on this side: neither side uses up what is the other's.
-    fn budget(&mut self, side: Side) -> &mut usize {
-        match side {
-            Side::Near => &mut self.budget.0,
-            Side::Far(_) => &mut self.budget.1,
-        }
-    }
-
-    /// Whether what this leg brings has room to go.
-    fn wants(&self, side: Side) -> bool {
-        let leg = match side {
-            Side::Near => self.near.as_ref(),
-            Side::Far(id) => self.fars.get(&id).map(|f| &f.leg),
-        };
-        let Some(leg) = leg else { return false };
-        if !leg.is_readable() || leg.is_full() || !self.relay.wants_read(side) {
-            return false;
-        }
-        match side {
-            Side::Near if self.held.is_some() || self.stalled.is_some() => false,
-            Side::Near => match self.fars.first_key_value() {
-                Some((_, far)) if self.fars.len() == 1 => {
-                    !far.leg.is_full() && far.leg.outbox.shut().is_none()
-                }
-                // LIM-03: a peer is slowed, whatever it has on the stream.
-                _ => self.fars.values().all(|far| far.leg.outbox.shut().is_none()),
-            },
-            Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
-        }
-    }
 }
 
-/// Reads of one leg before the others have their turn.
-const READS: usize = 4;
-
-/// Tokens that one leg brings at once.
-const TOKENS: usize = 128;
+/// Ends a leg when all is said, or before it is begun.
+fn end(leg: &mut Leg) {
+    match leg.link {
+        Link::Open(_) => leg.ending = true,
+        Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
+        Link::Lingering { .. } | Link::Closed => {}
+    }
+}
 
 /// Octets that one relay reads from either side before others may run, tokens counted in: with [`LOOK`] no stream keeps the threads
 /// from those that have just become ready for more than 1 MiB, or for more than a millisecond.
@@ -574,9 +504,6 @@ pub const BUDGET: usize = 64 * 1024;
 
 /// How many relays run before the runtime looks at the kernel for others that are ready.
 pub const LOOK: u32 = 8;
-
-/// What a token costs as octets do: a small stanza is work, too.
-const TOKEN: usize = 256;
 
 /// How often the arms are tried before others may run.
 const ROUNDS: usize = 8;

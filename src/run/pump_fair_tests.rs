@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::run::pump::reading::TOKEN;
 
 /// A relay that counts its polls, and what the backend may have got in one of them.
 struct Counted {
@@ -91,4 +92,47 @@ async fn what_one_share_leaves_goes_on_in_the_next() {
         passed += std::str::from_utf8(&octets[..n]).unwrap();
     }
     assert!(passed.ends_with(&all), "all of it, in order");
+}
+
+// "A pair's cost grows with the pairs on its stream": only legs that woke are looked at, whatever wakes them.
+#[tokio::test(start_paused = true)]
+async fn legs_to_which_nothing_happens_are_not_looked_at() {
+    const PAIRS: usize = 40;
+    let outside = Scripted::default();
+    let mut backends: Vec<_> = (0..PAIRS).map(|_| outside.lay(ROOM)).collect();
+    let tools = tools(outside);
+    let mut play = arrive(&tools, Flow::S2sIn, Some(secured("*.friend.example")));
+    say(&mut play.near, &format!("{HEAD} from='d0.friend.example' to='hall.example' version='1.0'>")).await;
+    hear(&mut play.near, "</stream:features>").await;
+    for (n, backend) in backends.iter_mut().enumerate() {
+        let name = format!("d{n}.friend.example");
+        say(&mut play.near, &format!("<db:result from='{name}' to='hall.example'>6b</db:result>")).await;
+        hear(backend, "<stream:stream").await;
+        say(backend, &format!("{HEAD} id='L1'>")).await;
+        hear(backend, "</db:result>").await;
+        say(backend, &format!("<db:result from='hall.example' to='{name}' type='valid'/>")).await;
+        hear(&mut play.near, "type='valid'").await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = LOOKED.get();
+    for n in 0..20 {
+        let name = format!("d{}.friend.example", n % PAIRS);
+        let message =
+            format!("<message from='a@{name}' to='b@hall.example' id='{n}'><body>hello</body></message>");
+        say(&mut play.near, &message).await;
+        assert!(hear(&mut backends[n % PAIRS], "</message>").await.ends_with(&message));
+    }
+    let looked = LOOKED.get() - before;
+    assert!(looked <= 20 * 8, "{looked} looks at far legs for 20 messages");
+    // One that is closed by its backend is seen at once, and the others go on; so do those that have to say something after a while.
+    drop(backends.pop());
+    tokio::time::sleep(tools.params.keepalive * 2).await;
+    for backend in &mut backends {
+        hear(backend, " ").await;
+    }
+    say(&mut play.near, "<message from='a@d9.friend.example' to='b@hall.example' id='last'/>").await;
+    hear(&mut backends[9], "id='last'/>").await;
+    drop(play);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tools.registry.emptied().await;
 }

@@ -130,7 +130,7 @@ impl Pump {
     /// A leg is proven: how, is needed again when the pair ends.
     pub(super) fn remember(&mut self, side: Side) {
         let Side::Far(id) = side else { return };
-        let Some(far) = self.fars.get(&id) else { return };
+        let Some(far) = self.fars.get(id) else { return };
         let Destination::World { from, target, .. } = &far.destination else { return };
         let pair = Pair { sender: from.clone(), target: target.clone() };
         let (called, channel) = (far.leg.called, far.leg.secured.clone());
@@ -254,7 +254,7 @@ impl Pump {
             (Destination::World { .. }, None) => self.fars.len() == 1,
             _ => false,
         };
-        self.fars.values().map(|far| &**far).find(serves)
+        self.fars.values().find(serves)
     }
 
     /// A leg to a backend that has something to say of its trouble, or has none yet.

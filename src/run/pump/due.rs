@@ -22,6 +22,9 @@ impl Pump {
             moved = true;
         }
         let params = self.tools.params;
+        if self.fars.due().is_some_and(|due| due <= now) {
+            self.fars.rouse();
+        }
         let mut next = self.side_after(None);
         while let Some(side) = next {
             next = self.side_after(next);
@@ -37,9 +40,14 @@ impl Pump {
     }
 
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, heard: bool) -> Poll<()> {
-        let legs = self.near.iter().chain(self.fars.values().map(|f| &f.leg));
+        // To ask a relay with many legs costs as much as a stanza does. Too early costs one look.
+        if self.stirred || !self.fars.are_many() || self.relay_due.is_none_or(|due| due <= now) {
+            (self.relay_due, self.stirred) = (self.relay.deadline(), false);
+        }
+        let legs = self.near.iter().chain(self.fars.awake().map(|f| &f.leg));
         let params = &self.tools.params;
-        let due = legs.filter_map(|leg| leg.deadline(params)).chain(self.relay.deadline()).min();
+        let due =
+            legs.filter_map(|leg| leg.deadline(params)).chain(self.relay_due).chain(self.fars.due()).min();
         let held = self.held.map(|held| held.until);
         let Some(due) = due.into_iter().chain(held).min() else { return Poll::Pending };
         if due <= now {

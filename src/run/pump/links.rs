@@ -12,7 +12,7 @@ impl Pump {
         match found {
             Found::Connected(route, outcome) => {
                 if let Side::Far(id) = side
-                    && let Some(far) = self.fars.get_mut(&id)
+                    && let Some(far) = self.fars.get_mut(id)
                 {
                     far.route = Some(route);
                 }
@@ -38,7 +38,7 @@ impl Pump {
         let (flow, peer) = (self.meta.flow, self.meta.peer.map(|peer| peer.ip()));
         let destination = match side {
             Side::Near => None,
-            Side::Far(id) => self.fars.get(&id).map(|f| f.destination.clone()),
+            Side::Far(id) => self.fars.get(id).map(|f| f.destination.clone()),
         };
         let Some(leg) = self.leg(side) else { return false };
         leg.upgrade = false;

@@ -94,7 +94,7 @@ impl Pump {
     /// The legs as they are now.
     fn sides(&self) -> Vec<Side> {
         let near = self.near.is_some().then_some(Side::Near);
-        near.into_iter().chain(self.fars.keys().map(|id| Side::Far(*id))).collect()
+        near.into_iter().chain(self.fars.ids().map(Side::Far)).collect()
     }
 }
 
