@@ -87,7 +87,7 @@ impl Fars {
     }
 
     /// All of them, also those that rest.
-    pub(in crate::run) fn values(&self) -> impl Iterator<Item = &Far> {
+    pub(in crate::run) fn values(&self) -> impl DoubleEndedIterator<Item = &Far> {
         self.all.values().map(|far| &**far)
     }
 
