@@ -40,6 +40,9 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("stranger.example", "forbidden", "no rule allows this domain"),
 ];
 
+/// What is read of a stanza that is larger than the peer takes.
+const OVERSIZE: &str = "the stanza is larger than the receiving server takes";
+
 fn reasons(legacy: Legacy) {
     let friend = Peer { program: Remote::Prosody, proof: Proof::External, domain: "friend.example" };
     let cast = Cast { remotes: &[friend], legacy, usage: Usage::Both, policy: POLICY };
@@ -75,6 +78,16 @@ fn reasons(legacy: Legacy) {
             wrong.push(format!("{domain}: {condition}, {text:?}"));
         }
     }
+    // What is larger than the peer takes; servers write six octets for each of these.
+    inside.send(&format!(
+        "<message type='chat' id='large' to='{}'><body>{}</body></message>",
+        outside.jid(),
+        "'".repeat(60_000)
+    ));
+    let (condition, text) = inside.told("large");
+    if condition != "policy-violation" || !text.contains(OVERSIZE) {
+        wrong.push(format!("over the size: {condition}, {text:?}"));
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -86,6 +99,7 @@ fn the_page_about_servers_says_what_users_read() {
         let row = |line: &&str| line.contains(condition) && line.contains(words.trim_end_matches(" 20"));
         assert!(page.lines().any(|line| row(&line)), "deploy/README.md does not say {condition}, {words}");
     }
+    assert!(page.lines().any(|line| line.contains("policy-violation") && line.contains(OVERSIZE)));
 }
 
 #[test]

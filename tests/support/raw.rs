@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -138,11 +139,15 @@ impl Raw {
     /// Reads until these words have come; everything since the last call, with them.
     pub fn hear(&mut self, words: &str) -> String {
         let end = Instant::now() + PATIENCE;
+        // What was looked through is not looked through again.
+        let mut done = 0;
         loop {
-            if let Some(at) = self.heard.find(words) {
-                let rest = self.heard.split_off(at + words.len());
+            let heard = self.heard.as_bytes();
+            if let Some(at) = memmem::find(&heard[done..], words.as_bytes()) {
+                let rest = self.heard.split_off(done + at + words.len());
                 return std::mem::replace(&mut self.heard, rest);
             }
+            done = heard.len().saturating_sub(words.len());
             assert!(Instant::now() < end, "waited for {words}; heard {:?}", self.heard);
             let over = self.read();
             assert!(
