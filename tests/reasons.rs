@@ -135,9 +135,7 @@ fn at_once(legacy: Legacy, count: usize) {
     zones.extend(ZONES);
     let policy = POLICY.replace("nowhere.example,", &format!("nowhere.example, {},", names.join(", ")));
     let cast = Cast { remotes: &[], legacy, usage: Usage::Both, policy: &policy };
-    // One machine plays all of them, and is as slow.
-    let gateway = "timeouts: { header: 1m, tls: 1m, dialback: 2m, unauth: 3m, queue: 3m }\n";
-    let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, gateway, ..Wishes::default() });
+    let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, ..Wishes::default() });
     let _closed = scene.outsider(60);
     let (_server, mut users) = scene.hoster(&names);
     let mut inside = scene.legacy.login();
