@@ -323,8 +323,11 @@ fn a_partner_whose_way_back_leads_nowhere_is_heard() {
     }
 }
 
+/// The inside of a stanza of so many parts.
+type Shape = Box<dyn Fn(usize) -> String>;
+
 /// What a server may write longer than it came, by its number of parts.
-fn shapes() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>)> {
+fn shapes() -> Vec<(&'static str, Shape)> {
     let space = |i: usize| format!("urn:{i}:{}", "n".repeat(180));
     vec![
         ("quotes", Box::new(|n| format!("<body>{}</body>", "'".repeat(n * 20)))),
@@ -441,7 +444,7 @@ fn stored(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
         // What is kept comes once, the archive each time.
         if login == 0 {
             client.say("<presence/>");
-            let kept = client.hear(&format!("{last}"));
+            let kept = client.hear(&last);
             assert_eq!(count(&sent, &kept) + refused, sent.len(), "what was kept");
         }
         let pages = archive(&mut client, "");
