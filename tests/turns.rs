@@ -8,11 +8,13 @@
 mod sockets;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::session::{Login, Session, Word};
 use gatehouse::demo::world::{Plan, World};
+use tokio::task::JoinSet;
 
 use sockets::*;
 
@@ -144,4 +146,55 @@ async fn fewer_places_after_a_reload_are_fewer_streams() {
     }
     talk(&mut streams, &names, 0..2).await;
     arrived(&world, &names, 2).await;
+}
+
+// Requirements 0.2: "An office of 500 people behind one address, or a hoster with 1,000 domains, comes back after a restart within a
+// minute with the defaults." Played with `GATEHOUSE_CLIENTS` and `GATEHOUSE_PAIRS` of them; whoever is turned away comes again, as
+// servers and clients do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_office_and_a_hoster_come_back_with_all_limits_as_shipped() {
+    let (people, domains) = (number("GATEHOUSE_CLIENTS", 60), number("GATEHOUSE_PAIRS", 80));
+    let world = Arc::new(World::build(&Plan::open(HALL)).await.unwrap());
+    let names: Vec<String> = (0..domains).map(|n| format!("customer{n}.example")).collect();
+    let hoster =
+        world.peer(10, &names.iter().map(String::as_str).collect::<Vec<_>>(), Manner::default()).await;
+    let hoster = Arc::new(hoster.unwrap());
+    let (begun, until) = (Instant::now(), Instant::now() + Duration::from_secs(120));
+    let again = move |whom: String| async move {
+        assert!(Instant::now() < until, "{whom} has not come back in time");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let (mut servers, mut office) = (JoinSet::new(), JoinSet::new());
+    for name in names.clone() {
+        let hoster = Arc::clone(&hoster);
+        servers.spawn(async move {
+            loop {
+                let call = as_domain(hoster.call(HALL).unwrap(), Some(&name));
+                if let Ok(mut stream) = call.open().await
+                    && matches!(stream.external(&name).await, Ok(Login::Success))
+                {
+                    return (name, stream);
+                }
+                again(name.clone()).await;
+            }
+        });
+    }
+    for n in 0..people {
+        let world = Arc::clone(&world);
+        office.spawn(async move {
+            let user = format!("u{n}");
+            loop {
+                match world.login_from_outside(&user, HALL, None).await {
+                    Ok(client) => return client,
+                    Err(_turned_away) => again(user.clone()).await,
+                }
+            }
+        });
+    }
+    let (servers, office) = tokio::join!(servers.join_all(), office.join_all());
+    println!("{people} people and {domains} domains are back after {:?}", begun.elapsed());
+    let (names, mut streams): (Vec<String>, Vec<Session>) = servers.into_iter().unzip();
+    talk(&mut streams, &names, 0..1).await;
+    arrived(&world, &names, 1).await;
+    assert_eq!(office.len(), people);
 }

@@ -126,6 +126,7 @@ impl Table {
             let (word, compared): (_, Vec<f64>) = match row.goal {
                 _ if self.against => ("x", pairs.map(|(theirs, ours)| ours / theirs).collect()),
                 Goal::Alone(..) | Goal::AloneAtLeast(..) => ("", ours.clone()),
+                Goal::Shown if theirs.is_empty() => ("", ours.clone()),
                 Goal::Beyond(..) => ("+", pairs.map(|(theirs, ours)| ours - theirs).collect()),
                 Goal::Less(..) | Goal::More(..) | Goal::Shown => {
                     ("x", pairs.map(|(theirs, ours)| ours / theirs).collect())
