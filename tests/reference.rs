@@ -76,6 +76,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ),
     ("AdminSpec", "status", &["off", "on"]),
     ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
+    ("DnsSpec", "dnssec", &["off", "resolver", "validate"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),
     ("AuditSpec", "on-full", &["go-on", "refuse"]),

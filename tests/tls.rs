@@ -240,8 +240,12 @@ async fn federate(
 ) -> (Server, Caller) {
     let (near, far) = pair().await;
     let (hosted, remote) = (domain(hosted), domain(remote));
+    let unpublished = gatehouse::stream::dane::Published::default();
     let both = async {
-        tokio::join!(acceptor.accept(far, None), connector.connect(near, Some(&hosted), &remote, mode))
+        tokio::join!(
+            acceptor.accept(far, None),
+            connector.connect(near, Some(&hosted), (&remote, &unpublished), mode)
+        )
     };
     timeout(Duration::from_secs(10), both).await.unwrap()
 }

@@ -22,9 +22,10 @@ use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::net;
 use crate::policy::{Federate, Finding, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
-use crate::reason::Direction;
+use crate::reason::{Cause, Detail, Direction};
 use crate::run::BoxIo;
 use crate::run::ways::{self, Undialled, WayOut};
+use crate::stream::dane::{Dane, Published};
 use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
 use crate::xml::{Content, Framer, Header, Limits, Token, names};
@@ -221,7 +222,7 @@ impl Probe {
                     ));
                     continue;
                 }
-                match self.visit(&resolver, way, *address, target.mode).await {
+                match self.visit(&resolver, way, *address, (target.mode, &target.published)).await {
                     Ok(met) => {
                         self.tell(&mut report, &met);
                         return report;
@@ -260,16 +261,19 @@ impl Probe {
             TlsVersion::V12 => Tls::V12,
             TlsVersion::V13 => Tls::V13,
         };
-        // As the gateway does: the key that a rule pins, then the certificate. CRT-13: towards a server that neither proves,
+        // As the gateway does: the key that a rule pins, what the DNS names, then the certificate. CRT-13: towards a server that neither proves,
         // the policy must take dialback alone.
         let remote = Pair { sender: self.remote.clone(), target: self.hosted.clone() };
         let pinned = self.judge(Identity::Pin, tls, Some(met.address), key);
         let pin = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
         let by_pin = Proof::by_pin(Some(&met.secured), &remote, pin);
         let by_certificate = Proof::by_certificate(Some(&met.secured), &remote);
-        let (identity, method) = match (&by_pin, &by_certificate) {
-            (Ok(proof), _) => (Identity::Pin, Some(proof.method())),
-            (_, Ok(proof)) => (Identity::Certificate, Some(proof.method())),
+        let dane = met.secured.dane;
+        let (identity, method) = match (&by_pin, dane, &by_certificate) {
+            (Ok(proof), ..) => (Identity::Pin, Some(proof.method())),
+            (_, Dane::Proven(_), _) => (Identity::Dane, Some(Method::Dane)),
+            (_, Dane::Failed, _) => (Identity::Absent, None),
+            (.., Ok(proof)) => (Identity::Certificate, Some(proof.method())),
             _ => (Identity::Dialback, None),
         };
         report.proof = method.map(Method::label);
@@ -284,12 +288,13 @@ impl Probe {
         };
         let doubted = [
             ("pin", self.policy.doubt_key(&asked)),
+            ("dane", (dane == Dane::Failed).then(|| Detail::new(Cause::TlsaMismatch, ""))),
             ("certificate", identity::doubt(certificate, &self.remote)),
         ];
         for (proof, doubt) in doubted {
             report.not_proven.extend(doubt.map(|doubt| format!("{proof}: {doubt}")));
         }
-        let by_pin = by_pin.is_ok();
+        let proven_apart = by_pin.is_ok() || matches!(dane, Dane::Proven(_));
         match certificate {
             None => report.chain = Some("no certificate".to_owned()),
             Some(certificate) => {
@@ -298,12 +303,12 @@ impl Probe {
                 let speaks = identity::speaks_for(certificate, &self.remote);
                 report.chain =
                     Some(trusted.map_or_else(|fault| fault.label().to_owned(), |()| "trusted".to_owned()));
-                if let Some(fault) = trusted.err().filter(|_| !by_pin) {
+                if let Some(fault) = trusted.err().filter(|_| !proven_apart) {
                     report
                         .trouble
                         .push(format!("the server's certificate is not trusted ({})", fault.label()));
                 }
-                if !speaks && !by_pin {
+                if !speaks && !proven_apart {
                     report.trouble.push(format!("the server's certificate does not name {}", self.remote));
                 }
             }
@@ -342,7 +347,7 @@ impl Probe {
         resolver: &Resolver,
         way: Option<&WayOut>,
         address: SocketAddr,
-        mode: TlsMode,
+        (mode, published): (TlsMode, &Published),
     ) -> Result<Met, String> {
         let times = &self.settings.timeouts;
         let net::connect::Dialled { stream, address, .. } =
@@ -368,7 +373,8 @@ impl Probe {
                 Mode::Starttls
             }
         };
-        let handshake = self.connector.connect(plain.io, Some(&self.hosted), &self.remote, mode);
+        let remote = (&self.remote, published);
+        let handshake = self.connector.connect(plain.io, Some(&self.hosted), remote, mode);
         let (stream, secured) = match tokio::time::timeout(times.tls, handshake).await {
             Ok(Ok(secured)) => secured,
             Ok(Err(fault)) => return Err(format!("no TLS: {fault}")),

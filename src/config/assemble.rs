@@ -13,7 +13,7 @@ use super::lists::{Included, Part, domains, listeners, only_lists};
 use super::settings::*;
 use super::spec;
 use super::words::{Outside, Words};
-use crate::dns::Whom;
+use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
 use crate::net::Proxy;
 use crate::policy::{Finding, Pattern, Place, Placed, Word};
@@ -226,7 +226,31 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
     }
     let allow_networks =
         at.value.allow_networks.as_ref().map_or_else(Vec::new, |list| words.own_networks(list));
-    Dns { servers, routes, allow_networks }
+    let ways = [("off", Dnssec::Off), ("resolver", Dnssec::Resolver), ("validate", Dnssec::Validate(None))];
+    let named: Vec<(&str, usize)> = ways.iter().enumerate().map(|(at, (name, _))| (*name, at)).collect();
+    let chosen =
+        at.value.dnssec.as_ref().and_then(|word| words.choose(word, "a way to look at signatures", &named));
+    let mut dnssec = chosen.and_then(|at| ways.get(at)).map_or(Dnssec::Off, |(_, way)| way.clone());
+    for word in at.value.servers.iter().flat_map(|list| &list.value).filter(|_| dnssec == Dnssec::Resolver) {
+        if words.told_socket(word, Some(53)).is_some_and(|server| !crate::dns::is_near(server.ip())) {
+            words.error(
+                word,
+                format!("\"{}\" is asked over networks that are not ours, so what it says of signatures is nobody's word", word.value),
+                "write `dnssec: validate`, or name a resolver on this machine or in a private network",
+            );
+        }
+    }
+    if let Some(word) = &at.value.anchors {
+        match dnssec {
+            Dnssec::Validate(_) => dnssec = Dnssec::Validate(Some(words.path(word))),
+            Dnssec::Off | Dnssec::Resolver => words.error(
+                word,
+                "`anchors` changes nothing: the gateway does not validate by itself",
+                "write `dnssec: validate`, or remove it",
+            ),
+        }
+    }
+    Dns { servers, routes, dnssec, allow_networks }
 }
 
 fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {

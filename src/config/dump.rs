@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Timeouts};
 use super::settings::*;
+use crate::dns::Dnssec;
 use crate::stream::client::certified::{Asked, By, Demand};
 
 /// One key of the configuration and what it stands at.
@@ -220,7 +221,14 @@ impl Lines {
     }
 
     fn dns(&mut self, dns: &Dns) {
-        let Dns { servers, routes, allow_networks } = dns;
+        let Dns { servers, routes, dnssec, allow_networks } = dns;
+        let (word, anchors) = match dnssec {
+            Dnssec::Off => ("off", None),
+            Dnssec::Resolver => ("resolver", None),
+            Dnssec::Validate(anchors) => ("validate", anchors.as_ref()),
+        };
+        self.put("dns.dnssec", word, *dnssec == Dnssec::Off);
+        self.or("dns.anchors", anchors.map(|path| path.display()), "those of the root");
         match servers.is_empty() {
             true => self.put("dns.servers", "the system's", true),
             false => self.list("dns.servers", servers),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::{Limits, Timeouts};
-use crate::dns::Whom;
+use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
 use crate::net::Proxy;
 use crate::policy::{Federation, Place};
@@ -339,6 +339,8 @@ pub struct Dns {
     pub servers: Vec<SocketAddr>,
     /// Where to find some domains without asking (DNS-08), and the way there; each domain or wildcard once.
     pub routes: Vec<Route>,
+    /// Who looks at signatures.
+    pub dnssec: Dnssec,
     /// Networks that looked-up names may lead to although DNS-05 would refuse them.
     pub allow_networks: Vec<IpNet>,
 }

@@ -266,6 +266,13 @@ pub struct DnsSpec {
     pub servers: Option<Words>,
     /// Where to find some domains without asking, and the way to them. Default: none.
     pub routes: Option<Placed<Vec<Placed<RouteSpec>>>>,
+    /// Whether signatures in the DNS (DNSSEC) are looked at, so that a domain can say which certificate is its own (TLSA):
+    /// `off`; `resolver`, which is believed if it is on this machine or in a private network; or `validate`: the gateway does it
+    /// itself. Answers whose signatures do not hold are never used. Default: `off`.
+    pub dnssec: Option<Word>,
+    /// File of DNSKEY records to validate from, with `dnssec: validate`. Default: the keys of the root. Example: `anchors:
+    /// pki/root.key`
+    pub anchors: Option<Word>,
     /// Networks that looked-up names may lead to although they are private or local. Default: none. Example:
     /// `allow-networks: [10.1.0.0/16]`
     pub allow_networks: Option<Words>,

@@ -116,6 +116,11 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its certificate in DER.
+    pub fn der(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
     /// The digest of its own key, as `pins` of a rule takes it.
     pub fn pin(&self) -> Told<String> {
         pin_of(self.issuer.der())
@@ -188,6 +193,15 @@ impl Identity {
     /// The digest of its key, as `pins` of a rule takes it.
     pub fn pin(&self) -> Told<String> {
         pin_of(self.chain.first().ok_or_else(|| Trouble::new("a certificate is due"))?)
+    }
+
+    /// The certificate, and its public key with the algorithm, in DER: what TLSA records are about.
+    pub fn der(&self) -> Told<(Vec<u8>, Vec<u8>)> {
+        use x509_parser::prelude::{FromDer, X509Certificate};
+        let der = self.chain.first().ok_or_else(|| Trouble::new("a certificate is due"))?;
+        let (_, parsed) =
+            X509Certificate::from_der(der).map_err(|e| Trouble(format!("unreadable certificate: {e}")))?;
+        Ok((der.to_vec(), parsed.public_key().raw.to_vec()))
     }
 
     /// Writes `NAME.pem` and `NAME.key`, the key readable by its owner alone.

@@ -50,6 +50,8 @@ pub(super) struct Addresses {
     pub ttl: u32,
     /// There is no such name.
     pub gone: bool,
+    /// All of them stand under signatures.
+    pub secure: bool,
 }
 
 /// Both families, taken in turns, so that a broken one costs one attempt and not eight.
@@ -80,6 +82,8 @@ pub(super) async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<Ad
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
         _ => None,
     };
+    let mut found = six.iter().chain(&four).filter(|found| !found.records.is_empty());
+    let secure = found.all(|found| found.secure);
     let list = |found: Option<Found>| {
         found
             .map(|found| found.records.iter().filter_map(ip).take(MAX_ADDRESSES).collect::<Vec<_>>())
@@ -95,7 +99,7 @@ pub(super) async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<Ad
         turns.extend(pair.into_iter().flatten().map(|ip| SocketAddr::new(ip, candidate.port)));
     }
     turns.truncate(MAX_ADDRESSES);
-    Ok(Addresses { addresses: turns, ttl, gone })
+    Ok(Addresses { addresses: turns, ttl, gone, secure })
 }
 
 /// DNS-04.

@@ -20,7 +20,8 @@ mod steer_tcp;
 
 pub use gates::{Places, Share};
 pub use guard::Guard;
-pub use resolver::{DnsFault, Params, Resolver, Route, Server, SetupFault, Target};
+pub use query::Dnssec;
+pub use resolver::{DnsFault, Params, Resolver, Route, Server, SetupFault, Target, check_anchors, is_near};
 pub use routes::{ByDomain, Whom};
 
 /// How TLS begins at a target (XEP-0368).

@@ -2,14 +2,20 @@
 //!
 //! Names are asked exactly as given, with their final dot: no search domains, no hosts file, no special names. Answers
 //! for other names are not answers. Chains of CNAME are followed, and end after `MAX_CNAMES`.
+//!
+//! Where signatures are looked at ([`Dnssec`]), an answer is secure, or insecure (nobody signs there), or bogus; what is bogus
+//! is no answer (DNS-09).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
+use hickory_proto::dnssec::{Proof, TrustAnchors};
+use hickory_proto::op::{DnsRequestOptions, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
+use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
@@ -20,7 +26,31 @@ use tokio::time::timeout;
 #[derive(Clone)]
 pub(super) struct Asker {
     pool: NameServerPool<TokioRuntimeProvider>,
+    signatures: Signatures,
     each: Duration,
+}
+
+/// Who looks at the signatures.
+#[derive(Clone)]
+enum Signatures {
+    /// Nobody.
+    Unread,
+    /// The resolver, which says so (RFC 6840 5.8).
+    Reported,
+    /// We do.
+    Read(DnssecDnsHandle<NameServerPool<TokioRuntimeProvider>>),
+}
+
+/// `dnssec:` of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Dnssec {
+    /// Every answer is insecure.
+    #[default]
+    Off,
+    /// A resolver on this machine or in a private network validates, and what it says counts.
+    Resolver,
+    /// The gateway validates: from the anchors of the root, or from those in this file of DNSKEY records.
+    Validate(Option<PathBuf>),
 }
 
 /// What was found: perhaps nothing.
@@ -32,11 +62,15 @@ pub struct Found {
     pub ttl: u32,
     /// There is no such name (NXDOMAIN): not of this type, nor of any other, nor below it.
     pub gone: bool,
+    /// Every record on the way to these was signed, and the signatures hold.
+    pub secure: bool,
 }
 
 /// Why nothing is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryFault {
+    /// Signatures are due and missing, or do not hold.
+    Bogus,
     /// SERVFAIL, REFUSED, answers that answer something else, too long a chain.
     Failed,
     /// No answer in time.
@@ -55,7 +89,7 @@ pub(super) fn system_servers() -> Result<Vec<SocketAddr>, NetError> {
 }
 
 impl Asker {
-    pub(super) fn new(servers: &[SocketAddr], each: Duration) -> Result<Asker, NetError> {
+    pub(super) fn new(servers: &[SocketAddr], each: Duration, trusted: &Trusted) -> Result<Asker, NetError> {
         let mut options = ResolverOpts::default();
         options.timeout = each;
         options.cache_size = 0;
@@ -68,7 +102,14 @@ impl Asker {
         });
         let context = PoolContext::new(options, TlsConfig::new()?);
         let pool = NameServerPool::from_config(configs, Arc::new(context), TokioRuntimeProvider::default());
-        Ok(Asker { pool, each })
+        let signatures = match trusted {
+            Trusted::Nobody => Signatures::Unread,
+            Trusted::Resolver => Signatures::Reported,
+            Trusted::Anchors(anchors) => {
+                Signatures::Read(DnssecDnsHandle::with_trust_anchor(pool.clone(), Arc::clone(anchors)))
+            }
+        };
+        Ok(Asker { pool, signatures, each })
     }
 
     /// All records of one type at a name.
@@ -77,13 +118,16 @@ impl Asker {
         name.set_fqdn(true);
         let mut hops = 0;
         let mut ttl = u32::MAX;
+        let mut secure = true;
         loop {
-            let Answers { records: answers, negative_ttl, gone } = self.once(name.clone(), kind).await?;
+            let Answers { records: answers, negative_ttl, gone, secure: signed } =
+                self.once(name.clone(), kind).await?;
+            secure &= signed;
             let walk = walk(&answers, name, kind, &mut hops, &mut ttl)?;
             match walk {
-                Walk::Found(records) => return Ok(Found { records, ttl, gone: false }),
+                Walk::Found(records) => return Ok(Found { records, ttl, gone: false, secure }),
                 Walk::Nothing => {
-                    return Ok(Found { records: Vec::new(), ttl: ttl.min(negative_ttl), gone });
+                    return Ok(Found { records: Vec::new(), ttl: ttl.min(negative_ttl), gone, secure });
                 }
                 Walk::Further(next) => name = next,
             }
@@ -92,15 +136,28 @@ impl Asker {
 
     async fn once(&self, name: Name, kind: RecordType) -> Result<Answers, QueryFault> {
         let query = Query::query(name, kind);
-        let asking = self.pool.lookup(query, DnsRequestOptions::default()).first_answer();
-        let response = timeout(self.each, asking).await.map_err(|_| QueryFault::Timeout)?;
+        let mut options = DnsRequestOptions::default();
+        let response = match &self.signatures {
+            Signatures::Unread => timeout(self.each, self.pool.lookup(query, options).first_answer()).await,
+            Signatures::Reported => {
+                options.edns_set_dnssec_ok = true;
+                timeout(self.each, self.pool.lookup(query, options).first_answer()).await
+            }
+            // Keys and delegations are asked about on the way.
+            Signatures::Read(handle) => {
+                timeout(self.each.saturating_mul(2), handle.lookup(query, options).first_answer()).await
+            }
+        };
+        let response = response.map_err(|_| QueryFault::Timeout)?;
         match response {
             Ok(response) => {
                 let response = DnsError::from_response(response);
                 match response {
                     Ok(response) => {
-                        let records = response.into_message().answers;
-                        Ok(Answers { records, negative_ttl: NEGATIVE_TTL, gone: false })
+                        let message = response.into_message();
+                        let secure = self.signed(&message)?;
+                        let records = message.answers;
+                        Ok(Answers { records, negative_ttl: NEGATIVE_TTL, gone: false, secure })
                     }
                     Err(error) => absent(error),
                 }
@@ -112,12 +169,70 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// Whether all of this answer is signed, and the signatures hold.
+    fn signed(&self, message: &Message) -> Result<bool, QueryFault> {
+        let answers = || message.answers.iter().filter(|record| record.record_type() != RecordType::RRSIG);
+        match self.signatures {
+            Signatures::Unread => Ok(false),
+            Signatures::Reported => Ok(message.metadata.authentic_data),
+            Signatures::Read(_) if answers().any(|record| record.proof == Proof::Bogus) => {
+                Err(QueryFault::Bogus)
+            }
+            Signatures::Read(_) => Ok(answers().all(|record| record.proof == Proof::Secure)),
+        }
+    }
+}
+
+/// Whom the answers are believed by.
+#[derive(Clone)]
+pub(super) enum Trusted {
+    Nobody,
+    Resolver,
+    Anchors(Arc<TrustAnchors>),
+}
+
+impl Trusted {
+    /// Reads the anchors.
+    pub(super) fn of(dnssec: &Dnssec) -> Result<Trusted, String> {
+        match dnssec {
+            Dnssec::Off => Ok(Trusted::Nobody),
+            Dnssec::Resolver => Ok(Trusted::Resolver),
+            Dnssec::Validate(None) => Ok(Trusted::Anchors(Arc::default())),
+            Dnssec::Validate(Some(path)) => {
+                let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+                let keys = plain_keys(&text);
+                if keys.is_empty() {
+                    return Err("it holds no DNSKEY record".to_owned());
+                }
+                let anchors = keys.parse::<TrustAnchors>().map_err(|error| error.to_string())?;
+                Ok(Trusted::Anchors(Arc::new(anchors)))
+            }
+        }
+    }
+}
+
+/// The DNSKEY records of a file as the parser of anchors takes them: tools write them with and without a TTL, and a remark behind.
+fn plain_keys(text: &str) -> String {
+    let mut keys = String::new();
+    for line in text.lines() {
+        let mut words = line.split(';').next().unwrap_or_default().split_ascii_whitespace();
+        let Some(name) = words.next() else { continue };
+        if words.any(|word| word.eq_ignore_ascii_case("DNSKEY")) {
+            let data: Vec<&str> = words.collect();
+            keys.push_str(&format!("{name} 3600 IN DNSKEY {}\n", data.join(" ")));
+        }
+    }
+    keys
+}
+
 /// One answer.
 struct Answers {
     records: Vec<Record>,
     /// How long "no such records" holds.
     negative_ttl: u32,
     gone: bool,
+    secure: bool,
 }
 
 /// "No such records" is an answer; every other error is none.
@@ -127,7 +242,17 @@ fn absent(error: DnsError) -> Result<Answers, QueryFault> {
             records: Vec::new(),
             negative_ttl: none.negative_ttl.unwrap_or(NEGATIVE_TTL),
             gone: none.response_code == ResponseCode::NXDomain,
+            // What a resolver says of nothing is not handed on with its mark.
+            secure: false,
         }),
+        // A name that is provably not signed, of which there is nothing.
+        DnsError::Nsec { proof: Proof::Insecure, response, .. } => Ok(Answers {
+            records: Vec::new(),
+            negative_ttl: NEGATIVE_TTL,
+            gone: response.response_code == ResponseCode::NXDomain,
+            secure: false,
+        }),
+        DnsError::Nsec { .. } | DnsError::DnssecBogus => Err(QueryFault::Bogus),
         _ => Err(QueryFault::Failed),
     }
 }
@@ -230,6 +355,27 @@ mod tests {
         let chain =
             [host("c.example.", 90), alias("b.example.", "c.example."), alias("a.example.", "b.example.")];
         assert_eq!(run(&chain), (Ok(Walk::Found(vec![data])), 60));
+    }
+
+    #[test]
+    fn anchors_are_read_as_tools_write_them() {
+        let key = "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+GqJxpVXckHAeF+KkxLbxILfDLUT0rAK9iUzy1L53eKGQ==";
+        let folder = tempfile::tempdir().unwrap();
+        for (text, fits) in [
+            (format!("example.\tIN\tDNSKEY\t{key} ;{{id = 1 (ksk), size = 256b}}\n"), true),
+            (format!("; a remark\n. 172800 IN DNSKEY {key}\n"), true),
+            ("example. IN DS 1 13 2 00\n".to_owned(), false),
+            ("example. IN DNSKEY 257 3 13 ?\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let path = folder.path().join("anchors");
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(Trusted::of(&Dnssec::Validate(Some(path))).is_ok(), fits, "{text}");
+        }
+        assert!(Trusted::of(&Dnssec::Validate(Some("/nowhere".into()))).is_err());
+        assert!(
+            matches!(Trusted::of(&Dnssec::Validate(None)), Ok(Trusted::Anchors(anchors)) if !anchors.is_empty())
+        );
     }
 
     #[test]

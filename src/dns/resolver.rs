@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -22,12 +22,13 @@ use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::Guard;
 use crate::dns::home::Home;
 use crate::dns::order::{Rank, order};
-use crate::dns::query::{Asker, QueryFault, system_servers};
+use crate::dns::query::{Asker, Dnssec, QueryFault, Trusted, system_servers};
 use crate::dns::routes::{ByDomain, Whom};
 use crate::dns::srv::{Candidate, Service, find};
 use crate::jid::Domain;
 use crate::policy::Pattern;
 use crate::reason::{Cause, Reason, Why};
+use crate::stream::dane::{Association, Published};
 
 /// What the resolver needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Params {
     pub hosted: Vec<Domain>,
     /// How many domains may be looked up at one time.
     pub places: Places,
+    /// Who looks at signatures.
+    pub dnssec: Dnssec,
 }
 
 impl Default for Params {
@@ -61,6 +64,7 @@ impl Default for Params {
             routes: Vec::new(),
             hosted: Vec::new(),
             places: Places::default(),
+            dnssec: Dnssec::Off,
         }
     }
 }
@@ -103,6 +107,8 @@ pub struct Target {
     pub addresses: Vec<SocketAddr>,
     /// Named by the operator, who may well mean this machine.
     pub routed: bool,
+    /// What the DNS says of its certificate under signatures.
+    pub published: Arc<Published>,
 }
 
 /// Finds the servers of domains.
@@ -163,6 +169,7 @@ struct Place {
     addresses: Vec<SocketAddr>,
     /// Named by the operator: not the guard's business.
     routed: bool,
+    published: Arc<Published>,
 }
 
 impl Resolver {
@@ -178,8 +185,15 @@ impl Resolver {
         {
             return Err(SetupFault::Steering(*server));
         }
-        let asker =
-            || Asker::new(&servers, params.each).map_err(|error| SetupFault::System(error.to_string()));
+        if let Some(far) =
+            servers.iter().find(|server| params.dnssec == Dnssec::Resolver && !is_near(server.ip()))
+        {
+            return Err(SetupFault::Far(*far));
+        }
+        let trusted = Trusted::of(&params.dnssec).map_err(SetupFault::Anchors)?;
+        let asker = || {
+            Asker::new(&servers, params.each, &trusted).map_err(|error| SetupFault::System(error.to_string()))
+        };
         let memory = || Ok(Memory { asker: asker()?, known: Mutex::default() });
         let seed = getrandom::u64().map_err(|error| SetupFault::System(error.to_string()))?;
         Ok(Resolver {
@@ -246,6 +260,7 @@ impl Resolver {
                     .take(MAX_ADDRESSES)
                     .collect(),
                 routed: place.routed,
+                published: place.published,
             })
             .filter(|target| !target.addresses.is_empty())
             .collect();
@@ -263,7 +278,7 @@ impl Resolver {
                 let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
                 let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
                 let (places, _ttl) =
-                    settle(asker, vec![Candidate { rank, host, port }], false, deadline).await;
+                    settle(asker, vec![Candidate { rank, host, port, secure: false }], false, deadline).await;
                 places?.into_iter().flat_map(|place| place.addresses).collect()
             }
         };
@@ -299,7 +314,7 @@ impl Resolver {
             Some(None) | None => self.discover(asker, domain, deadline).await,
         };
         let seconds = match outcome {
-            Err(DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
+            Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
             _ => ttl.clamp(MIN_TTL, MAX_TTL),
         };
         Known { outcome, until: Instant::now() + Duration::from_secs(seconds.into()) }
@@ -344,12 +359,19 @@ async fn routed(asker: &Asker, server: &Server, deadline: Instant) -> (Result<Ve
     let rank = Rank { priority: 0, weight: 0, mode: server.mode };
     if let Ok(ip) = server.host.parse::<IpAddr>() {
         let addresses = vec![SocketAddr::new(ip, server.port)];
-        return (Ok(vec![Place { rank, host: server.host.clone(), addresses, routed: true }]), MAX_TTL);
+        let place =
+            Place { rank, host: server.host.clone(), addresses, routed: true, published: Arc::default() };
+        return (Ok(vec![place]), MAX_TTL);
     }
     match Name::from_ascii(&server.host) {
         Ok(host) => {
-            let (outcome, ttl) =
-                settle(asker, vec![Candidate { rank, host, port: server.port }], true, deadline).await;
+            let (outcome, ttl) = settle(
+                asker,
+                vec![Candidate { rank, host, port: server.port, secure: false }],
+                true,
+                deadline,
+            )
+            .await;
             let missing = |fault| if fault == DnsFault::NoDomain { DnsFault::NotFound } else { fault };
             (outcome.map_err(missing), ttl)
         }
@@ -368,7 +390,13 @@ async fn settle(
     for candidate in candidates {
         let asker = asker.clone();
         lookups.spawn(async move {
-            let found = addresses(&asker, &candidate).await;
+            let found = match addresses(&asker, &candidate).await {
+                Ok(found) => {
+                    let secure = candidate.secure && found.secure && !found.addresses.is_empty();
+                    published(&asker, &candidate, secure).await.map(|published| (found, published))
+                }
+                Err(fault) => Err(fault),
+            };
             (candidate, found)
         });
     }
@@ -377,14 +405,15 @@ async fn settle(
     let mut worst = DnsFault::NotFound;
     loop {
         match timeout_at(deadline, lookups.join_next()).await {
-            Ok(Some(Ok((candidate, Ok(Addresses { addresses, ttl: life, gone }))))) => {
+            Ok(Some(Ok((candidate, Ok((Addresses { addresses, ttl: life, gone, .. }, published)))))) => {
                 ttl = ttl.min(life);
                 if gone && worst == DnsFault::NotFound {
                     worst = DnsFault::NoDomain;
                 }
                 if !addresses.is_empty() {
                     let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
-                    places.push(Place { rank: candidate.rank, host, addresses, routed });
+                    let published = Arc::new(published);
+                    places.push(Place { rank: candidate.rank, host, addresses, routed, published });
                 }
             }
             Ok(Some(Ok((_, Err(fault))))) => worst = fault.into(),
@@ -404,6 +433,49 @@ fn is_itself(host: &Name, domain: &Domain) -> bool {
     host.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(&domain.to_ascii())
 }
 
+/// What the DNS says of the certificate at this host and port. DNS-11: asked only where what led here is secure; a question that
+/// fails leaves the host out, for whoever keeps the answer back may have something to hide.
+async fn published(asker: &Asker, candidate: &Candidate, secure: bool) -> Result<Published, QueryFault> {
+    let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
+    let mut published =
+        Published { host: candidate.secure.then(|| host.as_str().into()), ..Published::default() };
+    if !secure {
+        return Ok(published);
+    }
+    let name =
+        Name::from_ascii(format!("_{}._tcp.{host}.", candidate.port)).map_err(|_| QueryFault::Failed)?;
+    let found = asker.ask(name, RecordType::TLSA).await?;
+    if found.secure {
+        let usable = found.records.iter().filter_map(|data| match data {
+            RData::TLSA(record) => Association::read(
+                record.cert_usage.into(),
+                record.selector.into(),
+                record.matching.into(),
+                &record.cert_data,
+            ),
+            _ => None,
+        });
+        published.associations = usable.take(MAX_ASSOCIATIONS).collect();
+    }
+    Ok(published)
+}
+
+/// Whether there are trust anchors to validate from, where they are a file's.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn check_anchors(dnssec: &Dnssec) -> Result<(), String> {
+    Trusted::of(dnssec).map(|_| ())
+}
+
+/// Whether a resolver there may be believed that it has validated: nobody is on the way but our own (DNS-09).
+pub fn is_near(server: IpAddr) -> bool {
+    match server.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+    }
+}
+
 /// A server at a wildcard address is also at every address of this host; loopback is the one we can be sure of.
 fn is_same(server: SocketAddr, never: SocketAddr) -> bool {
     server.port() == never.port()
@@ -421,6 +493,8 @@ impl fmt::Debug for Resolver {
 pub enum DnsFault {
     /// As much is looked up as may be: not the domain's fault.
     Busy,
+    /// Signatures in the DNS do not hold (DNSSEC).
+    Bogus,
     /// The DNS answered with a failure, or with answers to other questions.
     Failed,
     /// There are addresses, and none may be dialled (DNS-05, DNS-06).
@@ -438,6 +512,7 @@ impl DnsFault {
     pub fn why(self) -> Why {
         match self {
             Self::Busy => Reason::Overload.into(),
+            Self::Bogus => Why::because(Reason::DnsFailed, Cause::DnsBogus),
             Self::Failed => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
             Self::Guarded => Why::because(Reason::RemoteUnreachable, Cause::MustNotDial),
             Self::NoDomain => Why::because(Reason::RemoteNotFound, Cause::NoSuchDomain),
@@ -450,6 +525,7 @@ impl DnsFault {
 impl From<QueryFault> for DnsFault {
     fn from(fault: QueryFault) -> DnsFault {
         match fault {
+            QueryFault::Bogus => DnsFault::Bogus,
             QueryFault::Failed => DnsFault::Failed,
             QueryFault::Timeout => DnsFault::Timeout,
         }
@@ -460,6 +536,7 @@ impl fmt::Display for DnsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Busy => "as many domains are being looked up as may be",
+            Self::Bogus => "the signatures of the DNS (DNSSEC) do not hold",
             Self::Failed => "the DNS answered with a failure",
             Self::Guarded => "the DNS names only addresses or ports that must not be dialled",
             Self::NoDomain => "there is no such domain in the DNS",
@@ -474,6 +551,10 @@ impl std::error::Error for DnsFault {}
 /// Why no resolver could be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetupFault {
+    /// The file of trust anchors cannot be used.
+    Anchors(String),
+    /// A resolver that is to be believed about signatures is neither on this machine nor in a private network.
+    Far(SocketAddr),
     /// The server is the steering server, whose answers all lead back to us.
     Steering(SocketAddr),
     /// The system's configuration cannot be used.
@@ -483,6 +564,14 @@ pub enum SetupFault {
 impl fmt::Display for SetupFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Anchors(why) => {
+                write!(f, "the trust anchors of `dns: {{ anchors }}` cannot be used: {why}")
+            }
+            Self::Far(server) => write!(
+                f,
+                "{server} is asked over a network that is not ours, so what it says of signatures is nobody's word; write `dnssec: \
+                 validate`, or name a resolver on this machine or in a private network"
+            ),
             Self::Steering(server) => write!(
                 f,
                 "{server} is the gateway's own steering server; name another in `dns: {{ servers: [..] }}`"
@@ -497,6 +586,8 @@ impl fmt::Display for SetupFault {
 
 impl std::error::Error for SetupFault {}
 
+/// TLSA records that are looked at.
+const MAX_ASSOCIATIONS: usize = 16;
 /// Domains remembered.
 const MAX_KNOWN: usize = 4096;
 /// DNS-07, in seconds.

@@ -19,6 +19,8 @@ pub struct Candidate {
     pub host: Name,
     /// The port.
     pub port: u16,
+    /// A record under signatures names it.
+    pub secure: bool,
 }
 
 /// What the two SRV lookups came to.
@@ -49,11 +51,11 @@ pub(super) async fn find(asker: &Asker, domain: &Domain, seed: u64) -> Result<(S
         }
         (Some(Ok(direct)), _) if names_servers(&direct) => {
             let ttl = direct.ttl.min(PARTIAL_TTL);
-            (direct, Found { records: Vec::new(), ttl, gone: false }, ttl)
+            (direct, Found { records: Vec::new(), ttl, gone: false, secure: false }, ttl)
         }
         (_, Some(Ok(starttls))) if names_servers(&starttls) => {
             let ttl = starttls.ttl.min(PARTIAL_TTL);
-            (Found { records: Vec::new(), ttl, gone: false }, starttls, ttl)
+            (Found { records: Vec::new(), ttl, gone: false, secure: false }, starttls, ttl)
         }
         (Some(Err(fault)), _) | (_, Some(Err(fault))) => return Err(fault),
         // Neither was given up before the other had named servers.
@@ -72,14 +74,16 @@ fn names_servers(found: &Found) -> bool {
 pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Service {
     if direct.records.is_empty() && starttls.records.is_empty() {
         let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
-        return Service::At(vec![Candidate { rank, host: fallback, port: PORT }]);
+        return Service::At(vec![Candidate { rank, host: fallback, port: PORT, secure: false }]);
     }
     let of = |found: Found, mode: TlsMode| {
+        let secure = found.secure;
         found.records.into_iter().filter_map(move |data| match data {
             RData::SRV(srv) if !srv.target.is_root() => Some(Candidate {
                 rank: Rank { priority: srv.priority, weight: srv.weight, mode },
                 host: srv.target.to_lowercase(),
                 port: srv.port,
+                secure,
             }),
             _ => None,
         })
@@ -114,7 +118,7 @@ mod tests {
         let records = records.iter().map(|(p, w, port, target)| {
             RData::SRV(SRV::new(*p, *w, *port, Name::from_ascii(target).unwrap()))
         });
-        Found { records: records.collect(), ttl: 60, gone: false }
+        Found { records: records.collect(), ttl: 60, gone: false, secure: false }
     }
 
     fn run(

@@ -157,8 +157,10 @@ pub(super) async fn shown(gateway: &Gateway) -> String {
     let stream = TcpStream::connect(gateway.listening()[1].1).await.unwrap();
     let domain = crate::run::tests::domain("hall.example");
     let connector = Connector::new(params).unwrap();
-    let (_stream, secured) =
-        connector.connect(stream, None, &domain, crate::tls::Mode::Direct).await.unwrap();
+    let (_stream, secured) = connector
+        .connect(stream, None, (&domain, &Default::default()), crate::tls::Mode::Direct)
+        .await
+        .unwrap();
     secured.certificate.clone().unwrap().fingerprint
 }
 

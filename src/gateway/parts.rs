@@ -346,6 +346,16 @@ impl Credentials {
             .collect();
         let certificates = Certificates::load(&files).map_err(|f| faults.extend(f)).ok();
         let trust = trust(settings, &mut faults);
+        if let dns::Dnssec::Validate(Some(path)) = &settings.dns.dnssec
+            && let Err(why) = dns::check_anchors(&settings.dns.dnssec)
+        {
+            let remedy = "give DNSKEY records, one a line, or take the keys of the root (no `anchors`)";
+            faults.push(KeyFault::new(
+                path,
+                format!("no trust anchors for DNSSEC can be read: {why}"),
+                remedy,
+            ));
+        }
         match (certificates, trust) {
             (Some(certificates), Some(trust)) if faults.is_empty() => Ok(Self {
                 certificates: Arc::new(certificates),
@@ -492,6 +502,7 @@ pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
         routes: routes.collect(),
         hosted: settings.domains.iter().map(|domain| domain.name.clone()).collect(),
         places,
+        dnssec: settings.dns.dnssec.clone(),
     }
 }
 

@@ -138,6 +138,7 @@ impl Policy {
                 Identity::Absent => "none",
                 Identity::Dialback => "dialback",
                 Identity::Certificate => "certificate",
+                Identity::Dane => "dane",
                 Identity::Pin => "pin",
                 Identity::Inside => "inside",
             },

@@ -57,6 +57,8 @@ pub enum Identity {
     Dialback,
     /// By a certificate that speaks for the domain.
     Certificate,
+    /// By a certificate that the domain names in the DNS, under signatures.
+    Dane,
     /// By a key that the rule pins, and by nothing besides.
     Pin,
     /// It is a domain of another backend of ours (POL-08): nothing of the channel or the proof is asked.

@@ -30,6 +30,10 @@ words! {
         OtherAccount = "other-account",
         /// The key of the certificate is none of those that the rule pins.
         KeyNotPinned = "key-not-pinned",
+        /// The certificate is none of those that the domain names in the DNS.
+        TlsaMismatch = "tlsa-mismatch",
+        /// The signatures in the DNS do not hold.
+        DnsBogus = "dns-bogus",
         /// The rule pins the key for other days.
         PinExpired = "pin-expired",
         /// No certificate was shown.
@@ -121,6 +125,8 @@ impl Cause {
             Self::RevocationUnknown => "nobody can say whether the certificate was revoked",
             Self::Revoked => "the certificate was revoked",
             Self::SelfSigned => "the certificate was issued by itself",
+            Self::DnsBogus => "the signatures of the DNS (DNSSEC) do not hold",
+            Self::TlsaMismatch => "the certificate is none of those that its domain names in the DNS (TLSA)",
             Self::TimedOut => "it was not done in time",
             Self::UnknownIssuer => "the certificate comes from an authority that is not trusted here",
             Self::WeakCertificate => "the key or the signature of a certificate is too weak",
@@ -133,6 +139,7 @@ impl Cause {
             Self::BadCertificate => "its certificate breaks the rules for certificates",
             Self::Cut => "its server closed the connection",
             Self::Expired => "its certificate has expired",
+            Self::TlsaMismatch => "its server shows another certificate than its DNS names",
             Self::KeyNotPinned | Self::PinExpired => "its server shows another key than was agreed",
             Self::NoCertificate => "its server shows no certificate",
             Self::NoTls => "its server offers no TLS",
@@ -157,7 +164,8 @@ impl Cause {
             | Self::NoMasterSecret
             | Self::PeerAlert
             | Self::NotTls => "the TLS handshake with its server failed",
-            Self::DnsTrouble
+            Self::DnsBogus
+            | Self::DnsTrouble
             | Self::MustNotDial
             | Self::NameNotServed
             | Self::NoAccount
@@ -204,6 +212,12 @@ impl Cause {
             }
             Self::NoSuchDomain | Self::NotInDns => {
                 "look whether the name is spelt right, and what the DNS says of it: `gatehouse probe`"
+            }
+            Self::DnsBogus => {
+                "somebody forges answers, or that domain's operators have signed badly: `delv` and `dig +cd` show which"
+            }
+            Self::TlsaMismatch => {
+                "that domain's operators must publish the new certificate, or somebody stands in between; ask them on another way"
             }
             Self::DnsTrouble => "look whether the resolver of this machine answers: `dns: { servers }`",
             Self::MustNotDial => {

@@ -21,6 +21,7 @@ use super::{Behalf, Destination, Effect, FarId, Side};
 use crate::jid::Domain;
 use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
+use crate::stream::dane::{Dane, Usage};
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::{Answer, Certificate, Method, Pair, Proof, Secured};
 use crate::xml::{CLOSE, Token};
@@ -294,8 +295,7 @@ impl Far {
         let (proof, verdict) = self.shown(turn);
         let policy = turn.policy;
         let untrusted = |pair: &Pair, direction| {
-            let certificate = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-            let detail = judge::doubt(policy, pair, direction, certificate);
+            let detail = judge::doubt(policy, pair, direction, self.secured.as_ref());
             Why { reason: Reason::CertificateUntrusted, detail }
         };
         match &self.terms.errand {
@@ -313,8 +313,10 @@ impl Far {
             Errand::Ask(check) => {
                 let taken = match proof.map(|proof| proof.method()) {
                     // A certificate that names the domain, and yet not the key that is pinned, is no server of it.
-                    Some(Method::Certificate) => verdict.reason != Reason::IdentityTooWeak,
+                    Some(Method::Certificate | Method::Dane) => verdict.reason != Reason::IdentityTooWeak,
                     Some(_) => true,
+                    // No record of its DNS holds for it: whatever else the rule takes.
+                    None if self.secured().is_some_and(|secured| secured.dane == Dane::Failed) => false,
                     None => verdict.permit().is_some_and(|permit| permit.takes_unnamed_servers()),
                 };
                 if taken { Ok(()) } else { Err(untrusted(&check.pair, Direction::Inbound)) }
@@ -367,7 +369,14 @@ impl Far {
 
     /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
     fn stand_until(&mut self, turn: &Turn<'_>) {
-        let named = self.server(turn) == Some(Method::Certificate);
+        // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
+        let named = match self.server(turn) {
+            Some(Method::Certificate) => true,
+            Some(Method::Dane) => {
+                self.secured().is_some_and(|secured| secured.dane != Dane::Proven(Usage::DaneEe))
+            }
+            _ => false,
+        };
         let certificate = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
         let expires = certificate.filter(|_| named).and_then(|certificate| certificate.expires);
         if let Some(stands) = &mut self.stands {

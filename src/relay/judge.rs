@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::turn::Turn;
 use crate::policy::{Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
-use crate::reason::{Detail, Direction};
+use crate::reason::{Cause, Detail, Direction};
+use crate::stream::dane::Dane;
 use crate::stream::{Certificate, Pair, Proof, Secured, TlsVersion, identity};
 
 impl Turn<'_> {
@@ -33,8 +34,8 @@ impl Turn<'_> {
         self.policy.judge(&Question::Federate(Federate { identity, tls, address, ..asked }), &mut ())
     }
 
-    /// What the channel itself proves of the remote domain of this pair, the strongest first (a key that the rule pins, then
-    /// the certificate), and what policy says of that; without such a proof, what it says of dialback.
+    /// What the channel itself proves of the remote domain of this pair, the strongest first (a key that the rule pins, what the
+    /// DNS names, then the certificate), and what policy says of that; without such a proof, what it says of dialback.
     pub(super) fn shown(
         &self,
         pair: &Pair,
@@ -54,6 +55,16 @@ impl Turn<'_> {
         let key = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
         if let Ok(proof) = Proof::by_pin(secured, &remote, key) {
             return (Some(proof), pinned);
+        }
+        // DNS-12: where the domain says which certificate is its own, another is none, whoever has signed it.
+        match secured.map(|secured| secured.dane) {
+            Some(Dane::Proven(_)) => {
+                if let Ok(proof) = Proof::by_dane(secured, &remote) {
+                    return (Some(proof), judge(Identity::Dane));
+                }
+            }
+            Some(Dane::Failed) => return (None, judge(Identity::Absent)),
+            Some(Dane::Unpublished) | None => {}
         }
         match Proof::by_certificate(secured, &remote) {
             Ok(proof) => (Some(proof), judge(Identity::Certificate)),
@@ -96,10 +107,13 @@ pub fn doubt(
     policy: &Policy,
     pair: &Pair,
     direction: Direction,
-    certificate: Option<&Certificate>,
+    secured: Option<&Secured>,
 ) -> Option<Detail> {
+    let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+    let failed = secured.is_some_and(|secured| secured.dane == Dane::Failed);
+    let unlisted = || failed.then(|| Detail::new(Cause::TlsaMismatch, ""));
     let asked = question(pair, direction, certificate);
-    policy.doubt_key(&asked).or_else(|| identity::doubt(certificate, asked.remote))
+    policy.doubt_key(&asked).or_else(unlisted).or_else(|| identity::doubt(certificate, asked.remote))
 }
 
 fn tls(secured: Option<&Secured>) -> Tls {

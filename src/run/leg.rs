@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::outbox::{Outbox, Sent};
 use super::{BoxIo, Connection, Failure, Handshake, Params, Route};
 use crate::reason::{Detail, Reason, Why};
 use crate::stream::Secured;
+use crate::stream::dane::Published;
 use crate::xml::{Content, Framer, Limits, Token};
 
 /// One leg.
@@ -56,6 +58,8 @@ pub(super) struct Leg {
     pub(super) called: Option<SocketAddr>,
     /// The last channel of this attempt, or of the one before it.
     pub(super) shown: Option<Secured>,
+    /// What the DNS says of its certificate, until TLS begins.
+    pub(super) published: Option<Arc<Published>>,
 }
 
 /// How far the transport is.
@@ -124,6 +128,7 @@ impl Leg {
             detail: None,
             called: None,
             shown: None,
+            published: None,
         }
     }
 
@@ -188,6 +193,7 @@ impl Leg {
                             self.link = Link::Open(connected.io);
                             self.called = Some(connected.address);
                             self.secured.clone_from(&connected.secured);
+                            self.published = Some(connected.published);
                             self.shown = connected.secured.clone().or(self.shown.take());
                             Ok((connected.address.ip(), connected.secured))
                         }

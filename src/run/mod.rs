@@ -51,6 +51,7 @@ use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
 use crate::stream::Secured;
+use crate::stream::dane::Published;
 
 /// A connection that a far leg has got.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Connected {
     pub address: SocketAddr,
     /// The facts of the channel, with direct TLS.
     pub secured: Option<Secured>,
+    /// What the DNS says of its certificate under signatures.
+    pub published: Arc<Published>,
 }
 
 /// Octets in both directions.
@@ -89,8 +92,9 @@ pub trait Outside: Send + Sync {
     /// SNI (TLS-16); `peer` is who called, whose turn it must be.
     fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake;
 
-    /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`.
-    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain) -> Handshake;
+    /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`, of which the DNS has
+    /// published this.
+    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain, published: Arc<Published>) -> Handshake;
 
     /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
     /// stands in for one.

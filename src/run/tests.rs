@@ -56,7 +56,13 @@ impl Outside for Scripted {
     }
 
     /// TLS without the octets: the other end is at once what its certificate says.
-    fn secure_far(&self, io: BoxIo, _from: Domain, target: Domain) -> Handshake {
+    fn secure_far(
+        &self,
+        io: BoxIo,
+        _from: Domain,
+        target: Domain,
+        _: Arc<crate::stream::dane::Published>,
+    ) -> Handshake {
         Box::pin(async move { Ok((io, secured(target.as_str()))) })
     }
 
@@ -75,6 +81,7 @@ impl Route for Pipes {
                 io: Box::new(pipe),
                 address: "10.0.0.5:5269".parse().unwrap(),
                 secured: None,
+                published: Arc::default(),
             });
             (self as Box<dyn Route>, connected.ok_or(Failure::from(Reason::RemoteUnreachable)))
         })
@@ -101,6 +108,8 @@ pub(crate) fn secured(name: &str) -> Secured {
         sni: None,
         shown: None,
         suite: "TLS13_AES_128_GCM_SHA256",
+        host: None,
+        dane: crate::stream::dane::Dane::default(),
     })
 }
 

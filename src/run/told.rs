@@ -213,9 +213,8 @@ impl Pump {
                     Flow::S2sOut => Direction::Outbound,
                     Flow::C2s | Flow::S2sIn => Direction::Inbound,
                 };
-                let certificate = channel.as_ref().map(|channel| channel.certificate.as_ref());
-                pair.zip(certificate).and_then(|(pair, shown)| {
-                    relay::doubt(&self.tools.registry.policy(), pair, direction, shown)
+                pair.zip(channel.as_ref()).and_then(|(pair, shown)| {
+                    relay::doubt(&self.tools.registry.policy(), pair, direction, Some(shown))
                 })
             }
             _ => match self.meta.flow {

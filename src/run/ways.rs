@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use crate::dns::{ByDomain, Resolver, Server, Target};
 use crate::net::connect::{ConnectFault, Dialled, Params};
@@ -27,7 +28,7 @@ impl WayOut {
         let Server { host, port, mode } = self.named.clone()?;
         let unknown = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
         let addresses = vec![self.proxy.address().unwrap_or(unknown)];
-        Some(Target { host, mode, addresses, routed: true })
+        Some(Target { host, mode, addresses, routed: true, published: Arc::default() })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::net::{self, proxy};
 use crate::reason::{Cause, Detail, Flow, Reason, Why, escaped};
 use crate::relay::{Behalf, Candidate, Destination};
 use crate::stream::Secured;
+use crate::stream::dane::Published;
 use crate::tls::{Acceptor, Ahead, Connector, HandshakeFault, Mode};
 
 /// What the world is made of.
@@ -131,9 +132,9 @@ impl Outside for World {
         })
     }
 
-    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain) -> Handshake {
+    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain, published: Arc<Published>) -> Handshake {
         let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.connect_tls(io, &from, &target, Mode::Starttls).await })
+        Box::pin(async move { inner.connect_tls(io, (&from, &target), &published, Mode::Starttls).await })
     }
 
     fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route> {
@@ -174,14 +175,14 @@ impl Inner {
     async fn connect_tls(
         &self,
         io: BoxIo,
-        from: &Domain,
-        target: &Domain,
+        (from, target): (&Domain, &Domain),
+        published: &Published,
         mode: Mode,
     ) -> Result<(BoxIo, Secured), Failure> {
         let current = || Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
         let connector = current();
         let handshake = async {
-            let (stream, mut secured) = connector.connect(io, Some(from), target, mode).await?;
+            let (stream, mut secured) = connector.connect(io, Some(from), (target, published), mode).await?;
             // A reload may have come meanwhile: what holds now decides (CRT-12).
             let latest = current();
             if !Arc::ptr_eq(&latest, &connector) {
@@ -211,7 +212,7 @@ struct Way {
     attempt: Option<Attempt>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Place {
     address: SocketAddr,
     mode: TlsMode,
@@ -219,6 +220,7 @@ struct Place {
     target: usize,
     /// Named by the operator, who may well mean this machine.
     routed: bool,
+    published: Arc<Published>,
 }
 
 impl Place {
@@ -229,6 +231,7 @@ impl Place {
             mode: TlsMode::Starttls,
             target,
             routed: true,
+            published: Arc::default(),
         };
         addresses.iter().enumerate().map(place).collect()
     }
@@ -254,6 +257,7 @@ impl Way {
                         mode: TlsMode::Starttls,
                         target: usize::MAX,
                         routed: false,
+                        published: Arc::default(),
                     };
                     let named = addresses.into_iter().map(place);
                     let left = self.left.take().into_iter().flatten();
@@ -262,7 +266,7 @@ impl Way {
                 Err(fault) => tracing::debug!(host = &**host, %fault, "not followed"),
             }
         }
-        if let (Candidate::Same, Some(place)) = (candidate, self.last) {
+        if let (Candidate::Same, Some(place)) = (candidate, self.last.clone()) {
             match self.knock(&[place]).await {
                 Ok(connected) => return Ok(connected),
                 Err(why) => failure = why,
@@ -360,7 +364,13 @@ impl Way {
                     told(fault.why(), &fault)
                 })?;
                 let places = targets.iter().enumerate().flat_map(|(target, t)| {
-                    let place = move |address| Place { address, mode: t.mode, target, routed: t.routed };
+                    let place = move |address| Place {
+                        address,
+                        mode: t.mode,
+                        target,
+                        routed: t.routed,
+                        published: Arc::clone(&t.published),
+                    };
                     t.addresses.iter().copied().map(place)
                 });
                 Ok(places.collect())
@@ -420,12 +430,12 @@ impl Way {
             }
         })?;
         let is_this = |place: &&Place| place.address == address;
-        let place = places.iter().find(is_this).copied().ok_or(Reason::RemoteUnreachable)?;
+        let place = places.iter().find(is_this).cloned().ok_or(Reason::RemoteUnreachable)?;
         let untried = places.iter().filter(|p| p.address != address && !failed.contains(&p.address));
         for place in untried.rev() {
-            self.left.get_or_insert_default().push_front(*place);
+            self.left.get_or_insert_default().push_front(place.clone());
         }
-        self.last = Some(place);
+        self.last = Some(place.clone());
         if let Some(header) = self.introduction()? {
             // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
             let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
@@ -435,7 +445,7 @@ impl Way {
             }
         }
         let Destination::World { from, target, behalf } = self.destination.clone() else {
-            return Ok(Connected { io: Box::new(stream), address, secured: None });
+            return Ok(Connected { io: Box::new(stream), address, secured: None, published: Arc::default() });
         };
         if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
             return Err(Reason::RemoteUnreachable.into());
@@ -449,19 +459,21 @@ impl Way {
         self.tell(Ok(()));
         let io: BoxIo = Box::new(stream);
         match place.mode {
-            TlsMode::Starttls => Ok(Connected { io, address, secured: None }),
+            TlsMode::Starttls => Ok(Connected { io, address, secured: None, published: place.published }),
             TlsMode::Direct => {
-                let mut secured = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                let published = place.published;
+                let pair = (&from, &target);
+                let mut secured = self.inner.connect_tls(io, pair, &published, Mode::Direct).await;
                 // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
                 // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
                 if secured.as_ref().is_err_and(|failure| failure.reason == Reason::TlsFailed)
                     && let Ok(again) = net::connect(&[address], &self.inner.params.dial).await
                 {
                     let io: BoxIo = Box::new(again.stream);
-                    secured = self.inner.connect_tls(io, &from, &target, Mode::Direct).await;
+                    secured = self.inner.connect_tls(io, pair, &published, Mode::Direct).await;
                 }
                 let (io, secured) = secured.map_err(|failure| failure.at(address))?;
-                Ok(Connected { io, address, secured: Some(secured) })
+                Ok(Connected { io, address, secured: Some(secured), published })
             }
         }
     }

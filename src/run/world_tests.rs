@@ -151,7 +151,9 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
         destination: friend(),
         caller: None,
         left: Some(
-            left.iter().map(|a| Place { routed: false, target: 0, ..Place::in_turn(&[*a])[0] }).collect(),
+            left.iter()
+                .map(|a| Place { routed: false, target: 0, ..Place::in_turn(&[*a])[0].clone() })
+                .collect(),
         ),
         last: None,
         spent: Duration::ZERO,
@@ -191,7 +193,7 @@ async fn what_lost_the_race_is_tried_when_the_winner_will_not_do() {
     for expected in [Ok(at_first.port()), Ok(at_second.port()), Err(Reason::RemoteUnreachable)] {
         let outcome = way.go(Candidate::Next).await;
         let outcome = outcome.map_err(|why| why.reason);
-        assert_eq!(outcome.map(|_| way.last.unwrap().address.port()), expected);
+        assert_eq!(outcome.map(|_| way.last.clone().unwrap().address.port()), expected);
     }
 }
 

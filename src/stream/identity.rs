@@ -12,6 +12,11 @@ pub fn speaks_for(certificate: &Certificate, domain: &Domain) -> bool {
     names_speak_for(&certificate.names, domain)
 }
 
+/// Whether a dNSName in the certificate is this host, which a secure SRV record names for a domain (RFC 7673 4.1).
+pub fn names_host(certificate: &Certificate, host: &str) -> bool {
+    certificate.names.iter().any(|name| matches!(name, PresentedName::Dns(name) if dns_matches(name, host)))
+}
+
 /// The same for names at hand.
 pub fn names_speak_for(names: &[PresentedName], domain: &Domain) -> bool {
     let reference = domain.to_ascii();

@@ -5,6 +5,7 @@
 //! address or the time: rulings, facts and `now` come in. [`proof::Proof`] is made in `proof` and nowhere else.
 
 pub mod client;
+pub mod dane;
 pub mod dialback;
 pub mod fault;
 pub mod features;
@@ -70,6 +71,8 @@ pub enum Method {
     Backend,
     /// The certificate of this TLS session speaks for it.
     Certificate,
+    /// The certificate of this TLS session is one that its domain names in the DNS, under signatures.
+    Dane,
     /// Its authoritative server knew the key.
     Dialback,
     /// The certificate of this TLS session holds a key that policy pins for it.
@@ -82,6 +85,7 @@ impl Method {
         match self {
             Self::Backend => "backend",
             Self::Certificate => "certificate",
+            Self::Dane => "dane",
             Self::Dialback => "dialback",
             Self::Pin => "pin",
         }

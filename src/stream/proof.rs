@@ -5,6 +5,7 @@
 
 use crate::reason::Reason;
 
+use super::dane::Dane;
 use super::{Answer, KeyCheck, Method, Pair, Secured, TrustFault, identity};
 
 /// That the sender domain of a pair speaks here.
@@ -16,18 +17,32 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The certificate of this TLS session is trusted and speaks for exactly the sender domain (CRT-11, EXT-06, DB-30).
+    /// The certificate of this TLS session is trusted and speaks for exactly the sender domain (CRT-11, EXT-06, DB-30), or
+    /// for the host that a secure SRV record of that domain names (DNS-13).
     ///
     /// # Errors
     /// `CertificateUntrusted` when there is none, when its chain is not trusted, or when it names other domains only.
     pub fn by_certificate(secured: Option<&Secured>, pair: &Pair) -> Result<Self, Reason> {
+        let host = secured.and_then(|secured| secured.host.as_deref());
         let certificate = secured.and_then(|s| s.certificate.as_ref()).ok_or(Reason::CertificateUntrusted)?;
         if identity::trusted_for(certificate, &pair.sender).is_err()
-            || !identity::speaks_for(certificate, &pair.sender)
+            || !(identity::speaks_for(certificate, &pair.sender)
+                || host.is_some_and(|host| identity::names_host(certificate, host)))
         {
             return Err(Reason::CertificateUntrusted);
         }
         Ok(Self { pair: pair.clone(), method: Method::Certificate })
+    }
+
+    /// The certificate of this TLS session is one that the DNS names for the sender domain, under signatures (DNS-12).
+    ///
+    /// # Errors
+    /// `CertificateUntrusted` when no TLSA record holds for it, or when there is none.
+    pub fn by_dane(secured: Option<&Secured>, pair: &Pair) -> Result<Self, Reason> {
+        match secured.map(|secured| secured.dane) {
+            Some(Dane::Proven(_)) => Ok(Self { pair: pair.clone(), method: Method::Dane }),
+            _ => Err(Reason::CertificateUntrusted),
+        }
     }
 
     /// The certificate of this TLS session holds the key that the policy has pinned for the sender domain and permitted:

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::jid::Domain;
 use crate::reason::Cause;
+use crate::stream::dane::Dane;
 
 /// What is known of a channel once TLS stands. Everybody who asks has the same facts in hand, at the price of one pointer;
 /// whoever changes one has his own from then on.
@@ -52,6 +53,11 @@ pub struct Facts {
     pub shown: Option<Domain>,
     /// The name of the cipher suite.
     pub suite: &'static str,
+    /// Where we connected: the host that a secure SRV record names, which the certificate may name in the domain's stead
+    /// (DNS-13).
+    pub host: Option<Box<str>>,
+    /// Where we connected: what the TLSA records of that host make of the certificate (DNS-12).
+    pub dane: Dane,
 }
 
 /// The versions of TLS that the gateway speaks; older ones do not exist here (RFC 9325 3.1.1).

@@ -14,11 +14,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::jid::Domain;
+use crate::stream::dane::Published;
 use crate::stream::secured::{Facts, Secured};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, Identity};
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
+use crate::tls::{Ahead, Alpn, Mode, VERSIONS, dane, provider, suite, version};
 
 /// What connecting needs.
 #[derive(Clone, Debug)]
@@ -62,12 +63,13 @@ impl Connector {
     }
 
     /// Does one handshake with the server of `remote`, on behalf of `hosted` (which shows its certificate, if it has
-    /// one and is asked). The server name is the A-label form of `remote`, whatever host is dialled (TLS-22).
+    /// one and is asked). The server name is the A-label form of `remote`, whatever host is dialled (TLS-22, DNS-14);
+    /// `published` is what the DNS says of that host under signatures.
     pub async fn connect<S>(
         &self,
         stream: S,
         hosted: Option<&Domain>,
-        remote: &Domain,
+        (remote, published): (&Domain, &Published),
         mode: Mode,
     ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
     where
@@ -87,9 +89,12 @@ impl Connector {
         let version = version(session.protocol_version());
         ahead.settle(version);
         let chain = session.peer_certificates().unwrap_or_default();
+        let certificate = self.trust.describe(chain, UnixTime::now());
         let secured = Secured::from(Facts {
             version,
-            certificate: self.trust.describe(chain, UnixTime::now()),
+            host: published.host.clone(),
+            dane: dane::judge(published, certificate.as_ref(), remote, UnixTime::now()),
+            certificate,
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni: Some(sni),
             shown: None,

@@ -254,7 +254,8 @@ pub struct KeyFault {
 }
 
 impl KeyFault {
-    pub(super) fn new(path: &Path, problem: impl Into<String>, remedy: &'static str) -> KeyFault {
+    /// What is wrong with that file, and what to do.
+    pub fn new(path: &Path, problem: impl Into<String>, remedy: &'static str) -> KeyFault {
         KeyFault { path: path.to_owned(), problem: problem.into(), remedy }
     }
 }

@@ -7,6 +7,7 @@
 mod ahead;
 mod anchors;
 pub mod client;
+mod dane;
 mod fault;
 pub mod keys;
 pub mod names;

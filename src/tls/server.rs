@@ -18,6 +18,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::jid::Domain;
+use crate::stream::dane::Dane;
 use crate::stream::secured::{Facts, Secured, TlsVersion};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::Certificates;
@@ -166,6 +167,8 @@ impl Acceptor {
             sni,
             shown: Some(shown),
             suite: suite(session.negotiated_cipher_suite()),
+            host: None,
+            dane: Dane::default(),
         });
         Ok((stream, secured))
     }

@@ -93,6 +93,8 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
         shown: (!sni.is_empty()).then(|| domain(sni)),
         sni: (!sni.is_empty()).then(|| sni.to_owned()),
         suite: "TLS13_AES_128_GCM_SHA256",
+        host: None,
+        dane: gatehouse::stream::dane::Dane::default(),
     })
 }
 

@@ -48,6 +48,10 @@ pub(super) struct Place {
     pub(super) host: String,
     pub(super) tls: &'static str,
     pub(super) addresses: Vec<SocketAddr>,
+    /// Whether the DNS names it under signatures.
+    pub(super) secure: bool,
+    /// How many TLSA records it has that can be used.
+    pub(super) tlsa: usize,
 }
 
 impl Place {
@@ -56,7 +60,13 @@ impl Place {
             TlsMode::Direct => "direct",
             TlsMode::Starttls => "starttls",
         };
-        Self { host: crate::run::observe::capped(&target.host), tls, addresses: target.addresses.clone() }
+        Self {
+            host: crate::run::observe::capped(&target.host),
+            tls,
+            addresses: target.addresses.clone(),
+            secure: target.published.host.is_some(),
+            tlsa: target.published.associations.len(),
+        }
     }
 }
 
@@ -77,7 +87,13 @@ impl Report {
         line("domain", &self.domain);
         for place in &self.targets {
             let addresses: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
-            line("target", &format!("{} ({}) at {}", place.host, place.tls, addresses.join(", ")));
+            let dnssec = match (place.secure, place.tlsa) {
+                (false, _) => String::new(),
+                (true, 0) => ", secure (DNSSEC)".to_owned(),
+                (true, records) => format!(", secure (DNSSEC), TLSA records: {records}"),
+            };
+            let addresses = addresses.join(", ");
+            line("target", &format!("{} ({}) at {addresses}{dnssec}", place.host, place.tls));
         }
         if let Some(via) = &self.via {
             line("via", via);

@@ -115,6 +115,7 @@ impl Inbound {
         let (pair, since, method) = (proof.pair().clone(), pending.since, proof.method());
         let identity = match method {
             Method::Certificate => Identity::Certificate,
+            Method::Dane => Identity::Dane,
             Method::Pin => Identity::Pin,
             Method::Backend | Method::Dialback => Identity::Dialback,
         };

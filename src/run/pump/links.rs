@@ -49,7 +49,8 @@ impl Pump {
                 leg.link = Link::Upgrading(outside.secure_near(io, flow, named, peer));
             }
             Some(Destination::World { from, target, .. }) => {
-                leg.link = Link::Upgrading(outside.secure_far(io, from, target));
+                let published = leg.published.take().unwrap_or_default();
+                leg.link = Link::Upgrading(outside.secure_far(io, from, target, published));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
             Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),

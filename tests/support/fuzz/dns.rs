@@ -105,7 +105,7 @@ fn services(records: Vec<Record>) {
     let half = records.len() / 2;
     let data: Vec<RData> = records.into_iter().map(|record| record.data).collect();
     let (direct, starttls) = data.split_at(half);
-    let found = |list: &[RData]| Found { records: list.to_vec(), ttl: 60, gone: false };
+    let found = |list: &[RData]| Found { records: list.to_vec(), ttl: 60, gone: false, secure: false };
     let fallback = name(0);
     let seed = data.len() as u64;
     let service = settle(found(direct), found(starttls), fallback.clone(), seed);
@@ -125,7 +125,7 @@ fn services(records: Vec<Record>) {
     match service {
         Service::None => assert!(all.is_empty() && !data.is_empty()),
         Service::At(list) if data.is_empty() => {
-            let [Candidate { host, port: 5269, rank }] = list.as_slice() else { panic!("{list:?}") };
+            let [Candidate { host, port: 5269, rank, .. }] = list.as_slice() else { panic!("{list:?}") };
             assert_eq!((host, rank.mode), (&fallback, TlsMode::Starttls));
         }
         Service::At(list) => {

@@ -1,0 +1,383 @@
+//! DNSSEC and DANE outbound (DNS-09, DNS-11, DNS-12, DNS-13), with zones that ldns signs, unbound that serves and validates them, and
+//! openssl as a second judge of the same certificates and records.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/sockets.rs"]
+mod sockets;
+#[path = "support/steering.rs"]
+mod steering;
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, SHA512, digest};
+use gatehouse::demo::peer::{Manner, Peer};
+use gatehouse::demo::pki::{Authority, Identity, Leaf};
+use gatehouse::demo::world::{Plan, World};
+use serde_json::Value;
+
+use sockets::HALL;
+use steering::run;
+
+const POLICY: &str = "version: v1\nrules:\n  - { name: partners, domains: [\"*.signed.example\", \"*.plain.example\", \"*.forged.example\", \"*.stripped.example\"] }\n";
+
+/// Who validates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    /// unbound, which says so.
+    Resolver,
+    /// The gateway, from the keys of the zones.
+    Gateway,
+}
+
+/// A server out there, and what its zone says of it.
+struct Partner {
+    domain: String,
+    peer: Peer,
+}
+
+/// What a partner's zone says, and what must come of a message to it.
+struct Case {
+    what: &'static str,
+    zone: &'static str,
+    identity: Identity,
+    /// Usage, selector, matching type and data of each TLSA record; the port is the right one or not.
+    tlsa: Vec<(u8, u8, u8, Vec<u8>)>,
+    right_port: bool,
+    /// The proof of the server, or the cause of the refusal.
+    comes: Result<&'static str, &'static str>,
+}
+
+fn own(names: &[&str]) -> Identity {
+    Identity::self_signed(&Leaf { expired: true, ..Leaf::of(names) }).unwrap()
+}
+
+fn key_sha256(identity: &Identity) -> (u8, u8, u8, Vec<u8>) {
+    (3, 1, 1, digest(&SHA256, &identity.der().unwrap().1).as_ref().to_vec())
+}
+
+/// A zone, signed or not: its file for unbound, and the file of its key.
+fn sign(folder: &Path, zone: &str, records: &str, signed: bool) -> (PathBuf, Option<PathBuf>) {
+    let text = format!(
+        "$ORIGIN {zone}.\n$TTL 60\n@ IN SOA ns.{zone}. root.{zone}. 1 3600 600 86400 60\n@ IN NS ns.{zone}.\nns IN A 127.0.0.1\n{records}"
+    );
+    let path = folder.join(zone);
+    std::fs::write(&path, text).unwrap();
+    if !signed {
+        return (path, None);
+    }
+    let tool = |program: &str, arguments: &[&str]| {
+        let done = Command::new(program).args(arguments).current_dir(folder).output();
+        let done = done.unwrap_or_else(|e| panic!("{program} ({e}); tests/run installs it"));
+        assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let key = tool("ldns-keygen", &["-k", "-a", "ECDSAP256SHA256", zone]);
+    tool("ldns-signzone", &[zone, &key]);
+    (folder.join(format!("{zone}.signed")), Some(folder.join(format!("{key}.key"))))
+}
+
+/// unbound, with these zones; ended by its id when dropped.
+struct Unbound {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Unbound {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn unbound(folder: &Path, ip: IpAddr, by: By, zones: &[(&str, PathBuf, Option<PathBuf>)]) -> Unbound {
+    let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
+    let module = if by == By::Resolver { "validator iterator" } else { "iterator" };
+    let mut text = format!(
+        "server:\n  interface: {ip}@{port}\n  access-control: 127.0.0.0/8 allow\n  use-syslog: no\n  chroot: \"\"\n  username: \"\"\n  \
+         pidfile: \"\"\n  directory: \"{}\"\n  do-ip6: no\n  num-threads: 1\n  module-config: \"{module}\"\n  local-zone: \".\" static\n",
+        folder.display()
+    );
+    for (zone, _, key) in zones {
+        writeln!(text, "  local-zone: \"{zone}.\" transparent").unwrap();
+        if let Some(key) = key.as_ref().filter(|_| by == By::Resolver) {
+            writeln!(text, "  trust-anchor-file: \"{}\"", key.display()).unwrap();
+        }
+    }
+    text.push_str("remote-control:\n  control-enable: no\n");
+    for (zone, file, _) in zones {
+        let file = file.display();
+        writeln!(text, "auth-zone:\n  name: \"{zone}\"\n  zonefile: \"{file}\"\n  for-downstream: no\n  for-upstream: yes").unwrap();
+    }
+    let path = folder.join("unbound.conf");
+    std::fs::write(&path, text).unwrap();
+    let log = std::fs::File::create(folder.join("unbound.log")).unwrap();
+    let child = Command::new("unbound")
+        .args(["-d", "-c"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|e| panic!("unbound ({e}); tests/run installs it"));
+    let unbound = Unbound { child, address: SocketAddr::new(ip, port) };
+    for _ in 0..1000 {
+        if TcpStream::connect(unbound.address).is_ok() {
+            return unbound;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("unbound does not listen: {}", std::fs::read_to_string(folder.join("unbound.log")).unwrap());
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// The record that fits, once there is one.
+async fn record(world: &World, fits: impl Fn(&Value) -> bool) -> Value {
+    let path = world.folder.path().join("audit.jsonl");
+    for _ in 0..1500 {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let mut lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        if let Some(found) = lines.find(|record| fits(record)) {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no such record: {}", std::fs::read_to_string(&path).unwrap());
+}
+
+/// What openssl makes of the same server and the same records.
+fn second_judge(address: SocketAddr, host: &str, domain: &str, tlsa: &[(u8, u8, u8, Vec<u8>)]) -> bool {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-starttls", "xmpp-server", "-name", domain, "-servername", domain]);
+    command.args([
+        "-verify_return_error",
+        "-brief",
+        "-dane_ee_no_namechecks",
+        "-dane_tlsa_domain",
+        host,
+        "-connect",
+        &address.to_string(),
+    ]);
+    for (usage, selector, matching, data) in tlsa {
+        command.args(["-dane_tlsa_rrdata", &format!("{usage} {selector} {matching} {}", hex(data))]);
+    }
+    let done = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("DANE") || said.contains("erif"), "{said}");
+    said.contains("Verification: OK") && said.contains("DANE TLSA")
+}
+
+fn cases(trusted: &Authority) -> Vec<Case> {
+    let good = |n: usize| trusted.issue(&Leaf::of(&[&format!("c{n}.signed.example")])).unwrap();
+    let case = |what, identity, tlsa, comes| Case {
+        what,
+        zone: "signed.example",
+        identity,
+        tlsa,
+        right_port: true,
+        comes,
+    };
+    let full = |identity: &Identity| identity.der().unwrap();
+    let foreign = Authority::new("their own authority").unwrap();
+    let mut all = Vec::new();
+    let alone = own(&["nobody.example"]);
+    all.push(case("3 1 1, nobody's certificate", alone.clone(), vec![key_sha256(&alone)], Ok("dane")));
+    let data = digest(&SHA512, &full(&alone).0).as_ref().to_vec();
+    all.push(case("3 0 2", alone.clone(), vec![(3, 0, 2, data)], Ok("dane")));
+    all.push(case("3 1 0", alone.clone(), vec![(3, 1, 0, full(&alone).1)], Ok("dane")));
+    let next = own(&["nobody.example"]);
+    let both = vec![key_sha256(&alone), key_sha256(&next)];
+    all.push(case("a roll-over with two records", next.clone(), both, Ok("dane")));
+    let anchor = vec![(2, 0, 0, foreign.der())];
+    let named = foreign.issue(&Leaf::of(&["c4.signed.example"])).unwrap();
+    all.push(case("2 0 0, an authority of their own", named, anchor.clone(), Ok("dane")));
+    let other = foreign.issue(&Leaf::of(&["elsewhere.example"])).unwrap();
+    all.push(case("2 0 0, and another name", other, anchor, Err("tlsa-mismatch")));
+    let known = good(6);
+    let data = digest(&SHA256, &full(&known).1).as_ref().to_vec();
+    all.push(case("1 1 1, trusted and named", known, vec![(1, 1, 1, data)], Ok("dane")));
+    let data = digest(&SHA256, &full(&alone).1).as_ref().to_vec();
+    all.push(case("1 1 1, trusted by nobody", alone.clone(), vec![(1, 1, 1, data)], Err("tlsa-mismatch")));
+    all.push(case(
+        "3 1 1 of another key, though trusted",
+        good(8),
+        vec![key_sha256(&alone)],
+        Err("tlsa-mismatch"),
+    ));
+    let unusable = || {
+        vec![(9, 1, 1, vec![7; 32]), (3, 1, 1, vec![7; 31]), (3, 7, 1, vec![7; 32]), (3, 1, 9, vec![7; 32])]
+    };
+    all.push(case("none usable, and trusted", good(9), unusable(), Ok("certificate")));
+    all.push(case("none usable, and nobody's", own(&["c10.signed.example"]), unusable(), Err("expired")));
+    let host = trusted.issue(&Leaf::of(&["h11.signed.example"])).unwrap();
+    all.push(case("the name of the host of a secure SRV", host, vec![], Ok("certificate")));
+    let wrong = case("3 1 1 at another port", alone.clone(), vec![key_sha256(&alone)], Err("self-signed"));
+    all.push(Case { right_port: false, ..wrong });
+    let plain =
+        |what, identity, tlsa, comes| Case { zone: "plain.example", ..case(what, identity, tlsa, comes) };
+    all.push(plain(
+        "3 1 1 in a zone without signatures",
+        alone.clone(),
+        vec![key_sha256(&alone)],
+        Err("self-signed"),
+    ));
+    let host = trusted.issue(&Leaf::of(&["h14.plain.example"])).unwrap();
+    all.push(plain("the name of the host of an insecure SRV", host, vec![], Err("other-name")));
+    let forged = case("signatures that do not hold", alone.clone(), vec![key_sha256(&alone)], Err("dns"));
+    all.push(Case { zone: "forged.example", ..forged });
+    // Whoever takes the record out of the answers gains nothing, though the certificate is good.
+    let good = trusted.issue(&Leaf::of(&["c16.stripped.example"])).unwrap();
+    let kept = case("3 1 1 that is kept back", good, vec![key_sha256(&alone)], Err("dns"));
+    all.push(Case { zone: "stripped.example", ..kept });
+    all
+}
+
+async fn walk_through(by: By) {
+    let world = World::build(&Plan::listed(HALL, POLICY).limit("rate", "6000/min")).await.unwrap();
+    let folder = world.folder.path().join("dns");
+    std::fs::create_dir(&folder).unwrap();
+    let cases = cases(&world.authority);
+    let mut partners = Vec::new();
+    let mut zones: Vec<(&str, String)> =
+        ["signed.example", "plain.example", "forged.example", "stripped.example"]
+            .into_iter()
+            .map(|zone| (zone, String::new()))
+            .collect();
+    for (n, case) in cases.iter().enumerate() {
+        let domain = format!("c{n}.{}", case.zone);
+        let host = 20 + u8::try_from(n).unwrap();
+        let peer = world.peer_with(host, &[&domain], case.identity.clone(), Manner::default()).await.unwrap();
+        let (ip, port) = (peer.address.ip(), peer.address.port());
+        let text = &mut zones.iter_mut().find(|(zone, _)| *zone == case.zone).unwrap().1;
+        writeln!(text, "_xmpp-server._tcp.c{n} IN SRV 0 0 {port} h{n}\nh{n} IN A {ip}").unwrap();
+        let port = if case.right_port { port } else { 443 };
+        for (usage, selector, matching, data) in &case.tlsa {
+            writeln!(
+                text,
+                "_{port}._tcp.h{n} IN TYPE52 \\# {} {usage:02x}{selector:02x}{matching:02x}{}",
+                3 + data.len(),
+                hex(data)
+            )
+            .unwrap();
+        }
+        partners.push(Partner { domain, peer });
+    }
+    // Above them one zone that is trusted: it signs for two of them, and says that the third is not signed.
+    let mut above = String::new();
+    let mut served: Vec<_> = zones
+        .iter()
+        .map(|(zone, text)| {
+            let (file, key) = sign(&folder, zone, text, *zone != "plain.example");
+            if *zone == "forged.example" {
+                // Another address, under the signature of the first.
+                let text = std::fs::read_to_string(&file).unwrap();
+                let lines =
+                    text.lines().map(|line| match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+                        [name, ttl, "IN", "A", ip] if name.starts_with('h') => {
+                            format!("{name} {ttl} IN A {}", ip.replacen("127.", "126.", 1))
+                        }
+                        _ => line.to_owned(),
+                    });
+                std::fs::write(&file, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+            }
+            if *zone == "stripped.example" {
+                let text = std::fs::read_to_string(&file).unwrap();
+                let kept = |line: &&str| {
+                    !matches!(
+                        line.split_ascii_whitespace().collect::<Vec<_>>()[..],
+                        [_, _, _, "TLSA", ..] | [_, _, _, "RRSIG", "TLSA", ..]
+                    )
+                };
+                let less: Vec<&str> = text.lines().filter(kept).collect();
+                assert_eq!(less.len() + 2, text.lines().count(), "{text}");
+                std::fs::write(&file, less.join("\n") + "\n").unwrap();
+            }
+            writeln!(above, "{zone}. IN NS ns.{zone}.\nns.{zone}. IN A 127.0.0.1").unwrap();
+            if let Some(key) = key {
+                above += &std::fs::read_to_string(key.with_extension("ds")).unwrap();
+            }
+            (*zone, file, None)
+        })
+        .collect();
+    let (file, key) = sign(&folder, "example", &above, true);
+    std::fs::copy(key.as_ref().unwrap(), folder.join("anchors")).unwrap();
+    served.push(("example", file, key));
+    let unbound = unbound(&folder, world.names.address().ip(), by, &served);
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let dnssec = match by {
+        By::Resolver => "dnssec: resolver".to_owned(),
+        By::Gateway => format!("dnssec: validate, anchors: {}", folder.join("anchors").display()),
+    };
+    let before = format!("dns: {{ servers: [\"{}\"]", world.names.address());
+    assert!(text.contains(&before), "{text}");
+    let text = text.replace(&before, &format!("dns: {{ servers: [\"{}\"], {dnssec}", unbound.address));
+    std::fs::write(&world.config, text).unwrap();
+    world.gate.reload().await.unwrap();
+
+    for (n, (case, partner)) in cases.iter().zip(&partners).enumerate() {
+        let (what, domain) = (case.what, &partner.domain);
+        world.legacy.message("j@hall.example", &format!("a@{domain}"), &format!("to {n}"));
+        let pair = format!("hall.example>{domain}");
+        match case.comes {
+            Ok(proof) => {
+                let admitted = record(&world, |r| r["event"] == "admitted" && r["pair"] == *pair).await;
+                assert_eq!(admitted["server_proof"], proof, "{by:?} {what}: {admitted}");
+                partner.peer.inbox.wait_body(&format!("to {n}")).await.unwrap();
+            }
+            Err(cause) => {
+                let refused = record(&world, |r| r["event"] != "admitted" && r["pair"] == *pair).await;
+                let found = refused["cause"].as_str().unwrap_or_default();
+                let fits = match cause {
+                    "dns" if by == By::Gateway => found == "dns-bogus",
+                    "dns" => found == "dns-trouble",
+                    // Expired and issued by itself: either is the truth.
+                    "expired" | "self-signed" => ["expired", "self-signed"].contains(&found),
+                    cause => found == cause,
+                };
+                assert!(fits, "{by:?} {what}: {refused}");
+                assert!(partner.peer.inbox.is_empty(), "{by:?} {what}");
+            }
+        }
+        let usable = case.tlsa.iter().all(|(usage, ..)| *usage == 3 || *usage == 2);
+        if by == By::Resolver
+            && case.zone == "signed.example"
+            && case.right_port
+            && usable
+            && !case.tlsa.is_empty()
+        {
+            let host = if case.tlsa[0].0 == 2 { domain.clone() } else { format!("h{n}.{}", case.zone) };
+            let agrees = second_judge(partner.peer.address, &host, domain, &case.tlsa);
+            assert_eq!(agrees, case.comes == Ok("dane"), "openssl judges otherwise: {what}");
+        }
+    }
+    let config = world.config.display().to_string();
+    let domain = partners[0].domain.clone();
+    let said =
+        tokio::task::spawn_blocking(move || run(&["probe", &domain, "--config", &config])).await.unwrap();
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.contains("secure (DNSSEC), TLSA records: 1") && said.out.contains("proven by   dane"),
+        "{}",
+        said.out
+    );
+}
+
+// DNS-09: "a "secure" flag counts only from a validating resolver on a trusted path". DNS-11, DNS-12, DNS-13.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_dns_names_proves_a_server_where_the_resolver_validates() {
+    walk_through(By::Resolver).await;
+}
+
+// "or own validation": the resolver says nothing, and hands on what is forged.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_dns_names_proves_a_server_where_the_gateway_validates() {
+    walk_through(By::Gateway).await;
+}
