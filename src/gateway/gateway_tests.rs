@@ -257,7 +257,7 @@ fn the_parts_are_made_as_the_file_says() {
             hosted.keys_by.clone(),
             times.verify_idle.as_secs(),
             times.courier,
-            parts::unknown(settings),
+            trust::unknown(settings),
         )
     };
     let courier = crate::relay::plan::Timeouts::default().courier;

@@ -26,6 +26,7 @@ pub mod reading;
 pub mod reload;
 pub mod secrets;
 mod services;
+mod trust;
 mod watch;
 
 use std::fmt;

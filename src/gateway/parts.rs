@@ -6,14 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::trust::trust;
 use crate::config::limits::{Limits, PerMinute, PerSecond, Timeouts};
 use crate::config::settings::{
-    self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, Roots, RouteTls, Settings,
-    Target,
+    self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, RouteTls, Settings, Target,
 };
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
@@ -21,7 +20,6 @@ use crate::policy::{Finding, Networks, Place};
 use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
 use crate::run::{ways, world};
 use crate::stream::Keyrings;
-use crate::tls::verify::{Anchors, Revocation, UnknownRevocation};
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
 use crate::{limit, net, run, xml};
 
@@ -400,73 +398,6 @@ impl Credentials {
     }
 }
 
-/// What peers' chains are judged by.
-///
-/// # Errors
-/// Every file that will not do.
-pub fn read_trust(settings: &Settings) -> Result<TrustStore, Vec<Finding>> {
-    let mut faults = Vec::new();
-    match trust(settings, &mut faults) {
-        Some(trust) if faults.is_empty() => Ok(trust),
-        _ => Err(faults.iter().map(finding).collect()),
-    }
-}
-
-fn trust(settings: &Settings, faults: &mut Vec<KeyFault>) -> Option<TrustStore> {
-    let mut keep = |outcome: Result<Anchors, KeyFault>| outcome.map_err(|fault| faults.push(fault)).ok();
-    let default = keep(match &settings.trust.roots {
-        Roots::Pem(path) => Anchors::load(path),
-        Roots::System => Anchors::system(),
-    });
-    let peers: Vec<_> = settings
-        .trust
-        .peers
-        .iter()
-        .filter_map(|peer| keep(Anchors::load(&peer.roots)).map(|anchors| (peer.domains.clone(), anchors)))
-        .collect();
-    let revocation = match settings.trust.crls.is_empty() {
-        true => None,
-        false => match Revocation::load(&settings.trust.crls, unknown(settings)) {
-            Ok(revocation) => Some(revocation),
-            Err(fault) => {
-                faults.push(fault);
-                None
-            }
-        },
-    };
-    let mut clients = BTreeMap::new();
-    for domain in &settings.domains {
-        let Some(roots) = &domain.clients.roots else { continue };
-        match of_clients(&domain.clients, roots, unknown(settings)) {
-            Ok(store) => drop(clients.insert(domain.name.clone(), store)),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    Some(TrustStore { default: default?, peers, revocation, clients })
-}
-
-/// What the clients of a domain are judged by (C2S-15).
-fn of_clients(
-    clients: &settings::Clients,
-    roots: &Path,
-    unknown: UnknownRevocation,
-) -> Result<TrustStore, KeyFault> {
-    let revocation = match clients.crls.is_empty() {
-        true => None,
-        false => Some(Revocation::load(&clients.crls, unknown)?),
-    };
-    Ok(TrustStore { default: Anchors::load(roots)?, revocation, ..TrustStore::default() })
-}
-
-/// CRT-09: soft-fail only where the configuration says so, or where nobody keeps a list.
-pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
-    match settings.trust.unknown_revocation {
-        settings::UnknownRevocation::Accept => UnknownRevocation::Accept,
-        settings::UnknownRevocation::ByIssuer => UnknownRevocation::ByIssuer,
-        settings::UnknownRevocation::Refuse => UnknownRevocation::Refuse,
-    }
-}
-
 /// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
 /// where the DNS says that somebody else is there.
 pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
@@ -590,7 +521,7 @@ pub fn grace(settings: &Settings) -> Duration {
     settings.timeouts.drain
 }
 
-fn finding(fault: &KeyFault) -> Finding {
+pub(super) fn finding(fault: &KeyFault) -> Finding {
     Finding::error(Place::whole(&fault.path.display().to_string()), fault.problem.clone(), fault.remedy)
 }
 

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::parts::{self, Credentials};
+use super::parts::Credentials;
 use super::reload::Reloader;
-use super::{certificates, changes, unix_seconds};
+use super::{certificates, changes, trust, unix_seconds};
 use crate::config::settings::{CertificateFiles, HostedDomain, Settings};
 use crate::config::{self, Seen, Trace};
 use crate::metrics::Reload;
@@ -123,7 +123,7 @@ pub(super) fn renew(settings: &Settings, old: &Credentials, changed: &[PathBuf])
     let moved = anchors.iter().any(|path| has_changed(path));
     let mut lines = Vec::new();
     if moved {
-        match parts::read_trust(settings) {
+        match trust::read_trust(settings) {
             Ok(read) => {
                 trust = Arc::new(read);
                 lines.push("trust anchors or revocation lists".to_owned());
