@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 pub use manner::{Admit, Manner, Vouch, Welcome};
 
@@ -60,6 +60,8 @@ struct Shared {
     keys: Keys,
     inbox: Inbox,
     visits: AtomicUsize,
+    /// Those that serve its streams.
+    served: Mutex<Vec<AbortHandle>>,
     proofs: Mutex<Vec<String>>,
     book: AddressBook,
 }
@@ -101,6 +103,7 @@ impl Peer {
             keys: Keys::default(),
             inbox: inbox.clone(),
             visits: AtomicUsize::new(0),
+            served: Mutex::default(),
             proofs: Mutex::default(),
             book,
         });
@@ -109,6 +112,16 @@ impl Peer {
             tokio::spawn(listen(shared.clone(), direct, true)),
         ];
         Ok(Self { inbox, address, direct: direct_address, shared, tasks })
+    }
+
+    /// Stops: no connection is taken, and those that it has taken are cut. Without this they live on when it goes.
+    pub async fn stop(mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            // The sockets are closed when the task is gone, not before.
+            let _ = task.await;
+        }
+        held(&self.shared.served).drain(..).for_each(|task| task.abort());
     }
 
     /// Its main domain.
@@ -204,11 +217,14 @@ impl Shared {
 async fn listen(shared: Arc<Shared>, listener: TcpListener, direct: bool) {
     while let Ok((stream, _)) = listener.accept().await {
         shared.visits.fetch_add(1, Ordering::SeqCst);
-        let shared = shared.clone();
-        tokio::spawn(async move {
+        let task = shared.clone();
+        let serving = tokio::spawn(async move {
             // What goes wrong on a stream ends it; the tests look at the gateway's side of it.
-            let _ = Host::new(shared, stream).serve(direct).await;
+            let _ = Host::new(task, stream).serve(direct).await;
         });
+        let mut served = held(&shared.served);
+        served.retain(|task| !task.is_finished());
+        served.push(serving.abort_handle());
     }
 }
 
