@@ -1,8 +1,8 @@
 //! The ten laws, on every edge of the reachable graphs.
 //!
 //! Both stream machines are walked completely: every state that any order of inputs from the alphabet can reach, every
-//! input in every state. The relay, which composes them with guard and policy, has no end of claims and legs; it is walked
-//! breadth first to a fixed number of states, every input in every state.
+//! input in every state. So are the uses of the relay whose graph ends within reach of a test (`explore/whole.rs`); all are
+//! walked breadth first from several starts to a fixed number of states, with a clock, every input in every state.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "explore/client.rs"]
@@ -12,6 +12,8 @@ mod client_laws;
 #[path = "explore/laws.rs"]
 mod laws;
 mod pure;
+#[path = "explore/whole.rs"]
+mod whole;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::OnceLock;
@@ -165,6 +167,8 @@ fn walk<S: Clone + Eq + std::hash::Hash, I>(
 /// What the walk found.
 #[derive(Default)]
 struct Walked {
+    /// The uses of the relay whose graph was walked, with the number of states where it came to its end.
+    uses: Vec<(&'static str, Option<usize>)>,
     edges: usize,
     passes: usize,
     breaches: Vec<(&'static str, String)>,
@@ -178,9 +182,13 @@ impl Walked {
     }
 
     fn look(&mut self, crossing: &Crossing<'_>) {
+        self.uphold(LAWS, crossing);
+    }
+
+    fn uphold(&mut self, laws: &[(&'static str, Law)], crossing: &Crossing<'_>) {
         self.edges += 1;
         self.passes += usize::from(crossing.effects.iter().any(|e| matches!(e, Effect::Pass(..))));
-        for (name, law) in LAWS {
+        for (name, law) in laws {
             if self.breaches.len() < 20
                 && let Err(what) = law(crossing)
             {
@@ -191,10 +199,8 @@ impl Walked {
 }
 
 fn hash(relay: &Relay) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(format!("{relay:?}").as_bytes());
-    hasher.finish()
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(relay)
 }
 
 const RELAY_STATES: usize = 150;
@@ -285,8 +291,26 @@ fn relay_graph() -> &'static Walked {
                 }
             }
         }
+        // Where the clock stands still every deadline has come already.
+        let laws: Vec<_> = LAWS.iter().copied().filter(|(name, _)| *name != "bounded").collect();
+        for of in whole::uses() {
+            let states = whole::walk(&of, |crossing| walked.uphold(&laws, crossing));
+            walked.uses.push((of.name, states));
+        }
         walked
     })
+}
+
+#[test]
+fn what_a_relay_is_used_for_is_walked_to_its_end() {
+    let ended = |name: &str| {
+        let of = relay_graph().uses.iter().find(|(of, _)| *of == name);
+        of.and_then(|(_, states)| *states).unwrap_or_default()
+    };
+    assert!(ended("outbound") > 300, "{:?}", relay_graph().uses);
+    assert!(ended("courier of the gateway") > 3_000, "{:?}", relay_graph().uses);
+    assert!(ended("verifier in the world") > 300, "{:?}", relay_graph().uses);
+    assert!(ended("verifier inside") > 10, "{:?}", relay_graph().uses);
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod guard;
 mod outgoing;
 
 pub use bounce::{Answer, error_stanza, is_answerable};
-pub use guard::{Admitted, Guard, Route};
+pub use guard::{Admitted, Guard, Route, Traffic};
 pub use outgoing::{Ends, Inward, Outgoing, Refusal, inspect_outgoing};
 
 use crate::reason::{Direction, Reason};

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::filter::client as filter;
+use crate::filter::{Traffic, client as filter};
 use crate::jid::Domain;
 use crate::reason::{Detail, Facing, Outcome, Reason};
 use crate::stream::client::certified::Account;
@@ -55,7 +55,7 @@ pub(super) struct Client {
     /// The error with which the server ended its stream.
     ending: Option<Ending>,
     told: bool,
-    passed: (u64, u64),
+    traffic: Traffic,
     /// What the client hears together with what its server offers.
     unsaid: Bytes,
 }
@@ -89,7 +89,7 @@ impl Client {
             reason: Reason::Finished,
             ending: None,
             told: false,
-            passed: (0, 0),
+            traffic: Traffic::default(),
             unsaid: Bytes::new(),
         }
     }
@@ -129,7 +129,7 @@ impl Client {
     /// Who it is, for an operator.
     pub(super) fn portrait(&self) -> Option<Logged> {
         let own = self.own().filter(|_| self.bound)?;
-        let (stanzas, octets) = self.passed;
+        let Traffic { stanzas, octets } = self.traffic;
         let tls = self.secured.as_ref().map(|secured| secured.version);
         Some(Logged { address: own.address(), tls, stanzas, octets })
     }
@@ -483,9 +483,7 @@ impl Step<'_, '_> {
     }
 
     fn count(&mut self, kind: Kind, octets: usize) {
-        let passed = &mut self.client.passed;
-        passed.0 = passed.0.saturating_add(1);
-        passed.1 = passed.1.saturating_add(octets as u64);
+        self.client.traffic.count(octets);
         if let Some(hosted) = self.hosted() {
             self.note(Event::Passed { hosted, kind, octets });
         }
@@ -497,7 +495,7 @@ impl Step<'_, '_> {
             return;
         }
         let secured = self.client.secured.as_ref();
-        let (stanzas, octets) = self.client.passed;
+        let Traffic { stanzas, octets } = self.client.traffic;
         let detail = self.client.detail.clone();
         let record = Box::new(Record { stanzas, octets, detail, ..Record::of(secured, reason) });
         match self.hosted().filter(|_| self.client.bound) {

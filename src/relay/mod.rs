@@ -43,6 +43,7 @@ pub use portrait::{Logged, Portrait, Standing};
 pub use sender::{Sender, Words};
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,7 +72,7 @@ pub struct Relay {
 }
 
 /// What a relay is for. Boxed, for one is many times as large as another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Shape {
     /// Serves a client.
     Client(Box<Client>),
@@ -83,6 +84,24 @@ enum Shape {
     Outbound(Box<Outbound>),
     /// Asks about one key.
     Verifier(Box<Verifier>),
+}
+
+/// Snapshots are swapped and never edited, so those of two equal relays are the very same.
+impl PartialEq for Relay {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.home, &other.home)
+            && Arc::ptr_eq(&self.policy, &other.policy)
+            && self.shape == other.shape
+    }
+}
+
+impl Eq for Relay {}
+
+impl Hash for Relay {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.home), Arc::as_ptr(&self.policy)).hash(state);
+        self.shape.hash(state);
+    }
 }
 
 impl fmt::Debug for Relay {

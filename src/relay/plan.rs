@@ -115,6 +115,8 @@ pub struct StreamLimits {
     pub binds: u8,
     /// Questions about keys on one stream (DB-43).
     pub questions: u16,
+    /// Refusals that a peer's stream may have at once; one more for each second of its life (LIM-09).
+    pub refusals: u64,
     /// L-queue, stanzas.
     pub queue_stanzas: usize,
     /// L-queue, octets.
@@ -138,6 +140,7 @@ impl Default for StreamLimits {
             sasl_attempts: 3,
             binds: 5,
             questions: 256,
+            refusals: 100,
             queue_stanzas: 100,
             queue_octets: 1 << 20,
             inside_queue: 8 << 20,

@@ -201,7 +201,7 @@ impl Inbound {
         if reason == Reason::TooManyPairs {
             return;
         }
-        let borne = REFUSALS.saturating_add(turn.since(self.near.started).as_secs());
+        let borne = turn.home.limits.refusals.saturating_add(turn.since(self.near.started).as_secs());
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals > borne {
             self.near_close(Reason::TooManyRefusals, turn);
@@ -220,6 +220,3 @@ fn is_proof_failure(reason: Reason) -> bool {
             | Reason::SecondKey
     )
 }
-
-/// Refusals that a peer's stream may have at once; one more for each second of its life.
-const REFUSALS: u64 = 100;

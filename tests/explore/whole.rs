@@ -1,0 +1,336 @@
+//! The graph of each use of the relay between servers, walked to its end where that is within reach.
+//!
+//! A relay is equal to another if both would do the same from here on, so the graph ends by itself, but for what has no end:
+//! names of claims and legs go up, and a relay may be given one claim after the other for ever. An edge on which a name above
+//! [`Use::names`] is given is looked at and not followed. Limits are small, so that what happens at them is in the graph.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gatehouse::policy::{Federation, Policy};
+use gatehouse::reason::{Facing, Flow, Reason};
+use gatehouse::relay::{
+    Arrival, ClaimId, Effect, FarId, Home, Input, LaneId, Load, Relay, Side, StreamLimits, Timeouts,
+};
+use gatehouse::stream::{Answer, KeyCheck};
+use gatehouse::xml::Token;
+
+use super::laws::*;
+use super::pure::*;
+
+/// More states than a walk to the end comes to: whoever needs more has made a graph without an end.
+pub const END: usize = 20_000;
+
+/// States of those whose end is out of reach for a test: a peer's stream and the couriers of backends have more than 20,000.
+const CEILING: usize = 1_500;
+
+/// One use of the relay, where its walk begins, and all that may happen to it.
+pub struct Use {
+    pub name: &'static str,
+    pub start: Relay,
+    pub inputs: Vec<(Side, Input)>,
+    /// The highest name of a claim, leg or lane that is given in a history.
+    pub names: u32,
+    /// Where the walk stops, if it has not come to its end.
+    pub most: usize,
+    pub now: Instant,
+}
+
+/// Every use between servers.
+pub fn uses() -> Vec<Use> {
+    let now = Instant::now();
+    let listed =
+        policy(Federation::Listed, "version: v1\nrules:\n  - { name: ok, domains: [friend.example] }\n");
+    let none = policy(Federation::None, "version: v1\nrules: []\n");
+    let small = Arc::new(small());
+    let arrival = |flow, secured| {
+        let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured, seed: [3; 32] };
+        Relay::new(Arc::clone(&small), Arc::clone(&listed), arrival, now)
+    };
+    let courier = |sender, target, load| {
+        Relay::courier(Arc::clone(&small), Arc::clone(&listed), pair(sender, target), (load, None), now).0
+    };
+    let verifier = |facing| {
+        let check =
+            KeyCheck { pair: pair("friend.example", "hall.example"), stream: "i".into(), key: "k1".into() };
+        Relay::verifier(Arc::clone(&small), Arc::clone(&listed), facing, check, now).0
+    };
+    let (far1, far2) = (Side::Far(FarId(1)), Side::Far(FarId(2)));
+    let peer = || [from_peer(), from_backend(far2), any_time(&none)].concat();
+    let made = |name, names, most, start, inputs| Use { name, start, inputs, names, most, now };
+    let queue = |load: Load, sender: &str, target: &str| {
+        let error = if load == Load::Report { " type='error'" } else { "" };
+        let stanza = format!("<message from='a@{sender}' to='b@{target}'{error}/>");
+        [vec![(Side::Near, Input::Queue(load, stanza.into())), (Side::Near, Input::Yield)], any_time(&none)]
+            .concat()
+    };
+    let (hall, friend) = ("hall.example", "friend.example");
+    vec![
+        made("inbound in clear", 3, CEILING, arrival(Flow::S2sIn, None), peer()),
+        made("inbound by TLS", 3, CEILING, arrival(Flow::S2sIn, Some(facts()[0].clone())), peer()),
+        made("outbound", 4, END, arrival(Flow::S2sOut, None), [from_caller(), any_time(&none)].concat()),
+        made(
+            "courier of a backend",
+            2,
+            CEILING,
+            courier(hall, friend, Load::Own),
+            [from_world(far1), from_world(far2), queue(Load::Own, hall, friend)].concat(),
+        ),
+        made(
+            "courier of the gateway",
+            2,
+            END,
+            courier(friend, hall, Load::Carried),
+            [from_backend(far1), from_backend(far2), queue(Load::Carried, friend, hall)].concat(),
+        ),
+        made(
+            "courier of reports",
+            2,
+            CEILING,
+            courier(friend, hall, Load::Report),
+            [from_backend(far1), from_backend(far2), queue(Load::Report, friend, hall)].concat(),
+        ),
+        made(
+            "verifier in the world",
+            1,
+            END,
+            verifier(Facing::Public),
+            [from_world(far1), any_time(&none)].concat(),
+        ),
+        made(
+            "verifier inside",
+            1,
+            END,
+            verifier(Facing::Backend),
+            [from_backend(far1), any_time(&none)].concat(),
+        ),
+    ]
+}
+
+/// What happens at a limit is a few steps away.
+fn small() -> Home {
+    let mut home = home();
+    home.limits = StreamLimits {
+        pairs: 1,
+        pending: 1,
+        sasl_attempts: 2,
+        questions: 1,
+        refusals: 1,
+        queue_stanzas: 1,
+        inside_queue: 100,
+        inside_pairs: 1,
+        inside_pending: 1,
+        ..StreamLimits::default()
+    };
+    // A clock that stands still: whatever is waited for may be over as soon as the wait begins. The order of deadlines is
+    // the matter of the walk beside this one, which has a clock and no end.
+    let zero = Duration::ZERO;
+    home.timeouts = Timeouts {
+        header: zero,
+        tls: zero,
+        unauth: zero,
+        dialback: zero,
+        queue: zero,
+        close: zero,
+        idle: zero,
+        verify_idle: zero,
+        courier: zero,
+        report: zero,
+    };
+    home
+}
+
+fn element(text: &str) -> Input {
+    Input::Token(Token::Element(frame(text)))
+}
+
+fn all(side: Side, inputs: impl IntoIterator<Item = Input>) -> Vec<(Side, Input)> {
+    inputs.into_iter().map(|input| (side, input)).collect()
+}
+
+/// What strangers and peers do. What each machine counts by itself (attempts, questions, answers that nobody asked for) is
+/// in the machines' own graphs and not here, where it would only multiply.
+fn from_peer() -> Vec<(Side, Input)> {
+    let said = [
+        &format!("<starttls xmlns='{TLS}'/>"),
+        &format!("<auth xmlns='{SASL}' mechanism='EXTERNAL'>=</auth>"),
+        "<db:result from='friend.example' to='hall.example'>k1</db:result>",
+        "<db:result from='friend.example' to='hall.example'>k2</db:result>",
+        "<db:result from='stranger.example' to='hall.example'>k1</db:result>",
+        "<message from='a@friend.example' to='b@hall.example'><body>x</body></message>",
+        "<message from='a@stranger.example' to='b@hall.example'><body>x</body></message>",
+        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+        "<unknown xmlns='urn:example'/>",
+    ];
+    let mut inputs: Vec<_> = said.map(element).into();
+    inputs.extend(refused().into_iter().step_by(3).map(Input::Token));
+    for names in [("friend.example", "hall.example"), ("stranger.example", "hall.example")] {
+        inputs.push(greeting(names));
+    }
+    inputs.push(Input::Token(Token::End));
+    inputs.extend(facts().into_iter().take(1).map(Input::Secured));
+    inputs.extend([Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() }, Input::Stalled]);
+    for claim in [1, 3] {
+        for answer in [Answer::Valid, Answer::Invalid] {
+            inputs.push(Input::Verified(ClaimId(claim), answer));
+        }
+    }
+    all(Side::Near, inputs)
+}
+
+fn greeting((from, to): (&str, &str)) -> Input {
+    let header = headers()
+        .into_iter()
+        .find(|header| header.from.as_deref() == Some(from) && header.to.as_deref() == Some(to));
+    Input::Token(Token::Header(header.unwrap()))
+}
+
+/// What a backend does on the stream that it opened.
+fn from_caller() -> Vec<(Side, Input)> {
+    let said = [
+        "<db:result from='hall.example' to='friend.example'>k1</db:result>",
+        "<db:result from='hall.example' to='stranger.example'>k1</db:result>",
+        "<db:verify from='friend.example' to='hall.example' id='i'>k1</db:verify>",
+        "<message from='b@hall.example' to='a@friend.example'><body>x</body></message>",
+        "<message from='b@hall.example' to='a@stranger.example'><body>x</body></message>",
+        "<message from='a@friend.example' to='b@hall.example'><body>x</body></message>",
+        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+        "<unknown xmlns='urn:example'/>",
+    ];
+    let mut inputs: Vec<_> = said.map(element).into();
+    inputs.extend(refused().into_iter().map(Input::Token));
+    inputs.push(greeting(("hall.example", "friend.example")));
+    inputs.push(Input::Token(Token::End));
+    inputs.extend([Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() }, Input::Stalled]);
+    let check =
+        KeyCheck { pair: pair("friend.example", "hall.example"), stream: "i".into(), key: "k1".into() };
+    inputs.extend([true, false].map(|known| Input::Vouched(check.clone(), known)));
+    all(Side::Near, inputs)
+}
+
+/// What a backend does on a stream that we opened.
+fn from_backend(side: Side) -> Vec<(Side, Input)> {
+    let said = [
+        "<db:result from='hall.example' to='friend.example' type='valid'/>",
+        "<db:result from='hall.example' to='friend.example' type='invalid'/>",
+        "<db:verify from='friend.example' to='hall.example' id='i' type='valid'/>",
+        "<stream:error><invalid-from xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+        "<message from='b@hall.example' to='a@friend.example'/>",
+    ];
+    let mut inputs: Vec<_> = said.map(element).into();
+    // The header of a server without a version.
+    inputs.extend(headers().into_iter().skip(8).take(1).map(|h| Input::Token(Token::Header(h))));
+    inputs.extend(leg());
+    all(side, inputs)
+}
+
+/// What a server in the world does on a stream that we opened.
+fn from_world(side: Side) -> Vec<(Side, Input)> {
+    let tls = format!("xmlns='{TLS}'");
+    let sasl = format!("xmlns='{SASL}'");
+    let said = [
+        "<db:result from='friend.example' to='hall.example' type='valid'/>",
+        "<db:result from='friend.example' to='hall.example' type='invalid'/>",
+        "<db:verify from='friend.example' to='hall.example' id='i' type='valid'/>",
+        &format!("<proceed {tls}/>"),
+        &format!("<success {sasl}/>"),
+        &format!("<failure {sasl}><not-authorized/></failure>"),
+        &format!(
+            "<stream:features><starttls {tls}/><mechanisms {sasl}><mechanism>EXTERNAL</mechanism></mechanisms>\
+             <dialback xmlns='urn:xmpp:features:dialback'/></stream:features>"
+        ),
+        "<message from='a@friend.example' to='b@hall.example'/>",
+    ];
+    let mut inputs: Vec<_> = said.map(element).into();
+    inputs.extend(headers().into_iter().skip(9).take(1).map(|h| Input::Token(Token::Header(h))));
+    inputs.extend(facts().into_iter().take(1).map(Input::Secured));
+    inputs.extend(leg());
+    all(side, inputs)
+}
+
+/// What happens to any leg that we opened.
+fn leg() -> Vec<Input> {
+    let unsent = vec!["<message from='a@friend.example' to='b@hall.example'/>".into()];
+    vec![
+        Input::Connected([192, 0, 2, 9].into(), None),
+        Input::Unreachable(Reason::RemoteUnreachable.into()),
+        Input::Token(Token::End),
+        Input::Gone { reason: Reason::ConnectionLost, unsent },
+        Input::Yield,
+        Input::Close(Reason::TooManyPairs),
+    ]
+}
+
+/// What time, the operator and the process do.
+fn any_time(none: &Arc<Policy>) -> Vec<(Side, Input)> {
+    all(
+        Side::Near,
+        [
+            Input::Expired,
+            Input::Drain,
+            Input::Policy(Arc::clone(none)),
+            Input::Close(Reason::ClosedByOperator),
+        ],
+    )
+}
+
+fn hash(relay: &Relay) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(relay)
+}
+
+/// The highest name that these effects give.
+fn named(effects: &[Effect]) -> u32 {
+    let names = effects.iter().map(|effect| match effect {
+        Effect::Connect(FarId(name), _)
+        | Effect::Verify(ClaimId(name), _)
+        | Effect::Lane(LaneId(name), _) => *name,
+        _ => 0,
+    });
+    names.max().unwrap_or_default()
+}
+
+/// Every input in every state that can be reached. Gives the number of states; none if there are more than the most.
+pub fn walk(of: &Use, mut look: impl FnMut(&Crossing<'_>)) -> Option<usize> {
+    let mut seen = HashSet::from([hash(&of.start)]);
+    let mut open = VecDeque::from([of.start.clone()]);
+    while let Some(before) = open.pop_front() {
+        for (side, input) in &of.inputs {
+            // The pump gives no token of a side that is not read.
+            if matches!(input, Input::Token(_)) && !before.wants_read(*side) {
+                continue;
+            }
+            let mut after = before.clone();
+            let at = match input {
+                Input::Expired => before.deadline().unwrap_or(of.now),
+                _ => of.now,
+            };
+            let effects = after.step(*side, input.clone(), at);
+            look(&Crossing { before: &before, side: *side, input, effects: &effects, after: &after });
+            if named(&effects) > of.names {
+                continue;
+            }
+            let serves = effects.iter().any(|effect| matches!(effect, Effect::Serves));
+            let next = match serves {
+                false => vec![after],
+                true => [true, false].map(|serves| answered(&after, serves, at, &mut look)).into(),
+            };
+            // With one that has nothing left to do the pump ends.
+            open.extend(next.into_iter().filter(|next| !next.is_done() && seen.insert(hash(next))));
+        }
+        if seen.len() > of.most {
+            return None;
+        }
+    }
+    Some(seen.len())
+}
+
+/// What follows at once where the relay asks whether it serves anybody.
+fn answered(before: &Relay, serves: bool, at: Instant, look: &mut impl FnMut(&Crossing<'_>)) -> Relay {
+    let (side, input) = (Side::Near, Input::Serves(serves));
+    let mut after = before.clone();
+    let effects = after.step(side, input.clone(), at);
+    look(&Crossing { before, side, input: &input, effects: &effects, after: &after });
+    after
+}
