@@ -11,7 +11,7 @@
 //! | 9 | [`gateway`] |
 //! | 8 | [`status`] |
 //! | 7 | `run`, `config` |
-//! | 6 | `net` |
+//! | 6 | `net`, `store` |
 //! | 5 | `tls`, `dns`, `limit`, `metrics` |
 //! | | *water line* |
 //! | 4 | [`relay`] |
@@ -39,6 +39,7 @@ pub mod reason;
 pub mod relay;
 pub mod run;
 pub mod status;
+pub mod store;
 pub mod stream;
 pub mod tls;
 pub mod xml;

@@ -13,6 +13,7 @@ mod process;
 
 use self::maker::Maker;
 pub use circuit::CircuitState;
+pub use cluster::Mismatch;
 pub use files::Reload;
 pub use limit::Limit;
 pub use process::log_lost;

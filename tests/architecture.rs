@@ -12,7 +12,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (9, &["gateway"]),
     (8, &["status"]),
     (7, &["run", "config"]),
-    (6, &["net"]),
+    (6, &["net", "store"]),
     (5, &["tls", "dns", "limit", "metrics"]),
     (4, &["relay"]),
     (3, &["filter"]),
@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics"]),
     ("psl", &["limit"]),
     ("rcgen", &["demo"]),
+    ("redis", &["store"]),
     ("tokio_util", &["run"]),
     ("serde_yaml", &["config"]),
     // The demo peers judge certificates by themselves: a fault of ours must not hide on both sides.

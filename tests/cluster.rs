@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::client::Client;
 use support::gateway::SECRETS;
@@ -116,6 +116,41 @@ fn a_node_whose_clock_is_an_hour_off_notices() {
         assert!(scene.count(node, "gatehouse_dialback_total", &invalid) >= 1.0);
         assert_eq!(scene.count(node, OTHERS, &[]), 0.0);
     }
+}
+
+// CLU-06: "A node that dies loses ... at most what stood in its queues (L-queue a pair)", and the next one takes over by itself.
+#[test]
+fn a_node_that_is_killed_under_traffic_costs_at_most_what_stood_in_its_queues() {
+    let mut scene = Nodes::start(&cast(&[NODE; 3], &[FRIEND], Legacy::Prosody));
+    let (mut outside, mut inside) = (scene.remotes[0].login(), scene.legacy.login());
+    talk(&mut outside, &mut inside);
+    let passed = |scene: &Nodes, node| scene.count(node, "gatehouse_stanzas_total", &[("flow", "s2s-in")]);
+    let serving = (0..2).find(|node| passed(&scene, *node) > 0.0).expect("a node that serves");
+    let mut sent: Vec<String> =
+        (0..100).map(|n| outside.message(inside.jid(), &format!("before {n}"))).collect();
+    inside.arrived(outside.jid(), &sent[49]);
+    // Dropped, it is ended by SIGKILL; the other of the two that the world is told of comes first in the list now.
+    drop(scene.nodes.remove(serving));
+    let (killed, before) = (Instant::now(), passed(&scene, 0));
+    while passed(&scene, 0) == before {
+        assert!(killed.elapsed() < Duration::from_secs(60), "the other node is not found");
+        sent.push(outside.message(inside.jid(), "after"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let recovered = killed.elapsed();
+    let last = outside.message(inside.jid(), "the last of them");
+    inside.arrived(outside.jid(), &last);
+    // The other way was never touched.
+    let fin = inside.message(outside.jid(), "that is all");
+    outside.arrived(inside.jid(), &fin);
+    let arrived = sent.iter().filter(|id| **id == sent[49] || inside.kept(id).is_some()).count();
+    let returned = sent.iter().filter(|id| outside.kept(id).is_some()).count();
+    let lost = sent.len() - arrived - returned;
+    eprintln!(
+        "{} sent, {arrived} arrived, {returned} came back, {lost} lost; the next node after {recovered:?}",
+        sent.len()
+    );
+    assert!(lost <= 100, "{} sent, {arrived} arrived, {returned} came back", sent.len());
 }
 
 /// A few words each way.

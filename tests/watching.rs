@@ -276,6 +276,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
         "Open pairs",
         "Bans, and remote servers left alone",
         "Log lines left out, or lost",
+        "Other nodes",
     ];
     let dashboard = dashboard();
     let expressions = expressions(&dashboard);
@@ -311,7 +312,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
             assert!(!prometheus.series(name).unwrap().is_empty(), "{name} records nothing");
         }
     }
-    assert_eq!(names.len(), 29, "{names:?}");
+    assert_eq!(names.len(), 32, "{names:?}");
     every_selector_is_of_a_series(&prometheus, &expressions);
 }
 

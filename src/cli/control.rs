@@ -72,6 +72,9 @@ pub(super) struct CloseArgs {
     /// The name of a stream, a domain (all streams between servers that carry it), or the address of a client
     #[arg(value_name = "STREAM|DOMAIN|JID")]
     target: String,
+    /// On all nodes that share a store with that gateway
+    #[arg(long)]
+    cluster: bool,
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -115,6 +118,10 @@ pub(super) fn streams(args: &PlainArgs, console: &mut Console) -> Exit {
 
 pub(super) fn circuits(args: &CircuitsArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Circuits { clear: args.clear.clone() }, console)
+}
+
+pub(super) fn cluster(args: &PlainArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Cluster {}, console)
 }
 
 pub(super) fn bans(args: &PlainArgs, console: &mut Console) -> Exit {
@@ -166,7 +173,7 @@ pub(super) fn status(args: &StatusArgs, console: &mut Console) -> Exit {
 }
 
 pub(super) fn close(args: &CloseArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Close { target: args.target.clone() }, console)
+    ask(&args.gateway, &Request::Close { target: args.target.clone(), cluster: args.cluster }, console)
 }
 
 pub(super) fn ban(args: &BanArgs, console: &mut Console) -> Exit {
@@ -263,11 +270,15 @@ fn print(answer: &Answer, console: &mut Console) {
             }
             console.line(format_args!("{} circuits", circuits.len()));
         }
-        Answer::Closed { streams } => {
+        Answer::Closed { streams, cluster } => {
             for stream in streams {
                 console.line(format_args!("closed {stream}"));
             }
+            if *cluster {
+                console.line("the other nodes are told");
+            }
         }
+        Answer::Cluster { cluster } => console.print(crate::status::text::cluster(cluster)),
         Answer::Banned { target, seconds, pairs, connections } => console.line(format_args!(
             "{target} is banned for {seconds} s; {pairs} pairs and {connections} other connections end"
         )),

@@ -96,6 +96,9 @@ enum Command {
     /// End streams of a running gateway
     #[command(after_help = "Example: gatehouse close partner.example")]
     Close(control::CloseArgs),
+    /// Tell how it stands with the nodes that share a store with a running gateway: versions, digests, differences, the store
+    #[command(after_help = "Example: gatehouse cluster")]
+    Cluster(control::PlainArgs),
     /// Print completions for a shell
     #[command(after_help = "Example: gatehouse completions bash > /etc/bash_completion.d/gatehouse")]
     Completions(shell::CompletionsArgs),
@@ -174,6 +177,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Check(args) => check::main(args, &mut console),
         Command::Circuits(args) => control::circuits(args, &mut console),
         Command::Close(args) => control::close(args, &mut console),
+        Command::Cluster(args) => control::cluster(args, &mut console),
         Command::Completions(args) => shell::completions(args, &mut console),
         Command::Config(command) => config::main(command, &mut console),
         #[cfg(feature = "demo")]

@@ -48,6 +48,7 @@ pub(super) fn assemble(
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
     let secrets = secrets(&mut words, spec);
+    let cluster = super::cluster::cluster(&mut words, spec, &secrets);
     let trust = trust(&mut words, spec);
     let dns = dns(&mut words, spec, &domains);
     let steering = spec.steering.as_ref().and_then(|at| steering(&mut words, at, &listeners, &domains));
@@ -80,6 +81,7 @@ pub(super) fn assemble(
         own_addresses,
         explain_to_users,
         secrets,
+        cluster,
         trust,
         dns,
         steering,

@@ -35,6 +35,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         own_addresses,
         explain_to_users,
         secrets,
+        cluster,
         trust,
         dns,
         steering,
@@ -56,6 +57,14 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     let Secrets { world, inside } = secrets;
     out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
     out.or("dialback.secrets.inside", inside.as_ref().map(|path| path.display()), "random at start");
+    match cluster {
+        Some(Cluster { name, store, password }) => {
+            out.put("cluster.name", name, false);
+            out.put("cluster.store", store.to_string(), false);
+            out.or("cluster.password", password.as_ref().map(|path| path.display()), "none");
+        }
+        None => out.put("cluster", "none", true),
+    }
     out.trust(trust);
     out.dns(dns);
     out.steering(steering.as_ref());

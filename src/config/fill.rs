@@ -87,8 +87,9 @@ fn is_name(text: &str) -> bool {
 const ADDRESSES: &[&str] = &["address", "answer", "c2s", "http", "listen", "s2s", "servers"];
 
 /// Keys whose values are the names of files.
-pub(super) const NAMES_OF_FILES: &[&str] =
-    &["chain", "crls", "file", "include", "inside", "key", "policies", "roots", "socket", "world"];
+pub(super) const NAMES_OF_FILES: &[&str] = &[
+    "chain", "crls", "file", "include", "inside", "key", "password", "policies", "roots", "socket", "world",
+];
 
 /// A value of more octets is none.
 const LONGEST: usize = 64 * 1024;

@@ -31,6 +31,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         own_addresses,
         explain_to_users,
         dialback,
+        cluster,
         trust,
         dns,
         steering,
@@ -46,6 +47,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         [include, retired_domains, own_addresses].map(|list| list.as_ref().map(|list| words.place(list)));
     let maps = [
         dialback.as_ref().map(|at| words.place(at)),
+        cluster.as_ref().map(|at| words.place(at)),
         trust.as_ref().map(|at| words.place(at)),
         dns.as_ref().map(|at| words.place(at)),
         steering.as_ref().map(|at| words.place(at)),

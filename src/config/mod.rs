@@ -8,6 +8,7 @@ mod agree;
 mod assemble;
 mod backends;
 mod clients;
+mod cluster;
 mod dump;
 mod fill;
 mod hosts;

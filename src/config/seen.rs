@@ -107,7 +107,9 @@ fn files(settings: &Settings) -> Vec<PathBuf> {
     if let crate::dns::Dnssec::Validate(Some(path)) = &settings.dns.dnssec {
         files.push(path.clone());
     }
-    files.extend([&settings.secrets.world, &settings.secrets.inside].into_iter().flatten().cloned());
+    let password = settings.cluster.as_ref().and_then(|cluster| cluster.password.as_ref());
+    let secrets = [settings.secrets.world.as_ref(), settings.secrets.inside.as_ref(), password];
+    files.extend(secrets.into_iter().flatten().cloned());
     files
 }
 

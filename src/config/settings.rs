@@ -40,6 +40,8 @@ pub struct Settings {
     pub explain_to_users: bool,
     /// Dialback secrets.
     pub secrets: Secrets,
+    /// What nodes that serve the same domains share beyond secrets.
+    pub cluster: Option<Cluster>,
     /// Whom to trust.
     pub trust: Trust,
     /// How to find remote servers.
@@ -287,6 +289,17 @@ pub struct Secrets {
     pub world: Option<PathBuf>,
     /// For the inside.
     pub inside: Option<PathBuf>,
+}
+
+/// What nodes that serve the same domains share beyond secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The name that they have together.
+    pub name: String,
+    /// The store.
+    pub store: crate::store::Address,
+    /// The file with its password.
+    pub password: Option<PathBuf>,
 }
 
 /// Whom to trust.

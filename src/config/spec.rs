@@ -44,6 +44,8 @@ pub struct FileSpec {
     pub explain_to_users: Option<Word>,
     /// Dialback. Default: see [`DialbackSpec`].
     pub dialback: Option<Placed<DialbackSpec>>,
+    /// What nodes that serve the same domains share beyond secrets. It cannot change while the process lives. Default: nothing.
+    pub cluster: Option<Placed<ClusterSpec>>,
     /// Whom to trust. Default: the system's trust anchors.
     pub trust: Option<Placed<TrustSpec>>,
     /// How to find remote servers. Default: the system's resolvers.
@@ -218,6 +220,20 @@ pub struct DialbackSpec {
     /// The secrets of the two realms. Nodes that have the same vouch for each other's keys. Default: random at start, which serves
     /// one node only.
     pub secrets: Option<Placed<SecretsSpec>>,
+}
+
+/// `cluster:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ClusterSpec {
+    /// The name that the nodes have together, and by which what they keep in the store is told from what is not theirs. No default.
+    /// Example: `name: gate`
+    pub name: Option<Word>,
+    /// The store, Redis from 6.2 on or Valkey: `redis://HOST:PORT/DATABASE`, `redis+sentinel://HOST,HOST/NAME` or
+    /// `redis+cluster://HOST,HOST`; `rediss` for TLS, judged by `trust: { roots }`. No default. Example: `store: "rediss://gate@store.example.com:6379"`
+    pub store: Option<Word>,
+    /// File with the password of the store. Default: none is asked for. Example: `password: secrets/store`
+    pub password: Option<Word>,
 }
 
 /// `secrets:` of dialback. Each file holds at least 256 bits: 32 random octets, 64 hexadecimal digits or 44 of base64. A file of

@@ -176,7 +176,9 @@ impl View {
                 Phase::Running if self.observe.refuses() => {
                     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "audit log cannot be written\n".to_owned())
                 }
-                Phase::Running => reply(StatusCode::OK, TEXT, format!("ready\n{}", self.backends())),
+                Phase::Running => {
+                    reply(StatusCode::OK, TEXT, format!("ready\n{}{}", self.backends(), self.store()))
+                }
                 Phase::Draining(_) | Phase::Closing(_) => {
                     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned())
                 }
@@ -207,6 +209,11 @@ impl View {
             Some(format!("backend {domain} {flow} down: {}\n", seen.collect::<Vec<_>>().join("; ")))
         });
         down.collect()
+    }
+
+    /// A line if the store that nodes share is in trouble. Traffic goes on all the same.
+    fn store(&self) -> String {
+        self.observe.fellows().trouble().map(|why| format!("cluster: {why}\n")).unwrap_or_default()
     }
 
     /// The status page, or the same as JSON. `?page=N` turns the pages of the pairs.

@@ -1,8 +1,14 @@
 //! Bans of operators: each has its end, and is part of the policy while it holds.
 //!
 //! A ban is never asked about by itself. It becomes part of the snapshot that everybody judges by, so that living streams
-//! hear of it as of any other change (POL-07), and leaves the snapshot when its time is over. Bans end with the process.
+//! hear of it as of any other change (POL-07), and leaves the snapshot when its time is over. Bans end with the process, unless
+//! nodes share a store: then each is kept there, and holds on all of them (`shared`).
 
+mod shared;
+
+pub use shared::Record;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -19,7 +25,7 @@ use crate::run::now;
 use crate::run::registry::Registry;
 
 /// Whom a ban is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// Everybody at these addresses.
     Network(IpNet),
@@ -64,6 +70,8 @@ pub struct Ban {
     pub until: Instant,
     /// The user who asked for it.
     pub uid: u32,
+    /// When it was asked for, in milliseconds since 1970.
+    pub decided: i64,
 }
 
 /// All bans in force.
@@ -72,13 +80,15 @@ pub struct Book {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     list: Mutex<Vec<Ban>>,
+    /// Bans that were lifted, and when.
+    lifted: Mutex<BTreeMap<String, i64>>,
     changed: Notify,
 }
 
 impl Book {
     /// Nobody is banned.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        Self { registry, metrics, list: Mutex::default(), changed: Notify::new() }
+        Self { registry, metrics, list: Mutex::default(), lifted: Mutex::default(), changed: Notify::new() }
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Ban>> {
@@ -89,7 +99,7 @@ impl Book {
     pub fn with(&self, target: &Target) -> Bans {
         let mut list = self.held().clone();
         list.retain(|ban| ban.target != *target);
-        list.push(Ban { target: target.clone(), until: now(), uid: 0 });
+        list.push(Ban { target: target.clone(), until: now(), uid: 0, decided: 0 });
         bans(&list)
     }
 
@@ -118,6 +128,7 @@ impl Book {
         let found = list.len() < before;
         if found {
             self.publish(&list);
+            self.note_lifted(target, super::millis());
         }
         found
     }
@@ -202,6 +213,7 @@ mod tests {
             target: target.parse().unwrap(),
             until: now() + Duration::from_secs(seconds),
             uid: 7,
+            decided: 0,
         };
         let spam = Domain::parse("a.spam.example").unwrap();
         book.add(ban("spam.example", 60)).unwrap();

@@ -26,6 +26,13 @@ pub(super) fn for_a_restart(old: &Settings, new: &Settings) -> Vec<Finding> {
             "put it back and reload, or `gatehouse restart`",
         ));
     }
+    if old.cluster != new.cluster {
+        findings.push(Finding::error(
+            Place::whole(&new.file),
+            "`cluster` changes, which takes a restart",
+            "put it back and reload, or `gatehouse restart`",
+        ));
+    }
     findings
 }
 

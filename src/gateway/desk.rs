@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bans::{Ban, Book, Target};
+use super::cluster::Cluster;
 use super::control::Act;
 use super::explain::Explained;
 use super::lifecycle::{self, Lifecycle};
@@ -32,6 +33,8 @@ pub struct Desk {
     pub reloader: Arc<Reloader>,
     /// The bans.
     pub bans: Arc<Book>,
+    /// This node among others.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 impl Desk {
@@ -50,7 +53,11 @@ impl Desk {
             }
             Request::Target { domain, from } => self.target(domain, from.as_deref()),
             Request::Circuits { clear } => self.circuits(clear.as_deref()),
-            Request::Close { target } => close(registry, target).await,
+            Request::Close { target, cluster } => self.close(target, *cluster).await,
+            Request::Cluster {} => match &self.cluster {
+                Some(cluster) => Answer::Cluster { cluster: cluster.shown(self) },
+                None => Answer::no(NO_CLUSTER),
+            },
             Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
             Request::Unban { target } => match target.parse::<Target>() {
                 Ok(target) if self.bans.lift(&target) => Answer::Unbanned { target: target.to_string() },
@@ -199,6 +206,36 @@ impl Desk {
         self.tools().observe.act(act);
     }
 
+    /// Ends streams here and, if that is asked, on all other nodes.
+    async fn close(&self, target: &str, everywhere: bool) -> Answer {
+        let registry = &self.tools().registry;
+        match (everywhere, &self.cluster) {
+            (false, _) => close(registry, target).await,
+            (true, None) => Answer::no(NO_CLUSTER),
+            (true, Some(cluster)) => {
+                cluster.close(target);
+                match close(registry, target).await {
+                    Answer::Closed { streams, .. } => Answer::Closed { streams, cluster: true },
+                    _ => Answer::Closed { streams: Vec::new(), cluster: true },
+                }
+            }
+        }
+    }
+
+    /// Ends streams because an operator at another node says so.
+    pub(super) async fn close_for(&self, node: &str, target: &str) {
+        let answer = close(&self.tools().registry, target).await;
+        if let Answer::Closed { streams, .. } = &answer {
+            tracing::info!(
+                node = capped(node),
+                target = capped(target),
+                streams = streams.len(),
+                "closed for another node"
+            );
+            self.record(&Act::by_signal("close", &answer));
+        }
+    }
+
     async fn ban(&self, target: &str, seconds: u64, uid: u32) -> Answer {
         let target: Target = match target.parse() {
             Ok(target) => target,
@@ -218,9 +255,12 @@ impl Desk {
         let registry = &self.tools().registry;
         let under = Arc::new(registry.policy().with_bans(self.bans.with(&target)));
         let (views, _silent) = registry.views(Some(&under)).await;
-        if let Err(message) =
-            self.bans.add(Ban { target: target.clone(), until: now() + Duration::from_secs(seconds), uid })
-        {
+        if let Err(message) = self.bans.add(Ban {
+            target: target.clone(),
+            until: now() + Duration::from_secs(seconds),
+            uid,
+            decided: super::millis(),
+        }) {
             return Answer::no(message);
         }
         let lost = |view: &View| {
@@ -266,7 +306,7 @@ async fn close(registry: &Registry, target: &str) -> Answer {
             "no living stream is called {0}, carries {0} or is a client of that address",
             capped(target)
         )),
-        false => Answer::Closed { streams: closed },
+        false => Answer::Closed { streams: closed, cluster: false },
     }
 }
 
@@ -367,6 +407,8 @@ fn canonical(name: &str) -> String {
 /// Domains of one answer for which a rule that looks alike is looked for, and the patterns among which it is.
 const LOOKED_FOR: usize = 64;
 const PATTERNS: usize = 20_000;
+
+const NO_CLUSTER: &str = "this gateway shares no store with others: name one, `cluster: { name, store }`";
 
 /// What should hold for longer belongs into the policy.
 const LONGEST_BAN: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -10,6 +10,7 @@ pub mod bans;
 mod certificates;
 mod changes;
 mod clock;
+pub mod cluster;
 pub mod control;
 pub mod desk;
 pub mod doctor;
@@ -40,6 +41,7 @@ use tokio::task::JoinSet;
 pub use self::doors::unbound;
 
 use self::bans::Book;
+use self::cluster::Cluster;
 use self::control::Act;
 use self::desk::Desk;
 use self::doors::Doors;
@@ -140,7 +142,9 @@ impl Gateway {
         let opening = acceptors.clone();
         let reloader =
             Arc::new(Reloader::new(current, services, acceptors, Arc::clone(&lifecycle), given.relog));
+        let cluster = Cluster::begin(&settings).map_err(StartFault::one)?;
         let desk = Arc::new(Desk {
+            cluster: cluster.clone(),
             loudness: loud::Loudness::new(given.louder),
             lifecycle,
             reloader: Arc::clone(&reloader),
@@ -150,6 +154,10 @@ impl Gateway {
         // The first word holds; there is one desk.
         let _known = counter.set(Arc::downgrade(&desk));
         let control = services::start_control(&settings, &desk).map_err(StartFault::one)?;
+        if let Some(cluster) = &cluster {
+            // Bans that others keep for us hold from the first connection on, if the store is there.
+            cluster.exchange(&desk).await;
+        }
         let mut services = reloader.services().await;
         services.control = control;
         services.doors.open(sockets, &settings, &opening, &tools);
@@ -161,6 +169,9 @@ impl Gateway {
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
         tasks.spawn(count_bans(Arc::clone(&reloader)));
+        if let Some(cluster) = cluster {
+            tasks.spawn(cluster::attend(cluster, Arc::downgrade(&desk)));
+        }
         tasks.spawn(doctor::attend(Arc::clone(&reloader)));
         desk.lifecycle.ready();
         Ok(Self { desk, tasks })
@@ -361,6 +372,11 @@ fn today() -> Day {
 /// Seconds since 1970, by the system's clock.
 fn unix_seconds() -> i64 {
     i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since 1970, by the system's clock.
+fn millis() -> i64 {
+    i64::try_from(since_1970().as_millis()).unwrap_or(i64::MAX)
 }
 
 fn since_1970() -> Duration {

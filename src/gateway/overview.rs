@@ -72,6 +72,7 @@ impl Desk {
             ..Snapshot::default()
         };
         snapshot.turn_to(page, pairs);
+        snapshot.cluster = self.cluster.as_ref().map(|cluster| cluster.shown(self));
         snapshot.alarms = self.alarms(&snapshot);
         snapshot
     }
@@ -227,6 +228,10 @@ impl Desk {
                 let reason = Reason::BackendAsksElsewhere;
                 alarms.push(format!("the server behind {}: {}", domain.name, reason.words()));
             }
+        }
+        if let Some(cluster) = &snapshot.cluster {
+            alarms.extend(cluster.trouble.iter().cloned());
+            alarms.extend(cluster.differences.iter().cloned());
         }
         if tools.observe.refuses() {
             alarms.push("the audit log cannot be written, and nobody new is let in".to_owned());

@@ -35,6 +35,9 @@ pub enum Request {
     Close {
         /// The name, the domain, or the bare or full address.
         target: String,
+        /// On all nodes that share a store with this one, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
     },
     /// Take nothing from an address, a network or a domain for a while.
     Ban {
@@ -50,6 +53,8 @@ pub enum Request {
     },
     /// Which bans hold.
     Bans {},
+    /// How it stands with the other nodes.
+    Cluster {},
     /// Read the configuration and every file that it names again.
     Reload {
         /// Only tell what would come of it.
@@ -110,6 +115,7 @@ impl Request {
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
             Self::Bans {} => "bans",
+            Self::Cluster {} => "cluster",
             Self::Reload { plan: false } => "reload",
             Self::Reload { plan: true } => "reload-plan",
             Self::Refusals { .. } => "refusals",
@@ -128,10 +134,11 @@ impl Request {
             Self::Target { domain, .. } => Some(domain),
             Self::Refusals { domain, .. } => domain.as_deref(),
             Self::Log { level, .. } => Some(level),
-            Self::Close { target } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
+            Self::Close { target, .. } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
             Self::Circuits { clear } => clear.as_deref(),
             Self::Streams {}
             | Self::Bans {}
+            | Self::Cluster {}
             | Self::Reload { .. }
             | Self::Restart {}
             | Self::Config {}
@@ -175,6 +182,9 @@ pub enum Answer {
     Closed {
         /// Their names.
         streams: Vec<String>,
+        /// The other nodes are told within a second, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
     },
     /// The ban holds.
     Banned {
@@ -196,6 +206,11 @@ pub enum Answer {
     Bans {
         /// Those that end first come first.
         bans: Vec<Ban>,
+    },
+    /// How it stands with the other nodes.
+    Cluster {
+        /// The same as on the status page.
+        cluster: crate::status::Cluster,
     },
     /// The last refusals, the oldest first.
     Refusals {

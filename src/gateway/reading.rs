@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::parts::{self, Credentials};
 use super::secrets::FromFiles;
-use super::{certificates, today, unix_seconds};
+use super::{certificates, cluster, today, unix_seconds};
 use crate::config::settings::{Roots, Settings};
 use crate::config::{self, Examined, Seen};
 use crate::jid::Domain;
@@ -100,6 +100,10 @@ impl Reading {
                 None
             }
         };
+        if let Err(finding) = cluster::store(&settings) {
+            whole = false;
+            findings.push(finding);
+        }
         findings.sort();
         findings.dedup();
         let cases = compiled.as_ref().map_or(0, |compiled| compiled.cases.len());
@@ -162,7 +166,9 @@ fn files(settings: &Settings) -> Vec<Finding> {
     for domain in &settings.domains {
         findings.extend(permissions(&domain.certificate.key, "private key"));
     }
-    for path in [&settings.secrets.world, &settings.secrets.inside].into_iter().flatten() {
+    let password = settings.cluster.as_ref().and_then(|cluster| cluster.password.as_ref());
+    let secrets = [settings.secrets.world.as_ref(), settings.secrets.inside.as_ref(), password];
+    for path in secrets.into_iter().flatten() {
         findings.extend(permissions(path, "secret"));
     }
     if settings.trust.roots == Roots::System {

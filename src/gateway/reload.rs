@@ -118,6 +118,16 @@ impl Reloader {
         self.with(|current| Arc::clone(&current.settings))
     }
 
+    /// By what nodes that share the dialback secrets write accounts down.
+    pub(super) fn account_secret(&self) -> Option<[u8; 32]> {
+        self.with(|current| current.secrets.for_accounts())
+    }
+
+    /// A digest of the dialback secrets, of which nothing can be learned.
+    pub(super) fn secrets_digest(&self) -> String {
+        self.with(|current| current.secrets.digest())
+    }
+
     /// What relays lean on now.
     pub fn tools(&self) -> Arc<Tools> {
         self.with(|current| Arc::clone(current.engine.tools()))

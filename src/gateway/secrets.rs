@@ -7,11 +7,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use aws_lc_rs::{digest, hmac};
+
 use crate::config::settings::Settings;
 use crate::config::{Secret, read_secrets};
 use crate::policy::{Finding, Place};
 use crate::reason::{Facing, Reason};
 use crate::run;
+use crate::stream::keyring::hex;
 use crate::stream::{Clock, Keyring, Keyrings};
 
 /// What the files of the two realms hold; none where no file is named.
@@ -136,10 +139,40 @@ impl Secrets {
         }
     }
 
+    /// A secret of another use that nodes with the same secrets have, too.
+    pub fn for_accounts(&self) -> Option<[u8; 32]> {
+        match &self.world {
+            Realm::Shared { lines, .. } => {
+                let first = lines.first()?;
+                tag(first, b"gatehouse accounts").as_ref().first_chunk().copied()
+            }
+            Realm::Drawn(_) => None,
+        }
+    }
+
+    /// A digest by which nodes know whether they have the same, in whatever order, and of which nothing can be learned.
+    pub fn digest(&self) -> String {
+        let of = |realm: &Realm| match realm {
+            Realm::Shared { lines, .. } => {
+                let mut all: Vec<String> =
+                    lines.iter().map(|line| hex(tag(line, b"gatehouse digest").as_ref())).collect();
+                all.sort();
+                all.concat()
+            }
+            Realm::Drawn(_) => String::new(),
+        };
+        let both = format!("{} {}", of(&self.world), of(&self.inside));
+        hex(digest::digest(&digest::SHA256, both.as_bytes()).as_ref())
+    }
+
     /// Whether the secrets are the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.world.is_same(&other.world) && self.inside.is_same(&other.inside)
     }
+}
+
+fn tag(secret: &Secret, purpose: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.octets()), purpose)
 }
 
 /// Epochs for which another node may still make keys by a secret that was taken out here: a reload of all nodes takes a

@@ -6,12 +6,12 @@
 //! is no stranger. No password comes here; account names are kept as keyed digests, for people type passwords into the
 //! wrong field.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hash};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::logins_shared::{Attempt, Digests};
 use super::table::Table;
 use super::{Network, held};
 
@@ -60,7 +60,7 @@ pub enum Leave {
 #[derive(Debug)]
 pub struct Logins {
     params: Params,
-    digests: RandomState,
+    digests: Digests,
     seen: Mutex<Seen>,
 }
 
@@ -89,13 +89,13 @@ impl Logins {
     /// Nothing has failed yet.
     pub fn new(params: Params) -> Self {
         let seen = Seen { networks: table(), accounts: table(), pairs: table(), known: table() };
-        Self { params, digests: RandomState::new(), seen: Mutex::new(seen) }
+        Self { params, digests: Digests::default(), seen: Mutex::new(seen) }
     }
 
     /// Whether somebody from this address may try this account now; none where the mechanism does not show it.
     pub fn ask(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) -> Leave {
         let network = Network::of(address);
-        let account = account.map(|account| self.digests.hash_one(account));
+        let account = account.map(|account| self.digests.of(account));
         let mut seen = held(&self.seen);
         let old = |strikes: &Strikes| strikes.is_old(self.params.memory, now);
         let strikes = self.count(&seen.networks, &network, now);
@@ -135,8 +135,12 @@ impl Logins {
 
     /// A login from there has failed. Whether the network, or the account for it, is refused from now on.
     pub fn failed(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) -> bool {
-        let network = Network::of(address);
-        let account = account.map(|account| self.digests.hash_one(account));
+        let account = account.map(|account| self.digests.of(account));
+        self.digests.note(Attempt { network: address, account, failed: true }, now);
+        self.count_failure(Network::of(address), account, now)
+    }
+
+    fn count_failure(&self, network: Network, account: Option<u64>, now: Instant) -> bool {
         let mut seen = held(&self.seen);
         let memory = self.params.memory;
         let mut refused = strike(&mut seen.networks, network, memory, now) == self.params.per_network;
@@ -149,14 +153,38 @@ impl Logins {
 
     /// A login from there has succeeded: that network is no stranger to the account.
     pub fn succeeded(&self, address: IpAddr, account: Option<(&str, &str)>, now: Instant) {
-        let Some(account) = account.map(|account| self.digests.hash_one(account)) else { return };
-        let pair = (Network::of(address), account);
+        let Some(account) = account.map(|account| self.digests.of(account)) else { return };
+        self.digests.note(Attempt { network: address, account: Some(account), failed: false }, now);
+        self.count_success((Network::of(address), account), now);
+    }
+
+    fn count_success(&self, pair: (Network, u64), now: Instant) {
         let mut seen = held(&self.seen);
         // What the network has failed at stays counted: a guesser may well have an account of its own.
         seen.pairs.remove(&pair);
         let old = |at: &Instant| now.saturating_duration_since(*at) >= self.params.memory;
         if let Some(at) = seen.known.place(pair, now, old, || now) {
-            *at = now;
+            *at = now.max(*at);
+        }
+    }
+
+    /// What nodes that share it have in common.
+    pub fn shared(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// Another node has seen this so long ago.
+    pub fn seen_elsewhere(&self, attempt: Attempt, ago: Duration, now: Instant) {
+        if ago >= self.params.memory {
+            return;
+        }
+        let (network, at) = (Network::of(attempt.network), now.checked_sub(ago).unwrap_or(now));
+        match (attempt.failed, attempt.account) {
+            (true, account) => {
+                self.count_failure(network, account, at);
+            }
+            (false, Some(account)) => self.count_success((network, account), at),
+            (false, None) => {}
         }
     }
 
@@ -205,7 +233,8 @@ fn strike<K: Hash + Eq>(table: &mut Table<K, Strikes>, key: K, memory: Duration,
         strikes.count = 0;
     }
     strikes.count = strikes.count.saturating_add(1);
-    strikes.last = now;
+    // What another node has seen may be heard late.
+    strikes.last = strikes.last.max(now);
     strikes.count
 }
 
@@ -319,6 +348,47 @@ mod tests {
         assert_eq!(logins.ask(ip(GUESSER), ALICE, now + memory), Leave::Now, "and forgotten in the end");
         assert!(!logins.failed(ip(GUESSER), ALICE, now + memory));
         assert_eq!(held(&logins.seen).networks.len(), 1);
+    }
+
+    // CLU-03: "failures of logins": a password is not guessed at each node anew.
+    #[test]
+    fn what_fails_at_one_node_counts_at_all() {
+        let now = Instant::now();
+        let nodes = [Logins::new(Params::default()), Logins::new(Params::default())];
+        nodes.iter().for_each(|node| node.shared().share([7; 32]));
+        for node in nodes.iter().cycle().take(10) {
+            assert_ne!(node.ask(ip(GUESSER), ALICE, now), Leave::Refused);
+            node.failed(ip(GUESSER), ALICE, now);
+            let heard: Vec<_> = node.shared().take(100).into_iter().map(|(attempt, _)| attempt).collect();
+            assert_eq!(heard.len(), 1);
+            for other in nodes.iter().filter(|other| !std::ptr::eq(*other, node)) {
+                heard.iter().for_each(|attempt| other.seen_elsewhere(*attempt, Duration::from_secs(1), now));
+                assert!(other.shared().take(100).is_empty(), "what was heard is not said again");
+            }
+        }
+        for node in &nodes {
+            assert_eq!(node.ask(ip(GUESSER), ALICE, now), Leave::Refused);
+        }
+        // The owner, known at one node, is no stranger to the other.
+        nodes[0].succeeded(ip(HOME), ALICE, now);
+        for (attempt, _) in nodes[0].shared().take(100) {
+            nodes[1].seen_elsewhere(attempt, Duration::ZERO, now);
+        }
+        for n in 0..20 {
+            fail(&nodes[1], &format!("192.0.2.{n}"), ALICE, 10, now);
+        }
+        assert_eq!(nodes[1].ask(ip(HOME), ALICE, now), Leave::Now);
+        // What is older than the memory counts no more, and another secret makes other digests.
+        let stranger = Logins::new(Params::default());
+        stranger.shared().share([8; 32]);
+        stranger.failed(ip(GUESSER), ALICE, now);
+        assert_ne!(stranger.shared().take(1)[0].0.account, Some(nodes[0].shared().of(ALICE.unwrap())));
+        let fresh = Logins::new(Params::default());
+        for _ in 0..60 {
+            let attempt = Attempt { network: ip(GUESSER), account: None, failed: true };
+            fresh.seen_elsewhere(attempt, Params::default().memory, now);
+        }
+        assert_eq!(fresh.ask(ip(GUESSER), ALICE, now), Leave::Now);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod circuit;
 pub mod courier;
 mod effects;
 mod failure;
+pub mod fellows;
 pub mod health;
 pub mod inbox;
 mod leg;

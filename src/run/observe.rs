@@ -61,6 +61,8 @@ pub struct Observe {
     pub(super) misnamed: Mutex<HashMap<Domain, Instant>>,
     /// How the backends are, by active checks.
     health: Health,
+    /// How it stands with other nodes.
+    fellows: super::fellows::Fellows,
     /// When each rule decided last.
     used: Mutex<HashMap<RuleName, jiff::Timestamp>>,
 }
@@ -92,6 +94,7 @@ impl Observe {
             ring: Refusals::default(),
             misnamed: Mutex::default(),
             health: Health::default(),
+            fellows: super::fellows::Fellows::default(),
             used: Mutex::default(),
         }
     }
@@ -99,6 +102,11 @@ impl Observe {
     /// How the backends are, by active checks.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// How it stands with other nodes.
+    pub fn fellows(&self) -> &super::fellows::Fellows {
+        &self.fellows
     }
 
     /// When each rule decided last, since the start.

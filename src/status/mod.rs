@@ -58,6 +58,51 @@ pub struct Snapshot {
     pub bans: Vec<Ban>,
     /// Limits that were met since the start.
     pub limits: Vec<Limit>,
+    /// The nodes that share a store with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
+}
+
+/// Nodes that share a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The name that they have together.
+    pub name: String,
+    /// Where the store is.
+    pub store: String,
+    /// What ails the store; none if nothing does.
+    pub trouble: Option<String>,
+    /// Since when that is so.
+    pub since: String,
+    /// Bans, attempts to log in and orders that the others have not heard yet.
+    pub untold: usize,
+    /// The nodes, this one first.
+    pub nodes: Vec<Node>,
+    /// In what they differ, in words.
+    pub differences: Vec<String>,
+}
+
+/// One of the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name, new with each start.
+    pub node: String,
+    /// The name of its machine.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// The digest of its configuration, less its own addresses.
+    pub config: String,
+    /// The digest of its policy.
+    pub policy: String,
+    /// `starting`, `running`, `draining` or `stopped`.
+    pub phase: String,
+    /// Connections and errands that live on it.
+    pub streams: usize,
+    /// Seconds since it was heard.
+    pub heard: u64,
+    /// Milliseconds by which its clock is ahead of ours.
+    pub ahead: i64,
 }
 
 /// One side of a server behind.

@@ -55,11 +55,34 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
         out.write_str("</ul>\n")?;
     }
     out.write_str("</section>\n")?;
+    nodes(out, s)?;
     backends(out, s)?;
     certificates(out, s)?;
     pairs(out, s)?;
     rest(out, s)?;
     out.write_str("</main>\n</body>\n</html>\n")
+}
+
+/// The nodes that share a store; nothing where there is none.
+fn nodes(out: &mut String, s: &Snapshot) -> fmt::Result {
+    let Some(cluster) = &s.cluster else { return Ok(()) };
+    let heads =
+        &["Node", "Machine", "Version", "Phase", "Streams", "Configuration", "Policy", "Heard", "Clock"];
+    let title = format!("Cluster {}: {} nodes", cluster.name, cluster.nodes.len());
+    let short = |digest: &str| digest.chars().take(12).collect::<String>();
+    table(out, "nodes", &title, heads, &cluster.nodes, |node| {
+        vec![
+            node.node.clone(),
+            node.host.clone(),
+            node.version.clone(),
+            node.phase.clone(),
+            node.streams.to_string(),
+            short(&node.config),
+            short(&node.policy),
+            format!("{} s ago", node.heard),
+            format!("{:+} ms", node.ahead),
+        ]
+    })
 }
 
 fn backends(out: &mut String, s: &Snapshot) -> fmt::Result {

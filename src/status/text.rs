@@ -20,6 +20,10 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
         true => writeln!(out, "all is well")?,
         false => s.alarms.iter().try_for_each(|alarm| writeln!(out, "! {alarm}"))?,
     }
+    if let Some(cluster) = &s.cluster {
+        writeln!(out)?;
+        write_cluster(out, cluster)?;
+    }
     writeln!(out, "\nbackends")?;
     for backend in &s.backends {
         let since = backend.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
@@ -96,6 +100,36 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     section(out, "limits that were met", &s.limits, |out, limit| {
         writeln!(out, "  {}  {} times", limit.limit, limit.times)
     })
+}
+
+/// Nodes that share a store.
+pub fn cluster(cluster: &super::Cluster) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _infallible = write_cluster(&mut out, cluster);
+    out
+}
+
+fn write_cluster(out: &mut String, c: &super::Cluster) -> std::fmt::Result {
+    writeln!(out, "cluster {}: {} nodes", c.name, c.nodes.len())?;
+    let state = c.trouble.as_deref().unwrap_or("in order");
+    writeln!(out, "  store {}  {state} since {}  {} to be told", c.store, c.since, c.untold)?;
+    for node in &c.nodes {
+        writeln!(
+            out,
+            "  {}  {}  {}  {}  {} streams  config {:.12}  policy {:.12}  heard {} s ago  clock {:+} ms",
+            node.node,
+            node.host,
+            node.version,
+            node.phase,
+            node.streams,
+            node.config,
+            node.policy,
+            node.heard,
+            node.ahead
+        )?;
+    }
+    c.differences.iter().try_for_each(|difference| writeln!(out, "! {difference}"))
 }
 
 fn section<T>(

@@ -227,6 +227,12 @@ impl Client {
         self.expect(&what, |e| e.name == "message" && e.has("id", id) && e.has("from", from))
     }
 
+    /// What arrived with this id while something else was waited for.
+    pub fn kept(&mut self, id: &str) -> Option<Element> {
+        let at = self.kept.iter().position(|element| element.has("id", id))?;
+        Some(self.kept.remove(at))
+    }
+
     /// The same, while errors about others of our stanzas are kept.
     pub fn arrived(&mut self, from: &str, id: &str) -> Element {
         let what = format!("message {id} from {from}");

@@ -1,0 +1,375 @@
+//! A node among others that serve the same domains: twice a second it hears from the store what the others say, and says what they
+//! have not heard yet.
+//!
+//! Nothing of it is waited for on a stanza's way. While the store is away, slow, full or holds something else, everything goes on
+//! by what this node knows itself; what it has to say waits, within bounds, and is said when the store is back (CLU-03, CLU-04).
+//! What a store holds is believed as far as it can be read: who may write to it may ban and close, and see no secret.
+
+mod word;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use self::word::{Card, Event, What};
+use super::desk::Desk;
+use super::{millis, overview};
+use crate::config::settings::{self, Roots, Settings};
+use crate::limit::Attempt;
+use crate::metrics::Mismatch;
+use crate::policy::{Finding, Place};
+use crate::run::{self, now};
+use crate::status;
+use crate::store::{Fault, Params, Said, Store};
+
+/// This node and what it knows of the others.
+#[derive(Debug)]
+pub struct Cluster {
+    asked: settings::Cluster,
+    node: String,
+    host: String,
+    store: tokio::sync::Mutex<Store>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What ails the store, and since when that is so.
+    trouble: Option<String>,
+    since: jiff::Timestamp,
+    /// The last event that was heard.
+    after: Option<String>,
+    /// What is to be said.
+    untold: VecDeque<String>,
+    number: u64,
+    /// The last event of each node that was heard.
+    numbers: BTreeMap<String, u64>,
+    fellows: BTreeMap<String, Fellow>,
+    differences: Vec<(Mismatch, String)>,
+    config: Option<(Arc<Settings>, String)>,
+}
+
+/// Another node.
+#[derive(Debug)]
+struct Fellow {
+    card: Card,
+    /// When it said something new.
+    heard: Instant,
+    /// Milliseconds by which its clock is ahead of ours.
+    ahead: i64,
+}
+
+impl Cluster {
+    /// The node of these settings, if they name a cluster. Nobody is called yet.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the system gives no random octets for a name.
+    pub(super) fn begin(settings: &Settings) -> Result<Option<Arc<Self>>, Finding> {
+        let Some((asked, params)) = settings.cluster.clone().zip(store(settings)?) else {
+            return Ok(None);
+        };
+        let lacks = |_| {
+            Finding::error(
+                Place::whole(&settings.file),
+                "the system gives no random octets",
+                "this is a fault of the machine",
+            )
+        };
+        let name: String =
+            run::seed().map_err(lacks)?.iter().take(4).map(|octet| format!("{octet:02x}")).collect();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim().chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+        let state = State {
+            trouble: Some("it was not asked yet".to_owned()),
+            since: jiff::Timestamp::now(),
+            after: None,
+            untold: VecDeque::new(),
+            number: 0,
+            numbers: BTreeMap::new(),
+            fellows: BTreeMap::new(),
+            differences: Vec::new(),
+            config: None,
+        };
+        let store = tokio::sync::Mutex::new(Store::new(params));
+        Ok(Some(Arc::new(Self { asked, node: name, host, store, state: Mutex::new(state) })))
+    }
+
+    fn held(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has all other nodes close what an operator means.
+    pub(super) fn close(&self, target: &str) {
+        self.say(What::Close { target: target.to_owned() }, millis());
+    }
+
+    fn say(&self, what: What, time: i64) {
+        let mut state = self.held();
+        state.number = state.number.saturating_add(1);
+        let event = Event { node: self.node.clone(), number: state.number, time, what };
+        let Ok(text) = serde_json::to_string(&event) else { return };
+        if state.untold.len() >= UNTOLD {
+            state.untold.pop_front();
+        }
+        state.untold.push_back(text);
+    }
+
+    /// Hears and speaks once.
+    pub(super) async fn exchange(&self, desk: &Desk) {
+        let mut store = self.store.lock().await;
+        let outcome = self.exchanged(&mut store, desk).await;
+        drop(store);
+        self.came_out(desk, outcome.err());
+    }
+
+    async fn exchanged(&self, store: &mut Store, desk: &Desk) -> Result<(), Fault> {
+        let tools = desk.tools();
+        if let Some(secret) = desk.reloader.account_secret() {
+            tools.logins.shared().share(secret);
+        }
+        let memory =
+            i64::try_from(desk.reloader.settings().timeouts.login_memory.as_millis()).unwrap_or(i64::MAX);
+        let since = || format!("{}-0", millis().saturating_sub(memory).max(0));
+        let after = self.held().after.clone().unwrap_or_else(since);
+        let heard = store.read(&after).await?;
+        let bans = desk.bans.exchange(&heard.bans);
+        let mut foreign = bans.foreign;
+        for (name, text) in &heard.events {
+            match serde_json::from_str::<Event>(text) {
+                Ok(event) if self.is_news(&event) => self.apply(desk, event).await,
+                Ok(_) => {}
+                Err(_) => foreign += 1,
+            }
+            self.held().after = Some(name.clone());
+        }
+        foreign += self.meet(&heard.nodes);
+        for (attempt, at) in tools.logins.shared().take(UNTOLD) {
+            let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
+            let Attempt { network, account, failed } = attempt;
+            self.say(What::Login { network, account, failed }, millis().saturating_sub(ago));
+        }
+        let said = Said {
+            node: (self.node.clone(), serde_json::to_string(&self.card(desk)).unwrap_or_default()),
+            gone: self.gone(),
+            bans: bans.say,
+            over: bans.over,
+            events: self.held().untold.iter().take(AT_ONCE).cloned().collect(),
+        };
+        store.write(&said).await?;
+        self.held().untold.drain(..said.events.len());
+        match foreign {
+            0 => Ok(()),
+            count => Err(Fault::Foreign(format!("{count} entries cannot be read; they are passed over"))),
+        }
+    }
+
+    /// Whether another node has said this, and not before.
+    fn is_news(&self, event: &Event) -> bool {
+        if event.node == self.node {
+            return false;
+        }
+        let mut state = self.held();
+        let known = state.numbers.get(&event.node).copied().unwrap_or(0);
+        if event.number <= known {
+            return false;
+        }
+        if state.numbers.len() >= FELLOWS && known == 0 {
+            state.numbers.clear();
+        }
+        state.numbers.insert(event.node.clone(), event.number);
+        true
+    }
+
+    async fn apply(&self, desk: &Desk, event: Event) {
+        let ago = Duration::from_millis(u64::try_from(millis().saturating_sub(event.time)).unwrap_or(0));
+        match event.what {
+            What::Login { network, account, failed } => {
+                let attempt = Attempt { network, account, failed };
+                desk.tools().logins.seen_elsewhere(attempt, ago, now());
+            }
+            // An order is for those who live when it is given.
+            What::Close { target } if ago < ORDER => desk.close_for(&event.node, &target).await,
+            What::Close { .. } => {}
+        }
+    }
+
+    /// Takes in what the nodes say of themselves. How many cannot be read.
+    fn meet(&self, nodes: &BTreeMap<String, String>) -> usize {
+        let (at, wall) = (now(), millis());
+        let mut state = self.held();
+        let mut foreign = 0;
+        for (name, text) in nodes.iter().filter(|(name, _)| **name != self.node) {
+            let Ok(card) = serde_json::from_str::<Card>(text) else {
+                foreign += 1;
+                continue;
+            };
+            let card = card.capped();
+            match state.fellows.get_mut(name) {
+                Some(fellow) if fellow.card == card => {}
+                // How old a word is that was there before us, nobody knows.
+                None => {
+                    state.fellows.insert(name.clone(), Fellow { card, heard: at, ahead: 0 });
+                }
+                Some(fellow) => *fellow = Fellow { ahead: card.time.saturating_sub(wall), card, heard: at },
+            }
+        }
+        state.fellows.retain(|name, _| nodes.contains_key(name));
+        foreign
+    }
+
+    /// Nodes that have said nothing for long.
+    fn gone(&self) -> Vec<String> {
+        let at = now();
+        let long = |fellow: &Fellow| at.saturating_duration_since(fellow.heard) > GONE;
+        let state = self.held();
+        state.fellows.iter().filter(|(_, fellow)| long(fellow)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn card(&self, desk: &Desk) -> Card {
+        let registry = Arc::clone(&desk.tools().registry);
+        let settings = desk.reloader.settings();
+        let mut state = self.held();
+        let config = match &state.config {
+            Some((known, digest)) if Arc::ptr_eq(known, &settings) => digest.clone(),
+            _ => {
+                let digest = word::common(&settings);
+                state.config = Some((settings, digest.clone()));
+                digest
+            }
+        };
+        Card {
+            host: self.host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config,
+            policy: registry.policy().digest().to_owned(),
+            secrets: desk.reloader.secrets_digest(),
+            phase: overview::phase(registry.phase()).to_owned(),
+            streams: registry.living(),
+            time: millis(),
+        }
+    }
+
+    /// Tells what has changed.
+    fn came_out(&self, desk: &Desk, fault: Option<Fault>) {
+        let observe = Arc::clone(&desk.tools().observe);
+        let own = self.card(desk);
+        let up = !matches!(fault, Some(Fault::Silent(_) | Fault::Refused(_)));
+        let trouble = fault.map(|fault| fault.to_string());
+        let mut state = self.held();
+        if state.trouble.is_some() != trouble.is_some() {
+            state.since = jiff::Timestamp::now();
+            match &trouble {
+                Some(why) => {
+                    tracing::warn!(store = %self.asked.store, why, "the store of the cluster is in trouble: traffic goes on by what this node knows itself");
+                }
+                None => {
+                    tracing::info!(store = %self.asked.store, node = self.node, "the store of the cluster is in order")
+                }
+            }
+        }
+        observe.fellows().say(trouble.clone());
+        state.trouble = trouble;
+        let at = now();
+        let here = |fellow: &&Fellow| at.saturating_duration_since(fellow.heard) <= HERE;
+        let fellows: Vec<&Fellow> = state.fellows.values().filter(here).collect();
+        let differences: Vec<(Mismatch, String)> =
+            fellows.iter().flat_map(|fellow| word::differences(&own, &fellow.card, fellow.ahead)).collect();
+        let what: Vec<Mismatch> = differences.iter().map(|(what, _)| *what).collect();
+        observe.metrics().cluster_store(up);
+        observe.metrics().cluster_nodes(fellows.len() + 1, &what);
+        let fresh = |kind: &(Mismatch, String)| {
+            !state
+                .differences
+                .iter()
+                .any(|(what, host)| *what == kind.0 && host.split(' ').next() == kind.1.split(' ').next())
+        };
+        for (_, words) in differences.iter().filter(|difference| fresh(difference)) {
+            tracing::warn!("nodes of the cluster differ: {words}");
+        }
+        state.differences = differences;
+    }
+
+    /// How it stands, for people.
+    pub(super) fn shown(&self, desk: &Desk) -> status::Cluster {
+        let own = self.card(desk);
+        let state = self.held();
+        let at = now();
+        let node = |name: &str, card: &Card, heard: Instant, ahead: i64| status::Node {
+            node: name.to_owned(),
+            host: card.host.clone(),
+            version: card.version.clone(),
+            config: card.config.clone(),
+            policy: card.policy.clone(),
+            phase: card.phase.clone(),
+            streams: card.streams,
+            heard: at.saturating_duration_since(heard).as_secs(),
+            ahead,
+        };
+        let others = state.fellows.iter().map(|(name, f)| node(name, &f.card, f.heard, f.ahead));
+        let mut differences: Vec<String> = state.differences.iter().map(|(_, words)| words.clone()).collect();
+        differences.sort();
+        differences.dedup();
+        status::Cluster {
+            name: self.asked.name.clone(),
+            store: self.asked.store.to_string(),
+            trouble: state.trouble.clone(),
+            since: state.since.to_string(),
+            untold: state.untold.len(),
+            nodes: std::iter::once(node(&self.node, &own, at, 0)).chain(others).collect(),
+            differences,
+        }
+    }
+}
+
+/// The store that nodes share, if there is one.
+///
+/// # Errors
+/// When a file that it needs cannot be read.
+pub(super) fn store(settings: &Settings) -> Result<Option<Params>, Finding> {
+    let Some(cluster) = &settings.cluster else { return Ok(None) };
+    let read = |path: &std::path::Path, what: &str| {
+        std::fs::read(path).map_err(|error| {
+            Finding::error(
+                Place::whole(&path.display().to_string()),
+                format!("the {what} cannot be read: {error}"),
+                "let the gateway's user read it",
+            )
+        })
+    };
+    let password = cluster.password.as_deref().map(|path| read(path, "password of the store")).transpose()?;
+    let password = password.map(|octets| String::from_utf8_lossy(&octets).trim_end().to_owned());
+    let roots = match &settings.trust.roots {
+        Roots::Pem(path) => Some(read(path, "file of trust anchors")?),
+        Roots::System => None,
+    };
+    let (address, name) = (cluster.store.clone(), cluster.name.clone());
+    Ok(Some(Params { address, password, roots, name }))
+}
+
+/// Keeps company with the others for as long as the gateway runs.
+pub(super) async fn attend(cluster: Arc<Cluster>, desk: Weak<Desk>) {
+    let mut tick = tokio::time::interval(PAUSE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(desk) = desk.upgrade() else { return };
+        cluster.exchange(&desk).await;
+    }
+}
+
+/// From one exchange to the next.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A node that has said nothing for so long is not counted, and after a longer time not kept.
+const HERE: Duration = Duration::from_secs(10);
+const GONE: Duration = Duration::from_secs(60);
+
+/// How long an order to close is an order.
+const ORDER: Duration = Duration::from_secs(30);
+
+/// Events that wait to be said, and those that are said at one time.
+const UNTOLD: usize = 10_000;
+const AT_ONCE: usize = 1000;
+
+/// Nodes whose events are told apart.
+const FELLOWS: usize = 1000;

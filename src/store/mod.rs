@@ -1,0 +1,85 @@
+//! The store that nodes of one domain share, on Redis or Valkey: what a node says to it and what it hears.
+//!
+//! Nothing waits for the store but who keeps it company in a task of its own, and every wait has its end. What it holds is
+//! text by node, by ban, and as a row of events; what the texts mean, others know. All its keys begin with one prefix, which
+//! keeps them in one slot of a Redis Cluster, and each expires.
+
+mod address;
+mod client;
+
+pub use address::{Address, Kind};
+pub use client::Store;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Which store, and under which name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Params {
+    /// Where it is.
+    pub address: Address,
+    /// What it asks for.
+    pub password: Option<String>,
+    /// Trust anchors as PEM, for TLS; none: those of the system.
+    pub roots: Option<Vec<u8>>,
+    /// The name that the nodes have together.
+    pub name: String,
+}
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Params")
+            .field("address", &self.address)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a node hears.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The word of each node, by its name.
+    pub nodes: BTreeMap<String, String>,
+    /// The record of each ban, by its target.
+    pub bans: BTreeMap<String, String>,
+    /// Events that came after the one that was named, each with its name.
+    pub events: Vec<(String, String)>,
+}
+
+/// What a node says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Its name and its word.
+    pub node: (String, String),
+    /// Nodes that are no more.
+    pub gone: Vec<String>,
+    /// Bans with their records.
+    pub bans: Vec<(String, String)>,
+    /// Bans that nobody needs to know of any more.
+    pub over: Vec<String>,
+    /// Events, in their order.
+    pub events: Vec<String>,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It cannot be reached, or does not answer in time.
+    Silent(String),
+    /// It answers, and says no.
+    Refused(String),
+    /// It holds what no node of ours has put there.
+    Foreign(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(why) => write!(f, "the store cannot be reached: {why}"),
+            Self::Refused(why) => write!(f, "the store refuses: {why}"),
+            Self::Foreign(why) => write!(f, "the store holds something else: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
