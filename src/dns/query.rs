@@ -38,7 +38,7 @@ enum Signatures {
     /// The resolver, which says so (RFC 6840 5.8).
     Reported,
     /// We do.
-    Read(DnssecDnsHandle<NameServerPool<TokioRuntimeProvider>>),
+    Read(Box<DnssecDnsHandle<NameServerPool<TokioRuntimeProvider>>>),
 }
 
 /// `dnssec:` of the configuration.
@@ -106,7 +106,8 @@ impl Asker {
             Trusted::Nobody => Signatures::Unread,
             Trusted::Resolver => Signatures::Reported,
             Trusted::Anchors(anchors) => {
-                Signatures::Read(DnssecDnsHandle::with_trust_anchor(pool.clone(), Arc::clone(anchors)))
+                let handle = DnssecDnsHandle::with_trust_anchor(pool.clone(), Arc::clone(anchors));
+                Signatures::Read(Box::new(handle))
             }
         };
         Ok(Asker { pool, signatures, each })
