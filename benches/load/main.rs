@@ -125,7 +125,8 @@ fn full() -> Size {
         idle: 5_000,
         // Two files for each stream in the gateway, and some for itself.
         streams: 10_000.min((meter::open_files() - 200) / 2),
-        pairs: 500,
+        // One less than a registrable domain may have (`pairs-domain`): the stream begins with another.
+        pairs: 499,
         rules: 100_000,
         watch: Duration::from_secs(5),
     }
