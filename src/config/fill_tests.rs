@@ -50,7 +50,7 @@ fn whole() -> Value {
             "peers": [{ "domains": ["partner.example"], "roots": "pki/partner.pem" }],
         },
         "dns": {
-            "servers": ["127.0.0.1:5353"], "allow-networks": ["192.0.2.0/24"],
+            "servers": ["127.0.0.1:5353"], "allow-networks": ["192.0.2.0/24"], "dnssec": "validate", "anchors": "pki/root.keys",
             "routes": [{ "domain": "partner.example", "target": "192.0.2.9:5269", "tls": "direct", "via": "socks5://10.0.0.9:1080" }],
         },
         "steering": {
