@@ -467,14 +467,14 @@ print(refused, taken)"#;
     });
     assert_eq!(process(), first, "the same process");
     // A bad file: it is told, nothing ends, and `systemctl reload` fails without harm.
-    root.run("mv /etc/gatehouse/policies/partners.yaml /root/ && echo 'version: v9' >/etc/gatehouse/policies/partners.yaml");
+    root.run("mv /etc/gatehouse/policies/partners.yaml /var/ && echo 'version: v9' >/etc/gatehouse/policies/partners.yaml");
     for line in ["gatehouse restart", "systemctl reload gatehouse"] {
         let asked = root.command("root", line).output().unwrap();
         assert!(!asked.status.success(), "{line}: {}", said(&asked));
     }
     assert_eq!(root.run("systemctl is-active gatehouse.service gatehouse.socket"), "active\nactive\n");
     assert_eq!(process(), first, "the same process");
-    root.run("mv /root/partners.yaml /etc/gatehouse/policies/");
+    root.run("mv /var/partners.yaml /etc/gatehouse/policies/");
     drop(knocking.stdin.take());
     let output = knocking.wait_with_output().unwrap();
     let counts: Vec<u32> =
