@@ -315,7 +315,7 @@ fn a_listener_moves_between_overlapping_addresses_without_a_restart() {
         }
     });
     let all = format!("0.0.0.0:{port}");
-    for _ in 0..3 {
+    for _ in 0..10 {
         edit(running.folder.path(), "gatehouse.yaml", &one.to_string(), &all);
         has(&run(&["reload", "--socket", &socket]), 0, &["reloaded"]);
         edit(running.folder.path(), "gatehouse.yaml", &all, &one.to_string());

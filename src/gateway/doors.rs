@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ use crate::run::{Tools, now};
 #[derive(Debug)]
 pub(super) struct Doors {
     open: Vec<Open>,
+    /// Sockets that are to close, until their tasks have let go of them: their addresses are taken so long.
+    closing: Vec<(SocketAddr, Weak<Listener>)>,
     quotas: Option<(Params, Quotas)>,
     tasks: JoinSet<()>,
 }
@@ -58,7 +60,7 @@ struct Quotas {
 
 impl Doors {
     pub(super) fn new() -> Self {
-        Self { open: Vec::new(), quotas: None, tasks: JoinSet::new() }
+        Self { open: Vec::new(), closing: Vec::new(), quotas: None, tasks: JoinSet::new() }
     }
 
     /// What is open, in the order of the configuration.
@@ -101,14 +103,22 @@ impl Doors {
         if findings.is_empty() { Ok(bound) } else { Err(findings) }
     }
 
-    /// A new socket; beside those of ours on the same port that close as this one opens.
+    /// A new socket; beside those of ours on the same port that close as this one opens, or that an earlier reload closes.
     fn opened(&self, settings: &Settings, asked: &Asked, patience: Duration) -> std::io::Result<Listener> {
         let closes = |bound: &&Bound| {
-            Self::overlaps(bound, asked) && !settings.listeners.iter().any(|kept| kept.address == bound.asked)
+            Self::overlaps(bound.address, asked.address)
+                && !settings.listeners.iter().any(|kept| kept.address == bound.asked)
         };
-        let closing: Vec<&Listener> = self.bound().filter(closes).map(|bound| &*bound.listener).collect();
+        let earlier = self.closing.iter().filter(|(at, _)| Self::overlaps(*at, asked.address));
+        let closing: Vec<Arc<Listener>> = self
+            .bound()
+            .filter(closes)
+            .map(|bound| Arc::clone(&bound.listener))
+            .chain(earlier.filter_map(|(_, socket)| socket.upgrade()))
+            .collect();
         match Listener::bind(asked.address, patience) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && !closing.is_empty() => {
+                let closing: Vec<&Listener> = closing.iter().map(|socket| &**socket).collect();
                 Listener::bind_beside(asked.address, patience, &closing)
             }
             made => made,
@@ -116,13 +126,13 @@ impl Doors {
     }
 
     /// Whether the one address is within the other, on the same port.
-    fn overlaps(bound: &Bound, asked: &Asked) -> bool {
-        let (one, other) = (bound.address.ip(), asked.address.ip());
-        bound.address.port() == asked.address.port() && (one.is_unspecified() || other.is_unspecified())
+    fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
+        one.port() == other.port()
+            && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
     }
 
     fn unbound(&self, settings: &Settings, asked: &Asked, error: &std::io::Error) -> Finding {
-        let ours = self.bound().find(|bound| Self::overlaps(bound, asked));
+        let ours = self.bound().find(|bound| Self::overlaps(bound.address, asked.address));
         if let (Some(ours), ErrorKind::AddrInUse) = (ours, error.kind()) {
             let gone = !settings.listeners.iter().any(|listener| listener.address == ours.asked);
             let what = if gone { "which is to close" } else { "which stays" };
@@ -186,8 +196,10 @@ impl Doors {
                 }
             }
         }
+        self.closing.retain(|(_, socket)| socket.strong_count() > 0);
         for Open { socket, .. } in old {
             tracing::info!(listener = socket.door.label(), address = %socket.address, "no longer listening");
+            self.closing.push((socket.address, Arc::downgrade(&socket.listener)));
         }
     }
 
