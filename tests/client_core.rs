@@ -1407,9 +1407,11 @@ fn a_stanza_above_the_limit_ends_a_managed_stream() {
         format!("<message to='bob@hall.example'>{}</message>", "<a/>".repeat(9000)),
         "<presence><\u{e9}/></presence>".to_owned(),
     ];
-    for (stanza, words) in
-        over.iter().zip(["larger than the limit (stanza)", "(nodes)", "(name-beyond-ascii)"])
-    {
+    for (stanza, words) in over.iter().zip([
+        ", and 262144 is the most (stanza)",
+        ": 9001, and 8192 is the most (nodes)",
+        "(name-beyond-ascii)",
+    ]) {
         for how in ["enable", "resumed", "refused"] {
             let mut stage = bound();
             stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
@@ -1489,6 +1491,50 @@ fn a_refused_stanza_of_a_client_comes_back_and_the_stream_goes_on() {
     // A forged sender ends it, refused or not.
     stage.hears(NEAR, &format!("<message from='mallory@hall.example' to='b@hall.example'>{odd}</message>"));
     assert_eq!(ended(&mut stage), "invalid-from");
+}
+
+// XML-17: "a text that names the limit", of each limit, and what was found: where it comes back alone, and where it ends a managed
+// stream; from a client, and from the server behind.
+#[test]
+fn who_sent_too_much_reads_the_limit_and_how_much_it_was() {
+    let many = |n: usize, one: &dyn Fn(usize) -> String| (0..n).map(one).collect::<String>();
+    let attributes = |n: usize| format!("<x{}/>", many(n, &|i| format!(" a{i}=''")));
+    let nested = |n: usize| format!("{}{}", "<b>".repeat(n - 1), "</b>".repeat(n - 1));
+    let over = [
+        ("depth", 64, nested(65)),
+        ("nodes", 8192, "<b/>".repeat(8192)),
+        ("attrs", 64, attributes(65)),
+        ("nsdecl", 32, format!("<x{}/>", many(33, &|i| format!(" xmlns:p{i}='u'")))),
+        ("attr-value", 8192, format!("<x a='{}'/>", "v".repeat(8193))),
+        ("name", 256, format!("<{}/>", "n".repeat(257))),
+        ("namespace-name", 1024, format!("<x xmlns='{}'/>", "n".repeat(1025))),
+        ("stanza", 262_144, format!("<body>{}</body>", "x".repeat(262_144))),
+        ("grown", 1_048_576, format!("<body>{}</body>", "'".repeat(200_000))),
+    ];
+    let rows = [NEAR, FAR].into_iter().flat_map(|side| over.iter().map(move |row| (side, row)));
+    for (side, (label, most, inside)) in rows {
+        let from = if side == FAR { " from='c@friend.example'" } else { "" };
+        let stanza = format!("<message to='alice@hall.example'{from} id='1'>{inside}</message>");
+        for managed in [false, true] {
+            let mut stage = bound();
+            if managed {
+                stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
+                stage.effects.clear();
+            }
+            stage.hears(side, &stanza);
+            let said = match (side, managed) {
+                (FAR, false) => stage.passed().remove(0).1,
+                _ => stage.said(NEAR),
+            };
+            let text =
+                said.split_once("xml:lang='en'>").unwrap_or_else(|| panic!("{label}, {side:?}: {said}")).1;
+            let text = text.split('<').next().unwrap();
+            let (found, rest) = text.split_once(": ").unwrap().1.split_once(", and ").unwrap();
+            assert!(found.parse::<usize>().unwrap() > *most, "{text}");
+            assert_eq!(rest, format!("{most} is the most ({label})"));
+            assert_eq!(said.contains("<stream:error>"), managed, "{said}");
+        }
+    }
 }
 
 // The same from the server behind: whoever sent it hears it from there, and whoever waits for an answer has one.

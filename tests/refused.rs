@@ -46,7 +46,14 @@ fn told(error: &Node, label: &str, limit: bool) {
     assert_eq!(condition(error), Some(expected), "{label}: {}", error.raw);
     let inside = error.child("error").unwrap();
     assert_eq!(inside.attr("type"), Some("modify"));
-    assert!(inside.child("text").unwrap().text.ends_with(&format!("({label})")), "{}", error.raw);
+    let text = &inside.child("text").unwrap().text;
+    assert!(text.ends_with(&format!("({label})")), "{}", error.raw);
+    // The limit and what was found, of either direction and whoever's limit it is: the smaller of the two is the limit.
+    let numbers = text.split_once(": ").and_then(|(_, rest)| rest.split_once(", and "));
+    let found =
+        numbers.map(|(found, rest)| (found.parse::<u64>(), rest.split(' ').next().unwrap().parse::<u64>()));
+    let told = matches!(found, Some((Ok(found), Ok(most))) if found > most && text.contains(" is the most "));
+    assert_eq!(told, limit, "{text}");
     assert_eq!(inside.children.iter().any(|c| c.is("urn:xmpp:errors", "stanza-too-big")), limit);
     assert!(error.raw.len() < 1000, "no payload of the original");
 }
@@ -168,9 +175,19 @@ async fn outwards_the_stream_of_the_server_behind_goes_on_too() {
     world.legacy.message(YOU, ME, "first");
     friend.inbox.wait_body("first").await.unwrap();
     let many: String = (0..300).map(|i| format!(" a{i}='1'")).collect();
+    let declared =
+        |from: usize, to: usize| (from..to).map(|i| format!(" xmlns:p{i}='u'")).collect::<String>();
+    let nested: String = (0..5).map(|n| format!("<b{}>", declared(n * 120, (n + 1) * 120))).collect();
     let table = [
         ("inside-attrs", true, many, String::new()),
         ("inside-depth", true, String::new(), format!("{}{}", "<b>".repeat(300), "</b>".repeat(300))),
+        ("inside-nsdecl", true, String::new(), format!("<x{}/>", declared(0, 140))),
+        ("inside-bindings", true, String::new(), format!("{nested}{}", "</b>".repeat(5))),
+        ("inside-attr-value", true, String::new(), format!("<img src='{}'/>", "A".repeat(1_100_000))),
+        ("inside-nodes", true, String::new(), "<b/>".repeat(200_001)),
+        ("inside-stanza", true, String::new(), format!("<body>{}</body>", "x".repeat(11 << 20))),
+        ("name", true, String::new(), format!("<{}/>", "n".repeat(300))),
+        ("namespace-name", true, String::new(), format!("<x xmlns='{}'/>", "n".repeat(1_100))),
         ("name-beyond-ascii", false, String::new(), "<\u{e9}/>".to_owned()),
         // More than the peer is known to take.
         ("beyond-peer-limit", true, String::new(), format!("<body>{}</body>", "x".repeat(300_000))),
@@ -185,6 +202,13 @@ async fn outwards_the_stream_of_the_server_behind_goes_on_too() {
         assert_eq!((error.attr("to"), error.attr("from")), (Some(YOU), Some(ME)));
         told(&error, label, limit);
     }
+    // Who waits for an answer that is too large hears that it does not come, by the same numbers.
+    let answer =
+        format!("<iq type='result' id='r' from='{YOU}' to='{ME}'><x>{}</x></iq>", "x".repeat(300_000));
+    world.legacy.send(answer);
+    let error = friend.inbox.wait(|n| n.attr("id") == Some("r")).await.unwrap();
+    assert_eq!((error.name.as_str(), error.attr("type")), ("iq", Some("error")));
+    told(&error, "beyond-peer-limit", true);
     // What strangers may not send, our own server may: there it ends in a limit of the peer's alone.
     let seventy: String = (0..70).map(|i| format!(" a{i}='1'")).collect();
     world.legacy.send(format!("<message from='{YOU}' to='{ME}'><x{seventy}/><body>seventy</body></message>"));

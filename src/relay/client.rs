@@ -387,6 +387,13 @@ impl Step<'_, '_> {
         self.near_end(fault, after);
     }
 
+    /// The same over a stanza, in these words.
+    fn near_fault_saying(&mut self, reason: Reason, words: &str) {
+        let Some(machine) = self.client.near.take() else { return };
+        let fault = machine.fault_saying(&self.client.desk, reason, words);
+        self.near_end(fault, After::Closed);
+    }
+
     /// A step has consumed the machine.
     fn near_end(&mut self, fault: Fault, after: After) {
         self.tell(fault.reason);

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
 use super::far::{Far, FarOutcome};
-use super::origin::Origin;
+use super::origin::{Origin, reread};
 use super::turn::Turn;
+use super::turned::Turned;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, Route};
 use crate::jid::Domain;
@@ -353,7 +354,7 @@ impl Courier {
         let young = self.is_report() && self.is_young(turn.now);
         for octets in self.queue.take() {
             if octets.len() > limit {
-                self.origin().undeliverable(&octets, &Reason::BeyondPeerLimit.into(), turn);
+                self.too_large(id, limit, &octets, turn);
                 continue;
             }
             if young {
@@ -370,6 +371,14 @@ impl Courier {
                 turn.note(passed);
             }
         }
+    }
+
+    /// XML-18: the peer has told how much it takes, or takes what others may send us, and this stanza is more.
+    fn too_large(&self, id: FarId, most: usize, octets: &Bytes, turn: &mut Turn<'_>) {
+        let Some(frame) = reread(octets) else { return };
+        let found = octets.len();
+        let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
+        self.origin().turn_away(&turned, &self.pair, |octets| Some(Effect::Pass(id, octets)), turn);
     }
 
     /// The leg is proven: does the policy let the courier speak over it, by what is known of it now (POL-07)?

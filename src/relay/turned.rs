@@ -91,15 +91,19 @@ impl<'a> Turned<'a> {
         fate(self.kind, self.type_.as_deref())
     }
 
+    /// Why, in words for the one whose stanza it was.
+    pub(super) fn words(&self) -> String {
+        words(self.reason, self.measure)
+    }
+
     /// The error from one address to another. XML-17: the text names the limit in words.
     pub(super) fn error(&self, from: Option<&str>, to: Option<&str>) -> Option<Bytes> {
-        let text = words(self.reason, self.measure);
+        let text = self.words();
         let answer = Answer { id: self.id.as_deref(), from, to, text: Some(&text) };
         answer.write(self.kind, self.reason, self.reason.stanza_condition())
     }
 }
 
-/// Why, in words for the one whose stanza it was.
 fn words(reason: Reason, measure: Option<(usize, usize)>) -> String {
     let (words, label) = (reason.words(), reason.label());
     match measure {

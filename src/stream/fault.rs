@@ -32,6 +32,14 @@ impl Fault {
         Self { reason, detail: None, octets: octets.into() }
     }
 
+    /// The same with these words in the place of the fixed ones: whose stanza ended the stream reads the limit and what was found
+    /// (XML-17).
+    pub fn saying(reason: Reason, words: &str) -> Self {
+        let error = reason.stream_condition().map(|condition| error(condition, &detail(reason, Some(words))));
+        let octets = [error.unwrap_or_default().as_bytes(), CLOSE].concat();
+        Self { reason, detail: None, octets: octets.into() }
+    }
+
     /// The header names another domain than the one whose certificate was shown: the text says whose it was (STR-15).
     pub fn of_another_certificate(shown: &Domain, header: &[u8]) -> Self {
         let reason = Reason::HostUnknown;
@@ -96,15 +104,18 @@ pub fn error_element(reason: Reason) -> Option<String> {
     let condition = reason.stream_condition()?;
     // XML-17: whose stanza ended the stream reads why.
     let told = reason != Reason::StanzaTooBig && (reason.is_too_big() || reason.is_unfit());
-    let mut detail = match told {
-        true => text_element(&format!("{} ({})", reason.words(), reason.label())),
-        false => String::new(),
-    };
+    let words = told.then(|| format!("{} ({})", reason.words(), reason.label()));
+    Some(error(condition, &detail(reason, words.as_deref())))
+}
+
+/// What stands beside the condition.
+fn detail(reason: Reason, words: Option<&str>) -> String {
+    let mut detail = words.map(text_element).unwrap_or_default();
     // LIM-01, XEP-0205: the application condition names the size.
     if reason.is_too_big() {
         detail += &format!("<stanza-too-big xmlns='{}'/>", names::ERRORS_APP);
     }
-    Some(error(condition, &detail))
+    detail
 }
 
 fn error(condition: StreamCondition, detail: &str) -> String {

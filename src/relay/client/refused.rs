@@ -77,7 +77,7 @@ impl Step<'_, '_> {
     fn turn_away_near(&mut self, turned: &Turned<'_>) {
         self.tell_unfit(turned);
         if self.client.managed != Managed::No {
-            return self.near_fault(turned.reason, After::Closed);
+            return self.near_fault_saying(turned.reason, &turned.words());
         }
         match turned.fate() {
             Fate::Answered if self.client.near.is_open() => {
@@ -103,7 +103,7 @@ impl Step<'_, '_> {
         let turned = Turned::refused(refused);
         self.tell_unfit(&turned);
         if self.client.managed != Managed::No {
-            return self.near_fault(turned.reason, After::Closed);
+            return self.near_fault_saying(turned.reason, &turned.words());
         }
         match turned.fate() {
             Fate::Answered if self.client.far.is_open() => {

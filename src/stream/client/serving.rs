@@ -297,6 +297,14 @@ impl Serving {
         }
     }
 
+    /// The same for a stanza of a client that is bound, in these words (XML-17).
+    pub fn fault_saying(self, desk: &Desk, reason: Reason, words: &str) -> Fault {
+        match self {
+            Self::Greeting(_) | Self::Upgrading(_) => self.fault(desk, reason),
+            _ => Fault::saying(reason, words),
+        }
+    }
+
     /// The end, in the words of the backend: `last` is its error and our closing tag (C2S-18). Where no client is there to read
     /// them, the state itself.
     pub fn ended(self, last: &[u8]) -> Result<Fault, Box<Self>> {
