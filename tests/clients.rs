@@ -395,6 +395,28 @@ fn profanity_logs_in_by_starttls() {
     assert!(heard.attribute("from").unwrap().starts_with(&format!("{}/", jid(SECOND))), "{heard:?}");
 }
 
+// TLS-02: "loudmouth with mcabber and irssi (an `id` on `<starttls/>`)" could not log in. On a terminal of its own, told by its FIFO
+// what to do, through servers of both generations.
+#[test]
+fn mcabber_logs_in_by_starttls_and_sends_and_receives() {
+    for legacy in [Legacy::Prosody13, Legacy::Ejabberd] {
+        let (scene, desk) = scene(legacy, &Wishes::default());
+        let mut friend = scene.legacy.login();
+        let mut mcabber = desk.mcabber(&jid(SECOND), &jid("warden"), "by mcabber");
+        let heard = friend.expect("the message", |e| e.name == "message" && e.child("body").is_some());
+        assert_eq!(heard.child("body").unwrap().text, "by mcabber");
+        let its = heard.attribute("from").unwrap().to_owned();
+        assert!(its.starts_with(&format!("{}/mcabber", jid(SECOND))), "{its}");
+        friend.message(&its, "to mcabber");
+        let status = mcabber.ended(Duration::from_secs(60));
+        assert!(status.success(), "mcabber: {status}; it said:\n{}", mcabber.tail());
+        assert!(mcabber.log().contains("HEARD to mcabber"), "{}", mcabber.log());
+        assert!(
+            logins(&scene.gateway, "scram-sha-1", "allow") + logins(&scene.gateway, "plain", "allow") > 0.0
+        );
+    }
+}
+
 // BE-05: ejabberd reads the header in its accept loop, and its log names the client's own address.
 #[test]
 fn ejabberd_hears_the_clients_address_in_a_proxy_header_of_either_version() {

@@ -9,7 +9,7 @@ use super::ca::Leaf;
 use super::repository;
 use super::scene::HOSTED;
 use super::server::PASSWORD;
-use super::world::Host;
+use super::world::{Host, Process};
 
 /// How a client begins TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,16 @@ impl Desk {
         let mut process = self.host.spawn(&label("profanity"), "/usr/bin/python3", &arguments, &environment);
         let status = process.ended(Duration::from_secs(60));
         assert!(status.success(), "profanity: {status}; it said:\n{}", process.tail());
+    }
+
+    /// Starts mcabber, which demands STARTTLS and checks the certificate, sends one message, waits for one from there, tells it as
+    /// `HEARD BODY`, and ends well.
+    pub fn mcabber(&self, from: &str, to: &str, body: &str) -> Process {
+        let script = repository("tests/support/clients/mcab.py");
+        let (script, roots) = (script.to_string_lossy(), self.roots.to_string_lossy());
+        let gate = GATE.to_string();
+        let arguments = [&*script, &gate, "5222", from, PASSWORD, &roots, to, body];
+        self.host.spawn(&label("mcabber"), "/usr/bin/python3", &arguments, &[])
     }
 
     /// Sends one message with go-sendxmpp; panics unless it says that all went well.
