@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::claims::Claims;
 use super::event::{Event, Role};
 use super::far::{Far, FarOutcome, Lost};
-use super::near::{Near, NearOutcome, Renewal};
+use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Origin, pair_of, reread};
 use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
@@ -23,7 +23,7 @@ use crate::filter::{Guard, Route};
 use crate::reason::{Direction, Facing, Reason};
 use crate::stream::receiving::{self, Vouch};
 use crate::stream::{Pair, Secured};
-use crate::xml::Token;
+use crate::xml::{Frame, Token};
 
 /// A remote server, the legs to backends that its pairs have, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,10 +86,7 @@ impl Inbound {
     /// The framer of a leg found this.
     pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
         match side {
-            Side::Near => {
-                let outcome = self.near.token(token, turn);
-                self.near_came(outcome, turn);
-            }
+            Side::Near => self.near_token(token, turn),
             Side::Far(id) => self.far(id, turn, |far, turn| far.token(token, turn)),
         }
     }
@@ -134,52 +131,6 @@ impl Inbound {
     }
 
     // -- what comes of the legs
-
-    /// One step of the receiving entity.
-    fn near_step(&mut self, input: receiving::Input, turn: &mut Turn<'_>) {
-        let outcome = self.near.step(input, turn);
-        self.near_came(outcome, turn);
-    }
-
-    /// The near stream ends in good order, for this reason.
-    fn near_close(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        let outcome = self.near.close(reason, turn);
-        self.near_came(outcome, turn);
-    }
-
-    /// The near stream ends because of this.
-    fn near_fault(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        let outcome = self.near.fault(reason, turn);
-        self.near_came(outcome, turn);
-    }
-
-    /// What a step of the near leg means for all others.
-    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
-        match outcome {
-            None => {}
-            Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
-            Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
-            Some(NearOutcome::Rejected(reason)) => {
-                let record = self.near.record(None, None, reason);
-                turn.note(Event::Rejected { record, after: std::time::Duration::ZERO });
-                self.refusal(reason, turn);
-            }
-            Some(NearOutcome::Renewed(renewal)) => {
-                self.forget(turn);
-                turn.push(match renewal {
-                    Renewal::Restart => Effect::Restart(Side::Near),
-                    Renewal::Upgrade => Effect::Upgrade(Side::Near),
-                });
-            }
-            Some(NearOutcome::Stanza(frame)) => self.pass(frame, turn),
-            Some(NearOutcome::Unfit(refused)) => self.refuse_stanza(&refused, turn),
-            Some(NearOutcome::Vouch(check)) => {
-                if let Err(reason) = self.near.vouch(&check, turn) {
-                    self.vouched(check, Vouch::Refused(reason), turn);
-                }
-            }
-        }
-    }
 
     /// One step of a far leg, if it is there.
     fn far(
@@ -282,10 +233,6 @@ impl Inbound {
         &self.near
     }
 
-    pub(super) fn near_mut(&mut self) -> &mut Near {
-        &mut self.near
-    }
-
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
     }
@@ -336,5 +283,42 @@ impl Inbound {
             self.near.answered = Some(turn.now);
         }
         self.near_step(receiving::Input::Vouched(check, vouch), turn);
+    }
+}
+
+impl HasNear for Inbound {
+    fn near_mut(&mut self) -> &mut Near {
+        &mut self.near
+    }
+
+    fn stanza(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+        self.pass(frame, turn);
+    }
+
+    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
+        match outcome {
+            None => {}
+            Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
+            Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
+            Some(NearOutcome::Rejected(reason)) => {
+                let record = self.near.record(None, None, reason);
+                turn.note(Event::Rejected { record, after: std::time::Duration::ZERO });
+                self.refusal(reason, turn);
+            }
+            Some(NearOutcome::Renewed(renewal)) => {
+                self.forget(turn);
+                turn.push(match renewal {
+                    Renewal::Restart => Effect::Restart(Side::Near),
+                    Renewal::Upgrade => Effect::Upgrade(Side::Near),
+                });
+            }
+            Some(NearOutcome::Stanza(frame)) => self.stanza(frame, turn),
+            Some(NearOutcome::Unfit(refused)) => self.refuse_stanza(&refused, turn),
+            Some(NearOutcome::Vouch(check)) => {
+                if let Err(reason) = self.near.vouch(&check, turn) {
+                    self.vouched(check, Vouch::Refused(reason), turn);
+                }
+            }
+        }
     }
 }

@@ -50,6 +50,7 @@ use std::time::Instant;
 use self::client::Client;
 use self::courier::Courier;
 use self::inbound::Inbound;
+use self::near::HasNear as _;
 use self::outbound::Outbound;
 use self::turn::Turn;
 use self::verifier::Verifier;

@@ -61,6 +61,49 @@ pub(super) enum NearOutcome {
     Vouch(KeyCheck),
 }
 
+/// The relay that a near leg belongs to: it deals with what comes of the leg's steps, and how a step is taken is the same for
+/// all.
+pub(super) trait HasNear {
+    /// The leg.
+    fn near_mut(&mut self) -> &mut Near;
+
+    /// A stanza, to be compared with what stands.
+    fn stanza(&mut self, frame: Frame, turn: &mut Turn<'_>);
+
+    /// What a step of the leg means for all others.
+    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>);
+
+    /// The framer found this.
+    fn near_token(&mut self, token: Token, turn: &mut Turn<'_>) {
+        match token {
+            // Most of what comes, and the leg stays as it is: nothing need be told of it.
+            Token::Element(frame) if self.near_mut().passes(&frame, turn.now) => self.stanza(frame, turn),
+            token => {
+                let outcome = self.near_mut().token(token, turn);
+                self.near_came(outcome, turn);
+            }
+        }
+    }
+
+    /// One step of the receiving entity.
+    fn near_step(&mut self, input: receiving::Input, turn: &mut Turn<'_>) {
+        let outcome = self.near_mut().step(input, turn);
+        self.near_came(outcome, turn);
+    }
+
+    /// The stream ends in good order, for this reason.
+    fn near_close(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let outcome = self.near_mut().close(reason, turn);
+        self.near_came(outcome, turn);
+    }
+
+    /// The stream ends because of this.
+    fn near_fault(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let outcome = self.near_mut().fault(reason, turn);
+        self.near_came(outcome, turn);
+    }
+}
+
 /// How a stream begins anew.
 pub(super) enum Renewal {
     /// The framer starts over.
@@ -166,8 +209,17 @@ impl Near {
         self.step(receiving::Input::Secured(secured), turn)
     }
 
-    /// The framer found this.
-    pub(super) fn token(&mut self, token: Token, turn: &mut Turn<'_>) -> Option<NearOutcome> {
+    /// Whether this is a stanza that changes nothing here, on its way out or not: it has been heard then.
+    fn passes(&mut self, frame: &Frame, now: Instant) -> bool {
+        let passes = self.life.machine().is_some_and(|machine| machine.passes(frame));
+        if passes {
+            self.heard = now;
+        }
+        passes
+    }
+
+    /// The framer found this, which is no stanza that [`Near::passes`].
+    fn token(&mut self, token: Token, turn: &mut Turn<'_>) -> Option<NearOutcome> {
         let Some(machine) = self.life.machine() else {
             // After a fault nothing is looked at any more but the reciprocal close (CLS-01).
             if matches!(token, Token::End | Token::Violation(_)) {
@@ -206,11 +258,7 @@ impl Near {
             }
             Token::Element(frame) => {
                 self.heard = turn.now;
-                // Most of what comes, and the state stays as it is.
-                match machine.passes(&frame) {
-                    true => Some(NearOutcome::Stanza(frame)),
-                    false => self.step(receiving::Input::Element(frame), turn),
-                }
+                self.step(receiving::Input::Element(frame), turn)
             }
             Token::Refused(refused) => {
                 self.heard = turn.now;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use self::lanes::{Lane, Lanes, Permits};
 use super::claims::{self, Claims, Pending};
 use super::event::{Event, Role};
-use super::near::{Near, NearOutcome, Renewal};
+use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Caller, Origin};
 use super::plan::KeysBy;
 use super::turn::Turn;
@@ -21,7 +21,7 @@ use crate::jid::Domain;
 use crate::reason::{Direction, Facing, Reason};
 use crate::stream::receiving::{self, By, Claim, Ruling, Vouch};
 use crate::stream::{Answer, KeyCheck, Pair};
-use crate::xml::Token;
+use crate::xml::{Frame, Token};
 
 /// A backend that has called, and the pairs that it speaks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,57 +88,13 @@ impl Outbound {
 
     /// The framer found this.
     pub(super) fn token(&mut self, token: Token, turn: &mut Turn<'_>) {
-        let outcome = self.near.token(token, turn);
-        self.near_came(outcome, turn);
-    }
-
-    fn near_step(&mut self, input: receiving::Input, turn: &mut Turn<'_>) {
-        let outcome = self.near.step(input, turn);
-        self.near_came(outcome, turn);
-    }
-
-    fn near_close(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        let outcome = self.near.close(reason, turn);
-        self.near_came(outcome, turn);
-    }
-
-    fn near_fault(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        let outcome = self.near.fault(reason, turn);
-        self.near_came(outcome, turn);
-    }
-
-    /// What a step of the stream means for its claims and lanes.
-    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
-        match outcome {
-            None => {}
-            Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
-            Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
-            Some(NearOutcome::Rejected(reason)) => {
-                let record = self.near.record(None, None, reason);
-                turn.note(Event::Rejected { record, after: Duration::ZERO });
-            }
-            // Inside nothing is encrypted and nobody logs in, so no stream begins anew.
-            Some(NearOutcome::Renewed(Renewal::Restart | Renewal::Upgrade)) => {
-                self.near_fault(Reason::Internal, turn);
-            }
-            Some(NearOutcome::Stanza(frame)) => self.pass(frame, turn),
-            Some(NearOutcome::Unfit(refused)) => self.refuse_stanza(&refused, turn),
-            Some(NearOutcome::Vouch(check)) => {
-                if let Err(reason) = self.near.vouch(&check, turn) {
-                    self.vouched(check, Vouch::Refused(reason), turn);
-                }
-            }
-        }
+        self.near_token(token, turn);
     }
 
     // -- what may be asked of it
 
     pub(super) fn near(&self) -> &Near {
         &self.near
-    }
-
-    pub(super) fn near_mut(&mut self) -> &mut Near {
-        &mut self.near
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -318,6 +274,40 @@ impl Outbound {
         if !std::mem::replace(&mut self.told, true) {
             let record = self.near.record(None, None, reason);
             turn.note(Event::Closed { record });
+        }
+    }
+}
+
+impl HasNear for Outbound {
+    fn near_mut(&mut self) -> &mut Near {
+        &mut self.near
+    }
+
+    fn stanza(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+        self.pass(frame, turn);
+    }
+
+    /// What a step of the stream means for its claims and lanes.
+    fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
+        match outcome {
+            None => {}
+            Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
+            Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
+            Some(NearOutcome::Rejected(reason)) => {
+                let record = self.near.record(None, None, reason);
+                turn.note(Event::Rejected { record, after: Duration::ZERO });
+            }
+            // Inside nothing is encrypted and nobody logs in, so no stream begins anew.
+            Some(NearOutcome::Renewed(Renewal::Restart | Renewal::Upgrade)) => {
+                self.near_fault(Reason::Internal, turn);
+            }
+            Some(NearOutcome::Stanza(frame)) => self.stanza(frame, turn),
+            Some(NearOutcome::Unfit(refused)) => self.refuse_stanza(&refused, turn),
+            Some(NearOutcome::Vouch(check)) => {
+                if let Err(reason) = self.near.vouch(&check, turn) {
+                    self.vouched(check, Vouch::Refused(reason), turn);
+                }
+            }
         }
     }
 }

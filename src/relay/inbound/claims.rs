@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::claims::{self, Pending};
 use super::super::event::{Event, Role};
 use super::super::far::Far;
+use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{ClaimId, Effect, FarId, Side};
 use super::Inbound;

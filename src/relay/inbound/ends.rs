@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::claims::Pending;
 use super::super::event::Event;
 use super::super::far::Far;
+use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
 use super::Inbound;

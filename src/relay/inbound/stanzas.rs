@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::super::event::Event;
+use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::turned::{Turned, excess};
 use super::super::{Effect, FarId, Home, Sender, Words};
