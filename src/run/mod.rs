@@ -27,6 +27,7 @@ pub mod pump;
 pub mod refusals;
 pub mod registry;
 pub mod seeking;
+pub mod shares;
 pub mod strays;
 mod told;
 pub mod verifier;

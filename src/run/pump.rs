@@ -36,7 +36,7 @@ use super::measure::{Held, Passed};
 use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
 use super::verifier::Learnt;
-use super::{BoxIo, Later, Route, Tools, backends, now};
+use super::{BoxIo, Later, Route, Tools, backends, now, shares};
 use crate::limit::{Callback, Place, Stranger, StreamTicket, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, Input, LaneId, Relay, Sender, Side, plan};
@@ -100,6 +100,8 @@ pub struct Pump {
     /// Its places among those who are proven: by what they proved, and by their network.
     pub(super) places: [Option<Place>; 2],
     pub(super) threshold: Option<Threshold>,
+    /// Its place among those that always have more to do.
+    place: Option<Arc<shares::Place>>,
     orders: Inbox<Order>,
     news: Later<Option<watch::Receiver<News>>>,
     /// What orders, news and the timer wake.
@@ -236,6 +238,7 @@ impl Pump {
             stranger: None,
             places: [None, None],
             threshold: None,
+            place: None,
             orders,
             news: next_news(news),
             knock: None,
@@ -276,6 +279,7 @@ impl Pump {
         let knock = self.knock.insert(knock);
         let heard = knock.was_heard();
         let knock = Waker::from(Arc::clone(knock));
+        self.place.take_if(|place| place.is_called());
         self.budget = (BUDGET, BUDGET);
         if let Some(near) = &mut self.near {
             near.quiet = false;
@@ -325,8 +329,8 @@ impl Pump {
                 due = true;
             }
         }
-        // Others want to run too.
-        knock.waker().wake_by_ref();
+        // Others want to run too, and go first.
+        self.tools.registry.shares().stand(&mut self.place, knock.waker());
         Poll::Pending
     }
 
@@ -499,7 +503,7 @@ fn end(leg: &mut Leg) {
 }
 
 /// Octets that one relay reads from either side before others may run, tokens counted in: with [`LOOK`] no stream keeps the threads
-/// from those that have just become ready for more than 1 MiB, or for more than a millisecond.
+/// from those that have just become ready for more than 1 MiB, or for more than a millisecond; with [`shares`], for more than this.
 pub const BUDGET: usize = 64 * 1024;
 
 /// How many relays run before the runtime looks at the kernel for others that are ready.

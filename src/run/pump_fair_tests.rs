@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::limit::{SenderParams, Senders};
 use crate::run::pump::reading::TOKEN;
 
 /// A relay that counts its polls, and what the backend may have got in one of them.
@@ -23,8 +24,18 @@ impl Future for Counted {
 /// friend.example, proven, with so much room on both pipes that nothing ever waits.
 async fn saturating() -> (DuplexStream, DuplexStream, Arc<AtomicUsize>) {
     let outside = Scripted::default();
-    let mut backend = outside.lay(1 << 24);
-    let tools = tools(outside);
+    let backend = outside.lay(1 << 24);
+    let polls = Arc::default();
+    let (near, backend) = saturating_at(&tools(outside), backend, &polls).await;
+    (near, backend, polls)
+}
+
+/// The same beside others, with its polls counted here.
+async fn saturating_at(
+    tools: &Arc<Tools>,
+    mut backend: DuplexStream,
+    polls: &Arc<AtomicUsize>,
+) -> (DuplexStream, DuplexStream) {
     let (ours, mut near) = duplex(1 << 24);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
     let entry = tools.registry.enter();
@@ -32,9 +43,8 @@ async fn saturating() -> (DuplexStream, DuplexStream, Arc<AtomicUsize>) {
     let channel = Some(secured("friend.example"));
     let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: channel.clone(), seed: [7; 32] };
     let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
-    let pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), channel);
-    let polls = Arc::<AtomicUsize>::default();
-    tokio::spawn(Counted { running: pump.run(), polls: Arc::clone(&polls) });
+    let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), channel);
+    tokio::spawn(Counted { running: pump.run(), polls: Arc::clone(polls) });
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
     say(&mut near, &header).await;
     hear(&mut near, "</stream:features>").await;
@@ -43,7 +53,7 @@ async fn saturating() -> (DuplexStream, DuplexStream, Arc<AtomicUsize>) {
     hear(&mut near, "<success").await;
     say(&mut near, &header).await;
     hear(&mut near, "</stream:features>").await;
-    (near, backend, polls)
+    (near, backend)
 }
 
 // "No connection holds the loop for more than 1 MiB or 1 ms, whichever comes first": between two looks at the kernel LOOK polls
@@ -77,6 +87,48 @@ async fn a_stream_that_always_has_more_is_put_back_after_its_share() {
         assert!(polls >= shares - 2, "{many} stanzas of {} octets in {polls} polls", stanza(0).len());
         assert!(polls <= 4 * shares, "and not after far less: {polls}");
     }
+}
+
+// Who says something now and then waits for one share of one busy stream, however many there are; and they all go on.
+#[tokio::test(start_paused = true)]
+async fn a_calm_stream_waits_for_one_share_of_one_busy_stream() {
+    const BUSY: usize = 8;
+    const MANY: usize = 10_000;
+    let outside = Scripted::default();
+    let backends: Vec<_> = (0..=BUSY).map(|_| outside.lay(1 << 24)).collect();
+    // Nobody is slowed: who is has nothing to do for a while.
+    let stanzas = NonZeroU32::MAX;
+    let senders = Arc::new(Senders::new(SenderParams { stanzas, ..SenderParams::default() }, now()));
+    let tools = Arc::new(Tools { senders, ..Tools::clone(&tools(outside)) });
+    let (polls, own) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let mut busy = Vec::new();
+    for backend in backends {
+        let counted = if busy.len() < BUSY { &polls } else { &own };
+        busy.push(saturating_at(&tools, backend, counted).await);
+    }
+    let (mut calm, mut behind) = busy.pop().unwrap();
+    let all: String = (0..MANY).map(message).collect();
+    for (near, _) in &mut busy {
+        say(near, &all).await;
+    }
+    // Each of them has had a first share, and stands in line.
+    let begun = polls.load(Ordering::Relaxed);
+    while polls.load(Ordering::Relaxed) < begun + 2 * BUSY {
+        tokio::task::yield_now().await;
+    }
+    let mut waited = Vec::new();
+    for n in 0..20 {
+        let before = polls.load(Ordering::Relaxed);
+        say(&mut calm, &message(n)).await;
+        hear(&mut behind, &format!("id='m{n:06}'")).await;
+        waited.push(polls.load(Ordering::Relaxed) - before);
+    }
+    assert!(waited.iter().all(|polls| *polls <= 2), "{waited:?}");
+    let last = format!("id='m{:06}'", MANY - 1);
+    for (_, backend) in &mut busy {
+        assert!(hear(backend, &last).await.len() >= MANY * message(0).len());
+    }
+    assert!(polls.load(Ordering::Relaxed) > begun + 20 * BUSY, "they were busy all the time");
 }
 
 // What was left in the framer when the share was used up goes on by itself, though nothing more comes.

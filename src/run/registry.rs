@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::Tools;
 use super::awaited::Awaited;
 use super::inbox::{Inbox, Teller, Untold, inbox};
+use super::shares::Shares;
 use crate::policy::Policy;
 use crate::reason::{Detail, Flow, Reason};
 use crate::relay::{ClaimId, FarId, Portrait};
@@ -134,6 +135,7 @@ pub struct Registry {
     count: watch::Sender<usize>,
     awaited: Arc<Awaited>,
     news: watch::Sender<News>,
+    shares: Arc<Shares>,
 }
 
 impl Registry {
@@ -146,6 +148,7 @@ impl Registry {
             count: watch::Sender::new(0),
             awaited: Awaited::new(keep),
             news: watch::Sender::new(News { policy, phase: Phase::Starting, tools: None, trust: None }),
+            shares: Arc::default(),
         })
     }
 
@@ -280,6 +283,11 @@ impl Registry {
             }
             onward
         })
+    }
+
+    /// Where those that always have more to do wait for their turn.
+    pub(super) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
     }
 
     /// The keys with which far legs wait.
