@@ -1,6 +1,6 @@
 //! What a unit of work costs the gateway, against HAProxy doing TLS to plain TCP, in one run.
 //!
-//! `cargo bench --bench load` takes two minutes for each of five rounds and ends in a table and a JSON file. Each round measures both, in turn,
+//! `cargo bench --bench load` takes three minutes for each of five rounds and ends in a table and a JSON file. Each round measures both, in turn,
 //! each as a fresh process with one thread, the same key and the same suite; figures are processor time as the kernel
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
 //! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway
@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
 #![allow(clippy::disallowed_methods)] // a bench tells the time and ends its own process
 
+mod calm;
 mod meter;
 #[path = "../support/mix.rs"]
 mod mix;
@@ -128,6 +129,7 @@ fn full() -> Size {
         // One less than a registrable domain may have (`pairs-domain`): the stream begins with another.
         pairs: 499,
         rules: 100_000,
+        reloads: 50,
         watch: Duration::from_secs(5),
     }
 }
@@ -142,5 +144,6 @@ const QUICK: Size = Size {
     streams: 40,
     pairs: 4,
     rules: 100,
+    reloads: 3,
     watch: Duration::from_millis(300),
 };

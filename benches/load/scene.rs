@@ -129,6 +129,8 @@ impl Scene {
                 }
                 let program = if who == Who::Ours { &self.gateway } else { &self.other };
                 let mut command = Command::new(program);
+                // As in the unit and in the image.
+                command.env("MALLOC_ARENA_MAX", "2");
                 command.args(["run", "--config"]).arg(self.path("gatehouse.yaml"));
                 command
             }
@@ -148,9 +150,15 @@ impl Scene {
         Subject { process: Process(child), c2s, s2s, control, started: begun.elapsed() }
     }
 
-    /// Other rules in the same file, for a reload: as many, in other words.
-    pub fn rewrite_rules(&self, count: usize) {
-        fs::write(self.path("rules.yaml"), rules(count, "second")).expect("written");
+    /// Other rules in the same file, as many, in other words each time; and a reload. How long that takes.
+    pub fn reload(&self, subject: &Subject, count: usize, time: usize) -> Duration {
+        fs::write(self.path("rules.yaml"), rules(count, &format!("time-{time}"))).expect("written");
+        let begun = Instant::now();
+        let mut command = Command::new(&self.gateway);
+        let output = command.args(["reload", "--socket"]).arg(&subject.control).output();
+        let output = output.expect("the command starts");
+        assert!(output.status.success(), "no reload: {}", String::from_utf8_lossy(&output.stderr));
+        begun.elapsed()
     }
 
     /// A TLS client; `proven`: with the certificate of the peer. One suite and one curve, so that both sides do the same.

@@ -78,6 +78,15 @@ pub const ROWS: &[Row] = &[
     row("rules", "rules", "CPU of a stanza: many rules to ten", "x", Goal::Alone(1.15, 1.0)),
     row("rules", "start", "start with many rules", "s", Goal::Alone(2.0, 1.0)),
     row("rules", "reload", "reload of many rules", "s", Goal::Alone(2.0, 1.0)),
+    row(
+        "reloads",
+        "reloads",
+        "memory, after 50 reloads of many rules to after 5",
+        "x",
+        Goal::Alone(1.3, 1.05),
+    ),
+    row("reloads", "reloads memory", "  after the last of them", "MiB", Goal::Shown),
+    row("reloads", "reloads 99th", "  calm clients, 99th percentile, to without", "x", Goal::Alone(3.0, 1.5)),
     row("threads", "threads", "two threads to one", "x", Goal::AloneAtLeast(1.8, 2.0)),
 ];
 
@@ -94,7 +103,7 @@ const fn row(
 impl Row {
     /// Whether HAProxy does this too.
     pub fn is_compared(&self) -> bool {
-        !matches!(self.work, "pairs" | "rules" | "threads")
+        !matches!(self.work, "pairs" | "rules" | "reloads" | "threads")
     }
 }
 

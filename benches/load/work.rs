@@ -7,6 +7,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
+use super::calm;
 use super::meter::{Reading, Spent, resident};
 use super::mix::{Way, chat, mix};
 use super::scene::{Key, Run, Scene, Subject, Who};
@@ -32,6 +33,8 @@ pub struct Size {
     pub pairs: usize,
     /// Rules, where few and many are compared.
     pub rules: usize,
+    /// Reloads of many rules, one after the other.
+    pub reloads: usize,
     /// How long messages are sent at a fixed rate, and idleness is watched.
     pub watch: Duration,
 }
@@ -70,7 +73,8 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
         "idle" => idle(scene, who, size).await,
         "silent" => silent(scene, who, size).await,
         "single" => single(scene, who).await,
-        "calm" => calm(scene, who, size).await,
+        "calm" => calm::beside_hot(scene, who, size).await,
+        "reloads" => calm::while_reloading(scene, who, size).await,
         "pairs" => pairs(scene, who, size).await,
         "streams" => streams(scene, who, size).await,
         "rules" => rules(scene, who, size).await,
@@ -102,7 +106,12 @@ async fn cost(subject: &Subject, units: usize, work: impl Future<Output = ()>) -
 }
 
 /// So many sessions of this user.
-async fn clients(subject: &Subject, tls: &Arc<ClientConfig>, count: usize, user: &'static str) -> Vec<Line> {
+pub async fn clients(
+    subject: &Subject,
+    tls: &Arc<ClientConfig>,
+    count: usize,
+    user: &'static str,
+) -> Vec<Line> {
     let (to, mut lines) = (subject.c2s, Vec::with_capacity(count));
     while lines.len() < count {
         let mut some = JoinSet::new();
@@ -359,66 +368,6 @@ async fn silent(scene: &Scene, who: Who, size: &Size) -> Figures {
     vec![("silent", cost.spent.cpu.as_secs_f64() / size.watch.as_secs_f64() * 1e3)]
 }
 
-/// Whom calm clients are beside.
-const HOT: usize = 8;
-
-/// Clients that say something now and then, alone and beside some that send as fast as they can: how long an echo takes them.
-async fn calm(scene: &Scene, who: Who, size: &Size) -> Figures {
-    let mut figures = Vec::new();
-    for (hot, keys) in [(0, ["calm alone", "calm alone 99th"]), (HOT, ["calm", "calm 99th"])] {
-        let subject = scene.start(who, Run::default());
-        let tls = scene.client(false, false);
-        let lines = clients(&subject, &tls, hot, "swallow").await;
-        let octets = Arc::new(mix(size.stanzas, Way::ToServer));
-        let mut senders = JoinSet::new();
-        for mut line in lines {
-            let octets = Arc::clone(&octets);
-            senders.spawn(async move {
-                loop {
-                    for record in octets.as_bytes().chunks(16 * 1024) {
-                        line.tls.write_all(record).await.expect("the other side listens");
-                    }
-                }
-            });
-        }
-        let (to, watch) = (subject.c2s, size.watch);
-        // A thread of its own: those who flood do not keep it from looking at the clock.
-        let calm = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(echoed(to, tls, watch))
-        };
-        let mut times = tokio::task::spawn_blocking(calm).await.expect("heard");
-        senders.abort_all();
-        times.sort_unstable();
-        let micros = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e6;
-        figures.extend([(keys[0], micros(50)), (keys[1], micros(99))]);
-    }
-    figures
-}
-
-/// Eight clients that say a word every 20 ms, and how long each word has taken.
-async fn echoed(to: std::net::SocketAddr, tls: Arc<ClientConfig>, watch: Duration) -> Vec<Duration> {
-    let message = chat(300, Way::ToServer);
-    let mut talkers = JoinSet::new();
-    for _ in 0..8 {
-        let (tls, message) = (Arc::clone(&tls), message.clone());
-        talkers.spawn(async move {
-            let mut line = Line::login(to, &tls, "echo").await;
-            let (mut space, mut times) = ([0; 4096], Vec::new());
-            let end = Instant::now() + watch;
-            while Instant::now() < end || times.is_empty() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                let begun = Instant::now();
-                line.say(&message).await;
-                line.drain(message.len(), &mut space).await;
-                times.push(begun.elapsed());
-            }
-            times
-        });
-    }
-    talkers.join_all().await.into_iter().flatten().collect()
-}
-
 /// Messages of a server at a fixed rate, one a write, for one pair of its stream and for many in turn.
 async fn pairs(scene: &Scene, who: Who, size: &Size) -> Figures {
     let period = Duration::from_micros(500);
@@ -512,15 +461,7 @@ async fn rules(scene: &Scene, who: Who, size: &Size) -> Figures {
         let octets = mix(size.stanzas, Way::Servers);
         micros.push(push(&subject, lines, octets, size.octets).await.micros());
         if rules == size.rules {
-            scene.rewrite_rules(rules);
-            let begun = Instant::now();
-            let output = std::process::Command::new(&scene.gateway)
-                .args(["reload", "--socket"])
-                .arg(&subject.control)
-                .output();
-            let output = output.expect("the command starts");
-            assert!(output.status.success(), "no reload: {}", String::from_utf8_lossy(&output.stderr));
-            figures.push(("reload", begun.elapsed().as_secs_f64()));
+            figures.push(("reload", scene.reload(&subject, rules, 1).as_secs_f64()));
             figures.push(("start", subject.started.as_secs_f64()));
         }
     }
@@ -543,4 +484,4 @@ async fn threads(scene: &Scene, who: Who, size: &Size) -> Figures {
 /// Streams of a throughput.
 const STREAMS: usize = 4;
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub const MIB: f64 = 1024.0 * 1024.0;
