@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod callbacks;
+mod common;
 mod handshakes;
 mod lines;
 mod logins;
@@ -21,6 +22,7 @@ mod valve;
 
 pub use arrivals::{Arrivals, Line, Params, Threshold, Ticket};
 pub use callbacks::{Callback, Callbacks};
+pub use common::Counts;
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
 pub use logins_shared::{Attempt, Digests};

@@ -5,22 +5,32 @@
 //! by what this node knows itself; what it has to say waits, within bounds, and is said when the store is back (CLU-03, CLU-04).
 //! What a store holds is believed as far as it can be read: who may write to it may ban and close, and see no secret.
 
+mod asked;
+mod counts;
+mod row;
 mod word;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Notify, Semaphore, watch};
+
+use self::counts::{Batch, HELD, Together};
+use self::row::Row;
 use self::word::{Card, Event, What};
 use super::desk::Desk;
+use super::parts::finding;
 use super::{millis, overview};
 use crate::config::settings::{self, Roots, Settings};
 use crate::limit::Attempt;
 use crate::metrics::Mismatch;
 use crate::policy::{Finding, Place};
+use crate::run::registry::Phase;
 use crate::run::{self, now};
 use crate::status;
 use crate::store::{Fault, Params, Said, Store};
+use crate::tls::verify::Anchors;
 
 /// This node and what it knows of the others.
 #[derive(Debug)]
@@ -30,6 +40,12 @@ pub struct Cluster {
     host: String,
     store: tokio::sync::Mutex<Store>,
     state: Mutex<State>,
+    /// Somebody waits for the next exchange.
+    hurry: Notify,
+    /// How many exchanges have come out.
+    rounds: watch::Sender<u64>,
+    /// Questions of other nodes that are answered at one time.
+    answering: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -37,13 +53,8 @@ struct State {
     /// What ails the store, and since when that is so.
     trouble: Option<String>,
     since: jiff::Timestamp,
-    /// The last event that was heard.
-    after: Option<String>,
-    /// What is to be said.
-    untold: VecDeque<String>,
-    number: u64,
-    /// The last event of each node that was heard.
-    numbers: BTreeMap<String, u64>,
+    events: Row,
+    together: Together,
     fellows: BTreeMap<String, Fellow>,
     differences: Vec<(Mismatch, String)>,
     config: Option<(Arc<Settings>, String)>,
@@ -57,6 +68,13 @@ struct Fellow {
     heard: Instant,
     /// Milliseconds by which its clock is ahead of ours.
     ahead: i64,
+}
+
+impl Fellow {
+    /// Whether it was heard in this time.
+    fn is_heard(&self, at: Instant, within: Duration) -> bool {
+        at.saturating_duration_since(self.heard) <= within
+    }
 }
 
 impl Cluster {
@@ -82,16 +100,23 @@ impl Cluster {
         let state = State {
             trouble: Some("it was not asked yet".to_owned()),
             since: jiff::Timestamp::now(),
-            after: None,
-            untold: VecDeque::new(),
-            number: 0,
-            numbers: BTreeMap::new(),
+            events: Row::new(UNTOLD),
+            together: Together::new(),
             fellows: BTreeMap::new(),
             differences: Vec::new(),
             config: None,
         };
         let store = tokio::sync::Mutex::new(Store::new(params));
-        Ok(Some(Arc::new(Self { asked, node: name, host, store, state: Mutex::new(state) })))
+        Ok(Some(Arc::new(Self {
+            asked,
+            node: name,
+            host,
+            store,
+            state: Mutex::new(state),
+            hurry: Notify::new(),
+            rounds: watch::Sender::new(0),
+            answering: Arc::new(Semaphore::new(ANSWERS)),
+        })))
     }
 
     fn held(&self) -> MutexGuard<'_, State> {
@@ -105,83 +130,129 @@ impl Cluster {
 
     fn say(&self, what: What, time: i64) {
         let mut state = self.held();
-        state.number = state.number.saturating_add(1);
-        let event = Event { node: self.node.clone(), number: state.number, time, what };
-        let Ok(text) = serde_json::to_string(&event) else { return };
-        if state.untold.len() >= UNTOLD {
-            state.untold.pop_front();
+        let event = Event { node: self.node.clone(), number: state.events.next(), time, what };
+        if let Ok(text) = serde_json::to_string(&event) {
+            state.events.say(text);
         }
-        state.untold.push_back(text);
     }
 
     /// Hears and speaks once.
-    pub(super) async fn exchange(&self, desk: &Desk) {
+    pub(super) async fn exchange(self: &Arc<Self>, desk: &Arc<Desk>) {
         let mut store = self.store.lock().await;
         let outcome = self.exchanged(&mut store, desk).await;
         drop(store);
+        self.forget(desk);
         self.came_out(desk, outcome.err());
+        self.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
     }
 
-    async fn exchanged(&self, store: &mut Store, desk: &Desk) -> Result<(), Fault> {
+    async fn exchanged(self: &Arc<Self>, store: &mut Store, desk: &Arc<Desk>) -> Result<(), Fault> {
         let tools = desk.tools();
         if let Some(secret) = desk.reloader.account_secret() {
             tools.logins.shared().share(secret);
         }
         let memory =
             i64::try_from(desk.reloader.settings().timeouts.login_memory.as_millis()).unwrap_or(i64::MAX);
-        let since = || format!("{}-0", millis().saturating_sub(memory).max(0));
-        let after = self.held().after.clone().unwrap_or_else(since);
-        let heard = store.read(&after).await?;
+        let after = {
+            let state = self.held();
+            [state.events.after(memory), state.together.row.after(COUNTED)]
+        };
+        let [events, counts] = &after;
+        let heard = store.read(events, counts).await?;
         let bans = desk.bans.exchange(&heard.bans);
-        let mut foreign = bans.foreign;
+        let mut foreign = bans.foreign + self.meet(&heard.nodes);
         for (name, text) in &heard.events {
             match serde_json::from_str::<Event>(text) {
-                Ok(event) if self.is_news(&event) => self.apply(desk, event).await,
+                Ok(event) if event.node == self.node => {}
+                Ok(event) if self.held().events.is_news(&event.node, event.number) => {
+                    self.apply(desk, event).await
+                }
                 Ok(_) => {}
                 Err(_) => foreign += 1,
             }
-            self.held().after = Some(name.clone());
+            self.held().events.heard(name);
         }
-        foreign += self.meet(&heard.nodes);
+        foreign += self.count(desk, &heard.counts);
         for (attempt, at) in tools.logins.shared().take(UNTOLD) {
             let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
             let Attempt { network, account, failed } = attempt;
             self.say(What::Login { network, account, failed }, millis().saturating_sub(ago));
         }
-        let said = Said {
-            node: (self.node.clone(), serde_json::to_string(&self.card(desk)).unwrap_or_default()),
-            gone: self.gone(),
-            bans: bans.say,
-            over: bans.over,
-            events: self.held().untold.iter().take(AT_ONCE).cloned().collect(),
+        self.say_counts(desk);
+        let word = serde_json::to_string(&self.card(desk)).unwrap_or_default();
+        let gone = self.gone();
+        let said = {
+            let state = self.held();
+            let (events, counts) = (state.events.untold(AT_ONCE), state.together.row.untold(AT_ONCE));
+            Said { node: (self.node.clone(), word), gone, bans: bans.say, over: bans.over, events, counts }
         };
         store.write(&said).await?;
-        self.held().untold.drain(..said.events.len());
+        let mut state = self.held();
+        state.events.said(said.events.len());
+        state.together.row.said(said.counts.len());
+        drop(state);
         match foreign {
             0 => Ok(()),
             count => Err(Fault::Foreign(format!("{count} entries cannot be read; they are passed over"))),
         }
     }
 
-    /// Whether another node has said this, and not before.
-    fn is_news(&self, event: &Event) -> bool {
-        if event.node == self.node {
-            return false;
+    /// Takes in what the others have counted. How many words cannot be read.
+    fn count(&self, desk: &Desk, words: &[(String, String)]) -> usize {
+        let tools = desk.tools();
+        let mut foreign = 0;
+        for (name, text) in words {
+            self.held().together.row.heard(name);
+            match Batch::read(text) {
+                Some(batch) if batch.node == self.node => {}
+                Some(batch) => {
+                    if self.held().together.row.is_news(&batch.node, batch.number) {
+                        let ago = self.ago(&batch.node, batch.time);
+                        tools.senders.seen_elsewhere(&batch.counts(), ago, now());
+                        self.held().together.hear(batch.node, batch.held);
+                    }
+                }
+                None => foreign += 1,
+            }
         }
-        let mut state = self.held();
-        let known = state.numbers.get(&event.node).copied().unwrap_or(0);
-        if event.number <= known {
-            return false;
-        }
-        if state.numbers.len() >= FELLOWS && known == 0 {
-            state.numbers.clear();
-        }
-        state.numbers.insert(event.node.clone(), event.number);
-        true
+        foreign
     }
 
-    async fn apply(&self, desk: &Desk, event: Event) {
-        let ago = Duration::from_millis(u64::try_from(millis().saturating_sub(event.time)).unwrap_or(0));
+    /// Has the others hear what was counted here, once they have heard what came before.
+    fn say_counts(&self, desk: &Desk) {
+        let (tools, at) = (desk.tools(), now());
+        let mut state = self.held();
+        if !state.together.is_told() {
+            return;
+        }
+        let here = state.fellows.values().filter(|fellow| fellow.is_heard(at, HERE)).count();
+        let nodes = u32::try_from(here).unwrap_or(u32::MAX).saturating_add(1);
+        let (counts, held) = (tools.senders.untold(nodes, at), tools.proven.held_here(nodes, HELD));
+        state.together.say(&self.node, (millis(), at), counts, held);
+    }
+
+    /// What others hold counts for as long as they are heard and let somebody in: who was there comes here next.
+    fn forget(&self, desk: &Desk) {
+        let (at, running) = (now(), overview::phase(Phase::Running));
+        let mut state = self.held();
+        let State { together, fellows, .. } = &mut *state;
+        let held = together.sum(|node| {
+            fellows
+                .get(node)
+                .is_some_and(|fellow| fellow.is_heard(at, COUNTS_FOR) && fellow.card.phase == running)
+        });
+        desk.tools().proven.held_elsewhere(held);
+    }
+
+    /// How long ago that was, by the clock of the node that says so.
+    fn ago(&self, node: &str, time: i64) -> Duration {
+        let ahead = self.held().fellows.get(node).map_or(0, |fellow| fellow.ahead);
+        let ago = millis().saturating_sub(time.saturating_sub(ahead));
+        Duration::from_millis(u64::try_from(ago).unwrap_or(0))
+    }
+
+    async fn apply(self: &Arc<Self>, desk: &Arc<Desk>, event: Event) {
+        let ago = self.ago(&event.node, event.time);
         match event.what {
             What::Login { network, account, failed } => {
                 let attempt = Attempt { network, account, failed };
@@ -189,7 +260,8 @@ impl Cluster {
             }
             // An order is for those who live when it is given.
             What::Close { target } if ago < ORDER => desk.close_for(&event.node, &target).await,
-            What::Close { .. } => {}
+            What::Ask { question, request } if ago < ORDER => self.asked_by_another(desk, question, request),
+            What::Close { .. } | What::Ask { .. } => {}
         }
     }
 
@@ -270,7 +342,7 @@ impl Cluster {
         observe.fellows().say(trouble.clone());
         state.trouble = trouble;
         let at = now();
-        let here = |fellow: &&Fellow| at.saturating_duration_since(fellow.heard) <= HERE;
+        let here = |fellow: &&Fellow| fellow.is_heard(at, HERE);
         let fellows: Vec<&Fellow> = state.fellows.values().filter(here).collect();
         let differences: Vec<(Mismatch, String)> =
             fellows.iter().flat_map(|fellow| word::differences(&own, &fellow.card, fellow.ahead)).collect();
@@ -314,7 +386,7 @@ impl Cluster {
             store: self.asked.store.to_string(),
             trouble: state.trouble.clone(),
             since: state.since.to_string(),
-            untold: state.untold.len(),
+            untold: state.events.waiting(),
             nodes: std::iter::once(node(&self.node, &own, at, 0)).chain(others).collect(),
             differences,
         }
@@ -338,9 +410,12 @@ pub(super) fn store(settings: &Settings) -> Result<Option<Params>, Finding> {
     };
     let password = cluster.password.as_deref().map(|path| read(path, "password of the store")).transpose()?;
     let password = password.map(|octets| String::from_utf8_lossy(&octets).trim_end().to_owned());
-    let roots = match &settings.trust.roots {
-        Roots::Pem(path) => Some(read(path, "file of trust anchors")?),
-        Roots::System => None,
+    let roots = match (&cluster.roots, &settings.trust.roots) {
+        (Some(path), _) | (None, Roots::Pem(path)) if cluster.store.tls => {
+            Anchors::load(path).map_err(|fault| finding(&fault))?;
+            Some(read(path, "file of trust anchors")?)
+        }
+        _ => None,
     };
     let (address, name) = (cluster.store.clone(), cluster.name.clone());
     Ok(Some(Params { address, password, roots, name }))
@@ -351,7 +426,10 @@ pub(super) async fn attend(cluster: Arc<Cluster>, desk: Weak<Desk>) {
     let mut tick = tokio::time::interval(PAUSE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _time = tick.tick() => {}
+            () = cluster.hurry.notified() => {}
+        }
         let Some(desk) = desk.upgrade() else { return };
         cluster.exchange(&desk).await;
     }
@@ -364,12 +442,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 const HERE: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(60);
 
+/// What a node holds counts at the others for so long after its last word.
+const COUNTS_FOR: Duration = Duration::from_secs(3);
+
+/// What was counted longer ago, in milliseconds, is over.
+const COUNTED: i64 = 60_000;
+
 /// How long an order to close is an order.
 const ORDER: Duration = Duration::from_secs(30);
+
+/// Questions that are answered at one time.
+const ANSWERS: usize = 4;
 
 /// Events that wait to be said, and those that are said at one time.
 const UNTOLD: usize = 10_000;
 const AT_ONCE: usize = 1000;
-
-/// Nodes whose events are told apart.
-const FELLOWS: usize = 1000;

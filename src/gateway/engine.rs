@@ -32,6 +32,8 @@ pub(super) struct Engine {
     asked: dns::Params,
     world: Arc<World>,
     tools: Arc<Tools>,
+    /// What nodes that count together have in common.
+    common: Option<[u8; 32]>,
 }
 
 impl Engine {
@@ -52,6 +54,7 @@ impl Engine {
         observe.refusals().keep(usize::try_from(settings.limits.refusals).unwrap_or(usize::MAX));
         let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &observe);
         let world = Arc::new(World::new(params, connector));
+        let common = common(&settings, secrets);
         let tools = Arc::new(Tools {
             params: parts::engine(&settings),
             home: Arc::new(parts::home(&settings, secrets.keyrings(clock::read()))),
@@ -66,7 +69,7 @@ impl Engine {
                 observe.metrics(),
             )),
             rates: Arc::new(Rates::new(parts::rates(&settings))),
-            senders: Arc::new(Senders::new(parts::senders(&settings), now())),
+            senders: senders(&settings, common.as_ref()),
             streams: Streams::new(),
             circuits,
             handshakes,
@@ -77,7 +80,8 @@ impl Engine {
             registrations: Arc::new(parts::registrations(&settings)),
             observe,
         });
-        Ok(Self { settings, resolver, asked, world, tools })
+        tools.proven.share(common.as_ref());
+        Ok(Self { settings, resolver, asked, world, tools, common })
     }
 
     /// What relays lean on.
@@ -119,6 +123,8 @@ impl Engine {
         let params = outside(&settings, acceptors, &resolver, (&handshakes, &circuits), &old.observe);
         old.couriers.resize(parts::engine(&settings).inside_octets);
         let world = Arc::new(self.world.followed_by(params));
+        let common = common(&settings, secrets);
+        let alike = common == self.common;
         let tools = Tools {
             params: parts::engine(&settings),
             home: Arc::new(parts::home(&settings, secrets.keyrings(clock::read()))),
@@ -136,9 +142,9 @@ impl Engine {
                 true => Arc::clone(&old.rates),
                 false => Arc::new(Rates::new(parts::rates(&settings))),
             },
-            senders: match parts::senders(&settings) == parts::senders(last) {
+            senders: match alike && parts::senders(&settings) == parts::senders(last) {
                 true => Arc::clone(&old.senders),
-                false => Arc::new(Senders::new(parts::senders(&settings), now())),
+                false => senders(&settings, common.as_ref()),
             },
             streams: Arc::clone(&old.streams),
             circuits,
@@ -162,8 +168,24 @@ impl Engine {
             },
             observe: Arc::clone(&old.observe),
         };
-        Ok(Self { resolver, asked, world, tools: Arc::new(tools), settings })
+        if !alike || !Arc::ptr_eq(&tools.proven, &old.proven) {
+            tools.proven.share(common.as_ref());
+        }
+        Ok(Self { resolver, asked, world, tools: Arc::new(tools), settings, common })
     }
+}
+
+/// What nodes that share a store make digests of counts with.
+fn common(settings: &Settings, secrets: &Secrets) -> Option<[u8; 32]> {
+    settings.cluster.as_ref().and_then(|_| secrets.for_counts())
+}
+
+fn senders(settings: &Settings, common: Option<&[u8; 32]>) -> Arc<Senders> {
+    let params = parts::senders(settings);
+    Arc::new(match common {
+        Some(secret) => Senders::among(params, secret, now()),
+        None => Senders::new(params, now()),
+    })
 }
 
 fn resolver(settings: &Settings, asked: &dns::Params) -> Result<Arc<Resolver>, Finding> {

@@ -141,11 +141,17 @@ impl Secrets {
 
     /// A secret of another use that nodes with the same secrets have, too.
     pub fn for_accounts(&self) -> Option<[u8; 32]> {
+        self.of_use(b"gatehouse accounts")
+    }
+
+    /// Another one: that by which they count together.
+    pub fn for_counts(&self) -> Option<[u8; 32]> {
+        self.of_use(b"gatehouse counts")
+    }
+
+    fn of_use(&self, purpose: &[u8]) -> Option<[u8; 32]> {
         match &self.world {
-            Realm::Shared { lines, .. } => {
-                let first = lines.first()?;
-                tag(first, b"gatehouse accounts").as_ref().first_chunk().copied()
-            }
+            Realm::Shared { lines, .. } => tag(lines.first()?, purpose).as_ref().first_chunk().copied(),
             Realm::Drawn(_) => None,
         }
     }

@@ -3,11 +3,16 @@
 //! Servers count by registrable domain, for whoever has a wildcard certificate and a DNS of his own has domains without end;
 //! and by the network around, for whoever has money has registrable ones. Clients count by address, where an office is meant
 //! and not a person. Rules may raise the numbers of a domain.
+//!
+//! Nodes that share a store count together: what the others hold, under digests that all of them make alike (`common`), counts as
+//! what is held here.
 
 use std::collections::HashMap;
+use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use super::common::{Keyed, parts};
 use super::{Network, held};
 use crate::jid::Domain;
 use crate::policy::Quotas;
@@ -36,7 +41,16 @@ impl Default for Params {
 #[derive(Debug)]
 pub struct Proven {
     params: Params,
-    counts: Mutex<HashMap<Key, u32>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    here: HashMap<Key, u32>,
+    /// By what digests are made where other nodes count, too.
+    keyed: Option<Keyed>,
+    /// What those hold, by digest.
+    elsewhere: HashMap<u64, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,10 +61,66 @@ enum Key {
     Servers(Network),
 }
 
+impl Key {
+    fn digest(&self, keyed: Keyed) -> u64 {
+        let mut hasher = keyed.hasher();
+        let (kind, words) = match self {
+            Self::Clients(network) => ("clients", network.0.to_string()),
+            Self::Connections(domain) => ("connections", domain.to_string()),
+            Self::Pairs(domain) => ("pairs", domain.to_string()),
+            Self::Servers(network) => ("servers", network.0.to_string()),
+        };
+        for part in [kind, " ", &words] {
+            hasher.write(part.as_bytes());
+        }
+        hasher.finish()
+    }
+}
+
 impl Proven {
     /// Nobody is here yet.
     pub fn new(params: Params) -> Arc<Self> {
         Arc::new(Self { params, counts: Mutex::default() })
+    }
+
+    /// Other nodes have this secret, too, and count together with this one; or none does.
+    pub fn share(&self, secret: Option<&[u8; 32]>) {
+        let mut counts = held(&self.counts);
+        counts.keyed = secret.map(Keyed::of);
+        counts.elsewhere = HashMap::new();
+    }
+
+    /// How many are here of each that matters to so many nodes: at most so many, those that are nearest to their limits first.
+    pub fn held_here(&self, nodes: u32, most: usize) -> Vec<(u64, u32)> {
+        let counts = held(&self.counts);
+        let Some(keyed) = counts.keyed else { return Vec::new() };
+        let matters = |(key, count): (&Key, &u32)| {
+            let (count, limit) = (u64::from(*count), u64::from(self.limit(key).max(1)));
+            let part = count.saturating_mul(1_000_000) / limit;
+            let matters = count.saturating_mul(parts(nodes).into()) >= limit;
+            matters.then(|| (std::cmp::Reverse(part), key.clone(), count))
+        };
+        let mut all: Vec<_> = counts.here.iter().filter_map(matters).collect();
+        drop(counts);
+        all.sort_unstable_by_key(|(part, ..)| *part);
+        all.truncate(most);
+        all.into_iter()
+            .map(|(_, key, count)| (key.digest(keyed), count.try_into().unwrap_or(u32::MAX)))
+            .collect()
+    }
+
+    /// What all other nodes together hold now.
+    pub fn held_elsewhere(&self, counts: HashMap<u64, u32>) {
+        held(&self.counts).elsewhere = counts;
+    }
+
+    fn limit(&self, key: &Key) -> u32 {
+        match key {
+            Key::Clients(_) => self.params.clients,
+            Key::Connections(_) => self.params.domain_connections,
+            Key::Pairs(_) => self.params.domain_pairs,
+            Key::Servers(_) => self.params.servers,
+        }
     }
 
     /// One more client from there.
@@ -90,11 +160,15 @@ impl Proven {
 
     fn take(self: &Arc<Self>, key: Key, most: u32, reason: Reason) -> Result<Place, Reason> {
         let mut counts = held(&self.counts);
-        let count = counts.get(&key).copied().unwrap_or_default();
-        if count >= most {
+        let count = counts.here.get(&key).copied().unwrap_or_default();
+        let elsewhere = match counts.keyed {
+            Some(keyed) if !counts.elsewhere.is_empty() => counts.elsewhere.get(&key.digest(keyed)).copied(),
+            _ => None,
+        };
+        if count.saturating_add(elsewhere.unwrap_or_default()) >= most {
             return Err(reason);
         }
-        counts.insert(key.clone(), count + 1);
+        counts.here.insert(key.clone(), count + 1);
         drop(counts);
         Ok(Place { proven: Arc::clone(self), key })
     }
@@ -109,7 +183,7 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = held(&self.proven.counts);
+        let counts = &mut held(&self.proven.counts).here;
         if let Some(count) = counts.get_mut(&self.key) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -173,7 +247,7 @@ mod tests {
         let elsewhere = proven.server(&domain("late.com"), Some([198, 51, 100, 1].into()), &quotas);
         assert!(elsewhere.is_ok());
         drop((wild, hoster, more, elsewhere));
-        assert!(held(&proven.counts).is_empty());
+        assert!(held(&proven.counts).here.is_empty());
     }
 
     #[test]
@@ -199,5 +273,42 @@ mod tests {
         let _other = client("192.0.2.2").unwrap();
         drop(first);
         let _third = client("192.0.2.1").unwrap();
+    }
+
+    // CLU-03: what the others hold counts as what is held here, and only where they mean the same.
+    #[test]
+    fn nodes_with_one_secret_count_together() {
+        let params = Params { domain_connections: 50, domain_pairs: 500, servers: 2_000, clients: 50 };
+        let secret = [7; 32];
+        let node = |secret: &[u8; 32]| {
+            let node = Proven::new(params);
+            node.share(Some(secret));
+            node
+        };
+        let (one, other, stranger) = (node(&secret), node(&secret), node(&[8; 32]));
+        let quotas = Quotas::default();
+        let server = |node: &Arc<Proven>| node.server(&domain("friend.com"), None, &quotas);
+        let mut places: Vec<_> = (0..30).map(|_| server(&one).unwrap()).collect();
+        let _clients: Vec<_> = (0..30).map(|_| one.client([192, 0, 2, 1].into()).unwrap()).collect();
+        let _few = one.client([192, 0, 2, 2].into()).unwrap();
+        let told = one.held_here(2, 10);
+        assert_eq!(told.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [30, 30], "{told:?}");
+        assert_eq!(one.held_here(2, 1).len(), 1);
+        assert_eq!(one.held_here(50, 10).len(), 3, "the more nodes, the less each may keep to itself");
+        for node in [&other, &stranger] {
+            node.held_elsewhere(told.iter().copied().collect());
+        }
+        let here: Vec<_> = (0..50).map_while(|_| server(&other).ok()).collect();
+        assert_eq!(here.len(), 20);
+        assert_eq!(server(&other).unwrap_err(), Reason::TooManyOfDomain);
+        assert_eq!((0..50).map_while(|_| server(&stranger).ok()).count(), 50);
+        let clients: Vec<_> = (0..50).map_while(|_| other.client([192, 0, 2, 1].into()).ok()).collect();
+        assert_eq!(clients.len(), 20);
+        assert!(other.client([192, 0, 2, 3].into()).is_ok());
+        // They go there, and there is room here.
+        places.clear();
+        other.held_elsewhere(one.held_here(2, 10).into_iter().collect());
+        assert!(server(&other).is_ok());
+        assert!(Proven::new(params).held_here(1, 10).is_empty());
     }
 }

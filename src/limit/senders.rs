@@ -7,13 +7,15 @@
 //! A room is one bare address, and two thousand people speak in it: presence and what is said in rooms counts for the full
 //! address. Lest somebody invent addresses, the bare one and the domain count as well, with many times as much.
 //!
+//! Nodes that share a store count together: what each has taken the others take from what is left, a moment later, and a
+//! recipient of one domain counts once, whichever node it was reached by (`common`).
+//!
 //! Each of them is one number under a keyed digest, in tables that all streams share without a lock. The number is the time
 //! until which it counts, and tells besides how much there is of it: so one look is enough to know what may be forgotten,
 //! and nothing has to be kept together for a domain.
 
 use std::array;
-use std::collections::hash_map::{DefaultHasher, RandomState};
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hash as _, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +23,9 @@ use std::sync::atomic::{AtomicIsize, AtomicU64};
 use std::time::{Duration, Instant};
 
 use papaya::{HashMap, LocalGuard};
+use siphasher::sip::SipHasher13;
 
+use super::common::{Counts, Digested, Keyed, MINUTE, Untold};
 use crate::jid::Domain;
 use crate::reason::Reason;
 use crate::relay::Sender;
@@ -48,7 +52,9 @@ impl Default for Params {
 #[derive(Debug)]
 pub struct Senders {
     params: Params,
-    keys: RandomState,
+    keyed: Keyed,
+    /// What other nodes are to hear; none where there are none.
+    untold: Option<Untold>,
     began: Instant,
     tables: [Table; TABLES],
 }
@@ -65,6 +71,15 @@ struct Table {
 impl Senders {
     /// Nobody has sent anything yet.
     pub fn new(params: Params, now: Instant) -> Self {
+        Self::counting_by(params, Keyed::drawn(), None, now)
+    }
+
+    /// The same, at a node of several that have this secret together.
+    pub fn among(params: Params, secret: &[u8; 32], now: Instant) -> Self {
+        Self::counting_by(params, Keyed::of(secret), Some(Untold::default()), now)
+    }
+
+    fn counting_by(params: Params, keyed: Keyed, untold: Option<Untold>, now: Instant) -> Self {
         // One for all: a guard of one table is then good for the others.
         let collector = Arc::default();
         let tables = array::from_fn(|_| {
@@ -72,7 +87,39 @@ impl Senders {
             let counts = table.shared_collector(Arc::clone(&collector)).build();
             Table { counts, room: AtomicIsize::new(SWEEP) }
         });
-        Self { params, keys: RandomState::new(), began: now, tables }
+        // What other nodes have counted before this one began has a time, too.
+        let began = now.checked_sub(BEFORE).unwrap_or(now);
+        Self { params, keyed, untold, began, tables }
+    }
+
+    /// What so many nodes are to hear of what was counted here; it is told once. What is too little to matter to any of them is
+    /// kept until there is more of it.
+    pub fn untold(&self, nodes: u32, now: Instant) -> Counts {
+        self.untold.as_ref().map(|untold| untold.take(nodes, self.nanos(now))).unwrap_or_default()
+    }
+
+    /// Another node has counted this, so long ago.
+    pub fn seen_elsewhere(&self, counts: &Counts, ago: Duration, now: Instant) {
+        let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+        if self.untold.is_none() || ago >= 2 * MINUTE {
+            return;
+        }
+        let counting = self.counting_by_digest(now);
+        let at = counting.now.saturating_sub(ago);
+        // What nodes let pass at one moment is owed by all of them; but whatever others say, in a while it is over.
+        let most = counting.now.saturating_add(2 * MINUTE + BORNE);
+        for (digest, taken) in &counts.taken {
+            let later = |full: u64| {
+                let next = full.max(at).saturating_add(*taken).min(most);
+                (next > full && next > counting.now).then_some(next)
+            };
+            counting.moves(*digest, later);
+        }
+        if ago < RECENT {
+            for (recipients, recipient) in &counts.reached {
+                counting.reaches_one(*recipients, *recipient, u32::MAX);
+            }
+        }
     }
 
     /// Whether this stanza is within all of it, and how long its stream should not be read for the next one.
@@ -109,11 +156,20 @@ impl Senders {
     }
 
     fn counting(&self, domain: &Domain, now: Instant) -> Counting<'_> {
-        let mut keyed = self.keys.build_hasher();
-        domain.hash(&mut keyed);
-        let now = now.saturating_duration_since(self.began).as_nanos().try_into().unwrap_or(u64::MAX);
-        let [any, ..] = &self.tables;
-        Counting { tables: &self.tables, guard: any.counts.guard(), domain: keyed, now }
+        let mut counting = self.counting_by_digest(now);
+        counting.domain.write(domain.as_str().as_bytes());
+        counting.domain.write_u8(0);
+        counting
+    }
+
+    fn counting_by_digest(&self, now: Instant) -> Counting<'_> {
+        let (now, [any, ..]) = (self.nanos(now), &self.tables);
+        let (domain, untold) = (self.keyed.hasher(), self.untold.as_ref());
+        Counting { tables: &self.tables, guard: any.counts.guard(), domain, untold, now }
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_nanos().try_into().unwrap_or(u64::MAX)
     }
 }
 
@@ -147,13 +203,14 @@ struct Counting<'a> {
     tables: &'a [Table; TABLES],
     guard: LocalGuard<'a>,
     /// Has read the domain already.
-    domain: DefaultHasher,
+    domain: SipHasher13,
+    untold: Option<&'a Untold>,
     now: u64,
 }
 
 impl Counting<'_> {
     fn digest(&self, counted: Counted, words: &[u8]) -> u64 {
-        let mut digest = self.domain.clone();
+        let mut digest = self.domain;
         digest.write(words);
         digest.write_u8(counted as u8);
         digest.finish()
@@ -168,7 +225,9 @@ impl Counting<'_> {
             let full = full.max(self.now).saturating_add(each * u64::from(many));
             (full <= most).then_some(full)
         };
-        let before = self.moves(self.digest(counted, words), taken)?;
+        let digest = self.digest(counted, words);
+        let before = self.moves(digest, taken)?;
+        self.notes(digest, each * u64::from(many));
         let above = taken(before)?.saturating_sub(self.now.saturating_add(MINUTE));
         let slowed = above > 0 && above <= SLOWED;
         Some(if slowed { (each * u64::from(many) / 2).min(LONGEST) } else { 0 })
@@ -188,6 +247,7 @@ impl Counting<'_> {
         } else if passed.stanzas > 0 {
             let left = MINUTE / u64::from(rate.get()) * u64::from(passed.stanzas);
             self.moves(passed.domain, |full| Some(full.max(self.now).saturating_add(left)));
+            self.notes(passed.domain, left);
         }
         let slow = self.takes(Counted::Domain, b"", rate, many, BORNE);
         match slow {
@@ -201,25 +261,49 @@ impl Counting<'_> {
 
     fn reaches(&self, recipient: &[u8], most: NonZeroU32) -> bool {
         let recipient = self.digest(Counted::Recipient, recipient);
-        if self.found(recipient).is_some_and(|until| until.load(Relaxed) > self.now) {
+        if self.counts(recipient) {
             return true;
         }
         let recipients = self.digest(Counted::Recipients, b"");
+        let Some(count) = self.reaches_one(recipients, recipient, most.get()) else { return false };
+        if let Some(untold) = self.untold {
+            untold.reached((recipients, recipient), count, most);
+        }
+        true
+    }
+
+    fn counts(&self, digest: u64) -> bool {
+        self.found(digest).is_some_and(|until| until.load(Relaxed) > self.now)
+    }
+
+    /// One more recipient, if there may be one; how many there are with it.
+    fn reaches_one(&self, recipients: u64, recipient: u64, most: u32) -> Option<u64> {
+        if self.counts(recipient) {
+            return Some(0);
+        }
         let minute = |until: u64| until - until % MINUTE;
         let this = minute(self.now).saturating_add(MINUTE);
         let one_more = |until: u64| {
             // Another stream may have seen the next minute begin: time does not go back.
             let until = until.max(this);
-            (until % MINUTE < u64::from(most.get())).then(|| until.saturating_add(1))
+            (until % MINUTE < u64::from(most)).then(|| until.saturating_add(1))
         };
-        let Some(before) = self.moves(recipients, one_more) else { return false };
-        let end = minute(before.max(this));
+        let before = self.moves(recipients, one_more)?.max(this);
+        let end = minute(before);
         if self.moves(recipient, |until| (until < end).then_some(end)).is_none() {
             // Another stream has counted the same account meanwhile: one place for it is enough.
             let one_less = |until: u64| (until > end && minute(until) == end).then(|| until - 1);
             self.moves(recipients, one_less);
+            return Some(0);
         }
-        true
+        Some(before % MINUTE + 1)
+    }
+
+    /// Other nodes are to hear of it.
+    fn notes(&self, digest: u64, taken: u64) {
+        if let Some(untold) = self.untold {
+            untold.taken(digest, taken, self.now);
+        }
     }
 
     /// Not by the highest or the lowest bits: those place it within its table.
@@ -262,24 +346,6 @@ impl Table {
     }
 }
 
-/// Takes keyed digests for what they are.
-#[derive(Debug, Default)]
-struct Digested(u64);
-
-impl Hasher for Digested {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
-    }
-
-    fn write_u64(&mut self, digest: u64) {
-        self.0 = digest;
-    }
-}
-
 fn times(rate: NonZeroU32, many: NonZeroU32) -> NonZeroU32 {
     rate.saturating_mul(many)
 }
@@ -290,8 +356,11 @@ pub const BARE: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 /// How many times as much as one address its whole domain may send.
 pub const DOMAIN: NonZeroU32 = NonZeroU32::MIN.saturating_add(49);
 
-/// In nanoseconds.
-const MINUTE: u64 = 60_000_000_000;
+/// Time before the beginning of which other nodes may tell.
+const BEFORE: Duration = Duration::from_secs(120);
+
+/// Recipients that another node has seen longer ago belong to another minute, in nanoseconds.
+const RECENT: u64 = 5_000_000_000;
 
 /// How many seconds' worth above a minute's is borne before anything is refused.
 const BORNE: u64 = 10_000_000_000;
@@ -576,5 +645,101 @@ mod tests {
         assert_eq!(ask(&senders, &again, now), Err(Reason::SenderTooFast));
         let further = plain("b@friend.example", "k@hall.example");
         assert_eq!(ask(&senders, &further, now), Err(Reason::TooManyRecipients));
+    }
+
+    fn among(nodes: usize, stanzas: u32, recipients: u32, now: Instant) -> Vec<Senders> {
+        let params = Params {
+            stanzas: NonZeroU32::new(stanzas).unwrap(),
+            recipients: NonZeroU32::new(recipients).unwrap(),
+            subscriptions: NonZeroU32::new(120).unwrap(),
+        };
+        (0..nodes).map(|_| Senders::among(params, &[7; 32], now)).collect()
+    }
+
+    /// Every node hears what every other has counted, so long ago.
+    fn exchange(nodes: &[Senders], ago: Duration, now: Instant) {
+        let told: Vec<_> = nodes.iter().map(|node| node.untold(nodes.len() as u32, now - ago)).collect();
+        for (n, node) in nodes.iter().enumerate() {
+            let others = told.iter().enumerate().filter(|(other, _)| *other != n);
+            others.for_each(|(_, counts)| node.seen_elsewhere(counts, ago, now));
+        }
+    }
+
+    // CLU-03: "a sender who spreads over three nodes meets the limit as a sum", within what is not told yet.
+    #[test]
+    fn who_spreads_over_three_nodes_is_one_sender() {
+        let start = Instant::now();
+        let nodes = among(3, 6_000, 10_000, start);
+        let sender = from("a@friend.example", "j@hall.example", false);
+        let second = Duration::from_secs(1);
+        let passed =
+            |node: &Senders, many: u32, now| (0..many).filter(|_| ask(node, &sender, now).is_ok()).count();
+        // Three minutes, at each node as much as one node would bear.
+        let mut all = 0;
+        for at in 0..180 {
+            let now = start + second * at;
+            all += nodes.iter().map(|node| passed(node, 100, now)).sum::<usize>();
+            exchange(&nodes, Duration::from_millis(500), now + second / 2);
+        }
+        let alone = 6_000 + 1_000 + 179 * 100;
+        // What was on the way, and a sixteenth of a minute's worth that need not be told.
+        assert!(all >= alone && all <= alone + alone / 16 + 700, "{all} where one node lets {alone} pass");
+        // The others of the domain are not slower for it, and a node that hears nothing judges by itself.
+        let calm = from("b@friend.example", "j@hall.example", false);
+        assert!(nodes.iter().all(|node| ask(node, &calm, start + second * 180).is_ok()));
+        let later = start + second * 400;
+        assert_eq!(passed(&nodes[0], 10_000, later), 7_000);
+    }
+
+    #[test]
+    fn subscriptions_and_recipients_of_a_domain_are_counted_together() {
+        let start = Instant::now();
+        let nodes = among(3, 6_000, 96, start);
+        let mut subscribed = 0;
+        for n in 0..200 {
+            let sender = from(&format!("a{n}@friend.example"), "j@hall.example", true);
+            subscribed += u32::from(ask(&nodes[n % 3], &sender, start).is_ok());
+            exchange(&nodes, Duration::ZERO, start);
+        }
+        assert!(subscribed.abs_diff(120) <= 12, "{subscribed}");
+        // The same recipient counts once, whichever node it was reached by.
+        let reaches = |node: &Senders, n: u32| {
+            ask(node, &from("a@cousin.example", &format!("j{n}@hall.example"), false), start).is_ok()
+        };
+        for n in 0..90 {
+            assert!(nodes.iter().all(|node| reaches(node, n)));
+            exchange(&nodes, Duration::ZERO, start);
+        }
+        let more = (90..200).filter(|n| {
+            exchange(&nodes, Duration::ZERO, start);
+            reaches(&nodes[*n as usize % 3], *n)
+        });
+        let more = more.count();
+        assert!((6..=18).contains(&more), "{more}");
+    }
+
+    // CLU-04: whatever a store holds, in a while it is over; what is old changes nothing.
+    #[test]
+    fn what_others_say_is_bounded_and_over_in_a_while() {
+        let start = Instant::now();
+        let nodes = among(2, 60, 100, start);
+        let now = start + Duration::from_secs(300);
+        let sender = from("a@friend.example", "j@hall.example", false);
+        (0..60).for_each(|_| ask(&nodes[0], &sender, now).unwrap());
+        let told = nodes[0].untold(2, now);
+        assert!(!told.taken.is_empty());
+        nodes[1].seen_elsewhere(&told, Duration::from_secs(90), now);
+        assert_eq!((0..90).filter(|_| ask(&nodes[1], &sender, now).is_ok()).count(), 70);
+        let lies =
+            Counts { taken: told.taken.iter().map(|(digest, _)| (*digest, u64::MAX)).collect(), ..told };
+        let later = now + Duration::from_secs(300);
+        nodes[1].seen_elsewhere(&lies, Duration::ZERO, later);
+        assert_eq!(ask(&nodes[1], &sender, later), Err(Reason::SenderTooFast));
+        assert_eq!(ask(&nodes[1], &sender, later + Duration::from_secs(131)), Ok(()));
+        // Nobody shares: nothing is noted, and nothing is believed.
+        let alone = senders(60, 100, 100, start);
+        alone.seen_elsewhere(&lies, Duration::ZERO, later);
+        assert_eq!(ask(&alone, &sender, later), Ok(()));
+        assert!(alone.untold(3, later).is_empty());
     }
 }

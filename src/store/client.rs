@@ -1,5 +1,6 @@
 //! One connection to the store, made anew when it is lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -11,7 +12,7 @@ use redis::{
     RedisError, TlsCertificates, TlsMode,
 };
 
-use super::{Fault, Heard, Kind, Params, Said};
+use super::{After, Fault, Heard, Kind, Params, Said};
 
 /// The store, as one node sees it.
 pub struct Store {
@@ -36,27 +37,42 @@ impl Store {
         Self { params, link: None }
     }
 
-    /// What the others have said; of the events, those after the one with this name, or since this time of its own if it is
-    /// a number of milliseconds since 1970.
+    /// What the others have said; of events and counts, what was not heard yet.
     ///
     /// # Errors
     /// When the store does not answer, or not so.
-    pub async fn read(&mut self, after: &str) -> Result<Heard, Fault> {
-        let [nodes, bans, events] = self.keys();
+    pub async fn read(&mut self, events_after: &After, counts_after: &After) -> Result<Heard, Fault> {
+        let [nodes, bans, events, counts] = self.keys();
         let mut sizes = redis::pipe();
         sizes.cmd("HLEN").arg(&nodes).cmd("HLEN").arg(&bans);
         let (many, banned): (usize, usize) = self.ask(&sizes).await?;
         if many > MOST_NODES || banned > MOST_BANS {
             return Err(Fault::Foreign(format!("{many} nodes and {banned} bans")));
         }
+        let events_after = self.name(&events, events_after).await?;
+        let counts_after = self.name(&counts, counts_after).await?;
         let mut all = redis::pipe();
         all.cmd("HGETALL").arg(&nodes).cmd("HGETALL").arg(&bans);
-        let after = format!("({after}");
-        all.cmd("XRANGE").arg(&events).arg(after).arg("+").arg("COUNT").arg(EVENTS);
-        type Row = Vec<(String, Vec<String>)>;
-        let (nodes, bans, row): (_, _, Row) = self.ask(&all).await?;
-        let event = |(name, fields): (String, Vec<String>)| Some((name, fields.into_iter().nth(1)?));
-        Ok(Heard { nodes, bans, events: row.into_iter().filter_map(event).collect() })
+        for (key, after, most) in [(&events, events_after, EVENTS), (&counts, counts_after, COUNTS)] {
+            all.cmd("XRANGE").arg(key).arg(format!("({after}")).arg("+").arg("COUNT").arg(most);
+        }
+        let (nodes, bans, events, counts): (_, _, Row, Row) = self.ask(&all).await?;
+        let text = |(name, fields): (String, Vec<String>)| Some((name, fields.into_iter().nth(1)?));
+        let texts = |row: Row| row.into_iter().filter_map(text).collect();
+        Ok(Heard { nodes, bans, events: texts(events), counts: texts(counts) })
+    }
+
+    /// The name of the event after which the row is to be heard, or a time in its place.
+    async fn name(&mut self, key: &str, after: &After) -> Result<String, Fault> {
+        let memory = match after {
+            After::Event(name) => return Ok(name.clone()),
+            After::Newest(memory) => *memory,
+        };
+        let mut newest = redis::pipe();
+        newest.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+        let (row,): (Row,) = self.ask(&newest).await?;
+        let time = row.first().and_then(|(name, _)| name.split('-').next()?.parse::<i64>().ok());
+        Ok(format!("{}-0", time.map_or(0, |time| time.saturating_sub(memory).max(0))))
     }
 
     /// Has the others hear this.
@@ -64,7 +80,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer, or does not take it.
     pub async fn write(&mut self, said: &Said) -> Result<(), Fault> {
-        let [nodes, bans, events] = self.keys();
+        let [nodes, bans, events, counts] = self.keys();
         let mut all = redis::pipe();
         let (name, word) = &said.node;
         all.cmd("HSET").arg(&nodes).arg(name).arg(word).ignore();
@@ -81,26 +97,64 @@ impl Store {
         if !said.bans.is_empty() {
             all.cmd("EXPIRE").arg(&bans).arg(YEAR).ignore();
         }
-        for event in &said.events {
-            all.cmd("XADD")
-                .arg(&events)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(MOST_EVENTS)
-                .arg("*")
-                .arg("e")
-                .arg(event)
-                .ignore();
-        }
-        if !said.events.is_empty() {
-            all.cmd("EXPIRE").arg(&events).arg(DAY).ignore();
+        for (key, row, most, time) in
+            [(&events, &said.events, MOST_EVENTS, DAY), (&counts, &said.counts, MOST_COUNTS, 2 * MINUTE)]
+        {
+            for text in row {
+                all.cmd("XADD")
+                    .arg(key)
+                    .arg("MAXLEN")
+                    .arg("~")
+                    .arg(most)
+                    .arg("*")
+                    .arg("e")
+                    .arg(text)
+                    .ignore();
+            }
+            if !row.is_empty() {
+                all.cmd("EXPIRE").arg(key).arg(time).ignore();
+            }
         }
         self.ask::<()>(&all).await
     }
 
-    /// The keys of nodes, bans and events. What stands in braces decides the slot of a cluster.
-    fn keys(&self) -> [String; 3] {
-        ["nodes", "bans", "events"].map(|word| format!("gatehouse:{{{}}}:{word}", self.params.name))
+    /// Says what this node answers to a question.
+    ///
+    /// # Errors
+    /// When the store does not answer, or does not take it.
+    pub async fn answer(&mut self, question: &str, node: &str, text: &str) -> Result<(), Fault> {
+        let key = self.answers_key(question);
+        let mut all = redis::pipe();
+        all.cmd("HSET").arg(&key).arg(node).arg(text).ignore();
+        all.cmd("EXPIRE").arg(&key).arg(ANSWERED).ignore();
+        self.ask::<()>(&all).await
+    }
+
+    /// What nodes have answered to it so far, by their names.
+    ///
+    /// # Errors
+    /// When the store does not answer, or not so.
+    pub async fn answers(&mut self, question: &str) -> Result<BTreeMap<String, String>, Fault> {
+        let key = self.answers_key(question);
+        let mut size = redis::pipe();
+        size.cmd("HLEN").arg(&key);
+        let (many,): (usize,) = self.ask(&size).await?;
+        if many > MOST_NODES {
+            return Err(Fault::Foreign(format!("{many} answers")));
+        }
+        let mut all = redis::pipe();
+        all.cmd("HGETALL").arg(&key);
+        let (answers,): (BTreeMap<String, String>,) = self.ask(&all).await?;
+        Ok(answers)
+    }
+
+    fn answers_key(&self, question: &str) -> String {
+        format!("gatehouse:{{{}}}:answers:{question}", self.params.name)
+    }
+
+    /// The keys of nodes, bans, events and counts. What stands in braces decides the slot of a cluster.
+    fn keys(&self) -> [String; 4] {
+        ["nodes", "bans", "events", "counts"].map(|word| format!("gatehouse:{{{}}}:{word}", self.params.name))
     }
 
     async fn ask<T: FromRedisValue>(&mut self, all: &Pipeline) -> Result<T, Fault> {
@@ -209,6 +263,9 @@ fn fault(error: RedisError) -> Fault {
     }
 }
 
+/// Events with their names and fields.
+type Row = Vec<(String, Vec<String>)>;
+
 /// How long the store may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -220,6 +277,12 @@ const MOST_BANS: usize = 10_000;
 const EVENTS: usize = 5000;
 const MOST_EVENTS: usize = 100_000;
 
+/// The same of counts, which are larger and soon over.
+const COUNTS: usize = 200;
+const MOST_COUNTS: usize = 500;
+
 /// Seconds after which what nobody writes any more is gone. The longest ban lasts a year.
+const ANSWERED: u64 = 30;
+const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 3600;
 const YEAR: u64 = 366 * DAY;

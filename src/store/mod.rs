@@ -35,6 +35,16 @@ impl fmt::Debug for Params {
     }
 }
 
+/// How far a row of events was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// To the one with this name.
+    Event(String),
+    /// Not at all; what is older than the newest by more than so many milliseconds need not be. The clock of the store counts:
+    /// that of the node may be wrong.
+    Newest(i64),
+}
+
 /// What a node hears.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -44,6 +54,8 @@ pub struct Heard {
     pub bans: BTreeMap<String, String>,
     /// Events that came after the one that was named, each with its name.
     pub events: Vec<(String, String)>,
+    /// What was counted, likewise.
+    pub counts: Vec<(String, String)>,
 }
 
 /// What a node says.
@@ -59,6 +71,8 @@ pub struct Said {
     pub over: Vec<String>,
     /// Events, in their order.
     pub events: Vec<String>,
+    /// What was counted, in its order.
+    pub counts: Vec<String>,
 }
 
 /// Why the store did not do what it was asked.

@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Settings;
+use crate::gateway::protocol::Request;
 use crate::metrics::Mismatch;
 use crate::stream::keyring::hex;
 
@@ -62,6 +63,8 @@ pub(super) enum What {
     Login { network: IpAddr, account: Option<u64>, failed: bool },
     /// An operator has streams closed.
     Close { target: String },
+    /// An operator asks all nodes what they know.
+    Ask { question: String, request: Request },
 }
 
 /// The digest of what the configurations of all nodes should say alike: all but addresses of the node's own, and where its
