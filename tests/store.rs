@@ -1,182 +1,21 @@
 //! Nodes that share a store, with a real Redis: what one knows all know, and whatever becomes of the store, traffic goes on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/redis.rs"]
+mod redis;
 #[path = "support/sockets.rs"]
 mod sockets;
 #[path = "support/steering.rs"]
 mod steering;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use gatehouse::demo::world::World;
+use redis::*;
 use serde_json::Value;
 use sockets::*;
 use steering::*;
-
-/// A redis-server of the Debian package, ended by its id.
-struct Redis {
-    process: Child,
-    port: u16,
-    more: Vec<String>,
-    folder: tempfile::TempDir,
-}
-
-impl Redis {
-    fn start(more: &[&str]) -> Self {
-        Self::start_as(&[&["--save", "", "--enable-debug-command", "yes"], more].concat(), "")
-    }
-
-    /// With these arguments alone, and this file of its own.
-    fn start_as(more: &[&str], file: &str) -> Self {
-        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-        std::fs::write(folder.path().join("own.conf"), file).unwrap();
-        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
-        Self { process: Self::run(port, &more, folder.path()), port, more, folder }
-    }
-
-    fn run(port: u16, more: &[String], folder: &Path) -> Child {
-        let mut process = Command::new("redis-server")
-            .args(more.iter().filter(|word| word.ends_with(".conf")))
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(more.iter().filter(|word| !word.ends_with(".conf")))
-            .current_dir(folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server: tests/run installs it");
-        let begun = Instant::now();
-        while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "redis-server has ended");
-            assert!(begun.elapsed() < Duration::from_secs(30), "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        process
-    }
-
-    /// What redis-cli hears.
-    fn say(&self, words: &[&str]) -> String {
-        let said =
-            Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
-        String::from_utf8_lossy(&said.stdout).into_owned()
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn revive(&mut self) {
-        self.process = Self::run(self.port, &self.more, self.folder.path());
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(id, signal).unwrap();
-    }
-
-    fn store(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ended = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// The secrets that all nodes share, and perhaps the password of their store.
-fn secrets(password: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [
-        ("world", "0123456789abcdef".repeat(4)),
-        ("inside", "fedcba9876543210".repeat(4)),
-        ("store", password.to_owned()),
-    ] {
-        std::fs::write(folder.path().join(name), text).unwrap();
-    }
-    folder
-}
-
-/// A node at this store.
-async fn node(store: &str, secrets: &Path, more: &str) -> World {
-    let lines = format!(
-        "dialback: {{ secrets: {{ world: \"{0}/world\", inside: \"{0}/inside\" }} }}\n\
-         cluster: {{ name: gate, store: \"{store}\", password: \"{0}/store\" }}\n{more}",
-        secrets.display()
-    );
-    let lines = if more.contains("no-password") {
-        lines.replace(&format!(", password: \"{}/store\"", secrets.display()), "")
-    } else {
-        lines
-    };
-    World::build(&plan().with(&lines)).await.unwrap()
-}
-
-const OPEN: &str = "# no-password\n";
-
-/// Polls until this is so, or half a minute has gone.
-async fn until(what: &str, mut is: impl AsyncFnMut() -> Result<(), String>) {
-    let begun = Instant::now();
-    loop {
-        match is().await {
-            Ok(()) => return,
-            Err(last) => {
-                assert!(begun.elapsed() < Duration::from_secs(30), "waited for {what}; last: {last}")
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn bans(world: &World) -> Vec<String> {
-    let answer = ask(&world.socket(), &["bans"]).await;
-    answer["bans"].as_array().unwrap().iter().map(|ban| ban["target"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn are_banned(nodes: &[&World], expected: &[&str]) {
-    until(&format!("{expected:?} to be banned on all nodes"), async || {
-        for node in nodes {
-            let mut found = bans(node).await;
-            found.sort();
-            if found != expected {
-                return Err(format!("{found:?}"));
-            }
-        }
-        Ok(())
-    })
-    .await;
-}
-
-async fn cluster(world: &World) -> Value {
-    ask(&world.socket(), &["cluster"]).await["cluster"].clone()
-}
-
-/// Waits until the store is in order, or in this trouble, for this node; metric and readiness say so.
-async fn store_is(world: &World, trouble: Option<&str>) {
-    until(&format!("the store to be {trouble:?}"), async || {
-        let told = cluster(world).await;
-        let (status, ready) = world.get("/readyz").await.unwrap();
-        assert_eq!(status, 200, "traffic goes on: {ready}");
-        let up = world.metrics().await.unwrap().sum("cluster_store_up", &[]);
-        let as_told = match (trouble, told["trouble"].as_str()) {
-            (None, None) => up == 1.0 && !ready.contains("cluster:"),
-            (Some(words), Some(why)) => {
-                why.contains(words) && ready.contains(&format!("cluster: {why}")) && up == 0.0
-            }
-            _ => false,
-        };
-        if as_told { Ok(()) } else { Err(format!("{told} {ready} up {up}")) }
-    })
-    .await;
-}
 
 // CLU-03, CLU-05: bans hold on every node and survive the restart of all; each node knows the others, and in what they differ.
 #[tokio::test]
@@ -191,7 +30,7 @@ async fn what_one_node_bans_all_ban_and_each_knows_the_others() {
     are_banned(&nodes, &["203.0.113.0/24", "spam.example"]).await;
     assert_eq!(tell(&second.socket(), &["unban", "spam.example"]).await.code, 0);
     are_banned(&nodes, &["203.0.113.0/24"]).await;
-    until("each node to know the others", async || {
+    soon("each node to know the others", async || {
         for node in nodes {
             let metrics = node.metrics().await.unwrap();
             let count = metrics.sum("cluster_nodes", &[]);
@@ -287,7 +126,7 @@ async fn whatever_becomes_of_the_store_traffic_goes_on_and_nothing_decided_is_lo
     redis.say(&["HSET", "gatehouse:{gate}:bans", "not a target", "{}"]);
     redis.say(&["HSET", "gatehouse:{gate}:nodes", "stranger", "\u{1b}[31m"]);
     redis.say(&["XADD", "gatehouse:{gate}:events", "*", "e", "nonsense"]);
-    until("foreign entries to be told", async || {
+    soon("foreign entries to be told", async || {
         let told = cluster(&first).await;
         match told["trouble"].as_str() {
             Some(why) if why.contains("cannot be read") => Ok(()),
@@ -343,7 +182,7 @@ async fn a_password_is_not_guessed_at_each_node_anew() {
     for world in [&first, &second] {
         assert!(world.login_from_outside("romeo", HALL, Some("a guess")).await.is_err());
     }
-    until("both failures to be told", async || match events().len() {
+    soon("both failures to be told", async || match events().len() {
         2 => Ok(()),
         count => Err(format!("{count} events")),
     })
@@ -360,7 +199,7 @@ async fn a_password_is_not_guessed_at_each_node_anew() {
         redis.say(&["XADD", "gatehouse:{gate}:events", "*", "e", &event.to_string()]);
     }
     for world in [&first, &second] {
-        until("each node to refuse both guessers", async || {
+        soon("each node to refuse both guessers", async || {
             match world.metrics().await.unwrap().sum("bans", &[]) {
                 2.0 => Ok(()),
                 count => Err(format!("{count} refusals")),
@@ -370,62 +209,6 @@ async fn a_password_is_not_guessed_at_each_node_anew() {
         assert!(world.login_from_outside("romeo", HALL, None).await.is_err());
         assert!(world.metrics().await.unwrap().sum("limited_total", &[("limit", "logins")]) > 0.0);
     }
-}
-
-// "single, Sentinel, Cluster": one node asks the sentinels who leads, another knows; and two in a cluster.
-#[tokio::test]
-async fn a_store_is_found_by_sentinels_and_as_a_cluster() {
-    let keys = secrets("");
-    let leader = Redis::start(&[]);
-    let watch = format!("sentinel monitor leader 127.0.0.1 {} 1\n", leader.port);
-    let sentinel = Redis::start_as(&["own.conf", "--sentinel"], &watch);
-    let by_sentinel = format!("redis+sentinel://127.0.0.1:{}/leader", sentinel.port);
-    let bus = free_port().to_string();
-    let alone = Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
-    assert_eq!(alone.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
-    let as_cluster = format!("redis+cluster://127.0.0.1:{}", alone.port);
-    for (one, other) in [(by_sentinel, leader.store()), (as_cluster.clone(), as_cluster)] {
-        let first = node(&one, keys.path(), OPEN).await;
-        let second = node(&other, keys.path(), OPEN).await;
-        store_is(&first, None).await;
-        assert_eq!(tell(&first.socket(), &["ban", "spam.example", "--for", "1h"]).await.code, 0);
-        are_banned(&[&first, &second], &["spam.example"]).await;
-        assert_eq!(tell(&second.socket(), &["unban", "spam.example"]).await.code, 0);
-        are_banned(&[&first, &second], &[]).await;
-        store_is(&second, None).await;
-    }
-}
-
-// A store that shows a certificate which nobody vouches for is none.
-#[tokio::test]
-async fn a_store_that_cannot_prove_its_name_is_not_believed() {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let (keys, tls) = (secrets(""), tempfile::tempdir().unwrap());
-    let files = [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())];
-    let [certificate, key] = files.map(|(name, text)| {
-        let path = tls.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    });
-    let port = free_port().to_string();
-    let arguments = [
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &certificate,
-        "--tls-auth-clients",
-        "no",
-    ];
-    let _redis = Redis::start(&arguments);
-    let first = node(&format!("rediss://localhost:{port}"), keys.path(), OPEN).await;
-    store_is(&first, Some("cannot be reached")).await;
-    let why = cluster(&first).await["trouble"].to_string().to_lowercase();
-    assert!(why.contains("certificate"), "{why}");
-    Bystander::of(&first, "j@hall.example").await.unharmed(&first).await;
 }
 
 // Orders reach all nodes.
@@ -444,4 +227,92 @@ async fn streams_are_closed_on_all_nodes() {
     let said = tell(&alone.socket(), &["close", COUSIN, "--cluster"]).await;
     assert!(said.code == 1 && said.err.contains("shares no store"), "{said:?}");
     assert_eq!(tell(&alone.socket(), &["cluster"]).await.code, 1);
+    for words in [
+        &["streams", "--cluster"][..],
+        &["refusals", "--cluster"],
+        &["status", "--cluster"],
+        &["ban", "spam.example", "--for", "1h", "--cluster"],
+        &["unban", "spam.example", "--cluster"],
+    ] {
+        let said = tell(&alone.socket(), words).await;
+        assert!(said.code == 1 && said.err.contains("shares no store"), "{said:?}");
+    }
+    assert!(bans(&alone).await.is_empty());
+}
+
+// What an operator asks at one node all nodes answer; a ban is told to be with the others, or why it is not.
+#[tokio::test]
+async fn one_node_tells_what_all_know() {
+    let (mut redis, keys) = (Redis::start(&[]), secrets(""));
+    let first = node(&redis.store(), keys.path(), OPEN).await;
+    let second = node(&redis.store(), keys.path(), OPEN).await;
+    for node in [&first, &second] {
+        soon("both nodes to know each other", async || {
+            match node.metrics().await.unwrap().sum("cluster_nodes", &[]) {
+                2.0 => Ok(()),
+                count => Err(count.to_string()),
+            }
+        })
+        .await;
+    }
+    let cousin = peer(&second, 10, COUSIN).await;
+    let _stream = by_certificate(&cousin, HALL).await;
+    let stranger = peer(&second, 11, STRANGER).await;
+    let mut refused = stranger.call(HALL).unwrap().open().await.unwrap();
+    let _no = refused.external(STRANGER).await;
+    second.counted("policy_verdicts_total", &[("outcome", "deny")], 1.0).await.unwrap();
+    let of_second = cluster(&second).await["nodes"][0]["node"].as_str().unwrap().to_owned();
+    // Each answers once, the asked one first, and the other says what it alone knows.
+    let answer = async |words: &[&str]| {
+        let said = ask(&first.socket(), &[words, &["--cluster"]].concat()).await;
+        assert_eq!(said["silent"], serde_json::json!([]), "{said}");
+        let nodes = said["nodes"].as_array().unwrap().clone();
+        assert!(nodes.len() == 2 && nodes[1]["node"].as_str() == Some(&of_second), "{said}");
+        nodes.into_iter().map(|node| node["answer"].clone()).collect::<Vec<Value>>()
+    };
+    let streams = answer(&["streams"]).await;
+    assert!(
+        !streams[0].to_string().contains(COUSIN) && streams[1].to_string().contains(COUSIN),
+        "{streams:?}"
+    );
+    let refusals = answer(&["refusals"]).await;
+    assert!(
+        !refusals[0].to_string().contains(STRANGER) && refusals[1].to_string().contains("not-listed"),
+        "{refusals:?}"
+    );
+    let status = answer(&["status"]).await;
+    assert!(status[1]["snapshot"].to_string().contains(COUSIN), "{status:?}");
+    let text = tell(&first.socket(), &["streams", "--cluster"]).await;
+    assert!(text.code == 0 && text.out.matches("== ").count() == 2 && text.out.contains(COUSIN), "{text:?}");
+    // Nothing of it stays.
+    for key in redis.say(&["KEYS", "*answers*"]).lines().filter(|key| !key.is_empty()) {
+        assert!((1..=30).contains(&redis.say(&["TTL", key]).trim().parse::<i64>().unwrap()), "{key}");
+    }
+    // Nobody but an operator asks for anything that changes something, whatever the store says.
+    for request in [
+        serde_json::json!({ "do": "drain" }),
+        serde_json::json!({ "do": "config" }),
+        serde_json::json!({ "do": "ban", "target": "all.example", "seconds": 60 }),
+    ] {
+        let event = serde_json::json!({ "node": "nobody", "number": 1, "time": jiff::Timestamp::now().as_millisecond(),
+            "ask": { "question": "0123456789abcdef".repeat(2), "request": request } });
+        redis.say(&["XADD", "gatehouse:{gate}:events", "*", "e", &event.to_string()]);
+    }
+    let said = tell(&first.socket(), &["ban", "spam.example", "--for", "1h", "--cluster"]).await;
+    assert!(said.code == 0 && said.out.contains("the other nodes are told"), "{said:?}");
+    are_banned(&[&first, &second], &["spam.example"]).await;
+    let forged = "gatehouse:{gate}:answers:0123456789abcdef0123456789abcdef";
+    assert_eq!(redis.say(&["EXISTS", forged]).trim(), "0");
+    let said = tell(&first.socket(), &["unban", "spam.example", "--cluster"]).await;
+    assert!(said.code == 0 && said.out.contains("the other nodes are told"), "{said:?}");
+    are_banned(&[&first, &second], &[]).await;
+    // The store is gone: what is known here is told, who is silent by name; the ban holds here.
+    redis.kill();
+    let said = tell(&first.socket(), &["ban", "late.example", "--for", "1h", "--cluster"]).await;
+    assert!(said.code == 0 && said.err.contains("when the store is back"), "{said:?}");
+    assert_eq!(bans(&first).await, ["late.example"]);
+    let said = tell(&first.socket(), &["streams", "--cluster"]).await;
+    assert!(said.code == 0 && said.out.contains("== "), "{said:?}");
+    redis.revive();
+    are_banned(&[&first, &second], &["late.example"]).await;
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Console, Exit, Format};
-use crate::gateway::protocol::{Answer, Circuit, Fault, Plan, Request, Stream};
+use crate::gateway::protocol::{Answer, Circuit, Fault, OfNode, Passed, Plan, Request, Stream};
 
 /// Which gateway, and how it is told.
 #[derive(Debug, clap::Args)]
@@ -56,6 +56,16 @@ pub(super) struct PlainArgs {
     gateway: Gateway,
 }
 
+/// Arguments of `streams`.
+#[derive(Debug, clap::Args)]
+pub(super) struct StreamsArgs {
+    /// Of all nodes that share a store with that gateway
+    #[arg(long)]
+    cluster: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
 /// Arguments of `circuits`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CircuitsArgs {
@@ -88,6 +98,9 @@ pub(super) struct BanArgs {
     /// For how long, like 30m or 24h
     #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
     time: Duration,
+    /// Wait until the store has it that other nodes share with that gateway, and tell
+    #[arg(long)]
+    cluster: bool,
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -98,6 +111,9 @@ pub(super) struct UnbanArgs {
     /// Whom
     #[arg(value_name = "ADDRESS|NETWORK|DOMAIN")]
     target: String,
+    /// Wait until the store has it that other nodes share with that gateway, and tell
+    #[arg(long)]
+    cluster: bool,
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -112,8 +128,8 @@ pub(super) struct ReloadArgs {
     gateway: Gateway,
 }
 
-pub(super) fn streams(args: &PlainArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Streams {}, console)
+pub(super) fn streams(args: &StreamsArgs, console: &mut Console) -> Exit {
+    ask(&args.gateway, &Request::Streams { cluster: args.cluster }, console)
 }
 
 pub(super) fn circuits(args: &CircuitsArgs, console: &mut Console) -> Exit {
@@ -164,12 +180,15 @@ pub(super) struct StatusArgs {
     /// Which page of the pairs
     #[arg(long, value_name = "N", default_value_t = 1)]
     page: usize,
+    /// Of all nodes that share a store with that gateway
+    #[arg(long)]
+    cluster: bool,
     #[command(flatten)]
     gateway: Gateway,
 }
 
 pub(super) fn status(args: &StatusArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Status { page: args.page }, console)
+    ask(&args.gateway, &Request::Status { page: args.page, cluster: args.cluster }, console)
 }
 
 pub(super) fn close(args: &CloseArgs, console: &mut Console) -> Exit {
@@ -180,11 +199,11 @@ pub(super) fn ban(args: &BanArgs, console: &mut Console) -> Exit {
     // A part of a second counts as a whole one.
     let seconds = args.time.as_millis().div_ceil(1000);
     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-    ask(&args.gateway, &Request::Ban { target: args.target.clone(), seconds }, console)
+    ask(&args.gateway, &Request::Ban { target: args.target.clone(), seconds, cluster: args.cluster }, console)
 }
 
 pub(super) fn unban(args: &UnbanArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Unban { target: args.target.clone() }, console)
+    ask(&args.gateway, &Request::Unban { target: args.target.clone(), cluster: args.cluster }, console)
 }
 
 pub(super) fn reload(args: &ReloadArgs, console: &mut Console) -> Exit {
@@ -279,10 +298,23 @@ fn print(answer: &Answer, console: &mut Console) {
             }
         }
         Answer::Cluster { cluster } => console.print(crate::status::text::cluster(cluster)),
-        Answer::Banned { target, seconds, pairs, connections } => console.line(format_args!(
-            "{target} is banned for {seconds} s; {pairs} pairs and {connections} other connections end"
-        )),
-        Answer::Unbanned { target } => console.line(format_args!("{target} is no longer banned")),
+        Answer::Banned { target, seconds, pairs, connections, cluster } => {
+            console.line(format_args!(
+                "{target} is banned for {seconds} s; {pairs} pairs and {connections} other connections end"
+            ));
+            print_passed(cluster.as_ref(), console);
+        }
+        Answer::Unbanned { target, cluster } => {
+            console.line(format_args!("{target} is no longer banned"));
+            print_passed(cluster.as_ref(), console);
+        }
+        Answer::Nodes { nodes, silent } => {
+            for OfNode { node, host, answer } in nodes {
+                console.line(format_args!("== {host} ({node})"));
+                print(answer, console);
+            }
+            print_silent(silent, console);
+        }
         Answer::Bans { bans } => {
             for ban in bans {
                 console.line(format_args!("{:<40} {} s more, by user {}", ban.target, ban.seconds, ban.uid));
@@ -317,14 +349,35 @@ fn print(answer: &Answer, console: &mut Console) {
         Answer::Draining { relays, seconds } => {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
         }
-        // Each is told by a command of its own.
         Answer::Logging { level, area, seconds } => {
             let area = area.as_deref().unwrap_or("everything");
             let time = seconds.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
             console.line(format_args!("logging {area} at {level}{time}"));
         }
         Answer::Status { snapshot } => console.print(crate::status::text::write(snapshot)),
-        Answer::Refused { .. } | Answer::Refusals { .. } | Answer::Target { .. } => {}
+        Answer::Refusals { refusals } => {
+            if refusals.is_empty() {
+                console.line("nothing was refused");
+            }
+            refusals.iter().for_each(|refusal| console.print(super::refusals::text(refusal)));
+        }
+        Answer::Refused { .. } | Answer::Target { .. } => {}
+    }
+}
+
+fn print_passed(passed: Option<&Passed>, console: &mut Console) {
+    match passed {
+        Some(Passed { trouble: None }) => console.line("the other nodes are told"),
+        Some(Passed { trouble: Some(why) }) => {
+            console.complain(format_args!("the other nodes hear of it when the store is back: {why}"));
+        }
+        None => {}
+    }
+}
+
+pub(super) fn print_silent(silent: &[String], console: &mut Console) {
+    for host in silent {
+        console.complain(format_args!("{host} did not answer in time"));
     }
 }
 

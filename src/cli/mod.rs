@@ -143,7 +143,7 @@ enum Command {
     Status(control::StatusArgs),
     /// List the streams of a running gateway; a client's is shown without its name
     #[command(after_help = "Example: gatehouse streams --format json")]
-    Streams(control::PlainArgs),
+    Streams(control::StreamsArgs),
     /// Lift a ban
     #[command(after_help = "Example: gatehouse unban spam.example")]
     Unban(control::UnbanArgs),

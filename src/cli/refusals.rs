@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Go on, and tell each as it happens
     #[arg(long)]
     follow: bool,
+    /// Of all nodes that share a store with that gateway
+    #[arg(long, conflicts_with = "follow")]
+    cluster: bool,
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -31,7 +34,11 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         reason: args.reason.clone(),
         last: Some(args.last),
         after: 0,
+        cluster: args.cluster,
     };
+    if args.cluster {
+        return control::ask(&args.gateway, &request, console);
+    }
     loop {
         let refusals = match control::answer_of(&args.gateway, &request, console) {
             Ok(Answer::Refusals { refusals }) => refusals,

@@ -37,11 +37,19 @@ pub(super) fn cluster(words: &mut Words, spec: &spec::FileSpec, secrets: &Secret
         }
     });
     let password = at.value.password.as_ref().map(|word| words.path(word));
+    let roots = at.value.roots.as_ref().map(|word| words.path(word));
+    if let (Some(word), Some(false)) = (&at.value.roots, store.as_ref().map(|store| store.tls)) {
+        words.error(
+            word,
+            "trust anchors for a store that shows no certificate",
+            "write rediss:// in `store`, or remove `roots`",
+        );
+    }
     if secrets.world.is_none() || secrets.inside.is_none() {
         let remedy = "name two files, the same on every node: `dialback: { secrets: { world: secrets/world, inside: secrets/inside } }`";
         words.error(at, "a cluster whose nodes do not share the secrets of dialback", remedy);
     }
-    Some(Cluster { name: name?, store: store?, password })
+    Some(Cluster { name: name?, store: store?, password, roots })
 }
 
 /// Whether nobody is on the way to that host.

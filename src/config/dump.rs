@@ -58,10 +58,11 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
     out.or("dialback.secrets.inside", inside.as_ref().map(|path| path.display()), "random at start");
     match cluster {
-        Some(Cluster { name, store, password }) => {
+        Some(Cluster { name, store, password, roots }) => {
             out.put("cluster.name", name, false);
             out.put("cluster.store", store.to_string(), false);
             out.or("cluster.password", password.as_ref().map(|path| path.display()), "none");
+            out.or("cluster.roots", roots.as_ref().map(|path| path.display()), "trust.roots");
         }
         None => out.put("cluster", "none", true),
     }

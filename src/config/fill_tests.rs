@@ -44,7 +44,7 @@ fn whole() -> Value {
         "own-addresses": ["198.51.100.1"],
         "explain-to-users": "off",
         "dialback": { "secrets": { "world": "secrets/world", "inside": "secrets/inside" } },
-        "cluster": { "name": "gate", "store": "rediss://gate@store.example.com:6380", "password": "secrets/store" },
+        "cluster": { "name": "gate", "store": "rediss://gate@store.example.com:6380", "password": "secrets/store", "roots": "pki/store.pem" },
         "trust": {
             "roots": "pki/roots.pem", "crls": ["pki/list.crl"], "unknown-revocation": "refuse",
             "peers": [{ "domains": ["partner.example"], "roots": "pki/partner.pem" }],

@@ -107,9 +107,10 @@ fn files(settings: &Settings) -> Vec<PathBuf> {
     if let crate::dns::Dnssec::Validate(Some(path)) = &settings.dns.dnssec {
         files.push(path.clone());
     }
-    let password = settings.cluster.as_ref().and_then(|cluster| cluster.password.as_ref());
-    let secrets = [settings.secrets.world.as_ref(), settings.secrets.inside.as_ref(), password];
-    files.extend(secrets.into_iter().flatten().cloned());
+    let secrets = [settings.secrets.world.as_ref(), settings.secrets.inside.as_ref()];
+    let store =
+        settings.cluster.iter().flat_map(|cluster| [cluster.password.as_ref(), cluster.roots.as_ref()]);
+    files.extend(secrets.into_iter().chain(store).flatten().cloned());
     files
 }
 

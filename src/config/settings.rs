@@ -300,6 +300,8 @@ pub struct Cluster {
     pub store: crate::store::Address,
     /// The file with its password.
     pub password: Option<PathBuf>,
+    /// The trust anchors of its certificate, where they are not those of peers.
+    pub roots: Option<PathBuf>,
 }
 
 /// Whom to trust.

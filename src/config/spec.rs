@@ -230,10 +230,13 @@ pub struct ClusterSpec {
     /// Example: `name: gate`
     pub name: Option<Word>,
     /// The store, Redis from 6.2 on or Valkey: `redis://HOST:PORT/DATABASE`, `redis+sentinel://HOST,HOST/NAME` or
-    /// `redis+cluster://HOST,HOST`; `rediss` for TLS, judged by `trust: { roots }`. No default. Example: `store: "rediss://gate@store.example.com:6379"`
+    /// `redis+cluster://HOST,HOST`; `rediss` for TLS, judged by `roots`. No default. Example: `store: "rediss://gate@store.example.com:6379"`
     pub store: Option<Word>,
     /// File with the password of the store. Default: none is asked for. Example: `password: secrets/store`
     pub password: Option<Word>,
+    /// PEM file of the trust anchors by which the store's certificate is judged, for the name of its host. Default: `trust: { roots }`.
+    /// Example: `roots: pki/store.pem`
+    pub roots: Option<Word>,
 }
 
 /// `secrets:` of dialback. Each file holds at least 256 bits: 32 random octets, 64 hexadecimal digits or 44 of base64. A file of

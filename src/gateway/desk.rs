@@ -10,7 +10,7 @@ use super::control::Act;
 use super::explain::Explained;
 use super::lifecycle::{self, Lifecycle};
 use super::loud::Loudness;
-use super::protocol::{self, Answer, ByRule, Change, Fault, Plan, Request, Stream};
+use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
 use super::reload::Reloader;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
@@ -43,11 +43,20 @@ impl Desk {
         self.reloader.tools()
     }
 
-    /// Does what is asked.
+    /// Does what is asked, here and, where that is asked for, at the other nodes.
     pub async fn answer(&self, request: &Request, uid: u32) -> Answer {
+        let Some(one) = request.of_each() else { return self.answer_here(request, uid).await };
+        match &self.cluster {
+            None => Answer::no(NO_CLUSTER),
+            Some(cluster) => cluster.ask_all(&one, self.answer_here(&one, uid)).await,
+        }
+    }
+
+    /// Does what is asked of this node.
+    pub(super) async fn answer_here(&self, request: &Request, uid: u32) -> Answer {
         let registry = &self.tools().registry;
         match request {
-            Request::Streams {} => {
+            Request::Streams { .. } => {
                 let (views, silent) = registry.views(None).await;
                 Answer::Streams { streams: views.iter().map(shown).collect(), silent }
             }
@@ -58,9 +67,23 @@ impl Desk {
                 Some(cluster) => Answer::Cluster { cluster: cluster.shown(self) },
                 None => Answer::no(NO_CLUSTER),
             },
-            Request::Ban { target, seconds } => self.ban(target, *seconds, uid).await,
-            Request::Unban { target } => match target.parse::<Target>() {
-                Ok(target) if self.bans.lift(&target) => Answer::Unbanned { target: target.to_string() },
+            Request::Ban { cluster: true, .. } | Request::Unban { cluster: true, .. }
+                if self.cluster.is_none() =>
+            {
+                Answer::no(NO_CLUSTER)
+            }
+            Request::Ban { target, seconds, cluster } => match self.ban(target, *seconds, uid).await {
+                Answer::Banned { target, seconds, pairs, connections, .. } => {
+                    let cluster = self.passed(*cluster).await;
+                    Answer::Banned { target, seconds, pairs, connections, cluster }
+                }
+                no => no,
+            },
+            Request::Unban { target, cluster } => match target.parse::<Target>() {
+                Ok(target) if self.bans.lift(&target) => {
+                    let cluster = self.passed(*cluster).await;
+                    Answer::Unbanned { target: target.to_string(), cluster }
+                }
                 Ok(target) => Answer::no(format!("{target} is not banned")),
                 Err(message) => Answer::no(capped(&message)),
             },
@@ -81,7 +104,7 @@ impl Desk {
                 Ok(plan) => Answer::Reloaded { plan },
                 Err(findings) => refused(&findings),
             },
-            Request::Refusals { domain, reason, last, after } => {
+            Request::Refusals { domain, reason, last, after, .. } => {
                 let wanted = Wanted {
                     domain: domain.as_deref().map(canonical),
                     reason: reason.clone(),
@@ -122,7 +145,7 @@ impl Desk {
                     Err(message) => Answer::no(message),
                 }
             }
-            Request::Status { page } => Answer::Status { snapshot: Box::new(self.overview(*page).await) },
+            Request::Status { page, .. } => Answer::Status { snapshot: Box::new(self.overview(*page).await) },
             Request::Drain {} => match self.lifecycle.drain() {
                 true => {
                     Answer::Draining { relays: registry.living(), seconds: self.lifecycle.grace().as_secs() }
@@ -222,6 +245,14 @@ impl Desk {
         }
     }
 
+    /// Has the other nodes hear of what has changed here, if that is asked for.
+    async fn passed(&self, asked: bool) -> Option<Passed> {
+        match (&self.cluster, asked) {
+            (Some(cluster), true) => Some(Passed { trouble: cluster.pass().await }),
+            _ => None,
+        }
+    }
+
     /// Ends streams because an operator at another node says so.
     pub(super) async fn close_for(&self, node: &str, target: &str) {
         let answer = close(&self.tools().registry, target).await;
@@ -281,6 +312,7 @@ impl Desk {
             seconds,
             pairs: views.iter().map(lost).sum(),
             connections,
+            cluster: None,
         }
     }
 }

@@ -16,7 +16,11 @@ pub use crate::status::Snapshot;
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// Who lives.
-    Streams {},
+    Streams {
+        /// On all nodes that share a store with this one, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
+    },
     /// What is remembered against a remote domain.
     Target {
         /// Which one.
@@ -45,11 +49,17 @@ pub enum Request {
         target: String,
         /// For how long.
         seconds: u64,
+        /// Have the other nodes that share a store with this one hear of it before the answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
     },
     /// Lift a ban.
     Unban {
         /// Whom.
         target: String,
+        /// Have the other nodes that share a store with this one hear of it before the answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
     },
     /// Which bans hold.
     Bans {},
@@ -75,6 +85,9 @@ pub enum Request {
         /// Those after this number.
         #[serde(default)]
         after: u64,
+        /// On all nodes that share a store with this one, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
     },
     /// End in good order, and begin anew as the files say.
     Restart {},
@@ -98,6 +111,9 @@ pub enum Request {
         /// The page of the pairs, from 1.
         #[serde(default)]
         page: usize,
+        /// On all nodes that share a store with this one, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
     },
     /// End in good order.
     Drain {},
@@ -107,7 +123,7 @@ impl Request {
     /// The word for it in records.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Streams {} => "streams",
+            Self::Streams { .. } => "streams",
             Self::Target { .. } => "target",
             Self::Circuits { clear: None } => "circuits",
             Self::Circuits { clear: Some(_) } => "circuits-clear",
@@ -128,15 +144,38 @@ impl Request {
         }
     }
 
+    /// The same of one node alone, where all are asked what they know.
+    pub fn of_each(&self) -> Option<Self> {
+        let mut one = self.clone();
+        match &mut one {
+            Self::Streams { cluster } | Self::Refusals { cluster, .. } | Self::Status { cluster, .. } => {
+                std::mem::take(cluster).then_some(one)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a node may ask it of another: it changes nothing.
+    pub const fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Self::Streams { cluster: false }
+                | Self::Refusals { cluster: false, .. }
+                | Self::Status { cluster: false, .. }
+        )
+    }
+
     /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Target { domain, .. } => Some(domain),
             Self::Refusals { domain, .. } => domain.as_deref(),
             Self::Log { level, .. } => Some(level),
-            Self::Close { target, .. } | Self::Ban { target, .. } | Self::Unban { target } => Some(target),
+            Self::Close { target, .. } | Self::Ban { target, .. } | Self::Unban { target, .. } => {
+                Some(target)
+            }
             Self::Circuits { clear } => clear.as_deref(),
-            Self::Streams {}
+            Self::Streams { .. }
             | Self::Bans {}
             | Self::Cluster {}
             | Self::Reload { .. }
@@ -196,16 +235,29 @@ pub enum Answer {
         pairs: usize,
         /// Connections without a pair that it ended.
         connections: usize,
+        /// Whether the other nodes know, where that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<Passed>,
     },
     /// The ban is lifted.
     Unbanned {
         /// Whom it was about.
         target: String,
+        /// Whether the other nodes know, where that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<Passed>,
     },
     /// Which bans hold.
     Bans {
         /// Those that end first come first.
         bans: Vec<Ban>,
+    },
+    /// What each node knows.
+    Nodes {
+        /// This one first.
+        nodes: Vec<OfNode>,
+        /// The machines of those that did not answer in time.
+        silent: Vec<String>,
     },
     /// How it stands with the other nodes.
     Cluster {
@@ -293,6 +345,25 @@ impl Answer {
     pub fn no(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), findings: Vec::new() }
     }
+}
+
+/// What one of several nodes answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfNode {
+    /// Its name, new with each start.
+    pub node: String,
+    /// The name of its machine.
+    pub host: String,
+    /// Its answer.
+    pub answer: Answer,
+}
+
+/// Whether the store that nodes share has taken something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Why it has not; the others hear of it when it is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// A living connection or errand.

@@ -67,7 +67,7 @@ pub(super) fn main(file: &Path, domain: &Domain, format: Format, console: &mut C
     runtime.shutdown_background();
     let well = sides.iter().all(|side| side.trouble.is_none());
     let running = settings.admin.socket.as_deref().and_then(|socket| {
-        let answer = control::talk(socket, &Request::Status { page: 1 }).ok()?;
+        let answer = control::talk(socket, &Request::Status { page: 1, cluster: false }).ok()?;
         let Answer::Status { snapshot } = answer else { return None };
         let backend = snapshot.backends.into_iter().find(|backend| {
             backend.domain == hosted.name.to_string() && backend.flow == Flow::S2sIn.label()
