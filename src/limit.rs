@@ -6,7 +6,7 @@
 
 mod arrivals;
 mod callbacks;
-mod common;
+
 mod handshakes;
 mod lines;
 mod logins;
@@ -17,12 +17,12 @@ mod rota;
 mod senders;
 mod strangers;
 mod table;
+mod together;
 mod turns;
 mod valve;
 
 pub use arrivals::{Arrivals, Line, Params, Threshold, Ticket};
 pub use callbacks::{Callback, Callbacks};
-pub use common::Counts;
 pub use handshakes::Handshakes;
 pub use logins::{Leave, Logins, Params as LoginParams};
 pub use logins_shared::{Attempt, Digests};
@@ -31,6 +31,7 @@ pub use registrations::Registrations;
 pub use rota::{Rota, RotaParams, Seat, Seated, Used};
 pub use senders::{Params as SenderParams, Senders, Tally};
 pub use strangers::{Room, Stranger, Strangers};
+pub use together::Counts;
 pub use turns::{Settled, Turn, TurnParams, Turns};
 pub use valve::{Allowance, Pace, RateParams, Rated, Rates, Shut, Valve};
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -82,13 +83,16 @@ pub struct Book {
     list: Mutex<Vec<Ban>>,
     /// Bans that were lifted, and when.
     lifted: Mutex<BTreeMap<String, i64>>,
+    /// Milliseconds by which the clock that nodes have in common is ahead of this one's.
+    ahead: AtomicI64,
     changed: Notify,
 }
 
 impl Book {
     /// Nobody is banned.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        Self { registry, metrics, list: Mutex::default(), lifted: Mutex::default(), changed: Notify::new() }
+        let (list, lifted) = (Mutex::default(), Mutex::default());
+        Self { registry, metrics, list, lifted, ahead: AtomicI64::new(0), changed: Notify::new() }
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Ban>> {
@@ -128,7 +132,7 @@ impl Book {
         let found = list.len() < before;
         if found {
             self.publish(&list);
-            self.note_lifted(target, super::millis());
+            self.note_lifted(target, self.wall());
         }
         found
     }

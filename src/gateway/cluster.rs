@@ -11,6 +11,7 @@ mod row;
 mod word;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub struct Cluster {
     host: String,
     store: tokio::sync::Mutex<Store>,
     state: Mutex<State>,
+    /// Milliseconds by which the clock of the store is ahead of this node's.
+    ahead: AtomicI64,
     /// Somebody waits for the next exchange.
     hurry: Notify,
     /// How many exchanges have come out.
@@ -113,6 +116,7 @@ impl Cluster {
             host,
             store,
             state: Mutex::new(state),
+            ahead: AtomicI64::new(0),
             hurry: Notify::new(),
             rounds: watch::Sender::new(0),
             answering: Arc::new(Semaphore::new(ANSWERS)),
@@ -125,7 +129,7 @@ impl Cluster {
 
     /// Has all other nodes close what an operator means.
     pub(super) fn close(&self, target: &str) {
-        self.say(What::Close { target: target.to_owned() }, millis());
+        self.say(What::Close { target: target.to_owned() }, self.wall());
     }
 
     fn say(&self, what: What, time: i64) {
@@ -159,6 +163,9 @@ impl Cluster {
         };
         let [events, counts] = &after;
         let heard = store.read(events, counts).await?;
+        let ahead = heard.time.saturating_sub(millis());
+        self.ahead.store(ahead, Ordering::Relaxed);
+        desk.bans.set_ahead(ahead);
         let bans = desk.bans.exchange(&heard.bans);
         let mut foreign = bans.foreign + self.meet(&heard.nodes);
         for (name, text) in &heard.events {
@@ -176,7 +183,7 @@ impl Cluster {
         for (attempt, at) in tools.logins.shared().take(UNTOLD) {
             let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
             let Attempt { network, account, failed } = attempt;
-            self.say(What::Login { network, account, failed }, millis().saturating_sub(ago));
+            self.say(What::Login { network, account, failed }, self.wall().saturating_sub(ago));
         }
         self.say_counts(desk);
         let word = serde_json::to_string(&self.card(desk)).unwrap_or_default();
@@ -207,7 +214,7 @@ impl Cluster {
                 Some(batch) if batch.node == self.node => {}
                 Some(batch) => {
                     if self.held().together.row.is_news(&batch.node, batch.number) {
-                        let ago = self.ago(&batch.node, batch.time);
+                        let ago = self.ago(batch.time);
                         tools.senders.seen_elsewhere(&batch.counts(), ago, now());
                         self.held().together.hear(batch.node, batch.held);
                     }
@@ -228,7 +235,7 @@ impl Cluster {
         let here = state.fellows.values().filter(|fellow| fellow.is_heard(at, HERE)).count();
         let nodes = u32::try_from(here).unwrap_or(u32::MAX).saturating_add(1);
         let (counts, held) = (tools.senders.untold(nodes, at), tools.proven.held_here(nodes, HELD));
-        state.together.say(&self.node, (millis(), at), counts, held);
+        state.together.say(&self.node, (self.wall(), at), counts, held);
     }
 
     /// What others hold counts for as long as they are heard and let somebody in: who was there comes here next.
@@ -244,15 +251,17 @@ impl Cluster {
         desk.tools().proven.held_elsewhere(held);
     }
 
-    /// How long ago that was, by the clock of the node that says so.
-    fn ago(&self, node: &str, time: i64) -> Duration {
-        let ahead = self.held().fellows.get(node).map_or(0, |fellow| fellow.ahead);
-        let ago = millis().saturating_sub(time.saturating_sub(ahead));
-        Duration::from_millis(u64::try_from(ago).unwrap_or(0))
+    /// The time by which nodes tell each other when something was, in milliseconds since 1970: that of the store.
+    fn wall(&self) -> i64 {
+        millis().saturating_add(self.ahead.load(Ordering::Relaxed))
+    }
+
+    fn ago(&self, time: i64) -> Duration {
+        Duration::from_millis(u64::try_from(self.wall().saturating_sub(time)).unwrap_or(0))
     }
 
     async fn apply(self: &Arc<Self>, desk: &Arc<Desk>, event: Event) {
-        let ago = self.ago(&event.node, event.time);
+        let ago = self.ago(event.time);
         match event.what {
             What::Login { network, account, failed } => {
                 let attempt = Attempt { network, account, failed };

@@ -290,7 +290,7 @@ impl Desk {
             target: target.clone(),
             until: now() + Duration::from_secs(seconds),
             uid,
-            decided: super::millis(),
+            decided: self.bans.wall(),
         }) {
             return Answer::no(message);
         }

@@ -4,7 +4,7 @@
 //! and by the network around, for whoever has money has registrable ones. Clients count by address, where an office is meant
 //! and not a person. Rules may raise the numbers of a domain.
 //!
-//! Nodes that share a store count together: what the others hold, under digests that all of them make alike (`common`), counts as
+//! Nodes that share a store count together: what the others hold, under digests that all of them make alike (`together`), counts as
 //! what is held here.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use super::common::{Keyed, parts};
+use super::together::{Keyed, parts};
 use super::{Network, held};
 use crate::jid::Domain;
 use crate::policy::Quotas;

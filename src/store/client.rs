@@ -56,10 +56,13 @@ impl Store {
         for (key, after, most) in [(&events, events_after, EVENTS), (&counts, counts_after, COUNTS)] {
             all.cmd("XRANGE").arg(key).arg(format!("({after}")).arg("+").arg("COUNT").arg(most);
         }
-        let (nodes, bans, events, counts): (_, _, Row, Row) = self.ask(&all).await?;
+        all.cmd("TIME");
+        type All = (BTreeMap<String, String>, BTreeMap<String, String>, Row, Row, (i64, i64));
+        let (nodes, bans, events, counts, (seconds, micros)): All = self.ask(&all).await?;
+        let time = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         let text = |(name, fields): (String, Vec<String>)| Some((name, fields.into_iter().nth(1)?));
         let texts = |row: Row| row.into_iter().filter_map(text).collect();
-        Ok(Heard { nodes, bans, events: texts(events), counts: texts(counts) })
+        Ok(Heard { time, nodes, bans, events: texts(events), counts: texts(counts) })
     }
 
     /// The name of the event after which the row is to be heard, or a time in its place.

@@ -48,6 +48,8 @@ pub enum After {
 /// What a node hears.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
+    /// What time it is by its clock, in milliseconds since 1970.
+    pub time: i64,
     /// The word of each node, by its name.
     pub nodes: BTreeMap<String, String>,
     /// The record of each ban, by its target.

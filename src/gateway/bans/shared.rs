@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -91,9 +92,20 @@ pub struct Exchanged {
 }
 
 impl Book {
+    /// The time by which nodes tell each other when a ban ends, in milliseconds since 1970.
+    pub fn wall(&self) -> i64 {
+        millis().saturating_add(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// The clock that nodes have in common is so many milliseconds ahead of this one's. A node whose own clock is wrong must
+    /// neither end the bans of others nor make its own last longer there.
+    pub fn set_ahead(&self, ahead: i64) {
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+
     /// Takes over what others say of bans, and tells what they do not know yet.
     pub fn exchange(&self, heard: &BTreeMap<String, String>) -> Exchanged {
-        let (at, wall) = (now(), millis());
+        let (at, wall) = (now(), self.wall());
         let mut outcome = Exchanged::default();
         let mut theirs: BTreeMap<Target, Record> = BTreeMap::new();
         for (target, record) in heard {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::word::What;
 use super::{Cluster, Desk, HERE};
-use crate::gateway::millis;
 use crate::gateway::protocol::{Answer, OfNode, Request};
 use crate::run::observe::capped;
 use crate::run::{self, now};
@@ -28,7 +27,7 @@ impl Cluster {
             here.map(|(node, fellow)| (node.clone(), fellow.card.host.clone())).collect()
         };
         if !waited.is_empty() {
-            self.say(What::Ask { question: question.clone(), request: request.clone() }, millis());
+            self.say(What::Ask { question: question.clone(), request: request.clone() }, self.wall());
             self.hurry.notify_one();
         }
         let own = OfNode { node: self.node.clone(), host: self.host.clone(), answer: own.await };

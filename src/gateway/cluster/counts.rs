@@ -18,7 +18,7 @@ use crate::limit::Counts;
 pub(super) struct Batch {
     pub(super) node: String,
     pub(super) number: u64,
-    /// When, in milliseconds since 1970 by its clock.
+    /// When, in milliseconds since 1970 by the clock of the store.
     pub(super) time: i64,
     pub(super) taken: Vec<(u64, u64)>,
     pub(super) reached: Vec<(u64, u64)>,

@@ -49,7 +49,7 @@ pub(super) struct Event {
     pub(super) node: String,
     /// It rises with each event of a node.
     pub(super) number: u64,
-    /// When, in milliseconds since 1970.
+    /// When, in milliseconds since 1970 by the clock of the store.
     pub(super) time: i64,
     #[serde(flatten)]
     pub(super) what: What,
