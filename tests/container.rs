@@ -187,8 +187,31 @@ fn compose_gateway_and_prosody_agree_on_their_addresses() {
 
 #[test]
 fn the_gateways_configuration_passes_check_where_it_is_mounted() {
-    let compose: Value = serde_yaml::from_str(&read("deploy/container/compose.yml")).unwrap();
+    passes_check("deploy/container/compose.yml", "gatehouse");
+}
+
+/// That this service finds everything where compose mounts it, and nothing to complain about.
+fn passes_check(file: &str, service: &str) {
+    let compose: Value = serde_yaml::from_str(&read(file)).unwrap();
+    let service = &compose["services"][service];
     let folder = TempDir::new().unwrap();
+    let beside = made();
+    for volume in service["volumes"].as_array().unwrap() {
+        let words: Vec<&str> = volume.as_str().unwrap().split(':').collect();
+        assert_eq!(words[2], "ro");
+        let source = [beside.path().join(words[0]), root("deploy/container").join(words[0])];
+        let source = source.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{volume}"));
+        let target = folder.path().join(words[1].strip_prefix("/etc/gatehouse/").unwrap());
+        copy(source, &target);
+    }
+    let environment = service["environment"].as_object().into_iter().flatten();
+    let environment: Vec<(&str, &str)> =
+        environment.map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+    has_no_findings(&folder.path().join("gatehouse.yaml"), &environment);
+}
+
+/// What operators put beside the files of the repository.
+fn made() -> TempDir {
     let beside = TempDir::new().unwrap();
     let secret = |name: &str, text: &str| {
         let path = beside.path().join(name);
@@ -202,28 +225,154 @@ fn the_gateways_configuration_passes_check_where_it_is_mounted() {
     secret("pki/example.com.key", &key.serialize_pem());
     secret("secrets/world", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
     secret("secrets/inside", "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210\n");
-    for volume in compose["services"]["gatehouse"]["volumes"].as_array().unwrap() {
-        let words: Vec<&str> = volume.as_str().unwrap().split(':').collect();
-        assert_eq!(words[2], "ro");
-        let source = [beside.path().join(words[0]), root("deploy/container").join(words[0])];
-        let source = source.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{volume}"));
-        let target = folder.path().join(words[1].strip_prefix("/etc/gatehouse/").unwrap());
-        copy(source, &target);
-    }
-    let path = folder.path().join("gatehouse.yaml");
+    secret("secrets/store", "change-me\n");
+    let page = read("deploy/README.md");
+    let rights = page.lines().find(|line| line.starts_with("user gate ")).expect("the line of the ACL");
+    secret("secrets/users.acl", &format!("{rights}\n"));
+    secret("pki/store.pem", &params.self_signed(&key).unwrap().pem());
+    beside
+}
+
+fn has_no_findings(path: &Path, environment: &[(&str, &str)]) {
     let output = Command::new(env!("CARGO_BIN_EXE_gatehouse"))
         .args(["check", "--format", "json", "--config"])
         .arg(path)
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((report["errors"].as_u64(), output.status.code()), (Some(0), Some(0)), "{report}");
     // Its addresses are the network's of compose, not of the machine that tests; roots and IPv6 are the machine's too. A
-    // container's port cannot be handed on to the host from its loopback address, so metrics stand on another.
+    // container's port cannot be handed on to the host from its loopback address, so metrics stand on another, and the store is alone
+    // on its network.
     for finding in report["findings"].as_array().unwrap() {
         let message = finding["message"].as_str().unwrap();
-        let elsewhere =
-            ["is not an address of this machine", "trust anchors", "metrics and health are served to"];
+        let elsewhere = [
+            "is not an address of this machine",
+            "trust anchors",
+            "metrics and health are served to",
+            "the store is spoken to in clear",
+        ];
         assert!(elsewhere.iter().any(|words| message.contains(words)), "{finding}");
+    }
+}
+
+const NODES: &str = "deploy/container/compose.nodes.yml";
+
+// Two nodes, what they share, and the server behind that asks either: addresses, ports and records are the same ones everywhere.
+#[test]
+fn compose_of_two_nodes_agrees_with_itself() {
+    let text = read(NODES);
+    let compose: Value = serde_yaml::from_str(&text).unwrap();
+    let (prosody, valkey) = (&compose["services"]["prosody"], &compose["services"]["valkey"]);
+    let single: Value = serde_yaml::from_str(&read("deploy/container/compose.yml")).unwrap();
+    let mut resolvers = String::new();
+    let mut published = Vec::new();
+    for name in ["gatehouse-1", "gatehouse-2"] {
+        passes_check(NODES, name);
+        let node = &compose["services"][name];
+        let address = |network: &str| node["networks"][network]["ipv4_address"].as_str().unwrap().to_owned();
+        assert_eq!(node["environment"]["GATE_INSIDE"], address("inside"));
+        assert_eq!(node["environment"]["GATE_WORLD"], address("world"));
+        resolvers.push_str(&format!("nameserver {}\n", address("inside")));
+        published
+            .extend(node["ports"].as_array().unwrap().iter().map(|port| port.as_str().unwrap().to_owned()));
+        // Otherwise as the one that stands alone.
+        for key in
+            ["build", "read_only", "cap_drop", "security_opt", "sysctls", "stop_grace_period", "restart"]
+        {
+            assert_eq!(node[key], single["services"]["gatehouse"][key], "{key}");
+        }
+        for network in ["world", "inside", "store"] {
+            let subnet = compose["networks"][network]["ipam"]["config"][0]["subnet"].as_str().unwrap();
+            let subnet: ipnet::Ipv4Net = subnet.parse().unwrap();
+            assert!(
+                subnet.contains(&address(network).parse::<std::net::Ipv4Addr>().unwrap()),
+                "{name} {network}"
+            );
+        }
+    }
+    assert_eq!(read("deploy/container/resolv.nodes.conf"), resolvers);
+    for record in text.lines().filter(|line| line.contains(" SRV ")) {
+        let port = record.split_whitespace().nth(5).unwrap();
+        let inner = if record.contains("xmpps") { "5270" } else { "5269" };
+        assert!(published.contains(&format!("{port}:{inner}")), "{record}");
+    }
+    let settings: Value = serde_yaml::from_str(&read("deploy/container/gatehouse.nodes.yaml")).unwrap();
+    let theirs = prosody["networks"]["inside"]["ipv4_address"].as_str().unwrap();
+    assert_eq!(settings["domains"][0]["backend"]["s2s"][0], format!("{theirs}:5269"));
+    assert_eq!(prosody["networks"].as_object().unwrap().len(), 1);
+    let store = valkey["networks"]["store"]["ipv4_address"].as_str().unwrap();
+    assert_eq!(settings["cluster"]["store"], format!("redis://gate@{store}:6379"));
+    assert_eq!(valkey["networks"].as_object().unwrap().len(), 1);
+    for network in ["inside", "store"] {
+        assert_eq!(compose["networks"][network]["internal"], true, "{network}");
+    }
+    assert!(valkey.get("ports").is_none());
+}
+
+// The store of compose starts as it is written there, with the rights of the page, and lets in who has the password and nobody else.
+#[test]
+fn the_store_of_compose_starts_with_the_rights_of_the_page() {
+    let compose: Value = serde_yaml::from_str(&read(NODES)).unwrap();
+    let beside = made();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let words = compose["services"]["valkey"]["command"].as_array().unwrap().iter();
+    let words: Vec<String> = words
+        .map(|word| match word.as_str().unwrap() {
+            "6379" => port.clone(),
+            "0.0.0.0" => "127.0.0.1".to_owned(),
+            "/etc/valkey/users.acl" => beside.path().join("secrets/users.acl").display().to_string(),
+            word => word.to_owned(),
+        })
+        .collect();
+    assert_eq!(words[0], "valkey-server");
+    let mut server = Command::new("redis-server")
+        .args(&words[1..])
+        .current_dir(beside.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("redis-server: tests/run installs it");
+    let say = |words: &[&str]| {
+        let said =
+            Command::new("redis-cli").args(["-p", &port, "--no-auth-warning"]).args(words).output().unwrap();
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+    };
+    let gate = |words: &[&str]| say(&[&["--user", "gate", "--pass", "change-me"], words].concat());
+    let begun = std::time::Instant::now();
+    while gate(&["HLEN", "gatehouse:{gate}:nodes"]) != "0" {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it does not start");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(gate(&["HLEN", "another"]).contains("NOPERM"));
+    assert!(gate(&["FLUSHALL"]).contains("NOPERM"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+// The pair on two machines: one file, and what differs in a drop-in of systemd each.
+#[test]
+fn the_configuration_of_the_pair_passes_check_on_both() {
+    let page = read("deploy/README.md");
+    for node in ["gate-1", "gate-2"] {
+        let unit = read(&format!("deploy/pair/{node}.conf"));
+        let line = unit.lines().find_map(|line| line.strip_prefix("Environment=")).unwrap();
+        let environment: Vec<(&str, &str)> =
+            line.split(' ').map(|word| word.split_once('=').unwrap()).collect();
+        let beside = made();
+        copy(&root("deploy/pair/gatehouse.yaml"), &beside.path().join("gatehouse.yaml"));
+        copy(&root("policies"), &beside.path().join("policies"));
+        let world = environment.iter().find(|(name, _)| *name == "GATE_WORLD").unwrap().1;
+        let inside = environment.iter().find(|(name, _)| *name == "GATE_INSIDE").unwrap().1;
+        assert!(
+            page.contains(&format!("{node}.example.com.  A {world}")),
+            "{node} is not in the records of the page"
+        );
+        assert!(page.contains(&format!("nameserver {inside}")));
+        // The folder of the control socket is made by systemd.
+        let text = fs::read_to_string(beside.path().join("gatehouse.yaml")).unwrap();
+        let text = text.replace("/run/gatehouse/control.sock", "control.sock");
+        fs::write(beside.path().join("gatehouse.yaml"), text).unwrap();
+        has_no_findings(&beside.path().join("gatehouse.yaml"), &environment);
     }
 }
