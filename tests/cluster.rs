@@ -16,8 +16,8 @@ use support::wait_for;
 /// keys that the third has made, and the server asks the third about keys that one of the two has made.
 fn cast<'a>(nodes: &'a [Node<'a>], remotes: &'a [Peer], legacy: Legacy) -> Cast<'a> {
     let caller = nodes.len() - 1;
-    let called = &[0, 1][..caller];
-    Cast { nodes, remotes, legacy, policy: POLICY, called, caller }
+    let (called, callers) = (&[0, 1][..caller], &[[1], [2]][caller - 1]);
+    Cast { nodes, remotes, legacy, policy: POLICY, called, callers, store: false }
 }
 
 macro_rules! matrix {
@@ -36,7 +36,7 @@ macro_rules! matrix {
 }
 
 // CLU-01, CLU-02: each question about a key comes to another node than the one that made it, on both sides: with each server
-// behind, and before it both remote servers of both releases, by dialback and by certificate.
+// behind, and before it both remote servers of both releases, each by dialback and by certificate.
 matrix! {
     ejabberd_23_behind_three_nodes: Ejabberd, Prosody and Ejabberd, Prosody13 and Ejabberd24;
     ejabberd_24_behind_three_nodes: Ejabberd24, Prosody13 and Ejabberd24, Prosody and Ejabberd;
@@ -44,6 +44,12 @@ matrix! {
     jabberd2_of_13_behind_three_nodes: Jabberd2Of13, Prosody and Ejabberd, Prosody13 and Ejabberd24;
     prosody_0_12_behind_three_nodes: Prosody, Prosody and Ejabberd, Prosody13 and Ejabberd24;
     prosody_13_behind_three_nodes: Prosody13, Prosody13 and Ejabberd24, Prosody and Ejabberd;
+    ejabberd_23_behind_three_nodes_by_the_other_proofs: Ejabberd, Prosody13 and Ejabberd24, Prosody and Ejabberd;
+    ejabberd_24_behind_three_nodes_by_the_other_proofs: Ejabberd24, Prosody and Ejabberd, Prosody13 and Ejabberd24;
+    jabberd2_of_12_behind_three_nodes_by_the_other_proofs: Jabberd2, Prosody and Ejabberd, Prosody13 and Ejabberd24;
+    jabberd2_of_13_behind_three_nodes_by_the_other_proofs: Jabberd2Of13, Prosody13 and Ejabberd24, Prosody and Ejabberd;
+    prosody_0_12_behind_three_nodes_by_the_other_proofs: Prosody, Prosody13 and Ejabberd24, Prosody and Ejabberd;
+    prosody_13_behind_three_nodes_by_the_other_proofs: Prosody13, Prosody and Ejabberd, Prosody13 and Ejabberd24;
 }
 
 fn crosswise(legacy: Legacy, remotes: &[Peer]) {

@@ -242,6 +242,12 @@ impl Client {
         self.wait(&what, wanted, |e| e.name == "error")
     }
 
+    /// What has arrived so far and was waited for by nobody, errors too; from then on it is forgotten.
+    pub fn so_far(&mut self) -> Vec<Element> {
+        self.kept.extend(self.incoming.try_iter());
+        std::mem::take(&mut self.kept)
+    }
+
     /// Whether something that was received, and expected by nobody so far, is like this.
     pub fn has_received(&self, what: impl Fn(&Element) -> bool) -> bool {
         self.kept.iter().any(what)

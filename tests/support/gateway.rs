@@ -63,6 +63,7 @@ pub struct Gateway {
     process: Process,
     host: Host,
     audit: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Gateway {
@@ -84,18 +85,32 @@ impl Gateway {
         let audit = directory.join("audit.jsonl");
         let configuration = directory.join("gatehouse.yaml");
         write(&configuration, &yaml(setup, directory, stand));
-        let program = env!("CARGO_BIN_EXE_gatehouse");
-        let arguments = ["run", "--config", &configuration.to_string_lossy()];
-        let environment = [&[("NO_COLOR", "1")], stand.environment].concat();
-        let mut process = host.spawn("gatehouse", program, &arguments, &environment);
-        process.ready("/readyz of the gateway to answer 200", Duration::from_secs(20), || {
-            match host.http(ADMIN, "/readyz") {
-                Ok((200, _)) => Ok(()),
-                Ok((status, body)) => Err(format!("{status} {body}")),
-                Err(e) => Err(e.to_string()),
-            }
-        });
-        Self { process, host: host.clone(), audit }
+        let words = [&[("NO_COLOR", "1")], stand.environment].concat();
+        let environment: Vec<(String, String)> =
+            words.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let process = launch(host, &environment);
+        Self { process, host: host.clone(), audit, environment }
+    }
+
+    /// Starts it once more, as it was, after its end.
+    pub fn again(&mut self) {
+        self.process = launch(&self.host, &self.environment);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until it has ended, and starts it once more.
+    pub fn ended_and_again(&mut self) {
+        let _status = self.process.ended(Duration::from_secs(60));
+        self.again();
+    }
+
+    /// Pulls its plugs, or puts them in again.
+    pub fn plug(&self, up: bool) {
+        [Net::World, Net::Inside].into_iter().for_each(|net| self.host.plug(net, up));
     }
 
     /// What an address of the admin listener answers, which must be 200.
@@ -157,6 +172,23 @@ impl Gateway {
     pub fn log(&self) -> String {
         self.process.log()
     }
+}
+
+/// Starts the program on its files, and waits until it is ready.
+fn launch(host: &Host, environment: &[(String, String)]) -> Process {
+    let configuration = host.directory().join("gatehouse.yaml");
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let arguments = ["run", "--config", &configuration.to_string_lossy()];
+    let mut process = host.spawn("gatehouse", env!("CARGO_BIN_EXE_gatehouse"), &arguments, &environment);
+    process.ready("/readyz of the gateway to answer 200", Duration::from_secs(20), || {
+        match host.http(ADMIN, "/readyz") {
+            Ok((200, _)) => Ok(()),
+            Ok((status, body)) => Err(format!("{status} {body}")),
+            Err(e) => Err(e.to_string()),
+        }
+    });
+    process
 }
 
 /// The values of all series of a family that carry these labels.

@@ -1,6 +1,9 @@
 //! Several gateways before one legacy server: who is called and who is asked is decided here, so that every question about a
 //! key comes to another node than the one that made it.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use super::ca::{Authority, Usage};
 use super::gateway::{Gateway, Hosted, SECRETS, Setup, Stand};
 use super::scene::{HOSTED, Peer, address, last, legacy, remote};
@@ -34,8 +37,10 @@ pub struct Cast<'a> {
     pub policy: &'a str,
     /// Which nodes, by their places, the DNS of the open network names for the hosted domain.
     pub called: &'a [usize],
-    /// Which node, by its place, the server behind asks for addresses, and so is led to.
-    pub caller: usize,
+    /// Which nodes, by their places, the server behind asks for addresses, and so is led to: the first that answers.
+    pub callers: &'a [usize],
+    /// Whether they share a store, a Redis on the inside.
+    pub store: bool,
 }
 
 /// A running scene. Processes end before their networks go: the order of the fields.
@@ -46,6 +51,7 @@ pub struct Nodes {
     pub legacy: Server,
     /// The gateways.
     pub nodes: Vec<Gateway>,
+    _store: Option<Process>,
     _dns: Process,
     _hosts: Vec<Host>,
     _world: World,
@@ -66,6 +72,20 @@ impl Nodes {
         let dns = unbound::start(&dns_host, resolver, &zones);
         let mut hosts = Vec::new();
         let mut nodes = Vec::new();
+        let place = Net::Inside.address(STORE);
+        let store = cast.store.then(|| {
+            let host = world.host("store", &[(Net::Inside, STORE)], resolver);
+            let bound = place.to_string();
+            let words = ["--port", "6379", "--bind", &bound, "--protected-mode", "no", "--save", ""];
+            let mut process = host.spawn("redis", "redis-server", &words, &[]);
+            process.listening(&host, SocketAddr::new(place.into(), 6379), Duration::from_secs(10));
+            hosts.push(host);
+            process
+        });
+        let shares = match cast.store {
+            true => format!("cluster: {{ name: gate, store: \"redis://{place}:6379\" }}\n"),
+            false => String::new(),
+        };
         for (n, node) in cast.nodes.iter().enumerate() {
             let last = number(n);
             let door =
@@ -84,7 +104,7 @@ impl Nodes {
                 roots: &roots,
                 dns: resolver,
                 policy: cast.policy,
-                more: node.more,
+                more: &format!("{shares}{}", node.more),
             };
             let preload = faketime();
             let fake = [
@@ -100,14 +120,16 @@ impl Nodes {
             nodes.push(Gateway::start_at(&door, &setup, &stand));
             hosts.push(door);
         }
-        let home = world.host("legacy", &[(Net::Inside, 10)], Net::Inside.address(number(cast.caller)));
+        let callers: Vec<_> = cast.callers.iter().map(|node| Net::Inside.address(number(*node))).collect();
+        let home = world.host("legacy", &[(Net::Inside, 10)], callers[0]);
+        home.asks(&callers);
         let legacy = legacy(&home, cast.legacy);
         let remotes = cast.remotes.iter().enumerate().map(|(n, peer)| {
             let host = world.host(&format!("remote{n}"), &[(Net::World, last(n))], resolver);
             remote(&host, address(n), peer, &known, Usage::Both)
         });
         let remotes = remotes.collect();
-        Self { remotes, legacy, nodes, _dns: dns, _hosts: hosts, _world: world }
+        Self { remotes, legacy, nodes, _store: store, _dns: dns, _hosts: hosts, _world: world }
     }
 
     /// What a family of one node counts with these labels.
@@ -115,6 +137,9 @@ impl Nodes {
         self.nodes[node].metric(family, labels)
     }
 }
+
+/// The last number of the address of the store.
+const STORE: u8 = 20;
 
 fn number(node: usize) -> u8 {
     u8::try_from(node + 1).expect("few nodes")

@@ -197,6 +197,18 @@ impl Host {
         ip(&["-n", &self.namespace, "link", "set", Net::World.bridge(), "down"]);
     }
 
+    /// Pulls the plug of one of its networks, or puts it in again.
+    pub fn plug(&self, net: Net, up: bool) {
+        ip(&["-n", &self.namespace, "link", "set", net.bridge(), if up { "up" } else { "down" }]);
+    }
+
+    /// From its next program on it asks these resolvers, in this order.
+    pub fn asks(&self, resolvers: &[Ipv4Addr]) {
+        let lines: String = resolvers.iter().map(|resolver| format!("nameserver {resolver}\n")).collect();
+        let file = Path::new("/etc/netns").join(&self.namespace).join("resolv.conf");
+        write(&file, &format!("{lines}options timeout:2 attempts:2\n"));
+    }
+
     /// The body of an HTTP answer with its status.
     pub fn http(&self, address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
         let mut stream = self.connect(address)?;
