@@ -281,8 +281,9 @@ pub const TARGET: &str = "gateway.gatehouse.internal";
 /// What servers ask for at their start to see whether their DNS makes up answers. Tigase takes whatever comes back for "there
 /// is no such domain" ever after: with the gateway's address here, no domain would exist for it.
 pub const PROBES: &[&str] = &["hit-nxdomain.opendns.com"];
-/// Short, so that a change of configuration arrives.
-const TTL: u32 = 60;
+/// Short: the answer of a node that has died since must not keep a server from asking the next one, and a change of configuration is
+/// to arrive. A server asks when it opens a stream, and no more often.
+const TTL: u32 = 2;
 
 #[cfg(test)]
 mod tests {
