@@ -30,7 +30,7 @@ use self::files::InForce;
 use crate::jid::Domain;
 use crate::policy::RuleName;
 use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
-use crate::relay::{DialbackOutcome, Role, Said};
+use crate::relay::{DialbackOutcome, Role, Said, Stroke, Withheld};
 use crate::stream::{Method, TlsVersion};
 use crate::xml::Kind;
 
@@ -53,6 +53,8 @@ pub struct Metrics {
     verdicts: IntCounterVec,
     stanzas: IntCounterVec,
     stanzas_refused: IntCounterVec,
+    stanzas_withheld: IntCounterVec,
+    patch_hits: IntCounterVec,
     octets: IntCounterVec,
     stream_errors: IntCounterVec,
     dialback: IntCounterVec,
@@ -130,6 +132,16 @@ impl Metrics {
                 "stanzas_refused_total",
                 "Stanzas that were bounced, dropped, or ended their stream.",
                 &["flow", "domain", "reason"],
+            )?,
+            stanzas_withheld: make.counters(
+                "stanzas_withheld_total",
+                "Stanzas of which a rule's `egress` kept something inside, by what became of them.",
+                &["domain", "rule", "outcome"],
+            )?,
+            patch_hits: make.counters(
+                "patch_hits_total",
+                "Stanzas that met a patch, by what it did, or would do in shadow mode.",
+                &["flow", "patch", "outcome"],
             )?,
             octets: make.counters(
                 "octets_total",
@@ -304,6 +316,16 @@ impl Metrics {
                 reason.label(),
             ])
             .inc();
+    }
+
+    /// A stanza met a patch.
+    pub fn patched(&self, flow: Flow, patch: &RuleName, stroke: Stroke) {
+        self.patch_hits.with_label_values(&[flow.label(), patch.as_str(), stroke.label()]).inc();
+    }
+
+    /// A rule kept a stanza inside, or a part of it.
+    pub fn withheld(&self, hosted: &Domain, rule: &RuleName, what: Withheld) {
+        self.stanzas_withheld.with_label_values(&[self.domain(hosted), rule.as_str(), what.label()]).inc();
     }
 
     /// A pair was admitted.

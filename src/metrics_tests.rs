@@ -46,6 +46,8 @@ fn moved() -> Metrics {
         m.opened(door);
         m.handshake(door, Some(TlsVersion::V13));
     }
+    m.patched(Flow::C2s, &rule, Stroke::Shadow(crate::policy::Action::Cut));
+    m.withheld(&home, &rule, Withheld::Dropped);
     m.dialback(Role::Verifier, Facing::Public, DialbackOutcome::Valid, Duration::from_millis(3));
     m.waited(Limit::Octets, Duration::from_millis(10));
     m.certificate(&home, 1_900_000_000);
@@ -58,7 +60,7 @@ fn moved() -> Metrics {
 }
 
 /// The contract's families, section 4, less what only the control socket moves.
-const FAMILIES: [&str; 28] = [
+const FAMILIES: [&str; 30] = [
     "build_info",
     "connections_total",
     "connections",
@@ -68,6 +70,8 @@ const FAMILIES: [&str; 28] = [
     "policy_verdicts_total",
     "stanzas_total",
     "stanzas_refused_total",
+    "stanzas_withheld_total",
+    "patch_hits_total",
     "octets_total",
     "stream_errors_total",
     "dialback_total",

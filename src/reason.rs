@@ -241,6 +241,8 @@ reasons! {
     PolicyChanged = "policy-changed", "a reloaded policy no longer allows this pair", Some(S::PolicyViolation), Z::PolicyViolation;
     KindDenied = "kind-denied", "the rule does not let stanzas of this kind pass", Some(S::PolicyViolation), Z::PolicyViolation;
     PayloadDenied = "payload-denied", "the rule does not let this payload pass", Some(S::PolicyViolation), Z::PolicyViolation;
+    KeptInside = "kept-inside", "the rule keeps this from leaving", Some(S::PolicyViolation), Z::ServiceUnavailable;
+    Patched = "patched", "a patch keeps stanzas like this one away", Some(S::PolicyViolation), Z::PolicyViolation;
     Banned = "banned", "an operator banned this address or domain", Some(S::PolicyViolation), Z::PolicyViolation;
 
     // -- arrival
@@ -449,12 +451,15 @@ impl Reason {
             | Self::FederationOff
             | Self::KindDenied
             | Self::NotListed
+            | Self::Patched
             | Self::PayloadDenied
             | Self::PolicyChanged
             | Self::RuleExpired
             | Self::SingleLabel
             | Self::TooManyStreams
             | Self::WrongDirection => Z::Forbidden,
+            // Not what is lasting: presence goes on to be sent, and rooms lose nobody.
+            Self::KeptInside => Z::PolicyViolation,
             Self::DialbackInvalid => Z::InternalServerError,
             Self::BadIq
             | Self::DialbackBadKey

@@ -365,6 +365,60 @@ fn terms_and_quotas_come_with_the_permit() {
     assert_eq!(for_stanza(StanzaKind::Iq, Some("urn:xmpp:ping")), Reason::Allowed);
 }
 
+// RLY-22: what does not leave is told of one payload, offline; of the direction outbound alone, and never by a rule that could not mean it.
+#[test]
+fn egress_is_asked_of_what_leaves() {
+    let text = "version: v1
+defaults: { egress: { client-info: refuse } }
+rules:
+  - { name: p, domains: [p.example], egress: { cut: [\"urn:x\"], presence: plain } }
+  - { name: q, domains: [q.example], tls: \"1.3\" }
+  - { name: n, domains: [n.example], egress: { presence: none } }
+  - { name: o, domains: [o.example], egress: { cut: [\"urn:x\"] }, identity: [certificate] }\n";
+    let (policy, findings) = build(&input(Federation::Any, &[text]));
+    let policy = policy.unwrap_or_else(|| panic!("{findings:#?}"));
+    let asked = |remote, direction, kind, payload| {
+        Ask { direction, ..from(remote) }.of(&policy).for_stanza(Some(kind), payload).reason
+    };
+    use Direction::{Inbound, Outbound};
+    use StanzaKind::{Iq, Message, Presence};
+    let rows = [
+        ("p.example", Message, Some("urn:x"), Reason::KeptInside),
+        ("p.example", Message, Some("urn:y"), Reason::Allowed),
+        ("p.example", Message, None, Reason::Allowed),
+        ("p.example", Presence, None, Reason::Allowed),
+        ("p.example", Presence, Some("http://jabber.org/protocol/caps"), Reason::KeptInside),
+        ("p.example", Presence, Some("http://jabber.org/protocol/muc"), Reason::Allowed),
+        // The rule's own word stands in place of the defaults.
+        ("p.example", Iq, Some("jabber:iq:version"), Reason::Allowed),
+        ("q.example", Iq, Some("jabber:iq:version"), Reason::KeptInside),
+        ("any.example", Iq, Some("jabber:iq:last"), Reason::KeptInside),
+        ("n.example", Presence, None, Reason::KeptInside),
+        ("n.example", Message, None, Reason::Allowed),
+        ("o.example", Message, Some("urn:x"), Reason::KeptInside),
+    ];
+    for (remote, kind, payload, expected) in rows {
+        assert_eq!(asked(remote, Outbound, kind, payload), expected, "{remote} {kind:?} {payload:?}");
+        assert_eq!(asked(remote, Inbound, kind, payload), Reason::Allowed, "{remote} {kind:?} {payload:?}");
+    }
+    let wrong = "version: v1
+rules:
+  - { name: a, domains: [a.example], verdict: deny, egress: { presence: none } }
+  - { name: b, domains: [b.example], direction: inbound, egress: { presence: none } }
+  - { name: c, domains: [c.example], egress: { cut: [\"\", \"jabber:client\"], presence: some, client-info: no } }\n";
+    let told = errors(&[wrong]);
+    for words in [
+        "`egress` in a rule that denies",
+        "the direction inbound",
+        "cannot be empty",
+        "stanzas themselves",
+        "\"some\"",
+        "\"no\"",
+    ] {
+        assert!(told.iter().any(|line| line.contains(words)), "{words}: {told:#?}");
+    }
+}
+
 // POL-09, POL-10: all findings at once, each with its line; any of them is no policy.
 #[test]
 fn every_finding_of_a_file_is_told_at_once() {

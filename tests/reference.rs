@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use gatehouse::config::load;
 use gatehouse::config::spec::FileSpec;
-use gatehouse::policy::PolicyFile;
+use gatehouse::policy::{PatchFile, PolicyFile};
 use serde_json::{Map, Value, json};
 
 /// One key of a map of the file.
@@ -90,6 +90,17 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("RuleSpec", "identity", &["certificate", "dialback", "pin"]),
     ("RuleSpec", "tls", &["1.2", "1.3", "none"]),
     ("StanzasSpec", "allow", &["message", "presence", "iq"]),
+    ("EgressSpec", "presence", &["full", "plain", "none"]),
+    ("EgressSpec", "client-info", &["allow", "refuse"]),
+    ("PatchFile", "version", &["v1"]),
+    ("PatchSpec", "action", &["deny", "cut"]),
+    ("PatchSpec", "mode", &["act", "shadow"]),
+    ("PatchSpec", "direction", &["inbound", "outbound", "both"]),
+    ("PatchSpec", "flows", &["s2s", "c2s"]),
+    ("PatchSpec", "kinds", &["message", "presence", "iq"]),
+    ("PatchCaseSpec", "direction", &["inbound", "outbound"]),
+    ("PatchCaseSpec", "flow", &["s2s", "c2s"]),
+    ("PatchCaseSpec", "verdict", &["pass", "deny", "cut"]),
     ("CaseSpec", "direction", &["inbound", "outbound"]),
     ("CaseSpec", "identity", &["certificate", "dialback", "pin", "none"]),
     ("CaseSpec", "tls", &["1.2", "1.3", "none"]),
@@ -106,7 +117,7 @@ fn root(path: &str) -> PathBuf {
 /// The spec types, by name, from their sources.
 fn types() -> Types {
     let mut types = Types::new();
-    for path in ["src/config/spec.rs", "src/policy/file.rs"] {
+    for path in ["src/config/spec.rs", "src/policy/file.rs", "src/policy/patches/file.rs"] {
         let source = fs::read_to_string(root(path)).unwrap();
         let mut name = None;
         let mut comment = String::new();
@@ -205,7 +216,7 @@ fn is_needed(of: &str, key: &Key) -> bool {
 fn reference(types: &Types) -> String {
     let mut text = String::from(
         "# Every key\n\nMade from the types that read the files; `tests/reference.rs` keeps it true. Do not edit it: edit the \
-         comments in\n`src/config/spec.rs`, `src/config/limits.rs` and `src/policy/file.rs`.\n\nA key in **bold** must be \
+         comments in\n`src/config/spec.rs`, `src/config/limits.rs`, `src/policy/file.rs` and `src/policy/patches/file.rs`.\n\nA key in **bold** must be \
          there. Editors complete and check keys with the schemas in [schemas](schemas): begin a file with\n\
          `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n\n\
          Any value of `gatehouse.yaml` may come from elsewhere. `${NAME}` in it is what the environment variable NAME holds at the\n\
@@ -213,7 +224,9 @@ fn reference(types: &Types) -> String {
          place is what that file holds; where a value is the name of a file already, it is that name. A variable that is not set, or\n\
          empty, and a file that cannot be read are errors; there is no default. Policy files are taken as they are.\n",
     );
-    for (title, start) in [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile")] {
+    for (title, start) in
+        [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile"), ("Files of patches", "PatchFile")]
+    {
         write!(text, "\n## {title}\n").unwrap();
         section(&mut text, types, start, "");
     }
@@ -309,6 +322,10 @@ fn made() -> Vec<(&'static str, String)> {
             "deploy/schemas/gatehouse.schema.json",
             pretty(&schema(&types, "FileSpec", "Gatehouse configuration")),
         ),
+        (
+            "deploy/schemas/patches.schema.json",
+            pretty(&schema(&types, "PatchFile", "Gatehouse file of patches")),
+        ),
         ("deploy/schemas/policy.schema.json", pretty(&schema(&types, "PolicyFile", "Gatehouse policy file"))),
     ]
 }
@@ -343,7 +360,8 @@ fn every_key_has_its_words_and_every_choice_stands_in_them() {
         }
     }
     let source = fs::read_to_string(root("src/config/spec.rs")).unwrap()
-        + &fs::read_to_string(root("src/policy/file.rs")).unwrap();
+        + &fs::read_to_string(root("src/policy/file.rs")).unwrap()
+        + &fs::read_to_string(root("src/policy/patches/file.rs")).unwrap();
     for (name, field, words) in CHOICES {
         let body =
             source.split_once(&format!("pub struct {name} {{")).unwrap().1.split_once("\n}").unwrap().0;
@@ -380,6 +398,9 @@ fn the_reader_knows_every_key_of_the_schemas() {
     let text = all_keys(&schema(&types, "PolicyFile", "")).to_string();
     let (file, findings) = load::parse::<PolicyFile>(&text, "all");
     assert!(findings.is_empty() && file.rules.len() == 1, "{findings:?}");
+    let patches = all_keys(&schema(&types, "PatchFile", "")).to_string();
+    let (patches, found) = load::parse::<PatchFile>(&patches, "all");
+    assert!(found.is_empty() && patches.patches.len() == 1, "{found:?}");
     let (_, findings) = load::parse::<PolicyFile>(&text.replace("\"ticket\"", "\"tikcet\""), "all");
     assert_eq!(findings.len(), 1, "a key that is in no schema was taken");
 }
@@ -425,9 +446,11 @@ fn the_reader_offers_the_very_choices_of_the_schemas() {
     // A mistake may hide the next one of the same map: what is told is set right, until nothing new is told.
     loop {
         let before = told.len();
-        for (start, command) in
-            [("FileSpec", &["check", "--config"][..]), ("PolicyFile", &["policy", "test"])]
-        {
+        for (start, command) in [
+            ("FileSpec", &["check", "--config"][..]),
+            ("PolicyFile", &["policy", "test"]),
+            ("PatchFile", &["policy", "test"]),
+        ] {
             let (mut text, mut lines) = (String::new(), BTreeMap::new());
             all_wrong(&types, &told, start, &mut text, &mut lines);
             let path = folder.path().join(start);
@@ -464,7 +487,8 @@ fn the_reader_offers_the_very_choices_of_the_schemas() {
         assert_eq!(known, words, "{at:?}");
     }
     // One word is no choice, and cases are not read while rules are wrong; everything else must have been heard of.
-    for (of, field, _) in CHOICES.iter().filter(|(of, _, words)| words.len() > 1 && *of != "CaseSpec") {
+    for (of, field, _) in CHOICES.iter().filter(|(of, _, words)| words.len() > 1 && !of.ends_with("CaseSpec"))
+    {
         assert!(told.contains_key(&((*of).to_owned(), (*field).to_owned())), "{of}.{field}: {told:?}");
     }
 }

@@ -196,6 +196,13 @@ fn test(args: &TestArgs, console: &mut Console) -> Exit {
     let today = args.today.unwrap_or_else(super::today);
     let mut report = TestReport { passed: 0, failed: 0, cases: Vec::new(), findings: Vec::new() };
     for path in &args.files {
+        if let Some((source, mut findings)) = config::patch_source(path) {
+            // A case that fails is told as a case.
+            let cases = policy::try_patches(&source, today, &mut findings);
+            report.cases.extend(cases.into_iter().flatten());
+            report.findings.extend(findings);
+            continue;
+        }
         let (source, mut findings) = config::policy_source(path);
         let input = policy::stand_alone(source, today);
         let (policy, more) = policy::build(&input);

@@ -47,6 +47,7 @@ pub(super) fn assemble(
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
+    let patches = super::lists::files_once(&mut words, spec.patches.as_ref());
     let secrets = secrets(&mut words, spec);
     let cluster = super::cluster::cluster(&mut words, spec, &secrets);
     let trust = trust(&mut words, spec);
@@ -80,6 +81,7 @@ pub(super) fn assemble(
         retired_domains,
         own_addresses,
         explain_to_users,
+        patches,
         secrets,
         cluster,
         trust,

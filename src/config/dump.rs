@@ -34,6 +34,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         retired_domains,
         own_addresses,
         explain_to_users,
+        patches,
         secrets,
         cluster,
         trust,
@@ -54,6 +55,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.list("retired-domains", retired_domains);
     out.list("own-addresses", own_addresses);
     out.on("explain-to-users".to_owned(), *explain_to_users, true);
+    out.list("patches", &patches.iter().map(|path| path.display()).collect::<Vec<_>>());
     let Secrets { world, inside } = secrets;
     out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
     out.or("dialback.secrets.inside", inside.as_ref().map(|path| path.display()), "random at start");

@@ -43,6 +43,7 @@ fn whole() -> Value {
         "retired-domains": ["old.example"],
         "own-addresses": ["198.51.100.1"],
         "explain-to-users": "off",
+        "patches": ["patches.d/*.yaml"],
         "dialback": { "secrets": { "world": "secrets/world", "inside": "secrets/inside" } },
         "cluster": { "name": "gate", "store": "rediss://gate@store.example.com:6380", "password": "secrets/store", "roots": "pki/store.pem" },
         "trust": {
@@ -95,10 +96,11 @@ fn read(folder: &Path, whole: &Value, value: &str) -> (Vec<(String, String)>, Ve
 #[test]
 fn every_value_may_come_from_the_environment_or_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    for inner in ["policies.d", "conf.d"] {
+    for inner in ["policies.d", "patches.d", "conf.d"] {
         std::fs::create_dir(folder.path().join(inner)).unwrap();
     }
     std::fs::write(folder.path().join("policies.d/a.yaml"), "version: v1\nrules: []\n").unwrap();
+    std::fs::write(folder.path().join("patches.d/a.yaml"), "version: v1\npatches: []\n").unwrap();
     let more = "domains:\n  - { name: three.example, certificate: { chain: c, key: k }, backend: { s2s: [\"10.0.0.5:5269\"] }, \
                 federation: none }\n";
     std::fs::write(folder.path().join("conf.d/three.yaml"), more).unwrap();

@@ -30,6 +30,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         retired_domains,
         own_addresses,
         explain_to_users,
+        patches,
         dialback,
         cluster,
         trust,
@@ -43,8 +44,8 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
     } = spec;
     let single =
         [threads, default_domain, explain_to_users].map(|word| word.as_ref().map(|word| words.place(word)));
-    let lists =
-        [include, retired_domains, own_addresses].map(|list| list.as_ref().map(|list| words.place(list)));
+    let lists = [include, retired_domains, own_addresses, patches]
+        .map(|list| list.as_ref().map(|list| words.place(list)));
     let maps = [
         dialback.as_ref().map(|at| words.place(at)),
         cluster.as_ref().map(|at| words.place(at)),
@@ -259,20 +260,7 @@ fn domain(
         .clients
         .as_ref()
         .map_or_else(Clients::default, |at| clients::shown(words, at, takes_clients));
-    let mut policies: Vec<PathBuf> = Vec::new();
-    for word in at.value.policies.iter().flat_map(|list| &list.value) {
-        let (found, sought) = words.paths(word);
-        for path in found {
-            match policies.contains(&path) {
-                // Both by its name and among others: no mistake.
-                true if sought => {}
-                true => {
-                    words.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one")
-                }
-                false => policies.push(path),
-            }
-        }
-    }
+    let policies = files_once(words, at.value.policies.as_ref());
     let mut source: Vec<IpAddr> = Vec::new();
     for word in at.value.source.iter().flat_map(|list| &list.value) {
         let Some(ip) = words.ip(word) else { continue };
@@ -295,4 +283,23 @@ fn domain(
         source,
         place: words.place(at),
     })
+}
+
+/// The files of a list of paths, each once.
+pub(super) fn files_once(words: &mut Words, list: Option<&spec::Words>) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for word in list.iter().flat_map(|list| &list.value) {
+        let (found, sought) = words.paths(word);
+        for path in found {
+            match files.contains(&path) {
+                // Both by its name and among others: no mistake.
+                true if sought => {}
+                true => {
+                    words.error(word, format!("\"{}\" stands in this list twice", word.value), "remove one")
+                }
+                false => files.push(path),
+            }
+        }
+    }
+    files
 }

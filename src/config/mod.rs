@@ -35,7 +35,10 @@ pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, traces, trust};
 pub use settings::Settings;
 
-use crate::policy::{self, Compiled, Day, Finding, HostedSource, Input, PolicyFile, Source};
+use crate::jid::Domain;
+use crate::policy::{
+    self, Compiled, Day, Finding, HostedSource, Input, PatchFile, PatchSource, PolicyFile, Source,
+};
 
 /// Settings that can be run on, and warnings; or every finding.
 pub fn load(path: &Path) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
@@ -152,17 +155,47 @@ pub fn policies(settings: &Settings, today: Day) -> Result<Compiled, Vec<Finding
             }
         })
         .collect();
+    let mut patch_sources = Vec::with_capacity(settings.patches.len());
+    for path in &settings.patches {
+        let (file, more) = read_file::<PatchFile>(path, &path.display().to_string(), &mut hash);
+        patch_sources.push(PatchSource::new(&path.display().to_string(), file));
+        findings.extend(more);
+    }
     let mut digest = String::with_capacity(64);
     for octet in hash.finish().as_ref() {
         let _ = write!(digest, "{octet:02x}");
     }
+    let names: Vec<Domain> = hosted.iter().map(|hosted| hosted.domain.clone()).collect();
     let compiled = policy::compile(&Input { hosted, sources, today, digest });
-    if findings.is_empty() {
-        return compiled;
+    let patches = policy::compile_patches(&patch_sources, Some(&names), today);
+    match (compiled, patches) {
+        (Ok(mut compiled), Ok((patches, cases, warnings))) if findings.is_empty() => {
+            compiled.policy = compiled.policy.with_patches(patches);
+            compiled.cases.extend(cases);
+            compiled.warnings.extend(warnings);
+            Ok(compiled)
+        }
+        (compiled, patches) => {
+            findings.extend(compiled.err().into_iter().chain(patches.err()).flatten());
+            findings.sort();
+            Err(findings)
+        }
     }
-    findings.extend(compiled.err().into_iter().flatten());
-    findings.sort();
-    Err(findings)
+}
+
+/// Reads one file of patches by itself, for `policy test`; none if it is no such file.
+pub fn patch_source(path: &Path) -> Option<(PatchSource, Vec<Finding>)> {
+    let name = path.display().to_string();
+    let text = load::read_text(path, &name).ok()?;
+    // A policy file has no such key, and a file of patches has it.
+    let names_patches = |line: &str| {
+        let line = line.trim_start_matches(['{', '"']);
+        line.starts_with("patches:") || line.starts_with("patches\":")
+    };
+    text.lines().any(names_patches).then(|| {
+        let (file, findings) = load::parse::<PatchFile>(&text, &name);
+        (PatchSource::new(&name, file), findings)
+    })
 }
 
 /// Reads one policy file by itself, for `policy test`.
@@ -172,14 +205,22 @@ pub fn policy_source(path: &Path) -> (Source, Vec<Finding>) {
 }
 
 fn policy_file(path: &Path, name: &str, hash: &mut digest::Context) -> (Source, Vec<Finding>) {
+    let (file, findings) = read_file::<PolicyFile>(path, name, hash);
+    (Source::new(name, file), findings)
+}
+
+fn read_file<T: serde::de::DeserializeOwned + Default>(
+    path: &Path,
+    name: &str,
+    hash: &mut digest::Context,
+) -> (T, Vec<Finding>) {
     match load::read_text(path, name) {
         Ok(text) => {
             hash.update(format!("{name}\0{}\0", text.len()).as_bytes());
             hash.update(text.as_bytes());
-            let (file, findings) = load::parse::<PolicyFile>(&text, name);
-            (Source::new(name, file), findings)
+            load::parse::<T>(&text, name)
         }
-        Err(finding) => (Source::new(name, PolicyFile::default()), vec![finding]),
+        Err(finding) => (T::default(), vec![finding]),
     }
 }
 

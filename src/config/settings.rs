@@ -38,6 +38,8 @@ pub struct Settings {
     pub own_addresses: Vec<IpAddr>,
     /// Whether our own users read why what they sent did not arrive.
     pub explain_to_users: bool,
+    /// Files of patches.
+    pub patches: Vec<PathBuf>,
     /// Dialback secrets.
     pub secrets: Secrets,
     /// What nodes that serve the same domains share beyond secrets.

@@ -42,6 +42,9 @@ pub struct FileSpec {
     /// Whether users of the backends read why what they sent did not arrive, in words: `on` or `off`, which tells them the
     /// condition alone. Remote servers never hear more than that. Default: `on`. Example: `explain-to-users: off`
     pub explain_to_users: Option<Word>,
+    /// Files of patches, for all domains: stanzas that a server behind cannot bear, and what becomes of them; `*` in the last part of a
+    /// path stands for any letters. Default: none. Example: `patches: ["patches.d/*.yaml"]`
+    pub patches: Option<Words>,
     /// Dialback. Default: see [`DialbackSpec`].
     pub dialback: Option<Placed<DialbackSpec>>,
     /// What nodes that serve the same domains share beyond secrets. It cannot change while the process lives. Default: nothing.

@@ -8,12 +8,13 @@ mod addressing;
 mod bounce;
 pub mod client;
 mod content;
+mod egress;
 mod guard;
 mod outgoing;
 
 pub use bounce::{Answer, error_stanza, is_answerable};
 pub use guard::{Admitted, Guard, Route, Traffic};
-pub use outgoing::{Ends, Inward, Outgoing, Refusal, inspect_outgoing};
+pub use outgoing::{Ends, Inward, Leaving, Outgoing, Refusal, inspect_outgoing};
 
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
@@ -109,6 +110,8 @@ impl From<Refusal> for Decision {
         match refusal {
             Refusal::Bounce(reason) => Self::Bounce(reason),
             Refusal::Drop(reason) => Self::Drop(reason),
+            // Of what leaves alone.
+            Refusal::Withheld(_) => Self::Drop(Reason::KeptInside),
             Refusal::Fault(reason) => Self::Fault(reason),
             Refusal::Unclear { answer, address } => Self::Unclear { answer, address },
         }

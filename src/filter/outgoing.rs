@@ -5,7 +5,10 @@
 
 use super::addressing::{self, Address};
 use super::content::{self, Finding, Scope};
+use super::egress::{self, Leaves};
 use super::is_answerable;
+use bytes::Bytes;
+
 use crate::jid::Domain;
 use crate::policy::StanzaRules;
 use crate::reason::Reason;
@@ -25,8 +28,19 @@ pub enum Refusal {
         /// The address to blame.
         address: String,
     },
+    /// The rule keeps it inside, and its sender hears nothing; this leaves in its place, if anything does (RLY-22).
+    Withheld(Option<Bytes>),
     /// Its stream ends.
     Fault(Reason),
+}
+
+/// How a stanza leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// What must be changed; none: octet for octet.
+    pub edits: Option<Box<Edits>>,
+    /// Whether the rule kept a part of it inside (RLY-22).
+    pub curtailed: bool,
 }
 
 /// Sender and target of a stanza.
@@ -92,7 +106,7 @@ pub fn inspect_outgoing(
     head: &Head,
     (mut edits, to_user): (Option<Box<Edits>>, bool),
     outgoing: &Outgoing<'_>,
-) -> Result<Option<Box<Edits>>, Refusal> {
+) -> Result<Leaving, Refusal> {
     let inward = outgoing
         .inward
         .as_ref()
@@ -100,9 +114,24 @@ pub fn inspect_outgoing(
     for (scope, rules) in std::iter::once((Scope::Outbound, outgoing.rules)).chain(inward) {
         match content::judge(head, &scope, rules, to_user) {
             Finding::Clean => {}
-            Finding::Cut(children) => edits.get_or_insert_default().cut = children,
+            Finding::Cut(children) => edits.get_or_insert_default().cut.extend(children),
             Finding::Refused(reason) if is_answerable(head, reason) => return Err(Refusal::Bounce(reason)),
             Finding::Refused(reason) | Finding::Swallowed(reason) => return Err(Refusal::Drop(reason)),
+        }
+    }
+    let mut curtailed = false;
+    if let Some(egress) = outgoing.rules.egress() {
+        match egress::judge(head, egress) {
+            Leaves::Whole => {}
+            Leaves::Without(children) => {
+                curtailed = true;
+                edits.get_or_insert_default().cut.extend(children);
+            }
+            Leaves::Nothing => return Err(Refusal::Withheld(None)),
+            Leaves::Error(condition) => {
+                return Err(Refusal::Withheld(egress::answer(head, edits.as_deref(), condition)));
+            }
+            Leaves::Refused => return Err(Refusal::Bounce(Reason::KeptInside)),
         }
     }
     // RLY-07: what the stanza leaned on travels with it when the far stream's language is another.
@@ -112,5 +141,5 @@ pub fn inspect_outgoing(
     {
         edits.get_or_insert_default().lang = Some(language.to_owned());
     }
-    Ok(edits)
+    Ok(Leaving { edits, curtailed })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::parts::Credentials;
 use crate::config::settings::Settings;
 use crate::jid::{Domain, Jid};
-use crate::policy::{Day, Finding, Place};
+use crate::policy::{Day, Finding, Patch, Patches, Place, Policy};
 use crate::run::observe::capped;
 use crate::run::registry::View;
 use crate::tls::keys;
@@ -51,6 +51,28 @@ pub(super) fn settings(old: &Settings, new: &Settings) -> Vec<String> {
         }
     }
     changes.extend(after.into_iter().map(|(key, is)| format!("{key}: new, {is}")));
+    changes.sort();
+    changes
+}
+
+/// Every patch that is another, as a line.
+pub(super) fn patches(old: &Policy, new: &Policy) -> Vec<String> {
+    let by_name = |policy: &'_ Policy| -> BTreeMap<String, Patch> {
+        let patches = policy.patches().into_iter().flat_map(Patches::iter);
+        patches.map(|patch| (patch.name.to_string(), patch.clone())).collect()
+    };
+    let (mut before, after) = (by_name(old), by_name(new));
+    let mut changes = Vec::new();
+    for (name, patch) in after {
+        let mode = if patch.shadow { ", in shadow mode" } else { "" };
+        let is = format!("{}{mode} at {}", patch.action.label(), patch.place);
+        match before.remove(&name) {
+            None => changes.push(format!("patch {name}: new, {is}")),
+            Some(was) if was.is_like(&patch) => {}
+            Some(_) => changes.push(format!("patch {name}: changed, {is}")),
+        }
+    }
+    changes.extend(before.into_keys().map(|name| format!("patch {name}: gone")));
     changes.sort();
     changes
 }

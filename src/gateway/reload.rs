@@ -330,7 +330,7 @@ impl Reloader {
         });
         Plan {
             warnings,
-            settings: changes::settings(&old, &read.settings),
+            settings: [changes::settings(&old, &read.settings), changes::patches(&before, &after)].concat(),
             certificates,
             clients: changes::clients_that_end(&read.settings, &views),
             ..super::desk::plan(&before, &after, &views, silent)

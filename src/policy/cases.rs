@@ -24,9 +24,9 @@ pub struct CaseOutcome {
     /// Where the case stands.
     #[serde(flatten)]
     pub place: Place,
-    /// The sender.
+    /// The sender; of a case of patches the stanza, as it begins.
     pub from: String,
-    /// The addressee.
+    /// The addressee; of a case of patches the direction.
     pub to: String,
     /// Whether it came out as told.
     pub passed: bool,

@@ -19,7 +19,7 @@ use super::settings::{Bans, Federation, Hosted};
 use super::verdict::RuleName;
 use super::{Policy, Rules};
 use crate::jid::Domain;
-use crate::reason::Outcome;
+use crate::reason::{Direction, Outcome};
 
 pub use super::read::octets;
 
@@ -115,6 +115,7 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
         hosted: Arc::new(hosted),
         by_domain: Arc::new(by_domain),
         bans: Arc::new(Bans::default()),
+        patches: None,
         today: input.today,
         digest: Arc::from(input.digest.as_str()),
         default_rule: RuleName::new(RuleName::DEFAULT),
@@ -151,6 +152,13 @@ impl Building {
             }
             _ => reader.terms(&spec.value, defaults),
         };
+        if let (Some(Some(Direction::Inbound)), Some(egress)) = (direction, &spec.value.egress) {
+            reader.error(
+                egress,
+                "`egress` in a rule for the direction inbound changes nothing",
+                "remove the key, or the `direction: inbound`",
+            );
+        }
         let networks = reader.networks(spec.value.networks.as_ref());
         let expires = spec.value.expires.as_ref().and_then(|word| reader.day(word));
         let hosted = self.scope(reader, spec.value.hosted.as_ref(), users, input);
@@ -340,10 +348,21 @@ impl Rule {
 }
 
 impl Policy {
-    /// What an operator should look at although nothing is wrong: rules that let traffic travel in clear, and rules that
-    /// expire within `days`.
+    /// What an operator should look at although nothing is wrong: rules that let traffic travel in clear, and rules
+    /// and patches that expire within `days`.
     pub fn remarks(&self, days: i64) -> Vec<Finding> {
         let mut findings = Vec::new();
+        let soon = |last: Day| last >= self.today && last.days() - self.today.days() < days;
+        for patch in self.patches().into_iter().flat_map(super::Patches::iter) {
+            if let Some(last) = patch.expires.filter(|last| soon(*last)) {
+                let owner = patch.owner.as_ref().map_or(String::new(), |owner| format!(" ({owner})"));
+                findings.push(Finding::warning(
+                    patch.place.clone(),
+                    format!("patch \"{}\"{owner} expires after {last}", patch.name),
+                    "renew the date if the server behind still needs it",
+                ));
+            }
+        }
         for rule in &self.rules.list {
             if rule.allows_clear_text() {
                 findings.push(Finding::warning(

@@ -29,6 +29,8 @@ pub struct DefaultsSpec {
     pub identity: Option<Placed<Vec<Word>>>,
     /// The lowest version of TLS: `"1.2"`, `"1.3"` or `none`. Default: `"1.2"`.
     pub tls: Option<Word>,
+    /// What of the lives of our users does not leave. Default: everything leaves.
+    pub egress: Option<Placed<EgressSpec>>,
 }
 
 /// One of `rules:`
@@ -59,6 +61,8 @@ pub struct RuleSpec {
     pub stanzas: Option<Placed<StanzasSpec>>,
     /// How much may pass. Default: the gateway's own limits.
     pub limits: Option<Placed<QuotasSpec>>,
+    /// What of the lives of our users does not leave. Default: the file's `defaults`.
+    pub egress: Option<Placed<EgressSpec>>,
     /// The last day (UTC) on which the rule holds, like `2027-01-31`. Default: for ever.
     pub expires: Option<Word>,
     /// Who asked for the rule: free words for people.
@@ -91,6 +95,19 @@ pub struct QuotasSpec {
     pub connections: Option<Word>,
     /// Pairs of one registrable domain, in place of `pairs-domain` in `limits:`. Default: the gateway's own limit.
     pub pairs: Option<Word>,
+}
+
+/// `egress:` of a rule, or of `defaults`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EgressSpec {
+    /// Namespaces of child elements that are cut from what leaves, like `http://jabber.org/protocol/chatstates`; also names of
+    /// nodes of personal eventing (PEP). What has nothing else to say stays inside whole; an answer becomes an error. Default: none.
+    pub cut: Option<Placed<Vec<Word>>>,
+    /// `full`; `plain`: whether somebody is there, `show` and `priority`; or `none`: not even that. Default: `full`.
+    pub presence: Option<Word>,
+    /// `allow`, or `refuse`: no client says its software version, its time, or since when it is idle. Default: `allow`.
+    pub client_info: Option<Word>,
 }
 
 /// One of `expect:`

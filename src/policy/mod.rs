@@ -10,12 +10,14 @@ mod cases;
 mod compile;
 mod day;
 mod domains;
+mod egress;
 mod explain;
 mod file;
 mod finding;
 mod judge;
 mod nearest;
 pub mod networks;
+mod patches;
 mod pins;
 mod proofs;
 mod question;
@@ -31,12 +33,17 @@ pub use cases::{CaseOutcome, run as run_cases, stand_alone};
 pub use compile::{Compiled, HostedSource, Input, Source, build, compile, octets};
 pub use day::Day;
 pub use domains::Pattern;
+pub use egress::{Egress, Presence};
 pub use explain::{Explanation, Step, Trail};
-pub use file::{CaseSpec, DefaultsSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
+pub use file::{CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
 pub use nearest::Nearest;
 pub use networks::Networks;
+pub use patches::{
+    Action, Asked, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchSource, PatchSpec, Patches, Struck,
+    compile_patches, try_patches,
+};
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use question::{Arrive, Federate, Identity, Question, Tls};
 pub use rules::{Identities, Quotas, Rate, StanzaKind, StanzaRules, Terms};
@@ -56,6 +63,8 @@ pub struct Policy {
     hosted: Arc<Vec<Hosted>>,
     by_domain: Arc<HashMap<Domain, usize>>,
     bans: Arc<Bans>,
+    /// None: there is none, and nothing is asked.
+    patches: Option<Arc<Patches>>,
     today: Day,
     digest: Arc<str>,
     default_rule: RuleName,
@@ -138,12 +147,13 @@ impl Policy {
         self.today
     }
 
-    /// The first day on which a rule or a pin that still holds today will have expired, or a pin begins to count; the caller then publishes [`Policy::on`].
+    /// The first day on which a rule, a patch or a pin that still holds today will have expired, or a pin begins to count; the caller then publishes [`Policy::on`].
     pub fn next_expiry(&self) -> Option<Day> {
         let rules = || self.rules.list.iter();
         let lasting = rules().filter_map(|rule| rule.expires).filter(|last| *last >= self.today);
         let pins = rules().filter_map(|rule| rule.terms.pins.next_change(self.today));
-        lasting.map(Day::next).chain(pins).min()
+        let patches = self.patches().and_then(|patches| patches.next_expiry(self.today));
+        lasting.map(Day::next).chain(pins).chain(patches).min()
     }
 
     /// Why the key that a remote server showed does not prove its domain, where the rule of that pair pins keys; none where
@@ -162,6 +172,17 @@ impl Policy {
     /// The same rules with these bans in place of the present ones.
     pub fn with_bans(&self, bans: Bans) -> Policy {
         Policy { bans: Arc::new(bans), ..self.clone() }
+    }
+
+    /// The same rules with these patches in place of the present ones.
+    pub fn with_patches(&self, patches: Patches) -> Policy {
+        let patches = Some(Arc::new(patches)).filter(|patches| patches.iter().next().is_some());
+        Policy { patches, ..self.clone() }
+    }
+
+    /// The patches in force; none where there is none.
+    pub fn patches(&self) -> Option<&Patches> {
+        self.patches.as_deref()
     }
 
     /// The bans in force.

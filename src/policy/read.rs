@@ -60,7 +60,9 @@ impl Reader {
     pub(super) fn defaults(&mut self, spec: Option<&Placed<DefaultsSpec>>) -> Terms {
         let builtin = Terms::default();
         let Some(spec) = spec else { return builtin };
+        let egress = self.egress(spec.value.egress.as_ref()).map(Box::new);
         Terms {
+            stanzas: Arc::new(StanzaRules { egress, ..StanzaRules::default() }),
             identities: self.default_identities(spec.value.identity.as_ref(), builtin.identities),
             tls: spec.value.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(builtin.tls),
             ..builtin
@@ -72,16 +74,21 @@ impl Reader {
             && spec.pins.is_none()
             && spec.tls.is_none()
             && spec.stanzas.is_none()
-            && spec.limits.is_none();
+            && spec.limits.is_none()
+            && spec.egress.is_none();
         if plain {
             return Arc::clone(defaults);
         }
         let (identities, pins) = self.proofs(spec, defaults.identities);
+        let egress = match &spec.egress {
+            Some(egress) => self.egress(Some(egress)).map(Box::new),
+            None => defaults.stanzas.egress.clone(),
+        };
         Arc::new(Terms {
             identities,
             pins,
             tls: spec.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(defaults.tls),
-            stanzas: Arc::new(self.stanzas(spec.stanzas.as_ref())),
+            stanzas: Arc::new(StanzaRules { egress, ..self.stanzas(spec.stanzas.as_ref()) }),
             quotas: self.quotas(spec.limits.as_ref()),
         })
     }
@@ -103,6 +110,7 @@ impl Reader {
         refuse("tls", spec.tls.as_ref().map(|at| at.place(&file)));
         refuse("stanzas", spec.stanzas.as_ref().map(|at| at.place(&file)));
         refuse("limits", spec.limits.as_ref().map(|at| at.place(&file)));
+        refuse("egress", spec.egress.as_ref().map(|at| at.place(&file)));
     }
 
     pub(super) fn verdict(&mut self, word: &Word) -> Option<Outcome> {
@@ -143,7 +151,7 @@ impl Reader {
                 word,
                 format!("\"{}\" is not a reason", word.value),
                 "policy's reasons are allowed, blocked, not-listed, federation-off, wrong-direction, identity-too-weak, \
-                 tls-too-old, wrong-network, rule-expired, kind-denied, payload-denied, home-claimed, banned",
+                 tls-too-old, wrong-network, rule-expired, kind-denied, payload-denied, kept-inside, home-claimed, banned",
             );
         }
         found

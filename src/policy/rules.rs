@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::day::Day;
+use super::egress::Egress;
 use super::finding::Place;
 use super::networks::Networks;
 use super::pins::Pins;
@@ -42,6 +43,8 @@ impl StanzaKind {
 pub struct StanzaRules {
     pub(super) refused_kinds: BTreeSet<StanzaKind>,
     pub(super) refused_payloads: BTreeSet<String>,
+    /// None: everything leaves. Boxed: few rules have it.
+    pub(super) egress: Option<Box<Egress>>,
 }
 
 impl StanzaRules {
@@ -55,9 +58,14 @@ impl StanzaRules {
         !self.refused_payloads.contains(namespace)
     }
 
+    /// What does not leave for the remote domain; none: everything leaves.
+    pub fn egress(&self) -> Option<&Egress> {
+        self.egress.as_deref()
+    }
+
     /// Whether everything may pass, so that nothing need be asked.
     pub fn is_open(&self) -> bool {
-        self.refused_kinds.is_empty() && self.refused_payloads.is_empty()
+        self.refused_kinds.is_empty() && self.refused_payloads.is_empty() && self.egress.is_none()
     }
 }
 

@@ -70,10 +70,17 @@ impl Verdict {
             Reason::KindDenied
         } else if payload.is_some_and(|namespace| !stanzas.admits_payload(namespace)) {
             Reason::PayloadDenied
+        } else if self.leaves() && stanzas.egress().is_some_and(|egress| egress.keeps(kind, payload)) {
+            Reason::KeptInside
         } else {
             return self;
         };
         Verdict::deny(refusal, self.rule, self.place)
+    }
+
+    /// Whether it is about what leaves for the remote domain.
+    fn leaves(&self) -> bool {
+        self.permit.as_ref().is_some_and(|permit| permit.direction == Direction::Outbound)
     }
 
     pub(super) fn deny(reason: Reason, rule: RuleName, place: Option<Place>) -> Verdict {

@@ -48,6 +48,10 @@ impl Reason {
             Self::WrongNetwork => "add the address to `networks:` of the rule if it is that partner's",
             Self::RuleExpired => "set a later `expires:` in the rule if the partner is still one",
             Self::KindDenied | Self::PayloadDenied => "the rule's `stanzas:` say what passes",
+            Self::KeptInside => "the rule's `egress:` says what does not leave",
+            Self::Patched => {
+                "the log names the patch and its line; look there for the reason, and until when it holds"
+            }
             Self::TooManyStreams => "raise `limits: { streams }` of the rule",
             Self::TooManyToBackend => "if the old server takes more, raise `backend: { connections }`",
             Self::TooManyConnections

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::filter::{Traffic, client as filter};
 use crate::jid::Domain;
-use crate::reason::{Detail, Facing, Outcome, Reason};
+use crate::reason::{Detail, Direction, Facing, Outcome, Reason};
 use crate::stream::client::certified::Account;
 use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
@@ -26,7 +26,9 @@ use crate::xml::{CLOSE, Edits, Frame, Kind, Token, rewrite};
 
 use self::refused::Managed;
 use super::life::Life;
+use super::patched::Patched;
 use super::turn::Turn;
+use super::turned::Turned;
 use super::{Arrival, Attempt, Destination, Effect, Event, FarId, Home, Input, Logged, Record, Side};
 
 /// A client, its server, and the gateway between them.
@@ -336,7 +338,12 @@ impl Step<'_, '_> {
         let Some(own) = client.own() else { return };
         let written = client.terms.as_ref().and_then(|terms| terms.language.as_deref());
         match filter::inspect(frame.head(), own, client.languages.0.as_deref(), written) {
-            Ok(edits) => {
+            Ok(mut edits) => {
+                match self.patched(&frame, Direction::Inbound) {
+                    Patched::Untouched => {}
+                    Patched::Cut(children) => edits.cut = children,
+                    Patched::Denied => return self.turn_away_near(&Turned::patched(frame.head())),
+                }
                 let octets = edited(&frame, &edits);
                 if let Some(excess) = self.excess(&frame, &edits, octets.len()) {
                     return self.beyond_server(&frame, excess, octets.len());

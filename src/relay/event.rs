@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::filter::Admitted;
 use crate::jid::Domain;
-use crate::policy::{RuleName, Verdict};
+use crate::policy::{Action, Place, RuleName, Verdict};
 use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, Secured, TlsVersion};
@@ -66,6 +66,51 @@ impl DialbackOutcome {
             Self::Invalid => "invalid",
             Self::Unasked => "unasked",
             Self::Valid => "valid",
+        }
+    }
+}
+
+/// What became of a stanza that a rule kept inside, or a part of it (`egress:`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Withheld {
+    /// An error left in place of an answer.
+    Answered,
+    /// It left without some of its children.
+    Cut,
+    /// Nothing left, and nobody was told.
+    Dropped,
+}
+
+impl Withheld {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [Withheld] = &[Self::Answered, Self::Cut, Self::Dropped];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Cut => "cut",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// What a patch did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stroke {
+    /// What it says.
+    Acted(Action),
+    /// Nothing, in shadow mode; what it would have done.
+    Shadow(Action),
+}
+
+impl Stroke {
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Acted(action) => action.label(),
+            Self::Shadow(Action::Cut) => "shadow-cut",
+            Self::Shadow(Action::Deny) => "shadow-deny",
         }
     }
 }
@@ -156,6 +201,10 @@ pub enum Event {
     Closed { record: Box<Record> },
     /// A stanza passed.
     Passed { hosted: Domain, kind: Kind, octets: usize },
+    /// A rule kept a stanza inside, or a part of it. Who sent it is not told.
+    Withheld { hosted: Domain, rule: RuleName, what: Withheld },
+    /// A stanza met a patch. If it was refused, that is told beside this.
+    Patched { pair: Option<Pair>, hosted: Domain, patch: RuleName, place: Place, stroke: Stroke },
     /// A stanza was refused: bounced, dropped, or the end of its stream.
     Refused { pair: Option<Pair>, hosted: Option<Domain>, reason: Reason },
     /// A stanza was refused for what it is: over a limit, or with something in it that does not pass. `address` is the one to

@@ -26,6 +26,7 @@ mod near;
 mod offer;
 mod origin;
 mod outbound;
+mod patched;
 pub mod plan;
 mod portrait;
 mod sender;
@@ -36,7 +37,7 @@ mod verifier;
 pub use contract::{
     Arrival, Attempt, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Load, Side,
 };
-pub use event::{DialbackOutcome, Event, Record, Role, Said};
+pub use event::{DialbackOutcome, Event, Record, Role, Said, Stroke, Withheld};
 pub use judge::doubt;
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Logged, Portrait, Standing};

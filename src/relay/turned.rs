@@ -81,6 +81,12 @@ impl<'a> Turned<'a> {
         }
     }
 
+    /// What a patch refuses.
+    pub(super) fn patched(head: &'a Head) -> Self {
+        let octets = head.octets_len();
+        Self { measure: None, ..Self::beyond(head, Reason::Patched, (0, 0), octets) }
+    }
+
     /// What has no addresses that anything could be done with.
     pub(super) fn plain(head: &'a Head) -> Self {
         let octets = head.octets_len();

@@ -247,6 +247,15 @@ impl Observe {
                 self.audit(meta, "closed", record, around);
             }
             Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, 1, *octets as u64),
+            Event::Withheld { hosted, rule, what } => m.withheld(hosted, rule, *what),
+            Event::Patched { pair, hosted, patch, place, stroke } => {
+                m.patched(flow, patch, *stroke);
+                if self.may_tell(meta) {
+                    tracing::info!(flow = %flow, pair = %pair.as_ref().map(shown).unwrap_or_default(), domain = %hosted,
+                        peer = %peer(meta, around), relay = %meta.id, patch = patch.as_str(), place = %place,
+                        outcome = stroke.label(), "a stanza met a patch");
+                }
+            }
             Event::Refused { pair, hosted, reason } => {
                 m.refused(flow, hosted.as_ref(), *reason);
                 let record = Record { pair: pair.clone(), ..Record::of(None, *reason) };

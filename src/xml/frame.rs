@@ -313,6 +313,11 @@ impl<'a> Child<'a> {
         value(self.octets, self.lies.from)
     }
 
+    /// The child as a tree: for the few whose inside somebody looks at.
+    pub fn tree(&self) -> Element {
+        tree::build(self.lies.whole.of(self.octets), None, self.namespace())
+    }
+
     /// Where it lies in the octets of its frame, both tags included.
     pub fn range(&self) -> Range<usize> {
         self.lies.whole.range()

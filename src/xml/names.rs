@@ -96,6 +96,14 @@ namespaces! {
     PRIVILEGE_FAMILY = "urn:xmpp:privilege:";
     /// What a server hands over to an entity of its own: delegated namespaces (XEP-0355), whatever the version.
     DELEGATION_FAMILY = "urn:xmpp:delegation:";
+    /// Publish and subscribe (XEP-0060).
+    PUBSUB = "http://jabber.org/protocol/pubsub";
+    /// What is published, told to subscribers (XEP-0060).
+    PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event";
+    /// Rooms: what presence carries that joins one (XEP-0045).
+    ROOMS = "http://jabber.org/protocol/muc";
+    /// How a message is to be kept (XEP-0334).
+    HINTS = "urn:xmpp:hints";
     /// Ping (XEP-0199).
     PING = "urn:xmpp:ping";
     /// Service discovery, information (XEP-0030).
@@ -369,7 +377,6 @@ const PAYLOADS: &[&str] = &[
     "vcard-temp:x:update",
     "urn:xmpp:receipts",
     "urn:xmpp:chat-markers:0",
-    "urn:xmpp:hints",
     "urn:xmpp:eme:0",
     "urn:xmpp:reply:0",
     "urn:xmpp:reactions:0",
@@ -378,11 +385,8 @@ const PAYLOADS: &[&str] = &[
     "urn:xmpp:avatar:metadata:update",
     "eu.siacs.conversations.axolotl",
     "http://jabber.org/protocol/chatstates",
-    "http://jabber.org/protocol/muc",
     "http://jabber.org/protocol/muc#user",
     "http://jabber.org/protocol/nick",
-    "http://jabber.org/protocol/pubsub",
-    "http://jabber.org/protocol/pubsub#event",
     "http://jabber.org/protocol/pubsub#owner",
     "http://jabber.org/protocol/xhtml-im",
 ];

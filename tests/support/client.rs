@@ -47,7 +47,7 @@ impl Element {
     }
 
     /// Name, attributes and children, with long text cut: for a failure's message.
-    fn outline(&self) -> String {
+    pub fn outline(&self) -> String {
         let mut out = format!("<{}", self.name);
         for (key, value) in &self.attributes {
             let _ = write!(out, " {key}='{value}'");

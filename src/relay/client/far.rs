@@ -3,11 +3,13 @@
 use bytes::Bytes;
 
 use super::super::life::Life;
+use super::super::patched::Patched;
+use super::super::turned::Turned;
 use super::super::{Candidate, Effect, Event, Input, Side};
 use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
-use crate::reason::{Facing, Outcome, Reason};
+use crate::reason::{Direction, Facing, Outcome, Reason};
 use crate::stream::LANGUAGE;
 use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};
@@ -143,7 +145,12 @@ impl Step<'_, '_> {
     /// A stanza of the server, to its client.
     fn deliver(&mut self, frame: Frame) {
         if self.client.bound && matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
-            let edits = filter::carried(frame.head(), self.client.languages.1.as_deref(), Some(LANGUAGE));
+            let mut edits = filter::carried(frame.head(), self.client.languages.1.as_deref(), Some(LANGUAGE));
+            match self.patched(&frame, Direction::Outbound) {
+                Patched::Untouched => {}
+                Patched::Cut(children) => edits.cut = children,
+                Patched::Denied => return self.turn_away_far(&Turned::patched(frame.head())),
+            }
             let kind = frame.head().kind();
             let octets = edited(&frame, &edits);
             self.count(kind, octets.len());

@@ -4,10 +4,11 @@
 //! made (SM-02), and the client would send the same again after each resumption: the stream ends with a text that says why,
 //! and the session behind is closed.
 
-use crate::reason::Reason;
+use crate::reason::{Direction, Flow, Reason};
 use crate::xml::{Edits, Frame, Refused};
 
 use super::super::life::Life;
+use super::super::patched::Patched;
 use super::super::turned::{Fate, Turned};
 use super::super::{Effect, Event, Side};
 use super::{After, FAR, Step};
@@ -74,7 +75,16 @@ impl Step<'_, '_> {
         self.turn.home.excess(to, self.turn.home.taken(to), octets, measure)
     }
 
-    fn turn_away_near(&mut self, turned: &Turned<'_>) {
+    /// What the patches say of a stanza of the client (inbound), or of its server.
+    pub(super) fn patched(&mut self, frame: &Frame, direction: Direction) -> Patched {
+        if self.turn.policy.patches().is_none() {
+            return Patched::Untouched;
+        }
+        let Some(hosted) = self.hosted() else { return Patched::Untouched };
+        self.turn.patched(frame.head(), (Flow::C2s, direction), &hosted, None)
+    }
+
+    pub(super) fn turn_away_near(&mut self, turned: &Turned<'_>) {
         self.tell_unfit(turned);
         if self.client.managed != Managed::No {
             return self.near_fault_saying(turned.reason, &turned.words());
@@ -100,8 +110,12 @@ impl Step<'_, '_> {
         if !self.client.bound || !matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
             return;
         }
-        let turned = Turned::refused(refused);
-        self.tell_unfit(&turned);
+        self.turn_away_far(&Turned::refused(refused));
+    }
+
+    /// This stanza of the server does not reach its client.
+    pub(super) fn turn_away_far(&mut self, turned: &Turned<'_>) {
+        self.tell_unfit(turned);
         if self.client.managed != Managed::No {
             return self.near_fault_saying(turned.reason, &turned.words());
         }

@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use super::super::event::Event;
 use super::super::near::HasNear as _;
+use super::super::patched::Patched;
 use super::super::turn::Turn;
 use super::super::turned::{Turned, excess};
 use super::super::{Effect, FarId, Home, Sender, Words};
 use super::Inbound;
 use crate::filter::{self, Admitted, Decision, Desk, Route};
-use crate::reason::{Direction, Reason};
+use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Kind, Refused, rewrite};
 
@@ -21,7 +22,7 @@ impl Inbound {
         let decision = self.compare(turn.home, |desk| filter::inspect(frame.head(), desk));
         let origin = self.origin();
         match decision {
-            Decision::Pass { pair, edits, bare } => self.forward(frame, pair, edits.as_deref(), bare, turn),
+            Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
             Decision::Bounce(reason) => origin.bounce(frame.head(), &reason.into(), turn),
             Decision::Drop(reason) => origin.note_refused(frame.head(), reason, turn),
             Decision::Unclear { answer, address } => {
@@ -43,6 +44,31 @@ impl Inbound {
             hosted: &|domain| home.hosted.contains_key(domain),
             rfc7622: &|domain| home.reads_rfc7622(domain),
         })
+    }
+
+    /// What would pass, and what patches say of it.
+    fn patch(
+        &mut self,
+        frame: Frame,
+        index: usize,
+        mut edits: Option<Box<Edits>>,
+        mut bare: Option<(usize, usize)>,
+        turn: &mut Turn<'_>,
+    ) {
+        if turn.policy.patches().is_some()
+            && let Some(admitted) = self.guard.pair(index)
+        {
+            let way = (Flow::S2sIn, Direction::Inbound);
+            match turn.patched(frame.head(), way, &admitted.pair().target, Some(admitted.pair())) {
+                Patched::Untouched => {}
+                Patched::Cut(children) => {
+                    edits.get_or_insert_default().cut.extend(children);
+                    bare = None;
+                }
+                Patched::Denied => return self.turn_away(&Turned::patched(frame.head()), admitted, turn),
+            }
+        }
+        self.forward(frame, index, edits.as_deref(), bare, turn);
     }
 
     fn forward(

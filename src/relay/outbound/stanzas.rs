@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 
 use super::super::Effect;
-use super::super::event::Event;
+use super::super::event::{Event, Withheld};
+use super::super::patched::Patched;
 use super::super::turn::Turn;
 use super::super::turned::{Turned, excess};
 use super::Outbound;
-use crate::filter::{self, Ends, Inward, Outgoing, Refusal};
+use super::lanes::{Lane, Permits};
+use crate::filter::{self, Ends, Inward, Leaving, Outgoing, Refusal};
 use crate::jid::{Domain, Plain};
-use crate::reason::Reason;
+use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Refused, rewrite};
 
@@ -58,6 +60,8 @@ impl Outbound {
         match refusal {
             Refusal::Bounce(reason) => origin.sent_back(head, &reason.into(), turn),
             Refusal::Drop(reason) => origin.note_refused(head, reason, turn),
+            // Addresses alone were looked at.
+            Refusal::Withheld(_) => {}
             Refusal::Unclear { answer, address } => origin.unclear(head, answer.as_deref(), address, turn),
             Refusal::Fault(_) => self.unaddressed(&Turned::plain(head), turn),
         }
@@ -125,7 +129,23 @@ impl Outbound {
             language: self.near.language.as_deref(),
         };
         match filter::inspect_outgoing(frame.head(), settled, &outgoing) {
-            Ok(edits) => {
+            Ok(Leaving { mut edits, curtailed }) => {
+                let (pair, between) = (&lane.pair, permits.into.is_some());
+                for (direction, hosted) in
+                    [(Direction::Outbound, &pair.sender), (Direction::Inbound, receiver)]
+                {
+                    if turn.policy.patches().is_none() || (direction == Direction::Inbound && !between) {
+                        continue;
+                    }
+                    let way = (Flow::S2sOut, direction);
+                    match turn.patched(frame.head(), way, hosted, Some(pair)) {
+                        Patched::Untouched => {}
+                        Patched::Cut(children) => edits.get_or_insert_default().cut.extend(children),
+                        Patched::Denied => {
+                            return self.turn_away(&Turned::patched(frame.head()), pair, turn);
+                        }
+                    }
+                }
                 let rewritten = edits.as_deref().map(|edits| rewrite(&frame, edits));
                 let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
                 // XML-18: what another backend does not take; a peer tells by itself, when it is called.
@@ -138,7 +158,17 @@ impl Outbound {
                         return self.turn_away(&turned, pair, turn);
                     }
                 }
+                if curtailed {
+                    turn.note(withheld(lane, permits, Withheld::Cut));
+                }
                 turn.push(Effect::Hand(lane.id, rewritten.unwrap_or_else(|| frame.into_octets())));
+            }
+            Err(Refusal::Withheld(instead)) => {
+                let what = if instead.is_some() { Withheld::Answered } else { Withheld::Dropped };
+                turn.note(withheld(lane, permits, what));
+                if let Some(octets) = instead {
+                    turn.push(Effect::Hand(lane.id, octets));
+                }
             }
             Err(Refusal::Bounce(reason)) => self.origin().bounce(frame.head(), &reason.into(), turn),
             Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {
@@ -148,6 +178,11 @@ impl Outbound {
             Err(Refusal::Unclear { .. }) => {}
         }
     }
+}
+
+/// The rule that lets these stanzas out kept something of one inside.
+fn withheld(lane: &Lane, permits: &Permits, what: Withheld) -> Event {
+    Event::Withheld { hosted: lane.pair.sender.clone(), rule: permits.out.rule().clone(), what }
 }
 
 impl Pair {

@@ -1,0 +1,105 @@
+//! `egress:` of a rule: what of the lives of our users does not leave with their stanzas.
+//!
+//! It is about the direction outbound alone. What is kept inside is named by namespace, so that it can be said of one
+//! payload, offline, whether it leaves: [`super::Verdict::for_stanza`] answers `kept-inside` if it does not.
+
+use std::collections::BTreeSet;
+
+use super::file::EgressSpec;
+use super::finding::Placed;
+use super::read::Reader;
+use super::rules::StanzaKind;
+
+/// How much of presence leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// As it is.
+    #[default]
+    Full,
+    /// Whether somebody is there, `show` and `priority`; what is needed in rooms stays, too.
+    Plain,
+    /// Nothing that says whether somebody is there. Subscriptions are another matter.
+    None,
+}
+
+/// What does not leave. Default: everything leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Egress {
+    cut: BTreeSet<String>,
+    presence: Presence,
+    client_info: bool,
+}
+
+/// Answers about the program and the clock of a user: software version (XEP-0092), time (XEP-0202, XEP-0090) and last
+/// activity (XEP-0012), and since when somebody is idle (XEP-0319).
+const CLIENT_INFO: [&str; 5] =
+    ["jabber:iq:version", "urn:xmpp:time", "jabber:iq:time", "jabber:iq:last", "urn:xmpp:idle:1"];
+
+/// What presence towards or from a room cannot do without (XEP-0045, XEP-0421).
+const OF_ROOMS: [&str; 3] =
+    ["http://jabber.org/protocol/muc", "http://jabber.org/protocol/muc#user", "urn:xmpp:occupant-id:0"];
+
+impl Egress {
+    /// How much of presence leaves.
+    pub fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    /// Whether what has this name, a namespace or a node of personal eventing, is cut by name.
+    pub fn cuts(&self, name: &str) -> bool {
+        self.cut.contains(name) || (self.client_info && CLIENT_INFO.contains(&name))
+    }
+
+    /// Whether presence leaves without a payload of this namespace, which is not that of stanzas themselves.
+    pub fn cuts_of_presence(&self, namespace: &str) -> bool {
+        self.cuts(namespace) || (self.presence != Presence::Full && !OF_ROOMS.contains(&namespace))
+    }
+
+    /// Whether nothing of that kind, or no such payload, leaves.
+    pub fn keeps(&self, kind: Option<StanzaKind>, payload: Option<&str>) -> bool {
+        let presence = kind == Some(StanzaKind::Presence);
+        match payload {
+            Some(namespace) if presence => {
+                self.presence == Presence::None || self.cuts_of_presence(namespace)
+            }
+            Some(namespace) => self.cuts(namespace),
+            None => presence && self.presence == Presence::None,
+        }
+    }
+}
+
+impl Reader {
+    /// None: everything leaves.
+    pub(super) fn egress(&mut self, spec: Option<&Placed<EgressSpec>>) -> Option<Egress> {
+        let spec = spec?;
+        let mut egress = Egress::default();
+        for word in spec.value.cut.iter().flat_map(|list| &list.value) {
+            match word.value.as_str() {
+                "" => self.error(
+                    word,
+                    "a namespace cannot be empty",
+                    "write it like \"http://jabber.org/protocol/chatstates\"",
+                ),
+                "jabber:client" | "jabber:server" => self.error(
+                    word,
+                    format!("\"{}\" is the namespace of stanzas themselves", word.value),
+                    "to stop stanzas of a kind use `stanzas: { allow: [..] }`; `presence: plain` cuts the status text",
+                ),
+                name => drop(egress.cut.insert(name.to_owned())),
+            }
+        }
+        if let Some(word) = &spec.value.presence {
+            let table = [("full", Presence::Full), ("plain", Presence::Plain), ("none", Presence::None)];
+            egress.presence = self.choose(word, "how much of presence leaves", &table).unwrap_or_default();
+        }
+        if let Some(word) = &spec.value.client_info {
+            let table = [("allow", false), ("refuse", true)];
+            egress.client_info =
+                self.choose(word, "what becomes of questions about clients", &table).unwrap_or_default();
+        }
+        if egress == Egress::default() {
+            self.warn(spec, "this `egress` keeps nothing inside", "remove it, or say what it is to keep");
+        }
+        Some(egress)
+    }
+}
