@@ -14,6 +14,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use support::client::Client;
+use support::release::Release;
 use support::repository;
 use support::world::{Net, World};
 
@@ -285,9 +286,18 @@ fn every_shipped_file_passes() {
 }
 
 // README, "A first gateway in ten minutes": its very commands and files, with a Prosody inside and one outside, up to a message that
-// arrives.
+// arrives; with each Prosody that the README names.
 #[test]
-fn the_first_gateway_of_the_readme_carries_messages() {
+fn the_first_gateway_of_the_readme_carries_messages_of_prosody_0_12() {
+    first_gateway(Release::Bookworm);
+}
+
+#[test]
+fn the_first_gateway_of_the_readme_carries_messages_of_prosody_13() {
+    first_gateway(Release::Trixie);
+}
+
+fn first_gateway(release: Release) {
     let mut world = World::new();
     // A machine by itself: no DNS, nobody else.
     let machine = world.host("machine", &[(Net::World, 1)], Net::World.address(53));
@@ -310,17 +320,22 @@ fn the_first_gateway_of_the_readme_carries_messages() {
 
     // Step 3.
     let account: Vec<String> = blocks("sh account").into_iter().flat_map(|(_, lines)| lines).collect();
-    let made = shell(machine.directory(), &format!("cd '{}'\n{}", folder.display(), account.join("\n")));
-    assert!(made.status.success(), "{}", told(&made));
+    let lines = format!("cd '{}'\n{}", folder.display(), account.join("\n"));
+    let mut made = machine.spawn_of(release, "account", "sh", &["-e", "-c", &lines], &[]);
+    assert!(made.ended(Duration::from_secs(60)).success(), "{}", made.log());
     let starts = blocks("sh run").remove(0).1;
     let mut running: Vec<_> = starts
         .iter()
         .zip(["gatehouse", "prosody", "partner"])
         .map(|(line, name)| {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            let program = if words[0] == "gatehouse" { GATEHOUSE.to_owned() } else { words[0].clone() };
-            let line = format!("cd '{}' && exec {program} {}", folder.display(), words[1..].join(" "));
-            machine.spawn(name, "sh", &["-c", &line], &[("NO_COLOR", "1")])
+            let line = |program: &str| {
+                format!("cd '{}' && exec {program} {}", folder.display(), words[1..].join(" "))
+            };
+            match words[0].as_str() {
+                "gatehouse" => machine.spawn(name, "sh", &["-c", &line(GATEHOUSE)], &[("NO_COLOR", "1")]),
+                server => machine.spawn_of(release, name, "sh", &["-c", &line(server)], &[]),
+            }
         })
         .collect();
     assert_eq!(running.len(), 3);

@@ -243,6 +243,39 @@ async fn a_proxy_that_makes_no_connection_is_named() {
     assert!(friend.inbox.all().is_empty());
 }
 
+// One deadline for all that a proxy is asked for: four targets cost what one does.
+#[tokio::test]
+async fn a_silent_proxy_costs_one_deadline_for_all_targets() {
+    let world = World::build(&plan().timeout("connect", "2s").timeout("connect-total", "2s")).await.unwrap();
+    let friend = peer(&world, 10, COUSIN).await;
+    // It takes connections, and answers none.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for target in 1..=4 {
+        let host = format!("t{target}.friend.example");
+        world.names.srv("_xmpp-server._tcp.friend.example", target, 0, &host, 5269 + target).unwrap();
+        world.names.host(&host, friend.address.ip());
+    }
+    for (index, via) in ["socks5", "http"].into_iter().enumerate() {
+        route(&world, &[format!("{{ domain: {FRIEND}, via: \"{via}://127.0.0.1:{port}\" }}")]).await;
+        let _cleared = gatehouse(&world, &["circuits", "--clear", FRIEND]).await;
+        let begun = std::time::Instant::now();
+        world.legacy.message("j@hall.example", "a@friend.example", &format!("lost {index}"));
+        let bounce = bounced(&world, "a@friend.example", index + 1).await;
+        let took = begun.elapsed();
+        assert_eq!(condition(&bounce), Some("remote-server-timeout"), "{}", bounce.raw);
+        assert!(
+            (Duration::from_millis(1900)..Duration::from_millis(3900)).contains(&took),
+            "{via}: {took:?}"
+        );
+        let (_, told) = gatehouse(&world, &["refusals", "--domain", FRIEND, "--last", "1"]).await;
+        assert!(
+            told.contains("no connection in time") && told.contains(&format!("127.0.0.1:{port}")),
+            "{told}"
+        );
+    }
+}
+
 // The most specific route holds, and one with a target alone leads straight there.
 #[tokio::test]
 async fn the_most_specific_route_holds() {

@@ -1,4 +1,4 @@
--- A first legacy server: Prosody 0.12 on loopback, plain TCP, dialback only, no root. Its ports are high, so that the
+-- A first legacy server: Prosody 0.12 or 13 on loopback, plain TCP, dialback only, no root. Its ports are high, so that the
 -- gateway has the standard ones. Start it in this folder, as an ordinary user: prosody -F --config prosody.cfg.lua
 pidfile = "prosody.pid"
 admin_socket = "prosody.sock"

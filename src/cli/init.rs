@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 
+use self::server::Edition;
 use super::{Console, Exit};
 use crate::jid::Domain;
 use crate::reason::Flow;
@@ -37,8 +38,9 @@ pub(super) struct Args {
     /// Serve clients too: where the server takes them, with its port if that is not 5222
     #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| backend(text, 5222, 25222))]
     clients: Option<SocketAddr>,
-    /// Write beside the configuration what belongs into that server, with the addresses filled in: ejabberd, jabberd2, openfire,
-    /// prosody or tigase; without a name it is recognised by its stream
+    /// Write beside the configuration what belongs into that server, with the addresses filled in: ejabberd (of a release:
+    /// ejabberd@23.01, ejabberd@24.12), jabberd2, openfire, prosody or tigase; without a name or release it is recognised by its
+    /// stream
     #[arg(long, value_name = "SERVER", num_args = 0..=1, default_missing_value = "", value_parser = server)]
     server: Option<Wanted>,
     /// Where to write; made if it is not there
@@ -51,20 +53,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         console.complain(format_args!("error: this machine has no way to {}", args.backend.ip()));
         return Exit::No;
     };
-    let server = match args.server {
-        Some(Wanted::Named(server)) => Some(server),
-        Some(Wanted::ByStream) => {
-            let seen = recognise(&args.domain, args.backend);
-            if seen.is_none() {
-                console.complain(format_args!(
-                    "warning: {} does not show which server it is; name it, like --server prosody",
-                    args.backend
-                ));
-            }
-            seen
-        }
-        None => None,
-    };
+    let server = args.server.and_then(|wanted| which(wanted, args, console));
     let plan = Plan { domain: &args.domain, backend: args.backend, clients: args.clients, own, server };
     let files = match plan.files() {
         Ok(files) => files,
@@ -121,7 +110,8 @@ struct Plan<'a> {
     backend: SocketAddr,
     clients: Option<SocketAddr>,
     own: IpAddr,
-    server: Option<Server>,
+    /// Whose lines are written beside the configuration.
+    server: Option<(Server, Edition)>,
 }
 
 /// Whose lines are wanted.
@@ -129,24 +119,67 @@ struct Plan<'a> {
 enum Wanted {
     /// Those of whatever server answers there.
     ByStream,
-    /// Those of this one.
+    /// Those of this one, of the release that answers there.
     Named(Server),
+    /// Those of this one, whatever answers there.
+    Exactly(Server, Edition),
 }
 
 fn server(text: &str) -> Result<Wanted, String> {
     if text.is_empty() {
         return Ok(Wanted::ByStream);
     }
-    let known = Server::ALL.iter().find(|server| server.label() == text);
-    known.copied().map(Wanted::Named).ok_or_else(|| {
+    let (name, release) = text.split_once('@').map_or((text, None), |(name, release)| (name, Some(release)));
+    let known = Server::ALL.iter().copied().find(|server| server.label() == name).ok_or_else(|| {
         let names: Vec<&str> = Server::ALL.iter().map(|server| server.label()).collect();
         format!("servers are {}", names.join(", "))
-    })
+    })?;
+    match (known, release) {
+        (_, None) => Ok(Wanted::Named(known)),
+        (Server::Ejabberd, Some("23.01")) => Ok(Wanted::Exactly(known, Edition::First)),
+        (Server::Ejabberd, Some("24.12")) => Ok(Wanted::Exactly(known, Edition::WithSasl2)),
+        (Server::Ejabberd, Some(_)) => {
+            Err("the lines are for ejabberd@23.01 and ejabberd@24.12; take the second for a release that \
+             knows SASL2, or leave the release out where the server runs"
+                .to_owned())
+        }
+        (_, Some(_)) => Err(format!("the lines for {name} are the same for each release: leave it out")),
+    }
 }
 
-/// Which server answers there, as far as its stream shows it.
-fn recognise(domain: &Domain, address: SocketAddr) -> Option<Server> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+/// The server whose lines are written, and its edition as far as it can be known.
+fn which(wanted: Wanted, args: &Args, console: &mut Console) -> Option<(Server, Edition)> {
+    match wanted {
+        Wanted::Exactly(server, edition) => Some((server, edition)),
+        Wanted::Named(server) => {
+            let edition = if server == Server::Ejabberd { ask(args).1 } else { Some(Edition::First) };
+            if edition.is_none() {
+                console.complain(format_args!(
+                    "warning: nothing shows which release of {server} is at {}; the lines are those of 23.01: for 24.12, name it, like --server ejabberd@24.12",
+                    args.backend
+                ));
+            }
+            Some((server, edition.unwrap_or_default()))
+        }
+        Wanted::ByStream => {
+            let (seen, edition) = ask(args);
+            if seen.is_none() {
+                console.complain(format_args!(
+                    "warning: {} does not show which server it is; name it, like --server prosody",
+                    args.backend
+                ));
+            }
+            Some((seen?, edition.unwrap_or_default()))
+        }
+    }
+}
+
+/// Which server answers there and which edition it is, as far as its stream shows it.
+fn ask(args: &Args) -> (Option<Server>, Option<Edition>) {
+    let (domain, address) = (&args.domain, args.backend);
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return (None, None);
+    };
     let dial = crate::net::connect::Params { each: PATIENCE, total: PATIENCE, ..Default::default() };
     let visit = Visit {
         address,
@@ -156,7 +189,15 @@ fn recognise(domain: &Domain, address: SocketAddr) -> Option<Server> {
         dial: &dial,
         patience: PATIENCE,
     };
-    runtime.block_on(checkup::look(&visit)).server
+    runtime.block_on(async {
+        let seen = checkup::look(&visit).await;
+        let edition = match seen.server {
+            Some(Server::Ejabberd) if checkup::knows_sasl2(&visit).await => Some(Edition::WithSasl2),
+            Some(_) => Some(Edition::First),
+            None => None,
+        };
+        (seen.server, edition)
+    })
 }
 
 /// Who calls on the backend through the gateway.
@@ -205,10 +246,10 @@ impl Plan<'_> {
             secret("secrets/world")?,
             secret("secrets/inside")?,
         ];
-        if let Some(server) = self.server {
+        if let Some((server, edition)) = self.server {
             let word = random()?;
             let plain: String = word.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-            let lines = server::files(server, &self.known(&plain));
+            let lines = server::files(server, edition, &self.known(&plain));
             files.extend(lines.into_iter().map(|(name, text)| File {
                 name: name.into(),
                 text,
@@ -339,7 +380,7 @@ fn next(dir: &Path, plan: &Plan<'_>) -> String {
         format!("gatehouse run --config {}", config.display()),
         format!("in the public DNS: _xmpp-server._tcp.{domain}. SRV 0 0 5269 and the name of this machine"),
     ];
-    if let Some(server) = plan.server {
+    if let Some((server, _)) = plan.server {
         steps.insert(3, server::step(server, &plan.known("")));
     }
     if plan.clients.is_some() {

@@ -22,6 +22,7 @@ use crate::jid::Domain;
 use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
 use crate::stream::dane::{Dane, Usage};
+use crate::stream::fault::Due;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
 use crate::stream::{Answer, Certificate, Method, Pair, Proof, Secured};
 use crate::xml::{CLOSE, Token};
@@ -251,6 +252,11 @@ impl Far {
         self.life.until().or_else(|| machine.into_iter().chain(expires).min())
     }
 
+    /// What is due from the other side.
+    pub(super) fn due(&self) -> Due {
+        self.life.machine().map_or(Due::Nothing, |machine| machine.due(&self.terms.errand))
+    }
+
     fn side(&self) -> Side {
         Side::Far(self.id)
     }
@@ -388,6 +394,7 @@ impl Far {
     fn step(&mut self, input: initiating::Input, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let machine = self.life.take()?;
         let external = machine.died_of_external() && !self.is_closing();
+        let due = machine.due(&self.terms.errand);
         let keys = turn.home.keys.facing(self.terms.facing);
         match machine.step(&self.terms, keys, input, turn.now) {
             Ok((next, effects)) => {
@@ -403,7 +410,7 @@ impl Far {
                 self.without_external(fault.octets, turn);
                 None
             }
-            Err(fault) => self.failed(fault, turn),
+            Err(fault) => self.failed(fault.waiting_for(due), turn),
         }
     }
 

@@ -151,16 +151,16 @@ impl Relay {
     }
 
     /// A relay that asks about one key and gives [`Effect::Answer`]. `facing` is the network that the authoritative
-    /// server is on.
+    /// server is on; `since` is when the claim came, whose T-dialback the answer must not outlast.
     pub fn verifier(
         home: Arc<Home>,
         policy: Arc<Policy>,
         facing: Facing,
         check: KeyCheck,
-        now: Instant,
+        since: Instant,
     ) -> (Self, Vec<Effect>) {
         let mut out = Vec::new();
-        let verifier = Verifier::new(facing, check, &mut Turn::new(&home, &policy, now, &mut out));
+        let verifier = Verifier::new(facing, check, &mut Turn::new(&home, &policy, since, &mut out));
         (Self { home, policy, shape: Shape::Verifier(Box::new(verifier)) }, out)
     }
 

@@ -1,11 +1,12 @@
 //! Relays that ask an authoritative server about one key, and answer once (DB-23 to DB-28).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::far::{Far, FarOutcome};
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Home, Input, Side};
-use crate::reason::{Detail, Facing, Flow, Reason};
+use crate::reason::{Cause, Detail, Facing, Flow, Reason};
+use crate::stream::fault::Due;
 use crate::stream::initiating::Errand;
 use crate::stream::{Answer, KeyCheck, Secured};
 use crate::xml::Token;
@@ -94,14 +95,16 @@ impl Verifier {
     /// When something is due.
     pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
         let far = self.far.as_deref()?;
-        let patience = (!self.answered).then(|| self.started + home.timeouts.dialback);
+        let patience = (!self.answered).then(|| self.started + patience(home));
         far.deadline().into_iter().chain(patience).min()
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
         self.far(turn, Far::expire);
-        if self.started + turn.home.timeouts.dialback <= turn.now && !self.answered {
-            self.answer(Answer::Trouble(Reason::DialbackTimeout), None, turn);
+        if self.started + patience(turn.home) <= turn.now && !self.answered {
+            let due = self.far.as_deref().map_or(Due::Nothing, Far::due);
+            let detail = Detail::new(Cause::TimedOut, due.words());
+            self.answer(Answer::Trouble(Reason::DialbackTimeout), Some(detail), turn);
             self.far(turn, Far::close);
         }
     }
@@ -124,4 +127,10 @@ impl Verifier {
     pub(super) fn channel(&self) -> Option<&Secured> {
         self.far.as_ref().and_then(|far| far.secured())
     }
+}
+
+/// How long after the claim the answer comes at the latest: a little before whoever asked gives up, who else would not hear who
+/// was called, and how far that came.
+fn patience(home: &Home) -> Duration {
+    home.timeouts.dialback / 20 * 19
 }

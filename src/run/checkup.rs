@@ -252,19 +252,34 @@ pub async fn look(visit: &Visit<'_>) -> Seen {
     seen
 }
 
+/// Whether it knows SASL2 (XEP-0388): whoever does answers a mechanism that there is not with a failure in its namespace, whoever
+/// does not says nothing, or ends the stream. It is all that tells the releases of ejabberd apart before a login.
+pub async fn knows_sasl2(visit: &Visit<'_>) -> bool {
+    let asked = async {
+        let mut stream = net::connect(&[visit.address], visit.dial).await.ok()?.stream;
+        let content = if visit.flow == Flow::C2s { Content::Client } else { Content::Server };
+        stream.write_all(&visit.introduction).await.ok()?;
+        stream.write_all(&greeting(visit, content)).await.ok()?;
+        let mut ear = Ear { stream: &mut stream, framer: Framer::new(Limits::default(), content) };
+        let Token::Header(_) = ear.hear().await.ok()? else { return None };
+        let Token::Element(_features) = ear.hear().await.ok()? else { return None };
+        let ask = format!("<authenticate xmlns='{}' mechanism='NONE'/>", names::SASL2);
+        ear.stream.write_all(ask.as_bytes()).await.ok()?;
+        match ear.hear().await.ok()? {
+            Token::Element(frame) => Some(frame.is(names::SASL2, "failure")),
+            _ => None,
+        }
+    };
+    matches!(tokio::time::timeout(visit.patience, asked).await, Ok(Some(true)))
+}
+
 type Trouble = (Ailment, String);
 
 async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Result<(), Trouble> {
     let broken = |error: std::io::Error| (Ailment::HangsUp, error.kind().to_string());
     let content = if visit.flow == Flow::C2s { Content::Client } else { Content::Server };
-    let ours = Header {
-        to: Some(visit.domain.to_string()),
-        version: Some((1, 0)),
-        dialback: content == Content::Server,
-        ..Header::new(content)
-    };
     let mut octets = visit.introduction.clone();
-    octets.extend_from_slice(&ours.write_open());
+    octets.extend_from_slice(&greeting(visit, content));
     stream.write_all(&octets).await.map_err(broken)?;
     let mut ear = Ear { stream, framer: Framer::new(Limits::default(), content) };
     let header = match ear.hear().await? {
@@ -289,6 +304,17 @@ async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Res
         return Err((Ailment::WantsTls, String::new()));
     }
     Ok(())
+}
+
+/// Our stream header.
+fn greeting(visit: &Visit<'_>, content: Content) -> Vec<u8> {
+    let ours = Header {
+        to: Some(visit.domain.to_string()),
+        version: Some((1, 0)),
+        dialback: content == Content::Server,
+        ..Header::new(content)
+    };
+    ours.write_open()
 }
 
 fn refusal(error: &Element) -> Trouble {

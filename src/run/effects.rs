@@ -269,6 +269,7 @@ impl Pump {
     fn connect(&mut self, id: FarId, destination: Destination) {
         let caller = matches!(destination, Destination::Client(_)).then(|| self.caller());
         let route = self.tools.outside.route(&destination, caller);
+        let progress = route.progress();
         let (place, connection) = match self.place_behind(id, &destination) {
             Some((place, granted)) => {
                 let connection: Connection = Box::pin(async move {
@@ -282,7 +283,8 @@ impl Pump {
             None => (None, route.connect(Candidate::Next)),
         };
         let content = plan::content(self.meta.flow);
-        let leg = Leg::connecting(connection, content, &self.tools.home.limits.before_proof, now());
+        let leg =
+            Leg::connecting((connection, progress), content, &self.tools.home.limits.before_proof, now());
         let far =
             Far { leg, destination, route: None, awaited: Vec::new(), place, callback: None, bell: None };
         self.fars.insert(id, far);
@@ -389,7 +391,9 @@ impl Pump {
         let Some(far) = self.fars.get_mut(id) else { return };
         // While the first candidate is still being connected to there is nothing to give up.
         let Some(route) = far.route.take() else { return };
-        let leg = Leg::connecting(route.connect(candidate), content, &tools.home.limits.before_proof, now());
+        let progress = route.progress();
+        let connection = (route.connect(candidate), progress);
+        let leg = Leg::connecting(connection, content, &tools.home.limits.before_proof, now());
         far.leg = leg.after(&mut far.leg);
     }
 

@@ -16,8 +16,9 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::outbox::{Outbox, Sent};
+use super::progress::{Progress, Step};
 use super::{BoxIo, Connection, Failure, Handshake, Params, Route};
-use crate::reason::{Detail, Reason, Why};
+use crate::reason::{Cause, Detail, Reason, Why};
 use crate::stream::Secured;
 use crate::stream::dane::Published;
 use crate::xml::{Content, Framer, Limits, Token};
@@ -56,6 +57,8 @@ pub(super) struct Leg {
     pub(super) detail: Option<Box<Detail>>,
     /// The address that was called.
     pub(super) called: Option<SocketAddr>,
+    /// How far the connection has come, until it is there.
+    progress: Option<Progress>,
     /// The last channel of this attempt, or of the one before it.
     pub(super) shown: Option<Secured>,
     /// What the DNS says of its certificate, until TLS begins.
@@ -100,12 +103,27 @@ impl Leg {
 
     /// A leg that we open.
     pub(super) fn connecting(
-        connection: Connection,
+        (connection, progress): (Connection, Option<Progress>),
         content: Content,
         limits: &Limits,
         now: Instant,
     ) -> Self {
-        Self::new(Link::Connecting(connection), content, limits, now)
+        Self { progress, ..Self::new(Link::Connecting(connection), content, limits, now) }
+    }
+
+    /// How far it has come, while a connection is made.
+    pub(super) fn step(&self) -> Option<Step> {
+        self.progress.as_ref().map(Progress::step)
+    }
+
+    /// That nobody waits any longer for the connection that is made.
+    pub(super) fn given_up(&self) -> Option<Detail> {
+        self.step().map(|step| Detail::new(Cause::TimedOut, step.to_string()))
+    }
+
+    /// The address that is called, or was.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.step().and_then(|step| step.address()).or(self.called)
     }
 
     fn new(link: Link, content: Content, limits: &Limits, now: Instant) -> Self {
@@ -127,6 +145,7 @@ impl Leg {
             held: None,
             detail: None,
             called: None,
+            progress: None,
             shown: None,
             published: None,
         }
@@ -186,6 +205,7 @@ impl Leg {
         match &mut self.link {
             Link::Connecting(connection) => {
                 let Poll::Ready((route, outcome)) = connection.as_mut().poll(cx) else { return None };
+                self.progress = None;
                 Some(Found::Connected(
                     route,
                     match outcome {

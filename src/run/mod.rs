@@ -23,6 +23,7 @@ mod measure;
 mod misnamed;
 pub mod observe;
 mod outbox;
+mod progress;
 pub mod pump;
 pub mod refusals;
 pub mod registry;
@@ -44,6 +45,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::progress::{Progress, Step};
 use crate::jid::Domain;
 use crate::limit::{
     Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
@@ -119,6 +121,11 @@ pub trait Route: Send {
     /// Connects to the next candidate that takes a connection, or once more to the one that took the last; the reason
     /// of the last failure when none is left.
     fn connect(self: Box<Self>, candidate: Candidate) -> Connection;
+
+    /// How far the connection has come that is made, for whoever gives up waiting for it; none where that is not told.
+    fn progress(&self) -> Option<Progress> {
+        None
+    }
 }
 
 /// What comes of a try to connect, and the candidates that are left after it.

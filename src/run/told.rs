@@ -115,8 +115,8 @@ impl Pump {
     pub(super) fn met_by_verifier(&self, answer: Answer, detail: Option<Box<Detail>>) -> Option<Box<Detail>> {
         let Answer::Trouble(_) = answer else { return None };
         let far = self.fars.values().next_back()?;
-        let met = detail.or_else(|| far.leg.detail.clone())?;
-        let place = match far.leg.called {
+        let met = far.leg.given_up().map(Box::new).or(detail).or_else(|| far.leg.detail.clone())?;
+        let place = match far.leg.address() {
             Some(address) => format!("asking the authoritative server at {address}"),
             None => "asking the authoritative server".to_owned(),
         };
@@ -194,7 +194,7 @@ impl Pump {
                 near.then(|| self.relay.channel(Side::Near).cloned()).flatten()
             });
         let mut called =
-            public.and_then(|far| far.leg.called).or_else(|| known.and_then(|known| known.called));
+            public.and_then(|far| far.leg.address()).or_else(|| known.and_then(|known| known.called));
         let backend = self.fars.values().find(|far| self.is_trouble(far));
         let met = match event {
             Event::Rejected { .. } => memory.and_then(|memory| memory.met.as_deref().cloned()),
@@ -205,8 +205,8 @@ impl Pump {
             Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent
                 if self.meta.flow != Flow::S2sOut =>
             {
-                called = backend.and_then(|far| far.leg.called);
-                backend.and_then(|far| far.leg.detail.as_deref().cloned())
+                called = backend.and_then(|far| far.leg.address());
+                backend.and_then(|far| far.leg.detail.as_deref().cloned().or_else(|| far.leg.given_up()))
             }
             Reason::CertificateUntrusted | Reason::IdentityTooWeak => {
                 let direction = match self.meta.flow {
@@ -216,6 +216,9 @@ impl Pump {
                 pair.zip(channel.as_ref()).and_then(|(pair, shown)| {
                     relay::doubt(&self.tools.registry.policy(), pair, direction, Some(shown))
                 })
+            }
+            Reason::DialbackTimeout if self.meta.flow == Flow::S2sOut => {
+                public.and_then(|far| far.leg.given_up())
             }
             _ => match self.meta.flow {
                 Flow::S2sOut => public.and_then(|far| far.leg.detail.as_deref().cloned()),

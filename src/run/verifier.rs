@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -86,14 +86,14 @@ pub fn ask(tools: &Arc<Tools>, ask: Ask) {
 }
 
 async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
+    let begun = now();
     // A backend may bring all its pairs at once; it is asked at its own address, and costs nobody else.
     if ask.facing == Facing::Backend {
-        return verify(tools, ask).await;
+        return verify(tools, ask, begun).await;
     }
     // Who has no address has not come over the network.
     let source = Network::of(ask.source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     let metrics = tools.observe.metrics();
-    let begun = now();
     let mut place = Verifier::enter(tools, source, ask.check.pair.sender.clone());
     // The rest of his time is too short to ask anybody.
     let patience = tools.home.timeouts.dialback / 10 * 9;
@@ -112,7 +112,7 @@ async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
     }
     let mut stage = place.stage.clone();
     let learnt = tokio::select! {
-        learnt = verify(tools, ask) => learnt,
+        learnt = verify(tools, ask, begun) => learnt,
         () = async { stage.wait_for(|stage| *stage == Stage::Over).await.map_or((), |_over| ()) } => {
             metrics.limited(Limit::Verifications);
             tracing::debug!(relay = %ask.relay, "given up: others wait for a place among `verifications`");
@@ -124,10 +124,10 @@ async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
 }
 
 /// Asks, and leaves the closing of the stream to a task of its own.
-async fn verify(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
+async fn verify(tools: &Arc<Tools>, ask: &Ask, since: Instant) -> Learnt {
     let entry = tools.registry.enter();
     let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
-    let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), now());
+    let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), since);
     let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None, local: None };
     let (tell, heard) = oneshot::channel();
     let running = Pump::sent(Arc::clone(tools), made, entry, meta).answering(tell).run();

@@ -7,6 +7,9 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
 use crate::dns::{ByDomain, Resolver, Server, Target};
 use crate::net::connect::{ConnectFault, Dialled, Params};
 use crate::net::via::{self, ViaFault, Wanted};
@@ -35,7 +38,8 @@ impl WayOut {
 /// Ways out, by remote domain; none is the straight one, also where a less specific entry names a proxy.
 pub type WaysOut = ByDomain<Option<WayOut>>;
 
-/// Connects to the first of these addresses that answers, on this way. A proxy is asked for one after the other.
+/// Connects to the first of these addresses that answers, on this way. A proxy is asked for one after the other, and gives up
+/// with the last, or when the time for all of them together is over.
 ///
 /// # Errors
 /// What came of them, or of the last.
@@ -48,6 +52,33 @@ pub async fn dial(
     let Some(WayOut { proxy, named }) = way else {
         return net::connect(addresses, params).await.map_err(Undialled::Straight);
     };
+    let mut failed = Vec::new();
+    match timeout(params.total, through(proxy, named.as_ref(), resolver, addresses, params, &mut failed))
+        .await
+    {
+        Ok(outcome) => outcome.map(|(stream, address)| Dialled { stream, address, failed }),
+        Err(_late) => {
+            let words = match failed.len() {
+                0 => "no connection in time".to_owned(),
+                tried => format!(
+                    "no connection in time; asked in vain for {tried} of {} addresses",
+                    addresses.len()
+                ),
+            };
+            Err(Undialled::Proxy(ViaFault::new(proxy, words)))
+        }
+    }
+}
+
+/// Asks the proxy for one address after the other; those that it had no connection to are told in `failed`.
+async fn through(
+    proxy: &Proxy,
+    named: Option<&Server>,
+    resolver: &Resolver,
+    addresses: &[SocketAddr],
+    params: &Params,
+    failed: &mut Vec<SocketAddr>,
+) -> Result<(TcpStream, SocketAddr), Undialled> {
     let (host, port) = proxy.place();
     let at = match proxy.address() {
         Some(address) => vec![address],
@@ -56,14 +87,13 @@ pub async fn dial(
         })?,
     };
     let mut last = Undialled::Straight(ConnectFault { attempts: Vec::new() });
-    let mut failed = Vec::new();
     for address in addresses {
         let wanted = match named {
             Some(server) => Wanted::Host(server.host.clone(), server.port),
             None => Wanted::Address(*address),
         };
         match via::connect(proxy, &at, &wanted, params).await {
-            Ok(stream) => return Ok(Dialled { stream, address: *address, failed }),
+            Ok(stream) => return Ok((stream, *address)),
             Err(fault) => last = Undialled::Proxy(fault),
         }
         failed.push(*address);
@@ -100,3 +130,36 @@ impl fmt::Display for Undialled {
 }
 
 impl std::error::Error for Undialled {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::dns::{self, Guard};
+
+    // "bounded": one deadline spans all addresses of a target, whatever the proxy does with each.
+    #[tokio::test]
+    async fn a_silent_proxy_is_asked_for_many_addresses_within_one_deadline() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let resolver = Resolver::new(dns::Params {
+            servers: vec!["127.0.0.1:9".parse().unwrap()],
+            guard: Guard::default(),
+            ..dns::Params::default()
+        });
+        let (resolver, total) = (resolver.unwrap(), Duration::from_millis(600));
+        let params = Params { each: total, total, ..Params::default() };
+        for scheme in ["socks5", "socks5h", "http"] {
+            let proxy = Proxy::parse(&format!("{scheme}://{}", silent.local_addr().unwrap())).unwrap();
+            let way = WayOut { proxy, named: None };
+            let addresses: Vec<SocketAddr> = (1..=8).map(|n| ([192, 0, 2, n], 5269).into()).collect();
+            let begun = std::time::Instant::now();
+            let fault = dial(Some(&way), &resolver, &addresses, &params).await.unwrap_err();
+            // Eight deadlines would be 4.8 s.
+            assert!(begun.elapsed() < total * 4, "{scheme}: {:?}", begun.elapsed());
+            assert!(fault.to_string().contains("in time"), "{fault}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::circuit::{Attempt, Circuits};
+use super::progress::{Progress, Step};
 use super::ways::{self, WayOut, WaysOut};
 use super::{BoxIo, Caller, Connected, Connection, Failure, Handshake, Outside, Route, STARTTLS_SPACE, now};
 use crate::dns::{Resolver, Share, TlsMode};
@@ -147,6 +148,7 @@ impl Outside for World {
             spent: Duration::ZERO,
             answered: false,
             attempt: None,
+            progress: Progress::default(),
         })
     }
 }
@@ -210,6 +212,7 @@ struct Way {
     answered: bool,
     /// Others wait for what comes of this.
     attempt: Option<Attempt>,
+    progress: Progress,
 }
 
 #[derive(Clone, Debug)]
@@ -244,12 +247,17 @@ impl Route for Way {
             (self as Box<dyn Route>, outcome)
         })
     }
+
+    fn progress(&self) -> Option<Progress> {
+        Some(self.progress.clone())
+    }
 }
 
 impl Way {
     async fn go(&mut self, candidate: Candidate) -> Result<Connected, Failure> {
         let mut failure = Failure::from(Reason::RemoteUnreachable);
         if let Candidate::Elsewhere(host, port) = &candidate {
+            self.progress.at(Step::LookingUp);
             match self.inner.params.resolver.host(host, *port, self.share()).await {
                 Ok(addresses) => {
                     let place = |address| Place {
@@ -267,7 +275,8 @@ impl Way {
             }
         }
         if let (Candidate::Same, Some(place)) = (candidate, self.last.clone()) {
-            match self.knock(&[place]).await {
+            // It took a connection before: what was spent on others says nothing of it.
+            match self.knock(&[place], self.inner.params.dial.each).await {
                 Ok(connected) => return Ok(connected),
                 Err(why) => failure = why,
             }
@@ -275,6 +284,9 @@ impl Way {
         if self.left.is_none() {
             if let Destination::World { from, target, behalf } = &self.destination {
                 self.attempt = self.inner.params.circuits.enter(target, from, *behalf).await?;
+            }
+            if matches!(self.destination, Destination::World { .. }) {
+                self.progress.at(Step::LookingUp);
             }
             match self.places().await {
                 Ok(places) => self.left = Some(places),
@@ -292,10 +304,11 @@ impl Way {
         }
         loop {
             let places = self.of_one_target();
-            if places.is_empty() || self.spent >= self.inner.params.dial.total {
+            let left = self.inner.params.dial.total.saturating_sub(self.spent);
+            if places.is_empty() || left.is_zero() {
                 break;
             }
-            match self.knock(&places).await {
+            match self.knock(&places, left).await {
                 Ok(connected) => return Ok(connected),
                 Err(why) => failure = why,
             }
@@ -384,9 +397,9 @@ impl Way {
         self.inner.params.ways.of(target)?.as_ref()
     }
 
-    /// How long it is dialled, and from where.
-    fn dialling(&self) -> net::connect::Params {
-        let mut dialling = self.inner.params.dial.clone();
+    /// How long these are dialled, and from where.
+    fn dialling(&self, total: Duration) -> net::connect::Params {
+        let mut dialling = net::connect::Params { total, ..self.inner.params.dial.clone() };
         // A proxy stands on a network of ours.
         if let (Destination::World { from, .. }, None) = (&self.destination, self.way_out()) {
             dialling.sources = self.inner.params.sources.get(from).cloned().unwrap_or_default();
@@ -405,8 +418,8 @@ impl Way {
         }
     }
 
-    /// Connects to the first of these that answers. Those that were not tried to the end are candidates again.
-    async fn knock(&mut self, places: &[Place]) -> Result<Connected, Failure> {
+    /// Connects to the first of these that answers within this time. Those that were not tried to the end are candidates again.
+    async fn knock(&mut self, places: &[Place], within: Duration) -> Result<Connected, Failure> {
         // DNS-05: an address that the DNS gives may be our own in a way that only the kernel knows.
         let ours = |place: &&Place| {
             let ours = !place.routed && net::connect::is_ours(place.address);
@@ -417,9 +430,10 @@ impl Way {
         };
         let addresses: Vec<SocketAddr> =
             places.iter().filter(|place| !ours(place)).map(|place| place.address).collect();
+        self.progress.at(Step::calling(&addresses));
         let begun = now();
         let dialled =
-            ways::dial(self.way_out(), &self.inner.params.resolver, &addresses, &self.dialling()).await;
+            ways::dial(self.way_out(), &self.inner.params.resolver, &addresses, &self.dialling(within)).await;
         self.spent += now().saturating_duration_since(begun);
         let net::connect::Dialled { mut stream, address, failed } = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
@@ -463,6 +477,7 @@ impl Way {
             TlsMode::Direct => {
                 let published = place.published;
                 let pair = (&from, &target);
+                self.progress.at(Step::Securing(address));
                 let mut secured = self.inner.connect_tls(io, pair, &published, Mode::Direct).await;
                 // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
                 // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).

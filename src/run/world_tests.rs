@@ -159,6 +159,7 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
         spent: Duration::ZERO,
         answered: false,
         attempt: None,
+        progress: Progress::default(),
     };
     let other = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let found = way(&[at, other.local_addr().unwrap()]).go(Candidate::Next).await.unwrap();
@@ -189,6 +190,7 @@ async fn what_lost_the_race_is_tried_when_the_winner_will_not_do() {
         spent: Duration::ZERO,
         answered: false,
         attempt: None,
+        progress: Progress::default(),
     };
     for expected in [Ok(at_first.port()), Ok(at_second.port()), Err(Reason::RemoteUnreachable)] {
         let outcome = way.go(Candidate::Next).await;

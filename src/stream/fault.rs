@@ -79,9 +79,64 @@ impl Fault {
         Self { detail: Some(Detail::said(condition, text)), ..self }
     }
 
+    /// The same, with what was due then, where nothing else is known in particular.
+    pub fn waiting_for(mut self, due: Due) -> Self {
+        if let Some(detail) = &mut self.detail {
+            due.complete(detail);
+        }
+        self
+    }
+
     /// Reason and cause.
     pub fn why(&self) -> Why {
         Why { reason: self.reason, detail: self.detail.clone() }
+    }
+}
+
+/// What was due from the other side of a stream that we opened: how far it had come when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Due {
+    /// The connection itself.
+    Connection,
+    /// Its stream header.
+    Header,
+    /// Its stream features.
+    Features,
+    /// Its leave to begin TLS.
+    Proceed,
+    /// Its part of the handshake.
+    Handshake,
+    /// Its word on our certificate.
+    Success,
+    /// Its word on our key.
+    Ruling,
+    /// Its word on a key of its own.
+    Answer,
+    /// Nothing: the pair stands, or the question is answered.
+    Nothing,
+}
+
+impl Due {
+    /// That it did not come, in words for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Connection => "no connection was made",
+            Self::Header => "connected, and its stream header did not come",
+            Self::Features => "its stream header came, and its stream features did not",
+            Self::Proceed => "its answer to STARTTLS did not come",
+            Self::Handshake => "in the TLS handshake",
+            Self::Success => "our certificate was shown by SASL EXTERNAL, and its answer did not come",
+            Self::Ruling => "our dialback key was sent, and its answer did not come",
+            Self::Answer => "the question about the dialback key was sent, and its answer did not come",
+            Self::Nothing => "",
+        }
+    }
+
+    /// Says so in a detail that has no particulars, where it explains one: something did not come, or the other side left.
+    pub fn complete(self, detail: &mut Detail) {
+        if detail.particulars.is_empty() && matches!(detail.cause, Cause::Cut | Cause::TimedOut) {
+            detail.particulars = self.words().into();
+        }
     }
 }
 

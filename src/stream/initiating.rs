@@ -13,7 +13,7 @@ use crate::reason::{Cause, Facing, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Frame, Header, Kind, names};
 
 use super::dialback::{self, Dialback, Unreadable};
-use super::fault::{self, Fault};
+use super::fault::{self, Due, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
 use super::{Answer, KeyCheck, Pair, Secured, opening, sasl};
@@ -243,6 +243,21 @@ impl Initiating {
         }
     }
 
+    /// What is due from the other side in this state.
+    pub fn due(&self, errand: &Errand) -> Due {
+        match (self, errand) {
+            (Self::Dialling, _) => Due::Connection,
+            (Self::Opening(_), _) => Due::Header,
+            (Self::Featuring(_), _) => Due::Features,
+            (Self::Requesting(_), _) => Due::Proceed,
+            (Self::Upgrading(_), _) => Due::Handshake,
+            (Self::Authenticating(_), _) => Due::Success,
+            (Self::Awaiting(_), Errand::Speak(_)) => Due::Ruling,
+            (Self::Awaiting(_), Errand::Ask(_)) => Due::Answer,
+            (Self::Established(_), _) => Due::Nothing,
+        }
+    }
+
     /// Whether an attempt that ends here is to be tried once more without EXTERNAL.
     // COMPAT(ejabberd 23.01): closes the stream after `<auth/>` when our certificate holds an xmppAddr; until it is fixed there.
     pub fn died_of_external(&self) -> bool {
@@ -325,7 +340,7 @@ impl Opening {
             }
             // DB-65: an old server answers an unknown host with a stream error on a stream of its own.
             Input::Expired => Err(Fault::closed(Reason::RemoteFailed).because(Cause::TimedOut)),
-            Input::End => Err(Fault::closed(Reason::Finished)),
+            Input::End => Err(Fault::closed(Reason::Finished).because(Cause::Cut)),
             _ => Err(Fault::closed(Reason::RemoteFailed)),
         }
     }
@@ -340,7 +355,7 @@ impl Featuring {
             }
             Input::Element(frame) => ended_by(&frame, Reason::RemoteFailed),
             Input::Expired => Err(Fault::closed(Reason::RemoteFailed).because(Cause::TimedOut)),
-            Input::End => Err(Fault::closed(Reason::RemoteFailed)),
+            Input::End => Err(Fault::closed(Reason::RemoteFailed).because(Cause::Cut)),
             _ => Err(Fault::closed(Reason::RemoteFailed)),
         }
     }
@@ -452,6 +467,8 @@ impl Authenticating {
                 prove(terms, keys, line, self.id, self.offered, self.dialback, now)
             }
             Input::Element(frame) => ended_by(&frame, Reason::SaslRefused),
+            Input::Expired => Err(Fault::closed(Reason::SaslRefused).because(Cause::TimedOut)),
+            Input::End => Err(Fault::closed(Reason::SaslRefused).because(Cause::Cut)),
             _ => Err(Fault::closed(Reason::SaslRefused)),
         }
     }
@@ -471,7 +488,7 @@ impl Awaiting {
             }
             Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
             Input::Expired => return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut)),
-            Input::End => return Err(Fault::closed(Reason::RemoteFailed)),
+            Input::End => return Err(Fault::closed(Reason::RemoteFailed).because(Cause::Cut)),
             _ => return Err(Fault::told(Reason::Internal, b"")),
         };
         match (dialback::read(&frame), &terms.errand) {

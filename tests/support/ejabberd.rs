@@ -69,10 +69,7 @@ fn start_edited(
 pub fn legacy_of(release: Release, place: &Place<'_>, written: &Path) -> Vec<Process> {
     let directory = place.host.directory();
     let path = directory.join("ejabberd.yml");
-    let text = fs::read_to_string(written.join("ejabberd.yml")).expect("init has written it");
-    // What the file says to do.
-    let text = if release == Release::Trixie { text.replace("#24 ", "") } else { text };
-    super::write(&path, &text);
+    fs::copy(written.join("ejabberd.yml"), &path).expect("init has written it");
     fs::copy(written.join("inetrc"), directory.join("inetrc")).expect("init has written it");
     started(release, place, &path)
 }

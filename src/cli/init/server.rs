@@ -22,10 +22,21 @@ pub(super) struct Known<'a> {
     pub(super) secret: &'a str,
 }
 
+/// Which release a server is of, where its lines depend on that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Edition {
+    /// The oldest that the lines are for: ejabberd 23.01.
+    #[default]
+    First,
+    /// One that knows SASL2: ejabberd 24.12.
+    WithSasl2,
+}
+
 /// The files, each with its name below the folder of the configuration.
-pub(super) fn files(server: Server, known: &Known<'_>) -> Vec<(String, String)> {
+pub(super) fn files(server: Server, edition: Edition, known: &Known<'_>) -> Vec<(String, String)> {
     let folder = format!("server-{}", server.label());
-    let filled = |name: &str, text: &str| (format!("{folder}/{name}"), fill(text, server, known));
+    let filled =
+        |name: &str, text: &str| (format!("{folder}/{name}"), fill(&of(edition, text), server, known));
     match server {
         Server::Ejabberd => vec![
             filled("ejabberd.yml", include_str!("../../../deploy/ejabberd/ejabberd.yml")),
@@ -64,6 +75,24 @@ pub(super) fn step(server: Server, known: &Known<'_>) -> String {
             )
         }
     }
+}
+
+/// The file for servers of this edition: its lines in, those of others out, and the paragraph that tells how to choose too.
+fn of(edition: Edition, text: &str) -> String {
+    let mut choosing = false;
+    let mut lines = String::new();
+    for line in text.lines() {
+        choosing = line.starts_with("# ejabberd 24.12 needs") || choosing && !line.is_empty();
+        let kept = match (line.trim_start().strip_prefix("#24 "), edition) {
+            _ if choosing => continue,
+            (Some(_), Edition::First) => continue,
+            (Some(_), Edition::WithSasl2) => line.replacen("#24 ", "", 1),
+            (None, _) => line.to_owned(),
+        };
+        lines.push_str(&kept);
+        lines.push('\n');
+    }
+    lines
 }
 
 fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
@@ -127,10 +156,12 @@ mod tests {
             steering: "10.0.0.1:53".parse().unwrap(),
             secret: "0123456789abcdef",
         };
-        for server in Server::ALL {
-            let files = files(*server, &known);
+        for (server, edition) in
+            Server::ALL.iter().flat_map(|server| [Edition::First, Edition::WithSasl2].map(|e| (server, e)))
+        {
+            let files = files(*server, edition, &known);
             assert!(files.iter().any(|(_, text)| text.contains("hall.example")), "{server}");
-            for (name, text) in files {
+            for (name, text) in &files {
                 for line in text.lines().filter(|line| !line.contains("Filled in")) {
                     let words: Vec<&str> = line.split('@').collect();
                     let left = words
@@ -139,6 +170,11 @@ mod tests {
                     assert!(!left, "{name}: {line}");
                 }
             }
+            let newer = files
+                .iter()
+                .any(|(_, text)| text.contains("\ndisable_sasl_scram_downgrade_protection: true"));
+            assert_eq!(newer, *server == Server::Ejabberd && edition == Edition::WithSasl2);
+            assert!(!files.iter().any(|(_, text)| text.contains("#24")), "a choice is left to the reader");
             assert!(step(*server, &known).contains(server.name()));
         }
     }

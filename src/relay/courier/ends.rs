@@ -10,7 +10,7 @@ use super::super::turn::Turn;
 use super::super::{FarId, Home, Load};
 use super::Courier;
 use crate::filter::Route;
-use crate::reason::{Cause, Reason, Why};
+use crate::reason::{Cause, Detail, Reason, Why};
 
 impl Courier {
     /// The pair of a backend stands no longer.
@@ -198,10 +198,11 @@ impl Courier {
         if self.queue.is_empty() {
             return self.close_for(Reason::Idle, turn);
         }
+        let mut why = Why::because(Reason::DialbackTimeout, Cause::TimedOut);
         if let Some(far) = &self.far {
             far.late(turn);
+            why.detail = Some(Detail::new(Cause::TimedOut, far.due().words()));
         }
-        let why = Why::because(Reason::DialbackTimeout, Cause::TimedOut);
         self.refused(&why, turn);
         self.close(turn);
     }

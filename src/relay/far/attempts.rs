@@ -7,14 +7,15 @@ use super::super::turn::Turn;
 use super::super::{Candidate, Effect};
 use super::{Far, FarOutcome};
 use crate::reason::{Cause, Facing, Reason, Why};
-use crate::stream::fault::Fault;
+use crate::stream::fault::{Due, Fault};
 use crate::stream::initiating::{Errand, Initiating};
 use crate::xml::CLOSE;
 
 impl Far {
     /// The leg ends because of this, told as its state allows; before the pair stands it is one more attempt that failed.
     pub(in super::super) fn fault(&mut self, reason: Reason, turn: &mut Turn<'_>) -> Option<FarOutcome> {
-        let fault = self.life.take()?.fault(reason);
+        let due = self.due();
+        let fault = self.life.take()?.fault(reason).waiting_for(due);
         self.failed(fault, turn)
     }
 
@@ -54,6 +55,7 @@ impl Far {
             turn.push(Effect::Cut(self.side()));
             return Some(FarOutcome::Closed(Reason::Finished, Reason::Finished));
         }
+        let due = self.due();
         match self.life.take() {
             Some(machine) if machine.died_of_external() => {
                 self.without_external(Bytes::new(), turn);
@@ -62,10 +64,10 @@ impl Far {
             // A handshake that broke is tried once more at once, before anything is refused for it.
             Some(Initiating::Upgrading(_)) if reason == Reason::TlsFailed && self.broken == 0 => {
                 self.broken += 1;
-                self.again(lost(reason), self.terms.external, Candidate::Same, turn);
+                self.again(lost(reason, due), self.terms.external, Candidate::Same, turn);
                 None
             }
-            _ => self.attempt_failed(lost(reason), Bytes::new(), turn),
+            _ => self.attempt_failed(lost(reason, due), Bytes::new(), turn),
         }
     }
 
@@ -203,10 +205,14 @@ fn backend_reason(reason: Reason) -> Reason {
 }
 
 /// What lies behind a connection that ended before anything stood.
-fn lost(reason: Reason) -> Why {
-    match reason {
+fn lost(reason: Reason, due: Due) -> Why {
+    let mut why = match reason {
         Reason::TlsFailed => Why::because(reason, Cause::BadHandshake),
         Reason::ConnectionLost => Why::because(reason, Cause::Cut),
         reason => reason.into(),
+    };
+    if let Some(detail) = &mut why.detail {
+        due.complete(detail);
     }
+    why
 }
