@@ -76,7 +76,7 @@ impl Answer<'_> {
 const fn kind(reason: Reason, condition: StanzaCondition) -> &'static str {
     match (reason, condition) {
         // LIM-04: what the sender can mend by sending later.
-        (Reason::SenderTooFast | Reason::TooManyRecipients, _) => "wait",
+        _ if reason.is(Class::Later) => "wait",
         // SM-09, C2S: what the sender can mend by sending less.
         (_, StanzaCondition::PolicyViolation) => "modify",
         // JID-06, XML-17: or by writing it otherwise.

@@ -79,7 +79,7 @@ impl Origin<'_> {
         }
         let words = match (home.explain, reason) {
             (false, _) => "this could not be delivered".to_owned(),
-            (true, Reason::NotConfigured | Reason::OtherBackend) => {
+            (true, reason) if reason.is(Class::Misnamed) => {
                 let name = &pair.sender;
                 format!(
                     "{name}: {}: the operator of the gateway is missing `- name: {name}` under `domains:` ({})",

@@ -29,7 +29,7 @@ use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Limit, Metrics};
 use crate::policy::RuleName;
-use crate::reason::{Cause, Flow, Outcome, Reason, StreamCondition, escaped};
+use crate::reason::{Cause, Class, Flow, Outcome, Reason, StreamCondition, escaped};
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
@@ -238,7 +238,7 @@ impl Observe {
                 self.audit(meta, "ended", record, around);
             }
             Event::Closed { record } => {
-                if around.told || is_ordinary(record.reason) {
+                if around.told || record.reason.is(Class::Ordinary) {
                     tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id,
                         reason = record.reason.label(), "stream closed");
                 } else {
@@ -477,18 +477,6 @@ impl Observe {
 /// A peer's own words as a value: without control characters, and not longer than a domain can be.
 pub fn capped(words: &str) -> String {
     escaped(words, CAP)
-}
-
-/// Ends of streams without a pair that are nobody's trouble: old servers open and close empty connections all day.
-fn is_ordinary(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ClosedByOperator
-            | Reason::ConnectionLost
-            | Reason::Finished
-            | Reason::Idle
-            | Reason::Shutdown
-    )
 }
 
 /// The address of the other side: the one that called or, where we called, the one called; never the backend's, outbound.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::pump::{Far, Pump};
 use crate::policy::Place;
-use crate::reason::{Detail, Direction, Flow, Outcome, Reason};
+use crate::reason::{Class, Detail, Direction, Flow, Outcome, Reason};
 use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side};
 use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
@@ -202,13 +202,11 @@ impl Pump {
         };
         let detail = match reason {
             _ if met.is_some() => met,
-            Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent
-                if self.meta.flow != Flow::S2sOut =>
-            {
+            _ if reason.is(Class::Backend) && self.meta.flow != Flow::S2sOut => {
                 called = backend.and_then(|far| far.leg.address());
                 backend.and_then(|far| far.leg.detail.as_deref().cloned().or_else(|| far.leg.given_up()))
             }
-            Reason::CertificateUntrusted | Reason::IdentityTooWeak => {
+            _ if reason.is(Class::Certified) => {
                 let direction = match self.meta.flow {
                     Flow::S2sOut => Direction::Outbound,
                     Flow::C2s | Flow::S2sIn => Direction::Inbound,

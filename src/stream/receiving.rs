@@ -353,12 +353,7 @@ fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<
             (_, Err(_)) => Some(Reason::HostUnknown),
             (_, Ok(None)) if desk.default_domain.is_none() => Some(Reason::HostUnknown),
             (Err(_), _) => Some(Reason::ImproperAddressing),
-            _ => offer.refused.filter(|reason| {
-                matches!(
-                    reason,
-                    Reason::HostGone | Reason::HostUnknown | Reason::HomeClaimed | Reason::ImproperAddressing
-                )
-            }),
+            _ => offer.refused.filter(|reason| reason.is(Class::OfNames)),
         },
     }
 }

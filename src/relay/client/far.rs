@@ -260,10 +260,7 @@ impl Step<'_, '_> {
         self.client.far = Life::Over;
         self.turn.push(Effect::Finish(Side::Far(FAR)));
         let reason = match fault.reason {
-            misfit @ (Reason::BackendWantsTls
-            | Reason::BackendBindsChannel
-            | Reason::NoMechanism
-            | Reason::ForeignAddress) => {
+            misfit if misfit.is(Class::Misfit) => {
                 self.misfit(misfit);
                 misfit
             }

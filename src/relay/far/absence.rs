@@ -19,7 +19,7 @@ impl Far {
 
     /// No stream could be had, for this reason, as far as that is the server's.
     pub(super) fn missed(&self, reason: Reason, turn: &mut Turn<'_>) {
-        if self.is_our_pair() && is_absence(reason) {
+        if self.is_our_pair() && reason.is(Class::Absence) {
             turn.push(Effect::Fared(self.id, Err(reason)));
         }
     }
@@ -34,37 +34,4 @@ impl Far {
     fn is_our_pair(&self) -> bool {
         self.terms.facing == Facing::Public && matches!(self.terms.errand, Errand::Speak(_))
     }
-}
-
-/// Whether this says that the server is not to be had. That the DNS failed or that nobody takes a connection is not among
-/// them: whoever looked knows that already.
-fn is_absence(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BadFormat
-            | Reason::BadNamespacePrefix
-            | Reason::CertificateUntrusted
-            | Reason::ConnectionLost
-            | Reason::DialbackTimeout
-            | Reason::EarlyOctets
-            | Reason::Finished
-            | Reason::HeaderTimeout
-            | Reason::InvalidNamespace
-            | Reason::InvalidXml
-            | Reason::NotWellFormed
-            | Reason::PeerError
-            | Reason::RemoteFailed
-            | Reason::RestrictedXml
-            | Reason::SaslRefused
-            | Reason::StanzaTimeout
-            | Reason::StanzaTooBig
-            | Reason::TlsFailed
-            | Reason::TlsRequired
-            | Reason::UnaskedAnswer
-            | Reason::UnsupportedEncoding
-            | Reason::UnsupportedStanzaType
-            | Reason::WriteTimeout
-            | Reason::WrongTransport
-            | Reason::XmlBudget
-    )
 }

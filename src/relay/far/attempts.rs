@@ -6,7 +6,7 @@ use super::super::event::{DialbackOutcome, Event, Role};
 use super::super::turn::Turn;
 use super::super::{Candidate, Effect};
 use super::{Far, FarOutcome};
-use crate::reason::{Cause, Facing, Reason, Why};
+use crate::reason::{Cause, Class, Facing, Reason, Why};
 use crate::stream::fault::{Due, Fault};
 use crate::stream::initiating::{Errand, Initiating};
 use crate::xml::CLOSE;
@@ -92,12 +92,12 @@ impl Far {
         let (reason, speaks) = (why.reason, matches!(self.terms.errand, Errand::Speak(_)));
         match self.terms.facing {
             // COMPAT(Openfire): one connect of its own in a thousand fails under load, and ours is refused or ended for it.
-            Facing::Backend if !closing && speaks && self.broken == 0 && is_broken(reason) => {
+            Facing::Backend if !closing && speaks && self.broken == 0 && reason.is(Class::Broken) => {
                 self.broken += 1;
                 self.again(why, false, Candidate::Same, turn);
                 return None;
             }
-            Facing::Public if !closing && !is_final(reason) => {
+            Facing::Public if !closing && !reason.is(Class::Final) => {
                 self.again(why, true, Candidate::Next, turn);
                 return None;
             }
@@ -115,7 +115,7 @@ impl Far {
         self.doubted(why.reason, turn);
         let facing = self.terms.facing;
         let why = match facing {
-            Facing::Backend => backend_reason(why.reason).into(),
+            Facing::Backend => why.reason.of_backend().into(),
             Facing::Public => why,
         };
         if let Some(asked) = self.keyed {
@@ -165,43 +165,7 @@ impl Far {
 
 /// Whether the peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
 pub(super) fn is_leave(fault: &Fault) -> bool {
-    matches!(
-        fault.reason,
-        Reason::Finished
-            | Reason::PeerError
-            | Reason::PeerPolicy
-            | Reason::RemoteFailed
-            | Reason::RemoteNotFound
-            | Reason::SaslRefused
-    )
-}
-
-/// Whether a connection to a backend broke, rather than that anything was said about the pair.
-fn is_broken(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ConnectionLost | Reason::DialbackRefused | Reason::PeerError | Reason::RemoteFailed
-    )
-}
-
-/// A word about the pair is final; a broken channel or a wrong certificate concerns this one address.
-fn is_final(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::DialbackInvalid | Reason::DialbackRefused | Reason::NotAuthorized | Reason::RemoteNotFound
-    )
-}
-
-/// What a failure on the way to a backend is called: the world learns nothing of the inside.
-fn backend_reason(reason: Reason) -> Reason {
-    match reason {
-        Reason::DialbackTimeout => Reason::BackendSilent,
-        Reason::Shutdown | Reason::BackendSilent | Reason::TooManyToBackend => reason,
-        Reason::BackendDown | Reason::RemoteUnreachable | Reason::ConnectionLost | Reason::RemoteFailed => {
-            Reason::BackendDown
-        }
-        _ => Reason::BackendFault,
-    }
+    fault.reason.is(Class::Leave)
 }
 
 /// What lies behind a connection that ended before anything stood.

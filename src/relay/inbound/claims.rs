@@ -14,7 +14,7 @@ use super::super::{ClaimId, Effect, FarId, Side};
 use super::Inbound;
 use crate::filter::Route;
 use crate::policy::{Identity, Verdict};
-use crate::reason::{Direction, Facing, Outcome, Reason, Why};
+use crate::reason::{Class, Direction, Facing, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, Claim, Ruling};
 use crate::stream::{Answer, Method, Pair, Proof};
@@ -157,7 +157,7 @@ impl Inbound {
             });
         }
         let (pair, method) = (pending.claim.pair.clone(), pending.method());
-        if is_proof_failure(reason) {
+        if !reason.is(Class::Proven) {
             let (pair, outcome) = (pair.clone(), Outcome::Deny);
             turn.note(Event::Authenticated { pair, method, outcome, reason });
         }
@@ -208,16 +208,4 @@ impl Inbound {
             self.near_close(Reason::TooManyRefusals, turn);
         }
     }
-}
-
-/// Whether the claim failed for want of proof, and not for what came after it.
-fn is_proof_failure(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::BackendDown
-            | Reason::BackendFault
-            | Reason::BackendSilent
-            | Reason::TooManyPairs
-            | Reason::SecondKey
-    )
 }

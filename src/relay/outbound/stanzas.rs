@@ -110,7 +110,7 @@ impl Outbound {
             Ok(permits) => permits,
             Err(reason) => {
                 let (reason, name) = (*reason, lane.pair.sender.clone());
-                if matches!(reason, Reason::NotConfigured | Reason::OtherBackend) {
+                if reason.is(Class::Misnamed) {
                     let via = self.origin().backend_of(&lane.pair, turn.home);
                     turn.note(Event::Misnamed { name, reason, via });
                 }

@@ -9,7 +9,7 @@ use super::super::{Failure, now};
 use super::{Observe, address, capped, peer, shown};
 use crate::limit::Network;
 use crate::metrics::{Door, Limit};
-use crate::reason::{Detail, Reason};
+use crate::reason::{Class, Detail, Reason, Room};
 use crate::relay::Record;
 use crate::stream::Method;
 
@@ -122,27 +122,25 @@ fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
     match (reason, detail) {
         // Its operators are whoever reads this.
         (Reason::BackendFault, Some(detail)) if detail.asks_for_tls() => Reason::BackendWantsTls.remedy(),
-        (Reason::BackendDown | Reason::BackendFault | Reason::BackendSilent, _) | (_, None) => {
-            reason.remedy()
-        }
+        (_, None) => reason.remedy(),
+        _ if reason.is(Class::Backend) => reason.remedy(),
         (_, Some(detail)) => detail.cause.remedy(),
     }
 }
 
 /// What there is no room in, if that is why.
 pub(super) fn room(reason: Reason) -> Option<Limit> {
-    match reason {
-        Reason::Overload => Some(Limit::Total),
-        Reason::StrangersMemory => Some(Limit::Memory),
-        Reason::TooManyAttempts => Some(Limit::Attempts),
-        Reason::TooManyClients => Some(Limit::Clients),
-        Reason::TooManyConnections => Some(Limit::Connections),
-        Reason::TooManyHandshakes => Some(Limit::Handshakes),
-        Reason::TooManyOfDomain => Some(Limit::DomainConnections),
-        Reason::TooManyPairsOfDomain => Some(Limit::DomainPairs),
-        Reason::TooManyServers => Some(Limit::Servers),
-        Reason::TooManyStrangers => Some(Limit::Unproven),
-        Reason::TooManyStreams => Some(Limit::Streams),
-        _ => None,
-    }
+    Some(match reason.room()? {
+        Room::Attempts => Limit::Attempts,
+        Room::Clients => Limit::Clients,
+        Room::Connections => Limit::Connections,
+        Room::DomainConnections => Limit::DomainConnections,
+        Room::DomainPairs => Limit::DomainPairs,
+        Room::Handshakes => Limit::Handshakes,
+        Room::Memory => Limit::Memory,
+        Room::Servers => Limit::Servers,
+        Room::Streams => Limit::Streams,
+        Room::Total => Limit::Total,
+        Room::Unproven => Limit::Unproven,
+    })
 }

@@ -1,0 +1,144 @@
+//! Classes of reasons: what a part of the gateway asks of a reason instead of listing those it means. Which belong to a class
+//! stands in the table.
+
+use super::{Reason, StanzaCondition};
+
+macro_rules! classes {
+    ($( $(#[$doc:meta])* $name:ident, )*) => {
+        /// What reasons have in common.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Class { $( $(#[$doc])* $name, )* }
+
+        impl Class {
+            /// Every one.
+            pub const ALL: &'static [Class] = &[ $( Self::$name, )* ];
+        }
+    };
+}
+
+classes! {
+    /// A server that we called is not to be had. That the DNS failed or that nobody takes a connection is not among them: whoever
+    /// looked knows that already.
+    Absence,
+    /// A connection to a backend broke, rather than that anything was said about the pair.
+    Broken,
+    /// The server behind is not there, or does not do its part.
+    Backend,
+    /// A certificate does not prove what the rule asks for.
+    Certified,
+    /// On the way to a backend: there is no connection.
+    Down,
+    /// A receiving server that ends a claim so does not believe our key, or says nothing to it.
+    Doubt,
+    /// A word about the pair, behind which no other address is tried.
+    Final,
+    /// On the way to a backend: told as it is.
+    Inside,
+    /// The sender can mend it by sending later.
+    Later,
+    /// A peer took its leave where EXTERNAL had not come out well, instead of saying something about the pair.
+    Leave,
+    /// The server behind is set up in a way that the gateway cannot work with, and goes on.
+    Misfit,
+    /// A server behind speaks for a domain that the configuration does not give it.
+    Misnamed,
+    /// What a remote address or its domain has sent lately (LIM-04, LIM-08).
+    OfSender,
+    /// What the names in a stream header alone decide.
+    OfNames,
+    /// The end of a stream without a pair that is nobody's trouble: old servers open and close empty connections all day.
+    Ordinary,
+    /// The same claim may come to something later: the trouble is here, and not with who claims.
+    Passing,
+    /// What a claim fails of behind its proof, or beside it.
+    Proven,
+    /// On the way to a backend: it does not answer our key.
+    Silent,
+    /// The stanza is over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
+    TooBig,
+    /// The stanza is legal and may not pass for what stands in it (XML-17, JID-06).
+    Unfit,
+}
+
+impl Class {
+    /// Its place in a set.
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+words! {
+    /// What there can be no room in, for one network or for all.
+    Room {
+        /// Attempts of one network in a minute.
+        Attempts = "attempts",
+        /// Clients of one network.
+        Clients = "clients",
+        /// Connections of one network.
+        Connections = "connections",
+        /// Connections of one registrable domain.
+        DomainConnections = "domain-connections",
+        /// Pairs of one registrable domain.
+        DomainPairs = "domain-pairs",
+        /// TLS handshakes.
+        Handshakes = "handshakes",
+        /// Memory of those who have proven nothing.
+        Memory = "memory",
+        /// Servers around one network.
+        Servers = "servers",
+        /// Streams of a rule.
+        Streams = "streams",
+        /// Connections in all.
+        Total = "total",
+        /// Those who have proven nothing.
+        Unproven = "unproven",
+    }
+}
+
+impl Reason {
+    /// Whether it is what a remote address or its domain has sent lately (LIM-04, LIM-08).
+    pub const fn is_of_sender(self) -> bool {
+        self.is(Class::OfSender)
+    }
+
+    /// Whether the stanza was over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
+    pub const fn is_too_big(self) -> bool {
+        self.is(Class::TooBig)
+    }
+
+    /// Whether the stanza was legal and may not pass for what stands in it (XML-17, JID-06).
+    pub const fn is_unfit(self) -> bool {
+        self.is(Class::Unfit)
+    }
+
+    /// Whether a receiving server that ends a claim for this reason does not believe our key, or says nothing to it.
+    pub const fn is_doubt(self) -> bool {
+        self.is(Class::Doubt)
+    }
+
+    /// Whether the same claim may come to something later: the trouble is here, and not with who claims.
+    pub const fn is_passing(self) -> bool {
+        self.is(Class::Passing)
+    }
+
+    /// Whether waiting mends nothing: it is forbidden, or there is no such domain.
+    pub const fn is_lasting(self) -> bool {
+        matches!(
+            self.backend_condition(),
+            StanzaCondition::Forbidden | StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound
+        )
+    }
+
+    /// What it is called on the way to a backend: the world learns nothing of the inside.
+    pub const fn of_backend(self) -> Reason {
+        if self.is(Class::Silent) {
+            Self::BackendSilent
+        } else if self.is(Class::Inside) {
+            self
+        } else if self.is(Class::Down) {
+            Self::BackendDown
+        } else {
+            Self::BackendFault
+        }
+    }
+}
