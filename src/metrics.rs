@@ -10,8 +10,8 @@ mod files;
 mod limit;
 mod maker;
 mod process;
+mod table;
 
-use self::maker::Maker;
 pub use circuit::CircuitState;
 pub use cluster::Mismatch;
 pub use files::Reload;
@@ -22,11 +22,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::{
-    Encoder, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, Registry, TextEncoder};
 
-use self::files::InForce;
+use self::maker::Maker;
+use self::table::Families;
 use crate::jid::Domain;
 use crate::policy::RuleName;
 use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
@@ -44,43 +43,7 @@ pub struct Metrics {
     /// What moves with each stanza is looked up once for each of these, not once for each stanza.
     hosted: papaya::HashMap<Domain, [Passed; Flow::ALL.len()]>,
     others: [Passed; Flow::ALL.len()],
-    connections_total: IntCounterVec,
-    connections_refused: IntCounterVec,
-    connections: IntGaugeVec,
-    streams: IntGaugeVec,
-    tls_handshakes: IntCounterVec,
-    authentications: IntCounterVec,
-    verdicts: IntCounterVec,
-    stanzas: IntCounterVec,
-    stanzas_refused: IntCounterVec,
-    stanzas_withheld: IntCounterVec,
-    patch_hits: IntCounterVec,
-    octets: IntCounterVec,
-    stream_errors: IntCounterVec,
-    dialback: IntCounterVec,
-    dialback_seconds: HistogramVec,
-    limited: IntCounterVec,
-    limited_seconds: prometheus::CounterVec,
-    negotiation_seconds: HistogramVec,
-    backend_up: IntGaugeVec,
-    backend_streams: IntGaugeVec,
-    certificate_not_after: GaugeVec,
-    reloads: IntCounterVec,
-    renewals: IntCounterVec,
-    policy_info: InForce,
-    config_info: InForce,
-    config_stale: IntGauge,
-    bans: IntGauge,
-    circuits: IntGaugeVec,
-    circuits_open: IntGauge,
-    readers_disagree: IntCounter,
-    audit_records: IntCounter,
-    audit_lost: IntCounter,
-    audit_failing: IntGauge,
-    log_left_out: IntCounter,
-    certificate_ends: GaugeVec,
-    rule_expires: GaugeVec,
-    cluster: cluster::Cluster,
+    all: Families,
     process: process::Process,
     operators_bans: AtomicUsize,
     logins_bans: AtomicUsize,
@@ -96,156 +59,7 @@ impl Metrics {
         let build = make.gauges("build_info", "What is running; always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
-            connections_total: make.counters(
-                "connections_total",
-                "Connections that arrived, by how the door answered.",
-                &["listener", "outcome"],
-            )?,
-            connections_refused: make.counters(
-                "connections_refused_total",
-                "Connections that were ended before a stream began, by reason.",
-                &["listener", "reason"],
-            )?,
-            connections: make.gauges("connections", "Connections that are open now.", &["listener"])?,
-            streams: make.gauges(
-                "streams",
-                "Admitted domain pairs that are open now.",
-                &["flow", "domain"],
-            )?,
-            tls_handshakes: make.counters(
-                "tls_handshakes_total",
-                "TLS handshakes that ended, as server and as client.",
-                &["listener", "version", "outcome"],
-            )?,
-            authentications: make.counters(
-                "authentications_total",
-                "Proofs of identity that came out.",
-                &["flow", "domain", "method", "outcome"],
-            )?,
-            verdicts: make.counters(
-                "policy_verdicts_total",
-                "Verdicts of the policy.",
-                &["flow", "domain", "rule", "outcome", "reason"],
-            )?,
-            stanzas: make.counters("stanzas_total", "Stanzas that passed.", &["flow", "domain", "kind"])?,
-            stanzas_refused: make.counters(
-                "stanzas_refused_total",
-                "Stanzas that were bounced, dropped, or ended their stream.",
-                &["flow", "domain", "reason"],
-            )?,
-            stanzas_withheld: make.counters(
-                "stanzas_withheld_total",
-                "Stanzas of which a rule's `egress` kept something inside, by what became of them.",
-                &["domain", "rule", "outcome"],
-            )?,
-            patch_hits: make.counters(
-                "patch_hits_total",
-                "Stanzas that met a patch, by what it did, or would do in shadow mode.",
-                &["flow", "patch", "outcome"],
-            )?,
-            octets: make.counters(
-                "octets_total",
-                "Octets of the stanzas that passed.",
-                &["flow", "domain"],
-            )?,
-            stream_errors: make.counters(
-                "stream_errors_total",
-                "Stream errors, sent and received.",
-                &["flow", "facing", "direction", "condition"],
-            )?,
-            dialback: make.counters(
-                "dialback_total",
-                "Dialback operations that ended.",
-                &["role", "facing", "outcome"],
-            )?,
-            dialback_seconds: make.histograms(
-                "dialback_seconds",
-                "How long dialback operations took.",
-                &["role"],
-                &[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0],
-            )?,
-            limited: make.counters("limited_total", "Times a limit was met.", &["limit"])?,
-            limited_seconds: make.sums(
-                "limited_seconds_total",
-                "Time spent waiting because a limit was met.",
-                &["limit"],
-            )?,
-            negotiation_seconds: make.histograms(
-                "negotiation_seconds",
-                "From the claim of a pair to its admission or rejection.",
-                &["flow", "outcome"],
-                &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0],
-            )?,
-            backend_up: make.gauges(
-                "backend_up",
-                "Whether the backend answers a stream, by active checks; without checks, whether it took the last connection.",
-                &["domain", "flow"],
-            )?,
-            backend_streams: make.gauges(
-                "backend_streams",
-                "Streams of ours to a server behind, by its first domain: open or being opened, and waiting to be.",
-                &["domain", "state"],
-            )?,
-            certificate_not_after: make.floats(
-                "certificate_not_after_seconds",
-                "As certificate_not_after_timestamp_seconds, which replaces it; gone in the next version.",
-                &["domain"],
-            )?,
-            reloads: make.counters("reloads_total", "Reloads of policies and certificates.", &["outcome"])?,
-            renewals: make.counters(
-                "renewals_total",
-                "Certificates, keys, trust anchors and revocation lists that changed on the disk, and were taken over or not.",
-                &["outcome"],
-            )?,
-            policy_info: InForce::new(make.gauges(
-                "policy_info",
-                "The policy in force; always 1.",
-                &["digest"],
-            )?),
-            config_info: InForce::new(make.gauges(
-                "config_info",
-                "The configuration in force; always 1.",
-                &["digest"],
-            )?),
-            config_stale: make
-                .gauge("config_stale", "Whether files on the disk differ from what is in force.")?,
-            bans: make.gauge(
-                "bans",
-                "Bans of operators, networks that may not log in, and accounts that single networks may not try.",
-            )?,
-            circuits: make.gauges(
-                "circuits",
-                "Remote domains that did not answer lately: failing, open (after repeated failures), half-open (open, and tried again just now).",
-                &["state"],
-            )?,
-            circuits_open: make.gauge(
-                "circuits_open",
-                "Remote domains that at least one hosted domain leaves alone for a while after repeated failures.",
-            )?,
-            readers_disagree: make.counter(
-                "readers_disagree_total",
-                "Stanzas in which the two readers found different things; their streams were ended. A fault of the gateway.",
-            )?,
-            audit_records: make.counter("audit_records_total", "Audit records written.")?,
-            audit_lost: make
-                .counter("audit_records_lost_total", "Audit records that could not be written.")?,
-            audit_failing: make
-                .gauge("audit_failing", "Whether audit records wait because the disk takes none.")?,
-            log_left_out: make.counter(
-                "log_lines_left_out_total",
-                "Log lines that were left out because one network caused too many.",
-            )?,
-            certificate_ends: make.floats(
-                "certificate_not_after_timestamp_seconds",
-                "When our certificate for the domain ends, as Unix time.",
-                &["domain"],
-            )?,
-            rule_expires: make.floats(
-                "rule_expires_timestamp_seconds",
-                "The end of the last day on which the rule holds (UTC), as Unix time.",
-                &["rule"],
-            )?,
-            cluster: cluster::Cluster::new(&make)?,
+            all: Families::new(&make)?,
             process: process::Process::new()?,
             operators_bans: AtomicUsize::new(0),
             logins_bans: AtomicUsize::new(0),
@@ -255,14 +69,18 @@ impl Metrics {
         };
         // A family that has never moved is shown as 0, so that a rate over it is 0 and not absent.
         for outcome in Reload::ALL {
-            metrics.reloads.with_label_values(&[outcome.label()]);
-            metrics.renewals.with_label_values(&[outcome.label()]);
+            metrics.all.reloads.with_label_values(&[outcome.label()]);
+            metrics.all.renewals.with_label_values(&[outcome.label()]);
         }
         for state in CircuitState::ALL {
-            metrics.circuits.with_label_values(&[state.label()]);
+            metrics.all.circuits.with_label_values(&[state.label()]);
         }
         for limit in Limit::ALL {
-            metrics.limited.with_label_values(&[limit.label()]);
+            metrics.all.limited.with_label_values(&[limit.label()]);
+        }
+        for facing in Facing::ALL {
+            metrics.all.vouched_for_others.with_label_values(&[facing.label()]);
+            metrics.all.keys_astray.with_label_values(&[facing.label()]);
         }
         Ok(metrics)
     }
@@ -274,40 +92,42 @@ impl Metrics {
 
     /// A connection arrived at this door, and was let in or not.
     pub fn arrived(&self, door: Door, outcome: Outcome) {
-        self.connections_total.with_label_values(&[door.label(), outcome.label()]).inc();
+        self.all.connections_total.with_label_values(&[door.label(), outcome.label()]).inc();
     }
 
     /// A connection was ended at this door before a stream began.
     pub fn kept_out(&self, door: Door, reason: Reason) {
-        self.connections_refused.with_label_values(&[door.label(), reason.label()]).inc();
+        self.all.connections_refused.with_label_values(&[door.label(), reason.label()]).inc();
     }
 
     /// A connection is open at this door from now on.
     pub fn opened(&self, door: Door) {
-        self.connections.with_label_values(&[door.label()]).inc();
+        self.all.connections.with_label_values(&[door.label()]).inc();
     }
 
     /// A connection at this door has ended.
     pub fn closed(&self, door: Door) {
-        self.connections.with_label_values(&[door.label()]).dec();
+        self.all.connections.with_label_values(&[door.label()]).dec();
     }
 
     /// A TLS handshake ended; no version if it failed.
     pub fn handshake(&self, door: Door, version: Option<TlsVersion>) {
         let (version, outcome) = version.map_or(("none", "failed"), |v| (v.label(), "done"));
-        self.tls_handshakes.with_label_values(&[door.label(), version, outcome]).inc();
+        self.all.tls_handshakes.with_label_values(&[door.label(), version, outcome]).inc();
     }
 
     /// A proof of identity came out.
     pub fn authenticated(&self, flow: Flow, hosted: &Domain, method: Method, outcome: Outcome) {
-        self.authentications
+        self.all
+            .authentications
             .with_label_values(&[flow.label(), self.domain(hosted), method.label(), outcome.label()])
             .inc();
     }
 
     /// Policy was asked about a pair.
     pub fn judged(&self, flow: Flow, hosted: &Domain, rule: &RuleName, outcome: Outcome, reason: Reason) {
-        self.verdicts
+        self.all
+            .verdicts
             .with_label_values(&[
                 flow.label(),
                 self.domain(hosted),
@@ -320,22 +140,22 @@ impl Metrics {
 
     /// A stanza met a patch.
     pub fn patched(&self, flow: Flow, patch: &RuleName, stroke: Stroke) {
-        self.patch_hits.with_label_values(&[flow.label(), patch.as_str(), stroke.label()]).inc();
+        self.all.patch_hits.with_label_values(&[flow.label(), patch.as_str(), stroke.label()]).inc();
     }
 
     /// A rule kept a stanza inside, or a part of it.
     pub fn withheld(&self, hosted: &Domain, rule: &RuleName, what: Withheld) {
-        self.stanzas_withheld.with_label_values(&[self.domain(hosted), rule.as_str(), what.label()]).inc();
+        self.all.stanzas_withheld.with_label_values(&[self.domain(hosted), rule.as_str(), what.label()]).inc();
     }
 
     /// A pair was admitted.
     pub fn stream_began(&self, flow: Flow, hosted: &Domain) {
-        self.streams.with_label_values(&[flow.label(), self.domain(hosted)]).inc();
+        self.all.streams.with_label_values(&[flow.label(), self.domain(hosted)]).inc();
     }
 
     /// An admitted pair has ended.
     pub fn stream_ended(&self, flow: Flow, hosted: &Domain) {
-        self.streams.with_label_values(&[flow.label(), self.domain(hosted)]).dec();
+        self.all.streams.with_label_values(&[flow.label(), self.domain(hosted)]).dec();
     }
 
     /// So many stanzas of a kind passed, with so many octets in all.
@@ -352,14 +172,19 @@ impl Metrics {
             Kind::Other => ("other", &passed.other),
         };
         let domain = || self.domain(hosted);
-        stanzas.get_or_init(|| self.stanzas.with_label_values(&[flow.label(), domain(), kind])).inc_by(count);
-        passed.octets.get_or_init(|| self.octets.with_label_values(&[flow.label(), domain()])).inc_by(octets);
+        stanzas
+            .get_or_init(|| self.all.stanzas.with_label_values(&[flow.label(), domain(), kind]))
+            .inc_by(count);
+        passed
+            .octets
+            .get_or_init(|| self.all.octets.with_label_values(&[flow.label(), domain()]))
+            .inc_by(octets);
     }
 
     /// A stanza was refused.
     pub fn refused(&self, flow: Flow, hosted: Option<&Domain>, reason: Reason) {
         let domain = hosted.map_or(NONE, |d| self.domain(d));
-        self.stanzas_refused.with_label_values(&[flow.label(), domain, reason.label()]).inc();
+        self.all.stanzas_refused.with_label_values(&[flow.label(), domain, reason.label()]).inc();
     }
 
     /// A stream error was sent or received; a condition that we do not know counts as `undefined-condition`.
@@ -369,23 +194,23 @@ impl Metrics {
             Said::Sent => "sent",
         };
         let condition = condition.map_or("undefined-condition", StreamCondition::name);
-        self.stream_errors.with_label_values(&[flow.label(), facing.label(), direction, condition]).inc();
+        self.all.stream_errors.with_label_values(&[flow.label(), facing.label(), direction, condition]).inc();
     }
 
     /// A dialback operation ended.
     pub fn dialback(&self, role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration) {
-        self.dialback.with_label_values(&[role.label(), facing.label(), outcome.label()]).inc();
-        self.dialback_seconds.with_label_values(&[role.label()]).observe(after.as_secs_f64());
+        self.all.dialback.with_label_values(&[role.label(), facing.label(), outcome.label()]).inc();
+        self.all.dialback_seconds.with_label_values(&[role.label()]).observe(after.as_secs_f64());
     }
 
     /// A limit was met.
     pub fn limited(&self, limit: Limit) {
-        self.limited.with_label_values(&[limit.label()]).inc();
+        self.all.limited.with_label_values(&[limit.label()]).inc();
     }
 
     /// This long nothing moved because of a limit.
     pub fn waited(&self, limit: Limit, time: Duration) {
-        self.limited_seconds.with_label_values(&[limit.label()]).inc_by(time.as_secs_f64());
+        self.all.limited_seconds.with_label_values(&[limit.label()]).inc_by(time.as_secs_f64());
     }
 
     /// So many refusals of logins are in force.
@@ -401,36 +226,38 @@ impl Metrics {
         }
         for (state, by) in [(before, -1), (after, 1)] {
             let Some(state) = state else { continue };
-            self.circuits.with_label_values(&[state.label()]).add(by);
+            self.all.circuits.with_label_values(&[state.label()]).add(by);
             if state != CircuitState::Failing {
-                self.circuits_open.add(by);
+                self.all.circuits_open.add(by);
             }
         }
     }
 
     /// A login came out; `mechanism` is a word of ours.
     pub fn logged_in(&self, hosted: &Domain, mechanism: &'static str, outcome: Outcome) {
-        self.authentications
+        self.all
+            .authentications
             .with_label_values(&[Flow::C2s.label(), self.domain(hosted), mechanism, outcome.label()])
             .inc();
     }
 
     /// A claim came to its end.
     pub fn negotiated(&self, flow: Flow, outcome: Outcome, after: Duration) {
-        self.negotiation_seconds
+        self.all
+            .negotiation_seconds
             .with_label_values(&[flow.label(), outcome.label()])
             .observe(after.as_secs_f64());
     }
 
     /// The backend of this domain took a connection, or did not.
     pub fn backend(&self, hosted: &Domain, flow: Flow, up: bool) {
-        self.backend_up.with_label_values(&[self.domain(hosted), flow.label()]).set(i64::from(up));
+        self.all.backend_up.with_label_values(&[self.domain(hosted), flow.label()]).set(i64::from(up));
     }
 
     /// So many streams of ours lead to the server of this domain, and so many wait to be opened.
     pub fn backend_streams(&self, hosted: &Domain, open: usize, waiting: usize) {
         for (state, count) in [("open", open), ("waiting", waiting)] {
-            let gauge = self.backend_streams.with_label_values(&[self.domain(hosted), state]);
+            let gauge = self.all.backend_streams.with_label_values(&[self.domain(hosted), state]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
@@ -440,17 +267,17 @@ impl Metrics {
         // Whole seconds of any date a certificate can name are exact in an f64.
         #[allow(clippy::cast_precision_loss)]
         let ends = not_after as f64;
-        self.certificate_not_after.with_label_values(&[self.domain(hosted)]).set(ends);
-        self.certificate_ends.with_label_values(&[self.domain(hosted)]).set(ends);
+        self.all.certificate_not_after.with_label_values(&[self.domain(hosted)]).set(ends);
+        self.all.certificate_ends.with_label_values(&[self.domain(hosted)]).set(ends);
     }
 
     /// These rules hold until the end of these days, as Unix time, and no others have an end.
     pub fn rules<'a>(&self, ends: impl Iterator<Item = (&'a RuleName, i64)>) {
-        self.rule_expires.reset();
+        self.all.rule_expires.reset();
         for (rule, end) in ends {
             // Whole seconds of any date are exact in an f64.
             #[allow(clippy::cast_precision_loss)]
-            self.rule_expires.with_label_values(&[rule.as_str()]).set(end as f64);
+            self.all.rule_expires.with_label_values(&[rule.as_str()]).set(end as f64);
         }
     }
 
@@ -458,7 +285,7 @@ impl Metrics {
     pub fn limits_met(&self) -> Vec<(&'static str, u64)> {
         let met = Limit::ALL
             .iter()
-            .map(|limit| (limit.label(), self.limited.with_label_values(&[limit.label()]).get()));
+            .map(|limit| (limit.label(), self.all.limited.with_label_values(&[limit.label()]).get()));
         met.filter(|(_, times)| *times > 0).collect()
     }
 
@@ -469,27 +296,27 @@ impl Metrics {
 
     /// The two readers disagree about an element; its stream ends.
     pub fn readers_disagree(&self) {
-        self.readers_disagree.inc();
+        self.all.readers_disagree.inc();
     }
 
     /// An audit record was written.
     pub fn audited(&self) {
-        self.audit_records.inc();
+        self.all.audit_records.inc();
     }
 
     /// An audit record was lost: no room on the disk, or none in the queue to it.
     pub fn audit_lost(&self, records: u64) {
-        self.audit_lost.inc_by(records);
+        self.all.audit_lost.inc_by(records);
     }
 
     /// Audit records wait because the disk takes none, or no longer do.
     pub fn audit_failing(&self, failing: bool) {
-        self.audit_failing.set(i64::from(failing));
+        self.all.audit_failing.set(i64::from(failing));
     }
 
     /// A log line was left out: too many from one network.
     pub fn log_left_out(&self) {
-        self.log_left_out.inc();
+        self.all.log_left_out.inc();
     }
 
     /// Whether this domain is hosted here, and may be a label.
@@ -505,7 +332,7 @@ impl Metrics {
 
     fn count_bans(&self) {
         let all = self.operators_bans.load(Ordering::Relaxed) + self.logins_bans.load(Ordering::Relaxed);
-        self.bans.set(i64::try_from(all).unwrap_or(i64::MAX));
+        self.all.bans.set(i64::try_from(all).unwrap_or(i64::MAX));
     }
 
     /// All families in Prometheus text format.

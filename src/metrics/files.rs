@@ -54,27 +54,27 @@ impl InForce {
 impl Metrics {
     /// A reload ended.
     pub fn reloaded(&self, outcome: Reload) {
-        self.reloads.with_label_values(&[outcome.label()]).inc();
+        self.all.reloads.with_label_values(&[outcome.label()]).inc();
     }
 
     /// A certificate, or what others are judged by, changed on the disk, and was taken over or not.
     pub fn renewed(&self, outcome: Reload) {
-        self.renewals.with_label_values(&[outcome.label()]).inc();
+        self.all.renewals.with_label_values(&[outcome.label()]).inc();
     }
 
     /// This policy is in force now, and no other.
     pub fn policy(&self, digest: &str) {
-        self.policy_info.is(digest);
+        self.all.policy_info.is(digest);
     }
 
     /// This configuration is in force now, and no other.
     pub fn configuration(&self, digest: &str) {
-        self.config_info.is(digest);
-        self.config_stale.set(0);
+        self.all.config_info.is(digest);
+        self.all.config_stale.set(0);
     }
 
     /// Files differ from what is in force, or no longer do.
     pub fn stale(&self, stale: bool) {
-        self.config_stale.set(i64::from(stale));
+        self.all.config_stale.set(i64::from(stale));
     }
 }

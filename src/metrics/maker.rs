@@ -4,6 +4,8 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::files::InForce;
+
 /// Makes a family and registers it.
 pub(super) struct Maker {
     pub(super) registry: Registry,
@@ -53,6 +55,11 @@ impl Maker {
         let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)
+    }
+
+    /// Which of several is in force, as the label of a gauge that is 1.
+    pub(super) fn info(&self, name: &str, help: &str, labels: &[&str]) -> Result<InForce, prometheus::Error> {
+        self.gauges(name, help, labels).map(InForce::new)
     }
 
     pub(super) fn floats(
