@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use jiff::Span;
+use jiff::civil::{Date, date};
+
 /// A day in the Gregorian calendar, UTC, counted from 1970-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Day(i64);
@@ -29,49 +32,37 @@ impl Day {
 
     /// Reads `2027-01-31`; none if there is no such day.
     pub fn parse(text: &str) -> Option<Day> {
-        let mut parts = text.split('-');
-        let mut number = |width: usize| {
-            let part = parts.next()?;
-            let digits = part.len() == width && part.bytes().all(|b| b.is_ascii_digit());
-            if digits { part.parse::<i64>().ok() } else { None }
+        let is_written_so = |(at, octet): (usize, u8)| match at {
+            4 | 7 => octet == b'-',
+            _ => octet.is_ascii_digit(),
         };
-        let (year, month, day) = (number(4)?, number(2)?, number(2)?);
-        if parts.next().is_some() || !(1..=12).contains(&month) {
+        // Other ways to write a day, and what has an hour behind it, are no days here.
+        if text.len() != 10 || !text.bytes().enumerate().all(is_written_so) {
             return None;
         }
-        let counted = Day(days_from_civil(year, month, day));
-        (day >= 1 && counted.civil() == (year, month, day)).then_some(counted)
+        let since = EPOCH.until(text.parse::<Date>().ok()?).ok()?;
+        Some(Day(i64::from(since.get_days())))
     }
 
-    /// Year, month and day. The calendar repeats every 146,097 days (400 years).
-    fn civil(self) -> (i64, i64, i64) {
-        let shifted = self.0.saturating_add(719_468);
-        let era = shifted.div_euclid(146_097);
-        let of_era = shifted.rem_euclid(146_097);
-        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    /// The same in the calendar, which has years of four digits.
+    fn civil(self) -> Date {
+        EPOCH.saturating_add(Span::new().days(self.0.clamp(FIRST, LAST)))
     }
 }
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = self.civil();
-        write!(f, "{year:04}-{month:02}-{day:02}")
+        self.civil().fmt(f)
     }
 }
 
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = year - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
-    let of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468
-}
+const EPOCH: Date = date(1970, 1, 1);
+
+/// 0000-01-01.
+const FIRST: i64 = -719_528;
+
+/// 9999-12-31.
+const LAST: i64 = 2_932_896;
 
 #[cfg(test)]
 mod tests {
@@ -92,10 +83,16 @@ mod tests {
             "2027-01-00",
             "",
             "2027-01-01-1",
+            "20270101",
+            "2027-01-01T00",
+            "+027-01-01",
+            "2027-W01-1",
         ] {
             assert_eq!(Day::parse(text), None, "{text}");
         }
         assert_eq!(Day::from_unix_seconds(-1).to_string(), "1969-12-31");
+        assert_eq!(Day::from_days(i64::MAX).to_string(), "9999-12-31");
+        assert_eq!(Day::from_days(i64::MIN).to_string(), "0000-01-01");
     }
 
     proptest::proptest! {
