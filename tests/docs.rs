@@ -2,6 +2,7 @@
 //!
 //! The last test takes the README's first steps, with the shipped files and a real Prosody, up to a message each way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 mod support;
 
@@ -213,6 +214,90 @@ fn every_command_shows_an_example_in_its_help() {
         seen += 1;
     }
     assert!(seen >= 19, "{seen} commands found");
+}
+
+// What operators read speaks for itself: it cites no rule of the page for those who work on the code, by number or by name.
+#[test]
+fn nothing_that_an_operator_reads_cites_a_rule_by_its_number() {
+    let page = text("src/manual/requirements.md");
+    let ids: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
+        .filter(|word| word.split_once('-').is_some_and(|(_, rest)| rest.bytes().all(|b| b.is_ascii_digit())))
+        .collect();
+    assert!(ids.len() > 250, "the rules were not found: {ids:?}");
+    let is_rule = |word: &str| {
+        ids.contains(word)
+            || ["T-", "L-"].iter().any(|kind| {
+                word.strip_prefix(kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+            })
+    };
+    let mut cited = Vec::new();
+    let mut read = 0;
+    let mut look = |name: &str, text: &str| {
+        read += 1;
+        for (number, line) in text.lines().enumerate() {
+            for word in
+                line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| is_rule(word))
+            {
+                cited.push(format!("{name}:{}: {word}: {line}", number + 1));
+            }
+        }
+    };
+    // Pages, examples, schemas, alerts, dashboards, units.
+    let mut folders: Vec<PathBuf> = ["deploy", "policies"].map(repository).to_vec();
+    let mut files: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md"].map(repository).to_vec();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    for file in &files {
+        if let Ok(text) = fs::read_to_string(file) {
+            look(&file.display().to_string(), &text);
+        }
+    }
+    // What the program says: the manual page holds the help of every command, the sources every line of the log.
+    look("gatehouse man", &told(&gatehouse(&repository(""), &["man"])).replace("\\-", "-"));
+    let mut folders = vec![repository("src")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.display().to_string();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !name.contains("tests.rs") && !name.contains("/manual/") {
+                let source = fs::read_to_string(&path).unwrap();
+                let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let said: Vec<&str> = code.flat_map(|line| line.split('"').skip(1).step_by(2)).collect();
+                look(&name, &said.join("\n"));
+            }
+        }
+    }
+    assert!(read > 200, "{read} texts");
+    assert!(cited.is_empty(), "{}", cited.join("\n"));
+}
+
+// "How to add ..": six files of the sources at most, and each is there.
+#[test]
+fn what_is_to_be_touched_for_something_new_is_little_and_is_there() {
+    let page = text("src/manual/architecture.md");
+    let (_, section) = page.split_once("## How to add").unwrap();
+    let mut seen = 0;
+    for paragraph in section.split("\n\n").filter(|paragraph| paragraph.starts_with("**")) {
+        let mut folder = "";
+        let mut files = BTreeSet::new();
+        for word in paragraph.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs")) {
+            folder = word.rsplit_once('/').map_or(folder, |(folder, _)| folder);
+            let file = format!("{folder}/{}", word.rsplit('/').next().unwrap());
+            assert!(repository(&file).is_file(), "{file} is not there: {paragraph}");
+            files.insert(file);
+        }
+        let sources = files.iter().filter(|file| file.starts_with("src/")).count();
+        assert!((1..=6).contains(&sources), "{sources} files: {paragraph}");
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen} pages");
 }
 
 // Keep a Changelog 1.1.0: versions with their day or none yet, and under them these kinds of change alone, each once.

@@ -2,6 +2,7 @@
 //!
 //! `GATEHOUSE_WRITE=1 cargo test --test reference` writes them; without it a file that is not what the types say fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -185,8 +186,33 @@ fn form_of(text: &str) -> Form {
     }
 }
 
+/// Without the rules that a comment cites for those who work on the code, as `(LIM-06)` or `(L-skip, XML-17)`.
+fn without_rules(comment: &str) -> String {
+    let is_rule = |word: &str| {
+        word.split_once('-').is_some_and(|(group, rest)| {
+            let number = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+            let name = rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-' || b.is_ascii_digit());
+            let upper =
+                !group.is_empty() && group.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            upper && (number || ["L", "T"].contains(&group) && name)
+        })
+    };
+    let (mut text, mut rest) = (String::new(), comment);
+    while let Some((before, (inside, after))) =
+        rest.split_once(" (").and_then(|(before, behind)| Some((before, behind.split_once(')')?)))
+    {
+        text += before;
+        if !inside.split([',', ' ']).filter(|word| !word.is_empty()).all(is_rule) {
+            text += &format!(" ({inside})");
+        }
+        rest = after;
+    }
+    text + rest
+}
+
 fn key(field: &str, comment: &str, form: Form) -> Key {
-    let comment = comment.trim();
+    let comment = without_rules(comment.trim());
+    let comment = comment.as_str();
     let (comment, example) = match comment.split_once("Example: ") {
         Some((comment, example)) => (comment.trim(), Some(example.trim_end_matches('.').to_owned())),
         None => (comment, None),

@@ -178,7 +178,7 @@ table! {
     /// New connections from one source that do not come to a proof or a login (L-rate).
     rate ("rate"): rate = "30/min", "1/min" ..= "60000/min";
     /// TLS handshakes begun in a second, of all who connect; further ones wait unread, and are refused when that would take
-    /// more than half of T-tls, or more than a quarter for a network that has asked for much of the rate lately.
+    /// more than half of `tls`, or more than a quarter for a network that has asked for much of the rate lately.
     tls_handshakes ("tls-handshakes"): pace = "500/s", "1/s" ..= "100000/s";
     /// Stanzas that one stream may send in a second; who sends more is read more slowly (LIM-03).
     stream_stanzas ("stream-stanzas"): pace = "5000/s", "1/s" ..= "1000000/s";
@@ -221,7 +221,7 @@ table! {
     settings Timeouts;
     /// To the first octet (T-first-byte).
     first_byte ("first-byte"): time = "5s", "1s" ..= "1m";
-    /// To the end of a stream header or PROXY header (T-header); ACC-04 sets the floor.
+    /// To the end of a stream header or PROXY header (T-header, ACC-04).
     header ("header"): time = "10s", "3s" ..= "2m";
     /// For the TLS handshake (T-tls).
     tls ("tls"): time = "10s", "1s" ..= "2m";
