@@ -3,6 +3,7 @@
 //!
 //! In one test systemd runs there as the first process; in the others what its units say is done by hand, as the user that they name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -124,6 +125,28 @@ fn the_package_holds_all_of_it_and_says_so() {
 }
 
 // Every library of the lock file that is linked, with its digest; nothing that only tests use.
+// A package for another architecture would say that it is for this one.
+#[test]
+fn a_program_of_another_machine_is_not_packed() {
+    let folder = TempDir::new().unwrap();
+    let program = folder.path().join("gatehouse");
+    // The head of an ELF file for AArch64 (machine 183), and nothing behind it.
+    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+    elf.resize(16, 0);
+    elf.extend([3, 0, 183, 0, 1, 0, 0, 0]);
+    elf.resize(64, 0);
+    fs::write(&program, elf).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(repository(".ci/package"))
+        .arg(&program)
+        .env("CARGO_TARGET_DIR", folder.path().join("target"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("made on the architecture that it is for"), "{}", said(&output));
+    assert!(!folder.path().join("target").exists());
+}
+
 #[test]
 fn the_bill_of_materials_is_that_of_the_lock_file() {
     let bill = &packages().bill;
