@@ -3,6 +3,7 @@
 //! outage lasts; the table is told with `--nocapture`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 #[path = "support/sockets.rs"]
 mod sockets;

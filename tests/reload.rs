@@ -1,6 +1,7 @@
 //! Reloads of a gateway with live peers: told before, all or nothing, exact, and without a lost octet.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 #[path = "support/sockets.rs"]
 mod sockets;

@@ -4,6 +4,7 @@
 //! driver, the backend and the peers share the machine with the gateway, so that rates are lower bounds of its own.
 
 #![allow(missing_docs)]
+#![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../../tests/support/apart.rs"]

@@ -19,6 +19,7 @@ pub struct Console {
 }
 
 impl Console {
+    #[allow(clippy::disallowed_methods)] // NO_COLOR is of the terminal, not of the configuration
     pub(super) fn new(quiet: bool, verbose: bool) -> Console {
         // https://no-color.org: any value but the empty one.
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -188,6 +188,7 @@ fn priority(level: tracing::Level) -> &'static [u8] {
 
 /// Whether standard error leads to the journal: systemd tells device and inode of the socket that it made, and a standard
 /// error that was led elsewhere since is another file.
+#[allow(clippy::disallowed_methods)] // systemd tells by it where standard error leads
 fn is_journal() -> bool {
     let Some(told) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|file| told == format!("{}:{}", file.dev(), file.ino()))

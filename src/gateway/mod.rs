@@ -379,6 +379,7 @@ fn millis() -> i64 {
     i64::try_from(since_1970().as_millis()).unwrap_or(i64::MAX)
 }
 
+#[allow(clippy::disallowed_methods)] // the one place of this room
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,6 +1,8 @@
 //! A certificate authority and the leaves that servers show: dNSName and SRVName, for both sides of TLS or the
 //! server's alone.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

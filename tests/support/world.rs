@@ -4,6 +4,8 @@
 //! ([`Net::Inside`]); each host is a namespace with a leg on one or both. Names carry this process's id, so worlds
 //! of parallel runs do not meet, and what a killed run left behind is found and removed by the next.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
