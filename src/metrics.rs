@@ -145,7 +145,10 @@ impl Metrics {
 
     /// A rule kept a stanza inside, or a part of it.
     pub fn withheld(&self, hosted: &Domain, rule: &RuleName, what: Withheld) {
-        self.all.stanzas_withheld.with_label_values(&[self.domain(hosted), rule.as_str(), what.label()]).inc();
+        self.all
+            .stanzas_withheld
+            .with_label_values(&[self.domain(hosted), rule.as_str(), what.label()])
+            .inc();
     }
 
     /// A pair was admitted.

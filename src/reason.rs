@@ -73,6 +73,56 @@ words! {
     }
 }
 
+impl Reason {
+    /// Whether it is what a remote address or its domain has sent lately (LIM-04, LIM-08).
+    pub const fn is_of_sender(self) -> bool {
+        self.is(Class::OfSender)
+    }
+
+    /// Whether the stanza was over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
+    pub const fn is_too_big(self) -> bool {
+        self.is(Class::TooBig)
+    }
+
+    /// Whether the stanza was legal and may not pass for what stands in it (XML-17, JID-06).
+    pub const fn is_unfit(self) -> bool {
+        self.is(Class::Unfit)
+    }
+
+    /// Whether a receiving server that ends a claim for this reason does not believe our key, or says nothing to it.
+    pub const fn is_doubt(self) -> bool {
+        self.is(Class::Doubt)
+    }
+
+    /// Whether the same claim may come to something later: the trouble is here, and not with who claims.
+    pub const fn is_passing(self) -> bool {
+        self.is(Class::Passing)
+    }
+
+    /// Whether waiting mends nothing: it is forbidden, or there is no such domain.
+    pub const fn is_lasting(self) -> bool {
+        matches!(
+            self.backend_condition(),
+            StanzaCondition::Forbidden
+                | StanzaCondition::ItemNotFound
+                | StanzaCondition::RemoteServerNotFound
+        )
+    }
+
+    /// What it is called on the way to a backend: the world learns nothing of the inside.
+    pub const fn of_backend(self) -> Reason {
+        if self.is(Class::Silent) {
+            Self::BackendSilent
+        } else if self.is(Class::Inside) {
+            self
+        } else if self.is(Class::Down) {
+            Self::BackendDown
+        } else {
+            Self::BackendFault
+        }
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.label())

@@ -181,10 +181,13 @@ async fn a_silent_authority_is_told_with_its_address_and_how_far_it_came() {
             answer.raw
         );
     }
-    // The page for people has the same words.
-    let page = world.get("/status").await;
-    if let Ok((200, page)) = page {
-        assert!(page.contains("its stream header did not come"), "{page}");
+    // The page for people, and the command, have the same words.
+    let page = world.get("/status").await.unwrap();
+    let status = tell(&world.socket(), &["refusals", "--last", "50"]).await.out;
+    for (_, mute, words) in &all {
+        let at = mute.called.map(|address| address.to_string()).unwrap_or_default();
+        assert!(page.0 == 200 && page.1.contains(words) && page.1.contains(&at), "{words} {at}: {}", page.1);
+        assert!(status.contains(words) && status.contains(&at), "{words} {at}: {status}");
     }
 }
 

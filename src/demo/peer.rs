@@ -15,38 +15,10 @@ pub use manner::{Admit, Manner, Vouch, Welcome};
 
 use super::node::escape;
 use super::pki::{Authority, Identity};
+pub use super::session::Keys;
 use super::session::{Call, DIALBACK, Greeting};
 use super::{Inbox, Told, Trouble, bind, held};
 use host::Host;
-
-type KeyTable = HashMap<(String, String, String), String>;
-
-/// The keys that a server has sent: sender, target and stream id lead to the key.
-#[derive(Clone, Default)]
-pub struct Keys(Arc<Mutex<KeyTable>>);
-
-impl Keys {
-    /// Remembers a key.
-    pub fn put(&self, sender: &str, target: &str, stream: &str, key: &str) {
-        held(&self.0).insert((sender.to_owned(), target.to_owned(), stream.to_owned()), key.to_owned());
-    }
-
-    /// Whether any key was sent for this pair on this stream.
-    pub fn has(&self, sender: &str, target: &str, stream: &str) -> bool {
-        held(&self.0).contains_key(&(sender.to_owned(), target.to_owned(), stream.to_owned()))
-    }
-
-    /// Forgets the key of this pair on this stream.
-    pub fn forget(&self, sender: &str, target: &str, stream: &str) {
-        held(&self.0).remove(&(sender.to_owned(), target.to_owned(), stream.to_owned()));
-    }
-
-    /// Whether this very key was sent.
-    pub fn knows(&self, sender: &str, target: &str, stream: &str, key: &str) -> bool {
-        let asked = (sender.to_owned(), target.to_owned(), stream.to_owned());
-        held(&self.0).get(&asked).is_some_and(|known| known == key)
-    }
-}
 
 /// Where the servers of the gateway's domains are to be found: what the world's DNS says, for the peers.
 pub type AddressBook = Arc<Mutex<HashMap<String, SocketAddr>>>;

@@ -1,16 +1,16 @@
 //! A stream that a peer opens towards the gateway, step by step and as honest or dishonest as its caller wants.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 
 use super::node::{Node, escape};
-use super::peer::Keys;
 use super::wire::{Ending, Item, Wire};
-use super::{Told, Trouble, dial, token};
+use super::{Told, Trouble, dial, held, token};
 
 /// The namespace of SASL.
 pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
@@ -18,6 +18,35 @@ pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 pub const DIALBACK: &str = "jabber:server:dialback";
 /// The namespace of streams.
 pub const STREAMS: &str = "http://etherx.jabber.org/streams";
+
+type KeyTable = HashMap<(String, String, String), String>;
+
+/// The keys that a server has sent: sender, target and stream id lead to the key.
+#[derive(Clone, Default)]
+pub struct Keys(Arc<Mutex<KeyTable>>);
+
+impl Keys {
+    /// Remembers a key.
+    pub fn put(&self, sender: &str, target: &str, stream: &str, key: &str) {
+        held(&self.0).insert((sender.to_owned(), target.to_owned(), stream.to_owned()), key.to_owned());
+    }
+
+    /// Whether any key was sent for this pair on this stream.
+    pub fn has(&self, sender: &str, target: &str, stream: &str) -> bool {
+        held(&self.0).contains_key(&(sender.to_owned(), target.to_owned(), stream.to_owned()))
+    }
+
+    /// Forgets the key of this pair on this stream.
+    pub fn forget(&self, sender: &str, target: &str, stream: &str) {
+        held(&self.0).remove(&(sender.to_owned(), target.to_owned(), stream.to_owned()));
+    }
+
+    /// Whether this very key was sent.
+    pub fn knows(&self, sender: &str, target: &str, stream: &str, key: &str) -> bool {
+        let asked = (sender.to_owned(), target.to_owned(), stream.to_owned());
+        held(&self.0).get(&asked).is_some_and(|known| known == key)
+    }
+}
 
 /// What the header of a stream says.
 #[derive(Clone, Debug, Default)]

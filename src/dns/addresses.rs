@@ -8,8 +8,8 @@ use std::time::Duration;
 use hickory_proto::rr::{RData, RecordType};
 use tokio::time::timeout;
 
+use crate::dns::order::Candidate;
 use crate::dns::query::{Asker, Found, QueryFault};
-use crate::dns::srv::Candidate;
 
 /// What came of one of two questions; none: it was not waited for any longer.
 pub(super) type Heard = Option<Result<Found, QueryFault>>;

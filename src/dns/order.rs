@@ -2,6 +2,8 @@
 //!
 //! Pure: the seed comes from outside, so each run repeats.
 
+use hickory_proto::rr::Name;
+
 use crate::dns::TlsMode;
 
 /// What a target is ordered by.
@@ -13,6 +15,19 @@ pub struct Rank {
     pub weight: u16,
     /// Direct TLS goes first on equal priority.
     pub mode: TlsMode,
+}
+
+/// A host and port that may serve the domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What it is ordered by.
+    pub rank: Rank,
+    /// The host.
+    pub host: Name,
+    /// The port.
+    pub port: u16,
+    /// A record under signatures names it.
+    pub secure: bool,
 }
 
 /// Sorts by priority and mode, and draws by weight within.

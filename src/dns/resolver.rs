@@ -4,30 +4,32 @@
 //! share one lookup (DNS-07). The guard looks at each address every time it is handed out. What cannot be found out is
 //! never guessed: a lookup that failed is not a domain without records.
 
-use std::collections::HashMap;
+mod fault;
+mod memory;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::fault::{DnsFault, SetupFault};
+use self::memory::Memory;
 use crate::dns::TlsMode;
 use crate::dns::addresses::{Addresses, MAX_ADDRESSES, addresses};
 use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::Guard;
 use crate::dns::home::Home;
-use crate::dns::order::{Rank, order};
+use crate::dns::order::{Candidate, Rank, order};
 use crate::dns::query::{Asker, Dnssec, QueryFault, Trusted, system_servers};
 use crate::dns::routes::{ByDomain, Whom};
-use crate::dns::srv::{Candidate, Service, find};
+use crate::dns::srv::{Service, find};
 use crate::jid::Domain;
 use crate::policy::Pattern;
-use crate::reason::{Cause, Reason, Why};
 use crate::stream::dane::{Association, Published};
 
 /// What the resolver needs to know.
@@ -122,36 +124,6 @@ pub struct Resolver {
     home: Arc<Home>,
     seed: AtomicU64,
     gates: Gates,
-}
-
-/// A resolver's servers, and what they have said.
-struct Memory {
-    asker: Asker,
-    known: Mutex<HashMap<Domain, Arc<OnceCell<Known>>>>,
-}
-
-impl Memory {
-    /// The place where this domain's lookup is, was or will be.
-    fn cell(&self, domain: &Domain) -> Result<Arc<OnceCell<Known>>, DnsFault> {
-        let now = Instant::now();
-        let is_fresh = |cell: &Arc<OnceCell<Known>>| cell.get().is_none_or(|known| known.until > now);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = known.get(domain).filter(|cell| is_fresh(cell)) {
-            return Ok(Arc::clone(cell));
-        }
-        if known.len() >= MAX_KNOWN && !known.contains_key(domain) {
-            // An unfinished lookup that nobody waits for any more was abandoned.
-            known.retain(|_, cell| is_fresh(cell) && (cell.initialized() || Arc::strong_count(cell) > 1));
-            if known.len() >= MAX_KNOWN {
-                let finished =
-                    known.iter().find(|(_, cell)| cell.initialized()).map(|(domain, _)| domain.clone());
-                known.remove(&finished.ok_or(DnsFault::Failed)?);
-            }
-        }
-        let cell = Arc::new(OnceCell::new());
-        known.insert(domain.clone(), Arc::clone(&cell));
-        Ok(cell)
-    }
 }
 
 /// What is known of a domain, and until when.
@@ -485,102 +457,6 @@ fn is_same(server: SocketAddr, never: SocketAddr) -> bool {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("guard", &self.guard).finish_non_exhaustive()
-    }
-}
-
-/// Why there is nowhere to dial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DnsFault {
-    /// As much is looked up as may be: not the domain's fault.
-    Busy,
-    /// Signatures in the DNS do not hold (DNSSEC).
-    Bogus,
-    /// The DNS answered with a failure, or with answers to other questions.
-    Failed,
-    /// There are addresses, and none may be dialled (DNS-05, DNS-06).
-    Guarded,
-    /// There is no such domain.
-    NoDomain,
-    /// The domain has no XMPP service.
-    NotFound,
-    /// The DNS did not answer in time.
-    Timeout,
-}
-
-impl DnsFault {
-    /// What to count, to log and to tell the sender.
-    pub fn why(self) -> Why {
-        match self {
-            Self::Busy => Reason::Overload.into(),
-            Self::Bogus => Why::because(Reason::DnsFailed, Cause::DnsBogus),
-            Self::Failed => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
-            Self::Guarded => Why::because(Reason::RemoteUnreachable, Cause::MustNotDial),
-            Self::NoDomain => Why::because(Reason::RemoteNotFound, Cause::NoSuchDomain),
-            Self::NotFound => Why::because(Reason::RemoteNotFound, Cause::NotInDns),
-            Self::Timeout => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
-        }
-    }
-}
-
-impl From<QueryFault> for DnsFault {
-    fn from(fault: QueryFault) -> DnsFault {
-        match fault {
-            QueryFault::Bogus => DnsFault::Bogus,
-            QueryFault::Failed => DnsFault::Failed,
-            QueryFault::Timeout => DnsFault::Timeout,
-        }
-    }
-}
-
-impl fmt::Display for DnsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Busy => "as many domains are being looked up as may be",
-            Self::Bogus => "the signatures of the DNS (DNSSEC) do not hold",
-            Self::Failed => "the DNS answered with a failure",
-            Self::Guarded => "the DNS names only addresses or ports that must not be dialled",
-            Self::NoDomain => "there is no such domain in the DNS",
-            Self::NotFound => "the domain has no XMPP service in the DNS",
-            Self::Timeout => "the DNS did not answer in time",
-        })
-    }
-}
-
-impl std::error::Error for DnsFault {}
-
-/// Why no resolver could be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SetupFault {
-    /// The file of trust anchors cannot be used.
-    Anchors(String),
-    /// A resolver that is to be believed about signatures is neither on this machine nor in a private network.
-    Far(SocketAddr),
-    /// The server is the steering server, whose answers all lead back to us.
-    Steering(SocketAddr),
-    /// The system's configuration cannot be used.
-    System(String),
-}
-
-impl fmt::Display for SetupFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anchors(why) => {
-                write!(f, "the trust anchors of `dns: {{ anchors }}` cannot be used: {why}")
-            }
-            Self::Far(server) => write!(
-                f,
-                "{server} is asked over a network that is not ours, so what it says of signatures is nobody's word; write `dnssec: \
-                 validate`, or name a resolver on this machine or in a private network"
-            ),
-            Self::Steering(server) => write!(
-                f,
-                "{server} is the gateway's own steering server; name another in `dns: {{ servers: [..] }}`"
-            ),
-            Self::System(error) => write!(
-                f,
-                "the system's DNS configuration cannot be used: {error}; name servers in `dns: {{ servers: [..] }}`"
-            ),
-        }
     }
 }
 

@@ -6,22 +6,9 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 use crate::dns::TlsMode;
 use crate::dns::addresses::{PARTIAL_TTL, both};
-use crate::dns::order::{Rank, order};
+use crate::dns::order::{Candidate, Rank, order};
 use crate::dns::query::{Asker, Found, QueryFault};
 use crate::jid::Domain;
-
-/// A host and port that may serve the domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// What it is ordered by.
-    pub rank: Rank,
-    /// The host.
-    pub host: Name,
-    /// The port.
-    pub port: u16,
-    /// A record under signatures names it.
-    pub secure: bool,
-}
 
 /// What the two SRV lookups came to.
 #[derive(Debug, PartialEq, Eq)]

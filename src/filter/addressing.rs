@@ -1,11 +1,32 @@
 //! `from` and `to` against the guard.
 
+use bytes::Bytes;
+
 use crate::jid::{AddressError, Domain, Jid, MAX_WHOLE, Plain};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
-use super::outgoing::Refusal;
 use super::{Admitted, Desk};
+
+/// What becomes of a stanza that does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Only this stanza is refused, and its sender is told.
+    Bounce(Reason),
+    /// Only this stanza is refused, and nobody is told.
+    Drop(Reason),
+    /// Only this stanza is refused, for this address (JID-06); who hears it, if that is clear.
+    Unclear {
+        /// Whom to answer.
+        answer: Option<String>,
+        /// The address to blame.
+        address: String,
+    },
+    /// The rule keeps it inside, and its sender hears nothing; this leaves in its place, if anything does (RLY-22).
+    Withheld(Option<Bytes>),
+    /// Its stream ends.
+    Fault(Reason),
+}
 
 /// Where a stanza belongs.
 pub(super) struct Placed {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::reason::{Reason, StanzaCondition};
+use crate::reason::{Class, Reason, StanzaCondition};
 use crate::xml::{Head, Kind, escape_attr, escape_text, names};
 
 /// Whether a stanza that does not pass may be answered (RLY-09, DB-70). Presence to a bare address is only where the cause is

@@ -3,36 +3,16 @@
 //! Who may speak for the sender, and whether the pair may stand, is settled elsewhere; here is what the addresses say, and
 //! whether the rules of both sides let the stanza pass (RLY-08, RLY-12 to RLY-15, JID-01 to JID-07).
 
+pub use super::addressing::Refusal;
 use super::addressing::{self, Address};
 use super::content::{self, Finding, Scope};
 use super::egress::{self, Leaves};
 use super::is_answerable;
-use bytes::Bytes;
 
 use crate::jid::Domain;
 use crate::policy::StanzaRules;
 use crate::reason::Reason;
 use crate::xml::{Edits, Head};
-
-/// What becomes of a stanza that does not pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Only this stanza is refused, and its sender is told.
-    Bounce(Reason),
-    /// Only this stanza is refused, and nobody is told.
-    Drop(Reason),
-    /// Only this stanza is refused, for this address (JID-06); who hears it, if that is clear.
-    Unclear {
-        /// Whom to answer.
-        answer: Option<String>,
-        /// The address to blame.
-        address: String,
-    },
-    /// The rule keeps it inside, and its sender hears nothing; this leaves in its place, if anything does (RLY-22).
-    Withheld(Option<Bytes>),
-    /// Its stream ends.
-    Fault(Reason),
-}
 
 /// How a stanza leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,14 +3,19 @@
 //! Everything that can be wrong on this machine and is not wrong in the file is found here: keys, anchors, secrets. What
 //! the configuration can say and this version does not do is refused here too, and nowhere else.
 
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::trust::trust;
-use crate::config::limits::{Limits, PerMinute, PerSecond, Timeouts};
+pub use self::limits::{
+    arrivals, arrivals_inside, arrivals_of_clients, circuits, engine, handshakes, logins, proven, rates,
+    registrations, senders, strangers,
+};
+use super::trust::{finding, trust};
+use crate::config::limits::{Limits, Timeouts};
 use crate::config::settings::{
     self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, RouteTls, Settings, Target,
 };
@@ -21,7 +26,7 @@ use crate::relay::plan::{self, Home, KeysBy, StreamLimits};
 use crate::run::{ways, world};
 use crate::stream::Keyrings;
 use crate::tls::{self, Alpn, Certificates, KeyFault, Mode, TrustStore, client, keys, server};
-use crate::{limit, net, run, xml};
+use crate::{net, run, xml};
 
 /// What the settings ask for and this version does not do: better refused plainly than left out in silence.
 pub fn refused(settings: &Settings) -> Vec<Finding> {
@@ -136,7 +141,9 @@ pub fn audit(audit: &Audit) -> run::audit::Params {
     }
 }
 
+// What no key of the configuration sets is named one by one: a limit that is not wired does not compile.
 fn stream_limits(limits: &Limits) -> StreamLimits {
+    let fixed = StreamLimits::default();
     let proven = xml::Limits {
         header: size(limits.header),
         element: size(limits.stanza),
@@ -149,7 +156,8 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
         bindings: count(limits.bindings),
         grown: size(limits.grown),
         skip: size(limits.skip),
-        ..xml::Limits::default()
+        namespace_name: fixed.proven.namespace_name,
+        inside: false,
     };
     let inside = xml::Limits {
         element: size(limits.inside_stanza),
@@ -162,7 +170,9 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
         header: size(limits.header),
         name: size(limits.name),
         skip: size(limits.skip),
-        ..xml::Limits::inside()
+        namespace_name: fixed.inside.namespace_name,
+        grown: fixed.inside.grown,
+        inside: true,
     };
     StreamLimits {
         before_proof: xml::Limits { element: size(limits.preauth_element), skip: 0, ..proven.clone() },
@@ -176,11 +186,14 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
         inside_queue: size(limits.inside_queue),
         inside_pairs: count(limits.inside_pairs),
         inside_pending: count(limits.inside_pending),
-        ..StreamLimits::default()
+        binds: fixed.binds,
+        questions: fixed.questions,
+        refusals: fixed.refusals,
     }
 }
 
 fn stream_timeouts(times: &Timeouts) -> plan::Timeouts {
+    let fixed = plan::Timeouts::default();
     plan::Timeouts {
         header: times.header,
         tls: times.tls,
@@ -190,129 +203,9 @@ fn stream_timeouts(times: &Timeouts) -> plan::Timeouts {
         close: times.close,
         idle: times.idle_s2s,
         verify_idle: times.verify_idle,
-        ..plan::Timeouts::default()
+        courier: fixed.courier,
+        report: fixed.report,
     }
-}
-
-/// Times and counts of the engine room.
-pub fn engine(settings: &Settings) -> run::Params {
-    let (limits, times) = (&settings.limits, &settings.timeouts);
-    run::Params {
-        first_byte: times.first_byte,
-        stanza: times.stanza,
-        keepalive: times.keepalive,
-        unproven_octets: size(limits.preauth_total),
-        verifications: limit::TurnParams {
-            places: count(limits.verifications),
-            per_source: count(limits.pending_per_source),
-            per_domain: count(limits.pending_per_domain),
-            waiting: count(limits.verifications_waiting),
-            turn: times.verify_turn,
-        },
-        inside_octets: size(limits.inside_queue_total),
-        ..run::Params::default()
-    }
-}
-
-/// What may arrive from the world.
-pub fn arrivals(settings: &Settings) -> limit::Params {
-    let limits = &settings.limits;
-    limit::Params {
-        total: limits.conn_total,
-        per_network: limits.conn_s2s,
-        per_minute: NonZeroU32::new(limits.rate.0).unwrap_or(NonZeroU32::MIN),
-        waiting: count(limits.conn_waiting),
-    }
-}
-
-/// What clients may arrive; they count against the same total.
-pub fn arrivals_of_clients(settings: &Settings) -> limit::Params {
-    limit::Params { per_network: settings.limits.conn_c2s, ..arrivals(settings) }
-}
-
-/// How many may be here of those who have proven who they are.
-pub fn proven(settings: &Settings) -> limit::ProvenParams {
-    let limits = &settings.limits;
-    limit::ProvenParams {
-        domain_connections: limits.conn_domain,
-        domain_pairs: limits.pairs_domain,
-        servers: limits.conn_servers,
-        clients: limits.conn_clients,
-    }
-}
-
-/// How much room there is for those who have proven nothing.
-pub fn strangers(settings: &Settings) -> limit::Room {
-    let limits = &settings.limits;
-    // A quarter of all, but never less than one network may have by itself.
-    let around = (limits.conn_unproven / 4).max(limits.conn_s2s).max(limits.conn_c2s);
-    limit::Room { connections: limits.conn_unproven, around, octets: limits.memory_unproven }
-}
-
-/// How fast anybody may send.
-pub fn rates(settings: &Settings) -> limit::RateParams {
-    let limits = &settings.limits;
-    let pace = |stanzas: PerSecond, octets: PerSecond| limit::Pace {
-        stanzas: NonZeroU32::new(stanzas.0),
-        octets: NonZeroU32::new(octets.0),
-    };
-    limit::RateParams {
-        stream: pace(limits.stream_stanzas, limits.stream_octets),
-        domain: pace(limits.domain_stanzas, limits.domain_octets),
-        pair: pace(limits.pair_stanzas, limits.pair_octets),
-    }
-}
-
-/// How much one remote address, or all of one domain, may do in a minute.
-pub fn senders(settings: &Settings) -> limit::SenderParams {
-    let limits = &settings.limits;
-    let many = |rate: PerMinute| NonZeroU32::new(rate.0).unwrap_or(NonZeroU32::MIN);
-    limit::SenderParams {
-        stanzas: many(limits.sender_stanzas),
-        recipients: many(limits.recipients),
-        subscriptions: many(limits.subscriptions),
-    }
-}
-
-/// How remote domains that do not answer are treated.
-pub fn circuits(settings: &Settings) -> run::circuit::Params {
-    let (limits, times) = (&settings.limits, &settings.timeouts);
-    run::circuit::Params {
-        failures: limits.circuit_failures,
-        spacing: times.retry_demand,
-        first: times.retry_first,
-        longest: times.retry_most,
-    }
-}
-
-/// How many TLS handshakes are begun in a second. Whoever waits for its turn still needs time for the handshake itself.
-pub fn handshakes(settings: &Settings) -> limit::Handshakes {
-    let rate = NonZeroU32::new(settings.limits.tls_handshakes.0).unwrap_or(NonZeroU32::MIN);
-    limit::Handshakes::new(rate, settings.timeouts.tls / 2, run::now())
-}
-
-/// How many new accounts a network may ask for.
-pub fn registrations(settings: &Settings) -> limit::Registrations {
-    limit::Registrations::new(settings.limits.registrations)
-}
-
-/// How much guessing of passwords is borne.
-pub fn logins(settings: &Settings) -> limit::LoginParams {
-    let (limits, times) = (&settings.limits, &settings.timeouts);
-    limit::LoginParams {
-        per_account: limits.login_failures_account,
-        per_network: limits.login_failures_network,
-        delay: times.login_delay,
-        longest: times.login_delay_most,
-        ban: times.login_ban,
-        memory: times.login_memory,
-    }
-}
-
-/// What may arrive from the backends. They are ours: all of them may come at once, and as often as they like.
-pub fn arrivals_inside(settings: &Settings) -> limit::Params {
-    let total = settings.limits.conn_total;
-    limit::Params { total, per_network: total, per_minute: NonZeroU32::MAX, waiting: 0 }
 }
 
 /// Certificates, keys and trust anchors: what a reload reads again.
@@ -521,14 +414,27 @@ pub fn grace(settings: &Settings) -> Duration {
     settings.timeouts.drain
 }
 
-pub(super) fn finding(fault: &KeyFault) -> Finding {
-    Finding::error(Place::whole(&fault.path.display().to_string()), fault.problem.clone(), fault.remedy)
-}
-
 fn count(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A default stands in the table of the configuration; what tests and tools take for it without a file is the same.
+    #[test]
+    fn what_parts_hold_by_themselves_is_what_the_table_says() {
+        let same = |by_table: &dyn std::fmt::Debug, by_itself: &dyn std::fmt::Debug| {
+            assert_eq!(format!("{by_table:?}"), format!("{by_itself:?}"));
+        };
+        same(&stream_limits(&Limits::default()), &StreamLimits::default());
+        same(&stream_timeouts(&Timeouts::default()), &plan::Timeouts::default());
+        let (times, dialling) = (Timeouts::default(), net::connect::Params::default());
+        same(&(times.connect, times.connect_total), &(dialling.each, dialling.total));
+    }
 }

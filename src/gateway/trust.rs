@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::parts::finding;
 use crate::config::Settings;
 use crate::config::settings::{self, Roots};
-use crate::policy::Finding;
+use crate::policy::{Finding, Place};
 use crate::tls::verify::{Anchors, Revocation, UnknownRevocation};
 use crate::tls::{KeyFault, TrustStore};
 
@@ -75,4 +74,9 @@ pub(super) fn unknown(settings: &Settings) -> UnknownRevocation {
         settings::UnknownRevocation::ByIssuer => UnknownRevocation::ByIssuer,
         settings::UnknownRevocation::Refuse => UnknownRevocation::Refuse,
     }
+}
+
+/// What is wrong with a file of keys or certificates, as a finding.
+pub(super) fn finding(fault: &KeyFault) -> Finding {
+    Finding::error(Place::whole(&fault.path.display().to_string()), fault.problem.clone(), fault.remedy)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Policy;
-use super::compile::{HostedSource, Input, Source};
 use super::day::Day;
 use super::domains::Pattern;
 use super::file::CaseSpec;
@@ -14,6 +13,7 @@ use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::read::Reader;
 use super::settings::Federation;
+use super::source::{HostedSource, Input, Source};
 use super::verdict::Verdict;
 use crate::jid::{Domain, Jid};
 use crate::reason::Direction;

@@ -8,55 +8,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::cases::{self, CaseOutcome};
-use super::day::Day;
 use super::domains::Pattern;
-use super::file::{PolicyFile, RuleSpec, Word};
+use super::file::{RuleSpec, Word};
 use super::finding::{Finding, Place, Placed};
 use super::question::Tls;
 use super::read::Reader;
-use super::rules::{Rule, Terms};
+use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Bans, Federation, Hosted};
-use super::verdict::RuleName;
+use super::source::{HostedSource, Input};
 use super::{Policy, Rules};
-use crate::jid::Domain;
 use crate::reason::{Direction, Outcome};
 
 pub use super::read::octets;
-
-/// Everything a policy is made from.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// The domains served here.
-    pub hosted: Vec<HostedSource>,
-    /// The policy files, each once.
-    pub sources: Vec<Source>,
-    /// The day the snapshot is for; the caller's clock said so.
-    pub today: Day,
-    /// A digest of everything that was read.
-    pub digest: String,
-}
-
-/// A domain served here, as the configuration has it.
-#[derive(Clone, Debug)]
-pub struct HostedSource {
-    /// The domain.
-    pub domain: Domain,
-    /// Its federation setting.
-    pub federation: Federation,
-    /// Indexes of its policy files in [`Input::sources`].
-    pub sources: Vec<usize>,
-    /// Where the configuration names it.
-    pub place: Place,
-}
-
-/// A policy file that was read.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The file, as it is named in findings.
-    pub name: Arc<str>,
-    /// What stands in it.
-    pub file: PolicyFile,
-}
 
 /// A policy, what there is to say of it, and how its cases came out.
 #[derive(Clone, Debug)]

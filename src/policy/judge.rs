@@ -10,9 +10,9 @@ use super::day::Day;
 use super::finding::Place;
 use super::pins::ShownKey;
 use super::question::{Arrive, Federate, Identity, Question, Tls};
-use super::rules::{Rule, Terms};
+use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Federation, Hosted};
-use super::verdict::{Permit, RuleName, Verdict};
+use super::verdict::{Permit, Verdict};
 use crate::jid::Domain;
 use crate::reason::{Direction, Outcome, Reason};
 

@@ -24,13 +24,14 @@ mod question;
 mod read;
 mod rules;
 mod settings;
+mod source;
 mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use cases::{CaseOutcome, run as run_cases, stand_alone};
-pub use compile::{Compiled, HostedSource, Input, Source, build, compile, octets};
+pub use compile::{Compiled, build, compile, octets};
 pub use day::Day;
 pub use domains::Pattern;
 pub use egress::{Egress, Presence};
@@ -46,9 +47,10 @@ pub use patches::{
 };
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use question::{Arrive, Federate, Identity, Question, Tls};
-pub use rules::{Identities, Quotas, Rate, StanzaKind, StanzaRules, Terms};
+pub use rules::{Identities, Quotas, Rate, RuleName, StanzaKind, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
-pub use verdict::{Permit, RuleName, Verdict};
+pub use source::{HostedSource, Input, Source};
+pub use verdict::{Permit, Verdict};
 
 use crate::jid::Domain;
 use crate::reason::{Detail, Outcome};

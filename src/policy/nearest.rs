@@ -5,7 +5,7 @@ use std::fmt;
 use super::Policy;
 use super::domains::Pattern;
 use super::finding::Place;
-use super::verdict::RuleName;
+use super::rules::RuleName;
 use crate::jid::Domain;
 
 /// A rule that is near, and does not apply.

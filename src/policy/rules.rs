@@ -1,6 +1,7 @@
 //! Compiled rules: what a rule asks of a stream, and what it then lets pass.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -10,8 +11,31 @@ use super::finding::Place;
 use super::networks::Networks;
 use super::pins::Pins;
 use super::question::Tls;
-use super::verdict::RuleName;
 use crate::reason::{Direction, Outcome};
+
+/// The name of a rule: a metric label and log field, from our own files only (the law `closed_words`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleName(Arc<str>);
+
+impl RuleName {
+    /// The name that stands for "no rule": the hosted domain's own setting decided.
+    pub const DEFAULT: &'static str = "default";
+
+    pub(super) fn new(name: &str) -> RuleName {
+        RuleName(Arc::from(name))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The kinds of stanza, as rules know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,39 +1,14 @@
 //! What policy answers. A [`Permit`] can be made in this file only, and only of a verdict that allows.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::finding::Place;
 use super::pins::{KeyDigest, Pins, ShownKey};
 use super::question::{Federate, Identity, Tls};
-use super::rules::{Quotas, StanzaKind, StanzaRules, Terms};
+use super::rules::{Quotas, RuleName, StanzaKind, StanzaRules, Terms};
 use crate::jid::Domain;
 use crate::reason::{Direction, Outcome, Reason};
-
-/// The name of a rule: a metric label and log field, from our own files only (the law `closed_words`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RuleName(Arc<str>);
-
-impl RuleName {
-    /// The name that stands for "no rule": the hosted domain's own setting decided.
-    pub const DEFAULT: &'static str = "default";
-
-    pub(super) fn new(name: &str) -> RuleName {
-        RuleName(Arc::from(name))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RuleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// An answer, with its reason and the rule that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]

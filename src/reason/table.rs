@@ -57,10 +57,18 @@ macro_rules! reasons {
 
 /// `_` is none.
 macro_rules! some {
-    (_) => { None };
-    ($word:literal) => { Some($word) };
-    ($kind:ident, _) => { None };
-    ($kind:ident, $name:ident) => { Some($kind::$name) };
+    (_) => {
+        None
+    };
+    ($word:literal) => {
+        Some($word)
+    };
+    ($kind:ident, _) => {
+        None
+    };
+    ($kind:ident, $name:ident) => {
+        Some($kind::$name)
+    };
 }
 
 const NOTHING: &str = "";

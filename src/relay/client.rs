@@ -5,6 +5,7 @@
 //! ends the stream.
 
 mod certified;
+mod ends;
 mod far;
 mod refused;
 
@@ -20,9 +21,8 @@ use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::client::{Own, Rules};
-use crate::stream::fault::Fault;
 use crate::stream::{Secured, StreamIds};
-use crate::xml::{CLOSE, Edits, Frame, Kind, Token, rewrite};
+use crate::xml::{Edits, Frame, Kind, Token, rewrite};
 
 use self::refused::Managed;
 use super::life::Life;
@@ -359,78 +359,6 @@ impl Step<'_, '_> {
                 self.near_fault(reason, After::Closed);
             }
         }
-    }
-
-    /// The client closed its stream: its server hears it, and may say what it still has to say (SM-06).
-    fn near_closed(&mut self) {
-        self.tell(self.client.reason);
-        self.part(After::Closed);
-        match self.client.far {
-            Life::Closing { until, .. } => self.client.near = Life::Parting { until },
-            _ => self.near_close(),
-        }
-    }
-
-    /// Our closing tag, and the end of the connection.
-    fn near_close(&mut self) {
-        if matches!(self.client.near, Life::Open(_) | Life::Parting { .. }) {
-            self.out_near(Bytes::from_static(CLOSE));
-            self.near_finish();
-        }
-    }
-
-    /// The end of the connection: flushed, without another word.
-    fn near_finish(&mut self) {
-        if !self.client.near.is_over() {
-            self.client.near = Life::Over;
-            self.turn.push(Effect::Finish(Side::Near));
-        }
-    }
-
-    /// The client's stream ends because of this.
-    fn near_fault(&mut self, reason: Reason, after: After) {
-        let Some(machine) = self.client.near.take() else { return };
-        let fault = machine.fault(&self.client.desk, reason);
-        self.near_end(fault, after);
-    }
-
-    /// The same over a stanza, in these words.
-    fn near_fault_saying(&mut self, reason: Reason, words: &str) {
-        let Some(machine) = self.client.near.take() else { return };
-        let fault = machine.fault_saying(&self.client.desk, reason, words);
-        self.near_end(fault, After::Closed);
-    }
-
-    /// A step has consumed the machine.
-    fn near_end(&mut self, fault: Fault, after: After) {
-        self.tell(fault.reason);
-        if fault.octets.is_empty() {
-            self.client.near = Life::Over;
-            self.turn.push(Effect::Cut(Side::Near));
-        } else {
-            self.client.near = Life::Closing { machine: None, until: self.close_by() };
-            self.out_near(fault.octets);
-            self.turn.sent_error(Facing::Public, fault.reason.stream_condition());
-        }
-        self.part(after);
-    }
-
-    /// The server hears that the client is gone: by a closing tag, or by the end of the connection alone.
-    fn part(&mut self, after: After) {
-        match &self.client.far {
-            Life::Open(Posing::Dialling) => self.far_cut(),
-            Life::Open(_) if after == After::Closed => {
-                self.client.far.close(self.close_by());
-                self.turn.send(Side::Far(FAR), Bytes::from_static(CLOSE));
-            }
-            Life::Open(_) => self.far_finish(),
-            Life::Closing { .. } | Life::Parting { .. } | Life::Over => {}
-        }
-    }
-
-    /// When a leg that closes now is over at the latest (T-close).
-    fn close_by(&self) -> Instant {
-        self.turn.now + self.turn.home.timeouts.close
     }
 
     fn expire(&mut self) {

@@ -9,11 +9,10 @@ use bytes::Bytes;
 
 use super::event::Event;
 use super::turn::Turn;
-use super::turned::Turned;
 use super::{Effect, Home};
 use crate::filter;
 use crate::jid::{Domain, Jid};
-use crate::reason::{Direction, Reason, Why};
+use crate::reason::{Class, Direction, Reason, Why};
 use crate::stream::Pair;
 use crate::xml::{Content, Frame, Framer, Head, Kind, Limits, Token};
 
@@ -137,19 +136,8 @@ impl Origin<'_> {
         turn.note(Event::Refused { pair, hosted, reason });
     }
 
-    pub(super) fn note_unfit(self, turned: &Turned<'_>, pair: Option<&Pair>, turn: &mut Turn<'_>) {
-        turn.note(Event::Unfit {
-            pair: pair.cloned(),
-            hosted: self.hosted(pair, turn.home),
-            reason: turned.reason,
-            address: turned.from.as_deref().map(str::to_owned),
-            measure: turned.measure,
-            octets: turned.octets,
-        });
-    }
-
     /// Our side of a pair, if it is ours.
-    fn hosted(self, pair: Option<&Pair>, home: &Home) -> Option<Domain> {
+    pub(super) fn hosted(self, pair: Option<&Pair>, home: &Home) -> Option<Domain> {
         let (hosted, _) = home.sides(pair?, self.direction);
         Some(hosted).filter(|domain| home.hosts(domain)).cloned()
     }

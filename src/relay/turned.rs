@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::event::Event;
 use super::origin::{Origin, pair_of};
 use super::turn::Turn;
 use super::{Effect, Home, Sender, Words};
@@ -119,6 +120,17 @@ fn words(reason: Reason, measure: Option<(usize, usize)>) -> String {
 }
 
 impl Origin<'_> {
+    pub(super) fn note_unfit(self, turned: &Turned<'_>, pair: Option<&Pair>, turn: &mut Turn<'_>) {
+        turn.note(Event::Unfit {
+            pair: pair.cloned(),
+            hosted: self.hosted(pair, turn.home),
+            reason: turned.reason,
+            address: turned.from.as_deref().map(str::to_owned),
+            measure: turned.measure,
+            octets: turned.octets,
+        });
+    }
+
     /// This stanza of that pair goes no further. `instead` says how an error goes on in its place (XML-17), where it can.
     pub(super) fn turn_away(
         self,

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+mod budget;
 mod line;
 mod refused;
 mod unfit;
@@ -412,36 +413,6 @@ impl Observe {
                 is = proven.method.label(), was_certificate = old.fingerprint.as_deref().unwrap_or("none"),
                 is_certificate = proven.fingerprint.as_deref().unwrap_or("none"), "a peer proves itself in another way");
         }
-    }
-
-    fn may_tell(&self, meta: &Meta) -> bool {
-        self.may_tell_of(meta.peer.map(|p| Network::of(p.ip())))
-    }
-
-    fn may_tell_of(&self, network: Option<Network>) -> bool {
-        // What nobody listens to need not be counted against the network.
-        tracing::enabled!(tracing::Level::INFO) && self.has_room(network)
-    }
-
-    fn may_tell_refusal(&self, network: Option<Network>) -> bool {
-        tracing::enabled!(tracing::Level::INFO) && self.is_within(&self.refusal_lines, network)
-    }
-
-    fn has_room(&self, network: Option<Network>) -> bool {
-        self.is_within(&self.lines, network)
-    }
-
-    fn is_within(&self, budget: &Throttle<Option<Network>>, network: Option<Network>) -> bool {
-        if !budget.admits(&network, now()) {
-            self.suppressed.fetch_add(1, Ordering::Relaxed);
-            self.metrics.log_left_out();
-            return false;
-        }
-        let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
-        if suppressed > 0 {
-            tracing::info!(lines = suppressed, "lines were left out: too many from one network");
-        }
-        true
     }
 
     /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.

@@ -6,6 +6,7 @@
 
 mod carriage;
 mod due;
+mod far;
 pub(super) mod fars;
 mod hand;
 mod knock;
@@ -23,21 +24,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 
 use self::carriage::Carriage;
+pub(super) use self::far::{Far, Sending};
 use self::fars::Fars;
 use self::hand::{Lane, Stalled};
 use self::knock::Knock;
 use self::news::next_news;
-use super::awaited::AwaitTicket;
 use super::cargo::Cargo;
-use super::courier::InsideTicket;
 use super::inbox::Inbox;
 use super::leg::{Leg, Link};
 use super::measure::{Held, Passed};
 use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
 use super::verifier::Learnt;
-use super::{BoxIo, Later, Route, Tools, backends, now, shares};
-use crate::limit::{Callback, Place, Stranger, StreamTicket, Tally, Threshold, Valve};
+use super::{BoxIo, Later, Tools, now, shares};
+use crate::limit::{Place, Stranger, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, Input, LaneId, Relay, Sender, Side, plan};
 use crate::stream::{Pair, Secured};
@@ -124,31 +124,6 @@ pub struct Pump {
     pub(super) unwelcome: bool,
     /// It began when others already gave back what they held, and may take its time until the end.
     late: bool,
-}
-
-/// A leg that we opened.
-pub(super) struct Far {
-    pub(super) leg: Leg,
-    pub(super) destination: Destination,
-    pub(super) route: Option<Box<dyn Route>>,
-    pub(super) awaited: Vec<AwaitTicket>,
-    /// It is to ask about a key, over a connection of its own.
-    pub(super) callback: Option<Callback>,
-    /// Its place at a server behind, until the connection has ended.
-    pub(super) place: Option<backends::Place>,
-    /// What its socket wakes, where it is one of many.
-    pub(super) bell: Option<Waker>,
-}
-
-/// What a pair that stands may send.
-pub(super) struct Sending {
-    pub(super) valve: Valve,
-    /// Its far leg has ended; couriers carry it.
-    pub(super) carried: bool,
-    /// Its place in the count of its rule, and in that of the peer's registrable domain.
-    pub(super) _counted: (StreamTicket, Option<Place>),
-    /// Inbound: reports of the pair take its stream (DB-69).
-    pub(super) _inside: Option<InsideTicket>,
 }
 
 /// A relay that runs. A type of its own: an async function has room for what it is given twice.

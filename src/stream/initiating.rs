@@ -4,15 +4,18 @@
 //! ([`Errand::Ask`]). Whether the peer's certificate and TLS version suffice is judged by the relay when the handshake is
 //! done; here is only the order of words.
 
+mod awaiting;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::jid::Domain;
-use crate::reason::{Cause, Facing, Reason, StanzaCondition};
-use crate::xml::{CLOSE, Frame, Header, Kind, names};
+use crate::reason::{Cause, Facing, Reason};
+use crate::xml::{Frame, Header, names};
 
-use super::dialback::{self, Dialback, Unreadable};
+use self::awaiting::prove;
+use super::dialback;
 use super::fault::{self, Due, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
@@ -383,33 +386,6 @@ impl Featuring {
     }
 }
 
-/// Dialback: the key or the question goes out (DB-50, DB-23, DB-60).
-fn prove(
-    terms: &Terms,
-    keys: &Keyring,
-    line: Line,
-    id: String,
-    offered: Offered,
-    dialback: bool,
-    now: Instant,
-) -> Stepped {
-    let deadline = now + terms.proof_time;
-    let effects = match &terms.errand {
-        Errand::Ask(check) => vec![send(dialback::write_ask(check))],
-        Errand::Speak(_) if !dialback || !terms.dialback => {
-            return Err(Fault::closed(Reason::SaslRefused));
-        }
-        // A stream without an id cannot be spoken of.
-        Errand::Speak(_) if id.is_empty() => return Err(Fault::closed(Reason::RemoteFailed)),
-        Errand::Speak(pair) => {
-            let key = keys.make(pair, &id, now);
-            let claim = dialback::write_claim(pair, &key);
-            vec![Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }), send(claim)]
-        }
-    };
-    Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline }), effects))
-}
-
 impl Requesting {
     fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
         match input {
@@ -470,94 +446,6 @@ impl Authenticating {
             Input::Expired => Err(Fault::closed(Reason::SaslRefused).because(Cause::TimedOut)),
             Input::End => Err(Fault::closed(Reason::SaslRefused).because(Cause::Cut)),
             _ => Err(Fault::closed(Reason::SaslRefused)),
-        }
-    }
-}
-
-impl Awaiting {
-    fn step(mut self, terms: &Terms, input: Input, _now: Instant) -> Stepped {
-        let frame = match input {
-            Input::Element(frame) if frame.head().kind() != Kind::Other => {
-                return Err(Fault::told(Reason::NotAuthorized, b""));
-            }
-            Input::Element(frame) if dialback::is_dialback(&frame) => frame,
-            // COMPAT: features may follow a header without version towards a backend; they change nothing here.
-            Input::Element(frame) if frame.is(names::STREAMS, "features") => {
-                self.offered.max_octets = features::read(&frame.tree()).max_octets;
-                return Ok((Initiating::Awaiting(self), Vec::new()));
-            }
-            Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
-            Input::Expired => return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut)),
-            Input::End => return Err(Fault::closed(Reason::RemoteFailed).because(Cause::Cut)),
-            _ => return Err(Fault::told(Reason::Internal, b"")),
-        };
-        match (dialback::read(&frame), &terms.errand) {
-            (Ok(Dialback::Claimed { pair, kind }), Errand::Speak(ours)) if pair == *ours => match kind {
-                dialback::Kind::Valid => Ok(standing(self.line, false, self.offered)),
-                dialback::Kind::Invalid => Err(Fault::closed(Reason::DialbackInvalid)),
-                dialback::Kind::Error(_) => Err(Fault::closed(Reason::DialbackRefused)),
-            },
-            (Ok(Dialback::Asked { pair, stream, kind }), Errand::Ask(check))
-                if pair == check.pair && stream == check.stream =>
-            {
-                let answer = match kind {
-                    dialback::Kind::Valid => Answer::Valid,
-                    dialback::Kind::Invalid => Answer::Invalid,
-                    // DB-28: a server that does not know the domain is no server of that domain.
-                    dialback::Kind::Error(Some(
-                        StanzaCondition::ItemNotFound | StanzaCondition::RemoteServerNotFound,
-                    )) => Answer::Trouble(Reason::RemoteNotFound),
-                    dialback::Kind::Error(_) => Answer::Trouble(Reason::DialbackRefused),
-                };
-                Ok((Initiating::Established(Standing { line: self.line }), vec![Effect::Answered(answer)]))
-            }
-            (Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }), _) => {
-                self.line.unasked = self.line.unasked.saturating_add(1);
-                if self.line.unasked > MAX_UNASKED {
-                    return Err(Fault::told(Reason::UnaskedAnswer, b""));
-                }
-                Ok((Initiating::Awaiting(self), vec![Effect::Unasked]))
-            }
-            // Table 0.3: no questions are taken on a stream that we opened.
-            (Ok(Dialback::Claim { .. } | Dialback::Ask(_)), _) => {
-                Err(Fault::told(Reason::UnsupportedStanzaType, b""))
-            }
-            (Err(Unreadable::Fault(reason) | Unreadable::Refused { reason, .. }), _) => {
-                Err(Fault::told(reason, b""))
-            }
-        }
-    }
-}
-
-impl Standing {
-    fn step(mut self, input: Input) -> Stepped {
-        match input {
-            // RLY-04: nothing is said on a stream that we opened but errors and late answers.
-            Input::Element(frame) if frame.head().kind() != Kind::Other => {
-                Err(Fault::told(Reason::NotAuthorized, b""))
-            }
-            Input::Element(frame) if dialback::is_dialback(&frame) => {
-                self.line.unasked = self.line.unasked.saturating_add(1);
-                if self.line.unasked > MAX_UNASKED {
-                    return Err(Fault::told(Reason::UnaskedAnswer, b""));
-                }
-                Ok((Initiating::Established(self), vec![Effect::Unasked]))
-            }
-            Input::Element(frame) if frame.is(names::STREAMS, "error") => Ok((
-                Initiating::Established(self),
-                vec![
-                    Effect::Send(Bytes::from_static(CLOSE)),
-                    Effect::PeerError(fault::condition(&frame.tree())),
-                    Effect::Closed,
-                ],
-            )),
-            Input::Element(_) => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
-            Input::End => Ok((
-                Initiating::Established(self),
-                vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed],
-            )),
-            Input::Expired => Ok((Initiating::Established(self), Vec::new())),
-            _ => Err(Fault::told(Reason::Internal, b"")),
         }
     }
 }

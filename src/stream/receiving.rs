@@ -3,17 +3,20 @@
 //! It greets, offers, upgrades, takes claims and hands stanzas on; whether a claim is believed is ruled elsewhere and comes
 //! back as a [`Ruling`]. What each state accepts is table 0.3 of the requirements, and the last arm refuses.
 
+mod greeting;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::jid::{AddressError, Domain};
+use crate::jid::Domain;
 use crate::reason::{Facing, Reason, SaslCondition};
 use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
+use self::greeting::greeting;
 use super::dialback::{self, Dialback, Unreadable};
 use super::fault::{self, Fault};
-use super::{KeyCheck, Pair, Secured, StreamIds, features, opening, sasl};
+use super::{KeyCheck, Pair, Secured, StreamIds, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -280,112 +283,6 @@ impl Receiving {
     pub fn secured(&self) -> Option<&Secured> {
         self.line().secured.as_ref()
     }
-}
-
-impl Greeting {
-    fn step(self, desk: &Desk, input: Input) -> Stepped {
-        match input {
-            Input::Header(header, offer) => self.greet(desk, &header, offer),
-            Input::Expired => Err(Receiving::Greeting(self).fault(desk, Reason::HeaderTimeout)),
-            Input::End => Err(Receiving::Greeting(self).fault(desk, Reason::Finished)),
-            // DB-25: rulings on what was claimed on the stream before this one find nothing.
-            Input::Ruled(..) | Input::Vouched(..) => Ok((Receiving::Greeting(self), Vec::new())),
-            _ => Err(Receiving::Greeting(self).fault(desk, Reason::UnsupportedStanzaType)),
-        }
-    }
-
-    fn greet(self, desk: &Desk, header: &Header, offer: Offer) -> Stepped {
-        let mut line = self.line;
-        let modern = header.version.is_some_and(|(major, _)| major >= 1);
-        let from = domain(header.from.as_deref());
-        let to = domain(header.to.as_deref());
-        let known = to.as_ref().ok().cloned().flatten();
-        let peer = from.as_ref().ok().cloned().flatten();
-        let ours = match desk.facing {
-            Facing::Public => hosted_or_default(&known, desk, &offer),
-            // BE-02 the other way round: the legacy server may well name nobody.
-            Facing::Backend => known.clone(),
-        };
-        let (id, answer) = greeting(desk, &mut line, ours, peer.as_ref(), modern);
-        let refuse = |reason: Reason| Err(Fault::told(reason, &answer));
-        // STR-15: after the proof any other name, served here or not, is no longer the peer's to choose.
-        if let Some(pair) = &line.proven
-            && (peer.as_ref() != Some(&pair.sender) || known.as_ref() != Some(&pair.target))
-        {
-            return refuse(Reason::NotAuthorized);
-        }
-        if let Some(reason) = header_fault(desk, &from, &to, &offer) {
-            return refuse(reason);
-        }
-        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        if let (Some(shown), Some(to)) = (&line.shown, &to)
-            && shown != to
-        {
-            return Err(Fault::of_another_certificate(shown, &answer));
-        }
-        let mut octets = answer;
-        let secure = line.secured.is_some() || desk.facing == Facing::Backend;
-        if modern {
-            let text = if !secure {
-                features::before_tls()
-            } else {
-                let external = offer.external && line.proven.is_none();
-                features::write(external, offer.dialback, desk.dialback_errors, desk.max_octets)
-            };
-            octets.extend_from_slice(text.as_bytes());
-        }
-        if let Some(reason) = offer.refused.filter(|_| line.secured.is_some()) {
-            return Err(Fault::told(reason, &octets));
-        }
-        let open = Open { line, id, from, to, offer };
-        Ok((Receiving::Open(open), vec![Effect::Send(octets.into())]))
-    }
-}
-
-/// STR-06 to STR-09: what is wrong with the addresses of a header; hosted names are told by the relay through `offer`.
-fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<Reason> {
-    match desk.facing {
-        Facing::Backend => match (from, to) {
-            (Err(_), _) | (_, Err(_)) => Some(Reason::ImproperAddressing),
-            _ => offer.refused,
-        },
-        Facing::Public => match (from, to) {
-            (_, Err(_)) => Some(Reason::HostUnknown),
-            (_, Ok(None)) if desk.default_domain.is_none() => Some(Reason::HostUnknown),
-            (Err(_), _) => Some(Reason::ImproperAddressing),
-            _ => offer.refused.filter(|reason| reason.is(Class::OfNames)),
-        },
-    }
-}
-
-type Named = Result<Option<Domain>, AddressError>;
-
-fn domain(text: Option<&str>) -> Named {
-    match text {
-        None | Some("") => Ok(None),
-        Some(text) => Domain::parse(text).map(Some),
-    }
-}
-
-fn hosted_or_default(to: &Option<Domain>, desk: &Desk, offer: &Offer) -> Option<Domain> {
-    match offer.refused {
-        // STR-06: never an echo of the unknown name.
-        Some(Reason::HostGone | Reason::HostUnknown) => desk.default_domain.clone(),
-        _ => to.clone().or_else(|| desk.default_domain.clone()),
-    }
-}
-
-/// Our answering header, and its id.
-fn greeting(
-    desk: &Desk,
-    line: &mut Line,
-    from: Option<Domain>,
-    to: Option<&Domain>,
-    modern: bool,
-) -> (String, Vec<u8>) {
-    let id = line.ids.issue();
-    let from = from.or_else(|| desk.default_domain.clone());
-    (id.clone(), opening(from.as_ref(), to, Some(&id), modern))
 }
 
 impl Open {

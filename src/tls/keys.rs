@@ -17,7 +17,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::jid::Domain;
 use crate::stream::secured::{PresentedName, TrustFault};
-use crate::tls::{names, provider, verify};
+use crate::tls::{names, provider, sound};
 
 /// Where one domain's certificate and key lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub fn from_der(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Identity, IdentityFault> {
-    verify::soundness(&chain).map_err(IdentityFault::Certificate)?;
+    sound::soundness(&chain).map_err(IdentityFault::Certificate)?;
     let key = provider().key_provider.load_private_key(key).map_err(|_| IdentityFault::Key)?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(|_| IdentityFault::Mismatch)?;
@@ -182,7 +182,7 @@ pub fn inspect_chain(chain: &[CertificateDer<'_>]) -> Option<Inspection> {
         is_alone: certificates.len() == 1 && first.issuer() != first.subject(),
         not_before: certificates.iter().map(|c| c.validity().not_before.timestamp()).max()?,
         not_after: certificates.iter().map(|c| c.validity().not_after.timestamp()).min()?,
-        fingerprint: verify::fingerprint(leaf),
+        fingerprint: sound::fingerprint(leaf),
     })
 }
 

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod names;
 mod records;
 pub mod server;
+mod sound;
 pub mod verify;
 
 use std::sync::Arc;

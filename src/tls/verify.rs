@@ -5,30 +5,27 @@
 //! a resumed session is judged exactly like a full one, since both are judged from the chain (RFC 9325 3.4). Either of
 //! the two usages is taken in either direction, because public authorities no longer issue clientAuth.
 
+mod any_chain;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme,
-};
+use rustls::DistinguishedName;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{
-    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
-};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
 use webpki::{
     CertRevocationList, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeIdIter,
     OwnedCertRevocationList, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey;
 
+pub(super) use self::any_chain::AnyChain;
 pub use super::anchors::Anchors;
+pub use super::sound::fingerprint;
+use super::sound::soundness;
 use crate::jid::Domain;
 use crate::reason::escaped;
 use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust, TrustFault};
@@ -292,37 +289,8 @@ impl ExtendedKeyUsageValidator for Usage {
     }
 }
 
-/// What must hold of each certificate by itself: readable, RSA of 2048 bits, no SHA-1 or MD5 (RFC 9325 4.5).
-///
-/// A self-signed certificate at the end of the chain may carry any signature: nobody checks an anchor's.
-pub(super) fn soundness(chain: &[CertificateDer<'_>]) -> Result<(), TrustFault> {
-    for der in chain {
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| TrustFault::Malformed)?;
-        if !rest.is_empty() {
-            return Err(TrustFault::Malformed);
-        }
-        if let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed()
-            && key.key_size() < 2048
-        {
-            return Err(TrustFault::Weak);
-        }
-        let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
-        let is_anchor = certificate.subject() == certificate.issuer() && chain.len() > 1;
-        if BROKEN_SIGNATURES.contains(&algorithm.as_str()) && !is_anchor {
-            return Err(TrustFault::Weak);
-        }
-    }
-    Ok(())
-}
-
 fn is_self_signed(leaf: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| leaf.subject() == leaf.issuer())
-}
-
-/// SHA-256 of the DER octets, lower-case hexadecimal.
-pub fn fingerprint(der: &CertificateDer<'_>) -> String {
-    let digest = digest::digest(&digest::SHA256, der);
-    digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn moment(not_after: i64, now: UnixTime) -> Option<Instant> {
@@ -358,147 +326,5 @@ fn fault(error: webpki::Error) -> TrustFault {
 /// Characters of an issuer that are shown.
 const ISSUER: usize = 120;
 
-/// Lets any chain through the handshake, and checks that the peer holds the private key.
-#[derive(Debug)]
-pub(super) struct AnyChain {
-    algorithms: WebPkiSupportedAlgorithms,
-    /// Whom we name as issuers; nobody stands for anybody.
-    issuers: Vec<DistinguishedName>,
-}
-
-impl AnyChain {
-    /// For the connecting side, and for listeners that ask for a certificate.
-    pub(super) fn new() -> AnyChain {
-        AnyChain::hinting(Vec::new())
-    }
-
-    /// For listeners that ask for a certificate of these issuers.
-    pub(super) fn hinting(issuers: Vec<DistinguishedName>) -> AnyChain {
-        AnyChain { algorithms: provider().signature_verification_algorithms, issuers }
-    }
-
-    fn tls12(&self, message: &[u8], der: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Verified {
-        let key = public_key(der)?;
-        let key =
-            webpki::RawPublicKeyEntity::try_from(&key).map_err(|_| bad(CertificateError::BadEncoding))?;
-        let (_, candidates) = self
-            .algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == signed.scheme)
-            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        // TLS 1.2 binds no curve to an ECDSA scheme, so each algorithm of the scheme is a candidate.
-        let holds =
-            candidates.iter().any(|with| key.verify_signature(*with, message, signed.signature()).is_ok());
-        if holds {
-            Ok(HandshakeSignatureValid::assertion())
-        } else {
-            Err(bad(CertificateError::BadSignature))
-        }
-    }
-
-    fn tls13(&self, message: &[u8], der: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Verified {
-        verify_tls13_signature_with_raw_key(message, &public_key(der)?, signed, &self.algorithms)
-    }
-}
-
-type Verified = Result<HandshakeSignatureValid, Error>;
-
-impl ServerCertVerifier for AnyChain {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        public_key(end_entity).map(|_| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        m: &[u8],
-        c: &CertificateDer<'_>,
-        s: &DigitallySignedStruct,
-    ) -> Verified {
-        self.tls12(m, c, s)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        m: &[u8],
-        c: &CertificateDer<'_>,
-        s: &DigitallySignedStruct,
-    ) -> Verified {
-        self.tls13(m, c, s)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for AnyChain {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.issuers
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        public_key(end_entity).map(|_| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        m: &[u8],
-        c: &CertificateDer<'_>,
-        s: &DigitallySignedStruct,
-    ) -> Verified {
-        self.tls12(m, c, s)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        m: &[u8],
-        c: &CertificateDer<'_>,
-        s: &DigitallySignedStruct,
-    ) -> Verified {
-        self.tls13(m, c, s)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// The key is read apart from the rest, so that a certificate odd in other ways (version 1, an unknown critical
-/// extension) makes an untrusted channel and not a failed handshake (RFC 6120 13.14).
-fn public_key(der: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| bad(CertificateError::BadEncoding))?;
-    Ok(SubjectPublicKeyInfoDer::from(certificate.public_key().raw.to_vec()))
-}
-
-fn bad(error: CertificateError) -> Error {
-    Error::InvalidCertificate(error)
-}
-
 const SERVER_AUTH: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_AUTH: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 2];
-/// MD2, MD4, MD5 and SHA-1 with RSA; SHA-1 with DSA and with ECDSA.
-const BROKEN_SIGNATURES: [&str; 6] = [
-    "1.2.840.113549.1.1.2",
-    "1.2.840.113549.1.1.3",
-    "1.2.840.113549.1.1.4",
-    "1.2.840.113549.1.1.5",
-    "1.2.840.10040.4.3",
-    "1.2.840.10045.4.1",
-];

@@ -17,8 +17,8 @@ pub use read::{PatchSource, compile as compile_patches, try_alone as try_patches
 
 use super::day::Day;
 use super::finding::Place;
+use super::rules::RuleName;
 use super::rules::StanzaKind;
-use super::verdict::RuleName;
 use crate::jid::Domain;
 use crate::reason::{Direction, Flow};
 

@@ -9,7 +9,7 @@ use super::super::{Candidate, Effect, Event, Input, Side};
 use super::{After, FAR, Step, edited};
 use crate::filter::client as filter;
 use crate::jid::Domain;
-use crate::reason::{Direction, Facing, Outcome, Reason};
+use crate::reason::{Class, Direction, Facing, Outcome, Reason};
 use crate::stream::LANGUAGE;
 use crate::stream::client::ended::Ending;
 use crate::stream::client::posing::{self, Posing};

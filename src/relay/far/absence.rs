@@ -6,7 +6,7 @@
 use super::super::Effect;
 use super::super::turn::Turn;
 use super::Far;
-use crate::reason::{Facing, Reason};
+use crate::reason::{Class, Facing, Reason};
 use crate::stream::initiating::Errand;
 
 impl Far {

@@ -11,7 +11,7 @@ use super::Outbound;
 use super::lanes::{Lane, Permits};
 use crate::filter::{self, Ends, Inward, Leaving, Outgoing, Refusal};
 use crate::jid::{Domain, Plain};
-use crate::reason::{Direction, Flow, Reason};
+use crate::reason::{Class, Direction, Flow, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Refused, rewrite};
 

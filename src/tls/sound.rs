@@ -1,0 +1,48 @@
+//! What holds of a certificate by itself, whoever signed it; and how it is told apart from others.
+
+use aws_lc_rs::digest;
+use rustls_pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+use crate::stream::secured::TrustFault;
+
+/// What must hold of each certificate by itself: readable, RSA of 2048 bits, no SHA-1 or MD5 (RFC 9325 4.5).
+///
+/// A self-signed certificate at the end of the chain may carry any signature: nobody checks an anchor's.
+pub(super) fn soundness(chain: &[CertificateDer<'_>]) -> Result<(), TrustFault> {
+    for der in chain {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| TrustFault::Malformed)?;
+        if !rest.is_empty() {
+            return Err(TrustFault::Malformed);
+        }
+        if let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed()
+            && key.key_size() < 2048
+        {
+            return Err(TrustFault::Weak);
+        }
+        let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
+        let is_anchor = certificate.subject() == certificate.issuer() && chain.len() > 1;
+        if BROKEN_SIGNATURES.contains(&algorithm.as_str()) && !is_anchor {
+            return Err(TrustFault::Weak);
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 of the DER octets, lower-case hexadecimal.
+pub fn fingerprint(der: &CertificateDer<'_>) -> String {
+    let digest = digest::digest(&digest::SHA256, der);
+    digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// MD2, MD4, MD5 and SHA-1 with RSA; SHA-1 with DSA and with ECDSA.
+const BROKEN_SIGNATURES: [&str; 6] = [
+    "1.2.840.113549.1.1.2",
+    "1.2.840.113549.1.1.3",
+    "1.2.840.113549.1.1.4",
+    "1.2.840.113549.1.1.5",
+    "1.2.840.10040.4.3",
+    "1.2.840.10045.4.1",
+];
