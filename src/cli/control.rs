@@ -359,7 +359,7 @@ fn print(answer: &Answer, console: &mut Console) {
             if refusals.is_empty() {
                 console.line("nothing was refused");
             }
-            refusals.iter().for_each(|refusal| console.print(super::refusals::text(refusal)));
+            refusals.iter().for_each(|refusal| console.print(super::told::text(refusal)));
         }
         Answer::Refused { .. } | Answer::Target { .. } => {}
     }

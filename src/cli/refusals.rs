@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::control::{self, Gateway};
+use super::told;
 use super::{Console, Exit, Format};
-use crate::gateway::protocol::{Answer, Refusal, Request};
+use crate::gateway::protocol::{Answer, Request};
 
 /// Arguments of `refusals`.
 #[derive(Debug, clap::Args)]
@@ -57,7 +58,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
                     console.line(line);
                 }
             }),
-            (Format::Text, _) => refusals.iter().for_each(|refusal| console.print(text(refusal))),
+            (Format::Text, _) => refusals.iter().for_each(|refusal| console.print(told::text(refusal))),
         }
         if !args.follow {
             if refusals.is_empty() && args.gateway.format == Format::Text && !console.is_quiet() {
@@ -70,40 +71,6 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         }
         std::thread::sleep(AGAIN);
     }
-}
-
-/// A few lines for people.
-pub(super) fn text(refusal: &Refusal) -> String {
-    let who = match (&refusal.from, &refusal.to) {
-        (Some(from), Some(to)) => format!("{from} > {to}"),
-        (Some(one), None) | (None, Some(one)) => one.clone(),
-        (None, None) => "nobody yet".to_owned(),
-    };
-    let times = if refusal.times > 1 { format!("  {} times", refusal.times) } else { String::new() };
-    let mut text = format!(
-        "{}  {}  {who}  {}  {} refused: {}{times}\n    {}\n",
-        refusal.time,
-        refusal.flow,
-        refusal.peer.as_deref().unwrap_or("-"),
-        refusal.what,
-        refusal.reason,
-        refusal.detail.as_deref().unwrap_or(&refusal.words),
-    );
-    let mut more = |name: &str, value: &Option<String>| {
-        if let Some(value) = value {
-            text.push_str(&format!("    {name}: {value}\n"));
-        }
-    };
-    let rule = match (refusal.rule.as_deref(), &refusal.place) {
-        (Some(rule), Some(place)) => Some(format!("{rule} at {place}")),
-        (Some("default") | None, _) => None,
-        (Some(rule), None) => Some(rule.to_owned()),
-    };
-    more("rule", &rule);
-    more("nearest", &refusal.nearest);
-    more("limit", &refusal.limit);
-    more("to do", &Some(refusal.remedy.clone()).filter(|remedy| !remedy.is_empty()));
-    text
 }
 
 /// How often whoever follows looks.
