@@ -21,7 +21,7 @@ use self::counts::{Batch, HELD, Together};
 use self::row::Row;
 use self::word::{Card, Event, What};
 use super::desk::Desk;
-use super::parts::finding;
+use super::trust::finding;
 use super::{millis, overview};
 use crate::config::settings::{self, Roots, Settings};
 use crate::limit::Attempt;
