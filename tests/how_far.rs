@@ -209,6 +209,36 @@ async fn a_silent_receiver_is_told_with_its_address_and_how_far_it_came() {
     }
 }
 
+// The command that goes the same way by hand says as much.
+#[tokio::test]
+async fn probe_tells_the_address_and_how_far_it_came() {
+    let world = World::build(&plan().timeout("unauth", "5s").timeout("header", "3s").timeout("tls", "3s"))
+        .await
+        .unwrap();
+    let mut running = Vec::new();
+    for (host, (domain, silence, words)) in (10..).zip(SILENCES) {
+        let (Silence::After(_), mute) = (silence, mute(&world, host, domain, silence).await) else {
+            continue;
+        };
+        let words = if words == "in the TLS handshake" { "in the handshake" } else { words };
+        let config = world.folder.path().join("gatehouse.yaml").display().to_string();
+        running.push((
+            mute,
+            words,
+            tokio::task::spawn_blocking(move || run(&["probe", domain, "--config", &config])),
+        ));
+    }
+    assert_eq!(running.len(), 4);
+    for (mute, words, probe) in running {
+        let said = probe.await.unwrap();
+        let address = mute.called.unwrap().to_string();
+        assert!(
+            said.code != 0 && said.out.contains(words) && said.out.contains(&address),
+            "{words}: {said:?}"
+        );
+    }
+}
+
 // A server that leaves says nothing; how far it had come is known all the same.
 #[tokio::test]
 async fn a_server_that_hangs_up_is_told_with_its_address_and_how_far_it_came() {

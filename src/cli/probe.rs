@@ -26,6 +26,7 @@ use crate::reason::{Cause, Detail, Direction};
 use crate::run::BoxIo;
 use crate::run::ways::{self, Undialled, WayOut};
 use crate::stream::dane::{Dane, Published};
+use crate::stream::fault::Due;
 use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
 use crate::xml::{Content, Framer, Header, Limits, Token, names};
@@ -366,7 +367,7 @@ impl Probe {
                         .to_owned());
                 }
                 plain.say(format!("<starttls xmlns='{}'/>", names::TLS).as_bytes()).await?;
-                match plain.hear().await? {
+                match plain.hear_due(Due::Proceed).await? {
                     Token::Element(frame) if frame.is(names::TLS, "proceed") => {}
                     _ => return Err("the server takes back its offer of STARTTLS".to_owned()),
                 }
@@ -381,7 +382,10 @@ impl Probe {
             Err(_late) => return Err("no TLS: the server is silent in the handshake".to_owned()),
         };
         let mut talk = Talk::new(Box::new(stream), Content::Server, times.unauth);
-        let (header, offered) = talk.greet(&self.hosted, &self.remote).await?;
+        let (header, offered) = talk
+            .greet(&self.hosted, &self.remote)
+            .await
+            .map_err(|trouble| format!("behind the TLS handshake: {trouble}"))?;
         // Good manners; what the server answers does not matter any more.
         let _closed = talk.say(b"</stream:stream>").await;
         Ok(Met { address, secured, offered, dialback: offered.dialback || header.dialback })
@@ -447,6 +451,11 @@ impl Talk {
         }
     }
 
+    /// The same, and how far it came if it does not.
+    async fn hear_due(&mut self, due: Due) -> Result<Token, String> {
+        self.hear().await.map_err(|trouble| format!("{trouble}: {}", due.words()))
+    }
+
     /// Headers both ways, and the features if the version promises them.
     async fn greet(&mut self, from: &Domain, to: &Domain) -> Result<(Header, features::Offered), String> {
         let ours = Header {
@@ -457,13 +466,13 @@ impl Talk {
             ..Header::new(Content::Server)
         };
         self.say(&ours.write_open()).await?;
-        let Token::Header(header) = self.hear().await? else {
+        let Token::Header(header) = self.hear_due(Due::Header).await? else {
             return Err("no stream header came".to_owned());
         };
         if header.version.is_none_or(|(major, _)| major < 1) {
             return Ok((header, features::Offered::default()));
         }
-        match self.hear().await? {
+        match self.hear_due(Due::Features).await? {
             Token::Element(frame) if frame.is(names::STREAMS, "features") => {
                 Ok((header, features::read(&frame.tree())))
             }
