@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::cases::{self, CaseOutcome};
+use super::day::Day;
 use super::domains::Pattern;
 use super::file::{RuleSpec, Word};
 use super::finding::{Finding, Place, Placed};

@@ -369,19 +369,6 @@ impl Observe {
         }
     }
 
-    fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
-        self.half_fit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the backend of this domain is known to look for others elsewhere.
-    pub fn is_astray(&self, hosted: &Domain) -> bool {
-        self.astray().contains(hosted)
-    }
-
-    fn astray(&self) -> MutexGuard<'_, HashSet<Domain>> {
-        self.astray.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {
         if self.may_tell(meta) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),

@@ -3,6 +3,19 @@
 use super::*;
 
 impl Observe {
+    pub(super) fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
+        self.half_fit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the backend of this domain is known to look for others elsewhere.
+    pub fn is_astray(&self, hosted: &Domain) -> bool {
+        self.astray().contains(hosted)
+    }
+
+    pub(super) fn astray(&self) -> MutexGuard<'_, HashSet<Domain>> {
+        self.astray.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells [`Event::Unfit`].
     pub(super) fn unfit(&self, meta: &Meta, event: &Event, around: &Around) {
         let Event::Unfit { pair, hosted, reason, address, measure, octets } = event else { return };
