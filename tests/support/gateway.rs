@@ -102,10 +102,10 @@ impl Gateway {
         self.process.signal(signal);
     }
 
-    /// Waits until it has ended, and starts it once more.
-    pub fn ended_and_again(&mut self) {
+    /// Ends it by SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
         let _status = self.process.ended(Duration::from_secs(60));
-        self.again();
     }
 
     /// Pulls its plugs, or puts them in again.
