@@ -1,5 +1,5 @@
-//! DNSSEC and DANE outbound (DNS-09, DNS-11, DNS-12, DNS-13), with zones that ldns signs, unbound that serves and validates them, and
-//! openssl as a second judge of the same certificates and records.
+//! DNSSEC and DANE both ways (DNS-09, DNS-11, DNS-12, DNS-13, DNS-15, DNS-18), with zones that ldns signs, unbound that serves and validates them, and
+//! openssl and ldns-dane as further judges of the same certificates and records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -17,13 +17,29 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::pki::{Authority, Identity, Leaf};
+use gatehouse::demo::session::{Login, Word};
 use gatehouse::demo::world::{Plan, World};
 use serde_json::Value;
 
-use sockets::HALL;
+use sockets::{HALL, still_passes};
 use steering::run;
 
-const POLICY: &str = "version: v1\nrules:\n  - { name: partners, domains: [\"*.signed.example\", \"*.plain.example\", \"*.forged.example\", \"*.stripped.example\"] }\n";
+/// The zones; all but the second are signed, or claim to be.
+const ZONES: [&str; 7] = [
+    "signed.example",
+    "plain.example",
+    "forged.example",
+    "stripped.example",
+    "stale.example",
+    "claimed.example",
+    "gaps.example",
+];
+
+/// A rule for all of them, with this condition.
+fn policy(condition: &str) -> String {
+    let domains: Vec<String> = ZONES.iter().map(|zone| format!("\"*.{zone}\"")).collect();
+    format!("version: v1\nrules:\n  - {{ name: partners, domains: [{}]{condition} }}\n", domains.join(", "))
+}
 
 /// Who validates.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,8 +64,22 @@ struct Case {
     /// Usage, selector, matching type and data of each TLSA record; the port is the right one or not.
     tlsa: Vec<(u8, u8, u8, Vec<u8>)>,
     right_port: bool,
+    found: Found,
     /// The proof of the server, or the cause of the refusal.
     comes: Result<&'static str, &'static str>,
+}
+
+/// What leads to a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Found {
+    /// An SRV record.
+    Srv,
+    /// An SRV record that names an alias, at whose end are address and TLSA record (RFC 7671 7).
+    Alias,
+    /// An SRV record; the name of the TLSA record is an alias.
+    Elsewhere,
+    /// The domain itself, without SRV.
+    Itself,
 }
 
 fn own(names: &[&str]) -> Identity {
@@ -77,7 +107,10 @@ fn sign(folder: &Path, zone: &str, records: &str, signed: bool) -> (PathBuf, Opt
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     };
     let key = tool("ldns-keygen", &["-k", "-a", "ECDSAP256SHA256", zone]);
-    tool("ldns-signzone", &[zone, &key]);
+    match zone {
+        "stale.example" => tool("ldns-signzone", &["-i", "20200101", "-e", "20200201", zone, &key]),
+        _ => tool("ldns-signzone", &[zone, &key]),
+    };
     (folder.join(format!("{zone}.signed")), Some(folder.join(format!("{key}.key"))))
 }
 
@@ -175,6 +208,30 @@ fn second_judge(address: SocketAddr, host: &str, domain: &str, tlsa: &[(u8, u8, 
     said.contains("Verification: OK") && said.contains("DANE TLSA")
 }
 
+/// What ldns-dane makes of the same certificate and the same records.
+fn third_judge(folder: &Path, name: &str, identity: &Identity, tlsa: &[(u8, u8, u8, Vec<u8>)]) -> bool {
+    let (chain, _) = identity.write(folder, name).unwrap();
+    let records = folder.join(format!("{name}.tlsa"));
+    let mut text = String::new();
+    for (usage, selector, matching, data) in tlsa {
+        writeln!(text, "_5269._tcp.{name}. 60 IN TLSA {usage} {selector} {matching} {}", hex(data)).unwrap();
+    }
+    std::fs::write(&records, text).unwrap();
+    // RFC 7671 5.1: with usage 3 names are not looked at; the tool wants to be told (`-n`).
+    let done = Command::new("ldns-dane")
+        .arg("-n")
+        .arg("-c")
+        .arg(chain)
+        .arg("-t")
+        .arg(records)
+        .args(["verify", name, "5269"])
+        .output();
+    let done = done.unwrap_or_else(|e| panic!("ldns-dane ({e}); tests/run installs it"));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("validate"), "{said}");
+    done.status.success()
+}
+
 fn cases(trusted: &Authority) -> Vec<Case> {
     let good = |n: usize| trusted.issue(&Leaf::of(&[&format!("c{n}.signed.example")])).unwrap();
     let case = |what, identity, tlsa, comes| Case {
@@ -183,6 +240,7 @@ fn cases(trusted: &Authority) -> Vec<Case> {
         identity,
         tlsa,
         right_port: true,
+        found: Found::Srv,
         comes,
     };
     let full = |identity: &Identity| identity.der().unwrap();
@@ -237,32 +295,58 @@ fn cases(trusted: &Authority) -> Vec<Case> {
     let good = trusted.issue(&Leaf::of(&["c16.stripped.example"])).unwrap();
     let kept = case("3 1 1 that is kept back", good, vec![key_sha256(&alone)], Err("dns"));
     all.push(Case { zone: "stripped.example", ..kept });
+    for found in [Found::Alias, Found::Elsewhere, Found::Itself] {
+        let led = case("3 1 1 by another way", alone.clone(), vec![key_sha256(&alone)], Ok("dane"));
+        all.push(Case { found, ..led });
+    }
+    let host = trusted.issue(&Leaf::of(&["c20.stale.example"])).unwrap();
+    let stale = case("signatures of long ago, played again", host, vec![key_sha256(&alone)], Err("dns"));
+    all.push(Case { zone: "stale.example", ..stale });
+    let host = trusted.issue(&Leaf::of(&["c21.claimed.example"])).unwrap();
+    let claimed = case("no signatures where the parent says that there are", host, vec![], Err("dns"));
+    all.push(Case { zone: "claimed.example", ..claimed });
+    let host = trusted.issue(&Leaf::of(&["c22.gaps.example"])).unwrap();
+    let gaps = case("no proof that there is no TLSA", host, vec![], Err("dns"));
+    all.push(Case { zone: "gaps.example", ..gaps });
     all
 }
 
 async fn walk_through(by: By) {
-    let world = World::build(&Plan::listed(HALL, POLICY).limit("rate", "6000/min")).await.unwrap();
+    let world = World::build(&Plan::listed(HALL, &policy("")).limit("rate", "6000/min")).await.unwrap();
     let folder = world.folder.path().join("dns");
     std::fs::create_dir(&folder).unwrap();
     let cases = cases(&world.authority);
     let mut partners = Vec::new();
-    let mut zones: Vec<(&str, String)> =
-        ["signed.example", "plain.example", "forged.example", "stripped.example"]
-            .into_iter()
-            .map(|zone| (zone, String::new()))
-            .collect();
+    let mut zones: Vec<(&str, String)> = ZONES.into_iter().map(|zone| (zone, String::new())).collect();
     for (n, case) in cases.iter().enumerate() {
         let domain = format!("c{n}.{}", case.zone);
         let host = 20 + u8::try_from(n).unwrap();
         let peer = world.peer_with(host, &[&domain], case.identity.clone(), Manner::default()).await.unwrap();
         let (ip, port) = (peer.address.ip(), peer.address.port());
         let text = &mut zones.iter_mut().find(|(zone, _)| *zone == case.zone).unwrap().1;
-        writeln!(text, "_xmpp-server._tcp.c{n} IN SRV 0 0 {port} h{n}\nh{n} IN A {ip}").unwrap();
+        let (mut at, leads) = (format!("h{n}"), format!("_xmpp-server._tcp.c{n} IN SRV 0 0 {port} h{n}\n"));
+        match case.found {
+            Found::Srv => writeln!(text, "{leads}h{n} IN A {ip}").unwrap(),
+            Found::Alias => {
+                at = format!("t{n}");
+                writeln!(text, "{leads}h{n} IN CNAME t{n}\nt{n} IN A {ip}").unwrap();
+            }
+            Found::Elsewhere => {
+                writeln!(text, "{leads}h{n} IN A {ip}\n_{port}._tcp.h{n} IN CNAME _{port}._tcp.r{n}")
+                    .unwrap();
+                at = format!("r{n}");
+            }
+            Found::Itself => {
+                assert_eq!(port, 5269, "a domain without SRV is called at the port of the standard");
+                writeln!(text, "c{n} IN A {ip}").unwrap();
+                at = format!("c{n}");
+            }
+        }
         let port = if case.right_port { port } else { 443 };
         for (usage, selector, matching, data) in &case.tlsa {
             writeln!(
                 text,
-                "_{port}._tcp.h{n} IN TYPE52 \\# {} {usage:02x}{selector:02x}{matching:02x}{}",
+                "_{port}._tcp.{at} IN TYPE52 \\# {} {usage:02x}{selector:02x}{matching:02x}{}",
                 3 + data.len(),
                 hex(data)
             )
@@ -287,6 +371,16 @@ async fn walk_through(by: By) {
                         _ => line.to_owned(),
                     });
                 std::fs::write(&file, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+            }
+            if *zone == "claimed.example" {
+                // As it was before it was signed; the parent has its key.
+                std::fs::copy(folder.join(zone), &file).unwrap();
+            }
+            if *zone == "gaps.example" {
+                let text = std::fs::read_to_string(&file).unwrap();
+                let kept = |line: &&str| !line.split_ascii_whitespace().any(|word| word == "NSEC");
+                std::fs::write(&file, text.lines().filter(kept).collect::<Vec<_>>().join("\n") + "\n")
+                    .unwrap();
             }
             if *zone == "stripped.example" {
                 let text = std::fs::read_to_string(&file).unwrap();
@@ -350,14 +444,63 @@ async fn walk_through(by: By) {
         if by == By::Resolver
             && case.zone == "signed.example"
             && case.right_port
+            && case.found == Found::Srv
             && usable
             && !case.tlsa.is_empty()
         {
             let host = if case.tlsa[0].0 == 2 { domain.clone() } else { format!("h{n}.{}", case.zone) };
             let agrees = second_judge(partner.peer.address, &host, domain, &case.tlsa);
             assert_eq!(agrees, case.comes == Ok("dane"), "openssl judges otherwise: {what}");
+            // It looks for an anchor in its own store, so it is asked about certificates alone.
+            if case.tlsa.iter().all(|(usage, ..)| *usage == 3) {
+                let agrees = third_judge(&folder, &host, &case.identity, &case.tlsa);
+                assert_eq!(agrees, case.comes == Ok("dane"), "ldns-dane judges otherwise: {what}");
+            }
         }
     }
+    // DNS-15, DNS-18: a rule that takes nothing less has each of them proven when it calls, too, and says why not.
+    let strict = policy(", identity: [dane]");
+    std::fs::write(world.folder.path().join(format!("policies/{HALL}.yaml")), strict).unwrap();
+    world.gate.reload().await.unwrap();
+    let dns = if by == By::Gateway { "dns-bogus" } else { "dns-trouble" };
+    for (n, (case, Partner { domain, peer })) in cases.iter().zip(&partners).enumerate() {
+        let (what, pair) = (case.what, format!("{domain}>hall.example"));
+        let mut stream = peer.call(HALL).unwrap().open().await.unwrap();
+        let cause = match case.comes {
+            Ok("dane") => {
+                assert!(stream.offers_external(), "{by:?} {what}");
+                assert_eq!(stream.external(domain).await.unwrap(), Login::Success, "{by:?} {what}");
+                let body = format!("from {n}");
+                still_passes(&world, &mut stream, &format!("a@{domain}"), "j@hall.example", &body).await;
+                let came = record(&world, |r| r["event"] == "admitted" && r["pair"] == *pair).await;
+                assert_eq!(came["proof"], "dane", "{by:?} {what}: {came}");
+                continue;
+            }
+            Err("tlsa-mismatch") => "tlsa-mismatch",
+            Err("dns") => dns,
+            Ok(_) | Err(_) => "no-tlsa",
+        };
+        assert!(!stream.offers_external(), "{by:?} {what}");
+        let ended = stream.ending().await.unwrap();
+        assert_eq!(ended.condition.as_deref(), Some("policy-violation"), "{by:?} {what}");
+        let refused = record(&world, |r| r["event"] != "admitted" && r["pair"] == *pair).await;
+        assert_eq!(refused["cause"], cause, "{by:?} {what}: {refused}");
+        if case.comes == Ok("certificate") {
+            let pair = format!("hall.example>{domain}");
+            world.legacy.message("j@hall.example", &format!("a@{domain}"), &format!("no more {n}"));
+            let refused = record(&world, |r| r["cause"] == "no-tlsa" && r["pair"] == *pair).await;
+            assert_eq!(refused["flow"], "s2s-out", "{refused}");
+        }
+    }
+    // The same with certificate and dialback beside it: the strongest that holds is the one that is told.
+    std::fs::write(world.folder.path().join(format!("policies/{HALL}.yaml")), policy("")).unwrap();
+    world.gate.reload().await.unwrap();
+    for (case, Partner { domain, peer }) in cases.iter().zip(&partners).take(3) {
+        let mut stream = peer.call(HALL).unwrap().open().await.unwrap();
+        assert_eq!(stream.dialback(domain, HALL).await.unwrap(), Word::Valid, "{}", case.what);
+    }
+    let labels = [("method", "dane"), ("flow", "s2s-in")];
+    world.counted("authentications_total", &labels, 3.0).await.unwrap();
     let config = world.config.display().to_string();
     let domain = partners[0].domain.clone();
     let said =

@@ -6,10 +6,12 @@ mod pure;
 use std::time::Duration;
 
 use gatehouse::policy::{Federation, Networks};
-use gatehouse::reason::{Flow, Reason};
+use gatehouse::reason::{Cause, Flow, Reason};
 use gatehouse::relay::{
     Behalf, Candidate, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side, Timeouts,
 };
+use gatehouse::stream::dane::{Dane, Usage};
+use gatehouse::stream::evidence::{Evidence, Posh, Sought};
 use gatehouse::stream::{Answer, Keyring, Method, Secured, Trust, TrustFault};
 use pure::*;
 
@@ -143,7 +145,7 @@ fn a_backend_is_believed_at_once_and_its_courier_goes_to_the_peer() {
     let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
-    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Own });
+    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Own, posh: false });
     stage.step(NEAR, Input::Queue(Load::Own, message.into()));
     stage.connected(far, None);
     let far = Side::Far(far);
@@ -636,7 +638,7 @@ fn a_verifier_asks_and_answers_once() {
     let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
-    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Claim });
+    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Claim, posh: false });
     stage.connected(far, Some(secured("", &["friend.example"])));
     let far = Side::Far(far);
     stage.hears(far, &answer("z", true));
@@ -1432,4 +1434,127 @@ fn a_leg_that_gives_way_ends_and_its_near_stream_does_not() {
     stage.hears(NEAR, message);
     assert_eq!(stage.carried().len(), 1);
     assert!(!stage.said(NEAR).contains("</stream:stream>"));
+}
+
+/// A peer with a certificate that nobody knows, under a rule with this condition, and its header.
+fn named_by_itself(identity: &str, dnssec: bool) -> Stage {
+    let text = format!(
+        "version: v1\nrules:\n  - {{ name: published, domains: [friend.example, cousin.example], identity: [{identity}] }}\n"
+    );
+    let shown = Some(untrusted("hall.example", "nobody.example"));
+    let home = Home { dnssec, ..home() };
+    let mut stage = Stage::new(home, policy(Federation::Listed, &text), Flow::S2sIn, shown);
+    stage.hears(NEAR, &header("friend.example", "hall.example"));
+    stage
+}
+
+fn inquiries(stage: &Stage) -> Vec<(String, Sought)> {
+    let asked = stage.effects.iter().filter_map(|effect| match effect {
+        Effect::Inquire(pair, sought) => Some((pair.to_string(), *sought)),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn dane(domain_name: &str, dane: Dane) -> Evidence {
+    Evidence { dane, ..Evidence::none(domain(domain_name)) }
+}
+
+// DNS-15: "such a proof enables EXTERNAL": the header waits for it, and for it alone. Without it a rule that takes nothing less ends
+// the stream (DNS-18).
+#[test]
+fn a_header_waits_for_what_its_domain_publishes() {
+    let proven = Dane::Proven(Usage::DaneEe);
+    for (found, external) in [
+        (dane("friend.example", proven), true),
+        (dane("friend.example", Dane::Unlisted), false),
+        (dane("friend.example", Dane::Unpublished), false),
+        (dane("friend.example", Dane::Unknown(Cause::DnsBogus)), false),
+    ] {
+        let mut stage = named_by_itself("dane", true);
+        let sought = Sought { dane: true, posh: false };
+        assert_eq!(inquiries(&stage), [("friend.example>hall.example".to_owned(), sought)]);
+        assert!(stage.said(NEAR).is_empty() && !stage.relay.wants_read(NEAR));
+        // What is found of another domain, asked for or not, answers nothing.
+        stage.step(NEAR, Input::Inquired(dane("cousin.example", proven)));
+        assert!(stage.said(NEAR).is_empty() && !stage.relay.wants_read(NEAR));
+        stage.step(NEAR, Input::Inquired(found.clone()));
+        let said = stage.said(NEAR);
+        assert_eq!(said.contains("<mechanism>EXTERNAL</mechanism>"), external, "{found:?}: {said}");
+        assert_eq!(said.contains("<policy-violation "), !external, "{found:?}: {said}");
+        // Once more, late: nothing.
+        stage.step(NEAR, Input::Inquired(dane("friend.example", proven)));
+        assert!(stage.said(NEAR).is_empty());
+    }
+    // By POSH, where that is named; then nothing of the DNS is asked without signatures.
+    let mut stage = named_by_itself("posh", false);
+    assert_eq!(inquiries(&stage)[0].1, Sought { dane: false, posh: true });
+    stage.step(
+        NEAR,
+        Input::Inquired(Evidence { posh: Posh::Proven, ..dane("friend.example", Dane::Unasked) }),
+    );
+    assert!(stage.said(NEAR).contains("<mechanism>EXTERNAL</mechanism>"));
+}
+
+// Each wait has its end: what was not found in time is not there, and the peer is not late meanwhile.
+#[test]
+fn what_is_not_found_in_time_is_not_waited_for() {
+    let mut stage = named_by_itself("dane, dialback", true);
+    let begun = stage.now;
+    let times = Timeouts::default();
+    assert_eq!(stage.relay.deadline(), Some(begun + times.dialback), "not T-header: the header is here");
+    stage.now = begun + times.dialback;
+    stage.step(NEAR, Input::Expired);
+    let said = stage.said(NEAR);
+    assert!(said.contains("urn:xmpp:features:dialback") && !said.contains("EXTERNAL"), "{said}");
+    assert!(stage.relay.wants_read(NEAR));
+}
+
+// POL-04: no lookup where it would change nothing: the pair is denied, the certificate is enough, there is none, or no rule takes it.
+#[test]
+fn nothing_is_looked_up_that_would_change_nothing() {
+    let stranger = "version: v1\nrules: []\n";
+    let open = "version: v1\nrules:\n  - { name: open, domains: [friend.example] }\n";
+    let posh = "version: v1\nrules:\n  - { name: filed, domains: [friend.example], identity: [posh] }\n";
+    let known = || secured("hall.example", &["friend.example"]);
+    for (what, text, dnssec, shown) in [
+        ("no rule", stranger, true, untrusted("hall.example", "nobody.example")),
+        ("a good certificate", open, true, known()),
+        ("a good certificate, and a file would do", posh, true, known()),
+        ("no certificate", posh, true, secured("hall.example", &[])),
+        ("nobody looks at signatures, and no file", open, false, untrusted("hall.example", "nobody.example")),
+    ] {
+        let home = Home { dnssec, ..home() };
+        let mut stage = Stage::new(home, policy(Federation::Listed, text), Flow::S2sIn, Some(shown));
+        stage.hears(NEAR, &header("friend.example", "hall.example"));
+        assert!(inquiries(&stage).is_empty(), "{what}");
+        assert!(!stage.said(NEAR).is_empty(), "{what}");
+    }
+}
+
+// DB-30, CRT-11: each domain on a stream is proven by what it publishes itself, and what one publishes is nothing for another.
+#[test]
+fn a_claim_waits_for_what_its_own_domain_publishes() {
+    let mut stage = named_by_itself("dane", true);
+    stage.step(NEAR, Input::Inquired(dane("friend.example", Dane::Proven(Usage::DaneEe))));
+    stage.said(NEAR);
+    for _ in 0..2 {
+        stage.hears(NEAR, "<db:result from='cousin.example' to='hall.example'>k</db:result>");
+    }
+    let sought = Sought { dane: true, posh: false };
+    assert_eq!(inquiries(&stage)[1..], [("cousin.example>hall.example".to_owned(), sought)], "asked once");
+    assert!(stage.connects().is_empty() && stage.said(NEAR).is_empty());
+    stage.step(NEAR, Input::Inquired(dane("cousin.example", Dane::Unlisted)));
+    let said = stage.said(NEAR);
+    assert_eq!(said.matches("<not-authorized ").count(), 2, "{said}");
+    assert!(!stage.has(|effect| matches!(effect, Effect::Verify(..))), "nothing less is tried");
+    let mut stage = named_by_itself("dane, dialback", true);
+    stage.step(NEAR, Input::Inquired(dane("friend.example", Dane::Unpublished)));
+    stage.said(NEAR);
+    stage.hears(NEAR, "<db:result from='cousin.example' to='hall.example'>k</db:result>");
+    stage.step(NEAR, Input::Inquired(dane("cousin.example", Dane::Proven(Usage::DaneEe))));
+    assert!(!stage.has(|effect| matches!(effect, Effect::Verify(..))), "nobody is asked about the key");
+    let (far, _) = stage.connects()[0].clone();
+    stand(&mut stage, far, "cousin.example", "hall.example");
+    assert!(stage.said(NEAR).contains("type='valid'"));
 }

@@ -93,9 +93,11 @@ pub(super) struct TestArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Proof {
-    Certificate,
-    Dialback,
     Pin,
+    Dane,
+    Certificate,
+    Posh,
+    Dialback,
     None,
 }
 

@@ -16,16 +16,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Console, Exit, Format, control};
 use crate::config::{self, Settings};
-use crate::dns::{Resolver, TlsMode};
+use crate::dns::{Resolver, Share, TlsMode};
 use crate::gateway::parts::{self, Credentials};
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::net;
 use crate::policy::{Federate, Finding, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
-use crate::reason::{Cause, Detail, Direction};
+use crate::reason::Direction;
+use crate::relay;
 use crate::run::BoxIo;
+use crate::run::posh::{Files, Reach};
 use crate::run::ways::{self, Undialled, WayOut};
 use crate::stream::dane::{Dane, Published};
+use crate::stream::evidence::Evidence;
 use crate::stream::fault::Due;
 use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
@@ -224,7 +227,8 @@ impl Probe {
                     continue;
                 }
                 match self.visit(&resolver, way, *address, (target.mode, &target.published)).await {
-                    Ok(met) => {
+                    Ok(mut met) => {
+                        self.read_file(&resolver, &ways, &mut met.secured).await;
                         self.tell(&mut report, &met);
                         return report;
                     }
@@ -269,33 +273,23 @@ impl Probe {
         let pin = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
         let by_pin = Proof::by_pin(Some(&met.secured), &remote, pin);
         let by_certificate = Proof::by_certificate(Some(&met.secured), &remote);
-        let dane = met.secured.dane;
-        let (identity, method) = match (&by_pin, dane, &by_certificate) {
+        let by_posh = Proof::by_posh(Some(&met.secured), &remote);
+        let dane = met.secured.dane(&self.remote);
+        let (identity, method) = match (&by_pin, dane, &by_certificate, &by_posh) {
             (Ok(proof), ..) => (Identity::Pin, Some(proof.method())),
-            (_, Dane::Proven(_), _) => (Identity::Dane, Some(Method::Dane)),
-            (_, Dane::Failed, _) => (Identity::Absent, None),
-            (.., Ok(proof)) => (Identity::Certificate, Some(proof.method())),
+            (_, Dane::Proven(_), ..) => (Identity::Dane, Some(Method::Dane)),
+            (_, Dane::Failed, ..) => (Identity::Absent, None),
+            (_, _, Ok(proof), _) => (Identity::Certificate, Some(proof.method())),
+            (.., Ok(proof)) => (Identity::Posh, Some(proof.method())),
             _ => (Identity::Dialback, None),
         };
         report.proof = method.map(Method::label);
-        let asked = Federate {
-            hosted: &self.hosted,
-            remote: &self.remote,
-            direction: Direction::Outbound,
-            identity: Identity::Unproven,
-            tls,
-            address: Some(met.address.ip()),
-            key,
-        };
-        let doubted = [
-            ("pin", self.policy.doubt_key(&asked)),
-            ("dane", (dane == Dane::Failed).then(|| Detail::new(Cause::TlsaMismatch, ""))),
-            ("certificate", identity::doubt(certificate, &self.remote)),
-        ];
-        for (proof, doubt) in doubted {
-            report.not_proven.extend(doubt.map(|doubt| format!("{proof}: {doubt}")));
+        let outbound = remote.reversed();
+        for (proof, doubt) in relay::doubts(&self.policy, &outbound, Direction::Outbound, Some(&met.secured))
+        {
+            report.not_proven.push(format!("{proof}: {doubt}"));
         }
-        let proven_apart = by_pin.is_ok() || matches!(dane, Dane::Proven(_));
+        let proven_apart = by_pin.is_ok() || matches!(dane, Dane::Proven(_)) || by_posh.is_ok();
         match certificate {
             None => report.chain = Some("no certificate".to_owned()),
             Some(certificate) => {
@@ -326,6 +320,27 @@ impl Probe {
         if !last.is_allow() {
             report.trouble.push(format!("the policy refuses the server as it is: {}", last.reason.words()));
         }
+    }
+
+    /// What the domain publishes by HTTPS about the certificate, where the rule takes that (DNS-16). A file is read also where a
+    /// stronger proof is there: whoever looks wants to know.
+    async fn read_file(&self, resolver: &Resolver, ways: &ways::WaysOut, secured: &mut Secured) {
+        let first = self.judge(Identity::Unproven, Tls::Unknown, None, ShownKey::Unknown);
+        let takes = first.permit().is_some_and(|permit| permit.takes_posh());
+        let Some(shown) = secured.certificate.clone().filter(|_| takes) else { return };
+        let (dial, sources) = (parts::dial(&self.settings), parts::sources(&self.settings));
+        let reach = Reach {
+            resolver,
+            ways,
+            dial: &dial,
+            sources: sources.get(&self.hosted).map_or(&[], Vec::as_slice),
+            trust: self.connector.trust(),
+            share: Share::Own,
+        };
+        let posh = Files::default().judge(&self.remote, &shown, &reach).await;
+        let known = secured.evidence(&self.remote).cloned();
+        let known = known.unwrap_or_else(|| Evidence::none(self.remote.clone()));
+        secured.attest(Evidence { posh, ..known });
     }
 
     /// Connects as the gateway would: on the way out of that domain, from the address of ours.

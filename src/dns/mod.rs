@@ -17,6 +17,7 @@ mod routes;
 pub mod srv;
 pub mod steer;
 mod steer_tcp;
+mod tlsa;
 
 pub use gates::{Places, Share};
 pub use guard::Guard;

@@ -28,6 +28,8 @@ pub struct Candidate {
     pub port: u16,
     /// A record under signatures names it.
     pub secure: bool,
+    /// No record names it: it is the domain itself.
+    pub itself: bool,
 }
 
 /// Sorts by priority and mode, and draws by weight within.

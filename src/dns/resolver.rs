@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::Name;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -28,9 +28,10 @@ use crate::dns::order::{Candidate, Rank, order};
 use crate::dns::query::{Asker, Dnssec, QueryFault, Trusted, system_servers};
 use crate::dns::routes::{ByDomain, Whom};
 use crate::dns::srv::{Service, find};
+use crate::dns::tlsa::published;
 use crate::jid::Domain;
 use crate::policy::Pattern;
-use crate::stream::dane::{Association, Published};
+use crate::stream::dane::Published;
 
 /// What the resolver needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,21 +208,7 @@ impl Resolver {
         waited: &mut Duration,
     ) -> Result<Vec<Target>, DnsFault> {
         self.home.refresh().await;
-        let memory = self.memory(share);
-        let cell = memory.cell(domain)?;
-        let known = match cell.get() {
-            Some(known) => known,
-            None => {
-                // Whoever waits for a place waits for it alone: nobody shares a lookup that has not begun (DNS-07), and
-                // no clock of it runs before.
-                let (_place, time) =
-                    self.gates.enter(share, self.total).await.inspect_err(|_| *waited = self.total)?;
-                *waited = time;
-                let look_up = || self.look_up(&memory.asker, domain, Instant::now() + self.total);
-                cell.get_or_init(look_up).await
-            }
-        };
-        let places = known.outcome.clone()?;
+        let places = self.places(domain, share, waited).await?;
         let targets: Vec<Target> = order(places, self.draw(), |place| place.rank)
             .into_iter()
             .map(|place| Target {
@@ -239,6 +226,39 @@ impl Resolver {
         if targets.is_empty() { Err(DnsFault::Guarded) } else { Ok(targets) }
     }
 
+    /// What all servers of a domain have published about their certificates, whether they may be dialled or not (DNS-15).
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub async fn published(&self, domain: &Domain, share: Share) -> Result<Vec<Arc<Published>>, DnsFault> {
+        let places = self.places(domain, share, &mut Duration::default()).await?;
+        Ok(places.into_iter().map(|place| place.published).collect())
+    }
+
+    /// The candidates of a domain, before the guard has looked at them.
+    async fn places(
+        &self,
+        domain: &Domain,
+        share: Share,
+        waited: &mut Duration,
+    ) -> Result<Vec<Place>, DnsFault> {
+        let memory = self.memory(share);
+        let cell = memory.cell(domain)?;
+        let known = match cell.get() {
+            Some(known) => known,
+            None => {
+                // Whoever waits for a place waits for it alone: nobody shares a lookup that has not begun (DNS-07), and
+                // no clock of it runs before.
+                let (_place, time) =
+                    self.gates.enter(share, self.total).await.inspect_err(|_| *waited = self.total)?;
+                *waited = time;
+                let look_up = || self.look_up(&memory.asker, domain, Instant::now() + self.total);
+                cell.get_or_init(look_up).await
+            }
+        };
+        known.outcome.clone()
+    }
+
     /// The addresses of a host that a server has named as its own, behind the same guard as those that the DNS names.
     pub async fn host(&self, host: &str, port: u16, share: Share) -> Result<Vec<SocketAddr>, DnsFault> {
         self.home.refresh().await;
@@ -249,8 +269,13 @@ impl Resolver {
             Err(_) => {
                 let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
                 let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
-                let (places, _ttl) =
-                    settle(asker, vec![Candidate { rank, host, port, secure: false }], false, deadline).await;
+                let (places, _ttl) = settle(
+                    asker,
+                    vec![Candidate { rank, host, port, secure: false, itself: false }],
+                    false,
+                    deadline,
+                )
+                .await;
                 places?.into_iter().flat_map(|place| place.addresses).collect()
             }
         };
@@ -339,7 +364,7 @@ async fn routed(asker: &Asker, server: &Server, deadline: Instant) -> (Result<Ve
         Ok(host) => {
             let (outcome, ttl) = settle(
                 asker,
-                vec![Candidate { rank, host, port: server.port, secure: false }],
+                vec![Candidate { rank, host, port: server.port, secure: false, itself: false }],
                 true,
                 deadline,
             )
@@ -364,7 +389,8 @@ async fn settle(
         lookups.spawn(async move {
             let found = match addresses(&asker, &candidate).await {
                 Ok(found) => {
-                    let secure = candidate.secure && found.secure && !found.addresses.is_empty();
+                    let led = candidate.secure || candidate.itself;
+                    let secure = led && found.secure && !found.addresses.is_empty();
                     published(&asker, &candidate, secure).await.map(|published| (found, published))
                 }
                 Err(fault) => Err(fault),
@@ -405,33 +431,6 @@ fn is_itself(host: &Name, domain: &Domain) -> bool {
     host.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(&domain.to_ascii())
 }
 
-/// What the DNS says of the certificate at this host and port. DNS-11: asked only where what led here is secure; a question that
-/// fails leaves the host out, for whoever keeps the answer back may have something to hide.
-async fn published(asker: &Asker, candidate: &Candidate, secure: bool) -> Result<Published, QueryFault> {
-    let host = candidate.host.to_ascii().trim_end_matches('.').to_owned();
-    let mut published =
-        Published { host: candidate.secure.then(|| host.as_str().into()), ..Published::default() };
-    if !secure {
-        return Ok(published);
-    }
-    let name =
-        Name::from_ascii(format!("_{}._tcp.{host}.", candidate.port)).map_err(|_| QueryFault::Failed)?;
-    let found = asker.ask(name, RecordType::TLSA).await?;
-    if found.secure {
-        let usable = found.records.iter().filter_map(|data| match data {
-            RData::TLSA(record) => Association::read(
-                record.cert_usage.into(),
-                record.selector.into(),
-                record.matching.into(),
-                &record.cert_data,
-            ),
-            _ => None,
-        });
-        published.associations = usable.take(MAX_ASSOCIATIONS).collect();
-    }
-    Ok(published)
-}
-
 /// Whether there are trust anchors to validate from, where they are a file's.
 ///
 /// # Errors
@@ -462,8 +461,6 @@ impl fmt::Debug for Resolver {
 
 impl std::error::Error for SetupFault {}
 
-/// TLSA records that are looked at.
-const MAX_ASSOCIATIONS: usize = 16;
 /// Domains remembered.
 const MAX_KNOWN: usize = 4096;
 /// DNS-07, in seconds.

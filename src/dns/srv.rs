@@ -61,7 +61,13 @@ fn names_servers(found: &Found) -> bool {
 pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Service {
     if direct.records.is_empty() && starttls.records.is_empty() {
         let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
-        return Service::At(vec![Candidate { rank, host: fallback, port: PORT, secure: false }]);
+        return Service::At(vec![Candidate {
+            rank,
+            host: fallback,
+            port: PORT,
+            secure: false,
+            itself: true,
+        }]);
     }
     let of = |found: Found, mode: TlsMode| {
         let secure = found.secure;
@@ -71,6 +77,7 @@ pub fn settle(direct: Found, starttls: Found, fallback: Name, seed: u64) -> Serv
                 host: srv.target.to_lowercase(),
                 port: srv.port,
                 secure,
+                itself: false,
             }),
             _ => None,
         })

@@ -19,6 +19,7 @@ use crate::run::backends::Backends;
 use crate::run::circuit::Circuits;
 use crate::run::courier::Couriers;
 use crate::run::observe::Observe;
+use crate::run::posh::Files;
 use crate::run::registry::Registry;
 use crate::run::world::{self, World};
 use crate::run::{Outside, Tools, now};
@@ -214,6 +215,7 @@ fn outside(
         handshake: settings.timeouts.tls,
         pace: Arc::clone(pace),
         circuits: Arc::clone(circuits),
+        posh: Files::default(),
         metrics: Arc::clone(observe.metrics()),
     }
 }

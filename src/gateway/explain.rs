@@ -69,11 +69,17 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         return Err(format!("neither {from} nor {to} is hosted here; hosted are: {hosted}"));
     };
     let identity = match asked.proof.as_str() {
-        "certificate" => Identity::Certificate,
-        "dialback" => Identity::Dialback,
         "pin" => Identity::Pin,
+        "dane" => Identity::Dane,
+        "certificate" => Identity::Certificate,
+        "posh" => Identity::Posh,
+        "dialback" => Identity::Dialback,
         "none" => Identity::Absent,
-        other => return Err(format!("{other:?} is no proof; write certificate, dialback, pin or none")),
+        other => {
+            return Err(format!(
+                "{other:?} is no proof; write pin, dane, certificate, posh, dialback or none"
+            ));
+        }
     };
     let key = match (asked.key.as_deref(), identity) {
         (Some(key), _) => ShownKey::Digest(

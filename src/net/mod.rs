@@ -8,6 +8,7 @@ pub mod listen;
 pub mod proxy;
 mod tune;
 pub mod via;
+pub mod web;
 
 pub use connect::{ConnectFault, connect};
 pub use listen::{AcceptFault, Listener};

@@ -139,6 +139,7 @@ impl Policy {
                 Identity::Dialback => "dialback",
                 Identity::Certificate => "certificate",
                 Identity::Dane => "dane",
+                Identity::Posh => "posh",
                 Identity::Pin => "pin",
                 Identity::Inside => "inside",
             },

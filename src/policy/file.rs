@@ -25,7 +25,8 @@ pub struct PolicyFile {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct DefaultsSpec {
-    /// Proofs that are enough: `certificate`, `dialback`. Default: `[certificate, dialback]`.
+    /// Proofs that are enough: `dane`, `certificate`, `posh`, `dialback`; a stronger one than those named always is, in this order, but
+    /// `posh` only where it is named. Default: `[certificate, dialback]`.
     pub identity: Option<Placed<Vec<Word>>>,
     /// The lowest version of TLS: `"1.2"`, `"1.3"` or `none`. Default: `"1.2"`.
     pub tls: Option<Word>,
@@ -47,8 +48,8 @@ pub struct RuleSpec {
     pub direction: Option<Word>,
     /// Hosted domains the rule is for. Default: every domain that uses this file.
     pub hosted: Option<Placed<Vec<Word>>>,
-    /// Proofs that are enough: `certificate`, `dialback`, `pin`; a stronger one than those named always is, in the order pin,
-    /// certificate, dialback. Default: the file's `defaults`.
+    /// Proofs that are enough: `pin`, `dane`, `certificate`, `posh`, `dialback`; a stronger one than those named always is, in this
+    /// order, but `posh` only where it is named. Default: the file's `defaults`.
     pub identity: Option<Placed<Vec<Word>>>,
     /// Keys of the remote server's certificate, any of which proves its domains, whoever signed it and until whenever; nothing
     /// else does then. `sha256:` and the digest of the public key, then `from` and `until` with a day, where meant. Default: none.
@@ -122,7 +123,8 @@ pub struct CaseSpec {
     pub direction: Option<Word>,
     /// The `federation` setting to suppose. Default: the hosted domain's own; `listed` when a file is tested by itself.
     pub federation: Option<Word>,
-    /// How the remote domain is proved: `certificate`, `dialback`, `pin` or `none`. Default: `certificate`; `pin` where `key` is given.
+    /// How the remote domain is proved: `pin`, `dane`, `certificate`, `posh`, `dialback` or `none`. Default:
+    /// `certificate`; `pin` where `key` is given.
     pub identity: Option<Word>,
     /// The key that its server shows, written as in `pins`. Default: none; with `identity: pin` one of those that the rule pins.
     pub key: Option<Word>,

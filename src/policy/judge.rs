@@ -227,7 +227,10 @@ fn unmet(terms: &Arc<Terms>, question: &Federate<'_>, today: Day) -> Option<Reas
         _ if !terms.pins.is_empty() => terms.pins.hold(question.key, today),
         // Nothing but a key that no rule pins (any more).
         Identity::Pin => false,
-        Identity::Certificate | Identity::Dane => true,
+        // The strongest after a pin: every rule without pins takes it.
+        Identity::Dane => true,
+        Identity::Certificate => terms.identities.certificate,
+        Identity::Posh => terms.identities.posh,
         Identity::Dialback => match question.direction {
             Direction::Inbound => terms.identities.dialback,
             Direction::Outbound => terms.takes_unnamed_servers(),

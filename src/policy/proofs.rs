@@ -12,15 +12,27 @@ use super::rules::Identities;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     Certificate,
+    Dane,
     Dialback,
     Pin,
+    Posh,
 }
 
 /// Those that need no key of the rule's own.
-const EVERYWHERE: [(&str, Named); 2] = [("certificate", Named::Certificate), ("dialback", Named::Dialback)];
+const EVERYWHERE: [(&str, Named); 4] = [
+    ("dane", Named::Dane),
+    ("certificate", Named::Certificate),
+    ("posh", Named::Posh),
+    ("dialback", Named::Dialback),
+];
 
-const NAMED: [(&str, Named); 3] =
-    [("certificate", Named::Certificate), ("dialback", Named::Dialback), ("pin", Named::Pin)];
+const NAMED: [(&str, Named); 5] = [
+    ("pin", Named::Pin),
+    ("dane", Named::Dane),
+    ("certificate", Named::Certificate),
+    ("posh", Named::Posh),
+    ("dialback", Named::Dialback),
+];
 
 impl Reader {
     /// `identity` of `defaults`, where no key can be pinned: a key is one partner's.
@@ -52,7 +64,7 @@ impl Reader {
                     "add `pins: [..]`; `gatehouse probe --pin` prints the line",
                 ),
                 // DNS-18.
-                (Some(_), "certificate" | "dialback") => self.error(
+                (Some(_), "dane" | "certificate" | "posh" | "dialback") => self.error(
                     word,
                     format!("this rule pins keys, so a mere {} proves nothing", word.value),
                     "take the word out, or `pins:`; pins are the only proof of their domains",
@@ -77,16 +89,23 @@ impl Reader {
             self.error(
                 list,
                 "`identity` is empty, so no proof would do",
-                "remove the key, or name certificate or dialback",
+                "remove the key, or name dane, certificate, posh or dialback",
             );
         }
-        let mut dialback = false;
+        let mut taken = Identities { certificate: false, posh: false, dialback: false, written: true };
         // A pin in `defaults` has been told already.
         let told = |word: &&Word| table.len() < NAMED.len() && word.value == "pin";
         for word in list.value.iter().filter(|word| !told(word)) {
-            dialback |= self.choose(word, "a proof of identity", table) == Some(Named::Dialback);
+            match self.choose(word, "a proof of identity", table) {
+                Some(Named::Dialback) => taken.dialback = true,
+                Some(Named::Posh) => taken.posh = true,
+                Some(Named::Certificate) => taken.certificate = true,
+                Some(Named::Dane | Named::Pin) | None => {}
+            }
         }
-        Identities { dialback, written: true }
+        // What is stronger than a proof that is named is taken, too.
+        taken.certificate |= taken.posh || taken.dialback;
+        taken
     }
 
     fn pins(&mut self, list: Option<&Placed<Vec<Word>>>) -> Pins {

@@ -55,6 +55,8 @@ pub enum Identity {
     Absent,
     /// By dialback (XEP-0220).
     Dialback,
+    /// By a certificate that the domain names in a file, by HTTPS (RFC 7711).
+    Posh,
     /// By a certificate that speaks for the domain.
     Certificate,
     /// By a certificate that the domain names in the DNS, under signatures.

@@ -130,9 +130,11 @@ impl Reader {
 
     pub(super) fn identity(&mut self, word: &Word) -> Option<Identity> {
         let table = [
-            ("certificate", Identity::Certificate),
-            ("dialback", Identity::Dialback),
             ("pin", Identity::Pin),
+            ("dane", Identity::Dane),
+            ("certificate", Identity::Certificate),
+            ("posh", Identity::Posh),
+            ("dialback", Identity::Dialback),
             ("none", Identity::Absent),
         ];
         self.choose(word, "a proof of identity", &table)

@@ -115,10 +115,15 @@ pub struct Quotas {
     pub pairs: Option<u32>,
 }
 
-/// The identities a rule accepts.
+/// The identities a rule accepts: those that it names, and each that is stronger than one of them. The order is fixed: pin, DANE,
+/// certificate, POSH, dialback. POSH alone is taken only where it is named, since somebody must be asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identities {
-    /// Whether dialback is proof enough. A certificate always is: it is the stronger proof.
+    /// Whether a certificate that speaks for the domain is proof enough: wherever it or a weaker proof is named.
+    pub certificate: bool,
+    /// Whether a POSH file is.
+    pub posh: bool,
+    /// Whether dialback is.
     pub dialback: bool,
     /// Whether a file says so in as many words, and not only the built-in default. Outbound, dialback means that the
     /// channel is encrypted to a server that shows no certificate for its name; that is never assumed (CRT-13).
@@ -153,7 +158,7 @@ impl Default for Terms {
     /// What applies where a file says nothing: certificate or dialback, over TLS 1.2 or newer.
     fn default() -> Terms {
         Terms {
-            identities: Identities { dialback: true, written: false },
+            identities: Identities { certificate: true, posh: false, dialback: true, written: false },
             pins: Pins::default(),
             tls: Tls::V12,
             stanzas: Arc::default(),

@@ -145,9 +145,14 @@ impl Permit {
         }
     }
 
-    /// Whether only a certificate proves the remote domain under this rule; if not, dialback does too.
+    /// Whether only a certificate proves the remote domain under this rule, by whatever speaks for it; if not, dialback does too.
     pub fn requires_certificate(&self) -> bool {
         !self.terms.identities.dialback
+    }
+
+    /// Whether a file that the remote domain publishes by HTTPS proves it under this rule.
+    pub fn takes_posh(&self) -> bool {
+        self.terms.pins.is_empty() && self.terms.identities.posh
     }
 
     /// Whether a server may be spoken to whose certificate does not name its domain (CRT-13).

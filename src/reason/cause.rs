@@ -32,6 +32,14 @@ words! {
         KeyNotPinned = "key-not-pinned",
         /// The certificate is none of those that the domain names in the DNS.
         TlsaMismatch = "tlsa-mismatch",
+        /// The domain names no certificate in the DNS, or does so without signatures.
+        NoTlsa = "no-tlsa",
+        /// The file in which the domain names its certificates could not be had.
+        PoshNotFetched = "posh-not-fetched",
+        /// That file is there and says nothing that counts.
+        PoshUnusable = "posh-unusable",
+        /// The certificate is none of those in that file.
+        PoshMismatch = "posh-mismatch",
         /// The signatures in the DNS do not hold.
         DnsBogus = "dns-bogus",
         /// The rule pins the key for other days.
@@ -127,6 +135,14 @@ impl Cause {
             Self::SelfSigned => "the certificate was issued by itself",
             Self::DnsBogus => "the signatures of the DNS (DNSSEC) do not hold",
             Self::TlsaMismatch => "the certificate is none of those that its domain names in the DNS (TLSA)",
+            Self::NoTlsa => "its domain names no certificate in the DNS under signatures (TLSA)",
+            Self::PoshNotFetched => {
+                "the file in which its domain may name certificates (POSH) could not be fetched"
+            }
+            Self::PoshUnusable => {
+                "the file in which its domain names certificates (POSH) says nothing that counts"
+            }
+            Self::PoshMismatch => "the certificate is none of those that its domain names in its file (POSH)",
             Self::TimedOut => "it was not done in time",
             Self::UnknownIssuer => "the certificate comes from an authority that is not trusted here",
             Self::WeakCertificate => "the key or the signature of a certificate is too weak",
@@ -140,6 +156,10 @@ impl Cause {
             Self::Cut => "its server closed the connection",
             Self::Expired => "its certificate has expired",
             Self::TlsaMismatch => "its server shows another certificate than its DNS names",
+            Self::PoshMismatch => "its server shows another certificate than its domain names",
+            Self::NoTlsa | Self::PoshNotFetched | Self::PoshUnusable => {
+                "nothing that its domain publishes proves its server"
+            }
             Self::KeyNotPinned | Self::PinExpired => "its server shows another key than was agreed",
             Self::NoCertificate => "its server shows no certificate",
             Self::NoTls => "its server offers no TLS",
@@ -218,6 +238,18 @@ impl Cause {
             }
             Self::TlsaMismatch => {
                 "that domain's operators must publish the new certificate, or somebody stands in between; ask them on another way"
+            }
+            Self::NoTlsa => {
+                "that domain's operators must sign its zone and publish TLSA records, or a rule must take another proof; `dns: { dnssec }` must be on here"
+            }
+            Self::PoshNotFetched => {
+                "that domain's operators must publish https://DOMAIN/.well-known/posh/xmpp-server.json, or a rule must take another proof"
+            }
+            Self::PoshUnusable => {
+                "that domain's operators must mend the file: `fingerprints` with sha-256 or sha-512, and `expires` above 0"
+            }
+            Self::PoshMismatch => {
+                "that domain's operators must publish the new certificate in their file, or somebody stands in between; ask them on another way"
             }
             Self::DnsTrouble => "look whether the resolver of this machine answers: `dns: { servers }`",
             Self::MustNotDial => {

@@ -12,6 +12,7 @@ use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
 use crate::reason::{Detail, Flow, Reason, Why};
 use crate::stream::client::Mechanism;
+use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{Answer, Certificate, KeyCheck, Pair, Secured};
 use crate::xml::Token;
 
@@ -52,6 +53,8 @@ pub enum Destination {
         target: Domain,
         /// Who wants it.
         behalf: Behalf,
+        /// Whether a file that the remote domain publishes by HTTPS would be taken as a proof of its server.
+        posh: bool,
     },
 }
 
@@ -103,6 +106,8 @@ pub enum Input {
     Serves(bool),
     /// The answer to [`Effect::Verify`].
     Verified(ClaimId, Answer),
+    /// The answer to [`Effect::Inquire`].
+    Inquired(Evidence),
     /// The answer to [`Effect::Vouch`]: whether the key is vouched for.
     Vouched(KeyCheck, bool),
     /// The answer to [`Effect::Try`] or [`Effect::Apply`]: whether that may be tried now.
@@ -165,6 +170,9 @@ pub enum Effect {
     Fared(FarId, Result<(), Reason>),
     /// Ask the authoritative server of the sender domain about this key, on a connection of its own.
     Verify(ClaimId, KeyCheck),
+    /// What does the sender of this pair publish about the certificate that the near leg shows? Answer with [`Input::Inquired`]; until
+    /// then nothing of the near leg is read, or a claim waits.
+    Inquire(Pair, Sought),
     /// Is a far leg of ours waiting with this key, or, where that is true beside it, one of another node that shares our secret
     /// (CLU-02)? Answer with [`Input::Vouched`].
     Vouch(KeyCheck, bool),

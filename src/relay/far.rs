@@ -115,7 +115,11 @@ impl Far {
     /// Opens a leg to a server in the world.
     pub(super) fn outside(id: FarId, errand: Errand, behalf: Behalf, turn: &mut Turn<'_>) -> Box<Self> {
         let (from, target) = (errand.from().clone(), errand.to().clone());
-        let destination = Destination::World { from, target, behalf };
+        let posh = match &errand {
+            Errand::Speak(pair) => turn.takes_posh(pair, Direction::Outbound),
+            Errand::Ask(check) => turn.takes_posh(&check.pair, Direction::Inbound),
+        };
+        let destination = Destination::World { from, target, behalf, posh };
         Self::open(id, errand, Facing::Public, destination, turn)
     }
 
@@ -319,10 +323,17 @@ impl Far {
             Errand::Ask(check) => {
                 let taken = match proof.map(|proof| proof.method()) {
                     // A certificate that names the domain, and yet not the key that is pinned, is no server of it.
-                    Some(Method::Certificate | Method::Dane) => verdict.reason != Reason::IdentityTooWeak,
+                    Some(Method::Certificate | Method::Dane | Method::Posh) => {
+                        verdict.reason != Reason::IdentityTooWeak
+                    }
                     Some(_) => true,
                     // No record of its DNS holds for it: whatever else the rule takes.
-                    None if self.secured().is_some_and(|secured| secured.dane == Dane::Failed) => false,
+                    None if self
+                        .secured()
+                        .is_some_and(|secured| secured.dane(self.target()) == Dane::Failed) =>
+                    {
+                        false
+                    }
                     None => verdict.permit().is_some_and(|permit| permit.takes_unnamed_servers()),
                 };
                 if taken { Ok(()) } else { Err(untrusted(&check.pair, Direction::Inbound)) }
@@ -377,10 +388,10 @@ impl Far {
     fn stand_until(&mut self, turn: &Turn<'_>) {
         // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
         let named = match self.server(turn) {
-            Some(Method::Certificate) => true,
-            Some(Method::Dane) => {
-                self.secured().is_some_and(|secured| secured.dane != Dane::Proven(Usage::DaneEe))
-            }
+            Some(Method::Certificate | Method::Posh) => true,
+            Some(Method::Dane) => self
+                .secured()
+                .is_some_and(|secured| secured.dane(self.target()) != Dane::Proven(Usage::DaneEe)),
             _ => false,
         };
         let certificate = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());

@@ -21,7 +21,8 @@ use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
 use crate::filter::{Guard, Route};
 use crate::reason::{Direction, Facing, Reason};
-use crate::stream::receiving::{self, Vouch};
+use crate::stream::evidence::Evidence;
+use crate::stream::receiving::{self, Claim, Vouch};
 use crate::stream::{Pair, Secured};
 use crate::xml::{Frame, Token};
 
@@ -32,6 +33,8 @@ pub(super) struct Inbound {
     /// Boxed: a map has room for eleven at once, and most streams have one.
     fars: BTreeMap<FarId, Box<Far>>,
     claims: Claims,
+    /// Claims of domains of which it is being looked up what they publish about the certificate.
+    waiting: Vec<Claim>,
     guard: Guard,
     /// Names given to claims and legs.
     issued: u32,
@@ -49,6 +52,7 @@ impl Inbound {
             near: Near::new(home, arrival, now),
             fars: BTreeMap::new(),
             claims: Claims::default(),
+            waiting: Vec::new(),
             guard: Guard::default(),
             issued: 0,
             refusals: 0,
@@ -72,6 +76,7 @@ impl Inbound {
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
             (Side::Far(id), Input::Yield) => self.give_way(id, turn),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, turn),
+            (_, Input::Inquired(found)) => self.inquired(found, turn),
             (_, Input::Vouched(check, known)) => {
                 self.vouched(check, if known { Vouch::Valid } else { Vouch::Invalid }, turn);
             }
@@ -271,6 +276,21 @@ impl Inbound {
             None => {
                 let via = pair.target.clone();
                 turn.push(Effect::Report { pair, via, stanza: octets });
+            }
+        }
+    }
+
+    /// What a domain publishes about the certificate of the near leg is known: its header is answered, and its claims go on.
+    fn inquired(&mut self, found: Evidence, turn: &mut Turn<'_>) {
+        let domain = found.domain.clone();
+        let outcome = self.near.inquired(found, turn);
+        self.near_came(outcome, turn);
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|claim| claim.pair.sender == domain);
+        self.waiting = rest;
+        for claim in due {
+            if self.near.is_live() {
+                self.claim(claim, turn);
             }
         }
     }

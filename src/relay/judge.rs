@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::turn::Turn;
 use crate::policy::{Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
-use crate::reason::{Cause, Detail, Direction};
+use crate::reason::{Cause, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::{Certificate, Pair, Proof, Secured, TlsVersion, identity};
 
@@ -35,7 +35,7 @@ impl Turn<'_> {
     }
 
     /// What the channel itself proves of the remote domain of this pair, the strongest first (a key that the rule pins, what the
-    /// DNS names, then the certificate), and what policy says of that; without such a proof, what it says of dialback.
+    /// DNS names, the certificate, then what a file of the domain names), and what policy says of that; without such a proof, what it says of dialback.
     pub(super) fn shown(
         &self,
         pair: &Pair,
@@ -57,20 +57,31 @@ impl Turn<'_> {
             return (Some(proof), pinned);
         }
         // DNS-12: where the domain says which certificate is its own, another is none, whoever has signed it.
-        match secured.map(|secured| secured.dane) {
+        match secured.map(|secured| secured.dane(&remote.sender)) {
             Some(Dane::Proven(_)) => {
                 if let Ok(proof) = Proof::by_dane(secured, &remote) {
                     return (Some(proof), judge(Identity::Dane));
                 }
             }
             Some(Dane::Failed) => return (None, judge(Identity::Absent)),
-            Some(Dane::Unpublished) | None => {}
+            Some(Dane::Unasked | Dane::Unpublished | Dane::Unlisted | Dane::Unknown(_)) | None => {}
         }
-        match Proof::by_certificate(secured, &remote) {
-            Ok(proof) => (Some(proof), judge(Identity::Certificate)),
+        if let Ok(proof) = Proof::by_certificate(secured, &remote) {
+            return (Some(proof), judge(Identity::Certificate));
+        }
+        match Proof::by_posh(secured, &remote) {
+            Ok(proof) => (Some(proof), judge(Identity::Posh)),
             // What is left of identity is the name that the DNS led us to, no more than dialback shows.
             Err(_) => (None, judge(Identity::Dialback)),
         }
+    }
+
+    /// Whether a file that the remote domain publishes would be a proof of it; nobody is asked for one that would not.
+    pub(super) fn takes_posh(&self, pair: &Pair, direction: Direction) -> bool {
+        let asked = Federate { tls: Tls::V13, ..question(pair, direction, None) };
+        let judge =
+            |identity| self.policy.judge(&Question::Federate(Federate { identity, ..asked }), &mut ());
+        judge(Identity::Unproven).permit().is_some_and(|permit| permit.takes_posh())
     }
 
     /// What the sender's policy says of a pair that goes out, before any cost; between two backends, what the addressee's
@@ -101,8 +112,9 @@ fn question<'a>(pair: &'a Pair, direction: Direction, certificate: Option<&Certi
     }
 }
 
-/// Why nothing on the channel proves the remote domain of this pair, if nothing does: the key that is not the pinned one,
-/// where the rule pins keys; else what is wrong with the certificate.
+/// Why nothing on the channel proves the remote domain of this pair, if nothing does that the rule takes: the key that is not the
+/// pinned one, where the rule pins keys; what the domain publishes, where the rule takes nothing less; else what is wrong with the
+/// certificate.
 pub fn doubt(
     policy: &Policy,
     pair: &Pair,
@@ -110,10 +122,62 @@ pub fn doubt(
     secured: Option<&Secured>,
 ) -> Option<Detail> {
     let certificate = secured.and_then(|secured| secured.certificate.as_ref());
-    let failed = secured.is_some_and(|secured| secured.dane == Dane::Failed);
-    let unlisted = || failed.then(|| Detail::new(Cause::TlsaMismatch, ""));
     let asked = question(pair, direction, certificate);
-    policy.doubt_key(&asked).or_else(unlisted).or_else(|| identity::doubt(certificate, asked.remote))
+    let dane = secured.map(|secured| secured.dane(asked.remote)).unwrap_or_default();
+    let takes = |identity| {
+        let asked = Federate { identity, tls: tls(secured), ..asked };
+        policy.judge(&Question::Federate(asked), &mut ()).reason != Reason::IdentityTooWeak
+    };
+    // Without a certificate there is nothing that a domain could name.
+    let named = certificate.is_some() && (dane == Dane::Failed || !takes(Identity::Certificate));
+    let unlisted =
+        || dane.doubt().or_else(|| (dane == Dane::Unasked).then(|| Detail::new(Cause::NoTlsa, "")));
+    let posh =
+        || secured.and_then(|secured| secured.evidence(asked.remote)).and_then(|found| found.posh.doubt());
+    policy
+        .doubt_key(&asked)
+        .or_else(|| unlisted().filter(|_| named))
+        .or_else(posh)
+        .or_else(|| identity::doubt(certificate, asked.remote))
+}
+
+/// The same for operators: with each other proof that was looked for, and why it does not count.
+pub fn doubt_in_full(
+    policy: &Policy,
+    pair: &Pair,
+    direction: Direction,
+    secured: Option<&Secured>,
+) -> Option<Detail> {
+    let mut first = doubt(policy, pair, direction, secured)?;
+    let remote = pair.sides(direction).1;
+    if secured.is_some_and(|secured| secured.evidence(remote).is_some()) {
+        for (proof, other) in doubts(policy, pair, direction, secured) {
+            if other != first {
+                let told = if first.particulars.is_empty() { "" } else { "; " };
+                first.particulars = format!("{}{told}not by {proof}: {other}", first.particulars).into();
+            }
+        }
+    }
+    Some(first)
+}
+
+/// Each proof that was tried on this channel and does not count, by the word that a rule has for it, with the reason.
+pub fn doubts(
+    policy: &Policy,
+    pair: &Pair,
+    direction: Direction,
+    secured: Option<&Secured>,
+) -> Vec<(&'static str, Detail)> {
+    let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+    let asked = question(pair, direction, certificate);
+    let evidence = secured.and_then(|secured| secured.evidence(asked.remote));
+    let all = [
+        ("pin", policy.doubt_key(&asked)),
+        ("dane", evidence.and_then(|found| found.dane.doubt())),
+        ("certificate", identity::doubt(certificate, asked.remote)),
+        ("posh", evidence.and_then(|found| found.posh.doubt())),
+    ];
+    all.into_iter().filter_map(|(proof, doubt)| Some((proof, doubt?))).collect()
 }
 
 fn tls(secured: Option<&Secured>) -> Tls {

@@ -3,6 +3,7 @@
 //! It knows nothing of claims, pairs or other legs. What concerns them it gives back as a [`NearOutcome`], at most one a
 //! step and behind everything else; the relay that has it deals with that.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -15,10 +16,11 @@ use super::turn::Turn;
 use super::{Arrival, Effect, Record, Side};
 use crate::jid::Domain;
 use crate::reason::{Facing, Flow, Reason};
+use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::fault::{self, Fault};
 use crate::stream::receiving::{self, Claim, Desk, Receiving};
 use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured, StreamIds};
-use crate::xml::{CLOSE, Frame, Kind, Refused, Token, names};
+use crate::xml::{CLOSE, Frame, Header, Kind, Refused, Token, names};
 
 /// The leg that arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +42,10 @@ pub(super) struct Near {
     pub(super) heard: Instant,
     /// When it last heard an answer about a key, if it has claimed nothing since: then it is there for questions only.
     pub(super) answered: Option<Instant>,
+    /// What these domains publish about the certificate is being looked up, until then at the latest.
+    asked: BTreeMap<Domain, Instant>,
+    /// A stream header, to be answered once that is known for the domain that it names.
+    held: Option<Header>,
 }
 
 /// What came of a step, beyond the leg itself.
@@ -139,6 +145,8 @@ impl Near {
             started: now,
             heard: now,
             answered: None,
+            asked: BTreeMap::new(),
+            held: None,
         }
     }
 
@@ -157,7 +165,7 @@ impl Near {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        !self.is_over() && self.life.machine().is_none_or(Receiving::wants_read)
+        !self.is_over() && self.held.is_none() && self.life.machine().is_none_or(Receiving::wants_read)
     }
 
     pub(super) fn facing(&self) -> Facing {
@@ -194,8 +202,38 @@ impl Near {
         if self.is_over() || self.life.is_closing() {
             return self.life.until();
         }
-        let machine = self.life.machine().and_then(Receiving::deadline);
-        [machine, whole, self.done_asking(times)].into_iter().flatten().min()
+        // A header that is here and not answered yet is not late.
+        let machine = self.life.machine().filter(|_| self.held.is_none()).and_then(Receiving::deadline);
+        let inquiry = self.asked.values().min().copied();
+        [machine, whole, inquiry, self.done_asking(times)].into_iter().flatten().min()
+    }
+
+    /// Has looked up what the sender of this pair publishes about the certificate of this channel.
+    pub(super) fn inquire(&mut self, pair: &Pair, sought: Sought, turn: &mut Turn<'_>) {
+        if !self.asked.contains_key(&pair.sender) {
+            self.asked.insert(pair.sender.clone(), turn.now + turn.home.timeouts.dialback);
+            turn.push(Effect::Inquire(pair.clone(), sought));
+        }
+    }
+
+    /// This was found, or it was not found in time; the header that waited for it is answered.
+    pub(super) fn inquired(&mut self, found: Evidence, turn: &mut Turn<'_>) -> Option<NearOutcome> {
+        // What was asked on the channel before this one is of no worth here.
+        self.asked.remove(&found.domain)?;
+        let answers = self.held.as_ref().is_some_and(|_| self.named.as_ref() == Some(&found.domain));
+        if let Some(secured) = &mut self.secured {
+            secured.attest(found);
+        }
+        let header = self.held.take_if(|_| answers)?;
+        if !self.is_live() {
+            return None;
+        }
+        self.header(header, turn)
+    }
+
+    /// The domains of which nothing was found in time.
+    pub(super) fn late_inquiries(&self, now: Instant) -> Vec<Domain> {
+        self.asked.iter().filter(|(_, until)| **until <= now).map(|(domain, _)| domain.clone()).collect()
     }
 
     /// DB-24: when a stream that came only to ask about keys has asked its last.
@@ -206,7 +244,19 @@ impl Near {
     /// The handshake is done.
     pub(super) fn secure(&mut self, secured: Secured, turn: &mut Turn<'_>) -> Option<NearOutcome> {
         self.secured = Some(secured.clone());
+        self.asked.clear();
         self.step(receiving::Input::Secured(secured), turn)
+    }
+
+    /// A stream header is answered.
+    fn header(&mut self, header: Header, turn: &mut Turn<'_>) -> Option<NearOutcome> {
+        let offer = self.offer(&header, turn);
+        let outcome = self.step(receiving::Input::Header(header, offer), turn);
+        // Whoever calls there calls from a backend's network (ACC-02): what it may bring is not a stranger's.
+        if self.facing() == Facing::Backend && self.is_live() {
+            turn.push(Effect::Widen(Side::Near));
+        }
+        outcome
     }
 
     /// Whether this is a stanza that changes nothing here, on its way out or not: it has been heard then.
@@ -240,13 +290,12 @@ impl Near {
                     self.desk.max_octets =
                         turn.home.largest(named.as_ref().or(turn.home.default_domain.as_ref()));
                 }
-                let offer = self.offer(&header, turn);
-                let outcome = self.step(receiving::Input::Header(header, offer), turn);
-                // Whoever calls there calls from a backend's network (ACC-02): what it may bring is not a stranger's.
-                if self.facing() == Facing::Backend && self.is_live() {
-                    turn.push(Effect::Widen(Side::Near));
+                if let Some((pair, sought)) = self.sought_for(&header, turn) {
+                    self.held = Some(header);
+                    self.inquire(&pair, sought, turn);
+                    return None;
                 }
-                outcome
+                self.header(header, turn)
             }
             // CLS-01: behind our closing tag stanzas on their way are taken, and nothing is negotiated.
             Token::Element(frame)

@@ -9,6 +9,7 @@ use super::turn::Turn;
 use crate::jid::Domain;
 use crate::policy::{Identity, Tls};
 use crate::reason::{Direction, Facing, Reason};
+use crate::stream::evidence::Sought;
 use crate::stream::receiving::Offer;
 use crate::stream::{KeyCheck, Pair};
 use crate::xml::Header;
@@ -56,6 +57,39 @@ impl Near {
             turn.note(Event::Rejected { record, after: Duration::ZERO });
         }
         offer
+    }
+
+    /// What the sender of a header may publish about its certificate, if that would make a difference to the answer.
+    pub(super) fn sought_for(&self, header: &Header, turn: &Turn<'_>) -> Option<(Pair, Sought)> {
+        let name = |text: &Option<String>| text.as_deref().and_then(|text| Domain::parse(text).ok());
+        let target = match header.to.as_deref() {
+            None | Some("") => turn.home.default_domain.clone()?,
+            Some(_) => name(&header.to)?,
+        };
+        let pair = Pair { sender: name(&header.from)?, target };
+        self.sought(&pair, turn).map(|sought| (pair, sought))
+    }
+
+    /// The same for a pair (DNS-15): where what the channel shows is not enough by the policy, and what the sender publishes
+    /// would be. A pair that policy denies whatever the proof causes no lookup (POL-04).
+    pub(super) fn sought(&self, pair: &Pair, turn: &Turn<'_>) -> Option<Sought> {
+        let hosted = |domain| turn.home.hosts(domain);
+        if self.facing() == Facing::Backend || hosted(&pair.sender) || !hosted(&pair.target) {
+            return None;
+        }
+        let secured = self.secured().filter(|secured| secured.certificate.is_some())?;
+        // So many domains at most have a stream looked up on their behalf.
+        if secured.evidence(&pair.sender).is_some() || secured.evidence.len() >= turn.home.limits.pairs {
+            return None;
+        }
+        let address = Some(self.address());
+        let (proof, shown) = turn.shown(pair, Direction::Inbound, Some(secured), address);
+        if proof.is_some() && shown.is_allow() {
+            return None;
+        }
+        let takes = |identity| turn.inbound(pair, identity, Some(secured), address).is_allow();
+        let sought = Sought { dane: turn.home.dnssec && takes(Identity::Dane), posh: takes(Identity::Posh) };
+        Some(sought).filter(|sought| !sought.is_nothing())
     }
 
     /// Somebody asks whether a key is ours (DB-40 to DB-43, DB-61): why that is no question for us, or the same question to

@@ -22,6 +22,7 @@ use crate::metrics::Limit;
 use crate::policy::{Federation, Permit};
 use crate::reason::{Detail, Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
+use crate::stream::evidence::Evidence;
 use crate::stream::{KeyCheck, Pair};
 
 impl Pump {
@@ -80,6 +81,10 @@ impl Pump {
             Effect::Try(attempt) => self.try_login(&attempt),
             Effect::Apply => self.apply(),
             Effect::Upgrade(side) => self.upgrade(side),
+            Effect::Inquire(pair, sought) => match self.relay.certificate(Side::Near).cloned() {
+                Some(shown) => self.inquiries.push(self.tools.outside.inquire(pair, shown, sought)),
+                None => self.step(Side::Near, Input::Inquired(Evidence::none(pair.sender))),
+            },
             Effect::Restart(side) => {
                 if let Some(leg) = self.leg(side) {
                     leg.restart();

@@ -23,6 +23,7 @@ mod measure;
 mod misnamed;
 pub mod observe;
 mod outbox;
+pub mod posh;
 mod progress;
 pub mod pump;
 pub mod refusals;
@@ -54,8 +55,9 @@ use crate::metrics::{Limit, Metrics};
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
-use crate::stream::Secured;
 use crate::stream::dane::Published;
+use crate::stream::evidence::{Evidence, Sought};
+use crate::stream::{Certificate, Pair, Secured};
 
 /// A connection that a far leg has got.
 #[derive(Debug)]
@@ -97,8 +99,17 @@ pub trait Outside: Send + Sync {
     fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake;
 
     /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`, of which the DNS has
-    /// published this.
-    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain, published: Arc<Published>) -> Handshake;
+    /// published this; and whether a file that the domain publishes would be a proof.
+    fn secure_far(
+        &self,
+        io: BoxIo,
+        from: Domain,
+        target: Domain,
+        published: (Arc<Published>, bool),
+    ) -> Handshake;
+
+    /// What the sender of this pair publishes about a certificate that its server shows. It takes no longer than a few seconds.
+    fn inquire(&self, pair: Pair, shown: Certificate, sought: Sought) -> Later<Evidence>;
 
     /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
     /// stands in for one.

@@ -40,6 +40,7 @@ use super::{BoxIo, Later, Tools, now, shares};
 use crate::limit::{Place, Stranger, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
 use crate::relay::{Destination, Effect, Input, LaneId, Relay, Sender, Side, plan};
+use crate::stream::evidence::Evidence;
 use crate::stream::{Pair, Secured};
 use crate::tls::TrustStore;
 
@@ -71,6 +72,8 @@ pub struct Pump {
     pub(super) answer: Option<oneshot::Sender<Learnt>>,
     /// A login that waits before it may be tried.
     pub(super) trying: Option<Pin<Box<Sleep>>>,
+    /// What domains publish about the certificate of the near leg, while it is looked up.
+    pub(super) inquiries: Vec<Later<Evidence>>,
     /// The rates of the stream, once it may send.
     pub(super) rates: Option<Valve>,
     /// Who may send what on it.
@@ -198,6 +201,7 @@ impl Pump {
             skips: false,
             answer: None,
             trying: None,
+            inquiries: Vec::new(),
             rates: None,
             sending: HashMap::new(),
             weighing: None,
@@ -278,7 +282,8 @@ impl Pump {
             self.now = now;
             told = told && (self.poll_orders(knock) | self.poll_news(knock));
             due = due && self.poll_due(now);
-            let mut moved = told | due | self.poll_trying(cx) | self.poll_leaving(cx);
+            let mut moved =
+                told | due | self.poll_trying(cx) | self.poll_inquiries(cx) | self.poll_leaving(cx);
             let mut next = self.side_after(None);
             while let Some(side) = next {
                 moved |= self.poll_side(side, cx, now);
@@ -327,7 +332,8 @@ impl Pump {
     /// Whether another round could move nothing: every leg has been read to the end and has nothing to send.
     fn is_settled(&self) -> bool {
         let mut legs = self.near.iter().chain(self.fars.awake().map(|f| &f.leg));
-        legs.all(Leg::is_settled)
+        // One that was just begun wakes nobody before it was looked at.
+        self.inquiries.is_empty() && legs.all(Leg::is_settled)
     }
 
     /// The legs that do not rest, in their order, one after the other; they may come and go meanwhile.
@@ -408,6 +414,22 @@ impl Pump {
             self.step(Side::Near, Input::Tried(Ok(())));
         }
         over
+    }
+
+    fn poll_inquiries(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut found = Vec::new();
+        self.inquiries.retain_mut(|inquiry| match inquiry.as_mut().poll(cx) {
+            Poll::Ready(evidence) => {
+                found.push(evidence);
+                false
+            }
+            Poll::Pending => true,
+        });
+        let moved = !found.is_empty();
+        for evidence in found {
+            self.step(Side::Near, Input::Inquired(evidence));
+        }
+        moved
     }
 
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {

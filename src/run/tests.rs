@@ -61,9 +61,18 @@ impl Outside for Scripted {
         io: BoxIo,
         _from: Domain,
         target: Domain,
-        _: Arc<crate::stream::dane::Published>,
+        _: (Arc<crate::stream::dane::Published>, bool),
     ) -> Handshake {
         Box::pin(async move { Ok((io, secured(target.as_str()))) })
+    }
+
+    fn inquire(
+        &self,
+        pair: crate::stream::Pair,
+        _: Certificate,
+        _: crate::stream::evidence::Sought,
+    ) -> Later<crate::stream::evidence::Evidence> {
+        Box::pin(async move { crate::stream::evidence::Evidence::none(pair.sender) })
     }
 
     fn route(&self, _destination: &Destination, _caller: Option<Caller>) -> Box<dyn Route> {
@@ -108,8 +117,7 @@ pub(crate) fn secured(name: &str) -> Secured {
         sni: None,
         shown: None,
         suite: "TLS13_AES_128_GCM_SHA256",
-        host: None,
-        dane: crate::stream::dane::Dane::default(),
+        evidence: Vec::new(),
     })
 }
 
@@ -132,6 +140,7 @@ pub(crate) fn home() -> Home {
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
         explain: true,
+        dnssec: false,
     }
 }
 

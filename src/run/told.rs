@@ -212,7 +212,7 @@ impl Pump {
                     Flow::C2s | Flow::S2sIn => Direction::Inbound,
                 };
                 pair.zip(channel.as_ref()).and_then(|(pair, shown)| {
-                    relay::doubt(&self.tools.registry.policy(), pair, direction, Some(shown))
+                    relay::doubt_in_full(&self.tools.registry.policy(), pair, direction, Some(shown))
                 })
             }
             Reason::DialbackTimeout if self.meta.flow == Flow::S2sOut => {

@@ -4,6 +4,7 @@
 //! That the DNS failed or that nobody answered at a domain is remembered in [`super::circuit`] (CLS-07, LIM-06); what a
 //! server *said* is never remembered.
 
+mod published;
 mod way;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,9 +15,12 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use super::circuit::{Attempt, Circuits};
+use super::posh;
 use super::progress::{Progress, Step};
 use super::ways::{self, WayOut, WaysOut};
-use super::{BoxIo, Caller, Connected, Connection, Failure, Handshake, Outside, Route, STARTTLS_SPACE, now};
+use super::{
+    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, Route, STARTTLS_SPACE, now,
+};
 use crate::dns::{Resolver, Share, TlsMode};
 use crate::jid::Domain;
 use crate::limit::Handshakes;
@@ -24,8 +28,9 @@ use crate::metrics::{Door, Limit, Metrics};
 use crate::net;
 use crate::reason::{Cause, Detail, Flow, Reason, Why, escaped};
 use crate::relay::{Behalf, Candidate, Destination};
-use crate::stream::Secured;
 use crate::stream::dane::Published;
+use crate::stream::evidence::{Evidence, Sought};
+use crate::stream::{Certificate, Pair, Secured};
 use crate::tls::{Acceptor, Ahead, Connector, HandshakeFault, Mode};
 
 /// What the world is made of.
@@ -53,6 +58,8 @@ pub struct Params {
     pub pace: Arc<Handshakes>,
     /// Remote domains that did not answer lately.
     pub circuits: Arc<Circuits>,
+    /// Files in which domains name their certificates.
+    pub posh: posh::Files,
     /// Where handshakes are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -102,6 +109,7 @@ impl World {
     /// New certificates: they are shown from the next handshake on (CRT-14).
     pub fn replace(&self, connector: Connector) {
         *self.0.connector.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connector);
+        self.0.params.posh.forget();
     }
 }
 
@@ -135,9 +143,22 @@ impl Outside for World {
         })
     }
 
-    fn secure_far(&self, io: BoxIo, from: Domain, target: Domain, published: Arc<Published>) -> Handshake {
+    fn secure_far(
+        &self,
+        io: BoxIo,
+        from: Domain,
+        target: Domain,
+        (published, posh): (Arc<Published>, bool),
+    ) -> Handshake {
         let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.connect_tls(io, (&from, &target), &published, Mode::Starttls).await })
+        Box::pin(
+            async move { inner.connect_tls(io, (&from, &target), (&published, posh), Mode::Starttls).await },
+        )
+    }
+
+    fn inquire(&self, pair: Pair, shown: Certificate, sought: Sought) -> Later<Evidence> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.inquire(&pair, &shown, sought).await })
     }
 
     fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route> {
@@ -180,7 +201,7 @@ impl Inner {
         &self,
         io: BoxIo,
         (from, target): (&Domain, &Domain),
-        published: &Published,
+        (published, posh): (&Published, bool),
         mode: Mode,
     ) -> Result<(BoxIo, Secured), Failure> {
         let current = || Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
@@ -195,7 +216,11 @@ impl Inner {
             }
             Ok((Box::new(stream) as BoxIo, secured))
         };
-        self.counted(Door::Outbound, self.params.handshake, handshake).await
+        let (io, mut secured) = self.counted(Door::Outbound, self.params.handshake, handshake).await?;
+        if posh {
+            self.read_file(&mut secured, &Pair { sender: target.clone(), target: from.clone() }).await;
+        }
+        Ok((io, secured))
     }
 }
 
@@ -284,7 +309,7 @@ impl Way {
             }
         }
         if self.left.is_none() {
-            if let Destination::World { from, target, behalf } = &self.destination {
+            if let Destination::World { from, target, behalf, .. } = &self.destination {
                 self.attempt = self.inner.params.circuits.enter(target, from, *behalf).await?;
             }
             if matches!(self.destination, Destination::World { .. }) {
@@ -422,7 +447,7 @@ impl Way {
                 return Err(Failure::new(Reason::BackendDown, detail).at(address));
             }
         }
-        let Destination::World { from, target, behalf } = self.destination.clone() else {
+        let Destination::World { from, target, behalf, posh } = self.destination.clone() else {
             return Ok(Connected { io: Box::new(stream), address, secured: None, published: Arc::default() });
         };
         if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
@@ -442,14 +467,15 @@ impl Way {
                 let published = place.published;
                 let pair = (&from, &target);
                 self.progress.at(Step::Securing(address));
-                let mut secured = self.inner.connect_tls(io, pair, &published, Mode::Direct).await;
+                let terms = (&*published, posh);
+                let mut secured = self.inner.connect_tls(io, pair, terms, Mode::Direct).await;
                 // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
                 // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
                 if secured.as_ref().is_err_and(|failure| failure.reason == Reason::TlsFailed)
                     && let Ok(again) = net::connect(&[address], &self.inner.params.dial).await
                 {
                     let io: BoxIo = Box::new(again.stream);
-                    secured = self.inner.connect_tls(io, pair, &published, Mode::Direct).await;
+                    secured = self.inner.connect_tls(io, pair, terms, Mode::Direct).await;
                 }
                 let (io, secured) = secured.map_err(|failure| failure.at(address))?;
                 Ok(Connected { io, address, secured: Some(secured), published })

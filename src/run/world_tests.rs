@@ -44,6 +44,7 @@ fn world(backends: Vec<SocketAddr>, friend: SocketAddr) -> World {
             handshake: Duration::from_secs(5),
             pace: Arc::new(Handshakes::new(std::num::NonZeroU32::MAX, Duration::from_secs(1), now())),
             circuits: Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
+            posh: super::posh::Files::default(),
             metrics,
         },
         connector,
@@ -61,7 +62,12 @@ async fn closed() -> SocketAddr {
 }
 
 fn friend() -> Destination {
-    Destination::World { from: domain("hall.example"), target: domain("friend.example"), behalf: Behalf::Own }
+    Destination::World {
+        from: domain("hall.example"),
+        target: domain("friend.example"),
+        behalf: Behalf::Own,
+        posh: false,
+    }
 }
 
 // Contract 2: "tried in order".

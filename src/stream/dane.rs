@@ -1,6 +1,8 @@
 //! What the DNS has published, under signatures, about the server of a domain: the host that a secure SRV record names, and
 //! the certificates or keys that TLSA records associate with it (RFC 6698, RFC 7673). Plain data: `dns` finds it, `tls` compares.
 
+use crate::reason::{Cause, Detail};
+
 /// What is published about one server, as far as its answers were secure; nothing where they were not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Published {
@@ -85,13 +87,51 @@ impl Association {
 /// What comparing a server's certificate with its TLSA records came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dane {
-    /// There was nothing to compare with.
+    /// Nobody has looked, or what led to the server was not secure.
     #[default]
+    Unasked,
+    /// There was nothing to compare with.
     Unpublished,
     /// One of them holds, for this usage.
     Proven(Usage),
-    /// There are records, and none holds.
+    /// There are records about the server that we called, and none holds: it is not the domain's, whatever else speaks for it.
     Failed,
+    /// There are records about the servers of a domain that calls us, and none is about the certificate that it shows. What it
+    /// is called with it need not call with: this proves nothing, and nothing against it.
+    Unlisted,
+    /// The records could not be had, for this reason.
+    Unknown(Cause),
+}
+
+impl Dane {
+    /// Why it proves nothing; none if it does.
+    pub fn doubt(self) -> Option<Detail> {
+        match self {
+            Self::Proven(_) | Self::Unasked => None,
+            Self::Unpublished => Some(Detail::new(Cause::NoTlsa, "")),
+            Self::Failed | Self::Unlisted => Some(Detail::new(Cause::TlsaMismatch, "")),
+            Self::Unknown(cause) => Some(Detail::new(cause, "")),
+        }
+    }
+
+    /// Of what several servers of one domain have published about the certificate that another of them calls with: one record that
+    /// holds is enough (DNS-15).
+    #[must_use]
+    pub fn of_caller(found: impl IntoIterator<Item = Dane>) -> Self {
+        let mut all = Self::Unpublished;
+        for one in found {
+            all = match (all, one) {
+                (Self::Proven(usage), Self::Proven(other)) => Self::Proven(usage.max(other)),
+                (Self::Proven(usage), _) | (_, Self::Proven(usage)) => Self::Proven(usage),
+                (_, Self::Failed | Self::Unlisted) | (Self::Unlisted, _) => Self::Unlisted,
+                (Self::Unknown(cause), _) | (_, Self::Unknown(cause)) => Self::Unknown(cause),
+                (Self::Unasked | Self::Unpublished | Self::Failed, Self::Unasked | Self::Unpublished) => {
+                    Self::Unpublished
+                }
+            };
+        }
+        all
+    }
 }
 
 /// Octets of a whole certificate or key in a record.
@@ -100,6 +140,28 @@ const MOST: usize = 16_384;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // DNS-15: a domain's servers are many, and the one that calls need not be the one that is called.
+    #[test]
+    fn one_record_of_any_server_proves_who_calls() {
+        use Dane::{Failed, Proven, Unknown, Unlisted, Unpublished};
+        let (ee, ta) = (Proven(Usage::DaneEe), Proven(Usage::DaneTa));
+        let trouble = Unknown(Cause::DnsTrouble);
+        for (found, all) in [
+            (vec![], Unpublished),
+            (vec![Unpublished, Dane::Unasked], Unpublished),
+            (vec![Failed], Unlisted),
+            (vec![Unpublished, Failed, Unpublished], Unlisted),
+            (vec![Failed, ta, Unpublished, ee, Failed], ee),
+            (vec![ta, trouble], ta),
+            (vec![Unpublished, trouble], trouble),
+            (vec![trouble, Failed], Unlisted),
+        ] {
+            assert_eq!(Dane::of_caller(found.clone()), all, "{found:?}");
+            assert_eq!(Dane::of_caller(found.iter().rev().copied()), all, "{found:?}");
+            assert_eq!(all.doubt().is_none(), matches!(all, Proven(_)));
+        }
+    }
 
     // RFC 7671 4.1: "unusable" are records with values that the client does not know or data that cannot be.
     #[test]

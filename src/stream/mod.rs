@@ -7,6 +7,7 @@
 pub mod client;
 pub mod dane;
 pub mod dialback;
+pub mod evidence;
 pub mod fault;
 pub mod features;
 pub mod identity;
@@ -77,6 +78,8 @@ pub enum Method {
     Dialback,
     /// The certificate of this TLS session holds a key that policy pins for it.
     Pin,
+    /// The certificate of this TLS session is one that its domain names in a file, by HTTPS.
+    Posh,
 }
 
 impl Method {
@@ -88,6 +91,7 @@ impl Method {
             Self::Dane => "dane",
             Self::Dialback => "dialback",
             Self::Pin => "pin",
+            Self::Posh => "posh",
         }
     }
 }

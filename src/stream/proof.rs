@@ -6,6 +6,7 @@
 use crate::reason::Reason;
 
 use super::dane::Dane;
+use super::evidence::Posh;
 use super::{Answer, KeyCheck, Method, Pair, Secured, TrustFault, identity};
 
 /// That the sender domain of a pair speaks here.
@@ -23,7 +24,8 @@ impl Proof {
     /// # Errors
     /// `CertificateUntrusted` when there is none, when its chain is not trusted, or when it names other domains only.
     pub fn by_certificate(secured: Option<&Secured>, pair: &Pair) -> Result<Self, Reason> {
-        let host = secured.and_then(|secured| secured.host.as_deref());
+        let evidence = secured.and_then(|secured| secured.evidence(&pair.sender));
+        let host = evidence.and_then(|evidence| evidence.host.as_deref());
         let certificate = secured.and_then(|s| s.certificate.as_ref()).ok_or(Reason::CertificateUntrusted)?;
         if identity::trusted_for(certificate, &pair.sender).is_err()
             || !(identity::speaks_for(certificate, &pair.sender)
@@ -34,13 +36,30 @@ impl Proof {
         Ok(Self { pair: pair.clone(), method: Method::Certificate })
     }
 
-    /// The certificate of this TLS session is one that the DNS names for the sender domain, under signatures (DNS-12).
+    /// The certificate of this TLS session is one that the DNS names for the sender domain, under signatures (DNS-12, DNS-15).
+    /// One that the operator's own lists revoke proves nothing all the same.
     ///
     /// # Errors
-    /// `CertificateUntrusted` when no TLSA record holds for it, or when there is none.
+    /// `CertificateUntrusted` when no TLSA record holds for it, when there is none, and when it was revoked.
     pub fn by_dane(secured: Option<&Secured>, pair: &Pair) -> Result<Self, Reason> {
-        match secured.map(|secured| secured.dane) {
-            Some(Dane::Proven(_)) => Ok(Self { pair: pair.clone(), method: Method::Dane }),
+        match secured.map(|secured| secured.dane(&pair.sender)) {
+            Some(Dane::Proven(_)) if !is_revoked(secured, pair) => {
+                Ok(Self { pair: pair.clone(), method: Method::Dane })
+            }
+            _ => Err(Reason::CertificateUntrusted),
+        }
+    }
+
+    /// The certificate of this TLS session is in date and one that the sender domain names in its POSH file (DNS-16, DNS-17). One
+    /// that the operator's own lists revoke proves nothing all the same.
+    ///
+    /// # Errors
+    /// `CertificateUntrusted` when the file does not name it, when there is none, and when it was revoked.
+    pub fn by_posh(secured: Option<&Secured>, pair: &Pair) -> Result<Self, Reason> {
+        match secured.and_then(|secured| secured.evidence(&pair.sender)).map(|evidence| &evidence.posh) {
+            Some(Posh::Proven) if !is_revoked(secured, pair) => {
+                Ok(Self { pair: pair.clone(), method: Method::Posh })
+            }
             _ => Err(Reason::CertificateUntrusted),
         }
     }
@@ -95,4 +114,10 @@ impl Proof {
     pub fn method(&self) -> Method {
         self.method
     }
+}
+
+/// Whether the operator's own lists revoke the certificate of this session, or it has none.
+fn is_revoked(secured: Option<&Secured>, pair: &Pair) -> bool {
+    let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+    certificate.is_none_or(|shown| identity::trusted_for(shown, &pair.sender) == Err(TrustFault::Revoked))
 }

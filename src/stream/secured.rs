@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::jid::Domain;
 use crate::reason::Cause;
 use crate::stream::dane::Dane;
+use crate::stream::evidence::Evidence;
 
 /// What is known of a channel once TLS stands. Everybody who asks has the same facts in hand, at the price of one pointer;
 /// whoever changes one has his own from then on.
@@ -53,11 +54,26 @@ pub struct Facts {
     pub shown: Option<Domain>,
     /// The name of the cipher suite.
     pub suite: &'static str,
-    /// Where we connected: the host that a secure SRV record names, which the certificate may name in the domain's stead
-    /// (DNS-13).
-    pub host: Option<Box<str>>,
-    /// Where we connected: what the TLSA records of that host make of the certificate (DNS-12).
-    pub dane: Dane,
+    /// What single domains publish about the certificate, as far as anybody has looked: one entry for a domain.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Facts {
+    /// What was found for this very domain; none: nobody has looked.
+    pub fn evidence(&self, domain: &Domain) -> Option<&Evidence> {
+        self.evidence.iter().find(|evidence| evidence.domain == *domain)
+    }
+
+    /// What the TLSA records of this domain make of the certificate.
+    pub fn dane(&self, domain: &Domain) -> Dane {
+        self.evidence(domain).map(|evidence| evidence.dane).unwrap_or_default()
+    }
+
+    /// This was found; it takes the place of what was known for its domain.
+    pub fn attest(&mut self, found: Evidence) {
+        self.evidence.retain(|evidence| evidence.domain != found.domain);
+        self.evidence.push(found);
+    }
 }
 
 /// The versions of TLS that the gateway speaks; older ones do not exist here (RFC 9325 3.1.1).

@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::jid::Domain;
 use crate::stream::dane::Published;
+use crate::stream::evidence::Evidence;
 use crate::stream::secured::{Facts, Secured};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, Identity};
@@ -92,8 +93,11 @@ impl Connector {
         let certificate = self.trust.describe(chain, UnixTime::now());
         let secured = Secured::from(Facts {
             version,
-            host: published.host.clone(),
-            dane: dane::judge(published, certificate.as_ref(), remote, UnixTime::now()),
+            evidence: vec![Evidence {
+                host: published.host.clone(),
+                dane: dane::judge(published, certificate.as_ref(), remote, UnixTime::now()),
+                ..Evidence::none(remote.clone())
+            }],
             certificate,
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
             sni: Some(sni),

@@ -1,5 +1,7 @@
 //! A server's certificate and the TLSA records of its domain (DNS-12, RFC 7671 5, RFC 7673 4).
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
@@ -11,10 +13,16 @@ use crate::stream::identity;
 use crate::stream::secured::Certificate;
 use crate::tls::verify::{Anchors, TrustStore};
 
+/// What of all that the servers of a domain have published holds for this certificate, with which another of them calls (DNS-15).
+pub fn judge_caller(published: &[Arc<Published>], shown: &Certificate, domain: &Domain) -> Dane {
+    let now = UnixTime::now();
+    Dane::of_caller(published.iter().map(|published| judge(published, Some(shown), domain, now)))
+}
+
 /// What of the records holds for this certificate, shown by a server of the domain; the strongest usage counts.
 pub fn judge(published: &Published, shown: Option<&Certificate>, domain: &Domain, now: UnixTime) -> Dane {
     if published.associations.is_empty() {
-        return Dane::Unpublished;
+        return if published.host.is_some() { Dane::Unpublished } else { Dane::Unasked };
     }
     let holds = |association: &&Association| {
         shown.is_some_and(|shown| holds(association, published, shown, domain, now))

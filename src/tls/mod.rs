@@ -7,7 +7,7 @@
 mod ahead;
 mod anchors;
 pub mod client;
-mod dane;
+pub mod dane;
 mod fault;
 pub mod keys;
 pub mod names;
@@ -15,6 +15,7 @@ mod records;
 pub mod server;
 mod sound;
 pub mod verify;
+pub mod web;
 
 use std::sync::Arc;
 

@@ -18,7 +18,6 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::jid::Domain;
-use crate::stream::dane::Dane;
 use crate::stream::secured::{Facts, Secured, TlsVersion};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::Certificates;
@@ -167,8 +166,7 @@ impl Acceptor {
             sni,
             shown: Some(shown),
             suite: suite(session.negotiated_cipher_suite()),
-            host: None,
-            dane: Dane::default(),
+            evidence: Vec::new(),
         });
         Ok((stream, secured))
     }

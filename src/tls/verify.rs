@@ -98,6 +98,11 @@ impl TrustStore {
         self.describe_for(chain, Usage::Either, now)
     }
 
+    /// The facts of a web server's chain; `None` for an empty chain.
+    pub fn describe_web(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Certificate> {
+        self.describe_for(chain, Usage::Server, now)
+    }
+
     /// The facts of the chain of a client of this hosted domain; `None` for an empty chain, and where
     /// the domain asks its clients for none.
     pub fn describe_client(
@@ -274,6 +279,8 @@ enum Usage {
     Either,
     /// clientAuth: users.
     Client,
+    /// serverAuth: web servers.
+    Server,
 }
 
 impl ExtendedKeyUsageValidator for Usage {
@@ -283,7 +290,8 @@ impl ExtendedKeyUsageValidator for Usage {
         for purpose in purposes {
             let oid = purpose?.to_decoded_oid();
             restricted = true;
-            fits |= oid == CLIENT_AUTH || (matches!(self, Self::Either) && oid == SERVER_AUTH);
+            fits |= (oid == CLIENT_AUTH && !matches!(self, Self::Server))
+                || (oid == SERVER_AUTH && !matches!(self, Self::Client));
         }
         if restricted && !fits { Err(webpki::Error::EmptyEkuExtension) } else { Ok(()) }
     }

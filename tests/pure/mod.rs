@@ -70,6 +70,7 @@ pub fn home() -> Home {
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
         explain: true,
+        dnssec: false,
     }
 }
 
@@ -93,8 +94,7 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
         shown: (!sni.is_empty()).then(|| domain(sni)),
         sni: (!sni.is_empty()).then(|| sni.to_owned()),
         suite: "TLS13_AES_128_GCM_SHA256",
-        host: None,
-        dane: gatehouse::stream::dane::Dane::default(),
+        evidence: Vec::new(),
     })
 }
 

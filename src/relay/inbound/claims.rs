@@ -42,12 +42,20 @@ impl Inbound {
         if let Some(reason) = names {
             return self.turned_down(claim, reason, None, turn);
         }
+        let pending = self.claims.len() + self.waiting.len();
+        // DNS-15: what the domain publishes about the certificate may prove it.
+        if let Some(sought) =
+            self.near.sought(&claim.pair, turn).filter(|_| pending < turn.home.limits.pending)
+        {
+            self.near.inquire(&claim.pair, sought, turn);
+            return self.waiting.push(claim);
+        }
         // DB-30, CRT-11: what this very session shows speaks for exactly this sender.
         let (proof, verdict) = self.shown(&claim.pair, turn);
         if !verdict.is_allow() {
             return self.turned_down(claim, verdict.reason, Some(verdict), turn);
         }
-        let (pending, limits) = (self.claims.len(), &turn.home.limits);
+        let limits = &turn.home.limits;
         if self.guard.pairs().len() + pending >= limits.pairs || pending >= limits.pending {
             return self.turned_down(claim, Reason::TooManyPairs, None, turn);
         }
@@ -118,6 +126,7 @@ impl Inbound {
             Method::Certificate => Identity::Certificate,
             Method::Dane => Identity::Dane,
             Method::Pin => Identity::Pin,
+            Method::Posh => Identity::Posh,
             Method::Backend | Method::Dialback => Identity::Dialback,
         };
         let verdict = turn.inbound(&pair, identity, self.near.secured(), Some(self.near.address()));

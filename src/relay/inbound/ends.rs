@@ -11,6 +11,8 @@ use super::super::{Effect, FarId, Home};
 use super::Inbound;
 use crate::filter::Route;
 use crate::reason::Reason;
+use crate::stream::dane::{Dane, Usage};
+use crate::stream::evidence::Evidence;
 use crate::stream::{Certificate, Method, Pair, receiving};
 
 impl Inbound {
@@ -31,9 +33,15 @@ impl Inbound {
 
     /// CRT-12: when the certificate that proved a pair here expires.
     fn certificate_end(&self) -> Option<Instant> {
-        let by_certificate = self.guard.pairs().iter().any(|a| a.method() == Method::Certificate);
-        let certificate = self.near.secured().and_then(|secured| secured.certificate.as_ref());
-        certificate.filter(|_| by_certificate)?.expires
+        let secured = self.near.secured()?;
+        let leans = |pair: &Pair, method| match method {
+            Method::Certificate | Method::Posh => true,
+            // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
+            Method::Dane => secured.dane(&pair.sender) != Dane::Proven(Usage::DaneEe),
+            Method::Backend | Method::Dialback | Method::Pin => false,
+        };
+        let leaning = self.guard.pairs().iter().any(|admitted| leans(admitted.pair(), admitted.method()));
+        secured.certificate.as_ref().filter(|_| leaning)?.expires
     }
 
     /// Some deadline has come; each that is due is acted on.
@@ -46,6 +54,9 @@ impl Inbound {
         }
         for id in self.fars.keys().copied().collect::<Vec<_>>() {
             self.far(id, turn, Far::expire);
+        }
+        for domain in self.near.late_inquiries(turn.now) {
+            self.inquired(Evidence::none(domain), turn);
         }
         self.expire_near(turn);
     }
@@ -140,7 +151,7 @@ impl Inbound {
         let claimed = self.claims.all().map(|pending| (&pending.claim.pair, pending.method()));
         let lost: Vec<_> = leaning
             .chain(claimed)
-            .filter(|(_, method)| matches!(method, Method::Certificate | Method::Pin))
+            .filter(|(_, method)| !matches!(method, Method::Backend | Method::Dialback))
             .filter(|(pair, _)| self.shown(pair, turn).0.is_none())
             .map(|(pair, _)| pair.clone())
             .collect();
@@ -157,6 +168,7 @@ impl Inbound {
     /// it (TLS-07, DB-25), but the pair that EXTERNAL has just proven (EXT-06).
     pub(super) fn forget(&mut self, turn: &mut Turn<'_>) {
         let kept = self.near.proven().cloned();
+        self.abandon_waiting(Reason::Finished, turn);
         for pending in self.claims.take_all() {
             self.tell_abandoned(&pending, Reason::Finished, turn);
             if let Some(far) = pending.far {
@@ -174,11 +186,19 @@ impl Inbound {
 
     /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
     pub(super) fn wind_down(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        self.abandon_waiting(reason, turn);
         for pending in self.claims.take_all() {
             self.tell_abandoned(&pending, reason, turn);
         }
         self.tell_ends(reason, turn);
         self.close_fars(turn);
+    }
+
+    /// Claims that were not looked at yet, and that nobody waits for any more.
+    fn abandon_waiting(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        for claim in std::mem::take(&mut self.waiting) {
+            self.tell_abandoned(&Pending::new(claim, turn.now, turn.now), reason, turn);
+        }
     }
 
     /// A claim that nobody waits for any more.

@@ -48,9 +48,9 @@ impl Pump {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
                 leg.link = Link::Upgrading(outside.secure_near(io, flow, named, peer));
             }
-            Some(Destination::World { from, target, .. }) => {
+            Some(Destination::World { from, target, posh, .. }) => {
                 let published = leg.published.take().unwrap_or_default();
-                leg.link = Link::Upgrading(outside.secure_far(io, from, target, published));
+                leg.link = Link::Upgrading(outside.secure_far(io, from, target, (published, posh)));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
             Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),

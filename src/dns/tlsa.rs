@@ -1,0 +1,64 @@
+//! What the DNS says, under signatures, of the certificate at one host and port (RFC 6698, RFC 7671, RFC 7673).
+
+use hickory_proto::rr::{Name, RData, RecordType};
+
+use crate::dns::order::Candidate;
+use crate::dns::query::{Asker, QueryFault};
+use crate::stream::dane::{Association, Published};
+
+/// What it says. DNS-11: asked only where what led here is `secure`; a question that fails leaves the host out, for whoever keeps the
+/// answer back may have something to hide.
+pub(super) async fn published(
+    asker: &Asker,
+    candidate: &Candidate,
+    secure: bool,
+) -> Result<Published, QueryFault> {
+    let text = |name: &Name| name.to_ascii().trim_end_matches('.').to_owned();
+    let named = candidate.secure || (candidate.itself && secure);
+    let mut published =
+        Published { host: named.then(|| text(&candidate.host).into()), ..Published::default() };
+    if !secure {
+        return Ok(published);
+    }
+    // RFC 7671 7: a name that stands for another is looked at in full first, then as it is.
+    let whole = whole(asker, &candidate.host).await?;
+    for host in whole.iter().chain([&candidate.host]) {
+        let name = Name::from_ascii(format!("_{}._tcp.{}.", candidate.port, text(host)))
+            .map_err(|_| QueryFault::Failed)?;
+        let found = asker.ask(name, RecordType::TLSA).await?;
+        if !found.secure || found.records.is_empty() {
+            continue;
+        }
+        let usable = found.records.iter().filter_map(|data| match data {
+            RData::TLSA(record) => Association::read(
+                record.cert_usage.into(),
+                record.selector.into(),
+                record.matching.into(),
+                &record.cert_data,
+            ),
+            _ => None,
+        });
+        published.associations = usable.take(MAX_ASSOCIATIONS).collect();
+        break;
+    }
+    Ok(published)
+}
+
+/// The name that this one stands for in the end, if it is an alias all the way under signatures.
+async fn whole(asker: &Asker, host: &Name) -> Result<Option<Name>, QueryFault> {
+    let mut last = None;
+    for _ in 0..MAX_CNAMES {
+        let found = asker.ask(last.as_ref().unwrap_or(host).clone(), RecordType::CNAME).await?;
+        match found.records.into_iter().next() {
+            Some(RData::CNAME(target)) if found.secure => last = Some(target.0.to_lowercase()),
+            Some(_) => return Ok(None),
+            None => return Ok(last),
+        }
+    }
+    Err(QueryFault::Failed)
+}
+
+/// TLSA records that are looked at.
+const MAX_ASSOCIATIONS: usize = 16;
+/// DNS-04.
+const MAX_CNAMES: usize = 8;

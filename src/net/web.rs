@@ -1,0 +1,157 @@
+//! One request to a web server, and its answer, within bounds: nothing is read that is longer than it may be.
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Where something is to be fetched by HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The host, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    authority: String,
+    path: String,
+}
+
+impl Place {
+    /// Reads an absolute `https:` URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let uri: Uri = text.parse().map_err(|_| "it cannot be read")?;
+        if uri.scheme_str() != Some("https") {
+            return Err("it is not https");
+        }
+        let authority = uri.authority().ok_or("it names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("it holds a login");
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if host.is_empty() {
+            return Err("it names no host");
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Self {
+            port: authority.port_u16().unwrap_or(443),
+            authority: authority.as_str().to_owned(),
+            path: path.to_owned(),
+            host,
+        })
+    }
+
+    /// Where a redirect of this place leads: an absolute URL, or an absolute path of the same host.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn follow(&self, location: &str) -> Result<Self, &'static str> {
+        match location.starts_with('/') && !location.starts_with("//") {
+            true => Self::parse(&format!("https://{}{location}", self.authority)),
+            false => Self::parse(location),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "https://{}{}", self.authority, self.path)
+    }
+}
+
+/// What a web server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// This document.
+    Document(Bytes),
+    /// It is elsewhere.
+    Moved(String),
+}
+
+/// Asks for this place over a channel that was made to it. Nothing bounds the time; whoever asks does.
+///
+/// # Errors
+/// Why there is no document of at most so many octets, in words.
+pub async fn get<S>(stream: S, place: &Place, most: usize) -> Result<Answered, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let words = |error: hyper::Error| error.to_string();
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    let (mut sender, connection) = builder
+        .max_buf_size(HEAD)
+        .max_headers(HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(words)?;
+    let request = Request::get(&place.path)
+        .header(header::HOST, &place.authority)
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let asked = async {
+        let answer = sender.send_request(request).await.map_err(words)?;
+        let status = answer.status();
+        if status.is_redirection() {
+            let location = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
+            return location
+                .map(|to| Answered::Moved(to.to_owned()))
+                .ok_or("it redirects to nowhere".to_owned());
+        }
+        if status != StatusCode::OK {
+            return Err(format!("it answers {}", status.as_u16()));
+        }
+        match Limited::new(answer.into_body(), most).collect().await {
+            Ok(body) => Ok(Answered::Document(body.to_bytes())),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(format!("its answer has more than {most} octets"))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let mut asked = std::pin::pin!(asked);
+    tokio::select! {
+        answer = &mut asked => answer,
+        _ended = connection => asked.await,
+    }
+}
+
+/// Octets of the head of an answer; hyper takes no smaller ceiling than 8192.
+const HEAD: usize = 16_384;
+/// Fields of it.
+const HEADERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_is_a_place() {
+        let place = Place::parse("https://a.example/.well-known/posh/xmpp-server.json").unwrap();
+        assert_eq!((place.host.as_str(), place.port), ("a.example", 443));
+        assert_eq!(Place::parse("https://A.example:8443").unwrap().port, 8443);
+        assert_eq!(Place::parse("https://[2001:db8::1]:8443/x").unwrap().host, "2001:db8::1");
+        for wrong in [
+            "http://a.example/",
+            "ftp://a.example/",
+            "//a.example/",
+            "/x",
+            "a.example",
+            "https://",
+            "https://user:word@a.example/",
+            "https://a.example/ x",
+            "",
+        ] {
+            assert!(Place::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(place.follow("/x?y").unwrap().to_string(), "https://a.example/x?y");
+        assert_eq!(place.follow("https://b.example:444/z").unwrap().to_string(), "https://b.example:444/z");
+        for wrong in ["//b.example/x", "x", "http://a.example/x", "../x", ""] {
+            assert!(place.follow(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What domains publish about their certificates, looked up for one that a peer shows.
+
+use std::sync::{Arc, PoisonError};
+
+use super::super::posh::Reach;
+use super::Inner;
+use crate::dns::{DnsFault, Share};
+use crate::reason::Cause;
+use crate::stream::dane::Dane;
+use crate::stream::evidence::{Evidence, Posh, Sought};
+use crate::stream::{Certificate, Pair, Proof, Secured};
+use crate::tls;
+
+impl Inner {
+    /// What the sender of this pair publishes about the certificate with which it calls (DNS-15). The weaker proof is looked for only
+    /// where there is not the stronger one.
+    pub(super) async fn inquire(&self, pair: &Pair, shown: &Certificate, sought: Sought) -> Evidence {
+        let mut found = Evidence::none(pair.sender.clone());
+        if sought.dane {
+            found.dane = match self.params.resolver.published(&pair.sender, Share::Claims).await {
+                Ok(published) => tls::dane::judge_caller(&published, shown, &pair.sender),
+                Err(DnsFault::Guarded | DnsFault::NoDomain | DnsFault::NotFound) => Dane::Unpublished,
+                Err(DnsFault::Bogus) => Dane::Unknown(Cause::DnsBogus),
+                Err(DnsFault::Busy | DnsFault::Failed | DnsFault::Timeout) => {
+                    Dane::Unknown(Cause::DnsTrouble)
+                }
+            };
+        }
+        if sought.posh && !matches!(found.dane, Dane::Proven(_)) {
+            found.posh = self.posh(pair, shown, Share::Claims).await;
+        }
+        found
+    }
+
+    /// The same of a server that we called, where nothing on the channel proves it, and nothing speaks against it.
+    pub(super) async fn read_file(&self, secured: &mut Secured, pair: &Pair) {
+        let dane = secured.dane(&pair.sender);
+        let Some(shown) = secured.certificate.clone() else { return };
+        if matches!(dane, Dane::Proven(_) | Dane::Failed)
+            || Proof::by_certificate(Some(secured), pair).is_ok()
+        {
+            return;
+        }
+        let known = secured.evidence(&pair.sender).cloned();
+        let known = known.unwrap_or_else(|| Evidence::none(pair.sender.clone()));
+        let posh = self.posh(pair, &shown, Share::Own).await;
+        secured.attest(Evidence { posh, ..known });
+    }
+
+    async fn posh(&self, pair: &Pair, shown: &Certificate, share: Share) -> Posh {
+        let connector = Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
+        let params = &self.params;
+        let reach = Reach {
+            resolver: &params.resolver,
+            ways: &params.ways,
+            dial: &params.dial,
+            sources: params.sources.get(&pair.target).map_or(&[], Vec::as_slice),
+            trust: connector.trust(),
+            share,
+        };
+        params.posh.judge(&pair.sender, shown, &reach).await
+    }
+}
