@@ -115,10 +115,7 @@ impl Far {
     /// Opens a leg to a server in the world.
     pub(super) fn outside(id: FarId, errand: Errand, behalf: Behalf, turn: &mut Turn<'_>) -> Box<Self> {
         let (from, target) = (errand.from().clone(), errand.to().clone());
-        let posh = match &errand {
-            Errand::Speak(pair) => turn.takes_posh(pair, Direction::Outbound),
-            Errand::Ask(check) => turn.takes_posh(&check.pair, Direction::Inbound),
-        };
+        let posh = turn.takes_posh(&errand);
         let destination = Destination::World { from, target, behalf, posh };
         Self::open(id, errand, Facing::Public, destination, turn)
     }
@@ -227,6 +224,11 @@ impl Far {
         self.shown(turn).0.map(|proof| proof.method())
     }
 
+    /// What the records of the domain that was called make of the certificate.
+    fn dane(&self) -> Dane {
+        self.secured().map(|secured| secured.dane(self.target())).unwrap_or_default()
+    }
+
     fn shown(&self, turn: &Turn<'_>) -> (Option<Proof>, Verdict) {
         let (pair, direction) = match &self.terms.errand {
             Errand::Ask(check) => (&check.pair, Direction::Inbound),
@@ -328,12 +330,7 @@ impl Far {
                     }
                     Some(_) => true,
                     // No record of its DNS holds for it: whatever else the rule takes.
-                    None if self
-                        .secured()
-                        .is_some_and(|secured| secured.dane(self.target()) == Dane::Failed) =>
-                    {
-                        false
-                    }
+                    None if self.dane() == Dane::Failed => false,
                     None => verdict.permit().is_some_and(|permit| permit.takes_unnamed_servers()),
                 };
                 if taken { Ok(()) } else { Err(untrusted(&check.pair, Direction::Inbound)) }
@@ -389,9 +386,7 @@ impl Far {
         // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
         let named = match self.server(turn) {
             Some(Method::Certificate | Method::Posh) => true,
-            Some(Method::Dane) => self
-                .secured()
-                .is_some_and(|secured| secured.dane(self.target()) != Dane::Proven(Usage::DaneEe)),
+            Some(Method::Dane) => self.dane() != Dane::Proven(Usage::DaneEe),
             _ => false,
         };
         let certificate = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());

@@ -6,6 +6,7 @@ use super::turn::Turn;
 use crate::policy::{Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::{Cause, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
+use crate::stream::initiating::Errand;
 use crate::stream::{Certificate, Pair, Proof, Secured, TlsVersion, identity};
 
 impl Turn<'_> {
@@ -77,7 +78,11 @@ impl Turn<'_> {
     }
 
     /// Whether a file that the remote domain publishes would be a proof of it; nobody is asked for one that would not.
-    pub(super) fn takes_posh(&self, pair: &Pair, direction: Direction) -> bool {
+    pub(super) fn takes_posh(&self, errand: &Errand) -> bool {
+        let (pair, direction) = match errand {
+            Errand::Speak(pair) => (pair, Direction::Outbound),
+            Errand::Ask(check) => (&check.pair, Direction::Inbound),
+        };
         let asked = Federate { tls: Tls::V13, ..question(pair, direction, None) };
         let judge =
             |identity| self.policy.judge(&Question::Federate(Federate { identity, ..asked }), &mut ());

@@ -416,22 +416,6 @@ impl Pump {
         over
     }
 
-    fn poll_inquiries(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut found = Vec::new();
-        self.inquiries.retain_mut(|inquiry| match inquiry.as_mut().poll(cx) {
-            Poll::Ready(evidence) => {
-                found.push(evidence);
-                false
-            }
-            Poll::Pending => true,
-        });
-        let moved = !found.is_empty();
-        for evidence in found {
-            self.step(Side::Near, Input::Inquired(evidence));
-        }
-        moved
-    }
-
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let bell = match side {
             Side::Near => None,

@@ -9,6 +9,23 @@ use super::Pump;
 use crate::relay::{Input, Side};
 
 impl Pump {
+    /// What domains publish about the certificate of the near leg has been looked up.
+    pub(super) fn poll_inquiries(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut found = Vec::new();
+        self.inquiries.retain_mut(|inquiry| match inquiry.as_mut().poll(cx) {
+            Poll::Ready(evidence) => {
+                found.push(evidence);
+                false
+            }
+            Poll::Pending => true,
+        });
+        let moved = !found.is_empty();
+        for evidence in found {
+            self.step(Side::Near, Input::Inquired(evidence));
+        }
+        moved
+    }
+
     pub(super) fn poll_due(&mut self, now: Instant) -> bool {
         let mut moved = false;
         if let Some(deadline) = self.relay.deadline().filter(|d| *d <= now) {
