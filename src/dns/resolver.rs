@@ -25,7 +25,7 @@ use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::Guard;
 use crate::dns::home::Home;
 use crate::dns::order::{Candidate, Rank, order};
-use crate::dns::query::{Asker, Dnssec, QueryFault, Trusted, system_servers};
+use crate::dns::query::{Asker, Dnssec, Trusted, system_servers};
 use crate::dns::routes::{ByDomain, Whom};
 use crate::dns::srv::{Service, find};
 use crate::dns::tlsa::published;
