@@ -277,6 +277,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
         "Bans, and remote servers left alone",
         "Log lines left out, or lost",
         "Other nodes",
+        "Kept inside, and patches",
     ];
     let dashboard = dashboard();
     let expressions = expressions(&dashboard);
@@ -312,7 +313,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
             assert!(!prometheus.series(name).unwrap().is_empty(), "{name} records nothing");
         }
     }
-    assert_eq!(names.len(), 32, "{names:?}");
+    assert_eq!(names.len(), 33, "{names:?}");
     every_selector_is_of_a_series(&prometheus, &expressions);
 }
 
