@@ -38,6 +38,12 @@ fn readers_agree() {
     replay("readers_agree", xml::readers_agree);
 }
 
+// WS-02, WS-03.
+#[test]
+fn messages() {
+    replay("messages", xml::messages);
+}
+
 #[test]
 fn rewrite() {
     replay("rewrite", xml::rewrite);

@@ -161,6 +161,12 @@ reasons! {
         _, NotAuthorized, RemoteServerTimeout; []; _, _; "let the load balancer send a PROXY header, or take `proxy-protocol:` off the listener";
     WrongTransport = "wrong-transport", "TLS where a stream header was due, or the reverse";
         _, NotAuthorized, RemoteServerTimeout; [Absence]; _, _; "the other side calls the wrong port: direct TLS and STARTTLS have one each";
+    BadUpgrade = "bad-upgrade", "an HTTP request that is not for a stream over WebSocket, nor for what leads to one";
+        _, NotAuthorized, RemoteServerTimeout; []; _, _; "if that is a client of yours, give it the address `wss://DOMAIN` with the `path:` of the listener";
+    ForeignOrigin = "foreign-origin", "a page of a site that is not listed asked for a stream over WebSocket";
+        _, NotAuthorized, RemoteServerTimeout; []; _, _; "if that site is yours, add it to `origins:` of the listener";
+    BadWebsocket = "bad-websocket", "a frame or message that is not allowed on a WebSocket with XMPP";
+        BadFormat, BadRequest, RemoteServerTimeout; []; _, _; PROTOCOL;
 
     // -- time
     HeaderTimeout = "header-timeout", "no stream header in time";

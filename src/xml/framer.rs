@@ -53,6 +53,8 @@ pub struct Framer {
     promising: bool,
     /// Whether the short way is taken at all.
     short: bool,
+    /// Elements lean on no declaration of the header.
+    alone: bool,
     declared: Option<Arc<Declared>>,
     /// Octets of the XML declaration, which count towards the header's budget.
     declaration: usize,
@@ -61,6 +63,8 @@ pub struct Framer {
     /// Whether text between elements is passed over; and whether the run at hand was told.
     text: Option<bool>,
     course: Course,
+    /// A breach behind what is held, found by what brings the octets.
+    broken: Option<Violation>,
     /// The refused element that is read to its end.
     skip: Option<Box<Skip>>,
     /// Octets of refused elements that were read and not asked about yet.
@@ -91,11 +95,13 @@ impl Framer {
             canonical: Canonical::default(),
             promising: false,
             short: true,
+            alone: false,
             declared: None,
             declaration: 0,
             told: false,
             text: None,
             course: Course::Open,
+            broken: None,
             skip: None,
             skipped: 0,
             uncompared: SAMPLE,
@@ -113,6 +119,19 @@ impl Framer {
     /// reference, is none.
     pub fn pass_over_text(&mut self) {
         self.text = Some(false);
+    }
+
+    /// Each element stands alone, as in a message (RFC 7395): a prefix that the header declares is declared for none of them.
+    /// That each declares its default namespace is [`super::to_stream`]'s to see.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// What brings the octets has found this behind those that it gave: it is told once they are read.
+    pub fn break_off(&mut self, violation: Violation) {
+        self.broken = Some(violation);
     }
 
     /// Throws white space away that nothing else follows, up to `most` octets (TLS-05).
@@ -158,6 +177,11 @@ impl Framer {
     pub fn next(&mut self) -> Option<Token> {
         match self.course {
             Course::Open => match self.read() {
+                Ok(None) if self.broken.is_some() => {
+                    let violation = self.broken.take();
+                    self.close();
+                    violation.map(Token::Violation)
+                }
                 Ok(token) => {
                     if token.is_none() && self.buffer.is_empty() {
                         self.rest();
@@ -180,7 +204,8 @@ impl Framer {
     /// Starts afresh for a new stream on the same connection (rule S5, STR-14): nothing is inherited but the limits and
     /// the content namespace. Whoever calls it has asked [`Framer::is_empty`] first.
     pub fn restart(&mut self) {
-        *self = Self { short: self.short, ..Self::new(self.limits.clone(), self.content) };
+        let (short, alone, broken) = (self.short, self.alone, self.broken);
+        *self = Self { short, alone, broken, ..Self::new(self.limits.clone(), self.content) };
     }
 
     /// Whether no octet is held and no token is left to tell (the law `no_early_octets`).
@@ -309,6 +334,10 @@ impl Framer {
                 let octets = self.buffer.get(..len).unwrap_or_default();
                 let (header, declared) =
                     Header::read(octets, empty, self.content, &mut self.strict, &self.limits)?;
+                let declared = match self.alone {
+                    true => Arc::new(Declared { content: declared.content, prefixes: Vec::new() }),
+                    false => declared,
+                };
                 self.strict.begin(&declared);
                 self.declared = Some(declared);
                 self.take(len);

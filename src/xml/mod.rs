@@ -13,7 +13,9 @@ mod frame;
 mod framer;
 mod grown;
 mod header;
+mod messages;
 pub mod names;
+mod opening;
 mod refused;
 mod rewrite;
 mod scan;
@@ -29,7 +31,9 @@ mod write;
 pub use frame::{Child, Frame, Head, Kind, Measure};
 pub use framer::{Framer, Token};
 pub use header::Header;
+pub use messages::{Message, Messages, Unfit, to_stream};
 pub use names::Word;
+pub use opening::Opening;
 pub use refused::{Refusal, Refused};
 pub use rewrite::{Edits, rewrite};
 pub use tree::{Element, Node};
@@ -92,6 +96,25 @@ impl Limits {
     /// The budgets before proof (LIM-02).
     pub fn before_proof() -> Self {
         Self { element: 16 * 1024, skip: 0, ..Self::default() }
+    }
+
+    /// No ceilings at all, for octets that are bounded already: what we write ourselves, and what was read whole.
+    fn boundless() -> Self {
+        Self {
+            header: usize::MAX,
+            element: usize::MAX,
+            depth: usize::MAX,
+            attributes: usize::MAX,
+            declarations: usize::MAX,
+            bindings: usize::MAX,
+            name: usize::MAX,
+            value: usize::MAX,
+            namespace_name: usize::MAX,
+            nodes: usize::MAX,
+            grown: usize::MAX,
+            skip: 0,
+            inside: false,
+        }
     }
 
     /// The ceilings for what the server behind us says: several times those for strangers (L-inside-*). How it may grow is

@@ -26,6 +26,8 @@ namespaces! {
     DIALBACK = "jabber:server:dialback";
     /// The stream feature that announces dialback (XEP-0220 2.4.2).
     DIALBACK_FEATURE = "urn:xmpp:features:dialback";
+    /// The header and the end of a stream in messages (RFC 7395 3.3.2).
+    FRAMING = "urn:ietf:params:xml:ns:xmpp-framing";
     /// STARTTLS (RFC 6120 5).
     TLS = "urn:ietf:params:xml:ns:xmpp-tls";
     /// SASL (RFC 6120 6).

@@ -70,6 +70,11 @@ impl Scan {
         Self { state: State::Blank, at: 0, tag: 0, open: Vec::new(), nodes: 0, rooted: false, first: true }
     }
 
+    /// Behind a stream header that is not among the octets.
+    pub(super) fn within() -> Self {
+        Self { rooted: true, first: false, ..Self::new() }
+    }
+
     /// Whether nothing is begun.
     pub(super) fn is_blank(&self) -> bool {
         self.state == State::Blank

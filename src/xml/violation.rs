@@ -105,6 +105,12 @@ rules! {
     R6 = "R6", NotWellFormed;
     /// No comment, processing instruction, DTD or late declaration.
     X1 = "X1", RestrictedXml;
+    /// A message is exactly one element (RFC 7395 3.3.3).
+    M1 = "M1", NotWellFormed;
+    /// A message declares the namespaces that it uses (RFC 7395 3.3.3).
+    M2 = "M2", InvalidNamespace;
+    /// Messages are text, in frames as RFC 6455 has them.
+    M3 = "M3", BadWebsocket;
     /// Only white space between first-level elements.
     S1 = "S1", BadFormat;
     /// No element of the streams namespace where it could reset a reader (requirement XML-09).

@@ -5,7 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
-use gatehouse::xml::{Content, Edits, Element, Frame, Framer, Limits, Node, Token, Word, rewrite as apply};
+use gatehouse::xml::{
+    Content, Edits, Element, Frame, Framer, Header, Limits, Message, Messages, Node, Opening, Token, Word,
+    rewrite as apply, to_stream,
+};
 
 const OPEN: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
      xmlns:db='jabber:server:dialback' xmlns:odd='urn:odd'>";
@@ -316,8 +319,16 @@ fn by_quick_xml(element: &str) -> (Surface, Vec<Surface>) {
 
 /// The element's tree as rxml sees it.
 fn by_rxml(element: &str) -> Result<Element, String> {
+    let root = document_by_rxml(&format!("{OPEN}{element}</stream:stream>"))?;
+    match root.children.as_slice() {
+        [Node::Element(only)] => Ok(only.clone()),
+        other => Err(format!("not one element: {other:?}")),
+    }
+}
+
+/// The root of a document as rxml sees it.
+fn document_by_rxml(document: &str) -> Result<Element, String> {
     use rxml::{Event, Parse};
-    let document = format!("{OPEN}{element}</stream:stream>");
     let mut parser = rxml::Parser::new();
     let mut octets = document.as_bytes();
     let mut open: Vec<Element> = Vec::new();
@@ -335,10 +346,8 @@ fn by_rxml(element: &str) -> Result<Element, String> {
                 let element = open.pop().ok_or("unbalanced")?;
                 match open.last_mut() {
                     Some(parent) => parent.children.push(Node::Element(element)),
-                    None => match element.children.as_slice() {
-                        [Node::Element(only)] => return Ok(only.clone()),
-                        other => return Err(format!("not one element: {other:?}")),
-                    },
+                    None if octets.is_empty() => return Ok(element),
+                    None => return Err(format!("something behind it: {} octets", octets.len())),
                 }
             }
             Some(Event::Text(_, text)) => {
@@ -355,6 +364,64 @@ fn by_rxml(element: &str) -> Result<Element, String> {
 }
 
 /// The same tree with attributes in an order that does not depend on the reader, and without empty text.
+/// Messages of a client (RFC 7395), parted by the octet 1: each that passes is a document of its own, and means in the stream what it
+/// means alone; what goes out as a message comes in as it was. Where a stream begins in clear, its cuts do not tell whose it is.
+pub fn messages(data: &[u8]) {
+    let limits = small();
+    let mut framer = Framer::new(limits.clone(), Content::Client).alone();
+    let mut out = Messages::new();
+    let open = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='a.example' version='1.0'/>";
+    let sent = data.split(|octet| *octet == 1).map(|part| part.to_vec());
+    for message in std::iter::once(open.as_bytes().to_vec()).chain(sent) {
+        let bytes = bytes::Bytes::from(message.clone());
+        let octets = match to_stream(&bytes) {
+            Ok(octets) => octets,
+            Err(violation) => {
+                framer.break_off(violation);
+                let told: Vec<Token> = std::iter::from_fn(|| framer.next()).collect();
+                assert_eq!(told, [Token::Violation(violation)], "one breach, and nothing else");
+                return;
+            }
+        };
+        framer.feed(&octets);
+        let tokens: Vec<Token> = std::iter::from_fn(|| framer.next()).collect();
+        assert_eq!(tokens.len(), 1, "one message, one token: {tokens:?}");
+        assert!(!framer.is_mid_element(), "nothing is left of a message");
+        match &tokens[0] {
+            Token::Element(frame) => {
+                let text = std::str::from_utf8(&message).expect("UTF-8");
+                if !beyond_rxml(text) {
+                    assert_eq!(
+                        document_by_rxml(text),
+                        Ok(sorted(frame.tree())),
+                        "alone and in the stream: {text}"
+                    );
+                }
+                carried(&mut out, frame);
+            }
+            Token::Header(_) => assert_eq!(message, open.as_bytes(), "a second header"),
+            Token::Refused(_) => {}
+            Token::Violation(_) | Token::End => return,
+            other => panic!("not in a message: {other:?}"),
+        }
+    }
+    let mut whole = Opening::new(&limits);
+    let at_once = whole.feed(data);
+    let mut cut = Opening::new(&limits);
+    let by_one = data.iter().find_map(|octet| cut.feed(&[*octet]));
+    assert_eq!(by_one, at_once, "cuts do not tell");
+}
+
+/// What goes out in a message is the same for who reads it there.
+fn carried(out: &mut Messages, frame: &Frame) {
+    let header = Header::<String>::new(Content::Client).write_open();
+    let cut = out.cut(&[&header, &frame.octets()[..]].concat()).expect("we write well");
+    let [Message::Element(_), Message::Element(text)] = cut.as_slice() else {
+        panic!("not two messages: {cut:?}")
+    };
+    assert_eq!(document_by_rxml(text), Ok(sorted(frame.tree())), "as a message: {text}");
+}
+
 fn sorted(mut element: Element) -> Element {
     element.attrs.sort();
     element.children.retain(|node| !matches!(node, Node::Text(text) if text.is_empty()));
