@@ -371,6 +371,8 @@ pub enum Door {
     S2sDirect,
     /// Remote servers, STARTTLS.
     S2sStarttls,
+    /// Clients over WebSocket.
+    Websocket,
 }
 
 impl Door {
@@ -384,6 +386,7 @@ impl Door {
             Self::Outbound => "outbound",
             Self::S2sDirect => "s2s-direct",
             Self::S2sStarttls => "s2s-starttls",
+            Self::Websocket => "websocket",
         }
     }
 }

@@ -41,6 +41,7 @@ fn moved() -> Metrics {
         Door::Outbound,
         Door::S2sDirect,
         Door::S2sStarttls,
+        Door::Websocket,
     ] {
         m.arrived(door, Outcome::Allow);
         m.opened(door);

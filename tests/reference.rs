@@ -59,8 +59,8 @@ impl Form {
 const CHOICES: &[(&str, &str, &[&str])] = &[
     ("FileSpec", "version", &["v1"]),
     ("FileSpec", "explain-to-users", &["on", "off"]),
-    ("ListenSpec", "flow", &["s2s", "c2s", "mixed", "inside"]),
-    ("ListenSpec", "tls", &["starttls", "direct"]),
+    ("ListenSpec", "flow", &["s2s", "c2s", "websocket", "mixed", "inside"]),
+    ("ListenSpec", "tls", &["starttls", "direct", "any", "proxy"]),
     ("ClientsSpec", "certificate", &["off", "request", "require"]),
     ("ClientsSpec", "match", &["xmpp-address", "email", "any"]),
     ("DomainSpec", "federation", &["any", "listed", "none"]),

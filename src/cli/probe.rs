@@ -263,7 +263,7 @@ impl Probe {
         report.key = key.map(|key| key.to_string());
         let key = key.map_or(ShownKey::Unknown, ShownKey::Digest);
         let tls = match met.secured.version {
-            TlsVersion::V12 => Tls::V12,
+            TlsVersion::AtProxy | TlsVersion::V12 => Tls::V12,
             TlsVersion::V13 => Tls::V13,
         };
         // As the gateway does: the key that a rule pins, what the DNS names, then the certificate. CRT-13: towards a server that neither proves,

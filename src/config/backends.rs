@@ -250,7 +250,7 @@ pub(super) fn let_in(words: &mut Words, settings: &Settings) {
         .iter()
         .filter_map(|listener| match &listener.role {
             Role::Inside(from) => Some(from),
-            Role::C2s(_) | Role::Mixed | Role::S2s(_) => None,
+            Role::C2s(_) | Role::Mixed(_) | Role::S2s(_) | Role::Websocket(_) => None,
         })
         .flatten()
         .collect();

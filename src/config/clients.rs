@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::settings::{Clients, HostedDomain, Listener, Role};
+use super::settings::{Clients, HostedDomain, Listener};
 use super::spec;
 use super::words::Words;
 use crate::jid::Domain;
@@ -151,9 +151,12 @@ pub(super) fn agree(
     domains: &[HostedDomain],
 ) {
     let doors = spec.listen.iter().flat_map(|list| &list.value);
-    let door = doors
-        .into_iter()
-        .find(|at| at.value.flow.as_ref().is_some_and(|flow| matches!(flow.value.as_str(), "c2s" | "mixed")));
+    let door = doors.into_iter().find(|at| {
+        at.value
+            .flow
+            .as_ref()
+            .is_some_and(|flow| matches!(flow.value.as_str(), "c2s" | "mixed" | "websocket"))
+    });
     let served = domains.iter().any(|domain| !domain.backend.c2s.is_empty());
     if let (Some(at), false) = (door, served || domains.is_empty()) {
         words.warn(
@@ -162,7 +165,7 @@ pub(super) fn agree(
             "add `c2s: [\"10.0.0.5:5222\"]` to a backend, or remove the listener",
         );
     }
-    let open = listeners.iter().any(|listener| matches!(listener.role, Role::C2s(_) | Role::Mixed));
+    let open = listeners.iter().any(|listener| listener.role.takes_clients());
     if served && !open {
         words.whole_warn(
             "a backend has an address for clients, but no listener takes clients",

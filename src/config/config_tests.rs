@@ -336,9 +336,47 @@ fn listeners_and_backends_agree_about_clients() {
     let (both, s2s) = ("c2s: [\"10.0.0.5:5222\"], s2s: [\"10.0.0.5:5269\"]", "s2s: [\"10.0.0.5:5269\"]");
     let mixed = "{ flow: mixed, address: \"[::]:443\", tls: direct }";
     let (settings, findings) = listen(mixed, both);
-    assert_eq!((settings.listeners[0].role.clone(), findings), (Role::Mixed, Vec::new()));
+    assert_eq!((settings.listeners[0].role.clone(), findings), (Role::Mixed(Mixed::default()), Vec::new()));
     let (_, findings) = listen("{ flow: mixed, address: \"[::]:443\" }", both);
     assert!(findings.iter().any(|f| f.contains("by ALPN")), "{findings:?}");
+    let web = |more: &str| {
+        let (settings, findings) = listen(&format!("{{ address: \"[::]:443\", {more} }}"), both);
+        (settings.listeners.first().map(|listener| listener.role.clone()), findings)
+    };
+    let plain = Web { path: "/xmpp-websocket".to_owned(), origins: Vec::new(), at_proxy: false };
+    assert_eq!(web("flow: websocket"), (Some(Role::Websocket(plain.clone())), Vec::new()));
+    let (role, findings) = web(
+        "flow: websocket, path: /ws, origins: [\"HTTPS://Chat.example:443\", \"http://127.0.0.1:8080\", \"*\"]",
+    );
+    let origins = ["https://chat.example", "http://127.0.0.1:8080", "*"].map(str::to_owned).to_vec();
+    assert_eq!(
+        (role, findings),
+        (Some(Role::Websocket(Web { path: "/ws".to_owned(), origins, at_proxy: false })), Vec::new())
+    );
+    let at_proxy = Web { at_proxy: true, ..plain.clone() };
+    assert_eq!(
+        web("flow: websocket, tls: proxy, proxy-protocol: [10.0.0.1]"),
+        (Some(Role::Websocket(at_proxy)), Vec::new())
+    );
+    let all = Mixed { starttls: true, web: Some(plain) };
+    assert_eq!(web("flow: mixed, tls: any, path: /xmpp-websocket"), (Some(Role::Mixed(all)), Vec::new()));
+    for (more, told) in [
+        ("flow: websocket, tls: proxy", "whoever reaches it"),
+        ("flow: websocket, tls: starttls", "TLS from the first octet"),
+        ("flow: c2s, tls: proxy", "is for `flow: websocket`"),
+        ("flow: mixed, tls: proxy, proxy-protocol: [10.0.0.1]", "is for `flow: websocket`"),
+        ("flow: c2s, tls: any", "is for `flow: mixed`"),
+        ("flow: websocket, path: ws", "is no path"),
+        ("flow: websocket, path: \"/a b\"", "is no path"),
+        ("flow: websocket, origins: [chat.example]", "is no site"),
+        ("flow: websocket, origins: [\"https://chat.example/x\"]", "is no site"),
+        ("flow: mixed, tls: any, origins: [\"*\"]", "takes no WebSocket"),
+        ("flow: c2s, path: /ws", "for listeners that take WebSocket"),
+        ("flow: s2s, origins: [\"*\"]", "for listeners that take WebSocket"),
+    ] {
+        let (_, findings) = web(more);
+        assert!(findings.iter().any(|f| f.contains(told)), "{more}: {findings:?}");
+    }
     let (_, findings) = listen("{ flow: c2s, address: \"[::]:5222\" }", s2s);
     assert!(findings.iter().any(|f| f.contains("no backend has an address for them")), "{findings:?}");
     let (_, findings) = listen("{ flow: s2s, address: \"[::]:5269\" }", both);

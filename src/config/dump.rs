@@ -125,9 +125,20 @@ impl Lines {
         let mut value = match role {
             Role::C2s(encryption) => format!("flow: c2s, {}", tls(encryption)),
             Role::Inside(from) => format!("flow: inside, from: {}", shown(from)),
-            Role::Mixed => "flow: mixed, tls: direct".to_owned(),
+            Role::Mixed(mixed) => {
+                format!("flow: mixed, tls: {}", if mixed.starttls { "any" } else { "direct" })
+            }
             Role::S2s(encryption) => format!("flow: s2s, {}", tls(encryption)),
+            Role::Websocket(web) => {
+                format!("flow: websocket, tls: {}", if web.at_proxy { "proxy" } else { "direct" })
+            }
         };
+        if let Some(web) = role.web() {
+            value = format!("{value}, path: {}", web.path);
+            if !web.origins.is_empty() {
+                value = format!("{value}, origins: {}", shown(&web.origins));
+            }
+        }
         if let Some(proxies) = proxies {
             value = format!("{value}, proxy-protocol: {}", shown(proxies));
         }

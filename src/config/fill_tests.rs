@@ -17,6 +17,7 @@ fn whole() -> Value {
             { "flow": "s2s", "address": "127.0.0.1:5269", "tls": "starttls" },
             { "flow": "mixed", "address": "127.0.0.1:443", "tls": "direct", "default": "one.example" },
             { "flow": "c2s", "address": "127.0.0.1:5222", "proxy-protocol": ["192.0.2.0/24"] },
+            { "flow": "websocket", "address": "127.0.0.1:5443", "path": "/ws", "origins": ["https://chat.example"] },
             { "flow": "inside", "address": "127.0.0.1:15269", "from": ["127.0.0.0/8", "10.0.0.0/24"] },
         ],
         "certificate": { "chain": "pki/all.pem", "key": "pki/all.key" },

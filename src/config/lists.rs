@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::settings::*;
 use super::words::Words;
 use super::{backends, clients, spec};
-use crate::policy::{Federation, Finding, Place, Placed};
+use crate::policy::{Federation, Finding, Place, Placed, Word};
 
 /// Another file that counts as if it stood in the first.
 pub(super) type Included = (String, spec::FileSpec);
@@ -121,15 +121,30 @@ enum Who {
     Inside,
     Mixed,
     S2s,
+    Websocket,
+}
+
+/// How TLS begins, in the words of the file.
+#[derive(Clone, Copy, PartialEq)]
+enum Tls {
+    Any,
+    Direct,
+    Proxy,
+    Starttls,
 }
 
 fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener> {
-    let flows = [("s2s", Who::S2s), ("c2s", Who::C2s), ("mixed", Who::Mixed), ("inside", Who::Inside)];
+    let flows = [
+        ("s2s", Who::S2s),
+        ("c2s", Who::C2s),
+        ("mixed", Who::Mixed),
+        ("websocket", Who::Websocket),
+        ("inside", Who::Inside),
+    ];
     let flow =
         words.needed(at, &at.value.flow, "flow", "s2s").and_then(|word| words.choose(word, "a flow", &flows));
     let address_word = words.needed(at, &at.value.address, "address", "\"[::]:5269\"");
     let address = address_word.and_then(|word| words.socket(word, None));
-    let encryptions = [("starttls", Encryption::Starttls), ("direct", Encryption::Direct)];
     let proxies = at.value.proxy_protocol.as_ref().map(|list| words.own_networks(list));
     if flow == Some(Who::Inside) {
         if let Some(word) = &at.value.tls {
@@ -159,6 +174,7 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
                 Vec::new()
             }
         };
+        web_is_not_here(words, &at.value);
         return Some(Listener {
             address: address?,
             role: Role::Inside(from),
@@ -167,10 +183,17 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
             place: words.place(at),
         });
     }
-    let tls =
-        at.value.tls.as_ref().map_or(Some(Encryption::Starttls), |word| {
-            words.choose(word, "a way to begin TLS", &encryptions)
-        });
+    let encryptions =
+        [("starttls", Tls::Starttls), ("direct", Tls::Direct), ("any", Tls::Any), ("proxy", Tls::Proxy)];
+    let usual = if flow == Some(Who::Websocket) { Tls::Direct } else { Tls::Starttls };
+    let tls = at
+        .value
+        .tls
+        .as_ref()
+        .map_or(Some(usual), |word| words.choose(word, "a way to begin TLS", &encryptions));
+    if let (Some(word), Some(flow), Some(tls)) = (&at.value.tls, flow, tls) {
+        fits(words, word, flow, tls);
+    }
     if let (Some(list), Some(_)) = (&at.value.from, flow) {
         words.error(
             list,
@@ -178,20 +201,125 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
             "remove it; who may connect from the world is a matter of policy",
         );
     }
-    if flow == Some(Who::Mixed) && tls == Some(Encryption::Starttls) {
+    if flow == Some(Who::Mixed) && tls == Some(Tls::Starttls) {
         words.error(
             at,
             "a mixed listener tells clients and servers apart by ALPN, which comes with direct TLS only",
-            "add `tls: direct`, or give clients and servers a listener each",
+            "add `tls: direct`, or `tls: any` for streams that begin in clear besides, or give clients and servers a \
+             listener each",
         );
     }
+    if tls == Some(Tls::Proxy) && proxies.as_ref().is_none_or(Vec::is_empty) {
+        words.error(
+            at,
+            "without TLS of its own this listener would take whoever reaches it for a client behind a proxy",
+            "add the networks of the proxies, `proxy-protocol: [10.0.0.0/24]`, and let them send the header",
+        );
+    }
+    let web = match flow {
+        Some(Who::Websocket | Who::Mixed) => web(words, &at.value, flow, tls == Some(Tls::Proxy)),
+        _ => {
+            web_is_not_here(words, &at.value);
+            None
+        }
+    };
+    let encryption = if tls? == Tls::Starttls { Encryption::Starttls } else { Encryption::Direct };
     let role = match flow? {
-        Who::C2s => Role::C2s(tls?),
-        Who::Mixed => Role::Mixed,
-        Who::Inside | Who::S2s => Role::S2s(tls?),
+        Who::C2s => Role::C2s(encryption),
+        Who::Mixed => Role::Mixed(Mixed { starttls: tls? == Tls::Any, web }),
+        Who::Inside | Who::S2s => Role::S2s(encryption),
+        Who::Websocket => Role::Websocket(web?),
     };
     let default = clients::default(words, at, role.is_direct());
     Some(Listener { address: address?, role, proxies, default, place: words.place(at) })
+}
+
+/// Whether this flow has that way to begin TLS.
+fn fits(words: &mut Words, word: &Word, flow: Who, tls: Tls) {
+    let (message, remedy) = match (flow, tls) {
+        (Who::Websocket, Tls::Any | Tls::Starttls) => (
+            "a WebSocket has TLS from the first octet, here or at a proxy in front",
+            "write `direct` or `proxy`, or leave it out",
+        ),
+        (Who::C2s | Who::S2s, Tls::Any) => {
+            ("`tls: any` is for `flow: mixed`", "write `flow: mixed`, or `starttls` or `direct`")
+        }
+        (Who::C2s | Who::Mixed | Who::S2s, Tls::Proxy) => {
+            ("`tls: proxy` is for `flow: websocket`", "write `starttls` or `direct`")
+        }
+        _ => return,
+    };
+    words.error(word, message, remedy);
+}
+
+/// What a listener answers over HTTP; one for all flows does so where the file names a path.
+fn web(words: &mut Words, spec: &spec::ListenSpec, flow: Option<Who>, at_proxy: bool) -> Option<Web> {
+    let path = match (&spec.path, flow) {
+        (Some(word), _) => {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+            if !word.value.starts_with('/') || word.value.len() < 2 || !word.value.bytes().all(plain) {
+                words.error(
+                    word,
+                    format!("\"{}\" is no path", word.value),
+                    "write letters, figures and `-._~` behind a `/`, as in `/xmpp-websocket`",
+                );
+            }
+            word.value.clone()
+        }
+        (None, Some(Who::Websocket)) => "/xmpp-websocket".to_owned(),
+        (None, _) => {
+            if let Some(list) = &spec.origins {
+                words.error(
+                    list,
+                    "`origins` without `path`: this listener takes no WebSocket",
+                    "add `path: /xmpp-websocket`",
+                );
+            }
+            return None;
+        }
+    };
+    let mut origins = Vec::new();
+    for word in spec.origins.iter().flat_map(|list| &list.value) {
+        match origin(&word.value) {
+            Some(origin) => origins.push(origin),
+            None => words.error(
+                word,
+                format!("\"{}\" is no site as browsers name it", word.value),
+                "write `https://HOST` or `https://HOST:PORT`, without a path, or `\"*\"`",
+            ),
+        }
+    }
+    Some(Web { path, origins, at_proxy })
+}
+
+/// `scheme://host[:port]` in lower case, without the port that the scheme has anyway (RFC 6454 6.2).
+fn origin(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_owned());
+    }
+    let lower = text.to_ascii_lowercase();
+    let (scheme, rest) = lower.split_once("://")?;
+    let usual = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        // Programs that are made of pages name themselves so: `capacitor://localhost`.
+        _ if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') => "",
+        _ => return None,
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    let whole = !rest.is_empty() && rest.bytes().all(plain);
+    let host = if usual.is_empty() { rest } else { rest.strip_suffix(usual).unwrap_or(rest) };
+    whole.then(|| format!("{scheme}://{host}"))
+}
+
+fn web_is_not_here(words: &mut Words, spec: &spec::ListenSpec) {
+    let remedy = "remove it, or write `flow: websocket`";
+    if let Some(word) = &spec.path {
+        words.error(word, "`path` is for listeners that take WebSocket", remedy);
+    }
+    if let Some(list) = &spec.origins {
+        words.error(list, "`origins` is for listeners that take WebSocket", remedy);
+    }
 }
 
 pub(super) fn domains(

@@ -69,7 +69,8 @@ impl Settings {
             // A name that leads nowhere now may lead somewhere later.
             Role::C2s(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
             Role::S2s(_) => !(domain.backend.s2s.is_empty() && domain.backend.named.s2s.is_empty()),
-            Role::Inside(_) | Role::Mixed => true,
+            Role::Websocket(_) => !(domain.backend.c2s.is_empty() && domain.backend.named.c2s.is_empty()),
+            Role::Inside(_) | Role::Mixed(_) => true,
         };
         let first = || self.domains.iter().find(served).or(self.domains.first()).map(|domain| &domain.name);
         listener.default.as_ref().or(self.default_domain.as_ref()).or_else(first)
@@ -134,7 +135,27 @@ pub struct Listener {
 impl Role {
     /// Whether TLS begins with the first octet.
     pub fn is_direct(&self) -> bool {
-        matches!(self, Self::C2s(Encryption::Direct) | Self::Mixed | Self::S2s(Encryption::Direct))
+        matches!(
+            self,
+            Self::C2s(Encryption::Direct)
+                | Self::Mixed(_)
+                | Self::S2s(Encryption::Direct)
+                | Self::Websocket(_)
+        )
+    }
+
+    /// What it answers over HTTP, if it does.
+    pub fn web(&self) -> Option<&Web> {
+        match self {
+            Self::Mixed(Mixed { web, .. }) => web.as_ref(),
+            Self::Websocket(web) => Some(web),
+            Self::C2s(_) | Self::Inside(_) | Self::S2s(_) => None,
+        }
+    }
+
+    /// Whether clients connect there.
+    pub fn takes_clients(&self) -> bool {
+        matches!(self, Self::C2s(_) | Self::Mixed(_) | Self::Websocket(_))
     }
 }
 
@@ -145,10 +166,32 @@ pub enum Role {
     C2s(Encryption),
     /// Backends, in clear, from these networks only (ACC-02).
     Inside(Vec<IpNet>),
-    /// Clients and remote servers, told apart by ALPN (XEP-0368), so with TLS from the first octet.
-    Mixed,
+    /// Clients and remote servers on one port.
+    Mixed(Mixed),
     /// Remote servers.
     S2s(Encryption),
+    /// Clients over WebSocket (RFC 7395).
+    Websocket(Web),
+}
+
+/// Clients and remote servers on one port: with TLS from the first octet they are told apart by ALPN (XEP-0368).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mixed {
+    /// Whether streams may begin in clear as well; the namespace of their header tells who it is.
+    pub starttls: bool,
+    /// Clients may come over WebSocket.
+    pub web: Option<Web>,
+}
+
+/// What is answered over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// The path of the WebSocket.
+    pub path: String,
+    /// Pages of these sites may ask for it; none: those of the domains themselves.
+    pub origins: Vec<String>,
+    /// TLS ends at the proxy in front.
+    pub at_proxy: bool,
 }
 
 /// How a public connection is encrypted.

@@ -71,15 +71,23 @@ pub struct FileSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ListenSpec {
-    /// Who connects: `s2s` (remote servers), `c2s` (clients), `mixed` (both, told apart by ALPN, with `tls: direct` only) or
-    /// `inside` (backends, plain TCP). No default.
+    /// Who connects: `s2s` (remote servers), `c2s` (clients), `websocket` (clients in browsers, RFC 7395, over HTTPS), `mixed`
+    /// (all of these on one port, with `tls: direct` or `any`) or `inside` (backends, plain TCP). No default.
     pub flow: Option<Word>,
     /// Address and port. An inside listener takes no wildcard address; one that is known at start only can come from the
     /// environment, `"${POD_IP}:5269"`, like any value of this file. No default.
     /// Example: `"[::]:5269"`
     pub address: Option<Word>,
-    /// `starttls` or `direct`; an inside listener has none. Default: `starttls`.
+    /// `starttls` or `direct`; an inside listener has none. With `flow: mixed` also `any`: whoever begins with TLS is told by
+    /// ALPN what it is, and whoever begins with a stream by its namespace. With `flow: websocket` `direct` or `proxy`: TLS ends at
+    /// the proxies of `proxy-protocol`, which must be there. Default: `starttls`; with `flow: websocket` `direct`.
     pub tls: Option<Word>,
+    /// Where clients ask for a WebSocket. With `flow: mixed` it is what makes the listener take them. Default: with `flow:
+    /// websocket` `/xmpp-websocket`. Example: `path: /ws`
+    pub path: Option<Word>,
+    /// Sites whose pages may open a WebSocket here, as browsers name them, or `"*"` for all; who names no site is no browser, and
+    /// may. Default: `https://` with the name of each domain that takes clients. Example: `origins: ["https://chat.example.com"]`
+    pub origins: Option<Words>,
     /// Networks of proxies: the PROXY header is then required, and taken from these only. Default: the header is refused.
     /// Example: `proxy-protocol: [192.0.2.0/24]`
     pub proxy_protocol: Option<Words>,

@@ -18,19 +18,20 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::known::Known;
+use super::web::Site;
 use crate::jid::Domain;
 use crate::limit::{Arrivals, Line, Stranger, Threshold, Ticket};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
 use crate::policy::{Arrive, Question};
-use crate::reason::{Cause, Detail, Flow, Outcome, Reason};
+use crate::reason::{Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, Phase};
-use crate::run::{BoxIo, Failure, Tools, now, seed, turn};
-use crate::stream::Secured;
-use crate::tls::{Acceptor, Ahead, Alpn};
+use crate::run::{Tools, now, seed};
+use crate::tls::Acceptor;
 
 /// What one listener demands. Other demands after a reload concern who comes after it.
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub struct Entrance {
     pub proxies: Option<Vec<IpNet>>,
     /// TLS from the first octet.
     pub direct: Option<Arc<Acceptor>>,
+    /// Streams may begin in clear where TLS from the first octet is taken, too.
+    pub clear: bool,
+    /// TLS ends at the proxy in front.
+    pub at_proxy: bool,
+    /// What is answered over HTTP, and the way to a WebSocket.
+    pub web: Option<Arc<Site>>,
     /// The domain whose certificate is shown to who names none (TLS-16).
     pub default: Option<Domain>,
     /// How many may arrive.
@@ -142,24 +149,11 @@ fn ceiling(door: Door) -> Option<i32> {
 
 impl Entrance {
     /// What a connection is, before it has said anything.
-    fn flow(&self) -> Flow {
+    pub(super) fn flow(&self) -> Flow {
         match self.door {
-            Door::C2sDirect | Door::C2sStarttls => Flow::C2s,
+            Door::C2sDirect | Door::C2sStarttls | Door::Websocket => Flow::C2s,
             Door::Inside => Flow::S2sOut,
             Door::Mixed | Door::Outbound | Door::S2sDirect | Door::S2sStarttls => Flow::S2sIn,
-        }
-    }
-
-    /// What it is once TLS stands: on a mixed listener the protocol agreed on decides, and nothing the peer sends
-    /// afterwards (ACC-01, XEP-0368). Who agreed on none is neither.
-    fn flow_of(&self, secured: Option<&Secured>) -> Result<Flow, Reason> {
-        if self.door != Door::Mixed {
-            return Ok(self.flow());
-        }
-        match secured.and_then(|secured| secured.alpn.as_deref()) {
-            Some(alpn) if alpn == Alpn::Client.octets() => Ok(Flow::C2s),
-            Some(alpn) if alpn == Alpn::Server.octets() => Ok(Flow::S2sIn),
-            _ => Err(Reason::WrongTransport),
         }
     }
 
@@ -315,16 +309,13 @@ impl Entrance {
             tools.observe.seeking().came(peer.ip());
         }
         let presence = Presence::new(metrics, self.door, ticket);
-        let (io, secured) = match self.direct_tls(&tools, stream, peer.ip()).await {
-            Ok(begun) => begun,
+        let known = match self.known(&tools, stream, peer.ip()).await {
+            Ok(Some(known)) => known,
+            Ok(None) => return,
             Err(failure) => return tools.observe.kept_out(self.door, peer, failure),
         };
-        let flow = match self.flow_of(secured.as_ref()) {
-            Ok(flow) => flow,
-            Err(reason) => return tools.observe.kept_out(self.door, peer, reason),
-        };
         let ends = (peer, local);
-        if let Err(reason) = self.start(&tools, flow, (io, secured), (ends, accepted), (presence, stranger)) {
+        if let Err(reason) = self.start(&tools, known, (ends, accepted), (presence, stranger)) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -349,42 +340,10 @@ impl Entrance {
         }
     }
 
-    async fn direct_tls(
-        &self,
-        tools: &Tools,
-        stream: TcpStream,
-        peer: IpAddr,
-    ) -> Result<(BoxIo, Option<Secured>), Failure> {
-        let Some(acceptor) = &self.direct else { return Ok((Box::new(stream), None)) };
-        // T-first-byte runs here too: a silent peer need not be given a handshake's time.
-        // An octet is waited for, not readiness, which may be told of a new socket before there is anything to read.
-        let mut stream = Ahead::new(stream);
-        match tokio::time::timeout(tools.params.first_byte, stream.begin()).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false) | Err(_)) => return Err(Reason::ConnectionLost.into()),
-            Err(_late) => return Err(Reason::HeaderTimeout.into()),
-        }
-        let begun = now();
-        turn(&tools.handshakes, peer, tools.observe.metrics()).await?;
-        // T-tls is one budget, for the turn and for the handshake.
-        let left = self.handshake.saturating_sub(now().saturating_duration_since(begun));
-        let shaken = acceptor.accept_begun(stream, self.default.as_ref());
-        let outcome = match tokio::time::timeout(left, shaken).await {
-            Ok(Ok((stream, secured))) => Ok((Box::new(stream) as BoxIo, secured)),
-            Ok(Err(fault)) => Err(Failure::new(fault.reason(), fault.detail())),
-            Err(_late) => {
-                Err(Failure::new(Reason::TlsFailed, Detail::new(Cause::TimedOut, "the TLS handshake")))
-            }
-        };
-        tools.observe.metrics().handshake(self.door, outcome.as_ref().ok().map(|(_, s)| s.version));
-        outcome.map(|(io, secured)| (io, Some(secured)))
-    }
-
     fn start(
         &self,
         tools: &Arc<Tools>,
-        flow: Flow,
-        (io, secured): (BoxIo, Option<Secured>),
+        Known { flow, io, secured, frames }: Known,
         ((peer, local), accepted): ((SocketAddr, Option<SocketAddr>), Instant),
         (presence, stranger): (Presence, Option<Stranger>),
     ) -> Result<(), Reason> {
@@ -394,6 +353,10 @@ impl Entrance {
         let relay =
             Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now()).since(accepted);
         let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, io, secured);
+        let pump = match frames {
+            Some(frames) => pump.in_messages(frames),
+            None => pump,
+        };
         let pump = match stranger {
             Some(stranger) => pump.strange(stranger),
             None => pump,

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept::{self, Entrance};
+use super::web::Site;
 use super::{Acceptors, parts};
-use crate::config::settings::{Encryption, Listener as Asked, Role, Settings};
+use crate::config::settings::{Encryption, Listener as Asked, Mixed, Role, Settings};
 use crate::limit::{self, Arrivals, Callbacks};
 use crate::metrics::Door;
 use crate::net::listen::Listener;
@@ -163,13 +164,16 @@ impl Doors {
                 door: socket.door,
                 from: match &asked.role {
                     Role::Inside(from) => Some(from.clone()),
-                    Role::C2s(_) | Role::Mixed | Role::S2s(_) => None,
+                    Role::C2s(_) | Role::Mixed(_) | Role::S2s(_) | Role::Websocket(_) => None,
                 },
+                clear: matches!(&asked.role, Role::Mixed(Mixed { starttls: true, .. })),
+                web: asked.role.web().map(|web| Arc::new(Site::new(web, settings))),
+                at_proxy: asked.role.web().is_some_and(|web| web.at_proxy),
                 proxies: asked.proxies.clone(),
-                direct: acceptors.direct(socket.door),
+                direct: acceptors.direct(&asked.role),
                 default: settings.shown_at(asked).cloned(),
                 arrivals: Arc::clone(match socket.door {
-                    Door::C2sDirect | Door::C2sStarttls => &quotas.clients,
+                    Door::C2sDirect | Door::C2sStarttls | Door::Websocket => &quotas.clients,
                     Door::Inside => &quotas.inside,
                     Door::Mixed | Door::Outbound | Door::S2sDirect | Door::S2sStarttls => &quotas.world,
                 }),
@@ -263,6 +267,7 @@ const fn door(role: &Role) -> Door {
         Role::S2s(Encryption::Starttls) => Door::S2sStarttls,
         Role::C2s(Encryption::Direct) => Door::C2sDirect,
         Role::C2s(Encryption::Starttls) => Door::C2sStarttls,
-        Role::Mixed => Door::Mixed,
+        Role::Mixed(_) => Door::Mixed,
+        Role::Websocket(_) => Door::Websocket,
     }
 }

@@ -17,6 +17,7 @@ pub mod doctor;
 mod doors;
 mod engine;
 pub mod explain;
+mod known;
 pub mod lifecycle;
 pub mod loud;
 mod overview;
@@ -29,6 +30,7 @@ pub mod secrets;
 mod services;
 mod trust;
 mod watch;
+mod web;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -54,7 +56,7 @@ use self::reload::{Current, Reloader, Relog};
 use self::secrets::Secrets;
 use self::services::{Counter, Services};
 use crate::config::Seen;
-use crate::config::settings::{Encryption, Settings};
+use crate::config::settings::{Encryption, Role, Settings};
 use crate::metrics::{Door, Metrics};
 use crate::policy::{Day, Finding};
 use crate::run::{self, Tools, now};
@@ -309,6 +311,8 @@ pub struct Acceptors {
     direct: Arc<Acceptor>,
     direct_clients: Arc<Acceptor>,
     mixed: Arc<Acceptor>,
+    mixed_web: Arc<Acceptor>,
+    web: Arc<Acceptor>,
 }
 
 impl Acceptors {
@@ -321,6 +325,8 @@ impl Acceptors {
             direct: made(Encryption::Direct, SERVERS)?,
             direct_clients: made(Encryption::Direct, CLIENTS)?,
             mixed: made(Encryption::Direct, BOTH)?,
+            mixed_web: made(Encryption::Direct, ALL)?,
+            web: made(Encryption::Direct, WEB)?,
         })
     }
 
@@ -330,20 +336,27 @@ impl Acceptors {
         self.starttls_clients.replace(credentials.accepting(Encryption::Starttls, CLIENTS))?;
         self.direct.replace(credentials.accepting(Encryption::Direct, SERVERS))?;
         self.direct_clients.replace(credentials.accepting(Encryption::Direct, CLIENTS))?;
-        self.mixed.replace(credentials.accepting(Encryption::Direct, BOTH))
+        self.mixed.replace(credentials.accepting(Encryption::Direct, BOTH))?;
+        self.mixed_web.replace(credentials.accepting(Encryption::Direct, ALL))?;
+        self.web.replace(credentials.accepting(Encryption::Direct, WEB))
     }
 
     /// What begins TLS with the first octet at this door, if anything does.
-    fn direct(&self, door: Door) -> Option<Arc<Acceptor>> {
-        match door {
-            Door::C2sDirect => Some(Arc::clone(&self.direct_clients)),
-            Door::Mixed => Some(Arc::clone(&self.mixed)),
-            Door::S2sDirect => Some(Arc::clone(&self.direct)),
-            Door::C2sStarttls | Door::Inside | Door::Outbound | Door::S2sStarttls => None,
-        }
+    fn direct(&self, role: &Role) -> Option<Arc<Acceptor>> {
+        let acceptor = match role {
+            Role::C2s(Encryption::Direct) => &self.direct_clients,
+            Role::Mixed(mixed) if mixed.web.is_some() => &self.mixed_web,
+            Role::Mixed(_) => &self.mixed,
+            Role::S2s(Encryption::Direct) => &self.direct,
+            Role::Websocket(web) if !web.at_proxy => &self.web,
+            Role::C2s(_) | Role::Inside(_) | Role::S2s(_) | Role::Websocket(_) => return None,
+        };
+        Some(Arc::clone(acceptor))
     }
 }
 
+const ALL: &[Alpn] = &[Alpn::Client, Alpn::Server, Alpn::Http];
+const WEB: &[Alpn] = &[Alpn::Http];
 const BOTH: &[Alpn] = &[Alpn::Client, Alpn::Server];
 const CLIENTS: &[Alpn] = &[Alpn::Client];
 const SERVERS: &[Alpn] = &[Alpn::Server];

@@ -37,6 +37,9 @@
 //! | STARTTLS stripping: no offer, so it goes on in clear | Nothing leaves in clear; a key in clear is refused | `tests/explore.rs::cipher_before_word`, `tests/federation.rs::nothing_leaves_in_clear`, `tests/spoofing.rs::a_key_in_clear_is_refused_for_everybody` |
 //! | What a header said before TLS still counts inside | Everything is said anew | `tests/spoofing.rs::what_was_said_in_clear_counts_for_nothing_inside_tls` |
 //! | Cross-protocol and wrong-name connections over one TLS endpoint (ALPACA) | ALPN must overlap where both name some; an unknown server name fails | `tests/tls.rs::protocols_must_overlap_where_both_name_some`, `tests/trouble.rs::direct_tls_for_an_unknown_name_fails` |
+//! | A page of any site opens a WebSocket in its visitor's name (cross-site WebSocket hijacking) | Sites are listed, those of the domains themselves where none is; an upgrade with a body, or with octets behind it, is none | `tests/websocket.rs::upgrades_that_are_none_are_refused` |
+//! | Two elements in one message, or half of one, are read otherwise than they were framed | A message is one element that stands alone, by the same two readers | `tests/websocket.rs::what_breaks_the_rules_ends_its_stream_in_good_order`, `src/xml/messages_tests.rs::a_message_is_one_element` |
+//! | One port for several protocols: what is said later makes a client of a server | What a connection is is told once, by ALPN or by the namespace of its stream | `tests/one_port.rs::what_a_connection_is_does_not_change` |
 //! | A cut connection taken for an orderly end | Truncation is told from close_notify, and completes no element | `tests/tls.rs::a_cut_is_told_from_a_goodbye`, `tests/trouble.rs::a_cut_connection_completes_nothing` |
 //!
 //! # What is said

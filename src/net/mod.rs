@@ -3,6 +3,7 @@
 //! It sees peer addresses and counts octets, and reads not one of XML. Every wait here has a deadline or is the
 //! caller's to bound.
 
+mod begun;
 pub mod connect;
 pub mod listen;
 pub mod proxy;
@@ -10,6 +11,7 @@ mod tune;
 pub mod via;
 pub mod web;
 
+pub use begun::Begun;
 pub use connect::{ConnectFault, connect};
 pub use listen::{AcceptFault, Listener};
 pub use via::Proxy;

@@ -188,7 +188,7 @@ pub fn doubts(
 fn tls(secured: Option<&Secured>) -> Tls {
     match secured.map(|s| s.version) {
         None => Tls::None,
-        Some(TlsVersion::V12) => Tls::V12,
+        Some(TlsVersion::AtProxy | TlsVersion::V12) => Tls::V12,
         Some(TlsVersion::V13) => Tls::V13,
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::outbox::{Outbox, Sent};
 use super::progress::{Progress, Step};
+use super::websocket::{Breach, Frames};
 use super::{BoxIo, Connection, Failure, Handshake, Params, Route};
 use crate::reason::{Cause, Detail, Reason, Why};
 use crate::stream::Secured;
@@ -63,6 +64,8 @@ pub(super) struct Leg {
     pub(super) shown: Option<Secured>,
     /// What the DNS says of its certificate, until TLS begins.
     pub(super) published: Option<Arc<Published>>,
+    /// What brings its octets in messages, where they come so.
+    frames: Option<Arc<Frames>>,
 }
 
 /// How far the transport is.
@@ -148,7 +151,26 @@ impl Leg {
             progress: None,
             shown: None,
             published: None,
+            frames: None,
         }
+    }
+
+    /// What it brings comes in messages, each element in one of its own (RFC 7395).
+    pub(super) fn in_messages(mut self, frames: Arc<Frames>, limits: &Limits) -> Self {
+        frames.limit(limits);
+        self.framer = self.framer.alone();
+        self.frames = Some(frames);
+        self
+    }
+
+    /// Octets that are held of what has begun to come.
+    pub(super) fn buffered(&self) -> usize {
+        self.framer.buffered() + self.unfinished()
+    }
+
+    /// Octets that are held of a message that is not whole.
+    fn unfinished(&self) -> usize {
+        self.frames.as_ref().map_or(0, |frames| frames.unfinished())
     }
 
     /// Takes the place of another attempt, whose trouble is not forgotten.
@@ -163,12 +185,17 @@ impl Leg {
         failure.reason
     }
 
-    /// The connection broke; why, and whether TLS knows more.
-    fn broke(&mut self, error: &io::Error) -> Reason {
+    /// The connection broke; why, and whether TLS knows more. What messages may not be ends the stream in good order, as what
+    /// the framer finds: one octet was read.
+    fn broke(&mut self, error: &io::Error) -> Result<usize, Reason> {
+        if let Some(Breach(violation)) = error.get_ref().and_then(|error| error.downcast_ref()) {
+            self.framer.break_off(*violation);
+            return Ok(1);
+        }
         if let Some(detail) = crate::tls::late(error) {
             self.detail = Some(Box::new(detail));
         }
-        lost(error)
+        Err(lost(error))
     }
 
     /// Whether it has come to its end.
@@ -319,7 +346,7 @@ impl Leg {
             if self.quiet {
                 self.framer.give_back();
             }
-            return read.map_err(|e| self.broke(&e));
+            return read.map(|read| read.or_else(|e| self.broke(&e)));
         }
         let mut space = [MaybeUninit::uninit(); READ];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -337,7 +364,7 @@ impl Leg {
                 }
                 Poll::Ready(Ok(octets.len()))
             }
-            Poll::Ready(Err(e)) => Poll::Ready(Err(self.broke(&e))),
+            Poll::Ready(Err(e)) => Poll::Ready(self.broke(&e)),
             Poll::Pending => {
                 self.quiet = true;
                 Poll::Pending
@@ -351,15 +378,20 @@ impl Leg {
         if token.is_some() {
             self.begun = None;
         }
-        if !self.framer.is_mid_element() {
-            self.begun = None;
-        } else if self.begun.is_none() {
-            self.begun = Some(now);
-        }
+        self.look(now);
         if let Some(Token::Header(header)) = &token {
             self.named.clone_from(&header.to);
         }
         token
+    }
+
+    /// Looks whether an element has begun and is not complete.
+    pub(super) fn look(&mut self, now: Instant) {
+        if !self.framer.is_mid_element() && self.unfinished() == 0 {
+            self.begun = None;
+        } else if self.begun.is_none() {
+            self.begun = Some(now);
+        }
     }
 
     /// Tells whether we read now; while we do not, an unfinished element is not the other side's fault.
@@ -374,6 +406,9 @@ impl Leg {
     /// The leg is proven: what it may bring is counted by element only.
     pub(super) fn proven(&mut self, limits: &Limits) {
         self.framer.set_limits(limits.clone());
+        if let Some(frames) = &self.frames {
+            frames.limit(limits);
+        }
         self.unproven = None;
     }
 

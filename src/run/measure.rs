@@ -123,7 +123,7 @@ impl Pump {
     pub(super) fn weigh(&mut self) -> bool {
         let Some(stranger) = &mut self.stranger else { return false };
         let legs = self.near.iter().chain(self.fars.values().map(|far| &far.leg));
-        let held = legs.map(|leg| leg.framer.buffered() + leg.outbox.octets()).sum();
+        let held = legs.map(|leg| leg.buffered() + leg.outbox.octets()).sum();
         let Err(reason) = stranger.hold(held) else { return false };
         if std::mem::replace(&mut self.unwelcome, true) {
             return false;

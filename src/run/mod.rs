@@ -34,6 +34,7 @@ pub mod strays;
 mod told;
 pub mod verifier;
 pub mod ways;
+pub mod websocket;
 pub mod world;
 
 pub use failure::Failure;

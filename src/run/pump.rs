@@ -36,6 +36,7 @@ use super::measure::{Held, Passed};
 use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
 use super::verifier::Learnt;
+use super::websocket::Frames;
 use super::{BoxIo, Later, Tools, now, shares};
 use crate::limit::{Place, Stranger, Tally, Threshold, Valve};
 use crate::reason::{Facing, Reason};
@@ -157,6 +158,14 @@ impl Pump {
         let mut pump = Self::new(tools, relay, entry, meta);
         pump.near = Some(near);
         pump
+    }
+
+    /// What comes is in messages (RFC 7395).
+    #[must_use]
+    pub fn in_messages(mut self, frames: Arc<Frames>) -> Self {
+        let limits = &self.tools.home.limits.before_proof;
+        self.near = self.near.take().map(|near| near.in_messages(frames, limits));
+        self
     }
 
     /// Nobody knows yet who this is.

@@ -79,6 +79,8 @@ impl Facts {
 /// The versions of TLS that the gateway speaks; older ones do not exist here (RFC 9325 3.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TlsVersion {
+    /// TLS ends at a proxy in front of the listener, by the operator's word; which version it was, nobody has told.
+    AtProxy,
     /// TLS 1.2.
     V12,
     /// TLS 1.3.
@@ -89,6 +91,7 @@ impl TlsVersion {
     /// The version as people write it.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::AtProxy => "at-proxy",
             Self::V12 => "1.2",
             Self::V13 => "1.3",
         }

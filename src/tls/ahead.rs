@@ -75,7 +75,8 @@ impl<S> Ahead<S> {
     pub fn settle(&mut self, version: TlsVersion) {
         self.holds = false;
         self.watch = match version {
-            TlsVersion::V12 => Watch::Ends,
+            // None that we have a hand in is at a proxy.
+            TlsVersion::AtProxy | TlsVersion::V12 => Watch::Ends,
             TlsVersion::V13 => Watch::Off,
         };
     }

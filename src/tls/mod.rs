@@ -39,11 +39,13 @@ pub enum Mode {
     Starttls,
 }
 
-/// The application protocols of XEP-0368.
+/// The application protocols of XEP-0368, and the one that WebSocket begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Alpn {
     /// `xmpp-client`.
     Client,
+    /// `http/1.1`: a client that asks for a WebSocket.
+    Http,
     /// `xmpp-server`.
     Server,
 }
@@ -53,6 +55,7 @@ impl Alpn {
     pub const fn octets(self) -> &'static [u8] {
         match self {
             Self::Client => b"xmpp-client",
+            Self::Http => b"http/1.1",
             Self::Server => b"xmpp-server",
         }
     }

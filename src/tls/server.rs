@@ -45,12 +45,17 @@ pub struct Params {
 impl Params {
     /// Whether clients alone come here.
     fn is_for_clients(&self) -> bool {
-        self.alpn.contains(&Alpn::Client) && !self.alpn.contains(&Alpn::Server)
+        !self.alpn.is_empty() && !self.alpn.contains(&Alpn::Server)
     }
 
-    /// Whether who comes is a client; `named`: it offered `xmpp-client`.
+    /// The protocols that clients speak here.
+    fn clients(&self) -> impl Iterator<Item = Alpn> {
+        self.alpn.iter().copied().filter(|alpn| *alpn != Alpn::Server)
+    }
+
+    /// Whether who comes is a client; `named`: it offered a protocol that clients speak here.
     fn takes_client(&self, named: bool) -> bool {
-        self.is_for_clients() || (named && self.alpn.contains(&Alpn::Client))
+        self.is_for_clients() || named
     }
 }
 
@@ -73,7 +78,7 @@ struct Snapshot {
 struct Configs {
     /// To whoever names no protocol, or that of servers.
     server: Arc<ServerConfig>,
-    /// To whoever names `xmpp-client`, on a listener that takes clients too.
+    /// To whoever names a protocol of clients, on a listener that takes servers too.
     client: Option<Arc<ServerConfig>>,
 }
 
@@ -123,10 +128,9 @@ impl Acceptor {
         let mut hello =
             LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
         let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let client = hello
-            .client_hello()
-            .alpn()
-            .is_some_and(|mut offered| offered.any(|alpn| alpn == Alpn::Client.octets()));
+        let client = hello.client_hello().alpn().is_some_and(|mut offered| {
+            offered.any(|alpn| snapshot.params.clients().any(|ours| alpn == ours.octets()))
+        });
         let is_client = snapshot.params.takes_client(client);
         let Some((shown, config)) = snapshot.choose(sni.as_deref(), fallback, client) else {
             let mut stream = hello.io;
@@ -218,11 +222,11 @@ impl Snapshot {
             };
             let servers = || params.ask_certificate.then(Vec::new);
             let clients = || params.trust.issuers_of_clients(domain);
-            let both = params.alpn.contains(&Alpn::Client) && params.alpn.contains(&Alpn::Server);
+            let both = params.alpn.contains(&Alpn::Server) && params.clients().next().is_some();
             let configs = if both {
                 Configs {
                     server: config(servers(), &[Alpn::Server])?,
-                    client: Some(config(clients(), &[Alpn::Client])?),
+                    client: Some(config(clients(), &params.clients().collect::<Vec<_>>())?),
                 }
             } else {
                 let asked = if params.is_for_clients() { clients() } else { servers() };

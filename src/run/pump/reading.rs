@@ -24,7 +24,10 @@ impl Pump {
                 return moved;
             }
             match leg.poll_in(cx) {
-                Poll::Pending => return moved,
+                Poll::Pending => {
+                    leg.look(now);
+                    return moved;
+                }
                 Poll::Ready(Ok(0)) => {
                     self.gone(side, Reason::ConnectionLost);
                     return true;

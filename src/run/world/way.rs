@@ -11,6 +11,7 @@ use crate::metrics::Limit;
 use crate::net::proxy;
 use crate::reason::Reason;
 use crate::relay::Destination;
+use crate::stream::TlsVersion;
 
 impl Way {
     pub(super) async fn places(&self) -> Result<VecDeque<Place>, Failure> {
@@ -69,7 +70,10 @@ impl Way {
                     authority: secured.and_then(|secured| secured.sni.clone()),
                     unique_id: self.caller.as_ref().map(|caller| caller.name.clone().into_bytes()),
                     tls: secured.map(|secured| proxy::ClientTls {
-                        version: format!("TLSv{}", secured.version.label()),
+                        version: match secured.version {
+                            TlsVersion::AtProxy => "TLS".to_owned(),
+                            version => format!("TLSv{}", version.label()),
+                        },
                         cipher: secured.suite.to_owned(),
                         // Of a client that is not asked for one none is known.
                         certified: secured

@@ -1,0 +1,328 @@
+//! A client's stream over WebSocket, as octets like those of any other transport (RFC 7395).
+//!
+//! The frames are a library's; what a message means is said below the water line ([`crate::xml::to_stream`]). Here the two are
+//! joined at the seam where a leg reads and writes, so that relay, limits, deadlines and drain are those of every other stream.
+//! White space of ours goes out as a ping; pings and pongs of theirs come in as white space, as many octets as they cost.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
+
+use crate::xml::{self, Limits, Messages, Unfit, Violation};
+
+/// What a leg and its WebSocket tell each other.
+#[derive(Debug)]
+pub struct Frames {
+    /// Octets that a message may have, and a frame of it.
+    most: AtomicUsize,
+    /// Octets that have come of a message that is not whole.
+    unfinished: AtomicUsize,
+}
+
+impl Frames {
+    /// From now on these limits hold for messages (WS-04).
+    pub(super) fn limit(&self, limits: &Limits) {
+        self.most.store(limits.element.max(limits.header), Ordering::Relaxed);
+    }
+
+    /// Octets that are held of a message whose end has not come.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished.load(Ordering::Relaxed)
+    }
+}
+
+/// What ends a stream, found by what brings its messages.
+#[derive(Debug)]
+pub(super) struct Breach(pub(super) Violation);
+
+impl std::fmt::Display for Breach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Breach {}
+
+/// A WebSocket that was agreed on.
+#[derive(Debug)]
+pub struct Socket<S> {
+    web: WebSocket<Line<S>>,
+    frames: Arc<Frames>,
+    messages: Messages,
+    /// What the last message is on a stream, as far as it was not taken.
+    held: Bytes,
+    /// The limit that the library knows.
+    most: usize,
+    /// Octets of the transport that were read when the last message was whole.
+    whole: usize,
+    way: Way,
+    /// What the other side hears when the connection ends.
+    code: CloseCode,
+    /// It was told.
+    told: bool,
+    /// The library holds octets that the transport did not take.
+    blocked: bool,
+}
+
+/// What is made of what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Messages.
+    Messages,
+    /// Nothing more: the other side has ended it.
+    Ended,
+    /// Nothing counts any more; octets are read so that our last words arrive.
+    Dregs,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// On this transport, from the first octet behind the answer to the upgrade.
+    pub fn new(io: S) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ)
+            .write_buffer_size(0)
+            .max_message_size(Some(0))
+            .max_frame_size(Some(0));
+        let line = Line { io, waker: Waker::noop().clone(), read: 0, left: 0 };
+        Self {
+            web: WebSocket::from_raw_socket(line, Role::Server, Some(config)),
+            frames: Arc::new(Frames { most: AtomicUsize::new(0), unfinished: AtomicUsize::new(0) }),
+            messages: Messages::new(),
+            held: Bytes::new(),
+            most: 0,
+            whole: 0,
+            way: Way::Messages,
+            code: CloseCode::Away,
+            told: false,
+            blocked: false,
+        }
+    }
+
+    /// What its leg asks and tells.
+    pub fn frames(&self) -> Arc<Frames> {
+        Arc::clone(&self.frames)
+    }
+
+    /// Sets the limits that hold now, and whom to wake.
+    fn begin(&mut self, cx: &Context<'_>) {
+        let most = self.frames.most.load(Ordering::Relaxed);
+        if most != self.most {
+            self.most = most;
+            self.web.set_config(|config| {
+                config.max_message_size = Some(most);
+                config.max_frame_size = Some(most);
+            });
+        }
+        let line = self.web.get_mut();
+        line.waker.clone_from(cx.waker());
+        line.left = TURN;
+    }
+
+    /// The next message as octets; none at the end.
+    fn poll_message(&mut self) -> Poll<io::Result<Option<Bytes>>> {
+        use tungstenite::{Error, Message, error::ProtocolError};
+        let message = match self.web.read() {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.frames
+                    .unfinished
+                    .store(self.web.get_ref().read.wrapping_sub(self.whole), Ordering::Relaxed);
+                return Poll::Pending;
+            }
+            message => message,
+        };
+        self.whole = self.web.get_ref().read;
+        self.frames.unfinished.store(0, Ordering::Relaxed);
+        Poll::Ready(match message {
+            Ok(Message::Text(text)) => match xml::to_stream(&Bytes::from(text)) {
+                Ok(octets) => Ok(Some(octets)),
+                Err(violation) => Err(self.broke(violation)),
+            },
+            Ok(Message::Ping(octets) | Message::Pong(octets)) => {
+                let cost = octets.len().saturating_add(HEADER).min(SPACE.len());
+                Ok(Some(Bytes::from_static(SPACE.get(..cost).unwrap_or_default())))
+            }
+            Ok(Message::Binary(_) | Message::Frame(_)) => {
+                Err(self.unfit(Unfit::Binary, CloseCode::Unsupported))
+            }
+            Ok(Message::Close(_)) => {
+                // The answer; the connection ends either way.
+                let _answered = self.web.flush();
+                Ok(None)
+            }
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(None),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ok(None),
+            Err(Error::Io(error)) => Err(error),
+            Err(Error::Capacity(_)) => Err(self.unfit(Unfit::TooLarge, CloseCode::Size)),
+            Err(Error::Utf8(_)) => Err(self.unfit(Unfit::NotText, CloseCode::Invalid)),
+            Err(_) => Err(self.unfit(Unfit::Frames, CloseCode::Protocol)),
+        })
+    }
+
+    fn unfit(&mut self, unfit: Unfit, code: CloseCode) -> io::Error {
+        self.code = code;
+        self.broke(unfit.violation())
+    }
+
+    fn broke(&mut self, violation: Violation) -> io::Error {
+        self.way = Way::Dregs;
+        io::Error::other(Breach(violation))
+    }
+
+    fn poll_out(&mut self) -> Poll<io::Result<()>> {
+        let flushed = self.web.flush();
+        self.blocked = matches!(settled(flushed)?, Poll::Pending);
+        if self.blocked { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}
+
+/// Whether the transport took it: what the library did not get rid of it keeps.
+fn settled(outcome: tungstenite::Result<()>) -> io::Result<Poll<()>> {
+    use tungstenite::Error;
+    match outcome {
+        Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(Poll::Ready(())),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(Poll::Pending),
+        Err(Error::Io(error)) => Err(error),
+        // They have closed it, and hear no more.
+        Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.begin(cx);
+        while this.held.is_empty() {
+            match this.way {
+                Way::Ended => return Poll::Ready(Ok(())),
+                Way::Dregs => return Pin::new(&mut this.web.get_mut().io).poll_read(cx, buf),
+                Way::Messages => match std::task::ready!(this.poll_message())? {
+                    Some(octets) => this.held = octets,
+                    None => this.way = Way::Ended,
+                },
+            }
+        }
+        let some = this.held.len().min(buf.remaining());
+        buf.put_slice(this.held.get(..some).unwrap_or_default());
+        this.held.advance(some);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.begin(cx);
+        if this.blocked {
+            std::task::ready!(this.poll_out())?;
+        }
+        let messages = this.messages.cut(octets).map_err(|violation| {
+            tracing::error!(%violation, "what goes to a client over WebSocket is no stream of ours");
+            io::Error::other(Breach(violation))
+        })?;
+        for message in messages {
+            let message = match message {
+                xml::Message::Element(text) => tungstenite::Message::text(text),
+                xml::Message::Alive => tungstenite::Message::Ping(Bytes::new()),
+                xml::Message::Close(text) => {
+                    if this.code == CloseCode::Away {
+                        this.code = CloseCode::Normal;
+                    }
+                    tungstenite::Message::text(text)
+                }
+            };
+            this.blocked |= settled(this.web.write(message))?.is_pending();
+        }
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.begin(cx);
+        self.poll_out()
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.begin(cx);
+        if !std::mem::replace(&mut this.told, true) {
+            let frame = CloseFrame { code: this.code, reason: "".into() };
+            // What does not go at once goes with the flush.
+            let _blocked = settled(this.web.close(Some(frame)));
+        }
+        // Where they have closed it themselves there is nobody to tell.
+        let _told = std::task::ready!(this.poll_out());
+        this.way = Way::Dregs;
+        this.held = Bytes::new();
+        Pin::new(&mut this.web.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+/// The transport as the library wants it: what cannot be done now says so, and wakes whoever asked last.
+#[derive(Debug)]
+struct Line<S> {
+    io: S,
+    waker: Waker,
+    /// Octets read so far.
+    read: usize,
+    /// What may be read before others have their turn: frames without content would keep us for ever.
+    left: usize,
+}
+
+impl<S: AsyncRead + Unpin> Read for Line<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            self.waker.wake_by_ref();
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let most = buf.len().min(self.left);
+        let mut buf = ReadBuf::new(buf.get_mut(..most).unwrap_or_default());
+        match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut buf) {
+            Poll::Ready(outcome) => {
+                outcome?;
+                let octets = buf.filled().len();
+                self.read = self.read.wrapping_add(octets);
+                self.left = self.left.saturating_sub(octets);
+                Ok(octets)
+            }
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for Line<S> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut self.io).poll_write(&mut Context::from_waker(&self.waker), octets) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+/// Octets that the library reads at once.
+const READ: usize = 4096;
+
+/// Octets of the transport read in one turn.
+const TURN: usize = 16 * 1024;
+
+/// Octets of the header of a short frame of a client.
+const HEADER: usize = 6;
+
+/// As much as the largest ping costs.
+const SPACE: &[u8] = &[b' '; 125 + HEADER];
