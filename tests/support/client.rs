@@ -180,7 +180,8 @@ impl Client {
     /// The same, with the text that came with it; errors about others of our stanzas are kept meanwhile.
     pub fn told(&mut self, id: &str) -> (String, String) {
         let what = format!("an error about {id}");
-        let back = self.wait(&what, |e| e.has("id", id) && e.has("type", "error"), |e| e.name == "error");
+        let back =
+            self.wait(&what, PATIENCE, |e| e.has("id", id) && e.has("type", "error"), |e| e.name == "error");
         let error = back.child("error").unwrap_or_else(|| panic!("{}: {}", self.jid, back.outline()));
         let stanzas = error.children.iter().filter(|child| child.namespace == STANZAS);
         let condition = stanzas.clone().find(|child| child.name != "text").map(|child| child.name.clone());
@@ -192,19 +193,30 @@ impl Client {
     ///
     /// An error about something this client sent ends the wait at once, unless it is what is wanted.
     pub fn expect(&mut self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
-        self.wait(what, wanted, |e| e.name == "error" || e.has("type", "error"))
+        self.expect_within(what, PATIENCE, wanted)
+    }
+
+    /// The same, for as long.
+    pub fn expect_within(
+        &mut self,
+        what: &str,
+        time: Duration,
+        wanted: impl Fn(&Element) -> bool,
+    ) -> Element {
+        self.wait(what, time, wanted, |e| e.name == "error" || e.has("type", "error"))
     }
 
     fn wait(
         &mut self,
         what: &str,
+        time: Duration,
         wanted: impl Fn(&Element) -> bool,
         failed: impl Fn(&Element) -> bool,
     ) -> Element {
         if let Some(at) = self.kept.iter().position(&wanted) {
             return self.kept.remove(at);
         }
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + time;
         loop {
             let element = match self.incoming.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(element) => element,
@@ -239,7 +251,7 @@ impl Client {
         let wanted = |e: &Element| {
             e.name == "message" && e.has("id", id) && e.has("from", from) && !e.has("type", "error")
         };
-        self.wait(&what, wanted, |e| e.name == "error")
+        self.wait(&what, PATIENCE, wanted, |e| e.name == "error")
     }
 
     /// What has arrived so far and was waited for by nobody, errors too; from then on it is forgotten.
