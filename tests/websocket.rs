@@ -381,6 +381,13 @@ async fn the_documents_lead_to_the_listener() {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, body["links"][0]["href"].as_str()), (200, Some(address)));
     }
+    // Such an answer is no attempt to come in: an office may ask as often as it has pages (`rate`).
+    let (small, there) = door(&Plan::listed(HALL, sockets::POLICY).limit("rate", "10/min"), "").await;
+    for _ in 0..25 {
+        let mut web = Web::secure(&small, there, HALL, &["http/1.1"]).await.unwrap();
+        let ask = format!("GET /.well-known/host-meta.json HTTP/1.1\r\nHost: {HALL}\r\n\r\n");
+        assert_eq!(web.request(&ask).await.0, 200);
+    }
     for host in
         ["elsewhere.example", "127.0.0.1", "hall.example.evil.example", "hall.example@evil.example", "x' y"]
     {

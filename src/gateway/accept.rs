@@ -311,7 +311,10 @@ impl Entrance {
         let presence = Presence::new(metrics, self.door, ticket);
         let known = match self.known(&tools, stream, peer.ip()).await {
             Ok(Some(known)) => known,
-            Ok(None) => return,
+            Ok(None) => {
+                // An office of pages that ask where the WebSocket is must not lock itself out.
+                return stranger.into_iter().for_each(|mut stranger| stranger.is_answered());
+            }
             Err(failure) => return tools.observe.kept_out(self.door, peer, failure),
         };
         let ends = (peer, local);

@@ -106,6 +106,13 @@ impl Stranger {
         }
     }
 
+    /// It came for an answer that anybody gets, and has it: no attempt to come in.
+    pub fn is_answered(&mut self) {
+        if let Some(threshold) = &mut self.threshold {
+            threshold.give_back();
+        }
+    }
+
     /// It claims a domain.
     pub fn claims(&self) {
         if let Some(threshold) = &self.threshold {

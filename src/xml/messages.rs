@@ -50,7 +50,11 @@ pub fn to_stream(message: &Bytes) -> Result<Bytes, Violation> {
     };
     let Some(namespace) = attrs.iter().find(declared) else { return Err(Violation::of(Rule::M2)) };
     if content::decode_value(namespace.value.text(octets)) != names::FRAMING {
-        return Ok(message.clone());
+        return Ok(match attrs.iter().any(|attr| attr.role == Role::Default) {
+            true => message.clone(),
+            // What has no prefix within it is in no namespace, and not in that of a header which it does not know.
+            false => without_default(octets, tag.name.range().end),
+        });
     }
     // Neither has content: behind the start tag, the end tag and nothing else.
     let rest = octets.get(end + 1..).unwrap_or_default();
@@ -76,6 +80,12 @@ fn first_tag(octets: &[u8]) -> Option<usize> {
         }
         false
     })
+}
+
+/// The message with a declaration that says what is true of it anyway; the name of its element ends at `at`.
+fn without_default(octets: &[u8], at: usize) -> Bytes {
+    let (name, rest) = octets.split_at_checked(at).unwrap_or((octets, b""));
+    [name, b" xmlns=''", rest].concat().into()
 }
 
 /// The start tag of a stream with the attributes of an `<open/>`, as they are written: the framer judges them.

@@ -109,6 +109,15 @@ fn a_message_declares_its_own_namespaces() {
     );
 }
 
+// Namespaces 1.0, 6.2: without a default namespace of its own a message has none, whatever the header's is.
+#[test]
+fn what_has_no_namespace_in_a_message_has_none_in_the_stream() {
+    let tokens = heard(&[OPEN, "<x:a xmlns:x='urn:x'><x:b/><c/></x:a>"]);
+    let [_, Token::Element(frame)] = tokens.as_slice() else { panic!("{tokens:?}") };
+    let spaces: Vec<_> = frame.head().children().map(|child| child.namespace().to_owned()).collect();
+    assert_eq!((frame.head().namespace(), spaces), ("urn:x", vec!["urn:x".to_owned(), String::new()]));
+}
+
 // The rules of the framer hold for what a message has in it, budgets as well.
 #[test]
 fn what_else_is_wrong_is_the_framers_to_find() {
