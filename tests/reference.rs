@@ -65,6 +65,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("ClientsSpec", "match", &["xmpp-address", "email", "any"]),
     ("DomainSpec", "federation", &["any", "listed", "none"]),
     ("BackendSpec", "proxy-protocol", &["off", "v1", "v2"]),
+    ("BackendSpec", "s2s-proxy-protocol", &["off", "v2"]),
     ("BackendSpec", "dialback-keys", &["by-address", "verify"]),
     ("BackendSpec", "channel-binding", &["none"]),
     ("BackendSpec", "register", &["off", "on"]),

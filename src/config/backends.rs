@@ -38,6 +38,14 @@ pub(super) fn read(
         Some(word) => words.choose(word, "a version of the PROXY header", &versions)?,
         None => None,
     };
+    let s2s_proxy = match &at.value.s2s_proxy_protocol {
+        Some(word) => words.choose(
+            word,
+            "a version of the PROXY header for federation",
+            &[("off", false), ("v2", true)],
+        )?,
+        None => false,
+    };
     let beliefs = [("by-address", DialbackKeys::ByAddress), ("verify", DialbackKeys::Verify)];
     let dialback_keys = match &at.value.dialback_keys {
         Some(word) => words.choose(word, "a way to believe keys", &beliefs)?,
@@ -117,6 +125,7 @@ pub(super) fn read(
         s2s,
         named,
         proxy,
+        s2s_proxy,
         mechanisms,
         register,
         features,

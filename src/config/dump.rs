@@ -172,6 +172,7 @@ impl Lines {
             s2s,
             named,
             proxy,
+            s2s_proxy,
             mechanisms,
             register,
             features,
@@ -195,6 +196,7 @@ impl Lines {
         }
         let proxy = proxy.map(|version| if version == ProxyVersion::V1 { "v1" } else { "v2" });
         self.or(at("proxy-protocol"), proxy, "off");
+        self.or(at("s2s-proxy-protocol"), s2s_proxy.then_some("v2"), "off");
         let usual = mechanisms.iter().eq(crate::stream::client::Mechanism::DEFAULT
             .iter()
             .copied()

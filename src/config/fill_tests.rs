@@ -27,6 +27,7 @@ fn whole() -> Value {
                 "certificate": { "chain": "pki/one.pem", "key": "pki/one.key" },
                 "backend": {
                     "c2s": ["10.0.0.5:5222"], "s2s": ["10.0.0.5:5269", "10.0.0.6:5269"], "proxy-protocol": "v2",
+                    "s2s-proxy-protocol": "v2",
                     "mechanisms": ["SCRAM-SHA-256", "PLAIN"], "channel-binding": "none", "register": "on",
                     "features": ["urn:example:odd"], "dialback-keys": "verify", "from": ["10.0.0.7/32"],
                     "dialback-timeout": "20s", "multiplex": "on", "check": "1m", "server": "openfire",

@@ -255,6 +255,8 @@ pub struct Backend {
     pub named: Named,
     /// The PROXY header on c2s connections to it.
     pub proxy: Option<ProxyVersion>,
+    /// Whether it reads a PROXY header of version 2 on s2s connections, with what was verified (BE-05).
+    pub s2s_proxy: bool,
     /// SASL mechanisms that clients may use, of those that it offers (C2S-05).
     pub mechanisms: BTreeSet<Mechanism>,
     /// Whether clients may make accounts there (C2S-08).

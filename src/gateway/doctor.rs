@@ -87,16 +87,20 @@ pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec
     let addresses: &[SocketAddr] = if flow == Flow::C2s { &domain.backend.c2s } else { &domain.backend.s2s };
     let mut all = Vec::new();
     for address in addresses {
-        let introduction = match (flow, domain.backend.proxy) {
+        let version = match flow {
+            Flow::C2s => domain.backend.proxy,
+            Flow::S2sIn | Flow::S2sOut => domain.backend.s2s_proxy.then_some(ProxyVersion::V2),
+        };
+        let introduction = match version {
             // A connection of the gateway's own account (BE-05). The word LOCAL is not known everywhere: ejabberd waits for
             // ever after it, and takes an introduction of ourselves.
-            (Flow::C2s, Some(ProxyVersion::V1)) => proxy::v1(Some(ourselves(*address))),
-            (Flow::C2s, Some(ProxyVersion::V2)) => {
+            Some(ProxyVersion::V1) => proxy::v1(Some(ourselves(*address))),
+            Some(ProxyVersion::V2) => {
                 let outgoing =
                     proxy::Outgoing { addresses: Some(ourselves(*address)), ..proxy::Outgoing::default() };
                 proxy::v2(&outgoing).unwrap_or_default()
             }
-            _ => Vec::new(),
+            None => Vec::new(),
         };
         let dial = parts::dial(settings);
         let patience = settings.timeouts.header.min(PATIENCE);

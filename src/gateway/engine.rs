@@ -209,6 +209,7 @@ fn outside(
         resolver: Arc::clone(resolver),
         backends: parts::backends(settings),
         clients: parts::clients(settings),
+        told: parts::told(settings),
         ways: parts::ways(settings),
         sources: parts::sources(settings),
         dial: parts::dial(settings),

@@ -14,7 +14,6 @@ use crate::net::Begun;
 use crate::reason::{Cause, Detail, Flow, Reason};
 use crate::run::websocket::{Frames, Socket};
 use crate::run::{BoxIo, Failure, Tools, now, turn};
-use crate::stream::dane::Dane;
 use crate::stream::secured::{Facts, Secured, TlsVersion};
 use crate::tls::{Ahead, Alpn};
 use crate::xml::{Content, Opening};
@@ -152,8 +151,7 @@ fn behind_proxy() -> Secured {
         sni: None,
         shown: None,
         suite: "unknown",
-        host: None,
-        dane: Dane::default(),
+        evidence: Vec::new(),
     })
 }
 

@@ -380,6 +380,12 @@ pub fn backends(settings: &Settings) -> BTreeMap<Domain, Vec<SocketAddr>> {
     settings.domains.iter().map(|d| (d.name.clone(), d.backend.s2s.clone())).collect()
 }
 
+/// The domains whose servers read a PROXY header on connections for federation.
+pub fn told(settings: &Settings) -> BTreeSet<Domain> {
+    let told = settings.domains.iter().filter(|domain| domain.backend.s2s_proxy);
+    told.map(|domain| domain.name.clone()).collect()
+}
+
 /// Where each backend takes clients, and what it is told about them.
 pub fn clients(settings: &Settings) -> BTreeMap<Domain, world::Clients> {
     let backend = |domain: &crate::config::settings::HostedDomain| {

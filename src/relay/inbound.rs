@@ -15,15 +15,18 @@ use bytes::Bytes;
 use super::claims::Claims;
 use super::event::{Event, Role};
 use super::far::{Far, FarOutcome, Lost};
+use super::judge;
 use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Origin, pair_of, reread};
 use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
 use crate::filter::{Guard, Route};
+use crate::jid::Domain;
+use crate::policy::{Policy, RuleName};
 use crate::reason::{Direction, Facing, Reason};
 use crate::stream::evidence::Evidence;
 use crate::stream::receiving::{self, Claim, Vouch};
-use crate::stream::{Pair, Secured};
+use crate::stream::{Method, Pair, Secured};
 use crate::xml::{Frame, Token};
 
 /// A remote server, the legs to backends that its pairs have, and the gateway between them.
@@ -232,6 +235,15 @@ impl Inbound {
     /// The pair that this far leg speaks for.
     pub(super) fn speaks_for(&self, id: FarId) -> Option<&Pair> {
         self.fars.get(&id).and_then(|far| far.pair())
+    }
+
+    /// What was verified of whom that leg is to speak for, if the policy lets it.
+    pub(super) fn introduced(&self, id: FarId, policy: &Policy) -> Option<(Domain, Method, RuleName)> {
+        let proof = self.claims.all().find(|pending| pending.far == Some(id))?.proof.as_ref()?;
+        let (pair, method) = (proof.pair(), proof.method());
+        let identity = judge::identity_of(method);
+        let verdict = judge::inbound(policy, pair, identity, self.near.secured(), Some(self.near.address()));
+        verdict.is_allow().then(|| (pair.sender.clone(), method, verdict.rule))
     }
 
     pub(super) fn near(&self) -> &Near {

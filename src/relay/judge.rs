@@ -7,7 +7,7 @@ use crate::policy::{Federate, Identity, KeyDigest, Policy, Question, ShownKey, T
 use crate::reason::{Cause, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::initiating::Errand;
-use crate::stream::{Certificate, Pair, Proof, Secured, TlsVersion, identity};
+use crate::stream::{Certificate, Method, Pair, Proof, Secured, TlsVersion, identity};
 
 impl Turn<'_> {
     /// May the remote domain of this pair speak to us, shown this, over this channel, from there?
@@ -18,9 +18,7 @@ impl Turn<'_> {
         secured: Option<&Secured>,
         address: Option<IpAddr>,
     ) -> Verdict {
-        let certificate = secured.and_then(|secured| secured.certificate.as_ref());
-        let (tls, asked) = (tls(secured), question(pair, Direction::Inbound, certificate));
-        self.policy.judge(&Question::Federate(Federate { identity, tls, address, ..asked }), &mut ())
+        inbound(self.policy, pair, identity, secured, address)
     }
 
     /// May the hosted domain of this pair speak to the remote one, shown this, over such a channel?
@@ -99,6 +97,30 @@ impl Turn<'_> {
                 (out, Some(into))
             }
         }
+    }
+}
+
+/// May the remote domain of this pair speak to us by that policy, shown this, over this channel, from there?
+pub(super) fn inbound(
+    policy: &Policy,
+    pair: &Pair,
+    identity: Identity,
+    secured: Option<&Secured>,
+    address: Option<IpAddr>,
+) -> Verdict {
+    let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+    let (tls, asked) = (tls(secured), question(pair, Direction::Inbound, certificate));
+    policy.judge(&Question::Federate(Federate { identity, tls, address, ..asked }), &mut ())
+}
+
+/// What a proof is to the policy.
+pub(super) const fn identity_of(method: Method) -> Identity {
+    match method {
+        Method::Certificate => Identity::Certificate,
+        Method::Dane => Identity::Dane,
+        Method::Pin => Identity::Pin,
+        Method::Posh => Identity::Posh,
+        Method::Backend | Method::Dialback => Identity::Dialback,
     }
 }
 

@@ -57,9 +57,9 @@ use self::turn::Turn;
 use self::verifier::Verifier;
 use crate::filter::Guard;
 use crate::jid::Domain;
-use crate::policy::Policy;
+use crate::policy::{Policy, RuleName};
 use crate::reason::{Facing, Flow};
-use crate::stream::{Certificate, KeyCheck, Pair, Secured};
+use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured};
 use crate::xml::Token;
 
 /// The guard of relays for which no pair can stand.
@@ -265,6 +265,15 @@ impl Relay {
             Shape::Courier(courier) => courier.speaks_for(id),
             Shape::Inbound(inbound) => inbound.speaks_for(id),
             Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
+        }
+    }
+
+    /// What was verified of whom this far leg speaks for, while its pair is on its way: the domain, how, and the rule by which it
+    /// may, as the policy has it now. Only remote servers that have called are known so.
+    pub fn introduced(&self, id: FarId) -> Option<(Domain, Method, RuleName)> {
+        match &self.shape {
+            Shape::Inbound(inbound) => inbound.introduced(id, &self.policy),
+            Shape::Client(_) | Shape::Courier(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         }
     }
 

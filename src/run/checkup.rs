@@ -95,7 +95,7 @@ impl Ailment {
     pub fn remedy(self, server: Option<Server>, flow: Flow) -> String {
         match self {
             Self::NotReached => "look whether the server runs, whether the address and port in `backend:` are its own, and whether a firewall is in between".to_owned(),
-            Self::Silent => "does it expect a PROXY header, or TLS from the first octet? `proxy-protocol:` and the port must fit".to_owned(),
+            Self::Silent => "does it expect a PROXY header, or TLS from the first octet? `proxy-protocol:` (for federation `s2s-proxy-protocol:`) and the port must fit".to_owned(),
             Self::HangsUp => "look at the log of the server: it may take connections of the gateway from another address only, or expect a PROXY header".to_owned(),
             Self::OtherService => match flow {
                 Flow::C2s => "the port must be the server's for clients, in clear".to_owned(),

@@ -19,6 +19,7 @@ use crate::filter;
 use crate::jid::Domain;
 use crate::limit::{Allowance, Place, StreamTicket};
 use crate::metrics::Limit;
+use crate::net::proxy;
 use crate::policy::{Federation, Permit};
 use crate::reason::{Detail, Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
@@ -274,7 +275,18 @@ impl Pump {
     }
 
     fn connect(&mut self, id: FarId, destination: Destination) {
-        let caller = matches!(destination, Destination::Client(_)).then(|| self.caller());
+        let caller = match destination {
+            Destination::Client(_) => Some(self.caller(None)),
+            Destination::Backend(_) => self.relay.introduced(id).map(|(domain, method, rule)| {
+                let facts = proxy::Facts {
+                    domain: domain.to_string(),
+                    method: method.label().to_owned(),
+                    rule: rule.to_string(),
+                };
+                self.caller(Some(facts))
+            }),
+            Destination::World { .. } => None,
+        };
         let route = self.tools.outside.route(&destination, caller);
         let progress = route.progress();
         let (place, connection) = match self.place_behind(id, &destination) {
@@ -333,11 +345,12 @@ impl Pump {
     }
 
     /// Whom this relay's connection to a backend stands in for.
-    fn caller(&self) -> Caller {
+    fn caller(&self, facts: Option<proxy::Facts>) -> Caller {
         Caller {
             ends: self.meta.peer.zip(self.meta.local),
             name: self.meta.id.to_string(),
             secured: self.near.as_ref().and_then(|leg| leg.secured.clone()),
+            facts,
         }
     }
 

@@ -53,6 +53,7 @@ use crate::limit::{
     Callbacks, Handshakes, Logins, Proven, Rates, Registrations, Senders, Strangers, Streams, TurnParams,
 };
 use crate::metrics::{Limit, Metrics};
+use crate::net::proxy;
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
@@ -126,6 +127,8 @@ pub struct Caller {
     pub name: String,
     /// Its channel.
     pub secured: Option<Secured>,
+    /// What was verified of it.
+    pub facts: Option<proxy::Facts>,
 }
 
 /// The candidates that are left of a destination.

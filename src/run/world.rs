@@ -7,7 +7,7 @@
 mod published;
 mod way;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Params {
     pub backends: BTreeMap<Domain, Vec<SocketAddr>>,
     /// Where the backends take clients, in the order to try.
     pub clients: BTreeMap<Domain, Clients>,
+    /// Domains whose servers read a PROXY header on connections for federation, with what was verified.
+    pub told: BTreeSet<Domain>,
     /// Ways out, by remote domain, where they lead through a proxy.
     pub ways: WaysOut,
     /// From where the world is called, for the hosted domains that say so.
@@ -439,7 +441,7 @@ impl Way {
             self.left.get_or_insert_default().push_front(place.clone());
         }
         self.last = Some(place.clone());
-        if let Some(header) = self.introduction()? {
+        if let Some(header) = self.introduction(stream.local_addr().ok().map(|local| (local, address)))? {
             // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
             let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
             if !matches!(written.await, Ok(Ok(()))) {

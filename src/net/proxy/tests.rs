@@ -166,6 +166,7 @@ fn what_is_written_can_be_read() {
                     cipher: "TLS13_AES_128_GCM_SHA256".into(),
                     certified: false,
                 }),
+                facts: None,
                 checksum,
             };
             let octets = v2(&outgoing).unwrap();

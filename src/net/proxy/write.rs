@@ -20,6 +20,8 @@ pub struct Outgoing {
     pub unique_id: Option<Vec<u8>>,
     /// The client's TLS; none writes no value about it.
     pub tls: Option<ClientTls>,
+    /// What was found out about whom the connection stands in for; none writes nothing of it.
+    pub facts: Option<Facts>,
     /// Whether to add a checksum.
     pub checksum: Checksum,
 }
@@ -33,6 +35,17 @@ pub struct ClientTls {
     pub cipher: String,
     /// Whether the client showed a certificate, and it holds.
     pub certified: bool,
+}
+
+/// What was verified, in the values that the specification leaves to applications (PP2_TYPE_MIN_CUSTOM and up).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// 0xE0: the domain that was proven.
+    pub domain: String,
+    /// 0xE1: how.
+    pub method: String,
+    /// 0xE2: the rule by which it may.
+    pub rule: String,
 }
 
 /// Whether a header carries its CRC32C.
@@ -92,6 +105,11 @@ pub fn v2(outgoing: &Outgoing) -> Option<Vec<u8>> {
         tlv(&mut value, SSL_CIPHER, Some(tls.cipher.as_bytes()))?;
         tlv(&mut header, SSL, Some(&value))?;
     }
+    if let Some(Facts { domain, method, rule }) = &outgoing.facts {
+        for (kind, value) in [(DOMAIN, domain), (METHOD, method), (RULE, rule)] {
+            tlv(&mut header, kind, Some(value.as_bytes()))?;
+        }
+    }
     if outgoing.checksum == Checksum::Added {
         tlv(&mut header, CRC32C, Some(&[0; 4]))?;
     }
@@ -141,6 +159,13 @@ pub(super) fn checksum_without(header: &[u8], field: usize) -> [u8; 4] {
     }
     (!crc).to_be_bytes()
 }
+
+/// The first of the types that are left to applications (PROXY protocol 2.2.8): the domain that was proven.
+const DOMAIN: u8 = 0xe0;
+/// How it was.
+const METHOD: u8 = 0xe1;
+/// The rule by which it may.
+const RULE: u8 = 0xe2;
 
 /// PP2_CLIENT_SSL.
 const OVER_TLS: u8 = 0x01;

@@ -8,16 +8,17 @@ use std::time::Duration;
 use super::super::claims::{self, Pending};
 use super::super::event::{Event, Role};
 use super::super::far::Far;
+use super::super::judge;
 use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{ClaimId, Effect, FarId, Side};
 use super::Inbound;
 use crate::filter::Route;
-use crate::policy::{Identity, Verdict};
+use crate::policy::Verdict;
 use crate::reason::{Class, Direction, Facing, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, Claim, Ruling};
-use crate::stream::{Answer, Method, Pair, Proof};
+use crate::stream::{Answer, Pair, Proof};
 
 impl Inbound {
     /// Somebody claims a pair.
@@ -122,13 +123,7 @@ impl Inbound {
         let Some(pending) = self.claims.get_mut(id) else { return };
         let Some(proof) = pending.proof.take() else { return };
         let (pair, since, method) = (proof.pair().clone(), pending.since, proof.method());
-        let identity = match method {
-            Method::Certificate => Identity::Certificate,
-            Method::Dane => Identity::Dane,
-            Method::Pin => Identity::Pin,
-            Method::Posh => Identity::Posh,
-            Method::Backend | Method::Dialback => Identity::Dialback,
-        };
+        let identity = judge::identity_of(method);
         let verdict = turn.inbound(&pair, identity, self.near.secured(), Some(self.near.address()));
         let Some(permit) = verdict.permit() else {
             let reason = verdict.reason;

@@ -1,6 +1,7 @@
 //! Where a way begins: the candidates of a destination, and what a connection to a backend opens with.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,12 +54,22 @@ impl Way {
     }
 
     /// The PROXY header for this connection, where the backend is told one.
-    pub(super) fn introduction(&self) -> Result<Option<Vec<u8>>, Reason> {
-        let Destination::Client(domain) = &self.destination else { return Ok(None) };
-        let Some(version) = self.inner.params.clients.get(domain).and_then(|clients| clients.proxy) else {
-            return Ok(None);
+    pub(super) fn introduction(
+        &self,
+        own: Option<(SocketAddr, SocketAddr)>,
+    ) -> Result<Option<Vec<u8>>, Reason> {
+        let params = &self.inner.params;
+        let version = match &self.destination {
+            Destination::Client(domain) => params.clients.get(domain).and_then(|clients| clients.proxy),
+            Destination::Backend(domain) => params.told.contains(domain).then_some(ProxyVersion::V2),
+            Destination::World { .. } => None,
         };
-        let ends = self.caller.as_ref().and_then(|caller| caller.ends);
+        let Some(version) = version else { return Ok(None) };
+        let ends = match (&self.destination, &self.caller) {
+            // On the gateway's own account. The word LOCAL is not known everywhere: ejabberd waits for ever after it.
+            (Destination::Backend(_), None) => own,
+            (_, caller) => caller.as_ref().and_then(|caller| caller.ends),
+        };
         let addresses = ends.map(|(source, destination)| proxy::Addresses { source, destination });
         match version {
             ProxyVersion::V1 => Ok(Some(proxy::v1(addresses))),
@@ -81,6 +92,7 @@ impl Way {
                             .as_ref()
                             .is_some_and(|shown| shown.trust.default.is_ok()),
                     }),
+                    facts: self.caller.as_ref().and_then(|caller| caller.facts.clone()),
                     checksum: proxy::Checksum::Added,
                 });
                 // Each value is bounded where it comes from: this cannot fail.

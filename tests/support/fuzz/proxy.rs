@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use gatehouse::net::proxy::{Addresses, Checksum, ClientTls, Header, Outgoing, ProxyFault, Reader, v1, v2};
+use gatehouse::net::proxy::{
+    Addresses, Checksum, ClientTls, Facts, Header, Outgoing, ProxyFault, Reader, v1, v2,
+};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -98,6 +100,11 @@ fn written(header: &Header) {
                 version: "TLSv1.3".into(),
                 cipher: "TLS_AES_128_GCM_SHA256".into(),
                 certified: checksum == Checksum::Added,
+            }),
+            facts: header.authority.clone().filter(|name| name.len() < 500).map(|name| Facts {
+                domain: name.clone(),
+                method: "dialback".into(),
+                rule: name,
             }),
             checksum,
         };
