@@ -404,5 +404,11 @@ async fn a_file_holds_no_longer_than_it_says() {
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let mut stream = peer.call(HALL).unwrap().open().await.unwrap();
     assert!(!stream.offers_external(), "another certificate is named since");
+    // A rule that takes DANE alone lets nobody in where nobody looks at signatures, and `check` says so.
+    let strict = POLICY.replace("identity: [posh]", "identity: [dane]");
+    std::fs::write(world.folder.path().join(format!("policies/{HALL}.yaml")), strict).unwrap();
+    let config = world.config.display().to_string();
+    let said = tokio::task::spawn_blocking(move || run(&["check", "--config", &config])).await.unwrap();
+    assert!(format!("{said:?}").contains("takes DANE alone"), "{said:?}");
     assert_eq!(stream.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
 }

@@ -12,6 +12,7 @@ use super::secrets::FromFiles;
 use super::{certificates, cluster, today, unix_seconds};
 use crate::config::settings::{Roots, Settings};
 use crate::config::{self, Examined, Seen};
+use crate::dns::Dnssec;
 use crate::jid::Domain;
 use crate::policy::{Compiled, Finding, Place};
 
@@ -70,6 +71,9 @@ impl Reading {
             Ok(compiled) => {
                 findings.extend(compiled.warnings.iter().cloned());
                 findings.extend(compiled.policy.remarks(SOON));
+                if settings.dns.dnssec == Dnssec::Off {
+                    findings.extend(compiled.policy.needs_signatures());
+                }
                 findings.extend(compiled.policy.admit_nobody().map(|domain| nobody(&settings, domain)));
                 Some(compiled)
             }

@@ -312,6 +312,22 @@ impl Rule {
 }
 
 impl Policy {
+    /// Rules that take nothing less than what a domain names in the DNS under signatures: where nobody looks at those, they let nobody
+    /// in.
+    pub fn needs_signatures(&self) -> Vec<Finding> {
+        let rules = self.rules.list.iter().filter(|rule| {
+            rule.outcome == Outcome::Allow && rule.terms.pins.is_empty() && !rule.terms.identities.certificate
+        });
+        let told = rules.map(|rule| {
+            Finding::warning(
+                rule.place.clone(),
+                format!("rule \"{}\" takes DANE alone, and nobody looks at signatures in the DNS", rule.name),
+                "set `dns: { dnssec: validate }`, or `resolver` where one validates, or let the rule take another proof",
+            )
+        });
+        told.collect()
+    }
+
     /// What an operator should look at although nothing is wrong: rules that let traffic travel in clear, and rules
     /// and patches that expire within `days`.
     pub fn remarks(&self, days: i64) -> Vec<Finding> {
