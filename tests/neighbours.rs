@@ -550,6 +550,58 @@ fn a_large_roster_and_a_large_card_arrive_at_the_client() {
     assert!(!pong.contains("stream:error"));
 }
 
+// The same of ejabberd, of both generations: the contacts as she adds them, the card from inside, where `max_stanza_size` lets it in.
+#[test]
+fn a_large_roster_and_a_large_card_of_ejabberd_arrive_at_the_client() {
+    for (legacy, release) in [(Legacy::Ejabberd, Release::Bookworm), (Legacy::Ejabberd24, Release::Trixie)] {
+        let start = |place: &Place<'_>| {
+            let replace = [
+                (
+                    "    max_stanza_size: 524288\n    access: c2s",
+                    "    max_stanza_size: 10485760\n    access: c2s",
+                ),
+                ("  mod_offline: {}", "  mod_offline: {}\n  mod_vcard: {}"),
+            ];
+            Server::new(place, ejabberd::legacy_with(release, place, &replace))
+        };
+        let cast = Cast { remotes: &[], legacy, usage: Usage::Both, policy: "version: v1\n" };
+        let mut scene = Scene::start_with(&cast, &Wishes { legacy: Some(&start), ..Wishes::default() });
+        let desk = scene.outsider(30);
+        let mut within = Raw::inside(scene.legacy.connect(), "warden", "within");
+        for hundred in 0..200 {
+            let set = |n: usize| {
+                format!(
+                    "<iq type='set' id='c{n}'><query xmlns='jabber:iq:roster'><item jid='contact{n}@a.example' \
+                     name='Contact {n}'><group>Everybody</group></item></query></iq>"
+                )
+            };
+            within.say(&many(100, |n| set(hundred * 100 + n)));
+            let last = hundred * 100 + 99;
+            let (one, two) = (format!("id='c{last}'"), format!("id=\"c{last}\""));
+            let mut heard = String::new();
+            while !heard.contains(&one) && !heard.contains(&two) {
+                heard = within.hear(">");
+            }
+        }
+        let photo = "A".repeat(5 << 20);
+        within.say(&format!(
+            "<iq type='set' id='card'><vCard xmlns='vcard-temp'><PHOTO><BINVAL>{photo}</BINVAL></PHOTO></vCard></iq>"
+        ));
+        within.hear("card");
+
+        let mut client = Raw::bound(&desk, &scene.gateway.roots(), "warden", "desk");
+        client.say("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+        let roster = client.hear("</iq>");
+        assert_eq!(roster.matches("<item ").count(), 20_000, "{legacy:?}");
+        client.say("<iq type='get' id='v'><vCard xmlns='vcard-temp'/></iq>");
+        let card = client.hear("</iq>");
+        assert!(card.len() > 5 << 20, "{legacy:?}: {} octets: {}", card.len(), &card[..card.len().min(500)]);
+        client.say("<iq type='get' id='p' to='hall.example'><ping xmlns='urn:xmpp:ping'/></iq>");
+        let pong = client.hear("id='p'");
+        assert!(!pong.contains("stream:error"), "{legacy:?}");
+    }
+}
+
 // POL-08: two servers behind one gateway, on the inside, judged by the policies of both; a room with its archive at one, joined from
 // the other; and what is refused comes back in words.
 #[test]

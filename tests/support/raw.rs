@@ -10,9 +10,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use super::ca::Leaf;
 use super::programs::GATE;
 use super::scene::HOSTED;
 use super::server::PASSWORD;
@@ -47,8 +48,57 @@ impl Raw {
         Self { io: Some(Io::Plain(stream)), heard: String::new() }
     }
 
+    /// A connection in clear that stands.
+    pub fn of(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket option");
+        Self { io: Some(Io::Plain(stream)), heard: String::new() }
+    }
+
+    /// A stream header between servers.
+    pub fn open_server(&mut self, from: &str, to: &str) {
+        self.say(&format!(
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' \
+             xmlns:stream='http://etherx.jabber.org/streams' version='1.0' from='{from}' to='{to}'>"
+        ));
+    }
+
+    /// A connection inside to the server behind, logged in and bound to this resource: what it says is what it wrote.
+    pub fn inside(stream: TcpStream, user: &str, resource: &str) -> Self {
+        let mut raw = Self::of(stream);
+        raw.open();
+        raw.hear("</stream:features>");
+        raw.log_in(user);
+        raw.bind(resource);
+        raw
+    }
+
+    /// A stream of the server of this domain that its certificate proves: from now on it says what it likes to that domain.
+    pub fn server(host: &Host, roots: &Path, own: &Leaf, from: &str, to: &str) -> Self {
+        let mut raw = Self::connect(host, 5270);
+        raw.secure_as(roots, &["xmpp-server"], to, Some(own)).expect("the gateway's certificate holds");
+        raw.open_server(from, to);
+        raw.hear("</stream:features>");
+        raw.say("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+        raw.hear("<success");
+        raw.open_server(from, to);
+        raw.hear("<stream:features");
+        raw.hear(">");
+        raw
+    }
+
     /// TLS on the connection, with these protocols offered; the server must be what its certificate says.
     pub fn secure(&mut self, roots: &Path, alpn: &[&str]) -> io::Result<()> {
+        self.secure_as(roots, alpn, HOSTED, None)
+    }
+
+    /// The same with the server of this name, and with a certificate of one's own.
+    pub fn secure_as(
+        &mut self,
+        roots: &Path,
+        alpn: &[&str],
+        name: &str,
+        own: Option<&Leaf>,
+    ) -> io::Result<()> {
         let Some(Io::Plain(stream)) = self.io.take() else { panic!("TLS stands already") };
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut store = RootCertStore::empty();
@@ -56,13 +106,21 @@ impl Raw {
             store.add(certificate.expect("a certificate")).expect("a root");
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(store)
-            .with_no_client_auth();
+            .with_root_certificates(store);
+        let mut config = match own {
+            Some(own) => {
+                let chain = CertificateDer::pem_file_iter(&own.chain).expect("a PEM file");
+                let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+                let key = PrivateKeyDer::from_pem_file(&own.key).expect("a key");
+                config.with_client_auth_cert(chain, key).expect("a certificate with its key")
+            }
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from(HOSTED).expect("a name");
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
         let session = ClientConnection::new(Arc::new(config), name).expect("a session");
         let mut tls = StreamOwned::new(session, stream);
         while tls.conn.is_handshaking() {
@@ -89,23 +147,31 @@ impl Raw {
     /// Logs in with PLAIN after STARTTLS, and does not bind.
     pub fn login(host: &Host, roots: &Path, user: &str) -> Self {
         let mut raw = Self::starttls(host, roots);
-        let plain = STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
-        raw.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"));
-        raw.hear("<success");
-        raw.open();
-        raw.hear("</stream:features>");
+        raw.log_in(user);
         raw
+    }
+
+    fn log_in(&mut self, user: &str) {
+        let plain = STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
+        self.say(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>"));
+        self.hear("<success");
+        self.open();
+        self.hear("</stream:features>");
     }
 
     /// Logs in and binds this resource.
     pub fn bound(host: &Host, roots: &Path, user: &str, resource: &str) -> Self {
         let mut raw = Self::login(host, roots, user);
-        raw.say(&format!(
+        raw.bind(resource);
+        raw
+    }
+
+    fn bind(&mut self, resource: &str) {
+        self.say(&format!(
             "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
              <resource>{resource}</resource></bind></iq>"
         ));
-        raw.hear("</iq>");
-        raw
+        self.hear("</iq>");
     }
 
     /// A stream header.

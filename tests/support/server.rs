@@ -1,6 +1,6 @@
 //! A real XMPP server, as remote peer or as plain legacy server, whichever program it is.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 
 use super::ca::Leaf;
@@ -165,6 +165,11 @@ impl Server {
     pub fn login_to(&self, user: &str, domain: &str) -> Client {
         let stream = self.host.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
         Client::login(stream, user, PASSWORD, domain)
+    }
+
+    /// A connection to its port for clients, as it stands on the inside network.
+    pub fn connect(&self) -> TcpStream {
+        self.host.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address))
     }
 
     /// Ends it, as a crash would; its host stays and refuses connections.
