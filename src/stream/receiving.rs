@@ -319,6 +319,10 @@ impl Open {
             }
             (names::SASL, "auth") if public => self.auth(desk, &frame.tree()),
             (names::SASL, "abort") if public => self.sasl_failed(desk, SaslCondition::Aborted),
+            // No exchange is under way. Servers overlook it (Prosody) or answer this (ejabberd), and go on.
+            (names::SASL, "response") if public && !clear => {
+                self.sasl_failed(desk, SaslCondition::NotAuthorized)
+            }
             (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
             (names::STREAMS, "error") => {
                 let name = fault::condition(&frame.tree());
