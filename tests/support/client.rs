@@ -260,6 +260,14 @@ impl Client {
         std::mem::take(&mut self.kept)
     }
 
+    /// Takes in what has arrived meanwhile.
+    pub fn heed(&mut self) {
+        while let Ok(element) = self.incoming.try_recv() {
+            self.seen.push(element.outline());
+            self.kept.push(element);
+        }
+    }
+
     /// Whether something that was received, and expected by nobody so far, is like this.
     pub fn has_received(&self, what: impl Fn(&Element) -> bool) -> bool {
         self.kept.iter().any(what)

@@ -80,7 +80,9 @@ fn started(release: Release, place: &Place<'_>, path: &Path) -> Vec<Process> {
     let spool = format!("\"{}\"", spool.display());
     // `-s` and `-eval` run in the order given, so the account is there before the ports are waited for to no purpose.
     let account = format!(
-        "[ok = ejabberd_auth:try_register(User, <<\"{}\">>, <<\"{PASSWORD}\">>) || User <- [<<\"{}\">>, <<\"{SECOND}\">>]].",
+        // It may be started again.
+        "[case ejabberd_auth:try_register(User, <<\"{}\">>, <<\"{PASSWORD}\">>) of ok -> ok; {{error, exists}} -> ok end || \
+         User <- [<<\"{}\">>, <<\"{SECOND}\">>]].",
         place.domain, place.user
     );
     let arguments = [

@@ -167,6 +167,11 @@ impl Scene {
         (server, users)
     }
 
+    /// The DNS server of the open network.
+    pub fn dns(&self) -> &Process {
+        &self.dns
+    }
+
     /// Starts the stopped server behind the gateway again, in its place.
     pub fn revive_legacy(&mut self, program: Legacy) {
         self.legacy = legacy(&self.home, program);
