@@ -14,6 +14,7 @@ pub mod client;
 pub mod dialogues;
 pub mod ejabberd;
 pub mod gateway;
+pub mod growth;
 pub mod jabberd2;
 pub mod nodes;
 pub mod programs;
