@@ -10,6 +10,7 @@ mod files;
 mod limit;
 mod maker;
 mod process;
+mod shadow;
 mod table;
 
 pub use circuit::CircuitState;
@@ -17,6 +18,7 @@ pub use cluster::Mismatch;
 pub use files::Reload;
 pub use limit::Limit;
 pub use process::log_lost;
+pub use shadow::ShadowChange;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

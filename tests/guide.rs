@@ -20,18 +20,43 @@ use sockets::*;
 const DOMAIN: &str = "example.com";
 
 fn guide() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/security.md")).unwrap()
+    page("security.md")
 }
 
-/// The lines of the block that is named so.
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
+}
+
+/// The lines of the block of the guide that is named so.
 fn block(name: &str) -> String {
-    let guide = guide();
-    let (_, rest) = guide.split_once(&format!("```{name}\n")).unwrap_or_else(|| panic!("no block {name}"));
-    rest.split("```").next().unwrap().to_owned()
+    block_of("security.md", name)
+}
+
+/// The same of another page; a block may be indented, as an item of a list is.
+fn block_of(name_of_page: &str, name: &str) -> String {
+    let page = page(name_of_page);
+    let (before, rest) =
+        page.split_once(&format!("```{name}\n")).unwrap_or_else(|| panic!("no block {name}"));
+    let indent = before.rsplit('\n').next().unwrap();
+    let lines = rest.split("```").next().unwrap().lines();
+    lines.map(|line| format!("{}\n", line.strip_prefix(indent).unwrap_or(line))).collect()
+}
+
+/// Puts these keys of the domain behind its `policies`.
+fn beside(file: &Path, keys: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    let (before, rest) = text.split_once("    policies: [").unwrap();
+    let (own, rest) = rest.split_once('\n').unwrap();
+    fs::write(file, format!("{before}    policies: [{own}\n{}\n{rest}", keys.trim_end())).unwrap();
 }
 
 /// Runs a block of the guide in the gateway's folder: what it said, and how its last command ended.
 async fn typed(world: &World, name: &str) -> (String, i32) {
+    entered(world, &block(&format!("sh guide {name}"))).await
+}
+
+/// The same of any commands.
+async fn entered(world: &World, commands: &str) -> (String, i32) {
     let bin = world.folder.path().join("bin");
     if !bin.exists() {
         fs::create_dir(&bin).unwrap();
@@ -46,7 +71,7 @@ async fn typed(world: &World, name: &str) -> (String, i32) {
     }
     let mut command = Command::new("sh");
     command
-        .args(["-e", "-c", &block(&format!("sh guide {name}"))])
+        .args(["-e", "-c", commands])
         .current_dir(world.folder.path())
         .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
         .env("NO_COLOR", "1");
@@ -112,16 +137,40 @@ async fn every_command_of_the_guide_does_what_it_says() {
     let (said, code) = typed(&world, "why").await;
     assert!(code == 1 && said.contains("rule:       not-this-agency at policies/"), "{code} {said}");
 
-    // From `any` to `listed`: who stands under no rule, now and in the past.
+    // From `any` to `listed`: what was used is learned, runs in the shadow, and is promoted; nobody known is cut off.
     by_chance.close().await.unwrap();
     recorded(&world, &["ended", "old.example"]).await;
     let mut by_chance = by_dialback(&old, DOMAIN).await;
     still_passes(&world, &mut by_chance, "a@old.example", "j@example.com", "again").await;
-    let (said, code) = typed(&world, "move").await;
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("old.example > example.com by dialback\n"), "the living: {said}");
-    assert!(said.contains("1 old.example>example.com by dialback\n"), "the past: {said}");
-    assert!(!said.contains("partner.example"), "{said}");
+    let (said, code) = typed(&world, "learn").await;
+    assert!(code == 0 && said.contains("policies/learned.yaml: 1 rules, 3 cases"), "{code} {said}");
+    assert!(said.contains("3 passed, 0 failed"), "{said}");
+    let learned = fs::read_to_string(policies.join("learned.yaml")).unwrap();
+    for words in [
+        "  - name: learned-old.example\n    domains: [\"old.example\"]\n    direction: inbound\n    identity: [certificate, dialback]\n",
+        "# - partner.example: rule partners at ",
+    ] {
+        assert!(learned.contains(words), "no {words:?} in\n{learned}");
+    }
+    let file = world.folder.path().join("gatehouse.yaml");
+    beside(&file, &block("yaml guide shadow"));
+    let (said, code) = typed(&world, "shadow").await;
+    assert!(code == 0 && said.contains("federation any -> listed"), "{code} {said}");
+    assert!(said.contains("0 would be refused, 0 would be admitted"), "{said}");
+    // Somebody whom nobody has seen before.
+    let late = peer(&world, 13, "late.example").await;
+    let mut by_accident = by_certificate(&late, DOMAIN).await;
+    still_passes(&world, &mut by_accident, "a@late.example", "j@example.com", "late").await;
+    let (said, code) = typed(&world, "shadow").await;
+    assert!(
+        code == 0 && said.contains("late.example > example.com  would be refused: not-listed"),
+        "{code} {said}"
+    );
+    let (said, code) = typed(&world, "promote").await;
+    assert!(code == 0 && said.contains("what was in the shadow is the policy"), "{code} {said}");
+    assert_eq!(by_accident.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
+    still_passes(&world, &mut by_name, "a@partner.example", "j@example.com", "listed").await;
+    still_passes(&world, &mut by_chance, "a@old.example", "j@example.com", "listed, too").await;
     let (said, code) = typed(&world, "watch").await;
     assert_eq!((said.as_str(), code), ("", 0));
 
@@ -133,12 +182,69 @@ async fn every_command_of_the_guide_does_what_it_says() {
     assert_eq!(code, 0, "{said}");
 
     // Nothing that stands there as a command is left out here.
-    let run = ["write", "refused", "why", "move", "watch", "ban", "circuits", "audit"];
+    let run = ["write", "refused", "why", "learn", "shadow", "promote", "watch", "ban", "circuits", "audit"];
     let shown: Vec<String> = guide()
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("```sh").map(|name| name.trim().to_owned()))
         .collect();
     assert_eq!(shown, run.map(|name| format!("guide {name}")));
+}
+
+// `deploy/year.md`: the same, in a world of its own.
+#[tokio::test]
+async fn a_year_goes_by_as_its_page_says() {
+    let now = "version: v1\nrules:\n  - { name: partners, domains: [partner.example], identity: [certificate], owner: Ada Novak, ticket: SEC-17 }\n  - { name: press, domains: [press.example], owner: Bo Lind, ticket: SEC-31 }\n";
+    let world = World::build(&Plan::listed(DOMAIN, now)).await.unwrap();
+    let typed = async |name: &str| entered(&world, &block_of("year.md", &format!("sh year {name}"))).await;
+    let (partner, supplier) =
+        (peer(&world, 10, "partner.example").await, peer(&world, 11, "supplier.example").await);
+    let mut stream = by_certificate(&partner, DOMAIN).await;
+    still_passes(&world, &mut stream, "a@partner.example", "j@example.com", "monday").await;
+    let refused = async || {
+        let mut call = supplier.call(DOMAIN).unwrap().open().await.unwrap();
+        assert_ne!(call.external("supplier.example").await.ok(), Some(Login::Success));
+    };
+    refused().await;
+    recorded(&world, &["rejected", "supplier.example"]).await;
+    let (said, code) = typed("monday").await;
+    assert!(code == 0 && said.contains("supplier.example") && said.contains("not-listed"), "{code} {said}");
+
+    fs::write(
+        world.folder.path().join("policies/next.yaml"),
+        block_of("year.md", "yaml year policies/next.yaml"),
+    )
+    .unwrap();
+    beside(&world.folder.path().join("gatehouse.yaml"), &block_of("year.md", "yaml year shadow"));
+    let (said, code) = typed("partner").await;
+    assert!(
+        code == 0 && said.contains("4 passed, 0 failed") && said.contains("0 would be refused"),
+        "{code} {said}"
+    );
+    refused().await;
+    let (said, _) = typed("partner").await;
+    assert!(said.contains("supplier.example > example.com  would be admitted, is not-listed"), "{said}");
+    let (said, code) = typed("promote").await;
+    assert!(code == 0 && said.contains("new rule: supplier"), "{code} {said}");
+    let mut new = by_certificate(&supplier, DOMAIN).await;
+    still_passes(&world, &mut new, "a@supplier.example", "j@example.com", "new").await;
+    still_passes(&world, &mut stream, "a@partner.example", "j@example.com", "as ever").await;
+
+    let (said, code) = typed("unused").await;
+    assert!(code == 0 && said.contains("0 rules and 0 cases not used for 90 days"), "{code} {said}");
+    let (said, code) = typed("incident").await;
+    assert!(code == 0 && said.contains("banned"), "{code} {said}");
+    recorded(&world, &["ended", "partner.example>example.com"]).await;
+    let (said, code) = typed("end").await;
+    assert!(
+        code == 0 && said.contains("whole") && said.contains("name: learned-partner.example"),
+        "{code} {said}"
+    );
+
+    // Nothing that stands there as a command is left out here.
+    let run = ["monday", "partner", "promote", "incident", "unused", "end"];
+    let page = page("year.md");
+    let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("```sh ")).collect();
+    assert_eq!(shown, run.map(|name| format!("year {name}")));
 }
 
 #[test]

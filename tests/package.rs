@@ -105,6 +105,7 @@ fn the_package_holds_all_of_it_and_says_so() {
         ("-rw-r--r--", "usr/share/doc/gatehouse/gatehouse.cdx.json"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/libraries.txt.gz"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/security.md"),
+        ("-rw-r--r--", "usr/share/doc/gatehouse/year.md"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/openfire/README.md"),
         ("-rw-r--r--", "usr/share/doc/gatehouse/prosody/README.md"),
         ("-rwxr-xr-x", "usr/share/gatehouse/gatehouse-renewed"),

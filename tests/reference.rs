@@ -64,6 +64,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("ClientsSpec", "certificate", &["off", "request", "require"]),
     ("ClientsSpec", "match", &["xmpp-address", "email", "any"]),
     ("DomainSpec", "federation", &["any", "listed", "none"]),
+    ("DomainSpec", "shadow-federation", &["any", "listed", "none"]),
     ("BackendSpec", "proxy-protocol", &["off", "v1", "v2"]),
     ("BackendSpec", "s2s-proxy-protocol", &["off", "v2"]),
     ("BackendSpec", "dialback-keys", &["by-address", "verify"]),

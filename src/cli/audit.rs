@@ -2,6 +2,8 @@
 
 mod report;
 
+pub(super) use report::{files_of, time};
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
@@ -77,7 +79,7 @@ fn verify(args: &Args) -> Report {
         let file = path.display().to_string();
         let mut line = 0;
         let read = File::open(path).and_then(|opened| {
-            check(BufReader::new(opened), |number, octets| {
+            lines(BufReader::new(opened), |number, octets| {
                 line = number;
                 if let Err(message) = checker.line(octets) {
                     faults.push(Fault { file: file.clone(), line: number, message });
@@ -112,7 +114,8 @@ fn verify(args: &Args) -> Report {
     }
 }
 
-fn check(mut lines: impl BufRead, mut each: impl FnMut(u64, &[u8])) -> io::Result<()> {
+/// Each line with its number; one that never ends is cut.
+pub(super) fn lines(mut lines: impl BufRead, mut each: impl FnMut(u64, &[u8])) -> io::Result<()> {
     let mut line = Vec::new();
     let mut number = 0;
     loop {

@@ -361,7 +361,7 @@ fn print(answer: &Answer, console: &mut Console) {
             }
             refusals.iter().for_each(|refusal| console.print(super::told::text(refusal)));
         }
-        Answer::Refused { .. } | Answer::Target { .. } => {}
+        Answer::Refused { .. } | Answer::Shadow { .. } | Answer::Unused { .. } | Answer::Target { .. } => {}
     }
 }
 
@@ -429,7 +429,7 @@ fn print_circuit(circuit: &Circuit, console: &mut Console) {
     ));
 }
 
-fn print_plan(plan: &Plan, console: &mut Console) {
+pub(super) fn print_plan(plan: &Plan, console: &mut Console) {
     for Fault { text, .. } in &plan.warnings {
         console.line(text);
     }

@@ -1,4 +1,8 @@
-//! `gatehouse policy explain` and `gatehouse policy test`: the living gateway's own judgement, told.
+//! `gatehouse policy`: the living gateway's own judgement, told; what its rules are used for, and the policy that is to come.
+
+mod learn;
+mod promote;
+mod shadow;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -21,9 +25,23 @@ pub(super) enum Command {
         after_help = "Example: gatehouse policy explain --config gatehouse.yaml --from a@partner.example --to b@example.com"
     )]
     Explain(ExplainArgs),
+    /// Write a policy file from what the audit log says was used, and from the pairs that live now
+    #[command(
+        after_help = "Example: gatehouse policy learn --config gatehouse.yaml --since 30d --output policies/learned.yaml"
+    )]
+    Learn(learn::Args),
+    /// Make what is in the shadow the policy: shows what would come of it, asks, changes the configuration, and reloads
+    #[command(after_help = "Example: gatehouse policy promote --config gatehouse.yaml")]
+    Promote(promote::Args),
+    /// Tell what the policy in the shadow would decide otherwise: pairs, rules, stanzas, since when, how much
+    #[command(after_help = "Example: gatehouse policy shadow --config gatehouse.yaml")]
+    Shadow(shadow::ShadowArgs),
     /// Run the `expect` cases of policy files, each file by itself
     #[command(after_help = "Example: gatehouse policy test policies/*.yaml")]
     Test(TestArgs),
+    /// List rules and cases that were not used for a while
+    #[command(after_help = "Example: gatehouse policy unused --for 90d --config gatehouse.yaml")]
+    Unused(shadow::UnusedArgs),
 }
 
 /// Arguments of `policy explain`. Direction follows from which address is hosted.
@@ -120,7 +138,11 @@ enum Kind {
 pub(super) fn main(command: &Command, console: &mut Console) -> Exit {
     match command {
         Command::Explain(args) => explain(args, console),
+        Command::Learn(args) => learn::main(args, console),
+        Command::Promote(args) => promote::main(args, console),
+        Command::Shadow(args) => shadow::shadow(args, console),
         Command::Test(args) => test(args, console),
+        Command::Unused(args) => shadow::unused(args, console),
     }
 }
 
@@ -144,10 +166,13 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
         return super::control::ask(&gateway, &Request::Explain(asked), console);
     };
     let today = args.today.unwrap_or_else(super::today);
-    let loaded = config::load(config)
-        .and_then(|(settings, _)| config::policies(&settings, today).map(|compiled| (settings, compiled)));
+    let loaded = config::load(config).and_then(|(settings, _)| {
+        let compiled = config::policies(&settings, today)?;
+        let shadow = config::shadow(&settings, today).transpose()?;
+        Ok((settings, compiled.policy.with_shadow(shadow.map(|shadow| shadow.policy))))
+    });
     let (settings, policy) = match loaded {
-        Ok((settings, compiled)) => (settings, compiled.policy),
+        Ok(loaded) => loaded,
         Err(findings) => {
             console.complain_of(&findings);
             return Exit::Config;

@@ -65,6 +65,7 @@ pub(super) fn assemble(
     }
     let log = log(&mut words, spec);
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
+    let state = spec.state.as_ref().map(|word| words.path(word));
     let mut beside: Vec<PathBuf> = included.iter().map(|(file, _)| PathBuf::from(file)).collect();
     for (more, _) in others {
         beside.extend(more.folders);
@@ -92,6 +93,7 @@ pub(super) fn assemble(
         timeouts,
         log,
         audit,
+        state,
     };
     backends::told_apart(&mut words, &settings);
     backends::let_in(&mut words, &settings);

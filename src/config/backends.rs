@@ -301,3 +301,10 @@ const CHECKS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from
 
 /// Shorter ones leave no time to ask anybody.
 const TIMERS: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(600);
+
+impl Backend {
+    /// The hosts that take its federation.
+    pub(super) fn hosts(&self) -> std::collections::BTreeSet<std::net::IpAddr> {
+        self.s2s.iter().map(|address| address.ip().to_canonical()).collect()
+    }
+}

@@ -45,6 +45,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         timeouts,
         log,
         audit,
+        state,
     } = settings;
     let mut out = Lines(Vec::new());
     out.list("include", &beside.iter().map(|path| path.display()).collect::<Vec<_>>());
@@ -90,6 +91,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     );
     out.put("log.level", level.label(), *level == LogLevel::Info);
     out.audit(audit.as_ref());
+    out.or("state", state.as_ref().map(|path| path.display()), "none");
     out.0
 }
 
@@ -149,8 +151,18 @@ impl Lines {
     }
 
     fn domain(&mut self, domain: &HostedDomain) {
-        let HostedDomain { name, certificate, clients, backend, federation, policies, source, place: _ } =
-            domain;
+        let HostedDomain {
+            name,
+            certificate,
+            clients,
+            backend,
+            federation,
+            policies,
+            shadow,
+            shadow_federation,
+            source,
+            place: _,
+        } = domain;
         let CertificateFiles { chain, key } = certificate;
         let at = |key: &str| format!("domains[{name}].{key}");
         self.put(at("certificate.chain"), chain.display().to_string(), false);
@@ -167,6 +179,10 @@ impl Lines {
             false => self.list(at("source"), source),
         }
         self.list(at("policies"), &policies.iter().map(|path| path.display()).collect::<Vec<_>>());
+        let beside =
+            shadow.as_ref().map(|files| shown(&files.iter().map(|path| path.display()).collect::<Vec<_>>()));
+        self.or(at("shadow"), beside, "none");
+        self.or(at("shadow-federation"), shadow_federation.map(|word| word.label()), "that of the domain");
         let Backend {
             c2s,
             s2s,

@@ -89,7 +89,7 @@ const ADDRESSES: &[&str] = &["address", "answer", "c2s", "http", "listen", "s2s"
 /// Keys whose values are the names of files.
 pub(super) const NAMES_OF_FILES: &[&str] = &[
     "anchors", "chain", "crls", "file", "include", "inside", "key", "password", "patches", "policies",
-    "roots", "socket", "world",
+    "roots", "shadow", "socket", "state", "world",
 ];
 
 /// A value of more octets is none.

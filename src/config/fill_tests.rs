@@ -37,6 +37,8 @@ fn whole() -> Value {
                 "clients": { "certificate": "require", "roots": "pki/users.pem", "crls": ["pki/users.crl"], "match": "email" },
                 "federation": "listed",
                 "policies": ["policies.d/*.yaml"],
+                "shadow": ["policies.d/*.yaml"],
+                "shadow-federation": "any",
                 "source": ["192.0.2.1"],
             },
             { "name": "two.example", "backend": { "s2s": ["10.0.0.5:5269"], "stanza": "64KiB" }, "federation": "none" },
@@ -63,6 +65,7 @@ fn whole() -> Value {
         "admin": { "http": "127.0.0.1:9469", "hosts": ["watch.example"], "status": "on", "socket": "control.sock" },
         "log": { "format": "json", "level": "debug" },
         "audit": { "file": "audit.jsonl", "on-full": "refuse", "rotate-at": "1MiB" },
+        "state": "state",
     });
     for (map, keys) in [("limits", Limits::KEYS), ("timeouts", Timeouts::KEYS)] {
         let all = keys.iter().map(|(key, default, _, _)| ((*key).to_owned(), Value::from(*default)));

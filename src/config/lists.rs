@@ -41,9 +41,10 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         timeouts,
         log,
         audit,
+        state,
     } = spec;
-    let single =
-        [threads, default_domain, explain_to_users].map(|word| word.as_ref().map(|word| words.place(word)));
+    let single = [threads, default_domain, explain_to_users, state]
+        .map(|word| word.as_ref().map(|word| words.place(word)));
     let lists = [include, retired_domains, own_addresses, patches]
         .map(|list| list.as_ref().map(|list| words.place(list)));
     let maps = [
@@ -389,6 +390,9 @@ fn domain(
         .as_ref()
         .map_or_else(Clients::default, |at| clients::shown(words, at, takes_clients));
     let policies = files_once(words, at.value.policies.as_ref());
+    let shadow = at.value.shadow.as_ref().map(|list| files_once(words, Some(list)));
+    let beside = at.value.shadow_federation.as_ref();
+    let shadow_federation = beside.and_then(|word| words.choose(word, "a federation setting", &settings));
     let mut source: Vec<IpAddr> = Vec::new();
     for word in at.value.source.iter().flat_map(|list| &list.value) {
         let Some(ip) = words.ip(word) else { continue };
@@ -408,6 +412,8 @@ fn domain(
         backend: backend?,
         federation: federation?,
         policies,
+        shadow,
+        shadow_federation,
         source,
         place: words.place(at),
     })

@@ -16,6 +16,7 @@ pub mod limits;
 mod lists;
 pub mod load;
 mod node;
+mod promote;
 mod secret;
 mod seen;
 pub mod settings;
@@ -31,13 +32,15 @@ use aws_lc_rs::digest;
 pub use dump::{DumpLine, dump};
 pub use hosts::looked_up_again;
 pub use limits::{Limits, PerMinute, Timeouts, duration};
+pub use promote::{Rewrite, promotion};
 pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, traces, trust};
 pub use settings::Settings;
 
+use self::settings::HostedDomain;
 use crate::jid::Domain;
 use crate::policy::{
-    self, Compiled, Day, Finding, HostedSource, Input, PatchFile, PatchSource, PolicyFile, Source,
+    self, Compiled, Day, Federation, Finding, HostedSource, Input, PatchFile, PatchSource, PolicyFile, Source,
 };
 
 /// Settings that can be run on, and warnings; or every finding.
@@ -127,7 +130,26 @@ fn included(
 /// Reads the policy files that the settings name, and makes the policy for `today`, its cases run. Any error is no policy
 /// (POL-10).
 pub fn policies(settings: &Settings, today: Day) -> Result<Compiled, Vec<Finding>> {
-    let mut paths: Vec<&PathBuf> = settings.domains.iter().flat_map(|domain| &domain.policies).collect();
+    compiled(settings, today, |domain| (&domain.policies, domain.federation))
+}
+
+/// The same for the policy in the shadow, where any domain has one: what the others live by is judged there, too.
+pub fn shadow(settings: &Settings, today: Day) -> Option<Result<Compiled, Vec<Finding>>> {
+    fn own(domain: &HostedDomain) -> (&[PathBuf], Federation) {
+        (&domain.policies, domain.federation)
+    }
+    settings
+        .has_shadow()
+        .then(|| compiled(settings, today, |domain| domain.shadowed().unwrap_or_else(|| own(domain))))
+}
+
+/// Of each domain these files and this federation.
+fn compiled<'a>(
+    settings: &'a Settings,
+    today: Day,
+    lives_by: impl Fn(&'a HostedDomain) -> (&'a [PathBuf], Federation),
+) -> Result<Compiled, Vec<Finding>> {
+    let mut paths: Vec<&PathBuf> = settings.domains.iter().flat_map(|domain| lives_by(domain).0).collect();
     paths.sort();
     paths.dedup();
     let mut findings = Vec::new();
@@ -143,15 +165,12 @@ pub fn policies(settings: &Settings, today: Day) -> Result<Compiled, Vec<Finding
         .domains
         .iter()
         .map(|domain| {
-            hash.update(format!("{}\0{}\0", domain.name, domain.federation.label()).as_bytes());
+            let (policies, federation) = lives_by(domain);
+            hash.update(format!("{}\0{}\0", domain.name, federation.label()).as_bytes());
             HostedSource {
                 domain: domain.name.clone(),
-                federation: domain.federation,
-                sources: domain
-                    .policies
-                    .iter()
-                    .filter_map(|path| paths.iter().position(|p| *p == path))
-                    .collect(),
+                federation,
+                sources: policies.iter().filter_map(|path| paths.iter().position(|p| *p == path)).collect(),
                 place: domain.place.clone(),
             }
         })

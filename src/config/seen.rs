@@ -105,6 +105,7 @@ fn files(settings: &Settings) -> Vec<PathBuf> {
     files.extend(credentials(settings));
     files.extend(settings.domains.iter().flat_map(|domain| domain.policies.iter().cloned()));
     files.extend(settings.patches.iter().cloned());
+    files.extend(settings.domains.iter().flat_map(|domain| domain.shadow.iter().flatten().cloned()));
     if let crate::dns::Dnssec::Validate(Some(path)) = &settings.dns.dnssec {
         files.push(path.clone());
     }

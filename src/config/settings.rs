@@ -60,6 +60,8 @@ pub struct Settings {
     pub log: Log,
     /// Audit records.
     pub audit: Option<Audit>,
+    /// The folder of what outlives a restart.
+    pub state: Option<PathBuf>,
 }
 
 impl Settings {
@@ -107,13 +109,6 @@ impl Settings {
         let mixed = to.backend.dialback_keys == DialbackKeys::ByAddress
             && (callers.is_empty() || hosts.iter().any(|host| callers.iter().any(|net| net.contains(host))));
         !from.backend.s2s.iter().any(|address| to.backend.s2s.contains(address)) && !mixed
-    }
-}
-
-impl Backend {
-    /// The hosts that take its federation.
-    pub(super) fn hosts(&self) -> BTreeSet<IpAddr> {
-        self.s2s.iter().map(|address| address.ip().to_canonical()).collect()
     }
 }
 
@@ -218,6 +213,10 @@ pub struct HostedDomain {
     pub federation: Federation,
     /// Its policy files.
     pub policies: Vec<PathBuf>,
+    /// Policy files that are judged beside them; none: there are none, or the same under another federation.
+    pub shadow: Option<Vec<PathBuf>>,
+    /// The federation under which these are judged, where it is another.
+    pub shadow_federation: Option<Federation>,
     /// Addresses to call other servers from; empty: the system's choice.
     pub source: Vec<IpAddr>,
     /// Where the configuration names it.

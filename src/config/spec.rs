@@ -65,6 +65,9 @@ pub struct FileSpec {
     pub log: Option<Placed<LogSpec>>,
     /// Audit records. Default: none.
     pub audit: Option<Placed<AuditSpec>>,
+    /// The folder of what outlives a restart: how often and when last each rule and case was used, and what was seen of the policy
+    /// in the shadow. Default: none, and then that begins anew with each start. Example: `state: /var/lib/gatehouse`
+    pub state: Option<Word>,
 }
 
 /// One of `listen:`
@@ -118,6 +121,13 @@ pub struct DomainSpec {
     /// Policy files; `*` in the last part of a path stands for any letters. Default: none. Example: `policies:
     /// ["policies.d/*.yaml"]`
     pub policies: Option<Words>,
+    /// Policy files that are judged beside those of `policies`, on every question, and never acted upon: `gatehouse policy shadow`
+    /// tells what they would decide otherwise, `gatehouse policy promote` makes them the policy. Default: none; with
+    /// `shadow-federation` alone those of `policies`. Example: `shadow: [policies/next.yaml]`
+    pub shadow: Option<Words>,
+    /// The `federation` under which they are judged: `any`, `listed` or `none`. Default: that of the domain. Example:
+    /// `shadow-federation: listed`
+    pub shadow_federation: Option<Word>,
 }
 
 /// `clients:` of a domain.

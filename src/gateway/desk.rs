@@ -11,6 +11,7 @@ use super::explain::Explained;
 use super::lifecycle::{self, Lifecycle};
 use super::loud::Loudness;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
+use super::reading::Reading;
 use super::reload::Reloader;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
@@ -113,6 +114,15 @@ impl Desk {
                 };
                 Answer::Refusals { refusals: self.refusals(&wanted) }
             }
+            Request::Shadow {} => super::rules::shadow(&self.tools(), &self.reloader.settings()).await,
+            Request::Unused { seconds } => {
+                let (settings, cases) = (self.reloader.settings(), self.reloader.cases());
+                super::rules::unused(&self.tools(), &settings, &cases, *seconds).await
+            }
+            Request::Promotion {} => match Arc::clone(&self.reloader).foreseen(Reading::of_promoted).await {
+                Ok(plan) => Answer::Planned { plan },
+                Err(findings) => refused(&findings),
+            },
             Request::Restart {} => match Arc::clone(&self.reloader).check().await {
                 Err(findings) => refused(&findings),
                 Ok(sockets) => match lifecycle::unfit(&lifecycle::program()) {
@@ -214,8 +224,7 @@ impl Desk {
             }
             // As many as one answer may take time for; whoever asks for more asks `policy explain`.
             if !near.contains_key(&remote) && near.len() < LOOKED_FOR {
-                let nearest =
-                    Domain::parse(&remote).ok().and_then(|domain| policy.nearest(&domain, PATTERNS));
+                let nearest = Domain::parse(&remote).ok().and_then(|domain| policy.nearest(&domain));
                 near.insert(remote.clone(), nearest.map(|nearest| nearest.to_string()));
             }
             refusal.nearest = near.get(&remote).cloned().flatten();
@@ -436,9 +445,8 @@ fn canonical(name: &str) -> String {
     Domain::parse(name).map_or_else(|_| name.to_owned(), |domain| capped(domain.as_str()))
 }
 
-/// Domains of one answer for which a rule that looks alike is looked for, and the patterns among which it is.
+/// Domains of one answer for which a rule that looks alike is looked for.
 const LOOKED_FOR: usize = 64;
-const PATTERNS: usize = 20_000;
 
 const NO_CLUSTER: &str = "this gateway shares no store with others: name one, `cluster: { name, store }`";
 

@@ -26,9 +26,11 @@ mod places;
 pub mod protocol;
 pub mod reading;
 pub mod reload;
-pub mod secrets;
+pub mod rules;
+mod secrets;
 mod services;
 mod trust;
+mod used;
 mod watch;
 mod web;
 
@@ -59,7 +61,7 @@ use crate::config::Seen;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::metrics::{Door, Metrics};
 use crate::policy::{Day, Finding};
-use crate::run::{self, Tools, now};
+use crate::run::{self, Tools, kept, now};
 use crate::tls::{Acceptor, Alpn};
 
 /// A running gateway.
@@ -104,6 +106,7 @@ impl Gateway {
             }
         }
         let secrets = Secrets::begin(secrets).map_err(|reason| StartFault::internal(reason.label()))?;
+        let cases = rules::about_pairs(&settings, compiled.cases);
         let policy = Arc::new(compiled.policy);
         let metrics =
             Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
@@ -127,6 +130,11 @@ impl Gateway {
         let tools = Arc::clone(engine.tools());
         let steering = services::start_steering(&settings).await.map_err(StartFault::one)?;
         metrics_of(&tools);
+        rules::follow(&tools, &cases, |tools| {
+            if let Some(folder) = &settings.state {
+                kept::recall(folder, &tools.observe);
+            }
+        });
         let counter = Counter::default();
         let admin = services::start_admin(&settings, &tools, &counter).map_err(StartFault::one)?;
         let services = Services { doors, admin, control: None, steering, counter: Arc::clone(&counter) };
@@ -140,6 +148,7 @@ impl Gateway {
             secrets,
             engine,
             listening,
+            cases,
         };
         let opening = acceptors.clone();
         let reloader =
@@ -168,6 +177,8 @@ impl Gateway {
         tasks.spawn(watch::files(Arc::clone(&reloader)));
         tasks.spawn(Arc::clone(&reloader).follow_the_calendar());
         tasks.spawn(clock::follow(Arc::clone(&reloader)));
+        let counted = Arc::clone(&reloader);
+        tasks.spawn(rules::keep(move || (counted.settings(), counted.tools())));
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
         tasks.spawn(count_bans(Arc::clone(&reloader)));
@@ -217,11 +228,13 @@ impl Gateway {
         if let Some(steering) = services.steering.take() {
             steering.stop().await;
         }
-        let (admin, observe) = (services.admin.take(), Arc::clone(&self.tools().observe));
+        let (admin, tools) = (services.admin.take(), self.tools());
+        let settings = self.desk.reloader.settings();
         // The disk may be slow; the runtime's own threads need not wait for it.
         let finished = tokio::task::spawn_blocking(move || {
             drop(admin);
-            observe.finish();
+            rules::keep_now(&settings, &tools);
+            tools.observe.finish();
         });
         if finished.await.is_err() {
             tracing::error!("the audit file was not finished");

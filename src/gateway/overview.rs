@@ -71,6 +71,7 @@ impl Desk {
                 .collect(),
             ..Snapshot::default()
         };
+        snapshot.shadow = policy.shadow().map(|_| super::rules::shadow_shown(&observe.shadow().report()));
         snapshot.turn_to(page, pairs);
         snapshot.cluster = self.cluster.as_ref().map(|cluster| cluster.shown(self));
         snapshot.alarms = self.alarms(&snapshot);
@@ -160,11 +161,12 @@ impl Desk {
     fn rules(&self) -> (Vec<Rule>, usize) {
         let tools = self.tools();
         let policy = tools.registry.policy();
-        let used = tools.observe.rules_used();
+        let used = tools.observe.used().rules();
         let mut all: Vec<(bool, Option<String>, Option<jiff::Timestamp>, Rule)> = policy
             .rules()
             .map(|rule| {
-                let last = used.get(rule.name).copied();
+                let uses = used.get(rule.name.as_str());
+                let last = uses.and_then(|uses| uses.last);
                 let expires = rule.expires.map(|day| day.to_string());
                 let shown = Rule {
                     name: rule.name.as_str().to_owned(),
@@ -173,6 +175,10 @@ impl Desk {
                     expires: expires.clone(),
                     expired: rule.expired,
                     used: last.map(|at| at.to_string()),
+                    hits: uses.map_or(0, |uses| uses.hits),
+                    known: uses.map(|uses| uses.known.to_string()),
+                    owner: rule.owner.map(str::to_owned),
+                    ticket: rule.ticket.map(str::to_owned),
                 };
                 (expires.is_none(), expires, last, shown)
             })
@@ -223,6 +229,7 @@ impl Desk {
             ));
         }
         let tools = self.tools();
+        alarms.extend(super::rules::ending(&tools.registry.policy()));
         for domain in &self.reloader.settings().domains {
             if tools.observe.is_astray(&domain.name) && !tools.observe.seeking().has_found(&domain.name) {
                 let reason = Reason::BackendAsksElsewhere;

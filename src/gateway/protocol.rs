@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::plan::{ByRule, Change, Fault, Plan};
 use super::explain::Asked;
+pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
 pub use crate::run::refusals::Refusal;
+pub use crate::run::shadow::{Otherwise, Passes, Report};
 pub use crate::status::Snapshot;
 
 /// What an operator asks for.
@@ -72,6 +74,15 @@ pub enum Request {
         /// Only tell what would come of it.
         #[serde(default)]
         plan: bool,
+    },
+    /// What the policy in the shadow would change.
+    Shadow {},
+    /// What a reload would mean if what is in the shadow were in force.
+    Promotion {},
+    /// Rules and cases that were not used for a while.
+    Unused {
+        /// For how long.
+        seconds: u64,
     },
     /// The last refusals.
     Refusals {
@@ -136,6 +147,9 @@ impl Request {
             Self::Cluster {} => "cluster",
             Self::Reload { plan: false } => "reload",
             Self::Reload { plan: true } => "reload-plan",
+            Self::Shadow {} => "shadow",
+            Self::Promotion {} => "promotion-plan",
+            Self::Unused { .. } => "unused",
             Self::Refusals { .. } => "refusals",
             Self::Restart {} => "restart",
             Self::Config {} => "config",
@@ -180,6 +194,9 @@ impl Request {
             Self::Streams { .. }
             | Self::Bans {}
             | Self::Cluster {}
+            | Self::Shadow {}
+            | Self::Promotion {}
+            | Self::Unused { .. }
             | Self::Reload { .. }
             | Self::Restart {}
             | Self::Config {}
@@ -265,6 +282,30 @@ pub enum Answer {
     Cluster {
         /// The same as on the status page.
         cluster: crate::status::Cluster,
+    },
+    /// What the policy in the shadow would change.
+    Shadow {
+        /// The domains that have one.
+        domains: Vec<Shadowed>,
+        /// Pairs, rules and stanzas that would be decided otherwise.
+        report: Box<Report>,
+        /// How many relays did not answer in time; whether their pairs live is not told.
+        silent: usize,
+    },
+    /// Rules and cases that were not used for a while.
+    Unused {
+        /// The rules.
+        rules: Vec<Unused>,
+        /// The cases: nobody has asked for their pairs.
+        cases: Vec<Unused>,
+        /// Rules and cases that were not used either, and are counted for less than that time.
+        young: usize,
+        /// Whether what is counted outlives a restart (`state`).
+        kept: bool,
+        /// The time.
+        seconds: u64,
+        /// How many relays did not answer in time; what they carry may be in use.
+        silent: usize,
     },
     /// The last refusals, the oldest first.
     Refusals {

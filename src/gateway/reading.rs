@@ -52,6 +52,21 @@ impl Reading {
         Self::examined(config::examine(path))
     }
 
+    /// The same with what is in the shadow in force.
+    pub fn of_promoted(path: &Path) -> Self {
+        let examined = config::examine(path);
+        let mut findings = examined.findings;
+        let settings = examined.settings.map(|settings| {
+            if !settings.has_shadow() {
+                let message = "no domain has a policy in the shadow, so there is nothing to promote";
+                let remedy = "name its files, `shadow: [policies/next.yaml]` of a domain, and reload";
+                findings.push(Finding::error(Place::whole(&settings.file), message, remedy));
+            }
+            settings.promoted()
+        });
+        Self::examined(Examined { settings, findings, ..examined })
+    }
+
     /// The same for settings that are read already, with what was found in them.
     pub fn of_settings(settings: Settings, findings: Vec<Finding>) -> Self {
         Self::examined(Examined { settings: Some(settings), has_every_domain: true, findings })
@@ -82,9 +97,13 @@ impl Reading {
                 None
             }
         });
+        let shadow = has_every_domain.then(|| config::shadow(&settings, today())).flatten();
+        let (compiled, unshadowed) = beside(compiled, shadow, &mut findings);
         let secrets = FromFiles::read(&settings).map_err(|more| findings.extend(more)).ok();
         findings.extend(files(&settings));
         let mut whole = !findings.iter().any(Finding::is_error);
+        // Nothing of it acts, so a start goes on without it.
+        findings.extend(unshadowed);
         // From here on the errors of single domains.
         let now = unix_seconds();
         let mut spoilt = BTreeSet::new();
@@ -145,6 +164,24 @@ impl Reading {
     }
 }
 
+/// The policy with the one that is in its shadow, of which everything is said as of any other; and what is wrong with that.
+fn beside(
+    compiled: Option<Compiled>,
+    shadow: Option<Result<Compiled, Vec<Finding>>>,
+    findings: &mut Vec<Finding>,
+) -> (Option<Compiled>, Vec<Finding>) {
+    match (compiled, shadow) {
+        (Some(compiled), Some(Ok(shadow))) => {
+            findings.extend(shadow.warnings);
+            findings.extend(shadow.policy.remarks(SOON));
+            let policy = compiled.policy.with_shadow(Some(shadow.policy));
+            (Some(Compiled { policy, ..compiled }), Vec::new())
+        }
+        (compiled, Some(Err(wrong))) => (compiled, wrong),
+        (compiled, _) => (compiled, Vec::new()),
+    }
+}
+
 /// The names of domains that are not let in, for lack of a certificate that could be shown.
 pub fn closed(settings: &Settings, credentials: &Credentials) -> Vec<Domain> {
     let names = settings.domains.iter().map(|domain| &domain.name);
@@ -177,6 +214,10 @@ fn files(settings: &Settings) -> Vec<Finding> {
     }
     if settings.trust.roots == Roots::System {
         findings.extend(certificates::check_system_roots(&settings.file));
+    }
+    if let Some(state) = settings.state.as_ref().filter(|state| !state.is_dir()) {
+        let message = format!("the folder {} does not exist", state.display());
+        findings.push(Finding::error(whole(state), message, "create it, writable by the gateway"));
     }
     let audit = settings.audit.as_ref().map(|audit| &audit.file);
     for file in [audit, settings.admin.socket.as_ref()].into_iter().flatten() {

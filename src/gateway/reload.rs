@@ -10,7 +10,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ use super::protocol::{Answer, Fault, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
-use super::{Acceptors, changes, clock, since_1970, today};
+use super::{Acceptors, changes, clock, rules, since_1970, today};
 use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
-use crate::policy::{Compiled, Day, Finding, Place};
+use crate::policy::{CaseOutcome, Compiled, Day, Finding, Place};
 use crate::reason::Reason;
 use crate::run::{Tools, now};
 use crate::tls::Connector;
@@ -60,6 +60,8 @@ pub(super) struct Current {
     pub(super) secrets: Secrets,
     pub(super) engine: Engine,
     pub(super) listening: Vec<(Door, SocketAddr)>,
+    /// The cases of the policy in force.
+    pub(super) cases: Arc<[CaseOutcome]>,
 }
 
 /// What was read, is good, and is ready to be swapped in.
@@ -146,6 +148,11 @@ impl Reloader {
     /// Hosted domains that are closed for lack of a certificate that could be shown.
     pub fn closed(&self) -> Vec<crate::jid::Domain> {
         self.with(|current| reading::closed(&current.settings, &current.credentials))
+    }
+
+    /// The cases of the policy in force.
+    pub(super) fn cases(&self) -> Arc<[CaseOutcome]> {
+        self.with(|current| Arc::clone(&current.cases))
     }
 
     /// What the files held that are in force.
@@ -289,8 +296,13 @@ impl Reloader {
     /// # Errors
     /// Everything that is wrong with the files.
     pub async fn plan(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
+        self.foreseen(Reading::of).await
+    }
+
+    /// The same of files that are looked at in this way.
+    pub(super) async fn foreseen(self: Arc<Self>, look: fn(&Path) -> Reading) -> Result<Plan, Vec<Finding>> {
         let services = self.services.lock().await;
-        let read = self.read().await?;
+        let read = self.read(look).await?;
         // What cannot be bound is told by the plan, too; it closes again at once.
         services.doors.bind(&read.settings, Vec::new())?;
         drop(services);
@@ -299,7 +311,7 @@ impl Reloader {
 
     async fn reload_now(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
         let mut services = self.services.lock().await;
-        let read = self.read().await?;
+        let read = self.read(Reading::of).await?;
         let plan = self.foresee(&read).await;
         let ready = self.ready(&mut services, read).await?;
         self.swap(&mut services, ready).await?;
@@ -307,10 +319,10 @@ impl Reloader {
     }
 
     /// Files and cases take their time, and relays go on meanwhile.
-    async fn read(&self) -> Result<Read, Vec<Finding>> {
+    async fn read(&self, look: fn(&Path) -> Reading) -> Result<Read, Vec<Finding>> {
         let settings = self.settings();
         let file = Arc::clone(&settings.file);
-        let read = tokio::task::spawn_blocking(move || Reading::of(file.as_ref().as_ref()).faultless()).await;
+        let read = tokio::task::spawn_blocking(move || look(file.as_ref().as_ref()).faultless()).await;
         let read = read.unwrap_or_else(|error| Err(vec![internal(&settings, &error.to_string())]))?;
         match changes::for_a_restart(&settings, &read.settings) {
             findings if findings.is_empty() => Ok(read),
@@ -428,14 +440,16 @@ impl Reloader {
         metrics.configuration(&seen.digest(&settings));
         let refused = Seen::default();
         let settings = Arc::clone(&settings);
-        let next = Current { settings, seen, refused, credentials, secrets, engine, listening };
+        let Compiled { policy, cases, .. } = compiled;
+        let cases = rules::about_pairs(&settings, cases);
+        let next = Current { settings, seen, refused, credentials, secrets, engine, listening, cases };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
-        let Compiled { policy, .. } = compiled;
         metrics.policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
         tools.registry.renew(&tools, trust, |old| policy.with_bans(old.bans().clone()).on(today()));
         tools.circuits.renewed();
         super::metrics_of(&tools);
+        rules::follow(&tools, &self.cases(), |_| {});
         let kept = self.settings().limits.refusals;
         tools.observe.refusals().keep(usize::try_from(kept).unwrap_or(usize::MAX));
         services.install(fresh, &tools).await;
@@ -475,6 +489,7 @@ impl Reloader {
         if expires {
             tracing::warn!(day = %today, "a rule has expired");
         }
+        rules::announce(&self.tools());
     }
 }
 

@@ -1,10 +1,13 @@
-//! Which files are in force, whether others lie on the disk, and what came of taking those over.
+//! Which files are in force and in the shadow, whether others lie on the disk, and what came of taking those over.
 
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::IntGaugeVec;
 
-use super::Metrics;
+use super::{Metrics, NONE, ShadowChange};
+use crate::jid::Domain;
+use crate::policy::Beside;
+use crate::reason::Flow;
 
 /// How a reload or a renewal came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,17 +44,55 @@ impl InForce {
     }
 
     fn is(&self, digest: &str) {
+        self.is_or_none(Some(digest));
+    }
+
+    pub(super) fn is_or_none(&self, digest: Option<&str>) {
         let mut held = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = held.take() {
             // The old digest may be the new one; the label comes back below.
             let _gone = self.family.remove_label_values(&[&old]);
         }
-        self.family.with_label_values(&[digest]).set(1);
-        *held = Some(digest.to_owned());
+        if let Some(digest) = digest {
+            self.family.with_label_values(&[digest]).set(1);
+        }
+        *held = digest.map(str::to_owned);
     }
 }
 
 impl Metrics {
+    /// This policy is in the shadow now, and no other; none: no policy is.
+    pub fn shadow(&self, digest: Option<&str>) {
+        self.all.shadow_info.is_or_none(digest);
+    }
+
+    /// The policy in the shadow was asked about a pair.
+    pub fn shadow_judged(&self, flow: Flow, hosted: &Domain, beside: &Beside, change: ShadowChange) {
+        self.all
+            .shadow_verdicts
+            .with_label_values(&[
+                flow.label(),
+                self.domain(hosted),
+                beside.rule.as_str(),
+                beside.outcome.label(),
+                beside.reason.label(),
+                change.label(),
+            ])
+            .inc();
+    }
+
+    /// The policy in the shadow would have decided otherwise about a stanza.
+    pub fn shadow_stanza(&self, flow: Flow, hosted: Option<&Domain>, change: ShadowChange) {
+        let domain = hosted.map_or(NONE, |hosted| self.domain(hosted));
+        self.all.shadow_stanzas.with_label_values(&[flow.label(), domain, change.label()]).inc();
+    }
+
+    /// So many rules expire within so many days.
+    pub fn rules_expiring(&self, days: i64, rules: usize) {
+        let gauge = self.all.rules_expiring.with_label_values(&[&days.to_string()]);
+        gauge.set(i64::try_from(rules).unwrap_or(i64::MAX));
+    }
+
     /// A reload ended.
     pub fn reloaded(&self, outcome: Reload) {
         self.all.reloads.with_label_values(&[outcome.label()]).inc();

@@ -176,6 +176,22 @@ families! {
         "Dialback keys of nodes that share the secret and whose clock is not ours, told invalid; one in ten seconds is looked at.",
         ["facing"]
     );
+    shadow_info: info("shadow_info", "The policy in the shadow; always 1, and absent without one.", ["digest"]);
+    shadow_verdicts: counters(
+        "shadow_verdicts_total",
+        "What the policy in the shadow says to the questions of policy_verdicts_total; `change` tells whether that is otherwise.",
+        ["flow", "domain", "rule", "outcome", "reason", "change"]
+    );
+    shadow_stanzas: counters(
+        "shadow_stanzas_total",
+        "Stanzas that passed and the policy in the shadow would refuse, or that were refused and it would let pass.",
+        ["flow", "domain", "change"]
+    );
+    rules_expiring: gauges(
+        "rules_expiring",
+        "Rules whose last day is today or comes within so many days.",
+        ["days"]
+    );
     cluster_nodes: gauges("cluster_nodes", "Nodes that share the store, as this one sees them, itself included.", []);
     cluster_store_up: gauges("cluster_store_up", "Whether the store that nodes share does what it is asked.", []);
     cluster_mismatch: gauges(

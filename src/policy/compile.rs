@@ -17,7 +17,7 @@ use super::read::Reader;
 use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Bans, Federation, Hosted};
 use super::source::{HostedSource, Input};
-use super::{Policy, Rules};
+use super::{Policy, Rules, people};
 use crate::reason::{Direction, Outcome};
 
 pub use super::read::octets;
@@ -83,6 +83,7 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
         today: input.today,
         digest: Arc::from(input.digest.as_str()),
         default_rule: RuleName::new(RuleName::DEFAULT),
+        shadow: None,
     };
     (Some(policy), findings)
 }
@@ -125,6 +126,8 @@ impl Building {
         }
         let networks = reader.networks(spec.value.networks.as_ref());
         let expires = spec.value.expires.as_ref().and_then(|word| reader.day(word));
+        let words = |word: &Option<Word>| word.as_ref().map(|word| Arc::from(word.value.as_str()));
+        let (owner, ticket) = (words(&spec.value.owner), words(&spec.value.ticket));
         let hosted = self.scope(reader, spec.value.hosted.as_ref(), users, input);
         let patterns = reader.patterns(spec.value.domains.as_ref(), &place);
         if let (Some(last), Some(word)) = (expires, spec.value.expires.as_ref())
@@ -155,7 +158,18 @@ impl Building {
         for (pattern, _) in patterns {
             self.rules.index.insert(pattern, index);
         }
-        self.rules.list.push(Rule { name, place, outcome, direction, networks, expires, hosted, terms });
+        self.rules.list.push(Rule {
+            name,
+            place,
+            outcome,
+            direction,
+            networks,
+            expires,
+            owner,
+            ticket,
+            hosted,
+            terms,
+        });
     }
 
     fn name(&mut self, reader: &mut Reader, word: Option<&Word>, place: &Place) -> RuleName {
@@ -367,7 +381,11 @@ impl Policy {
             {
                 findings.push(Finding::warning(
                     rule.place.clone(),
-                    format!("rule \"{}\" expires after {last}", rule.name),
+                    format!(
+                        "rule \"{}\" expires after {last}{}",
+                        rule.name,
+                        people(rule.owner.as_deref(), rule.ticket.as_deref())
+                    ),
                     "renew the date if it should go on",
                 ));
             }

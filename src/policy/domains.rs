@@ -60,11 +60,6 @@ impl Index {
         }
     }
 
-    /// How many patterns there are.
-    pub(super) fn len(&self) -> usize {
-        self.exact.len() + self.below.len()
-    }
-
     /// Every pattern, with the first rule that it stands in.
     pub(super) fn patterns(&self) -> impl Iterator<Item = (Pattern, usize)> {
         let first = |rules: &Vec<usize>| rules.first().copied();

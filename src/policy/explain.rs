@@ -106,8 +106,35 @@ pub struct Explanation {
     /// The rule that looks most like the remote domain, where none names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
+    /// What the policy in the shadow says, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowWord>,
     /// The digest of the policy.
     pub digest: String,
+}
+
+/// What the policy in the shadow says to the same question.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowWord {
+    /// `allow` or `deny`.
+    pub verdict: &'static str,
+    /// The reason's label.
+    pub reason: &'static str,
+    /// The rule that would decide, `default` for none.
+    pub rule: String,
+    /// Where that rule stands.
+    pub place: Option<Place>,
+}
+
+impl From<Verdict> for ShadowWord {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict: verdict.outcome.label(),
+            reason: verdict.reason.label(),
+            rule: verdict.rule.to_string(),
+            place: verdict.place,
+        }
+    }
 }
 
 impl Policy {
@@ -159,9 +186,13 @@ impl Policy {
             payload: payload.map(str::to_owned),
             considered: trail.steps,
             nearest: match verdict.reason {
-                Reason::NotListed => self.nearest(question.remote, usize::MAX).map(|near| near.to_string()),
+                Reason::NotListed => self.nearest(question.remote).map(|near| near.to_string()),
                 _ => None,
             },
+            shadow: self.shadow().map(|shadow| {
+                let other = shadow.judge(&Question::Federate(*question), &mut ());
+                other.for_stanza(kind, payload).into()
+            }),
             digest: self.digest().to_owned(),
         }
     }
@@ -212,11 +243,19 @@ impl fmt::Display for Explanation {
             writeln!(f, "nearest:    {nearest}; a name misspelt?")?;
         }
         if self.considered.is_empty() {
-            return writeln!(f, "considered: no rule");
+            writeln!(f, "considered: no rule")?;
+        } else {
+            writeln!(f, "considered:")?;
         }
-        writeln!(f, "considered:")?;
         for step in &self.considered {
             writeln!(f, "  {} at {} ({}): {}", step.rule, step.place, step.pattern, step.words)?;
+        }
+        if let Some(ShadowWord { verdict, reason, rule, place }) = &self.shadow {
+            write!(f, "shadow:     {verdict}, {reason} (rule {rule}")?;
+            match place {
+                Some(place) => writeln!(f, " at {place})")?,
+                None => writeln!(f, ")")?,
+            }
         }
         Ok(())
     }

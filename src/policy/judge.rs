@@ -67,14 +67,23 @@ impl Policy {
     pub fn judge<W: Witness>(&self, question: &Question<'_>, witness: &mut W) -> Verdict {
         match question {
             Question::Arrive(arrive) => self.judge_arrival(arrive),
-            Question::Federate(federate) => self.judge_pair(federate, witness),
+            Question::Federate(federate) => self.judge_with_shadow(federate, witness),
+        }
+    }
+
+    /// The verdict on a pair, with what the policy in the shadow says to the same question.
+    fn judge_with_shadow<W: Witness>(&self, question: &Federate<'_>, witness: &mut W) -> Verdict {
+        let verdict = self.judge_pair(question, witness);
+        match &self.shadow {
+            None => verdict,
+            Some(shadow) => verdict.shadowed_by(shadow.judge_pair(question, &mut ())),
         }
     }
 
     /// The question of an old permit, judged by this policy (POL-07). A verdict that allows carries the new permit, which
     /// replaces the old one: what the rule lets pass may have changed.
     pub fn judge_again(&self, permit: &Permit) -> Verdict {
-        self.judge_pair(&permit.question(), &mut ())
+        self.judge_with_shadow(&permit.question(), &mut ())
     }
 
     /// Two domains served here, from one backend to another (POL-08): by the sender's policy as it goes out, and by the
@@ -91,8 +100,8 @@ impl Policy {
             key: ShownKey::Unknown,
         };
         (
-            self.judge_pair(&question(sender, target, Direction::Outbound), &mut ()),
-            self.judge_pair(&question(target, sender, Direction::Inbound), &mut ()),
+            self.judge_with_shadow(&question(sender, target, Direction::Outbound), &mut ()),
+            self.judge_with_shadow(&question(target, sender, Direction::Inbound), &mut ()),
         )
     }
 

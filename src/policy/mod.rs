@@ -6,6 +6,7 @@
 //! change. Identity is established elsewhere. Files are read elsewhere too; [`compile`] takes what was read and answers
 //! with a policy or with every finding at once. Law upheld: `deny_by_default`.
 
+mod beside;
 mod cases;
 mod compile;
 mod day;
@@ -28,14 +29,15 @@ mod source;
 mod verdict;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+pub use beside::Beside;
 pub use cases::{CaseOutcome, run as run_cases, stand_alone};
 pub use compile::{Compiled, build, compile, octets};
 pub use day::Day;
 pub use domains::Pattern;
 pub use egress::{Egress, Presence};
-pub use explain::{Explanation, Step, Trail};
+pub use explain::{Explanation, ShadowWord, Step, Trail};
 pub use file::{CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
@@ -70,6 +72,8 @@ pub struct Policy {
     today: Day,
     digest: Arc<str>,
     default_rule: RuleName,
+    /// Judged beside this one, and never acted upon.
+    shadow: Option<Arc<Policy>>,
 }
 
 /// What the files say, whatever the day.
@@ -77,6 +81,8 @@ pub struct Policy {
 struct Rules {
     list: Vec<Rule>,
     index: Index,
+    /// The patterns as they are compared with names that none of them stands for; made when that is asked first.
+    near: OnceLock<Vec<nearest::Spelt>>,
 }
 
 /// A rule, for people who look after it.
@@ -92,6 +98,23 @@ pub struct RuleView<'a> {
     pub expires: Option<Day>,
     /// Whether that day is past.
     pub expired: bool,
+    /// Who asked for it.
+    pub owner: Option<&'a str>,
+    /// Where it was asked for.
+    pub ticket: Option<&'a str>,
+}
+
+impl RuleView<'_> {
+    /// Whose it is, for people: ` (owner Ada Novak, ticket SEC-17)`, or nothing.
+    pub fn people(&self) -> String {
+        people(self.owner, self.ticket)
+    }
+}
+
+fn people(owner: Option<&str>, ticket: Option<&str>) -> String {
+    let named = |what: &str, word: Option<&str>| word.map(|word| format!("{what} {word}"));
+    let known: Vec<String> = [named("owner", owner), named("ticket", ticket)].into_iter().flatten().collect();
+    if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
 }
 
 impl Policy {
@@ -141,6 +164,8 @@ impl Policy {
             outcome: rule.outcome,
             expires: rule.expires,
             expired: rule.has_expired(self.today),
+            owner: rule.owner.as_deref(),
+            ticket: rule.ticket.as_deref(),
         })
     }
 
@@ -168,12 +193,30 @@ impl Policy {
 
     /// The same rules on another day.
     pub fn on(&self, today: Day) -> Policy {
-        Policy { today, ..self.clone() }
+        self.mapped(|policy| Policy { today, ..policy.clone() })
     }
 
     /// The same rules with these bans in place of the present ones.
     pub fn with_bans(&self, bans: Bans) -> Policy {
-        Policy { bans: Arc::new(bans), ..self.clone() }
+        let bans = Arc::new(bans);
+        self.mapped(|policy| Policy { bans: Arc::clone(&bans), ..policy.clone() })
+    }
+
+    /// The policy in the shadow of this one, if there is one.
+    pub fn shadow(&self) -> Option<&Policy> {
+        self.shadow.as_deref()
+    }
+
+    /// The same rules with that policy in their shadow, on the same day and under the same bans.
+    pub fn with_shadow(&self, shadow: Option<Policy>) -> Policy {
+        let alike = |shadow: Policy| Policy { bans: Arc::clone(&self.bans), today: self.today, ..shadow };
+        Policy { shadow: shadow.map(|shadow| Arc::new(alike(shadow))), ..self.clone() }
+    }
+
+    /// Another of each: of this policy, and of the one in its shadow.
+    fn mapped(&self, change: impl Fn(&Policy) -> Policy) -> Policy {
+        let shadow = self.shadow.as_deref().map(|shadow| Arc::new(change(shadow)));
+        Policy { shadow, ..change(self) }
     }
 
     /// The same rules with these patches in place of the present ones.

@@ -1,9 +1,12 @@
 //! The rule whose pattern looks most like a domain that no rule names: a name misspelt, here or there.
+//!
+//! It is asked for every domain that is not listed, whoever brings it, among as many rules as there are: what cannot be alike is passed
+//! over by its length and its letters, and only the rest is compared letter by letter.
 
 use std::fmt;
 
 use super::Policy;
-use super::domains::Pattern;
+use super::domains::{Index, Pattern};
 use super::finding::Place;
 use super::rules::RuleName;
 use crate::jid::Domain;
@@ -25,40 +28,86 @@ impl fmt::Display for Nearest {
     }
 }
 
-impl Policy {
-    /// The rule whose pattern looks most like this domain, of so many patterns at most; none where nothing looks alike, or
-    /// where there are more patterns. A wildcard counts for its parent, too: it does not stand for that domain itself
-    /// (POL-02).
-    pub fn nearest(&self, domain: &Domain, most: usize) -> Option<Nearest> {
-        if self.rules.index.len() > most {
-            return None;
-        }
-        let name = domain.as_str();
-        let likeness = |pattern: &Pattern| match pattern {
-            Pattern::Exact(exact) => distance(name, exact.as_str()),
-            Pattern::Below(parent) if parent == domain => Some(0),
-            Pattern::Below(parent) => {
-                let below = domain.parent().unwrap_or_default();
-                distance(below, parent.as_str()).into_iter().chain(distance(name, parent.as_str())).min()
-            }
+/// A pattern as it is compared.
+#[derive(Debug)]
+pub(super) struct Spelt {
+    pattern: Pattern,
+    rule: usize,
+    letters: u64,
+}
+
+impl Spelt {
+    /// Every pattern of an index.
+    pub(super) fn all(index: &Index) -> Vec<Spelt> {
+        let spelt = |(pattern, rule): (Pattern, usize)| {
+            let letters = letters(named(&pattern).as_str());
+            Spelt { pattern, rule, letters }
         };
-        let alike = self
-            .rules
-            .index
-            .patterns()
-            .filter_map(|(pattern, rule)| // Of two that are as near, the one that names a domain itself.
-            likeness(&pattern).map(|far| (far, matches!(pattern, Pattern::Below(_)), pattern.to_string(), rule)));
-        let (_, _, pattern, rule) = alike.min()?;
-        let rule = self.rules.list.get(rule)?;
-        Some(Nearest { pattern, rule: rule.name.clone(), place: rule.place.clone() })
+        index.patterns().map(spelt).collect()
     }
 }
 
+impl Policy {
+    /// The rule whose pattern looks most like this domain; none where nothing looks alike. A wildcard counts for its parent, too:
+    /// it does not stand for that domain itself (POL-02).
+    pub fn nearest(&self, domain: &Domain) -> Option<Nearest> {
+        let all = self.rules.near.get_or_init(|| Spelt::all(&self.rules.index));
+        let name = domain.as_str();
+        let above = domain.parent().unwrap_or_default();
+        let (name, above) = ((name, letters(name)), (above, letters(above)));
+        let likeness = |spelt: &Spelt| {
+            let of = (named(&spelt.pattern).as_str(), spelt.letters);
+            match &spelt.pattern {
+                Pattern::Exact(_) => distance(name, of),
+                Pattern::Below(parent) if parent == domain => Some(0),
+                Pattern::Below(_) => distance(above, of).into_iter().chain(distance(name, of)).min(),
+            }
+        };
+        // Of two that are as near, the one that names a domain itself.
+        let alike = all.iter().filter_map(|spelt| {
+            likeness(spelt)
+                .map(|far| (far, matches!(spelt.pattern, Pattern::Below(_)), &spelt.pattern, spelt.rule))
+        });
+        let (_, _, pattern, rule) = alike.min()?;
+        let rule = self.rules.list.get(rule)?;
+        Some(Nearest { pattern: pattern.to_string(), rule: rule.name.clone(), place: rule.place.clone() })
+    }
+}
+
+fn named(pattern: &Pattern) -> &Domain {
+    match pattern {
+        Pattern::Below(domain) | Pattern::Exact(domain) => domain,
+    }
+}
+
+/// Which letters occur, as far as 64 places tell them apart.
+fn letters(name: &str) -> u64 {
+    name.chars().fold(0, |letters, letter| letters | 1 << (u32::from(letter) % 64))
+}
+
 /// How many letters differ, where few enough do that one may be meant by the other.
-fn distance(a: &str, b: &str) -> Option<usize> {
+fn distance((a, in_a): (&str, u64), (b, in_b): (&str, u64)) -> Option<usize> {
     let most = a.len().min(b.len()) / 6 + 1;
-    if a.len().abs_diff(b.len()) > most {
+    // A letter that the other has not is at least one change.
+    let apart = (in_a & !in_b).count_ones().max((in_b & !in_a).count_ones());
+    if a.len().abs_diff(b.len()) > most || usize::try_from(apart).is_ok_and(|apart| apart > most) {
         return None;
     }
     Some(strsim::damerau_levenshtein(a, b)).filter(|far| *far <= most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        // What is passed over by its letters is not alike letter by letter either.
+        #[test]
+        fn what_is_passed_over_is_not_alike(a in "[a-d\u{fc}.]{0,20}", b in "[a-d\u{fc}.]{0,20}") {
+            let most = a.len().min(b.len()) / 6 + 1;
+            let far = strsim::damerau_levenshtein(&a, &b);
+            let plain = (a.len().abs_diff(b.len()) <= most && far <= most).then_some(far);
+            proptest::prop_assert_eq!(distance((&a, letters(&a)), (&b, letters(&b))), plain);
+        }
+    }
 }

@@ -177,6 +177,8 @@ pub(super) struct Rule {
     pub(super) direction: Option<Direction>,
     pub(super) networks: Networks,
     pub(super) expires: Option<Day>,
+    pub(super) owner: Option<Arc<str>>,
+    pub(super) ticket: Option<Arc<str>>,
     /// Hosted domains the rule is considered for, as sorted indexes.
     pub(super) hosted: Arc<[usize]>,
     pub(super) terms: Arc<Terms>,

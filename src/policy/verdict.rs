@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::beside::Beside;
 use super::finding::Place;
 use super::pins::{KeyDigest, Pins, ShownKey};
 use super::question::{Federate, Identity, Tls};
@@ -22,6 +23,8 @@ pub struct Verdict {
     pub rule: RuleName,
     /// Where that rule stands; none when no rule decided.
     pub place: Option<Place>,
+    /// What the policy in the shadow says; none without one.
+    pub beside: Option<Arc<Beside>>,
     permit: Option<Permit>,
 }
 
@@ -34,6 +37,20 @@ impl Verdict {
     /// Whether it may go on.
     pub fn is_allow(&self) -> bool {
         self.outcome == Outcome::Allow
+    }
+
+    /// The same with this word of the policy in the shadow, which its permit carries along.
+    pub fn shadowed_by(self, other: Verdict) -> Verdict {
+        self.with_beside(Some(Arc::new(Beside::from(other))))
+    }
+
+    /// The same with what was said beside another verdict on this pair, if anything was.
+    pub fn with_beside(mut self, beside: Option<Arc<Beside>>) -> Verdict {
+        if let Some(permit) = &mut self.permit {
+            permit.beside.clone_from(&beside);
+        }
+        self.beside = beside;
+        self
     }
 
     /// The verdict for one stanza of the pair: what the rule lets pass narrows what the pair was allowed.
@@ -59,11 +76,12 @@ impl Verdict {
     }
 
     pub(super) fn deny(reason: Reason, rule: RuleName, place: Option<Place>) -> Verdict {
-        Verdict { outcome: Outcome::Deny, reason, rule, place, permit: None }
+        Verdict { outcome: Outcome::Deny, reason, rule, place, beside: None, permit: None }
     }
 
     pub(super) fn arrive(rule: RuleName) -> Verdict {
-        Verdict { outcome: Outcome::Allow, reason: Reason::Allowed, rule, place: None, permit: None }
+        let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+        Verdict { outcome, reason, rule, place: None, beside: None, permit: None }
     }
 
     pub(super) fn federate(
@@ -82,8 +100,23 @@ impl Verdict {
             key: question.key,
             rule: rule.clone(),
             terms: Arc::clone(terms),
+            beside: None,
         };
-        Verdict { outcome: Outcome::Allow, reason: Reason::Allowed, rule, place, permit: Some(permit) }
+        let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+        Verdict { outcome, reason, rule, place, beside: None, permit: Some(permit) }
+    }
+}
+
+impl From<Verdict> for Beside {
+    fn from(verdict: Verdict) -> Self {
+        let stanzas = verdict.permit().map(|permit| Arc::clone(permit.stanzas())).unwrap_or_default();
+        Self {
+            outcome: verdict.outcome,
+            reason: verdict.reason,
+            rule: verdict.rule,
+            place: verdict.place,
+            stanzas,
+        }
     }
 }
 
@@ -99,6 +132,7 @@ pub struct Permit {
     key: ShownKey,
     rule: RuleName,
     terms: Arc<Terms>,
+    beside: Option<Arc<Beside>>,
 }
 
 impl Permit {
@@ -120,6 +154,11 @@ impl Permit {
     /// The rule that allows it.
     pub fn rule(&self) -> &RuleName {
         &self.rule
+    }
+
+    /// What the policy in the shadow said of this pair; none without one.
+    pub fn beside(&self) -> Option<&Arc<Beside>> {
+        self.beside.as_ref()
     }
 
     /// Which stanzas may pass.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::queue::{Queue, Tries};
+use super::beside;
 use super::event::{Event, Record};
 use super::far::{Far, FarOutcome};
 use super::origin::{Origin, reread};
@@ -278,6 +279,7 @@ impl Courier {
             if self.is_own() {
                 let mut record = self.record(reason);
                 record.rule = Some(verdict.rule.clone());
+                record.beside.clone_from(&verdict.beside);
                 turn.note(Event::Rejected { record, after: Duration::ZERO });
             }
             turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
@@ -363,6 +365,9 @@ impl Courier {
             // What a backend sends has passed when it goes out on the leg, and not when the courier has it.
             let passed = own.and_then(|index| {
                 self.guard.count(index, octets.len());
+                if let Some(admitted) = self.guard.pair(index) {
+                    beside::stands(turn, admitted.pair(), admitted.permit(), octets.len());
+                }
                 let hosted = self.guard.pair(index)?.pair().sender.clone();
                 Some(Event::Passed { hosted, kind: Kind::of_stanza(&octets), octets: octets.len() })
             });
@@ -412,9 +417,9 @@ impl Courier {
         if self.guard.admit(proof, permit.clone(), Route::Leg(id.0)).is_err() {
             return self.give_up(&Reason::Internal.into(), turn);
         }
-        let rule = permit.rule().clone();
+        let (rule, beside) = (permit.rule().clone(), permit.beside().cloned());
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
-        turn.note(Event::Admitted { pair, method, server, rule, after });
+        turn.note(Event::Admitted { pair, method, server, rule, beside, after });
         turn.push(Effect::Admitted(Some(id), permit));
     }
 
@@ -424,7 +429,14 @@ impl Courier {
             return far.verdict(turn);
         }
         let (out, into) = turn.verdicts(&self.pair);
-        into.filter(|verdict| out.is_allow() && !verdict.is_allow()).unwrap_or(out)
+        match into {
+            Some(into) if out.is_allow() && !into.is_allow() => into,
+            // The policy in the shadow, too, must let it out and in.
+            Some(into) if out.beside.as_ref().is_some_and(|beside| beside.is_allow()) => {
+                out.with_beside(into.beside)
+            }
+            _ => out,
+        }
     }
 
     /// Whether the policy lets it speak over its leg, or at all; if not, what waits goes back, and so does what comes (POL-07).
@@ -437,10 +449,18 @@ impl Courier {
         if let Some(permit) = verdict.permit() {
             let known = self.guard.find(pair.sender.as_str(), pair.target.as_str());
             if let Some(before) = known.and_then(|index| self.guard.pair(index)).map(|a| a.permit())
-                && (before.quotas() != permit.quotas() || before.rule() != permit.rule())
+                && (before.quotas() != permit.quotas()
+                    || before.rule() != permit.rule()
+                    || before.beside() != permit.beside())
             {
+                let changed = before.quotas() != permit.quotas() || before.rule() != permit.rule();
+                if before.beside() != permit.beside() && permit.beside().is_some() {
+                    turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });
+                }
                 self.guard.repermit(&pair, permit.clone());
-                turn.push(Effect::Admitted(Some(id), permit));
+                if changed {
+                    turn.push(Effect::Admitted(Some(id), permit));
+                }
             }
             return true;
         }

@@ -3,11 +3,12 @@
 //! The core counts and tells nothing itself; it emits these, and `run/observe` turns each into one counter change, one
 //! log line and, for streams and refusals, one audit record. Events hold no body, no key and no SASL data (LOG-02).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter::Admitted;
 use crate::jid::Domain;
-use crate::policy::{Action, Place, RuleName, Verdict};
+use crate::policy::{Action, Beside, Place, RuleName, Verdict};
 use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, Secured, TlsVersion};
@@ -143,6 +144,8 @@ pub struct Record {
     pub revocation: Option<RevocationCheck>,
     /// The rule that decided.
     pub rule: Option<RuleName>,
+    /// What the policy in the shadow says of the pair; none without one.
+    pub beside: Option<Arc<Beside>>,
     /// Why it ended.
     pub reason: Reason,
     /// What lies behind that, where more was found out.
@@ -166,6 +169,7 @@ impl Record {
             fingerprint: certificate.map(|c| c.fingerprint.clone()),
             revocation: certificate.map(|c| c.revocation),
             rule: None,
+            beside: None,
             reason,
             detail: None,
             stanzas: 0,
@@ -177,6 +181,7 @@ impl Record {
     pub(super) fn admitted(&mut self, admitted: &Admitted) {
         self.method = Some(admitted.method());
         self.rule = Some(admitted.permit().rule().clone());
+        self.beside = admitted.permit().beside().cloned();
         (self.stanzas, self.octets) = admitted.passed();
     }
 }
@@ -187,12 +192,21 @@ impl Record {
 pub enum Event {
     /// Policy was asked about a pair.
     Judged { pair: Pair, verdict: Box<Verdict> },
+    /// A pair that stands was judged again and goes on as before; the policy in the shadow is another, or says another thing.
+    Shadowed { pair: Pair, verdict: Box<Verdict> },
     /// A proof of identity came out, for the hosted domain of the pair.
     Authenticated { pair: Pair, method: Method, outcome: Outcome, reason: Reason },
     /// A dialback operation ended.
     Dialback { role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration },
-    /// A pair may pass stanzas from now on. `server` as in [`Record`].
-    Admitted { pair: Pair, method: Method, server: Option<Method>, rule: RuleName, after: Duration },
+    /// A pair may pass stanzas from now on. `server` and `beside` as in [`Record`].
+    Admitted {
+        pair: Pair,
+        method: Method,
+        server: Option<Method>,
+        rule: RuleName,
+        beside: Option<Arc<Beside>>,
+        after: Duration,
+    },
     /// A claim ended without admission.
     Rejected { record: Box<Record>, after: Duration },
     /// An admitted pair ended.
@@ -205,6 +219,16 @@ pub enum Event {
     Withheld { hosted: Domain, rule: RuleName, what: Withheld },
     /// A stanza met a patch. If it was refused, that is told beside this.
     Patched { pair: Option<Pair>, hosted: Domain, patch: RuleName, place: Place, stroke: Stroke },
+    /// The policy in the shadow would have decided otherwise about a stanza of a pair that stands under `rule`: it passed, and
+    /// would be refused for `reason`; or it was refused for `reason`, and would pass. `outcome` is what became of it.
+    Otherwise {
+        pair: Pair,
+        rule: RuleName,
+        outcome: Outcome,
+        reason: Reason,
+        beside: Arc<Beside>,
+        octets: usize,
+    },
     /// A stanza was refused: bounced, dropped, or the end of its stream.
     Refused { pair: Option<Pair>, hosted: Option<Domain>, reason: Reason },
     /// A stanza was refused for what it is: over a limit, or with something in it that does not pass. `address` is the one to

@@ -42,36 +42,14 @@ impl Turn<'_> {
         secured: Option<&Secured>,
         address: Option<IpAddr>,
     ) -> (Option<Proof>, Verdict) {
-        let certificate = secured.and_then(|secured| secured.certificate.as_ref());
-        let asked = Federate { tls: tls(secured), address, ..question(pair, direction, certificate) };
-        let judge =
-            |identity| self.policy.judge(&Question::Federate(Federate { identity, ..asked }), &mut ());
-        let remote = match direction {
-            Direction::Inbound => pair.clone(),
-            Direction::Outbound => pair.reversed(),
-        };
-        let pinned = judge(Identity::Pin);
-        let key = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
-        if let Ok(proof) = Proof::by_pin(secured, &remote, key) {
-            return (Some(proof), pinned);
-        }
-        // DNS-12: where the domain says which certificate is its own, another is none, whoever has signed it.
-        match secured.map(|secured| secured.dane(&remote.sender)) {
-            Some(Dane::Proven(_)) => {
-                if let Ok(proof) = Proof::by_dane(secured, &remote) {
-                    return (Some(proof), judge(Identity::Dane));
-                }
+        let (proof, verdict) = shown_to(self.policy, pair, direction, secured, address);
+        match self.policy.shadow() {
+            None => (proof, verdict),
+            // What it would take for proof may be another thing than what is taken: it looks at the channel by itself.
+            Some(shadow) => {
+                let (_, other) = shown_to(shadow, pair, direction, secured, address);
+                (proof, verdict.shadowed_by(other))
             }
-            Some(Dane::Failed) => return (None, judge(Identity::Absent)),
-            Some(Dane::Unasked | Dane::Unpublished | Dane::Unlisted | Dane::Unknown(_)) | None => {}
-        }
-        if let Ok(proof) = Proof::by_certificate(secured, &remote) {
-            return (Some(proof), judge(Identity::Certificate));
-        }
-        match Proof::by_posh(secured, &remote) {
-            Ok(proof) => (Some(proof), judge(Identity::Posh)),
-            // What is left of identity is the name that the DNS led us to, no more than dialback shows.
-            Err(_) => (None, judge(Identity::Dialback)),
         }
     }
 
@@ -121,6 +99,46 @@ pub(super) const fn identity_of(method: Method) -> Identity {
         Method::Pin => Identity::Pin,
         Method::Posh => Identity::Posh,
         Method::Backend | Method::Dialback => Identity::Dialback,
+    }
+}
+
+/// What the channel proves of the remote domain of this pair to this policy, and what it says of that.
+fn shown_to(
+    policy: &Policy,
+    pair: &Pair,
+    direction: Direction,
+    secured: Option<&Secured>,
+    address: Option<IpAddr>,
+) -> (Option<Proof>, Verdict) {
+    let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+    let asked = Federate { tls: tls(secured), address, ..question(pair, direction, certificate) };
+    let judge = |identity| policy.judge(&Question::Federate(Federate { identity, ..asked }), &mut ());
+    let remote = match direction {
+        Direction::Inbound => pair.clone(),
+        Direction::Outbound => pair.reversed(),
+    };
+    let pinned = judge(Identity::Pin);
+    let key = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
+    if let Ok(proof) = Proof::by_pin(secured, &remote, key) {
+        return (Some(proof), pinned);
+    }
+    // DNS-12: where the domain says which certificate is its own, another is none, whoever has signed it.
+    match secured.map(|secured| secured.dane(&remote.sender)) {
+        Some(Dane::Proven(_)) => {
+            if let Ok(proof) = Proof::by_dane(secured, &remote) {
+                return (Some(proof), judge(Identity::Dane));
+            }
+        }
+        Some(Dane::Failed) => return (None, judge(Identity::Absent)),
+        Some(Dane::Unasked | Dane::Unpublished | Dane::Unlisted | Dane::Unknown(_)) | None => {}
+    }
+    if let Ok(proof) = Proof::by_certificate(secured, &remote) {
+        return (Some(proof), judge(Identity::Certificate));
+    }
+    match Proof::by_posh(secured, &remote) {
+        Ok(proof) => (Some(proof), judge(Identity::Posh)),
+        // What is left of identity is the name that the DNS led us to, no more than dialback shows.
+        Err(_) => (None, judge(Identity::Dialback)),
     }
 }
 

@@ -13,6 +13,7 @@
 //!
 //! A leg (`near`, `far`) runs its machine and tells what came of each step; it never calls the relay that has it.
 
+mod beside;
 mod claims;
 mod client;
 mod contract;

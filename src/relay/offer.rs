@@ -51,8 +51,13 @@ impl Near {
             refused: missing.then_some(Reason::CertificateUntrusted),
         };
         if !offer.external && !offer.dialback {
+            // The policy in the shadow may take what the channel shows, and no less.
+            let beside = by_channel.beside.filter(|beside| beside.is_allow());
+            let beside = beside.or_else(|| by_dialback.beside.clone());
+            let by_dialback = by_dialback.with_beside(beside);
             let mut record = self.record(Some(pair.clone()), None, by_dialback.reason);
             record.rule = Some(by_dialback.rule.clone());
+            record.beside.clone_from(&by_dialback.beside);
             turn.note(Event::Judged { pair, verdict: by_dialback.into() });
             turn.note(Event::Rejected { record, after: Duration::ZERO });
         }

@@ -1,9 +1,10 @@
 //! What an operator is shown of a relay, and how it would fare under another policy.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::filter::{Admitted, Route};
-use crate::policy::{Policy, RuleName, Verdict};
+use crate::policy::{Beside, Policy, RuleName, Verdict};
 use crate::reason::Reason;
 use crate::stream::{Method, Pair, TlsVersion};
 
@@ -55,6 +56,8 @@ pub struct Standing {
     pub stanzas: u64,
     /// Octets of those stanzas.
     pub octets: u64,
+    /// What the policy in the shadow says of it; none without one.
+    pub beside: Option<Arc<Beside>>,
     /// The word of the other policy on it.
     pub verdict: Option<Verdict>,
 }
@@ -102,6 +105,7 @@ impl Relay {
             fingerprint: record.fingerprint,
             stanzas,
             octets,
+            beside: admitted.permit().beside().cloned(),
             verdict: under.map(|policy| policy.judge_again(admitted.permit())),
         }
     }

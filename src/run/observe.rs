@@ -25,11 +25,12 @@ use super::now;
 use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
 use super::seeking::Seeking;
+use super::shadow::Shadow;
 use super::told::Around;
+use super::used::Used;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Limit, Metrics};
-use crate::policy::RuleName;
 use crate::reason::{Cause, Class, Flow, Outcome, Reason, StreamCondition, escaped};
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said};
 use crate::stream::client::Mechanism;
@@ -64,8 +65,10 @@ pub struct Observe {
     health: Health,
     /// How it stands with other nodes.
     fellows: super::fellows::Fellows,
-    /// When each rule decided last.
-    used: Mutex<HashMap<RuleName, jiff::Timestamp>>,
+    /// How often and when each rule and case was used.
+    used: Used,
+    /// What the policy in the shadow would have decided otherwise.
+    shadow: Shadow,
 }
 
 /// How a domain was proven the last time (LOG-06).
@@ -96,7 +99,8 @@ impl Observe {
             misnamed: Mutex::default(),
             health: Health::default(),
             fellows: super::fellows::Fellows::default(),
-            used: Mutex::default(),
+            used: Used::default(),
+            shadow: Shadow::default(),
         }
     }
 
@@ -108,11 +112,6 @@ impl Observe {
     /// How it stands with other nodes.
     pub fn fellows(&self) -> &super::fellows::Fellows {
         &self.fellows
-    }
-
-    /// When each rule decided last, since the start.
-    pub fn rules_used(&self) -> HashMap<RuleName, jiff::Timestamp> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The last refusals.
@@ -184,12 +183,15 @@ impl Observe {
         match event {
             Event::Judged { pair, verdict } => {
                 m.judged(flow, hosted(flow, pair), &verdict.rule, verdict.outcome, verdict.reason);
-                let at = jiff::Timestamp::now();
-                self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(verdict.rule.clone(), at);
+                self.used.judged(pair, &verdict.rule);
+                self.beside(flow, pair, verdict);
                 // What comes of it is told when it comes.
                 tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, outcome = verdict.outcome.label(),
                     reason = verdict.reason.label(), rule = verdict.rule.as_str(), "judged");
             }
+            // Nothing is decided about the pair: it stands, and was judged again.
+            Event::Shadowed { pair, verdict } => self.beside(flow, pair, verdict),
+            Event::Otherwise { .. } => self.otherwise(flow, event),
             Event::Authenticated { pair, method, outcome, reason } => {
                 m.authenticated(flow, hosted(flow, pair), *method, *outcome);
                 tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, method = method.label(),
@@ -208,7 +210,7 @@ impl Observe {
                         facing = %facing, outcome = outcome.label(), "dialback refused");
                 }
             }
-            Event::Admitted { pair, method, server, rule, after } => {
+            Event::Admitted { pair, method, server, rule, beside, after } => {
                 m.stream_began(flow, hosted(flow, pair));
                 m.negotiated(flow, Outcome::Allow, *after);
                 let record = Record {
@@ -216,6 +218,7 @@ impl Observe {
                     method: Some(*method),
                     server: *server,
                     rule: Some(rule.clone()),
+                    beside: beside.clone(),
                     ..Record::of(around.channel.as_ref(), Reason::Allowed)
                 };
                 if self.may_tell(meta) {
@@ -233,6 +236,9 @@ impl Observe {
             Event::Ended { record } => {
                 if let Some(pair) = &record.pair {
                     m.stream_ended(flow, hosted(flow, pair));
+                    if let Some(rule) = record.rule.as_ref().filter(|_| record.stanzas > 0) {
+                        self.used.carried(rule);
+                    }
                     self.compare(meta, pair, record);
                 }
                 self.told(meta, record, around, "pair ended");

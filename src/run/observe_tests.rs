@@ -28,6 +28,7 @@ fn record(reason: Reason) -> Record {
         fingerprint: Some("ab".repeat(32)),
         revocation: Some(RevocationCheck::Unknown),
         rule: crate::run::tests::policy().rule_names().next().cloned(),
+        beside: None,
         reason,
         stanzas: 3,
         octets: 900,
@@ -159,7 +160,8 @@ async fn a_pair_has_a_record_when_it_begins_and_one_when_it_ends() {
     };
     let rule = crate::run::tests::policy().rule_names().next().cloned().unwrap();
     let (method, after) = (Method::Certificate, std::time::Duration::ZERO);
-    observe.note_with(&meta, &Event::Admitted { pair: pair(), method, server: None, rule, after }, &around);
+    let admitted = Event::Admitted { pair: pair(), method, server: None, rule, beside: None, after };
+    observe.note_with(&meta, &admitted, &around);
     observe.note_with(&meta, &Event::Ended { record: record(Reason::Finished).into() }, &around);
     observe.finish();
     let text = std::fs::read_to_string(&path).unwrap();

@@ -238,7 +238,7 @@ impl Pump {
             (Reason::NotListed, Some(pair), Event::Rejected { .. }) => {
                 let policy = self.tools.registry.policy();
                 let remote = if self.meta.flow == Flow::S2sOut { &pair.target } else { &pair.sender };
-                policy.nearest(remote, NEAR).map(|near| near.to_string())
+                policy.nearest(remote).map(|near| near.to_string())
             }
             _ => None,
         };
@@ -275,6 +275,3 @@ fn complete(record: &mut Record, known: &Proven) {
         record.method = Some(method);
     }
 }
-
-/// Rules among which one that looks alike is searched while traffic waits; an operator's question searches all.
-const NEAR: usize = 2000;

@@ -58,6 +58,9 @@ pub struct Snapshot {
     pub bans: Vec<Ban>,
     /// Limits that were met since the start.
     pub limits: Vec<Limit>,
+    /// What the policy in the shadow would change, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
     /// The nodes that share a store with this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
@@ -218,8 +221,68 @@ pub struct Rule {
     pub expires: Option<String>,
     /// Whether that day is past.
     pub expired: bool,
-    /// When it decided last, since the start.
+    /// When it decided last.
     pub used: Option<String>,
+    /// How often it decided.
+    #[serde(default)]
+    pub hits: u64,
+    /// Since when that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+/// What the policy in the shadow would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Its digest.
+    pub digest: String,
+    /// Since when it is compared.
+    pub since: String,
+    /// Questions about pairs on which both say the same.
+    pub alike: u64,
+    /// Questions on which they do not.
+    pub otherwise: u64,
+    /// What is admitted now and would be refused: entries, not questions.
+    pub refused: usize,
+    /// What is refused now and would be admitted.
+    pub admitted: usize,
+    /// Stanzas that passed and would be refused.
+    pub stanzas: u64,
+    /// The changes that concern most.
+    pub changes: Vec<ShadowChange>,
+}
+
+/// A pair that would be decided otherwise, or whose stanzas would.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowChange {
+    /// The domain that speaks.
+    pub from: String,
+    /// The domain that is spoken to.
+    pub to: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// `pair` or `stanza`.
+    pub what: String,
+    /// What would be done: `allow` or `deny`.
+    pub next: String,
+    /// Why it is refused, or would be.
+    pub reason: String,
+    /// The rule that decides now.
+    pub rule: String,
+    /// The rule that would decide.
+    pub next_rule: String,
+    /// How often the pair was asked about.
+    pub asked: u64,
+    /// Stanzas that it concerns.
+    pub stanzas: u64,
+    /// When it was seen last.
+    pub last: String,
 }
 
 /// A ban in force.

@@ -43,7 +43,7 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
         Text(s.policy.get(..12).unwrap_or(&s.policy)),
         Text(&moment(&s.time)),
     )?;
-    for (id, title) in SECTIONS {
+    for (id, title) in SECTIONS.into_iter().filter(|(id, _)| *id != "shadow" || s.shadow.is_some()) {
         writeln!(out, "<li><a href=\"#{id}\">{title}</a></li>")?;
     }
     out.write_str("</ul>\n</nav>\n<main id=\"main\">\n<section aria-labelledby=\"alarms\">\n<h2 id=\"alarms\">State</h2>\n")?;
@@ -177,16 +177,49 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
         true => format!("Rules: {} of {}", s.rules.len(), s.all_rules),
         false => "Rules".to_owned(),
     };
-    table(out, "rules", &title, &["Rule", "Verdict", "Expires", "Used last", "Place"], &s.rules, |r| {
-        let expires = r.expires.clone().unwrap_or_default();
-        vec![
-            r.name.clone(),
-            r.verdict.clone(),
-            if r.expired { format!("{expires} (expired)") } else { expires },
-            r.used.as_deref().map_or_else(|| "never".to_owned(), moment),
-            r.place.clone(),
-        ]
-    })?;
+    table(
+        out,
+        "rules",
+        &title,
+        &["Rule", "Verdict", "Expires", "Used last", "Times", "Whose", "Place"],
+        &s.rules,
+        |r| {
+            let expires = r.expires.clone().unwrap_or_default();
+            vec![
+                r.name.clone(),
+                r.verdict.clone(),
+                if r.expired { format!("{expires} (expired)") } else { expires },
+                r.used.as_deref().map_or_else(|| "never".to_owned(), moment),
+                r.hits.to_string(),
+                [&r.owner, &r.ticket].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "),
+                r.place.clone(),
+            ]
+        },
+    )?;
+    if let Some(shadow) = &s.shadow {
+        let title = format!(
+            "Policy in the shadow: {} would be refused, {} admitted, since {}",
+            shadow.refused,
+            shadow.admitted,
+            moment(&shadow.since)
+        );
+        let heads =
+            &["From", "To", "What", "Would be", "Reason", "Rule", "Next rule", "Asked", "Stanzas", "Last"];
+        table(out, "shadow", &title, heads, &shadow.changes, |c| {
+            vec![
+                c.from.clone(),
+                c.to.clone(),
+                c.what.clone(),
+                if c.next == "allow" { "admitted" } else { "refused" }.to_owned(),
+                c.reason.clone(),
+                c.rule.clone(),
+                c.next_rule.clone(),
+                c.asked.to_string(),
+                c.stanzas.to_string(),
+                moment(&c.last),
+            ]
+        })?;
+    }
     table(out, "bans", "Bans", &["Whom", "Seconds left"], &s.bans, |b| {
         vec![b.target.clone(), b.seconds.to_string()]
     })?;
@@ -258,7 +291,7 @@ impl fmt::Display for Text<'_> {
 /// A field of more characters is broken over lines.
 const LONG: usize = 48;
 
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("alarms", "State"),
     ("backends", "Servers behind"),
     ("certificates", "Certificates"),
@@ -266,6 +299,7 @@ const SECTIONS: [(&str, &str); 9] = [
     ("circuits", "Not answering"),
     ("refusals", "Refusals"),
     ("rules", "Rules"),
+    ("shadow", "Shadow"),
     ("bans", "Bans"),
     ("limits", "Limits"),
 ];

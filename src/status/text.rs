@@ -94,8 +94,31 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
         let expires = rule.expires.as_deref().map(|day| format!("  until {day}")).unwrap_or_default();
         let expired = if rule.expired { " (expired)" } else { "" };
         let used = rule.used.as_deref().unwrap_or("never");
-        writeln!(out, "  {:<24} {}{expires}{expired}  used {used}  {}", rule.name, rule.verdict, rule.place)
+        let (name, verdict, hits) = (&rule.name, &rule.verdict, rule.hits);
+        writeln!(out, "  {name:<24} {verdict}{expires}{expired}  used {used}, {hits} times  {}", rule.place)
     })?;
+    if let Some(shadow) = &s.shadow {
+        writeln!(
+            out,
+            "\npolicy in the shadow since {}: {} questions decided alike, {} otherwise; {} would be refused ({} stanzas), {} admitted",
+            shadow.since, shadow.alike, shadow.otherwise, shadow.refused, shadow.stanzas, shadow.admitted
+        )?;
+        for change in &shadow.changes {
+            writeln!(
+                out,
+                "  {} > {}  {}  {} ({})  rule {} -> {}  {} stanzas  last {}",
+                change.from,
+                change.to,
+                change.what,
+                change.next,
+                change.reason,
+                change.rule,
+                change.next_rule,
+                change.stanzas,
+                change.last
+            )?;
+        }
+    }
     section(out, "bans", &s.bans, |out, ban| writeln!(out, "  {}  {} s more", ban.target, ban.seconds))?;
     section(out, "limits that were met", &s.limits, |out, limit| {
         writeln!(out, "  {}  {} times", limit.limit, limit.times)

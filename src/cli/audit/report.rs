@@ -123,7 +123,7 @@ pub(in crate::cli) fn main(args: &Args, console: &mut Console) -> Exit {
     let mut gathered = Gathered { begin, ..Gathered::default() };
     for file in &files {
         let read = File::open(file)
-            .and_then(|open| super::check(BufReader::new(open), |_, octets| gathered.line(octets)));
+            .and_then(|open| super::lines(BufReader::new(open), |_, octets| gathered.line(octets)));
         if let Err(error) = read {
             console.complain(format_args!("{}: cannot be read: {error}", file.display()));
             return Exit::No;
@@ -138,9 +138,16 @@ pub(in crate::cli) fn main(args: &Args, console: &mut Console) -> Exit {
     Exit::Done
 }
 
-/// The files to read: those named, or the audit file with all that were moved aside under its name.
+/// The files to read: those named, or those of the configuration.
 fn files(args: &Args) -> Result<Vec<PathBuf>, String> {
-    let Some(config) = &args.config else { return Ok(args.files.clone()) };
+    match &args.config {
+        Some(config) => files_of(config),
+        None => Ok(args.files.clone()),
+    }
+}
+
+/// The audit file of this configuration, with all that were moved aside under its name.
+pub(in crate::cli) fn files_of(config: &Path) -> Result<Vec<PathBuf>, String> {
     let settings = crate::config::examine(config).settings;
     let audit = settings.and_then(|settings| settings.audit);
     let audit = audit.ok_or_else(|| format!("{} names no `audit: {{ file: .. }}`", config.display()))?;
@@ -389,7 +396,7 @@ fn join(words: &BTreeSet<String>) -> String {
 }
 
 /// A time as it is typed; days are none of the configuration's units, and wanted here.
-fn time(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn time(text: &str) -> Result<Duration, String> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
     match days.and_then(|days| days.checked_mul(24 * 3600)) {
         // Longer than anybody keeps a log, and within what the calendar can reckon with.

@@ -18,7 +18,7 @@ use crate::policy::Verdict;
 use crate::reason::{Class, Direction, Facing, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, Claim, Ruling};
-use crate::stream::{Answer, Pair, Proof};
+use crate::stream::{Answer, Method, Pair, Proof};
 
 impl Inbound {
     /// Somebody claims a pair.
@@ -124,7 +124,11 @@ impl Inbound {
         let Some(proof) = pending.proof.take() else { return };
         let (pair, since, method) = (proof.pair().clone(), pending.since, proof.method());
         let identity = judge::identity_of(method);
-        let verdict = turn.inbound(&pair, identity, self.near.secured(), Some(self.near.address()));
+        let mut verdict = turn.inbound(&pair, identity, self.near.secured(), Some(self.near.address()));
+        if method == Method::Pin && verdict.beside.is_some() {
+            // A policy in the shadow that pins no key would ask for what else the channel shows.
+            verdict = verdict.with_beside(self.shown(&pair, turn).1.beside);
+        }
         let Some(permit) = verdict.permit() else {
             let reason = verdict.reason;
             turn.note(Event::Judged { pair, verdict: verdict.into() });
@@ -142,8 +146,8 @@ impl Inbound {
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
         let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
         turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
-        let (rule, after) = (permit.rule().clone(), turn.since(since));
-        turn.note(Event::Admitted { pair, method, server: None, rule, after });
+        let (rule, beside, after) = (permit.rule().clone(), permit.beside().cloned(), turn.since(since));
+        turn.note(Event::Admitted { pair, method, server: None, rule, beside, after });
         turn.push(Effect::Admitted(Some(far), permit));
         turn.push(Effect::Widen(Side::Near));
         self.near.heard = turn.now;
@@ -178,6 +182,7 @@ impl Inbound {
         let mut record = self.near.record(Some(pair.clone()), Some(method), reason);
         if let Some(verdict) = verdict {
             record.rule = Some(verdict.rule.clone());
+            record.beside.clone_from(&verdict.beside);
             turn.note(Event::Judged { pair, verdict: verdict.into() });
         }
         turn.note(Event::Rejected { record, after: Duration::ZERO });

@@ -119,9 +119,15 @@ impl Inbound {
                 Route::Leg(number) => Some(FarId(number)),
                 Route::Carried | Route::Withdrawn(_) => None,
             };
-            let verdict = turn.policy.judge_again(&permit);
+            let mut verdict = turn.policy.judge_again(&permit);
+            if permit.pinned().is_some() && verdict.beside.is_some() {
+                verdict = verdict.with_beside(self.shown(&pair, turn).1.beside);
+            }
             if let Some(renewed) = verdict.permit() {
                 let changed = renewed.quotas() != permit.quotas() || renewed.rule() != permit.rule();
+                if renewed.beside() != permit.beside() && renewed.beside().is_some() {
+                    turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });
+                }
                 self.guard.repermit(&pair, renewed.clone());
                 if changed {
                     turn.push(Effect::Admitted(leg, renewed));

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::super::beside::{self, Scope};
 use super::super::event::Event;
 use super::super::near::HasNear as _;
 use super::super::patched::Patched;
@@ -23,8 +24,14 @@ impl Inbound {
         let origin = self.origin();
         match decision {
             Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
-            Decision::Bounce(reason) => origin.bounce(frame.head(), &reason.into(), turn),
-            Decision::Drop(reason) => origin.note_refused(frame.head(), reason, turn),
+            Decision::Bounce(reason) => {
+                origin.bounce(frame.head(), &reason.into(), turn);
+                self.refused_beside(&frame, reason, turn);
+            }
+            Decision::Drop(reason) => {
+                origin.note_refused(frame.head(), reason, turn);
+                self.refused_beside(&frame, reason, turn);
+            }
             Decision::Unclear { answer, address } => {
                 origin.unclear(frame.head(), answer.as_deref(), address, turn);
             }
@@ -32,6 +39,20 @@ impl Inbound {
                 origin.note_refused(frame.head(), reason, turn);
                 self.near_fault(reason, turn);
             }
+        }
+    }
+
+    /// A stanza was refused: what the policy in the shadow, if there is one, would have made of it.
+    fn refused_beside(&self, frame: &Frame, reason: Reason, turn: &mut Turn<'_>) {
+        if turn.policy.shadow().is_none() {
+            return;
+        }
+        let head = frame.head();
+        let place = self
+            .compare(turn.home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
+        if let Some(admitted) = place.ok().and_then(|index| self.guard.pair(index)) {
+            let stands = (admitted.pair(), admitted.permit());
+            beside::refused(turn, stands, reason, head, frame.octets().len());
         }
     }
 
@@ -92,6 +113,7 @@ impl Inbound {
         if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
         }
+        beside::passes(turn, (pair, admitted.permit()), Scope::Whole, frame.head(), octets);
         turn.push(Effect::Weigh(sender(&frame, edits, bare, pair)));
         let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
         let stanza = rewritten.unwrap_or_else(|| frame.into_octets());

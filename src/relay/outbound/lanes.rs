@@ -5,12 +5,14 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 
+use super::super::beside::{self, would_pass};
 use super::super::turn::Turn;
 use super::super::{Effect, LaneId};
 use crate::jid::Domain;
 use crate::policy::Permit;
 use crate::reason::Reason;
 use crate::stream::Pair;
+use crate::xml::Frame;
 
 /// A pair on the stream of a backend, and whether its stanzas may go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +29,17 @@ pub(super) struct Lane {
 pub(super) struct Permits {
     pub(super) out: Permit,
     pub(super) into: Option<Permit>,
+}
+
+impl Permits {
+    /// A stanza of the pair was refused: what the policy in the shadow, if there is one, would have made of it.
+    pub(super) fn refused_beside(&self, pair: &Pair, reason: Reason, frame: &Frame, turn: &mut Turn<'_>) {
+        let (head, octets) = (frame.head(), frame.octets().len());
+        // Between two backends both must let it pass, so it would pass only if both shadows would have it.
+        if self.into.as_ref().is_none_or(|permit| would_pass(permit, head)) {
+            beside::refused(turn, (pair, &self.out), reason, head, octets);
+        }
+    }
 }
 
 /// The pairs of one stream, found by their names.

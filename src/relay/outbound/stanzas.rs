@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::Effect;
+use super::super::beside::{self, Scope};
 use super::super::event::{Event, Withheld};
 use super::super::patched::Patched;
 use super::super::turn::Turn;
@@ -158,6 +159,10 @@ impl Outbound {
                         return self.turn_away(&turned, pair, turn);
                     }
                 }
+                // Whether the pair may stand is seen when it goes out on the leg.
+                for permit in std::iter::once(&permits.out).chain(&permits.into) {
+                    beside::passes(turn, (&lane.pair, permit), Scope::Stanzas, frame.head(), octets);
+                }
                 if curtailed {
                     turn.note(withheld(lane, permits, Withheld::Cut));
                 }
@@ -170,9 +175,13 @@ impl Outbound {
                     turn.push(Effect::Hand(lane.id, octets));
                 }
             }
-            Err(Refusal::Bounce(reason)) => self.origin().bounce(frame.head(), &reason.into(), turn),
+            Err(Refusal::Bounce(reason)) => {
+                self.origin().bounce(frame.head(), &reason.into(), turn);
+                permits.refused_beside(&lane.pair, reason, &frame, turn);
+            }
             Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {
                 self.origin().note_refused(frame.head(), reason, turn);
+                permits.refused_beside(&lane.pair, reason, &frame, turn);
             }
             // Addresses were settled before.
             Err(Refusal::Unclear { .. }) => {}

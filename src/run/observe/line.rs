@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::super::registry::Meta;
 use super::super::told::Around;
 use super::{address, shown, tls};
+use crate::policy::Beside;
 use crate::reason::Detail;
 use crate::relay::Record;
 use crate::stream::{Method, RevocationCheck};
@@ -30,6 +31,12 @@ pub(super) struct Line<'a> {
     fingerprint: Option<&'a str>,
     revocation: Option<&'static str>,
     rule: Option<&'a str>,
+    /// What the policy in the shadow says of the pair, where that is otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<Mark<'a>>,
+    /// The rule that looks most like the domain, where none names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<&'a str>,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
@@ -40,7 +47,7 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(meta: &Meta, event: &'static str, record: &'a Record, around: &Around) -> Self {
+    pub(super) fn new(meta: &Meta, event: &'static str, record: &'a Record, around: &'a Around) -> Self {
         let pair = record.pair.as_ref().map(shown);
         let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
         Self {
@@ -58,6 +65,12 @@ impl<'a> Line<'a> {
             fingerprint: record.fingerprint.as_deref(),
             revocation: record.revocation.map(RevocationCheck::label),
             rule: record.rule.as_ref().map(|r| r.as_str()),
+            shadow: record
+                .beside
+                .as_deref()
+                .filter(|beside| beside.is_allow() == is_refusal(event))
+                .map(Mark::of),
+            nearest: around.nearest.as_deref(),
             reason: record.reason.label(),
             cause: around.detail.as_ref().map(|detail| detail.cause.label()),
             detail: around.detail.as_ref().map(Detail::to_string),
@@ -65,4 +78,23 @@ impl<'a> Line<'a> {
             octets: record.octets,
         }
     }
+}
+
+/// What the policy in the shadow says of a pair.
+#[derive(Debug, Serialize)]
+struct Mark<'a> {
+    verdict: &'static str,
+    reason: &'static str,
+    rule: &'a str,
+}
+
+impl<'a> Mark<'a> {
+    fn of(beside: &'a Beside) -> Self {
+        Self { verdict: beside.outcome.label(), reason: beside.reason.label(), rule: beside.rule.as_str() }
+    }
+}
+
+/// Whether a record of this kind tells that a pair was refused; the others tell of pairs that stand or stood.
+fn is_refusal(event: &str) -> bool {
+    event == "rejected"
 }

@@ -1,8 +1,40 @@
-//! A stanza that was refused for what it is: which limit, how large, and whose (XML-17, JID-06).
+//! A stanza that was refused for what it is: which limit, how large, and whose (XML-17, JID-06); and what the policy in the shadow
+//! would have made of it.
 
 use super::*;
+use crate::metrics::ShadowChange;
+use crate::policy::Verdict;
 
 impl Observe {
+    /// How often and when each rule and case was used.
+    pub fn used(&self) -> &Used {
+        &self.used
+    }
+
+    /// What the policy in the shadow would have decided otherwise.
+    pub fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// What the policy in the shadow says of a pair.
+    pub(super) fn beside(&self, flow: Flow, pair: &Pair, verdict: &Verdict) {
+        if let Some(beside) = &verdict.beside {
+            let change = self.shadow.judged(flow, pair, verdict, beside);
+            self.metrics.shadow_judged(flow, hosted(flow, pair), beside, change);
+        }
+    }
+
+    /// The policy in the shadow would have decided otherwise about a stanza.
+    pub(super) fn otherwise(&self, flow: Flow, event: &Event) {
+        let Event::Otherwise { pair, rule, outcome, reason, beside, octets } = event else { return };
+        let change = match outcome {
+            Outcome::Allow => ShadowChange::Refuses,
+            Outcome::Deny => ShadowChange::Admits,
+        };
+        self.metrics.shadow_stanza(flow, Some(hosted(flow, pair)), change);
+        self.shadow.stanza((flow, pair), (*outcome, *reason), rule, beside, *octets);
+    }
+
     pub(super) fn half_fit(&self) -> MutexGuard<'_, HashSet<(Domain, Reason)>> {
         self.half_fit.lock().unwrap_or_else(PoisonError::into_inner)
     }

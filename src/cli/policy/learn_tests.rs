@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, Source};
+
+fn policy(text: &str, more: &[&str]) -> Policy {
+    let (file, findings) = config::load::parse(text, "now.yaml");
+    assert_eq!(findings, []);
+    let hosted = ["home.example"].iter().chain(more).map(|name| HostedSource {
+        domain: Domain::parse(name).unwrap(),
+        federation: Federation::Any,
+        sources: vec![0],
+        place: Place::whole("gatehouse.yaml"),
+    });
+    let today = Day::parse("2026-11-21").unwrap();
+    let sources = vec![Source::new("now.yaml", file)];
+    let input = Input { hosted: hosted.collect(), sources, today, digest: String::new() };
+    policy::build(&input).0.unwrap()
+}
+
+const EMPTY: &str = "version: v1\nrules: []\n";
+
+fn learned(lines: &[String], policy: &Policy, all: bool) -> (Proposal, String) {
+    let hosted = Domain::parse("home.example").unwrap();
+    let mut seen = Seen::new(hosted.clone(), Duration::from_secs(30 * 86_400));
+    lines.iter().for_each(|line| seen.line(line.as_bytes()));
+    let proposal = propose::propose(&seen, policy, all);
+    let text = write::file(&proposal, &hosted, Duration::from_secs(30 * 86_400));
+    write::prove(&text).unwrap_or_else(|findings| panic!("{findings:#?}\n{text}"));
+    (proposal, text)
+}
+
+fn record(
+    event: &str,
+    flow: &str,
+    pair: &str,
+    proof: (&str, Option<&str>),
+    tls: &str,
+    stanzas: u64,
+) -> String {
+    let time = Timestamp::now();
+    let mut record = serde_json::json!({ "time": time, "event": event, "flow": flow, "pair": pair, "proof": proof.0, "tls": tls,
+        "reason": "not-listed", "stanzas": stanzas, "octets": stanzas * 100 });
+    if let Some(server) = proof.1 {
+        record["server_proof"] = server.into();
+    }
+    record.to_string()
+}
+
+#[test]
+fn what_was_used_becomes_a_rule_and_the_rest_is_told() {
+    let cert = ("certificate", Some("certificate"));
+    let mut lines = vec![
+        record("ended", "s2s-in", "partner.example>home.example", cert, "1.3", 7),
+        record("ended", "s2s-out", "home.example>partner.example", cert, "1.3", 5),
+        record("ended", "s2s-in", "old.example>home.example", ("dialback", None), "1.2", 2),
+        record("ended", "s2s-in", "silent.example>home.example", cert, "1.3", 0),
+        record("rejected", "s2s-in", "mallory.example>home.example", cert, "1.3", 0),
+        record("ended", "s2s-in", "known.example>home.example", cert, "1.3", 9),
+        record("ended", "s2s-in", "pinned.example>home.example", ("pin", None), "1.3", 9),
+        record("ended", "s2s-in", "a.example>elsewhere.example", cert, "1.3", 9),
+        "no record".to_owned(),
+    ];
+    for sub in ["a", "b", "c"] {
+        lines.push(record("ended", "s2s-in", &format!("{sub}.agency.example>home.example"), cert, "1.3", 1));
+    }
+    let now = policy("version: v1\nrules:\n  - { name: known, domains: [known.example] }\n", &[]);
+    let (proposal, text) = learned(&lines, &now, false);
+    for words in [
+        "  - name: learned-partner.example\n    domains: [\"partner.example\"]\n    identity: [certificate]\n    tls: \"1.3\"\n",
+        "  - name: learned-old.example\n    domains: [\"old.example\"]\n    direction: inbound\n    identity: [certificate, dialback]\n    tls: \"1.2\"\n",
+        "domains: [\"*.agency.example\"]\n    direction: inbound\n",
+        "# partner.example: 7 stanzas in (700 octets), by certificate, last 2",
+        "# - silent.example: was admitted 0 times, and no stanza passed\n",
+        "# - mallory.example: was refused 1 times and never let in, last for not-listed\n",
+        "# - known.example: rule known at now.yaml:3:5 names it already\n",
+        "# - pinned.example: is proven by a pinned key",
+    ] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    assert!(!text.contains("a.example>") && !text.contains("elsewhere"), "{text}");
+    assert_eq!(proposal.rules.len(), 3, "{text}");
+    // With all, the file takes the place of every other.
+    let (proposal, text) = learned(&lines, &now, true);
+    assert!(proposal.rules.iter().any(|rule| rule.name == "learned-known.example"), "{text}");
+}
+
+#[test]
+fn a_wildcard_never_reaches_over_a_public_suffix() {
+    let cert = ("certificate", Some("certificate"));
+    let lines: Vec<String> = ["a.co.uk", "b.co.uk", "c.co.uk", "d.co.uk"]
+        .iter()
+        .map(|name| record("ended", "s2s-in", &format!("{name}>home.example"), cert, "1.3", 1))
+        .collect();
+    let (_, text) = learned(&lines, &policy(EMPTY, &[]), false);
+    assert!(!text.contains("*."), "{text}");
+}
+
+proptest! {
+    // POL-23: what is written passes `policy test` and `check`, whatever the log holds: alone, beside the policy in force, and with
+    // other domains served here.
+    #[test]
+    fn what_is_written_always_passes(
+        pairs in prop::collection::vec(
+            ("([a-c]\\.)?([a-c]\\.)?(partner|agency|b\u{fc}cher|co|very-long-name-that-goes-on-and-on-and-on-and-on-and-on-a)\\.(example|uk|co\\.uk)|localhost|\\[::1\\]|\"x|home\\.example|\\PC{0,8}",
+             prop::bool::ANY, 0usize..5, 0usize..6, 0usize..3, 0u64..3, 0usize..3),
+            0..40),
+        all: bool,
+        several: bool,
+    ) {
+        let proofs = ["certificate", "dialback", "dane", "pin", "posh"];
+        let lines: Vec<String> = pairs
+            .iter()
+            .map(|(remote, inbound, proof, server, tls, stanzas, event)| {
+                let (flow, pair) = match inbound {
+                    true => ("s2s-in", format!("{remote}>home.example")),
+                    false => ("s2s-out", format!("home.example>{remote}")),
+                };
+                let server = (*server < 5).then(|| proofs[*server]);
+                let event = ["ended", "admitted", "rejected"][*event];
+                record(event, flow, &pair, (proofs[*proof], server), ["1.2", "1.3", "none"][*tls], *stanzas)
+            })
+            .collect();
+        let now = "version: v1\nrules:\n  - { name: learned-partner.example, domains: [\"*.partner.example\"], direction: inbound, verdict: deny }\n  - { name: b, domains: [agency.example] }\n";
+        let more: &[&str] = if several { &["other.example"] } else { &[] };
+        let (_, text) = learned(&lines, &policy(now, more), all);
+        // As the shadow of the domain: alone where it takes the place of all, beside the files in force where not.
+        let (file, findings) = config::load::parse(&text, "learned.yaml");
+        prop_assert_eq!(findings, []);
+        let (present, _) = config::load::parse(now, "now.yaml");
+        let mut sources = vec![Source::new("learned.yaml", file)];
+        if !all {
+            sources.push(Source::new("now.yaml", present));
+        }
+        let place = Place::whole("gatehouse.yaml");
+        let hosted = HostedSource { domain: Domain::parse("home.example").unwrap(), federation: Federation::Listed,
+            sources: (0..sources.len()).collect(), place };
+        let today = Day::parse("2026-11-21").unwrap();
+        let compiled = policy::compile(&Input { hosted: vec![hosted], sources, today, digest: String::new() });
+        if let Err(findings) = compiled {
+            panic!("{findings:#?}\n{text}");
+        }
+    }
+}

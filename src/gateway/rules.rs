@@ -1,0 +1,242 @@
+//! The life of rules: how each is used, which end soon, and what the policy in the shadow would change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::protocol::Answer;
+use super::used::{Shadowed, Unused};
+use crate::config::settings::Settings;
+use crate::policy::{CaseOutcome, Policy, RuleView};
+use crate::reason::Flow;
+use crate::run::observe::capped;
+use crate::run::shadow::{Otherwise, Report};
+use crate::run::used::Use;
+use crate::run::{Tools, kept};
+
+/// The cases that are about pairs: those of policy files, and not those of patches.
+pub(super) fn about_pairs(settings: &Settings, cases: Vec<CaseOutcome>) -> Arc<[CaseOutcome]> {
+    let patches: Vec<String> = settings.patches.iter().map(|path| path.display().to_string()).collect();
+    let is_pair = |case: &CaseOutcome| !patches.iter().any(|file| **file == *case.place.file);
+    cases.into_iter().filter(is_pair).collect()
+}
+
+/// What is counted follows the policy in force, and the one in its shadow; then `recall` brings what is known of before, and
+/// what ends soon is announced.
+pub(super) fn follow(tools: &Tools, cases: &[CaseOutcome], recall: impl FnOnce(&Tools)) {
+    let policy = tools.registry.policy();
+    tools.observe.used().follow(&policy, cases);
+    let shadow = policy.shadow().map(Policy::digest);
+    tools.observe.shadow().follow(shadow.unwrap_or_default());
+    tools.observe.metrics().shadow(shadow);
+    recall(tools);
+    announce(tools);
+}
+
+/// Says which rules end soon: once each, 30, 7 and 1 days before.
+pub(super) fn announce(tools: &Tools) {
+    let policy = tools.registry.policy();
+    let left = |rule: &RuleView<'_>| rule.expires.map(|last| last.days() - policy.today().days());
+    for days in STEPS {
+        let within = |rule: &RuleView<'_>| left(rule).is_some_and(|left| (0..=days).contains(&left));
+        tools.observe.metrics().rules_expiring(days, policy.rules().filter(within).count());
+    }
+    for rule in policy.rules() {
+        let (Some(last), Some(left)) = (rule.expires, left(&rule)) else { continue };
+        let Some(step) = STEPS.into_iter().find(|days| (0..=*days).contains(&left)) else { continue };
+        let last_day = last.to_string();
+        if tools.observe.used().announces(rule.name.as_str(), &last_day, step) {
+            tracing::warn!(rule = rule.name.as_str(), at = %rule.place, last_day, days = left, owner = rule.owner,
+                ticket = rule.ticket, "a rule expires soon: renew the date if it should go on");
+        }
+    }
+}
+
+/// What is counted is written down now and then.
+pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + Sync) {
+    let mut tick = tokio::time::interval(OFTEN);
+    let mut failing = false;
+    loop {
+        tick.tick().await;
+        let (settings, tools) = now();
+        let Some(folder) = settings.state.clone() else { continue };
+        let observe = Arc::clone(&tools.observe);
+        let path = folder.clone();
+        let kept = tokio::task::spawn_blocking(move || kept::keep(&path, &observe)).await;
+        match kept {
+            Ok(Err(error)) if !failing => {
+                tracing::error!(folder = %folder.display(), %error, "the use of rules cannot be kept over a restart");
+                failing = true;
+            }
+            Ok(Ok(())) if failing => {
+                tracing::warn!(folder = %folder.display(), "the use of rules is kept again");
+                failing = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The same once more at the end.
+pub(super) fn keep_now(settings: &Settings, tools: &Tools) {
+    if let Some(folder) = &settings.state
+        && let Err(error) = kept::keep(folder, &tools.observe)
+    {
+        tracing::error!(folder = %folder.display(), %error, "the use of rules is not kept");
+    }
+}
+
+/// What the policy in the shadow would change, with the pairs that live now.
+pub(super) async fn shadow(tools: &Tools, settings: &Settings) -> Answer {
+    let policy = tools.registry.policy();
+    if policy.shadow().is_none() {
+        return Answer::no(NO_SHADOW);
+    }
+    let (views, silent) = tools.registry.views(None).await;
+    let mut report = tools.observe.shadow().report();
+    let mut living: BTreeMap<(String, String, String), usize> = BTreeMap::new();
+    for view in &views {
+        for standing in &view.portrait.pairs {
+            let key = (
+                view.meta.flow.label().to_owned(),
+                capped(standing.pair.sender.as_str()),
+                capped(standing.pair.target.as_str()),
+            );
+            *living.entry(key).or_default() += 1;
+        }
+    }
+    for change in &mut report.changes {
+        let key = (change.flow.clone(), change.from.clone(), change.to.clone());
+        change.living = living.get(&key).copied().unwrap_or_default();
+    }
+    let domains = settings.domains.iter().filter_map(|domain| {
+        let (files, federation) = domain.shadowed()?;
+        Some(Shadowed {
+            domain: domain.name.to_string(),
+            files: files.iter().map(|path| path.display().to_string()).collect(),
+            federation: federation.label().to_owned(),
+            federation_now: domain.federation.label().to_owned(),
+        })
+    });
+    Answer::Shadow { domains: domains.collect(), report: Box::new(report), silent }
+}
+
+/// Rules and cases that were not used for so long.
+pub(super) async fn unused(
+    tools: &Tools,
+    settings: &Settings,
+    all_cases: &[CaseOutcome],
+    seconds: u64,
+) -> Answer {
+    let policy = tools.registry.policy();
+    let used = tools.observe.used();
+    // A stream may live for months without a question: what carries one is in use.
+    let (views, silent) = tools.registry.views(None).await;
+    for standing in views.iter().flat_map(|view| &view.portrait.pairs) {
+        used.carried(&standing.rule);
+    }
+    let span = SignedDuration::try_from(Duration::from_secs(seconds)).unwrap_or(SignedDuration::MAX);
+    let Ok(then) = Timestamp::now().checked_sub(span) else {
+        return Answer::no("that is longer ago than there is time");
+    };
+    let all = used.rules();
+    let (mut rules, mut cases, mut young) = (Vec::new(), Vec::new(), 0);
+    let mut sort = |uses: Option<&Use>, shown: Unused, into: &mut Vec<Unused>| match uses {
+        Some(uses) if uses.is_unused_since(then) => into.push(shown),
+        Some(uses) if uses.known > then && uses.last.is_none() => young += 1,
+        _ => {}
+    };
+    for rule in policy.rules() {
+        let uses = all.get(rule.name.as_str());
+        let shown = Unused {
+            name: rule.name.to_string(),
+            place: rule.place.to_string(),
+            verdict: rule.outcome.label().to_owned(),
+            owner: rule.owner.map(str::to_owned),
+            ticket: rule.ticket.map(str::to_owned),
+            expires: rule.expires.map(|day| day.to_string()),
+            ..Unused::of(uses)
+        };
+        sort(uses, shown, &mut rules);
+    }
+    for case in all_cases {
+        let uses = used.of_case(case);
+        let shown = Unused {
+            name: format!("{} > {}", case.from, case.to),
+            place: case.place.to_string(),
+            verdict: case.outcome.split(' ').next().unwrap_or_default().to_owned(),
+            ..Unused::of(uses.as_ref())
+        };
+        sort(uses.as_ref(), shown, &mut cases);
+    }
+    let kept = settings.state.is_some();
+    Answer::Unused { rules, cases, young, kept, seconds, silent }
+}
+
+/// The rules that end within a week, for people, so many at most.
+pub(super) fn ending(policy: &Policy) -> Vec<String> {
+    let ends = |rule: RuleView<'_>| {
+        let last = rule.expires?;
+        let left = last.days() - policy.today().days();
+        if !(0..=7).contains(&left) {
+            return None;
+        }
+        let when = match left {
+            0 => "today is its last day".to_owned(),
+            1 => "1 day is left".to_owned(),
+            left => format!("{left} days are left"),
+        };
+        let people = rule.people();
+        Some((last, format!("rule {}{people} expires after {last}: {when}", rule.name)))
+    };
+    let mut all: Vec<_> = policy.rules().filter_map(ends).collect();
+    all.sort();
+    all.into_iter().take(ENDING).map(|(_, words)| words).collect()
+}
+
+/// What the status page shows of the shadow.
+pub(super) fn shadow_shown(report: &Report) -> crate::status::Shadow {
+    let refuses = |change: &&Otherwise| change.now == "allow";
+    crate::status::Shadow {
+        digest: report.digest.clone(),
+        since: report.since.map(|at| at.to_string()).unwrap_or_default(),
+        alike: report.alike,
+        otherwise: report.otherwise,
+        refused: report.changes.iter().filter(refuses).count(),
+        admitted: report.changes.iter().filter(|change| !refuses(change)).count(),
+        stanzas: report.changes.iter().filter(refuses).map(|change| change.stanzas).sum(),
+        changes: report
+            .changes
+            .iter()
+            .take(crate::status::SHOWN)
+            .map(|change| crate::status::ShadowChange {
+                from: change.from.clone(),
+                to: change.to.clone(),
+                direction: if change.flow == Flow::S2sOut.label() { "outbound" } else { "inbound" }
+                    .to_owned(),
+                what: change.what.clone(),
+                next: change.next.clone(),
+                reason: change.reason.clone(),
+                rule: change.rule.clone(),
+                next_rule: change.next_rule.clone(),
+                asked: change.asked,
+                stanzas: change.stanzas,
+                last: change.last.to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// Days before the end of a rule on which it is announced, the last first.
+const STEPS: [i64; 3] = [1, 7, 30];
+
+/// Rules that are alarms at one time.
+const ENDING: usize = 10;
+
+/// How often what is counted is written down.
+const OFTEN: Duration = Duration::from_secs(60);
+
+const NO_SHADOW: &str =
+    "no policy is in the shadow: name its files, `shadow: [policies/next.yaml]` of a domain, and reload";

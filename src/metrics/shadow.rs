@@ -1,0 +1,37 @@
+//! How the policy in the shadow differs from what is done, as one closed list of labels (law `closed_words`).
+
+use crate::reason::Outcome;
+
+/// How the shadow differs from what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ShadowChange {
+    /// It would admit what is refused.
+    Admits,
+    /// It would do the same.
+    None,
+    /// It would refuse what is admitted.
+    Refuses,
+}
+
+impl ShadowChange {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [ShadowChange] = &[Self::Admits, Self::None, Self::Refuses];
+
+    /// From what is done to what would be.
+    pub fn from(now: Outcome, next: Outcome) -> Self {
+        match (now, next) {
+            (Outcome::Deny, Outcome::Allow) => Self::Admits,
+            (Outcome::Allow, Outcome::Deny) => Self::Refuses,
+            (Outcome::Allow, Outcome::Allow) | (Outcome::Deny, Outcome::Deny) => Self::None,
+        }
+    }
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Admits => "admits",
+            Self::None => "none",
+            Self::Refuses => "refuses",
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What the policy in the shadow would have made of a stanza, where that is otherwise than what became of it.
+//!
+//! Without a shadow a permit carries nothing of the kind, and a stanza pays for one look at that.
+
+use super::event::Event;
+use super::turn::Turn;
+use crate::policy::{Beside, Permit, StanzaKind};
+use crate::reason::{Outcome, Reason};
+use crate::stream::Pair;
+use crate::xml::{Head, Kind};
+
+/// How much of the answer is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Whether the pair may stand, and which of its stanzas may pass.
+    Whole,
+    /// Which stanzas of a pair that may stand may pass; whether it may is looked at elsewhere.
+    Stanzas,
+}
+
+/// This stanza of the pair passes under the permit.
+pub(super) fn passes(
+    turn: &mut Turn<'_>,
+    (pair, permit): (&Pair, &Permit),
+    scope: Scope,
+    head: &Head,
+    octets: usize,
+) {
+    let Some(beside) = permit.beside() else { return };
+    if scope == Scope::Stanzas && !beside.is_allow() {
+        return;
+    }
+    if let Some(reason) = refusal(beside, head) {
+        otherwise(turn, pair, permit, (Outcome::Allow, reason), octets);
+    }
+}
+
+/// This stanza of the pair is refused for this reason, although the pair stands under the permit.
+pub(super) fn refused(
+    turn: &mut Turn<'_>,
+    (pair, permit): (&Pair, &Permit),
+    reason: Reason,
+    head: &Head,
+    octets: usize,
+) {
+    let Some(beside) = permit.beside() else { return };
+    let by_rule = matches!(reason, Reason::KindDenied | Reason::PayloadDenied);
+    if by_rule && refusal(beside, head).is_none() {
+        otherwise(turn, pair, permit, (Outcome::Deny, reason), octets);
+    }
+}
+
+/// A stanza of a pair passes that would not stand.
+pub(super) fn stands(turn: &mut Turn<'_>, pair: &Pair, permit: &Permit, octets: usize) {
+    if let Some(beside) = permit.beside().filter(|beside| !beside.is_allow()) {
+        let reason = beside.reason;
+        otherwise(turn, pair, permit, (Outcome::Allow, reason), octets);
+    }
+}
+
+fn otherwise(
+    turn: &mut Turn<'_>,
+    pair: &Pair,
+    permit: &Permit,
+    (outcome, reason): (Outcome, Reason),
+    octets: usize,
+) {
+    let Some(beside) = permit.beside().cloned() else { return };
+    let (pair, rule) = (pair.clone(), permit.rule().clone());
+    turn.note(Event::Otherwise { pair, rule, outcome, reason, beside, octets });
+}
+
+/// Whether the policy in the shadow would let this stanza of the pair pass.
+pub(super) fn would_pass(permit: &Permit, head: &Head) -> bool {
+    permit.beside().is_some_and(|beside| refusal(beside, head).is_none())
+}
+
+fn refusal(beside: &Beside, head: &Head) -> Option<Reason> {
+    let kind = match head.kind() {
+        Kind::Iq => StanzaKind::Iq,
+        Kind::Message => StanzaKind::Message,
+        Kind::Presence => StanzaKind::Presence,
+        Kind::Other => return None,
+    };
+    beside.refusal(kind, head.children().map(|child| child.namespace()))
+}

@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::jid::Domain;
+use crate::policy::{Federate, Federation, Identity, Question, ShownKey, Tls};
+use crate::reason::Direction;
+use crate::run::tests::federating;
+
+fn pair(sender: &str) -> Pair {
+    Pair { sender: Domain::parse(sender).unwrap(), target: Domain::parse("hall.example").unwrap() }
+}
+
+/// What is said of a pair where this is in force, and that in the shadow.
+fn verdict(now: Federation, next: Federation, pair: &Pair) -> Verdict {
+    let policy = federating(now).with_shadow(Some((*federating(next)).clone()));
+    let question = Federate {
+        hosted: policy.hosted().next().unwrap(),
+        remote: &pair.sender,
+        direction: Direction::Inbound,
+        identity: Identity::Certificate,
+        tls: Tls::V13,
+        address: None,
+        key: ShownKey::Unknown,
+    };
+    policy.judge(&Question::Federate(question), &mut ())
+}
+
+fn told(shadow: &Shadow, now: Federation, next: Federation, sender: &str) -> ShadowChange {
+    let pair = pair(sender);
+    let verdict = verdict(now, next, &pair);
+    let beside = verdict.beside.clone().unwrap();
+    shadow.judged(Flow::S2sIn, &pair, &verdict, &beside)
+}
+
+#[test]
+fn what_is_decided_otherwise_is_told_either_way() {
+    let shadow = Shadow::default();
+    shadow.follow("next");
+    let (any, listed) = (Federation::Any, Federation::Listed);
+    assert_eq!(told(&shadow, any, listed, "a.example"), ShadowChange::Refuses);
+    assert_eq!(told(&shadow, any, listed, "a.example"), ShadowChange::Refuses);
+    assert_eq!(told(&shadow, listed, any, "b.example"), ShadowChange::Admits);
+    assert_eq!(told(&shadow, any, any, "c.example"), ShadowChange::None);
+    let report = shadow.report();
+    assert_eq!((report.digest.as_str(), report.alike, report.otherwise), ("next", 1, 3));
+    let shown: Vec<_> = report
+        .changes
+        .iter()
+        .map(|c| (c.from.as_str(), c.now.as_str(), c.next.as_str(), c.reason.as_str(), c.asked))
+        .collect();
+    assert_eq!(
+        shown,
+        [("a.example", "allow", "deny", "not-listed", 2), ("b.example", "deny", "allow", "not-listed", 1)]
+    );
+    assert_eq!(
+        report.rules.first().map(|way| (way.now.as_str(), way.next.as_str(), way.asked)),
+        Some(("allow", "not-listed", 2))
+    );
+
+    // A restart goes on with it, if the same policy is in the shadow.
+    let next = Shadow::default();
+    next.follow("next");
+    next.recall(report.clone());
+    assert_eq!(next.report(), report);
+    let other = Shadow::default();
+    other.follow("other");
+    other.recall(report);
+    assert_eq!(other.report().changes, []);
+    // Another policy is compared from the beginning.
+    next.follow("other");
+    assert_eq!((next.report().changes.len(), next.report().otherwise), (0, 0));
+}
+
+#[test]
+fn stanzas_count_where_they_pass_or_not() {
+    let shadow = Shadow::default();
+    shadow.follow("next");
+    let pair = pair("a.example");
+    let verdict = verdict(Federation::Any, Federation::Listed, &pair);
+    let beside = verdict.beside.clone().unwrap();
+    for octets in [10, 20] {
+        let what = (Outcome::Allow, beside.reason);
+        shadow.stanza((Flow::S2sIn, &pair), what, &verdict.rule, &beside, octets);
+    }
+    let report = shadow.report();
+    let change = report.changes.first().unwrap();
+    assert_eq!((change.what.as_str(), change.stanzas, change.octets), ("pair", 2, 30));
+}
+
+#[test]
+fn strangers_cannot_make_it_grow() {
+    let shadow = Shadow::default();
+    shadow.follow("next");
+    // One that carries something stays, whoever comes.
+    let (kept, any, listed) = (pair("kept.example"), Federation::Any, Federation::Listed);
+    let of_kept = verdict(any, listed, &kept);
+    let beside = of_kept.beside.clone().unwrap();
+    shadow.stanza((Flow::S2sIn, &kept), (Outcome::Allow, beside.reason), &of_kept.rule, &beside, 1);
+    let one = verdict(listed, any, &pair("x.example"));
+    let beside = one.beside.clone().unwrap();
+    for n in 0..CHANGES + 100 {
+        shadow.judged(Flow::S2sIn, &pair(&format!("a{n}.example")), &one, &beside);
+    }
+    let report = shadow.report();
+    assert!(report.changes.len() <= CHANGES && report.left_out > 0, "{}", report.changes.len());
+    assert!(report.changes.iter().any(|change| change.from == "kept.example"));
+}

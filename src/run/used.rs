@@ -1,0 +1,226 @@
+//! How often each rule and each case is used, since when and when last: kept over restarts where there is a folder for it.
+//!
+//! A rule is used when it decides about a pair, and again when a pair that it admitted ends after stanzas; a case when the pair
+//! that it describes is asked about. A rule that goes is remembered for a while, for it may come back.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{CaseOutcome, Policy, RuleName};
+use crate::stream::Pair;
+
+/// The use of one rule or case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// How often.
+    pub hits: u64,
+    /// The first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
+    /// The last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// Since when it is in force, and counted.
+    pub known: Timestamp,
+    /// Since when it is no longer in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Timestamp>,
+}
+
+impl Use {
+    fn new(known: Timestamp) -> Self {
+        Self { hits: 0, first: None, last: None, known, gone: None }
+    }
+
+    fn touch(&mut self, now: Timestamp) {
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    /// Whether it was not used since then, and was there all the while to be used.
+    pub fn is_unused_since(&self, then: Timestamp) -> bool {
+        self.known <= then && self.last.is_none_or(|last| last < then)
+    }
+}
+
+/// What is kept over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uses {
+    /// By the name of the rule.
+    pub rules: BTreeMap<String, Use>,
+    /// By sender and target, as `from>to`.
+    pub cases: BTreeMap<String, Use>,
+    /// What was announced of the end of a rule: its last day, and so many days before.
+    pub announced: BTreeMap<String, (String, i64)>,
+}
+
+/// Counts.
+#[derive(Debug, Default)]
+pub struct Used {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    rules: HashMap<String, Use>,
+    cases: HashMap<String, Use>,
+    announced: BTreeMap<String, (String, i64)>,
+    changed: bool,
+}
+
+impl Used {
+    /// These rules and cases are in force from now on.
+    pub fn follow(&self, policy: &Policy, cases: &[CaseOutcome]) {
+        let names: HashSet<&str> = policy.rule_names().map(RuleName::as_str).collect();
+        let keys: HashSet<String> = cases.iter().map(key_of).collect();
+        let now = Timestamp::now();
+        let mut inner = self.inner();
+        let Inner { rules, cases, announced, .. } = &mut *inner;
+        follow(rules, names.iter().map(|name| (*name).to_owned()), |name| names.contains(name), now);
+        follow(cases, keys.iter().cloned(), |key| keys.contains(key), now);
+        announced.retain(|name, _| names.contains(name.as_str()));
+        inner.changed = true;
+    }
+
+    /// A rule has decided about a pair.
+    pub fn judged(&self, pair: &Pair, rule: &RuleName) {
+        let now = Timestamp::now();
+        let mut inner = self.inner();
+        if let Some(uses) = inner.rules.get_mut(rule.as_str()) {
+            uses.hits += 1;
+            uses.touch(now);
+        }
+        if !inner.cases.is_empty()
+            && let Some(uses) = inner.cases.get_mut(&key(pair.sender.as_str(), pair.target.as_str()))
+        {
+            uses.hits += 1;
+            uses.touch(now);
+        }
+        inner.changed = true;
+    }
+
+    /// A pair that the rule admitted has ended, or lives.
+    pub fn carried(&self, rule: &RuleName) {
+        let mut inner = self.inner();
+        if let Some(uses) = inner.rules.get_mut(rule.as_str()) {
+            uses.touch(Timestamp::now());
+            inner.changed = true;
+        }
+    }
+
+    /// The use of a rule.
+    pub fn of_rule(&self, name: &str) -> Option<Use> {
+        self.inner().rules.get(name).cloned()
+    }
+
+    /// The use of every rule, by its name.
+    pub fn rules(&self) -> HashMap<String, Use> {
+        self.inner().rules.clone()
+    }
+
+    /// The use of a case.
+    pub fn of_case(&self, case: &CaseOutcome) -> Option<Use> {
+        self.inner().cases.get(&key_of(case)).cloned()
+    }
+
+    /// Whether the end of this rule, on that day, is to be announced so many days before; each such word is said once.
+    pub fn announces(&self, rule: &str, last_day: &str, days: i64) -> bool {
+        let mut inner = self.inner();
+        let said = inner.announced.get(rule).is_some_and(|(day, said)| day == last_day && *said <= days);
+        if !said {
+            inner.announced.insert(rule.to_owned(), (last_day.to_owned(), days));
+            inner.changed = true;
+        }
+        !said
+    }
+
+    /// What an earlier process counted is added to what is in force.
+    pub(super) fn recall(&self, kept: Uses) {
+        let mut inner = self.inner();
+        let Inner { rules, cases, announced, .. } = &mut *inner;
+        recall(rules, kept.rules);
+        recall(cases, kept.cases);
+        announced.extend(kept.announced);
+    }
+
+    /// What is to be kept, if anything has changed since it was asked last.
+    pub(super) fn to_keep(&self) -> Option<Uses> {
+        let mut inner = self.inner();
+        std::mem::take(&mut inner.changed).then(|| Uses {
+            rules: inner.rules.iter().map(|(name, uses)| (name.clone(), uses.clone())).collect(),
+            cases: inner.cases.iter().map(|(name, uses)| (name.clone(), uses.clone())).collect(),
+            announced: inner.announced.clone(),
+        })
+    }
+
+    /// It could not be kept.
+    pub(super) fn not_kept(&self) {
+        self.inner().changed = true;
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn follow(
+    all: &mut HashMap<String, Use>,
+    names: impl Iterator<Item = String>,
+    is_there: impl Fn(&str) -> bool,
+    now: Timestamp,
+) {
+    for name in names {
+        all.entry(name).or_insert_with(|| Use::new(now)).gone = None;
+    }
+    let long_ago = now.checked_sub(REMEMBERED).unwrap_or(now);
+    let mut gone = 0;
+    all.retain(|name, uses| {
+        if is_there(name) {
+            return true;
+        }
+        gone += 1;
+        *uses.gone.get_or_insert(now) >= long_ago && gone <= GONE
+    });
+}
+
+fn recall(all: &mut HashMap<String, Use>, kept: BTreeMap<String, Use>) {
+    let mut gone = 0;
+    for (name, before) in kept {
+        match all.get_mut(&name) {
+            Some(uses) => {
+                uses.hits = uses.hits.saturating_add(before.hits);
+                uses.first = before.first.or(uses.first);
+                uses.last = uses.last.max(before.last);
+                uses.known = before.known.min(uses.known);
+            }
+            None if gone < GONE => {
+                gone += 1;
+                let at = before.gone.unwrap_or_else(Timestamp::now);
+                all.insert(name, Use { gone: Some(at), ..before });
+            }
+            None => {}
+        }
+    }
+}
+
+fn key_of(case: &CaseOutcome) -> String {
+    let domain = |address: &str| {
+        crate::jid::Jid::parse(address).map_or_else(|_| address.to_owned(), |jid| jid.to_domain().to_string())
+    };
+    key(&domain(&case.from), &domain(&case.to))
+}
+
+fn key(from: &str, to: &str) -> String {
+    format!("{from}>{to}")
+}
+
+/// How long a rule that is gone is remembered, and how many such.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
+const GONE: usize = 1_000;
+
+#[cfg(test)]
+#[path = "used_tests.rs"]
+mod tests;
