@@ -416,15 +416,6 @@ impl Pump {
         moved
     }
 
-    fn poll_trying(&mut self, cx: &mut Context<'_>) -> bool {
-        let over = self.trying.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_ready());
-        if over {
-            self.trying = None;
-            self.step(Side::Near, Input::Tried(Ok(())));
-        }
-        over
-    }
-
     fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
         let bell = match side {
             Side::Near => None,

@@ -1,8 +1,7 @@
 //! The outside as it is: sockets, TLS and the DNS.
 //!
-//! Candidates come from the DNS for remote domains and from the configuration for backends, and are tried one by one.
-//! That the DNS failed or that nobody answered at a domain is remembered in [`super::circuit`] (CLS-07, LIM-06); what a
-//! server *said* is never remembered.
+//! Candidates come from the DNS for remote domains and from the configuration for backends, and are tried one by one. That the
+//! DNS failed or nobody answered is remembered in [`super::circuit`] (CLS-07, LIM-06); what a server *said* never is.
 
 mod published;
 mod way;

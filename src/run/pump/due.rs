@@ -9,6 +9,16 @@ use super::Pump;
 use crate::relay::{Input, Side};
 
 impl Pump {
+    /// A login has waited long enough.
+    pub(super) fn poll_trying(&mut self, cx: &mut Context<'_>) -> bool {
+        let over = self.trying.as_mut().is_some_and(|wait| wait.as_mut().poll(cx).is_ready());
+        if over {
+            self.trying = None;
+            self.step(Side::Near, Input::Tried(Ok(())));
+        }
+        over
+    }
+
     /// What domains publish about the certificate of the near leg has been looked up.
     pub(super) fn poll_inquiries(&mut self, cx: &mut Context<'_>) -> bool {
         let mut found = Vec::new();
