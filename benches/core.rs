@@ -12,10 +12,13 @@ mod pure;
 
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use gatehouse::policy::{Federate, Federation, Identity, Question, Tls};
+use gatehouse::policy::{
+    Day, Federate, Federation, Identity, PatchFile, PatchSource, Patches, Question, Tls, compile_patches,
+};
 use gatehouse::reason::{Direction, Facing};
 use gatehouse::relay::Input;
 use gatehouse::stream::{Clock, KeyCheck, Keyring};
@@ -71,14 +74,37 @@ fn judging(criterion: &mut Criterion) {
 }
 
 fn relaying(criterion: &mut Criterion) {
-    let mut stage = inbound(home(), any(), "capulet.example", &[]);
-    admit(&mut stage, "capulet.example", "hall.example");
-    let token = Token::Element(frame(&chat(300, Way::Servers).replace("montague.example", "hall.example")));
-    let now = stage.now;
-    assert!(stage.relay.step(NEAR, Input::Token(token.clone()), now).len() == 3, "weighed, passed and noted");
-    criterion.bench_function("relaying/a stanza between servers", |b| {
-        b.iter(|| stage.relay.step(NEAR, Input::Token(black_box(&token).clone()), now));
-    });
+    let (few, many) = (any(), Arc::new(any().with_patches(patches(500))));
+    for (name, policy) in [("", few), (", 500 patches for others", many)] {
+        let mut stage = inbound(home(), policy, "capulet.example", &[]);
+        admit(&mut stage, "capulet.example", "hall.example");
+        let token =
+            Token::Element(frame(&chat(300, Way::Servers).replace("montague.example", "hall.example")));
+        let now = stage.now;
+        assert!(
+            stage.relay.step(NEAR, Input::Token(token.clone()), now).len() == 3,
+            "weighed, passed and noted"
+        );
+        criterion.bench_function(&format!("relaying/a stanza between servers{name}"), |b| {
+            b.iter(|| stage.relay.step(NEAR, Input::Token(black_box(&token).clone()), now));
+        });
+    }
+}
+
+/// So many patches, each about a namespace of its own.
+fn patches(count: usize) -> Patches {
+    let mut text = "version: v1\npatches:\n".to_owned();
+    for n in 0..count {
+        writeln!(
+            text,
+            "  - {{ name: p{n}, reason: r, action: deny, payload: \"urn:example:p{n}\", when: [{{ element: x, count: 9 }}] }}"
+        )
+        .unwrap();
+    }
+    let (file, findings) = gatehouse::config::load::parse::<PatchFile>(&text, "patches.yaml");
+    assert!(findings.is_empty(), "{findings:?}");
+    let day = Day::parse("2026-11-21").unwrap();
+    compile_patches(&[PatchSource::new("patches.yaml", file)], None, day).unwrap().0
 }
 
 fn keys(criterion: &mut Criterion) {

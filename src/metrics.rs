@@ -8,6 +8,7 @@ mod circuit;
 mod cluster;
 mod files;
 mod limit;
+mod lists;
 mod maker;
 mod process;
 mod shadow;
@@ -46,6 +47,7 @@ pub struct Metrics {
     hosted: papaya::HashMap<Domain, [Passed; Flow::ALL.len()]>,
     others: [Passed; Flow::ALL.len()],
     all: Families,
+    lists: lists::Lists,
     process: process::Process,
     operators_bans: AtomicUsize,
     logins_bans: AtomicUsize,
@@ -62,6 +64,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             all: Families::new(&make)?,
+            lists: lists::Lists::new(&make)?,
             process: process::Process::new()?,
             operators_bans: AtomicUsize::new(0),
             logins_bans: AtomicUsize::new(0),
@@ -284,6 +287,11 @@ impl Metrics {
             #[allow(clippy::cast_precision_loss)]
             self.all.rule_expires.with_label_values(&[rule.as_str()]).set(end as f64);
         }
+    }
+
+    /// These lists are in force, and no others.
+    pub fn lists(&self, lists: &crate::policy::Lists) {
+        self.lists.show(lists);
     }
 
     /// The limits that were met since the start, and how often.

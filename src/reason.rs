@@ -167,5 +167,6 @@ mod tests {
         let face = |r: Reason| (r.stream_condition(), r.stanza_condition());
         assert_eq!(face(Reason::NotListed), face(Reason::Blocked));
         assert_eq!(face(Reason::NotListed), face(Reason::FederationOff));
+        assert_eq!(face(Reason::NotListed), face(Reason::OnLists));
     }
 }

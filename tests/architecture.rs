@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["dns"]),
     ("hickory_server", &["dns", "demo"]),
     ("hyper", &["gateway", "net"]),
+    ("minisign_verify", &["config"]),
     ("papaya", &["limit", "metrics"]),
     ("prometheus", &["metrics"]),
     ("psl", &["limit"]),

@@ -313,7 +313,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
             assert!(!prometheus.series(name).unwrap().is_empty(), "{name} records nothing");
         }
     }
-    assert_eq!(names.len(), 33, "{names:?}");
+    assert_eq!(names.len(), 34, "{names:?}");
     every_selector_is_of_a_series(&prometheus, &expressions);
 }
 

@@ -47,6 +47,7 @@ pub(super) fn assemble(
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
+    let lists = super::listed::lists(&mut words, spec);
     let patches = super::lists::files_once(&mut words, spec.patches.as_ref());
     let secrets = secrets(&mut words, spec);
     let cluster = super::cluster::cluster(&mut words, spec, &secrets);
@@ -82,6 +83,7 @@ pub(super) fn assemble(
         retired_domains,
         own_addresses,
         explain_to_users,
+        lists,
         patches,
         secrets,
         cluster,

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Timeouts};
+use super::list_file::ListFile;
 use super::settings::*;
 use crate::dns::Dnssec;
 use crate::stream::client::certified::{Asked, By, Demand};
@@ -34,6 +35,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         retired_domains,
         own_addresses,
         explain_to_users,
+        lists,
         patches,
         secrets,
         cluster,
@@ -56,6 +58,9 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.list("retired-domains", retired_domains);
     out.list("own-addresses", own_addresses);
     out.on("explain-to-users".to_owned(), *explain_to_users, true);
+    for list in lists {
+        out.listed(list);
+    }
     out.list("patches", &patches.iter().map(|path| path.display()).collect::<Vec<_>>());
     let Secrets { world, inside } = secrets;
     out.or("dialback.secrets.world", world.as_ref().map(|path| path.display()), "random at start");
@@ -116,6 +121,15 @@ impl Lines {
 
     fn on(&mut self, key: impl Into<String>, on: bool, default: bool) {
         self.put(key, if on { "on" } else { "off" }, on == default);
+    }
+
+    fn listed(&mut self, list: &ListFile) {
+        let ListFile { name, file, expires, any_change, minisign } = list;
+        let at = |key: &str| format!("lists[{name}].{key}");
+        self.put(at("file"), file.display().to_string(), false);
+        self.or(at("expires"), expires.as_ref().map(super::limits::time_shown), "any age");
+        self.put(at("change"), if *any_change { "any" } else { "third" }, !any_change);
+        self.or(at("verify.minisign"), minisign.as_ref(), "none");
     }
 
     fn listener(&mut self, listener: &Listener) {

@@ -30,6 +30,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         retired_domains,
         own_addresses,
         explain_to_users,
+        lists: named,
         patches,
         dialback,
         cluster,
@@ -48,6 +49,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
     let lists = [include, retired_domains, own_addresses, patches]
         .map(|list| list.as_ref().map(|list| words.place(list)));
     let maps = [
+        named.as_ref().map(|at| words.place(at)),
         dialback.as_ref().map(|at| words.place(at)),
         cluster.as_ref().map(|at| words.place(at)),
         trust.as_ref().map(|at| words.place(at)),

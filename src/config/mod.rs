@@ -13,6 +13,8 @@ mod dump;
 mod fill;
 mod hosts;
 pub mod limits;
+pub mod list_file;
+pub mod listed;
 mod lists;
 pub mod load;
 mod node;
@@ -190,7 +192,14 @@ fn compiled<'a>(
     let patches = policy::compile_patches(&patch_sources, Some(&names), today);
     match (compiled, patches) {
         (Ok(mut compiled), Ok((patches, cases, warnings))) if findings.is_empty() => {
-            compiled.policy = compiled.policy.with_patches(patches);
+            let names: Vec<String> = settings.lists.iter().map(|list| list.name.clone()).collect();
+            let unknown = compiled.policy.unknown_lists(&names);
+            if !unknown.is_empty() {
+                return Err(unknown);
+            }
+            let lists = listed::read(&settings.lists);
+            compiled.warnings.extend(listed::warnings(&settings.lists, &lists));
+            compiled.policy = compiled.policy.with_patches(patches).with_lists(lists);
             compiled.cases.extend(cases);
             compiled.warnings.extend(warnings);
             Ok(compiled)

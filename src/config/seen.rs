@@ -104,6 +104,7 @@ fn files(settings: &Settings) -> Vec<PathBuf> {
     let mut files = configuration(settings);
     files.extend(credentials(settings));
     files.extend(settings.domains.iter().flat_map(|domain| domain.policies.iter().cloned()));
+    files.extend(settings.lists.iter().flat_map(super::listed::files_of));
     files.extend(settings.patches.iter().cloned());
     files.extend(settings.domains.iter().flat_map(|domain| domain.shadow.iter().flatten().cloned()));
     if let crate::dns::Dnssec::Validate(Some(path)) = &settings.dns.dnssec {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::{Limits, Timeouts};
+use super::list_file::ListFile;
 use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
 use crate::net::Proxy;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub own_addresses: Vec<IpAddr>,
     /// Whether our own users read why what they sent did not arrive.
     pub explain_to_users: bool,
+    /// Lists that somebody else keeps.
+    pub lists: Vec<ListFile>,
     /// Files of patches.
     pub patches: Vec<PathBuf>,
     /// Dialback secrets.

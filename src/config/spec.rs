@@ -42,6 +42,8 @@ pub struct FileSpec {
     /// Whether users of the backends read why what they sent did not arrive, in words: `on` or `off`, which tells them the
     /// condition alone. Remote servers never hear more than that. Default: `on`. Example: `explain-to-users: off`
     pub explain_to_users: Option<Word>,
+    /// Lists of domains that somebody else keeps, for rules that ask them (`lists`, `quorum`). Default: none.
+    pub lists: Option<Placed<Vec<Placed<ListSpec>>>>,
     /// Files of patches, for all domains: stanzas that a server behind cannot bear, and what becomes of them; `*` in the last part of a
     /// path stands for any letters. Default: none. Example: `patches: ["patches.d/*.yaml"]`
     pub patches: Option<Words>,
@@ -68,6 +70,32 @@ pub struct FileSpec {
     /// The folder of what outlives a restart: how often and when last each rule and case was used, and what was seen of the policy
     /// in the shadow. Default: none, and then that begins anew with each start. Example: `state: /var/lib/gatehouse`
     pub state: Option<Word>,
+}
+
+/// One of `lists:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ListSpec {
+    /// Its name in rules, metrics and logs: letters, digits, `-`, `_` and `.`. No default. Example: `name: spammers`
+    pub name: Option<Word>,
+    /// The file: one domain a line, which stands for all below it, too; what follows `#` says nothing. When it has changed and settled it
+    /// is taken over by itself. One that cannot be used is held: what was read before stays. No default. Example: `file: lists/spam.txt`
+    pub file: Option<Word>,
+    /// How old the file may be; what is older is held. Default: any age. Example: `expires: 72h`
+    pub expires: Option<Word>,
+    /// How much of it may change at once: `third`, what grows or shrinks by more is held; or `any`. Default: `third`.
+    pub change: Option<Word>,
+    /// What must have signed it. Default: nothing.
+    pub verify: Option<Placed<VerifySpec>>,
+}
+
+/// `verify:` of a list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct VerifySpec {
+    /// A minisign public key, in Base64. The signature lies beside the list, in a file of its name and `.minisig`; without a good one it
+    /// is held. No default. Example: `minisign: RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3`
+    pub minisign: Option<Word>,
 }
 
 /// One of `listen:`

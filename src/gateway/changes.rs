@@ -77,6 +77,23 @@ pub(super) fn patches(old: &Policy, new: &Policy) -> Vec<String> {
     changes
 }
 
+/// Every list that is another, or is held, as a line.
+pub(super) fn lists(old: &Policy, new: &Policy) -> Vec<String> {
+    let mut changes = Vec::new();
+    for slot in new.lists().iter() {
+        let (name, now) = (slot.list.name(), slot.list.len());
+        let held = slot.held.map_or_else(String::new, |held| format!("; the file is held: {}", held.words()));
+        match old.lists().get(name) {
+            None => changes.push(format!("list {name}: new, {now} domains{held}")),
+            Some(was) if was.list == slot.list && was.held == slot.held => {}
+            Some(was) => changes.push(format!("list {name}: {} -> {now} domains{held}", was.list.len())),
+        }
+    }
+    let gone = old.lists().iter().filter(|slot| new.lists().get(slot.list.name()).is_none());
+    changes.extend(gone.map(|slot| format!("list {}: gone", slot.list.name())));
+    changes
+}
+
 /// Every certificate that is another, as a line; one that stands for several domains is told once.
 pub(super) fn certificates(old: &Credentials, new: &Credentials) -> Vec<String> {
     let seen = |credentials: &Credentials| -> BTreeMap<Domain, (String, i64)> {

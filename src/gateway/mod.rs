@@ -279,6 +279,7 @@ fn metrics_of(tools: &Tools) {
         .rules()
         .filter_map(|rule| Some((rule.name, rule.expires?.next().days().saturating_mul(24 * 3600))));
     tools.observe.metrics().rules(ends);
+    tools.observe.metrics().lists(policy.lists());
 }
 
 /// Why a gateway did not start.

@@ -333,7 +333,7 @@ impl Reloader {
     async fn foresee(&self, read: &Read) -> Plan {
         let tools = self.tools();
         let before = tools.registry.policy();
-        let after = Arc::new(read.compiled.policy.with_bans(before.bans().clone()));
+        let after = Arc::new(read.compiled.policy.with_bans(before.bans().clone()).after(&before));
         let (views, silent) = tools.registry.views(Some(&after)).await;
         let warnings = read.remarks.iter().map(Fault::from).collect();
         let (old, certificates) = self.with(|current| {
@@ -342,7 +342,12 @@ impl Reloader {
         });
         Plan {
             warnings,
-            settings: [changes::settings(&old, &read.settings), changes::patches(&before, &after)].concat(),
+            settings: [
+                changes::settings(&old, &read.settings),
+                changes::patches(&before, &after),
+                changes::lists(&before, &after),
+            ]
+            .concat(),
             certificates,
             clients: changes::clients_that_end(&read.settings, &views),
             ..super::desk::plan(&before, &after, &views, silent)
@@ -446,7 +451,9 @@ impl Reloader {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
         metrics.policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
-        tools.registry.renew(&tools, trust, |old| policy.with_bans(old.bans().clone()).on(today()));
+        tools
+            .registry
+            .renew(&tools, trust, |old| policy.with_bans(old.bans().clone()).after(old).on(today()));
         tools.circuits.renewed();
         super::metrics_of(&tools);
         rules::follow(&tools, &self.cases(), |_| {});

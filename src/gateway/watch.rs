@@ -45,6 +45,66 @@ pub(super) async fn files(reloader: Arc<Reloader>) {
             && eyes.settled(now)
         {
             reloader.look_closer().await;
+            reloader.reread_lists().await;
+        } else if looks.is_multiple_of(AGES) {
+            reloader.see_ages().await;
+        }
+    }
+}
+
+impl Reloader {
+    /// Lists that have changed are taken over by themselves, and so is that one is held, or no more.
+    async fn reread_lists(self: &Arc<Self>) {
+        let settings = self.settings();
+        if settings.lists.is_empty() {
+            return;
+        }
+        // No reload comes between.
+        let _services = self.services().await;
+        let read = tokio::task::spawn_blocking({
+            let settings = Arc::clone(&settings);
+            move || (config::listed::read(&settings.lists), Seen::of(&settings))
+        });
+        let Ok((lists, now)) = read.await else { return };
+        let tools = self.tools();
+        let before = tools.registry.policy();
+        tools.registry.amend(|policy| {
+            let next = policy.with_lists(lists).after(policy);
+            (next.lists() != policy.lists()).then_some(next)
+        });
+        let after = tools.registry.policy();
+        for slot in after.lists().iter() {
+            let (list, domains) = (slot.list.name(), slot.list.len());
+            let was = before.lists().get(list);
+            match slot.held {
+                Some(held) if was.is_none_or(|was| was.held != Some(held)) => {
+                    tracing::warn!(
+                        list,
+                        reason = held.label(),
+                        words = held.words(),
+                        remedy = held.remedy(),
+                        domains,
+                        "a list is held; what was read before stays in force"
+                    );
+                }
+                None if was.is_none_or(|was| was != slot) => {
+                    tracing::info!(list, domains, "a list was taken over")
+                }
+                Some(_) | None => {}
+            }
+        }
+        tools.observe.metrics().lists(after.lists());
+        let taken: Vec<PathBuf> = settings.lists.iter().flat_map(config::listed::files_of).collect();
+        self.now_seen(&now, &taken);
+    }
+
+    /// A list grows old although nothing changes.
+    async fn see_ages(self: &Arc<Self>) {
+        let (settings, policy) = (self.settings(), self.tools().registry.policy());
+        let aged =
+            tokio::task::spawn_blocking(move || config::listed::have_aged(&settings.lists, policy.lists()));
+        if aged.await.unwrap_or(false) {
+            self.reread_lists().await;
         }
     }
 }
@@ -189,6 +249,9 @@ impl Reloader {
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How many such looks there are to one at the age of lists.
+const AGES: u32 = 5;
 
 /// How many such looks there are to one look-up of the names of backends.
 const NAMES: u32 = 7;

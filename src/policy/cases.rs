@@ -9,6 +9,7 @@ use super::day::Day;
 use super::domains::Pattern;
 use super::file::CaseSpec;
 use super::finding::{Finding, Place, Placed};
+use super::lists::{List, Lists, Slot};
 use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::read::Reader;
@@ -170,6 +171,7 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         None if policy.hosts(&to) => Direction::Inbound,
         None => Direction::Outbound,
     };
+    let supposed = case.lists.iter().flat_map(|list| &list.value).map(|word| word.value.as_str());
     let (hosted, remote) = match direction {
         Direction::Inbound => (&to, &from),
         Direction::Outbound => (&from, &to),
@@ -182,6 +184,15 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         );
         return None;
     };
+    let known: Vec<&str> = policy.list_names().collect();
+    if let Some(list) = &case.lists
+        && let Some(word) = list.value.iter().find(|word| !known.contains(&word.value.as_str()))
+    {
+        reader.error(word, format!("no rule asks a list \"{}\"", word.value), "correct the name");
+        return None;
+    }
+    let lists = supposed.map(|name| Slot::of(List::read(name, remote.as_str()))).collect();
+    let policy = &policy.with_lists(Lists::new(lists));
     let policy = match federation.flatten() {
         Some(federation) => policy.with_federation(index, federation),
         None => policy.clone(),

@@ -79,6 +79,7 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
         hosted: Arc::new(hosted),
         by_domain: Arc::new(by_domain),
         bans: Arc::new(Bans::default()),
+        lists: Arc::default(),
         patches: None,
         today: input.today,
         digest: Arc::from(input.digest.as_str()),
@@ -129,7 +130,11 @@ impl Building {
         let words = |word: &Option<Word>| word.as_ref().map(|word| Arc::from(word.value.as_str()));
         let (owner, ticket) = (words(&spec.value.owner), words(&spec.value.ticket));
         let hosted = self.scope(reader, spec.value.hosted.as_ref(), users, input);
-        let patterns = reader.patterns(spec.value.domains.as_ref(), &place);
+        let quorum = reader.quorum(&spec.value, outcome);
+        let patterns = match &spec.value.lists {
+            Some(_) => Vec::new(),
+            None => reader.patterns(spec.value.domains.as_ref(), &place),
+        };
         if let (Some(last), Some(word)) = (expires, spec.value.expires.as_ref())
             && input.today > last
         {
@@ -158,6 +163,10 @@ impl Building {
         for (pattern, _) in patterns {
             self.rules.index.insert(pattern, index);
         }
+        if quorum.is_some() {
+            self.place_lists(reader, &place, &hosted, name.as_str());
+            self.rules.by_lists.push(index);
+        }
         self.rules.list.push(Rule {
             name,
             place,
@@ -169,6 +178,7 @@ impl Building {
             ticket,
             hosted,
             terms,
+            quorum,
         });
     }
 
@@ -280,6 +290,22 @@ impl Building {
             );
         }
         self.stands.insert((rule, pattern.clone()), place.clone());
+    }
+
+    /// One rule for each hosted domain asks lists: of two, order would decide.
+    fn place_lists(&mut self, reader: &mut Reader, place: &Place, scope: &Arc<[usize]>, name: &str) {
+        for rule in self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule)) {
+            if rule.hosted.iter().any(|hosted| scope.binary_search(hosted).is_ok()) {
+                reader.error_at(
+                    place,
+                    format!(
+                        "a tie: rule \"{name}\" here and rule \"{}\" at {} both ask lists for one hosted domain",
+                        rule.name, rule.place
+                    ),
+                    "make one rule of them, or keep them apart with `hosted`; order never decides",
+                );
+            }
+        }
     }
 
     fn hosted(&mut self, source: &HostedSource, defaults: &[Arc<Terms>], input: &Input) -> Hosted {

@@ -48,6 +48,7 @@ impl Witness for Trail {
             Bearing::OtherHosted => ("other-hosted", "is for other hosted domains".to_owned()),
             Bearing::OtherDirection => ("other-direction", "denies the other direction only".to_owned()),
             Bearing::OtherNetwork => ("other-network", "denies other networks only".to_owned()),
+            Bearing::TooFewLists => ("too-few-lists", "too few lists name the domain".to_owned()),
             Bearing::Lapsed => ("lapsed", "denied until a day that is past".to_owned()),
         };
         let pattern =
@@ -103,6 +104,9 @@ pub struct Explanation {
     pub payload: Option<String>,
     /// Every rule considered.
     pub considered: Vec<Step>,
+    /// What lists say of the remote domain, where a rule asks them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<String>,
     /// The rule that looks most like the remote domain, where none names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
@@ -185,6 +189,7 @@ impl Policy {
             kind: kind.map(StanzaKind::label),
             payload: payload.map(str::to_owned),
             considered: trail.steps,
+            lists: self.listed(question.hosted, question.remote).map(|listed| listed.to_string()),
             nearest: match verdict.reason {
                 Reason::NotListed => self.nearest(question.remote).map(|near| near.to_string()),
                 _ => None,
@@ -238,6 +243,9 @@ impl fmt::Display for Explanation {
         writeln!(f)?;
         if let Some(doubt) = &self.doubt {
             writeln!(f, "pins:       {doubt}")?;
+        }
+        if let Some(lists) = &self.lists {
+            writeln!(f, "lists:      {lists}")?;
         }
         if let Some(nearest) = &self.nearest {
             writeln!(f, "nearest:    {nearest}; a name misspelt?")?;

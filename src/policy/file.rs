@@ -42,6 +42,11 @@ pub struct RuleSpec {
     pub name: Option<Word>,
     /// Domains and wildcards like `*.agency.example`. No default.
     pub domains: Option<Placed<Vec<Word>>>,
+    /// Lists of the configuration (`lists:`) in place of `domains`, in a rule that denies: it holds for what they name. A rule that names
+    /// a domain goes before it. Default: none.
+    pub lists: Option<Placed<Vec<Word>>>,
+    /// How many of these lists must name a domain. Default: `1`.
+    pub quorum: Option<Word>,
     /// `allow` or `deny`. Default: `allow`.
     pub verdict: Option<Word>,
     /// `inbound`, `outbound` or `both`, seen from the hosted domain. Default: `both`.
@@ -132,6 +137,8 @@ pub struct CaseSpec {
     pub tls: Option<Word>,
     /// The remote server's address. Default: unknown, and thus in no network.
     pub ip: Option<Word>,
+    /// Lists to suppose that name the remote domain, and no others. Default: none names it.
+    pub lists: Option<Placed<Vec<Word>>>,
     /// The day to suppose, like `2027-02-01`. Default: the day of the load.
     pub today: Option<Word>,
     /// The kind of a stanza: `message`, `presence` or `iq`. Default: the pair is asked about, not a stanza.

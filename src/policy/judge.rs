@@ -60,6 +60,8 @@ pub enum Bearing {
     OtherNetwork,
     /// It denied until a day that is past.
     Lapsed,
+    /// Fewer lists than it asks for name the domain.
+    TooFewLists,
 }
 
 impl Policy {
@@ -161,6 +163,24 @@ impl Policy {
                     return Some(verdict);
                 }
                 decided = Some(verdict);
+            }
+        }
+        // What no rule names is asked of lists.
+        for rule in self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule)) {
+            let Some(quorum) = rule.quorum.as_ref().filter(|_| rule.is_for(hosted)) else { continue };
+            if decided.is_some() && !W::CURIOUS {
+                break;
+            }
+            let enough = || self.lists.asked(quorum, question.remote).is_enough();
+            let bearing = match self.bearing(rule, question) {
+                _ if decided.is_some() => Bearing::LessSpecific,
+                Bearing::Decides(..) if enough() => Bearing::Decides(Outcome::Deny, Reason::OnLists),
+                Bearing::Decides(..) => Bearing::TooFewLists,
+                other => other,
+            };
+            witness.consider(Considered { rule: &rule.name, place: &rule.place, below: None, bearing });
+            if let Bearing::Decides(_, reason) = bearing {
+                decided = Some(Verdict::deny(reason, rule.name.clone(), Some(rule.place.clone())));
             }
         }
         decided

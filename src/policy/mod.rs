@@ -16,6 +16,7 @@ mod explain;
 mod file;
 mod finding;
 mod judge;
+mod lists;
 mod nearest;
 pub mod networks;
 mod patches;
@@ -41,6 +42,7 @@ pub use explain::{Explanation, ShadowWord, Step, Trail};
 pub use file::{CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
+pub use lists::{Held, List, Listed, Lists, Slot};
 pub use nearest::Nearest;
 pub use networks::Networks;
 pub use patches::{
@@ -67,6 +69,7 @@ pub struct Policy {
     hosted: Arc<Vec<Hosted>>,
     by_domain: Arc<HashMap<Domain, usize>>,
     bans: Arc<Bans>,
+    lists: Arc<Lists>,
     /// None: there is none, and nothing is asked.
     patches: Option<Arc<Patches>>,
     today: Day,
@@ -83,6 +86,8 @@ struct Rules {
     index: Index,
     /// The patterns as they are compared with names that none of them stands for; made when that is asked first.
     near: OnceLock<Vec<nearest::Spelt>>,
+    /// Those that ask lists.
+    by_lists: Vec<usize>,
 }
 
 /// A rule, for people who look after it.
@@ -217,6 +222,58 @@ impl Policy {
     fn mapped(&self, change: impl Fn(&Policy) -> Policy) -> Policy {
         let shadow = self.shadow.as_deref().map(|shadow| Arc::new(change(shadow)));
         Policy { shadow, ..change(self) }
+    }
+
+    /// The same rules with these lists in place of the present ones.
+    pub fn with_lists(&self, lists: Lists) -> Policy {
+        let lists = Arc::new(lists);
+        self.mapped(|policy| Policy { lists: Arc::clone(&lists), ..policy.clone() })
+    }
+
+    /// The same, where lists that are held stay as `before` had them.
+    pub fn after(&self, before: &Policy) -> Policy {
+        self.with_lists(self.lists.after(&before.lists))
+    }
+
+    /// The lists that rules may ask.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
+    /// The names of lists that rules ask, in no order.
+    fn list_names(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
+        rules
+            .filter_map(|rule| rule.quorum.as_ref())
+            .flat_map(|quorum| quorum.lists.iter().map(String::as_str))
+    }
+
+    /// What lists say of a remote domain, where a rule for this hosted domain asks them.
+    pub fn listed(&self, hosted: &Domain, remote: &Domain) -> Option<Listed> {
+        let (index, _) = self.find_hosted(hosted)?;
+        let rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
+        let asks = rules.filter(|rule| rule.is_for(index)).find_map(|rule| rule.quorum.as_ref())?;
+        Some(self.lists.asked(asks, remote))
+    }
+
+    /// The names of lists that rules ask and that are none of these, each with the rule that asks.
+    pub fn unknown_lists(&self, known: &[String]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for rule in &self.rules.list {
+            for list in rule.quorum.iter().flat_map(|quorum| &quorum.lists) {
+                if !known.contains(list) {
+                    findings.push(Finding::error(
+                        rule.place.clone(),
+                        format!(
+                            "rule \"{}\" asks the list \"{list}\", and there is none of that name",
+                            rule.name
+                        ),
+                        "name it under `lists:` of the configuration, or correct the name",
+                    ));
+                }
+            }
+        }
+        findings
     }
 
     /// The same rules with these patches in place of the present ones.

@@ -10,6 +10,7 @@ use super::day::Day;
 use super::domains::Pattern;
 use super::file::{DefaultsSpec, QuotasSpec, RuleSpec, StanzasSpec, Word};
 use super::finding::{Finding, Place, Placed};
+use super::lists::Quorum;
 use super::networks::{self, Networks};
 use super::question::{Identity, Tls};
 use super::rules::{Quotas, Rate, StanzaKind, StanzaRules, Terms};
@@ -152,7 +153,7 @@ impl Reader {
             self.error(
                 word,
                 format!("\"{}\" is not a reason", word.value),
-                "policy's reasons are allowed, blocked, not-listed, federation-off, wrong-direction, identity-too-weak, \
+                "policy's reasons are allowed, blocked, not-listed, on-lists, federation-off, wrong-direction, identity-too-weak, \
                  tls-too-old, wrong-network, rule-expired, kind-denied, payload-denied, kept-inside, home-claimed, banned",
             );
         }
@@ -243,6 +244,42 @@ impl Reader {
             }
         }
         patterns
+    }
+
+    /// The lists that a rule asks, and how many must name a domain.
+    pub(super) fn quorum(&mut self, spec: &RuleSpec, outcome: Option<Outcome>) -> Option<Quorum> {
+        let Some(list) = &spec.lists else {
+            if let Some(word) = &spec.quorum {
+                self.error(word, "`quorum` without `lists`", "say of which lists: `lists: [..]`");
+            }
+            return None;
+        };
+        if outcome == Some(Outcome::Allow) {
+            self.error(
+                list,
+                "`lists` in a rule that allows",
+                "write `verdict: deny`: a list says who is kept out",
+            );
+        }
+        if let Some(domains) = &spec.domains {
+            self.error(domains, "a rule names domains or lists, not both", "make two rules of it");
+        }
+        let lists: BTreeSet<String> = list.value.iter().map(|word| word.value.clone()).collect();
+        if lists.is_empty() {
+            self.error(list, "`lists` is empty, so the rule is for nobody", "name a list");
+        }
+        let quorum = match &spec.quorum {
+            None => 1,
+            Some(word) => {
+                let number = word.value.parse::<usize>().ok().filter(|n| (1..=lists.len()).contains(n));
+                if number.is_none() {
+                    let message = format!("\"{}\" of {} lists cannot agree", word.value, lists.len());
+                    self.error(word, message, "write a number from 1 to that of the lists");
+                }
+                number.unwrap_or(1)
+            }
+        };
+        Some(Quorum { lists, quorum })
     }
 
     pub(super) fn networks(&mut self, list: Option<&Placed<Vec<Word>>>) -> Networks {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::day::Day;
 use super::egress::Egress;
 use super::finding::Place;
+use super::lists::Quorum;
 use super::networks::Networks;
 use super::pins::Pins;
 use super::question::Tls;
@@ -182,6 +183,8 @@ pub(super) struct Rule {
     /// Hosted domains the rule is considered for, as sorted indexes.
     pub(super) hosted: Arc<[usize]>,
     pub(super) terms: Arc<Terms>,
+    /// The lists that name its domains, where no pattern does.
+    pub(super) quorum: Option<Quorum>,
 }
 
 impl Rule {

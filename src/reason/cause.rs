@@ -42,6 +42,8 @@ words! {
         PoshMismatch = "posh-mismatch",
         /// The signatures in the DNS do not hold.
         DnsBogus = "dns-bogus",
+        /// Lists name the domain.
+        OnLists = "on-lists",
         /// The rule pins the key for other days.
         PinExpired = "pin-expired",
         /// No certificate was shown.
@@ -126,6 +128,7 @@ impl Cause {
             Self::NotReached => "the address takes no connection",
             Self::NotTls => "what came is not TLS",
             Self::NotYetValid => "the certificate is not valid yet",
+            Self::OnLists => "lists name the domain",
             Self::OtherName => "the certificate names other domains only",
             Self::PeerAlert => "the other side ended the handshake with an alert",
             Self::PeerSaid => "the other side said why",
@@ -189,6 +192,7 @@ impl Cause {
             | Self::MustNotDial
             | Self::NameNotServed
             | Self::NoAccount
+            | Self::OnLists
             | Self::OtherAccount
             | Self::SeveralAccounts
             | Self::NoServerName
@@ -219,6 +223,7 @@ impl Cause {
             Self::NoAccount | Self::SeveralAccounts => {
                 "that user needs a certificate for one account; `clients: { match }` says which of its names count"
             }
+            Self::OnLists => "where they are wrong, write a rule that names the domain: it goes before them",
             Self::OtherAccount => "somebody tries another account than that of his certificate",
             Self::NoCertificate => {
                 "that server must show a certificate, or a rule must take dialback (`identity: [dialback]`)"

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::pump::{Far, Pump};
 use crate::policy::Place;
-use crate::reason::{Class, Detail, Direction, Flow, Outcome, Reason};
+use crate::reason::{Cause, Class, Detail, Direction, Flow, Outcome, Reason};
 use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side};
 use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
@@ -206,6 +206,14 @@ impl Pump {
                 called = backend.and_then(|far| far.leg.address());
                 backend.and_then(|far| far.leg.detail.as_deref().cloned().or_else(|| far.leg.given_up()))
             }
+            Reason::OnLists => pair.and_then(|pair| {
+                let (hosted, remote) = match self.meta.flow {
+                    Flow::S2sOut => (&pair.sender, &pair.target),
+                    Flow::C2s | Flow::S2sIn => (&pair.target, &pair.sender),
+                };
+                let listed = self.tools.registry.policy().listed(hosted, remote)?;
+                Some(Detail::new(Cause::OnLists, listed.to_string()))
+            }),
             _ if reason.is(Class::Certified) => {
                 let direction = match self.meta.flow {
                     Flow::S2sOut => Direction::Outbound,

@@ -1,0 +1,180 @@
+//! Lists that somebody else keeps: a rule asks several of them, rules of our own go before them, and a file that cannot be trusted
+//! changes nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/sockets.rs"]
+mod sockets;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use gatehouse::demo::session::Login;
+use gatehouse::demo::world::{Plan, World};
+
+use sockets::*;
+
+const POLICY: &str = "version: v1
+rules:
+  - { name: on-lists, verdict: deny, lists: [one, two, three], quorum: 2 }
+  - { name: our-own-view, domains: [cousin.example] }
+expect:
+  - { from: x.example, to: hall.example, lists: [one, three], verdict: deny, reason: on-lists, rule: on-lists }
+  - { from: x.example, to: hall.example, lists: [one], verdict: allow, rule: default }
+  - { from: cousin.example, to: hall.example, lists: [one, two, three], verdict: allow, rule: our-own-view }
+";
+
+fn write(folder: &Path, name: &str, entries: &[&str]) {
+    std::fs::write(folder.join(name), entries.join("\n") + "\n").unwrap();
+}
+
+fn minisign(folder: &Path, arguments: &[&str]) {
+    let done =
+        Command::new("minisign").current_dir(folder).args(arguments).output().expect("minisign is installed");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn gatehouse(world: &World, words: &[&str]) -> (Option<i32>, String) {
+    let config = world.folder.path().join("gatehouse.yaml");
+    let done = Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+        .args(words)
+        .arg("--config")
+        .arg(config)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let said =
+        [done.stdout, done.stderr].map(|octets| String::from_utf8_lossy(&octets).into_owned()).concat();
+    (done.status.code(), said)
+}
+
+/// A world of which everybody may write to us whom not two of three lists name; the third list is signed.
+async fn world(lists: &Path) -> World {
+    minisign(lists, &["-G", "-W", "-f", "-p", "key.pub", "-s", "key.sec"]);
+    write(lists, "one.txt", &["friend.example", "a.example", "b.example"]);
+    write(lists, "two.txt", &["cousin.example", "c.example", "d.example"]);
+    write(lists, "three.txt", &["cousin.example", "e.example", "f.example"]);
+    minisign(lists, &["-S", "-W", "-s", "key.sec", "-m", "three.txt"]);
+    let key = std::fs::read_to_string(lists.join("key.pub")).unwrap();
+    let key = key.lines().nth(1).unwrap();
+    let mut plan = Plan::listed(HALL, POLICY).limit("rate", "6000/min");
+    plan.hosted[0].federation = "any".to_owned();
+    let at = lists.display();
+    plan.more = format!(
+        "lists:\n  - {{ name: one, file: \"{at}/one.txt\" }}\n  - {{ name: two, file: \"{at}/two.txt\" }}\n  \
+           - {{ name: three, file: \"{at}/three.txt\", verify: {{ minisign: \"{key}\" }} }}\n"
+    );
+    World::build(&plan).await.unwrap()
+}
+
+async fn domains(world: &World, list: &str, count: f64) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let metrics = world.metrics().await.unwrap();
+        if metrics.sum("list_domains", &[("list", list)]) == count {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "{list} never had {count} domains");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn held(world: &World, list: &str, reason: &str) {
+    world.counted("list_held", &[("list", list), ("reason", reason)], 1.0).await.unwrap();
+}
+
+// POL-13.
+// Commands are waited for here, and the gateway goes on beside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_lists_as_the_rule_asks_for_keep_a_domain_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = folder.path();
+    let world = world(lists).await;
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+
+    // One list is not enough, and what a rule of ours names goes before two.
+    let mut stream = by_certificate(&friend, HALL).await;
+    still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "one list").await;
+    let mut ours = by_certificate(&cousin, HALL).await;
+    still_passes(&world, &mut ours, "c@cousin.example", "j@hall.example", "our own view").await;
+
+    // A second one names it: the file is taken over by itself, and the living stream ends.
+    write(lists, "two.txt", &["cousin.example", "c.example", "d.example", "friend.example"]);
+    domains(&world, "two", 4.0).await;
+    let end = stream.ending().await.unwrap();
+    assert_eq!(end.condition.as_deref(), Some("policy-violation"));
+    let mut stream = friend.call(HALL).unwrap().open().await.unwrap();
+    assert_ne!(stream.external(FRIEND).await.ok(), Some(Login::Success));
+    still_passes(&world, &mut ours, "c@cousin.example", "j@hall.example", "unharmed").await;
+
+    // Who asks reads which lists, and which entry; so does the log of refusals.
+    let (code, said) = gatehouse(&world, &["policy", "explain", "--from", "x.friend.example", "--to", HALL]);
+    assert!(code == Some(1) && said.contains("(on-lists)"), "{said}");
+    assert!(
+        said.contains("one (friend.example), two (friend.example); 2 of 3 lists, 2 are enough"),
+        "{said}"
+    );
+    let (_, said) = gatehouse(&world, &["refusals", "--reason", "on-lists", "--format", "json"]);
+    assert!(
+        said.contains("one (friend.example), two (friend.example)") && said.contains("on-lists"),
+        "{said}"
+    );
+}
+
+// POL-13: what shrinks or grows by more than a third, is not signed, is too old or is gone changes nothing, and is told.
+// Commands are waited for here, and the gateway goes on beside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_cannot_be_trusted_is_held_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = folder.path();
+    let world = world(lists).await;
+    domains(&world, "three", 3.0).await;
+
+    write(lists, "one.txt", &["friend.example"]);
+    held(&world, "one", "shrunk").await;
+    write(lists, "two.txt", &["cousin.example", "c.example", "d.example", "e.example", "f.example"]);
+    held(&world, "two", "grown").await;
+    write(lists, "three.txt", &["friend.example", "e.example", "f.example"]);
+    held(&world, "three", "unsigned").await;
+    for list in ["one", "two", "three"] {
+        domains(&world, list, 3.0).await;
+    }
+    let (code, said) = gatehouse(&world, &["check"]);
+    assert!(
+        code == Some(0) && said.contains("\"three\" is held: no good signature lies beside it"),
+        "{said}"
+    );
+    let (_, said) = gatehouse(&world, &["policy", "explain", "--live", "--from", FRIEND, "--to", HALL]);
+    assert!(said.contains("one (friend.example); 1 of 3 lists"), "{said}");
+
+    // What is signed is taken.
+    minisign(lists, &["-S", "-W", "-s", "key.sec", "-m", "three.txt"]);
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let (_, said) = gatehouse(&world, &["policy", "explain", "--live", "--from", FRIEND, "--to", HALL]);
+        if said.contains("one (friend.example), three (friend.example)") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    std::fs::remove_file(lists.join("two.txt")).unwrap();
+    held(&world, "two", "unreadable").await;
+
+    // An operator who has looked takes the change, and the plan says what comes.
+    let config = world.folder.path().join("gatehouse.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("/one.txt\" }", "/one.txt\", change: any }")).unwrap();
+    let (code, said) = gatehouse(&world, &["reload", "--plan"]);
+    assert!(code == Some(0) && said.contains("list one: 3 -> 1 domains"), "{said}");
+    world.gate.reload().await.unwrap();
+    domains(&world, "one", 1.0).await;
+    domains(&world, "two", 3.0).await;
+
+    // One that nobody renews is too old some day.
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("change: any }", "change: any, expires: 1s }")).unwrap();
+    world.gate.reload().await.unwrap();
+    held(&world, "one", "stale").await;
+    domains(&world, "one", 1.0).await;
+}
