@@ -30,7 +30,8 @@ const ENVELOPE: usize = 700;
 #[test]
 fn the_grown_size_is_never_less_than_what_known_writers_write() {
     let head = "type='chat' from='guest@friend.example/desk' to='warden@hall.example'";
-    let writers: [(&str, fn(&Written) -> &String); 2] =
+    type Writer = (&'static str, fn(&Written) -> &String);
+    let writers: [Writer; 2] =
         [("prosody", |written| &written.prosody), ("ejabberd", |written| &written.ejabberd)];
     for (writer, written_by) in writers {
         let (search, tried) = by_model(head, written_by);

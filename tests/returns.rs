@@ -2,6 +2,7 @@
 //! must be open soon after the return (CLS-07: within 3 s). tests/outages.rs plays the same with scripted servers. `GATEHOUSE_OUTAGE` is how
 //! many seconds an outage lasts; the table is told with `--nocapture`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 mod support;
 
@@ -51,10 +52,10 @@ fn both_ways(inside: &mut Client, outside: &mut Client, word: &str) -> (Duration
         assert!(begun.elapsed() < Duration::from_secs(180), "{word}: out {out:?}, in {into:?}");
         if n % 5 == 0 {
             if out.is_none() {
-                inside.message(&outside.jid().to_owned(), &format!("{word} out"));
+                inside.message(outside.jid(), &format!("{word} out"));
             }
             if into.is_none() {
-                outside.message(&inside.jid().to_owned(), &format!("{word} in"));
+                outside.message(inside.jid(), &format!("{word} in"));
             }
         }
         n += 1;

@@ -1,6 +1,7 @@
 //! The table of dialogues between servers, asked of Prosody and ejabberd of both generations and of the gateway: where servers answer
 //! and go on, so does the gateway, or the table says why not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 mod support;
 #[path = "support/server_dialogues.rs"]

@@ -4,6 +4,7 @@
 //! The keys, the counts of senders and those of proven domains are the gateway's own; a connection is the node that it stands on. With
 //! `GATEHOUSE_FLEET=NODES,DOMAINS,CLIENTS` it is of another size; `--nocapture` prints the figures that deploy/README.md has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 use std::collections::HashMap;
 use std::net::IpAddr;

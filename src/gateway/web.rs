@@ -127,7 +127,7 @@ impl Site {
         if path == self.path {
             return match self.upgrade(request) {
                 Ok(response) => (response, Ok(true)),
-                Err((response, reason)) => (response, Err(reason)),
+                Err(refusal) => (refusal.0, Err(refusal.1)),
             };
         }
         let kind = match path {
@@ -151,40 +151,40 @@ impl Site {
     /// RFC 6455 4.2, RFC 7395 3.1.
     fn upgrade(&self, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
         let headers = request.headers();
-        let refused = |status| (reply(status), Reason::BadUpgrade);
+        let refused = |response| Err(Box::new((response, Reason::BadUpgrade)));
         if request.method() != Method::GET {
-            return Err((not_allowed("GET"), Reason::BadUpgrade));
+            return refused(not_allowed("GET"));
         }
         let asks = words(headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
             && only(headers, &UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
         if !asks {
             let mut response = reply(StatusCode::UPGRADE_REQUIRED);
             response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-            return Err((response, Reason::BadUpgrade));
+            return refused(response);
         }
         if only(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
             let mut response = reply(StatusCode::UPGRADE_REQUIRED);
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            return Err((response, Reason::BadUpgrade));
+            return refused(response);
         }
         // What has a body is meant for somebody who reads it otherwise than we do.
         if headers.contains_key(TRANSFER_ENCODING) || !request.body().is_end_stream() {
-            return Err(refused(StatusCode::BAD_REQUEST));
+            return refused(reply(StatusCode::BAD_REQUEST));
         }
         let key = only(headers, &SEC_WEBSOCKET_KEY);
         let Some(key) = key.filter(|key| STANDARD.decode(key).is_ok_and(|octets| octets.len() == 16)) else {
-            return Err(refused(StatusCode::BAD_REQUEST));
+            return refused(reply(StatusCode::BAD_REQUEST));
         };
         if !words(headers, &SEC_WEBSOCKET_PROTOCOL).any(|word| word == PROTOCOL) {
-            return Err(refused(StatusCode::BAD_REQUEST));
+            return refused(reply(StatusCode::BAD_REQUEST));
         }
         if !self.is_listed(headers) {
-            return Err((reply(StatusCode::FORBIDDEN), Reason::ForeignOrigin));
+            return Err(Box::new((reply(StatusCode::FORBIDDEN), Reason::ForeignOrigin)));
         }
         let accepts =
             digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, [key.as_bytes(), MAGIC].concat().as_slice());
         let Ok(accepts) = HeaderValue::try_from(STANDARD.encode(accepts)) else {
-            return Err(refused(StatusCode::BAD_REQUEST));
+            return refused(reply(StatusCode::BAD_REQUEST));
         };
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -206,7 +206,7 @@ impl Site {
     }
 }
 
-type Refusal = (Response<Full<Bytes>>, Reason);
+type Refusal = Box<(Response<Full<Bytes>>, Reason)>;
 
 /// The two ways to write the same.
 #[derive(Clone, Copy)]

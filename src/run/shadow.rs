@@ -310,7 +310,7 @@ impl Table {
     fn make_room(&mut self) {
         let mut order: Vec<(u64, Timestamp, Key)> =
             self.changes.iter().map(|(key, entry)| (entry.stanzas, entry.last, key.clone())).collect();
-        order.sort_by(|a, b| (a.0.min(1), a.1).cmp(&(b.0.min(1), b.1)));
+        order.sort_by_key(|(stanzas, last, _)| (*stanzas > 0, *last));
         for (_, _, key) in order.into_iter().take(CHANGES / 2) {
             self.changes.remove(&key);
             self.left_out += 1;

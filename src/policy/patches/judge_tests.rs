@@ -169,8 +169,11 @@ struct Plain {
     payload: Option<usize>,
     kinds: Vec<bool>,
     outbound: Option<bool>,
-    conditions: Vec<(Option<usize>, Option<usize>, (u32, u32), Option<bool>, u32)>,
+    conditions: Vec<Condition>,
 }
+
+/// Name, space, depths, whether its attribute is there, and how many at least.
+type Condition = (Option<usize>, Option<usize>, (u32, u32), Option<bool>, u32);
 
 const SPACES: [&str; 4] = ["urn:a", "urn:b", "urn:ab", "jabber:client"];
 const NAMES: [&str; 3] = ["x", "y", "z"];

@@ -9,8 +9,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use gatehouse::dns::order::Candidate;
 use gatehouse::dns::query::{Found, QueryFault, Walk, walk};
-use gatehouse::dns::srv::{Candidate, Service, settle};
+use gatehouse::dns::srv::{Service, settle};
 use gatehouse::dns::steer::{Answers, Hosted, Params, TARGET};
 use gatehouse::dns::{Guard, TlsMode};
 use gatehouse::jid::Domain;
