@@ -239,7 +239,8 @@ impl Scene {
 const OUT_OF_THE_WAY: &str = "limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n  conn-total: 100000\n  conn-unproven: 100000\n  \
     memory-unproven: 64GiB\n  rate: 60000/min\n  tls-handshakes: 100000/s\n  stream-stanzas: 1000000/s\n  \
     stream-octets: 1GiB/s\n  domain-stanzas: 1000000/s\n  domain-octets: 1GiB/s\n  \
-    pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n  pairs: 1000\n  sender-stanzas: 600000/min\n";
+    pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n  pairs: 1000\n  sender-stanzas: 600000/min\n  \
+    queue-stanzas: 100000\n";
 
 /// So many rules; one of them lets the peer in.
 fn rules(count: usize, owner: &str) -> String {

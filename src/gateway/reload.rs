@@ -29,7 +29,7 @@ use super::{Acceptors, changes, clock, rules, since_1970, today};
 use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
-use crate::policy::{CaseOutcome, Compiled, Day, Finding, Place};
+use crate::policy::{CaseOutcome, Compiled, Day, Finding, Place, Policy};
 use crate::reason::Reason;
 use crate::run::{Tools, now};
 use crate::tls::Connector;
@@ -306,13 +306,15 @@ impl Reloader {
         // What cannot be bound is told by the plan, too; it closes again at once.
         services.doors.bind(&read.settings, Vec::new())?;
         drop(services);
-        Ok(self.foresee(&read).await)
+        let plan = self.foresee(&read).await?;
+        let_go(Arc::new(read));
+        Ok(plan)
     }
 
     async fn reload_now(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
         let mut services = self.services.lock().await;
         let read = self.read(Reading::of).await?;
-        let plan = self.foresee(&read).await;
+        let plan = self.foresee(&read).await?;
         let ready = self.ready(&mut services, read).await?;
         self.swap(&mut services, ready).await?;
         Ok(plan)
@@ -330,7 +332,7 @@ impl Reloader {
         }
     }
 
-    async fn foresee(&self, read: &Read) -> Plan {
+    async fn foresee(&self, read: &Read) -> Result<Plan, Vec<Finding>> {
         let tools = self.tools();
         let before = tools.registry.policy();
         let after = Arc::new(read.compiled.policy.with_bans(before.bans().clone()).after(&before));
@@ -340,18 +342,18 @@ impl Reloader {
             let certificates = changes::certificates(&current.credentials, &read.credentials);
             (Arc::clone(&current.settings), certificates)
         });
-        Plan {
-            warnings,
-            settings: [
-                changes::settings(&old, &read.settings),
-                changes::patches(&before, &after),
-                changes::lists(&before, &after),
-            ]
-            .concat(),
-            certificates,
-            clients: changes::clients_that_end(&read.settings, &views),
-            ..super::desk::plan(&before, &after, &views, silent)
-        }
+        let clients = changes::clients_that_end(&read.settings, &views);
+        let settings = [
+            changes::settings(&old, &read.settings),
+            changes::patches(&before, &after),
+            changes::lists(&before, &after),
+        ]
+        .concat();
+        // All names of all rules are compared: of many it takes a while, in which relays go on.
+        let plan = move || super::desk::plan(&before, &after, &views, silent);
+        let plan = tokio::task::spawn_blocking(plan).await;
+        let plan = plan.map_err(|error| vec![internal(&old, &error.to_string())])?;
+        Ok(Plan { warnings, settings, certificates, clients, ..plan })
     }
 
     /// Makes everything that is new; what fails here has changed nothing.
@@ -451,9 +453,8 @@ impl Reloader {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
         metrics.policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
-        tools
-            .registry
-            .renew(&tools, trust, |old| policy.with_bans(old.bans().clone()).after(old).on(today()));
+        let make = |old: &Policy| policy.with_bans(old.bans().clone()).after(old).on(today());
+        let_go(tools.registry.renew(&tools, trust, make));
         tools.circuits.renewed();
         super::metrics_of(&tools);
         rules::follow(&tools, &self.cases(), |_| {});
@@ -499,6 +500,26 @@ impl Reloader {
         rules::announce(&self.tools());
     }
 }
+
+/// What many have held is given back on a thread where nobody waits, once all others have let go of it: the memory of many rules
+/// takes a while.
+pub(super) fn let_go<T: Send + Sync + 'static>(old: Arc<T>) {
+    tokio::spawn(async move {
+        // Relays let go as soon as they have heard the news. One that does not gives it back itself.
+        for _ in 0..PATIENCE {
+            if Arc::strong_count(&old) == 1 {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        // Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
+    });
+}
+
+/// How often, and how many times, it is looked whether others have let go.
+const AGAIN: Duration = Duration::from_millis(100);
+const PATIENCE: usize = 600;
 
 fn internal(settings: &Settings, error: &str) -> Finding {
     Finding::error(Place::whole(&settings.file), error, "this is a fault of the gateway; report it")

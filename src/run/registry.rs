@@ -226,14 +226,22 @@ impl Registry {
     }
 
     /// All that a reload brings, at one time: what relays lean on, the anchors and revocation lists by which certificates are
-    /// judged, also those shown before (CRT-12), and the policy that `make` makes of the one in force.
-    pub fn renew(&self, tools: &Arc<Tools>, trust: Arc<TrustStore>, make: impl FnOnce(&Policy) -> Policy) {
+    /// judged, also those shown before (CRT-12), and the policy that `make` makes of the one in force, which is given back.
+    pub fn renew(
+        &self,
+        tools: &Arc<Tools>,
+        trust: Arc<TrustStore>,
+        make: impl FnOnce(&Policy) -> Policy,
+    ) -> Arc<Policy> {
         self.awaited.keep(tools.home.timeouts.dialback);
+        let mut old = self.policy();
         self.news.send_modify(|news| {
             news.tools = Some(Arc::downgrade(tools));
             news.trust = Some(trust);
-            news.policy = Arc::new(make(&news.policy));
+            let new = Arc::new(make(&news.policy));
+            old = std::mem::replace(&mut news.policy, new);
         });
+        old
     }
 
     /// Relays lean on these from now on.
