@@ -15,6 +15,7 @@ mod hosts;
 pub mod limits;
 pub mod list_file;
 pub mod listed;
+pub mod listening;
 mod lists;
 pub mod load;
 mod node;

@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod admin;
 pub mod bans;
+mod calendar;
 mod certificates;
 mod changes;
 mod clock;
@@ -17,6 +18,7 @@ pub mod doctor;
 mod doors;
 mod engine;
 pub mod explain;
+mod freeing;
 mod known;
 pub mod lifecycle;
 pub mod loud;

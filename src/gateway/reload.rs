@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -25,11 +24,11 @@ use super::protocol::{Answer, Fault, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
-use super::{Acceptors, changes, clock, rules, since_1970, today};
+use super::{Acceptors, changes, clock, freeing, rules, today};
 use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
-use crate::policy::{CaseOutcome, Compiled, Day, Finding, Place, Policy};
+use crate::policy::{CaseOutcome, Compiled, Finding, Place, Policy};
 use crate::reason::Reason;
 use crate::run::{Tools, now};
 use crate::tls::Connector;
@@ -307,7 +306,7 @@ impl Reloader {
         services.doors.bind(&read.settings, Vec::new())?;
         drop(services);
         let plan = self.foresee(&read).await?;
-        let_go(Arc::new(read));
+        freeing::let_go(Arc::new(read));
         Ok(plan)
     }
 
@@ -454,7 +453,7 @@ impl Reloader {
         metrics.policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
         let make = |old: &Policy| policy.with_bans(old.bans().clone()).after(old).on(today());
-        let_go(tools.registry.renew(&tools, trust, make));
+        freeing::let_go(tools.registry.renew(&tools, trust, make));
         tools.circuits.renewed();
         super::metrics_of(&tools);
         rules::follow(&tools, &self.cases(), |_| {});
@@ -475,54 +474,8 @@ impl Reloader {
             }
         }
     }
-
-    /// Rules expire at midnight (UTC): then the same policy is judged by on another day. The clock is looked at often, so
-    /// that one that is set, or stood still while the machine slept, is followed within a minute.
-    pub async fn follow_the_calendar(self: Arc<Self>) {
-        loop {
-            let into_day = since_1970().as_secs() % DAY.as_secs();
-            let left = DAY - Duration::from_secs(into_day);
-            tokio::time::sleep(left.min(Duration::from_secs(60))).await;
-            self.turn_the_page(today());
-        }
-    }
-
-    /// It is this day now.
-    pub fn turn_the_page(&self, today: Day) {
-        let mut expires = false;
-        self.tools().registry.amend(|policy| {
-            expires = policy.next_expiry().is_some_and(|day| day <= today);
-            (policy.today() != today).then(|| policy.on(today))
-        });
-        if expires {
-            tracing::warn!(day = %today, "a rule has expired");
-        }
-        rules::announce(&self.tools());
-    }
 }
-
-/// What many have held is given back on a thread where nobody waits, once all others have let go of it: the memory of many rules
-/// takes a while.
-pub(super) fn let_go<T: Send + Sync + 'static>(old: Arc<T>) {
-    tokio::spawn(async move {
-        // Relays let go as soon as they have heard the news. One that does not gives it back itself.
-        for _ in 0..PATIENCE {
-            if Arc::strong_count(&old) == 1 {
-                break;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-        // Nobody waits for it.
-        drop(tokio::task::spawn_blocking(move || drop(old)));
-    });
-}
-
-/// How often, and how many times, it is looked whether others have let go.
-const AGAIN: Duration = Duration::from_millis(100);
-const PATIENCE: usize = 600;
 
 fn internal(settings: &Settings, error: &str) -> Finding {
     Finding::error(Place::whole(&settings.file), error, "this is a fault of the gateway; report it")
 }
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);

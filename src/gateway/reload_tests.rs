@@ -309,7 +309,7 @@ async fn what_is_replaced_is_freed_elsewhere_when_all_have_let_go() {
     let (tell, told) = std::sync::mpsc::channel();
     let old = Arc::new(Old(tell));
     let held = Arc::clone(&old);
-    super::reload::let_go(old);
+    super::freeing::let_go(old);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(told.try_recv().is_err(), "somebody holds it");
     drop(held);
