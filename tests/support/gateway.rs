@@ -211,7 +211,7 @@ fn yaml(setup: &Setup<'_>, directory: &Path, stand: &Stand<'_>) -> String {
            - {{ flow: c2s, address: \"{world}:5222\" }}\n  \
            - {{ flow: c2s, address: \"{world}:5223\", tls: direct }}\n  \
            - {{ flow: mixed, address: \"{world}:443\", tls: direct }}\n  \
-           - {{ flow: mixed, address: \"{world}:8443\", tls: any, path: /xmpp-websocket }}\n  \
+           - {{ flow: mixed, address: \"{world}:8443\", tls: any, path: /xmpp-websocket, origins: [\"http://127.0.0.1:8080\"] }}\n  \
            - {{ flow: websocket, address: \"{world}:5443\", origins: [\"http://127.0.0.1:8080\"] }}\n  \
            - {{ flow: c2s, address: \"{world}:15222\", proxy-protocol: [192.0.2.40/32] }}\n  \
            - {{ flow: inside, address: \"{inside}:5269\", from: [198.51.100.0/24] }}\n\

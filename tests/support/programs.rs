@@ -196,7 +196,7 @@ impl Desk {
 }
 
 /// A log of its own for each run.
-fn label(command: &str) -> String {
+pub fn label(command: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("{command}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
