@@ -17,6 +17,7 @@ mod probe;
 mod refusals;
 mod run;
 mod shell;
+mod talk;
 mod told;
 
 use std::ffi::OsString;

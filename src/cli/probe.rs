@@ -10,10 +10,8 @@ mod report;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
+use super::talk::Talk;
 use super::{Console, Exit, Format, control};
 use crate::config::{self, Settings};
 use crate::dns::{Resolver, Share, TlsMode};
@@ -24,15 +22,13 @@ use crate::net;
 use crate::policy::{Federate, Finding, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::Direction;
 use crate::relay;
-use crate::run::BoxIo;
 use crate::run::posh::{Files, Reach};
 use crate::run::ways::{self, Undialled, WayOut};
 use crate::stream::dane::{Dane, Published};
 use crate::stream::evidence::Evidence;
-use crate::stream::fault::Due;
 use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
-use crate::xml::{Content, Framer, Header, Limits, Token, names};
+use crate::xml::Content;
 use report::{Place, Report, shown};
 
 /// Arguments of `probe`.
@@ -376,16 +372,7 @@ impl Probe {
         let mode = match mode {
             TlsMode::Direct => Mode::Direct,
             TlsMode::Starttls => {
-                let (_, offered) = plain.greet(&self.hosted, &self.remote).await?;
-                if !offered.starttls {
-                    return Err("STARTTLS is not offered: TLS is off there, or this is no XMPP server port"
-                        .to_owned());
-                }
-                plain.say(format!("<starttls xmlns='{}'/>", names::TLS).as_bytes()).await?;
-                match plain.hear_due(Due::Proceed).await? {
-                    Token::Element(frame) if frame.is(names::TLS, "proceed") => {}
-                    _ => return Err("the server takes back its offer of STARTTLS".to_owned()),
-                }
+                plain.starttls(Some(&self.hosted), &self.remote).await?;
                 Mode::Starttls
             }
         };
@@ -398,100 +385,11 @@ impl Probe {
         };
         let mut talk = Talk::new(Box::new(stream), Content::Server, times.unauth);
         let (header, offered) = talk
-            .greet(&self.hosted, &self.remote)
+            .greet(Some(&self.hosted), &self.remote)
             .await
             .map_err(|trouble| format!("behind the TLS handshake: {trouble}"))?;
         // Good manners; what the server answers does not matter any more.
         let _closed = talk.say(b"</stream:stream>").await;
         Ok(Met { address, secured, offered, dialback: offered.dialback || header.dialback })
-    }
-}
-
-/// One side of a stream, read with patience but not for ever.
-struct Talk {
-    io: BoxIo,
-    framer: Framer,
-    patience: Duration,
-}
-
-impl Talk {
-    fn new(io: BoxIo, content: Content, patience: Duration) -> Self {
-        Self { io, framer: Framer::new(Limits::before_proof(), content), patience }
-    }
-
-    async fn say(&mut self, octets: &[u8]) -> Result<(), String> {
-        let said = async {
-            self.io.write_all(octets).await?;
-            self.io.flush().await
-        };
-        match tokio::time::timeout(self.patience, said).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
-            Err(_late) => Err("the server takes no octets".to_owned()),
-        }
-    }
-
-    async fn hear(&mut self) -> Result<Token, String> {
-        let heard = async {
-            loop {
-                match self.framer.next() {
-                    Some(Token::Keepalive | Token::Text) => {}
-                    Some(Token::Violation(v)) => {
-                        return Err(format!("the server breaks the rules of XML: {}", v.reason().words()));
-                    }
-                    Some(Token::End) => return Err("the server closes the stream".to_owned()),
-                    Some(Token::Element(frame)) if frame.is(names::STREAMS, "error") => {
-                        let condition =
-                            frame.tree().elements().next().map(|e| e.name.clone()).unwrap_or_default();
-                        return Err(format!(
-                            "the server ends the stream: {}",
-                            crate::run::observe::capped(&condition)
-                        ));
-                    }
-                    Some(token) => return Ok(token),
-                    None => {
-                        let mut octets = [0; 4096];
-                        match self.io.read(&mut octets).await {
-                            Ok(0) => return Err("the server closes the connection".to_owned()),
-                            Ok(n) => self.framer.feed(octets.get(..n).unwrap_or_default()),
-                            Err(error) => return Err(format!("the connection broke: {error}")),
-                        }
-                    }
-                }
-            }
-        };
-        match tokio::time::timeout(self.patience, heard).await {
-            Ok(heard) => heard,
-            Err(_late) => Err("the server is silent".to_owned()),
-        }
-    }
-
-    /// The same, and how far it came if it does not.
-    async fn hear_due(&mut self, due: Due) -> Result<Token, String> {
-        self.hear().await.map_err(|trouble| format!("{trouble}: {}", due.words()))
-    }
-
-    /// Headers both ways, and the features if the version promises them.
-    async fn greet(&mut self, from: &Domain, to: &Domain) -> Result<(Header, features::Offered), String> {
-        let ours = Header {
-            from: Some(from.to_string()),
-            to: Some(to.to_string()),
-            version: Some((1, 0)),
-            dialback: true,
-            ..Header::new(Content::Server)
-        };
-        self.say(&ours.write_open()).await?;
-        let Token::Header(header) = self.hear_due(Due::Header).await? else {
-            return Err("no stream header came".to_owned());
-        };
-        if header.version.is_none_or(|(major, _)| major < 1) {
-            return Ok((header, features::Offered::default()));
-        }
-        match self.hear_due(Due::Features).await? {
-            Token::Element(frame) if frame.is(names::STREAMS, "features") => {
-                Ok((header, features::read(&frame.tree())))
-            }
-            _ => Err("no stream features came".to_owned()),
-        }
     }
 }
