@@ -10,6 +10,7 @@ mod console;
 mod control;
 #[cfg(feature = "demo")]
 mod demo;
+mod grade;
 mod init;
 mod log;
 mod policy;
@@ -114,6 +115,9 @@ enum Command {
     /// Let a running gateway end in good order
     #[command(after_help = "Example: gatehouse drain")]
     Drain(control::PlainArgs),
+    /// Look at a domain as the world sees it: DNS, TLS, certificate; what to publish, and what to do
+    #[command(after_help = "Example: gatehouse grade example.com --config gatehouse.yaml --next next.pem")]
+    Grade(grade::Args),
     /// Write a first configuration that admits nobody yet
     Init(init::Args),
     /// Have a running gateway log otherwise for a while
@@ -185,6 +189,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::main(args, &mut console),
         Command::Drain(args) => control::drain(args, &mut console),
+        Command::Grade(args) => grade::main(args, &mut console),
         Command::Init(args) => init::main(args, &mut console),
         Command::Log(args) => control::log(args, &mut console),
         Command::Man => shell::man(&mut console),

@@ -29,7 +29,8 @@ use crate::stream::evidence::Evidence;
 use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
 use crate::tls::{Connector, Mode};
 use crate::xml::Content;
-use report::{Place, Report, shown};
+pub(super) use report::shown;
+use report::{Place, Report};
 
 /// Arguments of `probe`.
 #[derive(Debug, clap::Args)]

@@ -22,7 +22,9 @@ mod tlsa;
 pub use gates::{Places, Share};
 pub use guard::Guard;
 pub use query::Dnssec;
-pub use resolver::{DnsFault, Params, Resolver, Route, Server, SetupFault, Target, check_anchors, is_near};
+pub use resolver::{
+    DnsFault, Led, Params, Resolver, Route, Server, SetupFault, Target, Told, check_anchors, is_near,
+};
 pub use routes::{ByDomain, Whom};
 
 /// How TLS begins at a target (XEP-0368).

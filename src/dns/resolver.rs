@@ -5,6 +5,7 @@
 //! never guessed: a lookup that failed is not a domain without records.
 
 mod fault;
+mod look;
 mod memory;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::fault::{DnsFault, SetupFault};
+pub use self::look::{Led, Told};
 use self::memory::Memory;
 use crate::dns::TlsMode;
 use crate::dns::addresses::{Addresses, MAX_ADDRESSES, addresses};

@@ -186,6 +186,45 @@ pub fn inspect_chain(chain: &[CertificateDer<'_>]) -> Option<Inspection> {
     })
 }
 
+/// What may be published about a certificate, or about a key that has none yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// The certificate in DER, where the file holds one.
+    pub certificate: Option<Vec<u8>>,
+    /// The public key with its algorithm in DER (SubjectPublicKeyInfo, RFC 5280 4.1).
+    pub key: Vec<u8>,
+}
+
+impl Coming {
+    /// What there is of a certificate in DER; nothing of one that cannot be read.
+    pub fn of(certificate: &[u8]) -> Option<Self> {
+        let (_, read) = X509Certificate::from_der(certificate).ok()?;
+        Some(Self { certificate: Some(certificate.to_vec()), key: read.public_key().raw.to_vec() })
+    }
+}
+
+/// Reads the certificate that is to come, or the private key for which none is issued yet.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn coming(path: &Path) -> Result<Coming, KeyFault> {
+    let octets = read(path)?;
+    if let Some(Ok(leaf)) = CertificateDer::pem_slice_iter(&octets).next() {
+        return Coming::of(&leaf).ok_or_else(|| {
+            KeyFault::new(path, "its certificate cannot be read", "give it in PEM, end entity first")
+        });
+    }
+    let remedy = "give the next certificate or the next private key in PEM, unencrypted";
+    let private = PrivateKeyDer::from_pem_slice(&octets).map_err(|_| {
+        KeyFault::new(path, "there is neither certificate nor private key in the file", remedy)
+    })?;
+    let key = provider().key_provider.load_private_key(private).ok();
+    match key.as_ref().and_then(|key| key.public_key()) {
+        Some(key) => Ok(Coming { certificate: None, key: key.to_vec() }),
+        None => Err(KeyFault::new(path, "the key is of no kind that TLS can use", remedy)),
+    }
+}
+
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeyFault> {
     let octets = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();

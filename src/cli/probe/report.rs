@@ -143,7 +143,7 @@ impl Report {
     }
 }
 
-pub(super) fn shown(name: &PresentedName) -> String {
+pub(in crate::cli) fn shown(name: &PresentedName) -> String {
     let name = match name {
         PresentedName::Dns(name)
         | PresentedName::Srv(name)

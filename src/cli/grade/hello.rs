@@ -1,0 +1,279 @@
+//! The first message of a TLS handshake, written by hand, and the server's answer: which versions and suites it takes, those among
+//! them that the gateway itself does not have. Nothing is agreed upon; the handshake ends there.
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// A version of TLS on the wire (RFC 8446 4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version(pub(super) u16);
+
+impl Version {
+    pub(super) const V10: Self = Self(0x0301);
+    pub(super) const V11: Self = Self(0x0302);
+    pub(super) const V12: Self = Self(0x0303);
+    pub(super) const V13: Self = Self(0x0304);
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::V10 => "1.0",
+            Self::V11 => "1.1",
+            Self::V12 => "1.2",
+            Self::V13 => "1.3",
+            _ => "older than 1.0",
+        }
+    }
+
+    /// The suites that may be asked for in this version.
+    pub(super) fn suites(self) -> Vec<u16> {
+        match self {
+            Self::V13 => MODERN.iter().map(|(suite, _)| *suite).collect(),
+            _ => GOOD.iter().chain(BAD).map(|(suite, _)| *suite).collect(),
+        }
+    }
+}
+
+/// What a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It takes this version and this suite.
+    Takes(Version, u16),
+    /// It takes nothing of what was offered: an alert, or the end of the connection.
+    Refuses,
+}
+
+/// The name of a suite, and whether RFC 9325 4 recommends it: forward secrecy by elliptic curves, and authenticated encryption.
+pub(super) fn named(suite: u16) -> (String, bool) {
+    let in_list = |list: &[(u16, &str)]| {
+        list.iter().find(|(known, _)| *known == suite).map(|(_, name)| (*name).to_owned())
+    };
+    match in_list(MODERN).or_else(|| in_list(GOOD)) {
+        Some(name) => (name, true),
+        None => (in_list(BAD).unwrap_or_else(|| format!("0x{suite:04x}")), false),
+    }
+}
+
+/// Says hello over a channel on which TLS is due, and hears what comes. Nothing bounds the time; whoever asks does.
+///
+/// # Errors
+/// What came is no answer of a TLS server, in words.
+pub(super) async fn ask<S>(mut stream: S, hello: &[u8]) -> Result<Heard, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let broke = |error: std::io::Error| format!("the connection broke: {error}");
+    stream.write_all(hello).await.map_err(broke)?;
+    stream.flush().await.map_err(broke)?;
+    let mut head = [0; 5];
+    match stream.read_exact(&mut head).await {
+        Ok(_) => {}
+        Err(error) if is_end(&error) => return Ok(Heard::Refuses),
+        Err(error) => return Err(broke(error)),
+    }
+    let [kind, _, _, high, low] = head;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length > LONGEST {
+        return Err("what it answers is no TLS".to_owned());
+    }
+    match kind {
+        ALERT => Ok(Heard::Refuses),
+        HANDSHAKE => {
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.map_err(broke)?;
+            read(&body).ok_or_else(|| "its first message of TLS cannot be read".to_owned())
+        }
+        _ => Err("what it answers is no TLS".to_owned()),
+    }
+}
+
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// ClientHello (RFC 5246 7.4.1.2, RFC 8446 4.1.2) in one record; in 1.3 without a key of ours, so that the server asks for one, which says as much.
+pub(super) fn write(
+    version: Version,
+    suites: &[u16],
+    name: &str,
+    alpn: Option<&[u8]>,
+    random: [u8; 32],
+) -> Vec<u8> {
+    let modern = version == Version::V13;
+    let mut extensions = Vec::new();
+    let mut extend = |kind: u16, data: &[u8]| {
+        extensions.extend(kind.to_be_bytes());
+        extensions.extend(prefixed(data));
+    };
+    // server_name
+    let mut host = vec![0];
+    host.extend(prefixed(name.as_bytes()));
+    extend(0, &prefixed(&host));
+    // supported_groups: x25519, P-256, P-384, P-521
+    extend(10, &prefixed(&words(&[0x001d, 0x0017, 0x0018, 0x0019])));
+    // signature_algorithms, old ones too: the question is what the server takes, not what is good
+    extend(
+        13,
+        &prefixed(&words(&[
+            0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0203,
+            0x0201,
+        ])),
+    );
+    if let Some(alpn) = alpn {
+        let length = u8::try_from(alpn.len()).unwrap_or_default();
+        let mut list = vec![length];
+        list.extend(alpn.iter().take(length.into()));
+        extend(16, &prefixed(&list));
+    }
+    if modern {
+        // supported_versions, key_share
+        extend(43, &[2, 3, 4]);
+        extend(51, &[0, 0]);
+    } else {
+        // ec_point_formats, extended_master_secret, renegotiation_info
+        extend(11, &[1, 0]);
+        extend(23, &[]);
+        extend(0xff01, &[0]);
+    }
+    let said = if modern { Version::V12 } else { version };
+    let mut body = said.0.to_be_bytes().to_vec();
+    body.extend(random);
+    body.push(0);
+    body.extend(prefixed(&words(suites)));
+    body.extend([1, 0]);
+    body.extend(prefixed(&extensions));
+    let mut message = vec![CLIENT_HELLO, 0];
+    message.extend(prefixed(&body));
+    let mut record = vec![HANDSHAKE, 3, 1];
+    record.extend(prefixed(&message));
+    record
+}
+
+/// ServerHello, HelloRetryRequest included.
+fn read(message: &[u8]) -> Option<Heard> {
+    let body = match message {
+        [SERVER_HELLO, _, _, _, body @ ..] => body,
+        _ => return None,
+    };
+    let mut version = word(body, 0)?;
+    let session = usize::from(*body.get(34)?);
+    let suite = word(body, 35 + session)?;
+    // Behind the compression.
+    let mut at = 35 + session + 3;
+    if let Some(length) = word(body, at) {
+        at += 2;
+        let end = at + usize::from(length);
+        while at + 4 <= end {
+            let (kind, length) = (word(body, at)?, usize::from(word(body, at + 2)?));
+            if kind == 43 {
+                version = word(body, at + 4)?;
+            }
+            at += 4 + length;
+        }
+    }
+    Some(Heard::Takes(Version(version), suite))
+}
+
+fn word(octets: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*octets.get(at)?, *octets.get(at + 1)?]))
+}
+
+fn words(all: &[u16]) -> Vec<u8> {
+    all.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// With their length in two octets before them; nothing here is longer than that can say.
+fn prefixed(octets: &[u8]) -> Vec<u8> {
+    let mut out = u16::try_from(octets.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
+    out.extend(octets);
+    out
+}
+
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+/// Octets of a record (RFC 5246 6.2.3).
+const LONGEST: usize = 16_384 + 2048;
+
+/// The suites of TLS 1.3.
+const MODERN: &[(u16, &str)] = &[
+    (0x1301, "TLS_AES_128_GCM_SHA256"),
+    (0x1302, "TLS_AES_256_GCM_SHA384"),
+    (0x1303, "TLS_CHACHA20_POLY1305_SHA256"),
+];
+
+/// Those of TLS 1.2 that RFC 9325 4.2 recommends, and ChaCha20 (RFC 7905).
+const GOOD: &[(u16, &str)] = &[
+    (0xc02b, "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    (0xc02c, "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    (0xc02f, "ECDHE-RSA-AES128-GCM-SHA256"),
+    (0xc030, "ECDHE-RSA-AES256-GCM-SHA384"),
+    (0xcca8, "ECDHE-RSA-CHACHA20-POLY1305"),
+    (0xcca9, "ECDHE-ECDSA-CHACHA20-POLY1305"),
+];
+
+/// Others that servers are known to take, by the names of OpenSSL.
+const BAD: &[(u16, &str)] = &[
+    (0x009e, "DHE-RSA-AES128-GCM-SHA256"),
+    (0x009f, "DHE-RSA-AES256-GCM-SHA384"),
+    (0xccaa, "DHE-RSA-CHACHA20-POLY1305"),
+    (0xc023, "ECDHE-ECDSA-AES128-SHA256"),
+    (0xc024, "ECDHE-ECDSA-AES256-SHA384"),
+    (0xc027, "ECDHE-RSA-AES128-SHA256"),
+    (0xc028, "ECDHE-RSA-AES256-SHA384"),
+    (0xc009, "ECDHE-ECDSA-AES128-SHA"),
+    (0xc00a, "ECDHE-ECDSA-AES256-SHA"),
+    (0xc013, "ECDHE-RSA-AES128-SHA"),
+    (0xc014, "ECDHE-RSA-AES256-SHA"),
+    (0x0067, "DHE-RSA-AES128-SHA256"),
+    (0x006b, "DHE-RSA-AES256-SHA256"),
+    (0x0033, "DHE-RSA-AES128-SHA"),
+    (0x0039, "DHE-RSA-AES256-SHA"),
+    (0x009c, "AES128-GCM-SHA256"),
+    (0x009d, "AES256-GCM-SHA384"),
+    (0x003c, "AES128-SHA256"),
+    (0x003d, "AES256-SHA256"),
+    (0x002f, "AES128-SHA"),
+    (0x0035, "AES256-SHA"),
+    (0x0041, "CAMELLIA128-SHA"),
+    (0x0084, "CAMELLIA256-SHA"),
+    (0xc008, "ECDHE-ECDSA-DES-CBC3-SHA"),
+    (0xc012, "ECDHE-RSA-DES-CBC3-SHA"),
+    (0x000a, "DES-CBC3-SHA"),
+    (0xc007, "ECDHE-ECDSA-RC4-SHA"),
+    (0xc011, "ECDHE-RSA-RC4-SHA"),
+    (0x0005, "RC4-SHA"),
+    (0x0004, "RC4-MD5"),
+    (0x0018, "ADH-RC4-MD5"),
+    (0x0034, "ADH-AES128-SHA"),
+    (0x003a, "ADH-AES256-SHA"),
+    (0xc018, "AECDH-AES128-SHA"),
+    (0xc019, "AECDH-AES256-SHA"),
+    (0x0002, "NULL-SHA"),
+    (0x003b, "NULL-SHA256"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_or_refused_and_never_a_fault() {
+        let mut old = vec![SERVER_HELLO, 0, 0, 38, 3, 2];
+        old.extend([7; 32]);
+        old.extend([0, 0xc0, 0x13, 0]);
+        assert_eq!(read(&old), Some(Heard::Takes(Version::V11, 0xc013)));
+        let mut modern = vec![SERVER_HELLO, 0, 0, 0, 3, 3];
+        modern.extend([7; 32]);
+        modern.extend([2, 9, 9, 0x13, 0x02, 0, 0, 12, 0, 51, 0, 2, 0, 29, 0, 43, 0, 2, 3, 4]);
+        assert_eq!(read(&modern), Some(Heard::Takes(Version::V13, 0x1302)));
+        for length in 0..modern.len() {
+            let _read = read(modern.get(..length).unwrap_or_default());
+        }
+        assert_eq!(read(&modern[..20]), None);
+        assert_eq!(read(&[11, 0, 0, 0]), None);
+        assert_eq!(named(0x1301), ("TLS_AES_128_GCM_SHA256".to_owned(), true));
+        assert_eq!(named(0x000a), ("DES-CBC3-SHA".to_owned(), false));
+        assert_eq!(named(0xfefe), ("0xfefe".to_owned(), false));
+    }
+}

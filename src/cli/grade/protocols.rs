@@ -1,0 +1,105 @@
+//! Which versions of TLS and which suites a server takes, as scanners tell it.
+
+use std::net::SocketAddr;
+
+use tokio::time::timeout;
+
+use super::Grade;
+use super::hello::{self, Heard, Version};
+use super::report::Report;
+use crate::tls::{Alpn, Mode};
+
+impl Grade {
+    /// Versions and suites, by hellos of our own: TLS here speaks none of the old ones.
+    pub(super) async fn protocols(&self, address: SocketAddr, mode: Mode, place: &str, report: &mut Report) {
+        let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+        for version in [Version::V13, Version::V12, Version::V11, Version::V10] {
+            let mut suites = version.suites();
+            let mut taken = Vec::new();
+            let asked = loop {
+                match self.hello(address, mode, version, &suites).await {
+                    Ok(Heard::Takes(met, suite)) if met == version && suites.contains(&suite) => {
+                        suites.retain(|known| *known != suite);
+                        taken.push(suite);
+                        if suites.is_empty() || taken.len() >= SUITES {
+                            break Ok(());
+                        }
+                    }
+                    Ok(_) => break Ok(()),
+                    Err(trouble) => break Err(trouble),
+                }
+            };
+            match asked {
+                Err(trouble) => report.note(
+                    "TLS",
+                    format!("{place}: not all of {} was seen: {trouble}", version.label()),
+                    "look again later: a limit of the server may have come in between",
+                ),
+                Ok(()) if taken.is_empty() => refused.push(version),
+                Ok(()) => {}
+            }
+            if !taken.is_empty() {
+                accepted.push((version, taken));
+            }
+        }
+        for (version, taken) in &accepted {
+            let names = |good: bool| -> Vec<String> {
+                let named = taken.iter().map(|suite| hello::named(*suite));
+                named.filter(|(_, is_good)| *is_good == good).map(|(name, _)| name).collect()
+            };
+            let (good, bad) = (names(true), names(false));
+            if matches!(*version, Version::V10 | Version::V11) {
+                report.todo(
+                    "TLS",
+                    format!("{place}: takes {}, which is broken (RFC 8996)", version.label()),
+                    "switch it off at the server that ends TLS there",
+                );
+                continue;
+            }
+            if !good.is_empty() {
+                report.good("TLS", format!("{place}: takes {} with {}", version.label(), good.join(", ")));
+            }
+            if !bad.is_empty() {
+                report.todo(
+                    "TLS",
+                    format!("{place}: takes {} with {}", version.label(), bad.join(", ")),
+                    "leave none but suites with ECDHE and AEAD (RFC 9325 4.2)",
+                );
+            }
+        }
+        let labels = |versions: &[Version]| versions.iter().map(|v| v.label()).collect::<Vec<_>>().join(", ");
+        let old: Vec<Version> =
+            refused.iter().copied().filter(|v| matches!(*v, Version::V10 | Version::V11)).collect();
+        if !old.is_empty() {
+            report.good("TLS", format!("{place}: refuses {}", labels(&old)));
+        }
+        if refused.contains(&Version::V13) {
+            report.todo(
+                "TLS",
+                format!("{place}: refuses 1.3"),
+                "switch it on at the server that ends TLS there",
+            );
+        }
+    }
+
+    async fn hello(
+        &self,
+        address: SocketAddr,
+        mode: Mode,
+        version: Version,
+        suites: &[u16],
+    ) -> Result<Heard, String> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|error| format!("no random octets: {error}"))?;
+        let alpn = (mode == Mode::Direct).then(|| Alpn::Server.octets());
+        let hello = hello::write(version, suites, &self.domain.to_ascii(), alpn, random);
+        let io = self.open(address, mode).await?;
+        match timeout(self.settings.timeouts.tls, hello::ask(io, &hello)).await {
+            Ok(heard) => heard,
+            Err(_late) => Err("the server is silent in the handshake".to_owned()),
+        }
+    }
+}
+
+/// Suites of one version that are counted.
+const SUITES: usize = 40;
