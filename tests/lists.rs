@@ -5,10 +5,11 @@
 #[path = "support/sockets.rs"]
 mod sockets;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use gatehouse::demo::gate::Gate;
 use gatehouse::demo::session::Login;
 use gatehouse::demo::world::{Plan, World};
 
@@ -60,8 +61,9 @@ async fn world(lists: &Path) -> World {
     let mut plan = Plan::listed(HALL, POLICY).limit("rate", "6000/min");
     plan.hosted[0].federation = "any".to_owned();
     let at = lists.display();
+    std::fs::create_dir(lists.join("state")).unwrap();
     plan.more = format!(
-        "lists:\n  - {{ name: one, file: \"{at}/one.txt\" }}\n  - {{ name: two, file: \"{at}/two.txt\" }}\n  \
+        "state: \"{at}/state\"\nlists:\n  - {{ name: one, file: \"{at}/one.txt\" }}\n  - {{ name: two, file: \"{at}/two.txt\" }}\n  \
            - {{ name: three, file: \"{at}/three.txt\", verify: {{ minisign: \"{key}\" }} }}\n"
     );
     World::build(&plan).await.unwrap()
@@ -177,4 +179,71 @@ async fn a_list_that_cannot_be_trusted_is_held_and_told() {
     world.gate.reload().await.unwrap();
     held(&world, "one", "stale").await;
     domains(&world, "one", 1.0).await;
+}
+
+/// The same gateway once more, as after a restart.
+async fn again(world: &mut World) {
+    let config: PathBuf = world.folder.path().join("gatehouse.yaml");
+    world.gate = Gate::start(&config).await.unwrap();
+}
+
+// POL-13: what was good before a restart is in force behind it, too, where the files are not to be used.
+// Commands are waited for here, and the gateway goes on beside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_good_copy_of_a_list_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = folder.path();
+    let state = lists.join("state");
+    let mut world = world(lists).await;
+    write(lists, "two.txt", &["cousin.example", "c.example", "d.example", "friend.example"]);
+    domains(&world, "two", 4.0).await;
+    // Copies of lists that are no more go; what only looks like one stays.
+    write(&state, "list-gone.kept", &["x.example"]);
+    write(&state, "list-gone.txt", &["x.example"]);
+    world.gate.stop().await.unwrap();
+    let copy = std::fs::read_to_string(state.join("list-two.kept")).unwrap();
+    assert_eq!(copy, "c.example\ncousin.example\nd.example\nfriend.example\n");
+    assert!(!state.join("list-gone.kept").exists() && state.join("list-gone.txt").exists());
+
+    // Meanwhile one file loses most of its entries, one goes, one is changed by who has no key.
+    write(lists, "one.txt", &["x.example"]);
+    std::fs::remove_file(lists.join("two.txt")).unwrap();
+    write(lists, "three.txt", &["x.example", "e.example", "f.example"]);
+    again(&mut world).await;
+    for (list, reason, count) in
+        [("one", "shrunk", 3.0), ("two", "unreadable", 4.0), ("three", "unsigned", 3.0)]
+    {
+        held(&world, list, reason).await;
+        domains(&world, list, count).await;
+    }
+    let (_, said) = gatehouse(&world, &["policy", "explain", "--live", "--from", FRIEND, "--to", HALL]);
+    assert!(said.contains("one (friend.example), two (friend.example); 2 of 3 lists"), "{said}");
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = friend.call(HALL).unwrap().open().await.unwrap();
+    assert_ne!(stream.external(FRIEND).await.ok(), Some(Login::Success));
+
+    // A second restart changes nothing of it: what is held is not what is kept.
+    world.gate.stop().await.unwrap();
+    again(&mut world).await;
+    domains(&world, "one", 3.0).await;
+    domains(&world, "two", 4.0).await;
+
+    // Good files are taken again, and kept.
+    write(lists, "two.txt", &["cousin.example", "c.example", "d.example", "e.example"]);
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while world.metrics().await.unwrap().sum("list_held", &[("list", "two")]) > 0.0 {
+        assert!(tokio::time::Instant::now() < until, "two is held for ever");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.gate.stop().await.unwrap();
+    let copy = std::fs::read_to_string(state.join("list-two.kept")).unwrap();
+    assert!(copy.contains("e.example") && !copy.contains("friend.example"), "{copy}");
+
+    // A copy that is broken is left aside, and the gateway starts; then nobody is named until the file is good.
+    std::fs::remove_file(lists.join("two.txt")).unwrap();
+    std::fs::write(state.join("list-two.kept"), [0xff, 0xfe, b'\n']).unwrap();
+    again(&mut world).await;
+    held(&world, "two", "unreadable").await;
+    domains(&world, "two", 0.0).await;
+    domains(&world, "one", 3.0).await;
 }

@@ -21,6 +21,7 @@ pub mod explain;
 mod freeing;
 mod known;
 pub mod lifecycle;
+mod lists;
 pub mod loud;
 mod overview;
 pub mod parts;
@@ -109,7 +110,7 @@ impl Gateway {
         }
         let secrets = Secrets::begin(secrets).map_err(|reason| StartFault::internal(reason.label()))?;
         let cases = rules::about_pairs(&settings, compiled.cases);
-        let policy = Arc::new(compiled.policy);
+        let policy = Arc::new(lists::recalled(&settings, compiled.policy));
         let metrics =
             Metrics::new(settings.domains.iter().map(|d| d.name.clone())).map_err(StartFault::internal)?;
         let metrics = Arc::new(metrics);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::lists::Copies;
 use super::protocol::Answer;
 use super::used::{Shadowed, Unused};
 use crate::config::settings::Settings;
@@ -57,21 +58,28 @@ pub(super) fn announce(tools: &Tools) {
 /// What is counted is written down now and then.
 pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + Sync) {
     let mut tick = tokio::time::interval(OFTEN);
-    let mut failing = false;
+    let (mut failing, mut copies) = (false, Copies::default());
     loop {
         tick.tick().await;
         let (settings, tools) = now();
         let Some(folder) = settings.state.clone() else { continue };
-        let observe = Arc::clone(&tools.observe);
         let path = folder.clone();
-        let kept = tokio::task::spawn_blocking(move || kept::keep(&path, &observe)).await;
+        let mut written = std::mem::take(&mut copies);
+        let kept = tokio::task::spawn_blocking(move || {
+            let lists = written.keep(&path, &tools);
+            (kept::keep(&path, &tools.observe).and(lists), written)
+        });
+        let kept = kept.await.map(|(kept, written)| {
+            copies = written;
+            kept
+        });
         match kept {
             Ok(Err(error)) if !failing => {
-                tracing::error!(folder = %folder.display(), %error, "the use of rules cannot be kept over a restart");
+                tracing::error!(folder = %folder.display(), %error, "the use of rules and the copies of lists cannot be kept over a restart");
                 failing = true;
             }
             Ok(Ok(())) if failing => {
-                tracing::warn!(folder = %folder.display(), "the use of rules is kept again");
+                tracing::warn!(folder = %folder.display(), "the use of rules and the copies of lists are kept again");
                 failing = false;
             }
             _ => {}
@@ -81,10 +89,10 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
 
 /// The same once more at the end.
 pub(super) fn keep_now(settings: &Settings, tools: &Tools) {
-    if let Some(folder) = &settings.state
-        && let Err(error) = kept::keep(folder, &tools.observe)
-    {
-        tracing::error!(folder = %folder.display(), %error, "the use of rules is not kept");
+    let Some(folder) = &settings.state else { return };
+    let lists = Copies::default().keep(folder, tools);
+    if let Err(error) = kept::keep(folder, &tools.observe).and(lists) {
+        tracing::error!(folder = %folder.display(), %error, "the use of rules and the copies of lists are not kept");
     }
 }
 

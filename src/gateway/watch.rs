@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::parts::Credentials;
 use super::reload::Reloader;
-use super::{certificates, changes, trust, unix_seconds};
+use super::{certificates, changes, lists, trust, unix_seconds};
 use crate::config::settings::{CertificateFiles, HostedDomain, Settings};
 use crate::config::{self, Seen, Trace};
 use crate::metrics::Reload;
@@ -65,34 +65,15 @@ impl Reloader {
             let settings = Arc::clone(&settings);
             move || (config::listed::read(&settings.lists), Seen::of(&settings))
         });
-        let Ok((lists, now)) = read.await else { return };
+        let Ok((read, now)) = read.await else { return };
         let tools = self.tools();
         let before = tools.registry.policy();
         tools.registry.amend(|policy| {
-            let next = policy.with_lists(lists).after(policy);
+            let next = policy.with_lists(read).after(policy);
             (next.lists() != policy.lists()).then_some(next)
         });
         let after = tools.registry.policy();
-        for slot in after.lists().iter() {
-            let (list, domains) = (slot.list.name(), slot.list.len());
-            let was = before.lists().get(list);
-            match slot.held {
-                Some(held) if was.is_none_or(|was| was.held != Some(held)) => {
-                    tracing::warn!(
-                        list,
-                        reason = held.label(),
-                        words = held.words(),
-                        remedy = held.remedy(),
-                        domains,
-                        "a list is held; what was read before stays in force"
-                    );
-                }
-                None if was.is_none_or(|was| was != slot) => {
-                    tracing::info!(list, domains, "a list was taken over")
-                }
-                Some(_) | None => {}
-            }
-        }
+        lists::tell(Some(before.lists()), after.lists());
         tools.observe.metrics().lists(after.lists());
         let taken: Vec<PathBuf> = settings.lists.iter().flat_map(config::listed::files_of).collect();
         self.now_seen(&now, &taken);

@@ -83,6 +83,23 @@ impl List {
         self.text.len() + self.starts.len() * size_of::<u32>()
     }
 
+    /// Its entries, one a line, as [`List::read`] reads them.
+    pub fn to_text(&self) -> String {
+        let mut text = String::with_capacity(self.text.len() + self.starts.len());
+        for index in 0..self.starts.len() {
+            text.push_str(self.at(index).unwrap_or_default());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The entry at this place in the order.
+    fn at(&self, index: usize) -> Option<&str> {
+        let start = self.starts.get(index).map(|start| *start as usize)?;
+        let end = self.starts.get(index + 1).map_or(self.text.len(), |end| *end as usize);
+        self.text.get(start..end)
+    }
+
     /// The entry that names this domain: itself, or one above it.
     pub fn entry<'a>(&self, domain: &'a str) -> Option<&'a str> {
         let above = |name: &&'a str| name.split_once('.').map(|(_, rest)| rest);
@@ -90,15 +107,10 @@ impl List {
     }
 
     fn holds(&self, name: &str) -> bool {
-        let entry = |index: usize| {
-            let start = self.starts.get(index).map(|start| *start as usize)?;
-            let end = self.starts.get(index + 1).map_or(self.text.len(), |end| *end as usize);
-            self.text.get(start..end)
-        };
         let (mut low, mut high) = (0, self.starts.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match entry(middle).map(|entry| entry.cmp(name)) {
+            match self.at(middle).map(|entry| entry.cmp(name)) {
                 Some(std::cmp::Ordering::Equal) => return true,
                 Some(std::cmp::Ordering::Less) => low = middle + 1,
                 _ => high = middle,
@@ -310,6 +322,9 @@ mod tests {
         ] {
             assert_eq!(list.entry(name), entry, "{name}");
         }
+        // A copy says the same, and has no lines that say nothing.
+        let copy = List::read("one", &list.to_text());
+        assert_eq!(copy, List { unread: 0, ..list });
     }
 
     #[test]

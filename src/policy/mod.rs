@@ -42,7 +42,7 @@ pub use explain::{Explanation, ShadowWord, Step, Trail};
 pub use file::{CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
-pub use lists::{Held, List, Listed, Lists, Slot};
+pub use lists::{Held, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
 pub use nearest::Nearest;
 pub use networks::Networks;
 pub use patches::{

@@ -78,16 +78,23 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 /// # Errors
 /// When the disk does not take it; the file is then as it was.
 pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let octets = serde_json::to_vec(value).map_err(io::Error::other)?;
+    put(path, &serde_json::to_vec(value).map_err(io::Error::other)?)
+}
+
+/// The same with octets as they are.
+///
+/// # Errors
+/// When the disk does not take it; the file is then as it was.
+pub fn put(path: &Path, octets: &[u8]) -> io::Result<()> {
     let beside = PathBuf::from(format!("{}.new", path.display()));
-    let put = || -> io::Result<()> {
+    let written = || -> io::Result<()> {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&beside)?;
-        file.write_all(&octets)?;
+        file.write_all(octets)?;
         file.sync_data()?;
         std::fs::rename(&beside, path)
     };
-    put().inspect_err(|_| {
+    written().inspect_err(|_| {
         // Best effort: half a file is of no use to anybody.
         let _left = std::fs::remove_file(&beside);
     })

@@ -1,0 +1,149 @@
+//! Lists that somebody else keeps: what is told when one is taken over or held, and the last good copy that outlives the process.
+//!
+//! The copies lie in the folder `state`, one file a list, and are what a list is compared with at a start: a file that cannot be
+//! used then leaves in force what was good before the restart, and so does one that has changed too much meanwhile.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::settings::Settings;
+use crate::policy::{List, Lists, Policy, Slot};
+use crate::run::{Tools, kept};
+
+/// The policy with what an earlier process has left of its lists where files are not to be used.
+pub(super) fn recalled(settings: &Settings, policy: Policy) -> Policy {
+    let Some(folder) = settings.state.as_ref().filter(|_| !settings.lists.is_empty()) else { return policy };
+    let copies = settings.lists.iter().filter_map(|list| {
+        let path = path_of(folder, &list.name);
+        match read(&path) {
+            Ok(text) => text.map(|text| Slot::of(List::read(&list.name, &text))),
+            Err(error) => {
+                tracing::warn!(list = list.name, file = %path.display(), %error,
+                    "the copy of a list from before the restart cannot be read, and is left aside");
+                None
+            }
+        }
+    });
+    let before = policy.with_lists(Lists::new(copies.collect()));
+    let after = policy.after(&before);
+    tell(None, after.lists());
+    after
+}
+
+/// Says which lists were taken over and which are held, where that is news after `before`. At a start, without one, only
+/// those are told that a copy keeps in force: what is held without a copy is among the warnings of the configuration.
+pub(super) fn tell(before: Option<&Lists>, after: &Lists) {
+    for slot in after.iter() {
+        let (list, domains) = (slot.list.name(), slot.list.len());
+        let was = before.and_then(|before| before.get(list));
+        match slot.held {
+            Some(_) if before.is_none() && slot.list.is_empty() => {}
+            Some(held) if was.is_none_or(|was| was.held != Some(held)) => {
+                tracing::warn!(
+                    list,
+                    reason = held.label(),
+                    words = held.words(),
+                    remedy = held.remedy(),
+                    domains,
+                    "a list is held; what was read before stays in force"
+                );
+            }
+            None if before.is_some() && was.is_none_or(|was| was != slot) => {
+                tracing::info!(list, domains, "a list was taken over");
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// What was written down of lists, so that nothing is written twice.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    folder: PathBuf,
+    lists: Vec<Arc<List>>,
+}
+
+impl Copies {
+    /// Writes down what is in force and is not written yet, and removes the copies of lists that are no more. The disk may take its
+    /// time.
+    ///
+    /// # Errors
+    /// When the disk does not take it; it is tried again the next time.
+    pub(super) fn keep(&mut self, folder: &Path, tools: &Tools) -> io::Result<()> {
+        let policy = tools.registry.policy();
+        let lists = policy.lists();
+        let now: Vec<Arc<List>> =
+            lists.iter().filter(|slot| is_good(slot)).map(|slot| Arc::clone(&slot.list)).collect();
+        let is_kept = |(now, kept): (&Arc<List>, &Arc<List>)| Arc::ptr_eq(now, kept);
+        if folder == self.folder && now.len() == self.lists.len() && now.iter().zip(&self.lists).all(is_kept)
+        {
+            return Ok(());
+        }
+        for list in &now {
+            let (path, text) = (path_of(folder, list.name()), list.to_text());
+            if read(&path).ok().flatten().as_deref() != Some(&*text) {
+                kept::put(&path, text.as_bytes())?;
+            }
+        }
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if name_of(&path).is_some_and(|name| lists.get(name).is_none()) {
+                fs::remove_file(&path)?;
+            }
+        }
+        *self = Self { folder: folder.to_owned(), lists: now };
+        Ok(())
+    }
+}
+
+/// Whether something was read once: what is held from the beginning names nobody, and is no copy of anything.
+fn is_good(slot: &Slot) -> bool {
+    slot.held.is_none() || !slot.list.is_empty()
+}
+
+fn path_of(folder: &Path, list: &str) -> PathBuf {
+    folder.join(format!("{BEFORE}{list}{BEHIND}"))
+}
+
+/// The name of the list of which this is the copy; none if it is something else.
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix(BEFORE)?.strip_suffix(BEHIND)
+}
+
+/// What stands in a copy; none if there is none.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// The name of a copy, around that of its list.
+const BEFORE: &str = "list-";
+const BEHIND: &str = ".kept";
+
+/// Octets of a copy that are read: all that a list may have, and the ends of its lines.
+const LARGEST: u64 = 2 * crate::policy::LARGEST_LIST as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_the_name_of_its_list_whatever_that_is() {
+        let folder = Path::new("state");
+        for name in ["spam", "..", ".", "a.txt", "list-", "x.new"] {
+            let path = path_of(folder, name);
+            assert_eq!((name_of(&path), path.parent()), (Some(name), Some(folder)), "{name}");
+        }
+        for other in ["policy-use.json", "list-a.kept.new", "mylist-a.kept", "list.kept", "list-a.txt"] {
+            assert_eq!(name_of(&folder.join(other)), None, "{other}");
+        }
+    }
+}
