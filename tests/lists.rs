@@ -181,6 +181,36 @@ async fn a_list_that_cannot_be_trusted_is_held_and_told() {
     domains(&world, "one", 1.0).await;
 }
 
+/// What the status says of a list: its state in the text of a terminal, and whether it is an alarm.
+async fn told_of(world: &World, list: &str, state: &str) -> bool {
+    let (_, page) = world.get("/status").await.unwrap();
+    assert!(page.contains("<h2 id=\"lists\">Lists that rules ask</h2>") && page.contains(state), "{page}");
+    let (_, text) = gatehouse(world, &["status"]);
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("  {list} ")) && line.contains(" domains  "));
+    assert!(line.is_some_and(|line| line.contains(state)), "{text}");
+    let (_, json) = world.get("/status.json").await.unwrap();
+    let snapshot: gatehouse::status::Snapshot = serde_json::from_str(&json).unwrap();
+    snapshot.alarms.iter().any(|alarm| alarm.starts_with(&format!("the list {list} is held: ")))
+}
+
+// POL-13: a list that is held shows on the status page, in its JSON and in the terminal.
+// Commands are waited for here, and the gateway goes on beside.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_shows_every_list_and_alarms_of_one_that_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = folder.path();
+    let world = world(lists).await;
+    domains(&world, "three", 3.0).await;
+    assert!(!told_of(&world, "one", "in force").await, "nothing is held");
+    write(lists, "one.txt", &["friend.example"]);
+    held(&world, "one", "shrunk").await;
+    assert!(told_of(&world, "one", "held: shrunk").await, "one is held");
+    assert!(!told_of(&world, "two", "in force").await, "two is not");
+    let (_, page) = world.get("/status").await.unwrap();
+    assert!(page.contains("more than a third less than before; look at it"), "{page}");
+}
+
 /// The same gateway once more, as after a restart.
 async fn again(world: &mut World) {
     let config: PathBuf = world.folder.path().join("gatehouse.yaml");

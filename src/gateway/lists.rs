@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::config::settings::Settings;
 use crate::policy::{List, Lists, Policy, Slot};
 use crate::run::{Tools, kept};
+use crate::status;
 
 /// The policy with what an earlier process has left of its lists where files are not to be used.
 pub(super) fn recalled(settings: &Settings, policy: Policy) -> Policy {
@@ -56,6 +57,19 @@ pub(super) fn tell(before: Option<&Lists>, after: &Lists) {
             Some(_) | None => {}
         }
     }
+}
+
+/// The lists as the status shows them.
+pub(super) fn shown(settings: &Settings, lists: &Lists) -> Vec<status::List> {
+    let file = |name: &str| settings.lists.iter().find(|list| list.name == name).map(|list| &list.file);
+    let shown = lists.iter().map(|slot| status::List {
+        name: slot.list.name().to_owned(),
+        domains: slot.list.len(),
+        held: slot.held.map(|held| held.label().to_owned()),
+        note: slot.held.map(|held| format!("{}; {}", held.words(), held.remedy())),
+        file: file(slot.list.name()).map(|file| file.display().to_string()).unwrap_or_default(),
+    });
+    shown.collect()
 }
 
 /// What was written down of lists, so that nothing is written twice.

@@ -57,6 +57,7 @@ impl Desk {
             refusals,
             rules,
             all_rules,
+            lists: super::lists::shown(&self.reloader.settings(), policy.lists()),
             bans: self
                 .bans
                 .all()
@@ -230,6 +231,11 @@ impl Desk {
         }
         let tools = self.tools();
         alarms.extend(super::rules::ending(&tools.registry.policy()));
+        for list in &snapshot.lists {
+            if let (Some(_), Some(note)) = (&list.held, &list.note) {
+                alarms.push(format!("the list {} is held: {note}", list.name));
+            }
+        }
         for domain in &self.reloader.settings().domains {
             if tools.observe.is_astray(&domain.name) && !tools.observe.seeking().has_found(&domain.name) {
                 let reason = Reason::BackendAsksElsewhere;

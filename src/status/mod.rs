@@ -54,6 +54,9 @@ pub struct Snapshot {
     pub rules: Vec<Rule>,
     /// How many rules there are in all.
     pub all_rules: usize,
+    /// The lists that rules may ask.
+    #[serde(default)]
+    pub lists: Vec<List>,
     /// The bans in force.
     pub bans: Vec<Ban>,
     /// Limits that were met since the start.
@@ -235,6 +238,28 @@ pub struct Rule {
     /// Where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+}
+
+/// A list that somebody else keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// Its name.
+    pub name: String,
+    /// How many domains the one in force names.
+    pub domains: usize,
+    /// Why its file is not taken, as in `gatehouse_list_held`; none if it is.
+    pub held: Option<String>,
+    /// The same in words, with what to do.
+    pub note: Option<String>,
+    /// Its file.
+    pub file: String,
+}
+
+impl List {
+    /// `in force`, or that its file is held and why.
+    fn state(&self) -> String {
+        self.held.as_ref().map_or_else(|| "in force".to_owned(), |held| format!("held: {held}"))
+    }
 }
 
 /// What the policy in the shadow would change.

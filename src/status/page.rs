@@ -43,7 +43,12 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
         Text(s.policy.get(..12).unwrap_or(&s.policy)),
         Text(&moment(&s.time)),
     )?;
-    for (id, title) in SECTIONS.into_iter().filter(|(id, _)| *id != "shadow" || s.shadow.is_some()) {
+    let is_there = |id: &str| match id {
+        "shadow" => s.shadow.is_some(),
+        "lists" => !s.lists.is_empty(),
+        _ => true,
+    };
+    for (id, title) in SECTIONS.into_iter().filter(|(id, _)| is_there(id)) {
         writeln!(out, "<li><a href=\"#{id}\">{title}</a></li>")?;
     }
     out.write_str("</ul>\n</nav>\n<main id=\"main\">\n<section aria-labelledby=\"alarms\">\n<h2 id=\"alarms\">State</h2>\n")?;
@@ -220,6 +225,18 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
             ]
         })?;
     }
+    if !s.lists.is_empty() {
+        let heads = &["List", "Domains", "State", "What to do", "File"];
+        table(out, "lists", "Lists that rules ask", heads, &s.lists, |l| {
+            vec![
+                l.name.clone(),
+                l.domains.to_string(),
+                l.state(),
+                l.note.clone().unwrap_or_default(),
+                l.file.clone(),
+            ]
+        })?;
+    }
     table(out, "bans", "Bans", &["Whom", "Seconds left"], &s.bans, |b| {
         vec![b.target.clone(), b.seconds.to_string()]
     })?;
@@ -291,7 +308,7 @@ impl fmt::Display for Text<'_> {
 /// A field of more characters is broken over lines.
 const LONG: usize = 48;
 
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("alarms", "State"),
     ("backends", "Servers behind"),
     ("certificates", "Certificates"),
@@ -300,6 +317,7 @@ const SECTIONS: [(&str, &str); 10] = [
     ("refusals", "Refusals"),
     ("rules", "Rules"),
     ("shadow", "Shadow"),
+    ("lists", "Lists"),
     ("bans", "Bans"),
     ("limits", "Limits"),
 ];

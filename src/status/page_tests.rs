@@ -1,4 +1,4 @@
-use super::super::{Backend, Pair, Rule, Shadow, ShadowChange};
+use super::super::{Backend, List, Pair, Rule, Shadow, ShadowChange};
 use super::*;
 use crate::run::refusals::Refusal;
 
@@ -29,6 +29,7 @@ fn snapshot() -> Snapshot {
             expired: true,
             ..Rule::default()
         }],
+        lists: vec![List { name: "spammers".to_owned(), note: Some(evil.to_owned()), ..List::default() }],
         shadow: Some(Shadow {
             changes: vec![ShadowChange { from: evil.to_owned(), ..ShadowChange::default() }],
             ..Shadow::default()
@@ -44,7 +45,7 @@ fn nothing_that_a_peer_has_said_becomes_markup() {
     assert!(!page.contains("<script") && !page.contains("alert('x')"), "{page}");
     assert_eq!(
         page.matches("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;").count(),
-        5,
+        6,
         "{page}"
     );
 }

@@ -119,6 +119,10 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
             )?;
         }
     }
+    section(out, "lists that rules ask", &s.lists, |out, list| {
+        let note = list.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+        writeln!(out, "  {:<24} {} domains  {}{note}  {}", list.name, list.domains, list.state(), list.file)
+    })?;
     section(out, "bans", &s.bans, |out, ban| writeln!(out, "  {}  {} s more", ban.target, ban.seconds))?;
     section(out, "limits that were met", &s.limits, |out, limit| {
         writeln!(out, "  {}  {} times", limit.limit, limit.times)
