@@ -209,6 +209,18 @@ rules:
   - { name: old-acquaintance, domains: [cousin.example], identity: [dialback] }
 "#;
 
+/// Puts a policy into the shadow that would admit whom the other refuses, and the other way round.
+fn shadow(world: &World) {
+    let (folder, next) = (world.folder.path(), format!("  - {{ name: forgiven, domains: [{STRANGER}] }}\n"));
+    fs::write(folder.join("policies/next.yaml"), format!("version: v1\nrules:\n{next}")).unwrap();
+    let file = folder.join("gatehouse.yaml");
+    let (text, policies) =
+        (fs::read_to_string(&file).unwrap(), format!("policies: [\"policies/{HALL}.yaml\"]\n"));
+    assert!(text.contains(&policies), "{text}");
+    let beside = "    shadow: [policies/next.yaml]\n";
+    fs::write(&file, text.replace(&policies, &format!("{policies}{beside}"))).unwrap();
+}
+
 /// Who lives outside. The DNS is asked about each of them once, so they stay where they are.
 struct Outside {
     friend: Peer,
@@ -256,8 +268,10 @@ impl Outside {
 async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
     let plan = Plan::listed(HALL, SLOWED).limit("conn-s2s", "1000").limit("rate", "6000/min");
     let world = World::build(&plan).await.unwrap();
+    shadow(&world);
     let prometheus = Prometheus::start(world.at.admin).await;
     let outside = Outside::of(&world).await;
+    world.gate.reload().await.unwrap();
     outside.act(&world, "first").await;
     // The second round is what a rate sees: a series that is born has none yet.
     prometheus.wait("sum(gatehouse_stanzas_total)", |sum| sum >= 6.0).await;
@@ -278,6 +292,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
         "Log lines left out, or lost",
         "Other nodes",
         "Kept inside, and patches",
+        "Rules near their end",
     ];
     let dashboard = dashboard();
     let expressions = expressions(&dashboard);
