@@ -29,15 +29,16 @@ fn is_message(element: &support::client::Element, body: &str) -> bool {
     element.name == "message" && element.child("body").is_some_and(|found| found.text == body)
 }
 
-/// Runs a program that writes these words to a friend, who answers each; what it reports. Each word arrives once.
+/// Runs a program that writes these words to a friend, who answers each; what it reports. Each word arrives once. The friend stays:
+/// jabberd2 now and then has an `internal-server-error` for who logs in again right after leaving.
 fn talk(
-    scene: &Scene,
+    with: &mut Option<Client>,
     desk: &Desk,
     (program, arguments): (&str, &[&str]),
     environment: &[(&str, &str)],
     words: &[String],
 ) -> serde_json::Value {
-    let mut friend = scene.legacy.login();
+    let mut friend = with.take().unwrap();
     let roots = desk.roots.to_string_lossy();
     let environment = [&[("NODE_EXTRA_CA_CERTS", &*roots)], environment].concat();
     let mut process = desk.host.spawn(&label("web"), program, arguments, &environment);
@@ -59,13 +60,19 @@ fn talk(
         "{program} {arguments:?}: {status}; it said:\n{}",
         process.tail()
     );
-    let twice = answers.join().unwrap().so_far();
+    let twice = with.insert(answers.join().unwrap()).so_far();
     assert!(!twice.iter().any(|e| words.iter().any(|word| is_message(e, word))), "twice: {twice:?}");
     serde_json::from_str(result.unwrap()).unwrap()
 }
 
 /// Runs one of the libraries under node.
-fn by_node(scene: &Scene, desk: &Desk, library: &str, port: u16, words: &[String]) -> serde_json::Value {
+fn by_node(
+    with: &mut Option<Client>,
+    desk: &Desk,
+    library: &str,
+    port: u16,
+    words: &[String],
+) -> serde_json::Value {
     let (node, script) = (repository("target/web/bin/node"), repository("tests/support/clients/web.mjs"));
     let modules = repository("target/web/node_modules");
     assert!(node.exists() && modules.exists(), "target/web is missing: tests/run makes it");
@@ -76,7 +83,7 @@ fn by_node(scene: &Scene, desk: &Desk, library: &str, port: u16, words: &[String
     arguments.extend(words.iter().map(String::as_str));
     // Where several protocols share a port a client says which it speaks, as browsers do everywhere; `ws` does so when told.
     let alpn: &[_] = if port == 5443 { &[] } else { &[("WEB_ALPN", "http/1.1")] };
-    let report = talk(scene, desk, (&node, &arguments), alpn, words);
+    let report = talk(with, desk, (&node, &arguments), alpn, words);
     let back: Vec<String> = words.iter().map(|word| format!("back: {word}")).collect();
     assert_eq!(report["heard"], serde_json::json!(back), "{report}");
     assert!(report["jid"].as_str().unwrap().starts_with(&jid(SECOND)), "{report}");
@@ -96,11 +103,12 @@ fn said(words: &[&str]) -> Vec<String> {
 /// Login, a message each way, and an orderly end; what was cut in between goes on where it was.
 fn by_libraries(legacy: Legacy, cut: bool) {
     let (scene, desk) = scene(legacy);
+    let mut friend = Some(scene.legacy.login());
     for (port, listener) in PORTS {
         let before = came(&scene, listener);
-        by_node(&scene, &desk, "strophe", port, &said(&["by strophe.js <&>"]));
+        by_node(&mut friend, &desk, "strophe", port, &said(&["by strophe.js <&>"]));
         let words = ["by xmpp.js", "cut behind it", "behind the cut"];
-        by_node(&scene, &desk, "xmppjs", port, &said(if cut { &words } else { &words[..1] }));
+        by_node(&mut friend, &desk, "xmppjs", port, &said(if cut { &words } else { &words[..1] }));
         let connections = if cut { 3.0 } else { 2.0 };
         let now = came(&scene, listener);
         assert!(now >= before + connections, "{listener}: {}", scene.gateway.family("gatehouse_connections"));
@@ -135,13 +143,14 @@ fn converse_js_in_a_browser_logs_in_talks_and_resumes_when_the_page_is_loaded_an
     assert!(dist.exists(), "{} is missing: tests/run makes it", dist.display());
     let (python, script, dist) = (python.to_string_lossy(), script.to_string_lossy(), dist.to_string_lossy());
     let (gate, from, to) = (GATE.to_string(), jid(SECOND), jid("warden"));
+    let mut friend = Some(scene.legacy.login());
     for (port, listener) in PORTS {
         let before = came(&scene, listener);
         let address = format!("wss://{HOSTED}:{port}/xmpp-websocket");
         let words = said(&["by converse.js", "by converse.js while it loads", "by converse.js again"]);
         let arguments =
             [&*script, &*dist, &gate, &address, &from, PASSWORD, &to, &words[0], &words[1], &words[2]];
-        let report = talk(&scene, &desk, (&python, &arguments), &[], &words);
+        let report = talk(&mut friend, &desk, (&python, &arguments), &[], &words);
         assert_eq!(report["resumed"], true, "{report}");
         assert!(came(&scene, listener) >= before + 2.0, "{}", scene.gateway.family("gatehouse_connections"));
     }
