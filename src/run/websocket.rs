@@ -69,6 +69,8 @@ pub struct Socket<S> {
     told: bool,
     /// The library holds octets that the transport did not take.
     blocked: bool,
+    /// Octets of answers to pings since all was last taken; the library keeps what does not go.
+    owed: usize,
 }
 
 /// What is made of what comes.
@@ -102,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             code: CloseCode::Away,
             told: false,
             blocked: false,
+            owed: 0,
         }
     }
 
@@ -144,7 +147,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Ok(octets) => Ok(Some(octets)),
                 Err(violation) => Err(self.broke(violation)),
             },
-            Ok(Message::Ping(octets) | Message::Pong(octets)) => {
+            Ok(message @ (Message::Ping(_) | Message::Pong(_))) => {
+                let is_asked = message.is_ping();
+                let octets = message.into_data();
+                if is_asked {
+                    self.owed = self.owed.saturating_add(octets.len()).saturating_add(HEADER);
+                }
                 let cost = octets.len().saturating_add(HEADER).min(SPACE.len());
                 Ok(Some(Bytes::from_static(SPACE.get(..cost).unwrap_or_default())))
             }
@@ -178,7 +186,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn poll_out(&mut self) -> Poll<io::Result<()>> {
         let flushed = self.web.flush();
         self.blocked = matches!(settled(flushed)?, Poll::Pending);
-        if self.blocked { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if self.blocked {
+            return Poll::Pending;
+        }
+        self.owed = 0;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -206,6 +218,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
             match this.way {
                 Way::Ended => return Poll::Ready(Ok(())),
                 Way::Dregs => return Pin::new(&mut this.web.get_mut().io).poll_read(cx, buf),
+                // Who asks on and on and takes no answer is not read from until he does.
+                Way::Messages if this.owed > OWED => std::task::ready!(this.poll_out())?,
                 Way::Messages => match std::task::ready!(this.poll_message())? {
                     Some(octets) => this.held = octets,
                     None => this.way = Way::Ended,
@@ -318,6 +332,9 @@ impl<S: AsyncWrite + Unpin> Write for Line<S> {
 /// Octets that the library reads at once.
 const READ: usize = 4096;
 
+/// Octets of answers to pings that may wait to be taken.
+const OWED: usize = 16 * 1024;
+
 /// Octets of the transport read in one turn.
 const TURN: usize = 16 * 1024;
 
@@ -326,3 +343,40 @@ const HEADER: usize = 6;
 
 /// As much as the largest ping costs.
 const SPACE: &[u8] = &[b' '; 125 + HEADER];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    // Answers to pings are kept until they are taken: whoever takes none is not read from any more, and goes on when he does.
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_on_and_on_and_takes_no_answer_is_not_read_from() {
+        const WHILE: Duration = Duration::from_secs(1);
+        let (ours, mut theirs) = duplex(1024);
+        let mut socket = Socket::new(ours);
+        socket.frames.most.store(1 << 16, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let mut space = [0; 4096];
+            while socket.read(&mut space).await.is_ok_and(|octets| octets > 0) {}
+        });
+        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+        let mut sent = 0;
+        while let Ok(written) = timeout(WHILE, theirs.write_all(&ping)).await {
+            written.unwrap();
+            sent += ping.len();
+            assert!(sent < 2 * OWED, "{sent} octets of pings, and no end");
+        }
+        assert!(sent > OWED / 2, "{sent}");
+        let (mut answers, mut heard) = ([0; 4096], 0);
+        while let Ok(octets) = timeout(WHILE, theirs.read(&mut answers)).await {
+            heard += octets.unwrap();
+        }
+        assert!(heard > sent / 2, "{heard} of {sent}");
+        assert!(timeout(WHILE, theirs.write(&[0])).await.is_ok());
+    }
+}
