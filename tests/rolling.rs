@@ -310,6 +310,45 @@ fn a_node_that_was_cut_off_hears_and_is_heard_when_it_is_back() {
     assert!(inward <= QUEUE && outward <= QUEUE, "{inward} and {outward}");
 }
 
+// CLU-04: the store is cut off from all nodes under traffic: nothing comes from it and nothing is refused either. Each node tells it and
+// goes on, and what was decided meanwhile is known everywhere when it is back.
+#[test]
+fn a_store_that_is_cut_off_costs_no_stanza_and_no_ban() {
+    let scene = three(&[LOUD; 3]);
+    let mut talk = Talk::begin(&scene);
+    let up = |value: f64| {
+        for node in 0..3 {
+            wait_for(&format!("node {node} to tell of the store"), Duration::from_secs(30), || {
+                match scene.count(node, "gatehouse_cluster_store_up", &[]) {
+                    up if up == value => Ok(()),
+                    up => Err(up.to_string()),
+                }
+            });
+        }
+    };
+    ban(&scene, 0, &["ban", "before.example", "--for", "1h", "--cluster"]);
+    are_banned(&scene, &["before.example"]);
+    up(1.0);
+    scene.plug_store(false);
+    talk.say(500, Duration::from_millis(10));
+    up(0.0);
+    // The admin listener answers 200: the node serves, and says what it does without.
+    assert!(scene.nodes[1].admin("/readyz").contains("cluster: "), "{}", scene.nodes[1].admin("/readyz"));
+    for (node, domain) in ["first.example", "second.example", "third.example"].into_iter().enumerate() {
+        ban(&scene, node, &["ban", domain, "--for", "1h"]);
+    }
+    assert_eq!(bans(&scene, 1).keys().collect::<Vec<_>>(), ["before.example", "second.example"]);
+    talk.say(100, Duration::from_millis(10));
+    scene.plug_store(true);
+    talk.say(100, Duration::from_millis(10));
+    are_banned(&scene, &["before.example", "first.example", "second.example", "third.example"]);
+    up(1.0);
+    others_see(&scene, 0, 3.0);
+    talk.settle();
+    talk.tell("the store cut off and back");
+    assert_eq!(talk.lost(), (0, 0));
+}
+
 // A node whose clock is an hour off: all tell it, bans end everywhere when they should, and who decides them does not matter.
 #[test]
 fn a_node_with_a_wrong_clock_ends_no_ban_of_others() {

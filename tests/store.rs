@@ -1,4 +1,4 @@
-//! Nodes that share a store, with a real Redis: what one knows all know, and whatever becomes of the store, traffic goes on.
+//! Nodes that share a store, with a real Redis and a real Valkey: what one knows all know, and whatever becomes of the store, traffic goes on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "support/redis.rs"]
@@ -18,9 +18,8 @@ use sockets::*;
 use steering::*;
 
 // CLU-03, CLU-05: bans hold on every node and survive the restart of all; each node knows the others, and in what they differ.
-#[tokio::test]
-async fn what_one_node_bans_all_ban_and_each_knows_the_others() {
-    let (redis, keys) = (Redis::start(&[]), secrets(""));
+async fn what_one_node_bans_all_ban_and_each_knows_the_others(program: Program) {
+    let (redis, keys) = (program.start(&[]), secrets(""));
     let first = node(&redis.store(), keys.path(), OPEN).await;
     let second = node(&redis.store(), keys.path(), OPEN).await;
     let third = node(&redis.store(), keys.path(), &format!("{OPEN}explain-to-users: off\n")).await;
@@ -68,9 +67,8 @@ async fn what_one_node_bans_all_ban_and_each_knows_the_others() {
 
 // CLU-04: "With the store gone, slow, or lying (wrong types, foreign data), traffic goes on under local limits; the state is told
 // in log, metric and readiness detail; when it is back, nothing that was decided meanwhile is lost."
-#[tokio::test]
-async fn whatever_becomes_of_the_store_traffic_goes_on_and_nothing_decided_is_lost() {
-    let (mut redis, keys) = (Redis::start(&[]), secrets(""));
+async fn whatever_becomes_of_the_store_traffic_goes_on_and_nothing_decided_is_lost(program: Program) {
+    let (mut redis, keys) = (program.start(&[]), secrets(""));
     let first = node(&redis.store(), keys.path(), OPEN).await;
     let second = node(&redis.store(), keys.path(), OPEN).await;
     let mut bystander = Bystander::of(&first, "j@hall.example").await;
@@ -140,9 +138,8 @@ async fn whatever_becomes_of_the_store_traffic_goes_on_and_nothing_decided_is_lo
 }
 
 // The rights that deploy/README.md names are enough, and no others are needed.
-#[tokio::test]
-async fn the_rights_of_the_page_are_enough() {
-    let redis = Redis::start(&["--requirepass", "root"]);
+async fn the_rights_of_the_page_are_enough(program: Program) {
+    let redis = program.start(&["--requirepass", "root"]);
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/README.md")).unwrap();
     let line = page.lines().find(|line| line.starts_with("user gate ")).expect("the line of the ACL");
@@ -166,9 +163,8 @@ async fn the_rights_of_the_page_are_enough() {
 }
 
 // C2S-11, CLU-03: what fails at one node counts at all, within two seconds as a rule.
-#[tokio::test]
-async fn a_password_is_not_guessed_at_each_node_anew() {
-    let (redis, keys) = (Redis::start(&[]), secrets(""));
+async fn a_password_is_not_guessed_at_each_node_anew(program: Program) {
+    let (redis, keys) = (program.start(&[]), secrets(""));
     let first = node(&redis.store(), keys.path(), OPEN).await;
     let second = node(&redis.store(), keys.path(), OPEN).await;
     let events = || -> Vec<Value> {
@@ -241,9 +237,8 @@ async fn streams_are_closed_on_all_nodes() {
 }
 
 // What an operator asks at one node all nodes answer; a ban is told to be with the others, or why it is not.
-#[tokio::test]
-async fn one_node_tells_what_all_know() {
-    let (mut redis, keys) = (Redis::start(&[]), secrets(""));
+async fn one_node_tells_what_all_know(program: Program) {
+    let (mut redis, keys) = (program.start(&[]), secrets(""));
     let first = node(&redis.store(), keys.path(), OPEN).await;
     let second = node(&redis.store(), keys.path(), OPEN).await;
     for node in [&first, &second] {
@@ -315,4 +310,12 @@ async fn one_node_tells_what_all_know() {
     assert!(said.code == 0 && said.out.contains("== "), "{said:?}");
     redis.revive();
     are_banned(&[&first, &second], &["late.example"]).await;
+}
+
+with_redis_and_valkey! {
+    what_one_node_bans_all_ban_and_each_knows_the_others
+    whatever_becomes_of_the_store_traffic_goes_on_and_nothing_decided_is_lost
+    the_rights_of_the_page_are_enough
+    a_password_is_not_guessed_at_each_node_anew
+    one_node_tells_what_all_know
 }

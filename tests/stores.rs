@@ -1,4 +1,4 @@
-//! The forms that a store may have, each as real redis-server processes: with TLS, behind Sentinels, as a cluster.
+//! The forms that a store may have, each as real processes of Redis and of Valkey: with TLS, behind Sentinels, as a cluster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "support/redis.rs"]
@@ -59,10 +59,10 @@ impl Tls {
         words.into_iter().map(str::to_owned).collect()
     }
 
-    fn start(&self, more: &[&str]) -> Redis {
+    fn start(&self, program: Program, more: &[&str]) -> Redis {
         let own = self.arguments(&self.port.to_string());
         let all: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        Redis::start(&all)
+        program.start(&all)
     }
 }
 
@@ -84,10 +84,9 @@ async fn share(first: &World, second: &World) {
 
 // A store of an authority of its own is believed by `roots`, by the name and the address that its certificate has, single and as a
 // cluster; nothing of it goes over the wire in clear.
-#[tokio::test]
-async fn a_store_with_tls_is_believed_by_its_name() {
+async fn a_store_with_tls_is_believed_by_its_name(program: Program) {
     let (keys, tls) = (secrets(""), Tls::of(&["localhost", "127.0.0.1"]));
-    let redis = tls.start(&[]);
+    let redis = tls.start(program, &[]);
     for host in ["localhost", "127.0.0.1"] {
         let store = format!("rediss://{host}:{}", tls.port);
         let first = judging(&store, &tls.root(), keys.path()).await;
@@ -99,7 +98,8 @@ async fn a_store_with_tls_is_believed_by_its_name() {
     drop(redis);
     let cluster = Tls::of(&["127.0.0.1"]);
     let bus = free_port().to_string();
-    let alone = cluster.start(&["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus]);
+    let alone =
+        cluster.start(program, &["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus]);
     assert_eq!(alone.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
     let store = format!("rediss+cluster://127.0.0.1:{}", cluster.port);
     let first = judging(&store, &cluster.root(), keys.path()).await;
@@ -108,13 +108,12 @@ async fn a_store_with_tls_is_believed_by_its_name() {
 }
 
 // Neither a certificate for another name nor one of another authority is believed; traffic goes on, and it is told why.
-#[tokio::test]
-async fn a_store_that_is_another_or_of_another_authority_is_refused() {
+async fn a_store_that_is_another_or_of_another_authority_is_refused(program: Program) {
     let (keys, other) = (secrets(""), Tls::of(&["other.example"]));
-    let _redis = other.start(&[]);
+    let _redis = other.start(program, &[]);
     // Two authorities of one name.
     let right = Tls::of(&["localhost"]);
-    let _right = right.start(&[]);
+    let _right = right.start(program, &[]);
     for (port, root, why) in [(other.port, other.root(), "name"), (right.port, other.root(), "certificate")] {
         let first = judging(&format!("rediss://localhost:{port}"), &root, keys.path()).await;
         store_is(&first, Some("cannot be reached")).await;
@@ -125,8 +124,7 @@ async fn a_store_that_is_another_or_of_another_authority_is_refused() {
 }
 
 // When the leader dies, the sentinels name another one, and the nodes go there, with and without TLS.
-#[tokio::test]
-async fn nodes_follow_the_sentinels_to_the_next_leader() {
+async fn nodes_follow_the_sentinels_to_the_next_leader(program: Program) {
     let keys = secrets("");
     let one = Tls::of(&["127.0.0.1"]);
     for tls in [false, true] {
@@ -138,7 +136,7 @@ async fn nodes_follow_the_sentinels_to_the_next_leader() {
         let start = |port: &str, more: &[&str]| {
             let own = secured(port);
             let all: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
-            Redis::start(&all)
+            program.start(&all)
         };
         let mut leader = start(&ports[0], &[]);
         let at = |redis: &Redis, port: &str| if tls { port.to_owned() } else { redis.port.to_string() };
@@ -156,7 +154,7 @@ async fn nodes_follow_the_sentinels_to_the_next_leader() {
         let own = secured(&ports[2]);
         let words: Vec<&str> =
             ["own.conf", "--sentinel"].into_iter().chain(own.iter().map(String::as_str)).collect();
-        let sentinel = Redis::start_as(&words, &conf);
+        let sentinel = program.start_as(&words, &conf);
         soon("the sentinel to know the replica", async || {
             match sentinel.say(&["SENTINEL", "REPLICAS", "leader"]) {
                 text if text.contains("127.0.0.1") => Ok(()),
@@ -187,15 +185,14 @@ async fn nodes_follow_the_sentinels_to_the_next_leader() {
 }
 
 // "single, Sentinel, Cluster": one node asks the sentinels who leads, another knows; and two in a cluster.
-#[tokio::test]
-async fn a_store_is_found_by_sentinels_and_as_a_cluster() {
+async fn a_store_is_found_by_sentinels_and_as_a_cluster(program: Program) {
     let keys = secrets("");
-    let leader = Redis::start(&[]);
+    let leader = program.start(&[]);
     let watch = format!("sentinel monitor leader 127.0.0.1 {} 1\n", leader.port);
-    let sentinel = Redis::start_as(&["own.conf", "--sentinel"], &watch);
+    let sentinel = program.start_as(&["own.conf", "--sentinel"], &watch);
     let by_sentinel = format!("redis+sentinel://127.0.0.1:{}/leader", sentinel.port);
     let bus = free_port().to_string();
-    let alone = Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    let alone = program.start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
     assert_eq!(alone.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
     let as_cluster = format!("redis+cluster://127.0.0.1:{}", alone.port);
     for (one, other) in [(by_sentinel, leader.store()), (as_cluster.clone(), as_cluster)] {
@@ -211,8 +208,7 @@ async fn a_store_is_found_by_sentinels_and_as_a_cluster() {
 }
 
 // A store that shows a certificate which nobody vouches for is none.
-#[tokio::test]
-async fn a_store_that_cannot_prove_its_name_is_not_believed() {
+async fn a_store_that_cannot_prove_its_name_is_not_believed(program: Program) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let (keys, tls) = (secrets(""), tempfile::tempdir().unwrap());
     let files = [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())];
@@ -234,10 +230,18 @@ async fn a_store_that_cannot_prove_its_name_is_not_believed() {
         "--tls-auth-clients",
         "no",
     ];
-    let _redis = Redis::start(&arguments);
+    let _redis = program.start(&arguments);
     let first = node(&format!("rediss://localhost:{port}"), keys.path(), OPEN).await;
     store_is(&first, Some("cannot be reached")).await;
     let why = cluster(&first).await["trouble"].to_string().to_lowercase();
     assert!(why.contains("certificate"), "{why}");
     Bystander::of(&first, "j@hall.example").await.unharmed(&first).await;
+}
+
+with_redis_and_valkey! {
+    a_store_with_tls_is_believed_by_its_name
+    a_store_that_is_another_or_of_another_authority_is_refused
+    nodes_follow_the_sentinels_to_the_next_leader
+    a_store_is_found_by_sentinels_and_as_a_cluster
+    a_store_that_cannot_prove_its_name_is_not_believed
 }

@@ -51,7 +51,7 @@ pub struct Nodes {
     pub legacy: Server,
     /// The gateways.
     pub nodes: Vec<Gateway>,
-    _store: Option<Process>,
+    store: Option<(Process, Host)>,
     _dns: Process,
     _hosts: Vec<Host>,
     _world: World,
@@ -79,8 +79,7 @@ impl Nodes {
             let words = ["--port", "6379", "--bind", &bound, "--protected-mode", "no", "--save", ""];
             let mut process = host.spawn("redis", "redis-server", &words, &[]);
             process.listening(&host, SocketAddr::new(place.into(), 6379), Duration::from_secs(10));
-            hosts.push(host);
-            process
+            (process, host)
         });
         let shares = match cast.store {
             true => format!("cluster: {{ name: gate, store: \"redis://{place}:6379\" }}\n"),
@@ -129,7 +128,12 @@ impl Nodes {
             remote(&host, address(n), peer, &known, Usage::Both)
         });
         let remotes = remotes.collect();
-        Self { remotes, legacy, nodes, _store: store, _dns: dns, _hosts: hosts, _world: world }
+        Self { remotes, legacy, nodes, store, _dns: dns, _hosts: hosts, _world: world }
+    }
+
+    /// Pulls the plug of the store, or puts it in again.
+    pub fn plug_store(&self, up: bool) {
+        self.store.as_ref().expect("a store").1.plug(Net::Inside, up);
     }
 
     /// What a family of one node counts with these labels.

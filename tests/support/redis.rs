@@ -1,4 +1,4 @@
-//! A real Redis, nodes that share it, and what is asked of them.
+//! A real Redis or Valkey, nodes that share it, and what is asked of them.
 
 // Each test crate uses its own part of it.
 #![allow(dead_code)]
@@ -14,46 +14,98 @@ use serde_json::Value;
 use super::sockets::plan;
 use super::steering::ask;
 
-/// A redis-server of the Debian package, ended by its id.
+#[path = "release.rs"]
+mod release;
+
+/// What a store is: both of them must do. Redis is this system's own (7.0 in Debian 12), Valkey that of Debian 13 (8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Redis,
+    Valkey,
+}
+
+impl Program {
+    /// Listens alone, keeps nothing on the disk, and lets itself be disturbed.
+    pub fn start(self, more: &[&str]) -> Redis {
+        self.start_as(&[&["--save", "", "--enable-debug-command", "yes"], more].concat(), "")
+    }
+
+    /// With these arguments alone, and this file of its own.
+    pub fn start_as(self, more: &[&str], file: &str) -> Redis {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        std::fs::write(folder.path().join("own.conf"), file).unwrap();
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        Redis { process: self.run(port, &more, folder.path()), program: self, port, more, folder }
+    }
+
+    fn run(self, port: u16, more: &[String], folder: &Path) -> Child {
+        let port_word = port.to_string();
+        let files = more.iter().filter(|word| word.ends_with(".conf")).map(String::as_str);
+        let own = ["--port", &port_word, "--bind", "127.0.0.1"];
+        let rest = more.iter().filter(|word| !word.ends_with(".conf")).map(String::as_str);
+        let words: Vec<&str> = files.chain(own).chain(rest).collect();
+        // In a mount namespace of its own, every word of the way becomes the next program: the process is the server's.
+        let all = match self {
+            Self::Redis => {
+                [&["redis-server"], words.as_slice()].concat().into_iter().map(str::to_owned).collect()
+            }
+            Self::Valkey => {
+                let inside = release::Release::Trixie.command("valkey-server", &words);
+                ["unshare", "--mount"].map(str::to_owned).into_iter().chain(inside).collect::<Vec<_>>()
+            }
+        };
+        let mut process = Command::new(&all[0])
+            .args(&all[1..])
+            .current_dir(folder)
+            // Valkey ends where it does not know the locale, and what is unpacked has that of C alone.
+            .env("LC_ALL", "C")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; tests/run installs it", all[0]));
+        let begun = Instant::now();
+        while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
+            assert!(process.try_wait().unwrap().is_none(), "{self:?} has ended");
+            assert!(begun.elapsed() < Duration::from_secs(30), "{self:?} does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        process
+    }
+}
+
+/// A test with each of them: a function of that name takes the program.
+#[macro_export]
+macro_rules! with_redis_and_valkey {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn with_redis() {
+                super::$name(super::Program::Redis).await;
+            }
+
+            #[tokio::test]
+            async fn with_valkey() {
+                super::$name(super::Program::Valkey).await;
+            }
+        }
+    )*};
+}
+
+/// A server of a Debian package, ended by its id.
 pub struct Redis {
     pub process: Child,
+    pub program: Program,
     pub port: u16,
     pub more: Vec<String>,
     pub folder: tempfile::TempDir,
 }
 
 impl Redis {
+    /// A Redis.
     pub fn start(more: &[&str]) -> Self {
-        Self::start_as(&[&["--save", "", "--enable-debug-command", "yes"], more].concat(), "")
+        Program::Redis.start(more)
     }
 
-    /// With these arguments alone, and this file of its own.
-    pub fn start_as(more: &[&str], file: &str) -> Self {
-        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-        std::fs::write(folder.path().join("own.conf"), file).unwrap();
-        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
-        Self { process: Self::run(port, &more, folder.path()), port, more, folder }
-    }
-
-    fn run(port: u16, more: &[String], folder: &Path) -> Child {
-        let mut process = Command::new("redis-server")
-            .args(more.iter().filter(|word| word.ends_with(".conf")))
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(more.iter().filter(|word| !word.ends_with(".conf")))
-            .current_dir(folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server: tests/run installs it");
-        let begun = Instant::now();
-        while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "redis-server has ended");
-            assert!(begun.elapsed() < Duration::from_secs(30), "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        process
-    }
-
-    /// What redis-cli hears.
+    /// What redis-cli hears; Valkey speaks with it, too.
     pub fn say(&self, words: &[&str]) -> String {
         let said =
             Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
@@ -66,7 +118,7 @@ impl Redis {
     }
 
     pub fn revive(&mut self) {
-        self.process = Self::run(self.port, &self.more, self.folder.path());
+        self.process = self.program.run(self.port, &self.more, self.folder.path());
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

@@ -8,14 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{make_dir, repository};
-
 /// A release of Debian.
+#[allow(dead_code)] // not each test crate wants both
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// Debian 12: Prosody 0.12.3, ejabberd 23.01, jabberd2 2.7.0-4.
     Bookworm,
-    /// Debian 13: Prosody 13.0.1, ejabberd 24.12, jabberd2 2.7.0-8.
+    /// Debian 13: Prosody 13.0.1, ejabberd 24.12, jabberd2 2.7.0-8, Valkey 8.1.1.
     Trixie,
 }
 
@@ -34,7 +33,7 @@ impl Release {
         if own.lines().any(|line| line == format!("VERSION_CODENAME={}", self.codename())) {
             return PathBuf::from("/");
         }
-        let root = repository("target/servers").join(self.codename());
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers").join(self.codename());
         assert!(
             root.join(".complete").exists(),
             "{} is missing: tests/run makes it, by tests/support/generation {}",
@@ -51,7 +50,8 @@ impl Release {
         let mut words: Vec<String> = Vec::new();
         if root != Path::new("/") {
             let scratch = std::env::temp_dir();
-            make_dir(&root.join(scratch.strip_prefix("/").expect("an absolute path")));
+            let place = root.join(scratch.strip_prefix("/").expect("an absolute path"));
+            fs::create_dir_all(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()));
             let [root, scratch] = [&root, &scratch].map(|path| path.to_string_lossy().into_owned());
             words.extend(["sh", "-c", ENTER, &root, &scratch].map(str::to_owned));
         }
