@@ -1,7 +1,8 @@
 //! A fleet past any machine here, as pure values under one clock: 50 nodes, 100,000 remote domains, 1,000,000 clients. What nodes vouch
 //! for of each other, what a restart of all of them one by one moves, what the loss of a third does, and what the store is told.
 //!
-//! The keys, the counts of senders and those of proven domains are the gateway's own; a connection is the node that it stands on. With
+//! The keys, the counts of senders and those of proven domains are the gateway's own; a connection is the node that it stands on. What
+//! relays do of it, each a value, is in `tests/fleet.rs`. With
 //! `GATEHOUSE_FLEET=NODES,DOMAINS,CLIENTS` it is of another size; `--nocapture` prints the figures that deploy/README.md has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar

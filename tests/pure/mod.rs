@@ -116,9 +116,19 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(home: Home, policy: Arc<Policy>, flow: Flow, direct: Option<Secured>) -> Self {
-        let now = Instant::now();
-        let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured: direct, seed: [7; 32] };
-        let relay = Relay::new(Arc::new(home), policy, arrival, now);
+        Self::at(Instant::now(), (Arc::new(home), policy), flow, direct, [7; 32])
+    }
+
+    /// The same at a time that is said, with random octets of its own.
+    pub fn at(
+        now: Instant,
+        (home, policy): (Arc<Home>, Arc<Policy>),
+        flow: Flow,
+        secured: Option<Secured>,
+        seed: [u8; 32],
+    ) -> Self {
+        let arrival = Arrival { flow, address: [192, 0, 2, 7].into(), secured, seed };
+        let relay = Relay::new(home, policy, arrival, now);
         let content = gatehouse::relay::plan::content(flow);
         Self { relay, now, effects: Vec::new(), framers: BTreeMap::new(), content }
     }
@@ -282,6 +292,19 @@ impl Stage {
             self.step(Side::Near, Input::Expired);
             assert_ne!(before, self.relay.deadline(), "an expired deadline must move");
         }
+    }
+
+    /// Keeps the relay and nothing else: what it has done is forgotten, and its framers, most of what it takes, are made anew.
+    pub fn rest(&mut self) {
+        self.effects = Vec::new();
+        self.framers.clear();
+    }
+
+    /// A framer for the near leg that has read this header, of which the relay has heard before.
+    pub fn wake(&mut self, header: &str) {
+        let framer = self.framer(NEAR);
+        framer.feed(header.as_bytes());
+        assert!(matches!(framer.next(), Some(gatehouse::xml::Token::Header(_))));
     }
 
     fn framer(&mut self, side: Side) -> &mut Framer {
