@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -49,9 +50,6 @@ fn packages() -> &'static Packages {
         let make = |revision: &str| {
             let folder = Path::new(FOLDER).join(revision);
             let version = format!("{VERSION}-{revision}");
-            let cargo = Path::new(env!("CARGO")).parent().unwrap();
-            let tools = repository("target/tools/bin");
-            let path = std::env::var("PATH").unwrap();
             let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_gatehouse"));
             if revision == "2" {
                 // Where the script puts it, it lies already.
@@ -60,13 +58,8 @@ fn packages() -> &'static Packages {
                 fs::copy(&binary, &place).unwrap();
                 binary = place;
             }
-            done(
-                Command::new(repository(".ci/package"))
-                    .arg(binary)
-                    .args(["--fast", "--deb-version", &version])
-                    .env("PATH", format!("{}:{}:{path}", tools.display(), cargo.display()))
-                    .env("CARGO_TARGET_DIR", &folder),
-            );
+            let words = ["--fast", "--deb-version", &version].map(OsStr::new);
+            done(&mut package(&[&[binary.as_os_str()], &words[..]].concat(), &folder));
             // With all its symbols; the package has it without.
             fs::remove_file(folder.join("release/gatehouse")).unwrap();
             folder.join(format!("debian/gatehouse_{version}_{}.deb", architecture.trim()))
@@ -125,29 +118,125 @@ fn the_package_holds_all_of_it_and_says_so() {
     assert!(changelog.starts_with(&format!("gatehouse ({VERSION}-1) ")), "{changelog}");
 }
 
-// Every library of the lock file that is linked, with its digest; nothing that only tests use.
-// A package for another architecture would say that it is for this one.
-#[test]
-fn a_program_of_another_machine_is_not_packed() {
-    let folder = TempDir::new().unwrap();
-    let program = folder.path().join("gatehouse");
-    // The head of an ELF file for AArch64 (machine 183), and nothing behind it.
-    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
-    elf.resize(16, 0);
-    elf.extend([3, 0, 183, 0, 1, 0, 0, 0]);
-    elf.resize(64, 0);
-    fs::write(&program, elf).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new(repository(".ci/package"))
-        .arg(&program)
-        .env("CARGO_TARGET_DIR", folder.path().join("target"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("made on the architecture that it is for"), "{}", said(&output));
-    assert!(!folder.path().join("target").exists());
+/// The script, with these words and this folder for what it builds, and in the path, first, a folder of the test's own.
+fn package(words: &[&OsStr], folder: &Path) -> Command {
+    let cargo = Path::new(env!("CARGO")).parent().unwrap();
+    let path =
+        [&folder.join("bin"), &repository("target/tools/bin"), cargo].map(|path| path.display().to_string());
+    let mut command = Command::new(repository(".ci/package"));
+    command.args(words).env("PATH", format!("{}:{}", path.join(":"), std::env::var("PATH").unwrap()));
+    command.env("CARGO_TARGET_DIR", folder);
+    command
 }
 
+/// A program for AArch64 that says this of itself.
+fn of_arm(folder: &Path, version: &str) -> PathBuf {
+    let (source, program) = (folder.join("program.c"), folder.join("program"));
+    fs::write(&source, format!("#include <stdio.h>\nint main(void) {{ return puts(\"{version}\") < 0; }}\n"))
+        .unwrap();
+    done(Command::new("aarch64-linux-gnu-gcc").arg("-o").arg(&program).arg(&source));
+    program
+}
+
+/// A script in the folder that comes first in the path.
+fn script(folder: &Path, name: &str, text: &str) {
+    let path = folder.join("bin").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+const ARM: &str = "aarch64-unknown-linux-gnu";
+const X86: &str = "x86_64-unknown-linux-gnu";
+
+// A package for another architecture would say that it is for this one; and what would not fit its name is refused before
+// anything is written.
+#[test]
+fn a_program_of_another_machine_is_not_packed_as_one_of_this() {
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("target");
+    let here = Path::new(env!("CARGO_BIN_EXE_gatehouse")).as_os_str();
+    let good = format!("gatehouse {VERSION}");
+    let arm = of_arm(folder.path(), &good);
+    let (arm, word) = (arm.as_os_str(), OsStr::new);
+    // An emulator that has nothing to say of another version: what the program says is what counts.
+    script(&target, "qemu-aarch64-static", "echo gatehouse 0.0.0");
+    let told = format!("says that it is \"gatehouse 0.0.0\", and what is packed is \"{good}\"");
+    let cases: [(&[&OsStr], &str); 8] = [
+        (
+            &[arm],
+            "is not a program that runs on this machine (Advanced Micro Devices X86-64); for another one say which",
+        ),
+        (&[word("--target"), word(ARM), here], "a program for Advanced Micro Devices X86-64, and"),
+        (&[word("--target"), word(X86), arm], "a program for AArch64, and"),
+        (&[word("--target"), word(ARM), word("/etc/passwd")], "a program for no machine that its head names"),
+        (&[word("--target"), word(ARM), arm], &told),
+        (&[word("--target"), word("riscv64gc-unknown-linux-gnu"), arm], "no packages are made for riscv64gc"),
+        (&[word("--pages"), here, here], "--pages goes with --target"),
+        (&[word("--target")], "--target without a value"),
+    ];
+    for (words, why) in cases {
+        let output = package(words, &target).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {}", said(&output));
+        assert!(said(&output).contains(why), "{words:?}: {}", said(&output));
+        let left: Vec<_> = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["bin"], "{words:?}");
+    }
+    // The pages of another version would be packed with this one.
+    script(&target, "qemu-aarch64-static", &format!("echo {good}"));
+    script(&target, "older", "echo gatehouse 0.0.0");
+    let older = target.join("bin/older");
+    let output =
+        package(&[word("--target"), word(ARM), word("--pages"), older.as_os_str(), arm], &target).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("would write other pages"), "{}", said(&output));
+}
+
+// What is built here for AArch64: the program is that one, what it needs is looked up among the libraries of that machine, the pages
+// are written by this one's program.
+#[test]
+fn a_package_for_arm64_is_made_here_and_says_so() {
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("target");
+    fs::create_dir(&target).unwrap();
+    let arm = of_arm(folder.path(), &format!("gatehouse {VERSION}"));
+    let here = env!("CARGO_BIN_EXE_gatehouse");
+    let version = format!("{VERSION}-7");
+    let words = ["--target", ARM, "--pages", here].map(OsStr::new);
+    let rest = ["--fast", "--deb-version", &version].map(OsStr::new);
+    done(&mut package(&[&words[..], &[arm.as_os_str()], &rest].concat(), &target));
+    let made = target.join(format!("{ARM}/debian/gatehouse_{version}_arm64.deb"));
+    let field = |name: &str| done(Command::new("dpkg-deb").arg("-f").arg(&made).arg(name)).trim().to_owned();
+    assert_eq!((field("Architecture").as_str(), field("Version")), ("arm64", version));
+    for needed in ["libc6", "systemd", "ca-certificates"] {
+        assert!(field("Depends").contains(needed), "{}", field("Depends"));
+    }
+    let (root, other) = (folder.path().join("root"), folder.path().join("other"));
+    done(Command::new("dpkg-deb").arg("-x").arg(&made).arg(&root));
+    done(Command::new("dpkg-deb").arg("-x").arg(&packages().first).arg(&other));
+    let program = fs::read(root.join("usr/bin/gatehouse")).unwrap();
+    assert_eq!((&program[..4], &program[18..20]), (&b"\x7fELF"[..], &[183, 0][..]), "AArch64");
+    // All else is as in the package for this machine, but for what says which it is.
+    let files = |root: &Path| -> BTreeSet<String> {
+        let found = done(Command::new("find").arg(root).args(["-type", "f", "-printf", "%m %P\n"]));
+        found.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(files(&root), files(&other));
+    let same = ["usr/share/man/man1/gatehouse.1.gz", "usr/lib/systemd/system/gatehouse.service"];
+    for file in same.into_iter().chain(["usr/share/bash-completion/completions/gatehouse"]) {
+        assert!(fs::read(root.join(file)).unwrap() == fs::read(other.join(file)).unwrap(), "{file}");
+    }
+    let bill = fs::read_to_string(made.with_file_name("gatehouse.cdx.json")).unwrap();
+    let bill: Value = serde_json::from_str(&bill).unwrap();
+    assert_ne!(bill["serialNumber"], packages().bill["serialNumber"], "each bill has a number of its own");
+    let names = |bill: &Value| -> BTreeSet<String> {
+        bill["components"].as_array().unwrap().iter().map(|c| c["name"].to_string()).collect()
+    };
+    assert!(names(&bill).contains("\"rustls\""), "{:?}", names(&bill));
+}
+
+// Every library of the lock file that is linked, with its digest; nothing that only tests use.
 #[test]
 fn the_bill_of_materials_is_that_of_the_lock_file() {
     let bill = &packages().bill;
