@@ -32,7 +32,7 @@ use self::table::Families;
 use crate::jid::Domain;
 use crate::policy::RuleName;
 use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
-use crate::relay::{DialbackOutcome, Role, Said, Stroke, Withheld};
+use crate::relay::{DialbackOutcome, Managing, Role, Said, Stroke, Withheld};
 use crate::stream::{Method, TlsVersion};
 use crate::xml::Kind;
 
@@ -154,6 +154,12 @@ impl Metrics {
             .stanzas_withheld
             .with_label_values(&[self.domain(hosted), rule.as_str(), what.label()])
             .inc();
+    }
+
+    /// Stream management came to this; of stanzas, so many.
+    pub fn managed(&self, flow: Flow, what: Managing, number: usize) {
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        self.all.stream_management.with_label_values(&[flow.label(), what.label()]).inc_by(number);
     }
 
     /// A pair was admitted.

@@ -48,6 +48,7 @@ fn moved() -> Metrics {
         m.handshake(door, Some(TlsVersion::V13));
     }
     m.patched(Flow::C2s, &rule, Stroke::Shadow(crate::policy::Action::Cut));
+    m.managed(Flow::S2sOut, Managing::Resent, 2);
     m.withheld(&home, &rule, Withheld::Dropped);
     m.dialback(Role::Verifier, Facing::Public, DialbackOutcome::Valid, Duration::from_millis(3));
     m.waited(Limit::Octets, Duration::from_millis(10));
@@ -61,7 +62,7 @@ fn moved() -> Metrics {
 }
 
 /// The contract's families, section 4, less what only the control socket moves.
-const FAMILIES: [&str; 30] = [
+const FAMILIES: [&str; 31] = [
     "build_info",
     "connections_total",
     "connections",
@@ -72,6 +73,7 @@ const FAMILIES: [&str; 30] = [
     "stanzas_total",
     "stanzas_refused_total",
     "stanzas_withheld_total",
+    "stream_management_total",
     "patch_hits_total",
     "octets_total",
     "stream_errors_total",

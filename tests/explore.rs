@@ -24,6 +24,7 @@ use gatehouse::policy::Federation;
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
+use gatehouse::stream::management::{Count, Manage};
 use gatehouse::stream::receiving::{self, By, Claim, Desk, Offer, Receiving, Ruling, Vouch};
 use gatehouse::stream::{Answer, KeyCheck, Keyring, StreamIds, opening};
 use gatehouse::xml::{Content, Framer, Limits, Token};
@@ -102,20 +103,22 @@ fn terms() -> Vec<Terms> {
     let whom = pair("hall.example", "friend.example");
     let speak = Errand::Speak(whom.clone());
     let ask = Errand::Ask(KeyCheck { pair: whom.reversed(), stream: "i".into(), key: "k1".into() });
-    let terms = |facing, errand: &Errand, clear, external| Terms {
+    let terms = |facing, errand: &Errand, clear, external, manage: &Manage| Terms {
         facing,
         errand: errand.clone(),
         clear,
         external,
         dialback: true,
+        manage: manage.clone(),
         step_time: Duration::from_secs(10),
         proof_time: Duration::from_secs(30),
     };
     vec![
-        terms(Facing::Public, &speak, false, true),
-        terms(Facing::Public, &speak, true, false),
-        terms(Facing::Public, &ask, false, false),
-        terms(Facing::Backend, &speak, false, false),
+        terms(Facing::Public, &speak, false, true, &Manage::Enable),
+        terms(Facing::Public, &speak, false, true, &Manage::Resume("s1".into())),
+        terms(Facing::Public, &speak, true, false, &Manage::Off),
+        terms(Facing::Public, &ask, false, false, &Manage::Off),
+        terms(Facing::Backend, &speak, false, false, &Manage::Off),
     ]
 }
 
@@ -126,6 +129,7 @@ fn initiating_graph(
     let now = Instant::now();
     let keys = Keyring::new(b"secret");
     let mut inputs: Vec<_> = elements().into_iter().map(initiating::Input::Element).collect();
+    inputs.extend(counting().into_iter().map(initiating::Input::Element));
     inputs.extend(headers().into_iter().map(initiating::Input::Header));
     inputs.extend(facts().into_iter().map(initiating::Input::Secured));
     inputs.extend([None, Some(facts()[0].clone())].map(initiating::Input::Connected));
@@ -321,7 +325,7 @@ fn the_graphs_are_of_a_size_that_was_looked_at() {
     assert_eq!(states.iter().map(std::mem::discriminant).collect::<HashSet<_>>().len(), 4);
     let states = initiating_graph(|_, _, _, _| {});
     assert!((20..50_000).contains(&states.len()), "initiating: {}", states.len());
-    assert_eq!(states.iter().map(std::mem::discriminant).collect::<HashSet<_>>().len(), 8);
+    assert_eq!(states.iter().map(std::mem::discriminant).collect::<HashSet<_>>().len(), 9);
     assert!(relay_graph().edges > 100_000, "{}", relay_graph().edges);
     assert!(relay_graph().passes > 100, "stanzas pass somewhere: {}", relay_graph().passes);
 }
@@ -452,6 +456,37 @@ fn only_asked_answers() {
             );
         }
     });
+}
+
+// SM-01: what a peer says of counting is taken where it was asked to count, and nothing of it stands in for a proof.
+#[test]
+fn only_asked_counts() {
+    let mut taken = 0;
+    initiating_graph(|terms, state, input, stepped| {
+        let Ok((next, effects)) = stepped else { return };
+        for effect in effects {
+            match effect {
+                initiating::Effect::Acknowledged(_) => {
+                    assert!(matches!(state, Initiating::Established(_)) && terms.manage != Manage::Off);
+                    taken += 1;
+                }
+                initiating::Effect::Established(established) if established.managed.count != Count::Off => {
+                    assert!(matches!(state, Initiating::Managing(_)), "{state:?} {input:?}");
+                    let resumed = matches!(established.managed.count, Count::Resumed(_));
+                    assert!(!resumed || matches!(terms.manage, Manage::Resume(_)));
+                    taken += 1;
+                }
+                _ => {}
+            }
+        }
+        if matches!(next, Initiating::Managing(_)) && !matches!(state, Initiating::Managing(_)) {
+            assert!(
+                matches!(state, Initiating::Awaiting(_) | Initiating::Featuring(_)),
+                "{state:?} {input:?}"
+            );
+        }
+    });
+    assert!(taken > 10, "{taken}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Console, Exit, Format};
-use crate::gateway::protocol::{Answer, Circuit, Fault, OfNode, Passed, Plan, Request, Stream};
+use crate::gateway::protocol::{Answer, Circuit, Fault, Managed, OfNode, Passed, Plan, Request, Stream};
 
 /// Which gateway, and how it is told.
 #[derive(Debug, clap::Args)]
@@ -398,8 +398,14 @@ fn print_stream(stream: &Stream, console: &mut Console) {
     for pair in &stream.pairs {
         let tls = pair.tls.as_deref().unwrap_or("none");
         console.line(format_args!(
-            "    {} > {}  proof {}  TLS {tls}  rule {}  {} stanzas  {} octets",
-            pair.from, pair.to, pair.proof, pair.rule, pair.stanzas, pair.octets
+            "    {} > {}  proof {}  TLS {tls}  rule {}  {} stanzas  {} octets{}",
+            pair.from,
+            pair.to,
+            pair.proof,
+            pair.rule,
+            pair.stanzas,
+            pair.octets,
+            pair.managed.map(counted).unwrap_or_default()
         ));
         if console.is_verbose() {
             let (address, print) = (pair.address.as_deref(), pair.fingerprint.as_deref());
@@ -410,6 +416,12 @@ fn print_stream(stream: &Stream, console: &mut Console) {
             ));
         }
     }
+}
+
+/// What stream management makes of a pair.
+fn counted(managed: Managed) -> String {
+    let resumes = if managed.resumes { "resumable" } else { "counted" };
+    format!("  {resumes}, {} not acknowledged", managed.unacknowledged)
 }
 
 fn print_circuit(circuit: &Circuit, console: &mut Console) {

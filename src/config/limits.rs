@@ -143,6 +143,11 @@ table! {
     queue_stanzas ("queue-stanzas"): count = "100", "1" ..= "100000";
     /// Octets that wait for one pair (L-queue).
     queue_octets ("queue-octets"): size = "1MiB", "16KiB" ..= "1GiB";
+    /// Stanzas that were sent to a remote server which counts what it takes (XEP-0198) and that it has not acknowledged; more wait.
+    /// `0`: no server is asked to count (SM-01).
+    unacked_stanzas ("unacked-stanzas"): count = "1000", "0" ..= "100000";
+    /// Octets of those stanzas.
+    unacked_octets ("unacked-octets"): size = "1MiB", "16KiB" ..= "1GiB";
     /// Octets that wait for one pair of a backend, and of reports to it (L-inside-queue): so much waits while the world is
     /// dialled or takes its time.
     inside_queue ("inside-queue"): size = "8MiB", "64KiB" ..= "1GiB";
@@ -235,6 +240,12 @@ table! {
     queue ("queue"): time = "60s", "1s" ..= "1h";
     /// For the other side's closing tag (T-close).
     close ("close"): time = "5s", "100ms" ..= "1m";
+    /// Without an acknowledgement of what was sent to a remote server that counts what it takes: the connection is taken as broken
+    /// (T-ack, SM-01).
+    acknowledgement ("acknowledgement"): time = "60s", "5s" ..= "1h";
+    /// For a broken stream between servers to go on over another connection (T-resume, SM-01); what was not acknowledged comes back
+    /// then. `0s`: none goes on.
+    resume ("resume"): time = "2m", "0s" ..= "1h";
     /// After the last answer on a stream that only verifies (T-verify-idle).
     verify_idle ("verify-idle"): time = "5s", "100ms" ..= "10m";
     /// Without traffic on a stream between servers (T-idle-s2s).

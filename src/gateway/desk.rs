@@ -379,6 +379,9 @@ fn shown(view: &View) -> Stream {
         fingerprint: standing.fingerprint.clone(),
         stanzas: standing.stanzas,
         octets: standing.octets,
+        managed: standing
+            .managed
+            .map(|kept| protocol::Managed { resumes: kept.resumes, unacknowledged: kept.unacknowledged }),
     });
     Stream {
         stream: view.meta.id.to_string(),

@@ -3,10 +3,12 @@
 //! `gatehouse streams` and its sisters speak it (`cli/control`), and scripts may. Words of peers appear escaped and
 //! capped, as in logs (LOG-03).
 
+mod pairs;
 mod plan;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::pairs::{Client, Managed, Pair};
 pub use self::plan::{ByRule, Change, Fault, Plan};
 use super::explain::Asked;
 pub use super::used::{Shadowed, Unused};
@@ -426,42 +428,6 @@ pub struct Stream {
     pub pairs: Vec<Pair>,
     /// The client, once it is logged in.
     pub client: Option<Client>,
-}
-
-/// A client that is logged in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Client {
-    /// Its address, as its server told it.
-    pub jid: String,
-    /// The TLS version.
-    pub tls: Option<String>,
-    /// Stanzas that passed, either way.
-    pub stanzas: u64,
-    /// Octets of those stanzas.
-    pub octets: u64,
-}
-
-/// A pair that stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// The domain that speaks.
-    pub from: String,
-    /// The domain that is spoken to.
-    pub to: String,
-    /// How the remote domain was proven; outbound, how we were.
-    pub proof: String,
-    /// The rule that admitted it.
-    pub rule: String,
-    /// The address of the remote server.
-    pub address: Option<String>,
-    /// The TLS version of the public leg.
-    pub tls: Option<String>,
-    /// SHA-256 of the remote server's certificate.
-    pub fingerprint: Option<String>,
-    /// Stanzas that passed.
-    pub stanzas: u64,
-    /// Octets of those stanzas.
-    pub octets: u64,
 }
 
 /// A remote domain that did not answer lately.

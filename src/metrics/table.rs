@@ -88,6 +88,11 @@ families! {
         "Stanzas of which a rule's `egress` kept something inside, by what became of them.",
         ["domain", "rule", "outcome"]
     );
+    stream_management: counters(
+        "stream_management_total",
+        "What stream management (XEP-0198) between servers came to: sessions, and stanzas that were resent or returned.",
+        ["flow", "outcome"]
+    );
     patch_hits: counters(
         "patch_hits_total",
         "Stanzas that met a patch, by what it did, or would do in shadow mode.",

@@ -184,6 +184,11 @@ reasons! {
     WriteTimeout = "write-timeout", "the other side did not take octets in time";
         ConnectionTimeout, RemoteServerTimeout, RemoteServerTimeout; [Absence]; "timeouts: { stanza }", _; SLOW;
 
+    AckTimeout = "ack-timeout", "the other side did not acknowledge stanzas in time";
+        ConnectionTimeout, RemoteServerTimeout, RemoteServerTimeout; [Absence]; "timeouts: { acknowledgement }", _; SLOW;
+    Unacknowledged = "unacknowledged", "the connection ended, and nobody knows whether the other server got this";
+        _, RemoteServerTimeout, RemoteServerTimeout; []; _, _; "nothing is sent twice; whoever wrote it may ask whether it arrived";
+
     // -- XML
     BadFormat = "bad-format", "text between first-level elements, or an element that fits no place";
         BadFormat, BadRequest, RemoteServerTimeout; [Absence]; _, _; PROTOCOL;
@@ -332,6 +337,8 @@ reasons! {
         ImproperAddressing, BadRequest, RemoteServerTimeout; []; _, _; PROTOCOL;
     DialbackBadKey = "dialback-bad-key", "a dialback key that is no key";
         BadFormat, BadRequest, BadRequest; []; _, _; PROTOCOL;
+    Miscounted = "miscounted", "the other side acknowledged stanzas that were never sent";
+        UndefinedCondition, NotAcceptable, RemoteServerTimeout; []; _, _; PROTOCOL;
     UnaskedAnswer = "unasked-answer", "a dialback answer that nobody asked for";
         PolicyViolation, NotAcceptable, RemoteServerTimeout; [Absence]; _, _; PROTOCOL;
     SecondKey = "second-key", "another key for a pair whose first key is still being verified";

@@ -146,6 +146,8 @@ pub enum Effect {
     Send(Side, Bytes),
     /// One whole stanza in canonical form, to a far leg that stands.
     Pass(FarId, Bytes),
+    /// What of the stanzas that this far leg was given has not begun to go out goes nowhere: they have come back.
+    Recall(FarId),
     /// The stanza of the next effect, [`Effect::Pass`] or [`Effect::Carry`], is of this sender. It goes if the sender has not
     /// sent too much lately; else it goes nowhere, and comes back with [`Input::Refused`].
     Weigh(Sender),

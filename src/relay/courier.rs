@@ -5,19 +5,20 @@
 //! judges again by what the channel shows, and sends back each stanza that cannot go, with the true reason.
 
 mod ends;
+mod managed;
 mod queue;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::managed::Session;
 use self::queue::{Queue, Tries};
-use super::beside;
 use super::event::{Event, Record};
-use super::far::{Far, FarOutcome};
-use super::origin::{Origin, reread};
+use super::far::{Far, FarOutcome, Leave, Lost};
+use super::origin::Origin;
+use super::portrait::Kept;
 use super::turn::Turn;
-use super::turned::Turned;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, Route};
 use crate::jid::Domain;
@@ -25,7 +26,7 @@ use crate::policy::Verdict;
 use crate::reason::{Direction, Flow, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::{Method, Pair, Proof, Secured};
-use crate::xml::{Kind, Token};
+use crate::xml::Token;
 
 /// What a courier knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,8 @@ pub(super) struct Courier {
     /// The pair of a backend, once it stands.
     guard: Guard,
     queue: Queue,
+    /// What the peer counts, if it does.
+    session: Option<Box<Session>>,
     /// What the last failure was, once it has given up: so goes back what still comes.
     failed: Option<Why>,
     /// It ends with its leg, and opens no other.
@@ -79,6 +82,7 @@ impl Courier {
             far: None,
             guard: Guard::default(),
             queue: Queue::default(),
+            session: None,
             failed: None,
             ending: false,
             draining: false,
@@ -104,6 +108,7 @@ impl Courier {
             (Side::Far(id), Input::Close(reason)) => self.shut(id, reason, turn),
             (_, Input::Drain) => {
                 self.draining = true;
+                self.give_up_session(turn);
                 self.end(Reason::Shutdown, turn);
             }
             (_, Input::Expired) => self.expire(turn),
@@ -120,6 +125,8 @@ impl Courier {
                 self.yields = true;
                 self.yield_place(turn);
             }
+            // It waits for its acknowledgement, and the end of its leg says what becomes of it.
+            (_, Input::Overflow(_)) if self.session.is_some() => {}
             (_, Input::Overflow(octets)) => {
                 self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
@@ -177,17 +184,20 @@ impl Courier {
     /// What a step of its leg means for what it carries.
     fn far_came(&mut self, outcome: FarOutcome, turn: &mut Turn<'_>) {
         match outcome {
+            FarOutcome::Acknowledged(taken) => self.acknowledged(taken, turn),
             FarOutcome::Stands => self.established(turn),
             FarOutcome::Failed(why) => {
                 self.far = None;
-                self.refused(&why, turn);
+                if !self.tries_to_resume(&why, turn) {
+                    self.refused(&why, turn);
+                }
             }
             FarOutcome::Lost(lost) => self.lost(lost, turn),
             FarOutcome::Closed(ended, reason) => {
                 self.pair_ended(ended, turn);
-                self.far = None;
+                let lost = Lost { reason, closing: true, leave: Leave::Other, unsent: Vec::new() };
                 // What came meanwhile goes over another leg.
-                self.carry_on(true, reason, Vec::new(), turn);
+                self.leg_ended(lost, turn);
             }
             FarOutcome::Dropped => self.far = None,
             // Only a verifier asks.
@@ -197,6 +207,7 @@ impl Courier {
 
     /// Our side of its leg ends.
     fn close(&mut self, turn: &mut Turn<'_>) {
+        self.ask_at_last(turn);
         if let Some(outcome) = self.far.as_deref_mut().and_then(|far| far.close(turn)) {
             self.far_came(outcome, turn);
         }
@@ -204,9 +215,18 @@ impl Courier {
 
     // -- what may be asked of it
 
-    /// Octets and number of the stanzas that wait for its leg.
+    /// Octets and number of the stanzas that wait for its leg; of a backend's also the octets that wait to be acknowledged.
     pub(super) fn queued(&self) -> (usize, usize) {
-        self.queue.size()
+        let (octets, stanzas) = self.queue.size();
+        let kept = self.session.as_ref().filter(|_| self.is_own()).map_or(0, |session| session.size().0);
+        (octets.saturating_add(kept), stanzas)
+    }
+
+    /// Whether its peer counts what it takes: whether the session may be gone on with, and how much is not acknowledged.
+    pub(super) fn managed(&self) -> Option<Kept> {
+        let kept =
+            |session: &Session| Kept { resumes: session.is_resumable(), unacknowledged: session.size().1 };
+        self.session.as_deref().map(kept)
     }
 
     pub(super) fn has_given_up(&self) -> bool {
@@ -292,7 +312,7 @@ impl Courier {
         let inside = turn.home.hosts(&self.pair.target) || self.via.is_some();
         self.far = Some(match inside {
             true => Far::inside(id, errand, self.via.clone(), turn),
-            false => Far::outside(id, errand, self.behalf(), turn),
+            false => Far::outside(id, errand, self.behalf(), self.asks_for(turn.home), turn),
         });
     }
 
@@ -323,7 +343,7 @@ impl Courier {
             Load::Admitted | Load::Carried => (limits.queue_stanzas, limits.queue_octets),
             Load::Own | Load::Report => (usize::MAX, limits.inside_queue),
         };
-        if !stands && !self.queue.has_room(octets.len(), stanzas, most) {
+        if (!stands || !self.queue.is_empty()) && !self.queue.has_room(octets.len(), stanzas, most) {
             return self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
         }
         let first = self.queue.is_empty();
@@ -348,44 +368,6 @@ impl Courier {
         }
     }
 
-    /// The leg stands: what waited goes out in order.
-    fn flush(&mut self, turn: &mut Turn<'_>) {
-        let Some(far) = self.far.as_deref() else { return };
-        let (id, limit) = (far.id(), far.largest(far.target(), turn));
-        let own = self.guard.pairs().iter().position(|admitted| admitted.route() == Route::Leg(id.0));
-        let young = self.is_report() && self.is_young(turn.now);
-        for octets in self.queue.take() {
-            if octets.len() > limit {
-                self.too_large(id, limit, &octets, turn);
-                continue;
-            }
-            if young {
-                self.queue.remember(octets.clone());
-            }
-            // What a backend sends has passed when it goes out on the leg, and not when the courier has it.
-            let passed = own.and_then(|index| {
-                self.guard.count(index, octets.len());
-                if let Some(admitted) = self.guard.pair(index) {
-                    beside::stands(turn, admitted.pair(), admitted.permit(), octets.len());
-                }
-                let hosted = self.guard.pair(index)?.pair().sender.clone();
-                Some(Event::Passed { hosted, kind: Kind::of_stanza(&octets), octets: octets.len() })
-            });
-            turn.push(Effect::Pass(id, octets));
-            if let Some(passed) = passed {
-                turn.note(passed);
-            }
-        }
-    }
-
-    /// XML-18: the peer has told how much it takes, or takes what others may send us, and this stanza is more.
-    fn too_large(&self, id: FarId, most: usize, octets: &Bytes, turn: &mut Turn<'_>) {
-        let Some(frame) = reread(octets) else { return };
-        let found = octets.len();
-        let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
-        self.origin().turn_away(&turned, &self.pair, |octets| Some(Effect::Pass(id, octets)), turn);
-    }
-
     /// The leg is proven: does the policy let the courier speak over it, by what is known of it now (POL-07)?
     fn established(&mut self, turn: &mut Turn<'_>) {
         if !self.may_speak(turn) {
@@ -398,6 +380,8 @@ impl Courier {
         if self.is_own() {
             self.own_stands(turn.since(began), turn);
         }
+        let managed = self.far.as_deref_mut().map(Far::take_managed);
+        self.manage(managed.unwrap_or_default(), turn);
         self.flush(turn);
         self.yield_place(turn);
     }

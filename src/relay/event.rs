@@ -116,6 +116,51 @@ impl Stroke {
     }
 }
 
+/// What stream management came to, between servers (SM-01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Managing {
+    /// A stream broke, and its session waits to go on.
+    Broken,
+    /// What is sent on a stream is counted.
+    Enabled,
+    /// A session whose stream broke did not go on in time.
+    Expired,
+    /// A session was to go on, and is not there.
+    Refused,
+    /// Stanzas that were not taken went out again, over another stream.
+    Resent,
+    /// A session went on over another stream.
+    Resumed,
+    /// Stanzas that were not acknowledged came back to their senders.
+    Returned,
+}
+
+impl Managing {
+    /// Every value, for tables and tests.
+    pub const ALL: &'static [Managing] = &[
+        Self::Broken,
+        Self::Enabled,
+        Self::Expired,
+        Self::Refused,
+        Self::Resent,
+        Self::Resumed,
+        Self::Returned,
+    ];
+
+    /// The metric label and log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::Enabled => "enabled",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Resent => "resent",
+            Self::Resumed => "resumed",
+            Self::Returned => "returned",
+        }
+    }
+}
+
 /// Which side said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Said {
@@ -246,6 +291,8 @@ pub enum Event {
     Misnamed { name: Domain, reason: Reason, via: Option<Domain> },
     /// A stream error was sent or received.
     StreamError { facing: Facing, said: Said, condition: Option<StreamCondition> },
+    /// Stream management came to this; of stanzas, so many.
+    Managed { what: Managing, stanzas: usize },
     /// A far leg found its backend up or down.
     Backend { hosted: Domain, up: bool },
     /// A login came out. `account` as in [`super::Attempt`]; the mechanism is none where the client named one that it was

@@ -7,6 +7,7 @@
 mod absence;
 mod attempts;
 mod elsewhere;
+mod judged;
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -14,16 +15,16 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::event::{DialbackOutcome, Event, Role};
-use super::judge;
 use super::life::Life;
 use super::turn::Turn;
 use super::{Behalf, Destination, Effect, FarId, Side};
 use crate::jid::Domain;
 use crate::policy::{Identity, Tls, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
-use crate::stream::dane::{Dane, Usage};
+use crate::stream::dane::Dane;
 use crate::stream::fault::Due;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
+use crate::stream::management::{Manage, Managed};
 use crate::stream::{Answer, Certificate, Method, Pair, Proof, Secured};
 use crate::xml::{CLOSE, Token};
 
@@ -42,6 +43,8 @@ pub(super) struct Far {
     last: Option<Why>,
     /// Why it ends, as far as that is known.
     reason: Reason,
+    /// What came of stream management, once the pair stands.
+    managed: Managed,
     /// When the last key or question went out; none: no key did.
     keyed: Option<Instant>,
     /// How often it was sent to another host.
@@ -76,10 +79,12 @@ pub(super) enum Leave {
     Other,
 }
 
-/// What came of a step, beyond the leg itself. All but the first two are its end: whoever has it forgets it.
+/// What came of a step, beyond the leg itself. All but the first three are its end: whoever has it forgets it.
 #[derive(Debug)]
 #[must_use]
 pub(super) enum FarOutcome {
+    /// So many stanzas were taken there.
+    Acknowledged(u32),
     /// The question is answered.
     Answered(Answer),
     /// The pair stands there.
@@ -109,15 +114,21 @@ impl Far {
     /// Opens a leg to the backend of that hosted domain.
     pub(super) fn inside(id: FarId, errand: Errand, via: Option<Domain>, turn: &mut Turn<'_>) -> Box<Self> {
         let destination = Destination::Backend(via.unwrap_or_else(|| errand.to().clone()));
-        Self::open(id, errand, Facing::Backend, destination, turn)
+        Self::open(id, errand, Facing::Backend, destination, Manage::Off, turn)
     }
 
-    /// Opens a leg to a server in the world.
-    pub(super) fn outside(id: FarId, errand: Errand, behalf: Behalf, turn: &mut Turn<'_>) -> Box<Self> {
+    /// Opens a leg to a server in the world, which is asked to count what it takes if it can.
+    pub(super) fn outside(
+        id: FarId,
+        errand: Errand,
+        behalf: Behalf,
+        manage: Manage,
+        turn: &mut Turn<'_>,
+    ) -> Box<Self> {
         let (from, target) = (errand.from().clone(), errand.to().clone());
         let posh = turn.takes_posh(&errand);
         let destination = Destination::World { from, target, behalf, posh };
-        Self::open(id, errand, Facing::Public, destination, turn)
+        Self::open(id, errand, Facing::Public, destination, manage, turn)
     }
 
     fn open(
@@ -125,6 +136,7 @@ impl Far {
         errand: Errand,
         facing: Facing,
         destination: Destination,
+        manage: Manage,
         turn: &mut Turn<'_>,
     ) -> Box<Self> {
         // Whether the policy lets this errand travel in clear (`tls: none`).
@@ -138,6 +150,7 @@ impl Far {
             errand,
             external: facing == Facing::Public,
             dialback: true,
+            manage,
             step_time: turn.home.timeouts.header,
             proof_time: turn.home.timeouts.dialback,
         };
@@ -151,6 +164,7 @@ impl Far {
             secured: None,
             last: None,
             reason: Reason::Finished,
+            managed: Managed::default(),
             keyed: None,
             moves: 0,
             broken: 0,
@@ -200,6 +214,11 @@ impl Far {
     /// Standing, and neither closing nor over.
     pub(super) fn is_live(&self) -> bool {
         self.stands() && self.life.is_open()
+    }
+
+    /// What came of stream management; told once.
+    pub(super) fn take_managed(&mut self) -> Managed {
+        std::mem::take(&mut self.managed)
     }
 
     /// The largest stanza that the server of this domain takes over it: by its own word, and by the operator's.
@@ -283,7 +302,7 @@ impl Far {
         self.address = Some(address);
         self.secured.clone_from(&secured);
         if secured.is_some()
-            && let Err(why) = self.peer_taken(turn)
+            && let Err(why) = judged::peer_taken(self, turn)
         {
             return self.attempt_failed(why, Bytes::new(), turn);
         }
@@ -293,48 +312,9 @@ impl Far {
     /// The handshake is done.
     pub(super) fn secure(&mut self, secured: Secured, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         self.secured = Some(secured.clone());
-        match self.peer_taken(turn) {
+        match judged::peer_taken(self, turn) {
             Ok(()) => self.step(initiating::Input::Secured(secured), turn),
             Err(why) => self.attempt_failed(why, Bytes::new(), turn),
-        }
-    }
-
-    /// Does the policy take this peer, by what the channel shows (CRT-13)?
-    fn peer_taken(&self, turn: &mut Turn<'_>) -> Result<(), Why> {
-        if self.terms.facing == Facing::Backend {
-            return Ok(());
-        }
-        let (proof, verdict) = self.shown(turn);
-        let policy = turn.policy;
-        let untrusted = |pair: &Pair, direction| {
-            let detail = judge::doubt(policy, pair, direction, self.secured.as_ref());
-            Why { reason: Reason::CertificateUntrusted, detail }
-        };
-        match &self.terms.errand {
-            Errand::Speak(_) if verdict.is_allow() => Ok(()),
-            Errand::Speak(pair) => {
-                let why = match verdict.reason {
-                    Reason::IdentityTooWeak => untrusted(pair, Direction::Outbound),
-                    other => other.into(),
-                };
-                turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
-                Err(why)
-            }
-            // DB-24: who vouches for a key must be the domain's server by more than an address, too: the channel proves the
-            // domain, or a policy file takes servers of that domain without, at its address.
-            Errand::Ask(check) => {
-                let taken = match proof.map(|proof| proof.method()) {
-                    // A certificate that names the domain, and yet not the key that is pinned, is no server of it.
-                    Some(Method::Certificate | Method::Dane | Method::Posh) => {
-                        verdict.reason != Reason::IdentityTooWeak
-                    }
-                    Some(_) => true,
-                    // No record of its DNS holds for it: whatever else the rule takes.
-                    None if self.dane() == Dane::Failed => false,
-                    None => verdict.permit().is_some_and(|permit| permit.takes_unnamed_servers()),
-                };
-                if taken { Ok(()) } else { Err(untrusted(&check.pair, Direction::Inbound)) }
-            }
         }
     }
 
@@ -374,26 +354,11 @@ impl Far {
         if let Some(secured) = &mut self.secured {
             secured.certificate = Some(certificate);
         }
-        self.stand_until(turn);
+        judged::stand_until(self, turn);
         if before.is_some() && self.server(turn).is_none() {
             return self.fault(Reason::CertificateRevoked, turn);
         }
         None
-    }
-
-    /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
-    fn stand_until(&mut self, turn: &Turn<'_>) {
-        // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
-        let named = match self.server(turn) {
-            Some(Method::Certificate | Method::Posh) => true,
-            Some(Method::Dane) => self.dane() != Dane::Proven(Usage::DaneEe),
-            _ => false,
-        };
-        let certificate = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
-        let expires = certificate.filter(|_| named).and_then(|certificate| certificate.expires);
-        if let Some(stands) = &mut self.stands {
-            stands.expires = expires;
-        }
     }
 
     /// One step of the initiating entity.
@@ -423,6 +388,7 @@ impl Far {
     fn act(&mut self, effect: initiating::Effect, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let facing = self.terms.facing;
         match effect {
+            initiating::Effect::Acknowledged(taken) => return Some(FarOutcome::Acknowledged(taken)),
             initiating::Effect::Answered(answer) => return Some(FarOutcome::Answered(answer)),
             initiating::Effect::Established(established) => {
                 self.established(established, turn);
@@ -463,13 +429,14 @@ impl Far {
     fn established(&mut self, established: Established, turn: &mut Turn<'_>) {
         let method = if established.external { Method::Certificate } else { Method::Dialback };
         self.stands = Some(Stands { method, max_octets: established.max_octets, expires: None });
+        self.managed = established.managed;
         let facing = self.terms.facing;
         if let Some(asked) = self.keyed {
             let after = turn.since(asked);
             turn.dialback(Role::Initiating, facing, DialbackOutcome::Valid, after);
         }
         self.met(turn);
-        self.stand_until(turn);
+        judged::stand_until(self, turn);
         turn.push(Effect::Widen(self.side()));
         let Errand::Speak(pair) = &self.terms.errand else { return };
         if facing == Facing::Public {

@@ -184,6 +184,8 @@ impl Inbound {
                 }
             }
             FarOutcome::Closed(..) | FarOutcome::Dropped => drop(self.fars.remove(&id)),
+            // Inside nothing is counted.
+            FarOutcome::Acknowledged(_) => {}
             // Only a verifier asks.
             FarOutcome::Answered(_) => self.far_close(id, turn),
         }

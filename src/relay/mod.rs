@@ -38,10 +38,10 @@ mod verifier;
 pub use contract::{
     Arrival, Attempt, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Load, Side,
 };
-pub use event::{DialbackOutcome, Event, Record, Role, Said, Stroke, Withheld};
+pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
-pub use portrait::{Logged, Portrait, Standing};
+pub use portrait::{Kept, Logged, Portrait, Standing};
 pub use sender::{Sender, Words};
 
 use std::fmt;

@@ -123,6 +123,10 @@ pub struct StreamLimits {
     pub queue_stanzas: usize,
     /// L-queue, octets.
     pub queue_octets: usize,
+    /// L-unacked: stanzas that were sent and are not acknowledged; none: peers are not asked to.
+    pub unacked_stanzas: usize,
+    /// L-unacked, octets.
+    pub unacked_octets: usize,
     /// L-inside-queue: octets that wait for one pair of a backend, and for reports to it.
     pub inside_queue: usize,
     /// L-inside-pairs: pairs on one stream of a backend.
@@ -145,6 +149,8 @@ impl Default for StreamLimits {
             refusals: 100,
             queue_stanzas: 100,
             queue_octets: 1 << 20,
+            unacked_stanzas: 1000,
+            unacked_octets: 1 << 20,
             inside_queue: 8 << 20,
             inside_pairs: 10_000,
             inside_pending: 1_000,
@@ -167,6 +173,10 @@ pub struct Timeouts {
     pub queue: Duration,
     /// T-close.
     pub close: Duration,
+    /// T-ack: without any acknowledgement of what was sent.
+    pub acknowledgement: Duration,
+    /// T-resume: for a stream that broke to go on.
+    pub resume: Duration,
     /// T-idle-s2s.
     pub idle: Duration,
     /// T-verify-idle: after the last answer on a stream that only asked about keys.
@@ -187,6 +197,8 @@ impl Default for Timeouts {
             dialback: Duration::from_secs(30),
             queue: Duration::from_secs(60),
             close: Duration::from_secs(5),
+            acknowledgement: Duration::from_secs(60),
+            resume: Duration::from_secs(120),
             idle: Duration::from_secs(30 * 60),
             verify_idle: Duration::from_secs(5),
             courier: Duration::from_secs(10),

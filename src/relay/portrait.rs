@@ -37,6 +37,15 @@ pub struct Logged {
     pub octets: u64,
 }
 
+/// A pair of which stanzas are counted (SM-01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Whether it may go on over another connection.
+    pub resumes: bool,
+    /// Stanzas that are sent and not acknowledged.
+    pub unacknowledged: usize,
+}
+
 /// A pair that stands.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -56,6 +65,8 @@ pub struct Standing {
     pub stanzas: u64,
     /// Octets of those stanzas.
     pub octets: u64,
+    /// What stream management makes of it; none: nothing is counted.
+    pub managed: Option<Kept>,
     /// What the policy in the shadow says of it; none without one.
     pub beside: Option<Arc<Beside>>,
     /// The word of the other policy on it.
@@ -96,7 +107,12 @@ impl Relay {
             Shape::Inbound(inbound) => (inbound.near().record(None, None, Reason::Allowed), None),
             _ => (Box::new(Record::of(None, Reason::Allowed)), None),
         };
+        let managed = match &self.shape {
+            Shape::Courier(courier) => courier.managed(),
+            _ => None,
+        };
         Standing {
+            managed,
             pair: admitted.pair().clone(),
             method: shown.unwrap_or(admitted.method()),
             rule: admitted.permit().rule().clone(),

@@ -8,6 +8,7 @@ use super::{Behalf, Effect, FarId, Home, Input, Side};
 use crate::reason::{Cause, Detail, Facing, Flow, Reason};
 use crate::stream::fault::Due;
 use crate::stream::initiating::Errand;
+use crate::stream::management::Manage;
 use crate::stream::{Answer, KeyCheck, Secured};
 use crate::xml::Token;
 
@@ -27,7 +28,7 @@ impl Verifier {
         let (id, errand) = (FarId(1), Errand::Ask(check));
         let far = match facing {
             Facing::Backend => Far::inside(id, errand, None, turn),
-            Facing::Public => Far::outside(id, errand, Behalf::Claim, turn),
+            Facing::Public => Far::outside(id, errand, Behalf::Claim, Manage::Off, turn),
         };
         Self { facing, far: Some(far), started: turn.now, answered: false }
     }
@@ -81,6 +82,8 @@ impl Verifier {
                 self.answer(Answer::Trouble(why.reason), why.detail, turn);
             }
             Some(FarOutcome::Closed(..) | FarOutcome::Dropped | FarOutcome::Lost(_)) => self.far = None,
+            // Nothing was sent that could be.
+            Some(FarOutcome::Acknowledged(_)) => {}
             // Nothing is asked for but an answer.
             Some(FarOutcome::Stands) => self.far(turn, Far::close),
         }

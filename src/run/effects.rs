@@ -74,6 +74,11 @@ impl Pump {
                 Ok(()) => self.pass(id, stanza),
                 Err(reason) => self.step(Side::Near, Input::Refused(stanza, reason)),
             },
+            Effect::Recall(id) => {
+                if let Some(far) = self.fars.get_mut(id) {
+                    far.leg.outbox.recall();
+                }
+            }
             Effect::Deliver(stanza) => {
                 if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {
                     leg.outbox.pass(stanza);

@@ -254,6 +254,10 @@ impl Observe {
                 self.audit(meta, "closed", record, around);
             }
             Event::Passed { hosted, kind, octets } => m.passed(flow, hosted, *kind, 1, *octets as u64),
+            Event::Managed { what, stanzas } => {
+                m.managed(flow, *what, *stanzas);
+                tracing::debug!(flow = %flow, relay = %meta.id, outcome = what.label(), stanzas, "stream management");
+            }
             Event::Withheld { hosted, rule, what } => m.withheld(hosted, rule, *what),
             Event::Patched { pair, hosted, patch, place, stroke } => {
                 m.patched(flow, patch, *stroke);

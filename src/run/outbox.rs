@@ -113,6 +113,21 @@ impl Outbox {
         unsent
     }
 
+    /// Stanzas that have not begun to go out go nowhere, and those that have are no longer given back.
+    pub fn recall(&mut self) {
+        self.unflushed.clear();
+        let mut begun = self.taken > 0;
+        self.chunks.retain_mut(|chunk| {
+            let keeps = std::mem::take(&mut begun) || !chunk.stanza;
+            chunk.stanza = false;
+            keeps
+        });
+        let first = self.taken;
+        self.octets = self.chunks.iter().map(|chunk| chunk.octets.len()).sum::<usize>().saturating_sub(first);
+        (self.stanzas, self.released) = (0, self.released.min(usize::from(first > 0)));
+        self.shut = None;
+    }
+
     /// Sends what can be sent now.
     ///
     /// # Errors

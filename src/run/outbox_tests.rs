@@ -46,6 +46,36 @@ async fn what_did_not_go_out_whole_is_given_back_oldest_first() {
     assert_eq!((outbox.octets(), outbox.stanzas()), (0, 0));
 }
 
+// SM-01: "bounced once and never sent again": what has come back does not go out behind it, nor is it given back besides.
+#[tokio::test]
+async fn what_is_recalled_goes_nowhere_and_what_has_begun_ends() {
+    let (ours, mut theirs) = duplex(10);
+    let mut io: BoxIo = Box::new(ours);
+    let mut outbox = Outbox::default();
+    outbox.pass(stanza("<gone/>"));
+    outbox.pass(stanza("<half-way/>"));
+    outbox.pass(stanza("<not-begun/>"));
+    outbox.say(stanza("</s>"));
+    let now = Instant::now();
+    send(&mut outbox, &mut io, now).await.unwrap();
+    outbox.recall();
+    assert_eq!((outbox.octets(), outbox.stanzas()), ("f-way/></s>".len() + 1, 0));
+    let mut got = Vec::new();
+    for _ in 0..10 {
+        let mut some = [0; 64];
+        let n = theirs.read(&mut some).await.unwrap();
+        got.extend_from_slice(&some[..n]);
+        send(&mut outbox, &mut io, now).await.unwrap();
+        if outbox.is_empty() {
+            break;
+        }
+    }
+    drop(io);
+    theirs.read_to_end(&mut got).await.unwrap();
+    assert_eq!(String::from_utf8(got).unwrap(), "<gone/><half-way/></s>");
+    assert!(outbox.take_unsent().is_empty());
+}
+
 /// Takes everything and flushes nothing, as TLS does above a full socket.
 struct Buffering;
 

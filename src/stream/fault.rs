@@ -112,6 +112,8 @@ pub enum Due {
     Ruling,
     /// Its word on a key of its own.
     Answer,
+    /// Its word on stream management.
+    Count,
     /// Nothing: the pair stands, or the question is answered.
     Nothing,
 }
@@ -128,6 +130,7 @@ impl Due {
             Self::Success => "our certificate was shown by SASL EXTERNAL, and its answer did not come",
             Self::Ruling => "our dialback key was sent, and its answer did not come",
             Self::Answer => "the question about the dialback key was sent, and its answer did not come",
+            Self::Count => "the pair stood, and the answer about stream management did not come",
             Self::Nothing => "",
         }
     }

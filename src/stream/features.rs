@@ -11,6 +11,8 @@ pub struct Offered {
     pub external: bool,
     /// The dialback feature.
     pub dialback: bool,
+    /// Stream management (XEP-0198).
+    pub management: bool,
     /// XEP-0478: the largest element that it takes, in octets.
     pub max_octets: Option<usize>,
 }
@@ -27,6 +29,7 @@ pub fn read(features: &Element) -> Offered {
                     .any(|m| m.is(names::SASL, "mechanism") && m.text().trim_ascii() == "EXTERNAL");
             }
             (names::DIALBACK_FEATURE, "dialback") => offered.dialback = true,
+            (names::STREAM_MANAGEMENT, "sm") => offered.management = true,
             (names::LIMITS, "limits") => {
                 offered.max_octets = feature
                     .child(names::LIMITS, "max-bytes")

@@ -5,6 +5,8 @@
 //! done; here is only the order of words.
 
 mod awaiting;
+mod managing;
+mod securing;
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +17,13 @@ use crate::reason::{Cause, Facing, Reason};
 use crate::xml::{Frame, Header, names};
 
 use self::awaiting::prove;
+pub use self::managing::Managing;
+use self::managing::stand;
 use super::dialback;
 use super::fault::{self, Due, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
+use super::management::{Manage, Managed};
 use super::{Answer, KeyCheck, Pair, Secured, opening, sasl};
 
 /// What the stream is opened for.
@@ -74,6 +79,8 @@ pub struct Terms {
     pub external: bool,
     /// Dialback may be used.
     pub dialback: bool,
+    /// What is asked of a server that offers stream management, once the pair stands.
+    pub manage: Manage,
     /// T-header and T-tls, for each step before the proof.
     pub step_time: Duration,
     /// T-dialback, for the proof and for the question.
@@ -110,6 +117,8 @@ pub enum Effect {
     Await(KeyCheck),
     /// The pair stands.
     Established(Established),
+    /// So many stanzas were taken.
+    Acknowledged(u32),
     /// The question is answered.
     Answered(Answer),
     /// An answer that nobody asked for; it changed nothing (DB-08).
@@ -121,12 +130,14 @@ pub enum Effect {
 }
 
 /// How the pair came to stand, and what the receiving server takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Established {
     /// Whether by EXTERNAL; else by dialback.
     pub external: bool,
     /// XEP-0478: the largest stanza that it takes, in octets.
     pub max_octets: Option<usize>,
+    /// What came of stream management.
+    pub managed: Managed,
 }
 
 /// A step: the next state and what to do, or the end.
@@ -145,6 +156,8 @@ pub enum Initiating {
     Established(Standing),
     /// The response header is in; features are due.
     Featuring(Featuring),
+    /// The pair stands, and stream management is asked for; its answer is due.
+    Managing(Managing),
     /// Our header is out; the response header is due.
     Opening(Opening),
     /// `<starttls/>` is out; `<proceed/>` is due.
@@ -161,6 +174,17 @@ struct Line {
     /// EXTERNAL was tried on this stream, and refused.
     refused: bool,
     unasked: u8,
+}
+
+impl Line {
+    /// An answer that nobody asked for: it changes nothing, and too many end the stream (DB-08).
+    fn unasked(mut self) -> Result<(Self, Effect), Fault> {
+        self.unasked = self.unasked.saturating_add(1);
+        match self.unasked > MAX_UNASKED {
+            true => Err(Fault::told(Reason::UnaskedAnswer, b"")),
+            false => Ok((self, Effect::Unasked)),
+        }
+    }
 }
 
 /// The response header is due.
@@ -216,6 +240,19 @@ pub struct Awaiting {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     line: Line,
+    /// Whether words of stream management are taken, and the count is kept.
+    counts: Counts,
+}
+
+/// Whether the other side counts what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Counts {
+    /// It was not asked to.
+    No,
+    /// It was, and has not answered in time, or no.
+    Unheard,
+    /// It does.
+    Yes,
 }
 
 impl Initiating {
@@ -229,6 +266,7 @@ impl Initiating {
             Self::Upgrading(state) => state.step(terms, input, now),
             Self::Authenticating(state) => state.step(terms, keys, input, now),
             Self::Awaiting(state) => state.step(terms, input, now),
+            Self::Managing(state) => state.step(terms, input, now),
             Self::Established(state) => state.step(input),
         }
     }
@@ -239,6 +277,7 @@ impl Initiating {
             Self::Authenticating(Authenticating { deadline, .. })
             | Self::Awaiting(Awaiting { deadline, .. })
             | Self::Featuring(Featuring { deadline, .. })
+            | Self::Managing(Managing { deadline, .. })
             | Self::Opening(Opening { deadline, .. })
             | Self::Requesting(Requesting { deadline, .. })
             | Self::Upgrading(Upgrading { deadline, .. }) => Some(*deadline),
@@ -257,6 +296,7 @@ impl Initiating {
             (Self::Authenticating(_), _) => Due::Success,
             (Self::Awaiting(_), Errand::Speak(_)) => Due::Ruling,
             (Self::Awaiting(_), Errand::Ask(_)) => Due::Answer,
+            (Self::Managing(_), _) => Due::Count,
             (Self::Established(_), _) => Due::Nothing,
         }
     }
@@ -286,8 +326,9 @@ impl Initiating {
             Self::Dialling => None,
             Self::Authenticating(Authenticating { line, .. })
             | Self::Awaiting(Awaiting { line, .. })
-            | Self::Established(Standing { line })
+            | Self::Established(Standing { line, .. })
             | Self::Featuring(Featuring { line, .. })
+            | Self::Managing(Managing { line, .. })
             | Self::Opening(Opening { line, .. })
             | Self::Requesting(Requesting { line, .. })
             | Self::Upgrading(Upgrading { line, .. }) => line.secured.as_ref(),
@@ -372,7 +413,7 @@ impl Featuring {
             return Ok((Initiating::Requesting(requesting), vec![send(starttls)]));
         }
         if line.authenticated {
-            return Ok(standing(line, true, offered));
+            return Ok(stand(terms, line, true, offered, now));
         }
         let dialback = dialback || offered.dialback;
         let speak = matches!(terms.errand, Errand::Speak(_));
@@ -383,45 +424,6 @@ impl Featuring {
             return Ok((Initiating::Authenticating(next), vec![send(auth)]));
         }
         prove(terms, keys, line, id, offered, dialback, now)
-    }
-}
-
-impl Requesting {
-    fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
-        match input {
-            Input::Element(frame) if frame.is(names::TLS, "proceed") => {
-                let upgrading = Upgrading { line: self.line, deadline: now + terms.step_time };
-                Ok((Initiating::Upgrading(upgrading), vec![Effect::Upgrade]))
-            }
-            // TLS-08: it was asked although it had offered nothing, and ends the stream at a word that it does not know.
-            Input::Element(frame)
-                if frame.is(names::STREAMS, "error")
-                    && ["not-authorized", "unsupported-stanza-type"]
-                        .contains(&fault::condition(&frame.tree()).as_str()) =>
-            {
-                Err(Fault::closed(Reason::TlsRequired).because(Cause::NoTls))
-            }
-            Input::Element(frame) if frame.is(names::STREAMS, "error") => {
-                ended_by(&frame, Reason::TlsRequired)
-            }
-            Input::Element(_) => Err(Fault::told(Reason::TlsRequired, b"").because(Cause::NoTls)),
-            Input::Expired => Err(Fault::closed(Reason::RemoteFailed).because(Cause::TimedOut)),
-            _ => Err(Fault::closed(Reason::TlsRequired).because(Cause::NoTls)),
-        }
-    }
-}
-
-impl Upgrading {
-    fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
-        match input {
-            Input::Secured(secured) => {
-                // TLS-06: features, from and id learned before TLS are forgotten.
-                let line = Line { secured: Some(secured), ..self.line };
-                Ok(open(terms, line, vec![Effect::Restart], now))
-            }
-            Input::Expired => Err(Fault::silent(Reason::TlsFailed).because(Cause::TimedOut)),
-            _ => Err(Fault::silent(Reason::EarlyOctets)),
-        }
     }
 }
 
@@ -448,11 +450,6 @@ impl Authenticating {
             _ => Err(Fault::closed(Reason::SaslRefused)),
         }
     }
-}
-
-fn standing(line: Line, external: bool, offered: Offered) -> (Initiating, Vec<Effect>) {
-    let established = Established { external, max_octets: offered.max_octets };
-    (Initiating::Established(Standing { line }), vec![Effect::Established(established)])
 }
 
 /// The element that came instead of the one that was due: a stream error ends the attempt as the peer's own word.

@@ -13,6 +13,7 @@ pub mod features;
 pub mod identity;
 pub mod initiating;
 pub mod keyring;
+pub mod management;
 pub mod proof;
 pub mod receiving;
 pub mod sasl;

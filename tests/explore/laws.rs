@@ -63,6 +63,24 @@ pub fn elements() -> Vec<Frame> {
     .collect()
 }
 
+/// What peers say of counting stanzas (XEP-0198), in and out of its place.
+pub fn counting() -> Vec<Frame> {
+    [
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/><sm xmlns='urn:xmpp:sm:3'/></stream:features>",
+        "<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true'/>",
+        "<enabled xmlns='urn:xmpp:sm:3'/>",
+        "<failed xmlns='urn:xmpp:sm:3' h='1'/>",
+        "<resumed xmlns='urn:xmpp:sm:3' previd='s1' h='1'/>",
+        "<resumed xmlns='urn:xmpp:sm:3' previd='s2' h='1'/>",
+        "<r xmlns='urn:xmpp:sm:3'/>",
+        "<a xmlns='urn:xmpp:sm:3' h='1'/>",
+        "<a xmlns='urn:xmpp:sm:3' h='x'/>",
+        "<resume xmlns='urn:xmpp:sm:3' previd='s1' h='0'/>",
+    ]
+    .map(frame)
+    .into()
+}
+
 pub fn frame(text: &str) -> Frame {
     let mut framer = Framer::new(Limits::default(), Content::Server);
     framer.feed(&opening(None, None, None, true));

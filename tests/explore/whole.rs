@@ -79,6 +79,14 @@ pub fn uses() -> Vec<Use> {
             [from_world(far1), from_world(far2), queue(Load::Own, hall, friend)].concat(),
         ),
         made(
+            "courier whose peer counts",
+            3,
+            CEILING,
+            counted(&small, &listed, now),
+            [from_counter(far1), from_world(far2), from_counter(far2), queue(Load::Own, hall, friend)]
+                .concat(),
+        ),
+        made(
             "courier of the gateway",
             2,
             END,
@@ -134,6 +142,8 @@ fn small() -> Home {
         dialback: zero,
         queue: zero,
         close: zero,
+        acknowledgement: zero,
+        resume: zero,
         idle: zero,
         verify_idle: zero,
         courier: zero,
@@ -224,6 +234,28 @@ fn from_backend(side: Side) -> Vec<(Side, Input)> {
     inputs.extend(headers().into_iter().skip(8).take(1).map(|h| Input::Token(Token::Header(h))));
     inputs.extend(leg());
     all(side, inputs)
+}
+
+/// A courier of a backend whose stream is counted.
+fn counted(home: &Arc<Home>, listed: &Arc<Policy>, now: Instant) -> Relay {
+    let whom = pair("hall.example", "friend.example");
+    let mut stage =
+        Stage::of(Relay::courier(Arc::clone(home), Arc::clone(listed), whom, (Load::Own, None), now));
+    let far = Side::Far(FarId(1));
+    stage.connected(FarId(1), Some(secured("", &["friend.example"])));
+    stage.hears(far, &answer("id-1", true));
+    for frame in counting().into_iter().take(1) {
+        stage.step(far, Input::Token(Token::Element(frame)));
+    }
+    stage.hears(far, "<db:result from='friend.example' to='hall.example' type='valid'/>");
+    stage.hears(far, "<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true'/>");
+    assert!(stage.relay.portrait(None).pairs[0].managed.is_some_and(|kept| kept.resumes));
+    stage.relay
+}
+
+/// What it says of counting there.
+fn from_counter(side: Side) -> Vec<(Side, Input)> {
+    all(side, counting().into_iter().map(|frame| Input::Token(Token::Element(frame))))
 }
 
 /// What a server in the world does on a stream that we opened.

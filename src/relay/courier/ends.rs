@@ -48,8 +48,15 @@ impl Courier {
             self.queue.recall();
         }
         self.pair_ended(lost.reason, turn);
-        self.far = None;
-        self.carry_on(lost.closing, lost.reason, lost.unsent, turn);
+        self.leg_ended(lost, turn);
+    }
+
+    /// Its leg is no more: what becomes of what it was given.
+    pub(super) fn leg_ended(&mut self, lost: Lost, turn: &mut Turn<'_>) {
+        let Some(far) = self.far.take() else { return };
+        let (closing, reason) = (lost.closing, lost.reason);
+        let left = self.unmanage(far.id(), lost, turn);
+        self.carry_on(closing, reason, left, turn);
     }
 
     /// DB-69: whether a backend may still say that it does not believe the `valid` that it gave.
@@ -70,6 +77,10 @@ impl Courier {
         let again = !self.again || long;
         self.again = !unsent.is_empty();
         self.queue.put_back(unsent);
+        // What the peer has not acknowledged goes on over another stream, as often as it takes.
+        if self.resumes() {
+            return self.set_out(turn);
+        }
         if self.queue.is_empty() {
             self.ending |= !closing;
             return;
@@ -109,6 +120,7 @@ impl Courier {
         self.ending = true;
         self.failed = Some(why.clone());
         self.tries.begun();
+        self.give_up_session(turn);
         for octets in self.queue.take() {
             self.origin().undeliverable(&octets, why, turn);
         }
@@ -174,12 +186,18 @@ impl Courier {
     }
 
     fn own_deadline(&self, home: &Home) -> Option<Instant> {
+        let session = self.session_deadline(home);
         if self.tries.is_waiting() {
-            return self.tries.next;
+            return self.tries.next.into_iter().chain(session).min();
         }
         self.far.as_ref()?;
+        // For what waits behind a session its own time runs.
+        if self.resumes() {
+            return session;
+        }
         match self.queue.is_empty() {
-            true => self.standing().map(|_| self.last + self.patience(home)),
+            true => self.standing().map(|_| self.last + self.patience(home)).into_iter().chain(session).min(),
+            false if self.standing().is_some() => session,
             false => Some(self.last + home.timeouts.queue),
         }
     }
@@ -192,11 +210,17 @@ impl Courier {
         if self.own_deadline(turn.home).is_none_or(|at| at > turn.now) {
             return;
         }
+        if self.expire_session(turn) {
+            return;
+        }
         if self.tries.is_waiting() {
             return self.set_out(turn);
         }
-        if self.queue.is_empty() {
-            return self.close_for(Reason::Idle, turn);
+        if self.standing().is_some() {
+            if self.queue.is_empty() && self.last + self.patience(turn.home) <= turn.now {
+                self.close_for(Reason::Idle, turn);
+            }
+            return;
         }
         let mut why = Why::because(Reason::DialbackTimeout, Cause::TimedOut);
         if let Some(far) = &self.far {

@@ -85,6 +85,11 @@ impl Tries {
         self.next = None;
     }
 
+    /// There is to be another attempt then.
+    pub(super) fn wait_until(&mut self, at: Instant) {
+        self.next = Some(at);
+    }
+
     /// The leg has stood: what failed long ago no longer counts.
     pub(super) fn stood(&mut self, now: Instant) {
         if self.first.is_none_or(|first| first + WITHIN <= now) {

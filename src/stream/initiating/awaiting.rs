@@ -8,10 +8,11 @@ use super::super::dialback::{Dialback, Unreadable};
 use super::super::fault::Fault;
 use super::super::features::Offered;
 use super::super::keyring::Keyring;
+use super::super::management::{self, Word};
 use super::super::{Answer, KeyCheck, dialback, fault, features};
 use super::{
-    Awaiting, Effect, Errand, Initiating, Input, Line, MAX_UNASKED, Standing, Stepped, Terms, ended_by, send,
-    standing,
+    Awaiting, Counts, Effect, Errand, Initiating, Input, Line, Standing, Stepped, Terms, ended_by, send,
+    stand,
 };
 use crate::reason::{Cause, Reason, StanzaCondition};
 use crate::xml::{CLOSE, Kind, names};
@@ -44,7 +45,7 @@ pub(super) fn prove(
 }
 
 impl Awaiting {
-    pub(super) fn step(mut self, terms: &Terms, input: Input, _now: Instant) -> Stepped {
+    pub(super) fn step(mut self, terms: &Terms, input: Input, now: Instant) -> Stepped {
         let frame = match input {
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 return Err(Fault::told(Reason::NotAuthorized, b""));
@@ -52,7 +53,8 @@ impl Awaiting {
             Input::Element(frame) if dialback::is_dialback(&frame) => frame,
             // COMPAT: features may follow a header without version towards a backend; they change nothing here.
             Input::Element(frame) if frame.is(names::STREAMS, "features") => {
-                self.offered.max_octets = features::read(&frame.tree()).max_octets;
+                let offered = features::read(&frame.tree());
+                (self.offered.max_octets, self.offered.management) = (offered.max_octets, offered.management);
                 return Ok((Initiating::Awaiting(self), Vec::new()));
             }
             Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
@@ -62,7 +64,7 @@ impl Awaiting {
         };
         match (dialback::read(&frame), &terms.errand) {
             (Ok(Dialback::Claimed { pair, kind }), Errand::Speak(ours)) if pair == *ours => match kind {
-                dialback::Kind::Valid => Ok(standing(self.line, false, self.offered)),
+                dialback::Kind::Valid => Ok(stand(terms, self.line, false, self.offered, now)),
                 dialback::Kind::Invalid => Err(Fault::closed(Reason::DialbackInvalid)),
                 dialback::Kind::Error(_) => Err(Fault::closed(Reason::DialbackRefused)),
             },
@@ -78,14 +80,12 @@ impl Awaiting {
                     )) => Answer::Trouble(Reason::RemoteNotFound),
                     dialback::Kind::Error(_) => Answer::Trouble(Reason::DialbackRefused),
                 };
-                Ok((Initiating::Established(Standing { line: self.line }), vec![Effect::Answered(answer)]))
+                let standing = Standing { line: self.line, counts: Counts::No };
+                Ok((Initiating::Established(standing), vec![Effect::Answered(answer)]))
             }
             (Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }), _) => {
-                self.line.unasked = self.line.unasked.saturating_add(1);
-                if self.line.unasked > MAX_UNASKED {
-                    return Err(Fault::told(Reason::UnaskedAnswer, b""));
-                }
-                Ok((Initiating::Awaiting(self), vec![Effect::Unasked]))
+                let (line, unasked) = self.line.unasked()?;
+                Ok((Initiating::Awaiting(Self { line, ..self }), vec![unasked]))
             }
             // Table 0.3: no questions are taken on a stream that we opened.
             (Ok(Dialback::Claim { .. } | Dialback::Ask(_)), _) => {
@@ -99,18 +99,15 @@ impl Awaiting {
 }
 
 impl Standing {
-    pub(super) fn step(mut self, input: Input) -> Stepped {
+    pub(super) fn step(self, input: Input) -> Stepped {
         match input {
             // RLY-04: nothing is said on a stream that we opened but errors and late answers.
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 Err(Fault::told(Reason::NotAuthorized, b""))
             }
             Input::Element(frame) if dialback::is_dialback(&frame) => {
-                self.line.unasked = self.line.unasked.saturating_add(1);
-                if self.line.unasked > MAX_UNASKED {
-                    return Err(Fault::told(Reason::UnaskedAnswer, b""));
-                }
-                Ok((Initiating::Established(self), vec![Effect::Unasked]))
+                let (line, unasked) = self.line.unasked()?;
+                Ok((Initiating::Established(Self { line, ..self }), vec![unasked]))
             }
             Input::Element(frame) if frame.is(names::STREAMS, "error") => Ok((
                 Initiating::Established(self),
@@ -120,6 +117,20 @@ impl Standing {
                     Effect::Closed,
                 ],
             )),
+            Input::Element(frame) if management::is_word(&frame) && self.counts != Counts::No => {
+                match (management::read(&frame), self.counts) {
+                    (Word::Acknowledged(taken), Counts::Yes) => {
+                        Ok((Initiating::Established(self), vec![Effect::Acknowledged(taken)]))
+                    }
+                    // On a stream that we opened nothing comes that could be counted (RLY-04).
+                    (Word::Asked, Counts::Yes) => {
+                        Ok((Initiating::Established(self), vec![send(management::write_acknowledged(0))]))
+                    }
+                    // Answers that come too late.
+                    (_, Counts::Unheard) => Ok((Initiating::Established(self), Vec::new())),
+                    _ => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
+                }
+            }
             Input::Element(_) => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
             Input::End => Ok((
                 Initiating::Established(self),

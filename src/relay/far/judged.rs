@@ -1,0 +1,64 @@
+//! What is made of the peer that a leg has met, by what its channel shows.
+
+use super::super::event::Event;
+use super::super::judge;
+use super::super::turn::Turn;
+use super::Far;
+use crate::reason::{Direction, Facing, Reason, Why};
+use crate::stream::dane::{Dane, Usage};
+use crate::stream::initiating::Errand;
+use crate::stream::{Method, Pair};
+
+/// Does the policy take this peer, by what the channel shows (CRT-13)?
+pub(super) fn peer_taken(far: &Far, turn: &mut Turn<'_>) -> Result<(), Why> {
+    if far.terms.facing == Facing::Backend {
+        return Ok(());
+    }
+    let (proof, verdict) = far.shown(turn);
+    let policy = turn.policy;
+    let untrusted = |pair: &Pair, direction| {
+        let detail = judge::doubt(policy, pair, direction, far.secured.as_ref());
+        Why { reason: Reason::CertificateUntrusted, detail }
+    };
+    match &far.terms.errand {
+        Errand::Speak(_) if verdict.is_allow() => Ok(()),
+        Errand::Speak(pair) => {
+            let why = match verdict.reason {
+                Reason::IdentityTooWeak => untrusted(pair, Direction::Outbound),
+                other => other.into(),
+            };
+            turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
+            Err(why)
+        }
+        // DB-24: who vouches for a key must be the domain's server by more than an address, too: the channel proves the
+        // domain, or a policy file takes servers of that domain without, at its address.
+        Errand::Ask(check) => {
+            let taken = match proof.map(|proof| proof.method()) {
+                // A certificate that names the domain, and yet not the key that is pinned, is no server of it.
+                Some(Method::Certificate | Method::Dane | Method::Posh) => {
+                    verdict.reason != Reason::IdentityTooWeak
+                }
+                Some(_) => true,
+                // No record of its DNS holds for it: whatever else the rule takes.
+                None if far.dane() == Dane::Failed => false,
+                None => verdict.permit().is_some_and(|permit| permit.takes_unnamed_servers()),
+            };
+            if taken { Ok(()) } else { Err(untrusted(&check.pair, Direction::Inbound)) }
+        }
+    }
+}
+
+/// CRT-12: a pair that stands on the peer's certificate stands no longer than that.
+pub(super) fn stand_until(far: &mut Far, turn: &Turn<'_>) {
+    // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
+    let named = match far.server(turn) {
+        Some(Method::Certificate | Method::Posh) => true,
+        Some(Method::Dane) => far.dane() != Dane::Proven(Usage::DaneEe),
+        _ => false,
+    };
+    let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+    let expires = certificate.filter(|_| named).and_then(|certificate| certificate.expires);
+    if let Some(stands) = &mut far.stands {
+        stands.expires = expires;
+    }
+}
