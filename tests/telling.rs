@@ -288,6 +288,10 @@ fn a_wrong_port_of_the_backend_is_told_by_the_running_gateway() {
     });
     assert!(said.out.contains("127.0.0.1:9") && said.out.contains("it takes no connection"), "{said:?}");
     assert!(said.out.contains("port in `backend:`"), "{said:?}");
+    // Where it looks for other domains is not the trouble, and not said to be.
+    assert!(!said.out.contains("looks for other domains elsewhere"), "{said:?}");
+    let probed = run(&["probe", "--backend", "hall.example", "--config", &config]);
+    assert!(probed.code == 1 && !probed.out.contains("elsewhere"), "{probed:?}");
     let (code, log) = running.stop();
     assert_eq!(code, 0);
     assert!(log.contains("backend is down") && log.contains("127.0.0.1:9"), "{log}");

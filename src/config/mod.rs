@@ -90,13 +90,30 @@ fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
     }
     let (included, folders, more) = included(&name, &spec, &outside);
     findings.extend(more);
-    let (mut settings, more) = assemble::assemble(&name, &spec, &included, &outside);
+    let (mut settings, mut more) = assemble::assemble(&name, &spec, &included, &outside);
+    leave_out_misspelt(&mut more, &findings);
     findings.extend(more);
     findings.sort();
     settings.beside.extend(folders);
     let specs = std::iter::once(&spec).chain(included.iter().map(|(_, spec)| spec));
     let named: usize = specs.filter_map(|spec| spec.domains.as_ref()).map(|list| list.value.len()).sum();
     Examined { has_every_domain: settings.domains.len() == named, settings: Some(settings), findings }
+}
+
+/// A key that is misspelt is not missing as well: whoever wrote what is asked for would have it twice.
+fn leave_out_misspelt(missing: &mut Vec<Finding>, misspelt: &[Finding]) {
+    for found in misspelt {
+        let meant = found.remedy.strip_prefix("did you mean `").and_then(|rest| rest.strip_suffix("`?"));
+        let Some(told) = meant.map(|key| format!("`{key}` is missing")) else { continue };
+        // It is told where the map begins that the key stands in: of several, at the last one before it.
+        let at = |finding: &Finding| (finding.place.line, finding.place.column);
+        let here = missing.iter().enumerate().filter(|(_, finding)| {
+            finding.message == told && finding.place.file == found.place.file && at(finding) <= at(found)
+        });
+        if let Some((place, _)) = here.max_by_key(|(_, finding)| at(finding)) {
+            missing.remove(place);
+        }
+    }
 }
 
 /// The files that a configuration includes.

@@ -1,6 +1,7 @@
 //! Dialback secrets from files.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::policy::{Finding, Place};
@@ -35,7 +36,13 @@ impl std::fmt::Debug for Secret {
 pub fn read_secrets(path: &Path) -> Result<Vec<Secret>, Finding> {
     let file = path.display().to_string();
     let octets = fs::read(path).map_err(|error| {
-        Finding::error(Place::whole(&file), format!("the secret cannot be read: {error}"), MAKE)
+        // A new one in the place of one that is there would part this node from those that share it.
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => MAKE,
+            ErrorKind::PermissionDenied => "let the gateway's user or group read the file",
+            _ => "name the file that holds the secret",
+        };
+        Finding::error(Place::whole(&file), format!("the secret cannot be read: {error}"), remedy)
     })?;
     let secrets = lines(&octets);
     match secrets.iter().position(|secret| strength(secret) < 256) {

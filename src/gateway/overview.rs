@@ -103,8 +103,11 @@ impl Desk {
                     domain: domain.name.to_string(),
                     flow: flow.label().to_owned(),
                     state: word.to_owned(),
-                    note: (flow == Flow::S2sIn && !tools.observe.seeking().has_found(&domain.name))
-                        .then(|| NOT_ASKED.to_owned()),
+                    // A server that is down asks nobody, wherever it looks.
+                    note: (flow == Flow::S2sIn
+                        && word != "down"
+                        && !tools.observe.seeking().has_found(&domain.name))
+                    .then(|| NOT_ASKED.to_owned()),
                     streams: streams.map(|(open, _)| open),
                     waiting: streams.map_or(0, |(_, waiting)| waiting),
                     since: known.map(|state| state.since.to_string()),
