@@ -588,6 +588,15 @@ print(refused, taken)"#;
     assert_eq!(root.run("systemctl is-active gatehouse.service gatehouse.socket"), "active\nactive\n");
     assert_eq!(process(), first, "the same process");
     root.run("mv /var/partners.yaml /etc/gatehouse/policies/");
+    // The journal knows how bad each line is: what is wrong is found by that, and nothing else with it.
+    let journal = |least: &str| {
+        root.run(&format!(
+            "journalctl --no-pager --output=cat -u gatehouse.service _COMM=gatehouse -p {least}"
+        ))
+    };
+    let (bad, all) = (journal("warning"), journal("info"));
+    assert!(bad.contains("v9"), "{bad}\n--\n{all}");
+    assert!(all.contains("listening") && !bad.contains("listening"), "{bad}\n--\n{all}");
     drop(knocking.stdin.take());
     let output = knocking.wait_with_output().unwrap();
     let counts: Vec<u32> =
