@@ -11,8 +11,13 @@
 mod apart;
 mod flood;
 mod loris;
+mod nodes;
+#[path = "../../tests/support/redis.rs"]
+mod redis;
 #[path = "../../tests/support/sockets.rs"]
 mod sockets;
+#[path = "../../tests/support/steering.rs"]
+mod steering;
 mod streams;
 
 use std::ffi::OsString;
@@ -58,6 +63,11 @@ const COMMANDS: &[(&str, &str, Run)] = &[
         },
     ),
     ("clients", "2,000 streams of clients: memory of each", |rt| rt.block_on(streams::clients())),
+    (
+        "nodes",
+        "one node alone, then three with a store, of which one dies: memory, processor, and when all are back",
+        |rt| rt.block_on(nodes::one_and_three()),
+    ),
     ("quick", "what becomes of the processor when callers close at once or say one octet", |rt| {
         rt.block_on(flood::quick());
     }),

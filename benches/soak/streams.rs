@@ -1,13 +1,16 @@
 //! Many streams that stand.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse::demo::client::{Account, Client};
 use gatehouse::demo::legacy::PASSWORD;
+use gatehouse::demo::peer::Peer;
 use gatehouse::demo::session::{Login, Session};
+use gatehouse::demo::world::{Plan, World};
 use tokio::sync::Semaphore;
 
 use crate::sockets::{FRIEND, HALL, peer};
@@ -16,17 +19,17 @@ use crate::{Witness, gateway, kib, mib, program, shown, source, usual};
 const STREAMS: usize = 2000;
 const EACH: usize = 10;
 
-pub async fn servers() {
-    // All of them write in one name, which is more than one address may.
-    let mut apart = gateway(&usual().limit("sender-stanzas", "600000/min")).await;
-    let friend = Arc::new(peer(&apart.world, 10, FRIEND).await);
-    let mut witness = Witness::new(&apart.world).await;
-    let alone = witness.latency(&apart.world, 100).await;
-    let (before, data) = (apart.memory("VmRSS"), apart.memory("VmData"));
-    let (room, begun) = (Arc::new(Semaphore::new(16)), Instant::now());
-    let opening: Vec<_> = (0..STREAMS)
+/// All streams are of one domain and all stanzas of one name, which is more than one domain and one address may.
+pub fn of_one_domain(plan: Plan) -> Plan {
+    plan.limit("sender-stanzas", "600000/min").limit("conn-domain", "100000").limit("pairs-domain", "100000")
+}
+
+/// Streams of this peer from these sources, each proven.
+pub async fn stand(friend: &Arc<Peer>, which: Range<usize>) -> Vec<Session> {
+    let room = Arc::new(Semaphore::new(16));
+    let opening: Vec<_> = which
         .map(|n| {
-            let (friend, room) = (Arc::clone(&friend), Arc::clone(&room));
+            let (friend, room) = (Arc::clone(friend), Arc::clone(&room));
             tokio::spawn(async move {
                 let _place = room.acquire().await.unwrap();
                 let mut call = friend.call(HALL).unwrap();
@@ -37,10 +40,43 @@ pub async fn servers() {
             })
         })
         .collect();
-    let mut streams: Vec<Session> = Vec::new();
+    let mut streams = Vec::new();
     for opened in opening {
         streams.push(opened.await.unwrap());
     }
+    streams
+}
+
+/// Clients of this world from these sources, each logged in.
+pub async fn log_in(world: &World, which: Range<usize>) -> Vec<Client> {
+    let room = Arc::new(Semaphore::new(16));
+    let (target, tls) = (world.at.clients, world.authority.client(None, false).unwrap());
+    let opening: Vec<_> = which
+        .map(|n| {
+            let (room, tls) = (Arc::clone(&room), Arc::clone(&tls));
+            tokio::spawn(async move {
+                let _place = room.acquire().await.unwrap();
+                let user = format!("u{n}");
+                let account = Account { user: &user, domain: HALL, password: PASSWORD };
+                Client::login_over_tls(source(n, 20).into(), target, account, tls).await.unwrap()
+            })
+        })
+        .collect();
+    let mut clients = Vec::new();
+    for opened in opening {
+        clients.push(opened.await.unwrap());
+    }
+    clients
+}
+
+pub async fn servers() {
+    let mut apart = gateway(&of_one_domain(usual())).await;
+    let friend = Arc::new(peer(&apart.world, 10, FRIEND).await);
+    let mut witness = Witness::new(&apart.world).await;
+    let alone = witness.latency(&apart.world, 100).await;
+    let (before, data) = (apart.memory("VmRSS"), apart.memory("VmData"));
+    let begun = Instant::now();
+    let streams = stand(&friend, 0..STREAMS).await;
     println!("{} streams stand after {:.0?}", streams.len(), begun.elapsed());
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (resident, data) = (apart.memory("VmRSS") - before, apart.memory("VmData").saturating_sub(data));
@@ -142,23 +178,8 @@ pub async fn servers() {
 pub async fn clients() {
     let mut apart = gateway(&usual()).await;
     let before = apart.memory("VmRSS");
-    let (room, begun) = (Arc::new(Semaphore::new(16)), Instant::now());
-    let (target, tls) = (apart.world.at.clients, apart.world.authority.client(None, false).unwrap());
-    let opening: Vec<_> = (0..STREAMS)
-        .map(|n| {
-            let (room, tls) = (Arc::clone(&room), Arc::clone(&tls));
-            tokio::spawn(async move {
-                let _place = room.acquire().await.unwrap();
-                let user = format!("u{n}");
-                let account = Account { user: &user, domain: HALL, password: PASSWORD };
-                Client::login_over_tls(source(n, 20).into(), target, account, tls).await.unwrap()
-            })
-        })
-        .collect();
-    let mut clients = Vec::new();
-    for opened in opening {
-        clients.push(opened.await.unwrap());
-    }
+    let begun = Instant::now();
+    let clients = log_in(&apart.world, 0..STREAMS).await;
     println!("{} clients are online after {:.0?}", clients.len(), begun.elapsed());
     tokio::time::sleep(Duration::from_secs(5)).await;
     let resident = apart.memory("VmRSS") - before;
