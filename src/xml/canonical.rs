@@ -7,7 +7,8 @@
 
 use super::content::{canonical_in_text, canonical_in_value};
 use super::frame::{Children, Kind, Lies, Measure, Spans, Surface};
-use super::names::{self, Common, Word};
+use super::names::{Common, Word};
+use super::stops::Stops;
 use super::{Content, Limits, Span, chars, grown};
 
 /// Why an element is not taken.
@@ -39,12 +40,15 @@ struct Reading<'a> {
     limits: &'a Limits,
     content: Content,
     memory: &'a mut Canonical,
-    at: usize,
+    stops: Stops<'a>,
     nodes: usize,
     /// Declarations in scope.
     bindings: usize,
     /// Attributes `xml:lang`.
     langs: usize,
+    /// The most attributes of an element, and the octets of the longest value.
+    attributes: usize,
+    longest: usize,
     surface: Box<Surface>,
     values: Values,
 }
@@ -89,233 +93,249 @@ impl Canonical {
             return Err(Stop::Other);
         }
         self.open.clear();
+        let octets = octets.get(..limits.element).unwrap_or(octets);
         let mut reading = Reading {
-            octets: octets.get(..limits.element).unwrap_or(octets),
+            octets,
             limits,
             content,
             memory: self,
-            at: 0,
+            stops: Stops::new(octets),
             nodes: 0,
             bindings: 0,
             langs: 0,
+            attributes: 0,
+            longest: 0,
             surface: Box::new(Surface {
                 spans: Spans::default(),
-                namespace: Word::new(content.ns()),
+                namespace: Word::from(Common::of_content(content)),
                 children: Children::new(),
                 declared: None,
                 measure: Measure::default(),
             }),
             values: Values::default(),
         };
-        reading.tags()?;
-        let Reading { at, surface, langs, .. } = reading;
-        let taken = octets.get(..at).unwrap_or_default();
-        let namespaces = langs.saturating_mul(grown::OF_LANG);
-        if !chars::is_canonical(taken) || grown::beyond(taken, namespaces, limits.grown).is_some() {
+        let len = reading.tags()?;
+        let Reading { stops, mut surface, langs, nodes, attributes, longest, .. } = reading;
+        if longest > limits.value {
             return Err(Stop::Other);
         }
-        Ok((at, surface))
+        surface.measure = Measure::of(nodes, attributes, longest);
+        let taken = octets.get(..len).unwrap_or_default();
+        let namespaces = langs.saturating_mul(grown::OF_LANG);
+        // Most elements are printable ASCII, and that is known already.
+        let sound = (!stops.has_control() || !chars::has_control(taken))
+            && (!stops.has_high() || chars::is_text(taken));
+        if !sound || grown::beyond(taken, namespaces, limits.grown).is_some() {
+            return Err(Stop::Other);
+        }
+        Ok((len, surface))
     }
 }
 
 impl<'a> Reading<'a> {
-    /// Reads until the first-level element is complete.
-    fn tags(&mut self) -> Result<(), Stop> {
+    /// Reads until the first-level element is complete: its length.
+    fn tags(&mut self) -> Result<usize, Stop> {
+        let (0, b'<') = self.stop()? else { return Err(Stop::Other) };
+        let mut at = 0;
         loop {
-            // An octet `<` is at hand.
-            if self.ahead(1)? == b'/' {
-                self.end_tag()?;
-            } else {
-                self.start_tag()?;
-            }
+            let end = match self.octets.get(at + 1) {
+                Some(b'/') => self.end_tag(at)?,
+                Some(_) => self.start_tag(at)?,
+                None => return Err(Stop::Unfinished),
+            };
             if self.memory.open.is_empty() {
-                return Ok(());
+                return Ok(end);
             }
-            self.text()?;
+            at = self.text(end)?;
         }
     }
 
-    fn ahead(&self, distance: usize) -> Result<u8, Stop> {
-        self.octets.get(self.at + distance).copied().ok_or(Stop::Unfinished)
+    /// Where the next octet is that can end anything, and which one.
+    #[inline(always)]
+    fn stop(&mut self) -> Result<(usize, u8), Stop> {
+        self.stops.next().ok_or(Stop::Unfinished)
     }
 
-    fn rest(&self) -> &'a [u8] {
-        self.octets.get(self.at..).unwrap_or_default()
+    #[inline(always)]
+    fn from(&self, at: usize) -> Result<&'a [u8], Stop> {
+        self.octets.get(at..).ok_or(Stop::Other)
     }
 
-    /// Text, up to the next `<`.
-    fn text(&mut self) -> Result<(), Stop> {
+    #[inline(always)]
+    fn between(&self, from: usize, to: usize) -> Result<&'a [u8], Stop> {
+        self.octets.get(from..to).ok_or(Stop::Other)
+    }
+
+    /// Text, up to the next `<`: where that is.
+    #[inline(always)]
+    fn text(&mut self, begin: usize) -> Result<usize, Stop> {
+        let outermost = self.memory.open.len() == 1;
+        let mut from = begin;
         loop {
-            let rest = self.rest();
-            // Most tags follow each other.
-            let len = match rest.first() {
-                Some(b'<') => return Ok(()),
-                _ => chars::plain_text(rest).ok_or(Stop::Unfinished)?,
-            };
-            if self.memory.open.len() == 1 && !self.surface.spans.text {
-                let plain = rest.get(..len).unwrap_or_default();
-                self.surface.spans.text = plain.iter().any(|&b| !chars::is_space(b));
-            }
-            self.at += len;
-            match rest.get(len) {
-                Some(b'<') => return Ok(()),
-                Some(b'&') => {
-                    let reference = rest.get(len..).unwrap_or_default();
-                    self.at += canonical_in_text(reference).ok_or(Stop::Other)?;
-                    let visible = !reference.starts_with(b"&#13;");
-                    self.surface.spans.text |= visible && self.memory.open.len() == 1;
+            let (at, octet) = self.stops.next_of_text().ok_or(Stop::Unfinished)?;
+            match octet {
+                b'<' => {
+                    // Most tags follow each other.
+                    if outermost && from < at {
+                        self.shows(from, at)?;
+                    }
+                    return Ok(at);
+                }
+                // Quotes stand for themselves.
+                b'"' | b'\'' => {}
+                b'&' => {
+                    let reference = self.from(at)?;
+                    if outermost {
+                        self.shows(from, at)?;
+                        self.surface.spans.text |= !reference.starts_with(b"&#13;");
+                    }
+                    from = at + canonical_in_text(reference).ok_or(Stop::Other)?;
                 }
                 _ => return Err(Stop::Other),
             }
         }
     }
 
-    fn end_tag(&mut self) -> Result<(), Stop> {
-        let Open { name, declares } = self.memory.open.pop().ok_or(Stop::Other)?;
-        let begin = self.at + "</".len();
-        let end = begin + name.range().len();
-        let written = self.octets.get(begin..=end).ok_or(Stop::Unfinished)?;
-        if written.split_last() != Some((&b'>', name.of(self.octets))) {
-            return Err(Stop::Other);
+    /// Text of the first-level element that is more than white space is told.
+    fn shows(&mut self, from: usize, to: usize) -> Result<(), Stop> {
+        if !self.surface.spans.text {
+            self.surface.spans.text = self.between(from, to)?.iter().any(|&b| !chars::is_space(b));
         }
-        self.at = end + 1;
-        self.bindings -= usize::from(declares);
-        self.ended();
         Ok(())
     }
 
-    fn start_tag(&mut self) -> Result<(), Stop> {
-        let begin = self.at;
+    /// Where the end tag that begins there ends.
+    #[inline(always)]
+    fn end_tag(&mut self, begin: usize) -> Result<usize, Stop> {
+        let Open { name, declares } = self.memory.open.pop().ok_or(Stop::Other)?;
+        let (at, b'>') = self.stop()? else { return Err(Stop::Other) };
+        if self.between(begin + "</".len(), at)? != name.of(self.octets) {
+            return Err(Stop::Other);
+        }
+        self.bindings -= usize::from(declares);
+        self.ended(at + 1);
+        Ok(at + 1)
+    }
+
+    /// Where the start tag that begins there ends.
+    #[inline(always)]
+    fn start_tag(&mut self, begin: usize) -> Result<usize, Stop> {
         let depth = self.memory.open.len() + 1;
         self.nodes += 1;
         if depth > self.limits.depth || self.nodes > self.limits.nodes {
             return Err(Stop::Other);
         }
-        self.at += 1;
-        let name = self.name()?;
-        self.attributes(depth)?;
-        let empty = self.ahead(0)? == b'/';
-        if empty && self.ahead(1)? != b'>' {
-            return Err(Stop::Other);
-        }
-        self.at += 1 + usize::from(empty);
+        let len = self.name(begin + 1)?;
+        let (last, empty) = self.attributes(depth, begin + 1 + len)?;
+        let (name, end) = (Span::new(begin + 1, begin + 1 + len), last + 1);
         let declares = !self.values.namespace.is_absent();
         match depth {
-            1 => self.first_level(name)?,
+            1 => self.first_level(name, end)?,
             2 => self.child(begin, name),
             _ => {}
         }
         if empty {
-            self.ended();
+            self.ended(end);
         } else {
             self.bindings += usize::from(declares);
             self.memory.open.push(Open { name, declares });
         }
-        Ok(())
+        Ok(end)
     }
 
-    /// An element has ended, and is no longer among the open ones.
-    fn ended(&mut self) {
-        if let (1, Some(child)) = (self.memory.open.len(), self.surface.children.last_mut()) {
-            child.whole = child.whole.until(self.at);
+    /// An element has ended there, and is no longer among the open ones.
+    #[inline(always)]
+    fn ended(&mut self, end: usize) {
+        if self.memory.open.len() == 1
+            && let Some(child) = self.surface.children.last_mut()
+        {
+            child.whole = child.whole.until(end);
         }
     }
 
-    /// A name without a prefix.
-    fn name(&mut self) -> Result<Span, Stop> {
-        let first = self.ahead(0)?;
-        let len = chars::plain_name(self.rest()).ok_or(Stop::Unfinished)?;
-        if len > self.limits.name || !chars::begins_plain_name(first) {
-            return Err(Stop::Other);
-        }
-        let name = Span::new(self.at, self.at + len);
-        self.at += len;
-        Ok(name)
+    /// The length of the name without a prefix that begins there.
+    #[inline(always)]
+    fn name(&self, at: usize) -> Result<usize, Stop> {
+        let octets = self.from(at)?;
+        let len = chars::short_name(octets).or_else(|| chars::plain_name(octets)).ok_or(Stop::Unfinished)?;
+        let begins = octets.first().is_some_and(|&first| chars::begins_plain_name(first));
+        if len > self.limits.name || !begins { Err(Stop::Other) } else { Ok(len) }
     }
 
-    /// The attributes of a start tag, up to what ends it.
-    fn attributes(&mut self, depth: usize) -> Result<(), Stop> {
+    /// The attributes of a start tag behind its name: where the `>` is, and whether the element is empty.
+    #[inline(always)]
+    fn attributes(&mut self, depth: usize, begin: usize) -> Result<(usize, bool), Stop> {
         self.values.namespace = Span::default();
-        let mut seen = 0u64;
         self.memory.attrs.clear();
+        let (mut seen, mut from) = (0u64, begin);
         loop {
-            match self.ahead(0)? {
-                b'>' | b'/' => {
-                    self.surface.measure.tag(self.memory.attrs.len());
-                    return Ok(());
+            let (at, quote) = self.stop()?;
+            let name = match (quote, self.between(from, at)?) {
+                (b'>', rest @ ([] | [b'/'])) => {
+                    self.attributes = self.attributes.max(self.memory.attrs.len());
+                    return Ok((at, !rest.is_empty()));
                 }
-                b' ' => self.at += 1,
+                (b'"' | b'\'', [b' ', name @ .., b'=']) => name,
                 _ => return Err(Stop::Other),
-            }
+            };
             if self.memory.attrs.len() >= self.limits.attributes {
                 return Err(Stop::Other);
             }
-            let is_lang = self.ahead(0)? == b'x' && self.rest().starts_with(LANG);
-            let name = if is_lang {
-                self.at += LANG.len();
-                self.langs += 1;
-                Span::new(self.at - LANG.len(), self.at)
-            } else {
-                self.name()?
-            };
-            let value = self.value()?;
-            let spelt = name.of(self.octets);
+            let end = self.value(at, quote)?;
             // Two attributes of one name are for the strict reading to refuse (rule T5). Most differ in one of these.
-            let mark = spelt.first().zip(spelt.last()).map_or(0, |(a, z)| a.rotate_left(3) ^ z);
+            let mark = name.first().zip(name.last()).map_or(0, |(a, z)| a.rotate_left(3) ^ z);
             let bit = 1u64 << ((usize::from(mark) ^ name.len()) % 64);
-            if seen & bit != 0 && self.memory.attrs.iter().any(|earlier| earlier.of(self.octets) == spelt) {
+            if seen & bit != 0 && self.memory.attrs.iter().any(|earlier| earlier.of(self.octets) == name) {
                 return Err(Stop::Other);
             }
             seen |= bit;
-            self.memory.attrs.push(name);
-            if spelt == b"xmlns" {
-                self.declaration(value)?;
-            } else if let Some(place) = self.place(depth, name) {
-                *place = value;
-            }
+            self.memory.attrs.push(Span::new(from + 1, at - 1));
+            self.attribute(depth, (name, from + 1), Span::new(at + 1, end))?;
+            from = end + 1;
         }
     }
 
-    /// Where the value of this attribute is kept, if it is.
-    fn place(&mut self, depth: usize, name: Span) -> Option<&mut Span> {
+    /// What an attribute says that is of any interest.
+    #[inline(always)]
+    fn attribute(&mut self, depth: usize, (name, at): (&[u8], usize), value: Span) -> Result<(), Stop> {
+        match name {
+            b"xmlns" => return self.declaration(value),
+            LANG => self.langs += 1,
+            b"id" | b"to" | b"from" | b"type" | b"by" => {}
+            _ if self.name(at)? == name.len() => return Ok(()),
+            _ => return Err(Stop::Other),
+        }
         let spans = &mut self.surface.spans;
-        match (depth, name.of(self.octets)) {
-            (1, b"from") => Some(&mut spans.from),
-            (1, b"to") => Some(&mut spans.to),
-            (1, b"id") => Some(&mut spans.id),
-            (1, b"type") => Some(&mut spans.type_),
-            (1, LANG) => Some(&mut spans.lang),
-            (2, b"from") => Some(&mut self.values.from),
-            (2, b"by") => Some(&mut self.values.by),
-            _ => None,
-        }
+        let place = match (depth, name) {
+            (1, b"from") => &mut spans.from,
+            (1, b"to") => &mut spans.to,
+            (1, b"id") => &mut spans.id,
+            (1, b"type") => &mut spans.type_,
+            (1, LANG) => &mut spans.lang,
+            (2, b"from") => &mut self.values.from,
+            (2, b"by") => &mut self.values.by,
+            _ => return Ok(()),
+        };
+        *place = value;
+        Ok(())
     }
 
-    /// The rest of an attribute after its name.
-    fn value(&mut self) -> Result<Span, Stop> {
-        let quote = self.ahead(1)?;
-        if self.ahead(0)? != b'=' || !matches!(quote, b'"' | b'\'') {
-            return Err(Stop::Other);
-        }
-        self.at += 2;
-        let begin = self.at;
-        loop {
-            let rest = self.rest();
-            let len = chars::plain_value(rest).ok_or(Stop::Unfinished)?;
-            self.at += len;
-            match rest.get(len) {
-                Some(&b) if b == quote => break,
-                Some(b'&') => {
-                    let reference = rest.get(len..).unwrap_or_default();
-                    self.at += canonical_in_value(reference).ok_or(Stop::Other)?;
-                }
+    /// Where the value ends that begins behind this quote.
+    #[inline(always)]
+    fn value(&mut self, begin: usize, quote: u8) -> Result<usize, Stop> {
+        let end = loop {
+            match self.stop()? {
+                (at, octet) if octet == quote => break at,
+                (at, b'&') => drop(canonical_in_value(self.from(at)?).ok_or(Stop::Other)?),
                 _ => return Err(Stop::Other),
             }
+        };
+        self.longest = self.longest.max(end - begin - 1);
+        // White space other than spaces stands by reference only.
+        if self.stops.has_control() && self.between(begin, end)?.iter().any(|&b| b < b' ') {
+            return Err(Stop::Other);
         }
-        let value = Span::new(begin, self.at);
-        self.at += 1;
-        self.surface.measure.value(value.len());
-        if value.len() > self.limits.value { Err(Stop::Other) } else { Ok(value) }
+        Ok(end)
     }
 
     /// A default namespace that no rule has anything to say about.
@@ -325,8 +345,8 @@ impl<'a> Reading<'a> {
         let plain = common.is_some() || chars::is_plain_namespace(name);
         let plain = plain && name.len() <= self.limits.namespace_name;
         let bound = self.limits.declarations > 0 && self.bindings < self.limits.bindings;
-        let reserved = [names::STREAMS, names::XML, names::XMLNS].iter().any(|r| r.as_bytes() == name);
-        if !plain || !bound || reserved {
+        // Those that are reserved are among the common ones.
+        if !plain || !bound || common.is_some_and(Common::is_reserved) {
             return Err(Stop::Other);
         }
         self.values.namespace = value;
@@ -334,14 +354,16 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn first_level(&mut self, name: Span) -> Result<(), Stop> {
+    fn first_level(&mut self, name: Span, end: usize) -> Result<(), Stop> {
+        let mut of_content = true;
         if !self.values.namespace.is_absent() {
             self.surface.namespace = self.declared();
+            of_content = self.surface.namespace == self.content.ns();
         }
         let kind = match name.of(self.octets) {
             // Not to be waited for (rule S3), and never an element of use.
             b"stream" => return Err(Stop::Other),
-            _ if self.surface.namespace != self.content.ns() => Kind::Other,
+            _ if !of_content => Kind::Other,
             b"iq" => Kind::Iq,
             b"message" => Kind::Message,
             b"presence" => Kind::Presence,
@@ -350,7 +372,7 @@ impl<'a> Reading<'a> {
         let spans = &mut self.surface.spans;
         spans.name = name;
         spans.kind = kind;
-        spans.tag = Span::new(0, self.at);
+        spans.tag = Span::new(0, end);
         Ok(())
     }
 

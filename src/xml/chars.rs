@@ -50,17 +50,14 @@ fn has_noncharacter(octets: &[u8]) -> bool {
     memchr::memchr_iter(0xEF, octets).any(noncharacter)
 }
 
-/// Whether complete octets are `Char`s in UTF-8 without a carriage return, which canonical text has by reference only.
-pub(super) fn is_canonical(octets: &[u8]) -> bool {
-    let (mut lowest, mut high) = (u8::MAX, 0);
-    for &b in octets {
-        lowest = lowest.min(b);
-        high |= b;
-    }
-    let control = |b: &u8| *b < b' ' && !matches!(b, b'\t' | b'\n');
-    let printable = lowest >= b' ' || !octets.iter().any(control);
-    let text = || simdutf8::basic::from_utf8(octets).is_ok() && !has_noncharacter(octets);
-    printable && (high < 0x80 || text())
+/// Whether there is a control character that canonical text has by reference only, or not at all.
+pub(super) fn has_control(octets: &[u8]) -> bool {
+    octets.iter().fold(false, |found, b| found | (*b < b' ' && !matches!(b, b'\t' | b'\n')))
+}
+
+/// Whether complete octets are UTF-8 and hold neither U+FFFE nor U+FFFF.
+pub(super) fn is_text(octets: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(octets).is_ok() && !has_noncharacter(octets)
 }
 
 const START: u8 = 1;
@@ -144,12 +141,22 @@ fn part(octets: &[u8]) -> Result<usize, Violation> {
 
 /// How many octets at the front may be part of an unprefixed name; none if all may.
 pub(super) fn plain_name(octets: &[u8]) -> Option<usize> {
-    let end = |window: u8x16| {
-        let letter = within(window | all(b'a' ^ b'A'), b'a', b'z');
-        let other = within(window, b'-', b'9') & !is(window, b'/') | is(window, b'_');
-        !(letter | other)
-    };
-    find(octets, end, |b| class(b) & PART == 0)
+    find(octets, ends_name, |b| class(b) & PART == 0)
+}
+
+/// The same for a name of less than sixteen octets with as many behind its beginning, as most are; none for all others.
+#[inline(always)]
+pub(super) fn short_name(octets: &[u8]) -> Option<usize> {
+    let ended = ends_name(u8x16::new(*octets.first_chunk()?)).to_bitmask();
+    (ended != 0).then_some(ended.trailing_zeros() as usize)
+}
+
+/// Marks octets that are no part of an unprefixed name.
+#[inline(always)]
+fn ends_name(window: u8x16) -> u8x16 {
+    let letter = within(window | all(b'a' ^ b'A'), b'a', b'z');
+    let other = within(window, b'-', b'9') & !is(window, b'/') | is(window, b'_');
+    !(letter | other)
 }
 
 /// Whether an unprefixed name may begin with this octet.
@@ -164,18 +171,6 @@ pub(super) fn plain_value(octets: &[u8]) -> Option<usize> {
         within(window, 0, b' ' - 1) | quotes | is_either(window, b'<', b'>')
     };
     find(octets, end, |b| class(b) & ESCAPED != 0)
-}
-
-/// How many octets at the front are neither a reference nor part of a tag, nor to be escaped in canonical text; none if
-/// none is.
-pub(super) fn plain_text(octets: &[u8]) -> Option<usize> {
-    let end = |window: u8x16| is(window, b'&') | is_either(window, b'<', b'>');
-    // Short words are the rule; the long search has a price before it begins.
-    let near = octets.get(..64).unwrap_or(octets);
-    find(near, end, |b| matches!(b, b'<' | b'&' | b'>')).or_else(|| {
-        let rest = octets.get(near.len()..).unwrap_or_default();
-        memchr::memchr3(b'<', b'&', b'>', rest).map(|len| near.len() + len)
-    })
 }
 
 /// The first octet that is sought, sixteen at a time: `marks` tells which of them are, `sought` the same for one.
@@ -226,10 +221,10 @@ mod tests {
     fn sixteen_at_a_time_find_what_one_at_a_time_does() {
         type Found = fn(&[u8]) -> Option<usize>;
         let value = |b: u8| b < 0x20 || b"&<>\"'".contains(&b);
-        let text = |b: u8| b"<&>".contains(&b);
         let name = |b: u8| !b.is_ascii_alphanumeric() && !b"-._".contains(&b);
+        let short: Found = |octets| short_name(octets).or_else(|| plain_name(octets));
         let all: [(Found, &dyn Fn(u8) -> bool); 3] =
-            [(plain_value, &value), (plain_text, &text), (plain_name, &name)];
+            [(plain_value, &value), (plain_name, &name), (short, &name)];
         for (found, sought) in all {
             for octet in 0..=u8::MAX {
                 for at in 0..80 {

@@ -122,6 +122,12 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// So many elements, and the most of each.
+    pub(super) fn of(nodes: usize, attributes: usize, value: usize) -> Self {
+        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { nodes: short(nodes), attributes: short(attributes), value: short(value) }
+    }
+
     /// One more start tag, with so many attributes.
     pub(super) fn tag(&mut self, attributes: usize) {
         self.nodes = self.nodes.saturating_add(1);

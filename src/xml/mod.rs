@@ -21,6 +21,7 @@ mod rewrite;
 mod scan;
 mod scope;
 mod skip;
+mod stops;
 mod strict;
 mod tag;
 mod tree;
@@ -163,8 +164,7 @@ struct Span(u64);
 
 impl Span {
     fn new(start: usize, end: usize) -> Self {
-        let short = |n: usize| u64::from(u32::try_from(n).unwrap_or(u32::MAX));
-        Self(short(end) << 32 | short(start))
+        Self((end as u64) << 32 | start as u64 & u64::from(u32::MAX))
     }
 
     fn range(self) -> std::ops::Range<usize> {

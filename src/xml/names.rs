@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::Content;
+
 macro_rules! namespaces {
     ($( $(#[$doc:meta])* $name:ident = $value:literal; )*) => {
         $( $(#[$doc])* pub const $name: &str = $value; )*
@@ -287,6 +289,49 @@ impl Common {
             }
             slot += 1;
         }
+    }
+}
+
+/// The place of a word that is in the table.
+const fn place_of(word: &str) -> usize {
+    let mut rest: &[&str] = &KNOWN;
+    let mut place = 0;
+    while let Some((known, others)) = rest.split_first() {
+        if is_same(known.as_bytes(), word.as_bytes()) {
+            break;
+        }
+        place += 1;
+        rest = others;
+    }
+    assert!(place < KNOWN.len());
+    place
+}
+
+const fn is_same(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let (Some((a, of_one)), Some((b, of_other))) = (one.split_first(), other.split_first()) {
+        if *a != *b {
+            return false;
+        }
+        (one, other) = (of_one, of_other);
+    }
+    one.is_empty() && other.is_empty()
+}
+
+impl Common {
+    /// The content namespace.
+    pub(super) const fn of_content(content: Content) -> Self {
+        const PLACES: [usize; 2] = [place_of(CLIENT), place_of(SERVER)];
+        let [client, server] = PLACES;
+        match content {
+            Content::Client => Self(client),
+            Content::Server => Self(server),
+        }
+    }
+
+    /// Whether no element may declare it as its default namespace (rule N3).
+    pub(super) fn is_reserved(self) -> bool {
+        const PLACES: [usize; 3] = [place_of(STREAMS), place_of(XML), place_of(XMLNS)];
+        PLACES.contains(&self.0)
     }
 }
 
