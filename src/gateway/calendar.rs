@@ -15,21 +15,26 @@ impl Reloader {
             let into_day = since_1970().as_secs() % DAY.as_secs();
             let left = DAY - Duration::from_secs(into_day);
             tokio::time::sleep(left.min(Duration::from_secs(60))).await;
-            self.turn_the_page(today());
+            self.turn_the_page(today()).await;
         }
     }
 
     /// It is this day now.
-    pub fn turn_the_page(&self, today: Day) {
-        let mut expires = false;
-        self.tools().registry.amend(|policy| {
-            expires = policy.next_expiry().is_some_and(|day| day <= today);
-            (policy.today() != today).then(|| policy.on(today))
+    pub async fn turn_the_page(&self, today: Day) {
+        // Of many rules it takes a while, and happens once a day.
+        let tools = self.tools();
+        let turned = rules::apart(&tools, move |tools| {
+            let before = tools.registry.policy();
+            if before.today() == today {
+                return false;
+            }
+            tools.registry.amend(|policy| (policy.today() != today).then(|| policy.on(today)));
+            rules::announce(tools);
+            before.next_expiry().is_some_and(|day| day <= today)
         });
-        if expires {
+        if turned.await == Some(true) {
             tracing::warn!(day = %today, "a rule has expired");
         }
-        rules::announce(&self.tools());
     }
 }
 

@@ -161,7 +161,7 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk, seat: &Seat) -> io:
             Ok(Ok(_)) => {
                 let answer = Answer::no(format!("a request is one line of at most {LONGEST} octets"));
                 desk.record(&Act::of(&caller, "unreadable", None, &answer));
-                return say(&mut writer, &answer).await;
+                return say(&mut writer, answer).await;
             }
             Ok(Err(error)) => return Err(error),
             Err(_late) => return Err(io::ErrorKind::TimedOut.into()),
@@ -170,7 +170,7 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk, seat: &Seat) -> io:
         if !permitted {
             let answer = Answer::no(format!("user {} may not steer this gateway", caller.uid));
             desk.record(&Act::of(&caller, "connect", None, &answer));
-            return say(&mut writer, &answer).await;
+            return say(&mut writer, answer).await;
         }
         patience = PATIENCE;
         seat.speaks();
@@ -188,12 +188,14 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk, seat: &Seat) -> io:
         };
         // Who does not take the answer is as silent as who does not ask.
         seat.waits();
-        say(&mut writer, &answer).await?;
+        say(&mut writer, answer).await?;
     }
 }
 
-async fn say(writer: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
+async fn say(writer: &mut (impl tokio::io::AsyncWrite + Unpin), answer: Answer) -> io::Result<()> {
+    // A plan may name a hundred thousand rules: it is written, and its memory given back, where no stream waits.
+    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer));
+    let mut line = written.await.map_err(io::Error::other)??;
     line.push(b'\n');
     match tokio::time::timeout(PATIENCE, writer.write_all(&line)).await {
         Ok(written) => written,

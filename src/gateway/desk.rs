@@ -117,7 +117,7 @@ impl Desk {
             Request::Shadow {} => super::rules::shadow(&self.tools(), &self.reloader.settings()).await,
             Request::Unused { seconds } => {
                 let (settings, cases) = (self.reloader.settings(), self.reloader.cases());
-                super::rules::unused(&self.tools(), &settings, &cases, *seconds).await
+                super::rules::unused(&self.tools(), &settings, cases, *seconds).await
             }
             Request::Promotion {} => match Arc::clone(&self.reloader).foreseen(Reading::of_promoted).await {
                 Ok(plan) => Answer::Planned { plan },

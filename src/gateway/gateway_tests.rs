@@ -323,10 +323,10 @@ async fn a_rule_that_expires_no_longer_holds_on_the_next_day() {
     };
     let mut news = registry.news();
     let reloader = &gateway.desk().reloader;
-    reloader.turn_the_page(today);
+    reloader.turn_the_page(today).await;
     assert!(!news.has_changed().unwrap(), "the same day is no news");
     assert_eq!(verdict(), Reason::Allowed);
-    reloader.turn_the_page(today.next());
+    reloader.turn_the_page(today.next()).await;
     assert!(news.has_changed().unwrap());
     news.mark_unchanged();
     assert_eq!(verdict(), Reason::RuleExpired);

@@ -1,11 +1,13 @@
 //! Gathers what the status page, its JSON and `gatehouse status` show.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::bans::Ban;
 use super::desk::Desk;
 use super::doctor;
 use crate::reason::{Flow, Reason};
+use crate::run::Tools;
 use crate::run::health::State;
 use crate::run::now;
 use crate::run::observe::capped;
@@ -35,7 +37,7 @@ impl Desk {
             })
             .collect();
         let policy = tools.registry.policy();
-        let (rules, all_rules) = self.rules();
+        let (rules, all_rules, ending) = super::rules::apart(&tools, rules).await.unwrap_or_default();
         let mut refusals = self.refusals(&Wanted { last: Some(SHOWN), ..Wanted::default() });
         refusals.reverse();
         let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
@@ -75,7 +77,7 @@ impl Desk {
         snapshot.shadow = policy.shadow().map(|_| super::rules::shadow_shown(&observe.shadow().report()));
         snapshot.turn_to(page, pairs);
         snapshot.cluster = self.cluster.as_ref().map(|cluster| cluster.shown(self));
-        snapshot.alarms = self.alarms(&snapshot);
+        snapshot.alarms = self.alarms(&snapshot, ending);
         snapshot
     }
 
@@ -161,39 +163,8 @@ impl Desk {
         shown.collect()
     }
 
-    /// The rules that expire first, then those that decided last; and how many there are.
-    fn rules(&self) -> (Vec<Rule>, usize) {
-        let tools = self.tools();
-        let policy = tools.registry.policy();
-        let used = tools.observe.used().rules();
-        let mut all: Vec<(bool, Option<String>, Option<jiff::Timestamp>, Rule)> = policy
-            .rules()
-            .map(|rule| {
-                let uses = used.get(rule.name.as_str());
-                let last = uses.and_then(|uses| uses.last);
-                let expires = rule.expires.map(|day| day.to_string());
-                let shown = Rule {
-                    name: rule.name.as_str().to_owned(),
-                    place: rule.place.to_string(),
-                    verdict: rule.outcome.label().to_owned(),
-                    expires: expires.clone(),
-                    expired: rule.expired,
-                    used: last.map(|at| at.to_string()),
-                    hits: uses.map_or(0, |uses| uses.hits),
-                    known: uses.map(|uses| uses.known.to_string()),
-                    owner: rule.owner.map(str::to_owned),
-                    ticket: rule.ticket.map(str::to_owned),
-                };
-                (expires.is_none(), expires, last, shown)
-            })
-            .collect();
-        let count = all.len();
-        all.sort_by(|a, b| (a.0, &a.1, std::cmp::Reverse(a.2)).cmp(&(b.0, &b.1, std::cmp::Reverse(b.2))));
-        (all.into_iter().take(SHOWN).map(|(_, _, _, rule)| rule).collect(), count)
-    }
-
     /// What an operator should look at first.
-    fn alarms(&self, snapshot: &Snapshot) -> Vec<String> {
+    fn alarms(&self, snapshot: &Snapshot, ending: Vec<String>) -> Vec<String> {
         let mut alarms = Vec::new();
         for backend in snapshot.backends.iter().filter(|backend| backend.state == "down") {
             let troubles = backend.addresses.iter().filter_map(|address| {
@@ -233,7 +204,7 @@ impl Desk {
             ));
         }
         let tools = self.tools();
-        alarms.extend(super::rules::ending(&tools.registry.policy()));
+        alarms.extend(ending);
         for list in &snapshot.lists {
             if let (Some(_), Some(note)) = (&list.held, &list.note) {
                 alarms.push(format!("the list {} is held: {note}", list.name));
@@ -254,6 +225,35 @@ impl Desk {
         }
         alarms
     }
+}
+
+/// The rules that expire first, then those that decided last; how many there are; and those that are near their end. Of many
+/// rules it takes a while.
+fn rules(tools: &Tools) -> (Vec<Rule>, usize, Vec<String>) {
+    let policy = tools.registry.policy();
+    let used = tools.observe.used().rules();
+    let mut all: Vec<_> = policy
+        .rules()
+        .map(|rule| {
+            let uses = used.get(rule.name.as_str());
+            (rule.expires.is_none(), rule.expires, Reverse(uses.and_then(|uses| uses.last)), rule, uses)
+        })
+        .collect();
+    let count = all.len();
+    all.sort_by_key(|(lasts, expires, last, ..)| (*lasts, *expires, *last));
+    let shown = all.into_iter().take(SHOWN).map(|(_, _, last, rule, uses)| Rule {
+        name: rule.name.as_str().to_owned(),
+        place: rule.place.to_string(),
+        verdict: rule.outcome.label().to_owned(),
+        expires: rule.expires.map(|day| day.to_string()),
+        expired: rule.expired,
+        used: last.0.map(|at| at.to_string()),
+        hits: uses.map_or(0, |uses| uses.hits),
+        known: uses.map(|uses| uses.known.to_string()),
+        owner: rule.owner.map(str::to_owned),
+        ticket: rule.ticket.map(str::to_owned),
+    });
+    (shown.collect(), count, super::rules::ending(&policy))
 }
 
 /// Nothing is wrong with that in the first minutes.

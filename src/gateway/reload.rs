@@ -419,12 +419,19 @@ impl Reloader {
         let Ready { read, secrets, connector, engine, sockets, fresh } = ready;
         let Read { settings, seen, credentials, compiled, .. } = read;
         let old = self.settings();
+        let Compiled { policy, cases, .. } = compiled;
+        let cases = rules::about_pairs(&settings, cases);
+        let tools = Arc::clone(engine.tools());
+        // What decides is counted from its first moment in force.
+        let (rules, about) = (policy.clone(), Arc::clone(&cases));
+        rules::apart(&tools, move |tools| tools.observe.used().expect(&rules, &about)).await;
         if let Err(error) = self.acceptors.show(&credentials) {
             self.show_again();
+            let about = self.cases();
+            rules::apart(&self.tools(), move |tools| rules::follow(tools, &about, |_| {})).await;
             services.give_up(fresh, &old, &self.tools()).await;
             return Err(vec![internal(&old, &error.to_string())]);
         }
-        let tools = Arc::clone(engine.tools());
         let metrics = tools.observe.metrics();
         settings.domains.iter().for_each(|domain| metrics.host(&domain.name));
         let ends: Vec<_> = credentials.ends().map(|(domain, end)| (domain.clone(), end)).collect();
@@ -446,8 +453,6 @@ impl Reloader {
         metrics.configuration(&seen.digest(&settings));
         let refused = Seen::default();
         let settings = Arc::clone(&settings);
-        let Compiled { policy, cases, .. } = compiled;
-        let cases = rules::about_pairs(&settings, cases);
         let next = Current { settings, seen, refused, credentials, secrets, engine, listening, cases };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
         metrics.policy(policy.digest());
@@ -455,11 +460,15 @@ impl Reloader {
         let make = |old: &Policy| policy.with_bans(old.bans().clone()).after(old).on(today());
         freeing::let_go(tools.registry.renew(&tools, trust, make));
         tools.circuits.renewed();
-        super::metrics_of(&tools);
-        rules::follow(&tools, &self.cases(), |_| {});
         let kept = self.settings().limits.refusals;
         tools.observe.refusals().keep(usize::try_from(kept).unwrap_or(usize::MAX));
         services.install(fresh, &tools).await;
+        let about = self.cases();
+        let follow = move |tools: &Tools| {
+            super::metrics_of(tools);
+            rules::follow(tools, &about, |_| {});
+        };
+        rules::apart(&tools, follow).await;
         Ok(())
     }
 

@@ -24,8 +24,21 @@ pub(super) fn about_pairs(settings: &Settings, cases: Vec<CaseOutcome>) -> Arc<[
     cases.into_iter().filter(is_pair).collect()
 }
 
+/// Does this while streams go on: of many rules it takes a while.
+pub(super) async fn apart<T: Send + 'static>(
+    tools: &Arc<Tools>,
+    work: impl FnOnce(&Tools) -> T + Send + 'static,
+) -> Option<T> {
+    let tools = Arc::clone(tools);
+    let done = tokio::task::spawn_blocking(move || work(&tools)).await;
+    done.inspect_err(
+        |error| tracing::error!(%error, "rules were not gone through: a fault of the gateway; report it"),
+    )
+    .ok()
+}
+
 /// What is counted follows the policy in force, and the one in its shadow; then `recall` brings what is known of before, and
-/// what ends soon is announced.
+/// what ends soon is announced. Of many rules it takes a while.
 pub(super) fn follow(tools: &Tools, cases: &[CaseOutcome], recall: impl FnOnce(&Tools)) {
     let policy = tools.registry.policy();
     tools.observe.used().follow(&policy, cases);
@@ -36,22 +49,31 @@ pub(super) fn follow(tools: &Tools, cases: &[CaseOutcome], recall: impl FnOnce(&
     announce(tools);
 }
 
-/// Says which rules end soon: once each, 30, 7 and 1 days before.
+/// Says which rules end soon: once each, 30, 7 and 1 days before. Of many rules it takes a while.
 pub(super) fn announce(tools: &Tools) {
     let policy = tools.registry.policy();
-    let left = |rule: &RuleView<'_>| rule.expires.map(|last| last.days() - policy.today().days());
-    for days in STEPS {
-        let within = |rule: &RuleView<'_>| left(rule).is_some_and(|left| (0..=days).contains(&left));
-        tools.observe.metrics().rules_expiring(days, policy.rules().filter(within).count());
-    }
+    let mut ending = [0; STEPS.len()];
     for rule in policy.rules() {
-        let (Some(last), Some(left)) = (rule.expires, left(&rule)) else { continue };
-        let Some(step) = STEPS.into_iter().find(|days| (0..=*days).contains(&left)) else { continue };
+        let Some(last) = rule.expires else { continue };
+        let left = last.days() - policy.today().days();
+        if left < 0 {
+            continue;
+        }
+        let mut steps =
+            STEPS.into_iter().zip(&mut ending).filter(|(days, _)| left <= *days).map(|(days, count)| {
+                *count += 1;
+                days
+            });
+        let Some(step) = steps.next() else { continue };
+        steps.for_each(drop);
         let last_day = last.to_string();
         if tools.observe.used().announces(rule.name.as_str(), &last_day, step) {
             tracing::warn!(rule = rule.name.as_str(), at = %rule.place, last_day, days = left, owner = rule.owner,
                 ticket = rule.ticket, "a rule expires soon: renew the date if it should go on");
         }
+    }
+    for (days, count) in STEPS.into_iter().zip(ending) {
+        tools.observe.metrics().rules_expiring(days, count);
     }
 }
 
@@ -133,22 +155,35 @@ pub(super) async fn shadow(tools: &Tools, settings: &Settings) -> Answer {
 
 /// Rules and cases that were not used for so long.
 pub(super) async fn unused(
-    tools: &Tools,
+    tools: &Arc<Tools>,
     settings: &Settings,
-    all_cases: &[CaseOutcome],
+    all_cases: Arc<[CaseOutcome]>,
     seconds: u64,
 ) -> Answer {
-    let policy = tools.registry.policy();
-    let used = tools.observe.used();
-    // A stream may live for months without a question: what carries one is in use.
-    let (views, silent) = tools.registry.views(None).await;
-    for standing in views.iter().flat_map(|view| &view.portrait.pairs) {
-        used.carried(&standing.rule);
-    }
     let span = SignedDuration::try_from(Duration::from_secs(seconds)).unwrap_or(SignedDuration::MAX);
     let Ok(then) = Timestamp::now().checked_sub(span) else {
         return Answer::no("that is longer ago than there is time");
     };
+    // A stream may live for months without a question: what carries one is in use.
+    let (views, silent) = tools.registry.views(None).await;
+    for standing in views.iter().flat_map(|view| &view.portrait.pairs) {
+        tools.observe.used().carried(&standing.rule);
+    }
+    let sorted = apart(tools, move |tools| unused_since(tools, &all_cases, then)).await;
+    let Some((rules, cases, young)) = sorted else {
+        return Answer::no("the rules could not be gone through");
+    };
+    let kept = settings.state.is_some();
+    Answer::Unused { rules, cases, young, kept, seconds, silent }
+}
+
+/// The rules and the cases that were not used since then; and how many are too young to tell.
+fn unused_since(
+    tools: &Tools,
+    all_cases: &[CaseOutcome],
+    then: Timestamp,
+) -> (Vec<Unused>, Vec<Unused>, usize) {
+    let (policy, used) = (tools.registry.policy(), tools.observe.used());
     let all = used.rules();
     let (mut rules, mut cases, mut young) = (Vec::new(), Vec::new(), 0);
     let mut sort = |uses: Option<&Use>, shown: Unused, into: &mut Vec<Unused>| match uses {
@@ -179,8 +214,7 @@ pub(super) async fn unused(
         };
         sort(uses.as_ref(), shown, &mut cases);
     }
-    let kept = settings.state.is_some();
-    Answer::Unused { rules, cases, young, kept, seconds, silent }
+    (rules, cases, young)
 }
 
 /// The rules that end within a week, for people, so many at most.

@@ -2,9 +2,15 @@
 //!
 //! A rule is used when it decides about a pair, and again when a pair that it admitted ends after stanzas; a case when the pair
 //! that it describes is asked about. A rule that goes is remembered for a while, for it may come back.
+//!
+//! There may be a hundred thousand rules, and streams wait for whoever holds the counts: all of them are gone through some at a
+//! time, on threads where no stream is served.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -65,24 +71,95 @@ pub struct Used {
 
 #[derive(Debug, Default)]
 struct Inner {
-    rules: HashMap<String, Use>,
-    cases: HashMap<String, Use>,
+    rules: BTreeMap<String, Use>,
+    cases: BTreeMap<String, Use>,
     announced: BTreeMap<String, (String, i64)>,
     changed: bool,
 }
 
 impl Used {
-    /// These rules and cases are in force from now on.
+    /// These rules and cases will be in force: from now on it is counted when they decide.
+    pub fn expect(&self, policy: &Policy, cases: &[CaseOutcome]) {
+        let now = Timestamp::now();
+        let mut names = policy.rule_names().map(|name| name.as_str().to_owned());
+        self.enter(|inner| &mut inner.rules, &mut names, now);
+        self.enter(|inner| &mut inner.cases, &mut cases.iter().map(key_of), now);
+    }
+
+    /// These rules and cases are in force, and no others.
     pub fn follow(&self, policy: &Policy, cases: &[CaseOutcome]) {
+        self.expect(policy, cases);
         let names: HashSet<&str> = policy.rule_names().map(RuleName::as_str).collect();
         let keys: HashSet<String> = cases.iter().map(key_of).collect();
-        let now = Timestamp::now();
-        let mut inner = self.inner();
-        let Inner { rules, cases, announced, .. } = &mut *inner;
-        follow(rules, names.iter().map(|name| (*name).to_owned()), |name| names.contains(name), now);
-        follow(cases, keys.iter().cloned(), |key| keys.contains(key), now);
-        announced.retain(|name, _| names.contains(name.as_str()));
-        inner.changed = true;
+        self.each(|inner| &mut inner.rules, leaving(|name| names.contains(name)));
+        self.each(|inner| &mut inner.cases, leaving(|key| keys.contains(key)));
+        self.each(|inner| &mut inner.announced, |name, _| names.contains(name));
+    }
+
+    /// Has these counted.
+    fn enter(
+        &self,
+        all: fn(&mut Inner) -> &mut BTreeMap<String, Use>,
+        names: &mut dyn Iterator<Item = String>,
+        now: Timestamp,
+    ) {
+        loop {
+            let some: Vec<String> = names.take(PIECE).collect();
+            let is_last = some.len() < PIECE;
+            let mut inner = self.inner();
+            for name in some {
+                all(&mut inner).entry(name).or_insert_with(|| Use::new(now)).gone = None;
+            }
+            inner.changed = true;
+            drop(inner);
+            if is_last {
+                return;
+            }
+            thread::sleep(BREATH);
+        }
+    }
+
+    /// Shows each entry, in the order of the names, and forgets those that are not to stay.
+    fn each<T>(
+        &self,
+        all: fn(&mut Inner) -> &mut BTreeMap<String, T>,
+        mut stays: impl FnMut(&str, &mut T) -> bool,
+    ) {
+        let mut last: Option<String> = None;
+        loop {
+            let mut inner = self.inner();
+            let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let (mut going, mut seen, mut next) = (Vec::new(), 0, None);
+            for (name, entry) in all(&mut inner).range_mut::<str, _>((from, Bound::Unbounded)).take(PIECE) {
+                seen += 1;
+                if seen == PIECE {
+                    next = Some(name.clone());
+                }
+                if !stays(name, entry) {
+                    going.push(name.clone());
+                }
+            }
+            inner.changed |= !going.is_empty();
+            for name in going {
+                all(&mut inner).remove(&name);
+            }
+            drop(inner);
+            last = next;
+            if last.is_none() {
+                return;
+            }
+            thread::sleep(BREATH);
+        }
+    }
+
+    /// A copy of all entries.
+    fn copy<T: Clone>(&self, all: fn(&mut Inner) -> &mut BTreeMap<String, T>) -> BTreeMap<String, T> {
+        let mut copy = Vec::new();
+        self.each(all, |name, entry| {
+            copy.push((name.to_owned(), entry.clone()));
+            true
+        });
+        copy.into_iter().collect()
     }
 
     /// A rule has decided about a pair.
@@ -116,9 +193,9 @@ impl Used {
         self.inner().rules.get(name).cloned()
     }
 
-    /// The use of every rule, by its name.
-    pub fn rules(&self) -> HashMap<String, Use> {
-        self.inner().rules.clone()
+    /// The use of every rule, by its name. Of many it takes a while.
+    pub fn rules(&self) -> BTreeMap<String, Use> {
+        self.copy(|inner| &mut inner.rules)
     }
 
     /// The use of a case.
@@ -146,13 +223,14 @@ impl Used {
         announced.extend(kept.announced);
     }
 
-    /// What is to be kept, if anything has changed since it was asked last.
+    /// What is to be kept, if anything has changed since it was asked last. Of many rules it takes a while.
     pub(super) fn to_keep(&self) -> Option<Uses> {
-        let mut inner = self.inner();
-        std::mem::take(&mut inner.changed).then(|| Uses {
-            rules: inner.rules.iter().map(|(name, uses)| (name.clone(), uses.clone())).collect(),
-            cases: inner.cases.iter().map(|(name, uses)| (name.clone(), uses.clone())).collect(),
-            announced: inner.announced.clone(),
+        let changed = std::mem::take(&mut self.inner().changed);
+        // The lock is free again: what follows takes it for some at a time.
+        changed.then(|| Uses {
+            rules: self.rules(),
+            cases: self.copy(|inner| &mut inner.cases),
+            announced: self.copy(|inner| &mut inner.announced),
         })
     }
 
@@ -166,27 +244,21 @@ impl Used {
     }
 }
 
-fn follow(
-    all: &mut HashMap<String, Use>,
-    names: impl Iterator<Item = String>,
-    is_there: impl Fn(&str) -> bool,
-    now: Timestamp,
-) {
-    for name in names {
-        all.entry(name).or_insert_with(|| Use::new(now)).gone = None;
-    }
+/// What is there stays; what is gone is remembered for a while, and so many of it.
+fn leaving(is_there: impl Fn(&str) -> bool) -> impl FnMut(&str, &mut Use) -> bool {
+    let now = Timestamp::now();
     let long_ago = now.checked_sub(REMEMBERED).unwrap_or(now);
     let mut gone = 0;
-    all.retain(|name, uses| {
+    move |name, uses| {
         if is_there(name) {
             return true;
         }
         gone += 1;
         *uses.gone.get_or_insert(now) >= long_ago && gone <= GONE
-    });
+    }
 }
 
-fn recall(all: &mut HashMap<String, Use>, kept: BTreeMap<String, Use>) {
+fn recall(all: &mut BTreeMap<String, Use>, kept: BTreeMap<String, Use>) {
     let mut gone = 0;
     for (name, before) in kept {
         match all.get_mut(&name) {
@@ -220,6 +292,10 @@ fn key(from: &str, to: &str) -> String {
 /// How long a rule that is gone is remembered, and how many such.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
 const GONE: usize = 1_000;
+
+/// Entries that are gone through while others wait, and for how long whoever waits has his turn then.
+const PIECE: usize = 256;
+const BREATH: Duration = Duration::from_micros(50);
 
 #[cfg(test)]
 #[path = "used_tests.rs"]

@@ -92,3 +92,24 @@ fn each_step_before_the_end_of_a_rule_is_announced_once() {
     next.recall(used.to_keep().unwrap());
     assert!(!next.announces("r", "2027-02-28", 30));
 }
+
+// Many more than are gone through at a time: none is missed, and none is forgotten with those that go.
+#[test]
+fn all_of_many_are_gone_through() {
+    let used = Used::default();
+    let names = (0..4 * PIECE + 3).map(|n| (format!("rule-{n}"), Use::new(Timestamp::now())));
+    let names: BTreeMap<_, _> = names.collect();
+    let long_ago = Timestamp::now().checked_sub(SignedDuration::from_hours(91 * 24)).unwrap();
+    used.inner().rules =
+        names.keys().map(|name| (name.clone(), Use { gone: Some(long_ago), ..Use::new(long_ago) })).collect();
+    assert_eq!(used.rules().len(), names.len());
+    let cases: Vec<_> = (0..3 * PIECE).map(|n| case(&format!("a@d{n}.example"), "two.example")).collect();
+    used.expect(&policy(), &cases);
+    assert_eq!(used.rules().len(), names.len() + 1, "what will be in force, beside what is");
+    assert!(cases.iter().all(|case| used.of_case(case).is_some()));
+    used.judged(&pair("d5.example", "two.example"), &default_rule());
+    used.follow(&policy(), &cases);
+    assert_eq!(used.rules().into_keys().collect::<Vec<_>>(), ["default"]);
+    let kept = used.to_keep().unwrap();
+    assert_eq!((kept.cases.len(), kept.cases["d5.example>two.example"].hits), (cases.len(), 1));
+}
