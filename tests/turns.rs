@@ -149,6 +149,62 @@ async fn fewer_places_after_a_reload_are_fewer_streams() {
     arrived(&world, &names, 2).await;
 }
 
+// L-queue, LIM-05, CLS-02: pairs of one stream that wait for their place behind it have so much waiting, and what is more comes
+// back. Each stanza is delivered or returned, and once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_finds_no_room_before_a_place_is_free_comes_back() {
+    const ROUNDS: usize = 40;
+    let plan = Plan::open(HALL).limit("queue-stanzas", "3").backend("connections", "10");
+    let world = World::build(&plan).await.unwrap();
+    let names: Vec<String> = (0..20).map(|n| format!("customer{n}.example")).collect();
+    let hoster = world
+        .peer(10, &names.iter().map(String::as_str).collect::<Vec<_>>(), Manner::default())
+        .await
+        .unwrap();
+    let mut stream = as_domain(hoster.call_bare(HALL).unwrap(), Some(&names[0])).open().await.unwrap();
+    for name in &names {
+        assert_eq!(stream.dialback(name, HALL).await.unwrap(), Word::Valid, "{name}");
+    }
+    let mut sent = BTreeMap::new();
+    for round in 0..ROUNDS {
+        for name in &names {
+            let id = format!("{name}-{round}");
+            let message =
+                format!("<message from='a@{name}' to='j@hall.example' id='{id}'><body>{id}</body></message>");
+            stream.send(message).await.unwrap();
+            sent.insert(id, (0, 0));
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        sent.values_mut().for_each(|seen| *seen = (0, 0));
+        for (stanzas, is_back) in [(world.legacy.inbox.all(), false), (hoster.inbox.all(), true)] {
+            for stanza in stanzas {
+                let id = stanza.attr("id").unwrap();
+                let (delivered, returned) = sent.get_mut(id).unwrap();
+                assert_eq!(stanza.attr("type") == Some("error"), is_back, "{}", stanza.raw);
+                *(if is_back { returned } else { delivered }) += 1;
+            }
+        }
+        if sent.values().all(|(delivered, returned)| delivered + returned > 0) {
+            break;
+        }
+        let missing: Vec<_> = sent.iter().filter(|(_, seen)| **seen == (0, 0)).map(|(id, _)| id).collect();
+        assert!(Instant::now() < until, "neither delivered nor returned: {missing:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(sent.values().all(|(delivered, returned)| delivered + returned == 1), "{sent:?}");
+    let returned: usize = sent.values().map(|(_, returned)| returned).sum();
+    println!("{returned} of {} came back", sent.len());
+    assert!(returned > 0, "the queues were never full");
+    assert_eq!(refused(&world, "queue-full").await, returned as f64);
+    // The stream goes on, and so do all its pairs.
+    for name in &names {
+        still_passes(&world, &mut stream, &format!("a@{name}"), "j@hall.example", &format!("{name} goes on"))
+            .await;
+    }
+}
+
 // Requirements 0.2: "An office of 500 people behind one address, or a hoster with 1,000 domains, comes back after a restart within a
 // minute with the defaults." Played with `GATEHOUSE_CLIENTS` and `GATEHOUSE_PAIRS` of them; whoever is turned away comes again, as
 // servers and clients do.
