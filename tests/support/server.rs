@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use super::ca::Leaf;
 use super::client::Client;
@@ -175,6 +178,14 @@ impl Server {
     /// Ends it, as a crash would; its host stays and refuses connections.
     pub fn stop(&mut self) {
         self.processes.clear();
+    }
+
+    /// Ends it in good order: what it keeps is whole.
+    pub fn end(&mut self) {
+        for mut process in std::mem::take(&mut self.processes) {
+            process.signal(Signal::TERM);
+            let _status = process.ended(Duration::from_secs(20));
+        }
     }
 
     /// Connections that stand at its port for servers.
