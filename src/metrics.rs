@@ -295,6 +295,11 @@ impl Metrics {
         }
     }
 
+    /// So many domains are in quarantine, were let out or were shut out.
+    pub fn quarantined(&self, state: &str, count: usize) {
+        self.all.quarantine.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// These lists are in force, and no others.
     pub fn lists(&self, lists: &crate::policy::Lists) {
         self.lists.show(lists);

@@ -70,6 +70,8 @@ words! {
         Allow = "allow",
         /// It may not.
         Deny = "deny",
+        /// It may go on within narrow bounds, until somebody says more.
+        Quarantine = "quarantine",
     }
 }
 

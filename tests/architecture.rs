@@ -36,7 +36,7 @@ const CRATES_BELOW: &[(&str, &[&str])] = &[
     ("stream", &["bytes", "aws_lc_rs", "base64"]),
     ("policy", &["ipnet", "jiff", "serde", "serde_json", "strsim"]),
     ("xml", &["bytes", "memchr", "quick_xml", "simdutf8", "smallvec", "wide"]),
-    ("jid", &["idna", "stringprep", "precis_profiles", "unicode_normalization"]),
+    ("jid", &["idna", "stringprep", "precis_profiles", "psl", "unicode_normalization"]),
     ("reason", &[]),
     ("manual", &[]),
 ];
@@ -53,7 +53,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("minisign_verify", &["config"]),
     ("papaya", &["limit", "metrics"]),
     ("prometheus", &["metrics"]),
-    ("psl", &["limit"]),
     ("rcgen", &["demo"]),
     ("redis", &["store"]),
     ("tokio_util", &["run"]),

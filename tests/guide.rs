@@ -62,7 +62,7 @@ async fn entered(world: &World, commands: &str) -> (String, i32) {
         fs::create_dir(&bin).unwrap();
         // The control socket of this world is not where it is by default.
         let script = format!(
-            "#!/bin/sh\ncase $1 in\nban|bans|circuits|refusals|status|unban|reload|streams) exec {0} \"$@\" --socket '{1}' ;;\nesac\nexec {0} \"$@\"\n",
+            "#!/bin/sh\ncase $1 in\nban|bans|circuits|quarantine|refusals|status|unban|reload|streams) exec {0} \"$@\" --socket '{1}' ;;\nesac\nexec {0} \"$@\"\n",
             env!("CARGO_BIN_EXE_gatehouse"),
             world.socket().display()
         );
@@ -229,6 +229,35 @@ async fn a_year_goes_by_as_its_page_says() {
     still_passes(&world, &mut new, "a@supplier.example", "j@example.com", "new").await;
     still_passes(&world, &mut stream, "a@partner.example", "j@example.com", "as ever").await;
 
+    // A newcomer is taken in within bounds, and then for good.
+    fs::write(
+        world.folder.path().join("policies/newcomers.yaml"),
+        block_of("year.md", "yaml year policies/newcomers.yaml"),
+    )
+    .unwrap();
+    let file = world.folder.path().join("gatehouse.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let old = text.lines().find(|line| line.trim_start().starts_with("policies:")).unwrap();
+    assert!(block_of("year.md", "yaml year newcomers").contains(", policies/newcomers.yaml]"));
+    let both = "    policies: [policies/next.yaml, policies/newcomers.yaml]";
+    fs::write(&file, text.replace(old, both)).unwrap();
+    let newcomer = peer(&world, 12, "new.example").await;
+    let (said, code) = typed("newcomers").await;
+    assert!(code == 0 && said.contains("2 passed, 0 failed") && said.contains("0 domains"), "{code} {said}");
+    let mut few = by_certificate(&newcomer, DOMAIN).await;
+    still_passes(&world, &mut few, "n@new.example", "j@example.com", "a first word").await;
+    let version = "<query xmlns='jabber:iq:version'/>";
+    few.send(format!("<iq from='n@new.example' to='j@example.com/r' id='v' type='get'>{version}</iq>"))
+        .await
+        .unwrap();
+    let told = newcomer.inbox.wait(|node| node.attr("id") == Some("v")).await.unwrap();
+    assert!(told.raw.contains("We do not know your server yet"), "{}", told.raw);
+    let (said, code) = typed("approve").await;
+    assert!(
+        code == 0 && said.contains("out of quarantine") && said.contains("new.example was approved"),
+        "{code} {said}"
+    );
+
     let (said, code) = typed("unused").await;
     assert!(code == 0 && said.contains("0 rules and 0 cases not used for 90 days"), "{code} {said}");
     let (said, code) = typed("incident").await;
@@ -241,7 +270,7 @@ async fn a_year_goes_by_as_its_page_says() {
     );
 
     // Nothing that stands there as a command is left out here.
-    let run = ["monday", "partner", "promote", "incident", "unused", "end"];
+    let run = ["monday", "partner", "promote", "newcomers", "approve", "incident", "unused", "end"];
     let page = page("year.md");
     let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("```sh ")).collect();
     assert_eq!(shown, run.map(|name| format!("year {name}")));

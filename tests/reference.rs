@@ -63,8 +63,8 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("ListenSpec", "tls", &["starttls", "direct", "any", "proxy"]),
     ("ClientsSpec", "certificate", &["off", "request", "require"]),
     ("ClientsSpec", "match", &["xmpp-address", "email", "any"]),
-    ("DomainSpec", "federation", &["any", "listed", "none"]),
-    ("DomainSpec", "shadow-federation", &["any", "listed", "none"]),
+    ("DomainSpec", "federation", &["any", "quarantine", "listed", "none"]),
+    ("DomainSpec", "shadow-federation", &["any", "quarantine", "listed", "none"]),
     ("BackendSpec", "proxy-protocol", &["off", "v1", "v2"]),
     ("BackendSpec", "s2s-proxy-protocol", &["off", "v2"]),
     ("BackendSpec", "dialback-keys", &["by-address", "verify"]),
@@ -89,7 +89,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("PolicyFile", "version", &["v1"]),
     ("DefaultsSpec", "identity", &["dane", "certificate", "posh", "dialback"]),
     ("DefaultsSpec", "tls", &["1.2", "1.3", "none"]),
-    ("RuleSpec", "verdict", &["allow", "deny"]),
+    ("RuleSpec", "verdict", &["allow", "deny", "quarantine"]),
     ("RuleSpec", "direction", &["inbound", "outbound", "both"]),
     ("RuleSpec", "identity", &["pin", "dane", "certificate", "posh", "dialback"]),
     ("RuleSpec", "tls", &["1.2", "1.3", "none"]),
@@ -109,7 +109,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("CaseSpec", "identity", &["pin", "dane", "certificate", "posh", "dialback", "none"]),
     ("CaseSpec", "tls", &["1.2", "1.3", "none"]),
     ("CaseSpec", "kind", &["message", "presence", "iq"]),
-    ("CaseSpec", "verdict", &["allow", "deny"]),
+    ("CaseSpec", "verdict", &["allow", "deny", "quarantine"]),
 ];
 
 type Types = BTreeMap<String, Vec<Key>>;

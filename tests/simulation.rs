@@ -180,6 +180,7 @@ fn sender(domain: &Domain) -> Sender {
         occupant: None,
         recipient: words("j@hall.example".to_owned()),
         subscribes: false,
+        held: None,
     }
 }
 

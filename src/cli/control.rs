@@ -321,6 +321,11 @@ fn print(answer: &Answer, console: &mut Console) {
             }
             console.line(format_args!("{} bans", bans.len()));
         }
+        Answer::Quarantine { domains } => super::settled::print(domains, console),
+        Answer::Settled { domain, word, seen, pairs, cluster } => {
+            super::settled::print_settled(domain, *word, (*seen, *pairs), console);
+            print_passed(cluster.as_ref(), console);
+        }
         Answer::Reloaded { plan } => {
             print_plan(plan, console);
             console.line("reloaded");

@@ -15,8 +15,10 @@ mod init;
 mod log;
 mod policy;
 mod probe;
+mod quarantine;
 mod refusals;
 mod run;
+mod settled;
 mod shell;
 mod talk;
 mod told;
@@ -132,6 +134,9 @@ enum Command {
     /// Reach a remote domain as the gateway would, and tell how far it gets
     #[command(after_help = "Example: gatehouse probe partner.example --config gatehouse.yaml")]
     Probe(probe::Args),
+    /// Tell who is in quarantine at a running gateway, and let them out or shut them out
+    #[command(subcommand, after_help = "Example: gatehouse quarantine list")]
+    Quarantine(quarantine::Command),
     /// Tell what was refused last: who, what, which rule or limit, and what to do
     #[command(after_help = "Example: gatehouse refusals --domain partner.example --last 5")]
     Refusals(refusals::Args),
@@ -195,6 +200,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Man => shell::man(&mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),
+        Command::Quarantine(command) => quarantine::main(command, &mut console),
         Command::Refusals(args) => refusals::main(args, &mut console),
         Command::Reload(args) => control::reload(args, &mut console),
         Command::Restart(args) => control::restart(args, &mut console),

@@ -141,7 +141,7 @@ pub struct DomainSpec {
     pub backend: Option<Placed<BackendSpec>>,
     /// What its clients must show beside their password. Default: nothing.
     pub clients: Option<Placed<ClientsSpec>>,
-    /// `any`, `listed` or `none`. No default.
+    /// `any`; `quarantine`: whom no rule names may say a little until he is approved; `listed` or `none`. No default.
     pub federation: Option<Word>,
     /// Addresses of this machine from which to call other servers for this domain, one of each family; what has none is not
     /// called. Default: the system's choice. Example: `source: [192.0.2.1]`
@@ -153,7 +153,7 @@ pub struct DomainSpec {
     /// tells what they would decide otherwise, `gatehouse policy promote` makes them the policy. Default: none; with
     /// `shadow-federation` alone those of `policies`. Example: `shadow: [policies/next.yaml]`
     pub shadow: Option<Words>,
-    /// The `federation` under which they are judged: `any`, `listed` or `none`. Default: that of the domain. Example:
+    /// The `federation` under which they are judged: `any`, `quarantine`, `listed` or `none`. Default: that of the domain. Example:
     /// `shadow-federation: listed`
     pub shadow_federation: Option<Word>,
 }

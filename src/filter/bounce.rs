@@ -20,10 +20,15 @@ pub fn is_answerable(head: &Head, reason: Reason) -> bool {
 }
 
 /// The error for this stanza for this reason, addressed to its sender (RLY-10): addresses swapped, kind and id kept, no payload, nothing
-/// that tells one account from another (RLY-11). None for what is no stanza.
-pub fn error_stanza(head: &Head, reason: Reason, condition: StanzaCondition) -> Option<Bytes> {
+/// that tells one account from another (RLY-11), and no words but those of an operator. None for what is no stanza.
+pub fn error_stanza(
+    head: &Head,
+    reason: Reason,
+    condition: StanzaCondition,
+    text: Option<&str>,
+) -> Option<Bytes> {
     let (id, from, to) = (head.id(), head.to(), head.from());
-    let answer = Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: None };
+    let answer = Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text };
     answer.write(head.kind(), reason, condition)
 }
 

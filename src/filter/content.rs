@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::jid::{Domain, Jid, Plain};
-use crate::policy::{StanzaKind, StanzaRules};
+use crate::policy::{Quarantine, StanzaKind, StanzaRules};
 use crate::reason::Reason;
 use crate::xml::{Head, Kind, names};
 
@@ -45,6 +45,10 @@ pub(super) fn judge(head: &Head, scope: &Scope<'_>, rules: &StanzaRules, to_user
     }
     if !rules.admits_kind(kind) {
         return Finding::Refused(Reason::KindDenied);
+    }
+    let queries = kind == StanzaKind::Iq && rules.quarantine().is_some();
+    if queries && !is_query(head) {
+        return Finding::Refused(Reason::Quarantined);
     }
     let mut cut = Vec::new();
     for (index, child) in head.children().enumerate() {
@@ -93,6 +97,13 @@ fn is_iq(head: &Head) -> bool {
         || head.is_type("result") && children <= 1
         || head.is_type("error");
     counted && head.id().is_some_and(|id| !id.is_empty())
+}
+
+/// Whether an iq is one that passes between us and a domain in quarantine, either way: a ping or a question of service discovery, its
+/// answer, or an error, which may hold what it is about.
+fn is_query(head: &Head) -> bool {
+    let admits = || head.children().all(|child| Quarantine::admits_query(child.namespace()));
+    head.is_type("error") || ((head.is_type("get") || head.is_type("result")) && admits())
 }
 
 fn is_set(head: &Head) -> bool {

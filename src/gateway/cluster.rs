@@ -22,11 +22,12 @@ use self::row::Row;
 use self::word::{Card, Event, What};
 use super::desk::Desk;
 use super::trust::finding;
-use super::{millis, overview};
+use super::{millis, overview, quarantine};
 use crate::config::settings::{self, Roots, Settings};
 use crate::limit::Attempt;
 use crate::metrics::Mismatch;
 use crate::policy::{Finding, Place};
+use crate::run::quarantine::Exchanged;
 use crate::run::registry::Phase;
 use crate::run::{self, now};
 use crate::status;
@@ -162,12 +163,22 @@ impl Cluster {
             [state.events.after(memory), state.together.row.after(COUNTED)]
         };
         let [events, counts] = &after;
-        let heard = store.read(events, counts).await?;
+        // Ten times as seldom as the rest: who is in quarantine can wait a little, and there may be many.
+        let asks = desk.tools().quarantine.is_hurried() || *self.rounds.borrow() % SELDOM == 0;
+        let heard = store.read(events, counts, asks).await?;
         let ahead = heard.time.saturating_sub(millis());
         self.ahead.store(ahead, Ordering::Relaxed);
         desk.bans.set_ahead(ahead);
         let bans = desk.bans.exchange(&heard.bans);
-        let mut foreign = bans.foreign + self.meet(&heard.nodes);
+        tools.quarantine.set_ahead(ahead);
+        let held = match asks {
+            true => tools.quarantine.exchange(&heard.quarantine),
+            false => Exchanged::default(),
+        };
+        if held.settled {
+            quarantine::publish(&tools);
+        }
+        let mut foreign = bans.foreign + held.foreign + self.meet(&heard.nodes);
         for (name, text) in &heard.events {
             match serde_json::from_str::<Event>(text) {
                 Ok(event) if event.node == self.node => {}
@@ -191,7 +202,16 @@ impl Cluster {
         let said = {
             let state = self.held();
             let (events, counts) = (state.events.untold(AT_ONCE), state.together.row.untold(AT_ONCE));
-            Said { node: (self.node.clone(), word), gone, bans: bans.say, over: bans.over, events, counts }
+            Said {
+                node: (self.node.clone(), word),
+                gone,
+                bans: bans.say,
+                over: bans.over,
+                quarantine: held.say,
+                forgotten: held.over,
+                events,
+                counts,
+            }
         };
         store.write(&said).await?;
         let mut state = self.held();
@@ -446,6 +466,9 @@ pub(super) async fn attend(cluster: Arc<Cluster>, desk: Weak<Desk>) {
 
 /// From one exchange to the next.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// In one of so many exchanges it is said who is in quarantine, and whenever somebody has decided.
+const SELDOM: u64 = 10;
 
 /// A node that has said nothing for so long is not counted, and after a longer time not kept.
 const HERE: Duration = Duration::from_secs(10);

@@ -11,12 +11,13 @@ use super::explain::Explained;
 use super::lifecycle::{self, Lifecycle};
 use super::loud::Loudness;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
+use super::quarantine::Settlement;
 use super::reading::Reading;
 use super::reload::Reloader;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
 use crate::policy::{Finding, Policy};
-use crate::reason::{Flow, Reason};
+use crate::reason::{Flow, Outcome, Reason};
 use crate::run::circuit::Circuit;
 use crate::run::observe::capped;
 use crate::run::refusals::{Refusal, Wanted};
@@ -96,6 +97,19 @@ impl Desk {
                     uid: ban.uid,
                 };
                 Answer::Bans { bans: self.bans.all().iter().map(shown).collect() }
+            }
+            Request::Quarantine {} => {
+                Answer::Quarantine { domains: super::quarantine::shown(&self.tools().quarantine) }
+            }
+            Request::Settle { cluster: true, .. } if self.cluster.is_none() => Answer::no(NO_CLUSTER),
+            Request::Settle { domain, word, cluster } => {
+                match super::quarantine::settle(&self.tools(), domain, *word, uid).await {
+                    Ok(Settlement { party, seen, pairs }) => {
+                        let cluster = self.passed(*cluster).await;
+                        Answer::Settled { domain: party.into(), word: *word, seen, pairs, cluster }
+                    }
+                    Err(message) => Answer::no(message),
+                }
             }
             Request::Reload { plan: true } => match Arc::clone(&self.reloader).plan().await {
                 Ok(plan) => Answer::Planned { plan },
@@ -421,11 +435,12 @@ pub(super) fn plan(before: &Policy, after: &Policy, views: &[View], silent: usiz
         }
         for standing in &view.portrait.pairs {
             let Some(verdict) = &standing.verdict else { continue };
-            if verdict.is_allow() && verdict.rule == standing.rule {
+            let alike = standing.quarantined == (verdict.outcome == Outcome::Quarantine);
+            if verdict.is_allow() && verdict.rule == standing.rule && alike {
                 plan.stays += 1;
                 continue;
             }
-            let word = if verdict.is_allow() { "allow" } else { verdict.reason.label() };
+            let word = if verdict.is_allow() { verdict.outcome.label() } else { verdict.reason.label() };
             let (rule, next) = (standing.rule.as_str().to_owned(), verdict.rule.as_str().to_owned());
             *by_rule.entry((rule.clone(), next.clone(), word.to_owned())).or_default() += 1;
             plan.changes.push(Change {

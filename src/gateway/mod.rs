@@ -27,6 +27,7 @@ mod overview;
 pub mod parts;
 mod places;
 pub mod protocol;
+mod quarantine;
 pub mod reading;
 pub mod reload;
 pub mod rules;
@@ -138,6 +139,7 @@ impl Gateway {
                 kept::recall(folder, &tools.observe);
             }
         });
+        quarantine::recall(&settings, &tools);
         let counter = Counter::default();
         let admin = services::start_admin(&settings, &tools, &counter).map_err(StartFault::one)?;
         let services = Services { doors, admin, control: None, steering, counter: Arc::clone(&counter) };
@@ -183,6 +185,8 @@ impl Gateway {
         let counted = Arc::clone(&reloader);
         tasks.spawn(rules::keep(move || (counted.settings(), counted.tools())));
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
+        let held = Arc::clone(&reloader);
+        tasks.spawn(quarantine::follow(move || held.tools()));
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
         tasks.spawn(count_bans(Arc::clone(&reloader)));
         if let Some(cluster) = cluster {

@@ -60,6 +60,8 @@ impl Desk {
             rules,
             all_rules,
             lists: super::lists::shown(&self.reloader.settings(), policy.lists()),
+            quarantine: super::quarantine::on_page(&tools.quarantine),
+            all_quarantine: tools.quarantine.len(),
             bans: self
                 .bans
                 .all()

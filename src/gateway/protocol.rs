@@ -5,14 +5,17 @@
 
 mod pairs;
 mod plan;
+mod shown;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::pairs::{Client, Managed, Pair};
 pub use self::plan::{ByRule, Change, Fault, Plan};
+pub use self::shown::{Ban, Circuit, Quarantined, Stream};
 use super::explain::Asked;
 pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
+pub use crate::run::quarantine::Word;
 pub use crate::run::refusals::Refusal;
 pub use crate::run::shadow::{Otherwise, Passes, Report};
 pub use crate::status::Snapshot;
@@ -69,6 +72,18 @@ pub enum Request {
     },
     /// Which bans hold.
     Bans {},
+    /// Who is in quarantine, and who was let out or shut out.
+    Quarantine {},
+    /// Let a domain in quarantine out, shut it out, or take that back.
+    Settle {
+        /// A domain; what its registrable part names is meant.
+        domain: String,
+        /// `approved`, `refused` or `held`.
+        word: Word,
+        /// Have the other nodes that share a store with this one hear of it before the answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cluster: bool,
+    },
     /// How it stands with the other nodes.
     Cluster {},
     /// Read the configuration and every file that it names again.
@@ -146,6 +161,10 @@ impl Request {
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
             Self::Bans {} => "bans",
+            Self::Quarantine {} => "quarantine",
+            Self::Settle { word: Word::Approved, .. } => "quarantine-approve",
+            Self::Settle { word: Word::Held, .. } => "quarantine-hold",
+            Self::Settle { word: Word::Refused, .. } => "quarantine-refuse",
             Self::Cluster {} => "cluster",
             Self::Reload { plan: false } => "reload",
             Self::Reload { plan: true } => "reload-plan",
@@ -186,7 +205,7 @@ impl Request {
     /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
-            Self::Target { domain, .. } => Some(domain),
+            Self::Target { domain, .. } | Self::Settle { domain, .. } => Some(domain),
             Self::Refusals { domain, .. } => domain.as_deref(),
             Self::Log { level, .. } => Some(level),
             Self::Close { target, .. } | Self::Ban { target, .. } | Self::Unban { target, .. } => {
@@ -195,6 +214,7 @@ impl Request {
             Self::Circuits { clear } => clear.as_deref(),
             Self::Streams { .. }
             | Self::Bans {}
+            | Self::Quarantine {}
             | Self::Cluster {}
             | Self::Shadow {}
             | Self::Promotion {}
@@ -272,6 +292,25 @@ pub enum Answer {
     Bans {
         /// Those that end first come first.
         bans: Vec<Ban>,
+    },
+    /// Who is in quarantine, and who was let out or shut out.
+    Quarantine {
+        /// Those that wait first, then by when they were seen last.
+        domains: Vec<Quarantined>,
+    },
+    /// It was decided.
+    Settled {
+        /// The registrable domain.
+        domain: String,
+        /// What.
+        word: Word,
+        /// Whether it was seen before.
+        seen: bool,
+        /// Pairs that end.
+        pairs: usize,
+        /// Whether the other nodes know, where that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cluster: Option<Passed>,
     },
     /// What each node knows.
     Nodes {
@@ -409,57 +448,6 @@ pub struct Passed {
     /// Why it has not; the others hear of it when it is back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-}
-
-/// A living connection or errand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stream {
-    /// Its name, as in logs and records.
-    pub stream: String,
-    /// `stream`, `courier` or `verifier`.
-    pub kind: String,
-    /// `c2s`, `s2s-in` or `s2s-out`.
-    pub flow: String,
-    /// The address that it came from; none if it is our own errand.
-    pub peer: Option<String>,
-    /// When it began.
-    pub since: String,
-    /// The pairs that stand.
-    pub pairs: Vec<Pair>,
-    /// The client, once it is logged in.
-    pub client: Option<Client>,
-}
-
-/// A remote domain that did not answer lately.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Circuit {
-    /// The remote domain.
-    pub domain: String,
-    /// The hosted domain as whose partner it did not answer; none: it answered nobody.
-    pub hosted: Option<String>,
-    /// `failing`, or `open` after repeated failures.
-    pub state: String,
-    /// Failures in a row.
-    pub failures: u32,
-    /// Why the last attempt failed.
-    pub reason: String,
-    /// Seconds since the first of these failures.
-    pub since: u64,
-    /// Milliseconds until the next stanza for it is a reason to try again.
-    pub next: u64,
-    /// How often nothing was tried because of it.
-    pub untried: u64,
-}
-
-/// A ban in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ban {
-    /// The network or domain.
-    pub target: String,
-    /// Seconds until it ends.
-    pub seconds: u64,
-    /// The user who asked for it.
-    pub uid: u32,
 }
 
 /// Octets of a request, its line end included.

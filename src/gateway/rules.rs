@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::lists::Copies;
 use super::protocol::Answer;
+use super::quarantine;
 use super::used::{Shadowed, Unused};
 use crate::config::settings::Settings;
 use crate::policy::{CaseOutcome, Policy, RuleView};
@@ -89,7 +90,8 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
         let mut written = std::mem::take(&mut copies);
         let kept = tokio::task::spawn_blocking(move || {
             let lists = written.keep(&path, &tools);
-            (kept::keep(&path, &tools.observe).and(lists), written)
+            let parties = quarantine::keep(&path, &tools.quarantine);
+            (kept::keep(&path, &tools.observe).and(lists).and(parties), written)
         });
         let kept = kept.await.map(|(kept, written)| {
             copies = written;
@@ -97,11 +99,11 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
         });
         match kept {
             Ok(Err(error)) if !failing => {
-                tracing::error!(folder = %folder.display(), %error, "the use of rules and the copies of lists cannot be kept over a restart");
+                tracing::error!(folder = %folder.display(), %error, "the use of rules, the copies of lists and who is in quarantine cannot be kept over a restart");
                 failing = true;
             }
             Ok(Ok(())) if failing => {
-                tracing::warn!(folder = %folder.display(), "the use of rules and the copies of lists are kept again");
+                tracing::warn!(folder = %folder.display(), "the use of rules, the copies of lists and who is in quarantine are kept again");
                 failing = false;
             }
             _ => {}
@@ -113,8 +115,9 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
 pub(super) fn keep_now(settings: &Settings, tools: &Tools) {
     let Some(folder) = &settings.state else { return };
     let lists = Copies::default().keep(folder, tools);
-    if let Err(error) = kept::keep(folder, &tools.observe).and(lists) {
-        tracing::error!(folder = %folder.display(), %error, "the use of rules and the copies of lists are not kept");
+    let parties = quarantine::keep(folder, &tools.quarantine);
+    if let Err(error) = kept::keep(folder, &tools.observe).and(lists).and(parties) {
+        tracing::error!(folder = %folder.display(), %error, "the use of rules, the copies of lists and who is in quarantine are not kept");
     }
 }
 

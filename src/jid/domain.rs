@@ -41,6 +41,13 @@ impl Domain {
         to_ascii(&self.0).unwrap_or(Cow::Borrowed(&self.0))
     }
 
+    /// The part of it that somebody has registered, as the DNS writes it, by the public suffix list and its private part: what lies below it
+    /// is one party's. A domain that is a public suffix itself, or whose top level nobody knows, stands for itself.
+    pub fn registrable(&self) -> Box<str> {
+        let ascii = self.to_ascii();
+        psl::domain_str(&ascii).unwrap_or(&ascii).into()
+    }
+
     /// Whether the name has one label only, like `localhost`.
     pub fn is_single_label(&self) -> bool {
         !self.0.contains('.')

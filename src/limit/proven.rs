@@ -142,7 +142,7 @@ impl Proven {
         quotas: &Quotas,
     ) -> Result<[Option<Place>; 2], Reason> {
         let most = quotas.connections.unwrap_or(self.params.domain_connections);
-        let domain = self.take(Key::Connections(registrable(domain)), most, Reason::TooManyOfDomain)?;
+        let domain = self.take(Key::Connections(domain.registrable()), most, Reason::TooManyOfDomain)?;
         let around = address.map(|address| Key::Servers(Network::of(address).around()));
         let around =
             around.map(|key| self.take(key, self.params.servers, Reason::TooManyServers)).transpose()?;
@@ -155,7 +155,7 @@ impl Proven {
     /// [`Reason::TooManyPairsOfDomain`].
     pub fn pair(self: &Arc<Self>, domain: &Domain, quotas: &Quotas) -> Result<Place, Reason> {
         let most = quotas.pairs.unwrap_or(self.params.domain_pairs);
-        self.take(Key::Pairs(registrable(domain)), most, Reason::TooManyPairsOfDomain)
+        self.take(Key::Pairs(domain.registrable()), most, Reason::TooManyPairsOfDomain)
     }
 
     fn take(self: &Arc<Self>, key: Key, most: u32, reason: Reason) -> Result<Place, Reason> {
@@ -196,13 +196,6 @@ impl Drop for Place {
     }
 }
 
-/// The part of a domain that somebody has registered, by the public suffix list and its private part: what lies below it is one
-/// party's. A domain that is a public suffix itself, or whose top level nobody knows, stands for itself.
-pub fn registrable(domain: &Domain) -> Box<str> {
-    let ascii = domain.to_ascii();
-    psl::domain_str(&ascii).unwrap_or(&ascii).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +218,7 @@ mod tests {
             ("a.xn--e1afmkfd.xn--80adxhks", "xn--e1afmkfd.xn--80adxhks"),
             ("localhost", "localhost"),
         ] {
-            assert_eq!(&*registrable(&domain(name)), registered, "{name}");
+            assert_eq!(&*domain(name).registrable(), registered, "{name}");
         }
     }
 

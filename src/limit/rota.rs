@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::registrable;
 use crate::jid::Domain;
 
 /// How many seats there are.
@@ -107,7 +106,7 @@ impl<P: Clone + Eq + Hash> Rota<P> {
     pub fn enter(&mut self, domain: &Domain, pair: P) -> Seat {
         let seat = Seat(self.next);
         self.next += 1;
-        let domain = registrable(domain);
+        let domain = domain.registrable();
         self.unorder(&domain);
         self.waiting.entry(domain.clone()).or_default().insert(seat, pair);
         self.reorder(&domain);

@@ -21,7 +21,14 @@ fn senders(stanzas: u32, recipients: u32, subscriptions: u32, now: Instant) -> S
 fn from(address: &str, recipient: &str, subscribes: bool) -> Sender {
     let domain = Domain::parse(address.split_once('@').unwrap().1).unwrap();
     let words = |text: &str| Words::Apart(text.into());
-    Sender { domain, address: words(address), occupant: None, recipient: words(recipient), subscribes }
+    Sender {
+        domain,
+        address: words(address),
+        occupant: None,
+        recipient: words(recipient),
+        subscribes,
+        held: None,
+    }
 }
 
 /// One of many in a room.
@@ -186,7 +193,7 @@ fn what_is_counted_of_two_domains_or_of_two_kinds_is_apart() {
         let words = || Words::Apart("j@hall.example".into());
         let domain = Domain::parse(domain).unwrap();
         let (address, recipient) = (words(), words());
-        let sender = Sender { domain, address, occupant: None, recipient, subscribes: true };
+        let sender = Sender { domain, address, occupant: None, recipient, subscribes: true, held: None };
         assert_eq!(ask(&senders, &sender, start), Ok(()));
     }
 }

@@ -20,9 +20,11 @@ impl ShadowChange {
     /// From what is done to what would be.
     pub fn from(now: Outcome, next: Outcome) -> Self {
         match (now, next) {
-            (Outcome::Deny, Outcome::Allow) => Self::Admits,
-            (Outcome::Allow, Outcome::Deny) => Self::Refuses,
-            (Outcome::Allow, Outcome::Allow) | (Outcome::Deny, Outcome::Deny) => Self::None,
+            (Outcome::Deny, Outcome::Allow | Outcome::Quarantine) => Self::Admits,
+            (Outcome::Allow | Outcome::Quarantine, Outcome::Deny) => Self::Refuses,
+            // Which stanzas of somebody in quarantine would not pass is told one by one.
+            (Outcome::Allow | Outcome::Quarantine, Outcome::Allow | Outcome::Quarantine)
+            | (Outcome::Deny, Outcome::Deny) => Self::None,
         }
     }
 

@@ -197,6 +197,11 @@ families! {
         "Rules whose last day is today or comes within so many days.",
         ["days"]
     );
+    quarantine: gauges(
+        "quarantine_domains",
+        "Registrable domains that wait in quarantine, and those that were approved or refused.",
+        ["state"]
+    );
     cluster_nodes: gauges("cluster_nodes", "Nodes that share the store, as this one sees them, itself included.", []);
     cluster_store_up: gauges("cluster_store_up", "Whether the store that nodes share does what it is asked.", []);
     cluster_mismatch: gauges(

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use super::finding::Place;
+use super::quarantine::Quarantine;
 use super::rules::{RuleName, StanzaKind, StanzaRules};
 use crate::reason::{Outcome, Reason};
 
 /// What the policy in the shadow says to the same question.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Beside {
-    /// Allow or deny.
+    /// Allow, deny or quarantine.
     pub outcome: Outcome,
     /// Why.
     pub reason: Reason,
@@ -25,7 +26,7 @@ pub struct Beside {
 impl Beside {
     /// Whether it would let the pair go on.
     pub fn is_allow(&self) -> bool {
-        self.outcome == Outcome::Allow
+        self.outcome != Outcome::Deny
     }
 
     /// Why it would refuse a stanza of the pair of this kind, with these namespaces of child elements; none if it would not.
@@ -43,6 +44,11 @@ impl Beside {
         if !self.stanzas.admits_kind(kind) {
             return Some(Reason::KindDenied);
         }
-        payloads.any(|namespace| !self.stanzas.admits_payload(namespace)).then_some(Reason::PayloadDenied)
+        let queries = kind == StanzaKind::Iq && self.stanzas.quarantine().is_some();
+        payloads.find_map(|namespace| match self.stanzas.admits_payload(namespace) {
+            false => Some(Reason::PayloadDenied),
+            true if queries && !Quarantine::admits_query(namespace) => Some(Reason::Quarantined),
+            true => None,
+        })
     }
 }

@@ -7,11 +7,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::bounds;
 use super::cases::{self, CaseOutcome};
 use super::day::Day;
 use super::domains::Pattern;
-use super::file::{RuleSpec, Word};
+use super::file::{DefaultsSpec, RuleSpec, Word};
 use super::finding::{Finding, Place, Placed};
+use super::quarantine::Quarantine;
 use super::question::Tls;
 use super::read::Reader;
 use super::rules::{Rule, RuleName, Terms};
@@ -59,12 +61,12 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
     for (source, users) in input.sources.iter().zip(&users) {
         let mut reader = Reader::new(&source.name);
         reader.version(source.file.version.as_ref());
-        let terms = Arc::new(reader.defaults(source.file.defaults.as_ref()));
+        let of_file = Defaults::read(&mut reader, source.file.defaults.as_ref());
         for spec in &source.file.rules {
-            building.rule(&mut reader, spec, &terms, users, input);
+            building.rule(&mut reader, spec, &of_file, users, input);
         }
         building.findings.append(&mut reader.findings);
-        defaults.push(terms);
+        defaults.push(of_file);
     }
     let hosted =
         input.hosted.iter().map(|hosted| building.hosted(hosted, &defaults, input)).collect::<Vec<_>>();
@@ -80,6 +82,7 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
         by_domain: Arc::new(by_domain),
         bans: Arc::new(Bans::default()),
         lists: Arc::default(),
+        settled: Arc::default(),
         patches: None,
         today: input.today,
         digest: Arc::from(input.digest.as_str()),
@@ -87,6 +90,24 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
         shadow: None,
     };
     (Some(policy), findings)
+}
+
+/// `defaults:` of a file.
+struct Defaults {
+    /// For who is in no quarantine.
+    free: Arc<Terms>,
+    /// For who is in one.
+    held: Arc<Terms>,
+    quarantine: Quarantine,
+}
+
+impl Defaults {
+    fn read(reader: &mut Reader, spec: Option<&Placed<DefaultsSpec>>) -> Self {
+        let free = reader.defaults(spec);
+        let bounds = spec.and_then(|spec| spec.value.quarantine.as_ref());
+        let quarantine = bounds::read(reader, bounds, &Quarantine::default());
+        Self { held: Arc::new(free.within(quarantine.clone())), free: Arc::new(free), quarantine }
+    }
 }
 
 #[derive(Default)]
@@ -103,7 +124,7 @@ impl Building {
         &mut self,
         reader: &mut Reader,
         spec: &Placed<RuleSpec>,
-        defaults: &Arc<Terms>,
+        defaults: &Defaults,
         users: &Arc<[usize]>,
         input: &Input,
     ) {
@@ -114,9 +135,27 @@ impl Building {
         let terms = match outcome {
             Some(Outcome::Deny) => {
                 reader.refuse_terms_of_deny(&spec.value);
-                Arc::clone(defaults)
+                Arc::clone(&defaults.free)
             }
-            _ => reader.terms(&spec.value, defaults),
+            _ => reader.terms(&spec.value, &defaults.free),
+        };
+        let free = Arc::clone(&terms);
+        let terms = match (outcome, &spec.value.quarantine) {
+            (Some(Outcome::Quarantine), None) if Arc::ptr_eq(&terms, &defaults.free) => {
+                Arc::clone(&defaults.held)
+            }
+            (Some(Outcome::Quarantine), bounds) => {
+                Arc::new(terms.within(bounds::read(reader, bounds.as_ref(), &defaults.quarantine)))
+            }
+            (Some(Outcome::Allow), Some(bounds)) => {
+                reader.error(
+                    bounds,
+                    "`quarantine` in a rule that allows changes nothing",
+                    "write `verdict: quarantine`, or remove the key",
+                );
+                terms
+            }
+            _ => terms,
         };
         if let (Some(Some(Direction::Inbound)), Some(egress)) = (direction, &spec.value.egress) {
             reader.error(
@@ -178,6 +217,7 @@ impl Building {
             ticket,
             hosted,
             terms,
+            free,
             quorum,
         });
     }
@@ -308,8 +348,8 @@ impl Building {
         }
     }
 
-    fn hosted(&mut self, source: &HostedSource, defaults: &[Arc<Terms>], input: &Input) -> Hosted {
-        let mut terms: Option<(Arc<Terms>, Place)> = None;
+    fn hosted(&mut self, source: &HostedSource, defaults: &[Defaults], input: &Input) -> Hosted {
+        let mut terms: Option<(&Defaults, Place)> = None;
         for &index in &source.sources {
             let (Some(file), Some(of_file)) = (input.sources.get(index), defaults.get(index)) else {
                 continue;
@@ -317,7 +357,7 @@ impl Building {
             let Some(spec) = &file.file.defaults else { continue };
             let place = spec.place(&file.name);
             match &terms {
-                Some((first, stands)) if first != of_file => self.findings.push(Finding::error(
+                Some((first, stands)) if first.held != of_file.held => self.findings.push(Finding::error(
                     place,
                     format!(
                         "these defaults and those at {stands} differ, and {} uses both files",
@@ -326,7 +366,7 @@ impl Building {
                     "make them equal, or keep `defaults` in one of the files",
                 )),
                 Some(_) => {}
-                None => terms = Some((Arc::clone(of_file), place)),
+                None => terms = Some((of_file, place)),
             }
         }
         if source.federation == Federation::None && !source.sources.is_empty() {
@@ -339,7 +379,11 @@ impl Building {
         Hosted {
             domain: source.domain.clone(),
             federation: source.federation,
-            defaults: terms.map_or_else(Arc::default, |(terms, _)| terms),
+            defaults: terms.as_ref().map_or_else(Arc::default, |(terms, _)| Arc::clone(&terms.free)),
+            held: terms.map_or_else(
+                || Arc::new(Terms::default().within(Quarantine::default())),
+                |(terms, _)| Arc::clone(&terms.held),
+            ),
         }
     }
 }
@@ -347,7 +391,7 @@ impl Building {
 impl Rule {
     /// Whether the rule asks for no TLS at all; `check` warns of it.
     pub(super) fn allows_clear_text(&self) -> bool {
-        self.outcome == Outcome::Allow && self.terms.tls == Tls::None
+        self.outcome != Outcome::Deny && self.terms.tls == Tls::None
     }
 }
 
@@ -356,7 +400,7 @@ impl Policy {
     /// in.
     pub fn needs_signatures(&self) -> Vec<Finding> {
         let rules = self.rules.list.iter().filter(|rule| {
-            rule.outcome == Outcome::Allow && rule.terms.pins.is_empty() && !rule.terms.identities.certificate
+            rule.outcome != Outcome::Deny && rule.terms.pins.is_empty() && !rule.terms.identities.certificate
         });
         let told = rules.map(|rule| {
             Finding::warning(

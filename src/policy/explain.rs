@@ -10,7 +10,7 @@ use super::judge::{Bearing, Considered, Witness};
 use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::rules::StanzaKind;
-use super::verdict::Verdict;
+use super::verdict::{Permit, Verdict};
 use crate::reason::{Outcome, Reason};
 
 /// A witness that writes everything down.
@@ -66,7 +66,7 @@ impl Witness for Trail {
 /// A verdict with everything that led to it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// `allow` or `deny`.
+    /// `allow`, `deny` or `quarantine`.
     pub verdict: &'static str,
     /// The reason's label.
     pub reason: &'static str,
@@ -113,6 +113,9 @@ pub struct Explanation {
     /// What the policy in the shadow says, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowWord>,
+    /// By what bounds the remote domain is in quarantine, or what was decided about it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<String>,
     /// The digest of the policy.
     pub digest: String,
 }
@@ -150,8 +153,9 @@ impl Policy {
         payload: Option<&str>,
     ) -> Explanation {
         let mut trail = Trail::default();
-        let verdict: Verdict =
-            self.judge(&Question::Federate(*question), &mut trail).for_stanza(kind, payload);
+        let of_pair = self.judge(&Question::Federate(*question), &mut trail);
+        let quarantine = self.quarantine_of(question, &of_pair);
+        let verdict: Verdict = of_pair.for_stanza(kind, payload);
         Explanation {
             verdict: verdict.outcome.label(),
             reason: verdict.reason.label(),
@@ -198,15 +202,34 @@ impl Policy {
                 let other = shadow.judge(&Question::Federate(*question), &mut ());
                 other.for_stanza(kind, payload).into()
             }),
+            quarantine,
             digest: self.digest().to_owned(),
+        }
+    }
+
+    /// What there is to say of quarantine, where the rule that decides is about it.
+    fn quarantine_of(&self, question: &Federate<'_>, verdict: &Verdict) -> Option<String> {
+        if let Some(bounds) = verdict.permit().as_ref().and_then(Permit::quarantine) {
+            return Some(bounds.to_string());
+        }
+        let held = match self.rules.list.iter().find(|rule| rule.name == verdict.rule) {
+            Some(rule) => rule.outcome == Outcome::Quarantine,
+            None => self.federation(question.hosted) == Some(super::Federation::Quarantine),
+        };
+        let party = question.remote.registrable();
+        let (approved, refused) = (&self.settled().approved, &self.settled().refused);
+        match (held && verdict.is_allow(), verdict.reason) {
+            (true, _) if approved.contains(&party) => Some(format!("{party} was approved")),
+            (_, Reason::NotApproved) if refused.contains(&party) => Some(format!("{party} was refused")),
+            _ => None,
         }
     }
 }
 
 impl Explanation {
-    /// Whether it is allowed.
+    /// Whether it may go on.
     pub fn is_allow(&self) -> bool {
-        self.verdict == Outcome::Allow.label()
+        self.verdict != Outcome::Deny.label()
     }
 }
 
@@ -246,6 +269,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(lists) = &self.lists {
             writeln!(f, "lists:      {lists}")?;
+        }
+        if let Some(quarantine) = &self.quarantine {
+            writeln!(f, "quarantine: {quarantine}")?;
         }
         if let Some(nearest) = &self.nearest {
             writeln!(f, "nearest:    {nearest}; a name misspelt?")?;

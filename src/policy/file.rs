@@ -32,6 +32,9 @@ pub struct DefaultsSpec {
     pub tls: Option<Word>,
     /// What of the lives of our users does not leave. Default: everything leaves.
     pub egress: Option<Placed<EgressSpec>>,
+    /// What passes of who is in quarantine, by a rule that says no more of it or by `federation: quarantine`. Default: 20 messages an hour,
+    /// 3 requests for subscriptions a day.
+    pub quarantine: Option<Placed<QuarantineSpec>>,
 }
 
 /// One of `rules:`
@@ -47,7 +50,7 @@ pub struct RuleSpec {
     pub lists: Option<Placed<Vec<Word>>>,
     /// How many of these lists must name a domain. Default: `1`.
     pub quorum: Option<Word>,
-    /// `allow` or `deny`. Default: `allow`.
+    /// `allow`, `deny`, or `quarantine`: some kinds of stanzas, and only so many, until the domain is approved. Default: `allow`.
     pub verdict: Option<Word>,
     /// `inbound`, `outbound` or `both`, seen from the hosted domain. Default: `both`.
     pub direction: Option<Word>,
@@ -69,6 +72,8 @@ pub struct RuleSpec {
     pub limits: Option<Placed<QuotasSpec>>,
     /// What of the lives of our users does not leave. Default: the file's `defaults`.
     pub egress: Option<Placed<EgressSpec>>,
+    /// With `verdict: quarantine`, what passes and for how long. Default: the file's `defaults`.
+    pub quarantine: Option<Placed<QuarantineSpec>>,
     /// The last day (UTC) on which the rule holds, like `2027-01-31`. Default: for ever.
     pub expires: Option<Word>,
     /// Who asked for the rule: free words for people.
@@ -116,6 +121,25 @@ pub struct EgressSpec {
     pub client_info: Option<Word>,
 }
 
+/// `quarantine:` of a rule, or of `defaults`. Counted is what comes from a registrable domain with all below it, for all hosted domains
+/// together; what our users send there is not counted.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct QuarantineSpec {
+    /// Messages that pass, like `20/h`; the units are `s`, `min`, `h` and `day`. Errors are not counted. Default: `20/h`.
+    pub messages: Option<Word>,
+    /// Requests for subscriptions that pass, like `3/day`. Default: `3/day`.
+    pub subscriptions: Option<Word>,
+    /// All else that passes: presence, pings and service discovery, answers and errors. No other iq passes, in either direction.
+    /// Default: `600/h`.
+    pub other: Option<Word>,
+    /// What a sender there reads whose message, request or subscription does not pass. Default: the error alone.
+    pub text: Option<Word>,
+    /// After so many days (UTC) on which it sent something and no more than passes, the domain is approved by itself; one refused for
+    /// its rate begins the count anew. Default: never.
+    pub quiet_days: Option<Word>,
+}
+
 /// One of `expect:`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -145,7 +169,7 @@ pub struct CaseSpec {
     pub kind: Option<Word>,
     /// The namespace of a stanza's payload. Default: none.
     pub payload: Option<Word>,
-    /// `allow` or `deny`. No default.
+    /// `allow`, `deny` or `quarantine`. No default.
     pub verdict: Option<Word>,
     /// The reason that must be given, like `not-listed`. Default: any.
     pub reason: Option<Word>,

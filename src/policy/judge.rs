@@ -9,6 +9,7 @@ use super::Policy;
 use super::day::Day;
 use super::finding::Place;
 use super::pins::ShownKey;
+use super::quarantine::Standing;
 use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Federation, Hosted};
@@ -157,6 +158,9 @@ impl Policy {
                 let (name, place) = (rule.name.clone(), Some(rule.place.clone()));
                 let verdict = match outcome {
                     Outcome::Allow => Verdict::federate(question, name, place, &rule.terms),
+                    Outcome::Quarantine => {
+                        self.quarantined(question, (name, place), (&rule.terms, &rule.free))
+                    }
                     Outcome::Deny => Verdict::deny(reason, name, place),
                 };
                 if !W::CURIOUS {
@@ -192,12 +196,36 @@ impl Policy {
             Federation::None => Some(Reason::FederationOff),
             Federation::Listed => Some(Reason::NotListed),
             // JID-03: names of one label are refused by default; a rule may name them.
-            Federation::Any if question.remote.is_single_label() => Some(Reason::SingleLabel),
-            Federation::Any => unmet(&hosted.defaults, question, self.today),
+            Federation::Any | Federation::Quarantine if question.remote.is_single_label() => {
+                Some(Reason::SingleLabel)
+            }
+            Federation::Any | Federation::Quarantine => unmet(&hosted.defaults, question, self.today),
         };
         match refusal {
             Some(reason) => Verdict::deny(reason, rule, None),
+            None if hosted.federation == Federation::Quarantine => {
+                self.quarantined(question, (rule, None), (&hosted.held, &hosted.defaults))
+            }
             None => Verdict::federate(question, rule, None, &hosted.defaults),
+        }
+    }
+
+    /// Somebody who is in quarantine by this rule, unless he was let out or shut out. Nobody inside is in quarantine: what comes from
+    /// another backend of ours is no stranger's.
+    fn quarantined(
+        &self,
+        question: &Federate<'_>,
+        (rule, place): (RuleName, Option<Place>),
+        (held, free): (&Arc<Terms>, &Arc<Terms>),
+    ) -> Verdict {
+        let standing = match question.identity {
+            Identity::Inside => Standing::Approved,
+            _ => self.settled.of(question.remote),
+        };
+        match standing {
+            Standing::Approved => Verdict::federate(question, rule, place, free),
+            Standing::Refused => Verdict::deny(Reason::NotApproved, rule, place),
+            Standing::Waiting => Verdict::federate(question, rule, place, held),
         }
     }
 
@@ -231,6 +259,9 @@ impl Policy {
         };
         match refusal {
             Some(reason) => Bearing::Decides(Outcome::Deny, reason),
+            None if rule.outcome == Outcome::Quarantine => {
+                Bearing::Decides(Outcome::Quarantine, Reason::Quarantined)
+            }
             None => Bearing::Decides(Outcome::Allow, Reason::Allowed),
         }
     }

@@ -7,6 +7,7 @@
 //! with a policy or with every finding at once. Law upheld: `deny_by_default`.
 
 mod beside;
+mod bounds;
 mod cases;
 mod compile;
 mod day;
@@ -22,6 +23,7 @@ pub mod networks;
 mod patches;
 mod pins;
 mod proofs;
+mod quarantine;
 mod question;
 mod read;
 mod rules;
@@ -39,7 +41,9 @@ pub use day::Day;
 pub use domains::Pattern;
 pub use egress::{Egress, Presence};
 pub use explain::{Explanation, ShadowWord, Step, Trail};
-pub use file::{CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuotasSpec, RuleSpec, StanzasSpec, Word};
+pub use file::{
+    CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuarantineSpec, QuotasSpec, RuleSpec, StanzasSpec, Word,
+};
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
 pub use lists::{Held, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
@@ -50,6 +54,7 @@ pub use patches::{
     compile_patches, try_patches,
 };
 pub use pins::{KeyDigest, Pins, ShownKey};
+pub use quarantine::{Counted, Often, Quarantine, Settled};
 pub use question::{Arrive, Federate, Identity, Question, Tls};
 pub use rules::{Identities, Quotas, Rate, RuleName, StanzaKind, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
@@ -72,6 +77,7 @@ pub struct Policy {
     lists: Arc<Lists>,
     /// None: there is none, and nothing is asked.
     patches: Option<Arc<Patches>>,
+    settled: Arc<Settled>,
     today: Day,
     digest: Arc<str>,
     default_rule: RuleName,
@@ -137,7 +143,7 @@ impl Policy {
     pub fn admit_nobody(&self) -> impl Iterator<Item = &Domain> {
         let allows = |index: usize| {
             self.rules.list.iter().any(|rule| {
-                rule.outcome == Outcome::Allow && rule.is_for(index) && !rule.has_expired(self.today)
+                rule.outcome != Outcome::Deny && rule.is_for(index) && !rule.has_expired(self.today)
             })
         };
         let hosted = self.hosted.iter().enumerate();
@@ -207,14 +213,30 @@ impl Policy {
         self.mapped(|policy| Policy { bans: Arc::clone(&bans), ..policy.clone() })
     }
 
+    /// The same rules with these let out of quarantine or shut out.
+    pub fn with_settled(&self, settled: Settled) -> Policy {
+        let settled = Arc::new(settled);
+        self.mapped(|policy| Policy { settled: Arc::clone(&settled), ..policy.clone() })
+    }
+
+    /// Who was let out of quarantine, and who was shut out.
+    pub fn settled(&self) -> &Settled {
+        &self.settled
+    }
+
     /// The policy in the shadow of this one, if there is one.
     pub fn shadow(&self) -> Option<&Policy> {
         self.shadow.as_deref()
     }
 
-    /// The same rules with that policy in their shadow, on the same day and under the same bans.
+    /// The same rules with that policy in their shadow, on the same day, under the same bans, and with the same let out of quarantine.
     pub fn with_shadow(&self, shadow: Option<Policy>) -> Policy {
-        let alike = |shadow: Policy| Policy { bans: Arc::clone(&self.bans), today: self.today, ..shadow };
+        let alike = |shadow: Policy| Policy {
+            bans: Arc::clone(&self.bans),
+            settled: Arc::clone(&self.settled),
+            today: self.today,
+            ..shadow
+        };
         Policy { shadow: shadow.map(|shadow| Arc::new(alike(shadow))), ..self.clone() }
     }
 
@@ -230,9 +252,16 @@ impl Policy {
         self.mapped(|policy| Policy { lists: Arc::clone(&lists), ..policy.clone() })
     }
 
-    /// The same, where lists that are held stay as `before` had them.
+    /// The same, where what outlives a reload is as `before` had it: bans, who is out of quarantine, and lists that are held.
     pub fn after(&self, before: &Policy) -> Policy {
-        self.with_lists(self.lists.after(&before.lists))
+        let (bans, settled) = (Arc::clone(&before.bans), Arc::clone(&before.settled));
+        let lists = Arc::new(self.lists.after(&before.lists));
+        self.mapped(|policy| Policy {
+            bans: Arc::clone(&bans),
+            settled: Arc::clone(&settled),
+            lists: Arc::clone(&lists),
+            ..policy.clone()
+        })
     }
 
     /// The lists that rules may ask.

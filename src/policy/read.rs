@@ -112,10 +112,12 @@ impl Reader {
         refuse("stanzas", spec.stanzas.as_ref().map(|at| at.place(&file)));
         refuse("limits", spec.limits.as_ref().map(|at| at.place(&file)));
         refuse("egress", spec.egress.as_ref().map(|at| at.place(&file)));
+        refuse("quarantine", spec.quarantine.as_ref().map(|at| at.place(&file)));
     }
 
     pub(super) fn verdict(&mut self, word: &Word) -> Option<Outcome> {
-        self.choose(word, "a verdict", &[("allow", Outcome::Allow), ("deny", Outcome::Deny)])
+        let table = [("allow", Outcome::Allow), ("deny", Outcome::Deny), ("quarantine", Outcome::Quarantine)];
+        self.choose(word, "a verdict", &table)
     }
 
     /// The outer none: no such word; the inner none: both directions.
@@ -154,7 +156,8 @@ impl Reader {
                 word,
                 format!("\"{}\" is not a reason", word.value),
                 "policy's reasons are allowed, blocked, not-listed, on-lists, federation-off, wrong-direction, identity-too-weak, \
-                 tls-too-old, wrong-network, rule-expired, kind-denied, payload-denied, kept-inside, home-claimed, banned",
+                 tls-too-old, wrong-network, rule-expired, kind-denied, payload-denied, kept-inside, home-claimed, \
+                 quarantined, not-approved, banned",
             );
         }
         found
@@ -254,10 +257,10 @@ impl Reader {
             }
             return None;
         };
-        if outcome == Some(Outcome::Allow) {
+        if matches!(outcome, Some(Outcome::Allow | Outcome::Quarantine)) {
             self.error(
                 list,
-                "`lists` in a rule that allows",
+                "`lists` in a rule that does not deny",
                 "write `verdict: deny`: a list says who is kept out",
             );
         }

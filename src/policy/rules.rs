@@ -11,6 +11,7 @@ use super::finding::Place;
 use super::lists::Quorum;
 use super::networks::Networks;
 use super::pins::Pins;
+use super::quarantine::Quarantine;
 use super::question::Tls;
 use crate::reason::{Direction, Outcome};
 
@@ -70,6 +71,8 @@ pub struct StanzaRules {
     pub(super) refused_payloads: BTreeSet<String>,
     /// None: everything leaves. Boxed: few rules have it.
     pub(super) egress: Option<Box<Egress>>,
+    /// None: it is in no quarantine.
+    pub(super) quarantine: Option<Arc<Quarantine>>,
 }
 
 impl StanzaRules {
@@ -88,9 +91,17 @@ impl StanzaRules {
         self.egress.as_deref()
     }
 
+    /// By what bounds the remote domain is in quarantine; none: it is not.
+    pub fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        self.quarantine.as_ref()
+    }
+
     /// Whether everything may pass, so that nothing need be asked.
     pub fn is_open(&self) -> bool {
-        self.refused_kinds.is_empty() && self.refused_payloads.is_empty() && self.egress.is_none()
+        self.refused_kinds.is_empty()
+            && self.refused_payloads.is_empty()
+            && self.egress.is_none()
+            && self.quarantine.is_none()
     }
 }
 
@@ -147,6 +158,15 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The same for somebody in quarantine.
+    pub(super) fn within(&self, quarantine: Quarantine) -> Terms {
+        let quarantine = Some(Arc::new(quarantine));
+        Terms {
+            stanzas: Arc::new(StanzaRules { quarantine, ..StanzaRules::clone(&self.stanzas) }),
+            ..self.clone()
+        }
+    }
+
     /// Whether a server may be spoken to whose certificate does not name its domain (CRT-13): only where a file accepts
     /// dialback in as many words, or asks for no TLS at all.
     pub fn takes_unnamed_servers(&self) -> bool {
@@ -183,6 +203,8 @@ pub(super) struct Rule {
     /// Hosted domains the rule is considered for, as sorted indexes.
     pub(super) hosted: Arc<[usize]>,
     pub(super) terms: Arc<Terms>,
+    /// The same for who is out of quarantine; elsewhere the very same.
+    pub(super) free: Arc<Terms>,
     /// The lists that name its domains, where no pattern does.
     pub(super) quorum: Option<Quorum>,
 }

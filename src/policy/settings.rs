@@ -13,6 +13,8 @@ use crate::jid::Domain;
 pub enum Federation {
     /// Admits what no rule denies, under the file's defaults.
     Any,
+    /// Admits what no rule denies, within bounds until it is approved.
+    Quarantine,
     /// Admits only what a rule allows.
     Listed,
     /// Admits nothing.
@@ -21,12 +23,13 @@ pub enum Federation {
 
 impl Federation {
     /// Every setting.
-    pub const ALL: &'static [Federation] = &[Self::Any, Self::Listed, Self::None];
+    pub const ALL: &'static [Federation] = &[Self::Any, Self::Quarantine, Self::Listed, Self::None];
 
     /// The word in files.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Any => "any",
+            Self::Quarantine => "quarantine",
             Self::Listed => "listed",
             Self::None => "none",
         }
@@ -39,6 +42,8 @@ pub(super) struct Hosted {
     pub(super) domain: Domain,
     pub(super) federation: Federation,
     pub(super) defaults: Arc<Terms>,
+    /// The same for who is in quarantine.
+    pub(super) held: Arc<Terms>,
 }
 
 /// Addresses and domains an operator banned: part of the snapshot, so that living streams hear of it as of any change.

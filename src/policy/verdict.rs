@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::beside::Beside;
 use super::finding::Place;
 use super::pins::{KeyDigest, Pins, ShownKey};
+use super::quarantine::Quarantine;
 use super::question::{Federate, Identity, Tls};
 use super::rules::{Quotas, RuleName, StanzaKind, StanzaRules, Terms};
 use crate::jid::Domain;
@@ -15,7 +16,7 @@ use crate::reason::{Direction, Outcome, Reason};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Verdict {
-    /// Allow or deny.
+    /// Allow, deny or quarantine.
     pub outcome: Outcome,
     /// Why.
     pub reason: Reason,
@@ -36,7 +37,7 @@ impl Verdict {
 
     /// Whether it may go on.
     pub fn is_allow(&self) -> bool {
-        self.outcome == Outcome::Allow
+        self.outcome != Outcome::Deny
     }
 
     /// The same with this word of the policy in the shadow, which its permit carries along.
@@ -58,10 +59,13 @@ impl Verdict {
         let Some(stanzas) = self.permit.as_ref().map(|permit| Arc::clone(permit.stanzas())) else {
             return self;
         };
+        let queries = kind == Some(StanzaKind::Iq) && stanzas.quarantine().is_some();
         let refusal = if kind.is_some_and(|kind| !stanzas.admits_kind(kind)) {
             Reason::KindDenied
         } else if payload.is_some_and(|namespace| !stanzas.admits_payload(namespace)) {
             Reason::PayloadDenied
+        } else if queries && payload.is_some_and(|namespace| !Quarantine::admits_query(namespace)) {
+            Reason::Quarantined
         } else if self.leaves() && stanzas.egress().is_some_and(|egress| egress.keeps(kind, payload)) {
             Reason::KeptInside
         } else {
@@ -102,7 +106,10 @@ impl Verdict {
             terms: Arc::clone(terms),
             beside: None,
         };
-        let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
+        let (outcome, reason) = match terms.stanzas.quarantine() {
+            None => (Outcome::Allow, Reason::Allowed),
+            Some(_) => (Outcome::Quarantine, Reason::Quarantined),
+        };
         Verdict { outcome, reason, rule, place, beside: None, permit: Some(permit) }
     }
 }
@@ -164,6 +171,11 @@ impl Permit {
     /// Which stanzas may pass.
     pub fn stanzas(&self) -> &Arc<StanzaRules> {
         &self.terms.stanzas
+    }
+
+    /// By what bounds the remote domain is in quarantine; none: it is not.
+    pub fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        self.terms.stanzas.quarantine()
     }
 
     /// How much may pass.

@@ -131,6 +131,12 @@ reasons! {
         PolicyViolation, ServiceUnavailable, PolicyViolation; []; _, _; "the rule's `egress:` says what does not leave";
     Patched = "patched", "a patch keeps stanzas like this one away";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "the log names the patch and its line; look there for the reason, and until when it holds";
+    Quarantined = "quarantined", "the domain is in quarantine: only some kinds of stanzas pass";
+        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "`gatehouse quarantine list` tells who waits, `gatehouse quarantine approve` lets a domain out";
+    QuarantineRate = "quarantine-rate", "the domain is in quarantine and has sent more of this than passes there";
+        _, PolicyViolation, PolicyViolation; [OfSender, Later]; "quarantine: { messages, subscriptions, other } of the rule", _; "look at what it sends: `gatehouse quarantine approve` lets the domain out, `gatehouse quarantine refuse` shuts it out";
+    NotApproved = "not-approved", "an operator refused this domain, which was in quarantine";
+        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "`gatehouse quarantine hold` takes that back, `gatehouse quarantine approve` lets the domain out";
     Banned = "banned", "an operator banned this address or domain";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "`gatehouse bans` lists the bans, `gatehouse unban` lifts one";
 

@@ -401,9 +401,9 @@ impl Courier {
         if self.guard.admit(proof, permit.clone(), Route::Leg(id.0)).is_err() {
             return self.give_up(&Reason::Internal.into(), turn);
         }
-        let (rule, beside) = (permit.rule().clone(), permit.beside().cloned());
+        let (rule, reason, beside) = (permit.rule().clone(), verdict.reason, permit.beside().cloned());
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
-        turn.note(Event::Admitted { pair, method, server, rule, beside, after });
+        turn.note(Event::Admitted { pair, method, server, rule, reason, beside, after });
         turn.push(Effect::Admitted(Some(id), permit));
     }
 

@@ -243,12 +243,13 @@ pub enum Event {
     Authenticated { pair: Pair, method: Method, outcome: Outcome, reason: Reason },
     /// A dialback operation ended.
     Dialback { role: Role, facing: Facing, outcome: DialbackOutcome, after: Duration },
-    /// A pair may pass stanzas from now on. `server` and `beside` as in [`Record`].
+    /// A pair may pass stanzas from now on. `server` and `beside` as in [`Record`]; `reason` is `Allowed` or `Quarantined`.
     Admitted {
         pair: Pair,
         method: Method,
         server: Option<Method>,
         rule: RuleName,
+        reason: Reason,
         beside: Option<Arc<Beside>>,
         after: Duration,
     },

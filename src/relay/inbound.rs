@@ -75,7 +75,7 @@ impl Inbound {
             }
             (_, Input::Expired) => self.expire(turn),
             (_, Input::Policy(_)) => self.rejudge(turn),
-            (_, Input::Refused(octets, reason)) => self.origin().too_much(&octets, reason, turn),
+            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
             (Side::Far(id), Input::Yield) => self.give_way(id, turn),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, turn),

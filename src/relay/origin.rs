@@ -36,16 +36,26 @@ pub(super) struct Caller<'a> {
 impl Origin<'_> {
     /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
     pub(super) fn bounce(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
+        self.bounce_with(head, why, None, turn);
+    }
+
+    /// The same, with what the operator has written for those in the world who read it.
+    pub(super) fn bounce_with(self, head: &Head, why: &Why, words: Option<&str>, turn: &mut Turn<'_>) {
         self.note_refused(head, why.reason, turn);
-        if let Some(answer) = self.answer(head, why, turn.home) {
+        if let Some(answer) = self.answer(head, why, words, turn.home) {
             turn.push(answer);
         }
     }
 
     /// The same, if it may be answered at all (RLY-09, DB-70).
     pub(super) fn sent_back(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
+        self.sent_back_with(head, why, None, turn);
+    }
+
+    /// The same, with what the operator has written for those in the world who read it.
+    pub(super) fn sent_back_with(self, head: &Head, why: &Why, words: Option<&str>, turn: &mut Turn<'_>) {
         match filter::is_answerable(head, why.reason) {
-            true => self.bounce(head, why, turn),
+            true => self.bounce_with(head, why, words, turn),
             false => self.note_refused(head, why.reason, turn),
         }
     }
@@ -69,11 +79,11 @@ impl Origin<'_> {
     }
 
     /// The error stanza that its sender gets.
-    fn answer(self, head: &Head, why: &Why, home: &Home) -> Option<Effect> {
+    fn answer(self, head: &Head, why: &Why, said: Option<&str>, home: &Home) -> Option<Effect> {
         let reason = why.reason;
         let pair = pair_of(head)?;
         if self.direction == Direction::Inbound {
-            let stanza = filter::error_stanza(head, reason, reason.stanza_condition())?;
+            let stanza = filter::error_stanza(head, reason, reason.stanza_condition(), said)?;
             return Some(Effect::Carry(pair.reversed(), stanza));
         }
         let words = match (home.explain, reason) {

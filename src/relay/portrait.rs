@@ -55,6 +55,8 @@ pub struct Standing {
     pub method: Method,
     /// The rule that admitted it.
     pub rule: RuleName,
+    /// Whether its remote domain is in quarantine.
+    pub quarantined: bool,
     /// The address of the remote server.
     pub address: Option<IpAddr>,
     /// The TLS version of the public leg.
@@ -116,6 +118,7 @@ impl Relay {
             pair: admitted.pair().clone(),
             method: shown.unwrap_or(admitted.method()),
             rule: admitted.permit().rule().clone(),
+            quarantined: admitted.permit().quarantine().is_some(),
             address: admitted.permit().question().address,
             tls: record.tls,
             fingerprint: record.fingerprint,

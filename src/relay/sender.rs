@@ -1,8 +1,10 @@
 //! Who sends a stanza, as the limits of each address count it: domains and octets of the stanza itself, which is not copied.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::jid::Domain;
+use crate::policy::{Counted, Quarantine};
 
 /// Who sends a stanza to whom, for the limits that are each address's own (LIM-04, LIM-08).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +19,17 @@ pub struct Sender {
     pub recipient: Words,
     /// Whether it asks for a subscription to presence.
     pub subscribes: bool,
+    /// As what it counts where the domain is in quarantine.
+    pub held: Option<HeldStanza>,
+}
+
+/// A stanza of a domain in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeldStanza {
+    /// As what it counts.
+    pub counted: Counted,
+    /// By what bounds.
+    pub bounds: Arc<Quarantine>,
 }
 
 /// Some words of a stanza.

@@ -207,6 +207,7 @@ fn weigh(turned: &Turned<'_>, pair: &Pair) -> Effect {
         occupant: of_many.then(|| Words::Apart(whole(&turned.from).into())),
         recipient: bare(&turned.to),
         subscribes: false,
+        held: None,
     })
 }
 

@@ -161,7 +161,7 @@ async fn bounces_are_counted_for_the_address_that_they_go_to() {
         });
         let head = element.unwrap();
         let condition = crate::reason::StanzaCondition::PolicyViolation;
-        crate::filter::error_stanza(head.head(), Reason::SenderTooFast, condition).unwrap()
+        crate::filter::error_stanza(head.head(), Reason::SenderTooFast, condition, None).unwrap()
     };
     let back = pair("friend.example").reversed();
     let flood = (0..3_000).filter(|n| {

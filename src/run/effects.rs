@@ -399,6 +399,7 @@ impl Pump {
 
     fn admitted(&mut self, id: Option<FarId>, permit: &Permit) {
         let tools = Arc::clone(&self.tools);
+        tools.quarantine.seen(permit);
         let stream = self.rates.get_or_insert_with(|| tools.rates.stream(now()));
         let valve = tools.rates.valve(permit, stream, now());
         let pair = match permit.direction() {

@@ -57,10 +57,15 @@ impl Pump {
     pub(super) fn weighed(&mut self, stanza: &[u8]) -> Result<(), Reason> {
         let Some(sender) = self.weighing.take() else { return Ok(()) };
         let limit = match self.tools.senders.ask(&sender, stanza, &mut self.tally, self.now) {
-            Ok(slow) if slow.is_zero() => return Ok(()),
             Ok(slow) => {
-                self.slowed = Some(self.slowed.unwrap_or(self.now).max(self.now) + slow);
-                return Ok(());
+                if !slow.is_zero() {
+                    self.slowed = Some(self.slowed.unwrap_or(self.now).max(self.now) + slow);
+                }
+                // Who is in quarantine may send less than that.
+                return match &sender.held {
+                    None => Ok(()),
+                    Some(held) => self.tools.quarantine.ask(&sender.domain, held),
+                };
             }
             Err(reason @ Reason::TooManyRecipients) => (Limit::Recipients, reason),
             Err(reason @ Reason::TooManySubscriptions) => (Limit::Subscriptions, reason),

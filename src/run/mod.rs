@@ -27,6 +27,7 @@ mod outbox;
 pub mod posh;
 mod progress;
 pub mod pump;
+pub mod quarantine;
 pub mod refusals;
 pub mod registry;
 pub mod seeking;
@@ -207,6 +208,8 @@ pub struct Tools {
     pub rates: Arc<Rates>,
     /// What each remote address has sent lately.
     pub senders: Arc<Senders>,
+    /// Who is in quarantine.
+    pub quarantine: Arc<quarantine::Book>,
     /// Remote domains that did not answer lately.
     pub circuits: Arc<circuit::Circuits>,
     /// Streams per rule.

@@ -210,7 +210,7 @@ impl Observe {
                         facing = %facing, outcome = outcome.label(), "dialback refused");
                 }
             }
-            Event::Admitted { pair, method, server, rule, beside, after } => {
+            Event::Admitted { pair, method, server, rule, reason, beside, after } => {
                 m.stream_began(flow, hosted(flow, pair));
                 m.negotiated(flow, Outcome::Allow, *after);
                 let record = Record {
@@ -219,7 +219,7 @@ impl Observe {
                     server: *server,
                     rule: Some(rule.clone()),
                     beside: beside.clone(),
-                    ..Record::of(around.channel.as_ref(), Reason::Allowed)
+                    ..Record::of(around.channel.as_ref(), *reason)
                 };
                 if self.may_tell(meta) {
                     tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,

@@ -160,7 +160,15 @@ async fn a_pair_has_a_record_when_it_begins_and_one_when_it_ends() {
     };
     let rule = crate::run::tests::policy().rule_names().next().cloned().unwrap();
     let (method, after) = (Method::Certificate, std::time::Duration::ZERO);
-    let admitted = Event::Admitted { pair: pair(), method, server: None, rule, beside: None, after };
+    let admitted = Event::Admitted {
+        pair: pair(),
+        method,
+        server: None,
+        rule,
+        reason: Reason::Allowed,
+        beside: None,
+        after,
+    };
     observe.note_with(&meta, &admitted, &around);
     observe.note_with(&meta, &Event::Ended { record: record(Reason::Finished).into() }, &around);
     observe.finish();

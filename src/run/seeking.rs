@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::jid::Domain;
-use crate::limit::registrable;
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -71,7 +70,7 @@ impl Seeking {
             return false;
         }
         let doubts = state.doubts.entry(doubt.hosted.clone()).or_default();
-        let owner = registrable(doubt.remote);
+        let owner = doubt.remote.registrable();
         if doubts.len() < ENOUGH && !doubts.contains(&owner) {
             doubts.push(owner);
         }

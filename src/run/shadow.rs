@@ -140,7 +140,7 @@ impl Shadow {
     pub fn judged(&self, flow: Flow, pair: &Pair, verdict: &Verdict, beside: &Beside) -> ShadowChange {
         let change = ShadowChange::from(verdict.outcome, beside.outcome);
         let word = |outcome, reason: Reason| match outcome {
-            Outcome::Allow => outcome.label().to_owned(),
+            Outcome::Allow | Outcome::Quarantine => outcome.label().to_owned(),
             Outcome::Deny => reason.label().to_owned(),
         };
         let mut table = self.table();
@@ -260,6 +260,8 @@ impl Table {
         rule: &RuleName,
         beside: &Beside,
     ) -> &mut Otherwise {
+        // Who is in quarantine is let in; which of his stanzas would not be is told one by one.
+        let outcome = if outcome == Outcome::Deny { outcome } else { Outcome::Allow };
         let key = Key {
             flow: flow.label().to_owned(),
             from: escaped(pair.sender.as_str(), LONGEST),
@@ -273,7 +275,7 @@ impl Table {
         }
         let now = Timestamp::now();
         let next = match outcome {
-            Outcome::Allow => Outcome::Deny,
+            Outcome::Allow | Outcome::Quarantine => Outcome::Deny,
             Outcome::Deny => Outcome::Allow,
         };
         let fresh = |key: &Key| Otherwise {

@@ -173,7 +173,7 @@ impl Pump {
         let (pair, reason) = match event {
             Event::Judged { pair, verdict } if !verdict.is_allow() => (Some(pair), verdict.reason),
             Event::Authenticated { pair, outcome: Outcome::Deny, reason, .. } => (Some(pair), *reason),
-            Event::Admitted { pair, .. } => (Some(pair), Reason::Allowed),
+            Event::Admitted { pair, reason, .. } => (Some(pair), *reason),
             Event::Rejected { record, .. } | Event::Ended { record } | Event::Closed { record } => {
                 (record.pair.as_ref(), record.reason)
             }

@@ -57,6 +57,12 @@ pub struct Snapshot {
     /// The lists that rules may ask.
     #[serde(default)]
     pub lists: Vec<List>,
+    /// Domains that wait in quarantine, and the last that were let out or shut out.
+    #[serde(default)]
+    pub quarantine: Vec<Quarantined>,
+    /// How many there are in all.
+    #[serde(default)]
+    pub all_quarantine: usize,
     /// The bans in force.
     pub bans: Vec<Ban>,
     /// Limits that were met since the start.
@@ -308,6 +314,23 @@ pub struct ShadowChange {
     pub stanzas: u64,
     /// When it was seen last.
     pub last: String,
+}
+
+/// A registrable domain that is or was in quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// Which.
+    pub domain: String,
+    /// `waiting`, `approved` or `refused`.
+    pub state: String,
+    /// The rule by which it came there.
+    pub rule: String,
+    /// When it was seen last.
+    pub last: String,
+    /// Stanzas that were refused for their rate.
+    pub refused: u64,
+    /// Quiet days that lie behind it, and how many are enough.
+    pub quiet: String,
 }
 
 /// A ban in force.

@@ -46,6 +46,7 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
     let is_there = |id: &str| match id {
         "shadow" => s.shadow.is_some(),
         "lists" => !s.lists.is_empty(),
+        "quarantine" => !s.quarantine.is_empty(),
         _ => true,
     };
     for (id, title) in SECTIONS.into_iter().filter(|(id, _)| is_there(id)) {
@@ -237,6 +238,17 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
             ]
         })?;
     }
+    if !s.quarantine.is_empty() {
+        let title = match s.all_quarantine > s.quarantine.len() {
+            true => format!("Quarantine: {} of {}", s.quarantine.len(), s.all_quarantine),
+            false => "Quarantine".to_owned(),
+        };
+        let heads = &["Domain", "State", "Rule", "Last", "Quiet days", "Refused"];
+        table(out, "quarantine", &title, heads, &s.quarantine, |q| {
+            let (last, refused) = (moment(&q.last), q.refused.to_string());
+            vec![q.domain.clone(), q.state.clone(), q.rule.clone(), last, q.quiet.clone(), refused]
+        })?;
+    }
     table(out, "bans", "Bans", &["Whom", "Seconds left"], &s.bans, |b| {
         vec![b.target.clone(), b.seconds.to_string()]
     })?;
@@ -308,7 +320,7 @@ impl fmt::Display for Text<'_> {
 /// A field of more characters is broken over lines.
 const LONG: usize = 48;
 
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("alarms", "State"),
     ("backends", "Servers behind"),
     ("certificates", "Certificates"),
@@ -318,6 +330,7 @@ const SECTIONS: [(&str, &str); 11] = [
     ("rules", "Rules"),
     ("shadow", "Shadow"),
     ("lists", "Lists"),
+    ("quarantine", "Quarantine"),
     ("bans", "Bans"),
     ("limits", "Limits"),
 ];

@@ -1,4 +1,4 @@
-use super::super::{Backend, List, Pair, Rule, Shadow, ShadowChange};
+use super::super::{Backend, List, Pair, Quarantined, Rule, Shadow, ShadowChange};
 use super::*;
 use crate::run::refusals::Refusal;
 
@@ -30,6 +30,7 @@ fn snapshot() -> Snapshot {
             ..Rule::default()
         }],
         lists: vec![List { name: "spammers".to_owned(), note: Some(evil.to_owned()), ..List::default() }],
+        quarantine: vec![Quarantined { domain: evil.to_owned(), ..Quarantined::default() }],
         shadow: Some(Shadow {
             changes: vec![ShadowChange { from: evil.to_owned(), ..ShadowChange::default() }],
             ..Shadow::default()
@@ -45,7 +46,7 @@ fn nothing_that_a_peer_has_said_becomes_markup() {
     assert!(!page.contains("<script") && !page.contains("alert('x')"), "{page}");
     assert_eq!(
         page.matches("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;").count(),
-        6,
+        7,
         "{page}"
     );
 }

@@ -123,6 +123,17 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
         let note = list.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
         writeln!(out, "  {:<24} {} domains  {}{note}  {}", list.name, list.domains, list.state(), list.file)
     })?;
+    let title = match s.all_quarantine > s.quarantine.len() {
+        true => format!("quarantine: {} of {}", s.quarantine.len(), s.all_quarantine),
+        false => "quarantine".to_owned(),
+    };
+    section(out, &title, &s.quarantine, |out, one| {
+        writeln!(
+            out,
+            "  {}  {}  rule {}  last {}  {} quiet days  {} refused",
+            one.domain, one.state, one.rule, one.last, one.quiet, one.refused
+        )
+    })?;
     section(out, "bans", &s.bans, |out, ban| writeln!(out, "  {}  {} s more", ban.target, ban.seconds))?;
     section(out, "limits that were met", &s.limits, |out, limit| {
         writeln!(out, "  {}  {} times", limit.limit, limit.times)

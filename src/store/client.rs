@@ -37,12 +37,21 @@ impl Store {
         Self { params, link: None }
     }
 
-    /// What the others have said; of events and counts, what was not heard yet.
+    /// What the others have said; of events and counts, what was not heard yet; and who is in quarantine, if that is wanted.
     ///
     /// # Errors
     /// When the store does not answer, or not so.
-    pub async fn read(&mut self, events_after: &After, counts_after: &After) -> Result<Heard, Fault> {
-        let [nodes, bans, events, counts] = self.keys();
+    pub async fn read(
+        &mut self,
+        events_after: &After,
+        counts_after: &After,
+        quarantine: bool,
+    ) -> Result<Heard, Fault> {
+        let held = match quarantine {
+            true => self.quarantine().await?,
+            false => BTreeMap::new(),
+        };
+        let [nodes, bans, events, counts, _] = self.keys();
         let mut sizes = redis::pipe();
         sizes.cmd("HLEN").arg(&nodes).cmd("HLEN").arg(&bans);
         let (many, banned): (usize, usize) = self.ask(&sizes).await?;
@@ -62,7 +71,22 @@ impl Store {
         let time = seconds.saturating_mul(1000).saturating_add(micros / 1000);
         let text = |(name, fields): (String, Vec<String>)| Some((name, fields.into_iter().nth(1)?));
         let texts = |row: Row| row.into_iter().filter_map(text).collect();
-        Ok(Heard { time, nodes, bans, events: texts(events), counts: texts(counts) })
+        Ok(Heard { time, nodes, bans, quarantine: held, events: texts(events), counts: texts(counts) })
+    }
+
+    /// Who is in quarantine.
+    async fn quarantine(&mut self) -> Result<BTreeMap<String, String>, Fault> {
+        let [.., key] = self.keys();
+        let mut size = redis::pipe();
+        size.cmd("HLEN").arg(&key);
+        let (many,): (usize,) = self.ask(&size).await?;
+        if many > MOST_HELD {
+            return Err(Fault::Foreign(format!("{many} domains in quarantine")));
+        }
+        let mut all = redis::pipe();
+        all.cmd("HGETALL").arg(&key);
+        let (held,): (BTreeMap<String, String>,) = self.ask(&all).await?;
+        Ok(held)
     }
 
     /// The name of the event after which the row is to be heard, or a time in its place.
@@ -83,7 +107,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer, or does not take it.
     pub async fn write(&mut self, said: &Said) -> Result<(), Fault> {
-        let [nodes, bans, events, counts] = self.keys();
+        let [nodes, bans, events, counts, held] = self.keys();
         let mut all = redis::pipe();
         let (name, word) = &said.node;
         all.cmd("HSET").arg(&nodes).arg(name).arg(word).ignore();
@@ -99,6 +123,15 @@ impl Store {
         }
         if !said.bans.is_empty() {
             all.cmd("EXPIRE").arg(&bans).arg(YEAR).ignore();
+        }
+        if !said.forgotten.is_empty() {
+            all.cmd("HDEL").arg(&held).arg(&said.forgotten).ignore();
+        }
+        for (domain, record) in &said.quarantine {
+            all.cmd("HSET").arg(&held).arg(domain).arg(record).ignore();
+        }
+        if !said.quarantine.is_empty() {
+            all.cmd("EXPIRE").arg(&held).arg(YEAR).ignore();
         }
         for (key, row, most, time) in
             [(&events, &said.events, MOST_EVENTS, DAY), (&counts, &said.counts, MOST_COUNTS, 2 * MINUTE)]
@@ -155,9 +188,10 @@ impl Store {
         format!("gatehouse:{{{}}}:answers:{question}", self.params.name)
     }
 
-    /// The keys of nodes, bans, events and counts. What stands in braces decides the slot of a cluster.
-    fn keys(&self) -> [String; 4] {
-        ["nodes", "bans", "events", "counts"].map(|word| format!("gatehouse:{{{}}}:{word}", self.params.name))
+    /// The keys of nodes, bans, events, counts and quarantine. What stands in braces decides the slot of a cluster.
+    fn keys(&self) -> [String; 5] {
+        ["nodes", "bans", "events", "counts", "quarantine"]
+            .map(|word| format!("gatehouse:{{{}}}:{word}", self.params.name))
     }
 
     async fn ask<T: FromRedisValue>(&mut self, all: &Pipeline) -> Result<T, Fault> {
@@ -275,6 +309,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Nodes and bans beyond which what is there is not ours.
 const MOST_NODES: usize = 1000;
 const MOST_BANS: usize = 10_000;
+const MOST_HELD: usize = 30_000;
 
 /// Events that are read at one time, and about as many as are kept.
 const EVENTS: usize = 5000;

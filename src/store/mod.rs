@@ -1,7 +1,7 @@
 //! The store that nodes of one domain share, on Redis or Valkey: what a node says to it and what it hears.
 //!
 //! Nothing waits for the store but who keeps it company in a task of its own, and every wait has its end. What it holds is
-//! text by node, by ban, and as a row of events; what the texts mean, others know. All its keys begin with one prefix, which
+//! text by node, by ban, by domain in quarantine, and as rows of events and counts; what the texts mean, others know. All its keys begin with one prefix, which
 //! keeps them in one slot of a Redis Cluster, and each expires.
 
 mod address;
@@ -54,6 +54,8 @@ pub struct Heard {
     pub nodes: BTreeMap<String, String>,
     /// The record of each ban, by its target.
     pub bans: BTreeMap<String, String>,
+    /// Who is in quarantine, by domain, where that was asked.
+    pub quarantine: BTreeMap<String, String>,
     /// Events that came after the one that was named, each with its name.
     pub events: Vec<(String, String)>,
     /// What was counted, likewise.
@@ -71,6 +73,10 @@ pub struct Said {
     pub bans: Vec<(String, String)>,
     /// Bans that nobody needs to know of any more.
     pub over: Vec<String>,
+    /// Who is in quarantine, with their records.
+    pub quarantine: Vec<(String, String)>,
+    /// Those of them whom nobody needs to know any more.
+    pub forgotten: Vec<String>,
     /// Events, in their order.
     pub events: Vec<String>,
     /// What was counted, in its order.

@@ -143,11 +143,12 @@ impl Inbound {
         if self.guard.admit(proof, permit.clone(), Route::Leg(far.0)).is_err() {
             return self.near_fault(Reason::Internal, turn);
         }
+        let judged = verdict.reason;
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
         let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
         turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
         let (rule, beside, after) = (permit.rule().clone(), permit.beside().cloned(), turn.since(since));
-        turn.note(Event::Admitted { pair, method, server: None, rule, beside, after });
+        turn.note(Event::Admitted { pair, method, server: None, rule, reason: judged, beside, after });
         turn.push(Effect::Admitted(Some(far), permit));
         turn.push(Effect::Widen(Side::Near));
         self.near.heard = turn.now;

@@ -1,21 +1,24 @@
 //! Stanzas of a remote server: compared with what stands, and on to the leg of their pair.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::beside::{self, Scope};
 use super::super::event::Event;
 use super::super::near::HasNear as _;
+use super::super::origin::reread;
 use super::super::patched::Patched;
 use super::super::turn::Turn;
 use super::super::turned::{Turned, excess};
-use super::super::{Effect, FarId, Home, Sender, Words};
+use super::super::{Effect, FarId, HeldStanza, Home, Sender, Words};
 use super::Inbound;
 use crate::filter::{self, Admitted, Decision, Desk, Route};
+use crate::policy::{Counted, Permit};
 use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
-use crate::xml::{Edits, Frame, Kind, Refused, rewrite};
+use crate::xml::{Edits, Frame, Head, Kind, Refused, rewrite};
 
 impl Inbound {
     /// A stanza on the near stream.
@@ -25,7 +28,8 @@ impl Inbound {
         match decision {
             Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
             Decision::Bounce(reason) => {
-                origin.bounce(frame.head(), &reason.into(), turn);
+                let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+                origin.bounce_with(frame.head(), &reason.into(), words.as_deref(), turn);
                 self.refused_beside(&frame, reason, turn);
             }
             Decision::Drop(reason) => {
@@ -54,6 +58,32 @@ impl Inbound {
             let stands = (admitted.pair(), admitted.permit());
             beside::refused(turn, stands, reason, head, frame.octets().len());
         }
+    }
+
+    /// A stanza that its sender may not send now.
+    pub(super) fn too_much(&self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
+        if reason != Reason::QuarantineRate {
+            return self.origin().too_much(octets, reason, turn);
+        }
+        let Some(frame) = reread(octets) else { return };
+        let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+        let asks = frame.head().is_type("subscribe");
+        // As for other limits of senders: presence is not answered, and a request only where the operator has something to say.
+        match frame.head().kind() == Kind::Presence && !(asks && words.is_some()) {
+            true => self.origin().note_refused(frame.head(), reason, turn),
+            false => self.origin().sent_back_with(frame.head(), &reason.into(), words.as_deref(), turn),
+        }
+    }
+
+    /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.
+    fn words_of_quarantine(&self, head: &Head, reason: Reason, home: &Home) -> Option<Arc<str>> {
+        if !matches!(reason, Reason::Quarantined | Reason::QuarantineRate) {
+            return None;
+        }
+        let place =
+            self.compare(home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
+        let admitted = self.guard.pair(place.ok()?)?;
+        admitted.permit().quarantine()?.text.clone()
     }
 
     /// What the desk says of a stanza, with all that it may know.
@@ -114,7 +144,8 @@ impl Inbound {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
         }
         beside::passes(turn, (pair, admitted.permit()), Scope::Whole, frame.head(), octets);
-        turn.push(Effect::Weigh(sender(&frame, edits, bare, pair)));
+        let held = held(frame.head(), admitted.permit());
+        turn.push(Effect::Weigh(Sender { held, ..sender(&frame, edits, bare, pair) }));
         let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
         let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
         turn.push(on_its_way(admitted, stanza));
@@ -174,6 +205,17 @@ fn on_its_way(admitted: &Admitted, stanza: Bytes) -> Effect {
     }
 }
 
+/// As what a stanza counts where its domain is in quarantine.
+fn held(head: &Head, permit: &Permit) -> Option<HeldStanza> {
+    let bounds = Arc::clone(permit.quarantine()?);
+    let counted = match head.kind() {
+        Kind::Message if !head.is_type("error") => Counted::Message,
+        Kind::Presence if head.is_type("subscribe") => Counted::Subscription,
+        Kind::Iq | Kind::Message | Kind::Presence | Kind::Other => Counted::Other,
+    };
+    Some(HeldStanza { counted, bounds })
+}
+
 /// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one; but a room is
 /// one bare address, so of presence and of what is said in a room the full one is told, too.
 /// What the desk wrote anew is canonical there, and what it left is canonical as it came.
@@ -208,5 +250,6 @@ fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pa
         occupant,
         recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
         subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
+        held: None,
     }
 }

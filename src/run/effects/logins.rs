@@ -55,7 +55,7 @@ impl Pump {
                     tracing::info!(peer = %peer, relay = %self.meta.id, "too many failed logins: refused for a while");
                 }
             }
-            (Outcome::Deny, _) => {}
+            (Outcome::Deny | Outcome::Quarantine, _) => {}
         }
     }
 }

@@ -28,7 +28,7 @@ impl Observe {
     pub(super) fn otherwise(&self, flow: Flow, event: &Event) {
         let Event::Otherwise { pair, rule, outcome, reason, beside, octets } = event else { return };
         let change = match outcome {
-            Outcome::Allow => ShadowChange::Refuses,
+            Outcome::Allow | Outcome::Quarantine => ShadowChange::Refuses,
             Outcome::Deny => ShadowChange::Admits,
         };
         self.metrics.shadow_stanza(flow, Some(hosted(flow, pair)), change);

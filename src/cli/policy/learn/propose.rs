@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::Seen;
 use crate::jid::Domain;
-use crate::limit::registrable;
 use crate::policy::{Federate, Identity, Policy, Question, ShownKey, Tls, Trail};
 use crate::reason::Direction;
 use crate::run::observe::capped;
@@ -131,7 +130,7 @@ pub(super) fn propose(seen: &Seen, policy: &Policy, all: bool) -> Proposal {
     for (remote, traffic) in &seen.traffic {
         match terms(remote, traffic, seen, policy, all) {
             Ok(terms) => {
-                let party = registrable(remote).to_string();
+                let party = remote.registrable().to_string();
                 learned.entry((party, terms)).or_default().push((remote.clone(), traffic.clone()));
             }
             Err(why) => proposal.left_out.push(LeftOut { domain: capped(remote.as_str()), why }),
@@ -240,7 +239,7 @@ fn patterns(seen: &[(Domain, Traffic)]) -> Vec<String> {
 
 /// Whether everything below `parent` belongs to the party that has this domain below it.
 fn is_of_party(remote: &Domain, parent: &str) -> bool {
-    let party = registrable(remote);
+    let party = remote.registrable();
     Domain::parse(parent).is_ok_and(|parent| {
         let ascii = parent.to_ascii();
         *ascii == *party || ascii.strip_suffix(&*party).is_some_and(|rest| rest.ends_with('.'))

@@ -1,0 +1,38 @@
+//! Who is in quarantine, and what was decided, for people.
+
+use super::Console;
+use crate::gateway::protocol::{Quarantined, Word};
+
+pub(super) fn print(domains: &[Quarantined], console: &mut Console) {
+    for one in domains {
+        let rule = if one.rule.is_empty() { "not seen yet".to_owned() } else { format!("rule {}", one.rule) };
+        let quiet = match one.quiet_days {
+            Some(days) => format!("{} of {days} quiet days", one.quiet),
+            None => format!("{} quiet days", one.quiet),
+        };
+        let by = match (&one.decided, one.uid) {
+            (None, _) => String::new(),
+            (Some(at), Some(uid)) => format!("  since {at}, by user {uid}"),
+            (Some(at), None) => format!("  since {at}, by itself"),
+        };
+        console.line(format_args!(
+            "{:<32} {:<8}  {rule}  first {}  last {}  {quiet}  {} refused{by}",
+            one.domain, one.state, one.since, one.last, one.refused
+        ));
+    }
+    let waiting = domains.iter().filter(|one| one.state == Word::Held.label()).count();
+    console.line(format_args!("{} domains, {waiting} of them in quarantine", domains.len()));
+}
+
+pub(super) fn print_settled(domain: &str, word: Word, (seen, pairs): (bool, usize), console: &mut Console) {
+    match word {
+        Word::Approved => console.line(format_args!("{domain} is out of quarantine, with all below it")),
+        Word::Held => console.line(format_args!("{domain} is in quarantine again, with all below it")),
+        Word::Refused => {
+            console.line(format_args!("{domain} is shut out, with all below it; {pairs} pairs end"));
+        }
+    }
+    if !seen {
+        console.line("it was not seen before; this holds once a rule puts it into quarantine");
+    }
+}

@@ -1,0 +1,180 @@
+//! Quarantine around the policy: who is let out or shut out becomes part of the snapshot that everybody judges by, as bans do.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::protocol::Quarantined;
+use crate::config::settings::Settings;
+use crate::jid::Domain;
+use crate::policy::Settled;
+use crate::run::observe::capped;
+use crate::run::quarantine::{Book, Kept, NAME, Party, Word};
+use crate::run::registry::View;
+use crate::run::{Tools, kept};
+use crate::status;
+
+/// What an earlier process knew is known again.
+pub(super) fn recall(settings: &Settings, tools: &Tools) {
+    if let Some(folder) = &settings.state {
+        let path = folder.join(NAME);
+        let read = kept::read::<Kept>(&path).map_err(|error| error.to_string());
+        let recalled = read.and_then(|kept| kept.map_or(Ok(()), |kept| tools.quarantine.recall(kept)));
+        if let Err(error) = recalled {
+            // Nobody is let in by it: who was approved is in quarantine again, and who was refused too.
+            tracing::error!(file = %path.display(), error,
+                "what was decided about domains in quarantine cannot be read, and begins anew");
+        }
+    }
+    publish(tools);
+}
+
+/// Writes down what has changed.
+///
+/// # Errors
+/// When the disk does not take it; it is tried again the next time.
+pub(super) fn keep(folder: &Path, book: &Book) -> io::Result<()> {
+    let Some(kept) = book.to_keep() else { return Ok(()) };
+    let written = kept::write(&folder.join(NAME), &kept);
+    if written.is_err() {
+        book.not_kept();
+    }
+    written
+}
+
+/// Everybody judges by what was decided.
+pub(super) fn publish(tools: &Tools) {
+    let book = &tools.quarantine;
+    // Looked at inside, so that an older one never comes after a newer.
+    tools.registry.amend(|policy| {
+        let settled = book.settled();
+        (*policy.settled() != settled).then(|| policy.with_settled(settled))
+    });
+    show(tools);
+}
+
+fn show(tools: &Tools) {
+    let book = &tools.quarantine;
+    for word in Word::ALL {
+        tools.observe.metrics().quarantined(word.label(), book.count(*word));
+    }
+}
+
+/// Quiet days pass.
+pub(super) async fn follow(tools: impl Fn() -> Arc<Tools> + Send) {
+    let mut tick = tokio::time::interval(OFTEN);
+    loop {
+        tick.tick().await;
+        let tools = tools();
+        let approved = tools.quarantine.ripen();
+        match approved.is_empty() {
+            true => show(&tools),
+            false => publish(&tools),
+        }
+        for domain in approved {
+            tracing::info!(domain = &*domain, "a domain is out of quarantine: its quiet days have passed");
+            tools.observe.act(&Released::new(&domain));
+        }
+    }
+}
+
+/// All of them, as answers and the status show them.
+pub(super) fn shown(book: &Book) -> Vec<Quarantined> {
+    let now = book.now();
+    let time =
+        |millis: i64| Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| at.to_string());
+    let of = |(domain, party): (Box<str>, Party)| Quarantined {
+        domain: domain.into(),
+        state: party.word().label().to_owned(),
+        since: time(party.since),
+        last: time(party.last),
+        refused: party.refused,
+        quiet: party.quiet(now),
+        quiet_days: party.quiet_days,
+        decided: party.decision.map(|decision| time(decision.at)),
+        uid: party.decision.and_then(|decision| decision.uid),
+        rule: party.rule,
+    };
+    book.all().into_iter().map(of).collect()
+}
+
+/// As many as the status shows.
+pub(super) fn on_page(book: &Book) -> Vec<status::Quarantined> {
+    let of = |one: Quarantined| status::Quarantined {
+        quiet: one
+            .quiet_days
+            .map_or_else(|| one.quiet.to_string(), |days| format!("{} of {days}", one.quiet)),
+        domain: one.domain,
+        state: one.state,
+        rule: one.rule,
+        last: one.last,
+        refused: one.refused,
+    };
+    shown(book).into_iter().take(status::SHOWN).map(of).collect()
+}
+
+/// What came of a decision.
+pub(super) struct Settlement {
+    /// The registrable domain.
+    pub(super) party: Box<str>,
+    /// Whether it was known before.
+    pub(super) seen: bool,
+    /// Pairs that end.
+    pub(super) pairs: usize,
+}
+
+/// Decides about somebody in quarantine.
+///
+/// # Errors
+/// In words, why it cannot be.
+pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) -> Result<Settlement, String> {
+    let named = Domain::parse(domain).map_err(|_| format!("{} is no domain", capped(domain)))?;
+    let party = named.registrable();
+    let policy = tools.registry.policy();
+    if policy.hosts(&named) {
+        return Err(format!("{named} is served here"));
+    }
+    let (seen, before) = (tools.quarantine.knows(&party), policy.settled().clone());
+    if word == Word::Held && !before.approved.contains(&party) && !before.refused.contains(&party) {
+        return Err(format!("nothing was decided about {party}"));
+    }
+    let mut pairs = 0;
+    if word == Word::Refused {
+        let mut refused = before.refused.clone();
+        refused.insert(party.clone());
+        let under = Arc::new(policy.with_settled(Settled { refused, ..before }));
+        let (views, _silent) = tools.registry.views(Some(&under)).await;
+        let lost = |view: &View| {
+            let pairs = view.portrait.pairs.iter();
+            pairs.filter(|pair| pair.verdict.as_ref().is_some_and(|v| !v.is_allow())).count()
+        };
+        pairs = views.iter().map(lost).sum();
+    }
+    tools.quarantine.decide(&party, word, uid)?;
+    publish(tools);
+    Ok(Settlement { party, seen, pairs })
+}
+
+/// A record of what the gateway has decided by itself.
+#[derive(Serialize)]
+struct Released<'a> {
+    time: String,
+    event: &'static str,
+    action: &'static str,
+    target: &'a str,
+    outcome: &'static str,
+}
+
+impl<'a> Released<'a> {
+    fn new(target: &'a str) -> Self {
+        let (event, action, outcome) = ("control", "quarantine-approve", "done");
+        Self { time: Timestamp::now().to_string(), event, action, target, outcome }
+    }
+}
+
+/// How often it is looked whether quiet days have passed.
+const OFTEN: Duration = Duration::from_secs(5);

@@ -1,0 +1,219 @@
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::*;
+use crate::policy::{Often, Quarantine};
+
+const HOUR: i64 = 3600 * 1000;
+const TODAY: i64 = 20_000 * 24 * HOUR;
+
+fn bounds(messages: u32, quiet_days: Option<u32>) -> Arc<Quarantine> {
+    let messages = Often { many: NonZeroU32::new(messages).unwrap(), seconds: 3600 };
+    let quiet_days = quiet_days.and_then(NonZeroU32::new);
+    Arc::new(Quarantine { messages, quiet_days, ..Quarantine::default() })
+}
+
+fn stanza(counted: Counted, bounds: &Arc<Quarantine>) -> HeldStanza {
+    HeldStanza { counted, bounds: Arc::clone(bounds) }
+}
+
+fn message(bounds: &Arc<Quarantine>) -> HeldStanza {
+    stanza(Counted::Message, bounds)
+}
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+// POL-24.
+#[test]
+fn so_many_of_each_kind_pass_in_their_time_and_no_more() {
+    let (book, bounds) = (Book::default(), bounds(20, None));
+    let sends =
+        |name: &str, counted, at: i64| book.ask_at(&domain(name), &stanza(counted, &bounds), at).is_ok();
+    let passed = |counted, at| (0..1000).filter(|_| sends("new.com", counted, at)).count();
+    assert_eq!(passed(Counted::Message, TODAY), 20);
+    assert_eq!(passed(Counted::Subscription, TODAY), 3);
+    assert_eq!(passed(Counted::Other, TODAY), 600);
+    // What lies below a registrable domain is the same party, and another one is another.
+    assert!(!sends("rooms.new.com", Counted::Message, TODAY));
+    assert!(sends("other.com", Counted::Message, TODAY));
+    // One comes free after a twentieth of the hour, and all of them after the whole.
+    assert_eq!(passed(Counted::Message, TODAY + HOUR / 20 - 1), 0);
+    assert_eq!(passed(Counted::Message, TODAY + HOUR / 20), 1);
+    assert_eq!(passed(Counted::Message, TODAY + 3 * HOUR), 20);
+    assert_eq!(passed(Counted::Subscription, TODAY + 3 * HOUR), 0);
+    assert_eq!(passed(Counted::Subscription, TODAY + 8 * HOUR), 1);
+    // A clock that is set back lets nobody send more.
+    assert_eq!(passed(Counted::Message, TODAY - 9 * HOUR), 0);
+}
+
+#[test]
+fn a_rate_that_does_not_divide_its_time_lets_all_of_it_pass() {
+    for many in [1, 3, 7, 999, 1_000_000] {
+        let (book, bounds) = (Book::default(), bounds(many, None));
+        let count = (0..many + 5)
+            .filter(|_| book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok())
+            .count();
+        assert_eq!(count, many as usize);
+    }
+}
+
+#[test]
+fn quiet_days_let_somebody_out_and_a_loud_one_begins_anew() {
+    let (book, bounds) = (Book::default(), bounds(2, Some(3)));
+    let day = 24 * HOUR;
+    let sends = |n: i64| book.ask_at(&domain("new.com"), &message(&bounds), TODAY + n * day).is_ok();
+    assert!(sends(0) && sends(1));
+    // A day on which nothing came is no quiet one.
+    assert!(book.ripen_at(TODAY + 9 * day).is_empty());
+    assert!(sends(9));
+    // The day must be over.
+    assert!(book.ripen_at(TODAY + 9 * day).is_empty());
+    // Too much on the day after: all is forgotten.
+    assert!(sends(10) && sends(10) && !sends(10));
+    assert!(book.ripen_at(TODAY + 11 * day).is_empty());
+    assert!(sends(11) && sends(12) && sends(13));
+    assert!(book.ripen_at(TODAY + 13 * day).is_empty());
+    assert_eq!(book.ripen_at(TODAY + 14 * day), [Box::from("new.com")]);
+    assert!(book.settled().approved.contains("new.com"));
+    assert!(book.ripen_at(TODAY + 15 * day).is_empty(), "it is said once");
+    // What an operator says holds, and begins the count anew.
+    book.decide("new.com", Word::Held, 7).unwrap();
+    assert!(book.settled().approved.is_empty());
+    assert!(book.ripen_at(TODAY + 16 * day).is_empty());
+    book.decide("new.com", Word::Refused, 7).unwrap();
+    assert!(sends(20) && sends(21) && sends(22) && sends(23));
+    assert!(book.ripen_at(TODAY + 24 * day).is_empty(), "who was refused is not let out by waiting");
+}
+
+#[test]
+fn it_outlives_a_restart() {
+    let (book, bounds) = (Book::default(), bounds(2, Some(3)));
+    let sends = |book: &Book, name: &str| book.ask_at(&domain(name), &message(&bounds), TODAY).is_ok();
+    assert!(sends(&book, "new.com") && sends(&book, "new.com"));
+    book.decide("good.com", Word::Approved, 7).unwrap();
+    book.decide("bad.com", Word::Refused, 7).unwrap();
+    let kept = serde_json::to_vec(&book.to_keep().unwrap()).unwrap();
+    assert_eq!(book.to_keep(), None, "nothing has changed since");
+    let after = Book::default();
+    after.recall(serde_json::from_slice(&kept).unwrap()).unwrap();
+    assert_eq!(after.settled(), book.settled());
+    assert!(!sends(&after, "new.com"), "a restart is no second helping");
+    // What is no name of a registrable domain, or of another version, is not believed.
+    let text = String::from_utf8(kept).unwrap();
+    let strange = Book::default();
+    strange.recall(serde_json::from_str(&text.replace("good.com", "a.good.com")).unwrap()).unwrap();
+    assert!(strange.settled().approved.is_empty());
+    assert!(
+        strange
+            .recall(serde_json::from_str(&text.replace("\"version\":1", "\"version\":2")).unwrap())
+            .is_err()
+    );
+}
+
+#[test]
+fn the_table_has_an_end_and_a_flood_is_no_way_around() {
+    let (book, bounds) = (Book::default(), bounds(1, None));
+    let sends = |name: &str, at| book.ask_at(&domain(name), &message(&bounds), at).is_ok();
+    book.decide("good.com", Word::Approved, 7).unwrap();
+    assert!(sends("first.com", TODAY));
+    for n in 0..MOST + 10 {
+        assert!(sends(&format!("d{n}.com"), TODAY + 1));
+    }
+    assert_eq!(book.len(), MOST);
+    assert!(!book.knows("first.com") && book.knows("good.com"), "those seen longest ago make room");
+    // Where all are decided about, nobody makes room, and who finds none sends nothing.
+    let names: Vec<_> = book.all().into_iter().map(|(name, _)| name).collect();
+    for name in names {
+        book.decide(&name, Word::Refused, 7).unwrap();
+    }
+    assert!(!sends("another.com", TODAY + 2));
+    assert!(book.decide("another.com", Word::Approved, 7).unwrap_err().contains("rule"));
+}
+
+/// Both have told each other through the store.
+fn meet(book: &Book, store: &mut BTreeMap<String, String>) -> Exchanged {
+    let outcome = book.exchange(store);
+    store.extend(outcome.say.iter().cloned());
+    outcome.over.iter().for_each(|name| drop(store.remove(name)));
+    outcome
+}
+
+// CLU-06.
+#[test]
+fn nodes_count_together_and_the_later_decision_holds() {
+    let (one, two, bounds) = (Book::default(), Book::default(), bounds(20, None));
+    let mut store = BTreeMap::new();
+    let now = one.now();
+    let sends = |book: &Book| book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok();
+    assert!(sends(&one));
+    meet(&one, &mut store);
+    meet(&two, &mut store);
+    // Each hears, takes five and tells: together no more than twenty.
+    let mut passed = 1;
+    for _ in 0..6 {
+        for book in [&one, &two] {
+            meet(book, &mut store);
+            passed += (0..5).filter(|_| sends(book)).count();
+            meet(book, &mut store);
+        }
+    }
+    assert_eq!(passed, 20);
+    // What nobody has changed is not said again.
+    meet(&one, &mut store);
+    meet(&two, &mut store);
+    assert_eq!(meet(&one, &mut store), Exchanged::default());
+    assert_eq!(meet(&two, &mut store), Exchanged::default());
+    // A decision holds on both, and one that comes after it, wherever it is made.
+    one.decide("new.com", Word::Approved, 7).unwrap();
+    assert!(one.is_hurried());
+    meet(&one, &mut store);
+    assert!(meet(&two, &mut store).settled && two.settled().approved.contains("new.com"));
+    two.decide("new.com", Word::Refused, 8).unwrap();
+    meet(&two, &mut store);
+    assert!(meet(&one, &mut store).settled);
+    assert_eq!(one.settled(), two.settled());
+    assert!(one.settled().refused.contains("new.com") && one.settled().approved.is_empty());
+    // A node that was away brings nothing back.
+    let away = Book::default();
+    let kept = one.to_keep().unwrap();
+    one.decide("new.com", Word::Held, 7).unwrap();
+    meet(&one, &mut store);
+    away.recall(kept).unwrap();
+    meet(&away, &mut store);
+    assert_eq!(away.settled(), Settled::default());
+}
+
+#[test]
+fn what_cannot_be_is_not_believed() {
+    let book = Book::default();
+    let now = book.now();
+    let party = |since: i64, rest: &str| format!(r#"{{"since":{since},"last":{now},"rule":"new"{rest}}}"#);
+    let far = now + HOUR;
+    let store = BTreeMap::from([
+        ("good.com".to_owned(), party(now, "")),
+        ("a.good.com".to_owned(), party(now, "")),
+        ("no domain".to_owned(), party(now, "")),
+        ("future.com".to_owned(), party(far, "")),
+        ("decided.com".to_owned(), party(now, &format!(r#","decision":{{"at":{far},"word":"approved"}}"#))),
+        ("emptied.com".to_owned(), party(now, r#","full":[9000000000000000000,0,0]"#)),
+        ("strange.com".to_owned(), "{}".to_owned()),
+        ("more.com".to_owned(), party(now, r#","more":1"#)),
+        ("days.com".to_owned(), party(now, r#","days":[999999999]"#)),
+    ]);
+    let outcome = book.exchange(&store);
+    assert_eq!((outcome.foreign, book.len()), (8, 1), "{outcome:?}");
+    assert!(book.knows("good.com"));
+}
+
+#[test]
+fn who_was_not_seen_for_long_is_forgotten_unless_decided_about() {
+    let (book, bounds) = (Book::default(), bounds(1, None));
+    assert!(book.ask_at(&domain("new.com"), &message(&bounds), TODAY).is_ok());
+    book.decide("good.com", Word::Approved, 7).unwrap();
+    assert!(book.ripen_at(TODAY + FORGOTTEN).is_empty());
+    assert!(book.knows("new.com"));
+    book.ripen_at(TODAY + FORGOTTEN + 1);
+    assert!(!book.knows("new.com") && book.knows("good.com"));
+}
