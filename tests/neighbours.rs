@@ -51,7 +51,12 @@ fn harm_nobody(kinds: &[Kind], (good, bad): (&mut Client, &mut Client), to: &mut
                 0 => format!("to='{to_jid}' id='{id}'{attributes}"),
                 _ => format!("{} id='{id}' to='{to_jid}'", attributes.trim_start()),
             };
-            bad.send(&format!("<message {}>{inside}</message>", addresses.trim_start()));
+            let stanza = format!("<message {}>{inside}</message>", addresses.trim_start());
+            bad.send(&stanza);
+            // Since 2.6, libexpat looks again at a tag whose end it did not see only when twice as much has come (CVE-2023-52425):
+            // the last stanza of a user who says no more may lie in his server for good, as it did in a Prosody of Debian 13.
+            // White space passes it on, and nobody else sees that.
+            bad.send(&" ".repeat(stanza.len()));
             sent.push((good.message(to_jid, "good day"), id));
         }
         for (good_id, bad_id) in sent {
@@ -73,11 +78,31 @@ fn no_stream_ended(scene: &Scene) {
 // "6 of 25 messages of another user lost with a real Prosody."
 #[test]
 fn refused_stanzas_of_one_user_of_a_prosody_cost_another_nothing() {
+    inwards(Remote::Prosody);
+}
+
+#[test]
+fn refused_stanzas_of_one_user_of_a_prosody_13_cost_another_nothing() {
+    inwards(Remote::Prosody13);
+}
+
+#[test]
+fn refused_stanzas_of_one_user_of_an_ejabberd_24_cost_another_nothing() {
+    inwards(Remote::Ejabberd24);
+}
+
+#[test]
+fn refused_stanzas_of_one_user_of_an_ejabberd_cost_another_nothing() {
+    inwards(Remote::Ejabberd);
+}
+
+fn inwards(program: Remote) {
     let policy = policy("friend.example");
-    let cast = Cast { remotes: &[FRIEND], legacy: Legacy::Prosody, usage: Usage::Both, policy: &policy };
+    let friend = Peer { program, ..FRIEND };
+    let cast = Cast { remotes: &[friend], legacy: Legacy::Prosody, usage: Usage::Both, policy: &policy };
     let scene = Scene::start(&cast);
     let attributes = many(70, |i| format!(" a{i}='1'"));
-    let kinds: [Kind; 8] = [
+    let mut kinds: Vec<Kind> = vec![
         (&["attrs"], attributes.clone(), String::new()),
         (&["attrs"], String::new(), format!("<x xmlns='urn:x'{attributes}/>")),
         (&["attr-value"], String::new(), format!("<img xmlns='urn:x' src='{}'/>", "A".repeat(9000))),
@@ -92,6 +117,10 @@ fn refused_stanzas_of_one_user_of_a_prosody_cost_another_nothing() {
         // Prosody writes six octets for each.
         (&["stanza"], String::new(), format!("<body>{}</body>", "'".repeat(60_000))),
     ];
+    if program.is_ejabberd() {
+        // Of the start tag of a stanza it passes on what it knows, and no other attribute.
+        kinds.remove(0);
+    }
     let (mut good, mut bad) = (scene.remotes[0].login(), scene.remotes[0].login_as(SECOND));
     let mut to = scene.legacy.login();
     harm_nobody(&kinds, (&mut good, &mut bad), &mut to);

@@ -127,7 +127,7 @@ impl Near {
                 Flow::S2sOut => home.hosted.values().any(|domain| domain.multiplex),
                 _ => true,
             },
-            max_octets: home.limits.proven.element,
+            max_octets: home.survived(plan::near(arrival.flow)),
             sasl_attempts: home.limits.sasl_attempts,
             questions: home.limits.questions,
             header_time: home.timeouts.header,
@@ -285,11 +285,7 @@ impl Near {
                 let domain = |name: &Option<String>| name.as_deref().and_then(|n| Domain::parse(n).ok());
                 self.language.clone_from(&header.lang);
                 self.named = domain(&header.from);
-                if self.facing() == Facing::Public {
-                    let named = domain(&header.to);
-                    self.desk.max_octets =
-                        turn.home.largest(named.as_ref().or(turn.home.default_domain.as_ref()));
-                }
+                self.desk.max_octets = turn.home.survived(self.facing());
                 if let Some((pair, sought)) = self.sought_for(&header, turn) {
                     self.held = Some(header);
                     self.inquire(&pair, sought, turn);

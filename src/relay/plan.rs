@@ -213,7 +213,20 @@ impl Home {
         self.hosted.contains_key(domain)
     }
 
-    /// The largest stanza that is announced for this domain: our own limit, or that of its server where it is smaller (SM-09).
+    /// The largest element that a stream from the world, or from a backend, survives: what is announced to servers (SM-09). What
+    /// is larger than may pass, and no larger than this, comes back alone (XML-17).
+    // COMPAT(Prosody 13.0): for each stanza above the number that it was told it opens another stream, on which it loses the
+    // stanza in silence. Fifty of one user, and his domain is at `conn-domain`.
+    pub fn survived(&self, facing: Facing) -> usize {
+        let limits = match facing {
+            Facing::Public => &self.limits.proven,
+            Facing::Backend => &self.limits.inside,
+        };
+        limits.element.max(limits.skip)
+    }
+
+    /// The largest stanza that is announced to clients of this domain: our own limit, or that of its server where it is smaller
+    /// (SM-09).
     pub fn largest(&self, target: Option<&Domain>) -> usize {
         target.map_or(self.limits.proven.element, |domain| self.taken(domain)).min(self.limits.proven.element)
     }
