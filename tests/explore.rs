@@ -42,6 +42,7 @@ fn at_most_one_error_then_the_tag(octets: &Bytes) -> bool {
 fn desk() -> Desk {
     Desk {
         facing: Facing::Public,
+        counts: true,
         default_domain: None,
         dialback_errors: true,
         max_octets: 262_144,
@@ -54,6 +55,7 @@ fn desk() -> Desk {
 
 fn receiving_inputs() -> Vec<receiving::Input> {
     let mut inputs: Vec<_> = elements().into_iter().map(receiving::Input::Element).collect();
+    inputs.extend(counting().into_iter().map(receiving::Input::Element));
     for header in headers() {
         for external in [false, true] {
             let offer = Offer { external, dialback: true, refused: None };
@@ -269,6 +271,8 @@ fn relay_graph() -> &'static Walked {
             inputs.push((Side::Near, Input::Queue(load, stanza.into())));
             starts.push(made.relay);
         }
+        inputs.extend(counting().into_iter().map(|f| (Side::Near, Input::Token(Token::Element(f)))));
+        inputs.extend(counted().map(|input| (Side::Near, input)));
         inputs.push((Side::Near, Input::Yield));
         inputs.extend([true, false].map(|serves| (Side::Near, Input::Serves(serves))));
         for start in starts {
@@ -487,6 +491,12 @@ fn only_asked_counts() {
         }
     });
     assert!(taken > 10, "{taken}");
+}
+
+// SM-01: a session is of somebody who is proven, on the very stream.
+#[test]
+fn counted_behind_proof() {
+    relay_graph().upholds("counted_behind_proof");
 }
 
 #[test]

@@ -338,18 +338,12 @@ fn a_certificate_that_expires_ends_what_it_proved() {
     assert!(stage.relay.is_done() && stage.reasons().contains(&Reason::CertificateExpired));
 }
 
-// SM-01, SM-07: what is per hop and not offered is refused, and the stream goes on.
+// SM-07: compression is never offered; who asks is refused, and the stream goes on.
 #[test]
-fn stream_management_and_compression_are_refused_and_harm_nothing() {
+fn compression_is_refused_and_harms_nothing() {
     let mut stage = inbound(home(), any(), "friend.example", &[]);
     admit(&mut stage, "friend.example", "hall.example");
     stage.said(NEAR);
-    stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
-    let said = stage.said(NEAR);
-    assert!(
-        said.starts_with("<failed xmlns='urn:xmpp:sm:3'>") && said.contains("<feature-not-implemented "),
-        "{said}"
-    );
     stage.hears(
         NEAR,
         "<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>",
@@ -357,8 +351,6 @@ fn stream_management_and_compression_are_refused_and_harm_nothing() {
     assert!(stage.said(NEAR).contains("<setup-failed/>"));
     stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
     assert_eq!(stage.passed().len(), 1);
-    stage.hears(NEAR, "<r xmlns='urn:xmpp:sm:3'/>");
-    assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
 }
 
 // CLS-03: "T-unauth run[s] from accept .. none is extended by traffic (trickled bytes, whitespace, repeated dialback)".

@@ -362,3 +362,239 @@ fn a_peer_that_counts_wrongly_ends_its_stream() {
     stage.hears(Side::Far(next), &format!("<resumed xmlns='{SM}' previd='another' h='1'/>"));
     assert!(passed(&mut stage).is_empty());
 }
+
+// -- peers that call us
+
+/// A stream of the friend on which its pair stands, and the leg to the backend.
+fn called() -> (Stage, FarId) {
+    let mut stage = inbound(home(), any(), TARGET, &[]);
+    let features = stage.said(NEAR);
+    assert!(features.contains(&format!("<sm xmlns='{SM}'><optional/></sm>")), "{features}");
+    let far = admit(&mut stage, TARGET, "hall.example");
+    stage.said(NEAR);
+    (stage, far)
+}
+
+/// The same, and it is counted under this name.
+fn enlisted() -> (Stage, FarId, String) {
+    let (mut stage, far) = called();
+    stage.hears(NEAR, &format!("<enable xmlns='{SM}' resume='true'/>"));
+    let said = stage.said(NEAR);
+    assert!(said.starts_with("<enabled ") && said.ends_with(" resume='true' max='120'/>"), "{said}");
+    let id = attribute(&said, "id");
+    let named =
+        |e: &Effect| matches!(e, Effect::Enlist(Some((of, owner))) if *of == id && owner.as_str() == TARGET);
+    assert!(id.len() >= 22 && stage.has(named));
+    (stage, far, id)
+}
+
+fn message(id: &str) -> String {
+    format!("<message id='{id}' from='a@friend.example' to='b@hall.example'><body>x</body></message>")
+}
+
+/// What is asked to be settled, in order.
+fn settles(stage: &mut Stage) -> Vec<u32> {
+    let mut all = Vec::new();
+    stage.effects.retain(|effect| match effect {
+        Effect::Settle(count) => {
+            all.push(*count);
+            false
+        }
+        _ => true,
+    });
+    all
+}
+
+/// How the stream was left, if it was.
+fn left(stage: &Stage) -> Option<Option<u32>> {
+    stage.effects.iter().find_map(|effect| match effect {
+        Effect::Leave(taken) => Some(*taken),
+        _ => None,
+    })
+}
+
+// SM-01: "answer `<r/>` with counts of what the back-end has taken", "a refused stanza counts as handled".
+#[test]
+fn a_count_is_told_when_what_came_is_taken_behind() {
+    let (mut stage, _, _) = enlisted();
+    let ask = format!("<r xmlns='{SM}'/>");
+    stage.hears(NEAR, &ask);
+    assert_eq!(stage.said(NEAR), a(0), "nothing came");
+    // One that passes, one for a domain that nobody has here, one that the framer refuses.
+    stage.hears(NEAR, &message("1"));
+    stage.hears(NEAR, "<message from='a@friend.example' to='not an address@hall.example'/>");
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'><\u{e9}/></message>");
+    stage.hears(NEAR, &ask);
+    assert_eq!((stage.said(NEAR).as_str(), settles(&mut stage)), ("", vec![3]));
+    stage.hears(NEAR, &message("2"));
+    stage.step(NEAR, Input::Settled(3));
+    assert_eq!(stage.said(NEAR), a(3));
+    stage.hears(NEAR, &ask);
+    assert_eq!(settles(&mut stage), [4]);
+    // A server behind that takes nothing: the peer hears what is known.
+    stage.wait(Duration::from_secs(11));
+    assert_eq!(stage.said(NEAR), a(3));
+    assert_eq!(stage.relay.portrait(None).pairs[0].managed.unwrap().unacknowledged, 1);
+}
+
+// "enable before proof", "enable twice": refused, and the stream goes on.
+#[test]
+fn counting_is_for_those_who_are_proven_and_is_asked_for_once() {
+    let mut stage = inbound(home(), any(), TARGET, &[]);
+    stage.said(NEAR);
+    let refused = format!(
+        "<failed xmlns='{SM}'><unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+    );
+    for word in ["<enable xmlns='urn:xmpp:sm:3'/>", "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>"] {
+        stage.hears(NEAR, word);
+        assert_eq!(stage.said(NEAR), refused, "{word}");
+        assert!(!stage.has(|e| matches!(e, Effect::Enlist(_) | Effect::Resume(..))));
+    }
+    admit(&mut stage, TARGET, "hall.example");
+    stage.said(NEAR);
+    stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
+    assert_eq!(
+        stage.said(NEAR),
+        format!("<enabled xmlns='{SM}'/>"),
+        "without a wish to go on there is no name"
+    );
+    for word in
+        ["<enable xmlns='urn:xmpp:sm:3' resume='1'/>", "<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>"]
+    {
+        stage.hears(NEAR, word);
+        assert_eq!(stage.said(NEAR), refused, "{word}");
+    }
+    stage.hears(NEAR, &message("1"));
+    assert_eq!(stage.passed().len(), 1);
+}
+
+// Table 0.3: words out of their place, and counts of what was never sent.
+#[test]
+fn a_peer_that_talks_of_counts_out_of_place_ends_its_stream() {
+    for counts in [false, true] {
+        for (word, error) in [
+            ("<r xmlns='urn:xmpp:sm:3'/>", (!counts).then_some("unsupported-stanza-type")),
+            ("<a xmlns='urn:xmpp:sm:3' h='0'/>", (!counts).then_some("unsupported-stanza-type")),
+            ("<a xmlns='urn:xmpp:sm:3' h='1'/>", Some("undefined-condition")),
+            ("<enabled xmlns='urn:xmpp:sm:3'/>", Some("unsupported-stanza-type")),
+            ("<resumed xmlns='urn:xmpp:sm:3' previd='x' h='0'/>", Some("unsupported-stanza-type")),
+            ("<failed xmlns='urn:xmpp:sm:3'/>", Some("unsupported-stanza-type")),
+            ("<a xmlns='urn:xmpp:sm:3' h='x'/>", Some("unsupported-stanza-type")),
+        ] {
+            let mut stage = if counts { enlisted().0 } else { called().0 };
+            stage.hears(NEAR, word);
+            let said = stage.said(NEAR);
+            assert_eq!(said.contains("<stream:error>"), error.is_some(), "{counts} {word}: {said}");
+            assert!(error.is_none_or(|error| said.contains(error)), "{counts} {word}: {said}");
+        }
+    }
+}
+
+// "a broken connection keeps its session for its time": all that came counts then, for it is delivered or sent back.
+#[test]
+fn a_broken_stream_leaves_its_count_and_a_closed_one_nothing() {
+    let (mut stage, _, _) = enlisted();
+    stage.hears(NEAR, &message("1"));
+    stage.step(NEAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    assert_eq!(left(&stage), Some(Some(1)));
+    for word in [
+        "</stream:stream>",
+        "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    ] {
+        let (mut stage, _, _) = enlisted();
+        stage.hears(NEAR, &message("1"));
+        stage.hears(NEAR, word);
+        let said = stage.said(NEAR);
+        assert!(said.starts_with(&a(1)) && said.ends_with("</stream:stream>"), "{said}");
+        assert_eq!(left(&stage), Some(None));
+    }
+    // Nobody who asks for no session has one.
+    let (mut stage, _) = called();
+    stage.hears(NEAR, &format!("<enable xmlns='{SM}'/>"));
+    stage.step(NEAR, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() });
+    assert_eq!(left(&stage), Some(None));
+}
+
+// We close: the last count goes before, and what comes behind it is not taken, for the peer has it returned.
+#[test]
+fn behind_the_last_count_nothing_is_taken() {
+    for drain in [true, false] {
+        let (mut stage, _, _) = enlisted();
+        stage.hears(NEAR, &message("1"));
+        assert_eq!(stage.passed().len(), 1);
+        stage.step(NEAR, if drain { Input::Drain } else { Input::Close(Reason::ClosedByOperator) });
+        let said = stage.said(NEAR);
+        assert!(said.starts_with(&a(1)) && said.ends_with("</stream:stream>"), "{said}");
+        stage.hears(NEAR, &message("2"));
+        assert!(stage.passed().is_empty() && stage.carried().is_empty());
+        assert!(stage.reasons().contains(&Reason::Unacknowledged));
+    }
+}
+
+// "`resume` from the same proven domain only": whose it is is asked for those who stand, and nothing is read meanwhile.
+#[test]
+fn a_session_goes_on_where_its_own_domain_stands() {
+    let resume = format!("<resume xmlns='{SM}' previd='s1' h='0'/>");
+    let asks = |stage: &Stage| {
+        stage.has(|e| matches!(e, Effect::Resume(id, askers) if id == "s1" && *askers == [domain(TARGET)]))
+    };
+    let (mut stage, _) = called();
+    stage.hears(NEAR, &(resume.clone() + &message("8")));
+    assert!(asks(&stage) && !stage.relay.wants_read(NEAR) && stage.passed().is_empty());
+    stage.step(NEAR, Input::Resumed(Some((7, domain(TARGET)))));
+    assert_eq!(stage.said(NEAR), format!("<resumed xmlns='{SM}' previd='s1' h='7'/>"));
+    assert!(stage.has(|e| matches!(e, Effect::Enlist(Some((id, _))) if id == "s1")));
+    stage.hears(NEAR, &format!("<r xmlns='{SM}'/>"));
+    assert_eq!(stage.passed().len(), 1);
+    assert_eq!(settles(&mut stage), [8]);
+
+    let gone = format!(
+        "<failed xmlns='{SM}'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+    );
+    for late in [false, true] {
+        let (mut stage, _) = called();
+        stage.hears(NEAR, &resume);
+        match late {
+            true => stage.wait(Duration::from_secs(11)),
+            false => stage.step(NEAR, Input::Resumed(None)),
+        }
+        assert_eq!(stage.said(NEAR), gone);
+        stage.hears(NEAR, &format!("<enable xmlns='{SM}'/>"));
+        assert_eq!(stage.said(NEAR), format!("<enabled xmlns='{SM}'/>"));
+        // An answer that comes too late names nobody.
+        stage.step(NEAR, Input::Resumed(Some((7, domain(TARGET)))));
+        assert_eq!(stage.said(NEAR), "");
+    }
+    let (mut stage, _) = called();
+    stage.hears(NEAR, &format!("<resume xmlns='{SM}' previd='s1' h='1'/>"));
+    assert!(stage.said(NEAR).contains("<undefined-condition "));
+}
+
+// The count ends with the stream that it was of, and the count across the end of its numbers is no other.
+#[test]
+fn a_stream_that_begins_anew_is_counted_anew() {
+    let (mut stage, _) = called();
+    stage.hears(NEAR, &format!("<resume xmlns='{SM}' previd='s1' h='0'/>"));
+    stage.step(NEAR, Input::Resumed(Some((u32::MAX, domain(TARGET)))));
+    stage.said(NEAR);
+    stage.hears(NEAR, &(message("1") + &format!("<r xmlns='{SM}'/>")));
+    assert_eq!(settles(&mut stage), [0]);
+    stage.step(NEAR, Input::Settled(0));
+    assert_eq!(stage.said(NEAR), a(0));
+}
+
+#[test]
+fn where_no_session_is_kept_none_is_promised() {
+    for times in [true, false] {
+        let mut home = home();
+        match times {
+            true => home.timeouts.resume = Duration::ZERO,
+            false => home.limits.sessions = 0,
+        }
+        let mut stage = inbound(home, any(), TARGET, &[]);
+        admit(&mut stage, TARGET, "hall.example");
+        stage.said(NEAR);
+        stage.hears(NEAR, &format!("<enable xmlns='{SM}' resume='true'/>"));
+        assert_eq!(stage.said(NEAR), format!("<enabled xmlns='{SM}'/>"));
+    }
+}

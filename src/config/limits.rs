@@ -148,6 +148,9 @@ table! {
     unacked_stanzas ("unacked-stanzas"): count = "1000", "0" ..= "100000";
     /// Octets of those stanzas.
     unacked_octets ("unacked-octets"): size = "1MiB", "16KiB" ..= "1GiB";
+    /// Streams of remote servers that broke and are remembered for `timeouts: { resume }`, so that they may go on over another connection
+    /// (SM-01); one registrable domain has a hundredth of them. `0`: none goes on.
+    sessions ("sessions"): count = "10000", "0" ..= "1000000";
     /// Octets that wait for one pair of a backend, and of reports to it (L-inside-queue): so much waits while the world is
     /// dialled or takes its time.
     inside_queue ("inside-queue"): size = "8MiB", "64KiB" ..= "1GiB";

@@ -64,6 +64,7 @@ impl Engine {
             verifier: Arc::default(),
             strays: Arc::default(),
             couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
+            sessions: Arc::default(),
             backends: Arc::new(Backends::new(
                 &parts::streams_behind(&settings),
                 &Backends::default(),
@@ -135,6 +136,7 @@ impl Engine {
             verifier: Arc::clone(&old.verifier),
             strays: Arc::clone(&old.strays),
             couriers: Arc::clone(&old.couriers),
+            sessions: Arc::clone(&old.sessions),
             backends: Arc::new(Backends::new(
                 &parts::streams_behind(&settings),
                 &old.backends,

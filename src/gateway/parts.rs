@@ -186,6 +186,7 @@ fn stream_limits(limits: &Limits) -> StreamLimits {
         queue_octets: size(limits.queue_octets),
         unacked_stanzas: count(limits.unacked_stanzas),
         unacked_octets: size(limits.unacked_octets),
+        sessions: count(limits.sessions),
         inside_queue: size(limits.inside_queue),
         inside_pairs: count(limits.inside_pairs),
         inside_pending: count(limits.inside_pending),

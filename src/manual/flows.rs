@@ -75,6 +75,28 @@
 //!
 //! A domain of another backend of ours is reached the same way, without DNS and TLS: both domains' policies judge it.
 //!
+//! # Streams that break (XEP-0198)
+//!
+//! ```text
+//! remote server                 Gatehouse                                      remote server
+//! |-- <enable resume> --------->|                                              |
+//! |<- <enabled id max> ---------| after a proof       after a proof <enable> ->|
+//! |-- <message>, <r/> --------->|                     <message>, <r/> -------->|
+//! |                             | written to the backend's socket              |
+//! |<- <a h='1'/> ---------------| it is kept until <------------- <a h='1'/> --|
+//! ~~ the connection breaks ~~~~~| ~~ the connection breaks ~~~~~~~~~~~~~~~~~~~~|
+//! |-- proof, <resume h='0'> --->| the count of all    proof, policy, <resume> >|
+//! |<- <resumed h='2'/> ---------| that had come       what is missing <-- h ---|
+//! ```
+//!
+//! Inwards a stanza counts as handled when it was refused, or when it is written to the socket of the server behind: what the peer may
+//! forget does not die with the gateway's process. A question waits for that, ten seconds at most. When the connection breaks all counts
+//! that came, for the gateway lives and delivers it, or sends it back. Of a broken stream one number is left, for the domain that had
+//! proven itself there, for `timeouts: { resume }`, to be taken once. Outwards what was sent waits for its acknowledgement; a stream that
+//! broke is opened anew, with the same proof and the policy of that moment, and exactly what was not taken goes out again. Where the peer
+//! does not resume (Prosody), or has forgotten, what was not acknowledged comes back to its sender once and is never sent again. A stream
+//! that is closed in good order ends with a last count either way, and behind ours nothing is taken. Nothing of this reaches the inside.
+//!
 //! # c2s: clients
 //!
 //! ```text

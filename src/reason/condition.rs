@@ -81,6 +81,7 @@ conditions! {
         RemoteServerTimeout = "remote-server-timeout",
         ResourceConstraint = "resource-constraint",
         ServiceUnavailable = "service-unavailable",
+        UnexpectedRequest = "unexpected-request",
     }
 }
 
@@ -92,7 +93,8 @@ impl StanzaCondition {
             Self::RemoteServerTimeout
             | Self::RemoteConnectionFailed
             | Self::ResourceConstraint
-            | Self::InternalServerError => "wait",
+            | Self::InternalServerError
+            | Self::UnexpectedRequest => "wait",
             Self::Forbidden | Self::NotAuthorized => "auth",
             Self::ItemNotFound
             | Self::NotAcceptable

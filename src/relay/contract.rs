@@ -104,6 +104,10 @@ pub enum Input {
     Yield,
     /// The answer to [`Effect::Serves`]: whether a far leg stands for any pair of this stream.
     Serves(bool),
+    /// The answer to [`Effect::Resume`]: how many had been taken and whose stream it was, if there is one.
+    Resumed(Option<(u32, Domain)>),
+    /// The answer to [`Effect::Settle`].
+    Settled(u32),
     /// The answer to [`Effect::Verify`].
     Verified(ClaimId, Answer),
     /// The answer to [`Effect::Inquire`].
@@ -146,6 +150,15 @@ pub enum Effect {
     Send(Side, Bytes),
     /// One whole stanza in canonical form, to a far leg that stands.
     Pass(FarId, Bytes),
+    /// The stanzas of the near leg are counted from here on (SM-01); with the name under which the stream may be gone on with, and the
+    /// domain that may.
+    Enlist(Option<(String, Domain)>),
+    /// They are counted no more: the connection broke when so many had been taken, or the stream is over.
+    Leave(Option<u32>),
+    /// A stream of this name, of one of these domains, is to be gone on with here. Answer with [`Input::Resumed`].
+    Resume(String, Vec<Domain>),
+    /// Answer with [`Input::Settled`] as soon as all that was handed over before this is taken behind.
+    Settle(u32),
     /// What of the stanzas that this far leg was given has not begun to go out goes nowhere: they have come back.
     Recall(FarId),
     /// The stanza of the next effect, [`Effect::Pass`] or [`Effect::Carry`], is of this sender. It goes if the sender has not

@@ -4,6 +4,7 @@
 //! for the others is said in two places, [`Inbound::near_came`] and [`Inbound::far_came`], and nowhere else.
 
 mod claims;
+mod counted;
 mod ends;
 mod stanzas;
 
@@ -12,12 +13,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use self::counted::Counting;
 use super::claims::Claims;
 use super::event::{Event, Role};
 use super::far::{Far, FarOutcome, Lost};
 use super::judge;
 use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Origin, pair_of, reread};
+use super::portrait::Kept;
 use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
 use crate::filter::{Guard, Route};
@@ -27,7 +30,7 @@ use crate::reason::{Direction, Facing, Reason};
 use crate::stream::evidence::Evidence;
 use crate::stream::receiving::{self, Claim, Vouch};
 use crate::stream::{Method, Pair, Secured};
-use crate::xml::{Frame, Token};
+use crate::xml::{Frame, Token, names};
 
 /// A remote server, the legs to backends that its pairs have, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +42,8 @@ pub(super) struct Inbound {
     /// Claims of domains of which it is being looked up what they publish about the certificate.
     waiting: Vec<Claim>,
     guard: Guard,
+    /// What the peer has us count.
+    counting: Counting,
     /// Names given to claims and legs.
     issued: u32,
     /// Claims and words that were refused.
@@ -57,6 +62,7 @@ impl Inbound {
             claims: Claims::default(),
             waiting: Vec::new(),
             guard: Guard::default(),
+            counting: Counting::new(arrival.seed),
             issued: 0,
             refusals: 0,
             told: false,
@@ -77,6 +83,8 @@ impl Inbound {
             (_, Input::Policy(_)) => self.rejudge(turn),
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
+            (_, Input::Resumed(found)) => counted::resumed(self, found, turn),
+            (_, Input::Settled(count)) => counted::settled(self, count, turn),
             (Side::Far(id), Input::Yield) => self.give_way(id, turn),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, turn),
             (_, Input::Inquired(found)) => self.inquired(found, turn),
@@ -94,7 +102,13 @@ impl Inbound {
     /// The framer of a leg found this.
     pub(super) fn token(&mut self, side: Side, token: Token, turn: &mut Turn<'_>) {
         match side {
-            Side::Near => self.near_token(token, turn),
+            Side::Near => {
+                // What ends the stream without another word of ours before.
+                if matches!(token, Token::End | Token::Violation(_)) || is_error(&token) {
+                    counted::last_word(self, turn);
+                }
+                self.near_token(token, turn);
+            }
             Side::Far(id) => self.far(id, turn, |far, turn| far.token(token, turn)),
         }
     }
@@ -102,8 +116,12 @@ impl Inbound {
     fn near_input(&mut self, input: Input, turn: &mut Turn<'_>) {
         let outcome = match input {
             Input::Secured(secured) => self.near.secure(secured, turn),
-            Input::Stalled => self.near.fault(Reason::StanzaTimeout, turn),
-            Input::Gone { reason, .. } => self.near.gone(reason, turn),
+            Input::Stalled => return self.near_fault(Reason::StanzaTimeout, turn),
+            Input::Gone { reason, .. } => {
+                let broke = self.near.is_live();
+                counted::leave(self, broke, turn);
+                self.near.gone(reason, turn)
+            }
             Input::Retrusted(certificate) => return self.near_retrusted(certificate, turn),
             // The rest concerns far legs and other relays.
             _ => None,
@@ -252,6 +270,10 @@ impl Inbound {
         &self.near
     }
 
+    pub(super) fn managed(&self) -> Option<Kept> {
+        self.counting.portrait()
+    }
+
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
     }
@@ -269,7 +291,7 @@ impl Inbound {
 
     pub(super) fn wants_read(&self, side: Side) -> bool {
         match side {
-            Side::Near => self.near.wants_read(),
+            Side::Near => self.near.wants_read() && self.counting.wants_read(),
             Side::Far(id) => self.fars.contains_key(&id),
         }
     }
@@ -326,13 +348,28 @@ impl HasNear for Inbound {
     }
 
     fn stanza(&mut self, frame: Frame, turn: &mut Turn<'_>) {
-        self.pass(frame, turn);
+        if counted::takes(self, Some(frame.head()), turn) {
+            self.pass(frame, turn);
+        }
+    }
+
+    fn near_close(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        counted::last_word(self, turn);
+        let outcome = self.near.close(reason, turn);
+        self.near_came(outcome, turn);
+    }
+
+    fn near_fault(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        counted::last_word(self, turn);
+        let outcome = self.near.fault(reason, turn);
+        self.near_came(outcome, turn);
     }
 
     fn near_came(&mut self, outcome: Option<NearOutcome>, turn: &mut Turn<'_>) {
         match outcome {
             None => {}
             Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
+            Some(NearOutcome::Counting(word)) => counted::heard(self, word, turn),
             Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
             Some(NearOutcome::Rejected(reason)) => {
                 let record = self.near.record(None, None, reason);
@@ -347,7 +384,11 @@ impl HasNear for Inbound {
                 });
             }
             Some(NearOutcome::Stanza(frame)) => self.stanza(frame, turn),
-            Some(NearOutcome::Unfit(refused)) => self.refuse_stanza(&refused, turn),
+            Some(NearOutcome::Unfit(refused)) => {
+                if counted::takes(self, None, turn) {
+                    self.refuse_stanza(&refused, turn);
+                }
+            }
             Some(NearOutcome::Vouch(check)) => {
                 if let Err(reason) = self.near.vouch(&check, turn) {
                     self.vouched(check, Vouch::Refused(reason), turn);
@@ -355,4 +396,9 @@ impl HasNear for Inbound {
             }
         }
     }
+}
+
+/// Whether the peer ends its stream with an error.
+fn is_error(token: &Token) -> bool {
+    matches!(token, Token::Element(frame) if frame.is(names::STREAMS, "error"))
 }

@@ -18,6 +18,7 @@ use crate::jid::Domain;
 use crate::reason::{Facing, Flow, Reason};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::fault::{self, Fault};
+use crate::stream::management::Word;
 use crate::stream::receiving::{self, Claim, Desk, Receiving};
 use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured, StreamIds};
 use crate::xml::{CLOSE, Frame, Header, Kind, Refused, Token, names};
@@ -53,6 +54,8 @@ pub(super) struct Near {
 pub(super) enum NearOutcome {
     /// Somebody claims a pair.
     Claim(Claim),
+    /// The peer says something about counting.
+    Counting(Word),
     /// The stream hears no more: its error, its closing tag or the end of its connection is behind it.
     Ended(Reason),
     /// A dialback element or a SASL attempt was refused, without a claim.
@@ -122,6 +125,7 @@ impl Near {
     pub(super) fn new(home: &Home, arrival: &Arrival, now: Instant) -> Self {
         let desk = Desk {
             facing: plan::near(arrival.flow),
+            counts: arrival.flow == Flow::S2sIn,
             default_domain: (arrival.flow == Flow::S2sIn).then(|| home.default_domain.clone()).flatten(),
             dialback_errors: match arrival.flow {
                 Flow::S2sOut => home.hosted.values().any(|domain| domain.multiplex),
@@ -336,6 +340,7 @@ impl Near {
     fn act(&mut self, effect: receiving::Effect, turn: &mut Turn<'_>) -> Option<NearOutcome> {
         match effect {
             receiving::Effect::Claim(claim) => return Some(NearOutcome::Claim(claim)),
+            receiving::Effect::Counting(word) => return Some(NearOutcome::Counting(word)),
             receiving::Effect::Pass(frame) => return Some(NearOutcome::Stanza(frame)),
             receiving::Effect::Refused(reason) => return Some(NearOutcome::Rejected(reason)),
             receiving::Effect::Restart => return Some(NearOutcome::Renewed(Renewal::Restart)),

@@ -292,6 +292,8 @@ impl HasNear for Outbound {
         match outcome {
             None => {}
             Some(NearOutcome::Claim(claim)) => self.claim(claim, turn),
+            // Inside nothing is counted.
+            Some(NearOutcome::Counting(_)) => self.near_fault(Reason::UnsupportedStanzaType, turn),
             Some(NearOutcome::Ended(reason)) => self.wind_down(reason, turn),
             Some(NearOutcome::Rejected(reason)) => {
                 let record = self.near.record(None, None, reason);

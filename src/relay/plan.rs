@@ -127,6 +127,8 @@ pub struct StreamLimits {
     pub unacked_stanzas: usize,
     /// L-unacked, octets.
     pub unacked_octets: usize,
+    /// Streams of peers that broke and are remembered, so that they may go on (SM-01).
+    pub sessions: usize,
     /// L-inside-queue: octets that wait for one pair of a backend, and for reports to it.
     pub inside_queue: usize,
     /// L-inside-pairs: pairs on one stream of a backend.
@@ -151,6 +153,7 @@ impl Default for StreamLimits {
             queue_octets: 1 << 20,
             unacked_stanzas: 1000,
             unacked_octets: 1 << 20,
+            sessions: 10_000,
             inside_queue: 8 << 20,
             inside_pairs: 10_000,
             inside_pending: 1_000,

@@ -111,6 +111,7 @@ impl Relay {
         };
         let managed = match &self.shape {
             Shape::Courier(courier) => courier.managed(),
+            Shape::Inbound(inbound) => inbound.managed(),
             _ => None,
         };
         Standing {

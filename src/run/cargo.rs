@@ -71,12 +71,20 @@ struct State {
     octets: usize,
     /// Stanzas that were handed over and are not settled.
     stanzas: usize,
+    /// Stanzas that were handed over in all.
+    given: u64,
     /// What of `octets` is counted in the hold.
     held: usize,
     courier: Option<Waker>,
     givers: Vec<Waker>,
     closed: bool,
     gave_up: bool,
+}
+
+impl State {
+    fn has_settled(&self, given: u64) -> bool {
+        self.closed || self.given.saturating_sub(self.stanzas as u64) >= given
+    }
 }
 
 /// A stanza was not taken.
@@ -122,6 +130,7 @@ impl Cargo {
         }
         state.octets += octets;
         state.stanzas += 1;
+        state.given += 1;
         state.held += if counted { octets } else { 0 };
         state.waiting_octets += octets;
         state.waiting.push_back((load, stanza));
@@ -131,6 +140,28 @@ impl Cargo {
             courier.wake();
         }
         Ok(())
+    }
+
+    /// Stanzas that were handed over in all.
+    pub fn given(&self) -> u64 {
+        self.state().given
+    }
+
+    /// Whether so many of them are settled: on their way beyond the courier, or on their way back.
+    pub fn has_settled(&self, given: u64) -> bool {
+        self.state().has_settled(given)
+    }
+
+    /// The same, and who asks is woken when more are.
+    pub fn poll_settled(&self, given: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.has_settled(given) {
+            return Poll::Ready(());
+        }
+        if !state.givers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.givers.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Waits until there may be room, or the courier has ended.

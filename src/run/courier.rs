@@ -146,12 +146,12 @@ fn addressee(bounce: &[u8]) -> &[u8] {
     whole.get(..end).unwrap_or_default()
 }
 
-/// Has this stanza carried over a stream for this pair.
+/// Has this stanza carried over a stream for this pair; where it went.
 ///
 /// # Errors
 /// When it was not taken.
-pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, load: Load, stanza: Bytes) -> Result<(), Turned> {
-    give(tools, pair, load, None, stanza).map(drop)
+pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, load: Load, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
+    give(tools, pair, load, None, stanza)
 }
 
 /// Has a stanza of a backend carried over the stream of its pair; where the next ones go.

@@ -11,7 +11,7 @@ use super::awaited::AwaitTicket;
 use super::backends;
 use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
-use super::pump::{Far, Pump, Sending};
+use super::pump::{Far, Pump, Sending, settling};
 use super::seeking::Doubt;
 use super::verifier::{Ask, Learnt};
 use super::{Caller, Connection, Later, STARTTLS_SPACE, now, strays, verifier};
@@ -74,6 +74,10 @@ impl Pump {
                 Ok(()) => self.pass(id, stanza),
                 Err(reason) => self.step(Side::Near, Input::Refused(stanza, reason)),
             },
+            Effect::Enlist(session) => settling::enlist(self, session),
+            Effect::Leave(broke) => settling::leave(self, broke),
+            Effect::Resume(id, askers) => settling::resume(self, id, askers),
+            Effect::Settle(count) => settling::settle(self, count),
             Effect::Recall(id) => {
                 if let Some(far) = self.fars.get_mut(id) {
                     far.leg.outbox.recall();

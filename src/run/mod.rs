@@ -31,6 +31,7 @@ pub mod quarantine;
 pub mod refusals;
 pub mod registry;
 pub mod seeking;
+pub mod sessions;
 pub mod shadow;
 pub mod shares;
 pub mod strays;
@@ -202,6 +203,8 @@ pub struct Tools {
     pub strays: Arc<strays::Strays>,
     /// Stanzas under way without a near leg.
     pub couriers: Arc<courier::Couriers>,
+    /// Counted streams that may be gone on with.
+    pub sessions: Arc<sessions::Sessions>,
     /// Streams of ours to the servers behind.
     pub backends: Arc<backends::Backends>,
     /// What each stream, domain and pair has sent lately.

@@ -28,6 +28,9 @@ pub struct Outbox {
     unflushed: Vec<Bytes>,
     /// Octets that the transport has taken since its last flush.
     unflushed_octets: usize,
+    /// Stanzas that came in here in all, and that the transport has flushed.
+    given: u64,
+    flushed: u64,
     dirty: bool,
     octets: usize,
     stanzas: usize,
@@ -66,6 +69,7 @@ impl Outbox {
     /// One whole stanza.
     pub fn pass(&mut self, octets: Bytes) {
         self.octets += octets.len();
+        self.given += 1;
         self.stanzas += 1;
         self.chunks.push_back(Chunk { octets, stanza: true });
     }
@@ -83,6 +87,16 @@ impl Outbox {
     /// Stanzas that wait.
     pub fn stanzas(&self) -> usize {
         self.stanzas
+    }
+
+    /// Stanzas that came in here in all.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Stanzas of those that the transport has flushed, in their order.
+    pub fn flushed(&self) -> u64 {
+        self.flushed
     }
 
     /// Since when nothing moved, although something waits and no valve holds it.
@@ -183,6 +197,7 @@ impl Outbox {
             Poll::Ready(outcome) => {
                 outcome?;
                 self.dirty = false;
+                self.flushed += self.unflushed.len() as u64;
                 self.unflushed.clear();
                 self.unflushed_octets = 0;
                 sent.moved = true;

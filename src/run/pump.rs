@@ -13,6 +13,7 @@ mod knock;
 mod links;
 mod news;
 mod reading;
+pub(super) mod settling;
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -29,6 +30,7 @@ use self::fars::Fars;
 use self::hand::{Lane, Stalled};
 use self::knock::Knock;
 use self::news::next_news;
+use self::settling::Settling;
 use super::cargo::Cargo;
 use super::inbox::Inbox;
 use super::leg::{Leg, Link};
@@ -39,8 +41,8 @@ use super::verifier::Learnt;
 use super::websocket::Frames;
 use super::{BoxIo, Later, Tools, now, shares};
 use crate::limit::{Place, Stranger, Tally, Threshold, Valve};
-use crate::reason::{Facing, Reason};
-use crate::relay::{Destination, Effect, Input, LaneId, Relay, Sender, Side, plan};
+use crate::reason::Reason;
+use crate::relay::{Effect, Input, LaneId, Relay, Sender, Side, plan};
 use crate::stream::evidence::Evidence;
 use crate::stream::{Pair, Secured};
 use crate::tls::TrustStore;
@@ -67,6 +69,8 @@ pub struct Pump {
     pub(super) passed: Passed,
     /// Couriers carry, or have carried, some of its pairs.
     pub(super) carries: bool,
+    /// Its near leg is counted.
+    pub(super) settling: Option<Box<Settling>>,
     /// Octets of refused stanzas were charged to the near leg's rates, which may still owe them.
     pub(super) skips: bool,
     /// Who waits for the verifier's answer.
@@ -207,6 +211,7 @@ impl Pump {
             budget: (BUDGET, BUDGET),
             passed: Passed::default(),
             carries: false,
+            settling: None,
             skips: false,
             answer: None,
             trying: None,
@@ -303,6 +308,7 @@ impl Pump {
                 moved |= self.poll_out(Side::Near, cx, now);
             }
             let carried = self.poll_carriage(cx) | self.poll_stalled(cx) | self.poll_cargo(cx);
+            let carried = carried | settling::poll(self, cx);
             moved |= self.weigh() | carried;
             self.forget_closed();
             if self.is_over() {
@@ -362,17 +368,6 @@ impl Pump {
         }
     }
 
-    /// The network that a leg looks at.
-    pub(super) fn facing(&self, side: Side) -> Facing {
-        match side {
-            Side::Near => plan::near(self.meta.flow),
-            Side::Far(id) => match self.fars.get(id).map(|f| &f.destination) {
-                Some(Destination::Backend(_) | Destination::Client(_)) => Facing::Backend,
-                Some(Destination::World { .. }) | None => Facing::Public,
-            },
-        }
-    }
-
     /// Tells the relay, and carries out what it wants.
     pub(super) fn step(&mut self, side: Side, input: Input) {
         self.stirred = true;
@@ -405,6 +400,7 @@ impl Pump {
                 }
                 Order::Yield => self.step(Side::Near, Input::Yield),
                 Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
+                Order::Supersede => self.gone(Side::Near, Reason::ConnectionLost),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, tell) => {
                     let portrait = self.relay.portrait(under.as_deref());

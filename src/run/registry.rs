@@ -107,6 +107,8 @@ pub enum Order {
     Yield,
     /// Others have the turn for the place of this far leg at a server behind.
     GiveWay(FarId),
+    /// Another connection goes on with the near stream, whose own broke without a word.
+    Supersede,
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy.

@@ -47,7 +47,13 @@ pub fn before_tls() -> String {
 }
 
 /// The features of a stream that TLS protects, or of the inside listener (STR-12, DB-67).
-pub fn write(external: bool, dialback: bool, dialback_errors: bool, max_octets: usize) -> String {
+pub fn write(
+    external: bool,
+    dialback: bool,
+    dialback_errors: bool,
+    management: bool,
+    max_octets: usize,
+) -> String {
     let mut text = String::from("<stream:features>");
     if external {
         text += &format!("<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>", names::SASL);
@@ -55,6 +61,9 @@ pub fn write(external: bool, dialback: bool, dialback_errors: bool, max_octets: 
     if dialback {
         let errors = if dialback_errors { "<errors/>" } else { "" };
         text += &format!("<dialback xmlns='{}'>{errors}</dialback>", names::DIALBACK_FEATURE);
+    }
+    if management {
+        text += &format!("<sm xmlns='{}'><optional/></sm>", names::STREAM_MANAGEMENT);
     }
     text += &format!("<limits xmlns='{}'><max-bytes>{max_octets}</max-bytes></limits>", names::LIMITS);
     text += "</stream:features>";

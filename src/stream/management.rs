@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::reason::StanzaCondition;
 use crate::xml::{Frame, escape_attr, names};
 
 /// What is asked of the other side, once a pair stands.
@@ -109,6 +110,24 @@ pub fn write_enable() -> String {
 /// Asks to go on with a session.
 pub fn write_resume(id: &str, taken: u32) -> String {
     format!("<resume xmlns='{}' previd='{}' h='{taken}'/>", names::STREAM_MANAGEMENT, escape_attr(id))
+}
+
+/// Stanzas are counted from here on; by this name, and for so long, the session may be gone on with.
+pub fn write_enabled(ticket: Option<(&str, Duration)>) -> String {
+    let resume = ticket
+        .map(|(id, most)| format!(" id='{}' resume='true' max='{}'", escape_attr(id), most.as_secs().max(1)));
+    format!("<enabled xmlns='{}'{}/>", names::STREAM_MANAGEMENT, resume.unwrap_or_default())
+}
+
+/// The session goes on; so many had been taken.
+pub fn write_resumed(id: &str, taken: u32) -> String {
+    format!("<resumed xmlns='{}' previd='{}' h='{taken}'/>", names::STREAM_MANAGEMENT, escape_attr(id))
+}
+
+/// Nothing is counted, for this reason.
+pub fn write_failed(condition: StanzaCondition) -> String {
+    let (namespace, errors) = (names::STREAM_MANAGEMENT, names::STANZA_ERRORS);
+    format!("<failed xmlns='{namespace}'><{} xmlns='{errors}'/></failed>", condition.name())
 }
 
 /// Asks how many were taken.

@@ -132,6 +132,11 @@ impl StreamIds {
         Self { seed, issued: 0 }
     }
 
+    /// Ids of another kind from the same seed: none of them is one of the others.
+    pub fn apart(seed: [u8; 32]) -> Self {
+        Self { seed, issued: 1 << 63 }
+    }
+
     /// The next id.
     pub fn issue(&mut self) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.seed);

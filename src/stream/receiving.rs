@@ -4,6 +4,7 @@
 //! back as a [`Ruling`]. What each state accepts is table 0.3 of the requirements, and the last arm refuses.
 
 mod greeting;
+mod proving;
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 use self::greeting::greeting;
 use super::dialback::{self, Dialback, Unreadable};
 use super::fault::{self, Fault};
+use super::management::{self, Word};
 use super::{KeyCheck, Pair, Secured, StreamIds, sasl};
 
 /// What the relay lets this stream offer, judged for the header's pair before the header is answered.
@@ -36,6 +38,8 @@ pub struct Desk {
     pub facing: Facing,
     /// The domain for headers and errors where the peer named none of ours (STR-06, STR-07).
     pub default_domain: Option<Domain>,
+    /// Whether stanzas are counted for those who ask (SM-01).
+    pub counts: bool,
     /// Whether multiplexed targets are welcome (DB-67).
     pub dialback_errors: bool,
     /// The largest element taken once proven, in octets.
@@ -82,6 +86,8 @@ pub enum Effect {
     Claim(Claim),
     /// Somebody asks about a key that should be ours.
     Vouch(KeyCheck),
+    /// The peer says something about counting.
+    Counting(Word),
     /// A stanza, to be judged against the guard.
     Pass(Frame),
     /// An answer that nobody asked for; it changed nothing (DB-08).
@@ -332,7 +338,10 @@ impl Open {
                     Effect::Closed,
                 ])
             }
-            // SM-01: stream management is per hop and not offered between servers.
+            (names::STREAM_MANAGEMENT, _) if desk.counts => {
+                self.stay(vec![Effect::Counting(management::read(&frame))])
+            }
+            // SM-01: stream management is per hop, and a backend is not offered any.
             (namespace @ names::STREAM_MANAGEMENT, "enable") => self.stay(vec![send(format!(
                 "<failed xmlns='{namespace}'><feature-not-implemented xmlns='{}'/></failed>",
                 names::STANZA_ERRORS
@@ -434,54 +443,6 @@ impl Open {
 
     fn fault(self, reason: Reason) -> Stepped {
         Err(Fault::told(reason, b""))
-    }
-}
-
-impl Proving {
-    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
-        let Self { mut open, pair } = self;
-        match input {
-            Input::Ruled(claim, ruling) if claim.by == By::External && claim.pair == pair => match ruling {
-                Ruling::Accepted => {
-                    open.line.proven = Some(pair);
-                    let greeting =
-                        Greeting { line: open.line, deadline: now + desk.header_time, first: false };
-                    Ok((Receiving::Greeting(greeting), vec![send(sasl::success()), Effect::Restart]))
-                }
-                Ruling::Refused(reason) if reason.is_passing() => {
-                    open.sasl_failed(desk, SaslCondition::TemporaryAuthFailure)
-                }
-                Ruling::Refused(_) | Ruling::Invalid => open.sasl_failed(desk, SaslCondition::NotAuthorized),
-            },
-            Input::Expired => Ok((Receiving::Proving(Self { open, pair }), Vec::new())),
-            Input::End => {
-                Ok((Receiving::Open(open), vec![Effect::Send(Bytes::from_static(CLOSE)), Effect::Closed]))
-            }
-            // Dialback on the same stream may be ruled on meanwhile; its answer changes nothing here.
-            Input::Ruled(..) | Input::Vouched(..) => match open.step(desk, input, now)? {
-                (Receiving::Open(open), effects) => Ok((Receiving::Proving(Self { open, pair }), effects)),
-                other => Ok(other),
-            },
-            _ => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
-        }
-    }
-}
-
-impl Upgrading {
-    fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
-        match input {
-            Input::Secured(secured) => {
-                // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
-                let shown = secured.shown.clone().or(self.to);
-                let line = Line { secured: Some(secured), shown, ..self.line };
-                let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
-                Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))
-            }
-            Input::Expired => Err(Fault::silent(Reason::TlsFailed)),
-            Input::Element(_) | Input::Header(..) | Input::End => Err(Fault::silent(Reason::EarlyOctets)),
-            // Rulings on claims made in clear arrive too late to be told.
-            Input::Ruled(..) | Input::Vouched(..) => Ok((Receiving::Upgrading(self), Vec::new())),
-        }
     }
 }
 

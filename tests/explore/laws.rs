@@ -76,9 +76,44 @@ pub fn counting() -> Vec<Frame> {
         "<a xmlns='urn:xmpp:sm:3' h='1'/>",
         "<a xmlns='urn:xmpp:sm:3' h='x'/>",
         "<resume xmlns='urn:xmpp:sm:3' previd='s1' h='0'/>",
+        "<resume xmlns='urn:xmpp:sm:3' previd='s1' h='1'/>",
+        "<enable xmlns='urn:xmpp:sm:3' resume='true'/>",
     ]
     .map(frame)
     .into()
+}
+
+/// What comes of it outside of the relay.
+pub fn counted() -> [Input; 4] {
+    let friend = domain("friend.example");
+    [Input::Settled(1), Input::Settled(2), Input::Resumed(None), Input::Resumed(Some((1, friend)))]
+}
+
+/// SM-01: nobody is counted, or looks for a session, before a pair of his stands; and behind a closing tag nobody is told a count.
+pub fn relay_counted_behind_proof(edge: &Crossing<'_>) -> Breach {
+    let mut closed = false;
+    for effect in edge.effects {
+        let proven = match effect {
+            Effect::Enlist(Some((_, owner))) => {
+                edge.before.guard().pairs().iter().any(|admitted| admitted.pair().sender == *owner)
+            }
+            Effect::Resume(_, askers) => askers.iter().all(|asker| {
+                edge.before.guard().pairs().iter().any(|admitted| admitted.pair().sender == *asker)
+            }),
+            Effect::Enlist(None) => !edge.before.guard().is_empty(),
+            Effect::Send(Side::Near, octets) => {
+                let told = octets.starts_with(b"<a ") || octets.starts_with(b"<enabled ");
+                let after = closed && told;
+                closed |= octets.ends_with(b"</stream:stream>");
+                !after
+            }
+            _ => true,
+        };
+        if !proven {
+            return Err(format!("{:?}", edge.effects));
+        }
+    }
+    Ok(())
 }
 
 pub fn frame(text: &str) -> Frame {
@@ -195,6 +230,7 @@ pub const LAWS: &[(&str, Law)] = &[
     ("closed_words", relay_closed_words),
     ("reports_only", relay_reports_only),
     ("refused_ends_nothing", relay_refused_ends_nothing),
+    ("counted_behind_proof", relay_counted_behind_proof),
 ];
 
 /// XML-17: a stanza that is only refused ends no stream of a pair that stands, nor anything else on it.

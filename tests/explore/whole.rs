@@ -17,7 +17,7 @@ use gatehouse::relay::{
 use gatehouse::stream::{Answer, KeyCheck};
 use gatehouse::xml::Token;
 
-use super::laws::*;
+use super::laws::{counted as counted_outside, *};
 use super::pure::*;
 
 /// More states than a walk to the end comes to: whoever needs more has made a graph without an end.
@@ -179,6 +179,8 @@ fn from_peer() -> Vec<(Side, Input)> {
     for names in [("friend.example", "hall.example"), ("stranger.example", "hall.example")] {
         inputs.push(greeting(names));
     }
+    inputs.extend(counting().into_iter().skip(6).map(|frame| Input::Token(Token::Element(frame))));
+    inputs.extend(counted_outside());
     inputs.push(Input::Token(Token::End));
     inputs.extend(facts().into_iter().take(1).map(Input::Secured));
     inputs.extend([Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() }, Input::Stalled]);

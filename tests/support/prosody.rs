@@ -52,6 +52,17 @@ pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process
     remote_with(release, place, tls, &[])
 }
 
+/// As a remote server that counts stanzas (XEP-0198), towards those whom it calls and for those who call it.
+pub fn remote_that_counts(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
+    let words = "\"smacks\", \"offline\"";
+    remote_with(
+        release,
+        place,
+        tls,
+        &[("\"offline\"", words), ("authentication =", "smacks_enabled_s2s = true\nauthentication =")],
+    )
+}
+
 fn remote_with(release: Release, place: &Place<'_>, tls: &Tls<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
     let (dialback, secure) = match tls.proof {
         Proof::Dialback | Proof::Either => ("\"dialback\"", "false"),

@@ -188,6 +188,11 @@ impl Server {
         }
     }
 
+    /// Sends its processes a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.processes.iter().for_each(|process| process.signal(signal));
+    }
+
     /// Connections that stand at its port for servers.
     pub fn callers(&self) -> usize {
         let table = self.host.within(|| std::fs::read_to_string("/proc/thread-self/net/tcp"));

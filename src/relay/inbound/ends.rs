@@ -8,7 +8,7 @@ use super::super::far::Far;
 use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
-use super::Inbound;
+use super::{Inbound, counted};
 use crate::filter::Route;
 use crate::reason::Reason;
 use crate::stream::dane::{Dane, Usage};
@@ -19,7 +19,10 @@ impl Inbound {
     /// When something is due.
     pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
         let fars = self.fars.values().filter_map(|far| far.deadline()).min();
-        [self.near_deadline(home), self.claims.deadline(), fars].into_iter().flatten().min()
+        [self.near_deadline(home), self.claims.deadline(), self.counting.deadline(), fars]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn near_deadline(&self, home: &Home) -> Option<Instant> {
@@ -58,6 +61,7 @@ impl Inbound {
         for domain in self.near.late_inquiries(turn.now) {
             self.inquired(Evidence::none(domain), turn);
         }
+        counted::expire(self, turn);
         self.expire_near(turn);
     }
 
@@ -173,6 +177,7 @@ impl Inbound {
     /// The stream ends and another begins on the same connection: what was proven or claimed on the old one ends with
     /// it (TLS-07, DB-25), but the pair that EXTERNAL has just proven (EXT-06).
     pub(super) fn forget(&mut self, turn: &mut Turn<'_>) {
+        counted::leave(self, false, turn);
         let kept = self.near.proven().cloned();
         self.abandon_waiting(Reason::Finished, turn);
         for pending in self.claims.take_all() {
@@ -192,6 +197,7 @@ impl Inbound {
 
     /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
     pub(super) fn wind_down(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        counted::leave(self, false, turn);
         self.abandon_waiting(reason, turn);
         for pending in self.claims.take_all() {
             self.tell_abandoned(&pending, reason, turn);

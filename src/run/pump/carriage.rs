@@ -56,7 +56,7 @@ impl Pump {
 
     fn hand_over(&mut self, pair: Pair, bounce: Bytes) {
         match courier::hand_over(&self.tools, &pair, Load::Carried, bounce) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Turned::Full(bounce, room, wait)) => {
                 let carriage = self.carriage.get_or_insert_default();
                 carriage.octets = carriage.octets.saturating_add(bounce.len());

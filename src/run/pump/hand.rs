@@ -88,7 +88,11 @@ impl Pump {
     pub(super) fn carry_on(&mut self, pair: Pair, stanza: Bytes) {
         let alone = self.sending.len() == 1;
         match courier::hand_over(&self.tools, &pair, Load::Admitted, stanza) {
-            Ok(()) => {}
+            Ok(cargo) => {
+                if let Some(settling) = &mut self.settling {
+                    settling.carries(&cargo, cargo.given());
+                }
+            }
             Err(Turned::Full(stanza, _, wait)) if alone => {
                 self.stalled = Some(Box::new(Stalled { way: Way::Pair(pair), stanza, wait }));
             }

@@ -4,10 +4,21 @@ use std::sync::Arc;
 
 use super::super::leg::{Found, Leg, Link};
 use super::Pump;
-use crate::reason::Reason;
-use crate::relay::{Destination, Input, Side};
+use crate::reason::{Facing, Reason};
+use crate::relay::{Destination, Input, Side, plan};
 
 impl Pump {
+    /// The network that a leg looks at.
+    pub(in crate::run) fn facing(&self, side: Side) -> Facing {
+        match side {
+            Side::Near => plan::near(self.meta.flow),
+            Side::Far(id) => match self.fars.get(id).map(|f| &f.destination) {
+                Some(Destination::Backend(_) | Destination::Client(_)) => Facing::Backend,
+                Some(Destination::World { .. }) | None => Facing::Public,
+            },
+        }
+    }
+
     pub(super) fn found(&mut self, side: Side, found: Found) {
         match found {
             Found::Connected(route, outcome) => {

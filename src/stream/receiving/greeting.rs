@@ -55,7 +55,9 @@ impl Greeting {
                 features::before_tls()
             } else {
                 let external = offer.external && line.proven.is_none();
-                features::write(external, offer.dialback, desk.dialback_errors, desk.max_octets)
+                // SM-01: it is asked for behind a proof; behind one by dialback no other features come.
+                let counts = desk.counts && (offer.dialback || line.proven.is_some());
+                features::write(external, offer.dialback, desk.dialback_errors, counts, desk.max_octets)
             };
             octets.extend_from_slice(text.as_bytes());
         }

@@ -1,0 +1,282 @@
+//! Counted streams of remote servers (XEP-0198), by the names under which they may be gone on with.
+//!
+//! Of one that broke nothing is left but a number: how many stanzas had been taken. It is kept for its time, for the domain that
+//! had proven itself on that stream and for nobody else, and it is taken once. Their number is bounded, and so is that of one
+//! registrable domain: whoever breaks one stream after the other forgets his own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::inbox::Teller;
+use super::now;
+use super::registry::Order;
+use crate::jid::Domain;
+
+/// All that may be gone on with.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    all: Mutex<All>,
+    /// Some stream has broken, or is over.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    by_id: HashMap<String, Session>,
+    /// Those that broke, the oldest first, with the registrable domain of each.
+    broken: BTreeMap<u64, (String, String)>,
+    /// How many of them each has.
+    of: HashMap<String, usize>,
+    issued: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    owner: Domain,
+    life: Life,
+}
+
+#[derive(Debug)]
+enum Life {
+    /// Its stream stands; whether it was told to go, because another goes on with it.
+    Stands(Teller<Order>, bool),
+    /// Its stream broke: its place among those, how many stanzas were taken, and until when that is remembered.
+    Broke(u64, u32, Instant),
+}
+
+/// A stream that stands, for as long as this lives.
+#[derive(Debug)]
+pub struct Ticket {
+    sessions: Arc<Sessions>,
+    id: String,
+}
+
+/// What becomes of a wish to go on.
+enum Claim {
+    /// It goes on; so many were taken on that domain's stream.
+    Granted(u32, Domain),
+    /// It stands still, and is told to go.
+    Stands,
+    /// There is none for those who ask.
+    None,
+}
+
+impl Sessions {
+    /// A stream of this domain is counted under this name.
+    pub fn begins(self: &Arc<Self>, id: String, owner: Domain, tell: Teller<Order>) -> Ticket {
+        let session = Session { owner, life: Life::Stands(tell, false) };
+        self.held().by_id.insert(id.clone(), session);
+        Ticket { sessions: Arc::clone(self), id }
+    }
+
+    /// Waits until the stream of that name has broken, if it still stands, and takes its session: how many stanzas were taken, and
+    /// whose it was. None where nobody of those who ask had one of that name.
+    pub async fn resume(self: Arc<Self>, id: String, askers: Vec<Domain>) -> Option<(u32, Domain)> {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            match self.claim(&id, &askers) {
+                Claim::Granted(taken, owner) => return Some((taken, owner)),
+                Claim::None => return None,
+                Claim::Stands => {}
+            }
+            if tokio::time::timeout_at(end, changed).await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    fn claim(&self, id: &str, askers: &[Domain]) -> Claim {
+        let mut all = self.held();
+        all.expire(now());
+        let Some(session) = all.by_id.get_mut(id).filter(|session| askers.contains(&session.owner)) else {
+            return Claim::None;
+        };
+        match &mut session.life {
+            Life::Stands(tell, told) => {
+                if !std::mem::replace(told, true) {
+                    // One that cannot be told is at work, and is waited for in any case.
+                    let _told = tell.tell(Order::Supersede);
+                }
+                Claim::Stands
+            }
+            Life::Broke(_, taken, _) => {
+                let (taken, owner) = (*taken, session.owner.clone());
+                all.forget(id);
+                Claim::Granted(taken, owner)
+            }
+        }
+    }
+
+    /// How many streams that broke are remembered.
+    #[cfg(test)]
+    fn broken(&self) -> usize {
+        self.held().broken.len()
+    }
+
+    fn held(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// The stream broke when so many stanzas had been taken; that is remembered until then, among so many at most.
+    pub fn broke(self, taken: u32, until: Instant, most: usize) {
+        let mut all = self.sessions.held();
+        all.expire(now());
+        all.issued += 1;
+        let place = all.issued;
+        let Some(session) = all.by_id.get_mut(&self.id) else { return };
+        session.life = Life::Broke(place, taken, until);
+        let whose = session.owner.registrable().to_string();
+        *all.of.entry(whose.clone()).or_default() += 1;
+        all.broken.insert(place, (self.id.clone(), whose.clone()));
+        all.thin(&whose, most);
+        // The rest of it is done by the end of the ticket, which leaves a broken one alone.
+        drop(all);
+        drop(self);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut all = self.sessions.held();
+        if all.by_id.get(&self.id).is_some_and(|session| matches!(session.life, Life::Stands(..))) {
+            all.by_id.remove(&self.id);
+        }
+        drop(all);
+        self.sessions.changed.notify_waiters();
+    }
+}
+
+impl All {
+    fn forget(&mut self, id: &str) {
+        if let Some(Session { life: Life::Broke(place, ..), .. }) = self.by_id.remove(id)
+            && let Some((_, whose)) = self.broken.remove(&place)
+            && let Some(count) = self.of.get_mut(&whose)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of.remove(&whose);
+            }
+        }
+    }
+
+    fn forget_at(&mut self, place: u64) {
+        if let Some(id) = self.broken.get(&place).map(|(id, _)| id.clone()) {
+            self.forget(&id);
+        }
+    }
+
+    /// Those whose time is over.
+    fn expire(&mut self, now: Instant) {
+        while let Some((&place, (id, _))) = self.broken.first_key_value() {
+            let over = |session: &Session| matches!(session.life, Life::Broke(_, _, until) if until <= now);
+            if !self.by_id.get(id).is_some_and(over) {
+                return;
+            }
+            self.forget_at(place);
+        }
+    }
+
+    /// Not more than so many, and not more of one domain than its share: the oldest go.
+    fn thin(&mut self, whose: &str, most: usize) {
+        let share = (most / SHARES).max(1);
+        if self.of.get(whose).is_some_and(|count| *count > share) {
+            let oldest = self.broken.iter().find(|(_, (_, owner))| owner == whose).map(|(place, _)| *place);
+            oldest.into_iter().for_each(|place| self.forget_at(place));
+        }
+        while self.broken.len() > most
+            && let Some((&place, _)) = self.broken.first_key_value()
+        {
+            self.forget_at(place);
+        }
+    }
+}
+
+/// What one registrable domain may have of all that is remembered: a hundredth.
+const SHARES: usize = 100;
+
+/// How long whoever goes on waits for the stream before, which may not know yet that it broke.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::inbox::inbox;
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    fn broken(sessions: &Arc<Sessions>, id: &str, owner: &str, taken: u32) {
+        let (tell, _) = inbox(1);
+        sessions.begins(id.into(), domain(owner), tell).broke(taken, now() + Duration::from_secs(60), 1000);
+    }
+
+    async fn resume(sessions: &Arc<Sessions>, id: &str, asker: &str) -> Option<u32> {
+        Arc::clone(sessions).resume(id.into(), vec![domain(asker)]).await.map(|(taken, _)| taken)
+    }
+
+    // "`resume` from the same proven domain only, one use"
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_its_domains_own_and_is_taken_once() {
+        let sessions = Arc::new(Sessions::default());
+        broken(&sessions, "s1", "friend.example", 7);
+        assert_eq!(resume(&sessions, "s1", "evil.example").await, None);
+        assert_eq!(resume(&sessions, "s2", "friend.example").await, None);
+        assert_eq!(resume(&sessions, "s1", "friend.example").await, Some(7));
+        assert_eq!(resume(&sessions, "s1", "friend.example").await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_forgotten_in_time_and_a_stream_that_ends_in_order_leaves_none() {
+        let sessions = Arc::new(Sessions::default());
+        broken(&sessions, "s1", "friend.example", 7);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(resume(&sessions, "s1", "friend.example").await, None);
+        assert_eq!(sessions.broken(), 0);
+        let (tell, _) = inbox(1);
+        drop(sessions.begins("s2".into(), domain("friend.example"), tell));
+        assert_eq!(resume(&sessions, "s2", "friend.example").await, None);
+    }
+
+    // A connection may be dead for one side only: the other is told, and its last count is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_still_stands_is_told_to_go_and_waited_for() {
+        let sessions = Arc::new(Sessions::default());
+        let (tell, mut orders) = inbox(1);
+        let ticket = sessions.begins("s1".into(), domain("friend.example"), tell);
+        assert_eq!(resume(&sessions, "s1", "evil.example").await, None);
+        assert!(orders.take().is_none(), "nobody else ends it");
+        let resumed = tokio::spawn(Arc::clone(&sessions).resume("s1".into(), vec![domain("friend.example")]));
+        tokio::task::yield_now().await;
+        assert!(matches!(orders.take(), Some(Order::Supersede)));
+        ticket.broke(9, now() + Duration::from_secs(60), 10);
+        assert_eq!(resumed.await.unwrap().map(|(taken, _)| taken), Some(9));
+        // And one that does not go is not waited for without end.
+        let (tell, _orders) = inbox(1);
+        let _stands = sessions.begins("s2".into(), domain("friend.example"), tell);
+        assert_eq!(resume(&sessions, "s2", "friend.example").await, None);
+    }
+
+    // "flood of sessions"
+    #[tokio::test(start_paused = true)]
+    async fn whoever_breaks_stream_after_stream_forgets_his_own() {
+        let sessions = Arc::new(Sessions::default());
+        broken(&sessions, "good", "friend.example", 7);
+        for n in 0..5000 {
+            broken(&sessions, &format!("s{n}"), &format!("n{n}.evil.example.com"), n);
+        }
+        assert_eq!(sessions.broken(), 1 + 1000 / SHARES);
+        assert_eq!(resume(&sessions, "good", "friend.example").await, Some(7));
+        for n in 0..5000 {
+            broken(&sessions, &format!("s{n}"), &format!("evil{n}.example"), n);
+        }
+        assert_eq!(sessions.broken(), 1000);
+    }
+}
