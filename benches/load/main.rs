@@ -17,6 +17,7 @@ mod scene;
 mod sink;
 mod table;
 mod talk;
+mod web;
 mod work;
 
 use std::path::PathBuf;

@@ -49,13 +49,15 @@ pub struct Run {
     pub threads: usize,
     /// Policy rules; none: everybody may federate.
     pub rules: usize,
+    /// Whether another policy is judged beside it.
+    pub shadow: bool,
     /// Whether its limits are as shipped: where honest traffic would meet them.
     pub as_shipped: bool,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { key: Key::Ecdsa, threads: 1, rules: 0, as_shipped: false }
+        Self { key: Key::Ecdsa, threads: 1, rules: 0, shadow: false, as_shipped: false }
     }
 }
 
@@ -96,6 +98,8 @@ pub struct Subject {
     pub c2s: SocketAddr,
     /// Servers, TLS from the first octet.
     pub s2s: SocketAddr,
+    /// Clients over WebSocket, where it takes them.
+    pub web: SocketAddr,
     /// The control socket of the gateway.
     pub control: PathBuf,
     /// How long it took to listen.
@@ -112,7 +116,7 @@ impl Scene {
 
     /// Starts one or the other.
     pub fn start(&self, who: Who, run: Run) -> Subject {
-        let (c2s, s2s) = (free(), free());
+        let (c2s, s2s, web) = (free(), free(), free());
         let control = self.path("control.sock");
         let begun = Instant::now();
         let mut command = match who {
@@ -123,9 +127,12 @@ impl Scene {
                 command
             }
             Who::Ours | Who::Other => {
-                fs::write(self.path("gatehouse.yaml"), self.gatehouse(run, c2s, s2s)).expect("written");
+                fs::write(self.path("gatehouse.yaml"), self.gatehouse(run, c2s, s2s, web)).expect("written");
                 if run.rules > 0 {
                     fs::write(self.path("rules.yaml"), rules(run.rules, "first")).expect("written");
+                }
+                if run.shadow {
+                    fs::write(self.path("next.yaml"), rules(10, "next")).expect("written");
                 }
                 let program = if who == Who::Ours { &self.gateway } else { &self.other };
                 let mut command = Command::new(program);
@@ -147,7 +154,7 @@ impl Scene {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Subject { process: Process(child), c2s, s2s, control, started: begun.elapsed() }
+        Subject { process: Process(child), c2s, s2s, web, control, started: begun.elapsed() }
     }
 
     /// Other rules in the same file, as many, in other words each time; and a reload. How long that takes.
@@ -211,7 +218,7 @@ impl Scene {
     }
 
     /// Every limit holds and is counted; none is so low that what floods meets it.
-    fn gatehouse(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr) -> String {
+    fn gatehouse(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr, web: SocketAddr) -> String {
         let Doors { c2s: clients, dialback, .. } = self.doors;
         let name = name(run.key);
         let limits = if run.as_shipped { "" } else { OUT_OF_THE_WAY };
@@ -219,12 +226,14 @@ impl Scene {
             0 => "any",
             _ => "listed\n    policies: [rules.yaml]",
         };
+        let shadow = if run.shadow { "\n    shadow: [next.yaml]\n    shadow-federation: listed" } else { "" };
         format!(
             "version: v1\n\
              threads: {}\n\
-             listen:\n  - {{ flow: c2s, address: \"{c2s}\", tls: direct }}\n  - {{ flow: s2s, address: \"{s2s}\", tls: direct }}\n\
+             listen:\n  - {{ flow: c2s, address: \"{c2s}\", tls: direct }}\n  - {{ flow: s2s, address: \"{s2s}\", tls: direct }}\n  - \
+             {{ flow: websocket, address: \"{web}\" }}\n\
              domains:\n  - name: montague.example\n    certificate: {{ chain: {name}.pem, key: {name}.key }}\n    \
-             backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}\n\
+             backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}{shadow}\n\
              trust: {{ roots: root.pem }}\n\
              admin: {{ socket: control.sock }}\n\
              {limits}\

@@ -79,6 +79,16 @@ pub const ROWS: &[Row] = &[
     row("rules", "start", "start with many rules", "s", Goal::Alone(2.0, 1.0)),
     row("rules", "reload", "reload of many rules", "s", Goal::Alone(2.0, 1.0)),
     row(
+        "shadow",
+        "shadow",
+        "CPU of a stanza: another policy in the shadow to none",
+        "x",
+        Goal::Alone(1.15, 1.0),
+    ),
+    row("web", "web", "CPU of an echo: over WebSocket to without", "x", Goal::Alone(1.5, 1.15)),
+    row("web", "web plain", "  of which without", "us CPU", Goal::Shown),
+    row("web", "web framed", "  and over WebSocket", "us CPU", Goal::Shown),
+    row(
         "reloads",
         "reloads",
         "memory, after 50 reloads of many rules to after 5",
@@ -103,7 +113,7 @@ const fn row(
 impl Row {
     /// Whether HAProxy does this too.
     pub fn is_compared(&self) -> bool {
-        !matches!(self.work, "pairs" | "rules" | "reloads" | "threads")
+        !matches!(self.work, "pairs" | "rules" | "shadow" | "web" | "reloads" | "threads")
     }
 }
 

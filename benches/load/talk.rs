@@ -70,7 +70,12 @@ impl Line {
 
     /// Says this in one write.
     pub async fn say(&mut self, words: &str) {
-        self.tls.write_all(words.as_bytes()).await.expect("the other side listens");
+        self.write(words.as_bytes()).await;
+    }
+
+    /// Writes these octets at once.
+    pub async fn write(&mut self, octets: &[u8]) {
+        self.tls.write_all(octets).await.expect("the other side listens");
         self.tls.flush().await.expect("the other side listens");
     }
 

@@ -13,6 +13,7 @@ use super::mix::{Way, chat, mix};
 use super::scene::{Key, Run, Scene, Subject, Who};
 use super::sink;
 use super::talk::{Line, Nagle, dial};
+use super::web;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,8 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
         "pairs" => pairs(scene, who, size).await,
         "streams" => streams(scene, who, size).await,
         "rules" => rules(scene, who, size).await,
+        "shadow" => shadow(scene, who, size).await,
+        "web" => web::beside_plain(scene, who, size).await,
         "threads" => threads(scene, who, size).await,
         other => panic!("no workload is named {other}"),
     }
@@ -85,20 +88,20 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
 
 /// Processor time, and what was done with it.
 #[derive(Clone, Copy)]
-struct Cost {
+pub struct Cost {
     spent: Spent,
     units: f64,
 }
 
 impl Cost {
     /// Microseconds for each unit.
-    fn micros(self) -> f64 {
+    pub fn micros(self) -> f64 {
         self.spent.cpu.as_secs_f64() * 1e6 / self.units
     }
 }
 
 /// What the process spends while this goes on.
-async fn cost(subject: &Subject, units: usize, work: impl Future<Output = ()>) -> Cost {
+pub async fn cost(subject: &Subject, units: usize, work: impl Future<Output = ()>) -> Cost {
     let before = Reading::of(subject.process.pid());
     work.await;
     let spent = Reading::of(subject.process.pid()).since(&before);
@@ -125,7 +128,7 @@ pub async fn clients(
 }
 
 /// So many messages of 300 octets, one a write and one under way for each worker, over these streams in turn.
-async fn echo(subject: &Subject, lines: &mut Vec<Line>, workers: usize, count: usize) -> Cost {
+pub async fn echo(subject: &Subject, lines: &mut Vec<Line>, workers: usize, count: usize) -> Cost {
     let message = chat(300, Way::ToServer);
     let rounds = async |lines: &mut Vec<Line>, count: usize| {
         let mut tasks = JoinSet::new();
@@ -467,6 +470,21 @@ async fn rules(scene: &Scene, who: Who, size: &Size) -> Figures {
     }
     figures.push(("rules", micros[1] / micros[0]));
     figures
+}
+
+/// The mix between servers, with another policy judged beside the one in force and without.
+async fn shadow(scene: &Scene, who: Who, size: &Size) -> Figures {
+    let mut micros = Vec::new();
+    for shadow in [false, true] {
+        let subject = scene.start(who, Run { shadow, ..Run::default() });
+        let tls = scene.client(true, false);
+        let mut lines = Vec::new();
+        for _ in 0..STREAMS {
+            lines.push(Line::federate(subject.s2s, &tls).await);
+        }
+        micros.push(push(&subject, lines, mix(size.stanzas, Way::Servers), size.octets).await.micros());
+    }
+    vec![("shadow", micros[1] / micros[0])]
 }
 
 /// How much more two threads do than one, as their processor time tells: the work of the busier thread bounds both.
