@@ -34,6 +34,7 @@ pub mod limit;
 pub mod manual;
 pub mod metrics;
 pub mod net;
+pub mod peers;
 pub mod policy;
 pub mod reason;
 pub mod relay;

@@ -30,7 +30,7 @@ use prometheus::{Encoder, IntCounter, Registry, TextEncoder};
 use self::maker::Maker;
 use self::table::Families;
 use crate::jid::Domain;
-use crate::policy::RuleName;
+use crate::policy::{Drift, RuleName};
 use crate::reason::{Facing, Flow, Outcome, Reason, StreamCondition};
 use crate::relay::{DialbackOutcome, Managing, Role, Said, Stroke, Withheld};
 use crate::stream::{Method, TlsVersion};
@@ -80,6 +80,9 @@ impl Metrics {
         for state in CircuitState::ALL {
             metrics.all.circuits.with_label_values(&[state.label()]);
         }
+        for drift in Drift::ALL {
+            metrics.all.peers_changed.with_label_values(&[drift.label()]);
+        }
         for limit in Limit::ALL {
             metrics.all.limited.with_label_values(&[limit.label()]);
         }
@@ -93,6 +96,17 @@ impl Metrics {
     /// This domain may appear as a label, too. One that is no longer hosted keeps its series.
     pub fn host(&self, domain: &Domain) {
         self.hosted.pin().get_or_insert_with(domain.clone(), Default::default);
+    }
+
+    /// This of the proof of a remote domain is another than before.
+    pub fn peer_changed(&self, what: &[Drift]) {
+        what.iter().for_each(|drift| self.all.peers_changed.with_label_values(&[drift.label()]).inc());
+    }
+
+    /// So many pairs wait for an operator, and so many found no room.
+    pub fn peers(&self, waiting: usize, left_out: u64) {
+        self.all.peers_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.all.peers_left_out.set(i64::try_from(left_out).unwrap_or(i64::MAX));
     }
 
     /// A connection arrived at this door, and was let in or not.

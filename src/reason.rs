@@ -101,6 +101,12 @@ impl Reason {
         self.is(Class::Passing)
     }
 
+    /// The type of the error that tells it for one pair (RFC 6120 8.3.2): that of its condition, but for what may come to something
+    /// later.
+    pub const fn kind_of_error(self) -> &'static str {
+        if self.is_passing() { "wait" } else { self.stanza_condition().kind() }
+    }
+
     /// Whether waiting mends nothing: it is forbidden, or there is no such domain.
     pub const fn is_lasting(self) -> bool {
         matches!(

@@ -18,7 +18,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (6, &["net", "store"]),
     (5, &["tls", "dns", "limit", "metrics"]),
     (4, &["relay"]),
-    (3, &["filter"]),
+    (3, &["filter", "peers"]),
     (2, &["stream", "policy"]),
     (1, &["xml"]),
     (0, &["jid", "reason"]),
@@ -33,6 +33,7 @@ const WATER_LINE: u8 = 4;
 const CRATES_BELOW: &[(&str, &[&str])] = &[
     ("relay", &["bytes"]),
     ("filter", &["bytes"]),
+    ("peers", &["jiff", "serde", "serde_json"]),
     ("stream", &["bytes", "aws_lc_rs", "base64"]),
     ("policy", &["ipnet", "jiff", "serde", "serde_json", "strsim"]),
     ("xml", &["bytes", "memchr", "quick_xml", "simdutf8", "smallvec", "wide"]),

@@ -90,6 +90,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("DefaultsSpec", "identity", &["dane", "certificate", "posh", "dialback"]),
     ("DefaultsSpec", "tls", &["1.2", "1.3", "none"]),
     ("RuleSpec", "verdict", &["allow", "deny", "quarantine"]),
+    ("RuleSpec", "on-change", &["note", "hold"]),
     ("RuleSpec", "direction", &["inbound", "outbound", "both"]),
     ("RuleSpec", "identity", &["pin", "dane", "certificate", "posh", "dialback"]),
     ("RuleSpec", "tls", &["1.2", "1.3", "none"]),

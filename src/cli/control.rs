@@ -366,6 +366,8 @@ fn print(answer: &Answer, console: &mut Console) {
             }
             refusals.iter().for_each(|refusal| console.print(super::told::text(refusal)));
         }
+        Answer::Peers { peers, more, kept } => console.print(super::told::peers(peers, *more, *kept)),
+        Answer::Recognised { peers, approved } => console.print(super::told::settled(peers, *approved)),
         Answer::Refused { .. } | Answer::Shadow { .. } | Answer::Unused { .. } | Answer::Target { .. } => {}
     }
 }

@@ -13,6 +13,7 @@ mod demo;
 mod grade;
 mod init;
 mod log;
+mod peers;
 mod policy;
 mod probe;
 mod quarantine;
@@ -128,6 +129,9 @@ enum Command {
     /// Print the manual page
     #[command(after_help = "Example: gatehouse man | man -l -")]
     Man,
+    /// Tell how remote domains were proven to a running gateway, what has changed, and approve what waits
+    #[command(after_help = "Example: gatehouse peers approve partner.example")]
+    Peers(peers::PeersArgs),
     /// Ask what the policy says, or test policy files
     #[command(subcommand, after_help = "Example: gatehouse policy test policies/partners.yaml")]
     Policy(policy::Command),
@@ -198,6 +202,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Init(args) => init::main(args, &mut console),
         Command::Log(args) => control::log(args, &mut console),
         Command::Man => shell::man(&mut console),
+        Command::Peers(args) => peers::main(args, &mut console),
         Command::Policy(command) => policy::main(command, &mut console),
         Command::Probe(args) => probe::main(args, &mut console),
         Command::Quarantine(command) => quarantine::main(command, &mut console),

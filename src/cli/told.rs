@@ -1,6 +1,8 @@
-//! How a refusal reads on the command line.
+//! How a refusal, and what is remembered of a peer, read on the command line.
 
-use crate::gateway::protocol::Refusal;
+use std::fmt::Write as _;
+
+use crate::gateway::protocol::{Peer, Refusal};
 
 /// A few lines for people: who, why in particular, by which rule or limit, and what to do.
 pub(super) fn text(refusal: &Refusal) -> String {
@@ -34,4 +36,53 @@ pub(super) fn text(refusal: &Refusal) -> String {
     more("limit", &refusal.limit);
     more("to do", &Some(refusal.remedy.clone()).filter(|remedy| !remedy.is_empty()));
     text
+}
+
+/// What is remembered of pairs, and how many there are besides.
+pub(super) fn peers(peers: &[Peer], more: usize, kept: bool) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _infallible = peers.iter().try_for_each(|peer| write_peer(&mut text, peer));
+    let waiting = peers.iter().filter(|peer| !peer.waiting.is_empty()).count();
+    text.push_str(&format!("{} pairs, {waiting} with changes that wait\n", peers.len() + more));
+    if more > 0 {
+        text.push_str(&format!("{more} are not shown; --domain shows one\n"));
+    }
+    if !kept {
+        text.push_str("all of it is forgotten at the next start: no `state:` folder is set\n");
+    }
+    text
+}
+
+/// What an operator has said of pairs.
+pub(super) fn settled(peers: &[Peer], approved: bool) -> String {
+    let word = if approved { "approved" } else { "dismissed" };
+    peers.iter().map(|peer| format!("{word} {} > {}\n", peer.from, peer.to)).collect()
+}
+
+/// One pair: how it was proven, what has changed last, and what waits.
+fn write_peer(out: &mut String, peer: &Peer) -> std::fmt::Result {
+    let Peer { from, to, direction, first, last, rule, .. } = peer;
+    let hold = if peer.hold { "  on-change hold" } else { "" };
+    writeln!(out, "{from} > {to}  {direction}  first {first}  last {last}  rule {rule}{hold}")?;
+    for seen in &peer.faces {
+        writeln!(out, "    proven by {}\n        first {}  last {}", seen.look, seen.first, seen.last)?;
+    }
+    let words =
+        |what: &[crate::policy::Drift]| what.iter().map(|what| what.label()).collect::<Vec<_>>().join(", ");
+    if let Some(change) = peer.changes.last() {
+        writeln!(out, "    changed {}: {}, {}", change.at, words(&change.what), change.fate.label())?;
+        writeln!(out, "        was {}\n        is  {}", change.before, change.after)?;
+    }
+    for waiting in &peer.waiting {
+        let (first, last) = (waiting.first, waiting.last);
+        writeln!(out, "    WAITS {}", waiting.look)?;
+        writeln!(
+            out,
+            "        another than before: {}; kept out {} times, first {first}  last {last}",
+            words(&waiting.what),
+            waiting.times
+        )?;
+    }
+    Ok(())
 }

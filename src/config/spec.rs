@@ -68,7 +68,7 @@ pub struct FileSpec {
     /// Audit records. Default: none.
     pub audit: Option<Placed<AuditSpec>>,
     /// The folder of what outlives a restart: how often and when last each rule and case was used, what was seen of the policy in the
-    /// shadow, and the last good copy of each list. Default: none, and then that begins anew with each start. Example: `state: /var/lib/gatehouse`
+    /// shadow, how remote domains were proven, and the last good copy of each list. Default: none, and then that begins anew with each start. Example: `state: /var/lib/gatehouse`
     pub state: Option<Word>,
 }
 

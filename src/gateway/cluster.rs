@@ -7,6 +7,7 @@
 
 mod asked;
 mod counts;
+mod peers;
 mod row;
 mod word;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::counts::{Batch, HELD, Together};
+use self::peers::Sharing;
 use self::row::Row;
 use self::word::{Card, Event, What};
 use super::desk::Desk;
@@ -41,6 +43,8 @@ pub struct Cluster {
     node: String,
     host: String,
     store: tokio::sync::Mutex<Store>,
+    /// What is heard and said of peers.
+    peers: Sharing,
     state: Mutex<State>,
     /// Milliseconds by which the clock of the store is ahead of this node's.
     ahead: AtomicI64,
@@ -116,6 +120,7 @@ impl Cluster {
             node: name,
             host,
             store,
+            peers: Sharing::default(),
             state: Mutex::new(state),
             ahead: AtomicI64::new(0),
             hurry: Notify::new(),
@@ -214,6 +219,7 @@ impl Cluster {
             }
         };
         store.write(&said).await?;
+        foreign += self.peers.share(store, &tools).await?;
         let mut state = self.held();
         state.events.said(said.events.len());
         state.together.row.said(said.counts.len());

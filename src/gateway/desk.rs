@@ -128,6 +128,12 @@ impl Desk {
                 };
                 Answer::Refusals { refusals: self.refusals(&wanted) }
             }
+            Request::Peers { domain } => {
+                super::peers::list(&self.tools(), &self.reloader.settings(), domain.as_deref())
+            }
+            Request::Recognise { domain, key, approve } => {
+                super::peers::settle(&self.tools(), domain, key.as_deref(), *approve)
+            }
             Request::Shadow {} => super::rules::shadow(&self.tools(), &self.reloader.settings()).await,
             Request::Unused { seconds } => {
                 let (settings, cases) = (self.reloader.settings(), self.reloader.cases());

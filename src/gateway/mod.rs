@@ -25,6 +25,7 @@ mod lists;
 pub mod loud;
 mod overview;
 pub mod parts;
+mod peers;
 mod places;
 pub mod protocol;
 mod quarantine;
@@ -140,6 +141,7 @@ impl Gateway {
             }
         });
         quarantine::recall(&settings, &tools);
+        peers::recall(&settings, &tools);
         let counter = Counter::default();
         let admin = services::start_admin(&settings, &tools, &counter).map_err(StartFault::one)?;
         let services = Services { doors, admin, control: None, steering, counter: Arc::clone(&counter) };
@@ -173,6 +175,7 @@ impl Gateway {
         if let Some(cluster) = &cluster {
             // Bans that others keep for us hold from the first connection on, if the store is there.
             cluster.exchange(&desk).await;
+            peers::publish(&tools);
         }
         let mut services = reloader.services().await;
         services.control = control;
@@ -184,6 +187,8 @@ impl Gateway {
         tasks.spawn(clock::follow(Arc::clone(&reloader)));
         let counted = Arc::clone(&reloader);
         tasks.spawn(rules::keep(move || (counted.settings(), counted.tools())));
+        let asked = Arc::clone(&reloader);
+        tasks.spawn(peers::attend(move || (asked.settings(), asked.tools())));
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         let held = Arc::clone(&reloader);
         tasks.spawn(quarantine::follow(move || held.tools()));
@@ -241,6 +246,7 @@ impl Gateway {
         let finished = tokio::task::spawn_blocking(move || {
             drop(admin);
             rules::keep_now(&settings, &tools);
+            peers::keep_now(&settings, &tools);
             tools.observe.finish();
         });
         if finished.await.is_err() {

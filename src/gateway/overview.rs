@@ -77,6 +77,7 @@ impl Desk {
             ..Snapshot::default()
         };
         snapshot.shadow = policy.shadow().map(|_| super::rules::shadow_shown(&observe.shadow().report()));
+        snapshot.peers = super::peers::shown(&tools);
         snapshot.turn_to(page, pairs);
         snapshot.cluster = self.cluster.as_ref().map(|cluster| cluster.shown(self));
         snapshot.alarms = self.alarms(&snapshot, ending);
@@ -212,6 +213,12 @@ impl Desk {
                 alarms.push(format!("the list {} is held: {note}", list.name));
             }
         }
+        for peer in snapshot.peers.iter().filter(|peer| peer.state == "waits").take(WAITING) {
+            alarms.push(format!(
+                "{} > {} is proven in another way than before ({}), and waits: `gatehouse peers`",
+                peer.from, peer.to, peer.what
+            ));
+        }
         for domain in &self.reloader.settings().domains {
             if tools.observe.is_astray(&domain.name) && !tools.observe.seeking().has_found(&domain.name) {
                 let reason = Reason::BackendAsksElsewhere;
@@ -260,6 +267,9 @@ fn rules(tools: &Tools) -> (Vec<Rule>, usize, Vec<String>) {
 
 /// Nothing is wrong with that in the first minutes.
 const NOT_ASKED: &str = "has not asked this gateway about a key yet: where nothing passes, it looks for other domains elsewhere than at the inside listener";
+
+/// Pairs that wait and are alarms at one time.
+const WAITING: usize = 10;
 
 /// The word for a phase.
 pub(super) const fn phase(phase: Phase) -> &'static str {

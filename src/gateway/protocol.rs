@@ -15,6 +15,7 @@ pub use self::shown::{Ban, Circuit, Quarantined, Stream};
 use super::explain::Asked;
 pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
+pub use crate::peers::Peer;
 pub use crate::run::quarantine::Word;
 pub use crate::run::refusals::Refusal;
 pub use crate::run::shadow::{Otherwise, Passes, Report};
@@ -119,6 +120,22 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cluster: bool,
     },
+    /// How remote domains were proven, and what of that waits.
+    Peers {
+        /// Of this remote domain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        domain: Option<String>,
+    },
+    /// What waits of a remote domain is the partner's, or is not.
+    Recognise {
+        /// Whose.
+        domain: String,
+        /// What has this key; `none` for what shows no certificate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// Whether it is the partner's.
+        approve: bool,
+    },
     /// End in good order, and begin anew as the files say.
     Restart {},
     /// What is in force.
@@ -172,6 +189,9 @@ impl Request {
             Self::Promotion {} => "promotion-plan",
             Self::Unused { .. } => "unused",
             Self::Refusals { .. } => "refusals",
+            Self::Peers { .. } => "peers",
+            Self::Recognise { approve: true, .. } => "peers-approve",
+            Self::Recognise { approve: false, .. } => "peers-dismiss",
             Self::Restart {} => "restart",
             Self::Config {} => "config",
             Self::Explain(_) => "explain",
@@ -205,8 +225,10 @@ impl Request {
     /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
-            Self::Target { domain, .. } | Self::Settle { domain, .. } => Some(domain),
-            Self::Refusals { domain, .. } => domain.as_deref(),
+            Self::Target { domain, .. } | Self::Settle { domain, .. } | Self::Recognise { domain, .. } => {
+                Some(domain)
+            }
+            Self::Refusals { domain, .. } | Self::Peers { domain } => domain.as_deref(),
             Self::Log { level, .. } => Some(level),
             Self::Close { target, .. } | Self::Ban { target, .. } | Self::Unban { target, .. } => {
                 Some(target)
@@ -352,6 +374,22 @@ pub enum Answer {
     Refusals {
         /// Each with who, what, why and what to do.
         refusals: Vec<Refusal>,
+    },
+    /// How remote domains were proven.
+    Peers {
+        /// What waits first, then what changed last.
+        peers: Vec<Peer>,
+        /// How many there are besides.
+        more: usize,
+        /// Whether what is remembered outlives a restart (`state`).
+        kept: bool,
+    },
+    /// What waited does so no longer.
+    Recognised {
+        /// The pairs as they are remembered now.
+        peers: Vec<Peer>,
+        /// Whether it is the partner's.
+        approved: bool,
     },
     /// It is logged so from now on.
     Logging {

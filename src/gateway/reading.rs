@@ -89,6 +89,9 @@ impl Reading {
                 if settings.dns.dnssec == Dnssec::Off {
                     findings.extend(compiled.policy.needs_signatures());
                 }
+                if settings.state.is_none() {
+                    findings.extend(compiled.policy.needs_memory());
+                }
                 findings.extend(compiled.policy.admit_nobody().map(|domain| nobody(&settings, domain)));
                 Some(compiled)
             }

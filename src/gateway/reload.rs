@@ -334,7 +334,8 @@ impl Reloader {
     async fn foresee(&self, read: &Read) -> Result<Plan, Vec<Finding>> {
         let tools = self.tools();
         let before = tools.registry.policy();
-        let after = Arc::new(read.compiled.policy.after(&before));
+        let after = read.compiled.policy.after(&before);
+        let after = Arc::new(after.with_known(tools.observe.peers().with(|peers| peers.known())));
         let (views, silent) = tools.registry.views(Some(&after)).await;
         let warnings = read.remarks.iter().map(Fault::from).collect();
         let (old, certificates) = self.with(|current| {
@@ -457,7 +458,8 @@ impl Reloader {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
         metrics.policy(policy.digest());
         // Cases take their time: it may be another day than when the policy was compiled.
-        let make = |old: &Policy| policy.after(old).on(today());
+        let known = tools.observe.peers().with(|peers| peers.known());
+        let make = |old: &Policy| policy.after(old).with_known(known).on(today());
         freeing::let_go(tools.registry.renew(&tools, trust, make));
         tools.circuits.renewed();
         let kept = self.settings().limits.refusals;

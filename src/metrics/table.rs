@@ -202,6 +202,16 @@ families! {
         "Registrable domains that wait in quarantine, and those that were approved or refused.",
         ["state"]
     );
+    peers_changed: counters(
+        "peers_changed_total",
+        "Changes of how a remote domain is proven, by what is another than before.",
+        ["what"]
+    );
+    peers_waiting: gauge("peers_waiting", "Pairs with a change of the proof that is held until an operator says what it is.");
+    peers_left_out: gauge(
+        "peers_left_out",
+        "Pairs whose changes a rule would hold and of which nothing is remembered, because there is no room."
+    );
     cluster_nodes: gauges("cluster_nodes", "Nodes that share the store, as this one sees them, itself included.", []);
     cluster_store_up: gauges("cluster_store_up", "Whether the store that nodes share does what it is asked.", []);
     cluster_mismatch: gauges(

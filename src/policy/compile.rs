@@ -13,6 +13,7 @@ use super::day::Day;
 use super::domains::Pattern;
 use super::file::{DefaultsSpec, RuleSpec, Word};
 use super::finding::{Finding, Place, Placed};
+use super::peers::OnChange;
 use super::quarantine::Quarantine;
 use super::question::Tls;
 use super::read::Reader;
@@ -81,6 +82,7 @@ pub fn build(input: &Input) -> (Option<Policy>, Vec<Finding>) {
         hosted: Arc::new(hosted),
         by_domain: Arc::new(by_domain),
         bans: Arc::new(Bans::default()),
+        known: Arc::default(),
         lists: Arc::default(),
         settled: Arc::default(),
         patches: None,
@@ -407,6 +409,23 @@ impl Policy {
                 rule.place.clone(),
                 format!("rule \"{}\" takes DANE alone, and nobody looks at signatures in the DNS", rule.name),
                 "set `dns: { dnssec: validate }`, or `resolver` where one validates, or let the rule take another proof",
+            )
+        });
+        told.collect()
+    }
+
+    /// Rules that hold changes of how a domain is proven: where that is forgotten with each start, who comes first after it is
+    /// believed.
+    pub fn needs_memory(&self) -> Vec<Finding> {
+        let rules = self.rules.list.iter().filter(|rule| rule.terms.on_change == OnChange::Hold);
+        let told = rules.map(|rule| {
+            Finding::warning(
+                rule.place.clone(),
+                format!(
+                    "rule \"{}\" holds changes, and how domains were proven is forgotten at each start",
+                    rule.name
+                ),
+                "name a folder where it is kept: `state: /var/lib/gatehouse`",
             )
         });
         told.collect()

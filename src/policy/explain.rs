@@ -116,6 +116,10 @@ pub struct Explanation {
     /// By what bounds the remote domain is in quarantine, or what was decided about it there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<String>,
+    /// What the rule makes of a change of the proof, and how the domain was proven before; none where the rule holds none and
+    /// nothing is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// The digest of the policy.
     pub digest: String,
 }
@@ -154,6 +158,10 @@ impl Policy {
     ) -> Explanation {
         let mut trail = Trail::default();
         let of_pair = self.judge(&Question::Federate(*question), &mut trail);
+        let of_pair = match self.known.supposed(question) {
+            Some(face) => self.recall(of_pair, &face),
+            None => of_pair,
+        };
         let quarantine = self.quarantine_of(question, &of_pair);
         let verdict: Verdict = of_pair.for_stanza(kind, payload);
         Explanation {
@@ -203,6 +211,7 @@ impl Policy {
                 other.for_stanza(kind, payload).into()
             }),
             quarantine,
+            memory: self.memory(question),
             digest: self.digest().to_owned(),
         }
     }
@@ -223,6 +232,16 @@ impl Policy {
             (_, Reason::NotApproved) if refused.contains(&party) => Some(format!("{party} was refused")),
             _ => None,
         }
+    }
+}
+
+impl Policy {
+    /// What is remembered of the pair that is asked about, and what its rule makes of a change.
+    fn memory(&self, asked: &Federate<'_>) -> Option<String> {
+        let (identity, tls) = (Identity::Unproven, Tls::Unknown);
+        let verdict = self.judge(&Question::Federate(Federate { identity, tls, ..*asked }), &mut ());
+        let on_change = verdict.permit().map(|permit| permit.on_change()).unwrap_or_default();
+        self.known.told(asked, on_change)
     }
 }
 
@@ -272,6 +291,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(quarantine) = &self.quarantine {
             writeln!(f, "quarantine: {quarantine}")?;
+        }
+        if let Some(memory) = &self.memory {
+            writeln!(f, "memory:     {memory}")?;
         }
         if let Some(nearest) = &self.nearest {
             writeln!(f, "nearest:    {nearest}; a name misspelt?")?;

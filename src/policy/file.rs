@@ -66,6 +66,9 @@ pub struct RuleSpec {
     pub tls: Option<Word>,
     /// Networks the remote server's address must be in. Default: any.
     pub networks: Option<Placed<Vec<Word>>>,
+    /// What becomes of a domain that is proven in another way than before: `note`, it passes and the change is told; `hold`, it waits
+    /// for `gatehouse peers approve` if the proof is weaker, the authority another, or under dialback the key. Default: `note`.
+    pub on_change: Option<Word>,
     /// Which stanzas may pass. Default: all.
     pub stanzas: Option<Placed<StanzasSpec>>,
     /// How much may pass. Default: the gateway's own limits.

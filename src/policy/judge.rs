@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use super::Policy;
+use super::beside::Beside;
 use super::day::Day;
 use super::finding::Place;
+use super::peers::{Face, OnChange, compare};
 use super::pins::ShownKey;
 use super::quarantine::Standing;
 use super::question::{Arrive, Federate, Identity, Question, Tls};
@@ -86,7 +88,36 @@ impl Policy {
     /// The question of an old permit, judged by this policy (POL-07). A verdict that allows carries the new permit, which
     /// replaces the old one: what the rule lets pass may have changed.
     pub fn judge_again(&self, permit: &Permit) -> Verdict {
-        self.judge_with_shadow(&permit.question(), &mut ())
+        let verdict = self.judge_with_shadow(&permit.question(), &mut ());
+        match permit.face() {
+            Some(face) => self.recall(verdict, face),
+            None => verdict,
+        }
+    }
+
+    /// The verdict on a pair whose remote domain was proven so: where its rule holds changes, and this is one, it waits. A pair of
+    /// two domains that are served here is none of those.
+    pub fn recall(&self, verdict: Verdict, face: &Arc<Face>) -> Verdict {
+        let Some(permit) = verdict.permit().filter(|permit| !self.hosts(permit.remote())) else {
+            return verdict;
+        };
+        let beside = verdict.beside.clone().filter(|beside| beside.is_allow());
+        let verdict = verdict.recalled(face, self.keeps_out(&permit, face));
+        let (Some(shadow), Some(beside)) = (self.shadow.as_deref(), beside) else { return verdict };
+        let next = shadow.judge_pair(&permit.question(), &mut ()).permit();
+        match next.is_some_and(|next| shadow.keeps_out(&next, face)) {
+            true => {
+                let (outcome, reason) = (Outcome::Deny, Reason::PeerChanged);
+                verdict.with_beside(Some(Arc::new(Beside { outcome, reason, ..Beside::clone(&beside) })))
+            }
+            false => verdict,
+        }
+    }
+
+    /// Whether the rule of this permit has the face wait.
+    fn keeps_out(&self, permit: &Permit, face: &Face) -> bool {
+        permit.on_change() == OnChange::Hold
+            && compare(self.known.faces(permit.hosted(), permit.remote(), permit.direction()), face).holds
     }
 
     /// Two domains served here, from one backend to another (POL-08): by the sender's policy as it goes out, and by the

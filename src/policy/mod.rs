@@ -21,6 +21,7 @@ mod lists;
 mod nearest;
 pub mod networks;
 mod patches;
+mod peers;
 mod pins;
 mod proofs;
 mod quarantine;
@@ -53,6 +54,7 @@ pub use patches::{
     Action, Asked, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchSource, PatchSpec, Patches, Struck,
     compile_patches, try_patches,
 };
+pub use peers::{Compared, Drift, Face, Known, OnChange, Remembered, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use quarantine::{Counted, Often, Quarantine, Settled};
 pub use question::{Arrive, Federate, Identity, Question, Tls};
@@ -74,6 +76,7 @@ pub struct Policy {
     hosted: Arc<Vec<Hosted>>,
     by_domain: Arc<HashMap<Domain, usize>>,
     bans: Arc<Bans>,
+    known: Arc<Known>,
     lists: Arc<Lists>,
     /// None: there is none, and nothing is asked.
     patches: Option<Arc<Patches>>,
@@ -234,6 +237,7 @@ impl Policy {
         let alike = |shadow: Policy| Policy {
             bans: Arc::clone(&self.bans),
             settled: Arc::clone(&self.settled),
+            known: Arc::clone(&self.known),
             today: self.today,
             ..shadow
         };
@@ -252,13 +256,16 @@ impl Policy {
         self.mapped(|policy| Policy { lists: Arc::clone(&lists), ..policy.clone() })
     }
 
-    /// The same, where what outlives a reload is as `before` had it: bans, who is out of quarantine, and lists that are held.
+    /// The same, where what outlives a reload is as `before` had it: bans, who is out of quarantine, how peers were proven,
+    /// and lists that are held.
     pub fn after(&self, before: &Policy) -> Policy {
         let (bans, settled) = (Arc::clone(&before.bans), Arc::clone(&before.settled));
+        let known = Arc::clone(&before.known);
         let lists = Arc::new(self.lists.after(&before.lists));
         self.mapped(|policy| Policy {
             bans: Arc::clone(&bans),
             settled: Arc::clone(&settled),
+            known: Arc::clone(&known),
             lists: Arc::clone(&lists),
             ..policy.clone()
         })
@@ -314,6 +321,12 @@ impl Policy {
     /// The patches in force; none where there is none.
     pub fn patches(&self) -> Option<&Patches> {
         self.patches.as_deref()
+    }
+
+    /// The same rules with these pairs remembered in place of the present ones.
+    pub fn with_known(&self, known: Known) -> Policy {
+        let known = Arc::new(known);
+        self.mapped(|policy| Policy { known: Arc::clone(&known), ..policy.clone() })
     }
 
     /// The bans in force.

@@ -12,6 +12,7 @@ use super::file::{DefaultsSpec, QuotasSpec, RuleSpec, StanzasSpec, Word};
 use super::finding::{Finding, Place, Placed};
 use super::lists::Quorum;
 use super::networks::{self, Networks};
+use super::peers::OnChange;
 use super::question::{Identity, Tls};
 use super::rules::{Quotas, Rate, StanzaKind, StanzaRules, Terms};
 use crate::jid::{Domain, Jid};
@@ -74,6 +75,7 @@ impl Reader {
         let plain = spec.identity.is_none()
             && spec.pins.is_none()
             && spec.tls.is_none()
+            && spec.on_change.is_none()
             && spec.stanzas.is_none()
             && spec.limits.is_none()
             && spec.egress.is_none();
@@ -91,7 +93,13 @@ impl Reader {
             tls: spec.tls.as_ref().and_then(|word| self.lowest_tls(word)).unwrap_or(defaults.tls),
             stanzas: Arc::new(StanzaRules { egress, ..self.stanzas(spec.stanzas.as_ref()) }),
             quotas: self.quotas(spec.limits.as_ref()),
+            on_change: spec.on_change.as_ref().and_then(|word| self.on_change(word)).unwrap_or_default(),
         })
+    }
+
+    fn on_change(&mut self, word: &Word) -> Option<OnChange> {
+        let table = [("note", OnChange::Note), ("hold", OnChange::Hold)];
+        self.choose(word, "what becomes of a change", &table)
     }
 
     /// A key that could change nothing is a mistake, not a remark.
@@ -109,6 +117,7 @@ impl Reader {
         refuse("identity", spec.identity.as_ref().map(|at| at.place(&file)));
         refuse("pins", spec.pins.as_ref().map(|at| at.place(&file)));
         refuse("tls", spec.tls.as_ref().map(|at| at.place(&file)));
+        refuse("on-change", spec.on_change.as_ref().map(|at| at.place(&file)));
         refuse("stanzas", spec.stanzas.as_ref().map(|at| at.place(&file)));
         refuse("limits", spec.limits.as_ref().map(|at| at.place(&file)));
         refuse("egress", spec.egress.as_ref().map(|at| at.place(&file)));
@@ -156,8 +165,8 @@ impl Reader {
                 word,
                 format!("\"{}\" is not a reason", word.value),
                 "policy's reasons are allowed, blocked, not-listed, on-lists, federation-off, wrong-direction, identity-too-weak, \
-                 tls-too-old, wrong-network, rule-expired, kind-denied, payload-denied, kept-inside, home-claimed, \
-                 quarantined, not-approved, banned",
+                 tls-too-old, wrong-network, rule-expired, peer-changed, kind-denied, payload-denied, kept-inside, \
+                 home-claimed, quarantined, not-approved, banned",
             );
         }
         found

@@ -10,6 +10,7 @@ use super::egress::Egress;
 use super::finding::Place;
 use super::lists::Quorum;
 use super::networks::Networks;
+use super::peers::OnChange;
 use super::pins::Pins;
 use super::quarantine::Quarantine;
 use super::question::Tls;
@@ -155,6 +156,8 @@ pub struct Terms {
     pub stanzas: Arc<StanzaRules>,
     /// How much.
     pub quotas: Quotas,
+    /// What becomes of a change of the proof.
+    pub on_change: OnChange,
 }
 
 impl Terms {
@@ -184,6 +187,7 @@ impl Default for Terms {
             tls: Tls::V12,
             stanzas: Arc::default(),
             quotas: Quotas::default(),
+            on_change: OnChange::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::beside::Beside;
 use super::finding::Place;
+use super::peers::{Face, OnChange};
 use super::pins::{KeyDigest, Pins, ShownKey};
 use super::quarantine::Quarantine;
 use super::question::{Federate, Identity, Tls};
@@ -79,6 +80,17 @@ impl Verdict {
         self.permit.as_ref().is_some_and(|permit| permit.direction == Direction::Outbound)
     }
 
+    /// The same for a domain that was proven so. One that is `held` waits for an operator.
+    pub(super) fn recalled(mut self, face: &Arc<Face>, held: bool) -> Verdict {
+        if held {
+            return Verdict::deny(Reason::PeerChanged, self.rule, self.place).with_beside(self.beside);
+        }
+        if let Some(permit) = &mut self.permit {
+            permit.face = Some(Arc::clone(face));
+        }
+        self
+    }
+
     pub(super) fn deny(reason: Reason, rule: RuleName, place: Option<Place>) -> Verdict {
         Verdict { outcome: Outcome::Deny, reason, rule, place, beside: None, permit: None }
     }
@@ -104,6 +116,7 @@ impl Verdict {
             key: question.key,
             rule: rule.clone(),
             terms: Arc::clone(terms),
+            face: None,
             beside: None,
         };
         let (outcome, reason) = match terms.stanzas.quarantine() {
@@ -139,6 +152,8 @@ pub struct Permit {
     key: ShownKey,
     rule: RuleName,
     terms: Arc<Terms>,
+    /// How the remote domain was proven, once that was compared with before.
+    face: Option<Arc<Face>>,
     beside: Option<Arc<Beside>>,
 }
 
@@ -194,6 +209,16 @@ impl Permit {
             ShownKey::Digest(key) if self.identity == Identity::Pin => Some(key),
             _ => None,
         }
+    }
+
+    /// How the remote domain was proven, where that was compared with before.
+    pub fn face(&self) -> Option<&Arc<Face>> {
+        self.face.as_ref()
+    }
+
+    /// What becomes of it when the remote domain is proven in another way than before.
+    pub fn on_change(&self) -> OnChange {
+        self.terms.on_change
     }
 
     /// Whether only a certificate proves the remote domain under this rule, by whatever speaks for it; if not, dialback does too.

@@ -121,6 +121,8 @@ reasons! {
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "set a later `expires:` in the rule if the partner is still one";
     TooManyStreams = "too-many-streams", "the rule's number of concurrent streams is reached";
         PolicyViolation, ResourceConstraint, Forbidden; []; "limits: { streams } of the rule", Streams; "raise `limits: { streams }` of the rule";
+    PeerChanged = "peer-changed", "this domain was proven in another way than before, and waits for an operator";
+        PolicyViolation, PolicyViolation, RemoteServerTimeout; [Passing, Proven]; _, _; "`gatehouse peers` shows before and after: ask the partner on another way, then `gatehouse peers approve DOMAIN`";
     PolicyChanged = "policy-changed", "a reloaded policy no longer allows this pair";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; NOTHING;
     KindDenied = "kind-denied", "the rule does not let stanzas of this kind pass";

@@ -15,15 +15,15 @@ use bytes::Bytes;
 use self::managed::Session;
 use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
-use super::far::{Far, FarOutcome, Leave, Lost};
+use super::far::{self, Far, FarOutcome, Leave, Lost};
 use super::origin::Origin;
 use super::portrait::Kept;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
 use crate::filter::{Guard, Route};
 use crate::jid::Domain;
-use crate::policy::Verdict;
-use crate::reason::{Direction, Flow, Reason, Why};
+use crate::policy::{OnChange, Verdict};
+use crate::reason::{Direction, Flow, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::{Method, Pair, Proof, Secured};
 use crate::xml::Token;
@@ -373,6 +373,7 @@ impl Courier {
         if !self.may_speak(turn) {
             return;
         }
+        self.met(turn);
         let began = self.last;
         self.last = turn.now;
         self.stood = Some(turn.now);
@@ -384,6 +385,14 @@ impl Courier {
         self.manage(managed.unwrap_or_default(), turn);
         self.flush(turn);
         self.yield_place(turn);
+    }
+
+    /// A remote domain was met over the leg that stands.
+    fn met(&self, turn: &mut Turn<'_>) {
+        let Some(far) = self.far.as_deref().filter(|_| self.direction == Direction::Outbound) else { return };
+        if let Some(permit) = far.verdict(turn).permit().filter(|_| !turn.home.hosts(&self.pair.target)) {
+            far::shows(far, (permit.rule(), permit.on_change()), Outcome::Allow, turn);
+        }
     }
 
     /// The pair of a backend stands: both tokens open the door, and its rates and stream count apply.
@@ -449,6 +458,9 @@ impl Courier {
             return true;
         }
         let reason = verdict.reason;
+        if reason == Reason::PeerChanged {
+            far::shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
+        }
         turn.note(Event::Judged { pair, verdict: verdict.into() });
         self.pair_ended(Reason::PolicyChanged, turn);
         self.close(turn);

@@ -3,12 +3,13 @@
 //! The core counts and tells nothing itself; it emits these, and `run/observe` turns each into one counter change, one
 //! log line and, for streams and refusals, one audit record. Events hold no body, no key and no SASL data (LOG-02).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter::Admitted;
 use crate::jid::Domain;
-use crate::policy::{Action, Beside, Place, RuleName, Verdict};
+use crate::policy::{Action, Beside, Face, OnChange, Place, RuleName, Verdict};
 use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, Secured, TlsVersion};
@@ -252,6 +253,16 @@ pub enum Event {
         reason: Reason,
         beside: Option<Arc<Beside>>,
         after: Duration,
+    },
+    /// A remote domain was proven so, for this pair: it passes, or waits for an operator because it was proven otherwise before.
+    Met {
+        pair: Pair,
+        face: Box<Face>,
+        tls: Option<TlsVersion>,
+        address: Option<IpAddr>,
+        rule: RuleName,
+        on_change: OnChange,
+        outcome: Outcome,
     },
     /// A claim ended without admission.
     Rejected { record: Box<Record>, after: Duration },

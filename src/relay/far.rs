@@ -9,6 +9,8 @@ mod attempts;
 mod elsewhere;
 mod judged;
 
+pub(super) use judged::shows;
+
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -253,7 +255,14 @@ impl Far {
             Errand::Ask(check) => (&check.pair, Direction::Inbound),
             Errand::Speak(pair) => (pair, Direction::Outbound),
         };
-        turn.shown(pair, direction, self.secured(), self.address)
+        let (proof, verdict) = turn.shown(pair, direction, self.secured(), self.address);
+        if direction == Direction::Inbound {
+            // Who is asked about a key is not who shows it.
+            return (proof, verdict);
+        }
+        let method = proof.as_ref().map_or(Method::Dialback, Proof::method);
+        let verdict = turn.recalled(verdict, method, self.secured());
+        (proof, verdict)
     }
 
     /// Others have the turn for its place.

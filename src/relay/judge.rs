@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
 use super::turn::Turn;
-use crate::policy::{Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
+use crate::policy::{Face, Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::{Cause, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::initiating::Errand;
@@ -53,6 +55,15 @@ impl Turn<'_> {
         }
     }
 
+    /// The verdict on a pair whose remote domain this proved, over that channel: whether it was proven otherwise before, and its rule
+    /// has it wait for that.
+    pub(super) fn recalled(&self, verdict: Verdict, method: Method, secured: Option<&Secured>) -> Verdict {
+        match verdict.is_allow() {
+            true => self.policy.recall(verdict, &Arc::new(face(method, secured))),
+            false => verdict,
+        }
+    }
+
     /// Whether a file that the remote domain publishes would be a proof of it; nobody is asked for one that would not.
     pub(super) fn takes_posh(&self, errand: &Errand) -> bool {
         let (pair, direction) = match errand {
@@ -99,6 +110,18 @@ pub(super) const fn identity_of(method: Method) -> Identity {
         Method::Pin => Identity::Pin,
         Method::Posh => Identity::Posh,
         Method::Backend | Method::Dialback => Identity::Dialback,
+    }
+}
+
+/// How a remote domain is proven by this, over that channel.
+pub(super) fn face(method: Method, secured: Option<&Secured>) -> Face {
+    let certificate = secured.and_then(|secured| secured.certificate.as_ref());
+    let issuer =
+        certificate.map(|certificate| certificate.issuer.as_str()).filter(|issuer| !issuer.is_empty());
+    Face {
+        method: identity_of(method),
+        issuer: issuer.map(Arc::from),
+        key: certificate.and_then(|certificate| certificate.key).map(KeyDigest::new),
     }
 }
 

@@ -30,6 +30,7 @@ pub mod pump;
 pub mod quarantine;
 pub mod refusals;
 pub mod registry;
+pub mod remembered;
 pub mod seeking;
 pub mod sessions;
 pub mod shadow;

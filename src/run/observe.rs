@@ -14,6 +14,7 @@ use serde::Serialize;
 
 mod budget;
 mod line;
+mod met;
 mod refused;
 mod unfit;
 
@@ -24,6 +25,7 @@ use super::health::Health;
 use super::now;
 use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
+use super::remembered::Remembered;
 use super::seeking::Seeking;
 use super::shadow::Shadow;
 use super::told::Around;
@@ -48,7 +50,8 @@ pub struct Observe {
     refusals: Throttle<Option<Network>>,
     /// Records of refusals that the audit log does not hold, and does not tell of yet.
     left_out: AtomicU64,
-    proofs: Mutex<HashMap<Domain, Proven>>,
+    /// How remote domains were proven (LOG-06).
+    peers: Remembered,
     backends: Mutex<HashMap<(Domain, Flow), bool>>,
     astray: Mutex<HashSet<Domain>>,
     /// Backends at which some clients cannot log in, and why.
@@ -71,13 +74,6 @@ pub struct Observe {
     shadow: Shadow,
 }
 
-/// How a domain was proven the last time (LOG-06).
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Proven {
-    method: Method,
-    fingerprint: Option<String>,
-}
-
 impl Observe {
     /// Tells these counters, and this audit file if there is one.
     pub fn new(metrics: Arc<Metrics>, audit: Option<Audit>, now: Instant) -> Self {
@@ -89,7 +85,7 @@ impl Observe {
             suppressed: AtomicU64::new(0),
             refusals: Throttle::new(Quota::per_minute(REFUSALS), now),
             left_out: AtomicU64::new(0),
-            proofs: Mutex::default(),
+            peers: Remembered::default(),
             backends: Mutex::default(),
             astray: Mutex::default(),
             half_fit: Mutex::default(),
@@ -112,6 +108,11 @@ impl Observe {
     /// How it stands with other nodes.
     pub fn fellows(&self) -> &super::fellows::Fellows {
         &self.fellows
+    }
+
+    /// How remote domains were proven.
+    pub fn peers(&self) -> &Remembered {
+        &self.peers
     }
 
     /// The last refusals.
@@ -197,6 +198,7 @@ impl Observe {
                 tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, method = method.label(),
                     outcome = outcome.label(), reason = reason.label(), "identity judged");
             }
+            Event::Met { .. } => met::note(self, meta, event),
             Event::Dialback { role, facing, outcome, after } => {
                 m.dialback(*role, *facing, *outcome, *after);
                 // A key of ours that is none, or an answer that nobody asked for: no pair comes to an end to tell of it.
@@ -239,7 +241,6 @@ impl Observe {
                     if let Some(rule) = record.rule.as_ref().filter(|_| record.stanzas > 0) {
                         self.used.carried(rule);
                     }
-                    self.compare(meta, pair, record);
                 }
                 self.told(meta, record, around, "pair ended");
                 self.audit(meta, "ended", record, around);
@@ -391,27 +392,6 @@ impl Observe {
         }
     }
 
-    /// LOG-06: an operator is told when a peer's certificate or way of proof changes.
-    fn compare(&self, meta: &Meta, pair: &Pair, record: &Record) {
-        let Some(method) = record.method.filter(|m| *m != Method::Backend) else { return };
-        let remote = match meta.flow {
-            Flow::S2sOut => &pair.target,
-            Flow::C2s | Flow::S2sIn => &pair.sender,
-        };
-        let proven = Proven { method, fingerprint: record.fingerprint.clone() };
-        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        if proofs.len() >= PROOFS && !proofs.contains_key(remote) {
-            proofs.clear();
-        }
-        let old = proofs.insert(remote.clone(), proven.clone());
-        drop(proofs);
-        if let Some(old) = old.filter(|old| *old != proven) {
-            tracing::info!(domain = %capped(remote.as_str()), relay = %meta.id, was = old.method.label(),
-                is = proven.method.label(), was_certificate = old.fingerprint.as_deref().unwrap_or("none"),
-                is_certificate = proven.fingerprint.as_deref().unwrap_or("none"), "a peer proves itself in another way");
-        }
-    }
-
     /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.
     fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
         if self.audit_log().is_none() {
@@ -491,9 +471,6 @@ const REFUSALS: NonZeroU32 = NonZeroU32::MIN.saturating_add(599);
 
 /// Characters of a peer's word that are shown.
 const CAP: usize = 253;
-
-/// Domains whose last proof is remembered.
-const PROOFS: usize = 10_000;
 
 #[cfg(test)]
 #[path = "observe_tests.rs"]

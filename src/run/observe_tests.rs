@@ -298,27 +298,46 @@ async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
     assert!(counted.contains("gatehouse_limited_total{limit=\"handshakes\"} 1"), "{counted}");
 }
 
-// LOG-06: the operator is told when a peer's certificate or its way of proof changes, and only then.
+// LOG-06: the operator is told when a peer's certificate or its way of proof changes, and only then; before and after.
 #[tokio::test]
 async fn a_peer_that_proves_itself_in_another_way_is_told() {
+    use crate::policy::{Face, Identity, KeyDigest, OnChange};
     let observe = Observe::new(Arc::new(Metrics::new([domain("hall.example")]).unwrap()), None, now());
     let meta = meta();
+    let policy = crate::run::tests::policy();
+    let rule = policy.rule_names().next().unwrap();
     let text = logged(|| {
-        let by = |method, fingerprint: &str| Record {
-            method: Some(method),
-            fingerprint: Some(fingerprint.repeat(32)),
-            ..record(Reason::Finished)
+        let by = |method, key: u8, outcome| Event::Met {
+            pair: pair(),
+            face: Box::new(Face {
+                method,
+                issuer: Some("CN=x\n".into()),
+                key: Some(KeyDigest::new([key; 32])),
+            }),
+            tls: Some(TlsVersion::V13),
+            address: Some([192, 0, 2, 9].into()),
+            rule: rule.clone(),
+            on_change: OnChange::Hold,
+            outcome,
         };
-        for record in [
-            by(Method::Certificate, "ab"),
-            by(Method::Certificate, "ab"),
-            by(Method::Certificate, "cd"),
-            by(Method::Dialback, "cd"),
+        for met in [
+            by(Identity::Certificate, 1, Outcome::Allow),
+            by(Identity::Certificate, 1, Outcome::Allow),
+            by(Identity::Certificate, 2, Outcome::Allow),
+            by(Identity::Dialback, 2, Outcome::Deny),
+            by(Identity::Dialback, 2, Outcome::Deny),
         ] {
-            observe.note(&meta, &Event::Ended { record: record.into() });
+            observe.note(&meta, &met);
         }
     });
     assert_eq!(text.matches("a peer proves itself in another way").count(), 2, "{text}");
+    assert_eq!(text.matches("waits for `gatehouse peers approve`").count(), 1, "{text}");
+    assert!(text.contains("certificate, issuer CN=x\\") && text.contains("network 192.0.2.0/24"), "{text}");
+    let counted = observe.metrics().text().unwrap();
+    for (what, times) in [("key", 1), ("method", 1), ("issuer", 0), ("network", 0), ("tls", 0)] {
+        let line = format!("gatehouse_peers_changed_total{{what=\"{what}\"}} {times}\n");
+        assert!(counted.contains(&line), "{line} in {counted}");
+    }
 }
 
 // LOG-05: each claim of a peer knocks at the backend anew; the operator is told once, and once when it is back.

@@ -63,6 +63,9 @@ pub struct Snapshot {
     /// How many there are in all.
     #[serde(default)]
     pub all_quarantine: usize,
+    /// Remote domains that are proven in another way than before: what waits first.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
     /// The bans in force.
     pub bans: Vec<Ban>,
     /// Limits that were met since the start.
@@ -331,6 +334,29 @@ pub struct Quarantined {
     pub refused: u64,
     /// Quiet days that lie behind it, and how many are enough.
     pub quiet: String,
+}
+
+/// A pair whose remote domain is proven in another way than before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The domain that speaks.
+    pub from: String,
+    /// The domain that is spoken to.
+    pub to: String,
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// The rule that decided.
+    pub rule: String,
+    /// `waits`, or what was made of the change: `noted`, `approved` or `dismissed`.
+    pub state: String,
+    /// What has changed.
+    pub what: String,
+    /// How it was.
+    pub before: String,
+    /// How it is.
+    pub after: String,
+    /// When it changed.
+    pub at: String,
 }
 
 /// A ban in force.

@@ -47,6 +47,7 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
         "shadow" => s.shadow.is_some(),
         "lists" => !s.lists.is_empty(),
         "quarantine" => !s.quarantine.is_empty(),
+        "peers" => !s.peers.is_empty(),
         _ => true,
     };
     for (id, title) in SECTIONS.into_iter().filter(|(id, _)| is_there(id)) {
@@ -249,6 +250,22 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
             vec![q.domain.clone(), q.state.clone(), q.rule.clone(), last, q.quiet.clone(), refused]
         })?;
     }
+    if !s.peers.is_empty() {
+        let heads = &["From", "To", "Direction", "State", "What", "Before", "After", "When", "Rule"];
+        table(out, "peers", "Remote domains proven in another way than before", heads, &s.peers, |p| {
+            vec![
+                p.from.clone(),
+                p.to.clone(),
+                p.direction.clone(),
+                p.state.clone(),
+                p.what.clone(),
+                p.before.clone(),
+                p.after.clone(),
+                moment(&p.at),
+                p.rule.clone(),
+            ]
+        })?;
+    }
     table(out, "bans", "Bans", &["Whom", "Seconds left"], &s.bans, |b| {
         vec![b.target.clone(), b.seconds.to_string()]
     })?;
@@ -320,7 +337,7 @@ impl fmt::Display for Text<'_> {
 /// A field of more characters is broken over lines.
 const LONG: usize = 48;
 
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("alarms", "State"),
     ("backends", "Servers behind"),
     ("certificates", "Certificates"),
@@ -331,6 +348,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("shadow", "Shadow"),
     ("lists", "Lists"),
     ("quarantine", "Quarantine"),
+    ("peers", "Changed peers"),
     ("bans", "Bans"),
     ("limits", "Limits"),
 ];

@@ -1,4 +1,4 @@
-use super::super::{Backend, List, Pair, Quarantined, Rule, Shadow, ShadowChange};
+use super::super::{Backend, List, Pair, Peer, Quarantined, Rule, Shadow, ShadowChange};
 use super::*;
 use crate::run::refusals::Refusal;
 
@@ -29,6 +29,11 @@ fn snapshot() -> Snapshot {
             expired: true,
             ..Rule::default()
         }],
+        peers: vec![Peer {
+            after: evil.to_owned(),
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            ..Peer::default()
+        }],
         lists: vec![List { name: "spammers".to_owned(), note: Some(evil.to_owned()), ..List::default() }],
         quarantine: vec![Quarantined { domain: evil.to_owned(), ..Quarantined::default() }],
         shadow: Some(Shadow {
@@ -46,7 +51,7 @@ fn nothing_that_a_peer_has_said_becomes_markup() {
     assert!(!page.contains("<script") && !page.contains("alert('x')"), "{page}");
     assert_eq!(
         page.matches("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;").count(),
-        7,
+        8,
         "{page}"
     );
 }

@@ -97,6 +97,13 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
         let (name, verdict, hits) = (&rule.name, &rule.verdict, rule.hits);
         writeln!(out, "  {name:<24} {verdict}{expires}{expired}  used {used}, {hits} times  {}", rule.place)
     })?;
+    section(out, "remote domains proven in another way than before", &s.peers, |out, peer| {
+        writeln!(
+            out,
+            "  {} > {}  {}  {}: {}\n      was {}\n      is  {}",
+            peer.from, peer.to, peer.at, peer.state, peer.what, peer.before, peer.after
+        )
+    })?;
     if let Some(shadow) = &s.shadow {
         writeln!(
             out,

@@ -154,6 +154,42 @@ impl Store {
         self.ask::<()>(&all).await
     }
 
+    /// What nodes know of peers, by the name of the pair.
+    ///
+    /// # Errors
+    /// When the store does not answer, or not so.
+    pub async fn peers(&mut self) -> Result<BTreeMap<String, String>, Fault> {
+        let key = self.peers_key();
+        let mut size = redis::pipe();
+        size.cmd("HLEN").arg(&key);
+        let (many,): (usize,) = self.ask(&size).await?;
+        if many > MOST_PEERS {
+            return Err(Fault::Foreign(format!("{many} records of peers")));
+        }
+        let mut all = redis::pipe();
+        all.cmd("HGETALL").arg(&key);
+        let (peers,): (BTreeMap<String, String>,) = self.ask(&all).await?;
+        Ok(peers)
+    }
+
+    /// Has the others know this of peers.
+    ///
+    /// # Errors
+    /// When the store does not answer, or does not take it.
+    pub async fn tell_peers(&mut self, said: &[(String, String)]) -> Result<(), Fault> {
+        let key = self.peers_key();
+        let mut all = redis::pipe();
+        for (pair, record) in said {
+            all.cmd("HSET").arg(&key).arg(pair).arg(record).ignore();
+        }
+        all.cmd("EXPIRE").arg(&key).arg(YEAR).ignore();
+        self.ask::<()>(&all).await
+    }
+
+    fn peers_key(&self) -> String {
+        format!("gatehouse:{{{}}}:peers", self.params.name)
+    }
+
     /// Says what this node answers to a question.
     ///
     /// # Errors
@@ -310,6 +346,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_NODES: usize = 1000;
 const MOST_BANS: usize = 10_000;
 const MOST_HELD: usize = 30_000;
+
+/// Records of peers beyond which they are not ours.
+const MOST_PEERS: usize = 10_000;
 
 /// Events that are read at one time, and about as many as are kept.
 const EVENTS: usize = 5000;

@@ -134,6 +134,12 @@ pub fn write_refused(pair: &Pair, condition: StanzaCondition) -> String {
     write_error(None, pair.target.as_str(), pair.sender.as_str(), condition)
 }
 
+/// The same for this reason, which may have another type of error than its condition has.
+pub fn write_refusal(pair: &Pair, reason: Reason) -> String {
+    let (from, to) = (pair.target.as_str(), pair.sender.as_str());
+    write_error_of(None, from, to, (reason.kind_of_error(), reason.stanza_condition()))
+}
+
 /// `<db:verify/>` that asks the authoritative server of the sender about a key (DB-23).
 pub fn write_ask(check: &KeyCheck) -> String {
     format!(
@@ -162,6 +168,15 @@ pub fn write_ask_refused(check: &KeyCheck, condition: StanzaCondition) -> String
 }
 
 fn write_error(verify: Option<&str>, from: &str, to: &str, condition: StanzaCondition) -> String {
+    write_error_of(verify, from, to, (condition.kind(), condition))
+}
+
+fn write_error_of(
+    verify: Option<&str>,
+    from: &str,
+    to: &str,
+    (kind, condition): (&str, StanzaCondition),
+) -> String {
     let (name, id) = match verify {
         Some(id) => ("db:verify", format!(" id='{}'", escape_attr(id))),
         None => ("db:result", String::new()),
@@ -170,7 +185,7 @@ fn write_error(verify: Option<&str>, from: &str, to: &str, condition: StanzaCond
         "<{name} from='{}' to='{}'{id} type='error'><error type='{}'><{} xmlns='{}'/></error></{name}>",
         escape_attr(from),
         escape_attr(to),
-        condition.kind(),
+        kind,
         condition.name(),
         names::STANZA_ERRORS
     )

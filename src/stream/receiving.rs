@@ -424,9 +424,7 @@ impl Open {
     fn ruled(self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
         match ruling {
             Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
-            Ruling::Refused(reason) => {
-                self.stay(vec![send(dialback::write_refused(pair, reason.stanza_condition()))])
-            }
+            Ruling::Refused(reason) => self.stay(vec![send(dialback::write_refusal(pair, reason))]),
             // D9: the stream of a backend and its other pairs go on.
             Ruling::Invalid if desk.facing == Facing::Backend => {
                 self.stay(vec![send(dialback::write_claimed(pair, false))])

@@ -4,7 +4,8 @@ use super::super::event::Event;
 use super::super::judge;
 use super::super::turn::Turn;
 use super::Far;
-use crate::reason::{Direction, Facing, Reason, Why};
+use crate::policy::{OnChange, RuleName};
+use crate::reason::{Direction, Facing, Outcome, Reason, Why};
 use crate::stream::dane::{Dane, Usage};
 use crate::stream::initiating::Errand;
 use crate::stream::{Method, Pair};
@@ -25,6 +26,10 @@ pub(super) fn peer_taken(far: &Far, turn: &mut Turn<'_>) -> Result<(), Why> {
         Errand::Speak(pair) => {
             let why = match verdict.reason {
                 Reason::IdentityTooWeak => untrusted(pair, Direction::Outbound),
+                Reason::PeerChanged => {
+                    shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
+                    Reason::PeerChanged.into()
+                }
                 other => other.into(),
             };
             turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
@@ -46,6 +51,26 @@ pub(super) fn peer_taken(far: &Far, turn: &mut Turn<'_>) -> Result<(), Why> {
             if taken { Ok(()) } else { Err(untrusted(&check.pair, Direction::Inbound)) }
         }
     }
+}
+
+/// That the domain that was called was met as its channel shows it.
+pub(in super::super) fn shows(
+    far: &Far,
+    (rule, on_change): (&RuleName, OnChange),
+    outcome: Outcome,
+    turn: &mut Turn<'_>,
+) {
+    let Errand::Speak(pair) = &far.terms.errand else { return };
+    let method = far.server(turn).unwrap_or(Method::Dialback);
+    turn.note(Event::Met {
+        pair: pair.clone(),
+        face: Box::new(judge::face(method, far.secured())),
+        tls: far.secured().map(|secured| secured.version),
+        address: far.address,
+        rule: rule.clone(),
+        on_change,
+        outcome,
+    });
 }
 
 /// CRT-12: a pair that stands on the peer's certificate stands no longer than that.

@@ -14,7 +14,7 @@ use super::super::turn::Turn;
 use super::super::{ClaimId, Effect, FarId, Side};
 use super::Inbound;
 use crate::filter::Route;
-use crate::policy::Verdict;
+use crate::policy::{OnChange, RuleName, Verdict};
 use crate::reason::{Class, Direction, Facing, Outcome, Reason, Why};
 use crate::stream::initiating::Errand;
 use crate::stream::receiving::{self, Claim, Ruling};
@@ -106,6 +106,12 @@ impl Inbound {
 
     /// Proven: the far leg is opened and claims the pair there.
     fn connect(&mut self, id: ClaimId, turn: &mut Turn<'_>) {
+        let proven = self.claims.get_mut(id).and_then(|pending| pending.proof.as_ref());
+        let Some((pair, method)) = proven.map(|proof| (proof.pair().clone(), proof.method())) else { return };
+        let verdict = self.recalled(&pair, method, turn);
+        if verdict.reason == Reason::PeerChanged {
+            return self.held(id, &pair, (method, verdict), turn);
+        }
         let far = FarId(self.issue());
         let Some(pending) = self.claims.get_mut(id) else { return };
         pending.deadline = turn.now + turn.home.timeouts.dialback;
@@ -123,14 +129,17 @@ impl Inbound {
         let Some(pending) = self.claims.get_mut(id) else { return };
         let Some(proof) = pending.proof.take() else { return };
         let (pair, since, method) = (proof.pair().clone(), pending.since, proof.method());
-        let identity = judge::identity_of(method);
-        let mut verdict = turn.inbound(&pair, identity, self.near.secured(), Some(self.near.address()));
+        let mut verdict = self.recalled(&pair, method, turn);
         if method == Method::Pin && verdict.beside.is_some() {
             // A policy in the shadow that pins no key would ask for what else the channel shows.
             verdict = verdict.with_beside(self.shown(&pair, turn).1.beside);
         }
         let Some(permit) = verdict.permit() else {
             let reason = verdict.reason;
+            if reason == Reason::PeerChanged {
+                self.far_close(far, turn);
+                return self.held(id, &pair, (method, verdict), turn);
+            }
             turn.note(Event::Judged { pair, verdict: verdict.into() });
             self.far_close(far, turn);
             return self.refuse(id, reason, turn);
@@ -147,6 +156,7 @@ impl Inbound {
         turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
         let (outcome, reason) = (Outcome::Allow, Reason::Allowed);
         turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
+        turn.note(self.met(&pair, method, (permit.rule(), permit.on_change()), Outcome::Allow));
         let (rule, beside, after) = (permit.rule().clone(), permit.beside().cloned(), turn.since(since));
         turn.note(Event::Admitted { pair, method, server: None, rule, reason: judged, beside, after });
         turn.push(Effect::Admitted(Some(far), permit));
@@ -155,9 +165,48 @@ impl Inbound {
         self.answer(&pending, Ruling::Accepted, turn);
     }
 
+    /// What the policy says of a pair that was proven so, and of how it was proven before.
+    fn recalled(&self, pair: &Pair, method: Method, turn: &Turn<'_>) -> Verdict {
+        let (identity, secured) = (judge::identity_of(method), self.near.secured());
+        let verdict = turn.inbound(pair, identity, secured, Some(self.near.address()));
+        turn.recalled(verdict, method, secured)
+    }
+
+    /// The pair was proven, otherwise than before, and waits for an operator.
+    fn held(&mut self, id: ClaimId, pair: &Pair, (method, verdict): (Method, Verdict), turn: &mut Turn<'_>) {
+        let (reason, rule) = (verdict.reason, verdict.rule.clone());
+        turn.note(self.met(pair, method, (&rule, OnChange::Hold), Outcome::Deny));
+        turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
+        self.refuse_by(id, reason.into(), Some(rule), turn);
+    }
+
+    fn met(
+        &self,
+        pair: &Pair,
+        method: Method,
+        (rule, on_change): (&RuleName, OnChange),
+        outcome: Outcome,
+    ) -> Event {
+        let secured = self.near.secured();
+        Event::Met {
+            pair: pair.clone(),
+            face: Box::new(judge::face(method, secured)),
+            tls: secured.map(|secured| secured.version),
+            address: Some(self.near.address()),
+            rule: rule.clone(),
+            on_change,
+            outcome,
+        }
+    }
+
     /// A pending claim comes to nothing.
     pub(super) fn refuse(&mut self, id: ClaimId, why: impl Into<Why>, turn: &mut Turn<'_>) {
-        let Why { reason, detail } = why.into();
+        self.refuse_by(id, why.into(), None, turn);
+    }
+
+    /// The same by that rule.
+    fn refuse_by(&mut self, id: ClaimId, why: Why, rule: Option<RuleName>, turn: &mut Turn<'_>) {
+        let Why { reason, detail } = why;
         let Some(pending) = self.claims.take(id) else { return };
         if let Some(id) = pending.far {
             self.far(id, turn, |far, turn| {
@@ -172,6 +221,7 @@ impl Inbound {
         }
         let mut record = self.near.record(Some(pair), Some(method), reason);
         record.detail = detail;
+        record.rule = rule;
         turn.note(Event::Rejected { record, after: turn.since(pending.since) });
         self.answer(&pending, self.ruling(reason), turn);
         self.refusal(reason, turn);

@@ -1,0 +1,290 @@
+//! What the gateway remembers of remote domains: how each was proven, when, and what has changed of that.
+//!
+//! It decides nothing: which changes a rule holds, the policy says (`policy/peers`), to which [`Peers::known`] is given. It tells
+//! what is news, keeps what is held until an operator has said what to make of it, and joins what two nodes know of one pair so
+//! that it does not matter who says it first, or how often. It has no clock and waits for nobody; whoever tells it something says when. Only what was
+//! proven comes here. All of it has a bound.
+
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::record::{Change, Fate, Look, Peer, Seen, Sight, Waiting};
+use crate::jid::Domain;
+use crate::policy::{KeyDigest, Known};
+use crate::reason::Outcome;
+use crate::stream::Pair;
+
+/// All that is remembered.
+#[derive(Debug, Default)]
+pub struct Peers {
+    all: HashMap<Pair, Peer>,
+    /// Something has changed that the policy must know of at once.
+    news: bool,
+    /// Something is not written down yet.
+    unwritten: bool,
+    /// Pairs of which other nodes have not heard yet.
+    untold: BTreeMap<String, Pair>,
+    /// Pairs that found no room, because rules hold the changes of all that are here.
+    left_out: u64,
+}
+
+impl Peers {
+    /// It was proven so. What has changed, if that is news.
+    pub fn saw(&mut self, sight: &Sight, now: Timestamp) -> Option<Change> {
+        let Some(peer) = self.all.get_mut(&sight.pair) else {
+            // Who is held was known; where it was forgotten meanwhile, what it shows is no change of anything.
+            if sight.outcome == Outcome::Deny || !self.has_room(sight.hold) {
+                return None;
+            }
+            self.all.insert(sight.pair.clone(), Peer::first(sight, now));
+            self.touched(&sight.pair, sight.hold);
+            self.news |= sight.hold;
+            return None;
+        };
+        (peer.rule, peer.hold) = (sight.rule.clone(), sight.hold);
+        let before = peer.look();
+        let (what, structural) = match sight.outcome {
+            Outcome::Allow | Outcome::Quarantine => peer.passes(&sight.look, now),
+            Outcome::Deny => peer.waits(&sight.look, now),
+        };
+        let fate = if sight.outcome == Outcome::Deny { Fate::Held } else { Fate::Noted };
+        let change = (!what.is_empty())
+            .then(|| peer.note(Change { at: now, what, before, after: sight.look.clone(), fate }));
+        self.unwritten = true;
+        if structural {
+            self.touched(&sight.pair, sight.hold);
+            self.news |= sight.hold;
+        }
+        change
+    }
+
+    /// What waits of this domain is as good as what was known, from now on: all of it, where one face alone waits, or what has this
+    /// key (`none` for no certificate). The pairs that were held for it.
+    ///
+    /// # Errors
+    /// In words: nothing waits, or more than one face does and no key says which.
+    pub fn approve(
+        &mut self,
+        domain: &Domain,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Peer>, String> {
+        self.settle(domain, key, now, Fate::Approved)
+    }
+
+    /// What waits of this domain is forgotten; if it comes again, it is told anew.
+    ///
+    /// # Errors
+    /// In words: nothing waits, or nothing with that key.
+    pub fn dismiss(
+        &mut self,
+        domain: &Domain,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Peer>, String> {
+        self.settle(domain, key, now, Fate::Dismissed)
+    }
+
+    fn settle(
+        &mut self,
+        domain: &Domain,
+        key: Option<&str>,
+        now: Timestamp,
+        fate: Fate,
+    ) -> Result<Vec<Peer>, String> {
+        let wanted = match key {
+            None => None,
+            Some("none") => Some(None),
+            Some(key) => Some(Some(
+                KeyDigest::parse(key).map_err(|why| format!("\"{key}\" is no digest of a key: {why}"))?,
+            )),
+        };
+        let is_meant = |waiting: &Waiting| wanted.is_none_or(|key| waiting.look.face.key == key);
+        let held: Vec<Pair> = self
+            .all
+            .iter()
+            .filter(|(pair, peer)| peer.remote(pair) == domain && peer.waiting.iter().any(is_meant))
+            .map(|(pair, _)| pair.clone())
+            .collect();
+        if held.is_empty() {
+            return Err(match key {
+                None => format!("nothing of {domain} waits"),
+                Some(key) => format!("nothing of {domain} with the key {key} waits"),
+            });
+        }
+        let several = |pair: &Pair| self.all.get(pair).is_some_and(|peer| peer.waiting.len() > 1);
+        if fate == Fate::Approved && wanted.is_none() && held.iter().any(several) {
+            let keys = held.iter().filter_map(|pair| self.all.get(pair)).flat_map(|peer| &peer.waiting);
+            let keys: BTreeSet<String> = keys.map(|waiting| waiting.look.key()).collect();
+            let keys: Vec<String> = keys.into_iter().collect();
+            return Err(format!(
+                "{domain} has shown more than one face that waits: say which is the partner's, `--key` and one of {}",
+                keys.join(", ")
+            ));
+        }
+        let mut settled = Vec::new();
+        for pair in held {
+            let Some(peer) = self.all.get_mut(&pair) else { continue };
+            peer.settle(is_meant, now, fate);
+            settled.push(peer.clone());
+            let hold = peer.hold;
+            self.touched(&pair, hold);
+        }
+        self.news = true;
+        settled.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
+        Ok(settled)
+    }
+
+    /// What the policy looks at.
+    pub fn known(&self) -> Known {
+        Known::new(self.all.iter().map(|(pair, peer)| {
+            let (hosted, remote) = pair.sides(peer.direction());
+            let faces = peer.faces.iter().map(|seen| seen.look.face.clone());
+            (hosted.clone(), remote.clone(), peer.direction(), faces.collect::<Arc<[_]>>())
+        }))
+    }
+
+    /// What is remembered, of this remote domain or of all: what waits first, then what changed last; at most so many, and how many
+    /// there are besides.
+    pub fn list(&self, domain: Option<&Domain>, most: usize) -> (Vec<Peer>, usize) {
+        let meant =
+            self.all.iter().filter(|(pair, peer)| domain.is_none_or(|domain| peer.remote(pair) == domain));
+        let mut found: Vec<Peer> = meant.map(|(_, peer)| peer.clone()).collect();
+        let order = |peer: &Peer| {
+            let changed = peer.changes.last().map(|change| change.at);
+            (std::cmp::Reverse((!peer.waiting.is_empty(), changed)), peer.from.clone(), peer.to.clone())
+        };
+        found.sort_by_cached_key(order);
+        let more = found.len().saturating_sub(most);
+        found.truncate(most);
+        (found, more)
+    }
+
+    /// How many pairs have changes that wait, and how many found no room.
+    pub fn waiting(&self) -> (usize, u64) {
+        (self.all.values().filter(|peer| !peer.waiting.is_empty()).count(), self.left_out)
+    }
+
+    /// Whether something has changed that the policy must know of at once, since this was asked last.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// All of it, if something of it is not written down yet.
+    pub fn to_keep(&mut self) -> Option<Vec<Peer>> {
+        std::mem::take(&mut self.unwritten).then(|| self.all.values().cloned().collect())
+    }
+
+    /// It was not written down after all.
+    pub fn not_kept(&mut self) {
+        self.unwritten = true;
+    }
+
+    /// Takes in what was written down, beside what is known already. How many of these records are none.
+    pub fn recall(&mut self, kept: Vec<Peer>) -> usize {
+        let mut unread = 0;
+        for peer in kept {
+            match peer.pair() {
+                Some(pair) if self.all.len() < MOST => {
+                    self.untold.extend(peer.hold.then(|| (pair.to_string(), pair.clone())));
+                    self.all.entry(pair).or_insert(peer);
+                }
+                Some(_) | None => unread += 1,
+            }
+        }
+        unread
+    }
+
+    /// What other nodes have not heard yet, at most so many: the name of each pair, and what is known of it.
+    pub fn untold(&self, most: usize) -> Vec<(String, String)> {
+        let records = self.untold.iter().take(most).filter_map(|(name, pair)| {
+            let text = serde_json::to_string(self.all.get(pair)?).ok()?;
+            Some((name.clone(), text))
+        });
+        records.collect()
+    }
+
+    /// These the others know now, unless they have changed meanwhile.
+    pub fn told(&mut self, said: &[(String, String)]) {
+        for (name, text) in said {
+            let now = self.untold.get(name).and_then(|pair| self.all.get(pair));
+            let now = now.and_then(|peer| serde_json::to_string(peer).ok());
+            if now.is_none_or(|now| now == *text) {
+                self.untold.remove(name);
+            }
+        }
+    }
+
+    /// Takes in what other nodes know. How many of these records are none.
+    pub fn hear(&mut self, heard: &BTreeMap<String, String>) -> usize {
+        let (mut unread, mut news) = (0, false);
+        for (name, text) in heard {
+            let theirs = serde_json::from_str::<Peer>(text).ok();
+            let theirs =
+                theirs.and_then(|peer| Some((peer.pair().filter(|pair| pair.to_string() == *name)?, peer)));
+            let Some((pair, theirs)) = theirs else {
+                unread += 1;
+                continue;
+            };
+            let ours = self.all.get(&pair).cloned();
+            if ours.is_none() && !self.has_room(true) {
+                continue;
+            }
+            let new_here = |joined: &Peer| ours.as_ref().is_none_or(|ours| joined.adds_to(ours));
+            let joined = ours.clone().map_or_else(|| theirs.clone(), |ours| ours.join(&theirs));
+            let new_here = new_here(&joined);
+            if joined.adds_to(&theirs) {
+                self.untold.insert(name.clone(), pair.clone());
+            } else {
+                self.untold.remove(name);
+            }
+            if new_here {
+                self.unwritten = true;
+                news = true;
+            }
+            self.all.insert(pair, joined);
+        }
+        // The store may have lost what it was told.
+        let held = self.all.iter().filter(|(_, peer)| peer.hold);
+        let held = held.map(|(pair, _)| (pair.to_string(), pair.clone()));
+        self.untold.extend(held.filter(|(name, _)| !heard.contains_key(name)));
+        self.news |= news;
+        unread
+    }
+
+    fn touched(&mut self, pair: &Pair, hold: bool) {
+        self.unwritten = true;
+        if hold {
+            self.untold.insert(pair.to_string(), pair.clone());
+        }
+    }
+
+    /// Whether one more may come. What no rule holds and nobody has seen for longest goes first, a tenth at once; what a rule holds
+    /// never goes for a stranger, lest anybody have us forget a partner.
+    fn has_room(&mut self, hold: bool) -> bool {
+        if self.all.len() < MOST {
+            return true;
+        }
+        let idle = self.all.iter().filter(|(_, peer)| !peer.hold && peer.waiting.is_empty());
+        let mut idle: Vec<(Timestamp, Pair)> = idle.map(|(pair, peer)| (peer.last, pair.clone())).collect();
+        idle.sort_by_key(|(last, _)| *last);
+        for (_, pair) in idle.iter().take(MOST / 10) {
+            self.all.remove(pair);
+        }
+        if idle.is_empty() && hold {
+            self.left_out = self.left_out.saturating_add(1);
+        }
+        !idle.is_empty()
+    }
+}
+
+/// Pairs that are remembered.
+pub const MOST: usize = 10_000;
+
+#[cfg(test)]
+#[path = "peers_tests.rs"]
+mod tests;

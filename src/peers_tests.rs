@@ -1,0 +1,226 @@
+use super::*;
+use crate::policy::{Drift, Face, Identity};
+use crate::reason::Direction;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+fn look(method: Identity, key: u8) -> Look {
+    let face = Face { method, issuer: Some("O=An authority".into()), key: Some(KeyDigest::new([key; 32])) };
+    Look { face, tls: "1.3".to_owned(), network: Some("192.0.2.0".to_owned()) }
+}
+
+fn sight(from: &str, look: Look) -> Sight {
+    Sight {
+        pair: Pair { sender: domain(from), target: domain("hall.example") },
+        direction: Direction::Inbound,
+        look,
+        rule: "partners".to_owned(),
+        hold: false,
+        outcome: Outcome::Allow,
+    }
+}
+
+fn holding(look: Look, outcome: Outcome) -> Sight {
+    Sight { hold: true, outcome, ..sight("partner.example", look) }
+}
+
+/// What a store holds once this node has spoken with it.
+fn meet(peers: &mut Peers, store: &mut BTreeMap<String, String>) {
+    assert_eq!(peers.hear(store), 0);
+    let said = peers.untold(100);
+    store.extend(said.clone());
+    peers.told(&said);
+}
+
+fn faces(peers: &Peers) -> usize {
+    peers.known().faces(&domain("hall.example"), &domain("partner.example"), Direction::Inbound).len()
+}
+
+// LOG-06: a change is told once, with before and after; two servers of one domain that take turns are no change each time.
+#[test]
+fn a_change_is_told_once() {
+    let mut peers = Peers::default();
+    let (one, other) = (look(Identity::Certificate, 1), look(Identity::Certificate, 2));
+    assert_eq!(peers.saw(&sight("partner.example", one.clone()), at(0)), None, "the first is no change");
+    let change = peers.saw(&sight("partner.example", other.clone()), at(1)).unwrap();
+    assert_eq!((change.what, change.fate), (vec![Drift::Key], Fate::Noted));
+    assert_eq!((change.before, change.after), (one.clone(), other.clone()));
+    for n in 2..10 {
+        let shown = if n % 2 == 0 { &one } else { &other };
+        assert_eq!(peers.saw(&sight("partner.example", shown.clone()), at(n)), None);
+    }
+    let moved = Look { tls: "1.2".to_owned(), network: Some("198.51.100.0".to_owned()), ..one.clone() };
+    let change = peers.saw(&sight("partner.example", moved), at(20)).unwrap();
+    assert_eq!(change.what, [Drift::Network, Drift::Tls]);
+    let (listed, more) = peers.list(None, 10);
+    let [peer] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((peer.first, peer.last, peer.faces.len(), more), (at(0), at(20), 2, 0));
+}
+
+#[test]
+fn who_comes_from_everywhere_fills_no_log() {
+    let mut peers = Peers::default();
+    let told = (0..1000u32)
+        .filter(|n| {
+            let network = Some(std::net::Ipv4Addr::from(n << 8).to_string());
+            let shown = Look { network, ..look(Identity::Certificate, 1) };
+            peers.saw(&sight("partner.example", shown), at(0)).is_some()
+        })
+        .count();
+    assert_eq!(told, 15);
+}
+
+// DNS-18: what is proven better does not slide back; what an operator has approved beside it stays.
+#[test]
+fn a_stronger_proof_takes_the_place_of_weaker_ones() {
+    let mut peers = Peers::default();
+    peers.saw(&holding(look(Identity::Dialback, 1), Outcome::Allow), at(0));
+    peers.saw(&holding(look(Identity::Certificate, 2), Outcome::Allow), at(1));
+    assert_eq!(faces(&peers), 1);
+    peers.saw(&holding(look(Identity::Dialback, 1), Outcome::Deny), at(2)).unwrap();
+    assert_eq!(peers.approve(&domain("partner.example"), None, at(3)).unwrap().len(), 1);
+    assert_eq!(faces(&peers), 2);
+    assert_eq!(peers.saw(&holding(look(Identity::Certificate, 2), Outcome::Allow), at(4)), None);
+    assert_eq!(faces(&peers), 2);
+}
+
+#[test]
+fn what_is_held_waits_until_an_operator_says_what_it_is() {
+    let (mut peers, partner) = (Peers::default(), domain("partner.example"));
+    let key = |n| KeyDigest::new([n; 32]).to_string();
+    peers.saw(&holding(look(Identity::Dialback, 1), Outcome::Allow), at(0));
+    let change = peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(1)).unwrap();
+    assert_eq!((change.fate, &change.what[..]), (Fate::Held, &[Drift::Key][..]));
+    assert_eq!(peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(2)), None, "told once");
+    assert_eq!((peers.waiting().0, peers.list(None, 9).0[0].waiting[0].times), (1, 2));
+    assert!(peers.approve(&domain("other.example"), None, at(3)).is_err());
+    assert!(peers.approve(&partner, Some(&key(9)), at(3)).is_err());
+    // A second face: which of the two is the partner's, only the partner knows.
+    peers.saw(&holding(look(Identity::Dialback, 3), Outcome::Deny), at(4)).unwrap();
+    let no = peers.approve(&partner, None, at(5)).unwrap_err();
+    assert!(no.contains(&key(2)) && no.contains(&key(3)) && no.contains("--key"), "{no}");
+    peers.approve(&partner, Some(&key(3)), at(6)).unwrap();
+    assert_eq!((faces(&peers), peers.waiting().0), (2, 1));
+    peers.dismiss(&partner, None, at(7)).unwrap();
+    assert_eq!((faces(&peers), peers.waiting().0), (2, 0));
+    assert!(peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(8)).is_some(), "told anew");
+    // It was approved while the refusal was on its way.
+    assert_eq!(peers.saw(&holding(look(Identity::Dialback, 3), Outcome::Deny), at(9)), None);
+    assert_eq!(peers.list(None, 9).0[0].waiting.len(), 1);
+}
+
+#[test]
+fn faces_that_wait_have_a_bound() {
+    let mut peers = Peers::default();
+    peers.saw(&holding(look(Identity::Dialback, 0), Outcome::Allow), at(0));
+    for n in 1..=200u8 {
+        peers.saw(&holding(look(Identity::Dialback, n), Outcome::Deny), at(i64::from(n)));
+    }
+    let peer = &peers.list(None, 9).0[0];
+    assert_eq!((peer.waiting.len(), peer.faces.len()), (4, 1));
+    assert!(peer.changes.len() <= 8);
+    assert!(peer.pair().is_some(), "what it writes it reads");
+}
+
+// A full store: who is held stays; strangers make room for each other.
+#[test]
+fn strangers_cannot_have_a_partner_forgotten() {
+    let mut peers = Peers::default();
+    peers.saw(&holding(look(Identity::Certificate, 1), Outcome::Allow), at(0));
+    for n in 0..MOST + MOST / 2 {
+        let name = format!("s{n}.example");
+        peers.saw(&sight(&name, look(Identity::Certificate, 2)), at(1 + i64::try_from(n).unwrap()));
+    }
+    assert!(peers.list(None, usize::MAX).0.len() <= MOST);
+    assert_eq!((faces(&peers), peers.waiting()), (1, (0, 0)));
+    let mut all_held = Peers::default();
+    for n in 0..=MOST {
+        let name = format!("s{n}.example");
+        let held = Sight { hold: true, ..sight(&name, look(Identity::Certificate, 2)) };
+        all_held.saw(&held, at(0));
+    }
+    assert_eq!(all_held.waiting(), (0, 1), "the one that found no room is told");
+}
+
+#[test]
+fn what_is_written_is_read_and_what_is_no_record_is_left_aside() {
+    let mut peers = Peers::default();
+    peers.saw(&holding(look(Identity::Certificate, 1), Outcome::Allow), at(0));
+    peers.saw(&holding(look(Identity::Dialback, 2), Outcome::Deny), at(1));
+    let kept = peers.to_keep().unwrap();
+    assert_eq!(peers.to_keep(), None, "nothing new");
+    peers.not_kept();
+    assert!(peers.to_keep().is_some());
+    let text = serde_json::to_string(&kept).unwrap();
+    let mut read: Vec<Peer> = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, kept);
+    let mut broken = kept[0].clone();
+    "no domain".clone_into(&mut broken.from);
+    read.push(broken.clone());
+    let faceless = Peer { faces: Vec::new(), ..kept[0].clone() };
+    let endless = Peer { faces: vec![kept[0].faces[0].clone(); 10_000], ..kept[0].clone() };
+    read.extend([faceless, endless]);
+    let mut again = Peers::default();
+    assert_eq!(again.recall(read), 3);
+    assert_eq!((again.list(None, 9).0, faces(&again)), (kept, 1));
+}
+
+// CLU-03: what two nodes learn comes to the same, in whatever order they speak; what an operator says on one holds on both.
+#[test]
+fn nodes_come_to_know_the_same() {
+    for order in [[0, 1, 0, 1], [1, 0, 1, 0]] {
+        let (mut nodes, mut store) = ([Peers::default(), Peers::default()], BTreeMap::new());
+        nodes[0].saw(&holding(look(Identity::Certificate, 1), Outcome::Allow), at(0));
+        nodes[1].saw(&holding(look(Identity::Certificate, 2), Outcome::Allow), at(1));
+        order.iter().for_each(|n| meet(&mut nodes[*n], &mut store));
+        assert_eq!((faces(&nodes[0]), faces(&nodes[1])), (2, 2), "{order:?}");
+        nodes[0].saw(&holding(look(Identity::Dialback, 3), Outcome::Deny), at(2)).unwrap();
+        order.iter().for_each(|n| meet(&mut nodes[*n], &mut store));
+        assert_eq!(nodes[1].waiting().0, 1);
+        nodes[1].approve(&domain("partner.example"), None, at(3)).unwrap();
+        order.iter().for_each(|n| meet(&mut nodes[*n], &mut store));
+        assert_eq!((faces(&nodes[0]), nodes[0].waiting().0, nodes[1].waiting().0), (3, 0, 0), "{order:?}");
+        // Nothing more is to be said, and a node that comes anew knows all of it.
+        assert!(nodes.iter().all(|node| node.untold(9).is_empty()));
+        let mut fresh = Peers::default();
+        meet(&mut fresh, &mut store);
+        assert_eq!(faces(&fresh), 3);
+        // A node that was away brings nothing back that was settled meanwhile.
+        let mut stale = Peers::default();
+        stale.saw(&holding(look(Identity::Certificate, 1), Outcome::Allow), at(0));
+        stale.saw(&holding(look(Identity::Dialback, 3), Outcome::Deny), at(2));
+        meet(&mut stale, &mut store);
+        assert_eq!((faces(&stale), stale.waiting().0), (3, 0));
+        meet(&mut nodes[0], &mut store);
+        assert_eq!(nodes[0].waiting().0, 0);
+    }
+}
+
+// What no rule holds is each node's own; what a store holds that is no record is passed over.
+#[test]
+fn a_store_holds_what_is_held_and_anything_else_is_passed_over() {
+    let (mut peers, mut store) = (Peers::default(), BTreeMap::new());
+    peers.saw(&sight("partner.example", look(Identity::Certificate, 1)), at(0));
+    assert!(peers.untold(9).is_empty());
+    peers.saw(&Sight { hold: true, ..sight("held.example", look(Identity::Certificate, 1)) }, at(0));
+    meet(&mut peers, &mut store);
+    let (name, text) = store.iter().next().map(|(name, text)| (name.clone(), text.clone())).unwrap();
+    assert_eq!(name, "held.example>hall.example");
+    let foreign: BTreeMap<String, String> = [
+        ("x".to_owned(), "no record".to_owned()),
+        ("other.example>hall.example".to_owned(), text.clone()),
+        (name, text.replace("inbound", "sideways")),
+    ]
+    .into();
+    let mut other = Peers::default();
+    assert_eq!((other.hear(&foreign), other.list(None, 9).0.len()), (3, 0));
+    // The store has lost everything: it is told again.
+    meet(&mut peers, &mut BTreeMap::new());
+    assert_eq!((peers.hear(&BTreeMap::new()), peers.untold(9).len()), (0, 1));
+}

@@ -1,0 +1,85 @@
+//! A remote domain that was proven: remembered, and told where that is otherwise than before (LOG-06).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::super::registry::Meta;
+use super::{Observe, shown};
+use crate::peers::{Change, Fate, Look, Sight};
+use crate::policy::{Drift, OnChange};
+use crate::reason::{Direction, Flow};
+use crate::relay::Event;
+use crate::stream::TlsVersion;
+
+/// What has changed, in the audit log.
+#[derive(Serialize)]
+struct Record<'a> {
+    time: String,
+    stream: String,
+    event: &'static str,
+    flow: &'static str,
+    pair: String,
+    rule: &'a str,
+    outcome: &'static str,
+    what: Vec<&'static str>,
+    before: &'a Look,
+    after: &'a Look,
+}
+
+/// Remembers it, and tells what has changed.
+pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
+    let Event::Met { pair, face, tls, address, rule, on_change, outcome } = event else { return };
+    let direction = match meta.flow {
+        Flow::S2sOut => Direction::Outbound,
+        Flow::C2s | Flow::S2sIn => Direction::Inbound,
+    };
+    let look = Look {
+        face: face.as_ref().clone(),
+        tls: tls.map_or("none", TlsVersion::label).to_owned(),
+        network: address.map(network),
+    };
+    let (rule, hold, outcome) = (rule.as_str().to_owned(), *on_change == OnChange::Hold, *outcome);
+    let sight = Sight { pair: pair.clone(), direction, look, rule, hold, outcome };
+    let now = Timestamp::now();
+    let Some(Change { what, before, after, fate, .. }) = observe.peers.with(|peers| peers.saw(&sight, now))
+    else {
+        return;
+    };
+    observe.metrics.peer_changed(&what);
+    let words: Vec<&str> = what.iter().copied().map(Drift::label).collect();
+    if observe.may_tell(meta) {
+        let (pair, what) = (shown(pair), words.join(","));
+        match fate {
+            Fate::Held => {
+                tracing::warn!(flow = %meta.flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
+                is = %after, "a peer proves itself in another way, and waits for `gatehouse peers approve`")
+            }
+            _ => {
+                tracing::info!(flow = %meta.flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
+                is = %after, "a peer proves itself in another way")
+            }
+        }
+    }
+    observe.act(&Record {
+        time: now.to_string(),
+        stream: meta.id.to_string(),
+        event: "peer-changed",
+        flow: meta.flow.label(),
+        pair: shown(pair),
+        rule: &sight.rule,
+        outcome: fate.label(),
+        what: words,
+        before: &before,
+        after: &after,
+    });
+}
+
+/// The network around an address, all of which one party may well have: an IPv6 /48, or an IPv4 /24.
+fn network(address: IpAddr) -> String {
+    let address = address.to_canonical();
+    let length = if address.is_ipv4() { 24 } else { 48 };
+    IpNet::new(address, length).map_or_else(|_| address.to_string(), |network| network.trunc().to_string())
+}
