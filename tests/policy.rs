@@ -446,7 +446,7 @@ fn every_finding_of_a_file_is_told_at_once() {
         "0.yaml:5:47: error: \"*.home.example\" is a wildcard",
         "0.yaml:5:65: error: away.example is not a hosted domain that uses this file",
         "0.yaml:6:37: error: z.example stands in this rule twice",
-        "0.yaml:6:58: error: \"alow\" is not a verdict; write allow or deny",
+        "0.yaml:6:58: error: \"alow\" is not a verdict; write allow, deny or quarantine",
         "0.yaml:6:69: error: \"1.1\" is not a version of TLS",
         "0.yaml:6:86: error: `identity` is empty",
         "0.yaml:7:49: error: \"192.0.2.1/24\" has bits set",

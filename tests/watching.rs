@@ -288,7 +288,7 @@ async fn every_query_of_the_dashboard_has_an_answer_under_traffic() {
         "Connections open",
         "Pairs open",
         "Open pairs",
-        "Bans, and remote servers left alone",
+        "Bans, quarantine, and remote servers left alone",
         "Log lines left out, or lost",
         "Other nodes",
         "Kept inside, and patches",
