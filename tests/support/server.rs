@@ -193,19 +193,6 @@ impl Server {
         self.processes.iter().for_each(|process| process.signal(signal));
     }
 
-    /// Connections that stand at its port for servers.
-    pub fn callers(&self) -> usize {
-        let table = self.host.within(|| std::fs::read_to_string("/proc/thread-self/net/tcp"));
-        let table = table.expect("the kernel tells");
-        // Local address and state, both in hexadecimal.
-        let stands = |line: &&str| {
-            let mut fields = line.split_whitespace();
-            let local = fields.nth(1).is_some_and(|local| local.ends_with(":1495"));
-            local && fields.nth(1) == Some("01")
-        };
-        table.lines().filter(stands).count()
-    }
-
     /// What all its processes have written.
     pub fn log(&self) -> String {
         self.processes.iter().map(Process::log).collect()
