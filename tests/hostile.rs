@@ -52,6 +52,16 @@ fn a_pair_that_was_taken_back_stays_so_when_its_far_leg_ends() {
         let carried = stage.carried();
         assert!(carried.iter().all(|(to, _)| *to == pair("hall.example", "friend.example")), "{carried:?}");
         assert!(carried[0].1.contains("policy-violation"), "{carried:?}");
+        // RLY-09, DB-70: what is never answered is not answered here.
+        for stanza in ["message|error", "iq|result", "iq|error", "presence|error", "presence|unavailable"] {
+            let (name, kind) = stanza.split_once('|').unwrap();
+            stage.effects.clear();
+            stage.hears(
+                NEAR,
+                &format!("<{name} id='2' from='a@friend.example' to='b@hall.example' type='{kind}'/>"),
+            );
+            assert_eq!(stage.carried(), [], "{stanza}");
+        }
     }
 }
 

@@ -34,12 +34,8 @@ pub(super) struct Caller<'a> {
 }
 
 impl Origin<'_> {
-    /// The stanza goes back to its sender as an error; the other way is another stream, so a courier takes it.
-    pub(super) fn bounce(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
-        self.bounce_with(head, why, None, turn);
-    }
-
-    /// The same, with what the operator has written for those in the world who read it.
+    /// The stanza goes back to its sender as an error, with what the operator has written for those in the world who read it; the
+    /// other way is another stream, so a courier takes it. Only for what may be answered.
     pub(super) fn bounce_with(self, head: &Head, why: &Why, words: Option<&str>, turn: &mut Turn<'_>) {
         self.note_refused(head, why.reason, turn);
         if let Some(answer) = self.answer(head, why, words, turn.home) {
@@ -47,7 +43,7 @@ impl Origin<'_> {
         }
     }
 
-    /// The same, if it may be answered at all (RLY-09, DB-70).
+    /// The stanza goes back to its sender as an error, if it may be answered at all (RLY-09, DB-70).
     pub(super) fn sent_back(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
         self.sent_back_with(head, why, None, turn);
     }

@@ -136,7 +136,7 @@ impl Inbound {
         let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
         // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
         let most = match admitted.route() {
-            Route::Withdrawn(reason) => return self.origin().bounce(frame.head(), &reason.into(), turn),
+            Route::Withdrawn(reason) => return self.origin().sent_back(frame.head(), &reason.into(), turn),
             Route::Leg(number) => self.largest(FarId(number), pair, turn),
             Route::Carried => turn.home.taken(&pair.target),
         };

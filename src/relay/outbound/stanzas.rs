@@ -176,7 +176,7 @@ impl Outbound {
                 }
             }
             Err(Refusal::Bounce(reason)) => {
-                self.origin().bounce(frame.head(), &reason.into(), turn);
+                self.origin().sent_back(frame.head(), &reason.into(), turn);
                 permits.refused_beside(&lane.pair, reason, &frame, turn);
             }
             Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {
