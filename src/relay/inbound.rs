@@ -384,11 +384,10 @@ impl HasNear for Inbound {
                 });
             }
             Some(NearOutcome::Stanza(frame)) => self.stanza(frame, turn),
-            Some(NearOutcome::Unfit(refused)) => {
-                if counted::takes(self, None, turn) {
-                    self.refuse_stanza(&refused, turn);
-                }
+            Some(NearOutcome::Unfit(refused)) if counted::takes(self, None, turn) => {
+                self.refuse_stanza(&refused, turn);
             }
+            Some(NearOutcome::Unfit(_)) => {}
             Some(NearOutcome::Vouch(check)) => {
                 if let Err(reason) = self.near.vouch(&check, turn) {
                     self.vouched(check, Vouch::Refused(reason), turn);

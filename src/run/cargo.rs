@@ -284,6 +284,23 @@ mod tests {
         assert!(matches!(cargo.offer(Load::Carried, stanza(1)), Err(Refused::Full(_))));
     }
 
+    // SM-01: a stanza is settled when all before it are.
+    #[test]
+    fn whoever_waits_for_what_it_handed_over_is_woken_when_that_is_on_its_way() {
+        let (_, cargo) = cargo(10_000, 1000);
+        let mut cx = Context::from_waker(Waker::noop());
+        cargo.offer(Load::Own, stanza(10)).unwrap();
+        let first = cargo.given();
+        cargo.offer(Load::Own, stanza(10)).unwrap();
+        assert!(cargo.poll_settled(first, &mut cx).is_pending());
+        assert_eq!(taken(&cargo), 2);
+        assert!(!cargo.has_settled(first), "the courier has both");
+        cargo.settle(10, 1, false);
+        assert!(cargo.poll_settled(first, &mut cx).is_ready() && !cargo.has_settled(cargo.given()));
+        cargo.settle(0, 0, false);
+        assert!(cargo.has_settled(cargo.given()));
+    }
+
     #[test]
     fn all_together_have_a_ceiling_and_whoever_waits_hears_when_there_is_room() {
         let (hold, one) = cargo(100, 1000);

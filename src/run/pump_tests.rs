@@ -549,6 +549,8 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
 
 #[path = "pump_client_tests.rs"]
 mod clients;
+#[path = "pump_counted_tests.rs"]
+mod counted;
 #[path = "pump_fair_tests.rs"]
 mod fair;
 

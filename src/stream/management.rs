@@ -223,9 +223,9 @@ impl Unacknowledged {
 
     /// The stream is about to be closed: whether the last question does not cover all.
     pub fn asks_at_last(&mut self) -> bool {
-        let asks = !self.waiting.is_empty() && !(self.open && self.asked == self.sent());
+        let covered = self.waiting.is_empty() || self.open && self.asked == self.sent();
         (self.open, self.asked, self.again) = (true, self.sent(), None);
-        asks
+        !covered
     }
 
     /// When it is time to ask again; and when nothing was acknowledged for so long that nobody can be there.
