@@ -187,7 +187,13 @@ async fn record(world: &World, fits: impl Fn(&Value) -> bool) -> Value {
 }
 
 /// What openssl makes of the same server and the same records.
-fn second_judge(address: SocketAddr, host: &str, domain: &str, tlsa: &[(u8, u8, u8, Vec<u8>)]) -> bool {
+fn second_judge(
+    address: SocketAddr,
+    host: &str,
+    domain: &str,
+    tlsa: &[(u8, u8, u8, Vec<u8>)],
+    roots: &Path,
+) -> bool {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-starttls", "xmpp-server", "-name", domain, "-servername", domain]);
     command.args([
@@ -200,6 +206,9 @@ fn second_judge(address: SocketAddr, host: &str, domain: &str, tlsa: &[(u8, u8, 
         &address.to_string(),
     ]);
     for (usage, selector, matching, data) in tlsa {
+        if *usage < 2 {
+            command.arg("-CAfile").arg(roots);
+        }
         command.args(["-dane_tlsa_rrdata", &format!("{usage} {selector} {matching} {}", hex(data))]);
     }
     let done = command.stdin(Stdio::null()).output().unwrap();
@@ -209,7 +218,13 @@ fn second_judge(address: SocketAddr, host: &str, domain: &str, tlsa: &[(u8, u8, 
 }
 
 /// What ldns-dane makes of the same certificate and the same records.
-fn third_judge(folder: &Path, name: &str, identity: &Identity, tlsa: &[(u8, u8, u8, Vec<u8>)]) -> bool {
+fn third_judge(
+    folder: &Path,
+    name: &str,
+    identity: &Identity,
+    tlsa: &[(u8, u8, u8, Vec<u8>)],
+    roots: &Path,
+) -> bool {
     let (chain, _) = identity.write(folder, name).unwrap();
     let records = folder.join(format!("{name}.tlsa"));
     let mut text = String::new();
@@ -217,15 +232,13 @@ fn third_judge(folder: &Path, name: &str, identity: &Identity, tlsa: &[(u8, u8, 
         writeln!(text, "_5269._tcp.{name}. 60 IN TLSA {usage} {selector} {matching} {}", hex(data)).unwrap();
     }
     std::fs::write(&records, text).unwrap();
-    // RFC 7671 5.1: with usage 3 names are not looked at; the tool wants to be told (`-n`).
-    let done = Command::new("ldns-dane")
-        .arg("-n")
-        .arg("-c")
-        .arg(chain)
-        .arg("-t")
-        .arg(records)
-        .args(["verify", name, "5269"])
-        .output();
+    let mut command = Command::new("ldns-dane");
+    match tlsa.iter().all(|(usage, ..)| *usage == 3) {
+        // RFC 7671 5.1: with usage 3 names are not looked at; the tool wants to be told.
+        true => command.arg("-n"),
+        false => command.arg("-f").arg(roots),
+    };
+    let done = command.arg("-c").arg(chain).arg("-t").arg(records).args(["verify", name, "5269"]).output();
     let done = done.unwrap_or_else(|e| panic!("ldns-dane ({e}); tests/run installs it"));
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("validate"), "{said}");
@@ -292,8 +305,8 @@ fn cases(trusted: &Authority) -> Vec<Case> {
     let forged = case("signatures that do not hold", alone.clone(), vec![key_sha256(&alone)], Err("dns"));
     all.push(Case { zone: "forged.example", ..forged });
     // Whoever takes the record out of the answers gains nothing, though the certificate is good.
-    let good = trusted.issue(&Leaf::of(&["c16.stripped.example"])).unwrap();
-    let kept = case("3 1 1 that is kept back", good, vec![key_sha256(&alone)], Err("dns"));
+    let kept_back = trusted.issue(&Leaf::of(&["c16.stripped.example"])).unwrap();
+    let kept = case("3 1 1 that is kept back", kept_back, vec![key_sha256(&alone)], Err("dns"));
     all.push(Case { zone: "stripped.example", ..kept });
     for found in [Found::Alias, Found::Elsewhere, Found::Itself] {
         let led = case("3 1 1 by another way", alone.clone(), vec![key_sha256(&alone)], Ok("dane"));
@@ -308,6 +321,21 @@ fn cases(trusted: &Authority) -> Vec<Case> {
     let host = trusted.issue(&Leaf::of(&["c22.gaps.example"])).unwrap();
     let gaps = case("no proof that there is no TLSA", host, vec![], Err("dns"));
     all.push(Case { zone: "gaps.example", ..gaps });
+    // Usage 0: the authority must have issued it, and be trusted here; shown beside the certificate it says nothing.
+    let authority = |authority: &Authority| (0, 0, 1, digest(&SHA256, &authority.der()).as_ref().to_vec());
+    let issued = good(23).beside(trusted);
+    all.push(case("0 0 1 of its own authority", issued, vec![authority(trusted)], Ok("dane")));
+    let beside = good(24).beside(trusted).beside(&foreign);
+    let records = vec![authority(&foreign)];
+    all.push(case("0 0 1 of an authority shown beside", beside, records.clone(), Err("tlsa-mismatch")));
+    let named = foreign.issue(&Leaf::of(&["c25.signed.example"])).unwrap().beside(&foreign);
+    all.push(case("0 0 1 of an authority trusted by nobody", named, records, Err("tlsa-mismatch")));
+    let elsewhere = trusted.issue(&Leaf::of(&["elsewhere.example"])).unwrap().beside(trusted);
+    let records = vec![authority(trusted)];
+    all.push(case("0 0 1, and another name", elsewhere, records, Err("tlsa-mismatch")));
+    let elsewhere = trusted.issue(&Leaf::of(&["elsewhere.example"])).unwrap();
+    let data = digest(&SHA256, &full(&elsewhere).1).as_ref().to_vec();
+    all.push(case("1 1 1, and another name", elsewhere, vec![(1, 1, 1, data)], Err("tlsa-mismatch")));
     all
 }
 
@@ -440,7 +468,9 @@ async fn walk_through(by: By) {
                 assert!(partner.peer.inbox.is_empty(), "{by:?} {what}");
             }
         }
-        let usable = case.tlsa.iter().all(|(usage, ..)| *usage == 3 || *usage == 2);
+        let usable = case.tlsa.iter().all(|(usage, selector, matching, data)| {
+            *usage <= 3 && *selector <= 1 && *matching <= 2 && data.len() != 31
+        });
         if by == By::Resolver
             && case.zone == "signed.example"
             && case.right_port
@@ -448,12 +478,13 @@ async fn walk_through(by: By) {
             && usable
             && !case.tlsa.is_empty()
         {
-            let host = if case.tlsa[0].0 == 2 { domain.clone() } else { format!("h{n}.{}", case.zone) };
-            let agrees = second_judge(partner.peer.address, &host, domain, &case.tlsa);
+            let (usage, roots) = (case.tlsa[0].0, world.folder.path().join("pki/root.pem"));
+            let host = if usage < 3 { domain.clone() } else { format!("h{n}.{}", case.zone) };
+            let agrees = second_judge(partner.peer.address, &host, domain, &case.tlsa, &roots);
             assert_eq!(agrees, case.comes == Ok("dane"), "openssl judges otherwise: {what}");
-            // It looks for an anchor in its own store, so it is asked about certificates alone.
-            if case.tlsa.iter().all(|(usage, ..)| *usage == 3) {
-                let agrees = third_judge(&folder, &host, &case.identity, &case.tlsa);
+            // It looks for an anchor in its own store, so it is not asked about those that a zone brings.
+            if usage != 2 {
+                let agrees = third_judge(&folder, &host, &case.identity, &case.tlsa, &roots);
                 assert_eq!(agrees, case.comes == Ok("dane"), "ldns-dane judges otherwise: {what}");
             }
         }

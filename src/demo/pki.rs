@@ -186,6 +186,14 @@ impl Identity {
         Self { chain: vec![der], key: key.serialize_der(), chain_pem, key_pem: key.serialize_pem() }
     }
 
+    /// The same, which shows the certificate of that authority beside its own, whether it has issued it or not.
+    #[must_use]
+    pub fn beside(mut self, authority: &Authority) -> Self {
+        self.chain.push(authority.issuer.der().clone());
+        self.chain_pem.push_str(&authority.issuer.pem());
+        self
+    }
+
     fn private(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()))
     }

@@ -50,8 +50,11 @@ fn holds(
     match association.usage {
         Usage::DaneEe => is_of(association, leaf),
         Usage::PkixEe => is_of(association, leaf) && trusted() && named(),
+        // RFC 6698 2.1.1: an authority of a path that holds, and not merely one that the server shows: whoever has a certificate of
+        // any authority could show that of the right one beside it.
         Usage::PkixTa => {
-            authorities.iter().any(|authority| is_of(association, authority)) && trusted() && named()
+            let mut meant = authorities.iter().filter(|authority| is_of(association, authority));
+            named() && trusted() && meant.any(|authority| leads_to(&chain, authority, now))
         }
         Usage::DaneTa => {
             // RFC 7671 5.2: the record may bring the anchor itself; else it is among what the server shows.
