@@ -195,7 +195,9 @@ fn without_resumption_what_may_have_arrived_comes_back_and_the_rest_goes_on() {
     passed(&mut stage);
     stage.hears(Side::Far(far), &a(1));
     breaks(&mut stage, far, &["3"]);
-    assert_eq!(returned(&mut stage), ["2"]);
+    let reports = stage.reported();
+    assert!(reports.len() == 1 && reports[0].1.contains(" id='2'"), "{reports:?}");
+    assert!(reports[0].1.contains("nobody knows whether the other server got this"), "{reports:?}");
     let next = last(&stage);
     proven(&mut stage, next, true);
     stage.hears(Side::Far(next), &format!("<enabled xmlns='{SM}'/>"));
@@ -302,6 +304,23 @@ fn a_session_goes_on_only_with_a_peer_that_the_policy_still_takes() {
     proven(&mut stage, next, true);
     assert!(passed(&mut stage).is_empty());
     assert_eq!(returned(&mut stage), ["1"]);
+}
+
+// Where the operator lets no session go on, what never went out whole takes another stream, as with a peer that cannot resume.
+#[test]
+fn where_no_time_is_given_no_session_goes_on() {
+    let mut home = home();
+    home.timeouts.resume = Duration::ZERO;
+    let (mut stage, far) = sent_out(home);
+    proven(&mut stage, far, true);
+    stage.hears(Side::Far(far), &format!("<enabled xmlns='{SM}' id='s1' resume='true'/>"));
+    ["1", "2"].iter().for_each(|id| queue(&mut stage, id));
+    passed(&mut stage);
+    breaks(&mut stage, far, &["2"]);
+    assert_eq!(returned(&mut stage), ["1"]);
+    let next = last(&stage);
+    proven(&mut stage, next, true);
+    assert!(!stage.said(Side::Far(next)).contains("<resume "));
 }
 
 // A drain gives a broken session no more time.

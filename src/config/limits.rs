@@ -144,7 +144,7 @@ table! {
     /// Octets that wait for one pair (L-queue).
     queue_octets ("queue-octets"): size = "1MiB", "16KiB" ..= "1GiB";
     /// Stanzas that were sent to a remote server which counts what it takes (XEP-0198) and that it has not acknowledged; more wait.
-    /// `0`: no server is asked to count (SM-01).
+    /// `0`: no server is asked to count, which helps where one says that it does and then acknowledges nothing (SM-01).
     unacked_stanzas ("unacked-stanzas"): count = "1000", "0" ..= "100000";
     /// Octets of those stanzas.
     unacked_octets ("unacked-octets"): size = "1MiB", "16KiB" ..= "1GiB";

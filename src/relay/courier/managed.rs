@@ -217,12 +217,13 @@ impl Courier {
         turn.push(Effect::Recall(id));
         let broke = matches!(lost.reason, Reason::ConnectionLost | Reason::WriteTimeout | Reason::AckTimeout);
         let left = !session.unacknowledged.is_empty();
+        let time = turn.home.timeouts.resume;
+        let most = session.ticket.as_ref().map(|ticket| ticket.most.unwrap_or(time).min(time));
         if left
             && broke
             && !(lost.closing || self.draining || self.ending)
-            && let Some(ticket) = &session.ticket
+            && let Some(most) = most.filter(|most| !most.is_zero())
         {
-            let most = ticket.most.unwrap_or(turn.home.timeouts.resume).min(turn.home.timeouts.resume);
             session.broken = Some((turn.now + most, 0));
             turn.note(Event::Managed { what: Managing::Broken, stanzas: 1 });
             return Vec::new();

@@ -39,7 +39,11 @@ impl Settling {
         for list in lists {
             match list.iter_mut().find(|(known, _)| Arc::ptr_eq(known, cargo)) {
                 Some((_, last)) => *last = given,
-                None => list.push((Arc::clone(cargo), given)),
+                None => {
+                    // Couriers come and go, whether anybody asks or not.
+                    list.retain(|(cargo, given)| !cargo.has_settled(*given));
+                    list.push((Arc::clone(cargo), given));
+                }
             }
         }
     }
