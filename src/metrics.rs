@@ -319,6 +319,11 @@ impl Metrics {
         self.lists.show(lists);
     }
 
+    /// A list was looked for where it is fetched from: `changed`, `unchanged` or `failed`.
+    pub fn list_fetched(&self, list: &str, outcome: &str) {
+        self.lists.fetched(list, outcome);
+    }
+
     /// The limits that were met since the start, and how often.
     pub fn limits_met(&self) -> Vec<(&'static str, u64)> {
         let met = Limit::ALL

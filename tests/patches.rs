@@ -72,6 +72,35 @@ fn patches_act_between_servers_and_follow_a_reload() {
     assert!(arrived.child("body").is_some() && arrived.child("h").is_none(), "{}", arrived.outline());
     friend.send(&message(&ours, "watched", WATCHED));
     assert!(inside.expect_message(&theirs, "watched").child("w").is_some(), "a shadow does nothing");
+
+    // Who asks beforehand reads which patches look at such stanzas, and what becomes of a whole one.
+    let question = ["policy", "explain", "--from", FRIEND, "--to", "hall.example"];
+    let asked = |name: &str, more: &[&str]| scene.gateway.command(name, &[&question[..], more].concat());
+    let (code, said) = asked("explain", &["--kind", "message"]);
+    assert!(
+        code == Some(0) && said.contains("wide-form at ") && said.contains("looks at such stanzas"),
+        "{said}"
+    );
+    assert!(!said.contains("to-clients"), "that one is for the streams of clients: {said}");
+    let shown = folder.path().join("stanza.xml");
+    for (name, payload, expected, words) in [
+        ("explain-form", FORM, 1, "(deny): meets this stanza: a form with many fields stops the server"),
+        ("explain-heavy", HEAVY, 0, "(cut): meets this stanza: nobody reads it"),
+        ("explain-watched", WATCHED, 0, "(deny, in shadow mode): meets this stanza: to learn"),
+        ("explain-none", "", 0, "the stanza meets none"),
+    ] {
+        fs::write(&shown, message("j@hall.example", "x", payload)).unwrap();
+        let (code, said) = asked(name, &["--stanza", shown.to_str().unwrap()]);
+        assert!(code == Some(expected) && said.contains(words), "{code:?} {said}");
+        assert_eq!(
+            said.starts_with("deny: a patch keeps stanzas like this one away"),
+            expected == 1,
+            "{said}"
+        );
+    }
+    fs::write(&shown, "<message><body>").unwrap();
+    let (code, said) = asked("explain-broken", &["--stanza", shown.to_str().unwrap()]);
+    assert!(code == Some(64) && said.contains("the stanza has no end"), "{code:?} {said}");
     friend.send(&message(&ours, "light", "<h xmlns='urn:example:heavy' size='small'/>"));
     assert!(inside.expect_message(&theirs, "light").child("h").is_some());
     assert!(!inside.has_received(|e| e.has("id", "denied")));

@@ -80,6 +80,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("AdminSpec", "status", &["off", "on"]),
     ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
     ("ListSpec", "change", &["third", "any"]),
+    ("ListSpec", "format", &["domains", "jid-sha256"]),
     ("DnsSpec", "dnssec", &["off", "resolver", "validate"]),
     ("RouteSpec", "tls", &["starttls", "direct", "none"]),
     ("SteeringSpec", "hosted", &["refuse", "backend"]),

@@ -4,8 +4,9 @@ mod learn;
 mod promote;
 mod shadow;
 
+use std::io::Read as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
@@ -80,6 +81,9 @@ pub(super) struct ExplainArgs {
     /// The namespace of the stanza's payload
     #[arg(long, value_name = "NAMESPACE")]
     payload: Option<String>,
+    /// A file with one whole stanza, - for the standard input: what rules and patches make of it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "payload"])]
+    stanza: Option<PathBuf>,
     /// The day to suppose, like 2027-01-31 [default: today]
     #[arg(long, value_name = "DATE", value_parser = day_of)]
     today: Option<Day>,
@@ -150,6 +154,13 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
     let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value().map(|value| value.get_name().to_owned())
     };
+    let stanza = match args.stanza.as_deref().map(read_stanza).transpose() {
+        Ok(stanza) => stanza,
+        Err(message) => {
+            console.complain(message);
+            return Exit::Usage;
+        }
+    };
     let asked = Asked {
         from: args.from.to_string(),
         to: args.to.to_string(),
@@ -159,6 +170,7 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
         ip: args.ip,
         kind: args.kind.and_then(|kind| word(&|| kind.to_possible_value())),
         payload: args.payload.clone(),
+        stanza,
     };
     let Some(config) = args.config.as_ref().filter(|_| !args.live) else {
         let gateway =
@@ -193,6 +205,26 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
         }
     }
 }
+
+/// The stanza in a file.
+///
+/// # Errors
+/// In words, why there is none.
+fn read_stanza(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = match path.as_os_str() == "-" {
+        true => std::io::stdin().take(LARGEST).read_to_string(&mut text),
+        false => std::fs::File::open(path).and_then(|file| file.take(LARGEST).read_to_string(&mut text)),
+    };
+    match read {
+        Ok(octets) if u64::try_from(octets).unwrap_or(LARGEST) < LARGEST => Ok(text),
+        Ok(_) => Err(format!("{}: no stanza is so long", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Octets of a file with a stanza.
+const LARGEST: u64 = 16 << 20;
 
 fn show(args: &ExplainArgs, explanation: &policy::Explanation, console: &mut Console) {
     match args.format {

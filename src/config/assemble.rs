@@ -47,7 +47,8 @@ pub(super) fn assemble(
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
-    let lists = super::listed::lists(&mut words, spec);
+    let state = spec.state.as_ref().map(|word| words.path(word));
+    let lists = super::listed::lists(&mut words, spec, state.as_deref());
     let patches = super::lists::files_once(&mut words, spec.patches.as_ref());
     let secrets = secrets(&mut words, spec);
     let cluster = super::cluster::cluster(&mut words, spec, &secrets);
@@ -66,7 +67,6 @@ pub(super) fn assemble(
     }
     let log = log(&mut words, spec);
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
-    let state = spec.state.as_ref().map(|word| words.path(word));
     let mut beside: Vec<PathBuf> = included.iter().map(|(file, _)| PathBuf::from(file)).collect();
     for (more, _) in others {
         beside.extend(more.folders);

@@ -10,6 +10,7 @@ use super::limits::{Limits, Timeouts};
 use super::list_file::ListFile;
 use super::settings::*;
 use crate::dns::Dnssec;
+use crate::policy::ListFormat;
 use crate::stream::client::certified::{Asked, By, Demand};
 
 /// One key of the configuration and what it stands at.
@@ -124,9 +125,17 @@ impl Lines {
     }
 
     fn listed(&mut self, list: &ListFile) {
-        let ListFile { name, file, expires, any_change, minisign } = list;
+        let ListFile { name, file, fetch, format, expires, any_change, minisign } = list;
         let at = |key: &str| format!("lists[{name}].{key}");
-        self.put(at("file"), file.display().to_string(), false);
+        self.put(at("file"), file.display().to_string(), fetch.is_some());
+        self.or(at("url"), fetch.as_ref().map(|fetch| &fetch.url), "nothing is fetched");
+        self.or(
+            at("refresh"),
+            fetch.as_ref().map(|fetch| super::limits::time_shown(&fetch.refresh)),
+            "never",
+        );
+        let word = ListFormat::ALL.iter().find(|(_, one)| one == format).map_or("?", |(word, _)| *word);
+        self.put(at("format"), word, *format == ListFormat::default());
         self.or(at("expires"), expires.as_ref().map(super::limits::time_shown), "any age");
         self.put(at("change"), if *any_change { "any" } else { "third" }, !any_change);
         self.or(at("verify.minisign"), minisign.as_ref(), "none");

@@ -50,7 +50,8 @@ fn whole() -> Value {
         "lists": [{
             "name": "spammers", "file": "lists/spam.txt", "expires": "72h", "change": "any",
             "verify": { "minisign": "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3" },
-        }],
+            "format": "jid-sha256",
+        }, { "name": "far", "url": "https://lists.example/spam.txt", "refresh": "1h" }],
         "patches": ["patches.d/*.yaml"],
         "dialback": { "secrets": { "world": "secrets/world", "inside": "secrets/inside" } },
         "cluster": { "name": "gate", "store": "rediss://gate@store.example.com:6380", "password": "secrets/store", "roots": "pki/store.pem" },

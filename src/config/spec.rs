@@ -68,7 +68,8 @@ pub struct FileSpec {
     /// Audit records. Default: none.
     pub audit: Option<Placed<AuditSpec>>,
     /// The folder of what outlives a restart: how often and when last each rule and case was used, what was seen of the policy in the
-    /// shadow, how remote domains were proven, and the last good copy of each list. Default: none, and then that begins anew with each start. Example: `state: /var/lib/gatehouse`
+    /// shadow, how remote domains were proven, the last good copy of each list and what lists were fetched, and who is in quarantine. Default:
+    /// none, and then that begins anew with each start. Example: `state: /var/lib/gatehouse`
     pub state: Option<Word>,
 }
 
@@ -79,9 +80,19 @@ pub struct ListSpec {
     /// Its name in rules, metrics and logs: letters, digits, `-`, `_` and `.`. No default. Example: `name: spammers`
     pub name: Option<Word>,
     /// The file: one domain a line, which stands for all below it, too; what follows `#` says nothing. When it has changed and settled it
-    /// is taken over by itself. One that cannot be used is held: what was read before stays. No default. Example: `file: lists/spam.txt`
+    /// is taken over by itself. One that cannot be used is held: what was read before stays. Default: that which `url` fetches. Example:
+    /// `file: lists/spam.txt`
     pub file: Option<Word>,
-    /// How old the file may be; what is older is held. Default: any age. Example: `expires: 72h`
+    /// In place of `file`: from where it is fetched, by HTTPS, from public addresses alone, with at most 128 MiB and five redirects in two
+    /// minutes. It lies in the folder `state`. Default: nothing is fetched. Example: `url: https://lists.example/spam.txt`
+    pub url: Option<Word>,
+    /// The time from one fetch to the next, from 5 s to 30 days; after one that came to nothing, a tenth of it, at least a minute where it
+    /// is longer. Default: `6h`.
+    pub refresh: Option<Word>,
+    /// `domains`, or `jid-sha256`: a line is the SHA-256, in hexadecimal, of a domain or of a bare address, as it is compared: prepared,
+    /// in UTF-8, without resource. A domain stands for all below it. Default: `domains`.
+    pub format: Option<Word>,
+    /// How old the file may be, or the last fetch that came out well; what is older is held. Default: any age. Example: `expires: 72h`
     pub expires: Option<Word>,
     /// How much of it may change at once: `third`, what grows or shrinks by more is held; or `any`. Default: `third`.
     pub change: Option<Word>,
@@ -93,7 +104,7 @@ pub struct ListSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct VerifySpec {
-    /// A minisign public key, in Base64. The signature lies beside the list, in a file of its name and `.minisig`; without a good one it
+    /// A minisign public key, in Base64. The signature lies beside the list, under its name or URL and `.minisig`; without a good one it
     /// is held. No default. Example: `minisign: RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3`
     pub minisign: Option<Word>,
 }

@@ -72,6 +72,7 @@ impl Engine {
             )),
             rates: Arc::new(Rates::new(parts::rates(&settings))),
             senders: senders(&settings, common.as_ref()),
+            fetches: Arc::default(),
             quarantine: Arc::default(),
             streams: Streams::new(),
             circuits,
@@ -93,7 +94,7 @@ impl Engine {
     }
 
     /// The world, to show it another connector.
-    pub(super) fn world(&self) -> &World {
+    pub(super) fn world(&self) -> &Arc<World> {
         &self.world
     }
 
@@ -150,6 +151,7 @@ impl Engine {
                 true => Arc::clone(&old.senders),
                 false => senders(&settings, common.as_ref()),
             },
+            fetches: Arc::clone(&old.fetches),
             quarantine: Arc::clone(&old.quarantine),
             streams: Arc::clone(&old.streams),
             circuits,

@@ -33,6 +33,9 @@ pub struct Asked {
     /// The namespace of its payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// The whole stanza, in place of kind and payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stanza: Option<String>,
 }
 
 /// What there is to say.
@@ -58,7 +61,7 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
     let (from, to) = (domain(&asked.from)?, domain(&asked.to)?);
     let kind = kind(asked)?;
     if policy.hosts(&to) && policy.hosts(&from) {
-        return Ok(between(settings, policy, (&from, &to), kind, asked.payload.as_deref()));
+        return between(settings, policy, (&from, &to), kind, asked);
     }
     let (hosted, remote, direction) = if policy.hosts(&to) {
         (&to, &from, Direction::Inbound)
@@ -95,7 +98,19 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         other => return Err(format!("{other:?} is no version of TLS; write 1.2, 1.3 or none")),
     };
     let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip, key };
-    Ok(Explained::Judged(Box::new(policy.explain(&question, kind, asked.payload.as_deref()))))
+    Ok(Explained::Judged(Box::new(judged(policy, &question, kind, asked)?)))
+}
+
+fn judged(
+    policy: &Policy,
+    question: &Federate<'_>,
+    kind: Option<StanzaKind>,
+    asked: &Asked,
+) -> Result<Explanation, String> {
+    match &asked.stanza {
+        Some(stanza) => policy.explain_stanza(question, stanza),
+        None => Ok(policy.explain(question, kind, asked.payload.as_deref())),
+    }
 }
 
 fn kind(asked: &Asked) -> Result<Option<StanzaKind>, String> {
@@ -115,8 +130,8 @@ fn between(
     policy: &Policy,
     (from, to): (&Domain, &Domain),
     kind: Option<StanzaKind>,
-    payload: Option<&str>,
-) -> Explained {
+    asked: &Asked,
+) -> Result<Explained, String> {
     if let (Some(one), Some(other)) = (settings.domain(from), settings.domain(to))
         && !settings.may_speak(one, other)
     {
@@ -127,7 +142,7 @@ fn between(
             reason.words(),
             reason.label()
         );
-        return Explained::SameBackend { text, reason: reason.label() };
+        return Ok(Explained::SameBackend { text, reason: reason.label() });
     }
     let question = |hosted, remote, direction| Federate {
         hosted,
@@ -138,9 +153,9 @@ fn between(
         address: None,
         key: ShownKey::Unknown,
     };
-    let mut explanation = policy.explain(&question(from, to, Direction::Outbound), kind, payload);
+    let mut explanation = judged(policy, &question(from, to, Direction::Outbound), kind, asked)?;
     if explanation.is_allow() {
-        explanation = policy.explain(&question(to, from, Direction::Inbound), kind, payload);
+        explanation = judged(policy, &question(to, from, Direction::Inbound), kind, asked)?;
     }
-    Explained::Judged(Box::new(explanation))
+    Ok(Explained::Judged(Box::new(explanation)))
 }

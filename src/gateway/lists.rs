@@ -19,7 +19,7 @@ pub(super) fn recalled(settings: &Settings, policy: Policy) -> Policy {
     let copies = settings.lists.iter().filter_map(|list| {
         let path = path_of(folder, &list.name);
         match read(&path) {
-            Ok(text) => text.map(|text| Slot::of(List::read(&list.name, &text))),
+            Ok(text) => text.map(|text| Slot::of(List::read_as(&list.name, &text, list.format))),
             Err(error) => {
                 tracing::warn!(list = list.name, file = %path.display(), %error,
                     "the copy of a list from before the restart cannot be read, and is left aside");
@@ -60,13 +60,14 @@ pub(super) fn tell(before: Option<&Lists>, after: &Lists) {
 }
 
 /// The lists as the status shows them.
-pub(super) fn shown(settings: &Settings, lists: &Lists) -> Vec<status::List> {
+pub(super) fn shown(settings: &Settings, tools: &Tools, lists: &Lists) -> Vec<status::List> {
     let file = |name: &str| settings.lists.iter().find(|list| list.name == name).map(|list| &list.file);
     let shown = lists.iter().map(|slot| status::List {
         name: slot.list.name().to_owned(),
         domains: slot.list.len(),
         held: slot.held.map(|held| held.label().to_owned()),
         note: slot.held.map(|held| format!("{}; {}", held.words(), held.remedy())),
+        trouble: tools.fetches.of(slot.list.name()),
         file: file(slot.list.name()).map(|file| file.display().to_string()).unwrap_or_default(),
     });
     shown.collect()

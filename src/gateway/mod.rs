@@ -18,6 +18,7 @@ pub mod doctor;
 mod doors;
 mod engine;
 pub mod explain;
+mod fetching;
 mod freeing;
 mod known;
 pub mod lifecycle;
@@ -191,6 +192,8 @@ impl Gateway {
         tasks.spawn(peers::attend(move || (asked.settings(), asked.tools())));
         tasks.spawn(Arc::clone(&desk.bans).keep_time());
         let held = Arc::clone(&reloader);
+        let fetching = Arc::clone(&reloader);
+        tasks.spawn(fetching::follow(move || (fetching.settings(), fetching.world(), fetching.tools())));
         tasks.spawn(quarantine::follow(move || held.tools()));
         tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
         tasks.spawn(count_bans(Arc::clone(&reloader)));

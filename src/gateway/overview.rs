@@ -59,7 +59,7 @@ impl Desk {
             refusals,
             rules,
             all_rules,
-            lists: super::lists::shown(&self.reloader.settings(), policy.lists()),
+            lists: super::lists::shown(&self.reloader.settings(), &tools, policy.lists()),
             quarantine: super::quarantine::on_page(&tools.quarantine),
             all_quarantine: tools.quarantine.len(),
             bans: self
@@ -211,6 +211,9 @@ impl Desk {
         for list in &snapshot.lists {
             if let (Some(_), Some(note)) = (&list.held, &list.note) {
                 alarms.push(format!("the list {} is held: {note}", list.name));
+            }
+            if let Some(why) = &list.trouble {
+                alarms.push(format!("the list {} cannot be fetched: {why}", list.name));
             }
         }
         for peer in snapshot.peers.iter().filter(|peer| peer.state == "waits").take(WAITING) {

@@ -30,6 +30,7 @@ use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
 use crate::policy::{CaseOutcome, Compiled, Finding, Place, Policy};
 use crate::reason::Reason;
+use crate::run::world::World;
 use crate::run::{Tools, now};
 use crate::tls::Connector;
 
@@ -129,7 +130,12 @@ impl Reloader {
         self.with(|current| current.secrets.digest())
     }
 
-    /// What relays lean on now.
+    /// What is outside.
+    pub(super) fn world(&self) -> Arc<World> {
+        self.with(|current| Arc::clone(current.engine.world()))
+    }
+
+    /// What the relays lean on.
     pub fn tools(&self) -> Arc<Tools> {
         self.with(|current| Arc::clone(current.engine.tools()))
     }

@@ -82,6 +82,15 @@ impl<'a> Jid<'a> {
         }
     }
 
+    /// The address without its resource, in the form that compares.
+    pub fn bare_form(&self) -> String {
+        let form = |text| prepare::local(text).or_else(|_| prepare::modern_local(text));
+        match self.local {
+            Some(local) => format!("{}@{}", form(local).unwrap_or(Cow::Borrowed(local)), self.domain),
+            None => self.domain.clone().into_owned(),
+        }
+    }
+
     /// The part before `@` in the form that compares (RFC 7622 3.3).
     pub fn local_form(&self) -> Option<Cow<'a, str>> {
         self.local.and_then(|text| prepare::local(text).ok())

@@ -1,6 +1,6 @@
 //! Lists that somebody else keeps: how much is on them, and which of their files are not taken.
 
-use prometheus::IntGaugeVec;
+use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::maker::Maker;
 use crate::policy::Held;
@@ -10,18 +10,32 @@ use crate::policy::Held;
 pub(super) struct Lists {
     domains: IntGaugeVec,
     held: IntGaugeVec,
+    fetches: IntCounterVec,
 }
 
 impl Lists {
     pub(super) fn new(make: &Maker) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            domains: make.gauges("list_domains", "Domains that the list in force names.", &["list"])?,
+            domains: make.gauges(
+                "list_domains",
+                "Domains, or digests, that the list in force names.",
+                &["list"],
+            )?,
             held: make.gauges(
                 "list_held",
                 "Whether the file of a list is not taken, and why: then what was read before is in force.",
                 &["list", "reason"],
             )?,
+            fetches: make.counters(
+                "list_fetches_total",
+                "Lists that were fetched: changed, unchanged, or failed.",
+                &["list", "outcome"],
+            )?,
         })
+    }
+
+    pub(super) fn fetched(&self, list: &str, outcome: &str) {
+        self.fetches.with_label_values(&[list, outcome]).inc();
     }
 
     pub(super) fn show(&self, lists: &crate::policy::Lists) {

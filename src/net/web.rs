@@ -4,6 +4,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Where something is to be fetched by HTTPS.
@@ -62,11 +63,44 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// A document, and the marks by which its server knows it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What stands in it.
+    pub octets: Bytes,
+    /// Its marks.
+    pub marks: Marks,
+}
+
+/// By what a server tells whether a document has changed: words of its own, which it gets back as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// `ETag`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// `Last-Modified`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
+}
+
+/// What is wanted of a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The media type.
+    pub accept: &'static str,
+    /// At most so many octets.
+    pub most: usize,
+    /// The marks of what is known already.
+    pub known: Option<&'a Marks>,
+}
+
 /// What a web server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
     /// This document.
-    Document(Bytes),
+    Document(Document),
+    /// It is as it was when it had those marks.
+    Unchanged,
     /// It is elsewhere.
     Moved(String),
 }
@@ -74,8 +108,8 @@ pub enum Answered {
 /// Asks for this place over a channel that was made to it. Nothing bounds the time; whoever asks does.
 ///
 /// # Errors
-/// Why there is no document of at most so many octets, in words.
-pub async fn get<S>(stream: S, place: &Place, most: usize) -> Result<Answered, String>
+/// Why there is no such document, in words.
+pub async fn get<S>(stream: S, place: &Place, wish: &Wish<'_>) -> Result<Answered, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -87,15 +121,23 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(words)?;
-    let request = Request::get(&place.path)
+    let mut request = Request::get(&place.path)
         .header(header::HOST, &place.authority)
-        .header(header::ACCEPT, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+        .header(header::ACCEPT, wish.accept)
+        .header(header::CONNECTION, "close");
+    if let Some(tag) = wish.known.and_then(|marks| marks.tag.as_ref()) {
+        request = request.header(header::IF_NONE_MATCH, tag);
+    }
+    if let Some(changed) = wish.known.and_then(|marks| marks.changed.as_ref()) {
+        request = request.header(header::IF_MODIFIED_SINCE, changed);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let asked = async {
         let answer = sender.send_request(request).await.map_err(words)?;
         let status = answer.status();
+        if status == StatusCode::NOT_MODIFIED && wish.known.is_some() {
+            return Ok(Answered::Unchanged);
+        }
         if status.is_redirection() {
             let location = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
             return location
@@ -105,8 +147,14 @@ where
         if status != StatusCode::OK {
             return Err(format!("it answers {}", status.as_u16()));
         }
+        let mark = |name| {
+            let text = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= MARK).map(str::to_owned)
+        };
+        let marks = Marks { tag: mark(header::ETAG), changed: mark(header::LAST_MODIFIED) };
+        let most = wish.most;
         match Limited::new(answer.into_body(), most).collect().await {
-            Ok(body) => Ok(Answered::Document(body.to_bytes())),
+            Ok(body) => Ok(Answered::Document(Document { octets: body.to_bytes(), marks })),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(format!("its answer has more than {most} octets"))
             }
@@ -122,6 +170,8 @@ where
 
 /// Octets of the head of an answer; hyper takes no smaller ceiling than 8192.
 const HEAD: usize = 16_384;
+/// Octets of a mark.
+const MARK: usize = 256;
 /// Fields of it.
 const HEADERS: usize = 64;
 

@@ -7,11 +7,13 @@ use serde::Serialize;
 use super::Policy;
 use super::finding::Place;
 use super::judge::{Bearing, Considered, Witness};
+use super::patches::{Action, Asked, PatchWord, stanza_of};
 use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::rules::StanzaKind;
 use super::verdict::{Permit, Verdict};
-use crate::reason::{Outcome, Reason};
+use crate::reason::{Direction, Flow, Outcome, Reason};
+use crate::xml::Kind;
 
 /// A witness that writes everything down.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +122,12 @@ pub struct Explanation {
     /// nothing is remembered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// Patches that look at such stanzas, or, where one was shown, those that it meets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<PatchWord>,
+    /// Whether a stanza was shown.
+    #[serde(skip)]
+    stanza: bool,
     /// The digest of the policy.
     pub digest: String,
 }
@@ -212,8 +220,50 @@ impl Policy {
             }),
             quarantine,
             memory: self.memory(question),
+            patches: match self.patches() {
+                Some(patches) => patches.looking_at(&self.of_patches(question), kind, payload),
+                None => Vec::new(),
+            },
+            stanza: false,
             digest: self.digest().to_owned(),
         }
+    }
+
+    /// The same of a whole stanza: of all that stands in it, and of the patches that it meets.
+    ///
+    /// # Errors
+    /// What is wrong with the stanza, in words.
+    pub fn explain_stanza(&self, question: &Federate<'_>, stanza: &str) -> Result<Explanation, String> {
+        let asked = self.of_patches(question);
+        let frame = stanza_of(stanza, asked.flow).map_err(|why| format!("the stanza {why}"))?;
+        let head = frame.head();
+        let kind = match head.kind() {
+            Kind::Message => StanzaKind::Message,
+            Kind::Presence => StanzaKind::Presence,
+            Kind::Iq | Kind::Other => StanzaKind::Iq,
+        };
+        let of_payloads =
+            head.children().map(|child| self.explain(question, Some(kind), Some(child.namespace())));
+        let refused = of_payloads.into_iter().find(|explanation| !explanation.is_allow());
+        let mut explanation = refused.unwrap_or_else(|| self.explain(question, Some(kind), None));
+        explanation.stanza = true;
+        explanation.patches = self.patches().map_or_else(Vec::new, |patches| patches.met_by(head, &asked));
+        let denies = |patch: &PatchWord| patch.action == Action::Deny.label() && patch.mode == "act";
+        if explanation.is_allow() && explanation.patches.iter().any(denies) {
+            let reason = Reason::Patched;
+            explanation.verdict = Outcome::Deny.label();
+            (explanation.reason, explanation.words) = (reason.label(), reason.words());
+        }
+        Ok(explanation)
+    }
+
+    /// The way of a stanza of that pair, as patches ask of it.
+    fn of_patches<'a>(&self, question: &Federate<'a>) -> Asked<'a> {
+        let flow = match question.direction {
+            Direction::Inbound => Flow::S2sIn,
+            Direction::Outbound => Flow::S2sOut,
+        };
+        Asked { flow, direction: question.direction, hosted: question.hosted, today: self.today }
     }
 
     /// What there is to say of quarantine, where the rule that decides is about it.
@@ -305,6 +355,14 @@ impl fmt::Display for Explanation {
         }
         for step in &self.considered {
             writeln!(f, "  {} at {} ({}): {}", step.rule, step.place, step.pattern, step.words)?;
+        }
+        match (self.patches.is_empty(), self.stanza) {
+            (true, true) => writeln!(f, "patches:    the stanza meets none")?,
+            (true, false) => {}
+            (false, _) => writeln!(f, "patches:")?,
+        }
+        for patch in &self.patches {
+            writeln!(f, "  {patch}")?;
         }
         if let Some(ShadowWord { verdict, reason, rule, place }) = &self.shadow {
             write!(f, "shadow:     {verdict}, {reason} (rule {rule}")?;

@@ -9,6 +9,7 @@ use super::Policy;
 use super::beside::Beside;
 use super::day::Day;
 use super::finding::Place;
+use super::lists::Listed;
 use super::peers::{Face, OnChange, compare};
 use super::pins::ShownKey;
 use super::quarantine::Standing;
@@ -16,7 +17,7 @@ use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Federation, Hosted};
 use super::verdict::{Permit, Verdict};
-use crate::jid::Domain;
+use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Outcome, Reason};
 
 /// Somebody who hears of each rule considered.
@@ -206,7 +207,7 @@ impl Policy {
             if decided.is_some() && !W::CURIOUS {
                 break;
             }
-            let enough = || self.lists.asked(quorum, question.remote).is_enough();
+            let enough = || self.lists.asked(quorum, question.remote, None).is_enough();
             let bearing = match self.bearing(rule, question) {
                 _ if decided.is_some() => Bearing::LessSpecific,
                 Bearing::Decides(..) if enough() => Bearing::Decides(Outcome::Deny, Reason::OnLists),
@@ -219,6 +220,25 @@ impl Policy {
             }
         }
         decided
+    }
+
+    /// What lists say of one sender whose pair this permit lets in: an entry may name a single address. A rule that names the domain goes
+    /// before lists, and so does whatever else has decided but `federation`. None: too few lists name him.
+    pub fn lists_against(&self, permit: &Permit, bare: &str) -> Option<Listed> {
+        if self.rules.by_lists.is_empty()
+            || permit.rule() != &self.default_rule
+            || !self.lists.name_addresses()
+        {
+            return None;
+        }
+        let question = permit.question();
+        let (index, _) = self.find_hosted(question.hosted)?;
+        let mut rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
+        let rule = rules.find(|rule| rule.is_for(index))?;
+        let jid = Jid::parse(bare).or_else(|_| Jid::parse_rfc7622(bare)).ok()?;
+        let listed = self.lists.asked(rule.quorum.as_ref()?, question.remote, Some(&jid.bare_form()));
+        let holds = matches!(self.bearing(rule, &question), Bearing::Decides(..));
+        Some(listed).filter(|listed| holds && listed.is_enough())
     }
 
     fn judge_default(&self, hosted: &Hosted, question: &Federate<'_>) -> Verdict {

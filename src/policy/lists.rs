@@ -1,11 +1,14 @@
-//! Lists of domains that somebody else keeps: what is on them, and how a rule asks several of them at once.
+//! Lists that somebody else keeps: what is on them, and how a rule asks several of them at once.
 //!
-//! An entry names a domain and all below it, as a ban does. A list of a million entries is one text and the places where
-//! entries begin in it, in order: some twenty steps for each label of the domain that is asked about.
+//! An entry names a domain and all below it, as a ban does, or, where a list is of digests, one bare address. A list of a million
+//! domains is one text and the places where entries begin in it, in order: some twenty steps for each label of the domain that is
+//! asked about. Digests lie one behind the other, in order.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::jid::Domain;
 
@@ -13,18 +16,75 @@ use crate::jid::Domain;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     name: Arc<str>,
-    /// All entries, one behind the other, in order.
-    text: Box<str>,
-    /// Where each begins.
-    starts: Box<[u32]>,
-    /// Lines that are no domain.
+    entries: Entries,
+    /// Lines that are no entry.
     unread: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entries {
+    Domains {
+        /// All entries, one behind the other, in order.
+        text: Box<str>,
+        /// Where each begins.
+        starts: Box<[u32]>,
+    },
+    /// Digests of domains and of bare addresses, in order.
+    Digests(Box<[[u8; 32]]>),
+}
+
+/// What stands in a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One domain a line.
+    #[default]
+    Domains,
+    /// One SHA-256 a line, in hexadecimal, of a domain or of a bare address as it is compared: in UTF-8, prepared, in lower case where
+    /// that says so; no resource, no scheme, no line end.
+    JidSha256,
+}
+
+impl Format {
+    /// The words in files.
+    pub const ALL: &'static [(&'static str, Format)] =
+        &[("domains", Self::Domains), ("jid-sha256", Self::JidSha256)];
+
+    /// What an entry is called.
+    pub const fn entry(self) -> &'static str {
+        match self {
+            Self::Domains => "domain",
+            Self::JidSha256 => "SHA-256 in hexadecimal",
+        }
+    }
 }
 
 /// The most octets of a list.
 pub const MOST: usize = 256 << 20;
 
 impl List {
+    /// Reads a list of that format. What is no entry is left out and counted.
+    pub fn read_as(name: &str, text: &str, format: Format) -> Self {
+        match format {
+            Format::Domains => Self::read(name, text),
+            Format::JidSha256 => Self::read_digests(name, text),
+        }
+    }
+
+    fn read_digests(name: &str, text: &str) -> Self {
+        let (mut unread, mut digests) = (0, Vec::new());
+        for line in text.lines() {
+            let entry = line.split('#').next().unwrap_or_default().trim();
+            match (entry.is_empty(), octets(entry)) {
+                (true, _) => {}
+                (false, Some(digest)) => digests.push(digest),
+                (false, None) => unread += 1,
+            }
+        }
+        digests.sort_unstable();
+        digests.dedup();
+        Self { name: Arc::from(name), entries: Entries::Digests(digests.into()), unread }
+    }
+
     /// Reads a list: one domain a line; empty lines, and what follows `#`, say nothing. A line that is no domain is left out and
     /// counted.
     pub fn read(name: &str, text: &str) -> Self {
@@ -55,7 +115,8 @@ impl List {
             starts.push(start);
             all.push_str(entry);
         }
-        Self { name: Arc::from(name), text: all.into(), starts: starts.into(), unread }
+        let entries = Entries::Domains { text: all.into(), starts: starts.into() };
+        Self { name: Arc::from(name), entries, unread }
     }
 
     /// Its name.
@@ -63,41 +124,69 @@ impl List {
         &self.name
     }
 
-    /// How many domains it names.
+    /// How many entries it has.
     pub fn len(&self) -> usize {
-        self.starts.len()
+        match &self.entries {
+            Entries::Domains { starts, .. } => starts.len(),
+            Entries::Digests(digests) => digests.len(),
+        }
     }
 
-    /// Whether it names none.
+    /// Whether it names nobody.
     pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+        self.len() == 0
     }
 
-    /// Lines that are no domain.
+    /// Whether it may name single addresses.
+    pub fn is_of_digests(&self) -> bool {
+        matches!(self.entries, Entries::Digests(_))
+    }
+
+    /// Lines that are no entry.
     pub fn unread(&self) -> usize {
         self.unread
     }
 
     /// Octets that it holds in memory.
     pub fn octets(&self) -> usize {
-        self.text.len() + self.starts.len() * size_of::<u32>()
+        match &self.entries {
+            Entries::Domains { text, starts } => text.len() + size_of_val(&**starts),
+            Entries::Digests(digests) => size_of_val(&**digests),
+        }
     }
 
     /// Its entries, one a line, as [`List::read`] reads them.
     pub fn to_text(&self) -> String {
-        let mut text = String::with_capacity(self.text.len() + self.starts.len());
-        for index in 0..self.starts.len() {
-            text.push_str(self.at(index).unwrap_or_default());
-            text.push('\n');
+        let mut all = String::new();
+        match &self.entries {
+            Entries::Domains { text, starts } => {
+                all.reserve(text.len() + starts.len());
+                for index in 0..starts.len() {
+                    all.push_str(self.at(index).unwrap_or_default());
+                    all.push('\n');
+                }
+            }
+            Entries::Digests(digests) => {
+                all.reserve(digests.len() * 65);
+                for digest in digests {
+                    for octet in digest {
+                        for digit in [octet >> 4, octet & 15] {
+                            all.extend(char::from_digit(u32::from(digit), 16));
+                        }
+                    }
+                    all.push('\n');
+                }
+            }
         }
-        text
+        all
     }
 
     /// The entry at this place in the order.
     fn at(&self, index: usize) -> Option<&str> {
-        let start = self.starts.get(index).map(|start| *start as usize)?;
-        let end = self.starts.get(index + 1).map_or(self.text.len(), |end| *end as usize);
-        self.text.get(start..end)
+        let Entries::Domains { text, starts } = &self.entries else { return None };
+        let start = starts.get(index).map(|start| *start as usize)?;
+        let end = starts.get(index + 1).map_or(text.len(), |end| *end as usize);
+        text.get(start..end)
     }
 
     /// The entry that names this domain: itself, or one above it.
@@ -106,8 +195,17 @@ impl List {
         std::iter::successors(Some(domain), above).find(|name| self.holds(name))
     }
 
+    /// Whether it names this bare address.
+    pub fn names_address(&self, bare: &str) -> bool {
+        self.is_of_digests() && self.holds(bare)
+    }
+
     fn holds(&self, name: &str) -> bool {
-        let (mut low, mut high) = (0, self.starts.len());
+        if let Entries::Digests(digests) = &self.entries {
+            let found = digest(&SHA256, name.as_bytes());
+            return digests.binary_search_by(|entry| entry.as_slice().cmp(found.as_ref())).is_ok();
+        }
+        let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
             match self.at(middle).map(|entry| entry.cmp(name)) {
@@ -118,6 +216,19 @@ impl List {
         }
         false
     }
+}
+
+/// A digest in hexadecimal.
+fn octets(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (octet, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(*pair.get(at)?).to_digit(16);
+        *octet = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+    }
+    Some(digest)
 }
 
 /// Whether it is a canonical domain as it stands; most entries are, and reading a million of them should not take long.
@@ -146,6 +257,8 @@ pub enum Held {
     Shrunk,
     /// Older than it may be.
     Stale,
+    /// It is to be fetched, and was not yet.
+    Unfetched,
     /// It cannot be read.
     Unreadable,
     /// No good signature lies beside it.
@@ -155,7 +268,7 @@ pub enum Held {
 impl Held {
     /// Every value, for tables and tests.
     pub const ALL: &'static [Held] =
-        &[Self::Grown, Self::Shrunk, Self::Stale, Self::Unreadable, Self::Unsigned];
+        &[Self::Grown, Self::Shrunk, Self::Stale, Self::Unfetched, Self::Unreadable, Self::Unsigned];
 
     /// The metric label and log field.
     pub const fn label(self) -> &'static str {
@@ -163,6 +276,7 @@ impl Held {
             Self::Grown => "grown",
             Self::Shrunk => "shrunk",
             Self::Stale => "stale",
+            Self::Unfetched => "unfetched",
             Self::Unreadable => "unreadable",
             Self::Unsigned => "unsigned",
         }
@@ -174,6 +288,7 @@ impl Held {
             Self::Grown => "it names more than a third more than before",
             Self::Shrunk => "it names more than a third less than before",
             Self::Stale => "it is older than it may be",
+            Self::Unfetched => "it was not fetched yet",
             Self::Unreadable => "it cannot be read",
             Self::Unsigned => "no good signature lies beside it",
         }
@@ -186,6 +301,7 @@ impl Held {
                 "look at it; if it is right, write `change: any` for this list, and reload"
             }
             Self::Stale => "look why nobody renews it",
+            Self::Unfetched => "wait a moment; the log says what is in the way",
             Self::Unreadable => "check the path, its permissions and its size",
             Self::Unsigned => "get the signature (`.minisig`) that belongs to it, or look who has changed it",
         }
@@ -252,10 +368,17 @@ impl Lists {
         Lists(slots.collect())
     }
 
-    /// Which of the named lists name this domain, and how.
-    pub(super) fn asked(&self, asked: &Quorum, domain: &Domain) -> Listed {
+    /// Whether some list may name single addresses.
+    pub(super) fn name_addresses(&self) -> bool {
+        self.0.iter().any(|slot| slot.list.is_of_digests() && !slot.list.is_empty())
+    }
+
+    /// Which of the named lists name this domain, or this bare address there, and how.
+    pub(super) fn asked(&self, asked: &Quorum, domain: &Domain, bare: Option<&str>) -> Listed {
         let on = asked.lists.iter().filter_map(|name| {
-            let entry = self.get(name)?.list.entry(domain.as_str())?;
+            let list = &self.get(name)?.list;
+            let of_address = || bare.filter(|bare| list.names_address(bare));
+            let entry = list.entry(domain.as_str()).or_else(of_address)?;
             Some((name.clone(), entry.to_owned()))
         });
         Listed { on: on.collect(), of: asked.lists.len(), quorum: asked.quorum }
@@ -302,65 +425,5 @@ impl fmt::Display for Listed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_names_domains_and_what_is_below_them() {
-        let text = "# who sends spam\n\nspam.example\n  Bad.Example.  # once more\nspam.example\nb\u{fc}cher.example\nnot a domain\n\
-                    xn--bcher-kva.example\n10.0.0.1.example\na_b.example\n";
-        let list = List::read("one", text);
-        assert_eq!((list.name(), list.unread()), ("one", 2), "{list:?}");
-        for (name, entry) in [
-            ("spam.example", Some("spam.example")),
-            ("a.b.spam.example", Some("spam.example")),
-            ("notspam.example", None),
-            ("example", None),
-            ("bad.example", Some("bad.example")),
-            ("b\u{fc}cher.example", Some("b\u{fc}cher.example")),
-            ("a.b\u{fc}cher.example", Some("b\u{fc}cher.example")),
-        ] {
-            assert_eq!(list.entry(name), entry, "{name}");
-        }
-        // A copy says the same, and has no lines that say nothing.
-        let copy = List::read("one", &list.to_text());
-        assert_eq!(copy, List { unread: 0, ..list });
-    }
-
-    #[test]
-    fn a_million_entries_are_found_each_and_no_other() {
-        let text: String = (0..1_000_000).map(|n| format!("d{n}.host{}.example\n", n % 977)).collect();
-        let list = List::read("large", &text);
-        assert_eq!((list.len(), list.unread()), (1_000_000, 0));
-        assert!(list.octets() < 40 << 20, "{}", list.octets());
-        for n in (0..1_000_000).step_by(997) {
-            let name = format!("d{n}.host{}.example", n % 977);
-            assert_eq!(list.entry(&name), Some(name.as_str()));
-            assert_eq!(list.entry(&format!("x{name}")), None);
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_used_or_changes_too_much_stays_as_it_was() {
-        let of = |count: usize| {
-            Slot::of(List::read("one", &(0..count).map(|n| format!("d{n}.example\n")).collect::<String>()))
-        };
-        let after = |old: usize, new: Slot| {
-            let lists = Lists::new(vec![new]).after(&Lists::new(vec![of(old)]));
-            let slot = lists.get("one").unwrap();
-            (slot.list.len(), slot.held)
-        };
-        assert_eq!(after(30, of(40)), (40, None));
-        assert_eq!(after(30, of(41)), (30, Some(Held::Grown)));
-        assert_eq!(after(30, of(20)), (20, None));
-        assert_eq!(after(30, of(19)), (30, Some(Held::Shrunk)));
-        assert_eq!(after(30, of(0)), (30, Some(Held::Shrunk)));
-        assert_eq!(after(0, of(1000)), (1000, None));
-        assert_eq!(after(30, Slot { any_change: true, ..of(1) }), (1, None));
-        assert_eq!(after(30, Slot { held: Some(Held::Unsigned), ..of(0) }), (30, Some(Held::Unsigned)));
-        assert_eq!(
-            after(30, Slot { held: Some(Held::Stale), any_change: true, ..of(0) }),
-            (30, Some(Held::Stale))
-        );
-    }
-}
+#[path = "lists_tests.rs"]
+mod tests;

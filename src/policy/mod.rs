@@ -47,12 +47,12 @@ pub use file::{
 };
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
-pub use lists::{Held, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
+pub use lists::{Format as ListFormat, Held, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
 pub use nearest::Nearest;
 pub use networks::Networks;
 pub use patches::{
-    Action, Asked, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchSource, PatchSpec, Patches, Struck,
-    compile_patches, try_patches,
+    Action, Asked, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchSource, PatchSpec, PatchWord,
+    Patches, Struck, compile_patches, try_patches,
 };
 pub use peers::{Compared, Drift, Face, Known, OnChange, Remembered, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
@@ -271,6 +271,11 @@ impl Policy {
         })
     }
 
+    /// Whether lists may name single addresses, so that senders are to be asked about.
+    pub fn asks_of_addresses(&self) -> bool {
+        !self.rules.by_lists.is_empty() && self.lists.name_addresses()
+    }
+
     /// The lists that rules may ask.
     pub fn lists(&self) -> &Lists {
         &self.lists
@@ -289,7 +294,7 @@ impl Policy {
         let (index, _) = self.find_hosted(hosted)?;
         let rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
         let asks = rules.filter(|rule| rule.is_for(index)).find_map(|rule| rule.quorum.as_ref())?;
-        Some(self.lists.asked(asks, remote))
+        Some(self.lists.asked(asks, remote, None))
     }
 
     /// The names of lists that rules ask and that are none of these, each with the rule that asks.

@@ -14,6 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::counted::Counting;
+use self::stanzas::Asked;
 use super::claims::Claims;
 use super::event::{Event, Role};
 use super::far::{Far, FarOutcome, Lost};
@@ -44,6 +45,8 @@ pub(super) struct Inbound {
     guard: Guard,
     /// What the peer has us count.
     counting: Counting,
+    /// What lists were asked of last, by this policy.
+    asked: Option<Asked>,
     /// Names given to claims and legs.
     issued: u32,
     /// Claims and words that were refused.
@@ -63,6 +66,7 @@ impl Inbound {
             waiting: Vec::new(),
             guard: Guard::default(),
             counting: Counting::new(arrival.seed),
+            asked: None,
             issued: 0,
             refusals: 0,
             told: false,
@@ -80,7 +84,10 @@ impl Inbound {
                 self.end(Reason::Shutdown, turn);
             }
             (_, Input::Expired) => self.expire(turn),
-            (_, Input::Policy(_)) => self.rejudge(turn),
+            (_, Input::Policy(_)) => {
+                self.asked = None;
+                self.rejudge(turn);
+            }
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
             (_, Input::Resumed(found)) => counted::resumed(self, found, turn),

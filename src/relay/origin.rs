@@ -34,6 +34,15 @@ pub(super) struct Caller<'a> {
 }
 
 impl Origin<'_> {
+    /// What was told already is answered, if it may be (RLY-09, DB-70).
+    pub(super) fn answered(self, head: &Head, why: &Why, turn: &mut Turn<'_>) {
+        if filter::is_answerable(head, why.reason)
+            && let Some(answer) = self.answer(head, why, None, turn.home)
+        {
+            turn.push(answer);
+        }
+    }
+
     /// The stanza goes back to its sender as an error, with what the operator has written for those in the world who read it; the
     /// other way is another stream, so a courier takes it. Only for what may be answered.
     pub(super) fn bounce_with(self, head: &Head, why: &Why, words: Option<&str>, turn: &mut Turn<'_>) {

@@ -16,6 +16,7 @@ pub mod courier;
 mod effects;
 mod failure;
 pub mod fellows;
+pub mod fetch;
 pub mod health;
 pub mod inbox;
 pub mod kept;
@@ -212,6 +213,8 @@ pub struct Tools {
     pub rates: Arc<Rates>,
     /// What each remote address has sent lately.
     pub senders: Arc<Senders>,
+    /// What is in the way of lists that are fetched.
+    pub fetches: Arc<fetch::Troubles>,
     /// Who is in quarantine.
     pub quarantine: Arc<quarantine::Book>,
     /// Remote domains that did not answer lately.

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,32 +15,15 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::ways::{self, WayOut, WaysOut};
-use crate::dns::{Resolver, Share};
+pub use super::fetch::Reach;
+
+use super::fetch;
 use crate::jid::Domain;
-use crate::net;
-use crate::net::web::{self, Answered, Place};
+use crate::net::web::{Answered, Place, Wish};
 use crate::reason::{Cause, Detail, escaped};
 use crate::stream::evidence::Posh;
 use crate::stream::secured::Certificate;
-use crate::tls::{self, TrustStore};
-
-/// What a fetch goes through.
-#[derive(Clone, Debug)]
-pub struct Reach<'a> {
-    /// Where hosts are, and what may be dialled.
-    pub resolver: &'a Resolver,
-    /// Ways out, by remote domain.
-    pub ways: &'a WaysOut,
-    /// How long to dial.
-    pub dial: &'a net::connect::Params,
-    /// From where, if the hosted domain says so.
-    pub sources: &'a [IpAddr],
-    /// What web servers are judged by.
-    pub trust: &'a TrustStore,
-    /// Whose share of the lookups these take.
-    pub share: Share,
-}
+use crate::tls;
 
 /// Fetches files and keeps them while they hold.
 pub struct Files {
@@ -166,8 +148,9 @@ async fn document(
     loop {
         let missed =
             |what: String| Detail::new(Cause::PoshNotFetched, escaped(&format!("{place}: {what}"), SHOWN));
-        match request(&place, domain, reach).await.map_err(missed)? {
-            Answered::Document(octets) => return Ok(octets.to_vec()),
+        match fetch::request(&place, domain, reach, &WISH).await.map_err(missed)? {
+            Answered::Document(document) => return Ok(document.octets.to_vec()),
+            Answered::Unchanged => return Err(missed("it answers 304".to_owned())),
             Answered::Moved(location) => {
                 *redirects += 1;
                 if *redirects > REDIRECTS {
@@ -178,26 +161,6 @@ async fn document(
             }
         }
     }
-}
-
-async fn request(place: &Place, domain: &Domain, reach: &Reach<'_>) -> Result<Answered, String> {
-    let found = reach.resolver.host(&place.host, place.port, reach.share).await;
-    let mut addresses: Vec<SocketAddr> = found.map_err(|fault| fault.to_string())?;
-    addresses.retain(|address| !net::connect::is_ours(*address));
-    if addresses.is_empty() {
-        return Err("it is this machine".to_owned());
-    }
-    // A proxy is asked for the address: the host that a route names is another.
-    let way = reach.ways.of(domain).and_then(Option::as_ref);
-    let way = way.map(|way| WayOut { proxy: way.proxy.clone(), named: None });
-    let mut dial = reach.dial.clone();
-    if way.is_none() {
-        dial.sources = reach.sources.to_vec();
-    }
-    let dialled = ways::dial(way.as_ref(), reach.resolver, &addresses, &dial).await;
-    let stream = dialled.map_err(|fault| fault.to_string())?.stream;
-    let stream = tls::web::connect(stream, &place.host, domain, reach.trust).await?;
-    web::get(stream, place, OCTETS).await
 }
 
 /// What a file says.
@@ -282,6 +245,7 @@ const FETCHES: usize = 32;
 const MOST: usize = 4096;
 /// Octets of a file.
 const OCTETS: usize = 64 * 1024;
+const WISH: Wish<'static> = Wish { accept: "application/json", most: OCTETS, known: None };
 /// Redirects in all.
 const REDIRECTS: u8 = 5;
 /// Certificates in a file that are looked at.

@@ -162,6 +162,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Arc::default(),
         senders: Arc::new(Senders::new(SenderParams::default(), now())),
+        fetches: Arc::default(),
         quarantine: Arc::default(),
         streams: Streams::new(),
         handshakes: Arc::new(Handshakes::new(NonZeroU32::MAX, Duration::from_secs(1), now())),

@@ -260,6 +260,9 @@ pub struct List {
     pub held: Option<String>,
     /// The same in words, with what to do.
     pub note: Option<String>,
+    /// Why the last fetch of it came to nothing.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// Its file.
     pub file: String,
 }

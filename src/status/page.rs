@@ -234,7 +234,11 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
                 l.name.clone(),
                 l.domains.to_string(),
                 l.state(),
-                l.note.clone().unwrap_or_default(),
+                [l.note.clone(), l.trouble.as_ref().map(|why| format!("not fetched: {why}"))]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join("; "),
                 l.file.clone(),
             ]
         })?;

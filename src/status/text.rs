@@ -128,7 +128,15 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     }
     section(out, "lists that rules ask", &s.lists, |out, list| {
         let note = list.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
-        writeln!(out, "  {:<24} {} domains  {}{note}  {}", list.name, list.domains, list.state(), list.file)
+        let trouble = list.trouble.as_deref().map(|why| format!("; not fetched: {why}")).unwrap_or_default();
+        writeln!(
+            out,
+            "  {:<24} {} domains  {}{note}{trouble}  {}",
+            list.name,
+            list.domains,
+            list.state(),
+            list.file
+        )
     })?;
     let title = match s.all_quarantine > s.quarantine.len() {
         true => format!("quarantine: {} of {}", s.quarantine.len(), s.all_quarantine),

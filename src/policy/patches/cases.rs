@@ -103,13 +103,27 @@ fn tried<'a>(
 
 /// The stanza, read as strictly as on a stream.
 fn read(reader: &mut Reader, word: &Word, flow: Flow) -> Option<Frame> {
+    match stanza_of(&word.value, flow) {
+        Ok(frame) => Some(frame),
+        Err(why) => {
+            reader.error(word, format!("the stanza {why}"), "write one whole stanza, as on a stream");
+            None
+        }
+    }
+}
+
+/// One whole stanza, read as strictly as on a stream.
+///
+/// # Errors
+/// What is wrong with it, behind "the stanza".
+pub(in crate::policy) fn stanza_of(text: &str, flow: Flow) -> Result<Frame, String> {
     let (content, namespace) = match flow {
         Flow::C2s => (Content::Client, names::CLIENT),
         Flow::S2sIn | Flow::S2sOut => (Content::Server, names::SERVER),
     };
     let mut framer = Framer::new(Limits::default(), content);
     framer.feed(format!("<stream:stream xmlns='{namespace}' xmlns:stream='{}'>", names::STREAMS).as_bytes());
-    framer.feed(word.value.trim().as_bytes());
+    framer.feed(text.trim().as_bytes());
     let mut found = None;
     while let Some(token) = framer.next() {
         match token {
@@ -127,15 +141,11 @@ fn read(reader: &mut Reader, word: &Word, flow: Flow) -> Option<Frame> {
                     }
                     _ => "is not one message, presence or iq".to_owned(),
                 };
-                reader.error(word, format!("the stanza {what}"), "write one whole stanza, as on a stream");
-                return None;
+                return Err(what);
             }
         }
     }
-    if found.is_none() {
-        reader.error(word, "the stanza has no end", "write one whole stanza, as on a stream");
-    }
-    found
+    found.ok_or_else(|| "has no end".to_owned())
 }
 
 fn compare(case: &PatchCaseSpec, verdict: &str, by: &[&str], outcome: &CaseOutcome) -> Option<Finding> {

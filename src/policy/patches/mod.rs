@@ -8,12 +8,16 @@ mod cases;
 mod file;
 mod judge;
 mod read;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use file::{ConditionSpec, PatchCaseSpec, PatchFile, PatchSpec};
 pub use judge::{Asked, Struck};
 pub use read::{PatchSource, compile as compile_patches, try_alone as try_patches};
+pub use told::PatchWord;
+
+pub(in crate::policy) use cases::stanza_of;
 
 use super::day::Day;
 use super::finding::Place;

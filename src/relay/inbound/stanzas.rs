@@ -15,6 +15,7 @@ use super::super::turned::{Turned, excess};
 use super::super::{Effect, FarId, HeldStanza, Home, Sender, Words};
 use super::Inbound;
 use crate::filter::{self, Admitted, Decision, Desk, Route};
+use crate::jid::Domain;
 use crate::policy::{Counted, Permit};
 use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
@@ -106,6 +107,12 @@ impl Inbound {
         mut bare: Option<(usize, usize)>,
         turn: &mut Turn<'_>,
     ) {
+        if self.is_listed(&frame, index, edits.as_deref(), bare, turn) {
+            // The world reads the condition alone (POL-05), and the operator who it was.
+            let turned = Turned { reason: Reason::OnLists, ..Turned::patched(frame.head()) };
+            self.origin().note_unfit(&turned, self.guard.pair(index).map(Admitted::pair), turn);
+            return self.origin().answered(frame.head(), &Reason::OnLists.into(), turn);
+        }
         if turn.policy.patches().is_some()
             && let Some(admitted) = self.guard.pair(index)
         {
@@ -120,6 +127,33 @@ impl Inbound {
             }
         }
         self.forward(frame, index, edits.as_deref(), bare, turn);
+    }
+
+    /// Whether lists name the sender himself (POL-13). What was found is remembered for as long as he goes on: one digest for each
+    /// change of the sender on a stream.
+    fn is_listed(
+        &mut self,
+        frame: &Frame,
+        index: usize,
+        edits: Option<&Edits>,
+        bare: Option<(usize, usize)>,
+        turn: &Turn<'_>,
+    ) -> bool {
+        if !turn.policy.asks_of_addresses() {
+            return false;
+        }
+        let Some(admitted) = self.guard.pair(index) else { return false };
+        let target = &admitted.pair().target;
+        let sender = sender(frame, edits, bare, admitted.pair());
+        let Ok(address) = std::str::from_utf8(sender.address.of(frame.octets())) else { return false };
+        match &self.asked {
+            Some(asked) if asked.target == *target && *asked.address == *address => asked.is_listed,
+            _ => {
+                let is_listed = turn.policy.lists_against(admitted.permit(), address).is_some();
+                self.asked = Some(Asked { target: target.clone(), address: address.into(), is_listed });
+                is_listed
+            }
+        }
     }
 
     fn forward(
@@ -203,6 +237,15 @@ fn on_its_way(admitted: &Admitted, stanza: Bytes) -> Effect {
         Route::Leg(number) => Effect::Pass(FarId(number), stanza),
         Route::Carried | Route::Withdrawn(_) => Effect::Carry(admitted.pair().clone(), stanza),
     }
+}
+
+/// What lists were asked of last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    target: Domain,
+    /// The bare address of the sender.
+    address: Box<str>,
+    is_listed: bool,
 }
 
 /// As what a stanza counts where its domain is in quarantine.

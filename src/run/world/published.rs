@@ -1,15 +1,36 @@
-//! What domains publish about their certificates, looked up for one that a peer shows.
+//! What domains publish about their certificates, looked up for one that a peer shows; and other documents that are fetched.
 
 use std::sync::{Arc, PoisonError};
 
-use super::super::posh::Reach;
-use super::Inner;
+use super::super::fetch::{self, Reach};
+use super::{Inner, World};
 use crate::dns::{DnsFault, Share};
+use crate::net::web::{Document, Marks};
 use crate::reason::Cause;
 use crate::stream::dane::Dane;
 use crate::stream::evidence::{Evidence, Posh, Sought};
 use crate::stream::{Certificate, Pair, Proof, Secured};
 use crate::tls;
+
+impl World {
+    /// The document at that URL, fetched as a POSH file is (DNS-05); none if it has not changed.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn document(&self, url: &str, known: Option<&Marks>) -> Result<Option<Document>, String> {
+        let inner = &self.0;
+        let connector = Arc::clone(&inner.connector.read().unwrap_or_else(PoisonError::into_inner));
+        let reach = Reach {
+            resolver: &inner.params.resolver,
+            ways: &inner.params.ways,
+            dial: &inner.params.dial,
+            sources: &[],
+            trust: connector.trust(),
+            share: Share::Own,
+        };
+        fetch::document(url, known, &reach).await
+    }
+}
 
 impl Inner {
     /// What the sender of this pair publishes about the certificate with which it calls (DNS-15). The weaker proof is looked for only
