@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gatehouse::demo::pki::{Identity, Leaf};
 use gatehouse::demo::world::{Plan, World};
@@ -362,4 +362,36 @@ async fn each_fault_has_its_line_and_what_to_do() {
     must(&report, "note", "DNSSEC", "not looked at");
     must(&report, "note", "TLSA", "1 published; whether they count was not looked at");
     assert!(!has(&report, "todo", "TLSA", ""), "{report:#}");
+}
+
+// The whole of it has an end: a server that takes connections and says nothing, and a DNS that does not answer. What was found by then
+// is told, and so is what was not got to.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_slowly_holds_nobody_up() {
+    let world = World::build(&Plan::listed(HALL, POLICY)).await.unwrap();
+    let silent = TcpListener::bind((world.names.address().ip(), 0)).unwrap();
+    let at = silent.local_addr().unwrap();
+    world.names.announce("slow.example", Some(at), None).unwrap();
+    let began = Instant::now();
+    let (report, code) = grade(&world.config, "slow.example", &["--within", "1500ms"]).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(code, 1);
+    let missed: Vec<&str> =
+        report["missed"].as_array().unwrap().iter().map(|m| m.as_str().unwrap()).collect();
+    let [place, "POSH"] = missed[..] else { panic!("{report:#}") };
+    assert!(place.ends_with(&format!(":{}", at.port())), "{place}");
+    must(&report, "todo", "time", &format!("not looked at to the end within 1.5 s: {place}; POSH"));
+    must(&report, "note", "CAA", "none");
+    let mute = std::net::UdpSocket::bind((at.ip(), 0)).unwrap().local_addr().unwrap();
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let text = text.replace(&world.names.address().to_string(), &mute.to_string());
+    let config = world.folder.path().join("mute.yaml");
+    std::fs::write(&config, text).unwrap();
+    let _taken = std::net::UdpSocket::bind(mute).unwrap();
+    let began = Instant::now();
+    let (report, code) = grade(&config, "slow.example", &["--within", "700ms"]).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!((code, report["missed"].as_array().map(Vec::len)), (1, Some(4)), "{report:#}");
+    let said = told(&["grade", HALL, "--config", "x", "--within", "2 minutes"]).await;
+    assert!(said.code == 64 && said.err.contains("write it like 500ms, 30s, 5m or 1h"), "{said:?}");
 }

@@ -12,13 +12,14 @@ mod report;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use names::dns_advice;
 use report::Report;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::talk::Talk;
-use super::{Console, Exit, Format};
+use super::{Console, Exit, Format, once};
 use crate::config::{self, Settings};
 use crate::dns::{self, DnsFault, Led, Resolver, Share, Told};
 use crate::gateway::parts::{self, Credentials};
@@ -26,9 +27,9 @@ use crate::jid::Domain;
 use crate::net;
 use crate::policy::{Finding, Place};
 use crate::reason::Cause;
-use crate::run::BoxIo;
 use crate::run::observe::capped;
 use crate::run::posh::{Files, Reach};
+use crate::run::{BoxIo, now};
 use crate::stream::dane::{Association, Dane, Published};
 use crate::stream::evidence::Posh;
 use crate::stream::secured::Certificate;
@@ -49,18 +50,18 @@ pub(super) struct Args {
     /// The next certificate, or the next private key, in PEM: print what to publish before the change, and tell whether it is there
     #[arg(long, value_name = "FILE")]
     next: Option<PathBuf>,
+    /// For how long to look in all; what was not got to by then is told
+    #[arg(long, value_name = "TIME", value_parser = config::duration, default_value = "2m")]
+    within: Duration,
     /// The form of the report
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
-    let Ok(domain) = Domain::parse(&args.domain) else {
-        console.complain(format_args!(
-            "error: {:?} is not a domain that can federate; write it like example.com",
-            args.domain
-        ));
-        return Exit::Usage;
+    let domain = match once::federating(&args.domain, console) {
+        Ok(domain) => domain,
+        Err(exit) => return exit,
     };
     let next = match args.next.as_deref().map(keys::coming).transpose() {
         Ok(next) => next,
@@ -76,15 +77,10 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Config;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            console.complain(format_args!("the runtime cannot be started: {error}"));
-            return Exit::Fault;
-        }
+    let report = match once::look(grade.run(args.within), console) {
+        Ok(report) => report,
+        Err(exit) => return exit,
     };
-    let report = runtime.block_on(grade.run());
-    runtime.shutdown_background();
     match args.format {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),
@@ -98,6 +94,26 @@ struct Grade {
     next: Option<Coming>,
     resolver: Resolver,
     connector: Connector,
+}
+
+/// The time that there is, and what there was none for.
+struct Time {
+    until: Instant,
+    missed: Vec<String>,
+}
+
+impl Time {
+    /// What comes of looking at this, if there is time for it; what was found of it until then is told all the same.
+    async fn look<T: Default>(&mut self, what: &str, looking: impl Future<Output = T>) -> T {
+        let found = match self.until <= now() {
+            true => None,
+            false => timeout_at(self.until.into(), looking).await.ok(),
+        };
+        found.unwrap_or_else(|| {
+            self.missed.push(what.to_owned());
+            T::default()
+        })
+    }
 }
 
 /// A place where the domain says that its server is.
@@ -132,16 +148,19 @@ impl Grade {
         Ok(Self { settings, domain, next, resolver, connector })
     }
 
-    async fn run(self) -> Report {
+    async fn run(self, within: Duration) -> Report {
         let mut report = Report { domain: self.domain.to_string(), ..Report::default() };
-        let spots = self.servers(&mut report).await;
-        self.clients(&mut report).await;
-        self.caa(&mut report).await;
+        let mut time = Time { until: now() + within, missed: Vec::new() };
+        let spots =
+            time.look("where its servers are (SRV), and what they show", self.servers(&mut report)).await;
+        time.look("where clients find it (SRV)", self.clients(&mut report)).await;
+        time.look("CAA", self.caa(&mut report)).await;
         let (mut met, mut looked) = (Vec::new(), BTreeSet::new());
         for spot in spots.iter().take(SPOTS) {
-            met.extend(self.spot(spot, &mut looked, &mut report).await);
+            met.extend(time.look(&shown(&spot.led), self.spot(spot, &mut looked, &mut report)).await);
         }
-        self.file(&met, &mut report).await;
+        time.look("POSH", self.file(&met, &mut report)).await;
+        report.missed(time.missed, within);
         report
     }
 

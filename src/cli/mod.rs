@@ -13,6 +13,7 @@ mod demo;
 mod grade;
 mod init;
 mod log;
+mod once;
 mod peers;
 mod policy;
 mod probe;

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::talk::Talk;
-use super::{Console, Exit, Format, control};
+use super::{Console, Exit, Format, control, once};
 use crate::config::{self, Settings};
 use crate::dns::{Resolver, Share, TlsMode};
 use crate::gateway::parts::{self, Credentials};
@@ -65,12 +65,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
-    let Ok(remote) = Domain::parse(&args.domain) else {
-        console.complain(format_args!(
-            "error: {:?} is not a domain that can federate; write it like example.com",
-            args.domain
-        ));
-        return Exit::Usage;
+    let remote = match once::federating(&args.domain, console) {
+        Ok(remote) => remote,
+        Err(exit) => return exit,
     };
     if args.backend {
         return checkup::main(&args.config, &remote, args.format, console);
@@ -85,18 +82,13 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Config;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            console.complain(format_args!("the runtime cannot be started: {error}"));
-            return Exit::Fault;
-        }
-    };
     let circuit = probe.circuit();
-    let mut report = runtime.block_on(probe.run());
+    let mut report = match once::look(probe.run(), console) {
+        Ok(report) => report,
+        Err(exit) => return exit,
+    };
     report.pin = report.key.as_deref().filter(|_| args.pin).map(|key| format!("pins: [\"{key}\"]"));
     report.circuit = circuit;
-    runtime.shutdown_background();
     match args.format {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),

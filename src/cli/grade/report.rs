@@ -1,6 +1,7 @@
 //! What `gatehouse grade` found, as data and as text.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -13,6 +14,8 @@ pub(super) struct Report {
     pub(super) lines: Vec<Line>,
     /// The records to publish, as a zone file writes them.
     pub(super) tlsa: Vec<Record>,
+    /// What there was no time for.
+    pub(super) missed: Vec<String>,
     /// The file to publish for POSH.
     pub(super) posh: Option<File>,
     /// How many lines ask for something.
@@ -69,6 +72,20 @@ impl Report {
     pub(super) fn todo(&mut self, what: &'static str, words: impl Into<String>, advice: impl Into<String>) {
         self.lines.push(Line { mark: Mark::Todo, what, words: words.into(), advice: Some(advice.into()) });
         self.todo += 1;
+    }
+
+    /// There was no time for these, within so long.
+    pub(super) fn missed(&mut self, missed: Vec<String>, within: Duration) {
+        if !missed.is_empty() {
+            let words =
+                format!("not looked at to the end within {} s: {}", within.as_secs_f64(), missed.join("; "));
+            self.todo(
+                "time",
+                words,
+                "what answers slowly is slow for peers, too; look for longer: --within 10m",
+            );
+        }
+        self.missed = missed;
     }
 
     pub(super) fn text(&self, console: &Console) -> String {

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::super::{Console, Exit, Format};
+use super::super::{Console, Exit, Format, once};
 use super::Talk;
 use super::login::{self, Account, Flag, Heard, Scram};
 use crate::config::settings::{HostedDomain, ProxyVersion};
@@ -86,15 +86,10 @@ pub(super) fn main(
                 return Exit::Config;
             }
         };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            console.complain(format_args!("the runtime cannot be started: {error}"));
-            return Exit::Fault;
-        }
+    let report = match once::look(probe(&settings, hosted, account.as_ref()), console) {
+        Ok(report) => report,
+        Err(exit) => return exit,
     };
-    let report = runtime.block_on(probe(&settings, hosted, account.as_ref()));
-    runtime.shutdown_background();
     match format {
         Format::Json => console.json(&report),
         Format::Text => console.print(report.text(console)),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::{Console, Exit, Format, control};
+use super::super::{Console, Exit, Format, control, once};
 use crate::config;
 use crate::gateway::doctor;
 use crate::gateway::protocol::{Answer, Request};
@@ -47,24 +47,23 @@ pub(super) fn main(file: &Path, domain: &Domain, format: Format, console: &mut C
         console.complain_of(&[Finding::error(place, message, "name one of `domains`")]);
         return Exit::Config;
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            console.complain(format_args!("the runtime cannot be started: {error}"));
-            return Exit::Fault;
+    let looking = async {
+        let mut sides = Vec::new();
+        for flow in [Flow::S2sIn, Flow::C2s] {
+            let seen = doctor::look(&settings, hosted, flow).await;
+            sides.extend(seen.iter().map(|seen| Side {
+                flow: flow.label(),
+                address: seen.address,
+                server: seen.server.map(|server| server.name()),
+                trouble: doctor::words(seen, flow),
+            }));
         }
+        sides
     };
-    let mut sides = Vec::new();
-    for flow in [Flow::S2sIn, Flow::C2s] {
-        let seen = runtime.block_on(doctor::look(&settings, hosted, flow));
-        sides.extend(seen.iter().map(|seen| Side {
-            flow: flow.label(),
-            address: seen.address,
-            server: seen.server.map(|server| server.name()),
-            trouble: doctor::words(seen, flow),
-        }));
-    }
-    runtime.shutdown_background();
+    let sides = match once::look(looking, console) {
+        Ok(sides) => sides,
+        Err(exit) => return exit,
+    };
     let well = sides.iter().all(|side| side.trouble.is_none());
     let running = settings.admin.socket.as_deref().and_then(|socket| {
         let answer = control::talk(socket, &Request::Status { page: 1, cluster: false }).ok()?;
