@@ -262,6 +262,85 @@ fn outwards_from_jabberd2_one_user_harms_no_other() {
     outwards(Legacy::Jabberd2);
 }
 
+/// Names that no server can be found by, or that are none at all.
+const ODD: &[&str] = &[
+    "localhost",
+    "192.0.2.77",
+    "[2001:db8::1]",
+    "two..dots.example",
+    "-dash.example",
+    "dash-.example",
+    "under_score.example",
+    "stra\u{df}e.example",
+    "xn--zzzzzz.example",
+    "full\u{ff0e}width.example",
+    "ideographic\u{3002}example",
+];
+
+/// Names that are domains, however they are written.
+const OTHERWISE: &[&str] = &[
+    "xn--mnchen-3ya.example",
+    "m\u{fc}nchen.example",
+    "trailing.example.",
+    "UPPER.Example",
+    "a.friend.example",
+    "example",
+];
+
+// RLY-01, JID-03, D9: whatever name a user writes to, nobody else's mail is lost for it: not the stream of his server, which all
+// share, and not the pairs on it; and where the
+// name is one, he hears of it.
+fn odd_names(legacy: Legacy) {
+    let policy = policy("friend.example");
+    let cast = Cast { remotes: &[FRIEND], legacy, usage: Usage::Both, policy: &policy };
+    let scene = Scene::start(&cast);
+    let (mut good, mut bad) = (scene.legacy.login(), scene.legacy.login_as(SECOND));
+    let mut friend = scene.remotes[0].login();
+    let mut waiting = BTreeMap::new();
+    for name in ODD.iter().chain(OTHERWISE).copied() {
+        waiting.insert(bad.message(&format!("x@{name}"), "is anybody there?"), name);
+        let id = good.message(friend.jid(), "good day");
+        friend.expect_message(good.jid(), &id);
+    }
+    let end = Instant::now() + Duration::from_secs(20);
+    // jabberd2 looks an A-label up by its U-label and knows the answer no more: that stanza never leaves it.
+    let lost = |name: &str| legacy == Legacy::Jabberd2 && name.starts_with("xn--");
+    let may_answer = |name: &&str| OTHERWISE.contains(name) && !lost(name);
+    while waiting.values().any(may_answer) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(50));
+        for came in bad.so_far() {
+            let Some(name) = came.attribute("id").and_then(|id| waiting.remove(id)) else { continue };
+            eprintln!("{legacy:?}: {name}: {}", came.outline());
+            assert!(came.has("type", "error"), "{name}: {}", came.outline());
+        }
+    }
+    // Of what names nobody there may be nobody who could answer.
+    assert!(!waiting.values().any(may_answer), "not a word about {waiting:?}");
+    no_stream_ended(&scene);
+    let id = friend.message(good.jid(), "good night");
+    good.arrived(friend.jid(), &id);
+}
+
+#[test]
+fn names_that_are_none_cost_nobody_else_anything_at_ejabberd() {
+    odd_names(Legacy::Ejabberd);
+}
+
+#[test]
+fn names_that_are_none_cost_nobody_else_anything_at_jabberd2() {
+    odd_names(Legacy::Jabberd2);
+}
+
+#[test]
+fn names_that_are_none_cost_nobody_else_anything_at_prosody() {
+    odd_names(Legacy::Prosody);
+}
+
+#[test]
+fn names_that_are_none_cost_nobody_else_anything_at_prosody_13() {
+    odd_names(Legacy::Prosody13);
+}
+
 // A room behind the gateway, its occupants at twenty domains outside: one of them writes what is refused, and nobody is thrown out.
 #[test]
 fn a_room_loses_nobody_when_one_occupant_sends_what_is_refused() {

@@ -137,7 +137,7 @@ fn users_of_prosody_13_read_why_a_message_did_not_arrive() {
 /// All domains at once, the bad ones at the beginning, in the middle and at the end; and each of the good ones answers. They
 /// share one address, as a hoster's do, and all limits are as shipped (D10, L-conn). So many times, each with a gateway and a
 /// server behind it that have just started and know nobody.
-fn at_once(legacy: Legacy, count: usize, runs: usize) {
+fn at_once(legacy: Legacy, count: usize, runs: usize, more: &str) {
     const SILENT: u8 = 63;
     let names: Vec<String> = (0..count).map(|n| format!("d{n}.example")).collect();
     let mut zones: Vec<(&str, u8)> =
@@ -147,7 +147,7 @@ fn at_once(legacy: Legacy, count: usize, runs: usize) {
     let policy = POLICY
         .replace("nowhere.example,", &format!("nowhere.example, silent.example, {},", names.join(", ")));
     let cast = Cast { remotes: &[], legacy, usage: Usage::Both, policy: &policy };
-    let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, ..Wishes::default() });
+    let mut scene = Scene::start_with(&cast, &Wishes { zones: &zones, gateway: more, ..Wishes::default() });
     let silent = scene.outsider(SILENT);
     let silent = silent.within(|| TcpListener::bind((Scene::outside(SILENT), 5269))).unwrap();
     // It takes every connection, says nothing and reads nothing.
@@ -198,20 +198,26 @@ fn runs(usual: usize) -> usize {
 
 #[test]
 fn jabberd2_as_shipped_reaches_thirty_domains_at_once_with_bad_ones_among_them() {
-    at_once(Legacy::Jabberd2, 27, runs(3));
+    at_once(Legacy::Jabberd2, 27, runs(3), "");
 }
 
 #[test]
 fn jabberd2_as_shipped_reaches_two_hundred_domains_at_once() {
-    at_once(Legacy::Jabberd2, 200, runs(1));
+    at_once(Legacy::Jabberd2, 200, runs(1), "");
+}
+
+// L-inside-pairs: "nothing of what is more is lost, nothing closes".
+#[test]
+fn jabberd2_reaches_more_domains_than_are_kept_at_hand() {
+    at_once(Legacy::Jabberd2, 60, runs(1), "limits: { inside-pairs: 10 }\n");
 }
 
 #[test]
 fn prosody_reaches_two_hundred_domains_of_one_hoster_at_once() {
-    at_once(Legacy::Prosody, 200, runs(1));
+    at_once(Legacy::Prosody, 200, runs(1), "");
 }
 
 #[test]
 fn ejabberd_reaches_two_hundred_domains_of_one_hoster_at_once() {
-    at_once(Legacy::Ejabberd, 200, runs(1));
+    at_once(Legacy::Ejabberd, 200, runs(1), "");
 }

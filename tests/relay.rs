@@ -941,6 +941,52 @@ fn a_backend_that_is_asked_back_is_believed_by_its_key() {
     assert!(stage.said(NEAR).contains("type='invalid'"));
 }
 
+// D9, DB-62, DB-66: all pairs of a jabberd2 end with its stream at any answer but `valid`, and each server knows its claim by its
+// own words alone: a Prosody ends its stream at an answer about another name, an ejabberd waits on.
+#[test]
+fn a_backend_reads_valid_in_its_own_words_whatever_it_claims() {
+    let long = format!("{}example", "long.".repeat(300));
+    for first in ["friend.example", "two..dots.example"] {
+        let mut stage = Stage::new(home(), any(), Flow::S2sOut, None);
+        stage.hears(NEAR, &header("hall.example", first));
+        assert!(stage.said(NEAR).ends_with("</stream:features>"), "{first}");
+        for to in [
+            "xn--mnchen-3ya.example",
+            "UPPER.Example",
+            "trailing.example.",
+            "two..dots.example",
+            "-dash.example",
+            "under_score.example",
+            "stra\u{df}e.example",
+            "full\u{ff0e}width.example",
+            "[2001:db8::1]",
+            "x@friend.example",
+            &long,
+            "friend.example",
+        ] {
+            stage.hears(NEAR, &format!("<db:result from='hall.example' to='{to}'>k</db:result>"));
+            let valid = format!("<db:result from='{to}' to='hall.example' type='valid'/>");
+            assert_eq!(stage.said(NEAR), valid);
+        }
+        stage.hears(NEAR, "<message from='j@hall.example/h' to='r@two..dots.example'/>");
+        assert_eq!((stage.handed().len(), stage.said(NEAR).as_str()), (0, ""));
+        stage.hears(NEAR, "<message from='j@hall.example/h' to='r@friend.example'/>");
+        assert_eq!(stage.handed().len(), 1);
+    }
+}
+
+// JID-07: an error goes back on a stream that was proven for the canonical name, and from no other name it would pass there.
+#[test]
+fn an_error_comes_from_the_name_that_its_stream_was_proven_for() {
+    let mut stage = Stage::new(home(), policy(Federation::Listed, "version: v1\n"), Flow::S2sOut, None);
+    stage.hears(NEAR, &header("hall.example", "xn--mnchen-3ya.example"));
+    stage.hears(NEAR, "<message id='1' from='j@HALL.example/h' to='r@xn--mnchen-3ya.example/x'/>");
+    let reported = stage.reported();
+    let (to, error) = &reported[0];
+    assert_eq!(*to, pair("m\u{fc}nchen.example", "hall.example"));
+    assert!(error.contains(" to='j@hall.example/h' from='r@m\u{fc}nchen.example/x'"), "{error}");
+}
+
 // XML-19, L-inside-pairs: nothing of what is more is lost, nothing closes, and what was proven by key stays so.
 #[test]
 fn more_pairs_than_are_kept_at_hand_open_anew_at_their_next_stanza() {

@@ -19,20 +19,8 @@ pub fn is_answerable(head: &Head, reason: Reason) -> bool {
     }
 }
 
-/// The error for this stanza for this reason, addressed to its sender (RLY-10): addresses swapped, kind and id kept, no payload, nothing
-/// that tells one account from another (RLY-11), and no words but those of an operator. None for what is no stanza.
-pub fn error_stanza(
-    head: &Head,
-    reason: Reason,
-    condition: StanzaCondition,
-    text: Option<&str>,
-) -> Option<Bytes> {
-    let (id, from, to) = (head.id(), head.to(), head.from());
-    let answer = Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text };
-    answer.write(head.kind(), reason, condition)
-}
-
-/// The words of an error stanza that come from the stanza that it is about, and what it says.
+/// An error about a stanza, addressed to its sender (RLY-10): addresses swapped, kind and id kept, no payload, nothing that tells one
+/// account from another (RLY-11). Its words that come from that stanza, and what it says.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The id of that stanza.

@@ -87,8 +87,11 @@ impl Origin<'_> {
     fn answer(self, head: &Head, why: &Why, said: Option<&str>, home: &Home) -> Option<Effect> {
         let reason = why.reason;
         let pair = pair_of(head)?;
+        let (id, from, to) = (head.id(), canonical(head.to()), canonical(head.from()));
+        let answer =
+            filter::Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: said };
         if self.direction == Direction::Inbound {
-            let stanza = filter::error_stanza(head, reason, reason.stanza_condition(), said)?;
+            let stanza = answer.write(head.kind(), reason, reason.stanza_condition())?;
             return Some(Effect::Carry(pair.reversed(), stanza));
         }
         let words = match (home.explain, reason) {
@@ -103,13 +106,7 @@ impl Origin<'_> {
             }
             (true, _) => format!("{}: {}", pair.target, why.for_users()),
         };
-        let (id, from, to) = (head.id(), head.to(), head.from());
-        let answer = filter::Answer {
-            id: id.as_deref(),
-            from: from.as_deref(),
-            to: to.as_deref(),
-            text: Some(&words),
-        };
+        let answer = filter::Answer { text: Some(&words), ..answer };
         let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
         Some(self.way_back(&pair, stanza, home))
     }
@@ -156,6 +153,14 @@ impl Origin<'_> {
         let (hosted, _) = home.sides(pair?, self.direction);
         Some(hosted).filter(|domain| home.hosts(domain)).cloned()
     }
+}
+
+/// An address with its domain as we write it: on the stream that an error takes, which was proven for that name, no other passes.
+pub(super) fn canonical(address: Option<Cow<'_, str>>) -> Option<Cow<'_, str>> {
+    address.map(|text| match Jid::parse(&text) {
+        Ok(jid) => Cow::Owned(jid.to_string()),
+        Err(_) => text,
+    })
 }
 
 /// The two domains of a stanza, if both are domains.

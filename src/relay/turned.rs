@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::event::Event;
-use super::origin::{Origin, pair_of};
+use super::origin::{Origin, canonical, pair_of};
 use super::turn::Turn;
 use super::{Effect, Home, Sender, Words};
 use crate::filter::Answer;
@@ -140,7 +140,8 @@ impl Origin<'_> {
         turn: &mut Turn<'_>,
     ) {
         self.note_unfit(turned, Some(pair), turn);
-        let (from, to) = (turned.from.as_deref(), turned.to.as_deref());
+        let (from, to) = (canonical(turned.from.clone()), canonical(turned.to.clone()));
+        let (from, to) = (from.as_deref(), to.as_deref());
         let effect = match turned.fate() {
             Fate::Answered => turned.error(to, from).map(|octets| self.way_back(pair, octets, turn.home)),
             Fate::Dropped => None,
@@ -163,7 +164,7 @@ impl Origin<'_> {
         self.note_unfit(&turned, pair.as_ref(), turn);
         let answered = turned.fate() == Fate::Answered && turned.kind != Kind::Presence;
         let Some((pair, answer)) = pair.zip(answer).filter(|_| answered) else { return };
-        if let Some(octets) = turned.error(turned.to.as_deref(), Some(answer)) {
+        if let Some(octets) = turned.error(canonical(turned.to.clone()).as_deref(), Some(answer)) {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned };
             let effect = self.way_back(&pair, octets, turn.home);
             self.charged(&sender, &pair, effect, turn);

@@ -161,7 +161,10 @@ async fn bounces_are_counted_for_the_address_that_they_go_to() {
         });
         let head = element.unwrap();
         let condition = crate::reason::StanzaCondition::PolicyViolation;
-        crate::filter::error_stanza(head.head(), Reason::SenderTooFast, condition, None).unwrap()
+        let (id, from, to) = (head.head().id(), head.head().to(), head.head().from());
+        let answer =
+            crate::filter::Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: None };
+        answer.write(head.head().kind(), Reason::SenderTooFast, condition).unwrap()
     };
     let back = pair("friend.example").reversed();
     let flood = (0..3_000).filter(|n| {

@@ -129,6 +129,22 @@ pub fn write_claimed(pair: &Pair, valid: bool) -> String {
     format!("<db:result from='{}' to='{}' type='{}'/>", pair.target, pair.sender, word(valid))
 }
 
+/// `valid` for a claim of a backend that names what is no domain, in its own words: with any other answer some end their stream,
+/// and all its pairs with it (D9, DB-62). Nothing passes for it.
+pub fn write_humoured(frame: &Frame) -> Option<String> {
+    let element = frame.tree();
+    let (from, to) = (element.attr("from")?, element.attr("to")?);
+    let is_claim = frame.is(names::DIALBACK, "result") && element.attr("type").is_none();
+    let (names_both, is_none) = (!from.is_empty() && !to.is_empty(), |name: &str| domain(name).is_err());
+    (is_claim && names_both && (is_none(from) || is_none(to)))
+        .then(|| format!("<db:result from='{}' to='{}' type='valid'/>", escape_attr(to), escape_attr(from)))
+}
+
+/// The same for the names as the claim has written them: some know it by no others.
+pub fn write_claimed_as((from, to): (&str, &str), valid: bool) -> String {
+    format!("<db:result from='{}' to='{}' type='{}'/>", escape_attr(to), escape_attr(from), word(valid))
+}
+
 /// The dialback error for the claim of that pair.
 pub fn write_refused(pair: &Pair, condition: StanzaCondition) -> String {
     write_error(None, pair.target.as_str(), pair.sender.as_str(), condition)

@@ -5,6 +5,7 @@
 
 mod greeting;
 mod proving;
+mod written;
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::reason::{Facing, Reason, SaslCondition};
 use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use self::greeting::greeting;
+use self::written::Written;
 use super::dialback::{self, Dialback, Unreadable};
 use super::fault::{self, Fault};
 use super::management::{self, Word};
@@ -191,6 +193,7 @@ pub struct Open {
     from: Option<Domain>,
     to: Option<Domain>,
     offer: Offer,
+    written: Written,
 }
 
 /// EXTERNAL is being ruled on.
@@ -392,6 +395,7 @@ impl Open {
     fn dialback(mut self, desk: &Desk, frame: &Frame) -> Stepped {
         match dialback::read(frame) {
             Ok(Dialback::Claim { pair, key }) => {
+                self.written.note(frame, &pair);
                 let by = By::Key { stream: self.id.clone(), key };
                 self.stay(vec![Effect::Claim(Claim { pair, by })])
             }
@@ -414,6 +418,12 @@ impl Open {
                 }
                 self.stay(vec![Effect::Unasked])
             }
+            Err(Unreadable::Fault(reason) | Unreadable::Refused { reason, .. })
+                if desk.facing == Facing::Backend
+                    && let Some(valid) = dialback::write_humoured(frame) =>
+            {
+                self.stay(vec![send(valid), Effect::Refused(reason)])
+            }
             Err(Unreadable::Fault(reason)) => self.fault(reason),
             Err(Unreadable::Refused { answer, reason }) => {
                 self.stay(vec![send(answer), Effect::Refused(reason)])
@@ -421,17 +431,18 @@ impl Open {
         }
     }
 
-    fn ruled(self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
+    fn ruled(mut self, desk: &Desk, pair: &Pair, ruling: Ruling) -> Stepped {
+        let written = self.written.take(pair);
+        let claimed = |valid: bool| match &written {
+            Some((from, to)) => dialback::write_claimed_as((from, to), valid),
+            None => dialback::write_claimed(pair, valid),
+        };
         match ruling {
-            Ruling::Accepted => self.stay(vec![send(dialback::write_claimed(pair, true))]),
+            Ruling::Accepted => self.stay(vec![send(claimed(true))]),
             Ruling::Refused(reason) => self.stay(vec![send(dialback::write_refusal(pair, reason))]),
             // D9: the stream of a backend and its other pairs go on.
-            Ruling::Invalid if desk.facing == Facing::Backend => {
-                self.stay(vec![send(dialback::write_claimed(pair, false))])
-            }
-            Ruling::Invalid => {
-                Err(Fault::worded(Reason::DialbackInvalid, &dialback::write_claimed(pair, false)))
-            }
+            Ruling::Invalid if desk.facing == Facing::Backend => self.stay(vec![send(claimed(false))]),
+            Ruling::Invalid => Err(Fault::worded(Reason::DialbackInvalid, &claimed(false))),
         }
     }
 

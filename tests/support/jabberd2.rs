@@ -64,6 +64,8 @@ pub fn legacy_of(release: Release, place: &Place<'_>, written: &Path) -> Vec<Pro
 fn started(release: Release, place: &Place<'_>) -> Vec<Process> {
     let (host, directory) = (place.host, place.host.directory());
     let limit = Duration::from_secs(20);
+    // Where it is started again, what it has said before is no word of this one.
+    let before = sm_log(directory).len();
     let spawn = |name: &str| {
         let file = directory.join(format!("{name}.xml"));
         host.spawn_of(release, name, &format!("jabberd2-{name}"), &["-c", &file.to_string_lossy()], &[])
@@ -76,7 +78,9 @@ fn started(release: Release, place: &Place<'_>) -> Vec<Process> {
     s2s.listening(host, place(5269), limit);
     // The ports open before the router knows who serves what.
     sm.ready("the session manager to be online", limit, || {
-        sm_online(&sm_log(directory)).then_some(()).ok_or_else(|| "not said yet".to_owned())
+        sm_online(sm_log(directory).get(before..).unwrap_or_default())
+            .then_some(())
+            .ok_or_else(|| "not said yet".to_owned())
     });
     vec![c2s, s2s, sm, router]
 }

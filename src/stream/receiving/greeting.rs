@@ -2,7 +2,7 @@
 
 use super::super::fault::Fault;
 use super::super::{features, opening};
-use super::{Desk, Effect, Greeting, Input, Line, Offer, Open, Receiving, Stepped};
+use super::{Desk, Effect, Greeting, Input, Line, Offer, Open, Receiving, Stepped, Written};
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Class, Facing, Reason};
 use crate::xml::Header;
@@ -64,7 +64,7 @@ impl Greeting {
         if let Some(reason) = offer.refused.filter(|_| line.secured.is_some()) {
             return Err(Fault::told(reason, &octets));
         }
-        let open = Open { line, id, from, to, offer };
+        let open = Open { line, id, from, to, offer, written: Written::default() };
         Ok((Receiving::Open(open), vec![Effect::Send(octets.into())]))
     }
 }
@@ -72,10 +72,8 @@ impl Greeting {
 /// STR-06 to STR-09: what is wrong with the addresses of a header; hosted names are told by the relay through `offer`.
 pub(super) fn header_fault(desk: &Desk, from: &Named, to: &Named, offer: &Offer) -> Option<Reason> {
     match desk.facing {
-        Facing::Backend => match (from, to) {
-            (Err(_), _) | (_, Err(_)) => Some(Reason::ImproperAddressing),
-            _ => offer.refused,
-        },
+        // The names of its header decide nothing (DB-62), so that one that is none costs no pair on the stream.
+        Facing::Backend => offer.refused,
         Facing::Public => match (from, to) {
             (_, Err(_)) => Some(Reason::HostUnknown),
             (_, Ok(None)) if desk.default_domain.is_none() => Some(Reason::HostUnknown),
