@@ -2,6 +2,9 @@
 //! enough, what they start is our command line, and the addresses of compose, gateway and Prosody are the same ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/release.rs"]
+mod release;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -327,12 +330,17 @@ fn the_store_of_compose_starts_with_the_rights_of_the_page() {
         })
         .collect();
     assert_eq!(words[0], "valkey-server");
-    let mut server = Command::new("redis-server")
-        .args(&words[1..])
+    // That of Debian 13, in its own files: the image has a later one.
+    let arguments: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+    let inside = release::Release::Trixie.command(&words[0], &arguments);
+    let mut server = Command::new("unshare")
+        .arg("--mount")
+        .args(inside)
         .current_dir(beside.path())
+        .env("LC_ALL", "C")
         .stdout(std::process::Stdio::null())
         .spawn()
-        .expect("redis-server: tests/run installs it");
+        .expect("unshare");
     let say = |words: &[&str]| {
         let said =
             Command::new("redis-cli").args(["-p", &port, "--no-auth-warning"]).args(words).output().unwrap();
@@ -342,6 +350,7 @@ fn the_store_of_compose_starts_with_the_rights_of_the_page() {
     let begun = std::time::Instant::now();
     while gate(&["HLEN", "gatehouse:{gate}:nodes"]) != "0" {
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it does not start");
+        assert!(server.try_wait().unwrap().is_none(), "it has ended");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert!(gate(&["HLEN", "another"]).contains("NOPERM"));

@@ -487,6 +487,15 @@ fn no_relay_vouches_for_a_key_that_is_old_or_of_another_place() {
     assert!(!fleet.vouches(1, Facing::Public, (hall, &name), &id, &key));
     let (_, id, key) = fleet.half_out(1, &name);
     assert!(!fleet.vouches(2, Facing::Public, (hall, &name), &id, &key));
+    // While versions are mixed: a node of before there were epochs, with the same secrets, vouches for what it remembers and is
+    // vouched for by nobody else.
+    let keys = Keyrings { world: Keyring::new(WORLD), inside: Keyring::new(INSIDE) };
+    fleet.nodes[2].0 = Arc::new(Home { keys, ..home() });
+    let (_, id, key) = fleet.half_out(2, &name);
+    assert!(!fleet.vouches(1, Facing::Public, (hall, &name), &id, &key));
+    let (_, id, key) = fleet.half_out(1, &name);
+    assert!(!fleet.vouches(2, Facing::Public, (hall, &name), &id, &key));
+    assert!(fleet.vouches(0, Facing::Public, (hall, &name), &id, &key));
 }
 
 const HELLO: &str = " to='hall.example' version='1.0'";

@@ -261,3 +261,35 @@ fn names_and_ports_agree_throughout() {
     let pods = &clients["spec"]["template"]["metadata"]["labels"];
     assert!(selects(&budget["spec"]["selector"]["matchLabels"], pods));
 }
+
+// The page says which records the domain needs: each leads to a port of the Service that the world reaches, and no such port is without.
+#[test]
+fn the_records_of_the_page_are_those_of_the_services() {
+    let objects = objects();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/README.md");
+    let page = fs::read_to_string(page).unwrap();
+    let mut named = BTreeSet::new();
+    for line in page.lines().filter(|line| line.starts_with("_xmpp")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, "SRV", _, _, port, host] = words[..] else { panic!("{line}") };
+        assert!(page.contains(&format!("\n{host} ")), "{host} has an address");
+        let (service, encrypted) = match name.split_once('.').unwrap().0 {
+            "_xmpp-server" => ("gatehouse-federation", false),
+            "_xmpps-server" => ("gatehouse-federation", true),
+            "_xmpp-client" => ("gatehouse-clients", false),
+            "_xmpps-client" => ("gatehouse-clients", true),
+            other => panic!("{other}"),
+        };
+        named.insert((service.to_owned(), port.parse::<u64>().unwrap(), encrypted));
+    }
+    let mut open = BTreeSet::new();
+    for ((kind, name), service) in &objects {
+        if kind == "Service" && service["spec"]["type"] == "LoadBalancer" {
+            for port in list(&service["spec"]["ports"]) {
+                let encrypted = word(&port["name"]).ends_with("-tls");
+                open.insert((name.clone(), port["port"].as_u64().unwrap(), encrypted));
+            }
+        }
+    }
+    assert_eq!(named, open);
+}

@@ -145,6 +145,15 @@ impl Lifecycle {
         true
     }
 
+    /// Waits until nobody new comes in; whether another program is to take the place of this one, and whoever connects waits for it.
+    pub async fn draining(&self) -> bool {
+        let mut news = self.registry.news();
+        let over = |phase| matches!(phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Stopped);
+        // The sender lives in the registry, which we hold.
+        let _phase = news.wait_for(|news| over(news.phase)).await;
+        held(&self.sockets).is_some()
+    }
+
     /// The sockets for the program that takes the place of this one, if one does.
     pub fn successor(&self) -> Option<Vec<OwnedFd>> {
         held(&self.sockets).take()

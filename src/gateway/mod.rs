@@ -201,6 +201,7 @@ impl Gateway {
             tasks.spawn(cluster::attend(cluster, Arc::downgrade(&desk)));
         }
         tasks.spawn(doctor::attend(Arc::clone(&reloader)));
+        tasks.spawn(lead_nobody_at_the_end(Arc::clone(&reloader), Arc::clone(&desk.lifecycle)));
         desk.lifecycle.ready();
         Ok(Self { desk, tasks })
     }
@@ -390,6 +391,18 @@ const WEB: &[Alpn] = &[Alpn::Http];
 const BOTH: &[Alpn] = &[Alpn::Client, Alpn::Server];
 const CLIENTS: &[Alpn] = &[Alpn::Client];
 const SERVERS: &[Alpn] = &[Alpn::Server];
+
+/// A gateway that drains takes nobody new, and leads nobody to itself: whoever asks for the way out hears nothing, and asks the next
+/// node. Where another program takes its place, the doors are held open meanwhile, and so is this.
+async fn lead_nobody_at_the_end(reloader: Arc<Reloader>, lifecycle: Arc<Lifecycle>) {
+    if lifecycle.draining().await {
+        return;
+    }
+    let steering = reloader.services().await.steering.take();
+    if let Some(steering) = steering {
+        steering.stop().await;
+    }
+}
 
 /// Refusals of logins end by themselves; the gauge follows.
 async fn count_bans(reloader: Arc<Reloader>) {

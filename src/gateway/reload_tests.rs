@@ -205,6 +205,48 @@ async fn limits_backends_and_the_audit_file_are_taken_over() {
     assert!(audit.is_ok(), "the new file is written to");
 }
 
+// CLS-08, CLU-06: who drains takes nobody new and leads nobody to itself, so that the old server's question goes to the next node;
+// who makes room for another program holds the doors open, and answers on.
+#[tokio::test]
+async fn a_gateway_that_drains_leads_nobody_to_itself() {
+    for replaced in [false, true] {
+        let (dir, gateway) = gateway().await;
+        let (steering, inside) = (with_ports("127.0.0.1:1111"), with_ports("127.0.0.1:1111"));
+        rewrite(&dir, |text| {
+            let lines =
+                format!("listen:\n  - {{ flow: inside, address: \"{inside}\", from: [127.0.0.0/8] }}\n");
+            let more =
+                format!("steering: {{ listen: \"{steering}\", from: [127.0.0.0/8], answer: 127.0.0.1 }}\n");
+            format!("{}{more}", text.replace("listen:\n", &lines))
+        });
+        gateway.reload().await.unwrap();
+        let asked = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        asked.connect(&steering).await.unwrap();
+        let answers = async || {
+            let question = b"\x12\x34\x01\x00\0\x01\0\0\0\0\0\0\x03any\x07example\0\0\x01\0\x01";
+            // What the last question was told of may come with this one.
+            if asked.send(question).await.is_err() {
+                return false;
+            }
+            let mut octets = [0; 512];
+            let told = tokio::time::timeout(Duration::from_secs(5), asked.recv(&mut octets)).await;
+            told.is_ok_and(|told| told.is_ok_and(|octets| octets > question.len()))
+        };
+        assert!(answers().await);
+        // Something is left that ends in its own time.
+        let (relay, _orders) = gateway.tools().registry.enter();
+        let life = &gateway.desk().lifecycle;
+        assert!(if replaced { life.restart(Vec::new()) } else { life.drain() });
+        let begun = std::time::Instant::now();
+        while answers().await != replaced || begun.elapsed() < Duration::from_millis(300) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "replaced: {replaced}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        drop(relay);
+        ended(gateway).await;
+    }
+}
+
 // failing/03: what `check` calls an error, `reload` and `run` call the same error; and the good one stays.
 #[tokio::test]
 async fn a_certificate_that_check_refuses_is_refused_by_a_reload() {
