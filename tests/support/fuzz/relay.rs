@@ -167,6 +167,7 @@ impl Alphabet {
             near.extend(laws::headers().into_iter().map(Token::Header));
             near.extend([Token::End, Token::Keepalive]);
             near.extend(laws::refused());
+            near.extend(laws::counting().into_iter().map(Token::Element));
             let mut facts = laws::facts();
             facts.push(secured("annex.example", &["hall.example", "friend.example"]));
             facts.push(secured("", &["stranger.example", "*.example"]));
@@ -361,11 +362,14 @@ impl Life {
                 Some(check) => Input::Vouched(check, which & 2 == 0),
                 None => Input::Tried(if which & 1 == 0 { Ok(()) } else { Err(Reason::LoginThrottled) }),
             },
-            _ => match which % 5 {
+            _ => match which % 7 {
                 0 => Input::Drain,
                 1 => Input::Close(reason(pick)),
                 2 => Input::Tried(if which & 0x80 == 0 { Ok(()) } else { Err(Reason::LoginThrottled) }),
                 3 => Input::Stalled,
+                5 => Input::Settled(u32::from(which >> 4)),
+                6 if which & 0x80 == 0 => Input::Resumed(None),
+                6 => Input::Resumed(Some((u32::from(which >> 4), domain("friend.example")))),
                 _ => Input::Home(Arc::new(Home { default_domain: Some(domain("annex.example")), ..home() })),
             },
         };
