@@ -7,11 +7,13 @@
 mod sockets;
 #[path = "support/steering.rs"]
 mod steering;
+#[path = "support/zones.rs"]
+mod zones;
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
@@ -92,79 +94,12 @@ fn key_sha256(identity: &Identity) -> (u8, u8, u8, Vec<u8>) {
 
 /// A zone, signed or not: its file for unbound, and the file of its key.
 fn sign(folder: &Path, zone: &str, records: &str, signed: bool) -> (PathBuf, Option<PathBuf>) {
-    let text = format!(
-        "$ORIGIN {zone}.\n$TTL 60\n@ IN SOA ns.{zone}. root.{zone}. 1 3600 600 86400 60\n@ IN NS ns.{zone}.\nns IN A 127.0.0.1\n{records}"
-    );
-    let path = folder.join(zone);
-    std::fs::write(&path, text).unwrap();
     if !signed {
-        return (path, None);
+        return (zones::write(folder, zone, records), None);
     }
-    let tool = |program: &str, arguments: &[&str]| {
-        let done = Command::new(program).args(arguments).current_dir(folder).output();
-        let done = done.unwrap_or_else(|e| panic!("{program} ({e}); tests/run installs it"));
-        assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
-    };
-    let key = tool("ldns-keygen", &["-k", "-a", "ECDSAP256SHA256", zone]);
-    match zone {
-        "stale.example" => tool("ldns-signzone", &["-i", "20200101", "-e", "20200201", zone, &key]),
-        _ => tool("ldns-signzone", &[zone, &key]),
-    };
-    (folder.join(format!("{zone}.signed")), Some(folder.join(format!("{key}.key"))))
-}
-
-/// unbound, with these zones; ended by its id when dropped.
-struct Unbound {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Unbound {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn unbound(folder: &Path, ip: IpAddr, by: By, zones: &[(&str, PathBuf, Option<PathBuf>)]) -> Unbound {
-    let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
-    let module = if by == By::Resolver { "validator iterator" } else { "iterator" };
-    let mut text = format!(
-        "server:\n  interface: {ip}@{port}\n  access-control: 127.0.0.0/8 allow\n  use-syslog: no\n  chroot: \"\"\n  username: \"\"\n  \
-         pidfile: \"\"\n  directory: \"{}\"\n  do-ip6: no\n  num-threads: 1\n  module-config: \"{module}\"\n  local-zone: \".\" static\n",
-        folder.display()
-    );
-    for (zone, _, key) in zones {
-        writeln!(text, "  local-zone: \"{zone}.\" transparent").unwrap();
-        if let Some(key) = key.as_ref().filter(|_| by == By::Resolver) {
-            writeln!(text, "  trust-anchor-file: \"{}\"", key.display()).unwrap();
-        }
-    }
-    text.push_str("remote-control:\n  control-enable: no\n");
-    for (zone, file, _) in zones {
-        let file = file.display();
-        writeln!(text, "auth-zone:\n  name: \"{zone}\"\n  zonefile: \"{file}\"\n  for-downstream: no\n  for-upstream: yes").unwrap();
-    }
-    let path = folder.join("unbound.conf");
-    std::fs::write(&path, text).unwrap();
-    let log = std::fs::File::create(folder.join("unbound.log")).unwrap();
-    let child = Command::new("unbound")
-        .args(["-d", "-c"])
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|e| panic!("unbound ({e}); tests/run installs it"));
-    let unbound = Unbound { child, address: SocketAddr::new(ip, port) };
-    for _ in 0..1000 {
-        if TcpStream::connect(unbound.address).is_ok() {
-            return unbound;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("unbound does not listen: {}", std::fs::read_to_string(folder.join("unbound.log")).unwrap());
+    let key = zones::key(folder, zone);
+    let long_ago: &[&str] = if zone == "stale.example" { &["-i", "20200101", "-e", "20200201"] } else { &[] };
+    (zones::sign(folder, zone, records, &key, long_ago), Some(folder.join(format!("{key}.key"))))
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -431,8 +366,9 @@ async fn walk_through(by: By) {
         .collect();
     let (file, key) = sign(&folder, "example", &above, true);
     std::fs::copy(key.as_ref().unwrap(), folder.join("anchors")).unwrap();
-    served.push(("example", file, key));
-    let unbound = unbound(&folder, world.names.address().ip(), by, &served);
+    // Who does not validate is given no key.
+    served.push(("example", file, key.filter(|_| by == By::Resolver)));
+    let (_running, resolver) = zones::unbound(&folder, world.names.address().ip(), &served);
     let text = std::fs::read_to_string(&world.config).unwrap();
     let dnssec = match by {
         By::Resolver => "dnssec: resolver".to_owned(),
@@ -440,7 +376,7 @@ async fn walk_through(by: By) {
     };
     let before = format!("dns: {{ servers: [\"{}\"]", world.names.address());
     assert!(text.contains(&before), "{text}");
-    let text = text.replace(&before, &format!("dns: {{ servers: [\"{}\"], {dnssec}", unbound.address));
+    let text = text.replace(&before, &format!("dns: {{ servers: [\"{}\"], {dnssec}", resolver));
     std::fs::write(&world.config, text).unwrap();
     world.gate.reload().await.unwrap();
 

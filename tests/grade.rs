@@ -5,11 +5,13 @@
 
 #[path = "support/steering.rs"]
 mod steering;
+#[path = "support/zones.rs"]
+mod zones;
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,26 +21,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use steering::{Said, run};
+use zones::{Running, listens};
 
 const HALL: &str = "hall.example";
 const POLICY: &str = "version: v1\nrules:\n  - { name: partners, domains: [friend.example] }\n";
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn tool(folder: &Path, program: &str, arguments: &[&str]) -> String {
-    let done = Command::new(program).args(arguments).current_dir(folder).output();
-    let done = done.unwrap_or_else(|e| panic!("{program} ({e}); tests/run installs it"));
-    assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap().trim().to_owned()
-}
 
 /// A zone, signed with a key that stays the same.
 struct Zone {
@@ -49,62 +35,18 @@ struct Zone {
 
 impl Zone {
     fn new(folder: &Path, name: &'static str, records: String) -> Self {
-        let key = tool(folder, "ldns-keygen", &["-k", "-a", "ECDSAP256SHA256", name]);
-        Self { name, key, records }
+        Self { name, key: zones::key(folder, name), records }
     }
 
     fn sign(&self, folder: &Path) -> PathBuf {
-        let (zone, records) = (self.name, &self.records);
-        let text = format!(
-            "$ORIGIN {zone}.\n$TTL 60\n@ IN SOA ns.{zone}. root.{zone}. 1 3600 600 86400 60\n@ IN NS ns.{zone}.\nns IN A 127.0.0.1\n{records}"
-        );
-        std::fs::write(folder.join(zone), text).unwrap();
-        tool(folder, "ldns-signzone", &[zone, &self.key]);
-        folder.join(format!("{zone}.signed"))
+        zones::sign(folder, self.name, &self.records, &self.key, &[])
     }
 }
 
 /// unbound with these zones, which hands on what it has and validates nothing: the gateway does.
 fn unbound(folder: &Path, ip: IpAddr, zones: &[(&str, PathBuf)]) -> (Running, SocketAddr) {
-    let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
-    let mut text = format!(
-        "server:\n  interface: {ip}@{port}\n  access-control: 127.0.0.0/8 allow\n  use-syslog: no\n  chroot: \"\"\n  username: \"\"\n  \
-         pidfile: \"\"\n  directory: \"{}\"\n  do-ip6: no\n  num-threads: 1\n  module-config: \"iterator\"\n  local-zone: \".\" static\n",
-        folder.display()
-    );
-    for (zone, _) in zones {
-        writeln!(text, "  local-zone: \"{zone}.\" transparent").unwrap();
-    }
-    text.push_str("remote-control:\n  control-enable: no\n");
-    for (zone, file) in zones {
-        let file = file.display();
-        writeln!(text, "auth-zone:\n  name: \"{zone}\"\n  zonefile: \"{file}\"\n  for-downstream: no\n  for-upstream: yes").unwrap();
-    }
-    let path = folder.join("unbound.conf");
-    std::fs::write(&path, text).unwrap();
-    let log = std::fs::File::create(folder.join("unbound.log")).unwrap();
-    let child = Command::new("unbound")
-        .args(["-d", "-c"])
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|e| panic!("unbound ({e}); tests/run installs it"));
-    let running = Running(child);
-    let address = SocketAddr::new(ip, port);
-    listens(address);
-    (running, address)
-}
-
-fn listens(address: SocketAddr) {
-    for _ in 0..1000 {
-        if TcpStream::connect(address).is_ok() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("nobody listens at {address}");
+    let zones: Vec<_> = zones.iter().map(|(zone, file)| (*zone, file.clone(), None)).collect();
+    zones::unbound(folder, ip, &zones)
 }
 
 /// A web server with one file, or none.
