@@ -272,7 +272,7 @@ async fn a_list_of_digests_keeps_out_domains_and_single_addresses() {
     assert!(!world.legacy.inbox.all().iter().any(|node| node.attr("id") == Some("p1")));
     assert_eq!(refused(&world, "on-lists").await, 4.0);
     let refusals = ask(&world.socket(), &["refusals", "--reason", "on-lists"]).await.to_string();
-    assert!(refusals.contains("bad@friend.example"), "{refusals}");
+    assert!(refusals.contains("bad@friend.example") && refusals.contains("rtbl ("), "{refusals}");
 
     // A rule that names the domain goes before lists, for all who are there.
     let file = world.folder.path().join(format!("policies/{HALL}.yaml"));

@@ -209,7 +209,7 @@ impl Policy {
             kind: kind.map(StanzaKind::label),
             payload: payload.map(str::to_owned),
             considered: trail.steps,
-            lists: self.listed(question.hosted, question.remote).map(|listed| listed.to_string()),
+            lists: self.listed(question.hosted, question.remote, None).map(|listed| listed.to_string()),
             nearest: match verdict.reason {
                 Reason::NotListed => self.nearest(question.remote).map(|near| near.to_string()),
                 _ => None,

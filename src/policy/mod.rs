@@ -63,7 +63,7 @@ pub use settings::{Bans, Federation};
 pub use source::{HostedSource, Input, Source};
 pub use verdict::{Permit, Verdict};
 
-use crate::jid::Domain;
+use crate::jid::{Domain, Jid};
 use crate::reason::{Detail, Outcome};
 use domains::Index;
 use rules::Rule;
@@ -289,12 +289,15 @@ impl Policy {
             .flat_map(|quorum| quorum.lists.iter().map(String::as_str))
     }
 
-    /// What lists say of a remote domain, where a rule for this hosted domain asks them.
-    pub fn listed(&self, hosted: &Domain, remote: &Domain) -> Option<Listed> {
+    /// What lists say of a remote domain, or of an address there, where a rule for this hosted domain asks them.
+    pub fn listed(&self, hosted: &Domain, remote: &Domain, address: Option<&str>) -> Option<Listed> {
         let (index, _) = self.find_hosted(hosted)?;
         let rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
         let asks = rules.filter(|rule| rule.is_for(index)).find_map(|rule| rule.quorum.as_ref())?;
-        Some(self.lists.asked(asks, remote, None))
+        let jid =
+            address.and_then(|address| Jid::parse(address).or_else(|_| Jid::parse_rfc7622(address)).ok());
+        let bare = jid.map(|jid| jid.bare_form());
+        Some(self.lists.asked(asks, remote, bare.as_deref()))
     }
 
     /// The names of lists that rules ask and that are none of these, each with the rule that asks.

@@ -168,6 +168,11 @@ impl Pump {
     }
 
     fn around(&mut self, event: &Event) -> Around {
+        if let Event::Unfit { pair: Some(pair), reason: Reason::OnLists, address, .. } = event {
+            let listed = self.tools.registry.policy().listed(&pair.target, &pair.sender, address.as_deref());
+            let detail = listed.map(|listed| Detail::new(Cause::OnLists, listed.to_string()));
+            return Around { detail, ..Around::default() };
+        }
         let memory = self.memory.as_deref();
         let told = memory.is_some_and(|memory| memory.told);
         let (pair, reason) = match event {
@@ -211,7 +216,7 @@ impl Pump {
                     Flow::S2sOut => (&pair.sender, &pair.target),
                     Flow::C2s | Flow::S2sIn => (&pair.target, &pair.sender),
                 };
-                let listed = self.tools.registry.policy().listed(hosted, remote)?;
+                let listed = self.tools.registry.policy().listed(hosted, remote, None)?;
                 Some(Detail::new(Cause::OnLists, listed.to_string()))
             }),
             _ if reason.is(Class::Certified) => {

@@ -6,11 +6,15 @@ use super::*;
 use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, Source};
 
 fn policy(text: &str, more: &[&str]) -> Policy {
+    policy_under(Federation::Any, text, more)
+}
+
+fn policy_under(federation: Federation, text: &str, more: &[&str]) -> Policy {
     let (file, findings) = config::load::parse(text, "now.yaml");
     assert_eq!(findings, []);
     let hosted = ["home.example"].iter().chain(more).map(|name| HostedSource {
         domain: Domain::parse(name).unwrap(),
-        federation: Federation::Any,
+        federation,
         sources: vec![0],
         place: Place::whole("gatehouse.yaml"),
     });
@@ -47,6 +51,18 @@ fn record(
         record["server_proof"] = server.into();
     }
     record.to_string()
+}
+
+// POL-24: what was let in to be looked at is no list of whom one knows.
+#[test]
+fn who_is_in_quarantine_is_learned_only_where_all_are() {
+    let cert = ("certificate", Some("certificate"));
+    let lines = [record("ended", "s2s-in", "new.example>home.example", cert, "1.3", 7)];
+    let now = policy_under(Federation::Quarantine, EMPTY, &[]);
+    let (proposal, text) = learned(&lines, &now, false);
+    assert!(proposal.rules.is_empty() && text.contains("new.example: is or was in quarantine"), "{text}");
+    assert_eq!(learned(&lines, &now, true).0.rules.len(), 1);
+    assert_eq!(learned(&lines, &policy(EMPTY, &[]), false).0.rules.len(), 1);
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Observe {
             (Some(most), Some(found)) => format!("{found}, and {most} is the most; {octets} octets in all"),
             _ => format!("{octets} octets in all"),
         };
-        let detail = whose.iter().cloned().chain([detail]).collect::<Vec<_>>().join(": ");
+        let lists = around.detail.as_ref().map(ToString::to_string);
+        let detail = whose.iter().cloned().chain(lists).chain([detail]).collect::<Vec<_>>().join(": ");
         let entry = Refusal {
             from: pair.as_ref().map(|pair| capped(pair.sender.as_str())),
             to: pair.as_ref().map(|pair| capped(pair.target.as_str())),
@@ -71,7 +72,7 @@ impl Observe {
         if self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
             tracing::info!(flow = %meta.flow, pair = %pair.as_ref().map(shown).unwrap_or_default(),
                 peer = %peer(meta, around), relay = %meta.id, reason = reason.label(), address = whose, most, found,
-                octets, limit = reason.limit(), remedy = entry.remedy, "stanza refused");
+                octets, detail = around.detail.as_ref().map(tracing::field::display), limit = reason.limit(), remedy = entry.remedy, "stanza refused");
         }
         self.keep(entry);
         self.audit_refusal(meta, "refused", &record, around);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Seen;
 use crate::jid::Domain;
-use crate::policy::{Federate, Identity, Policy, Question, ShownKey, Tls, Trail};
+use crate::policy::{Federate, Federation, Identity, Policy, Question, ShownKey, Tls, Trail};
 use crate::reason::Direction;
 use crate::run::observe::capped;
 
@@ -174,6 +174,10 @@ fn terms(
     }
     if !all && let Some(rule) = named(remote, &seen.hosted, policy) {
         return Err(format!("{rule} names it already"));
+    }
+    // What was let in to be looked at is no list of whom one knows.
+    if !all && policy.federation(&seen.hosted) == Some(Federation::Quarantine) {
+        return Err("is or was in quarantine: whom you have approved, learn with --all".to_owned());
     }
     if traffic.used().next().is_none() {
         let times = traffic.inbound.times + traffic.outbound.times;
