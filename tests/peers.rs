@@ -358,6 +358,32 @@ async fn a_weaker_proof_and_another_key_under_dialback_wait() {
     assert!(held["waiting"][0]["what"].to_string().contains("method"), "{held}");
 }
 
+// DNS-18: where dialback is all that proves a partner, whoever turns its DNS to a server of his own gets nothing of what is sent.
+#[tokio::test]
+async fn a_forged_dns_leads_nothing_to_another_server() {
+    let (world, _other, _state) = remembering("certificate, dialback", "hold").await;
+    let alone = || Identity::self_signed(&Leaf::of(&[PARTNER])).unwrap();
+    let own = alone();
+    let peer = partner(&world, &own).await;
+    world.legacy.message("j@hall.example", "a@partner.example", "as ever");
+    peer.inbox.wait_body("as ever").await.unwrap();
+    tell(&world.socket(), &["close", PARTNER]).await;
+    peer.show(alone());
+    let (condition, raw) = comes_back(&world, "forged").await;
+    assert!(condition == "remote-server-timeout" && raw.contains("peer-changed"), "{raw}");
+    assert_eq!(peer.inbox.len(), 1, "nothing reached the other server");
+    peer.show(own);
+    tell(&world.socket(), &["circuits", "--clear", PARTNER]).await;
+    world.legacy.message("j@hall.example", "a@partner.example", "the partner is back");
+    peer.inbox.wait_body("the partner is back").await.unwrap();
+    let known = remembered(&world, "outbound").await.unwrap();
+    assert_eq!(
+        (known["faces"].as_array().map(Vec::len), known["waiting"].as_array().map(Vec::len)),
+        (Some(1), Some(1)),
+        "{known}"
+    );
+}
+
 // "Small store on disk, atomic, kept over restarts": what was known and what waits is there again; a file that is none is told and
 // moved aside; a disk that takes nothing holds up nobody.
 #[tokio::test]
