@@ -86,6 +86,9 @@ impl Metrics {
         for limit in Limit::ALL {
             metrics.all.limited.with_label_values(&[limit.label()]);
         }
+        for flow in [Flow::S2sIn, Flow::S2sOut] {
+            metrics.all.bidi_stanzas.with_label_values(&[flow.label()]);
+        }
         for facing in Facing::ALL {
             metrics.all.vouched_for_others.with_label_values(&[facing.label()]);
             metrics.all.keys_astray.with_label_values(&[facing.label()]);
@@ -133,6 +136,11 @@ impl Metrics {
     pub fn handshake(&self, door: Door, version: Option<TlsVersion>) {
         let (version, outcome) = version.map_or(("none", "failed"), |v| (v.label(), "done"));
         self.all.tls_handshakes.with_label_values(&[door.label(), version, outcome]).inc();
+    }
+
+    /// A stanza that passes takes the way back on a stream between servers.
+    pub fn went_back(&self, flow: Flow) {
+        self.all.bidi_stanzas.with_label_values(&[flow.label()]).inc();
     }
 
     /// A proof of identity came out.

@@ -24,7 +24,7 @@ use gatehouse::policy::Federation;
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
 use gatehouse::stream::initiating::{self, Errand, Initiating, Terms};
-use gatehouse::stream::management::{Count, Manage};
+use gatehouse::stream::management::{Count, Manage, Taken};
 use gatehouse::stream::receiving::{self, By, Claim, Desk, Offer, Receiving, Ruling, Vouch};
 use gatehouse::stream::{Answer, KeyCheck, Keyring, StreamIds, opening};
 use gatehouse::xml::{Content, Framer, Limits, Token};
@@ -58,10 +58,10 @@ fn receiving_inputs() -> Vec<receiving::Input> {
     inputs.extend(counting().into_iter().map(receiving::Input::Element));
     for header in headers() {
         for external in [false, true] {
-            let offer = Offer { external, dialback: true, refused: None };
+            let offer = Offer { external, dialback: true, bidi: true, refused: None };
             inputs.push(receiving::Input::Header(header.clone(), offer));
         }
-        let offer = Offer { external: false, dialback: false, refused: Some(Reason::CertificateUntrusted) };
+        let offer = Offer { refused: Some(Reason::CertificateUntrusted), ..Offer::default() };
         inputs.push(receiving::Input::Header(header, offer));
     }
     inputs.extend(facts().into_iter().map(receiving::Input::Secured));
@@ -112,6 +112,8 @@ fn terms() -> Vec<Terms> {
         external,
         dialback: true,
         manage: manage.clone(),
+        bidi: external,
+        taken: Taken::default(),
         step_time: Duration::from_secs(10),
         proof_time: Duration::from_secs(30),
     };
@@ -351,6 +353,32 @@ fn proof_before_pass() {
             assert!(matches!(state, Receiving::Open(_)) && matches!(input, receiving::Input::Element(_)));
         }
     });
+}
+
+// SM-08: in the relay by its law; in the machines, stanzas of a peer are taken on a stream of ours only where that was agreed on,
+// and nothing is agreed on in clear.
+#[test]
+fn only_inverses_go_back() {
+    relay_graph().upholds("only_inverses_go_back");
+    let mut agreed = 0;
+    receiving_graph(|state, _, stepped| {
+        if let Ok((after, _)) = stepped
+            && after.is_bidi()
+        {
+            agreed += 1;
+            assert!(after.secured().is_some(), "{state:?}");
+        }
+    });
+    let mut came = 0;
+    initiating_graph(|terms, state, input, stepped| {
+        if let Ok((_, effects)) = stepped
+            && effects.iter().any(|e| matches!(e, initiating::Effect::Pass(_)))
+        {
+            came += 1;
+            assert!(terms.bidi && state.is_bidi() && state.secured().is_some(), "{state:?} {input:?}");
+        }
+    });
+    assert!(agreed > 10 && came > 10, "{agreed} and {came}");
 }
 
 // XML-17.

@@ -59,6 +59,7 @@ impl Form {
 const CHOICES: &[(&str, &str, &[&str])] = &[
     ("FileSpec", "version", &["v1"]),
     ("FileSpec", "explain-to-users", &["on", "off"]),
+    ("FileSpec", "bidi", &["on", "off"]),
     ("ListenSpec", "flow", &["s2s", "c2s", "websocket", "mixed", "inside"]),
     ("ListenSpec", "tls", &["starttls", "direct", "any", "proxy"]),
     ("ClientsSpec", "certificate", &["off", "request", "require"]),

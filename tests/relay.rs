@@ -1309,6 +1309,8 @@ fn our_headers_and_features_hold_what_they_must_and_no_more() {
     let secure = stage.said(NEAR);
     assert!(!secure.contains("starttls") && !secure.contains("mechanisms"), "{secure}");
     assert!(secure.contains("<errors/>") && secure.contains("<max-bytes>"), "{secure}");
+    // SM-08: after TLS, and not before.
+    assert!(secure.contains("<bidi xmlns='urn:xmpp:features:bidi'/>") && !clear.contains("bidi"), "{secure}");
     let ids = [attribute(&clear, "id"), attribute(&secure, "id")];
     assert!(ids[0] != ids[1] && ids.iter().all(|id| id.len() >= 22 && !id.contains(' ')), "{ids:?}");
 }
@@ -1341,15 +1343,6 @@ fn a_channel_that_began_with_tls_takes_no_starttls() {
     assert!(!stage.said(NEAR).contains("starttls"));
     stage.hears(NEAR, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
     assert_eq!(stage.said(NEAR), "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>");
-}
-
-// SM-08: bidirectional streams are not offered, so nobody can ask for one.
-#[test]
-fn a_bidirectional_stream_cannot_be_had() {
-    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
-    assert!(!stage.said(NEAR).contains("bidi"));
-    stage.hears(NEAR, "<bidi xmlns='urn:xmpp:bidi'/>");
-    assert!(stage.said(NEAR).contains("<unsupported-stanza-type "));
 }
 
 // BE-01: a backend that does not believe our key, or says nothing, is doubted; one that is down is not.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use gatehouse::demo::free;
 use gatehouse::demo::peer::Peer;
-use gatehouse::demo::session::Word;
+use gatehouse::demo::session::{Login, Word};
 use gatehouse::demo::world::{Plan, World};
 use serde_json::Value;
 use sockets::*;
@@ -246,6 +246,14 @@ impl Outside {
             stream.message("f@friend.example", "j@hall.example", &body).await.unwrap();
         }
         world.legacy.inbox.wait_body(&format!("{round} in 3")).await.unwrap();
+        // One that goes both ways (XEP-0288).
+        let mut both = self.friend.call(HALL).unwrap().open().await.unwrap();
+        both.send("<bidi xmlns='urn:xmpp:bidi'/>").await.unwrap();
+        assert_eq!(both.external(FRIEND).await.unwrap(), Login::Success);
+        both.message("f@friend.example", "j@hall.example", &format!("{round} both ways")).await.unwrap();
+        world.legacy.inbox.wait_body(&format!("{round} both ways")).await.unwrap();
+        world.legacy.message("j@hall.example", "f@friend.example", &format!("{round} back"));
+        assert!(both.wire.element().await.unwrap().is("jabber:server", "message"));
         let mut stream = by_dialback(&self.cousin, HALL).await;
         stream.message("c@cousin.example", "j@hall.example", &format!("{round} by dialback")).await.unwrap();
         world.legacy.message("j@hall.example", "c@cousin.example", &format!("{round} out"));

@@ -405,9 +405,10 @@ fn print_stream(stream: &Stream, console: &mut Console) {
     for pair in &stream.pairs {
         let tls = pair.tls.as_deref().unwrap_or("none");
         console.line(format_args!(
-            "    {} > {}  proof {}  TLS {tls}  rule {}  {} stanzas  {} octets{}",
+            "    {} > {}{}  proof {}  TLS {tls}  rule {}  {} stanzas  {} octets{}",
             pair.from,
             pair.to,
+            if pair.back { "  back" } else { "" },
             pair.proof,
             pair.rule,
             pair.stanzas,

@@ -49,6 +49,7 @@ pub(super) fn assemble(
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
     let state = spec.state.as_ref().map(|word| words.path(word));
     let lists = super::listed::lists(&mut words, spec, state.as_deref());
+    let bidi = words.on(spec.bidi.as_ref(), true);
     let patches = super::lists::files_once(&mut words, spec.patches.as_ref());
     let secrets = secrets(&mut words, spec);
     let cluster = super::cluster::cluster(&mut words, spec, &secrets);
@@ -83,6 +84,7 @@ pub(super) fn assemble(
         retired_domains,
         own_addresses,
         explain_to_users,
+        bidi,
         lists,
         patches,
         secrets,

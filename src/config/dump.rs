@@ -36,6 +36,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         retired_domains,
         own_addresses,
         explain_to_users,
+        bidi,
         lists,
         patches,
         secrets,
@@ -59,6 +60,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.list("retired-domains", retired_domains);
     out.list("own-addresses", own_addresses);
     out.on("explain-to-users".to_owned(), *explain_to_users, true);
+    out.on("bidi".to_owned(), *bidi, true);
     for list in lists {
         out.listed(list);
     }

@@ -47,6 +47,7 @@ fn whole() -> Value {
         "retired-domains": ["old.example"],
         "own-addresses": ["198.51.100.1"],
         "explain-to-users": "off",
+        "bidi": "off",
         "lists": [{
             "name": "spammers", "file": "lists/spam.txt", "expires": "72h", "change": "any",
             "verify": { "minisign": "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3" },

@@ -30,6 +30,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         retired_domains,
         own_addresses,
         explain_to_users,
+        bidi,
         lists: named,
         patches,
         dialback,
@@ -44,7 +45,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         audit,
         state,
     } = spec;
-    let single = [threads, default_domain, explain_to_users, state]
+    let single = [threads, default_domain, explain_to_users, bidi, state]
         .map(|word| word.as_ref().map(|word| words.place(word)));
     let lists = [include, retired_domains, own_addresses, patches]
         .map(|list| list.as_ref().map(|list| words.place(list)));

@@ -40,6 +40,8 @@ pub struct Settings {
     pub own_addresses: Vec<IpAddr>,
     /// Whether our own users read why what they sent did not arrive.
     pub explain_to_users: bool,
+    /// Whether streams between servers may go both ways.
+    pub bidi: bool,
     /// Lists that somebody else keeps.
     pub lists: Vec<ListFile>,
     /// Files of patches.

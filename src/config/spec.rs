@@ -42,6 +42,10 @@ pub struct FileSpec {
     /// Whether users of the backends read why what they sent did not arrive, in words: `on` or `off`, which tells them the
     /// condition alone. Remote servers never hear more than that. Default: `on`. Example: `explain-to-users: off`
     pub explain_to_users: Option<Word>,
+    /// Whether one stream between two servers may carry stanzas both ways (XEP-0288), where the other server takes part too: `on`
+    /// or `off`, and then each way has a stream of its own. What comes back is judged like what comes on a stream of its own.
+    /// Default: `on`. Example: `bidi: off`
+    pub bidi: Option<Word>,
     /// Lists of domains that somebody else keeps, for rules that ask them (`lists`, `quorum`). Default: none.
     pub lists: Option<Placed<Vec<Placed<ListSpec>>>>,
     /// Files of patches, for all domains: stanzas that a server behind cannot bear, and what becomes of them; `*` in the last part of a

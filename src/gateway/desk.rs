@@ -392,6 +392,7 @@ fn shown(view: &View) -> Stream {
     let pairs = view.portrait.pairs.iter().map(|standing| protocol::Pair {
         from: capped(standing.pair.sender.as_str()),
         to: capped(standing.pair.target.as_str()),
+        back: standing.back,
         proof: standing.method.label().to_owned(),
         rule: standing.rule.as_str().to_owned(),
         address: standing.address.map(|address| address.to_string()),

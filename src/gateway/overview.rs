@@ -27,7 +27,10 @@ impl Desk {
             .map(|(view, standing)| Pair {
                 from: capped(standing.pair.sender.as_str()),
                 to: capped(standing.pair.target.as_str()),
-                direction: if view.meta.flow == Flow::S2sOut { "outbound" } else { "inbound" }.to_owned(),
+                direction: match (view.meta.flow == Flow::S2sOut) != standing.back {
+                    true => "outbound".to_owned(),
+                    false => "inbound".to_owned(),
+                },
                 proof: standing.method.label().to_owned(),
                 tls: standing.tls.map(|version| version.label().to_owned()),
                 rule: standing.rule.as_str().to_owned(),

@@ -132,8 +132,13 @@ pub(super) async fn shadow(tools: &Tools, settings: &Settings) -> Answer {
     let mut living: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     for view in &views {
         for standing in &view.portrait.pairs {
+            let flow = match (view.meta.flow, standing.back) {
+                (Flow::S2sIn, true) => Flow::S2sOut,
+                (Flow::S2sOut, true) => Flow::S2sIn,
+                (flow, _) => flow,
+            };
             let key = (
-                view.meta.flow.label().to_owned(),
+                flow.label().to_owned(),
                 capped(standing.pair.sender.as_str()),
                 capped(standing.pair.target.as_str()),
             );

@@ -75,6 +75,25 @@
 //!
 //! A domain of another backend of ours is reached the same way, without DNS and TLS: both domains' policies judge it.
 //!
+//! # One stream for both ways (XEP-0288)
+//!
+//! ```text
+//! P                              gateway                                        L
+//! |== TLS, <stream from to> ====>|                                              |
+//! |<- features, <bidi/> ---------|                                              |
+//! |-- <bidi/> ------------------>| agreed on; behind a proof it would be a fault|
+//! |-- <auth> or <db:result> ---->| as ever; the pair P>L stands                 |
+//! |                              | may L>P go back? policy, as for a stream of  |
+//! |                              | ours, by what the channel shows of P         |
+//! |                              |<- <message> -- inside listener: L answers ---|
+//! |<- the same octets -----------| no courier sets out                          |
+//! ```
+//!
+//! A stream of ours goes both ways where the peer offers it, the channel proves who that is, and the policy would let him in: what
+//! he sends then is for the inverse of the courier's pair alone, and another courier carries it inside. Who is believed by a key
+//! alone comes on a stream of his own, for a key is never asked about on the connection that brought it. Where a way back ends, what has not
+//! gone out goes on over a stream of our own, before all that came later.
+//!
 //! # Streams that break (XEP-0198)
 //!
 //! ```text

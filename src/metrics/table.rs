@@ -78,6 +78,11 @@ families! {
     );
     verdicts: counters("policy_verdicts_total", "Verdicts of the policy.", ["flow", "domain", "rule", "outcome", "reason"]);
     stanzas: counters("stanzas_total", "Stanzas that passed.", ["flow", "domain", "kind"]);
+    bidi_stanzas: counters(
+        "bidi_stanzas_total",
+        "Stanzas among those that passed that took the way back on a stream between servers (XEP-0288).",
+        ["flow"]
+    );
     stanzas_refused: counters(
         "stanzas_refused_total",
         "Stanzas that were bounced, dropped, or ended their stream.",

@@ -99,6 +99,10 @@ pub enum Input {
     Queue(Load, Bytes),
     /// A report for a pair whose own stream may stand here (DB-69).
     Report(Pair, Bytes),
+    /// A stanza of a backend for a pair whose way back over this stream is open ([`Effect::WayBack`]).
+    Back(Pair, Bytes),
+    /// No more can be counted for this pair, which was admitted without a leg of its own: it is taken back for this reason.
+    Withdraw(Pair, Reason),
     /// Near: other reports wait for the place of this courier, which ends once nothing is left. Far: others wait for the place of
     /// this leg at the server behind, which closes in good order; what comes for its pair is carried.
     Yield,
@@ -164,6 +168,14 @@ pub enum Effect {
     /// The stanza of the next effect, [`Effect::Pass`] or [`Effect::Carry`], is of this sender. It goes if the sender has not
     /// sent too much lately; else it goes nowhere, and comes back with [`Input::Refused`].
     Weigh(Sender),
+    /// Stanzas of this pair, the inverse of one that stands, may come with [`Input::Back`] from now on, or may no more.
+    WayBack(Pair, bool),
+    /// One whole stanza of this pair in canonical form, back over the near leg, whose peer has agreed to that.
+    Back(Pair, Bytes),
+    /// The way back was no way for this stanza: it takes another, before all that still waits for its pair.
+    Onward(Pair, Bytes),
+    /// One whole stanza in canonical form that the peer has sent back over this far leg; couriers carry it to the backend.
+    Inward(FarId, Pair, Bytes),
     /// One whole stanza in canonical form, from the backend to the client of the near leg.
     Deliver(Bytes),
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
@@ -195,8 +207,8 @@ pub enum Effect {
     Await(FarId, KeyCheck),
     /// The backend at this leg did not believe our key for that domain: has it ever asked about it (BE-01)?
     Doubted(FarId, Domain),
-    /// The pair stands: its rates and stream count apply from now on to this far leg; none: its leg has ended, and couriers
-    /// carry it.
+    /// The pair stands: its rates and stream count apply from now on to this far leg; none: it has no leg of its own, for that has
+    /// ended, or the pair is the inverse of one that has a leg.
     Admitted(Option<FarId>, Permit),
     /// Have this stanza carried over a stream for this pair (a bounce, or what a broken leg left unsent).
     Carry(Pair, Bytes),

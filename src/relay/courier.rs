@@ -4,6 +4,7 @@
 //! One courier for each pair keeps their order (RLY-05). It judges before any cost, opens its leg for the first stanza,
 //! judges again by what the channel shows, and sends back each stanza that cannot go, with the true reason.
 
+mod both;
 mod ends;
 mod managed;
 mod queue;
@@ -16,6 +17,7 @@ use self::managed::Session;
 use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
 use super::far::{self, Far, FarOutcome, Leave, Lost};
+use super::incoming::Asked;
 use super::origin::Origin;
 use super::portrait::Kept;
 use super::turn::Turn;
@@ -42,6 +44,12 @@ pub(super) struct Courier {
     far: Option<Box<Far>>,
     /// The pair of a backend, once it stands.
     guard: Guard,
+    /// The inverse of its pair, once the peer has sent something back over its leg.
+    back: Guard,
+    /// What lists were asked of about it last, by this policy.
+    asked: Option<Asked>,
+    /// The peer has misused that: its next leg goes one way.
+    one_way: bool,
     queue: Queue,
     /// What the peer counts, if it does.
     session: Option<Box<Session>>,
@@ -81,6 +89,9 @@ impl Courier {
             load,
             far: None,
             guard: Guard::default(),
+            back: Guard::default(),
+            asked: None,
+            one_way: false,
             queue: Queue::default(),
             session: None,
             failed: None,
@@ -112,9 +123,15 @@ impl Courier {
                 self.end(Reason::Shutdown, turn);
             }
             (_, Input::Expired) => self.expire(turn),
-            (_, Input::Policy(_)) => drop(self.may_speak(turn)),
+            (_, Input::Policy(_)) => {
+                self.asked = None;
+                if self.may_speak(turn) {
+                    self.rejudge_back(turn);
+                }
+            }
+            (_, Input::Withdraw(pair, reason)) => self.back.reroute(&pair, Route::Withdrawn(reason)),
             (_, Input::Queue(load, octets)) => self.enqueue(load, octets, turn),
-            (_, Input::Refused(octets, reason)) => self.origin().too_much(&octets, reason, turn),
+            (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
             // It keeps what comes until the leg has ended.
             (Side::Far(id), Input::Yield) => {
                 if self.has(id) && self.standing().is_some() {
@@ -186,6 +203,8 @@ impl Courier {
         match outcome {
             FarOutcome::Acknowledged(taken) => self.acknowledged(taken, turn),
             FarOutcome::Stands => self.established(turn),
+            FarOutcome::Back(frame) => self.came_back(frame, turn),
+            FarOutcome::Unfit(refused) => self.unfit(&refused, turn),
             FarOutcome::Failed(why) => {
                 self.far = None;
                 if !self.tries_to_resume(&why, turn) {
@@ -196,6 +215,7 @@ impl Courier {
             FarOutcome::Closed(ended, reason) => {
                 self.pair_ended(ended, turn);
                 let lost = Lost { reason, closing: true, leave: Leave::Other, unsent: Vec::new() };
+                self.back_ended(ended, turn);
                 // What came meanwhile goes over another leg.
                 self.leg_ended(lost, turn);
             }
@@ -310,10 +330,13 @@ impl Courier {
         self.issued = self.issued.wrapping_add(1);
         let (id, errand) = (FarId(self.issued), Errand::Speak(self.pair.clone()));
         let inside = turn.home.hosts(&self.pair.target) || self.via.is_some();
-        self.far = Some(match inside {
+        let mut far = match inside {
             true => Far::inside(id, errand, self.via.clone(), turn),
             false => Far::outside(id, errand, self.behalf(), self.asks_for(turn.home), turn),
-        });
+        };
+        // What strangers cause us to call has one way.
+        far.go_both_ways(self.is_own() && !self.one_way, self.taken());
+        self.far = Some(far);
     }
 
     /// On whose behalf it calls.

@@ -26,9 +26,9 @@ use crate::reason::{Direction, Facing, Outcome, Reason, Why};
 use crate::stream::dane::Dane;
 use crate::stream::fault::Due;
 use crate::stream::initiating::{self, Errand, Established, Initiating, Terms};
-use crate::stream::management::{Manage, Managed};
-use crate::stream::{Answer, Certificate, Method, Pair, Proof, Secured};
-use crate::xml::{CLOSE, Token};
+use crate::stream::management::{Manage, Managed, Taken};
+use crate::stream::{Answer, Method, Pair, Proof, Secured};
+use crate::xml::{Frame, Refused, Token};
 
 /// A leg that we opened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,10 @@ pub(super) struct Far {
     leave: Leave,
     /// Others have the turn for its place; the near leg has done nothing to end with it.
     gave_way: bool,
+    /// It may go both ways, if the peer's channel proves who that is and the policy lets him in.
+    both: bool,
+    /// The `xml:lang` of the peer's stream.
+    language: Option<String>,
 }
 
 /// A pair that stands.
@@ -81,7 +85,7 @@ pub(super) enum Leave {
     Other,
 }
 
-/// What came of a step, beyond the leg itself. All but the first three are its end: whoever has it forgets it.
+/// What came of a step, beyond the leg itself. All but the first five are its end: whoever has it forgets it.
 #[derive(Debug)]
 #[must_use]
 pub(super) enum FarOutcome {
@@ -89,6 +93,10 @@ pub(super) enum FarOutcome {
     Acknowledged(u32),
     /// The question is answered.
     Answered(Answer),
+    /// A stanza came back, to be compared with what stands.
+    Back(Frame),
+    /// One that the framer refused.
+    Unfit(Box<Refused>),
     /// The pair stands there.
     Stands,
     /// It was on its way out, and its connection or T-close is over. The first reason is why its pair ended.
@@ -153,6 +161,8 @@ impl Far {
             external: facing == Facing::Public,
             dialback: true,
             manage,
+            bidi: false,
+            taken: Taken::default(),
             step_time: turn.home.timeouts.header,
             proof_time: turn.home.timeouts.dialback,
         };
@@ -172,6 +182,8 @@ impl Far {
             broken: 0,
             leave: Leave::Other,
             gave_way: false,
+            both: false,
+            language: None,
         })
     }
 
@@ -265,6 +277,30 @@ impl Far {
         (proof, verdict)
     }
 
+    /// Whether the peer may send on it, too; of the session that is to be gone on with so many were taken.
+    pub(super) fn go_both_ways(&mut self, both: bool, taken: Taken) {
+        (self.both, self.terms.taken) = (both, taken);
+    }
+
+    /// Whether its stanzas are taken here (SM-08).
+    pub(super) fn is_bidi(&self) -> bool {
+        self.life.machine().is_some_and(Initiating::is_bidi)
+    }
+
+    /// How many of them were taken, as the peer counts.
+    pub(super) fn taken(&self) -> Taken {
+        self.life.machine().map(Initiating::taken).unwrap_or_default()
+    }
+
+    /// What its channel proves of the peer as sender, and what the policy says of that.
+    pub(super) fn back(&self, turn: &Turn<'_>) -> Option<(Proof, Verdict)> {
+        judged::back(self, turn)
+    }
+
+    pub(super) fn language(&self) -> Option<&str> {
+        self.language.as_deref()
+    }
+
     /// Others have the turn for its place.
     pub(super) fn gives_way(&mut self) {
         self.gave_way = true;
@@ -315,6 +351,7 @@ impl Far {
         {
             return self.attempt_failed(why, Bytes::new(), turn);
         }
+        self.terms.bidi = judged::may_answer(self, turn);
         self.step(initiating::Input::Connected(secured), turn)
     }
 
@@ -322,7 +359,10 @@ impl Far {
     pub(super) fn secure(&mut self, secured: Secured, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         self.secured = Some(secured.clone());
         match judged::peer_taken(self, turn) {
-            Ok(()) => self.step(initiating::Input::Secured(secured), turn),
+            Ok(()) => {
+                self.terms.bidi = judged::may_answer(self, turn);
+                self.step(initiating::Input::Secured(secured), turn)
+            }
             Err(why) => self.attempt_failed(why, Bytes::new(), turn),
         }
     }
@@ -332,9 +372,13 @@ impl Far {
         let input = match token {
             Token::Violation(violation) => return self.fault(violation.reason(), turn),
             Token::Keepalive | Token::Text => return None,
-            // RLY-04: on a stream that we opened the other side sends no stanza of any kind.
+            Token::Refused(refused) if self.is_bidi() => initiating::Input::Refused(refused),
+            // RLY-04: on a stream that we opened the other side sends no stanza of any kind, but where we have asked for them.
             Token::Refused(_) => return self.fault(Reason::NotAuthorized, turn),
-            Token::Header(header) => initiating::Input::Header(header),
+            Token::Header(header) => {
+                self.language.clone_from(&header.lang);
+                initiating::Input::Header(header)
+            }
             Token::Element(frame) if self.moves_on(&frame, turn) => return None,
             Token::Element(frame) => initiating::Input::Element(frame),
             Token::End => initiating::Input::End,
@@ -355,19 +399,6 @@ impl Far {
             return self.fault(Reason::CertificateExpired, turn);
         }
         self.step(initiating::Input::Expired, turn)
-    }
-
-    /// CRT-12: the certificate of the peer is worth this now.
-    pub(super) fn retrusted(&mut self, certificate: Certificate, turn: &mut Turn<'_>) -> Option<FarOutcome> {
-        let before = self.server(turn);
-        if let Some(secured) = &mut self.secured {
-            secured.certificate = Some(certificate);
-        }
-        judged::stand_until(self, turn);
-        if before.is_some() && self.server(turn).is_none() {
-            return self.fault(Reason::CertificateRevoked, turn);
-        }
-        None
     }
 
     /// One step of the initiating entity.
@@ -398,6 +429,8 @@ impl Far {
         let facing = self.terms.facing;
         match effect {
             initiating::Effect::Acknowledged(taken) => return Some(FarOutcome::Acknowledged(taken)),
+            initiating::Effect::Pass(frame) => return Some(FarOutcome::Back(frame)),
+            initiating::Effect::Unfit(refused) => return Some(FarOutcome::Unfit(refused)),
             initiating::Effect::Answered(answer) => return Some(FarOutcome::Answered(answer)),
             initiating::Effect::Established(established) => {
                 self.established(established, turn);
@@ -454,23 +487,5 @@ impl Far {
         } else if turn.home.hosts(&pair.target) {
             turn.note(Event::Backend { hosted: pair.target.clone(), up: true });
         }
-    }
-
-    fn lost(&self, reason: Reason, unsent: Vec<Bytes>) -> FarOutcome {
-        FarOutcome::Lost(Lost { reason, closing: self.is_closing(), leave: self.leave, unsent })
-    }
-
-    /// Our side of the stream ends: flushed, closing tag, theirs awaited.
-    pub(super) fn close(&mut self, turn: &mut Turn<'_>) -> Option<FarOutcome> {
-        if self.is_closing() {
-            return None;
-        }
-        if matches!(self.life.machine(), Some(Initiating::Dialling | Initiating::Upgrading(_)) | None) {
-            turn.push(Effect::Cut(self.side()));
-            return Some(FarOutcome::Dropped);
-        }
-        self.life.close(turn.now + turn.home.timeouts.close);
-        turn.send(self.side(), Bytes::from_static(CLOSE));
-        None
     }
 }

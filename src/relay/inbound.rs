@@ -14,10 +14,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::counted::Counting;
-use self::stanzas::Asked;
+use super::back::WayBack;
 use super::claims::Claims;
 use super::event::{Event, Role};
 use super::far::{Far, FarOutcome, Lost};
+use super::incoming::Asked;
 use super::judge;
 use super::near::{HasNear, Near, NearOutcome, Renewal};
 use super::origin::{Origin, pair_of, reread};
@@ -31,7 +32,7 @@ use crate::reason::{Direction, Facing, Reason};
 use crate::stream::evidence::Evidence;
 use crate::stream::receiving::{self, Claim, Vouch};
 use crate::stream::{Method, Pair, Secured};
-use crate::xml::{Frame, Token, names};
+use crate::xml::{Frame, Kind, Token, names};
 
 /// A remote server, the legs to backends that its pairs have, and the gateway between them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +48,8 @@ pub(super) struct Inbound {
     counting: Counting,
     /// What lists were asked of last, by this policy.
     asked: Option<Asked>,
+    /// What goes back to the server on its own stream.
+    back: WayBack,
     /// Names given to claims and legs.
     issued: u32,
     /// Claims and words that were refused.
@@ -67,6 +70,7 @@ impl Inbound {
             guard: Guard::default(),
             counting: Counting::new(arrival.seed),
             asked: None,
+            back: WayBack::default(),
             issued: 0,
             refusals: 0,
             told: false,
@@ -76,6 +80,21 @@ impl Inbound {
 
     /// Something happened.
     pub(super) fn step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
+        // What it says on the way back takes no part in what may go that way.
+        let back = matches!(input, Input::Back(..));
+        self.one_step(side, input, turn);
+        if !back {
+            self.settle_back(turn);
+        }
+    }
+
+    /// The way back follows what stands.
+    fn settle_back(&mut self, turn: &mut Turn<'_>) {
+        let reason = if self.near.is_live() { Reason::PolicyChanged } else { self.near.reason() };
+        self.back.settle(&self.near, &self.guard, reason, turn);
+    }
+
+    fn one_step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
         match (side, input) {
             (Side::Near, Input::Close(reason)) => self.end(reason, turn),
             (Side::Far(id), Input::Close(reason)) => self.shut(id, reason, turn),
@@ -92,6 +111,8 @@ impl Inbound {
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
             (_, Input::Resumed(found)) => counted::resumed(self, found, turn),
             (_, Input::Settled(count)) => counted::settled(self, count, turn),
+            (_, Input::Back(pair, octets)) => self.back.pass(&mut self.near, pair, octets, turn),
+            (_, Input::Withdraw(pair, reason)) => self.back.withdraw(&self.near, &pair, reason, turn),
             (Side::Far(id), Input::Yield) => self.give_way(id, turn),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, turn),
             (_, Input::Inquired(found)) => self.inquired(found, turn),
@@ -114,9 +135,17 @@ impl Inbound {
                 if matches!(token, Token::End | Token::Violation(_)) || is_error(&token) {
                     counted::last_word(self, turn);
                 }
+                // Most of what comes changes nothing of what stands.
+                let passes = matches!(&token, Token::Element(frame) if frame.head().kind() != Kind::Other);
                 self.near_token(token, turn);
+                if !passes || !self.near.is_live() {
+                    self.settle_back(turn);
+                }
             }
-            Side::Far(id) => self.far(id, turn, |far, turn| far.token(token, turn)),
+            Side::Far(id) => {
+                self.far(id, turn, |far, turn| far.token(token, turn));
+                self.settle_back(turn);
+            }
         }
     }
 
@@ -124,9 +153,14 @@ impl Inbound {
         let outcome = match input {
             Input::Secured(secured) => self.near.secure(secured, turn),
             Input::Stalled => return self.near_fault(Reason::StanzaTimeout, turn),
-            Input::Gone { reason, .. } => {
+            Input::Gone { reason, unsent } => {
                 let broke = self.near.is_live();
                 counted::leave(self, broke, turn);
+                for octets in unsent {
+                    if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
+                        turn.push(Effect::Onward(pair, octets));
+                    }
+                }
                 self.near.gone(reason, turn)
             }
             Input::Retrusted(certificate) => return self.near_retrusted(certificate, turn),
@@ -211,6 +245,8 @@ impl Inbound {
             FarOutcome::Closed(..) | FarOutcome::Dropped => drop(self.fars.remove(&id)),
             // Inside nothing is counted.
             FarOutcome::Acknowledged(_) => {}
+            // Only a courier's leg goes both ways.
+            FarOutcome::Back(_) | FarOutcome::Unfit(_) => {}
             // Only a verifier asks.
             FarOutcome::Answered(_) => self.far_close(id, turn),
         }
@@ -224,7 +260,8 @@ impl Inbound {
         }
         self.carried_from(far.id(), pair);
         let others = self.guard.pairs().iter().any(|admitted| matches!(admitted.route(), Route::Leg(_)));
-        if self.near.is_live() && !far.has_given_way() && !others && self.claims.is_empty() {
+        let lonely = !others && self.claims.is_empty() && !self.back.is_used();
+        if self.near.is_live() && !far.has_given_way() && lonely {
             // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
             // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
             let quiet = self.near.heard + turn.home.timeouts.report <= turn.now;
@@ -283,6 +320,11 @@ impl Inbound {
 
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// The pairs that have sent something back.
+    pub(super) fn back(&self) -> &Guard {
+        self.back.guard()
     }
 
     pub(super) fn channel(&self, side: Side) -> Option<&Secured> {

@@ -13,6 +13,7 @@
 //!
 //! A leg (`near`, `far`) runs its machine and tells what came of each step; it never calls the relay that has it.
 
+mod back;
 mod beside;
 mod claims;
 mod client;
@@ -21,6 +22,7 @@ mod courier;
 mod event;
 mod far;
 mod inbound;
+mod incoming;
 mod judge;
 mod life;
 mod near;
@@ -289,6 +291,15 @@ impl Relay {
     /// Whether it is a courier that could not deliver.
     pub fn has_given_up(&self) -> bool {
         matches!(&self.shape, Shape::Courier(courier) if courier.has_given_up())
+    }
+
+    /// The pairs that take the way back on a stream that goes both ways: they travel against its flow (SM-08).
+    pub fn back(&self) -> &Guard {
+        match &self.shape {
+            Shape::Courier(courier) => courier.back(),
+            Shape::Inbound(inbound) => inbound.back(),
+            Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => &NOBODY,
+        }
     }
 
     /// Which flow it belongs to.

@@ -172,6 +172,11 @@ impl Near {
         !self.is_over() && self.held.is_none() && self.life.machine().is_none_or(Receiving::wants_read)
     }
 
+    /// Whether its peer takes stanzas on it (SM-08).
+    pub(super) fn is_bidi(&self) -> bool {
+        self.life.machine().is_some_and(Receiving::is_bidi)
+    }
+
     pub(super) fn facing(&self) -> Facing {
         self.desk.facing
     }

@@ -22,7 +22,7 @@ impl Near {
             text.as_deref().filter(|t| !t.is_empty()).and_then(|t| Domain::parse(t).ok())
         };
         let (from, to) = (name(&header.from), name(&header.to));
-        let open = Offer { external: false, dialback: true, refused: None };
+        let open = Offer { dialback: true, ..Offer::default() };
         let refuse = |reason| Offer { refused: Some(reason), ..open.clone() };
         if self.facing() == Facing::Backend {
             // STR-09: the names of an inside header decide nothing.
@@ -48,6 +48,7 @@ impl Near {
         let offer = Offer {
             external: named && proven,
             dialback: by_dialback.is_allow(),
+            bidi: turn.home.bidi,
             refused: missing.then_some(Reason::CertificateUntrusted),
         };
         if !offer.external && !offer.dialback {

@@ -31,6 +31,8 @@ pub struct Home {
     pub retired: BTreeSet<Domain>,
     /// Whether our own users read why they could not reach somebody (`explain-to-users`).
     pub explain: bool,
+    /// Whether streams between servers may go both ways, where the other side takes part (`bidi`).
+    pub bidi: bool,
     /// Whether signatures in the DNS are looked at, so that a domain may name its certificates there.
     pub dnssec: bool,
 }

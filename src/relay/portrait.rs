@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::filter::{Admitted, Route};
+use crate::filter::{Admitted, Guard, Route};
 use crate::policy::{Beside, Policy, RuleName, Verdict};
 use crate::reason::Reason;
 use crate::stream::{Method, Pair, TlsVersion};
@@ -51,6 +51,8 @@ pub struct Kept {
 pub struct Standing {
     /// Who speaks to whom.
     pub pair: Pair,
+    /// It travels against the flow of its relay, on a stream that goes both ways.
+    pub back: bool,
     /// How the remote domain was proven; outbound, how we were.
     pub method: Method,
     /// The rule that admitted it.
@@ -79,12 +81,15 @@ impl Relay {
     /// The relay as it stands, and the word of another policy on each of its pairs. It is the same question that a
     /// reload puts to the relay (POL-07).
     pub fn portrait(&self, under: Option<&Policy>) -> Portrait {
-        let admitted = self.guard().pairs().iter();
-        let pairs: Vec<_> = admitted
-            .filter(|admitted| !matches!(admitted.route(), Route::Withdrawn(_)))
-            .map(|admitted| self.standing(admitted, under))
-            .collect();
+        let shown = |guard: &Guard, back: bool| -> Vec<Standing> {
+            let here = guard.pairs().iter().filter(|a| !matches!(a.route(), Route::Withdrawn(_)));
+            here.map(|admitted| self.standing(admitted, back, under)).collect()
+        };
+        let mut pairs = shown(self.guard(), false);
         let refused = |standing: &Standing| standing.verdict.as_ref().is_some_and(|v| !v.is_allow());
+        // What may go back is the stream's affair as long as one pair of its own is left.
+        let closes = !pairs.is_empty() && pairs.iter().all(refused);
+        pairs.extend(shown(self.back(), true));
         Portrait {
             shape: match self.shape {
                 Shape::Courier(_) if pairs.is_empty() => "courier",
@@ -96,17 +101,22 @@ impl Relay {
                 Shape::Client(client) => client.portrait(),
                 _ => None,
             },
-            closes: !pairs.is_empty() && pairs.iter().all(refused),
+            closes,
             pairs,
         }
     }
 
-    fn standing(&self, admitted: &Admitted, under: Option<&Policy>) -> Standing {
+    fn standing(&self, admitted: &Admitted, back: bool, under: Option<&Policy>) -> Standing {
         let (stanzas, octets) = admitted.passed();
         // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
         let (record, shown) = match &self.shape {
+            Shape::Courier(courier) if back => (courier.record(Reason::Allowed), None),
             Shape::Courier(courier) => (courier.record(Reason::Allowed), courier.method()),
-            Shape::Inbound(inbound) => (inbound.near().record(None, None, Reason::Allowed), None),
+            // To the peer we are proven by the certificate of the server that it has called.
+            Shape::Inbound(inbound) => {
+                let shown = back.then_some(Method::Certificate);
+                (inbound.near().record(None, None, Reason::Allowed), shown)
+            }
             _ => (Box::new(Record::of(None, Reason::Allowed)), None),
         };
         let managed = match &self.shape {
@@ -117,6 +127,7 @@ impl Relay {
         Standing {
             managed,
             pair: admitted.pair().clone(),
+            back,
             method: shown.unwrap_or(admitted.method()),
             rule: admitted.permit().rule().clone(),
             quarantined: admitted.permit().quarantine().is_some(),

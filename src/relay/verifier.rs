@@ -85,7 +85,9 @@ impl Verifier {
             // Nothing was sent that could be.
             Some(FarOutcome::Acknowledged(_)) => {}
             // Nothing is asked for but an answer.
-            Some(FarOutcome::Stands) => self.far(turn, Far::close),
+            Some(FarOutcome::Stands | FarOutcome::Back(_) | FarOutcome::Unfit(_)) => {
+                self.far(turn, Far::close);
+            }
         }
     }
 

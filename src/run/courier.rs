@@ -7,6 +7,8 @@
 //! pair's own stream where one stands, else one of few streams for each backend (DB-69). Whoever is turned away decides what
 //! becomes of the stanza ([`super::pump`]).
 
+mod back;
+
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +17,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+
+pub use self::back::{carry_on, open_back};
 
 use super::cargo::{Cargo, Hold, Refused};
 use super::inbox::Teller;
@@ -37,6 +41,8 @@ pub struct Couriers {
     hold: Arc<Hold>,
     /// Relays that have a stream of the pair to a backend.
     inside: Mutex<HashMap<Pair, (RelayId, Teller<Order>)>>,
+    /// Streams of peers that take the stanzas of a pair (XEP-0288), the oldest first.
+    back: Mutex<HashMap<Pair, VecDeque<(RelayId, Arc<Cargo>)>>>,
     /// Report streams, for each backend.
     places: Mutex<HashMap<usize, Arc<Places>>>,
 }
@@ -83,6 +89,7 @@ impl Couriers {
             bounces: Throttle::new(Quota::per_second(RATE).allow_burst(BURST), now),
             hold: Hold::new(inside_all),
             inside: Mutex::default(),
+            back: Mutex::default(),
             places: Mutex::default(),
         }
     }
@@ -105,8 +112,10 @@ impl Couriers {
 
     /// Whether a courier of a backend lives for any of these.
     pub fn serve<'a>(&self, mut pairs: impl Iterator<Item = &'a Pair>) -> bool {
-        let living = held(&self.living);
-        pairs.any(|pair| living.contains_key(&Key { pair: pair.clone(), reports: false }))
+        let (living, back) = (held(&self.living), held(&self.back));
+        pairs.any(|pair| {
+            back.contains_key(pair) || living.contains_key(&Key { pair: pair.clone(), reports: false })
+        })
     }
 }
 
@@ -189,6 +198,9 @@ fn give(
     let key = Key { pair: pair.clone(), reports: load == Load::Report };
     let mut living = held(&tools.couriers.living);
     let Some(courier) = living.get_mut(&key) else {
+        if let Some(cargo) = back::way(tools, &key) {
+            return offer(tools, cargo, load, stanza);
+        }
         let strange = load == Load::Carried;
         let many =
             strange && living.values().filter(|courier| courier.carried).count() >= tools.params.couriers;
@@ -202,12 +214,15 @@ fn give(
     };
     courier.carried &= load == Load::Carried;
     let cargo = Arc::clone(&courier.cargo);
+    offer(tools, cargo, load, stanza)
+}
+
+/// Hands it to whoever takes from there. The locks under which that is closed and taken out are held.
+fn offer(tools: &Tools, cargo: Arc<Cargo>, load: Load, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
     match cargo.offer(load, stanza) {
         Ok(()) => Ok(cargo),
-        // It is closed and taken out under the same lock.
         Err(Refused::Closed(stanza)) => Err(Turned::None(stanza)),
         Err(Refused::Full(stanza)) => {
-            drop(living);
             tools.observe.metrics().limited(Limit::Queue);
             let wait = Box::pin(Arc::clone(&cargo).room(load, stanza.len()));
             Err(Turned::Full(stanza, cargo, wait))
@@ -233,8 +248,10 @@ fn start(
     let meta = Meta { id: entry.0.id(), flow: flow_of(tools, &key.pair, load), peer: None, local: None };
     let cargo = Cargo::new(Arc::clone(&tools.couriers.hold), &tools.home.limits);
     for (load, stanza) in first {
-        // What one courier left had room with it, and has room with the next one.
-        let _taken = cargo.offer(load, stanza);
+        // What one courier left had room with it, and has room with the next one; but for what came back meanwhile.
+        if cargo.offer(load, stanza).is_err() {
+            lost(tools, &key.pair, Reason::QueueFull);
+        }
     }
     let server = via.as_ref().and_then(|via| tools.home.hosted.get(via)).map(|hosted| hosted.server);
     let tell = entry.0.tell().clone();

@@ -11,7 +11,7 @@ use super::awaited::AwaitTicket;
 use super::backends;
 use super::courier::{self, Couriers};
 use super::leg::{Leg, Link};
-use super::pump::{Far, Pump, Sending, settling};
+use super::pump::{Far, Pump, Sending, back, settling};
 use super::seeking::Doubt;
 use super::verifier::{Ask, Learnt};
 use super::{Caller, Connection, Later, STARTTLS_SPACE, now, strays, verifier};
@@ -55,7 +55,8 @@ impl Pump {
     pub(super) fn forget_closed(&mut self) {
         if self.fars.forget_closed() {
             let stands = |pair: &Pair| {
-                let admitted = self.relay.guard().pairs().iter().find(|admitted| admitted.pair() == pair);
+                let mut all = self.relay.guard().pairs().iter().chain(self.relay.back().pairs());
+                let admitted = all.find(|admitted| admitted.pair() == pair);
                 admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
             };
             self.sending.retain(|pair, _| stands(pair));
@@ -83,6 +84,10 @@ impl Pump {
                     far.leg.outbox.recall();
                 }
             }
+            Effect::WayBack(pair, open) => back::open(self, pair, open),
+            Effect::Back(pair, stanza) => back::pass(self, pair, stanza),
+            Effect::Onward(pair, stanza) => back::onward(self, pair, stanza),
+            Effect::Inward(id, pair, stanza) => back::inward(self, id, pair, stanza),
             Effect::Deliver(stanza) => {
                 if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {
                     leg.outbox.pass(stanza);
@@ -186,7 +191,9 @@ impl Pump {
                     return self.step(Side::Near, Input::Refused(stanza, reason));
                 }
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
-                if let Some(sending) = self.sending.get_mut(&pair) {
+                if self.near.is_some()
+                    && let Some(sending) = self.sending.get_mut(&pair)
+                {
                     (sending.carried, self.carries) = (true, true);
                     let mut spent = Allowance::default();
                     spent.add(stanza.len());
@@ -410,6 +417,9 @@ impl Pump {
             Direction::Inbound => Pair { sender: permit.remote().clone(), target: permit.hosted().clone() },
             Direction::Outbound => Pair { sender: permit.hosted().clone(), target: permit.remote().clone() },
         };
+        if id.is_none() && back::is_against(self, permit) {
+            return back::admitted(self, permit, pair);
+        }
         // Judged again after a reload: the old place is given back first.
         let before = self.sending.remove(&pair);
         let Some((id, far)) = id.and_then(|id| self.fars.get_mut(id).map(|far| (id, far))) else {

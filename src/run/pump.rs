@@ -4,6 +4,7 @@
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
 
+pub(super) mod back;
 mod carriage;
 mod due;
 mod far;
@@ -101,6 +102,8 @@ pub struct Pump {
     stalled: Option<Box<Stalled>>,
     /// What a courier carries.
     cargo: Option<Arc<Cargo>>,
+    /// What goes back over the near leg.
+    pub(super) backs: Option<back::Backs>,
     /// A client's turn to leave, while the gateway drains.
     pub(super) leaving: Option<Pin<Box<Sleep>>>,
     /// Its place among strangers, until it is proven.
@@ -227,6 +230,7 @@ impl Pump {
             lanes: HashMap::new(),
             stalled: None,
             cargo: None,
+            backs: None,
             leaving: None,
             stranger: None,
             places: [None, None],
@@ -259,6 +263,7 @@ impl Pump {
         self.lose_waiting();
         self.lose_stalled();
         self.pass_on_reports();
+        back::end(self);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -283,6 +288,7 @@ impl Pump {
         self.fars.rest(&self.tools.params);
         self.tell_passed();
         self.settle_cargo();
+        back::settle(self);
         over
     }
 
@@ -308,7 +314,7 @@ impl Pump {
                 moved |= self.poll_out(Side::Near, cx, now);
             }
             let carried = self.poll_carriage(cx) | self.poll_stalled(cx) | self.poll_cargo(cx);
-            let carried = carried | settling::poll(self, cx);
+            let carried = carried | settling::poll(self, cx) | back::poll(self, cx);
             moved |= self.weigh() | carried;
             self.forget_closed();
             if self.is_over() {
@@ -336,10 +342,10 @@ impl Pump {
         if !self.relay.is_done() || self.is_waiting_for_couriers() || self.stalled.is_some() {
             return false;
         }
-        self.near.iter_mut().for_each(end);
+        self.near.iter_mut().for_each(links::end);
         let ids: Vec<_> = self.fars.ids().collect();
         for id in ids {
-            self.fars.get_mut(id).into_iter().for_each(|far| end(&mut far.leg));
+            self.fars.get_mut(id).into_iter().for_each(|far| links::end(&mut far.leg));
         }
         self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
     }
@@ -467,15 +473,6 @@ impl Pump {
             }
         }
         moved | self.start_upgrade(side)
-    }
-}
-
-/// Ends a leg when all is said, or before it is begun.
-fn end(leg: &mut Leg) {
-    match leg.link {
-        Link::Open(_) => leg.ending = true,
-        Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
-        Link::Lingering { .. } | Link::Closed => {}
     }
 }
 

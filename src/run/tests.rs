@@ -140,6 +140,7 @@ pub(crate) fn home() -> Home {
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
         explain: true,
+        bidi: true,
         dnssec: false,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::pump::{Far, Pump};
+use super::registry::Meta;
 use crate::policy::Place;
 use crate::reason::{Cause, Class, Detail, Direction, Flow, Outcome, Reason};
 use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side};
@@ -87,7 +88,41 @@ impl Pump {
         if matches!(event, Event::Rejected { .. } | Event::Refused { .. }) {
             self.memory.get_or_insert_default().told = true;
         }
-        self.tools.observe.note_with(&self.meta, &event, &around);
+        self.tools.observe.note_with(&self.meta_of(&event), &event, &around);
+    }
+
+    /// What is said of a pair that travels against the flow of the relay is of the other flow (XEP-0288).
+    fn meta_of(&self, event: &Event) -> Meta {
+        let pair = match event {
+            Event::Judged { pair, .. }
+            | Event::Shadowed { pair, .. }
+            | Event::Otherwise { pair, .. }
+            | Event::Authenticated { pair, .. }
+            | Event::Admitted { pair, .. } => Some(pair),
+            Event::Ended { record } => record.pair.as_ref(),
+            // A name that nobody has proven is no pair's.
+            Event::Refused { pair, .. } if self.meta.flow == Flow::S2sOut => pair.as_ref(),
+            _ => None,
+        };
+        let flow = match self.meta.flow {
+            Flow::S2sIn => Flow::S2sOut,
+            Flow::S2sOut => Flow::S2sIn,
+            Flow::C2s => Flow::C2s,
+        };
+        match pair.is_some_and(|pair| self.is_inverse(pair)) {
+            true => Meta { flow, ..self.meta },
+            false => self.meta,
+        }
+    }
+
+    /// Whether this pair travels against the flow of the relay: it does so where it was admitted, and may have ended since.
+    fn is_inverse(&self, pair: &Pair) -> bool {
+        let home = &self.tools.home;
+        match (self.meta.flow, &self.near) {
+            (Flow::S2sIn, Some(_)) => self.backs.as_ref().is_some_and(|backs| backs.has(pair)),
+            (Flow::S2sOut, None) => home.hosts(&pair.target) && !home.hosts(&pair.sender),
+            _ => false,
+        }
     }
 
     /// What this token says of a trouble is remembered for whoever asks why.

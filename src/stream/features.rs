@@ -13,6 +13,8 @@ pub struct Offered {
     pub dialback: bool,
     /// Stream management (XEP-0198).
     pub management: bool,
+    /// Streams in both directions (XEP-0288).
+    pub bidi: bool,
     /// XEP-0478: the largest element that it takes, in octets.
     pub max_octets: Option<usize>,
 }
@@ -30,6 +32,8 @@ pub fn read(features: &Element) -> Offered {
             }
             (names::DIALBACK_FEATURE, "dialback") => offered.dialback = true,
             (names::STREAM_MANAGEMENT, "sm") => offered.management = true,
+            // COMPAT(ejabberd 24.10 to 24.12): writes and reads the feature in the namespace of the request, until it is mended there.
+            (names::BIDI_FEATURE | names::BIDI, "bidi") => offered.bidi = true,
             (names::LIMITS, "limits") => {
                 offered.max_octets = feature
                     .child(names::LIMITS, "max-bytes")
@@ -46,24 +50,29 @@ pub fn before_tls() -> String {
     format!("<stream:features><starttls xmlns='{}'><required/></starttls></stream:features>", names::TLS)
 }
 
-/// The features of a stream that TLS protects, or of the inside listener (STR-12, DB-67).
+/// The features of a stream that TLS protects, or of the inside listener (STR-12): dialback with whether multiplexed targets are welcome
+/// (DB-67).
 pub fn write(
     external: bool,
-    dialback: bool,
-    dialback_errors: bool,
+    dialback: Option<bool>,
     management: bool,
+    bidi: bool,
     max_octets: usize,
 ) -> String {
     let mut text = String::from("<stream:features>");
     if external {
         text += &format!("<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>", names::SASL);
     }
-    if dialback {
-        let errors = if dialback_errors { "<errors/>" } else { "" };
+    if let Some(errors) = dialback {
+        let errors = if errors { "<errors/>" } else { "" };
         text += &format!("<dialback xmlns='{}'>{errors}</dialback>", names::DIALBACK_FEATURE);
     }
     if management {
         text += &format!("<sm xmlns='{}'><optional/></sm>", names::STREAM_MANAGEMENT);
+    }
+    if bidi {
+        // COMPAT(ejabberd): in both namespaces, as above; whoever knows one of them passes the other over.
+        text += &format!("<bidi xmlns='{}'/><bidi xmlns='{}'/>", names::BIDI_FEATURE, names::BIDI);
     }
     text += &format!("<limits xmlns='{}'><max-bytes>{max_octets}</max-bytes></limits>", names::LIMITS);
     text += "</stream:features>";

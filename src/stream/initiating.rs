@@ -14,17 +14,18 @@ use bytes::Bytes;
 
 use crate::jid::Domain;
 use crate::reason::{Cause, Facing, Reason};
-use crate::xml::{Frame, Header, names};
+use crate::xml::{Frame, Header, Refused, names};
 
 use self::awaiting::prove;
 pub use self::managing::Managing;
 use self::managing::stand;
+use self::securing::{ended_by, open};
 use super::dialback;
-use super::fault::{self, Due, Fault};
+use super::fault::{Due, Fault};
 use super::features::{self, Offered};
 use super::keyring::Keyring;
-use super::management::{Manage, Managed};
-use super::{Answer, KeyCheck, Pair, Secured, opening, sasl};
+use super::management::{Manage, Managed, Taken};
+use super::{Answer, KeyCheck, Pair, Secured, sasl};
 
 /// What the stream is opened for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +82,10 @@ pub struct Terms {
     pub dialback: bool,
     /// What is asked of a server that offers stream management, once the pair stands.
     pub manage: Manage,
+    /// The peer may send on it, too, if it offers that (SM-08). Settled when its channel stands.
+    pub bidi: bool,
+    /// What was taken so of the session that is to be gone on with.
+    pub taken: Taken,
     /// T-header and T-tls, for each step before the proof.
     pub step_time: Duration,
     /// T-dialback, for the proof and for the question.
@@ -96,6 +101,8 @@ pub enum Input {
     Header(Header),
     /// A first-level element.
     Element(Frame),
+    /// A stanza that the framer refused.
+    Refused(Box<Refused>),
     /// The closing tag.
     End,
     /// The handshake is done.
@@ -121,6 +128,10 @@ pub enum Effect {
     Acknowledged(u32),
     /// The question is answered.
     Answered(Answer),
+    /// A stanza of the peer, on a stream that goes both ways; to be judged against the guard.
+    Pass(Frame),
+    /// One that the framer refused.
+    Unfit(Box<Refused>),
     /// An answer that nobody asked for; it changed nothing (DB-08).
     Unasked,
     /// The peer sent a stream error with this condition.
@@ -174,6 +185,10 @@ struct Line {
     /// EXTERNAL was tried on this stream, and refused.
     refused: bool,
     unasked: u8,
+    /// The peer offers to use it both ways, and was told that it may.
+    bidi: bool,
+    /// Of what came so, since it is counted.
+    taken: Taken,
 }
 
 impl Line {
@@ -320,6 +335,22 @@ impl Initiating {
         }
     }
 
+    /// Whether stanzas of the peer are taken here (SM-08, RLY-04).
+    pub fn is_bidi(&self) -> bool {
+        match self {
+            Self::Established(Standing { line, .. }) | Self::Managing(Managing { line, .. }) => line.bidi,
+            _ => false,
+        }
+    }
+
+    /// How many of them were taken since they are counted.
+    pub fn taken(&self) -> Taken {
+        match self {
+            Self::Established(Standing { line, .. }) => line.taken,
+            _ => Taken::default(),
+        }
+    }
+
     /// The facts of the channel, once there is TLS.
     pub fn secured(&self) -> Option<&Secured> {
         match self {
@@ -339,22 +370,13 @@ impl Initiating {
 fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
     match input {
         Input::Connected(secured) => {
-            let line = Line { secured, authenticated: false, refused: false, unasked: 0 };
+            let (refused, taken) = (false, Taken::default());
+            let line = Line { secured, authenticated: false, refused, unasked: 0, bidi: false, taken };
             Ok(open(terms, line, Vec::new(), now))
         }
         Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),
         _ => Err(Fault::silent(Reason::Internal)),
     }
-}
-
-/// Sends our header; the response header is due.
-fn open(terms: &Terms, line: Line, mut effects: Vec<Effect>, now: Instant) -> (Initiating, Vec<Effect>) {
-    // COMPAT: towards a backend we open as the oldest servers do, without a version, so that no features are due and
-    // the key goes out at once; all servers tried take that (legacy servers, "What they do on the wire").
-    let modern = terms.facing == Facing::Public;
-    effects
-        .push(Effect::Send(opening(Some(terms.errand.from()), Some(terms.errand.to()), None, modern).into()));
-    (Initiating::Opening(Opening { line, deadline: now + terms.step_time }), effects)
 }
 
 impl Opening {
@@ -405,7 +427,7 @@ impl Featuring {
     }
 
     fn offered(self, terms: &Terms, keys: &Keyring, offered: Offered, now: Instant) -> Stepped {
-        let Self { line, id, dialback, .. } = self;
+        let Self { mut line, id, dialback, .. } = self;
         if line.secured.is_none() && (offered.starttls || !terms.clear) {
             // TLS-08: STARTTLS is tried even where a stranger may have cut it out of the features.
             let starttls = format!("<starttls xmlns='{}'/>", names::TLS);
@@ -415,15 +437,24 @@ impl Featuring {
         if line.authenticated {
             return Ok(stand(terms, line, true, offered, now));
         }
+        let mut effects = Vec::new();
+        // SM-08: under TLS, and before any proof.
+        if terms.bidi && offered.bidi && line.secured.is_some() && !line.bidi {
+            line.bidi = true;
+            effects.push(send(format!("<bidi xmlns='{}'/>", names::BIDI)));
+        }
         let dialback = dialback || offered.dialback;
         let speak = matches!(terms.errand, Errand::Speak(_));
         if speak && offered.external && terms.external && line.secured.is_some() {
             let auth = sasl::external(terms.errand.from());
             let deadline = now + terms.proof_time;
             let next = Authenticating { line, id, offered, dialback, deadline };
-            return Ok((Initiating::Authenticating(next), vec![send(auth)]));
+            effects.push(send(auth));
+            return Ok((Initiating::Authenticating(next), effects));
         }
-        prove(terms, keys, line, id, offered, dialback, now)
+        let (next, proving) = prove(terms, keys, line, id, offered, dialback, now)?;
+        effects.extend(proving);
+        Ok((next, effects))
     }
 }
 
@@ -450,22 +481,6 @@ impl Authenticating {
             _ => Err(Fault::closed(Reason::SaslRefused)),
         }
     }
-}
-
-/// The element that came instead of the one that was due: a stream error ends the attempt as the peer's own word.
-fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
-    if frame.is(names::STREAMS, "error") {
-        let tree = frame.tree();
-        let condition = fault::condition(&tree);
-        let reason = match condition.as_str() {
-            // DB-28, DB-65: the server does not know the domain that we called.
-            "host-unknown" | "host-gone" => Reason::RemoteNotFound,
-            "policy-violation" => Reason::PeerPolicy,
-            _ => Reason::PeerError,
-        };
-        return Err(Fault::closed(reason).said(&condition, fault::text(&tree).as_deref()));
-    }
-    Err(Fault::told(otherwise, b""))
 }
 
 fn send(text: String) -> Effect {

@@ -4,6 +4,7 @@
 //! that broke may be gone on with over another connection: then exactly what was not taken is sent again.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,30 @@ pub enum Manage {
     Enable,
     /// To go on with the session of this name, of a stream that broke.
     Resume(String),
+}
+
+/// How many stanzas of the other side were taken. They are counted and told and decide nothing, so two states that differ in nothing
+/// else are the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken(pub u32);
+
+impl Taken {
+    /// One more.
+    pub fn count(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+    }
+}
+
+impl PartialEq for Taken {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Taken {}
+
+impl Hash for Taken {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// What came of that.

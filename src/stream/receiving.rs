@@ -3,6 +3,7 @@
 //! It greets, offers, upgrades, takes claims and hands stanzas on; whether a claim is believed is ruled elsewhere and comes
 //! back as a [`Ruling`]. What each state accepts is table 0.3 of the requirements, and the last arm refuses.
 
+mod both;
 mod greeting;
 mod proving;
 mod written;
@@ -15,6 +16,7 @@ use crate::jid::Domain;
 use crate::reason::{Facing, Reason, SaslCondition};
 use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
+use self::both::Bidi;
 use self::greeting::greeting;
 use self::written::Written;
 use super::dialback::{self, Dialback, Unreadable};
@@ -29,6 +31,8 @@ pub struct Offer {
     pub external: bool,
     /// Dialback.
     pub dialback: bool,
+    /// The stream may go both ways (SM-08).
+    pub bidi: bool,
     /// The stream ends with this once it is under TLS (TLS-19: a certificate is required, and there is none).
     pub refused: Option<Reason>,
 }
@@ -175,6 +179,8 @@ struct Line {
     failures: u8,
     questions: u16,
     unasked: u8,
+    /// Whether the peer takes stanzas on it (XEP-0288).
+    bidi: Bidi,
 }
 
 /// A stream header is due.
@@ -215,7 +221,16 @@ impl Receiving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
-        let line = Line { ids, secured, shown, proven: None, failures: 0, questions: 0, unasked: 0 };
+        let line = Line {
+            ids,
+            secured,
+            shown,
+            proven: None,
+            failures: 0,
+            questions: 0,
+            unasked: 0,
+            bidi: Bidi::Possible,
+        };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, first: true })
     }
 
@@ -272,6 +287,12 @@ impl Receiving {
             }
             Self::Greeting(_) | Self::Upgrading(_) => None,
         }
+    }
+
+    /// Whether the peer takes stanzas on it now, for the inverses of pairs that stand here (SM-08): not before the header of a stream
+    /// that begins anew is answered.
+    pub fn is_bidi(&self) -> bool {
+        matches!(self, Self::Open(open) if open.line.bidi == Bidi::Agreed)
     }
 
     /// The pair that EXTERNAL has proven.
@@ -333,6 +354,7 @@ impl Open {
                 self.sasl_failed(desk, SaslCondition::NotAuthorized)
             }
             (names::DIALBACK, "result" | "verify") => self.dialback(desk, &frame),
+            (names::BIDI, "bidi") => self.go_both_ways(),
             (names::STREAMS, "error") => {
                 let name = fault::condition(&frame.tree());
                 self.stay(vec![
@@ -368,7 +390,8 @@ impl Open {
         Ok((Receiving::Upgrading(upgrading), vec![send(proceed), Effect::Upgrade]))
     }
 
-    fn auth(self, desk: &Desk, element: &Element) -> Stepped {
+    fn auth(mut self, desk: &Desk, element: &Element) -> Stepped {
+        self.line.claims();
         let (Some(from), Some(to)) = (self.from.clone(), self.to.clone()) else {
             return self.sasl_failed(desk, SaslCondition::InvalidMechanism);
         };
@@ -396,6 +419,7 @@ impl Open {
         match dialback::read(frame) {
             Ok(Dialback::Claim { pair, key }) => {
                 self.written.note(frame, &pair);
+                self.line.claims();
                 let by = By::Key { stream: self.id.clone(), key };
                 self.stay(vec![Effect::Claim(Claim { pair, by })])
             }

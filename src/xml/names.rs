@@ -28,6 +28,10 @@ namespaces! {
     DIALBACK = "jabber:server:dialback";
     /// The stream feature that announces dialback (XEP-0220 2.4.2).
     DIALBACK_FEATURE = "urn:xmpp:features:dialback";
+    /// Streams in both directions, as they are asked for (XEP-0288).
+    BIDI = "urn:xmpp:bidi";
+    /// The stream feature that announces them.
+    BIDI_FEATURE = "urn:xmpp:features:bidi";
     /// The header and the end of a stream in messages (RFC 7395 3.3.2).
     FRAMING = "urn:ietf:params:xml:ns:xmpp-framing";
     /// STARTTLS (RFC 6120 5).

@@ -33,6 +33,7 @@ const KNOTS: &[&[&str]] = &[
 const SCATTERED: &[(&str, usize)] = &[
     ("policy::Policy", 5),
     ("policy::Reader", 4),
+    ("relay::Courier", 4),
     ("relay::Far", 4),
     ("relay::Inbound", 4),
     ("relay::Step", 5),

@@ -53,6 +53,8 @@ pub fn elements() -> Vec<Frame> {
              <mechanism>EXTERNAL</mechanism></mechanisms></stream:features>"
         ),
         "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+        "<bidi xmlns='urn:xmpp:bidi'/>",
+        "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/><bidi xmlns='urn:xmpp:features:bidi'/></stream:features>",
         "<compress xmlns='http://jabber.org/protocol/compress'/>",
         "<enable xmlns='urn:xmpp:sm:3'/>",
         "<message xmlns='jabber:client' from='a@friend.example' to='b@hall.example'/>",
@@ -231,7 +233,50 @@ pub const LAWS: &[(&str, Law)] = &[
     ("reports_only", relay_reports_only),
     ("refused_ends_nothing", relay_refused_ends_nothing),
     ("counted_behind_proof", relay_counted_behind_proof),
+    ("only_inverses_go_back", relay_only_inverses_go_back),
 ];
+
+/// SM-08: what travels against the flow of its relay is the inverse of a pair that stands there, was judged by itself, and has
+/// addresses of that pair.
+pub fn relay_only_inverses_go_back(edge: &Crossing<'_>) -> Breach {
+    for effect in edge.effects {
+        let (pair, octets) = match effect {
+            Effect::Back(pair, octets) | Effect::Inward(_, pair, octets) => (pair, octets),
+            _ => continue,
+        };
+        let text = std::str::from_utf8(octets).unwrap();
+        let (from, to) = (format!("@{}'", pair.sender), format!("@{}'", pair.target));
+        if !text.contains(&from) || !text.contains(&to) {
+            return Err(format!("{pair} has no such stanza: {text}"));
+        }
+        let known = |guard: &gatehouse::filter::Guard, pair: &gatehouse::stream::Pair| {
+            guard.find(pair.sender.as_str(), pair.target.as_str()).is_some()
+        };
+        let inverse = match effect {
+            Effect::Back(..) => known(edge.before.guard(), &pair.reversed()),
+            _ => {
+                edge.before.speaks_for(FarId(1)).or(edge.before.speaks_for(FarId(2)))
+                    == Some(&pair.reversed())
+            }
+        };
+        let admitted = edge
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::Note(Event::Admitted { pair: p, .. }) if p == pair));
+        if !inverse || !(admitted || known(edge.before.back(), pair)) {
+            return Err(format!("{pair} may not go back: {:?}", edge.effects));
+        }
+    }
+    // Where a way is opened, the pair behind it stands.
+    for effect in edge.effects {
+        if let Effect::WayBack(pair, true) = effect
+            && edge.after.guard().find(pair.target.as_str(), pair.sender.as_str()).is_none()
+        {
+            return Err(format!("{pair} was opened: {:?}", edge.effects));
+        }
+    }
+    Ok(())
+}
 
 /// XML-17: a stanza that is only refused ends no stream of a pair that stands, nor anything else on it.
 pub fn relay_refused_ends_nothing(edge: &Crossing<'_>) -> Breach {
@@ -269,6 +314,8 @@ pub fn relay_proof_before_pass(edge: &Crossing<'_>) -> Breach {
         let courier = edge.before.portrait(None).shape == "courier";
         if matches!(effect, Effect::Pass(..) | Effect::Carry(..))
             && edge.before.guard().is_empty()
+            // An error about what came back goes the other way, for whom the pair stands.
+            && edge.before.back().is_empty()
             && !(stranded || courier)
         {
             return Err(format!("passed before any pair stood: {:?}", edge.effects));
@@ -294,7 +341,10 @@ pub fn relay_reports_only(edge: &Crossing<'_>) -> Breach {
         let frame = frame(std::str::from_utf8(stanza).unwrap());
         let head = frame.head();
         let only_error = head.children().len() == 1 && head.children().all(|child| child.is_named("error"));
-        if !head.is_type("error") || !only_error || edge.before.flow() != gatehouse::reason::Flow::S2sOut {
+        // What goes back over the stream of a peer came from a backend all the same.
+        let of_a_backend =
+            edge.before.flow() == Flow::S2sOut || matches!(edge.input, Input::Back(..) | Input::Gone { .. });
+        if !head.is_type("error") || !only_error || !of_a_backend {
             return Err(format!("no error of ours: {stanza:?}"));
         }
     }
@@ -306,6 +356,8 @@ pub fn relay_canonical_only(edge: &Crossing<'_>) -> Breach {
         if let Effect::Pass(_, octets)
         | Effect::Carry(_, octets)
         | Effect::Hand(_, octets)
+        | Effect::Back(_, octets)
+        | Effect::Inward(_, _, octets)
         | Effect::Report { stanza: octets, .. } = effect
             && octets != "<message/>"
         {
@@ -329,6 +381,9 @@ pub fn relay_fault_is_final(edge: &Crossing<'_>) -> Breach {
                         return Err(format!("{:?}", edge.effects));
                     }
                     closed = octets.ends_with(b"</stream:stream>");
+                }
+                Effect::Back(..) if closed && side == Side::Near => {
+                    return Err(format!("{:?}", edge.effects));
                 }
                 Effect::Retry(id, _) if Side::Far(*id) == side => closed = false,
                 _ => {}
@@ -374,7 +429,7 @@ pub fn relay_home_is_home(edge: &Crossing<'_>) -> Breach {
 
 pub fn relay_deny_by_default(edge: &Crossing<'_>) -> Breach {
     let friend = domain("friend.example");
-    for admitted in edge.after.guard().pairs() {
+    for admitted in edge.after.guard().pairs().iter().chain(edge.after.back().pairs()) {
         let pair = admitted.pair();
         if pair.sender != friend && pair.target != friend {
             return Err(format!("{pair} is admitted"));
@@ -408,7 +463,10 @@ pub fn relay_bounded(edge: &Crossing<'_>) -> Breach {
             return Err(format!("stuck: {:?}", edge.after));
         }
     }
-    if edge.after.guard().pairs().len() > 50 || edge.effects.len() >= 64 {
+    if edge.after.guard().pairs().len() > 50
+        || edge.after.back().pairs().len() > 50
+        || edge.effects.len() >= 64
+    {
         return Err(format!("{:?}", edge.effects));
     }
     Ok(())

@@ -70,6 +70,7 @@ pub fn uses() -> Vec<Use> {
     vec![
         made("inbound in clear", 3, CEILING, arrival(Flow::S2sIn, None), peer()),
         made("inbound by TLS", 3, CEILING, arrival(Flow::S2sIn, Some(facts()[0].clone())), peer()),
+        made("inbound both ways", 3, CEILING, agreed(&small, &listed), [peer(), goes_back(&listed)].concat()),
         made("outbound", 4, END, arrival(Flow::S2sOut, None), [from_caller(), any_time(&none)].concat()),
         made(
             "courier of a backend",
@@ -84,6 +85,21 @@ pub fn uses() -> Vec<Use> {
             CEILING,
             counted(&small, &listed, now),
             [from_counter(far1), from_world(far2), from_counter(far2), queue(Load::Own, hall, friend)]
+                .concat(),
+        ),
+        made(
+            "courier both ways",
+            2,
+            CEILING,
+            called(&small, &listed, false),
+            [from_world(far1), comes_back(far1), from_world(far2), queue(Load::Own, hall, friend)].concat(),
+        ),
+        made(
+            "courier both ways whose peer counts",
+            3,
+            CEILING,
+            called(&small, &listed, true),
+            [from_counter(far1), comes_back(far1), from_counter(far2), queue(Load::Own, hall, friend)]
                 .concat(),
         ),
         made(
@@ -116,6 +132,81 @@ pub fn uses() -> Vec<Use> {
         ),
     ]
 }
+
+/// A peer that has agreed to both ways and has its pair.
+fn agreed(home: &Arc<Home>, policy: &Arc<Policy>) -> Relay {
+    let mut stage = inbound(Home::clone(home), Arc::clone(policy), "friend.example", &["friend.example"]);
+    stage.hears(NEAR, "<bidi xmlns='urn:xmpp:bidi'/>");
+    admit(&mut stage, "friend.example", "hall.example");
+    assert!(stage.has(|effect| matches!(effect, Effect::WayBack(_, true))));
+    stage.relay
+}
+
+/// A courier that has asked its peer to answer on its leg.
+fn called(home: &Arc<Home>, policy: &Arc<Policy>, counts: bool) -> Relay {
+    let mut stage =
+        courier(Home::clone(home), Arc::clone(policy), "hall.example", "friend.example", Load::Own);
+    let far = Side::Far(FarId(1));
+    stage.connected(FarId(1), Some(secured("", &["friend.example"])));
+    stage.hears(far, &answer("one", true));
+    stage.hears(
+        far,
+        &format!(
+            "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/>{BIDI}{}</stream:features>",
+            if counts { "<sm xmlns='urn:xmpp:sm:3'/>" } else { "" }
+        ),
+    );
+    assert!(stage.said(far).contains("urn:xmpp:bidi"));
+    if counts {
+        stage.hears(far, "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        stage.hears(far, "<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true'/>");
+    }
+    stage.relay
+}
+
+/// What backends send back over the stream of a peer, and what becomes of the way.
+fn goes_back(listed: &Arc<Policy>) -> Vec<(Side, Input)> {
+    let stanza =
+        |from: &str, to: &str| format!("<message from='b@{from}' to='a@{to}'><body>x</body></message>");
+    let back = |from: &str, to: &str| Input::Back(pair(from, to), stanza(from, to).into());
+    let unsent = vec![stanza("hall.example", "friend.example").into()];
+    let mut inputs = vec![
+        back("hall.example", "friend.example"),
+        back("annex.example", "friend.example"),
+        back("hall.example", "stranger.example"),
+        Input::Withdraw(pair("hall.example", "friend.example"), Reason::TooManyPairs),
+        Input::Policy(Arc::clone(listed)),
+        Input::Gone { reason: Reason::ConnectionLost, unsent },
+        element("<bidi xmlns='urn:xmpp:bidi'/>"),
+        element("<message from='b@hall.example' to='a@friend.example'/>"),
+    ];
+    let mut worthless = facts()[0].certificate.clone().unwrap();
+    worthless.trust.default = Err(gatehouse::stream::TrustFault::Revoked);
+    inputs.push(Input::Retrusted(worthless));
+    all(Side::Near, inputs)
+}
+
+/// What a peer sends back over a leg of ours, and what becomes of it.
+fn comes_back(side: Side) -> Vec<(Side, Input)> {
+    let offers =
+        format!("<stream:features><dialback xmlns='urn:xmpp:features:dialback'/>{BIDI}</stream:features>");
+    let mut inputs: Vec<_> = [
+        offers.as_str(),
+        "<message from='b@hall.example' to='a@friend.example'/>",
+        "<message from='a@stranger.example' to='b@hall.example'/>",
+        "<iq from='a@friend.example' to='b@hall.example' id='1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>",
+    ]
+    .map(element)
+    .into();
+    inputs.extend(refused().into_iter().take(2).map(Input::Token));
+    let came = "<message from='a@friend.example' to='b@hall.example'/>";
+    inputs.push(Input::Refused(came.into(), Reason::SenderTooFast));
+    let mut all = all(side, inputs);
+    all.push((Side::Near, Input::Withdraw(pair("friend.example", "hall.example"), Reason::TooManyStreams)));
+    all
+}
+
+const BIDI: &str = "<bidi xmlns='urn:xmpp:features:bidi'/>";
 
 /// What happens at a limit is a few steps away.
 fn small() -> Home {

@@ -70,6 +70,7 @@ pub fn home() -> Home {
         default_domain: None,
         retired: std::collections::BTreeSet::new(),
         explain: true,
+        bidi: true,
         dnssec: false,
     }
 }

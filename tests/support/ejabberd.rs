@@ -27,6 +27,16 @@ pub fn legacy_with(release: Release, place: &Place<'_>, replace: &[(&str, &str)]
 
 /// As a remote server.
 pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process> {
+    remote_with(release, place, tls, &[])
+}
+
+/// The same, with words of the file replaced.
+pub fn remote_with(
+    release: Release,
+    place: &Place<'_>,
+    tls: &Tls<'_>,
+    replace: &[(&str, &str)],
+) -> Vec<Process> {
     let dialback = match tls.proof {
         Proof::Dialback | Proof::Either => "  mod_s2s_dialback: {}",
         Proof::External => "",
@@ -37,11 +47,7 @@ pub fn remote(release: Release, place: &Place<'_>, tls: &Tls<'_>) -> Vec<Process
         ("KEY", &tls.leaf.key.to_string_lossy()),
         ("ROOTS", tls.roots),
     ];
-    start(release, place, "tests/support/remote/ejabberd.yml", &values)
-}
-
-fn start(release: Release, place: &Place<'_>, template: &str, more: &[(&str, &str)]) -> Vec<Process> {
-    start_edited(release, place, template, more, &[])
+    start_edited(release, place, "tests/support/remote/ejabberd.yml", &values, replace)
 }
 
 fn start_edited(

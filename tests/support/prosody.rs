@@ -63,7 +63,13 @@ pub fn remote_that_counts(release: Release, place: &Place<'_>, tls: &Tls<'_>) ->
     )
 }
 
-fn remote_with(release: Release, place: &Place<'_>, tls: &Tls<'_>, replace: &[(&str, &str)]) -> Vec<Process> {
+/// The same, with words of the file replaced.
+pub fn remote_with(
+    release: Release,
+    place: &Place<'_>,
+    tls: &Tls<'_>,
+    replace: &[(&str, &str)],
+) -> Vec<Process> {
     let (dialback, secure) = match tls.proof {
         Proof::Dialback | Proof::Either => ("\"dialback\"", "false"),
         Proof::External => ("", "true"),

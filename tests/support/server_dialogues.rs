@@ -251,8 +251,8 @@ pub const DIALOGUES: &[Dialogue] = &[
         Secured,
         "<bidi xmlns='urn:xmpp:bidi'/>",
         [Ends("<unsupported-stanza-type"), Ends("<unsupported-stanza-type"), Silent, Ends("<not-authorized")],
-        Ends("<unsupported-stanza-type"),
-        "table 0.3, as Prosody",
+        Silent,
+        "SM-08: it is agreed on here; the servers of these dialogues have no module for it",
     ),
     row(
         Secured,
@@ -505,7 +505,7 @@ pub const DIALOGUES: &[Dialogue] = &[
         "<bidi xmlns='urn:xmpp:bidi'/>",
         both(Ends("<unsupported-stanza-type"), Silent),
         Ends("<unsupported-stanza-type"),
-        "table 0.3, as Prosody",
+        "SM-08: behind a proof it is too late",
     ),
     row(
         Proven,

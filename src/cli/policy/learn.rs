@@ -243,7 +243,12 @@ impl Seen {
         for stream in streams {
             for pair in stream.pairs {
                 let name = format!("{}>{}", pair.from, pair.to);
-                let Some((remote, direction)) = self.pair(Some(&name), &stream.flow) else { continue };
+                let flow = match (stream.flow.as_str(), pair.back) {
+                    (flow, true) if flow == Flow::S2sIn.label() => Flow::S2sOut.label(),
+                    (_, true) => Flow::S2sIn.label(),
+                    (flow, false) => flow,
+                };
+                let Some((remote, direction)) = self.pair(Some(&name), flow) else { continue };
                 // Outbound it is told how we were proven, and not how the other server was.
                 let proof = (direction == Direction::Inbound).then_some(pair.proof.as_str());
                 let way = self.traffic.entry(remote).or_default().way(direction);

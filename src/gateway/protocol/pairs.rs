@@ -22,6 +22,9 @@ pub struct Pair {
     pub from: String,
     /// The domain that is spoken to.
     pub to: String,
+    /// It speaks the other way on the same connection (XEP-0288): against the stream's flow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// How the remote domain was proven; outbound, how we were.
     pub proof: String,
     /// The rule that admitted it.

@@ -48,12 +48,16 @@ impl Courier {
             self.queue.recall();
         }
         self.pair_ended(lost.reason, turn);
+        self.back_ended(lost.reason, turn);
         self.leg_ended(lost, turn);
     }
 
     /// Its leg is no more: what becomes of what it was given.
     pub(super) fn leg_ended(&mut self, lost: Lost, turn: &mut Turn<'_>) {
         let Some(far) = self.far.take() else { return };
+        if far.stands() {
+            self.has_taken(far.taken());
+        }
         let (closing, reason) = (lost.closing, lost.reason);
         let left = self.unmanage(far.id(), lost, turn);
         self.carry_on(closing, reason, left, turn);
@@ -127,7 +131,7 @@ impl Courier {
     }
 
     /// Its leg ends for this reason.
-    fn close_for(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+    pub(super) fn close_for(&mut self, reason: Reason, turn: &mut Turn<'_>) {
         if let Some(far) = &mut self.far {
             far.ends_for(reason);
         }

@@ -15,7 +15,7 @@ use super::super::{Effect, FarId, Home, Side};
 use super::Courier;
 use crate::filter::Route;
 use crate::reason::{Class, Reason, Why};
-use crate::stream::management::{self, Count, Manage, Managed, Ticket, Unacknowledged};
+use crate::stream::management::{self, Count, Manage, Managed, Taken, Ticket, Unacknowledged};
 use crate::xml::Kind;
 
 /// What the peer counts of what it is sent.
@@ -24,6 +24,8 @@ pub(super) struct Session {
     /// By what it may be gone on with.
     ticket: Option<Ticket>,
     unacknowledged: Unacknowledged,
+    /// What came back of the peer, and was taken, until its stream broke (XEP-0288).
+    taken: Taken,
     /// Its stream broke, and it may be gone on with until then; and how often that has been tried.
     broken: Option<(Instant, u8)>,
 }
@@ -57,6 +59,18 @@ impl Session {
 }
 
 impl Courier {
+    /// How many stanzas of the peer the session has taken that has lost its stream.
+    pub(super) fn taken(&self) -> Taken {
+        self.session.as_ref().map(|session| session.taken).unwrap_or_default()
+    }
+
+    /// Its stream is no more: so many were taken on it.
+    pub(super) fn has_taken(&mut self, taken: Taken) {
+        if let Some(session) = &mut self.session {
+            session.taken = taken;
+        }
+    }
+
     /// Whether a session has lost its stream, and may go on over another.
     pub(super) fn resumes(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.broken.is_some())
@@ -89,7 +103,12 @@ impl Courier {
         }
         if let Count::Anew(ticket) = managed.count {
             turn.note(Event::Managed { what: Managing::Enabled, stanzas: 1 });
-            let session = Session { ticket, unacknowledged: Unacknowledged::default(), broken: None };
+            let session = Session {
+                ticket,
+                unacknowledged: Unacknowledged::default(),
+                taken: Taken::default(),
+                broken: None,
+            };
             self.session = Some(Box::new(session));
         }
     }

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use super::super::event::{DialbackOutcome, Event, Role};
 use super::super::turn::Turn;
 use super::super::{Candidate, Effect};
-use super::{Far, FarOutcome};
+use super::{Far, FarOutcome, Lost};
 use crate::reason::{Cause, Class, Facing, Reason, Why};
+use crate::stream::Certificate;
 use crate::stream::fault::{Due, Fault};
 use crate::stream::initiating::{Errand, Initiating};
 use crate::xml::CLOSE;
@@ -71,6 +72,23 @@ impl Far {
         }
     }
 
+    /// CRT-12: the certificate of the peer is worth this now.
+    pub(in super::super) fn retrusted(
+        &mut self,
+        certificate: Certificate,
+        turn: &mut Turn<'_>,
+    ) -> Option<FarOutcome> {
+        let before = self.server(turn);
+        if let Some(secured) = &mut self.secured {
+            secured.certificate = Some(certificate);
+        }
+        super::judged::stand_until(self, turn);
+        if before.is_some() && self.server(turn).is_none() {
+            return self.fault(Reason::CertificateRevoked, turn);
+        }
+        None
+    }
+
     /// No candidate is left.
     pub(in super::super) fn unreachable(&mut self, why: Why, turn: &mut Turn<'_>) -> Option<FarOutcome> {
         let why = self.last.take().unwrap_or(why);
@@ -108,6 +126,24 @@ impl Far {
         }
         turn.push(Effect::Finish(self.side()));
         Some(self.refused(why, turn))
+    }
+
+    pub(super) fn lost(&self, reason: Reason, unsent: Vec<Bytes>) -> FarOutcome {
+        FarOutcome::Lost(Lost { reason, closing: self.is_closing(), leave: self.leave, unsent })
+    }
+
+    /// Our side of the stream ends: flushed, closing tag, theirs awaited.
+    pub(in super::super) fn close(&mut self, turn: &mut Turn<'_>) -> Option<FarOutcome> {
+        if self.is_closing() {
+            return None;
+        }
+        if matches!(self.life.machine(), Some(Initiating::Dialling | Initiating::Upgrading(_)) | None) {
+            turn.push(Effect::Cut(self.side()));
+            return Some(FarOutcome::Dropped);
+        }
+        self.life.close(turn.now + turn.home.timeouts.close);
+        turn.send(self.side(), Bytes::from_static(CLOSE));
+        None
     }
 
     /// The errand of a leg that never stood is over.

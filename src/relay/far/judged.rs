@@ -4,11 +4,11 @@ use super::super::event::Event;
 use super::super::judge;
 use super::super::turn::Turn;
 use super::Far;
-use crate::policy::{OnChange, RuleName};
+use crate::policy::{OnChange, RuleName, Verdict};
 use crate::reason::{Direction, Facing, Outcome, Reason, Why};
 use crate::stream::dane::{Dane, Usage};
 use crate::stream::initiating::Errand;
-use crate::stream::{Method, Pair};
+use crate::stream::{Method, Pair, Proof};
 
 /// Does the policy take this peer, by what the channel shows (CRT-13)?
 pub(super) fn peer_taken(far: &Far, turn: &mut Turn<'_>) -> Result<(), Why> {
@@ -86,4 +86,23 @@ pub(super) fn stand_until(far: &mut Far, turn: &Turn<'_>) {
     if let Some(stands) = &mut far.stands {
         stands.expires = expires;
     }
+}
+
+/// What the channel proves of the peer as sender of the inverse pair, and what the policy says of that; none where it may send
+/// nothing at all (SM-08).
+pub(super) fn back(far: &Far, turn: &Turn<'_>) -> Option<(Proof, Verdict)> {
+    let Errand::Speak(pair) = &far.terms.errand else { return None };
+    if !far.both || !turn.home.bidi || far.terms.facing == Facing::Backend {
+        return None;
+    }
+    let (proof, verdict) = turn.shown(&pair.reversed(), Direction::Inbound, far.secured(), far.address);
+    // That we have called it is no proof of it: without one by its channel it comes on a stream of its own, and is asked back.
+    let proof = proof?;
+    let verdict = turn.recalled(verdict, proof.method(), far.secured());
+    Some((proof, verdict))
+}
+
+/// Whether it may send on this very stream.
+pub(super) fn may_answer(far: &Far, turn: &Turn<'_>) -> bool {
+    far.secured().is_some() && back(far, turn).is_some_and(|(_, verdict)| verdict.is_allow())
 }

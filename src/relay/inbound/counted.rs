@@ -78,8 +78,11 @@ pub(super) fn heard(of: &mut Inbound, word: Word, turn: &mut Turn<'_>) {
             failed(StanzaCondition::UnexpectedRequest, turn);
         }
         Word::Enable(wanted) => enable(of, wanted, turn),
-        // Nothing goes out on a stream that arrived, so nothing can have been taken.
-        Word::Resume(_, taken) | Word::Acknowledged(taken) if taken > 0 && (counts || stands) => {
+        // Nothing goes out on a stream that arrived, so nothing can have been taken; but where it goes both ways (SM-08), and what goes
+        // back is not counted here.
+        Word::Resume(_, taken) | Word::Acknowledged(taken)
+            if taken > 0 && (counts || stands) && !of.near.is_bidi() =>
+        {
             of.near_fault(Reason::Miscounted, turn);
         }
         Word::Resume(id, _) => {

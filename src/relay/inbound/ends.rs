@@ -10,6 +10,7 @@ use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
 use super::{Inbound, counted};
 use crate::filter::Route;
+use crate::jid::Domain;
 use crate::reason::Reason;
 use crate::stream::dane::{Dane, Usage};
 use crate::stream::evidence::Evidence;
@@ -37,13 +38,16 @@ impl Inbound {
     /// CRT-12: when the certificate that proved a pair here expires.
     fn certificate_end(&self) -> Option<Instant> {
         let secured = self.near.secured()?;
-        let leans = |pair: &Pair, method| match method {
+        let leans = |remote: &Domain, method| match method {
             Method::Certificate | Method::Posh => true,
             // A usage that asks for nothing besides holds as long as the record did when it was read (RFC 7671 5.1).
-            Method::Dane => secured.dane(&pair.sender) != Dane::Proven(Usage::DaneEe),
+            Method::Dane => secured.dane(remote) != Dane::Proven(Usage::DaneEe),
             Method::Backend | Method::Dialback | Method::Pin => false,
         };
-        let leaning = self.guard.pairs().iter().any(|admitted| leans(admitted.pair(), admitted.method()));
+        let mut here = self.guard.pairs().iter().map(|a| (&a.pair().sender, a.method()));
+        let mut back = self.back.leaning().map(|(pair, method)| (&pair.target, method));
+        let leaning = here.any(|(remote, method)| leans(remote, method))
+            || back.any(|(remote, method)| leans(remote, method));
         secured.certificate.as_ref().filter(|_| leaning)?.expires
     }
 

@@ -32,7 +32,8 @@ pub(super) struct Carriage {
 impl Pump {
     /// Has this stanza carried over a stream for this pair.
     pub(in crate::run) fn carry(&mut self, pair: Pair, stanza: Bytes) {
-        let bounce = courier::flow(&self.tools, &pair) != self.meta.flow;
+        // Couriers carry on nothing but what goes back to its sender.
+        let bounce = self.near.is_none() || courier::flow(&self.tools, &pair) != self.meta.flow;
         if !bounce {
             return self.carry_on(pair, stanza);
         }

@@ -86,7 +86,8 @@ impl Pump {
 
     /// A stanza goes to the courier of a pair that stands and has no leg of its own.
     pub(super) fn carry_on(&mut self, pair: Pair, stanza: Bytes) {
-        let alone = self.sending.len() == 1;
+        // What comes back over a courier's leg is of one pair.
+        let alone = self.sending.len() == 1 || self.near.is_none();
         match courier::hand_over(&self.tools, &pair, Load::Admitted, stanza) {
             Ok(cargo) => {
                 if let Some(settling) = &mut self.settling {

@@ -69,3 +69,12 @@ impl Pump {
         true
     }
 }
+
+/// Ends a leg when all is said, or before it is begun.
+pub(super) fn end(leg: &mut Leg) {
+    match leg.link {
+        Link::Open(_) => leg.ending = true,
+        Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
+        Link::Lingering { .. } | Link::Closed => {}
+    }
+}

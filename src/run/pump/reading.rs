@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::super::leg::Leg;
 use super::Pump;
 use crate::reason::Reason;
 use crate::relay::{Effect, Event, Input, Side};
@@ -54,7 +53,7 @@ impl Pump {
     fn take_tokens(&mut self, side: Side, now: Instant, left: &mut usize) -> bool {
         let before = *left;
         while *left > 0 && *self.budget(side) > 0 {
-            if side == Side::Near {
+            if side == Side::Near || self.near.is_none() {
                 self.hold(now);
             }
             if !self.wants(side) {
@@ -103,7 +102,11 @@ impl Pump {
                 // LIM-03: a peer is slowed, whatever it has on the stream.
                 _ => self.fars.awake().all(|far| far.leg.outbox.shut().is_none()),
             },
-            Side::Far(_) => !self.near.as_ref().is_some_and(Leg::is_full),
+            Side::Far(_) => match &self.near {
+                Some(near) => !near.is_full(),
+                // What comes back over a courier's leg has its rates, and waits for room, where it is read.
+                None => self.held.is_none() && self.stalled.is_none(),
+            },
         }
     }
 }

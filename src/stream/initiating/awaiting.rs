@@ -99,8 +99,18 @@ impl Awaiting {
 }
 
 impl Standing {
-    pub(super) fn step(self, input: Input) -> Stepped {
+    pub(super) fn step(mut self, input: Input) -> Stepped {
         match input {
+            Input::Element(frame) if self.line.bidi && frame.head().kind() != Kind::Other => {
+                self.line.taken.count();
+                Ok((Initiating::Established(self), vec![Effect::Pass(frame)]))
+            }
+            // SM-01: a refused stanza counts as handled.
+            Input::Refused(refused) if self.line.bidi => {
+                self.line.taken.count();
+                Ok((Initiating::Established(self), vec![Effect::Unfit(refused)]))
+            }
+            Input::Refused(_) => Err(Fault::told(Reason::NotAuthorized, b"")),
             // RLY-04: nothing is said on a stream that we opened but errors and late answers.
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 Err(Fault::told(Reason::NotAuthorized, b""))
@@ -122,9 +132,9 @@ impl Standing {
                     (Word::Acknowledged(taken), Counts::Yes) => {
                         Ok((Initiating::Established(self), vec![Effect::Acknowledged(taken)]))
                     }
-                    // On a stream that we opened nothing comes that could be counted (RLY-04).
                     (Word::Asked, Counts::Yes) => {
-                        Ok((Initiating::Established(self), vec![send(management::write_acknowledged(0))]))
+                        let taken = management::write_acknowledged(self.line.taken.0);
+                        Ok((Initiating::Established(self), vec![send(taken)]))
                     }
                     // Answers that come too late.
                     (_, Counts::Unheard) => Ok((Initiating::Established(self), Vec::new())),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::dialback;
 use super::super::fault::Fault;
 use super::super::features::Offered;
-use super::super::management::{self, Count, Manage, Managed, Word};
+use super::super::management::{self, Count, Manage, Managed, Taken, Word};
 use super::{Counts, Effect, Established, Initiating, Input, Line, Standing, Stepped, Terms, ended_by, send};
 use crate::reason::{Cause, Reason};
 use crate::xml::Kind;
@@ -36,13 +36,13 @@ pub(super) fn stand(
         _ if !offered.management => None,
         Manage::Off => None,
         Manage::Enable => Some((None, management::write_enable())),
-        // Nothing ever came on that stream (RLY-04).
-        Manage::Resume(id) => Some((Some(id.clone()), management::write_resume(id, 0))),
+        Manage::Resume(id) => Some((Some(id.clone()), management::write_resume(id, terms.taken.0))),
     };
     let Some((resumes, ask)) = ask else {
         return established(line, external, offered, Counts::No, Managed::default());
     };
     let deadline = now + terms.step_time;
+    let line = Line { taken: terms.taken, ..line };
     let managing = Managing { line, external, offered, resumes, told: None, deadline };
     (Initiating::Managing(managing), vec![send(ask)])
 }
@@ -61,6 +61,13 @@ fn established(
 impl Managing {
     pub(super) fn step(mut self, terms: &Terms, input: Input, now: Instant) -> Stepped {
         let frame = match input {
+            // SM-08: the pair stands, and whoever was told that he may answers at once. What comes before counting begins is not counted.
+            Input::Element(frame) if self.line.bidi && frame.head().kind() != Kind::Other => {
+                return Ok((Initiating::Managing(self), vec![Effect::Pass(frame)]));
+            }
+            Input::Refused(refused) if self.line.bidi => {
+                return Ok((Initiating::Managing(self), vec![Effect::Unfit(refused)]));
+            }
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 return Err(Fault::told(Reason::NotAuthorized, b""));
             }
@@ -87,13 +94,15 @@ impl Managing {
             }
             (Word::Failed(told), Some(_)) => {
                 self.told = told;
+                self.line.taken = Taken::default();
                 self.resumes = None;
                 self.deadline = now + terms.step_time;
                 Ok((Initiating::Managing(self), vec![send(management::write_enable())]))
             }
-            // Nothing of ours is out that could be acknowledged, and nothing has come.
+            // Nothing of ours is out that could be acknowledged.
             (Word::Asked, _) => {
-                Ok((Initiating::Managing(self), vec![send(management::write_acknowledged(0))]))
+                let taken = management::write_acknowledged(self.line.taken.0);
+                Ok((Initiating::Managing(self), vec![send(taken)]))
             }
             _ => Err(Fault::told(Reason::UnsupportedStanzaType, b"")),
         }

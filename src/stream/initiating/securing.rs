@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::super::fault::{self, Fault};
-use super::{Effect, Initiating, Input, Line, Requesting, Stepped, Terms, Upgrading, ended_by, open};
-use crate::reason::{Cause, Reason};
-use crate::xml::names;
+use super::super::opening;
+use super::{Effect, Initiating, Input, Line, Opening, Requesting, Stepped, Terms, Upgrading};
+use crate::reason::{Cause, Facing, Reason};
+use crate::xml::{Frame, names};
 
 impl Requesting {
     pub(super) fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
@@ -37,11 +38,42 @@ impl Upgrading {
         match input {
             Input::Secured(secured) => {
                 // TLS-06: features, from and id learned before TLS are forgotten.
-                let line = Line { secured: Some(secured), ..self.line };
+                let line = Line { secured: Some(secured), bidi: false, ..self.line };
                 Ok(open(terms, line, vec![Effect::Restart], now))
             }
             Input::Expired => Err(Fault::silent(Reason::TlsFailed).because(Cause::TimedOut)),
             _ => Err(Fault::silent(Reason::EarlyOctets)),
         }
     }
+}
+
+/// Sends our header; the response header is due.
+pub(super) fn open(
+    terms: &Terms,
+    line: Line,
+    mut effects: Vec<Effect>,
+    now: Instant,
+) -> (Initiating, Vec<Effect>) {
+    // COMPAT: towards a backend we open as the oldest servers do, without a version, so that no features are due and
+    // the key goes out at once; all servers tried take that (legacy servers, "What they do on the wire").
+    let modern = terms.facing == Facing::Public;
+    effects
+        .push(Effect::Send(opening(Some(terms.errand.from()), Some(terms.errand.to()), None, modern).into()));
+    (Initiating::Opening(Opening { line, deadline: now + terms.step_time }), effects)
+}
+
+/// The element that came instead of the one that was due: a stream error ends the attempt as the peer's own word.
+pub(super) fn ended_by(frame: &Frame, otherwise: Reason) -> Stepped {
+    if frame.is(names::STREAMS, "error") {
+        let tree = frame.tree();
+        let condition = fault::condition(&tree);
+        let reason = match condition.as_str() {
+            // DB-28, DB-65: the server does not know the domain that we called.
+            "host-unknown" | "host-gone" => Reason::RemoteNotFound,
+            "policy-violation" => Reason::PeerPolicy,
+            _ => Reason::PeerError,
+        };
+        return Err(Fault::closed(reason).said(&condition, fault::text(&tree).as_deref()));
+    }
+    Err(Fault::told(otherwise, b""))
 }

@@ -57,7 +57,10 @@ impl Greeting {
                 let external = offer.external && line.proven.is_none();
                 // SM-01: it is asked for behind a proof; behind one by dialback no other features come.
                 let counts = desk.counts && (offer.dialback || line.proven.is_some());
-                features::write(external, offer.dialback, desk.dialback_errors, counts, desk.max_octets)
+                // SM-08: behind a proof it is too late to ask.
+                let bidi = offer.bidi && line.secured.is_some() && line.proven.is_none();
+                let dialback = offer.dialback.then_some(desk.dialback_errors);
+                features::write(external, dialback, counts, bidi, desk.max_octets)
             };
             octets.extend_from_slice(text.as_bytes());
         }

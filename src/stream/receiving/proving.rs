@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::super::fault::Fault;
 use super::super::sasl;
-use super::{By, Desk, Effect, Greeting, Input, Line, Proving, Receiving, Ruling, Stepped, Upgrading, send};
+use super::{
+    Bidi, By, Desk, Effect, Greeting, Input, Line, Proving, Receiving, Ruling, Stepped, Upgrading, send,
+};
 use crate::reason::{Reason, SaslCondition};
 use crate::xml::CLOSE;
 
@@ -46,7 +48,7 @@ impl Upgrading {
             Input::Secured(secured) => {
                 // TLS-07: everything learned before TLS is forgotten, but the name whose certificate was shown.
                 let shown = secured.shown.clone().or(self.to);
-                let line = Line { secured: Some(secured), shown, ..self.line };
+                let line = Line { secured: Some(secured), shown, bidi: Bidi::Possible, ..self.line };
                 let greeting = Greeting { line, deadline: now + desk.header_time, first: true };
                 Ok((Receiving::Greeting(greeting), vec![Effect::Restart]))
             }

@@ -1,0 +1,169 @@
+//! The way back over the stream of a remote server that takes stanzas on it (XEP-0288): for the inverses of pairs that stand there,
+//! and for no others (SM-08).
+//!
+//! Each is judged anew as outbound, by what the channel shows of the remote domain: a pin, a record or a certificate that the rule
+//! asks for is asked for here, too. What may not go back takes a stream of our own, and hears there why it may not go at all.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Effect;
+use super::beside;
+use super::event::Event;
+use super::near::Near;
+use super::origin::{Origin, reread};
+use super::turn::Turn;
+use super::turned::Turned;
+use crate::filter::{Guard, Route};
+use crate::policy::{Permit, Verdict};
+use crate::reason::{Direction, Reason};
+use crate::stream::{Method, Pair, Proof};
+
+/// The pairs that go back over one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct WayBack {
+    /// Those that may, and what the channel proves of the server; none: no more than the stream itself does.
+    open: BTreeMap<Pair, Option<Method>>,
+    /// Those of them that have sent something.
+    guard: Guard,
+}
+
+impl WayBack {
+    /// The pairs that have sent something.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Whether something has gone back.
+    pub(super) fn is_used(&self) -> bool {
+        !self.guard.is_empty()
+    }
+
+    /// The remote domains of pairs that have sent something, and what the channel proves of them.
+    pub(super) fn leaning(&self) -> impl Iterator<Item = (&Pair, Method)> {
+        let known = |pair: &Pair| self.open.get(pair).copied().flatten();
+        self.guard.pairs().iter().filter_map(move |a| Some((a.pair(), known(a.pair())?)))
+    }
+
+    /// Opens and closes it, by what stands on the stream and what the policy says now.
+    pub(super) fn settle(&mut self, near: &Near, standing: &Guard, reason: Reason, turn: &mut Turn<'_>) {
+        let may = near.is_live() && near.is_bidi();
+        if !may && self.open.is_empty() {
+            return;
+        }
+        let stands = standing.pairs().iter().filter(|a| may && !matches!(a.route(), Route::Withdrawn(_)));
+        let mut wanted: BTreeMap<Pair, (Option<Method>, Verdict)> = stands
+            .map(|admitted| admitted.pair().reversed())
+            .map(|pair| {
+                let (proof, verdict) = shown(near, &pair, turn);
+                (pair, (proof.map(|proof| proof.method()), verdict))
+            })
+            .filter(|(_, (_, verdict))| verdict.is_allow())
+            .collect();
+        for pair in self.open.keys().cloned().collect::<Vec<_>>() {
+            match wanted.remove(&pair) {
+                Some((method, verdict)) => {
+                    self.open.insert(pair.clone(), method);
+                    self.renew(&pair, verdict, turn);
+                }
+                None => self.close(near, &pair, reason, turn),
+            }
+        }
+        for (pair, (method, _)) in wanted {
+            self.open.insert(pair.clone(), method);
+            turn.push(Effect::WayBack(pair, true));
+        }
+    }
+
+    /// A pair that has sent something goes on under this verdict.
+    fn renew(&mut self, pair: &Pair, verdict: Verdict, turn: &mut Turn<'_>) {
+        let known = self.guard.find(pair.sender.as_str(), pair.target.as_str());
+        let Some(before) = known.and_then(|at| self.guard.pair(at)).map(|a| a.permit().clone()) else {
+            return;
+        };
+        let Some(permit) = verdict.permit() else { return };
+        if before.beside() != permit.beside() && permit.beside().is_some() {
+            turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });
+        }
+        self.guard.repermit(pair, permit.clone());
+        if before.quotas() != permit.quotas() || before.rule() != permit.rule() {
+            turn.push(Effect::Admitted(None, permit));
+        }
+    }
+
+    /// Nothing of this pair goes back any more.
+    fn close(&mut self, near: &Near, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+        let server = self.open.remove(pair).flatten();
+        if let Some(admitted) = self.guard.remove(pair) {
+            let mut record = near.record(Some(pair.clone()), None, reason);
+            record.admitted(&admitted);
+            (record.method, record.server) = (Some(Method::Certificate), server);
+            turn.note(Event::Ended { record });
+        }
+        turn.push(Effect::WayBack(pair.clone(), false));
+    }
+
+    /// It is taken back for this reason; what comes takes a stream of its own.
+    pub(super) fn withdraw(&mut self, near: &Near, pair: &Pair, reason: Reason, turn: &mut Turn<'_>) {
+        if self.open.contains_key(pair) {
+            self.close(near, pair, reason, turn);
+        }
+    }
+
+    /// A stanza of a backend.
+    pub(super) fn pass(&mut self, near: &mut Near, pair: Pair, octets: Bytes, turn: &mut Turn<'_>) {
+        if !near.is_live() || !self.open.contains_key(&pair) {
+            return turn.push(Effect::Onward(pair, octets));
+        }
+        if let Err(reason) = self.admit(near, &pair, turn) {
+            self.close(near, &pair, reason, turn);
+            return turn.push(Effect::Onward(pair, octets));
+        }
+        // Law `bounded`: of a server that has not said how much it takes no more is expected than others may send us.
+        let (most, found) = (turn.home.taken(&pair.target), octets.len());
+        if found > most {
+            let Some(frame) = reread(&octets) else { return };
+            let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
+            let origin = Origin { direction: Direction::Outbound, caller: None };
+            return origin.turn_away(&turned, &pair, |octets| Some(Effect::Back(pair.clone(), octets)), turn);
+        }
+        if let Some(at) = self.guard.find(pair.sender.as_str(), pair.target.as_str()) {
+            self.guard.count(at, found);
+            if let Some(admitted) = self.guard.pair(at) {
+                beside::stands(turn, admitted.pair(), admitted.permit(), found);
+            }
+        }
+        // A stream that is used is not idle, whoever uses it.
+        near.heard = turn.now;
+        turn.push(Effect::Back(pair, octets));
+    }
+
+    /// The first stanza of a pair: both tokens open the door.
+    fn admit(&mut self, near: &Near, pair: &Pair, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        if self.guard.find(pair.sender.as_str(), pair.target.as_str()).is_some() {
+            return Ok(());
+        }
+        let (server, verdict) = shown(near, pair, turn);
+        let permit: Permit = verdict.permit().ok_or(verdict.reason)?;
+        let proof = Proof::by_backend(pair, |domain| turn.home.hosts(domain))?;
+        self.guard.admit(proof, permit.clone(), Route::Carried)?;
+        let (pair, rule, reason) = (pair.clone(), permit.rule().clone(), verdict.reason);
+        let beside = permit.beside().cloned();
+        turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
+        // To the peer we are proven by the certificate of the server that it has called.
+        let (method, server) = (Method::Certificate, server.map(|proof| proof.method()));
+        let after = std::time::Duration::ZERO;
+        turn.note(Event::Admitted { pair, method, server, rule, reason, beside, after });
+        turn.push(Effect::Admitted(None, permit));
+        Ok(())
+    }
+}
+
+/// What the channel shows of the remote domain of this pair, and what the policy says of that.
+fn shown(near: &Near, pair: &Pair, turn: &Turn<'_>) -> (Option<Proof>, Verdict) {
+    let (proof, verdict) = turn.shown(pair, Direction::Outbound, near.secured(), Some(near.address()));
+    let method = proof.as_ref().map_or(Method::Dialback, Proof::method);
+    let verdict = turn.recalled(verdict, method, near.secured());
+    (proof, verdict)
+}

@@ -1,0 +1,330 @@
+//! Stanzas of a remote server: compared with what stands, and on to the leg of their pair.
+//!
+//! They come on the stream that it opened, or on one of ours that goes both ways; what becomes of them is the same.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::beside::{self, Scope};
+use super::event::Event;
+use super::far::Far;
+use super::origin::{Origin, reread};
+use super::patched::Patched;
+use super::turn::Turn;
+use super::turned::{Turned, excess};
+use super::{Effect, FarId, HeldStanza, Home, Sender, Words};
+use crate::filter::{self, Admitted, Decision, Desk, Guard, Route};
+use crate::jid::Domain;
+use crate::policy::{Counted, Permit};
+use crate::reason::{Direction, Flow, Reason};
+use crate::stream::Pair;
+use crate::xml::{Edits, Frame, Head, Kind, Refused, rewrite};
+
+/// What stands on the stream that a stanza came on.
+pub(super) struct Incoming<'a> {
+    pub(super) guard: &'a mut Guard,
+    /// The `xml:lang` of the stream.
+    pub(super) language: Option<&'a str>,
+    /// Where its stanzas go.
+    pub(super) onwards: Onwards<'a>,
+    /// What lists were asked of last.
+    pub(super) asked: &'a mut Option<Asked>,
+}
+
+/// Where stanzas go that pass.
+#[derive(Clone, Copy)]
+pub(super) enum Onwards<'a> {
+    /// To these legs, one for each pair.
+    Legs(&'a BTreeMap<FarId, Box<Far>>),
+    /// They came back on this leg of ours, and others carry them.
+    Inward(FarId),
+}
+
+impl Incoming<'_> {
+    /// A stanza has come.
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn pass(&mut self, frame: Frame, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        match self.compare(turn.home, |desk| filter::inspect(frame.head(), desk)) {
+            Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
+            Decision::Bounce(reason) => {
+                let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+                ORIGIN.bounce_with(frame.head(), &reason.into(), words.as_deref(), turn);
+                self.refused_beside(&frame, reason, turn);
+            }
+            Decision::Drop(reason) => {
+                ORIGIN.note_refused(frame.head(), reason, turn);
+                self.refused_beside(&frame, reason, turn);
+            }
+            Decision::Unclear { answer, address } => {
+                ORIGIN.unclear(frame.head(), answer.as_deref(), address, turn);
+            }
+            Decision::Fault(reason) => {
+                ORIGIN.note_refused(frame.head(), reason, turn);
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// A stanza was refused: what the policy in the shadow, if there is one, would have made of it.
+    fn refused_beside(&self, frame: &Frame, reason: Reason, turn: &mut Turn<'_>) {
+        if turn.policy.shadow().is_none() {
+            return;
+        }
+        let head = frame.head();
+        let place = self
+            .compare(turn.home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
+        if let Some(admitted) = place.ok().and_then(|index| self.guard.pair(index)) {
+            let stands = (admitted.pair(), admitted.permit());
+            beside::refused(turn, stands, reason, head, frame.octets().len());
+        }
+    }
+
+    /// A stanza that its sender may not send now.
+    pub(super) fn too_much(&self, octets: &Bytes, reason: Reason, turn: &mut Turn<'_>) {
+        if reason != Reason::QuarantineRate {
+            return ORIGIN.too_much(octets, reason, turn);
+        }
+        let Some(frame) = reread(octets) else { return };
+        let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+        let asks = frame.head().is_type("subscribe");
+        // As for other limits of senders: presence is not answered, and a request only where the operator has something to say.
+        match frame.head().kind() == Kind::Presence && !(asks && words.is_some()) {
+            true => ORIGIN.note_refused(frame.head(), reason, turn),
+            false => ORIGIN.sent_back_with(frame.head(), &reason.into(), words.as_deref(), turn),
+        }
+    }
+
+    /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.
+    fn words_of_quarantine(&self, head: &Head, reason: Reason, home: &Home) -> Option<Arc<str>> {
+        if !matches!(reason, Reason::Quarantined | Reason::QuarantineRate) {
+            return None;
+        }
+        let place =
+            self.compare(home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
+        let admitted = self.guard.pair(place.ok()?)?;
+        admitted.permit().quarantine()?.text.clone()
+    }
+
+    /// What the desk says of a stanza, with all that it may know.
+    fn compare<T>(&self, home: &Home, ask: impl FnOnce(&Desk<'_>) -> T) -> T {
+        ask(&Desk {
+            guard: self.guard,
+            direction: Direction::Inbound,
+            language: self.language,
+            hosted: &|domain| home.hosted.contains_key(domain),
+            rfc7622: &|domain| home.reads_rfc7622(domain),
+        })
+    }
+
+    /// What would pass, and what patches say of it.
+    fn patch(
+        &mut self,
+        frame: Frame,
+        index: usize,
+        mut edits: Option<Box<Edits>>,
+        mut bare: Option<(usize, usize)>,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.is_listed(&frame, index, edits.as_deref(), bare, turn) {
+            // The world reads the condition alone (POL-05), and the operator who it was.
+            let turned = Turned { reason: Reason::OnLists, ..Turned::patched(frame.head()) };
+            ORIGIN.note_unfit(&turned, self.guard.pair(index).map(Admitted::pair), turn);
+            return ORIGIN.answered(frame.head(), &Reason::OnLists.into(), turn);
+        }
+        if turn.policy.patches().is_some()
+            && let Some(admitted) = self.guard.pair(index)
+        {
+            let way = (Flow::S2sIn, Direction::Inbound);
+            match turn.patched(frame.head(), way, &admitted.pair().target, Some(admitted.pair())) {
+                Patched::Untouched => {}
+                Patched::Cut(children) => {
+                    edits.get_or_insert_default().cut.extend(children);
+                    bare = None;
+                }
+                Patched::Denied => return self.turn_away(&Turned::patched(frame.head()), admitted, turn),
+            }
+        }
+        self.forward(frame, index, edits.as_deref(), bare, turn);
+    }
+
+    /// Whether lists name the sender himself (POL-13). What was found is remembered for as long as he goes on: one digest for each
+    /// change of the sender on a stream.
+    fn is_listed(
+        &mut self,
+        frame: &Frame,
+        index: usize,
+        edits: Option<&Edits>,
+        bare: Option<(usize, usize)>,
+        turn: &Turn<'_>,
+    ) -> bool {
+        if !turn.policy.asks_of_addresses() {
+            return false;
+        }
+        let Some(admitted) = self.guard.pair(index) else { return false };
+        let target = &admitted.pair().target;
+        let sender = sender(frame, edits, bare, admitted.pair());
+        let Ok(address) = std::str::from_utf8(sender.address.of(frame.octets())) else { return false };
+        match &*self.asked {
+            Some(asked) if asked.target == *target && *asked.address == *address => asked.is_listed,
+            _ => {
+                let is_listed = turn.policy.lists_against(admitted.permit(), address).is_some();
+                *self.asked = Some(Asked { target: target.clone(), address: address.into(), is_listed });
+                is_listed
+            }
+        }
+    }
+
+    fn forward(
+        &mut self,
+        frame: Frame,
+        index: usize,
+        edits: Option<&Edits>,
+        bare: Option<(usize, usize)>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(admitted) = self.guard.pair(index) else { return };
+        let pair = admitted.pair();
+        let rewritten = edits.map(|edits| rewrite(&frame, edits));
+        let octets = rewritten.as_ref().unwrap_or(frame.octets()).len();
+        // SM-09, XML-18: what the receiving server would refuse, with the whole stream, is refused here alone.
+        let most = match admitted.route() {
+            Route::Withdrawn(reason) => return ORIGIN.sent_back(frame.head(), &reason.into(), turn),
+            Route::Leg(number) => self.onwards.largest(FarId(number), pair, turn),
+            Route::Carried => turn.home.taken(&pair.target),
+        };
+        if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
+            return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
+        }
+        beside::passes(turn, (pair, admitted.permit()), Scope::Whole, frame.head(), octets);
+        let held = held(frame.head(), admitted.permit());
+        turn.push(Effect::Weigh(Sender { held, ..sender(&frame, edits, bare, pair) }));
+        let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
+        let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
+        turn.push(self.onwards.take(admitted, stanza));
+        if let Onwards::Legs(_) = self.onwards {
+            turn.note(passed);
+        }
+        self.guard.count(index, octets);
+    }
+
+    /// A stanza that the framer refused.
+    ///
+    /// # Errors
+    /// The stream ends for this reason.
+    pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) -> Result<(), Reason> {
+        let turned = Turned::refused(refused);
+        let place = self.compare(turn.home, |desk| filter::locate(refused.from(), refused.to(), desk));
+        match place {
+            Ok(index) => {
+                if let Some(admitted) = self.guard.pair(index) {
+                    self.turn_away(&turned, admitted, turn);
+                }
+            }
+            Err(Decision::Fault(reason)) => {
+                ORIGIN.note_unfit(&Turned { reason, measure: None, ..turned }, None, turn);
+                return Err(reason);
+            }
+            // It would not have passed in any case, and where an answer would go is not clear.
+            Err(_) => ORIGIN.note_unfit(&turned, None, turn),
+        }
+        Ok(())
+    }
+
+    /// This stanza of that pair goes no further.
+    fn turn_away(&self, turned: &Turned<'_>, admitted: &Admitted, turn: &mut Turn<'_>) {
+        let instead = |octets| match admitted.route() {
+            Route::Leg(_) | Route::Carried => Some(self.onwards.take(admitted, octets)),
+            Route::Withdrawn(_) => None,
+        };
+        ORIGIN.turn_away(turned, admitted.pair(), instead, turn);
+    }
+}
+
+impl Onwards<'_> {
+    /// The stanza of a pair, to its leg, or to a courier where the pair has none here.
+    fn take(self, admitted: &Admitted, stanza: Bytes) -> Effect {
+        match (self, admitted.route()) {
+            (Self::Inward(id), _) => Effect::Inward(id, admitted.pair().clone(), stanza),
+            (Self::Legs(_), Route::Leg(number)) => Effect::Pass(FarId(number), stanza),
+            (Self::Legs(_), Route::Carried | Route::Withdrawn(_)) => {
+                Effect::Carry(admitted.pair().clone(), stanza)
+            }
+        }
+    }
+
+    /// The largest stanza that is taken over that leg.
+    fn largest(self, id: FarId, pair: &Pair, turn: &Turn<'_>) -> usize {
+        let leg = match self {
+            Self::Legs(fars) => fars.get(&id),
+            Self::Inward(_) => None,
+        };
+        leg.map_or_else(|| turn.home.taken(&pair.target), |far| far.largest(&pair.target, turn))
+    }
+}
+
+/// What lists were asked of last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    target: Domain,
+    /// The bare address of the sender.
+    address: Box<str>,
+    is_listed: bool,
+}
+
+/// As what a stanza counts where its domain is in quarantine.
+fn held(head: &Head, permit: &Permit) -> Option<HeldStanza> {
+    let bounds = Arc::clone(permit.quarantine()?);
+    let counted = match head.kind() {
+        Kind::Message if !head.is_type("error") => Counted::Message,
+        Kind::Presence if head.is_type("subscribe") => Counted::Subscription,
+        Kind::Iq | Kind::Message | Kind::Presence | Kind::Other => Counted::Other,
+    };
+    Some(HeldStanza { counted, bounds })
+}
+
+/// What a remote server sends comes from outside.
+pub(super) const ORIGIN: Origin<'static> = Origin { direction: Direction::Inbound, caller: None };
+
+/// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one; but a room is
+/// one bare address, so of presence and of what is said in a room the full one is told, too.
+/// What the desk wrote anew is canonical there, and what it left is canonical as it came.
+fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pair: &Pair) -> Sender {
+    let head = frame.head();
+    fn whole<'a>(anew: Option<&'a String>, came: Option<Cow<'a, str>>) -> Cow<'a, str> {
+        anew.map(|anew| Cow::Borrowed(anew.as_str())).or(came).unwrap_or_default()
+    }
+    let apart = |anew: Option<&String>, came: Option<Cow<'_, str>>| {
+        let whole = whole(anew, came);
+        Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
+    };
+    let within = |at: Option<usize>, len: usize| at.map(|at| Words::Within(at..at + len));
+    let (address, recipient) = match bare {
+        Some((from, to)) => (within(head.from_at(), from), within(head.to_at(), to)),
+        None => (None, None),
+    };
+    let of_many = match head.kind() {
+        Kind::Presence => true,
+        Kind::Message => head.is_type("groupchat"),
+        Kind::Iq | Kind::Other => false,
+    };
+    let written = || edits.and_then(|e| e.from.as_ref());
+    let occupant =
+        of_many.then(|| match bare.and_then(|_| within(head.from_at(), head.from_as_spelt()?.len())) {
+            Some(whole) => whole,
+            None => Words::Apart(whole(written(), head.from()).into()),
+        });
+    Sender {
+        domain: pair.sender.clone(),
+        address: address.unwrap_or_else(|| apart(written(), head.from())),
+        occupant,
+        recipient: recipient.unwrap_or_else(|| apart(edits.and_then(|e| e.to.as_ref()), head.to())),
+        subscribes: head.kind() == Kind::Presence && head.is_type("subscribe"),
+        held: None,
+    }
+}

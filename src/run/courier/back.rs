@@ -1,0 +1,69 @@
+//! Ways back over streams of peers that take them (XEP-0288). Whoever has a stanza finds the pair's courier first, then a way
+//! back, and has a courier set out only where there is neither: so no stanza overtakes another (RLY-05).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Key, held, lost, start};
+use crate::reason::Reason;
+use crate::relay::Load;
+use crate::run::Tools;
+use crate::run::cargo::Cargo;
+use crate::run::registry::{Phase, RelayId};
+use crate::stream::Pair;
+
+/// The stream of a peer takes the stanzas of this pair from now on; where it finds them.
+pub fn open_back(tools: &Arc<Tools>, pair: &Pair, id: RelayId) -> Arc<Cargo> {
+    let cargo = Cargo::new(Arc::clone(&tools.couriers.hold), &tools.home.limits);
+    let mut back = held(&tools.couriers.back);
+    back.entry(pair.clone()).or_default().push_back((id, Arc::clone(&cargo)));
+    cargo
+}
+
+/// Where stanzas of this pair go back, if there is a way. The first that was there is the one, until it ends.
+pub(super) fn way(tools: &Tools, key: &Key) -> Option<Arc<Cargo>> {
+    let back = held(&tools.couriers.back);
+    let (_, cargo) = back.get(&key.pair).filter(|_| !key.reports)?.front()?;
+    Some(Arc::clone(cargo))
+}
+
+/// The stream of that relay takes none of this pair any more, if it did: what did not go back, and what still waits, goes on over
+/// the next way back, or over a stream of our own.
+pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>) {
+    let key = Key { pair: pair.clone(), reports: false };
+    // Nobody can give anything to this pair meanwhile.
+    let mut living = held(&tools.couriers.living);
+    let own = take_out(tools, pair, id);
+    let left = own.map(|cargo| cargo.close()).unwrap_or_default();
+    let all: VecDeque<_> = unsent.into_iter().map(|stanza| (Load::Own, stanza)).chain(left).collect();
+    if all.is_empty() {
+        return;
+    }
+    if tools.registry.phase() == Phase::Stopped {
+        drop(living);
+        return all.iter().for_each(|_| lost(tools, pair, Reason::Shutdown));
+    }
+    let known = living.get(&key).map(|courier| Arc::clone(&courier.cargo)).or_else(|| way(tools, &key));
+    let Some(cargo) = known else {
+        start(tools, &mut living, &key, None, all);
+        return;
+    };
+    let full = all.into_iter().filter(|(load, stanza)| cargo.offer(*load, stanza.clone()).is_err()).count();
+    drop(living);
+    for _ in 0..full {
+        lost(tools, pair, Reason::QueueFull);
+    }
+}
+
+fn take_out(tools: &Tools, pair: &Pair, id: RelayId) -> Option<Arc<Cargo>> {
+    let mut back = held(&tools.couriers.back);
+    let ways = back.get_mut(pair)?;
+    let at = ways.iter().position(|(own, _)| *own == id)?;
+    let (_, cargo) = ways.remove(at)?;
+    if ways.is_empty() {
+        back.remove(pair);
+    }
+    Some(cargo)
+}
