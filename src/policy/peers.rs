@@ -194,14 +194,17 @@ pub fn compare(known: &[Face], shown: &Face) -> Compared {
 /// A pair as it is remembered: the hosted domain, the remote one, and which way its stanzas travel.
 pub type Remembered = (Domain, Domain, Direction, Arc<[Face]>);
 
-/// All pairs that are remembered, as the policy looks at them.
+/// The same of one remote domain: the hosted one, which way, and how it was proven.
+type ForHosted = (Domain, Direction, Arc<[Face]>);
+
+/// All pairs that are remembered, as the policy looks at them, by the remote domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known(HashMap<Domain, Vec<(Domain, Direction, Arc<[Face]>)>>);
+pub struct Known(HashMap<Domain, Vec<ForHosted>>);
 
 impl Known {
     /// Of these.
     pub fn new(all: impl IntoIterator<Item = Remembered>) -> Self {
-        let mut known: HashMap<Domain, Vec<_>> = HashMap::new();
+        let mut known: HashMap<Domain, Vec<ForHosted>> = HashMap::new();
         for (hosted, remote, direction, faces) in all {
             known.entry(remote).or_default().push((hosted, direction, faces));
         }
