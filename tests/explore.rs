@@ -46,6 +46,7 @@ fn desk() -> Desk {
         default_domain: None,
         dialback_errors: true,
         max_octets: 262_144,
+        survived: 16 << 20,
         sasl_attempts: 2,
         questions: 1,
         header_time: Duration::from_secs(10),

@@ -413,17 +413,27 @@ fn white_space_does_not_keep_an_idle_stream_open() {
     assert_eq!(stage.said(NEAR), "</stream:stream>");
 }
 
-// SM-09: "keep our limit ≤ the legacy server's", "local sender: `ST(policy-violation,modify)`". What is told is what the stream
-// survives: a Prosody 13 loses what is more without a word to anybody, and opens another stream each time.
+// SM-09: "keep our limit ≤ the legacy server's", "local sender: `ST(policy-violation,modify)`". Behind EXTERNAL what is told is
+// what the stream survives: a Prosody 13 loses what is more without a word to anybody, and opens another stream each time.
 #[test]
-fn the_smaller_limit_is_kept_and_what_the_stream_survives_is_told() {
+fn the_smaller_limit_is_kept_and_told_and_behind_external_what_the_stream_survives() {
     for theirs in [20_000, 1_000_000] {
         let mut home = home();
         home.hosted.get_mut(&domain("hall.example")).unwrap().max_octets = Some(theirs);
-        let survived = format!("<max-bytes>{}</max-bytes>", home.limits.proven.skip);
+        let told = |octets: usize| format!("<max-bytes>{octets}</max-bytes>");
+        let (least, survived) = (home.limits.proven.element.min(theirs), home.limits.proven.skip);
+        let mut proven = inbound(home.clone(), any(), "friend.example", &["friend.example"]);
+        assert!(proven.said(NEAR).contains(&told(least)));
+        proven.hears(NEAR, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+        let far = proven.connects()[0].0;
+        stand(&mut proven, far, "friend.example", "hall.example");
+        proven.said(NEAR);
+        proven.hears(NEAR, &header("friend.example", "hall.example"));
+        let features = proven.said(NEAR);
+        assert!(features.contains(&told(survived)), "{features}");
         let mut stage = inbound(home, any(), "friend.example", &[]);
         let features = stage.said(NEAR);
-        assert!(features.contains(&survived), "{features}");
+        assert!(features.contains(&told(least)), "{features}");
         let far = admit(&mut stage, "friend.example", "hall.example");
         let message = |octets: usize| {
             let (head, tail) =

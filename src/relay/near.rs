@@ -131,7 +131,8 @@ impl Near {
                 Flow::S2sOut => home.hosted.values().any(|domain| domain.multiplex),
                 _ => true,
             },
-            max_octets: home.survived(plan::near(arrival.flow)),
+            max_octets: home.announced(plan::near(arrival.flow), None),
+            survived: home.survived(plan::near(arrival.flow)),
             sasl_attempts: home.limits.sasl_attempts,
             questions: home.limits.questions,
             header_time: home.timeouts.header,
@@ -294,7 +295,9 @@ impl Near {
                 let domain = |name: &Option<String>| name.as_deref().and_then(|n| Domain::parse(n).ok());
                 self.language.clone_from(&header.lang);
                 self.named = domain(&header.from);
-                self.desk.max_octets = turn.home.survived(self.facing());
+                let named = domain(&header.to);
+                self.desk.max_octets = turn.home.announced(self.facing(), named.as_ref());
+                self.desk.survived = turn.home.survived(self.facing());
                 if let Some((pair, sought)) = self.sought_for(&header, turn) {
                     self.held = Some(header);
                     self.inquire(&pair, sought, turn);

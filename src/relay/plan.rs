@@ -218,10 +218,20 @@ impl Home {
         self.hosted.contains_key(domain)
     }
 
-    /// The largest element that a stream from the world, or from a backend, survives: what is announced to servers (SM-09). What
-    /// is larger than may pass, and no larger than this, comes back alone (XML-17).
+    /// What is announced to a server before it is proven (SM-09): to one in the world the largest stanza for the domain that its
+    /// header names, to a backend what its stream survives.
+    pub fn announced(&self, facing: Facing, named: Option<&Domain>) -> usize {
+        match facing {
+            Facing::Public => self.largest(named.or(self.default_domain.as_ref())),
+            Facing::Backend => self.survived(facing),
+        }
+    }
+
+    /// The largest element that a stream from the world, or from a backend, survives: what is announced to a proven server
+    /// (SM-09). What is larger than may pass, and no larger than this, comes back alone (XML-17).
     // COMPAT(Prosody 13.0): for each stanza above the number that it was told it opens another stream, on which it loses the
-    // stanza in silence. Fifty of one user, and his domain is at `conn-domain`.
+    // stanza in silence. Fifty of one user, and his domain is at `conn-domain`. One that is proven by dialback gets no features
+    // behind the proof, and keeps to the number that came before.
     pub fn survived(&self, facing: Facing) -> usize {
         let limits = match facing {
             Facing::Public => &self.limits.proven,
@@ -230,7 +240,7 @@ impl Home {
         limits.element.max(limits.skip)
     }
 
-    /// The largest stanza that is announced to clients of this domain: our own limit, or that of its server where it is smaller
+    /// The largest stanza for this domain, as it is announced: our own limit, or that of its server where it is smaller
     /// (SM-09).
     pub fn largest(&self, target: Option<&Domain>) -> usize {
         target.map_or(self.limits.proven.element, |domain| self.taken(domain)).min(self.limits.proven.element)

@@ -48,8 +48,10 @@ pub struct Desk {
     pub counts: bool,
     /// Whether multiplexed targets are welcome (DB-67).
     pub dialback_errors: bool,
-    /// The largest element taken once proven, in octets.
+    /// The largest stanza that may pass, in octets: what is announced before a proof (SM-09).
     pub max_octets: usize,
+    /// The largest element that does not end a proven stream, in octets: what is announced behind a proof.
+    pub survived: usize,
     /// Failed SASL attempts before the stream ends (EXT-07).
     pub sasl_attempts: u8,
     /// Questions about keys answered on one stream (DB-43); more are not heard.

@@ -60,7 +60,8 @@ impl Greeting {
                 // SM-08: behind a proof it is too late to ask.
                 let bidi = offer.bidi && line.secured.is_some() && line.proven.is_none();
                 let dialback = offer.dialback.then_some(desk.dialback_errors);
-                features::write(external, dialback, counts, bidi, desk.max_octets)
+                let most = if line.proven.is_some() { desk.survived } else { desk.max_octets };
+                features::write(external, dialback, counts, bidi, most)
             };
             octets.extend_from_slice(text.as_bytes());
         }
