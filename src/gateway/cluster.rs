@@ -169,7 +169,7 @@ impl Cluster {
         };
         let [events, counts] = &after;
         // Ten times as seldom as the rest: who is in quarantine can wait a little, and there may be many.
-        let asks = desk.tools().quarantine.is_hurried() || *self.rounds.borrow() % SELDOM == 0;
+        let asks = desk.tools().quarantine.is_hurried() || self.rounds.borrow().is_multiple_of(SELDOM);
         let heard = store.read(events, counts, asks).await?;
         let ahead = heard.time.saturating_sub(millis());
         self.ahead.store(ahead, Ordering::Relaxed);
@@ -295,7 +295,7 @@ impl Cluster {
             }
             // An order is for those who live when it is given.
             What::Close { target } if ago < ORDER => desk.close_for(&event.node, &target).await,
-            What::Ask { question, request } if ago < ORDER => self.asked_by_another(desk, question, request),
+            What::Ask { question, request } if ago < ORDER => self.asked_by_another(desk, question, *request),
             What::Close { .. } | What::Ask { .. } => {}
         }
     }

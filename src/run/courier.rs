@@ -42,10 +42,13 @@ pub struct Couriers {
     /// Relays that have a stream of the pair to a backend.
     inside: Mutex<HashMap<Pair, (RelayId, Teller<Order>)>>,
     /// Streams of peers that take the stanzas of a pair (XEP-0288), the oldest first.
-    back: Mutex<HashMap<Pair, VecDeque<(RelayId, Arc<Cargo>)>>>,
+    back: Mutex<HashMap<Pair, VecDeque<WayBack>>>,
     /// Report streams, for each backend.
     places: Mutex<HashMap<usize, Arc<Places>>>,
 }
+
+/// A stream of a peer, and what it takes.
+type WayBack = (RelayId, Arc<Cargo>);
 
 /// Reports never share a stream with what others have written (law `reports_only`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -27,7 +27,10 @@ impl Cluster {
             here.map(|(node, fellow)| (node.clone(), fellow.card.host.clone())).collect()
         };
         if !waited.is_empty() {
-            self.say(What::Ask { question: question.clone(), request: request.clone() }, self.wall());
+            self.say(
+                What::Ask { question: question.clone(), request: Box::new(request.clone()) },
+                self.wall(),
+            );
             self.hurry.notify_one();
         }
         let own = OfNode { node: self.node.clone(), host: self.host.clone(), answer: own.await };

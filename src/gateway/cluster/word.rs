@@ -64,7 +64,7 @@ pub(super) enum What {
     /// An operator has streams closed.
     Close { target: String },
     /// An operator asks all nodes what they know.
-    Ask { question: String, request: Request },
+    Ask { question: String, request: Box<Request> },
 }
 
 /// The digest of what the configurations of all nodes should say alike: all but addresses of the node's own, and where its

@@ -105,9 +105,8 @@ impl Book {
         }
         for (name, party) in &mut table.parties {
             let said = known.get(&**name).is_some_and(|theirs| is_same(theirs, party));
-            if !said && now.saturating_sub(party.last) <= FORGOTTEN + GRACE
-                || !said && party.decision.is_some()
-            {
+            let kept = now.saturating_sub(party.last) <= FORGOTTEN + GRACE || party.decision.is_some();
+            if !said && kept {
                 party.joined = party.full;
                 outcome.say.push((name.to_string(), serde_json::to_string(party).unwrap_or_default()));
             }
