@@ -7,7 +7,7 @@
 
 #[path = "support/mix.rs"]
 mod mix;
-#[path = "../tests/pure/mod.rs"]
+#[path = "../tests/support/stage.rs"]
 mod pure;
 
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
 //! Gatehouse: the gateway in front of an XMPP server that cannot be exposed.
 //!
-//! The house has floors, and a module imports only from floors strictly below its own (`tests/architecture.rs` holds the
+//! The house has floors, and a module imports only from floors strictly below its own (`tests/pure/architecture.rs` holds the
 //! table). Below the water line there is no clock, socket, randomness, file or log: everything between two sockets is one
 //! pure value.
 //!

@@ -4,7 +4,7 @@
 //! each as a fresh process with one thread, the same key and the same suite; figures are processor time as the kernel
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
 //! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway
-//! FILE` (another build), `--against FILE` (another build in HAProxy's place: row by row, with a verdict), `--json FILE`. HAProxy must be installed. `tests/load.rs` runs it as `--quick` does.
+//! FILE` (another build), `--against FILE` (another build in HAProxy's place: row by row, with a verdict), `--json FILE`. HAProxy must be installed. `tests/sockets/load.rs` runs it as `--quick` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
 #![allow(clippy::disallowed_methods)] // a bench tells the time and ends its own process

@@ -1,4 +1,4 @@
-# Prosody from Debian with the very file that tests/interop.rs runs.
+# Prosody from Debian with the very file that tests/servers/interop.rs runs.
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends prosody lua-unbound && rm -rf /var/lib/apt/lists/*
 COPY deploy/prosody/prosody.cfg.lua /tmp/prosody.cfg.lua

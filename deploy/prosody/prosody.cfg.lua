@@ -1,6 +1,6 @@
 -- Prosody 0.12 or newer behind Gatehouse: plain TCP on both ports, dialback as the only proof between servers.
 -- TLS, certificates and the choice of peers are the gateway's trade. The network between the two must be theirs
--- alone: nothing here is encrypted. tests/interop.rs starts Prosody from this very file.
+-- alone: nothing here is encrypted. tests/servers/interop.rs starts Prosody from this very file.
 --
 -- Fill in:  @DOMAIN@   the domain that users carry in their addresses
 --           @ADDRESS@  this machine's address on the inside network

@@ -1,6 +1,6 @@
 //! The manual: words only, no code.
 //!
-//! Promises that what it says of the program is so: `tests/docs.rs` makes sure that every test and file it names exists, and that
+//! Promises that what it says of the program is so: `tests/servers/docs.rs` makes sure that every test and file it names exists, and that
 //! every command of the README runs. How to configure is told by [`crate::config::spec`], key by key.
 //!
 //! - `architecture.md`: the floors, the life of one connection file by file, the words, and how to add what;

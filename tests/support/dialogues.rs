@@ -1,5 +1,5 @@
 //! What clients write beside stanzas, what servers answer, and what the gateway makes of it, as one table: played by the pure relay
-//! (tests/client_dialogues.rs) and by real servers behind the gateway (tests/clients.rs).
+//! (tests/pure/client_dialogues.rs) and by real servers behind the gateway (tests/servers/clients.rs).
 //!
 //! What servers answer was read in Prosody 0.12.3 and 13.0.1 (`mod_smacks`, `mod_saslauth`, `mod_tls`, `stanza_router`) and in ejabberd
 //! 23.01 and 24.12 (`xmpp_stream_in`, `mod_stream_mgmt`), and is heard from those that the tests start where it passes.

@@ -1,5 +1,5 @@
 //! What servers write beside stanzas, what servers answer, and what the gateway makes of it, as one table; each row is asked of real
-//! servers and of the gateway by tests/server_dialogues.rs.
+//! servers and of the gateway by tests/servers/server_dialogues.rs.
 #![allow(dead_code)]
 
 /// How far the stream is.

@@ -1,5 +1,5 @@
 //! The laws of everything that reads a stranger's octets, as assertions over any input: run by the fuzz targets, and by
-//! `tests/fuzz_corpus.rs` on stable. The laws of framing are in [`xml`].
+//! `tests/pure/fuzz_corpus.rs` on stable. The laws of framing are in [`xml`].
 
 pub mod xml;
 

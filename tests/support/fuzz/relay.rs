@@ -1,14 +1,14 @@
-//! Whole relays: any inputs in any order, from states near the door and far from it, under the laws of `tests/explore.rs`
+//! Whole relays: any inputs in any order, from states near the door and far from it, under the laws of `tests/pure/explore.rs`
 //! on each step and under those that only a whole life can break.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
-#[path = "../../explore/client_laws.rs"]
+#[path = "../../pure/explore/client_laws.rs"]
 mod client_laws;
-#[path = "../../explore/laws.rs"]
+#[path = "../../pure/explore/laws.rs"]
 mod laws;
-#[path = "../../pure/mod.rs"]
-mod pure;
+#[path = "../stage.rs"]
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use gatehouse::relay::{
 use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
 use laws::{Crossing, Law};
-use pure::{admit, any, domain, home, inbound, pair, policy, secured, untrusted};
+use stage::{admit, any, domain, home, inbound, pair, policy, secured, untrusted};
 
 /// Stanzas that passed one of these relays or were delivered, so that no law holds for want of them.
 pub static PASSED: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! The laws of framing as assertions over any input: run by the fuzz targets, and by `tests/fuzz_corpus.rs` on stable.
+//! The laws of framing as assertions over any input: run by the fuzz targets, and by `tests/pure/fuzz_corpus.rs` on stable.
 //!
 //! Nothing here uses the code under test to check the code under test: the canonical language has its own recogniser, and
 //! the other readers are quick-xml's namespace reader and rxml.

@@ -1,0 +1,29 @@
+//! Tests without a socket or a process: seconds, whatever the machine does besides.
+
+#[path = "../tls/pki.rs"]
+mod pki;
+#[path = "../support/stage.rs"]
+mod stage;
+#[path = "../support/steering.rs"]
+mod steering;
+
+mod architecture;
+mod bidi_core;
+mod client_core;
+mod client_dialogues;
+mod dns;
+mod explore;
+mod fleet;
+mod framing;
+mod fuzz_corpus;
+mod home_words;
+mod hostile;
+mod management;
+mod policy;
+mod reference;
+mod relay;
+mod requirements;
+mod simulation;
+mod sizes;
+mod tls;
+mod trust;

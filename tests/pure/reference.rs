@@ -1,0 +1,586 @@
+//! The reference of every key and the schemas for editors are made from the spec types, their comments included.
+//!
+//! `GATEHOUSE_WRITE=1 cargo test --test pure reference` writes them; without it a file that is not what the types say fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)] // tests ask the environment and the calendar
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gatehouse::config::load;
+use gatehouse::config::spec::FileSpec;
+use gatehouse::policy::{PatchFile, PolicyFile};
+use serde_json::{Map, Value, json};
+
+/// One key of a map of the file.
+#[derive(Clone, Debug)]
+struct Key {
+    name: String,
+    meaning: String,
+    default: Option<String>,
+    example: Option<String>,
+    form: Form,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    Word,
+    Words,
+    Map(String),
+    Maps(String),
+    Count,
+    Size,
+    Time,
+    Rate,
+    Pace,
+    Flow,
+}
+
+impl Form {
+    fn words(&self) -> String {
+        match self {
+            Self::Word => "a word".to_owned(),
+            Self::Words => "a list of words".to_owned(),
+            Self::Map(_) => "a map".to_owned(),
+            Self::Maps(_) => "a list of maps".to_owned(),
+            Self::Count => "a number".to_owned(),
+            Self::Size => "octets, with the unit: `B`, `KiB`, `MiB`, `GiB`".to_owned(),
+            Self::Time => "a time, with the unit: `ms`, `s`, `m`, `h`".to_owned(),
+            Self::Rate => "so many a minute: `30/min`".to_owned(),
+            Self::Pace => "so many a second: `500/s`".to_owned(),
+            Self::Flow => "so many octets a second: `16MiB/s`".to_owned(),
+        }
+    }
+}
+
+/// Keys that take one of a few words, or lists of them. Each word stands in the comment of its field.
+const CHOICES: &[(&str, &str, &[&str])] = &[
+    ("FileSpec", "version", &["v1"]),
+    ("FileSpec", "explain-to-users", &["on", "off"]),
+    ("FileSpec", "bidi", &["on", "off"]),
+    ("ListenSpec", "flow", &["s2s", "c2s", "websocket", "mixed", "inside"]),
+    ("ListenSpec", "tls", &["starttls", "direct", "any", "proxy"]),
+    ("ClientsSpec", "certificate", &["off", "request", "require"]),
+    ("ClientsSpec", "match", &["xmpp-address", "email", "any"]),
+    ("DomainSpec", "federation", &["any", "quarantine", "listed", "none"]),
+    ("DomainSpec", "shadow-federation", &["any", "quarantine", "listed", "none"]),
+    ("BackendSpec", "proxy-protocol", &["off", "v1", "v2"]),
+    ("BackendSpec", "s2s-proxy-protocol", &["off", "v2"]),
+    ("BackendSpec", "dialback-keys", &["by-address", "verify"]),
+    ("BackendSpec", "channel-binding", &["none"]),
+    ("BackendSpec", "register", &["off", "on"]),
+    ("BackendSpec", "multiplex", &["on", "off"]),
+    ("BackendSpec", "rfc7622", &["on", "off"]),
+    (
+        "BackendSpec",
+        "server",
+        &["ejabberd", "jabberd2", "mongooseim", "openfire", "prosody", "tigase", "wildfire"],
+    ),
+    ("AdminSpec", "status", &["off", "on"]),
+    ("TrustSpec", "unknown-revocation", &["by-issuer", "accept", "refuse"]),
+    ("ListSpec", "change", &["third", "any"]),
+    ("ListSpec", "format", &["domains", "jid-sha256"]),
+    ("DnsSpec", "dnssec", &["off", "resolver", "validate"]),
+    ("RouteSpec", "tls", &["starttls", "direct", "none"]),
+    ("SteeringSpec", "hosted", &["refuse", "backend"]),
+    ("AuditSpec", "on-full", &["go-on", "refuse"]),
+    ("LogSpec", "format", &["text", "json"]),
+    ("LogSpec", "level", &["error", "warn", "info", "debug", "trace"]),
+    ("PolicyFile", "version", &["v1"]),
+    ("DefaultsSpec", "identity", &["dane", "certificate", "posh", "dialback"]),
+    ("DefaultsSpec", "tls", &["1.2", "1.3", "none"]),
+    ("RuleSpec", "verdict", &["allow", "deny", "quarantine"]),
+    ("RuleSpec", "on-change", &["note", "hold"]),
+    ("RuleSpec", "direction", &["inbound", "outbound", "both"]),
+    ("RuleSpec", "identity", &["pin", "dane", "certificate", "posh", "dialback"]),
+    ("RuleSpec", "tls", &["1.2", "1.3", "none"]),
+    ("StanzasSpec", "allow", &["message", "presence", "iq"]),
+    ("EgressSpec", "presence", &["full", "plain", "none"]),
+    ("EgressSpec", "client-info", &["allow", "refuse"]),
+    ("PatchFile", "version", &["v1"]),
+    ("PatchSpec", "action", &["deny", "cut"]),
+    ("PatchSpec", "mode", &["act", "shadow"]),
+    ("PatchSpec", "direction", &["inbound", "outbound", "both"]),
+    ("PatchSpec", "flows", &["s2s", "c2s"]),
+    ("PatchSpec", "kinds", &["message", "presence", "iq"]),
+    ("PatchCaseSpec", "direction", &["inbound", "outbound"]),
+    ("PatchCaseSpec", "flow", &["s2s", "c2s"]),
+    ("PatchCaseSpec", "verdict", &["pass", "deny", "cut"]),
+    ("CaseSpec", "direction", &["inbound", "outbound"]),
+    ("CaseSpec", "identity", &["pin", "dane", "certificate", "posh", "dialback", "none"]),
+    ("CaseSpec", "tls", &["1.2", "1.3", "none"]),
+    ("CaseSpec", "kind", &["message", "presence", "iq"]),
+    ("CaseSpec", "verdict", &["allow", "deny", "quarantine"]),
+];
+
+type Types = BTreeMap<String, Vec<Key>>;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The spec types, by name, from their sources.
+fn types() -> Types {
+    let mut types = Types::new();
+    for path in ["src/config/spec.rs", "src/policy/file.rs", "src/policy/patches/file.rs"] {
+        let source = fs::read_to_string(root(path)).unwrap();
+        let mut name = None;
+        let mut comment = String::new();
+        for line in source.lines().map(str::trim) {
+            if let Some(words) = line.strip_prefix("///") {
+                comment += words;
+            } else if let Some(rest) = line.strip_prefix("pub struct ") {
+                name = Some(rest.trim_end_matches(" {").to_owned());
+                types.insert(name.clone().unwrap(), Vec::new());
+                comment.clear();
+            } else if let (Some(name), Some((field, form))) =
+                (&name, line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")))
+            {
+                let form = form_of(form.trim_end_matches(','));
+                types.get_mut(name).unwrap().push(key(field, &comment, form));
+                comment.clear();
+            } else if line == "}" {
+                name = None;
+            }
+        }
+    }
+    let source = fs::read_to_string(root("src/config/limits.rs")).unwrap();
+    let mut name = None;
+    let mut comment = String::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("///") {
+            comment += words;
+        } else if let Some(rest) = line.strip_prefix("spec ").filter(|rest| !rest.starts_with('$')) {
+            name = Some(rest.trim_end_matches(';').to_owned());
+            comment.clear();
+        } else if line.starts_with("settings ") {
+            comment.clear();
+        } else if line == "}" {
+            name = None;
+        } else if let (Some(name), Some((field, rest))) = (&name, line.split_once(" (\"")) {
+            let words: Vec<&str> = rest.split('"').collect();
+            let form = match words[1].trim_matches(|c: char| !c.is_ascii_lowercase()) {
+                "count" => Form::Count,
+                "size" => Form::Size,
+                "time" => Form::Time,
+                "rate" => Form::Rate,
+                "pace" => Form::Pace,
+                "flow" => Form::Flow,
+                other => panic!("{other}: {line}"),
+            };
+            let mut found = key(field, &comment, form);
+            comment.clear();
+            assert_eq!(found.name, words[0]);
+            assert!(found.meaning.starts_with(char::is_uppercase), "{}: {}", found.name, found.meaning);
+            found.default = Some(format!("`{}`; from `{}` to `{}`", words[2], words[4], words[6]));
+            found.example = Some(format!("`{}: {}`", words[0], words[2]));
+            types.entry(name.clone()).or_default().push(found);
+        }
+    }
+    types
+}
+
+fn form_of(text: &str) -> Form {
+    let inner = text.rsplit('<').next().unwrap().trim_end_matches('>').to_owned();
+    match (text.contains("Vec<") || inner == "Words", inner.as_str()) {
+        (true, "Word" | "Words") => Form::Words,
+        (false, "Word") => Form::Word,
+        (true, _) => Form::Maps(inner),
+        (false, _) => Form::Map(inner.rsplit("::").next().unwrap().to_owned()),
+    }
+}
+
+/// Without the rules that a comment cites for those who work on the code, as `(LIM-06)` or `(L-skip, XML-17)`.
+fn without_rules(comment: &str) -> String {
+    let is_rule = |word: &str| {
+        word.split_once('-').is_some_and(|(group, rest)| {
+            let number = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+            let name = rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-' || b.is_ascii_digit());
+            let upper =
+                !group.is_empty() && group.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            upper && (number || ["L", "T"].contains(&group) && name)
+        })
+    };
+    let (mut text, mut rest) = (String::new(), comment);
+    while let Some((before, (inside, after))) =
+        rest.split_once(" (").and_then(|(before, behind)| Some((before, behind.split_once(')')?)))
+    {
+        text += before;
+        if !inside.split([',', ' ']).filter(|word| !word.is_empty()).all(is_rule) {
+            text += &format!(" ({inside})");
+        }
+        rest = after;
+    }
+    text + rest
+}
+
+fn key(field: &str, comment: &str, form: Form) -> Key {
+    let comment = without_rules(comment.trim());
+    let comment = comment.as_str();
+    let (comment, example) = match comment.split_once("Example: ") {
+        Some((comment, example)) => (comment.trim(), Some(example.trim_end_matches('.').to_owned())),
+        None => (comment, None),
+    };
+    let (meaning, default) = match (comment.split_once("Default: "), comment.split_once("No default.")) {
+        (Some((meaning, default)), None) => {
+            (meaning, Some(default.trim_end_matches('.').replace("see [`DialbackSpec`]", "see there")))
+        }
+        (None, Some((meaning, _))) => (meaning, None),
+        (None, None) => (comment, Some("nothing".to_owned())),
+        (Some(_), Some(_)) => panic!("{field} has a default and has none: {comment}"),
+    };
+    Key {
+        name: field.trim_start_matches("r#").replace('_', "-"),
+        meaning: meaning.trim().to_owned(),
+        default,
+        example,
+        form,
+    }
+}
+
+fn is_needed(of: &str, key: &Key) -> bool {
+    // Needed by inside listeners only.
+    key.default.is_none() && (of, key.name.as_str()) != ("ListenSpec", "from")
+}
+
+fn reference(types: &Types) -> String {
+    let mut text = String::from(
+        "# Every key\n\nMade from the types that read the files; `tests/pure/reference.rs` keeps it true. Do not edit it: edit the \
+         comments in\n`src/config/spec.rs`, `src/config/limits.rs`, `src/policy/file.rs` and `src/policy/patches/file.rs`.\n\nA key in **bold** must be \
+         there. Editors complete and check keys with the schemas in [schemas](schemas): begin a file with\n\
+         `# yaml-language-server: $schema=PATH/gatehouse.schema.json`.\n\n\
+         Any value of `gatehouse.yaml` may come from elsewhere. `${NAME}` in it is what the environment variable NAME holds at the\n\
+         start or reload: `address: \"${POD_IP}:5269\"`, or `\"[${POD_IP}]:5269\"` where that is an IPv6 address. `{ file: PATH }` in its\n\
+         place is what that file holds; where a value is the name of a file already, it is that name. A variable that is not set, or\n\
+         empty, and a file that cannot be read are errors; there is no default. Policy files are taken as they are.\n",
+    );
+    for (title, start) in
+        [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile"), ("Files of patches", "PatchFile")]
+    {
+        write!(text, "\n## {title}\n").unwrap();
+        section(&mut text, types, start, "");
+    }
+    text
+}
+
+fn section(text: &mut String, types: &Types, name: &str, path: &str) {
+    if !path.is_empty() {
+        write!(text, "\n### `{path}`\n").unwrap();
+    }
+    text.push_str("\n| key | meaning | written as | default | example |\n| --- | --- | --- | --- | --- |\n");
+    for key in &types[name] {
+        let mark = if is_needed(name, key) { "**" } else { "" };
+        writeln!(
+            text,
+            "| {mark}`{}`{mark} | {} | {} | {} | {} |",
+            key.name,
+            key.meaning,
+            key.form.words(),
+            key.default.as_deref().unwrap_or("none"),
+            key.example.as_deref().unwrap_or("")
+        )
+        .unwrap();
+    }
+    for key in &types[name] {
+        let dot = if path.is_empty() { "" } else { "." };
+        match &key.form {
+            Form::Map(inner) => section(text, types, inner, &format!("{path}{dot}{}", key.name)),
+            Form::Maps(inner) => section(text, types, inner, &format!("{path}{dot}{}[]", key.name)),
+            _ => {}
+        }
+    }
+}
+
+fn schema(types: &Types, name: &str, title: &str) -> Value {
+    let mut schema = map_schema(types, name);
+    schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    schema["title"] = json!(title);
+    schema
+}
+
+fn map_schema(types: &Types, name: &str) -> Value {
+    let mut properties = Map::new();
+    for key in &types[name] {
+        let choices = CHOICES.iter().find(|(of, field, _)| *of == name && *field == key.name);
+        let word = || match choices {
+            // A reader of YAML takes a bare 1.2 for a number.
+            Some((_, _, words)) if words.contains(&"1.2") => {
+                json!({ "enum": ["1.2", "1.3", "none", 1.2, 1.3] })
+            }
+            // Editors that follow YAML 1.1 take a bare `on` or `off` for a truth value.
+            Some((_, _, words)) => {
+                let mut all = json!(words);
+                let truths =
+                    [("on", true), ("off", false)].into_iter().filter(|(word, _)| words.contains(word));
+                all.as_array_mut().unwrap().extend(truths.map(|(_, truth)| json!(truth)));
+                json!({ "enum": all })
+            }
+            None => json!({ "type": ["string", "number", "boolean"] }),
+        };
+        let pattern = |text: &str| json!({ "type": "string", "pattern": text });
+        let mut value = match &key.form {
+            Form::Word => word(),
+            Form::Words => json!({ "type": "array", "items": word() }),
+            Form::Map(inner) => map_schema(types, inner),
+            Form::Maps(inner) => json!({ "type": "array", "items": map_schema(types, inner) }),
+            Form::Count => json!({ "type": "integer", "minimum": 1 }),
+            Form::Size => pattern("^[0-9]+ *(B|KiB|MiB|GiB)$"),
+            Form::Time => pattern("^[0-9]+(ms|s|m|h)$"),
+            Form::Rate => pattern("^[0-9]+/min$"),
+            Form::Pace => pattern("^[0-9]+/s$"),
+            Form::Flow => pattern("^[0-9]+(B|KiB|MiB|GiB)/s$"),
+        };
+        let default = key.default.as_ref().map_or_else(String::new, |text| format!(" Default: {text}."));
+        value["description"] = json!(format!("{}{default}", key.meaning));
+        properties.insert(key.name.clone(), value);
+    }
+    let needed: Vec<&str> =
+        types[name].iter().filter(|key| is_needed(name, key)).map(|key| key.name.as_str()).collect();
+    let mut schema = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    if !needed.is_empty() {
+        schema["required"] = json!(needed);
+    }
+    schema
+}
+
+fn made() -> Vec<(&'static str, String)> {
+    let types = types();
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap() + "\n";
+    vec![
+        ("deploy/configuration.md", reference(&types)),
+        (
+            "deploy/schemas/gatehouse.schema.json",
+            pretty(&schema(&types, "FileSpec", "Gatehouse configuration")),
+        ),
+        (
+            "deploy/schemas/patches.schema.json",
+            pretty(&schema(&types, "PatchFile", "Gatehouse file of patches")),
+        ),
+        ("deploy/schemas/policy.schema.json", pretty(&schema(&types, "PolicyFile", "Gatehouse policy file"))),
+    ]
+}
+
+#[test]
+fn the_reference_and_the_schemas_are_what_the_types_say() {
+    for (path, text) in made() {
+        if std::env::var_os("GATEHOUSE_WRITE").is_some() {
+            fs::create_dir_all(root(path).parent().unwrap()).unwrap();
+            fs::write(root(path), &text).unwrap();
+        }
+        let shipped = fs::read_to_string(root(path)).unwrap_or_default();
+        assert!(
+            shipped == text,
+            "{path} is stale; write it with GATEHOUSE_WRITE=1 cargo test --test pure reference"
+        );
+    }
+}
+
+#[test]
+fn every_key_has_its_words_and_every_choice_stands_in_them() {
+    let types = types();
+    assert!(types.len() > 18, "{:?}", types.keys());
+    for (name, keys) in &types {
+        assert!(!keys.is_empty(), "{name}");
+        for key in keys {
+            assert!(
+                key.meaning.len() > 4 && key.meaning.ends_with(['.', ')']),
+                "{name} {}: {key:?}",
+                key.name
+            );
+        }
+    }
+    let source = fs::read_to_string(root("src/config/spec.rs")).unwrap()
+        + &fs::read_to_string(root("src/policy/file.rs")).unwrap()
+        + &fs::read_to_string(root("src/policy/patches/file.rs")).unwrap();
+    for (name, field, words) in CHOICES {
+        let body =
+            source.split_once(&format!("pub struct {name} {{")).unwrap().1.split_once("\n}").unwrap().0;
+        let rust = field.replace('-', "_");
+        let stands = [format!("pub {rust}:"), format!("pub r#{rust}:")];
+        let comment = stands.iter().find_map(|stands| body.split_once(stands.as_str())).unwrap().0;
+        let comment = comment.rsplit_once("    pub ").map_or(comment, |(_, comment)| comment);
+        for word in *words {
+            assert!(comment.contains(word), "{name}.{field}: {word} does not stand in the comment");
+        }
+    }
+}
+
+/// A value for every key: what the schema offers, the reader must know.
+fn all_keys(schema: &Value) -> Value {
+    if let Some(properties) = schema.get("properties") {
+        let map = properties.as_object().unwrap().iter();
+        return Value::Object(map.map(|(key, inner)| (key.clone(), all_keys(inner))).collect());
+    }
+    if schema["type"] == "array" {
+        return json!([all_keys(&schema["items"])]);
+    }
+    json!("x")
+}
+
+#[test]
+fn the_reader_knows_every_key_of_the_schemas() {
+    let types = types();
+    // JSON is YAML.
+    let text = all_keys(&schema(&types, "FileSpec", "")).to_string();
+    let (spec, findings) = load::parse::<FileSpec>(&text, "all");
+    assert!(findings.is_empty(), "{findings:?}");
+    assert!(spec.audit.is_some() && spec.limits.is_some());
+    let text = all_keys(&schema(&types, "PolicyFile", "")).to_string();
+    let (file, findings) = load::parse::<PolicyFile>(&text, "all");
+    assert!(findings.is_empty() && file.rules.len() == 1, "{findings:?}");
+    let patches = all_keys(&schema(&types, "PatchFile", "")).to_string();
+    let (patches, found) = load::parse::<PatchFile>(&patches, "all");
+    assert!(found.is_empty() && patches.patches.len() == 1, "{found:?}");
+    let (_, findings) = load::parse::<PolicyFile>(&text.replace("\"ticket\"", "\"tikcet\""), "all");
+    assert_eq!(findings.len(), 1, "a key that is in no schema was taken");
+}
+
+/// Each key with the words that the reader offers for it.
+type Told = BTreeMap<(String, String), Vec<String>>;
+
+/// A file with `x` for every word of which nothing is told yet, one key on a line, and what stands on which line.
+fn all_wrong(
+    types: &Types,
+    told: &Told,
+    name: &str,
+    text: &mut String,
+    lines: &mut BTreeMap<u64, (String, String)>,
+) {
+    text.push('{');
+    for key in &types[name] {
+        write!(text, "\n\"{}\": ", key.name).unwrap();
+        let line = u64::try_from(text.matches('\n').count()).unwrap() + 1;
+        lines.insert(line, (name.to_owned(), key.name.clone()));
+        let word = told.get(&(name.to_owned(), key.name.clone())).map_or("x", |words| &words[0]);
+        match &key.form {
+            Form::Map(inner) => all_wrong(types, told, inner, text, lines),
+            Form::Maps(inner) => {
+                text.push('[');
+                all_wrong(types, told, inner, text, lines);
+                text.push(']');
+            }
+            Form::Words => write!(text, "[{word}]").unwrap(),
+            _ => text.push_str(word),
+        }
+        text.push(',');
+    }
+    text.push('}');
+}
+
+// A word that the reader takes and the schema does not know would be marked as wrong in every editor.
+#[test]
+fn the_reader_offers_the_very_choices_of_the_schemas() {
+    let types = types();
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut told = Told::new();
+    // A mistake may hide the next one of the same map: what is told is set right, until nothing new is told.
+    loop {
+        let before = told.len();
+        for (start, command) in [
+            ("FileSpec", &["check", "--config"][..]),
+            ("PolicyFile", &["policy", "test"]),
+            ("PatchFile", &["policy", "test"]),
+        ] {
+            let (mut text, mut lines) = (String::new(), BTreeMap::new());
+            all_wrong(&types, &told, start, &mut text, &mut lines);
+            let path = folder.path().join(start);
+            fs::write(&path, text).unwrap();
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_gatehouse"))
+                .args(command)
+                .arg(&path)
+                .args(["--format", "json"])
+                .output()
+                .unwrap();
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            for finding in report["findings"].as_array().unwrap() {
+                let message = finding["message"].as_str().unwrap();
+                let offer = finding["remedy"].as_str().unwrap().strip_prefix("write ");
+                let offer =
+                    offer.filter(|offer| message.starts_with("\"x\" is not ") && !offer.starts_with('`'));
+                if let (Some(offer), Some(at)) = (offer, lines.get(&finding["line"].as_u64().unwrap())) {
+                    let words = offer.trim_start_matches("one of ").replace(" or ", ", ");
+                    let words = words.split(", ").map(|word| word.replace('"', ""));
+                    told.insert(at.clone(), words.collect());
+                }
+            }
+        }
+        if told.len() == before {
+            break;
+        }
+    }
+    for (at, words) in &told {
+        let known = CHOICES.iter().find(|(of, field, _)| (*of, *field) == (at.0.as_str(), at.1.as_str()));
+        let mut known: Vec<&str> = known.unwrap_or_else(|| panic!("{at:?} takes {words:?}")).2.to_vec();
+        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+        known.sort_unstable();
+        words.sort_unstable();
+        assert_eq!(known, words, "{at:?}");
+    }
+    // One word is no choice, and cases are not read while rules are wrong; everything else must have been heard of.
+    for (of, field, _) in CHOICES.iter().filter(|(of, _, words)| words.len() > 1 && !of.ends_with("CaseSpec"))
+    {
+        assert!(told.contains_key(&((*of).to_owned(), (*field).to_owned())), "{of}.{field}: {told:?}");
+    }
+}
+
+/// As much of JSON Schema as the schemas use; the patterns are for editors.
+fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
+    if let Some(words) = schema.get("enum") {
+        let fits = words.as_array().unwrap().contains(value);
+        return (!fits).then(|| format!("{at}: {value} is not one of {words}"));
+    }
+    let kind = match value {
+        Value::Object(_) => "object",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if schema["type"] == "integer" && number.is_u64() => "integer",
+        Value::Number(_) => "number",
+        Value::Null => "null",
+    };
+    let takes = &schema["type"];
+    if takes != kind && !takes.as_array().is_some_and(|kinds| kinds.contains(&json!(kind))) {
+        return Some(format!("{at}: {value} is no {takes}"));
+    }
+    for needed in schema["required"].as_array().into_iter().flatten() {
+        if value.get(needed.as_str().unwrap()).is_none() {
+            return Some(format!("{at}: {needed} is missing"));
+        }
+    }
+    let entries = value.as_object().into_iter().flatten().find_map(|(key, inner)| match schema["properties"]
+        .get(key)
+    {
+        Some(schema) => fault(schema, inner, &format!("{at}.{key}")),
+        None => Some(format!("{at}: {key} is not known")),
+    });
+    let mut items = value.as_array().into_iter().flatten();
+    entries.or_else(|| items.find_map(|inner| fault(&schema["items"], inner, &format!("{at}[]"))))
+}
+
+#[test]
+fn the_schemas_take_every_shipped_file_and_refuse_a_slip() {
+    let types = types();
+    // YAML 1.2, as editors read it: `off` is a word.
+    let words = || serde_yaml::options! { strict_booleans: true };
+    let yaml = |text: &str| -> Value { serde_yaml::from_str_with_options(text, words()).unwrap() };
+    let read = |path: &str| fs::read_to_string(root(path)).unwrap();
+    let schema_of = |name| schema(&types, name, "");
+    let example = read("deploy/gatehouse.example.yaml");
+    assert_eq!(fault(&schema_of("FileSpec"), &yaml(&example), "example"), None);
+    for name in ["open", "partners", "closed"] {
+        let text = read(&format!("policies/{name}.yaml"));
+        assert_eq!(fault(&schema_of("PolicyFile"), &yaml(&text), name), None);
+    }
+    for (right, slip) in [
+        ("federation: listed", "federation: lisetd"),
+        ("federation: listed", "federaton: listed"),
+        ("version: v1", "version: v2"),
+        ("pairs: 50", "pairs: many"),
+    ] {
+        assert!(example.contains(right));
+        let text = example.replace(right, slip);
+        assert!(fault(&schema_of("FileSpec"), &yaml(&text), "slip").is_some(), "{slip}");
+    }
+}

@@ -1,0 +1,15 @@
+//! The load bench does what it says: every line of its table comes about, for HAProxy and for us. What the figures are is
+//! not looked at here.
+
+#[path = "../../benches/load/main.rs"]
+#[allow(dead_code)] // its own main function
+mod load;
+
+#[test]
+fn the_load_bench_fills_every_line_of_its_table() {
+    let table = load::run(&load::Options::quick());
+    assert!(table.missing().is_empty(), "lines without figures: {:?}", table.missing());
+    let text = table.text();
+    assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    assert_eq!(table.json()["rows"].as_array().map(Vec::len), Some(load::LINES), "{text}");
+}

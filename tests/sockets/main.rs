@@ -1,0 +1,66 @@
+//! Tests over real sockets on loopback addresses, with the demo's peers and servers, and of the program itself.
+
+#[path = "../support/apart.rs"]
+mod apart;
+#[path = "../tls/pki.rs"]
+mod pki;
+#[path = "../support/redis.rs"]
+mod redis;
+#[path = "../support/release.rs"]
+mod release;
+#[path = "../support/sockets.rs"]
+mod sockets;
+#[path = "../support/steering.rs"]
+mod steering;
+#[path = "../support/websocket.rs"]
+mod websocket_client;
+#[path = "../support/zones.rs"]
+mod zones;
+
+mod audit;
+mod circuit;
+mod cli;
+mod client_certificates;
+mod container;
+mod control;
+mod counts;
+mod dane;
+mod drain;
+mod facts;
+mod fail2ban;
+mod faults;
+mod federation;
+mod fetched_lists;
+mod grade;
+mod guide;
+mod how_far;
+mod init;
+mod kubernetes;
+mod limits;
+mod lists;
+mod load;
+mod misconfigured;
+mod old_servers;
+mod one_port;
+mod outages;
+mod package;
+mod peers;
+mod pins;
+mod posh;
+mod probe;
+mod quarantine;
+mod refused;
+mod reload;
+mod shadow;
+mod shortage;
+mod spoofing;
+mod status_page;
+mod store;
+mod stores;
+mod strangers;
+mod telling;
+mod trouble;
+mod turns;
+mod watching;
+mod ways_out;
+mod websocket;
