@@ -47,12 +47,21 @@ impl Control {
         Ok(Self { inode: inode(path)?, path: path.to_owned(), calling, retired: false, task })
     }
 
-    /// Closes the socket; who is on it already gets his answer.
+    /// Closes the socket; whose request is being answered gets his answer.
     pub fn retire(mut self) {
         // The task may have ended.
         let _told = self.calling.send(false);
         self.remove();
         self.retired = true;
+    }
+
+    /// The same, and waits for those answers: nobody is left without one because the process ends with it.
+    pub async fn close(mut self) {
+        let _told = self.calling.send(false);
+        // Who does not take his answer does not hold the end up.
+        if tokio::time::timeout(FIRST, &mut self.task).await.is_err() {
+            tracing::debug!("an answer on the control socket was not taken");
+        }
     }
 
     fn remove(&self) {
@@ -130,9 +139,9 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: 
                 continue;
             }
         };
-        let desk = Arc::clone(&desk);
+        let (desk, called) = (Arc::clone(&desk), called.clone());
         let call = |seat| async move {
-            if let Err(error) = attend(stream, owner, &desk, &seat).await {
+            if let Err(error) = attend(stream, owner, &desk, &seat, called).await {
                 tracing::debug!(%error, "a control connection ended");
             }
         };
@@ -142,8 +151,14 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: 
     places.emptied().await;
 }
 
-/// Serves one connection, request by request.
-async fn attend(stream: UnixStream, owner: u32, desk: &Desk, seat: &Seat) -> io::Result<()> {
+/// Serves one connection, request by request, for as long as anybody may call.
+async fn attend(
+    stream: UnixStream,
+    owner: u32,
+    desk: &Desk,
+    seat: &Seat,
+    mut called: watch::Receiver<bool>,
+) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let caller = Caller { uid: credentials.uid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.into_split();
@@ -154,7 +169,12 @@ async fn attend(stream: UnixStream, owner: u32, desk: &Desk, seat: &Seat) -> io:
         let mut line = Vec::new();
         let most = u64::try_from(LONGEST).unwrap_or(u64::MAX);
         let mut bounded = (&mut reader).take(most);
-        let heard = tokio::time::timeout(patience, bounded.read_until(b'\n', &mut line)).await;
+        let heard = tokio::select! {
+            // First: what has been said already is answered.
+            biased;
+            heard = tokio::time::timeout(patience, bounded.read_until(b'\n', &mut line)) => heard,
+            _retired = called.wait_for(|calling| !calling) => return Ok(()),
+        };
         match heard {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(_)) if line.ends_with(b"\n") => {}

@@ -237,8 +237,12 @@ impl Gateway {
     /// Waits for the end of a drain, and puts everything away.
     pub async fn stopped(mut self) {
         self.desk.lifecycle.stopped().await;
+        // By itself: what is being answered may look at the services.
+        let control = self.desk.reloader.services().await.control.take();
+        if let Some(control) = control {
+            control.close().await;
+        }
         let mut services = self.desk.reloader.services().await;
-        drop(services.control.take());
         self.tasks.shutdown().await;
         services.doors.shut().await;
         if let Some(steering) = services.steering.take() {
