@@ -29,7 +29,7 @@ use crate::policy::{Arrive, Question};
 use crate::reason::{Flow, Outcome, Reason};
 use crate::relay::{Arrival, Relay};
 use crate::run::pump::Pump;
-use crate::run::registry::{Meta, Phase};
+use crate::run::registry::{Meta, News, Phase};
 use crate::run::{Tools, now, seed};
 use crate::tls::Acceptor;
 
@@ -83,6 +83,11 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
     loop {
         let accepted = tokio::select! {
             biased;
+            over = news.wait_for(is_over) => {
+                // The sender lives in the registry, which `tools` holds.
+                let _phase = over;
+                return;
+            }
             changed = terms.changed() => match changed {
                 Ok(()) => {
                     Terms { entrance, tools } = terms.borrow_and_update().clone();
@@ -90,11 +95,6 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
                 }
                 Err(_closed) => break,
             },
-            over = news.wait_for(|n| matches!(n.phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Stopped)) => {
-                // The sender lives in the registry, which `tools` holds.
-                let _phase = over;
-                return;
-            }
             accepted = listener.accept() => accepted,
             Some(_entered) = entering.join_next() => continue,
         };
@@ -435,6 +435,11 @@ impl Drop for Presence {
 
 /// Open files that callers from the world do not get.
 const SPARE_FILES: i32 = 16;
+
+/// Whether nobody new comes in any more.
+fn is_over(news: &News) -> bool {
+    matches!(news.phase, Phase::Draining(_) | Phase::Closing(_) | Phase::Stopped)
+}
 
 /// How long a door stays shut when they are all that is left.
 const SHORT_OF_FILES: Duration = Duration::from_millis(500);

@@ -236,9 +236,15 @@ impl Doors {
         self.bound().map(|bound| bound.listener.as_fd().try_clone_to_owned()).collect()
     }
 
+    /// Lets go of the sockets: whoever comes is refused at once, and may try the next address, rather than wait in a queue that
+    /// nobody looks at.
+    pub(super) fn leave(&mut self) {
+        self.open.clear();
+    }
+
     /// Closes them all.
     pub(super) async fn shut(&mut self) {
-        self.open.clear();
+        self.leave();
         self.tasks.shutdown().await;
     }
 }

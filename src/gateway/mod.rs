@@ -396,13 +396,17 @@ const BOTH: &[Alpn] = &[Alpn::Client, Alpn::Server];
 const CLIENTS: &[Alpn] = &[Alpn::Client];
 const SERVERS: &[Alpn] = &[Alpn::Server];
 
-/// A gateway that drains takes nobody new, and leads nobody to itself: whoever asks for the way out hears nothing, and asks the next
-/// node. Where another program takes its place, the doors are held open meanwhile, and so is this.
+/// A gateway that drains takes nobody new, and leads nobody to itself: whoever connects is refused, and whoever asks for the way out
+/// hears nothing; both try the next node. Where another program takes its place, the doors are held open meanwhile, and so is this.
 async fn lead_nobody_at_the_end(reloader: Arc<Reloader>, lifecycle: Arc<Lifecycle>) {
     if lifecycle.draining().await {
         return;
     }
-    let steering = reloader.services().await.steering.take();
+    let steering = {
+        let mut services = reloader.services().await;
+        services.doors.leave();
+        services.steering.take()
+    };
     if let Some(steering) = steering {
         steering.stop().await;
     }

@@ -242,6 +242,11 @@ async fn a_gateway_that_drains_leads_nobody_to_itself() {
             assert!(begun.elapsed() < Duration::from_secs(20), "replaced: {replaced}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        // Nor does anybody wait in a queue that is not looked at.
+        while tokio::net::TcpStream::connect(&inside).await.is_ok() != replaced {
+            assert!(begun.elapsed() < Duration::from_secs(20), "replaced: {replaced}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         drop(relay);
         ended(gateway).await;
     }
