@@ -1,4 +1,7 @@
 //! Tests without a socket or a process: seconds, whatever the machine does besides.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// What is shared with the fuzz targets, or by the other programs of tests, is a module of each who uses it.
+#![allow(clippy::duplicate_mod)]
 
 #[path = "../tls/pki.rs"]
 mod pki;

@@ -3,13 +3,13 @@
 
 #[path = "../../benches/load/main.rs"]
 #[allow(dead_code)] // its own main function
-mod load;
+mod bench;
 
 #[test]
 fn the_load_bench_fills_every_line_of_its_table() {
-    let table = load::run(&load::Options::quick());
+    let table = bench::run(&bench::Options::quick());
     assert!(table.missing().is_empty(), "lines without figures: {:?}", table.missing());
     let text = table.text();
     assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
-    assert_eq!(table.json()["rows"].as_array().map(Vec::len), Some(load::LINES), "{text}");
+    assert_eq!(table.json()["rows"].as_array().map(Vec::len), Some(bench::LINES), "{text}");
 }

@@ -8,6 +8,8 @@ use gatehouse::demo::session::Word;
 use gatehouse::demo::world::World;
 use serde_json::Value;
 
+use std::time::Duration;
+
 use crate::sockets::*;
 use crate::steering::*;
 
@@ -479,13 +481,25 @@ async fn a_server_behind_that_looks_elsewhere_is_told_and_no_stranger_makes_it_s
     }
 }
 
+/// Listens where another server has just been stopped: its socket goes a moment later.
+async fn instead_of(address: std::net::SocketAddr) -> tokio::net::TcpListener {
+    let begun = std::time::Instant::now();
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(5), "{address}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 // "An old server whose own verification hangs": the peer has proven who it is, by certificate or by its key, and is not blamed;
 // the reason, the remedy and the record speak of the server behind.
 #[tokio::test]
 async fn a_server_behind_that_never_answers_is_named_and_no_peer_is_blamed() {
     let world = World::build(&plan().timeout("dialback", "5s")).await.unwrap();
     world.legacy.stop().await;
-    let listener = tokio::net::TcpListener::bind(world.legacy.s2s).await.unwrap();
+    let listener = instead_of(world.legacy.s2s).await;
     let playing = tokio::spawn(believes_nobody(listener, " "));
     let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
     let by_name = async {
