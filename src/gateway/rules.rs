@@ -83,7 +83,12 @@ pub(super) async fn keep(now: impl Fn() -> (Arc<Settings>, Arc<Tools>) + Send + 
     let mut tick = tokio::time::interval(OFTEN);
     let (mut failing, mut copies) = (false, Copies::default());
     loop {
-        tick.tick().await;
+        let quarantine = Arc::clone(&now().1.quarantine);
+        tokio::select! {
+            _ = tick.tick() => {}
+            // What an operator was told is done holds after a crash as well.
+            () = quarantine.decided() => {}
+        }
         let (settings, tools) = now();
         let Some(folder) = settings.state.clone() else { continue };
         let path = folder.clone();

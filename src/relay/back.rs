@@ -16,7 +16,7 @@ use super::origin::{Origin, reread};
 use super::turn::Turn;
 use super::turned::Turned;
 use crate::filter::{Guard, Route};
-use crate::policy::{Permit, Verdict};
+use crate::policy::{OnChange, Permit, Verdict};
 use crate::reason::{Direction, Reason};
 use crate::stream::{Method, Pair, Proof};
 
@@ -59,7 +59,7 @@ impl WayBack {
                 let (proof, verdict) = shown(near, &pair, turn);
                 (pair, (proof.map(|proof| proof.method()), verdict))
             })
-            .filter(|(_, (_, verdict))| verdict.is_allow())
+            .filter(|(_, (_, verdict))| verdict.is_allow() && !is_remembered(verdict))
             .collect();
         for pair in self.open.keys().cloned().collect::<Vec<_>>() {
             match wanted.remove(&pair) {
@@ -158,6 +158,12 @@ impl WayBack {
         turn.push(Effect::Admitted(None, permit));
         Ok(())
     }
+}
+
+/// Whether its rule holds changes of how the domain was proven. What goes back over a stream of the domain's own is not compared with
+/// what was seen where we called it; so that nothing slips by, such a pair takes a stream of our own.
+pub(super) fn is_remembered(verdict: &Verdict) -> bool {
+    verdict.permit().is_some_and(|permit| permit.on_change() == OnChange::Hold)
 }
 
 /// What the channel shows of the remote domain of this pair, and what the policy says of that.

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::shared::Exchanged;
@@ -159,6 +161,8 @@ pub struct Book {
     table: Mutex<Table>,
     /// Milliseconds by which the clock that nodes have in common is ahead of this one's.
     ahead: AtomicI64,
+    /// Told when an operator has decided.
+    decided: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -238,7 +242,13 @@ impl Book {
             entry.days.clear();
         }
         table.hurried = true;
+        self.decided.notify_one();
         Ok(())
+    }
+
+    /// Waits for a decision that is to be written down at once. One waits at a time.
+    pub async fn decided(&self) {
+        self.decided.notified().await;
     }
 
     /// Whether anything is known of this registrable domain.

@@ -439,6 +439,25 @@ fn it_is_not_asked_for_where_the_peer_may_not_come_in_by_its_channel() {
     assert!(!stage.said(Side::Far(far)).contains("bidi"));
 }
 
+// A pair whose rule holds changes of how its domain was proven is compared with what was seen where it was called, or called: over a
+// stream that goes the other way it would slip by, in both directions.
+#[test]
+fn a_domain_whose_changes_are_held_has_a_stream_for_each_way() {
+    for (more, both_ways) in [("", true), (", on-change: note", true), (", on-change: hold", false)] {
+        let rule = format!(
+            "version: v1\nrules:\n  - {{ name: r, domains: [friend.example], verdict: allow, identity: [certificate, dialback]{more} }}\n"
+        );
+        let rule = policy(Federation::Listed, &rule);
+        let (mut stage, _) = agreed(&["friend.example"], rule.clone());
+        assert_eq!(!ways(&mut stage).is_empty(), both_ways, "{more}");
+        stage.step(NEAR, Input::Back(both(), reply("1").into()));
+        let (back, on) = went(&mut stage);
+        assert_eq!((back.len(), on.len()), if both_ways { (1, 0) } else { (0, 1) }, "{more}");
+        let (_, _, said) = called(secured("", &["friend.example"]), rule, true);
+        assert_eq!(said.contains("bidi"), both_ways, "{more}: {said}");
+    }
+}
+
 // Before the pair stands nobody may send anything, asked or not.
 #[test]
 fn a_stanza_before_the_proof_ends_the_attempt() {

@@ -307,6 +307,13 @@ async fn what_was_decided_and_what_was_sent_outlives_a_restart() {
         arrives(&world, &format!("m{n}")).await;
     }
     decide(&world, "refuse", STRANGER).await;
+    // Also over a crash: it is on the disk before anything else happens.
+    let kept = world.folder.path().join("state/quarantine.json");
+    let begun = std::time::Instant::now();
+    while !fs::read_to_string(&kept).is_ok_and(|text| text.contains("refused")) {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "the decision is not written");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     drop(stream);
     world = again(world).await;
     // No second helping, and no second chance.

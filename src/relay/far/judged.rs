@@ -1,5 +1,6 @@
 //! What is made of the peer that a leg has met, by what its channel shows.
 
+use super::super::back::is_remembered;
 use super::super::event::Event;
 use super::super::judge;
 use super::super::turn::Turn;
@@ -99,7 +100,7 @@ pub(super) fn back(far: &Far, turn: &Turn<'_>) -> Option<(Proof, Verdict)> {
     // That we have called it is no proof of it: without one by its channel it comes on a stream of its own, and is asked back.
     let proof = proof?;
     let verdict = turn.recalled(verdict, proof.method(), far.secured());
-    Some((proof, verdict))
+    (!is_remembered(&verdict)).then_some((proof, verdict))
 }
 
 /// Whether it may send on this very stream.
