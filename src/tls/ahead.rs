@@ -32,9 +32,7 @@ pub struct Ahead<S> {
     taken: usize,
     /// Octets of white space that are passed over before the first record.
     space: usize,
-    /// Whether what is written waits in `late`.
-    holds: bool,
-    /// What was written and has not gone out.
+    /// What is said late and has not gone out.
     late: Vec<u8>,
 }
 
@@ -53,7 +51,7 @@ impl<S> Ahead<S> {
     /// Nothing has been read yet.
     pub fn new(inner: S) -> Self {
         let (records, watch) = (Records::default(), Watch::Remembers);
-        Self { inner, records, watch, held: Vec::new(), taken: 0, space: 0, holds: false, late: Vec::new() }
+        Self { inner, records, watch, held: Vec::new(), taken: 0, space: 0, late: Vec::new() }
     }
 
     /// White space was on its way when the other side was told to go on: so much of it is thrown away (TLS-05).
@@ -63,17 +61,26 @@ impl<S> Ahead<S> {
         self
     }
 
-    /// From now on, what is written waits until there is nothing to read. Every handshake then ends with [`Self::settle`] or
-    /// [`Self::let_go`].
-    pub fn hold_back(&mut self) {
-        self.holds = true;
+    /// This goes out with what is written next, or as soon as there is nothing to read.
+    pub(super) fn say_late(&mut self, octets: &[u8]) {
+        self.late.extend_from_slice(octets);
+    }
+
+    /// What is held, to be taken apart where it lies.
+    pub(super) fn take_back(&mut self) -> Vec<u8> {
+        let mut held = std::mem::take(&mut self.held);
+        drop(held.drain(..std::mem::take(&mut self.taken).min(held.len())));
+        held
+    }
+
+    /// This comes before all that is held.
+    pub(super) fn put_back(&mut self, mut octets: Vec<u8>) {
+        octets.append(&mut self.take_back());
+        self.held = octets;
     }
 
     /// The handshake is done; another one ends the connection with [`io::ErrorKind::InvalidData`] (TLS-13).
-    ///
-    /// What is held back goes out with what is written next, or as soon as there is nothing to read.
     pub fn settle(&mut self, version: TlsVersion) {
-        self.holds = false;
         self.watch = match version {
             // None that we have a hand in is at a proxy.
             TlsVersion::AtProxy | TlsVersion::V12 => Watch::Ends,
@@ -119,14 +126,13 @@ impl<S> Ahead<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Ahead<S> {
-    /// Sends what was held back, and holds back no more.
-    pub async fn let_go(&mut self) -> io::Result<()> {
-        self.holds = false;
+    /// Sends what is said late.
+    pub(super) async fn let_go(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_late(cx)).await
     }
 
-    /// Sends what was held back.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// The same.
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.late.is_empty() {
             let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.late))?;
             self.gone(sent)?;
@@ -172,6 +178,50 @@ impl<S: AsyncRead + Unpin> Ahead<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
+    /// Reads at most so many octets behind what is held, all of it at the front of this space; how many there are then. None of
+    /// them is held any longer. The end of the stream is an error: TLS has a word for it.
+    pub(super) fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        space: &mut [u8],
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let held = self.take_back();
+        let (Some((front, part)), taken) = (space.split_at_mut_checked(held.len()), held.len()) else {
+            return Poll::Ready(Err(super::channel::too_long()));
+        };
+        let most = most.min(part.len());
+        let mut part = ReadBuf::new(part.get_mut(..most).unwrap_or_default());
+        let Poll::Ready(outcome) = self.poll_inner(cx, &mut part) else {
+            self.held = held;
+            return Poll::Pending;
+        };
+        outcome?;
+        match part.filled() {
+            _ if most == 0 => Poll::Ready(Err(super::channel::too_long())),
+            [] => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => {
+                self.see(read)?;
+                front.copy_from_slice(&held);
+                Poll::Ready(Ok(taken + read.len()))
+            }
+        }
+    }
+
+    /// Reads what there is. Whoever is waited for must hear what he waits for: if there is nothing, what is late goes out. If that
+    /// has to wait too, we are woken for both.
+    fn poll_inner(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.inner).poll_read(cx, space) {
+            Poll::Pending => match self.poll_late(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            },
+            ready => ready,
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Ahead<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -182,14 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Ahead<S> {
             let held = &mut *self;
             return THREAD.with_borrow_mut(|space| {
                 let mut space = ReadBuf::new(space);
-                let Poll::Ready(outcome) = Pin::new(&mut held.inner).poll_read(cx, &mut space) else {
-                    // Whoever is waited for must hear what he waits for. If that has to wait too, we are woken for both.
-                    return match held.poll_late(cx) {
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-                    };
-                };
-                outcome?;
+                ready!(held.poll_inner(cx, &mut space))?;
                 let all = space.filled();
                 let read = held.after_blank(all);
                 if read.is_empty() && !all.is_empty() {
@@ -221,12 +264,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let ahead = &mut *self;
-        if ahead.holds {
-            let len = bufs.iter().map(|buf| buf.len()).sum();
-            ahead.late.reserve(len);
-            bufs.iter().for_each(|buf| ahead.late.extend_from_slice(buf));
-            return Poll::Ready(Ok(len));
-        }
         if ahead.late.is_empty() {
             return match bufs {
                 // One record as a rule; the kernel makes less of one part than of a list of one.
@@ -256,9 +293,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.holds {
-            ready!(self.poll_late(cx))?;
-        }
+        ready!(self.poll_late(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -269,7 +304,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
 }
 
 thread_local! {
-    static THREAD: RefCell<Vec<u8>> = RefCell::new(vec![0; SPACE]);
+    pub(super) static THREAD: RefCell<Vec<u8>> = RefCell::new(vec![0; SPACE]);
 }
 
 /// Octets that are read at once: four full records.
@@ -418,12 +453,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_back_goes_out_at_once_when_there_is_nothing_to_read() {
+    async fn what_is_said_late_goes_out_at_once_when_there_is_nothing_to_read() {
         let mut ahead = silent(100);
-        ahead.hold_back();
-        ahead.write_all(b"hello").await.unwrap();
-        ahead.write_all(b", done").await.unwrap();
-        ahead.flush().await.unwrap();
+        ahead.say_late(b"hello");
+        ahead.say_late(b", done");
         assert!(ahead.get_ref().written.is_empty());
         waits(&mut ahead).await;
         assert_eq!(ahead.get_ref().written, [b"hello, done".to_vec()]);
@@ -432,12 +465,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_back_goes_out_in_one_write_with_what_follows() {
+    async fn what_is_said_late_goes_out_in_one_write_with_what_follows() {
         for (room, writes) in [(100, 1), (3, 5), (6, 2)] {
             let mut ahead = silent(room);
-            ahead.hold_back();
-            ahead.write_all(b"ticket").await.unwrap();
-            ahead.settle(TlsVersion::V13);
+            ahead.say_late(b"ticket");
             assert!(ahead.get_ref().written.is_empty());
             ahead.write_all(b"answer").await.unwrap();
             let written = &ahead.get_ref().written;
@@ -448,23 +479,19 @@ mod tests {
 
     // A client that waits for an acknowledgement before it says more gets one with it.
     #[tokio::test]
-    async fn what_is_held_back_waits_for_no_answer_to_words_that_have_not_come() {
+    async fn what_is_said_late_waits_for_no_answer_to_words_that_have_not_come() {
         let mut ahead = silent(4);
-        ahead.hold_back();
-        ahead.write_all(b"ticket").await.unwrap();
-        ahead.settle(TlsVersion::V13);
+        ahead.say_late(b"ticket");
         waits(&mut ahead).await;
         assert_eq!(ahead.get_ref().written, [b"tick".to_vec(), b"et".to_vec()]);
     }
 
     #[tokio::test]
-    async fn nothing_that_is_held_back_is_lost_at_the_end() {
+    async fn nothing_that_is_said_late_is_lost_at_the_end() {
         let (mut flushed, mut shut, mut let_go) = (silent(2), silent(2), silent(2));
         for ahead in [&mut flushed, &mut shut, &mut let_go] {
-            ahead.hold_back();
-            ahead.write_all(b"alert").await.unwrap();
+            ahead.say_late(b"alert");
         }
-        flushed.settle(TlsVersion::V13);
         flushed.flush().await.unwrap();
         shut.shutdown().await.unwrap();
         let_go.let_go().await.unwrap();

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod anchors;
+mod channel;
 pub mod client;
 pub mod dane;
 mod fault;
@@ -24,6 +25,7 @@ use rustls::crypto::CryptoProvider;
 use crate::stream::secured::TlsVersion;
 
 pub use ahead::Ahead;
+pub use channel::Channel;
 pub use client::Connector;
 pub use fault::{FaultKind, HandshakeFault, late};
 pub use keys::{Certificates, KeyFault};

@@ -9,20 +9,17 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::DistinguishedName;
-use rustls::server::{
-    Acceptor as HelloReader, NoClientAuth, NoServerSessionStorage, ProducesTickets, ServerConfig,
-};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls_pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::jid::Domain;
 use crate::stream::secured::{Facts, Secured, TlsVersion};
+use crate::tls::channel::Hello;
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::Certificates;
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Ahead, Alpn, Mode, VERSIONS, provider, suite, version};
+use crate::tls::{Ahead, Alpn, Channel, Mode, VERSIONS, provider, suite, version};
 
 /// What one listener's TLS is made of.
 #[derive(Clone, Debug)]
@@ -108,7 +105,7 @@ impl Acceptor {
         &self,
         stream: S,
         fallback: Option<&Domain>,
-    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
+    ) -> Result<(Channel<S>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -120,27 +117,25 @@ impl Acceptor {
         &self,
         stream: Ahead<S>,
         fallback: Option<&Domain>,
-    ) -> Result<(TlsStream<Ahead<S>>, Secured), HandshakeFault>
+    ) -> Result<(Channel<S>, Secured), HandshakeFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let snapshot = self.current();
-        let mut hello =
-            LazyConfigAcceptor::new(HelloReader::default(), stream).await.map_err(HandshakeFault::from_io)?;
-        let sni = hello.client_hello().server_name().map(str::to_ascii_lowercase);
-        let client = hello.client_hello().alpn().is_some_and(|mut offered| {
+        let mut hello = Hello::hear(stream).await.map_err(HandshakeFault::from_io)?;
+        let asked = hello.accepted.client_hello();
+        let sni = asked.server_name().map(str::to_ascii_lowercase);
+        let client = asked.alpn().is_some_and(|mut offered| {
             offered.any(|alpn| snapshot.params.clients().any(|ours| alpn == ours.octets()))
         });
         let is_client = snapshot.params.takes_client(client);
         let Some((shown, config)) = snapshot.choose(sni.as_deref(), fallback, client) else {
-            let mut stream = hello.io;
             // Best effort: the connection ends either way.
-            let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
-            let _ = stream.shutdown().await;
+            let _ = hello.ahead.write_all(&UNRECOGNIZED_NAME).await;
+            let _ = hello.ahead.shutdown().await;
             return Err(HandshakeFault::from(FaultKind::UnrecognizedName).asked(sni.as_deref()));
         };
-        hello.io.hold_back();
-        let mut stream = match hello.into_stream(config).into_fallible().await {
+        let mut stream = match hello.shake(config).await {
             Ok(stream) => stream,
             Err((error, mut ahead)) => {
                 // The alert, if there is one; the connection ends either way.
@@ -148,15 +143,14 @@ impl Acceptor {
                 return Err(HandshakeFault::from_io(error).asked(sni.as_deref()));
             }
         };
-        let (ahead, session) = stream.get_mut();
-        let version = version(session.protocol_version());
+        let version = version(stream.session().protocol_version());
         if version == TlsVersion::V12 {
             // The client's part is not done before it has heard this.
-            let told = ahead.let_go().await.map_err(FaultKind::Closed);
+            let told = stream.ahead().let_go().await.map_err(FaultKind::Closed);
             told.map_err(|kind| HandshakeFault::from(kind).asked(sni.as_deref()))?;
         }
-        ahead.settle(version);
-        let session = stream.get_ref().1;
+        stream.ahead().settle(version);
+        let session = stream.session();
         let chain = session.peer_certificates().unwrap_or_default();
         let secured = Secured::from(Facts {
             version,

@@ -12,8 +12,8 @@ use gatehouse::reason::{Cause, Reason};
 use gatehouse::stream::identity::{speaks_for, trusted_for};
 use gatehouse::stream::secured::{Secured, TlsVersion, TrustFault};
 use gatehouse::tls::{
-    Acceptor, Ahead, Alpn, Certificates, Connector, FaultKind, HandshakeFault, Mode, TrustStore, client,
-    server,
+    Acceptor, Ahead, Alpn, Certificates, Channel, Connector, FaultKind, HandshakeFault, Mode, TrustStore,
+    client, server,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
@@ -81,7 +81,7 @@ impl Stranger {
     }
 }
 
-type Server = Result<(tokio_rustls::server::TlsStream<Ahead<TcpStream>>, Secured), HandshakeFault>;
+type Server = Result<(Channel<TcpStream>, Secured), HandshakeFault>;
 type Caller = Result<(tokio_rustls::client::TlsStream<Ahead<TcpStream>>, Secured), HandshakeFault>;
 type Client = std::io::Result<tokio_rustls::client::TlsStream<TcpStream>>;
 
@@ -330,6 +330,58 @@ async fn a_renegotiation_ends_the_connection_without_a_word() {
     // A reset is an end without a word, too.
     let _end = client.get_mut().0.read_to_end(&mut answer).await;
     assert!(answer.is_empty(), "{answer:?}");
+}
+
+// RFC 8446 4.6.3, 5.1: whatever the sizes of what is written, of what the network carries at once and of what is asked for, and with
+// other keys in between, what comes out is what went in, and the goodbye is its end.
+#[tokio::test]
+async fn octets_come_and_go_whole_in_parts_of_all_sizes() {
+    let authority = Authority::new("root");
+    let acceptor = Acceptor::new(params(&authority, Mode::Starttls)).unwrap();
+    let octets: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()[0]).collect();
+    for versions in [TLS12, TLS13] {
+        for (network, part, room) in [(1000, 7, 20_000), (1 << 20, 5000, 300), (1 << 20, 70_000, 70_000)] {
+            let stranger = Stranger { sni: Some("a.example"), versions, ..Stranger::default() };
+            let (near, far) = tokio::io::duplex(network);
+            let name = ServerName::try_from("a.example").unwrap();
+            let client = async {
+                let config = Arc::new(stranger.config());
+                let mut client = TlsConnector::from(config).connect(name, near).await.unwrap();
+                for (turn, part) in octets.chunks(part).enumerate() {
+                    client.write_all(part).await.unwrap();
+                    if versions == TLS13 && turn % 1000 == 1 {
+                        client.get_mut().1.refresh_traffic_keys().unwrap();
+                    }
+                }
+                client.flush().await.unwrap();
+                let mut back = Vec::new();
+                client.read_to_end(&mut back).await.unwrap();
+                client.shutdown().await.unwrap();
+                assert!(back == octets, "{} came back of {part}", back.len());
+                client
+            };
+            let server = async {
+                let (mut server, _) = acceptor.accept(far, None).await.unwrap();
+                let (mut got, mut space) = (Vec::new(), vec![0; room]);
+                while got.len() < octets.len() {
+                    let count = server.read(&mut space).await.unwrap();
+                    assert_ne!(count, 0, "the end, after {}", got.len());
+                    got.extend_from_slice(&space[..count]);
+                }
+                assert!(got == octets, "something else came in parts of {part}");
+                let mut left = &got[..];
+                while !left.is_empty() {
+                    let parts: Vec<_> = left.chunks(part).take(100).map(std::io::IoSlice::new).collect();
+                    let count = server.write_vectored(&parts).await.unwrap();
+                    left = &left[count..];
+                }
+                server.shutdown().await.unwrap();
+                assert_eq!(server.read(&mut space).await.unwrap(), 0, "no goodbye");
+            };
+            let both = async { tokio::join!(client, server) };
+            timeout(Duration::from_secs(60), both).await.unwrap();
+        }
+    }
 }
 
 // RFC 9325 3.4: a resumed session is judged like a full one, by what holds now.
