@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::beside::{self, Scope};
 use super::event::Event;
 use super::far::Far;
-use super::origin::{Origin, reread};
+use super::origin::{Origin, pair_between, reread};
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
@@ -230,7 +230,11 @@ impl Incoming<'_> {
                 ORIGIN.note_unfit(&Turned { reason, measure: None, ..turned }, None, turn);
                 return Err(reason);
             }
-            // It would not have passed in any case, and where an answer would go is not clear.
+            // It would not have passed in any case.
+            Err(Decision::Unclear { answer, .. }) => {
+                let pair = refused.from().zip(refused.to()).and_then(|(from, to)| pair_between(from, to));
+                ORIGIN.answer_apart(&turned, pair.as_ref(), answer.as_deref(), turn);
+            }
             Err(_) => ORIGIN.note_unfit(&turned, None, turn),
         }
         Ok(())

@@ -165,15 +165,19 @@ pub(super) fn canonical(address: Option<Cow<'_, str>>) -> Option<Cow<'_, str>> {
 
 /// The two domains of a stanza, if both are domains.
 pub(super) fn pair_of(head: &Head) -> Option<Pair> {
-    let domain = |address: Option<Cow<'_, str>>| -> Option<Domain> {
-        let text = address?;
-        if let Ok(jid) = Jid::parse(&text) {
+    pair_between(&head.from()?, &head.to()?)
+}
+
+/// The domains of these two addresses, if both are domains.
+pub(super) fn pair_between(from: &str, to: &str) -> Option<Pair> {
+    let domain = |text: &str| -> Option<Domain> {
+        if let Ok(jid) = Jid::parse(text) {
             return Some(jid.to_domain());
         }
-        let bare = text.split_once('/').map_or(&*text, |(bare, _)| bare);
+        let bare = text.split_once('/').map_or(text, |(bare, _)| bare);
         Domain::parse(bare.split_once('@').map_or(bare, |(_, domain)| domain)).ok()
     };
-    Some(Pair { sender: domain(head.from())?, target: domain(head.to())? })
+    Some(Pair { sender: domain(from)?, target: domain(to)? })
 }
 
 /// A stanza that we wrote or passed, read once more; only on the way back, never on the way there. It kept its budgets when

@@ -13,6 +13,7 @@ use super::origin::{Origin, canonical, pair_of};
 use super::turn::Turn;
 use super::{Effect, Home, Sender, Words};
 use crate::filter::Answer;
+use crate::jid::Jid;
 use crate::reason::{Direction, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, Refused};
@@ -41,6 +42,7 @@ pub(super) fn fate(kind: Kind, type_: Option<&str>) -> Fate {
 }
 
 /// A stanza that does not pass, and why.
+#[derive(Clone)]
 pub(super) struct Turned<'a> {
     pub(super) kind: Kind,
     pub(super) from: Option<Cow<'a, str>>,
@@ -143,7 +145,9 @@ impl Origin<'_> {
         let (from, to) = (canonical(turned.from.clone()), canonical(turned.to.clone()));
         let (from, to) = (from.as_deref(), to.as_deref());
         let effect = match turned.fate() {
-            Fate::Answered => turned.error(to, from).map(|octets| self.way_back(pair, octets, turn.home)),
+            Fate::Answered => turned
+                .error(to.map(|to| spokesman(to, pair)), from)
+                .map(|octets| self.way_back(pair, octets, turn.home)),
             Fate::Dropped => None,
             Fate::Replaced => turned.error(from, to).and_then(instead),
         };
@@ -161,13 +165,25 @@ impl Origin<'_> {
             measure: None,
             ..Turned::beyond(head, Reason::JidMalformed, (0, 0), 0)
         };
-        self.note_unfit(&turned, pair.as_ref(), turn);
+        self.answer_apart(&turned, pair.as_ref(), answer, turn);
+    }
+
+    /// The same for a stanza that goes no further for that reason already.
+    pub(super) fn answer_apart(
+        self,
+        turned: &Turned<'_>,
+        pair: Option<&Pair>,
+        answer: Option<&str>,
+        turn: &mut Turn<'_>,
+    ) {
+        self.note_unfit(turned, pair, turn);
         let answered = turned.fate() == Fate::Answered && turned.kind != Kind::Presence;
         let Some((pair, answer)) = pair.zip(answer).filter(|_| answered) else { return };
-        if let Some(octets) = turned.error(canonical(turned.to.clone()).as_deref(), Some(answer)) {
-            let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned };
-            let effect = self.way_back(&pair, octets, turn.home);
-            self.charged(&sender, &pair, effect, turn);
+        let to = canonical(turned.to.clone());
+        if let Some(octets) = turned.error(to.as_deref().map(|to| spokesman(to, pair)), Some(answer)) {
+            let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned.clone() };
+            let effect = self.way_back(pair, octets, turn.home);
+            self.charged(&sender, pair, effect, turn);
         }
     }
 
@@ -177,6 +193,15 @@ impl Origin<'_> {
             turn.push(weigh(turned, pair));
         }
         turn.push(effect);
+    }
+}
+
+/// Who says that a stanza to this address of that pair was refused: the address itself, unless it is one in no system. Prosody and
+/// ejabberd throw away in silence what comes from such, and its sender would hear nothing.
+fn spokesman<'a>(to: &'a str, pair: &'a Pair) -> &'a str {
+    match Jid::parse_rfc7622(to) {
+        Ok(_) => to,
+        Err(_) => pair.target.as_str(),
     }
 }
 

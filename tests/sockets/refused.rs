@@ -293,6 +293,44 @@ async fn a_nick_that_old_servers_read_otherwise_ends_nothing() {
     still_passes(&world, &mut stream, ME, YOU, "after no local part").await;
 }
 
+// JID-06: "message, iq: `ST(not-acceptable, modify)`": its sender hears it, though Prosody and ejabberd throw away whatever comes
+// from an address that is none.
+#[tokio::test]
+async fn who_writes_to_an_address_that_is_none_is_told_by_its_domain() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let mut stream = by_certificate(&friend, HALL).await;
+    let long = "r".repeat(1024);
+    let (resource, local) = (format!("j@{HALL}/{long}"), format!("{long}@{HALL}"));
+    // The last is one for RFC 7622, and so for whoever wrote to it.
+    let wide = format!("j@{HALL}/\u{ff21}\u{ff22}");
+    let table = [
+        (format!("j@{HALL}/"), HALL),
+        (format!("j j@{HALL}"), HALL),
+        (format!("j&quot;@{HALL}"), HALL),
+        (resource, HALL),
+        (local, HALL),
+        (wide.clone(), &*wide),
+    ];
+    for (n, (to, speaker)) in table.iter().enumerate() {
+        // Over a budget besides, or not.
+        for (word, inside) in [("fit", "<x xmlns='urn:x'/>"), ("unfit", "<\u{e9}/>")] {
+            let id = format!("{word}-{n}");
+            stream
+                .send(format!("<message from='{ME}' to='{to}' id='{id}'>{inside}</message>"))
+                .await
+                .unwrap();
+            let error = friend.inbox.wait(|n| n.attr("id") == Some(&id)).await.unwrap();
+            assert_eq!(
+                (error.attr("from"), condition(&error)),
+                (Some(*speaker), Some("not-acceptable")),
+                "{to}"
+            );
+        }
+        still_passes(&world, &mut stream, ME, YOU, &format!("after-{n}")).await;
+    }
+}
+
 // "To a back-end declared `rfc7622: on` it passes", both ways; what RFC 7622 does not allow passes nowhere.
 #[tokio::test]
 async fn a_server_that_reads_rfc_7622_gets_what_that_allows() {
