@@ -178,13 +178,15 @@ pub enum Initiating {
 }
 
 /// What outlives a state.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Line {
     secured: Option<Secured>,
     authenticated: bool,
     /// EXTERNAL was tried on this stream, and refused.
     refused: bool,
     unasked: u8,
+    /// The claim was made twice, and so may be answered once more.
+    repeated: bool,
     /// The peer offers to use it both ways, and was told that it may.
     bidi: bool,
     /// Of what came so, since it is counted.
@@ -193,11 +195,14 @@ struct Line {
 
 impl Line {
     /// An answer that nobody asked for: it changes nothing, and too many end the stream (DB-08).
-    fn unasked(mut self) -> Result<(Self, Effect), Fault> {
+    fn unasked(mut self) -> Result<(Self, Vec<Effect>), Fault> {
+        if std::mem::take(&mut self.repeated) {
+            return Ok((self, Vec::new()));
+        }
         self.unasked = self.unasked.saturating_add(1);
         match self.unasked > MAX_UNASKED {
             true => Err(Fault::told(Reason::UnaskedAnswer, b"")),
-            false => Ok((self, Effect::Unasked)),
+            false => Ok((self, vec![Effect::Unasked])),
         }
     }
 }
@@ -249,6 +254,8 @@ pub struct Awaiting {
     id: String,
     offered: Offered,
     deadline: Instant,
+    /// When the claim is made once more, and its key.
+    repeat: Option<(Instant, String)>,
 }
 
 /// The pair stands.
@@ -290,12 +297,14 @@ impl Initiating {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Authenticating(Authenticating { deadline, .. })
-            | Self::Awaiting(Awaiting { deadline, .. })
             | Self::Featuring(Featuring { deadline, .. })
             | Self::Managing(Managing { deadline, .. })
             | Self::Opening(Opening { deadline, .. })
             | Self::Requesting(Requesting { deadline, .. })
             | Self::Upgrading(Upgrading { deadline, .. }) => Some(*deadline),
+            Self::Awaiting(Awaiting { deadline, repeat, .. }) => {
+                Some(repeat.as_ref().map_or(*deadline, |(at, _)| *at))
+            }
             Self::Dialling | Self::Established(_) => None,
         }
     }
@@ -371,7 +380,7 @@ fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
     match input {
         Input::Connected(secured) => {
             let (refused, taken) = (false, Taken::default());
-            let line = Line { secured, authenticated: false, refused, unasked: 0, bidi: false, taken };
+            let line = Line { secured, refused, taken, ..Line::default() };
             Ok(open(terms, line, Vec::new(), now))
         }
         Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),

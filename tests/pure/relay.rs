@@ -1434,6 +1434,49 @@ fn a_silent_backend_ends_the_claim() {
     assert!(stage.said(NEAR).contains("<remote-server-timeout "));
 }
 
+// CLU-02, DB-32: a node that was asked about a key may die with the question, and its server may say nothing then. The claim is made
+// once more, with the same key; an answer to each is one answer, and whoever never answers ends as ever. Both facings.
+#[test]
+fn a_claim_without_an_answer_is_made_once_more() {
+    let claims = |text: &str| text.matches("<db:result ").count();
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    stage.hears(NEAR, "<db:result from='friend.example' to='hall.example'>k</db:result>");
+    let (far, _) = stage.connects()[0].clone();
+    let inside = (&mut stage, far, "L", "friend.example", "hall.example");
+    let mut outside = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    let (to_world, _) = outside.connects()[0].clone();
+    for (stage, far, id, from, to) in
+        [inside, (&mut outside, to_world, "W", "hall.example", "friend.example")]
+    {
+        let side = Side::Far(far);
+        stage.connected(far, (id == "W").then(|| secured("", &["friend.example"])));
+        stage.hears(side, &answer(id, id == "W"));
+        if id == "W" {
+            stage.hears(
+                side,
+                "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>",
+            );
+        }
+        let first = stage.said(side);
+        let first = &first[first.find("<db:result ").expect("a claim")..];
+        stage.wait(Duration::from_secs(2));
+        assert_eq!(stage.said(side), "", "an answer may take a moment");
+        stage.wait(Duration::from_secs(1));
+        assert_eq!(stage.said(side), first, "the same key");
+        stage.wait(Duration::from_secs(20));
+        assert_eq!(claims(&stage.said(side)), 0, "once");
+        let valid = format!("<db:result from='{to}' to='{from}' type='valid'/>");
+        for _ in 0..2 {
+            stage.hears(side, &valid);
+        }
+        let unasked =
+            |effect: &Effect| matches!(effect, Effect::Note(note) if format!("{note:?}").contains("Unasked"));
+        assert!(!stage.has(unasked), "both were asked for");
+        stage.hears(side, &valid);
+        assert!(stage.has(unasked), "and no more");
+    }
+}
+
 // Drain: system-shutdown, and what is still on its way is taken.
 #[test]
 fn a_drained_stream_takes_what_is_still_on_its_way() {

@@ -1,6 +1,6 @@
 //! The proof on a stream that we opened: the key or the question is out; and what is said once the pair stands.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -28,6 +28,7 @@ pub(super) fn prove(
     now: Instant,
 ) -> Stepped {
     let deadline = now + terms.proof_time;
+    let mut repeat = None;
     let effects = match &terms.errand {
         Errand::Ask(check) => vec![send(dialback::write_ask(check))],
         Errand::Speak(_) if !dialback || !terms.dialback => {
@@ -38,10 +39,11 @@ pub(super) fn prove(
         Errand::Speak(pair) => {
             let key = keys.make(pair, &id, now);
             let claim = dialback::write_claim(pair, &key);
+            repeat = Some((now + AGAIN, key.clone())).filter(|(at, _)| *at < deadline);
             vec![Effect::Await(KeyCheck { pair: pair.clone(), stream: id.clone(), key }), send(claim)]
         }
     };
-    Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline }), effects))
+    Ok((Initiating::Awaiting(Awaiting { line, id, offered, deadline, repeat }), effects))
 }
 
 impl Awaiting {
@@ -58,7 +60,14 @@ impl Awaiting {
                 return Ok((Initiating::Awaiting(self), Vec::new()));
             }
             Input::Element(frame) => return ended_by(&frame, Reason::UnsupportedStanzaType),
-            Input::Expired => return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut)),
+            Input::Expired => match (self.repeat.take(), &terms.errand) {
+                (Some((_, key)), Errand::Speak(pair)) if now < self.deadline => {
+                    let claim = dialback::write_claim(pair, &key);
+                    self.line.repeated = true;
+                    return Ok((Initiating::Awaiting(self), vec![send(claim)]));
+                }
+                _ => return Err(Fault::closed(Reason::DialbackTimeout).because(Cause::TimedOut)),
+            },
             Input::End => return Err(Fault::closed(Reason::RemoteFailed).because(Cause::Cut)),
             _ => return Err(Fault::told(Reason::Internal, b"")),
         };
@@ -85,7 +94,7 @@ impl Awaiting {
             }
             (Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }), _) => {
                 let (line, unasked) = self.line.unasked()?;
-                Ok((Initiating::Awaiting(Self { line, ..self }), vec![unasked]))
+                Ok((Initiating::Awaiting(Self { line, ..self }), unasked))
             }
             // Table 0.3: no questions are taken on a stream that we opened.
             (Ok(Dialback::Claim { .. } | Dialback::Ask(_)), _) => {
@@ -117,7 +126,7 @@ impl Standing {
             }
             Input::Element(frame) if dialback::is_dialback(&frame) => {
                 let (line, unasked) = self.line.unasked()?;
-                Ok((Initiating::Established(Self { line, ..self }), vec![unasked]))
+                Ok((Initiating::Established(Self { line, ..self }), unasked))
             }
             Input::Element(frame) if frame.is(names::STREAMS, "error") => Ok((
                 Initiating::Established(self),
@@ -151,3 +160,8 @@ impl Standing {
         }
     }
 }
+
+/// After this time without an answer the claim is made once more, with the same key (DB-32). The node of ours that was asked about it
+/// may have died with the question, and some servers (Prosody) say nothing then. Longer than what `steering` answers counts, so that
+/// the next question goes to a node that lives.
+const AGAIN: Duration = Duration::from_millis(2500);

@@ -81,7 +81,7 @@ impl Managing {
         };
         if dialback::is_dialback(&frame) {
             let (line, unasked) = self.line.unasked()?;
-            return Ok((Initiating::Managing(Self { line, ..self }), vec![unasked]));
+            return Ok((Initiating::Managing(Self { line, ..self }), unasked));
         }
         if !management::is_word(&frame) {
             return ended_by(&frame, Reason::UnsupportedStanzaType);
