@@ -15,7 +15,7 @@ use jiff::Timestamp;
 pub use self::record::{Change, Fate, Look, Peer, Seen, Sight, Waiting};
 use crate::jid::Domain;
 use crate::policy::{KeyDigest, Known};
-use crate::reason::Outcome;
+use crate::reason::{Outcome, escaped};
 use crate::stream::Pair;
 
 /// All that is remembered.
@@ -99,9 +99,10 @@ impl Peers {
         let wanted = match key {
             None => None,
             Some("none") => Some(None),
-            Some(key) => Some(Some(
-                KeyDigest::parse(key).map_err(|why| format!("\"{key}\" is no digest of a key: {why}"))?,
-            )),
+            Some(key) => Some(Some(KeyDigest::parse(key).map_err(|why| {
+                let shown = escaped(key, SHOWN);
+                format!("\"{shown}\" is no digest of a key ({why}): {}", keys_of(domain))
+            })?)),
         };
         let is_meant = |waiting: &Waiting| wanted.is_none_or(|key| waiting.look.face.key == key);
         let held: Vec<Pair> = self
@@ -112,8 +113,15 @@ impl Peers {
             .collect();
         if held.is_empty() {
             return Err(match key {
-                None => format!("nothing of {domain} waits"),
-                Some(key) => format!("nothing of {domain} with the key {key} waits"),
+                None => {
+                    format!(
+                        "nothing of {domain} waits: `gatehouse peers --domain {domain}` shows what is known of it"
+                    )
+                }
+                Some(key) => {
+                    let shown = escaped(key, SHOWN);
+                    format!("nothing of {domain} with the key {shown} waits: {}", keys_of(domain))
+                }
             });
         }
         let several = |pair: &Pair| self.all.get(pair).is_some_and(|peer| peer.waiting.len() > 1);
@@ -281,6 +289,16 @@ impl Peers {
         !idle.is_empty()
     }
 }
+
+/// Where the keys stand that may be named.
+fn keys_of(domain: &Domain) -> String {
+    format!(
+        "write it as `gatehouse peers --domain {domain}` shows it behind WAITS, or `none` for no certificate"
+    )
+}
+
+/// Characters of a key that was named which are shown: a whole one is no longer.
+const SHOWN: usize = 120;
 
 /// Pairs that are remembered.
 pub const MOST: usize = 10_000;

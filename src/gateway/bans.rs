@@ -23,6 +23,7 @@ use crate::jid::Domain;
 use crate::metrics::Metrics;
 use crate::policy::{Bans, networks};
 use crate::run::now;
+use crate::run::observe::capped;
 use crate::run::registry::Registry;
 
 /// Whom a ban is about.
@@ -41,12 +42,13 @@ impl FromStr for Target {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Network(address.to_canonical().into()));
         }
-        if text.contains('/') {
+        let plain = text.bytes().all(|octet| octet.is_ascii_hexdigit() || b".:/".contains(&octet));
+        if plain && text.contains('/') {
             return networks::parse(text).map(Self::Network);
         }
         Domain::parse(text)
             .map(Self::Domain)
-            .map_err(|error| format!("\"{text}\" is no address, network or domain: {error}"))
+            .map_err(|_| format!("\"{}\" is no address, network or domain: write one like 192.0.2.7, 192.0.2.0/24 or spam.example", capped(text)))
     }
 }
 

@@ -10,6 +10,7 @@ use super::control::Act;
 use super::explain::Explained;
 use super::lifecycle::{self, Lifecycle};
 use super::loud::Loudness;
+use super::named::named;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
 use super::quarantine::Settlement;
 use super::reading::Reading;
@@ -86,8 +87,8 @@ impl Desk {
                     let cluster = self.passed(*cluster).await;
                     Answer::Unbanned { target: target.to_string(), cluster }
                 }
-                Ok(target) => Answer::no(format!("{target} is not banned")),
-                Err(message) => Answer::no(capped(&message)),
+                Ok(target) => Answer::no(format!("{target} is not banned: `gatehouse bans` lists who is")),
+                Err(message) => Answer::no(message),
             },
             Request::Bans {} => {
                 let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
@@ -166,7 +167,7 @@ impl Desk {
                         let explanation = serde_json::json!({ "verdict": "deny", "reason": reason });
                         Answer::Explained { allow: false, text, explanation }
                     }
-                    Err(message) => Answer::no(capped(&message)),
+                    Err(message) => Answer::no(message),
                 }
             }
             Request::Log { level, area, seconds } => {
@@ -186,8 +187,7 @@ impl Desk {
     }
 
     fn target(&self, domain: &str, from: Option<&str>) -> Answer {
-        let known = |name: &str| Domain::parse(name).map_err(|_| format!("{} is no domain", capped(name)));
-        let (domain, from) = match (known(domain), from.map(known).transpose()) {
+        let (domain, from) = match (named(domain), from.map(named).transpose()) {
             (Ok(domain), Ok(from)) => (domain, from),
             (Err(no), _) | (_, Err(no)) => return Answer::no(no),
         };
@@ -202,12 +202,14 @@ impl Desk {
 
     fn circuits(&self, clear: Option<&str>) -> Answer {
         let circuits = &self.tools().circuits;
-        let cleared = match clear.map(|name| Domain::parse(name).map_err(|_| name)).transpose() {
+        let cleared = match clear.map(named).transpose() {
             Ok(cleared) => cleared,
-            Err(name) => return Answer::no(format!("{} is no domain", capped(name))),
+            Err(no) => return Answer::no(no),
         };
         if let Some(domain) = cleared.as_ref().filter(|domain| !circuits.clear(domain)) {
-            return Answer::no(format!("nothing is held against {domain}"));
+            return Answer::no(format!(
+                "nothing is held against {domain}: `gatehouse circuits` lists whom we leave alone"
+            ));
         }
         let shown = |circuit: &Circuit| {
             let failed = &circuit.failed;
@@ -299,7 +301,7 @@ impl Desk {
     async fn ban(&self, target: &str, seconds: u64, uid: u32) -> Answer {
         let target: Target = match target.parse() {
             Ok(target) => target,
-            Err(message) => return Answer::no(capped(&message)),
+            Err(message) => return Answer::no(message),
         };
         if seconds == 0 || seconds > LONGEST_BAN.as_secs() {
             return Answer::no(format!(

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::named::named;
 use crate::config::Settings;
 use crate::jid::Domain;
 use crate::policy::{Explanation, Federate, Identity, KeyDigest, Policy, ShownKey, StanzaKind, Tls};
 use crate::reason::{Direction, Reason};
+use crate::run::observe::capped;
 
 /// A question about a stanza. Direction follows from which address is hosted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +59,7 @@ pub enum Explained {
 /// # Errors
 /// In words, where the question makes no sense to this policy.
 pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Explained, String> {
-    let domain = |name: &str| Domain::parse(name).map_err(|error| format!("{name:?} is no domain: {error}"));
-    let (from, to) = (domain(&asked.from)?, domain(&asked.to)?);
+    let (from, to) = (named(&asked.from)?, named(&asked.to)?);
     let kind = kind(asked)?;
     if policy.hosts(&to) && policy.hosts(&from) {
         return between(settings, policy, (&from, &to), kind, asked);
@@ -80,13 +81,15 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         "none" => Identity::Absent,
         other => {
             return Err(format!(
-                "{other:?} is no proof; write pin, dane, certificate, posh, dialback or none"
+                "\"{}\" is no proof; write pin, dane, certificate, posh, dialback or none",
+                capped(other)
             ));
         }
     };
     let key = match (asked.key.as_deref(), identity) {
         (Some(key), _) => ShownKey::Digest(
-            KeyDigest::parse(key).map_err(|why| format!("{key:?} is no digest of a key: {why}"))?,
+            KeyDigest::parse(key)
+                .map_err(|why| format!("\"{}\" is no digest of a key: {why}", capped(key)))?,
         ),
         (None, Identity::Pin) => ShownKey::Pinned,
         (None, _) => ShownKey::Unknown,
@@ -95,7 +98,9 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         "1.2" => Tls::V12,
         "1.3" => Tls::V13,
         "none" => Tls::None,
-        other => return Err(format!("{other:?} is no version of TLS; write 1.2, 1.3 or none")),
+        other => {
+            return Err(format!("\"{}\" is no version of TLS; write 1.2, 1.3 or none", capped(other)));
+        }
     };
     let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip, key };
     Ok(Explained::Judged(Box::new(judged(policy, &question, kind, asked)?)))
@@ -119,7 +124,9 @@ fn kind(asked: &Asked) -> Result<Option<StanzaKind>, String> {
         Some("message") => Ok(Some(StanzaKind::Message)),
         Some("presence") => Ok(Some(StanzaKind::Presence)),
         Some("iq") => Ok(Some(StanzaKind::Iq)),
-        Some(other) => Err(format!("{other:?} is no kind of stanza; write message, presence or iq")),
+        Some(other) => {
+            Err(format!("\"{}\" is no kind of stanza; write message, presence or iq", capped(other)))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod known;
 pub mod lifecycle;
 mod lists;
 pub mod loud;
+mod named;
 mod overview;
 pub mod parts;
 mod peers;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::named::named;
 use super::protocol::Answer;
 use crate::config::settings::Settings;
-use crate::jid::Domain;
 use crate::peers::Peer;
 use crate::run::observe::capped;
 use crate::run::remembered::Remembered;
@@ -139,12 +139,8 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
             }
             Answer::Recognised { peers, approved: approve }
         }
-        Err(message) => Answer::no(capped(&message)),
+        Err(message) => Answer::no(message),
     }
-}
-
-fn named(name: &str) -> Result<Domain, String> {
-    Domain::parse(name).map_err(|_| format!("{} is no domain", capped(name)))
 }
 
 /// What the status page shows: what waits, and what has changed last.

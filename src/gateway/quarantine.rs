@@ -8,11 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::named::named;
 use super::protocol::Quarantined;
 use crate::config::settings::Settings;
-use crate::jid::Domain;
 use crate::policy::Settled;
-use crate::run::observe::capped;
 use crate::run::quarantine::{Book, Kept, NAME, Party, Word};
 use crate::run::registry::View;
 use crate::run::{Tools, kept};
@@ -135,7 +134,7 @@ pub(super) struct Settlement {
 /// # Errors
 /// In words, why it cannot be.
 pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) -> Result<Settlement, String> {
-    let named = Domain::parse(domain).map_err(|_| format!("{} is no domain", capped(domain)))?;
+    let named = named(domain)?;
     let party = named.registrable();
     let policy = tools.registry.policy();
     if policy.hosts(&named) {
@@ -143,7 +142,9 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
     }
     let (seen, before) = (tools.quarantine.knows(&party), policy.settled().clone());
     if word == Word::Held && !before.approved.contains(&party) && !before.refused.contains(&party) {
-        return Err(format!("nothing was decided about {party}"));
+        return Err(format!(
+            "nothing was decided about {party}: `gatehouse quarantine list` shows about whom something was"
+        ));
     }
     let mut pairs = 0;
     if word == Word::Refused {

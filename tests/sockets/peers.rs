@@ -564,6 +564,43 @@ async fn nodes_share_what_they_know_of_peers() {
     knows(&first, 2, 0).await;
 }
 
+// What an operator has written wrong is told in his own words, with what to write: of whatever command it is an argument.
+#[tokio::test]
+async fn a_wrong_argument_is_told_with_what_to_write() {
+    let world = World::build(&planned("certificate", "hold")).await.unwrap();
+    let long = "x".repeat(2000);
+    for (words, said) in [
+        (&["peers", "approve", PARTNER, "--key", "zz"][..], "\"zz\" is no digest of a key"),
+        (&["peers", "dismiss", PARTNER, "--key", "z\"z"], "is no digest of a key"),
+        (&["peers", "approve", PARTNER, "--key", &long], "is no digest of a key"),
+        (
+            &["peers", "approve", PARTNER],
+            "nothing of partner.example waits: `gatehouse peers --domain partner.example`",
+        ),
+        (
+            &["peers", "approve", PARTNER, "--key", "none"],
+            "with the key none waits: write it as `gatehouse peers",
+        ),
+        (&["peers", "approve", "a b"], "\"a b\" is no domain"),
+        (&["peers", "dismiss", ""], "\"\" is no domain"),
+        (&["peers", "--domain", "a b"], "\"a b\" is no domain"),
+        (&["ban", "a b", "--for", "1h"], "\"a b\" is no address, network or domain: write"),
+        (&["ban", "192.0.2.1/24", "--for", "1h"], "\"192.0.2.1/24\" has bits set beyond its prefix"),
+        (&["unban", "a b/c"], "\"a b/c\" is no address, network or domain: write"),
+        (&["circuits", "--clear", "a b"], "\"a b\" is no domain"),
+        (&["quarantine", "approve", "a b"], "\"a b\" is no domain"),
+        (
+            &["policy", "explain", "--live", "--from", PARTNER, "--to", HALL, "--key", "zz"],
+            "\"zz\" is no digest of a key",
+        ),
+    ] {
+        let told = tell(&world.socket(), words).await;
+        assert!(told.code != 0 && told.err.contains(said), "{words:?}: {told:?}");
+        assert!(words.contains(&"z\"z") || !told.err.contains('\\'), "{words:?}: {}", told.err);
+        assert!(told.err.len() < 600, "{words:?}: {}", told.err);
+    }
+}
+
 // A rule that holds and nowhere to keep it, a word that is none, and a rule that denies.
 #[test]
 fn what_changes_nothing_or_is_forgotten_is_told_before_it_runs() {
