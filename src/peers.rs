@@ -41,7 +41,7 @@ impl Peers {
                 return None;
             }
             self.all.insert(sight.pair.clone(), Peer::first(sight, now));
-            self.touched(&sight.pair, sight.hold);
+            self.touched(&sight.pair);
             self.news |= sight.hold;
             return None;
         };
@@ -55,9 +55,9 @@ impl Peers {
         let change = (!what.is_empty())
             .then(|| peer.note(Change { at: now, what, before, after: sight.look.clone(), fate }));
         self.unwritten = true;
-        if structural {
-            self.touched(&sight.pair, sight.hold);
-            self.news |= sight.hold;
+        if structural || change.is_some() {
+            self.touched(&sight.pair);
+            self.news |= structural && sight.hold;
         }
         change
     }
@@ -139,8 +139,7 @@ impl Peers {
             let Some(peer) = self.all.get_mut(&pair) else { continue };
             peer.settle(is_meant, now, fate);
             settled.push(peer.clone());
-            let hold = peer.hold;
-            self.touched(&pair, hold);
+            self.touched(&pair);
         }
         self.news = true;
         settled.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
@@ -198,7 +197,7 @@ impl Peers {
         for peer in kept {
             match peer.pair() {
                 Some(pair) if self.all.len() < MOST => {
-                    self.untold.extend(peer.hold.then(|| (pair.to_string(), pair.clone())));
+                    self.untold.insert(pair.to_string(), pair.clone());
                     self.all.entry(pair).or_insert(peer);
                 }
                 Some(_) | None => unread += 1,
@@ -207,68 +206,74 @@ impl Peers {
         unread
     }
 
-    /// What other nodes have not heard yet, at most so many: the name of each pair, and what is known of it.
-    pub fn untold(&self, most: usize) -> Vec<(String, String)> {
-        let records = self.untold.iter().take(most).filter_map(|(name, pair)| {
-            let text = serde_json::to_string(self.all.get(pair)?).ok()?;
-            Some((name.clone(), text))
-        });
-        records.collect()
+    /// What other nodes have not heard yet of pairs that a rule holds, or of the others; at most so many: the name of each pair, and
+    /// what is known of it.
+    pub fn untold(&self, hold: bool, most: usize) -> Vec<(String, String)> {
+        let records = self.untold.iter().filter_map(|(name, pair)| Some((name, self.all.get(pair)?)));
+        let meant = records.filter(|(_, peer)| peer.hold == hold).take(most);
+        meant.filter_map(|(name, peer)| Some((name.clone(), peer.written()?))).collect()
     }
 
     /// These the others know now, unless they have changed meanwhile.
     pub fn told(&mut self, said: &[(String, String)]) {
         for (name, text) in said {
-            let now = self.untold.get(name).and_then(|pair| self.all.get(pair));
-            let now = now.and_then(|peer| serde_json::to_string(peer).ok());
+            let now = self.untold.get(name).and_then(|pair| self.all.get(pair)).and_then(Peer::written);
             if now.is_none_or(|now| now == *text) {
                 self.untold.remove(name);
             }
         }
     }
 
-    /// Takes in what other nodes know. How many of these records are none.
+    /// Takes in what other nodes know of pairs that rules hold; it is all there is of them. How many of these records are none.
     pub fn hear(&mut self, heard: &BTreeMap<String, String>) -> usize {
-        let (mut unread, mut news) = (0, false);
-        for (name, text) in heard {
-            let theirs = serde_json::from_str::<Peer>(text).ok();
-            let theirs =
-                theirs.and_then(|peer| Some((peer.pair().filter(|pair| pair.to_string() == *name)?, peer)));
-            let Some((pair, theirs)) = theirs else {
-                unread += 1;
-                continue;
-            };
-            let ours = self.all.get(&pair).cloned();
-            if ours.is_none() && !self.has_room(true) {
-                continue;
-            }
-            let new_here = |joined: &Peer| ours.as_ref().is_none_or(|ours| joined.adds_to(ours));
-            let joined = ours.clone().map_or_else(|| theirs.clone(), |ours| ours.join(&theirs));
-            let new_here = new_here(&joined);
-            if joined.adds_to(&theirs) {
-                self.untold.insert(name.clone(), pair.clone());
-            } else {
-                self.untold.remove(name);
-            }
-            if new_here {
-                self.unwritten = true;
-                news = true;
-            }
-            self.all.insert(pair, joined);
-        }
+        let unread = heard.iter().filter(|(name, text)| !self.take_in(Some(name), text, true)).count();
         // The store may have lost what it was told.
         let held = self.all.iter().filter(|(_, peer)| peer.hold);
         let held = held.map(|(pair, _)| (pair.to_string(), pair.clone()));
         self.untold.extend(held.filter(|(name, _)| !heard.contains_key(name)));
-        self.news |= news;
         unread
     }
 
-    fn touched(&mut self, pair: &Pair, hold: bool) {
-        self.unwritten = true;
-        if hold {
-            self.untold.insert(pair.to_string(), pair.clone());
+    /// Takes in what other nodes have come to know of pairs that no rule holds. How many of these records are none.
+    pub fn hear_noted<'a>(&mut self, heard: impl IntoIterator<Item = &'a str>) -> usize {
+        heard.into_iter().filter(|text| !self.take_in(None, text, false)).count()
+    }
+
+    /// The store has lost what it was told of pairs that no rule holds.
+    pub fn tell_anew(&mut self) {
+        let noted = self.all.iter().filter(|(_, peer)| !peer.hold);
+        self.untold.extend(noted.map(|(pair, _)| (pair.to_string(), pair.clone())));
+    }
+
+    /// Takes in one record, under this name where it has one. Whether it is a record.
+    fn take_in(&mut self, name: Option<&str>, text: &str, hold: bool) -> bool {
+        let theirs = serde_json::from_str::<Peer>(text).ok();
+        let Some((pair, theirs)) = theirs.and_then(|peer| Some((peer.pair()?, peer))) else { return false };
+        let own = pair.to_string();
+        if name.is_some_and(|name| name != own) {
+            return false;
         }
+        let ours = self.all.get(&pair).cloned();
+        if ours.is_none() && !self.has_room(hold) {
+            return true;
+        }
+        let joined = ours.clone().map_or_else(|| theirs.clone(), |ours| ours.join(&theirs));
+        if joined.adds_to(&theirs) {
+            self.untold.insert(own, pair.clone());
+        } else {
+            self.untold.remove(&own);
+        }
+        if ours.is_none_or(|ours| joined.adds_to(&ours)) {
+            self.unwritten = true;
+            self.news |= joined.hold;
+        }
+        self.all.insert(pair, joined);
+        true
+    }
+
+    fn touched(&mut self, pair: &Pair) {
+        self.unwritten = true;
+        self.untold.insert(pair.to_string(), pair.clone());
     }
 
     /// Whether one more may come. What no rule holds and nobody has seen for longest goes first, a tenth at once; what a rule holds
@@ -282,6 +287,7 @@ impl Peers {
         idle.sort_by_key(|(last, _)| *last);
         for (_, pair) in idle.iter().take(MOST / 10) {
             self.all.remove(pair);
+            self.untold.remove(&pair.to_string());
         }
         if idle.is_empty() && hold {
             self.left_out = self.left_out.saturating_add(1);

@@ -33,8 +33,16 @@ fn holding(look: Look, outcome: Outcome) -> Sight {
 /// What a store holds once this node has spoken with it.
 fn meet(peers: &mut Peers, store: &mut BTreeMap<String, String>) {
     assert_eq!(peers.hear(store), 0);
-    let said = peers.untold(100);
+    let said = peers.untold(true, 100);
     store.extend(said.clone());
+    peers.told(&said);
+}
+
+/// The same with the row of what no rule holds.
+fn meet_in(row: &mut Vec<String>, peers: &mut Peers) {
+    assert_eq!(peers.hear_noted(row.iter().map(String::as_str)), 0);
+    let said = peers.untold(false, 100);
+    row.extend(said.iter().map(|(_, text)| text.clone()));
     peers.told(&said);
 }
 
@@ -187,7 +195,7 @@ fn nodes_come_to_know_the_same() {
         order.iter().for_each(|n| meet(&mut nodes[*n], &mut store));
         assert_eq!((faces(&nodes[0]), nodes[0].waiting().0, nodes[1].waiting().0), (3, 0, 0), "{order:?}");
         // Nothing more is to be said, and a node that comes anew knows all of it.
-        assert!(nodes.iter().all(|node| node.untold(9).is_empty()));
+        assert!(nodes.iter().all(|node| node.untold(true, 9).is_empty()));
         let mut fresh = Peers::default();
         meet(&mut fresh, &mut store);
         assert_eq!(faces(&fresh), 3);
@@ -202,12 +210,84 @@ fn nodes_come_to_know_the_same() {
     }
 }
 
-// What no rule holds is each node's own; what a store holds that is no record is passed over.
+// CLU-03: what no rule holds is known to all nodes, too, and a change that one has told is no change for the next; but it takes
+// nobody's place in the store, and does not wake the policy.
+#[test]
+fn nodes_come_to_know_the_same_of_what_no_rule_holds() {
+    let (mut one, mut two, mut row) = (Peers::default(), Peers::default(), Vec::new());
+    let seen = |key, network: &str| {
+        let look = Look { network: Some(network.to_owned()), ..look(Identity::Certificate, key) };
+        sight("partner.example", look)
+    };
+    one.saw(&seen(1, "192.0.2.0"), at(0));
+    meet_in(&mut row, &mut one);
+    meet_in(&mut row, &mut two);
+    assert_eq!(two.saw(&seen(1, "192.0.2.0"), at(1)), None);
+    let change = two.saw(&seen(2, "192.0.2.0"), at(2)).expect("another key than at the other node");
+    assert_eq!(change.what, [Drift::Key]);
+    // A network alone is told once, too.
+    assert!(two.saw(&seen(2, "198.51.100.0"), at(3)).is_some());
+    meet_in(&mut row, &mut two);
+    meet_in(&mut row, &mut one);
+    assert_eq!(one.saw(&seen(2, "198.51.100.0"), at(4)), None, "it was told at the other node");
+    assert_eq!(one.list(None, 9).0[0].changes, two.list(None, 9).0[0].changes);
+    for node in [&mut one, &mut two] {
+        meet_in(&mut row, node);
+        assert!(node.untold(true, 9).is_empty() && node.untold(false, 9).is_empty() && !node.take_news());
+    }
+    // The store has lost it, and a node comes that knows nothing.
+    let mut anew = Vec::new();
+    one.tell_anew();
+    meet_in(&mut anew, &mut one);
+    let mut three = Peers::default();
+    meet_in(&mut anew, &mut three);
+    assert_eq!((faces(&three), three.untold(false, 9).len()), (2, 0));
+    // A rule that begins to hold: it is said where such pairs are.
+    three.saw(&Sight { hold: true, ..seen(2, "192.0.2.0") }, at(5));
+    assert_eq!(three.hear(&BTreeMap::new()), 0);
+    assert_eq!((three.untold(true, 9).len(), three.untold(false, 9).len()), (1, 0));
+    assert_eq!(one.hear_noted(["no record", "{}"]), 2);
+}
+
+// Two nodes that know of more networks than there is room for do not go on telling each other for ever.
+#[test]
+fn what_finds_no_room_is_not_told_again_and_again() {
+    let (mut one, mut two, mut row) = (Peers::default(), Peers::default(), Vec::new());
+    for n in 0..40 {
+        for (node, net) in [(&mut one, "192.0"), (&mut two, "198.51")] {
+            let look = Look { network: Some(format!("{net}.{n}.0")), ..look(Identity::Certificate, n) };
+            node.saw(&sight("partner.example", look), at(i64::from(n)));
+        }
+    }
+    for _ in 0..4 {
+        meet_in(&mut row, &mut one);
+        meet_in(&mut row, &mut two);
+    }
+    assert!(one.untold(false, 9).is_empty() && two.untold(false, 9).is_empty());
+    assert!(row.len() <= 6 && row.iter().all(|text| text.len() < 8192), "{}", row.len());
+}
+
+// Strangers that make room for each other leave nothing behind that is still to be said.
+#[test]
+fn what_is_forgotten_is_not_to_be_told() {
+    let mut peers = Peers::default();
+    for n in 0..=MOST {
+        peers.saw(
+            &sight(&format!("s{n}.example"), look(Identity::Certificate, 2)),
+            at(i64::try_from(n).unwrap()),
+        );
+    }
+    let there = peers.list(None, usize::MAX).0.len();
+    assert_eq!(peers.untold.len(), there);
+    assert_eq!(peers.untold(false, usize::MAX).len(), there);
+}
+
+// What a store holds that is no record is passed over.
 #[test]
 fn a_store_holds_what_is_held_and_anything_else_is_passed_over() {
     let (mut peers, mut store) = (Peers::default(), BTreeMap::new());
     peers.saw(&sight("partner.example", look(Identity::Certificate, 1)), at(0));
-    assert!(peers.untold(9).is_empty());
+    assert!(peers.untold(true, 9).is_empty());
     peers.saw(&Sight { hold: true, ..sight("held.example", look(Identity::Certificate, 1)) }, at(0));
     meet(&mut peers, &mut store);
     let (name, text) = store.iter().next().map(|(name, text)| (name.clone(), text.clone())).unwrap();
@@ -222,5 +302,5 @@ fn a_store_holds_what_is_held_and_anything_else_is_passed_over() {
     assert_eq!((other.hear(&foreign), other.list(None, 9).0.len()), (3, 0));
     // The store has lost everything: it is told again.
     meet(&mut peers, &mut BTreeMap::new());
-    assert_eq!((peers.hear(&BTreeMap::new()), peers.untold(9).len()), (0, 1));
+    assert_eq!((peers.hear(&BTreeMap::new()), peers.untold(true, 9).len()), (0, 1));
 }

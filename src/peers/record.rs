@@ -191,6 +191,15 @@ impl Peer {
         Some(Pair { sender, target })
     }
 
+    /// As the store holds it: what has changed is left out where that makes it long, and no rule holds the pair, lest strangers fill it.
+    pub(super) fn written(&self) -> Option<String> {
+        let text = serde_json::to_string(self).ok()?;
+        if self.hold || text.len() <= LONG {
+            return Some(text);
+        }
+        serde_json::to_string(&Self { changes: Vec::new(), ..self.clone() }).ok()
+    }
+
     pub(super) fn direction(&self) -> Direction {
         let inbound = self.direction == Direction::Inbound.label();
         if inbound { Direction::Inbound } else { Direction::Outbound }
@@ -328,11 +337,16 @@ impl Peer {
         self
     }
 
-    /// Whether it says something of faces that the other record does not say.
+    /// Whether it says something of faces, networks or TLS that the other record does not say, and has room for.
     pub(super) fn adds_to(&self, other: &Peer) -> bool {
         let knows = |face: &Face| other.faces.iter().any(|seen| seen.look.face.is_like(face));
         let holds = |face: &Face| other.waiting.iter().any(|waiting| waiting.look.face.is_like(face));
+        let more = |own: &[String], theirs: &[String], most| {
+            theirs.len() < most && own.iter().any(|word| !theirs.contains(word))
+        };
         self.epoch > other.epoch
+            || more(&self.networks, &other.networks, NETWORKS)
+            || more(&self.tls, &other.tls, VERSIONS)
             || self.epoch == other.epoch
                 && (self.faces.iter().any(|seen| !knows(&seen.look.face))
                     || self.waiting.iter().any(|waiting| !holds(&waiting.look.face)))
@@ -379,6 +393,9 @@ const NETWORKS: usize = 16;
 
 /// Versions of TLS of one pair; as many as there are, and a few for those to come.
 const VERSIONS: usize = 8;
+
+/// Octets of a record that no rule holds, from which on it is told without its changes.
+const LONG: usize = 4096;
 
 /// Characters of an issuer that are shown.
 const WORDS: usize = 200;

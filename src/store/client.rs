@@ -12,7 +12,7 @@ use redis::{
     RedisError, TlsCertificates, TlsMode,
 };
 
-use super::{After, Fault, Heard, Kind, Params, Said};
+use super::{After, Fault, Heard, Kind, Noted, Params, Said};
 
 /// The store, as one node sees it.
 pub struct Store {
@@ -69,8 +69,6 @@ impl Store {
         type All = (BTreeMap<String, String>, BTreeMap<String, String>, Row, Row, (i64, i64));
         let (nodes, bans, events, counts, (seconds, micros)): All = self.ask(&all).await?;
         let time = seconds.saturating_mul(1000).saturating_add(micros / 1000);
-        let text = |(name, fields): (String, Vec<String>)| Some((name, fields.into_iter().nth(1)?));
-        let texts = |row: Row| row.into_iter().filter_map(text).collect();
         Ok(Heard { time, nodes, bans, quarantine: held, events: texts(events), counts: texts(counts) })
     }
 
@@ -137,15 +135,7 @@ impl Store {
             [(&events, &said.events, MOST_EVENTS, DAY), (&counts, &said.counts, MOST_COUNTS, 2 * MINUTE)]
         {
             for text in row {
-                all.cmd("XADD")
-                    .arg(key)
-                    .arg("MAXLEN")
-                    .arg("~")
-                    .arg(most)
-                    .arg("*")
-                    .arg("e")
-                    .arg(text)
-                    .ignore();
+                add(&mut all, key, most, text);
             }
             if !row.is_empty() {
                 all.cmd("EXPIRE").arg(key).arg(time).ignore();
@@ -172,22 +162,50 @@ impl Store {
         Ok(peers)
     }
 
-    /// Has the others know this of peers.
+    /// What nodes have come to know of peers that no rule holds, from this entry of the row on, with it, or from the beginning.
+    ///
+    /// # Errors
+    /// When the store does not answer, or not so.
+    pub async fn noted(&mut self, from: Option<&str>) -> Result<Noted, Fault> {
+        let key = self.noted_key();
+        let mut all = redis::pipe();
+        all.cmd("XRANGE").arg(&key).arg(from.unwrap_or("-")).arg("+").arg("COUNT").arg(NOTED);
+        let (row,): (Row,) = self.ask(&all).await?;
+        let is_all = row.len() < NOTED;
+        Ok(Noted { entries: texts(row), is_all })
+    }
+
+    /// Has the others know this of peers: of those that a rule holds, and of the rest.
     ///
     /// # Errors
     /// When the store does not answer, or does not take it.
-    pub async fn tell_peers(&mut self, said: &[(String, String)]) -> Result<(), Fault> {
-        let key = self.peers_key();
+    pub async fn tell_peers(
+        &mut self,
+        held: &[(String, String)],
+        noted: &[(String, String)],
+    ) -> Result<(), Fault> {
+        let (key, row) = (self.peers_key(), self.noted_key());
         let mut all = redis::pipe();
-        for (pair, record) in said {
+        for (pair, record) in held {
             all.cmd("HSET").arg(&key).arg(pair).arg(record).ignore();
         }
-        all.cmd("EXPIRE").arg(&key).arg(YEAR).ignore();
+        for (_, record) in noted {
+            add(&mut all, &row, MOST_PEERS, record);
+        }
+        for (key, said) in [(&key, held), (&row, noted)] {
+            if !said.is_empty() {
+                all.cmd("EXPIRE").arg(key).arg(YEAR).ignore();
+            }
+        }
         self.ask::<()>(&all).await
     }
 
     fn peers_key(&self) -> String {
         format!("gatehouse:{{{}}}:peers", self.params.name)
+    }
+
+    fn noted_key(&self) -> String {
+        format!("gatehouse:{{{}}}:peers-noted", self.params.name)
     }
 
     /// Says what this node answers to a question.
@@ -326,6 +344,15 @@ fn login(params: &Params, mut info: redis::RedisConnectionInfo) -> redis::RedisC
     info.set_skip_set_lib_name()
 }
 
+/// One more entry of a row, of which about so many are kept.
+fn add(all: &mut Pipeline, row: &str, most: usize, text: &str) {
+    all.cmd("XADD").arg(row).arg("MAXLEN").arg("~").arg(most).arg("*").arg("e").arg(text).ignore();
+}
+
+fn texts(row: Row) -> Vec<(String, String)> {
+    row.into_iter().filter_map(|(name, fields)| Some((name, fields.into_iter().nth(1)?))).collect()
+}
+
 /// Words of the store are capped: it may hold anything.
 fn fault(error: RedisError) -> Fault {
     let text: String = error.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
@@ -347,8 +374,11 @@ const MOST_NODES: usize = 1000;
 const MOST_BANS: usize = 10_000;
 const MOST_HELD: usize = 30_000;
 
-/// Records of peers beyond which they are not ours.
+/// Records of peers beyond which they are not ours, and about as many as the row of the rest keeps.
 const MOST_PEERS: usize = 10_000;
+
+/// Entries of the row of the rest that are read at one time.
+const NOTED: usize = 1000;
 
 /// Events that are read at one time, and about as many as are kept.
 const EVENTS: usize = 5000;

@@ -62,6 +62,15 @@ pub struct Heard {
     pub counts: Vec<(String, String)>,
 }
 
+/// What was heard of a row, each entry with its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// What it holds.
+    pub entries: Vec<(String, String)>,
+    /// Whether there is no more of it.
+    pub is_all: bool,
+}
+
 /// What a node says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {

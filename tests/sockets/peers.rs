@@ -564,6 +564,52 @@ async fn nodes_share_what_they_know_of_peers() {
     knows(&first, 2, 0).await;
 }
 
+// What no rule holds is shared, too: a change that was told at one node is none at the next; a store that has lost everything hears it
+// again, and a node without any memory from the store.
+#[tokio::test]
+async fn nodes_share_what_no_rule_holds() {
+    let (mut redis, keys) = (Redis::start(&[]), secrets(""));
+    let node = async || node_of(planned("certificate", "note"), &redis.store(), keys.path(), OPEN).await;
+    let (first, second) = (node().await, node().await);
+    let other = Authority::new("Another Root").unwrap();
+    let roots = format!("{}{}{}", first.authority.pem(), second.authority.pem(), other.pem());
+    for world in [&first, &second] {
+        fs::write(world.folder.path().join("pki/root.pem"), &roots).unwrap();
+        world.gate.reload().await.unwrap();
+    }
+    let identity = by(&first.authority);
+    let (at_first, at_second) = (partner(&first, &identity).await, partner(&second, &identity).await);
+    let _one = comes(&first, &at_first, "known to one").await;
+    knows(&second, 1, 0).await;
+    let changed = by(&other);
+    at_second.show(changed.clone());
+    let _two = comes(&second, &at_second, "passes").await;
+    let told = changes(&second, 1).await;
+    assert!(told[0].to_string().contains("key"), "{told:?}");
+    knows(&first, 2, 0).await;
+    at_first.show(changed);
+    let _three = comes(&first, &at_first, "no news").await;
+    assert_eq!(changes(&first, 0).await, Vec::<Value>::new());
+    assert_eq!(redis.say(&["HLEN", "gatehouse:{gate}:peers"]).trim(), "0", "no rule holds it");
+    redis.kill();
+    redis.revive();
+    soon("the store to know it again", async || {
+        match redis.say(&["XLEN", "gatehouse:{gate}:peers-noted"]).trim() {
+            "0" => Err("nothing".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let third = node_of(planned("certificate", "note"), &redis.store(), keys.path(), OPEN).await;
+    knows(&third, 2, 0).await;
+    let ends = redis.say(&["TTL", "gatehouse:{gate}:peers-noted"]).trim().parse::<i64>().unwrap();
+    assert!(ends > 0);
+    // What is no record there is told, and passed over.
+    redis.say(&["XADD", "gatehouse:{gate}:peers-noted", "*", "e", "no record"]);
+    redis::store_is(&first, None).await;
+    knows(&third, 2, 0).await;
+}
+
 // What an operator has written wrong is told in his own words, with what to write: of whatever command it is an argument.
 #[tokio::test]
 async fn a_wrong_argument_is_told_with_what_to_write() {
