@@ -219,14 +219,15 @@ impl Cluster {
             }
         };
         store.write(&said).await?;
+        {
+            let mut state = self.held();
+            state.events.said(said.events.len());
+            state.together.row.said(said.counts.len());
+        }
         foreign += self.peers.share(store, &tools).await?;
-        let mut state = self.held();
-        state.events.said(said.events.len());
-        state.together.row.said(said.counts.len());
-        drop(state);
         match foreign {
             0 => Ok(()),
-            count => Err(Fault::Foreign(format!("{count} entries cannot be read; they are passed over"))),
+            count => Err(Fault::unread(count)),
         }
     }
 

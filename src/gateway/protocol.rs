@@ -338,7 +338,7 @@ pub enum Answer {
     Nodes {
         /// This one first.
         nodes: Vec<OfNode>,
-        /// The machines of those that did not answer in time.
+        /// Those that did not answer in time: the machine, and behind it the name of the node.
         silent: Vec<String>,
     },
     /// How it stands with the other nodes.

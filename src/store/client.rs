@@ -356,12 +356,38 @@ fn texts(row: Row) -> Vec<(String, String)> {
 /// Words of the store are capped: it may hold anything.
 fn fault(error: RedisError) -> Fault {
     let text: String = error.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
+    let lower = text.to_lowercase();
+    let known = REMEDIES.iter().find(|(word, _)| lower.contains(word));
+    let text = known.map_or_else(|| text.clone(), |(_, remedy)| format!("{remedy} ({text})"));
     match error.kind() {
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => Fault::Refused(text),
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Fault::Foreign(text),
         _ => Fault::Silent(text),
     }
 }
+
+/// What a store says that refuses, and what to do about it.
+const REMEDIES: [(&str, &str); 7] = [
+    (
+        "no permissions",
+        "its user lacks a right: give him the line of `aclfile` that the deployment guide shows",
+    ),
+    (
+        "authentication failed",
+        "user or password are not its own: compare `cluster: { store, password }` with its users",
+    ),
+    ("noauth", "it asks for a password: name its file as `cluster: { password }`"),
+    ("used memory", "it is full: raise its `maxmemory`, or find out who else fills it"),
+    (
+        "wrongtype",
+        "another program has written to a key of ours: delete that key, or take another `cluster: { name }`",
+    ),
+    (
+        "read only replica",
+        "it is a replica: name the server that leads, or its sentinels, as `cluster: { store }`",
+    ),
+    ("misconf", "it cannot write to its disk: look at its log"),
+];
 
 /// Events with their names and fields.
 type Row = Vec<(String, Vec<String>)>;

@@ -103,6 +103,14 @@ pub enum Fault {
     Foreign(String),
 }
 
+impl Fault {
+    /// So many entries of it cannot be read; the rest is.
+    pub fn unread(count: usize) -> Self {
+        let who = "another program writes there, or a node of another version";
+        Self::Foreign(format!("{count} of its entries cannot be read, and are passed over: {who}"))
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

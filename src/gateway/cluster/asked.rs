@@ -38,8 +38,9 @@ impl Cluster {
         let until = now() + PATIENCE;
         while !waited.is_empty() && now() < until {
             tokio::time::sleep(PAUSE).await;
-            // What ails the store is told by who exchanges with it.
-            let Ok(answers) = self.store.lock().await.answers(&question).await else { continue };
+            // What ails the store is told by who exchanges with it; one that says nothing is waited for no longer than the nodes.
+            let asked = async { self.store.lock().await.answers(&question).await };
+            let Ok(Ok(answers)) = tokio::time::timeout_at(until.into(), asked).await else { continue };
             for (node, text) in answers {
                 if let Some(host) = waited.remove(&node) {
                     let answer = serde_json::from_str(&text);
@@ -48,7 +49,9 @@ impl Cluster {
                 }
             }
         }
-        Answer::Nodes { nodes, silent: waited.into_values().collect() }
+        // Two nodes of one machine are told apart, as in the heads of the answers.
+        let silent = waited.into_iter().map(|(node, host)| format!("{host} ({node})")).collect();
+        Answer::Nodes { nodes, silent }
     }
 
     /// Answers another node, aside; nobody waits for it here.

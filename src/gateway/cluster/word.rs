@@ -80,6 +80,7 @@ pub(super) fn common(settings: &Settings) -> String {
             "own-addresses",
             "include",
             "threads",
+            "state",
             "cluster.password",
         ];
         let files = ["certificate", "secrets", "policies", "roots", "crls"];
@@ -118,9 +119,9 @@ pub(super) fn differences(own: &Card, other: &Card, ahead: i64) -> Vec<(Mismatch
         found.push((Mismatch::Secrets, format!("{host} {words}")));
     }
     if ahead.unsigned_abs() > APART {
-        let (seconds, way) = (ahead.unsigned_abs() / 1000, if ahead > 0 { "ahead" } else { "behind" });
+        let (seconds, way) = (ahead.unsigned_abs() / 1000, if ahead > 0 { "ahead of" } else { "behind" });
         let words =
-            format!("is {seconds} s {way} of this node by its clock: have both follow the same time (NTP)");
+            format!("is {seconds} s {way} this node by its clock: have both follow the same time (NTP)");
         found.push((Mismatch::Clock, format!("{host} {words}")));
     }
     found
