@@ -228,8 +228,9 @@ fn made() -> TempDir {
     secret("secrets/inside", "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210\n");
     secret("secrets/store", "change-me\n");
     let page = read("deploy/README.md");
-    let rights = page.lines().find(|line| line.starts_with("user gate ")).expect("the line of the ACL");
-    secret("secrets/users.acl", &format!("{rights}\n"));
+    let users: Vec<&str> = page.lines().filter(|line| line.starts_with("user ")).collect();
+    assert_eq!(users.len(), 2, "the lines of the ACL: {users:?}");
+    secret("secrets/users.acl", &format!("{}\n", users.join("\n")));
     secret("pki/store.pem", &params.self_signed(&key).unwrap().pem());
     beside
 }
@@ -353,6 +354,7 @@ fn the_store_of_compose_starts_with_the_rights_of_the_page() {
     }
     assert!(gate(&["HLEN", "another"]).contains("NOPERM"));
     assert!(gate(&["FLUSHALL"]).contains("NOPERM"));
+    assert!(say(&["PING"]).contains("NOAUTH"), "who has no name hears nothing");
     server.kill().unwrap();
     server.wait().unwrap();
 }

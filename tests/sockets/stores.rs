@@ -177,20 +177,32 @@ async fn nodes_follow_the_sentinels_to_the_next_leader(program: Program) {
     }
 }
 
-// "single, Sentinel, Cluster": one node asks the sentinels who leads, another knows; and two in a cluster.
+// "single, Sentinel, Cluster", "ACL documented (the commands it needs and no more)": one node asks the sentinels who leads, another
+// knows; and two in a cluster; each with the rights that the page names for it, and without the last of them not.
 async fn a_store_is_found_by_sentinels_and_as_a_cluster(program: Program) {
-    let keys = secrets("");
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/README.md")).unwrap();
+    let line = page.lines().find(|line| line.starts_with("user gate ")).expect("the line of the ACL");
+    let keys = secrets(line.split_once('>').unwrap().1.split(' ').next().unwrap());
+    let known = |redis: &Redis, more: &str| {
+        assert!(page.contains(&format!("`{more}`")), "the page names {more}");
+        let rights: Vec<&str> = line.split_whitespace().skip(2).chain([more]).collect();
+        assert_eq!(redis.say(&[&["ACL", "SETUSER", "gate"], rights.as_slice()].concat()).trim(), "OK");
+    };
     let leader = program.start(&[]);
+    known(&leader, ROLE);
     let watch = format!("sentinel monitor leader 127.0.0.1 {} 1\n", leader.port);
     let sentinel = program.start_as(&["own.conf", "--sentinel"], &watch);
-    let by_sentinel = format!("redis+sentinel://127.0.0.1:{}/leader", sentinel.port);
+    let by_sentinel = format!("redis+sentinel://gate@127.0.0.1:{}/leader", sentinel.port);
     let bus = free_port().to_string();
     let alone = program.start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
     assert_eq!(alone.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
-    let as_cluster = format!("redis+cluster://127.0.0.1:{}", alone.port);
-    for (one, other) in [(by_sentinel, leader.store()), (as_cluster.clone(), as_cluster)] {
-        let first = node(&one, keys.path(), OPEN).await;
-        let second = node(&other, keys.path(), OPEN).await;
+    known(&alone, SLOTS);
+    let as_cluster = format!("redis+cluster://gate@127.0.0.1:{}", alone.port);
+    let known_leader = format!("redis://gate@127.0.0.1:{}", leader.port);
+    for (one, other) in [(&by_sentinel, &known_leader), (&as_cluster, &as_cluster)] {
+        let first = node(one, keys.path(), "").await;
+        let second = node(other, keys.path(), "").await;
         store_is(&first, None).await;
         assert_eq!(tell(&first.socket(), &["ban", "spam.example", "--for", "1h"]).await.code, 0);
         are_banned(&[&first, &second], &["spam.example"]).await;
@@ -198,7 +210,16 @@ async fn a_store_is_found_by_sentinels_and_as_a_cluster(program: Program) {
         are_banned(&[&first, &second], &[]).await;
         store_is(&second, None).await;
     }
+    for (redis, right, store) in [(&leader, ROLE, &by_sentinel), (&alone, SLOTS, &as_cluster)] {
+        redis.say(&["ACL", "SETUSER", "gate", &right.replace('+', "-")]);
+        let first = node(store, keys.path(), "").await;
+        store_is(&first, Some("lacks a right")).await;
+    }
 }
+
+/// What more is needed behind sentinels, and in a cluster.
+const ROLE: &str = "+role";
+const SLOTS: &str = "+cluster|slots";
 
 // A store that shows a certificate which nobody vouches for is none.
 async fn a_store_that_cannot_prove_its_name_is_not_believed(program: Program) {
