@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
 use super::reload::Reloader;
 use super::since_1970;
 use crate::run::now;
@@ -16,8 +18,7 @@ pub(super) fn read() -> Clock {
 /// Has keys bear the right time after the system's clock was set, or stood still while the machine slept.
 pub(super) async fn follow(reloader: Arc<Reloader>) {
     let mut known = read();
-    let mut tick = tokio::time::interval(LOOK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = every(LOOK);
     loop {
         tick.tick().await;
         let (expected, found) = (known.unix(now()), since_1970());
@@ -35,6 +36,17 @@ pub(super) async fn follow(reloader: Arc<Reloader>) {
         let settings = reloader.settings();
         reloader.readdress(&settings, (*settings).clone()).await;
     }
+}
+
+/// Ticks at once, and then whenever so much of the wall's time is full: what is to be done now and then is done together, and a
+/// gateway that has nothing else to do sleeps in between.
+pub(super) fn every(period: Duration) -> Interval {
+    let nanos = since_1970().as_nanos().checked_rem(period.as_nanos());
+    let over = Duration::from_nanos(nanos.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or_default());
+    let now = Instant::now();
+    let mut tick = interval_at(now.checked_sub(over).unwrap_or(now), period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    tick
 }
 
 /// How often the system's clock is looked at.

@@ -22,12 +22,13 @@ use crate::run::{Tools, kept, now};
 
 /// Fetches for as long as the gateway runs.
 pub(super) async fn follow(current: impl Fn() -> (Arc<Settings>, Arc<World>, Arc<Tools>) + Send + Sync) {
-    let mut tick = tokio::time::interval(LOOK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = super::clock::every(LOOK);
     let mut plans: BTreeMap<String, Planned> = BTreeMap::new();
     let mut names = None;
+    let mut news = current().2.registry.news();
     loop {
         tick.tick().await;
+        drop(news.borrow_and_update());
         let (settings, world, tools) = current();
         let lists: Vec<(&ListFile, &Fetch)> =
             settings.lists.iter().filter_map(|list| Some((list, list.fetch.as_ref()?))).collect();
@@ -38,6 +39,11 @@ pub(super) async fn follow(current: impl Fn() -> (Arc<Settings>, Arc<World>, Arc
             plans.retain(|name, _| wanted.contains(name));
             tidy(folder.clone(), wanted.clone()).await;
             names = Some(wanted);
+        }
+        if lists.is_empty() {
+            // A reload may bring some.
+            let _either = tokio::time::timeout(SELDOM, news.changed()).await;
+            continue;
         }
         for (list, fetch) in lists {
             let plan = match plans.get(&list.name).filter(|plan| plan.source.url == fetch.url) {
@@ -213,6 +219,9 @@ fn beside(url: &str) -> String {
 
 const SIGNATURE: &str = ".minisig";
 const SOURCE: &str = ".source";
+
+/// How often it is looked whether any list is fetched, where none is.
+const SELDOM: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether a list is due.
 const LOOK: Duration = Duration::from_secs(1);

@@ -415,7 +415,7 @@ async fn lead_nobody_at_the_end(reloader: Arc<Reloader>, lifecycle: Arc<Lifecycl
 
 /// Refusals of logins end by themselves; the gauge follows.
 async fn count_bans(reloader: Arc<Reloader>) {
-    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut tick = clock::every(Duration::from_secs(5));
     loop {
         tick.tick().await;
         let tools = reloader.tools();
