@@ -2146,8 +2146,10 @@ fn the_account_that_the_server_names_must_be_that_of_the_certificate() {
             assert!(!said.contains("alice") && said.contains("<not-authorized"), "{said}");
             assert!(!stage.relay.is_bound());
         }
-        // By SASL2 with Bind 2, and without.
-        for inside in ["<bind xmlns='urn:xmpp:bind:0'/>", ""] {
+        // By SASL2 with Bind 2, with a session that goes on, and alone.
+        for inside in
+            ["<bind xmlns='urn:xmpp:bind:0'/>", "<resume xmlns='urn:xmpp:sm:3' h='0' previd='p'/>", ""]
+        {
             let mut stage = certified(account, &modern());
             stage.hears(
                 NEAR,
@@ -2161,6 +2163,9 @@ fn the_account_that_the_server_names_must_be_that_of_the_certificate() {
             stage.said(NEAR);
             let (identifier, bound) = match inside {
                 "" => ("alice@hall.example", ""),
+                resume if resume.contains("resume") => {
+                    ("alice@hall.example", "<resumed xmlns='urn:xmpp:sm:3' h='0' previd='p'/>")
+                }
                 _ => (ME, "<bound xmlns='urn:xmpp:bind:0'/>"),
             };
             // What the client hears of a login waits for the features that follow.

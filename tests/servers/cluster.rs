@@ -9,6 +9,7 @@ use crate::support::nodes::{Cast, NODE, Node, Nodes};
 use crate::support::scene::Peer;
 use crate::support::server::{Legacy, Proof, Remote};
 use crate::support::wait_for;
+use rustix::process::Signal;
 
 /// Three nodes: the world is told of the first two, the server behind is led to the third. So the world asks one of the two about
 /// keys that the third has made, and the server asks the third about keys that one of the two has made.
@@ -155,6 +156,31 @@ fn a_node_that_is_killed_under_traffic_costs_at_most_what_stood_in_its_queues() 
         sent.len()
     );
     assert!(lost <= 100, "{} sent, {arrived} arrived, {returned} came back", sent.len());
+}
+
+// CLU-02, CLU-06: "recovery takes under 5 s": a node that dies with a question about a key that another has made holds up no pair. Prosody
+// says nothing to a claim whose question is lost, so it is made once more, and the next node vouches for it.
+#[test]
+fn a_question_that_dies_with_its_node_is_asked_again() {
+    let (third, others) = (2, 0..2);
+    let mut scene = Nodes::start(&Cast { callers: &[2, 1], ..cast(&[NODE; 3], &[FRIEND], Legacy::Prosody) });
+    let (mut outside, mut inside) = (scene.remotes[0].login(), scene.legacy.login());
+    talk(&mut outside, &mut inside);
+    // The server behind asks the third node over the stream that it has there, and hears nothing; then that node is no more.
+    scene.nodes[third].signal(Signal::STOP);
+    for node in others {
+        // That one of them carries nothing is no matter.
+        let _said = scene.nodes[node].command("close", &["close", FRIEND.domain]);
+    }
+    let id = outside.message(inside.jid(), "with the next node");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!inside.so_far().iter().any(|heard| heard.has("id", &id)), "the question was answered");
+    let killed = Instant::now();
+    scene.nodes[third].kill();
+    inside.arrived(outside.jid(), &id);
+    let after = killed.elapsed();
+    eprintln!("the pair stands {after:?} after the kill");
+    assert!(after < Duration::from_secs(5), "{after:?}");
 }
 
 /// A few words each way.
