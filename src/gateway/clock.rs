@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-
 use super::reload::Reloader;
 use super::since_1970;
+use super::ticks::every;
 use crate::run::now;
 use crate::stream::Clock;
 
@@ -36,17 +35,6 @@ pub(super) async fn follow(reloader: Arc<Reloader>) {
         let settings = reloader.settings();
         reloader.readdress(&settings, (*settings).clone()).await;
     }
-}
-
-/// Ticks at once, and then whenever so much of the wall's time is full: what is to be done now and then is done together, and a
-/// gateway that has nothing else to do sleeps in between.
-pub(super) fn every(period: Duration) -> Interval {
-    let nanos = since_1970().as_nanos().checked_rem(period.as_nanos());
-    let over = Duration::from_nanos(nanos.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or_default());
-    let now = Instant::now();
-    let mut tick = interval_at(now.checked_sub(over).unwrap_or(now), period);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    tick
 }
 
 /// How often the system's clock is looked at.

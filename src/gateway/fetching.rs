@@ -22,7 +22,7 @@ use crate::run::{Tools, kept, now};
 
 /// Fetches for as long as the gateway runs.
 pub(super) async fn follow(current: impl Fn() -> (Arc<Settings>, Arc<World>, Arc<Tools>) + Send + Sync) {
-    let mut tick = super::clock::every(LOOK);
+    let mut tick = super::ticks::every(LOOK);
     let mut plans: BTreeMap<String, Planned> = BTreeMap::new();
     let mut names = None;
     let mut news = current().2.registry.news();

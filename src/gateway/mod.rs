@@ -36,6 +36,7 @@ pub mod reload;
 pub mod rules;
 mod secrets;
 mod services;
+mod ticks;
 mod trust;
 mod used;
 mod watch;
@@ -415,7 +416,7 @@ async fn lead_nobody_at_the_end(reloader: Arc<Reloader>, lifecycle: Arc<Lifecycl
 
 /// Refusals of logins end by themselves; the gauge follows.
 async fn count_bans(reloader: Arc<Reloader>) {
-    let mut tick = clock::every(Duration::from_secs(5));
+    let mut tick = ticks::every(Duration::from_secs(5));
     loop {
         tick.tick().await;
         let tools = reloader.tools();

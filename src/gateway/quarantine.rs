@@ -68,7 +68,7 @@ fn show(tools: &Tools) {
 
 /// Quiet days pass.
 pub(super) async fn follow(tools: impl Fn() -> Arc<Tools> + Send) {
-    let mut tick = super::clock::every(OFTEN);
+    let mut tick = super::ticks::every(OFTEN);
     loop {
         tick.tick().await;
         let tools = tools();

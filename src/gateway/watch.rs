@@ -22,7 +22,7 @@ use crate::tls::{Certificates, keys};
 
 /// Watches for as long as the gateway runs.
 pub(super) async fn files(reloader: Arc<Reloader>) {
-    let mut tick = super::clock::every(LOOK);
+    let mut tick = super::ticks::every(LOOK);
     let mut eyes = Eyes::default();
     let mut looks: u32 = 0;
     loop {

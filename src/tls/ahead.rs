@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
     ) -> Poll<io::Result<usize>> {
         let held = self.take_back();
         let (Some((front, part)), taken) = (space.split_at_mut_checked(held.len()), held.len()) else {
-            return Poll::Ready(Err(super::channel::too_long()));
+            return Poll::Ready(Err(too_long()));
         };
         let most = most.min(part.len());
         let mut part = ReadBuf::new(part.get_mut(..most).unwrap_or_default());
@@ -199,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
         };
         outcome?;
         match part.filled() {
-            _ if most == 0 => Poll::Ready(Err(super::channel::too_long())),
+            _ if most == 0 => Poll::Ready(Err(too_long())),
             [] => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             read => {
                 self.see(read)?;
@@ -301,6 +301,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
         ready!(self.poll_late(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
+}
+
+/// More has come than a message of a handshake may have.
+pub(super) fn too_long() -> io::Error {
+    let error = rustls::Error::from(rustls::InvalidMessage::HandshakePayloadTooLarge);
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 thread_local! {

@@ -17,7 +17,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{CommonState, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::ahead::{Ahead, THREAD};
+use super::ahead::{Ahead, THREAD, too_long};
 
 /// A channel that stands.
 pub struct Channel<S> {
@@ -447,11 +447,6 @@ fn say<S>(mut words: EncodeTlsData<'_, ServerConnectionData>, ahead: &mut Ahead<
 
 fn broken(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// More has come than a message of a handshake may have.
-pub(super) fn too_long() -> io::Error {
-    broken(Error::from(rustls::InvalidMessage::HandshakePayloadTooLarge))
 }
 
 /// Room in which records are made.
