@@ -120,11 +120,14 @@ impl Scope {
         self.default = 1;
     }
 
-    /// Drops what elements declared, and the memory for it.
+    /// Drops everything, and the memory for it: it begins anew with the next element.
     pub(super) fn rest(&mut self) {
-        self.reset();
-        // One at a time is what most elements of a negotiation declare.
-        self.bindings.shrink_to(self.base + 1);
+        *self = Self::default();
+    }
+
+    /// Whether it has not begun.
+    pub(super) fn rests(&self) -> bool {
+        self.bindings.is_empty()
     }
 
     /// The state to come back to with [`Scope::leave`].

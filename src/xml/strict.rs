@@ -17,7 +17,7 @@ use super::frame::{Kind, Lies, Measure, Spans, Surface};
 use super::names::Word;
 use super::scope::{Declared, Meaning, Origin, Resolved, Scope};
 use super::tag::{Attr, Role, Tag};
-use super::{Content, Limits, Rule, Span, Violation, chars, grown, tag};
+use super::{Limits, Rule, Span, Violation, chars, grown, tag};
 use crate::reason::Reason;
 
 /// What an element was found to be.
@@ -38,7 +38,8 @@ struct Open {
 /// The reader, with the memory it works in. One serves a whole stream.
 pub(super) struct Strict {
     scope: Scope,
-    content: Option<Content>,
+    /// What the stream header declared, once there is one.
+    declared: Option<Arc<Declared>>,
     attrs: Vec<Attr>,
     open: Vec<Open>,
     children: Vec<Lies>,
@@ -65,11 +66,9 @@ struct Place {
 impl Strict {
     /// A reader before the stream header.
     pub(super) fn new() -> Self {
-        let mut scope = Scope::default();
-        scope.begin(None);
         Self {
-            scope,
-            content: None,
+            scope: Scope::default(),
+            declared: None,
             attrs: Vec::new(),
             open: Vec::new(),
             children: Vec::new(),
@@ -85,8 +84,8 @@ impl Strict {
 
     /// Takes what the stream header declared.
     pub(super) fn begin(&mut self, declared: &Arc<Declared>) {
-        self.content = Some(declared.content);
-        self.scope.begin(Some(declared));
+        self.declared = Some(Arc::clone(declared));
+        self.scope.rest();
     }
 
     /// Reads a complete first-level element.
@@ -171,7 +170,10 @@ impl Strict {
     }
 
     fn reset(&mut self) {
-        self.scope.reset();
+        match self.scope.rests() {
+            true => self.scope.begin(self.declared.as_deref()),
+            false => self.scope.reset(),
+        }
         self.open.clear();
         self.children.clear();
         self.out.clear();
@@ -191,13 +193,14 @@ impl Strict {
     fn names(&mut self, octets: &[u8], place: Place, limits: &Limits) -> Result<(Tag, Resolved), Violation> {
         let inside_end = place.end - 1 - usize::from(place.empty);
         let tag = tag::read(octets, place.start + 1, inside_end, limits, &mut self.attrs)?;
+        let content = self.declared.as_ref().map(|declared| declared.content);
         for attr in &self.attrs {
             let prefix = match attr.role {
                 Role::Default => Span::default(),
                 Role::Prefix => attr.local,
                 Role::Plain | Role::Prefixed => continue,
             };
-            self.scope.declare(octets, prefix, attr.value, self.content, limits)?;
+            self.scope.declare(octets, prefix, attr.value, content, limits)?;
         }
         let resolved = match tag.prefix(octets) {
             b"" => self.scope.unprefixed().ok_or(Violation::of(Rule::N1))?,
