@@ -51,7 +51,9 @@ s2s_secure_auth = false
 authentication = "internal_plain"
 storage = "internal"
 
--- Ask whom resolv.conf names, and do not read /etc/hosts.
-unbound = { resolvconf = true, hoststxt = false }
+-- Ask whom resolv.conf names, and do not read /etc/hosts. The options are for when the gateway, and its steering with it, was away for
+-- minutes: libunbound by itself would wait about as long again before it asks anew.
+unbound = { resolvconf = true, hoststxt = false,
+  options = { ["infra-host-ttl"] = "1", ["infra-cache-max-rtt"] = "1000" } }
 
 VirtualHost "@DOMAIN@"

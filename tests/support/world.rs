@@ -81,7 +81,7 @@ impl World {
             directory: make_dir(&self.directory.path().join(name)),
         };
         let etc = make_dir(&Path::new("/etc/netns").join(&host.namespace));
-        write(&etc.join("resolv.conf"), &format!("nameserver {resolver}\noptions timeout:2 attempts:2\n"));
+        write(&etc.join("resolv.conf"), &format!("nameserver {resolver}\noptions timeout:1 attempts:2\n"));
         // No name of the real machine's files may answer here.
         write(&etc.join("hosts"), "127.0.0.1 localhost\n");
         write(&etc.join("nsswitch.conf"), NSSWITCH);
@@ -215,7 +215,7 @@ impl Host {
     pub fn asks(&self, resolvers: &[Ipv4Addr]) {
         let lines: String = resolvers.iter().map(|resolver| format!("nameserver {resolver}\n")).collect();
         let file = Path::new("/etc/netns").join(&self.namespace).join("resolv.conf");
-        write(&file, &format!("{lines}options timeout:2 attempts:2\n"));
+        write(&file, &format!("{lines}options timeout:1 attempts:2\n"));
     }
 
     /// The body of an HTTP answer with its status.

@@ -19,7 +19,9 @@ s2s_secure_auth = @SECURE_AUTH@
 
 authentication = "internal_plain"
 storage = "internal"
-unbound = { resolvconf = true, hoststxt = false }
+-- It is not this server that the tests look at when the DNS was away: libunbound by itself would not ask anew for minutes.
+unbound = { resolvconf = true, hoststxt = false,
+  options = { ["infra-host-ttl"] = "1", ["infra-cache-max-rtt"] = "1000" } }
 
 ssl = { certificate = "@CHAIN@", key = "@KEY@", cafile = "@ROOTS@" }
 
