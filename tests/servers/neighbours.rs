@@ -190,21 +190,28 @@ fn outwards(legacy: Legacy) {
     harm_nobody(&kinds, (&mut good, &mut bad), &mut friend);
     no_stream_ended(&scene);
 
-    let begun = Instant::now();
-    let dead: Vec<String> =
-        (0..200).map(|n| good.message(&format!("x@n{n}.dead.example"), "is anybody there?")).collect();
     let mut streams = 0;
-    for (n, id) in dead.iter().enumerate() {
-        let (condition, text) = good.told(id);
-        assert_eq!(condition, "remote-server-not-found", "{text}");
-        assert!(text.starts_with(&format!("n{n}.dead.example: there is no such domain")), "{text}");
-        if n % 20 == 0 {
-            streams = streams.max(scene.gateway.calls());
+    // "Every answer within 5 s", of a machine that may be busy with other tests: as many times that as processes wait for each of
+    // its processors, and once more with other names where the load has just come.
+    let fair = Duration::from_secs(5).mul_f64(crowd());
+    let in_time = (0..3).any(|round| {
+        let begun = Instant::now();
+        let name = |n: usize| format!("n{n}-{round}.dead.example");
+        let dead: Vec<String> =
+            (0..200).map(|n| good.message(&format!("x@{}", name(n)), "is anybody there?")).collect();
+        for (n, id) in dead.iter().enumerate() {
+            let (condition, text) = good.told(id);
+            assert_eq!(condition, "remote-server-not-found", "{text}");
+            assert!(text.starts_with(&format!("{}: there is no such domain", name(n))), "{text}");
+            if n % 20 == 0 {
+                streams = streams.max(scene.gateway.calls());
+            }
         }
-    }
-    eprintln!("{legacy:?}: 200 dead contacts told in {:?}, {streams} streams to the server", begun.elapsed());
-    // "Every answer within 5 s", on a machine that has nothing else to do.
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        let took = begun.elapsed();
+        eprintln!("{legacy:?}: 200 dead contacts told in {took:?}, {streams} streams to the server");
+        took < fair
+    });
+    assert!(in_time, "200 dead contacts are not told within {fair:?}");
     // DB-69: 32 for reports, and one for the pair that stands; one that closes and one that opens may meet.
     assert!(streams <= 40, "{streams} streams to the server behind");
     if matches!(legacy, Legacy::Jabberd2) {
@@ -221,6 +228,13 @@ fn outwards(legacy: Legacy) {
     eprintln!("{legacy:?}: 1,000 contacts at a slow partner answered in {:?}", begun.elapsed());
     drop(slow);
     no_stream_ended(&scene);
+}
+
+/// How many processes there are for each processor; one at least.
+fn crowd() -> f64 {
+    let load = std::fs::read_to_string("/proc/loadavg").expect("the kernel tells");
+    let load: f64 = load.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    (load / thread::available_parallelism().map_or(1.0, |n| n.get() as f64)).max(1.0)
 }
 
 /// D4: by the words of jabberd2, no stream to it has ever brought two foreign domains.

@@ -47,10 +47,10 @@ impl Times {
         done
     }
 
-    /// The middle one, and the worst.
-    fn told(&mut self) -> (Duration, Duration) {
+    /// The middle one, the one that a hundredth exceeds, and the worst.
+    fn told(&mut self) -> [Duration; 3] {
         self.0.sort();
-        (self.0[self.0.len() / 2], *self.0.last().unwrap())
+        [50, 99, 100].map(|share| self.0[(self.0.len() * share / 100).min(self.0.len() - 1)])
     }
 }
 
@@ -83,12 +83,14 @@ async fn honest(world: &World, bank: &Peer, cousin: &Peer, rounds: usize, round:
                 world.legacy.inbox.wait_body(&format!("in {body}")).await.unwrap();
             })
             .await;
-        seen.outbound
-            .take(async {
-                world.legacy.message("j@hall.example", "a@bank.example", &format!("out {body}"));
-                bank.inbox.wait_body(&format!("out {body}")).await.unwrap();
-            })
-            .await;
+        for k in 0..20 {
+            seen.outbound
+                .take(async {
+                    world.legacy.message("j@hall.example", "a@bank.example", &format!("out {body} {k}"));
+                    bank.inbox.wait_body(&format!("out {body} {k}")).await.unwrap();
+                })
+                .await;
+        }
         seen.client
             .take(async {
                 let user = format!("u{round}{n}");
@@ -100,7 +102,8 @@ async fn honest(world: &World, bank: &Peer, cousin: &Peer, rounds: usize, round:
 }
 
 // Issue 14: "with 200 networks attacking at once an honest dialback of any domain stands within 2 s, and .. our own users'
-// outbound" is not noticed. Asserted in orders of magnitude; what each came to is told with `--nocapture`.
+// outbound .. is at most twice its calm value plus 50 ms". Asserted in orders of magnitude, for a test beside others; what each came
+// to is told with `--nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_strangers_is_not_noticed() {
     let world = open_border(|plan| plan.limit("verifications", "64")).await;
@@ -137,8 +140,9 @@ async fn a_flood_of_strangers_is_not_noticed() {
         ("our own outbound", &mut calm.outbound, &mut stormy.outbound),
         ("a login", &mut calm.client, &mut stormy.client),
     ] {
-        let ((calm, _), (middle, worst)) = (calm.told(), stormy.told());
-        println!("{what}: {calm:?} when calm, {middle:?} and {worst:?} at worst under attack");
+        let (calm, stormy) = (calm.told(), stormy.told());
+        println!("{what}: p50, p99, worst: {calm:.1?} when calm, {stormy:.1?} under attack");
+        let [_, _, worst] = stormy;
         assert!(worst < Duration::from_secs(8), "{what}: {worst:?}");
     }
     // Nothing is held against anybody.
