@@ -98,7 +98,7 @@ impl<S> Ahead<S> {
     }
 
     /// Whether what was read up to here may be used.
-    fn judge(&self) -> io::Result<()> {
+    pub(super) fn judge(&self) -> io::Result<()> {
         match self.watch {
             Watch::Ends if self.records.has_begun_anew() => {
                 Err(io::Error::new(io::ErrorKind::InvalidData, "renegotiation of TLS"))

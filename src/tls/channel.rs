@@ -142,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Channel<S> {
         }
         let mut held = ahead.take_back();
         if !held.is_empty() {
+            ahead.judge()?;
             let outcome = records.take_apart(&mut held, buf, ahead);
             drop(held.drain(..outcome.as_ref().map_or(0, |done| *done).min(held.len())));
             ahead.put_back(held);
