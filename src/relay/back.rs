@@ -126,7 +126,12 @@ impl WayBack {
             let Some(frame) = reread(&octets) else { return };
             let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
             let origin = Origin { direction: Direction::Outbound, caller: None };
-            return origin.turn_away(&turned, &pair, |octets| Some(Effect::Back(pair.clone(), octets)), turn);
+            return origin.turn_away(
+                &turned,
+                &pair,
+                |stanza| Some(Effect::Back(pair.clone(), stanza.octets)),
+                turn,
+            );
         }
         if let Some(at) = self.guard.find(pair.sender.as_str(), pair.target.as_str()) {
             self.guard.count(at, found);

@@ -350,7 +350,7 @@ impl Step<'_, '_> {
                 }
                 self.count(frame.head().kind(), octets.len());
                 if self.client.far.is_open() {
-                    self.turn.push(Effect::Pass(FAR, octets));
+                    self.turn.push(Effect::Pass(FAR, octets.into()));
                 }
             }
             Err(reason) => {

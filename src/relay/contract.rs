@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::event::Event;
 use super::plan::Home;
-use super::sender::Sender;
+use super::sender::Passing;
 use crate::jid::Domain;
 use crate::policy::{Permit, Policy};
 use crate::reason::{Detail, Flow, Reason, Why};
@@ -93,7 +93,7 @@ pub enum Input {
     /// The pair's far outbox is over its limit and this stanza did not fit; on the near side, the answer to
     /// [`Effect::Hand`] where the courier has no room.
     Overflow(Bytes),
-    /// The answer to [`Effect::Weigh`], if its sender may not send this stanza for this reason; there is none if it may.
+    /// The sender of this [`Passing`] stanza may not send it, for this reason.
     Refused(Bytes, Reason),
     /// One more stanza for a courier to carry.
     Queue(Load, Bytes),
@@ -152,8 +152,8 @@ pub enum Candidate {
 pub enum Effect {
     /// Octets we author: headers, negotiation, errors, closing tags.
     Send(Side, Bytes),
-    /// One whole stanza in canonical form, to a far leg that stands.
-    Pass(FarId, Bytes),
+    /// A stanza, to a far leg that stands.
+    Pass(FarId, Passing),
     /// The stanzas of the near leg are counted from here on (SM-01); with the name under which the stream may be gone on with, and the
     /// domain that may.
     Enlist(Option<(String, Domain)>),
@@ -165,17 +165,14 @@ pub enum Effect {
     Settle(u32),
     /// What of the stanzas that this far leg was given has not begun to go out goes nowhere: they have come back.
     Recall(FarId),
-    /// The stanza of the next effect, [`Effect::Pass`] or [`Effect::Carry`], is of this sender. It goes if the sender has not
-    /// sent too much lately; else it goes nowhere, and comes back with [`Input::Refused`].
-    Weigh(Sender),
     /// Stanzas of this pair, the inverse of one that stands, may come with [`Input::Back`] from now on, or may no more.
     WayBack(Pair, bool),
     /// One whole stanza of this pair in canonical form, back over the near leg, whose peer has agreed to that.
     Back(Pair, Bytes),
     /// The way back was no way for this stanza: it takes another, before all that still waits for its pair.
     Onward(Pair, Bytes),
-    /// One whole stanza in canonical form that the peer has sent back over this far leg; couriers carry it to the backend.
-    Inward(FarId, Pair, Bytes),
+    /// A stanza that the peer has sent back over this far leg; couriers carry it to the backend.
+    Inward(FarId, Pair, Passing),
     /// One whole stanza in canonical form, from the backend to the client of the near leg.
     Deliver(Bytes),
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
@@ -211,7 +208,7 @@ pub enum Effect {
     /// ended, or the pair is the inverse of one that has a leg.
     Admitted(Option<FarId>, Permit),
     /// Have this stanza carried over a stream for this pair (a bounce, or what a broken leg left unsent).
-    Carry(Pair, Bytes),
+    Carry(Pair, Passing),
     /// The backend of the near leg speaks for this pair from now on: its stanzas go to the courier of that pair.
     Lane(LaneId, Pair),
     /// Nothing more comes for this pair under this name.

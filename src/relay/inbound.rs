@@ -357,7 +357,7 @@ impl Inbound {
     /// Reports, for a pair whose own stream stands here (DB-69).
     fn report(&self, pair: Pair, octets: Bytes, turn: &mut Turn<'_>) {
         match self.fars.values().find(|far| far.is_live() && far.is_for(&pair)) {
-            Some(far) => turn.push(Effect::Pass(far.id(), octets)),
+            Some(far) => turn.push(Effect::Pass(far.id(), octets.into())),
             None => {
                 let via = pair.target.clone();
                 turn.push(Effect::Report { pair, via, stanza: octets });

@@ -15,7 +15,7 @@ use super::origin::{Origin, pair_between, reread};
 use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
-use super::{Effect, FarId, HeldStanza, Home, Sender, Words};
+use super::{Effect, FarId, HeldStanza, Home, Passing, Sender, Words};
 use crate::filter::{self, Admitted, Decision, Desk, Guard, Route};
 use crate::jid::Domain;
 use crate::policy::{Counted, Permit};
@@ -203,9 +203,9 @@ impl Incoming<'_> {
         }
         beside::passes(turn, (pair, admitted.permit()), Scope::Whole, frame.head(), octets);
         let held = held(frame.head(), admitted.permit());
-        turn.push(Effect::Weigh(Sender { held, ..sender(&frame, edits, bare, pair) }));
+        let sender = Some(Sender { held, ..sender(&frame, edits, bare, pair) });
         let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
-        let stanza = rewritten.unwrap_or_else(|| frame.into_octets());
+        let stanza = Passing { octets: rewritten.unwrap_or_else(|| frame.into_octets()), sender };
         turn.push(self.onwards.take(admitted, stanza));
         if let Onwards::Legs(_) = self.onwards {
             turn.note(passed);
@@ -242,8 +242,8 @@ impl Incoming<'_> {
 
     /// This stanza of that pair goes no further.
     fn turn_away(&self, turned: &Turned<'_>, admitted: &Admitted, turn: &mut Turn<'_>) {
-        let instead = |octets| match admitted.route() {
-            Route::Leg(_) | Route::Carried => Some(self.onwards.take(admitted, octets)),
+        let instead = |stanza| match admitted.route() {
+            Route::Leg(_) | Route::Carried => Some(self.onwards.take(admitted, stanza)),
             Route::Withdrawn(_) => None,
         };
         ORIGIN.turn_away(turned, admitted.pair(), instead, turn);
@@ -252,7 +252,7 @@ impl Incoming<'_> {
 
 impl Onwards<'_> {
     /// The stanza of a pair, to its leg, or to a courier where the pair has none here.
-    fn take(self, admitted: &Admitted, stanza: Bytes) -> Effect {
+    fn take(self, admitted: &Admitted, stanza: Passing) -> Effect {
         match (self, admitted.route()) {
             (Self::Inward(id), _) => Effect::Inward(id, admitted.pair().clone(), stanza),
             (Self::Legs(_), Route::Leg(number)) => Effect::Pass(FarId(number), stanza),

@@ -44,7 +44,7 @@ pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Wi
 pub use judge::{doubt, doubt_in_full, doubts};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Kept, Logged, Portrait, Standing};
-pub use sender::{HeldStanza, Sender, Words};
+pub use sender::{HeldStanza, Passing, Sender, Words};
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

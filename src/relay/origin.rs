@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::event::Event;
 use super::turn::Turn;
-use super::{Effect, Home};
+use super::{Effect, Home, Passing};
 use crate::filter;
 use crate::jid::{Domain, Jid};
 use crate::reason::{Class, Direction, Reason, Why};
@@ -92,7 +92,7 @@ impl Origin<'_> {
             filter::Answer { id: id.as_deref(), from: from.as_deref(), to: to.as_deref(), text: said };
         if self.direction == Direction::Inbound {
             let stanza = answer.write(head.kind(), reason, reason.stanza_condition())?;
-            return Some(Effect::Carry(pair.reversed(), stanza));
+            return Some(Effect::Carry(pair.reversed(), stanza.into()));
         }
         let words = match (home.explain, reason) {
             (false, _) => "this could not be delivered".to_owned(),
@@ -108,17 +108,17 @@ impl Origin<'_> {
         };
         let answer = filter::Answer { text: Some(&words), ..answer };
         let stanza = answer.write(head.kind(), reason, reason.backend_condition())?;
-        Some(self.way_back(&pair, stanza, home))
+        Some(self.way_back(&pair, stanza.into(), home))
     }
 
     /// How an error about a stanza of this pair goes back.
-    pub(super) fn way_back(self, pair: &Pair, stanza: Bytes, home: &Home) -> Effect {
+    pub(super) fn way_back(self, pair: &Pair, stanza: Passing, home: &Home) -> Effect {
         let via = match self.direction {
             Direction::Inbound => None,
             Direction::Outbound => self.backend_of(pair, home),
         };
         match via {
-            Some(via) => Effect::Report { pair: pair.reversed(), via, stanza },
+            Some(via) => Effect::Report { pair: pair.reversed(), via, stanza: stanza.octets },
             None => Effect::Carry(pair.reversed(), stanza),
         }
     }

@@ -1,10 +1,30 @@
-//! Who sends a stanza, as the limits of each address count it: domains and octets of the stanza itself, which is not copied.
+//! A stanza on its way, and who sends it as the limits of each address count it: domains and octets of the stanza itself, which is
+//! not copied.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::jid::Domain;
 use crate::policy::{Counted, Quarantine};
+
+/// One whole stanza in canonical form, on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Passing {
+    /// The stanza.
+    pub octets: Bytes,
+    /// Whose it is, where that is limited: it goes if the sender has not sent too much lately; else it goes nowhere, and comes back
+    /// with [`super::Input::Refused`].
+    pub sender: Option<Sender>,
+}
+
+impl From<Bytes> for Passing {
+    /// A stanza that nobody's limits are asked about.
+    fn from(octets: Bytes) -> Self {
+        Self { octets, sender: None }
+    }
+}
 
 /// Who sends a stanza to whom, for the limits that are each address's own (LIM-04, LIM-08).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::event::Event;
 use super::origin::{Origin, canonical, pair_of};
 use super::turn::Turn;
-use super::{Effect, Home, Sender, Words};
+use super::{Effect, Home, Passing, Sender, Words};
 use crate::filter::Answer;
 use crate::jid::Jid;
 use crate::reason::{Direction, Reason};
@@ -138,21 +138,22 @@ impl Origin<'_> {
         self,
         turned: &Turned<'_>,
         pair: &Pair,
-        instead: impl FnOnce(Bytes) -> Option<Effect>,
+        instead: impl FnOnce(Passing) -> Option<Effect>,
         turn: &mut Turn<'_>,
     ) {
         self.note_unfit(turned, Some(pair), turn);
         let (from, to) = (canonical(turned.from.clone()), canonical(turned.to.clone()));
         let (from, to) = (from.as_deref(), to.as_deref());
+        let charged = |octets| self.charged(turned, pair, octets);
         let effect = match turned.fate() {
             Fate::Answered => turned
                 .error(to.map(|to| spokesman(to, pair)), from)
-                .map(|octets| self.way_back(pair, octets, turn.home)),
+                .map(|octets| self.way_back(pair, charged(octets), turn.home)),
             Fate::Dropped => None,
-            Fate::Replaced => turned.error(from, to).and_then(instead),
+            Fate::Replaced => turned.error(from, to).map(charged).and_then(instead),
         };
         if let Some(effect) = effect {
-            self.charged(turned, pair, effect, turn);
+            turn.push(effect);
         }
     }
 
@@ -182,17 +183,14 @@ impl Origin<'_> {
         let to = canonical(turned.to.clone());
         if let Some(octets) = turned.error(to.as_deref().map(|to| spokesman(to, pair)), Some(answer)) {
             let sender = Turned { from: Some(Cow::Borrowed(answer)), ..turned.clone() };
-            let effect = self.way_back(pair, octets, turn.home);
-            self.charged(&sender, pair, effect, turn);
+            turn.push(self.way_back(pair, self.charged(&sender, pair, octets), turn.home));
         }
     }
 
     /// It counts as his who has caused it, and who sends too much hears nothing (LIM-09).
-    fn charged(self, turned: &Turned<'_>, pair: &Pair, effect: Effect, turn: &mut Turn<'_>) {
-        if self.direction == Direction::Inbound {
-            turn.push(weigh(turned, pair));
-        }
-        turn.push(effect);
+    fn charged(self, turned: &Turned<'_>, pair: &Pair, octets: Bytes) -> Passing {
+        let sender = (self.direction == Direction::Inbound).then(|| sender(turned, pair));
+        Passing { octets, sender }
     }
 }
 
@@ -220,21 +218,21 @@ pub(super) fn excess(
 }
 
 /// Who has caused it, as far as each address is limited (LIM-04).
-fn weigh(turned: &Turned<'_>, pair: &Pair) -> Effect {
+fn sender(turned: &Turned<'_>, pair: &Pair) -> Sender {
     let whole = |address: &Option<Cow<'_, str>>| address.as_deref().unwrap_or_default().to_owned();
     let bare = |address| {
         let whole = whole(address);
         Words::Apart(whole.split_once('/').map_or(&*whole, |(bare, _)| bare).into())
     };
     let of_many = turned.kind == Kind::Message && turned.type_.as_deref() == Some("groupchat");
-    Effect::Weigh(Sender {
+    Sender {
         domain: pair.sender.clone(),
         address: bare(&turned.from),
         occupant: of_many.then(|| Words::Apart(whole(&turned.from).into())),
         recipient: bare(&turned.to),
         subscribes: false,
         held: None,
-    })
+    }
 }
 
 #[cfg(test)]

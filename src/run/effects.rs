@@ -70,10 +70,9 @@ impl Pump {
                     leg.outbox.say(octets);
                 }
             }
-            Effect::Weigh(sender) => self.weighing = Some(sender),
-            Effect::Pass(id, stanza) => match self.weighed(&stanza) {
-                Ok(()) => self.pass(id, stanza),
-                Err(reason) => self.step(Side::Near, Input::Refused(stanza, reason)),
+            Effect::Pass(id, stanza) => match self.charge_sender(&stanza) {
+                Ok(()) => self.pass(id, stanza.octets),
+                Err(reason) => self.step(Side::Near, Input::Refused(stanza.octets, reason)),
             },
             Effect::Enlist(session) => settling::enlist(self, session),
             Effect::Leave(broke) => settling::leave(self, broke),
@@ -187,9 +186,10 @@ impl Pump {
             Effect::Doubted(id, remote) => self.doubted(id, &remote),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
             Effect::Carry(pair, stanza) => {
-                if let Err(reason) = self.weighed(&stanza) {
-                    return self.step(Side::Near, Input::Refused(stanza, reason));
+                if let Err(reason) = self.charge_sender(&stanza) {
+                    return self.step(Side::Near, Input::Refused(stanza.octets, reason));
                 }
+                let stanza = stanza.octets;
                 // LIM-03: without a leg of its own the pair is slowed here, where it is read.
                 if self.near.is_some()
                     && let Some(sending) = self.sending.get_mut(&pair)

@@ -9,7 +9,7 @@ use crate::jid::Domain;
 use crate::limit::{Allowance, Rated, Valve};
 use crate::metrics::Limit;
 use crate::reason::{Flow, Reason};
-use crate::relay::{Input, Side};
+use crate::relay::{Input, Passing, Side};
 use crate::xml::{Kind, Token};
 
 /// Stanzas of one hosted domain that have passed and are not written yet: they are counted once, before they are.
@@ -54,9 +54,12 @@ impl Pump {
     }
 
     /// Whether this stanza may go, if that depends on its sender (LIM-04, LIM-08).
-    pub(super) fn weighed(&mut self, stanza: &[u8]) -> Result<(), Reason> {
-        let Some(sender) = self.weighing.take() else { return Ok(()) };
-        let limit = match self.tools.senders.ask(&sender, stanza, &mut self.tally, self.now) {
+    ///
+    /// # Errors
+    /// The sender has sent too much, in this way.
+    pub(super) fn charge_sender(&mut self, stanza: &Passing) -> Result<(), Reason> {
+        let Some(sender) = &stanza.sender else { return Ok(()) };
+        let limit = match self.tools.senders.ask(sender, &stanza.octets, &mut self.tally, self.now) {
             Ok(slow) => {
                 if !slow.is_zero() {
                     self.slowed = Some(self.slowed.unwrap_or(self.now).max(self.now) + slow);

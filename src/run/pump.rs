@@ -43,7 +43,7 @@ use super::websocket::Frames;
 use super::{BoxIo, Later, Tools, now, shares};
 use crate::limit::{Place, Stranger, Tally, Threshold, Valve};
 use crate::reason::Reason;
-use crate::relay::{Effect, Input, LaneId, Relay, Sender, Side, plan};
+use crate::relay::{Effect, Input, LaneId, Relay, Side, plan};
 use crate::stream::evidence::Evidence;
 use crate::stream::{Pair, Secured};
 use crate::tls::TrustStore;
@@ -84,8 +84,6 @@ pub struct Pump {
     pub(super) rates: Option<Valve>,
     /// Who may send what on it.
     pub(super) sending: HashMap<Pair, Sending>,
-    /// Whose stanza comes next; it may not go.
-    pub(super) weighing: Option<Sender>,
     /// What it has brought of one domain.
     pub(super) tally: Tally,
     /// A sender on it is above his rate: so long it should not be read.
@@ -221,7 +219,6 @@ impl Pump {
             inquiries: Vec::new(),
             rates: None,
             sending: HashMap::new(),
-            weighing: None,
             tally: Tally::default(),
             slowed: None,
             held: None,

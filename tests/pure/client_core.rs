@@ -5,7 +5,7 @@ use crate::stage::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gatehouse::reason::{Flow, Outcome, Reason};
-use gatehouse::relay::{Attempt, Destination, Effect, Event, FarId, Input, Side};
+use gatehouse::relay::{Attempt, Destination, Effect, Event, FarId, Input, Passing, Side};
 use gatehouse::stream::client::Mechanism;
 use gatehouse::stream::client::certified::{Asked, By, Demand};
 use gatehouse::xml::{Content, Framer, Limits, Token};
@@ -523,7 +523,9 @@ fn the_clients_address_is_in_no_stream() {
     let passed: String = stage.passed().into_iter().map(|(_, text)| text).collect();
     assert!(passed.contains("<presence"), "{passed}");
     for effect in &stage.effects {
-        if let Effect::Send(_, octets) | Effect::Pass(_, octets) | Effect::Deliver(octets) = effect {
+        if let Effect::Send(_, octets) | Effect::Pass(_, Passing { octets, .. }) | Effect::Deliver(octets) =
+            effect
+        {
             assert!(!text(octets).contains("192.0.2.7"), "{}", text(octets));
         }
     }
@@ -1579,7 +1581,9 @@ fn stream_management_and_client_state_pass_in_order() {
         .effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Pass(_, octets) | Effect::Send(FAR, octets) => Some(text(octets).to_owned()),
+            Effect::Pass(_, Passing { octets, .. }) | Effect::Send(FAR, octets) => {
+                Some(text(octets).to_owned())
+            }
             _ => None,
         })
         .collect();

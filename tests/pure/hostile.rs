@@ -444,8 +444,7 @@ fn the_smaller_limit_is_kept_and_told_and_behind_external_what_the_stream_surviv
         if theirs < 20_001 {
             assert_eq!(stage.passed(), []);
             // LIM-04: the answer counts as the sender's, whose words are not those of the answer.
-            let by_him =
-                |e: &Effect| matches!(e, Effect::Weigh(by) if by.address.of(b"") == b"a@friend.example");
+            let by_him = |e: &Effect| matches!(e, Effect::Carry(_, stanza) if stanza.sender.as_ref().is_some_and(|by| by.address.of(b"") == b"a@friend.example"));
             assert!(stage.has(by_him));
             let (back, bounce) = stage.carried().remove(0);
             assert_eq!(back, pair("hall.example", "friend.example"));

@@ -188,8 +188,8 @@ impl Stage {
     pub fn passed(&mut self) -> Vec<(FarId, String)> {
         let mut all = Vec::new();
         self.effects.retain(|effect| match effect {
-            Effect::Pass(id, octets) => {
-                all.push((*id, std::str::from_utf8(octets).unwrap().to_owned()));
+            Effect::Pass(id, stanza) => {
+                all.push((*id, std::str::from_utf8(&stanza.octets).unwrap().to_owned()));
                 false
             }
             _ => true,
@@ -214,8 +214,8 @@ impl Stage {
     pub fn carried(&mut self) -> Vec<(Pair, String)> {
         let mut all = Vec::new();
         self.effects.retain(|effect| match effect {
-            Effect::Carry(pair, octets) => {
-                all.push((pair.clone(), std::str::from_utf8(octets).unwrap().to_owned()));
+            Effect::Carry(pair, stanza) => {
+                all.push((pair.clone(), std::str::from_utf8(&stanza.octets).unwrap().to_owned()));
                 false
             }
             _ => true,

@@ -98,7 +98,7 @@ impl Step<'_, '_> {
             }
             Fate::Replaced if self.client.far.is_open() => {
                 if let Some(octets) = turned.error(None, turned.to.as_deref()) {
-                    self.turn.push(Effect::Pass(FAR, octets));
+                    self.turn.push(Effect::Pass(FAR, octets.into()));
                 }
             }
             Fate::Answered | Fate::Dropped | Fate::Replaced => {}
@@ -122,7 +122,7 @@ impl Step<'_, '_> {
         match turned.fate() {
             Fate::Answered if self.client.far.is_open() => {
                 if let Some(octets) = turned.error(None, turned.from.as_deref()) {
-                    self.turn.push(Effect::Pass(FAR, octets));
+                    self.turn.push(Effect::Pass(FAR, octets.into()));
                 }
             }
             Fate::Replaced => {

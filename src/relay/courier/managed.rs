@@ -11,7 +11,7 @@ use super::super::far::Lost;
 use super::super::origin::reread;
 use super::super::turn::Turn;
 use super::super::turned::Turned;
-use super::super::{Effect, FarId, Home, Side};
+use super::super::{Effect, FarId, Home, Passing, Side};
 use super::Courier;
 use crate::filter::Route;
 use crate::reason::{Class, Reason, Why};
@@ -126,7 +126,7 @@ impl Courier {
             turn.note(Event::Managed { what: Managing::Resent, stanzas: again.len() });
         }
         for stanza in again {
-            turn.push(Effect::Pass(far.id(), stanza));
+            turn.push(Effect::Pass(far.id(), stanza.into()));
         }
     }
 
@@ -176,7 +176,7 @@ impl Courier {
                 Some(Event::Passed { hosted, kind: Kind::of_stanza(&octets), octets: octets.len() })
             });
             self.count(&octets, turn.now);
-            turn.push(Effect::Pass(id, octets));
+            turn.push(Effect::Pass(id, octets.into()));
             if let Some(passed) = passed {
                 turn.note(passed);
             }
@@ -199,11 +199,11 @@ impl Courier {
         let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
         let now = turn.now;
         let (origin, session) = (self.origin(), &mut self.session);
-        let instead = |octets: Bytes| {
+        let instead = |stanza: Passing| {
             if let Some(session) = session {
-                session.sends(octets.clone(), now);
+                session.sends(stanza.octets.clone(), now);
             }
-            Some(Effect::Pass(id, octets))
+            Some(Effect::Pass(id, stanza))
         };
         origin.turn_away(&turned, &self.pair, instead, turn);
     }

@@ -42,7 +42,7 @@ impl Inbound {
         match self.draining {
             // There is no time left for a second try.
             true => self.origin().undeliverable(&octets, &Reason::Shutdown.into(), turn),
-            false => turn.push(Effect::Carry(pair.clone(), octets)),
+            false => turn.push(Effect::Carry(pair.clone(), octets.into())),
         }
     }
 }

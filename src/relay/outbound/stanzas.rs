@@ -100,7 +100,12 @@ impl Outbound {
     /// This stanza of that pair goes no further. An error in its place takes the lane, if its stanzas may go.
     fn turn_away(&self, turned: &Turned<'_>, pair: &Pair, turn: &mut Turn<'_>) {
         let lane = self.lanes.of(pair).filter(|lane| lane.standing.is_ok()).map(|lane| lane.id);
-        self.origin().turn_away(turned, pair, |octets| lane.map(|lane| Effect::Hand(lane, octets)), turn);
+        self.origin().turn_away(
+            turned,
+            pair,
+            |stanza| lane.map(|lane| Effect::Hand(lane, stanza.octets)),
+            turn,
+        );
     }
 
     /// Hands a stanza to the courier of its pair, or sends it back.

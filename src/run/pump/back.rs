@@ -21,7 +21,7 @@ use super::far::Sending;
 use crate::limit::{Allowance, StreamTicket, Valve};
 use crate::policy::Permit;
 use crate::reason::{Direction, Flow};
-use crate::relay::{FarId, Input, Side, plan};
+use crate::relay::{FarId, Input, Passing, Side, plan};
 use crate::stream::Pair;
 use crate::xml::Kind;
 
@@ -92,10 +92,11 @@ pub(in crate::run) fn onward(pump: &mut Pump, pair: Pair, stanza: Bytes) {
 }
 
 /// A stanza that has come back over a leg of ours goes inside.
-pub(in crate::run) fn inward(pump: &mut Pump, id: FarId, pair: Pair, stanza: Bytes) {
-    if let Err(reason) = pump.weighed(&stanza) {
-        return pump.step(Side::Far(id), Input::Refused(stanza, reason));
+pub(in crate::run) fn inward(pump: &mut Pump, id: FarId, pair: Pair, stanza: Passing) {
+    if let Err(reason) = pump.charge_sender(&stanza) {
+        return pump.step(Side::Far(id), Input::Refused(stanza.octets, reason));
     }
+    let stanza = stanza.octets;
     if let Some(sending) = pump.sending.get_mut(&pair) {
         pump.carries = true;
         charge(&sending.valve, &stanza, pump.now);

@@ -113,7 +113,7 @@ impl Pump {
 
 /// What comes of a stanza that passes: it puts off what the relay waits for, and nothing else.
 fn is_of_passing(effect: &Effect) -> bool {
-    matches!(effect, Effect::Weigh(_) | Effect::Pass(..) | Effect::Note(Event::Passed { .. }))
+    matches!(effect, Effect::Pass(..) | Effect::Note(Event::Passed { .. }))
 }
 
 /// Reads of one leg before the others have their turn.

@@ -1,7 +1,7 @@
 //! What clients and their servers say to a relay of a client, good and bad, and the laws that hold on every step of it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use gatehouse::relay::{Effect, Event, FarId, Input, Side};
+use gatehouse::relay::{Effect, Event, FarId, Input, Passing, Side};
 use gatehouse::stream::client::opening;
 use gatehouse::xml::{Content, Frame, Framer, Header, Limits, Token};
 
@@ -189,7 +189,7 @@ pub fn proof_before_pass(edge: &Crossing<'_>) -> Result<(), String> {
 
 pub fn canonical_only(edge: &Crossing<'_>) -> Result<(), String> {
     for effect in edge.effects {
-        if let Effect::Pass(_, octets) | Effect::Deliver(octets) = effect {
+        if let Effect::Pass(_, Passing { octets, .. }) | Effect::Deliver(octets) = effect {
             let again = frame(text(octets));
             if !again.passed_as_received() || again.octets() != octets {
                 return Err(format!("not canonical: {octets:?}"));

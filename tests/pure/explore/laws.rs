@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use gatehouse::reason::{Flow, Outcome, Reason};
-use gatehouse::relay::{Effect, Event, FarId, Input, Relay, Side};
+use gatehouse::relay::{Effect, Event, FarId, Input, Passing, Relay, Side};
 use gatehouse::stream::{Secured, opening};
 use gatehouse::xml::{Content, Frame, Framer, Header, Limits, Token};
 
@@ -241,7 +241,7 @@ pub const LAWS: &[(&str, Law)] = &[
 pub fn relay_only_inverses_go_back(edge: &Crossing<'_>) -> Breach {
     for effect in edge.effects {
         let (pair, octets) = match effect {
-            Effect::Back(pair, octets) | Effect::Inward(_, pair, octets) => (pair, octets),
+            Effect::Back(pair, octets) | Effect::Inward(_, pair, Passing { octets, .. }) => (pair, octets),
             _ => continue,
         };
         let text = std::str::from_utf8(octets).unwrap();
@@ -353,11 +353,11 @@ pub fn relay_reports_only(edge: &Crossing<'_>) -> Breach {
 
 pub fn relay_canonical_only(edge: &Crossing<'_>) -> Breach {
     for effect in edge.effects {
-        if let Effect::Pass(_, octets)
-        | Effect::Carry(_, octets)
+        if let Effect::Pass(_, Passing { octets, .. })
+        | Effect::Carry(_, Passing { octets, .. })
         | Effect::Hand(_, octets)
         | Effect::Back(_, octets)
-        | Effect::Inward(_, _, octets)
+        | Effect::Inward(_, _, Passing { octets, .. })
         | Effect::Report { stanza: octets, .. } = effect
             && octets != "<message/>"
         {

@@ -19,7 +19,8 @@ use bytes::Bytes;
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Said, Side,
+    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Passing, Relay, Said,
+    Side,
 };
 use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
@@ -462,7 +463,7 @@ impl Life {
                 PASSED.fetch_add(1, Ordering::Relaxed);
                 speaks(Side::Near, octets);
             }
-            Effect::Pass(id, octets) => {
+            Effect::Pass(id, Passing { octets, .. }) => {
                 PASSED.fetch_add(1, Ordering::Relaxed);
                 speaks(Side::Far(*id), octets);
                 if self.relay.flow() != Flow::C2s && !self.courier {
@@ -492,7 +493,9 @@ impl Life {
             Effect::Send(side, octets) if octets.ends_with(b"</stream:stream>") => {
                 self.closed.insert(*side);
             }
-            Effect::Pass(id, octets) => self.passed.entry(Side::Far(*id)).or_default().push(octets.clone()),
+            Effect::Pass(id, stanza) => {
+                self.passed.entry(Side::Far(*id)).or_default().push(stanza.octets.clone());
+            }
             Effect::Upgrade(side) => {
                 self.upgrading.insert(*side);
             }
