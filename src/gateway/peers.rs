@@ -1,6 +1,6 @@
 //! The memory of peers in a running gateway: read at the start, given to the policy, kept on the disk, and steered by operators.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,12 +42,10 @@ fn read(path: &Path, peers: &Remembered) {
                 return;
             }
         },
-        Ok(Some(kept)) => format!("it is of version {}", kept.version),
+        Ok(Some(kept)) => kept::of_version(kept.version),
         Err(error) => error.to_string(),
     };
-    let aside = PathBuf::from(format!("{}.unread", path.display()));
-    // Best effort: where it cannot be moved, it is told all the same.
-    let _moved = std::fs::rename(path, &aside);
+    let aside = kept::set_aside(path);
     tracing::error!(file = %path.display(), aside = %aside.display(), error = trouble,
         "how peers were proven before the start is not known: the file cannot be read; who comes first is believed, \
          also where a rule says `on-change: hold`");

@@ -1,7 +1,7 @@
 //! Quarantine around the policy: who is let out or shut out becomes part of the snapshot that everybody judges by, as bans do.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +25,7 @@ pub(super) fn recall(settings: &Settings, tools: &Tools) {
         let recalled = read.and_then(|kept| kept.map_or(Ok(()), |kept| tools.quarantine.recall(kept)));
         if let Err(error) = recalled {
             // Nobody is let in by it: who was approved is in quarantine again, and who was refused too.
-            let aside = PathBuf::from(format!("{}.unread", path.display()));
-            // Best effort: where it cannot be moved, it is told all the same.
-            let _moved = std::fs::rename(&path, &aside);
+            let aside = kept::set_aside(&path);
             tracing::error!(file = %path.display(), aside = %aside.display(), error,
                 "what was decided about domains in quarantine cannot be read, and begins anew");
         }

@@ -1,7 +1,7 @@
 //! A small file that outlives the process: what was counted of rules, cases and the policy in the shadow.
 //!
 //! It is written beside and moved into its place, so that it is always one whole state or the one before. A file that cannot
-//! be read is told and left aside: what it held is counted anew, and nothing that decides depends on it.
+//! be read is told and moved aside: what it held is counted anew, and nothing that decides depends on it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -28,20 +28,31 @@ struct Kept {
 /// Reads what an earlier process has left in this folder.
 pub fn recall(folder: &Path, observe: &Observe) {
     let path = folder.join(NAME);
-    match read::<Kept>(&path) {
+    let trouble = match read::<Kept>(&path) {
+        Ok(None) => return,
         Ok(Some(kept)) if kept.version == VERSION => {
             observe.used().recall(kept.uses);
-            observe.shadow().recall(kept.shadow);
+            return observe.shadow().recall(kept.shadow);
         }
-        Ok(None) => {}
-        Ok(Some(kept)) => {
-            tracing::warn!(file = %path.display(), version = kept.version,
-                "the use of rules is counted anew: the file is of another version");
-        }
-        Err(error) => {
-            tracing::warn!(file = %path.display(), %error, "the use of rules is counted anew: the file cannot be read");
-        }
-    }
+        Ok(Some(kept)) => of_version(kept.version),
+        Err(error) => error.to_string(),
+    };
+    let aside = set_aside(&path);
+    tracing::warn!(file = %path.display(), aside = %aside.display(), error = trouble,
+        "the use of rules is counted anew: the file cannot be read");
+}
+
+/// What is in the way of a file that another version of the gateway has written.
+pub fn of_version(version: u32) -> String {
+    format!("it is of version {version}")
+}
+
+/// Moves a file that cannot be read to another name, lest what it may still tell be written over; where it is then.
+pub fn set_aside(path: &Path) -> PathBuf {
+    let aside = PathBuf::from(format!("{}.unread", path.display()));
+    // Best effort: where it cannot be moved, it is told all the same.
+    let _moved = std::fs::rename(path, &aside);
+    aside
 }
 
 /// Writes what is counted, if that has changed.
