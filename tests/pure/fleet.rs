@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::dice::Dice;
 use crate::stage::*;
 use gatehouse::policy::Policy;
 use gatehouse::reason::{Facing, Flow};
@@ -37,7 +38,7 @@ struct Fleet {
     remotes: Vec<Remote>,
     clients: Vec<Stands>,
     now: Instant,
-    dice: u64,
+    dice: Dice,
     /// Questions about keys that another node has made, and how many of them were answered with `valid`.
     asked: [usize; 2],
     vouched: [usize; 2],
@@ -59,7 +60,7 @@ impl Fleet {
             remotes: Vec::new(),
             clients: Vec::new(),
             now,
-            dice: 0x9E37_79B9_7F4A_7C15,
+            dice: Dice::new(0x9E37_79B9_7F4A_7C15),
             asked: [0; 2],
             vouched: [0; 2],
         };
@@ -76,17 +77,10 @@ impl Fleet {
         fleet
     }
 
-    fn throw(&mut self) -> u64 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        self.dice
-    }
-
     /// A living node, as equal weights of SRV records choose it.
     fn pick(&mut self) -> usize {
         loop {
-            let n = self.throw() as usize % self.nodes.len();
+            let n = self.dice.below(self.nodes.len());
             if self.nodes[n].1 {
                 return n;
             }
@@ -105,7 +99,7 @@ impl Fleet {
     fn arrived(&mut self, node: usize, flow: Flow, secured: Option<Secured>) -> Stage {
         let mut seed = [0; 32];
         for octets in seed.chunks_mut(8) {
-            octets.copy_from_slice(&self.throw().to_le_bytes());
+            octets.copy_from_slice(&self.dice.throw().to_le_bytes());
         }
         let mut stage =
             Stage::at(self.now, (self.nodes[node].0.clone(), self.policy.clone()), flow, secured, seed);
@@ -146,7 +140,7 @@ impl Fleet {
     /// another node about the key that it is shown.
     fn come_in(&mut self, name: &str) -> Stands {
         let node = self.pick();
-        let certificate = self.throw().is_multiple_of(2);
+        let certificate = self.dice.throw().is_multiple_of(2);
         let names: &[&str] = if certificate { &[name] } else { &[] };
         let mut stage = self.arrived(node, Flow::S2sIn, Some(secured("hall.example", names)));
         stage.hears(NEAR, &header(name, "hall.example"));
@@ -164,7 +158,7 @@ impl Fleet {
             stage.step(NEAR, Input::Verified(claim, Answer::Valid));
         }
         let (far, _) = stage.connects()[0];
-        let id = format!("L{}", self.throw());
+        let id = format!("L{}", self.dice.throw());
         stage.connected(far, None);
         stage.said(Side::Far(far));
         stage.hears(Side::Far(far), &answer(&id, false));
@@ -209,7 +203,7 @@ impl Fleet {
         let side = Side::Far(far);
         stage.connected(far, Some(secured(name, &[name])));
         stage.said(side);
-        let id = format!("R{}", self.throw());
+        let id = format!("R{}", self.dice.throw());
         stage.hears(side, &answer(&id, true));
         let features = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
         stage.hears(side, features);

@@ -3,6 +3,8 @@
 // What is shared with the fuzz targets, or by the other programs of tests, is a module of each who uses it.
 #![allow(clippy::duplicate_mod)]
 
+#[path = "../support/dice.rs"]
+mod dice;
 #[path = "../tls/pki.rs"]
 mod pki;
 #[path = "../support/stage.rs"]

@@ -19,6 +19,8 @@ use gatehouse::reason::Facing;
 use gatehouse::relay::{Sender, Words};
 use gatehouse::stream::{Clock, KeyCheck, Keyring, Pair};
 
+use crate::dice::Dice;
+
 /// A node: what it makes and knows keys by, by a clock of its own, and what it counts.
 struct Node {
     world: Keyring,
@@ -33,7 +35,7 @@ struct Fleet {
     nodes: Vec<Node>,
     domains: Vec<(Domain, u16)>,
     clients: Vec<u16>,
-    dice: u64,
+    dice: Dice,
     now: Instant,
 }
 
@@ -60,7 +62,7 @@ impl Fleet {
             nodes: (0..nodes).map(node).collect(),
             domains: Vec::new(),
             clients: Vec::new(),
-            dice: 0x9E37_79B9_7F4A_7C15,
+            dice: Dice::new(0x9E37_79B9_7F4A_7C15),
             now,
         };
         for n in 0..domains {
@@ -71,17 +73,10 @@ impl Fleet {
         fleet
     }
 
-    fn throw(&mut self) -> u64 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        self.dice
-    }
-
     /// A living node, as equal weights of SRV records choose it.
     fn pick(&mut self) -> u16 {
         loop {
-            let n = self.throw() as usize % self.nodes.len();
+            let n = self.dice.below(self.nodes.len());
             if self.nodes[n].lives {
                 return n as u16;
             }

@@ -105,29 +105,6 @@ const ROUNDS: usize = 10;
 const TIME: Duration = Duration::from_secs(40);
 const EACH: usize = 16;
 
-/// The next pages of an archive, and where they end.
-fn pages(client: &mut Raw, of: &str, after: &str) -> (String, String) {
-    let (mut all, mut last) = (String::new(), after.to_owned());
-    loop {
-        let from = if last.is_empty() { String::new() } else { format!("<after>{last}</after>") };
-        client.say(&format!(
-            "<iq type='set' id='page'{of}><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'>\
-             <max>10</max>{from}</set></query></iq>"
-        ));
-        let mut page = client.hear("</iq>");
-        while memmem::find(page.as_bytes(), b"</fin>").is_none() {
-            page += &client.hear("</iq>");
-        }
-        let fin = page[memmem::rfind(page.as_bytes(), b"<fin").unwrap_or_default()..].to_owned();
-        all += &page;
-        let end = fin.split("<last>").nth(1).and_then(|rest| rest.split("</last>").next());
-        last = end.map_or(last, str::to_owned);
-        if end.is_none() || fin.contains("complete='true'") || fin.contains("complete=\"true\"") {
-            return (all, last);
-        }
-    }
-}
-
 fn at(text: &str, id: &str) -> Option<usize> {
     memmem::find(text.as_bytes(), format!(">{id}<").as_bytes())
 }
@@ -174,7 +151,7 @@ fn search(legacy: Legacy, writer: &mut Raw, within: &mut Raw) -> (Vec<Part>, Vec
         let end = Instant::now() + Duration::from_secs(20);
         while at(&page, &last).is_none() {
             assert!(Instant::now() < end, "{last} is not in the archive");
-            let (more, to) = pages(within, "", &after);
+            let (more, to) = within.archive("", &after);
             (page, after) = (page + &more, to);
             sleep(Duration::from_millis(30));
         }
@@ -270,7 +247,7 @@ fn what_grows_is_read(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
     chat.say(&stanza(&head, "the-last", ""));
     let end = Instant::now() + Duration::from_secs(30);
     let stored = loop {
-        let (all, _) = pages(&mut within, "", "");
+        let (all, _) = within.archive("", "");
         if at(&all, "the-last").is_some() {
             break all;
         }
@@ -293,7 +270,7 @@ fn what_grows_is_read(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
             let kept = client.hear(">the-last<");
             assert_eq!(there(&kept, &sent), expected, "what was kept");
         }
-        let (all, _) = pages(&mut client, "", "");
+        let (all, _) = client.archive("", "");
         assert_eq!(there(&all, &sent), expected, "the archive at login {login}");
     }
 
@@ -323,7 +300,7 @@ fn what_grows_is_read(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
     within
         .say(&format!("<presence to='{ROOM}/within'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
     within.hear(">the-last-word<");
-    let expected_text = pages(&mut within, &archive, "").0;
+    let expected_text = within.archive(&archive, "").0;
     let expected = there(&expected_text, &sent);
     assert!(expected.len() > sent.len() / 2, "{expected:?}");
     for login in 0..2 {
@@ -332,7 +309,7 @@ fn what_grows_is_read(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
             "<presence to='{ROOM}/desk{login}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
         ));
         client.hear(">the-last-word<");
-        assert_eq!(there(&pages(&mut client, &archive, "").0, &sent), expected, "the room at login {login}");
+        assert_eq!(there(&client.archive(&archive, "").0, &sent), expected, "the room at login {login}");
     }
 
     // Items at a service, published from outside; and items of her own.

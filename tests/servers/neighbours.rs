@@ -518,32 +518,6 @@ fn send_shapes(client: &mut Client, prefix: &str, head: &str) -> Vec<String> {
     sent
 }
 
-/// All pages of an archive: the user's own, or that of a room.
-fn archive(client: &mut Raw, of: &str) -> String {
-    let (mut pages, mut after) = (String::new(), String::new());
-    loop {
-        client.say(&format!(
-            "<iq type='set' id='page'{of}><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'>\
-             <max>10</max>{after}</set></query></iq>"
-        ));
-        let mut page = client.hear("</iq>");
-        // Whatever else is answered meanwhile.
-        while memmem::find(page.as_bytes(), b"</fin>").is_none() {
-            page += &client.hear("</iq>");
-        }
-        let at = memmem::rfind(page.as_bytes(), b"<fin").unwrap_or_default();
-        let fin = page[at..].to_owned();
-        pages += &page;
-        let end = fin.split("<last>").nth(1).and_then(|rest| rest.split("</last>").next());
-        match end {
-            Some(end) if !fin.contains("complete='true'") && !fin.contains("complete=\"true\"") => {
-                after = format!("<after>{end}</after>");
-            }
-            _ => return pages,
-        }
-    }
-}
-
 fn count(ids: &[String], text: &str) -> usize {
     let has = |id: &&String| memmem::find(text.as_bytes(), format!(">{id}<").as_bytes()).is_some();
     ids.iter().filter(has).count()
@@ -580,7 +554,7 @@ fn stored(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
             let kept = client.hear(&last);
             assert_eq!(count(&sent, &kept) + refused, sent.len(), "what was kept");
         }
-        let pages = archive(&mut client, "");
+        let pages = client.archive("", "").0;
         assert_eq!(count(&sent, &pages) + refused, sent.len(), "the archive at login {login}");
     }
     assert!(refused > 0 && refused < sent.len() / 2, "the shapes are on both sides of the limits: {refused}");
@@ -614,7 +588,7 @@ fn stored(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
             "<presence to='{ROOM}/desk'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
         ));
         client.hear("the last word");
-        let pages = archive(&mut client, &format!(" to='{ROOM}'"));
+        let pages = client.archive(&format!(" to='{ROOM}'"), "").0;
         assert_eq!(count(&sent, &pages) + refused, sent.len(), "the archive of the room at login {login}");
     }
 }

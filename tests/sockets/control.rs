@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use gatehouse::demo::peer::Peer;
 use gatehouse::demo::session::Login;
-use gatehouse::demo::world::World;
 use serde_json::Value;
 
 use crate::sockets::*;
@@ -24,24 +23,6 @@ fn pairs(answer: &Value) -> Vec<(Value, Value)> {
             stream["pairs"].as_array().unwrap().iter().map(|pair| (stream.clone(), pair.clone()))
         })
         .collect()
-}
-
-/// Waits until the audit log holds so many records that fit, and gives them: an answer is out before its record is on
-/// the disk.
-async fn recorded(world: &World, event: &str, count: usize, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let mut last = String::new();
-    for _ in 0..1000 {
-        last = std::fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
-        // The last line may be half written.
-        let whole = last.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let records = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let fitting: Vec<_> = records.filter(|record| record["event"] == event && fits(record)).collect();
-        if fitting.len() >= count {
-            return fitting;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("no {count} such records: {last}")
 }
 
 /// Whether this peer can prove itself to hall.example.
@@ -124,15 +105,16 @@ async fn a_stream_is_closed_by_its_name_or_by_a_domain() {
 
     ask(&world.socket(), &["close", COUSIN]).await;
     assert!(by_domain.ending().await.unwrap().closed);
-    let record = &recorded(&world, "ended", 1, |r| r["pair"] == "cousin.example>hall.example").await[0];
+    let record =
+        record(&world, |r| r["event"] == "ended" && r["pair"] == "cousin.example>hall.example").await;
     assert_eq!(record["reason"], "closed-by-operator");
 
     let said = tell(&world.socket(), &["close", "nobody.example"]).await;
     assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
     assert!(said.err.contains("no living stream"), "{said:?}");
     // The user of every action, refused ones too.
-    let closes = recorded(&world, "control", 3, |act| act["action"] == "close").await;
-    let acts = recorded(&world, "control", 1, |_| true).await;
+    let closes = records(&world, 3, |act| act["event"] == "control" && act["action"] == "close").await;
+    let acts = records(&world, 1, |act| act["event"] == "control").await;
     let me = rustix::process::getuid().as_raw();
     assert!(acts.iter().all(|act| act["uid"] == me && act["pid"].as_i64().unwrap() > 0), "{acts:#?}");
     assert_eq!(closes.len(), 3);
@@ -168,7 +150,7 @@ async fn a_banned_domain_loses_its_streams_and_comes_back_when_the_ban_is_lifted
     assert_eq!(tell(&world.socket(), &["unban", FRIEND]).await.code, 1);
     let mut stream = by_certificate(&friend, HALL).await;
     still_passes(&world, &mut stream, "a@friend.example", "j@hall.example", "back").await;
-    let ban = &recorded(&world, "control", 1, |act| act["action"] == "ban").await[0];
+    let ban = record(&world, |act| act["event"] == "control" && act["action"] == "ban").await;
     assert_eq!((&ban["target"], &ban["seconds"]), (&FRIEND.into(), &3600.into()));
 }
 
@@ -292,7 +274,10 @@ async fn the_socket_is_ours_alone_bounded_and_goes_with_the_gateway() {
     .await
     .unwrap();
     world.gate.stop().await.unwrap();
-    assert_eq!(recorded(&world, "control", 4, |act| act["action"] == "unreadable").await.len(), 4);
+    assert_eq!(
+        records(&world, 4, |act| act["event"] == "control" && act["action"] == "unreadable").await.len(),
+        4
+    );
     assert!(!socket.exists());
     let said = tell(&socket, &["streams"]).await;
     assert_eq!((said.code, said.out.as_str()), (69, ""));

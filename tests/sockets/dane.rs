@@ -8,16 +8,14 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::pki::{Authority, Identity, Leaf};
 use gatehouse::demo::session::{Login, Word};
 use gatehouse::demo::world::{Plan, World};
-use serde_json::Value;
 
-use crate::sockets::{HALL, still_passes};
+use crate::sockets::{HALL, record, still_passes};
 use crate::steering::run;
 
 /// The zones; all but the second are signed, or claim to be.
@@ -98,21 +96,6 @@ fn sign(folder: &Path, zone: &str, records: &str, signed: bool) -> (PathBuf, Opt
 
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
-/// The record that fits, once there is one.
-async fn record(world: &World, fits: impl Fn(&Value) -> bool) -> Value {
-    let path = world.folder.path().join("audit.jsonl");
-    for _ in 0..1500 {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let mut lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        if let Some(found) = lines.find(|record| fits(record)) {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("no such record: {}", std::fs::read_to_string(&path).unwrap());
 }
 
 /// What openssl makes of the same server and the same records.

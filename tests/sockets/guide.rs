@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::sockets::*;
 use gatehouse::demo::session::Login;
@@ -75,19 +74,6 @@ async fn entered(world: &World, commands: &str) -> (String, i32) {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (said, output.status.code().unwrap())
-}
-
-/// Waits until the audit log has a record with these words: the writer is a thread of its own.
-async fn recorded(world: &World, words: &[&str]) {
-    let until = tokio::time::Instant::now() + Duration::from_secs(120);
-    loop {
-        let text = fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap_or_default();
-        if text.lines().any(|line| words.iter().all(|word| line.contains(word))) {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < until, "no record with {words:?} in\n{text}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

@@ -106,19 +106,9 @@ async fn knows(world: &World, faces: usize, waiting: usize) -> Value {
 
 /// The audit records of changes, once there are so many.
 async fn changes(world: &World, many: usize) -> Vec<Value> {
-    let path = world.folder.path().join("audit.jsonl");
-    for _ in 0..500 {
-        let text = fs::read_to_string(&path).unwrap();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let found: Vec<Value> = lines.filter(|record| record["event"] == "peer-changed").collect();
-        if found.len() >= many {
-            assert_eq!(found.len(), many, "{found:?}");
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{many} changes: {}", fs::read_to_string(&path).unwrap());
+    let found = records(world, many, |record| record["event"] == "peer-changed").await;
+    assert_eq!(found.len(), many, "{found:?}");
+    found
 }
 
 async fn approve(world: &World) -> Said {

@@ -3,13 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::pki::{Authority, Identity, Leaf};
 use gatehouse::demo::session::{Login, Session, Word};
 use gatehouse::demo::world::{Plan, World};
-use serde_json::Value;
 
 use crate::sockets::*;
 use crate::steering::*;
@@ -53,22 +51,6 @@ async fn opened(peer: &Peer) -> Session {
     peer.call(HALL).unwrap().open().await.unwrap()
 }
 
-/// The audit records that fit, once there is one.
-async fn records(world: &World, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let path = world.folder.path().join("audit.jsonl");
-    for _ in 0..1000 {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let found: Vec<Value> = lines.filter(|record| fits(record)).collect();
-        if !found.is_empty() {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("no such record: {}", std::fs::read_to_string(&path).unwrap());
-}
-
 // DNS-18: a certificate that is nobody's, for another name, and out of date: its key is what was agreed. EXTERNAL is offered
 // to it; and where it claims by dialback, nobody is asked (DB-30).
 #[tokio::test]
@@ -91,12 +73,12 @@ async fn a_self_signed_partner_is_proven_by_its_key_alone() {
     assert_eq!(peer.visits(), 0, "nobody was asked about the key");
     let labels = [("method", "pin"), ("outcome", "allow")];
     world.counted("authentications_total", &labels, 3.0).await.unwrap();
-    let record = &records(&world, |r| r["event"] == "admitted" && r["flow"] == "s2s-in").await[0];
+    let record = &records(&world, 1, |r| r["event"] == "admitted" && r["flow"] == "s2s-in").await[0];
     assert_eq!((&record["proof"], &record["rule"]), (&"pin".into(), &"keyed".into()), "{record}");
 
     world.legacy.message("j@hall.example", "a@partner.example", "out by its key");
     peer.inbox.wait_body("out by its key").await.unwrap();
-    let record = &records(&world, |r| r["event"] == "admitted" && r["flow"] == "s2s-out").await[0];
+    let record = &records(&world, 1, |r| r["event"] == "admitted" && r["flow"] == "s2s-out").await[0];
     assert_eq!(record["server_proof"], "pin", "how the server called was proven: {record}");
 }
 
@@ -133,7 +115,7 @@ async fn nothing_less_than_the_pinned_key_proves_a_pinned_domain() {
             if flow == "s2s-out" {
                 world.legacy.message("j@hall.example", "a@partner.example", &format!("never {n}"));
             }
-            let found = records(&world, |r| r["flow"] == flow && r["cause"] == cause).await;
+            let found = records(&world, 1, |r| r["flow"] == flow && r["cause"] == cause).await;
             assert!(found.iter().all(|r| r["reason"] != "allowed"), "{what}: {found:?}");
         }
         // What was learnt against the domain must not stand in the way of the next case.
@@ -165,7 +147,7 @@ async fn a_reload_that_drops_the_pin_ends_living_streams() {
         if !next.contains("dialback") {
             // Outbound, dialback in as many words takes any server that the DNS names.
             world.legacy.message("j@hall.example", "a@partner.example", "no more");
-            records(&world, |r| r["flow"] == "s2s-out" && r["event"] == "ended").await;
+            records(&world, 1, |r| r["flow"] == "s2s-out" && r["event"] == "ended").await;
             assert!(!peer.inbox.all().iter().any(|node| node.body() == Some("no more")), "{next}");
         }
     }

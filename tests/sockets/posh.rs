@@ -16,7 +16,6 @@ use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::pki::{Authority, Identity, Leaf};
 use gatehouse::demo::session::{Login, Word};
 use gatehouse::demo::world::{Plan, World};
-use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -99,20 +98,6 @@ fn elsewhere(url: &str) -> String {
 
 fn alone() -> Identity {
     Identity::self_signed(&Leaf::of(&["nobody.example"])).unwrap()
-}
-
-async fn record(world: &World, fits: impl Fn(&Value) -> bool) -> Value {
-    let path = world.folder.path().join("audit.jsonl");
-    for _ in 0..1500 {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let mut lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        if let Some(found) = lines.find(|record| fits(record)) {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("no such record: {}", std::fs::read_to_string(&path).unwrap());
 }
 
 /// What the web server of a domain says, and what must come of it.

@@ -4,7 +4,6 @@
 
 use crate::redis;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use gatehouse::demo::gate::Gate;
@@ -101,17 +100,6 @@ fn has_arrived(world: &World, id: &str) -> bool {
     world.legacy.inbox.all().iter().any(|node| node.attr("id") == Some(id))
 }
 
-async fn recorded(folder: &Path, words: &[&str]) {
-    soon(&format!("a record with {words:?}"), async || {
-        let text = fs::read_to_string(folder.join("audit.jsonl")).unwrap_or_default();
-        match text.lines().any(|line| words.iter().all(|word| line.contains(word))) {
-            true => Ok(()),
-            false => Err(text),
-        }
-    })
-    .await;
-}
-
 async fn turned_away(friend: &Peer) {
     let mut stream = friend.call(HALL).unwrap().open().await.unwrap();
     assert_ne!(stream.external(FRIEND).await.ok(), Some(Login::Success));
@@ -204,7 +192,7 @@ async fn a_newcomer_says_a_little_until_an_operator_lets_him_out_or_shuts_him_ou
     let mut stream = by_certificate(&friend, HALL).await;
     let seen = one(&world, FRIEND).await;
     assert_eq!((&seen["state"], &seen["rule"]), (&"waiting".into(), &"newcomers".into()), "{seen}");
-    recorded(world.folder.path(), &["\"admitted\"", "friend.example>hall.example", "\"quarantined\""]).await;
+    recorded(&world, &["\"admitted\"", "friend.example>hall.example", "\"quarantined\""]).await;
     little_comes_in(&world, &friend, &mut stream).await;
     our_users_write(&world, &friend).await;
 
@@ -243,7 +231,7 @@ async fn a_newcomer_says_a_little_until_an_operator_lets_him_out_or_shuts_him_ou
     arrives(&world, "i9").await;
     let told = tell(&socket, &question).await.out;
     assert!(told.starts_with("allow: ") && told.contains("friend.example was approved"), "{told}");
-    recorded(world.folder.path(), &["quarantine-approve", "friend.example", "\"uid\""]).await;
+    recorded(&world, &["quarantine-approve", "friend.example", "\"uid\""]).await;
 
     // Taken back: as before.
     decide(&world, "hold", "friend.example").await;
@@ -356,7 +344,7 @@ async fn what_was_decided_and_what_was_sent_outlives_a_restart() {
         if seen["state"] == "approved" { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
-    recorded(world.folder.path(), &["quarantine-approve", "friend.example"]).await;
+    recorded(&world, &["quarantine-approve", "friend.example"]).await;
 
     // What cannot be read is told, and lets nobody in.
     world.gate.stop().await.unwrap();

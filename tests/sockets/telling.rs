@@ -27,22 +27,6 @@ async fn refusals(world: &World, arguments: &[&str]) -> Vec<Value> {
     panic!("nothing was refused for {arguments:?}: {all:#}");
 }
 
-/// The audit records that fit, once there is one.
-async fn records(world: &World, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let path = world.folder.path().join("audit.jsonl");
-    for _ in 0..500 {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let found: Vec<Value> = lines.filter(|record| fits(record)).collect();
-        if !found.is_empty() {
-            return found;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("no such record: {}", std::fs::read_to_string(&path).unwrap());
-}
-
 /// A server of this domain that the DNS knows, with that certificate.
 async fn with_certificate(world: &World, host: u8, domain: &str, identity: Identity) -> Peer {
     let peer = world.peer_with(host, &[domain], identity, Manner::default()).await.unwrap();
@@ -139,7 +123,7 @@ async fn what_is_wrong_with_a_partners_certificate_is_told_in_the_list_and_in_th
         assert_eq!(refusal["peer"], peer.address.to_string(), "the address called: {refusal}");
         // Where many are expired at once it is this machine's clock that is wrong.
         assert_eq!(cause == "expired", refusal["remedy"].as_str().unwrap().contains("clock"), "{refusal}");
-        let record = records(&world, |r| r["event"] == "rejected" && r["cause"] == cause).await;
+        let record = records(&world, 1, |r| r["event"] == "rejected" && r["cause"] == cause).await;
         assert_eq!(record[0]["peer"], peer.address.to_string());
     }
 }
@@ -176,7 +160,7 @@ async fn a_pair_that_a_ban_ends_keeps_its_proof_channel_and_address_in_the_recor
         ("hall.example>friend.example", "admitted"),
         ("hall.example>friend.example", "ended"),
     ] {
-        let record = &records(&world, |r| r["event"] == event && r["pair"] == pair).await[0];
+        let record = &records(&world, 1, |r| r["event"] == event && r["pair"] == pair).await[0];
         assert_eq!(record["proof"], "certificate", "{record}");
         assert_eq!(record["tls"], "1.3", "{record}");
         for key in ["suite", "fingerprint", "revocation", "rule"] {
@@ -414,7 +398,7 @@ async fn what_stood_in_the_way_of_a_verification_is_told_where_the_key_was_refus
         assert!(detail.contains("asking the authoritative server"), "{refusal:#}");
         assert!(cause == "no-such-domain" || detail.contains(&asked.to_string()), "{refusal:#}");
         let fits = |r: &Value| r["event"] == "rejected" && r["cause"] == cause && r["detail"] == detail;
-        records(&world, fits).await;
+        records(&world, 1, fits).await;
         assert!(!refusal["remedy"].as_str().unwrap().is_empty(), "{refusal:#}");
         println!("{domain}: {} / {detail}", refusal["reason"]);
     }
@@ -518,7 +502,7 @@ async fn a_server_behind_that_never_answers_is_named_and_no_peer_is_blamed() {
         assert_eq!(found[0]["reason"], "backend-silent", "{found:#?}");
         assert!(found[0]["remedy"].as_str().unwrap().contains("old server"), "{}", found[0]);
         let fits = |r: &Value| r["event"] == "rejected" && r["pair"] == format!("{domain}>{HALL}");
-        assert_eq!(records(&world, fits).await[0]["reason"], "backend-silent");
+        assert_eq!(records(&world, 1, fits).await[0]["reason"], "backend-silent");
     }
     let denied = world.metrics().await.unwrap().sum("authentications_total", &[("outcome", "deny")]);
     assert!(denied.abs() < 1e-9, "nobody's proof was found wanting: {denied}");

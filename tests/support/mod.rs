@@ -12,6 +12,7 @@
 pub mod ca;
 pub mod client;
 pub mod dialogues;
+pub mod dice;
 pub mod ejabberd;
 pub mod gateway;
 pub mod growth;

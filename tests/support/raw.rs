@@ -202,6 +202,30 @@ impl Raw {
         stream.shutdown(Shutdown::Write).expect("a connection that stands");
     }
 
+    /// All pages of an archive from there on, of the user's own or of what this attribute names, and where they end.
+    pub fn archive(&mut self, of: &str, after: &str) -> (String, String) {
+        let (mut all, mut last) = (String::new(), after.to_owned());
+        loop {
+            let from = if last.is_empty() { String::new() } else { format!("<after>{last}</after>") };
+            self.say(&format!(
+                "<iq type='set' id='page'{of}><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'>\
+                 <max>10</max>{from}</set></query></iq>"
+            ));
+            let mut page = self.hear("</iq>");
+            // Whatever else is answered meanwhile.
+            while memmem::find(page.as_bytes(), b"</fin>").is_none() {
+                page += &self.hear("</iq>");
+            }
+            let fin = page[memmem::rfind(page.as_bytes(), b"<fin").unwrap_or_default()..].to_owned();
+            all += &page;
+            let end = fin.split("<last>").nth(1).and_then(|rest| rest.split("</last>").next());
+            last = end.map_or(last, str::to_owned);
+            if end.is_none() || fin.contains("complete='true'") || fin.contains("complete=\"true\"") {
+                return (all, last);
+            }
+        }
+    }
+
     /// Reads until these words have come; everything since the last call, with them.
     pub fn hear(&mut self, words: &str) -> String {
         let end = Instant::now() + PATIENCE;

@@ -3,10 +3,13 @@
 // Each test crate uses its own part of it.
 #![allow(dead_code)]
 
+use std::time::Duration;
+
 use gatehouse::demo::node::Node;
 use gatehouse::demo::peer::{Manner, Peer};
 use gatehouse::demo::session::{Call, Login, Session, Word};
 use gatehouse::demo::world::{Metrics, Plan, World};
+use serde_json::Value;
 
 /// A hosted domain that federates with listed domains.
 pub const HALL: &str = "hall.example";
@@ -129,6 +132,38 @@ pub fn condition(stanza: &Node) -> Option<&str> {
 pub async fn still_passes(world: &World, stream: &mut Session, from: &str, to: &str, body: &str) {
     stream.message(from, to, body).await.unwrap();
     world.legacy.inbox.wait_body(body).await.unwrap();
+}
+
+/// The lines of the audit log that fit, once there are so many: an answer is out before its record is on the disk.
+async fn lines(world: &World, least: usize, fits: impl Fn(&str) -> bool) -> Vec<String> {
+    let path = world.folder.path().join("audit.jsonl");
+    for _ in 0..1500 {
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let found: Vec<String> = whole.lines().filter(|line| fits(line)).map(str::to_owned).collect();
+        if found.len() >= least {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no {least} such records: {}", std::fs::read_to_string(&path).unwrap());
+}
+
+/// The audit records that fit, once there are so many.
+pub async fn records(world: &World, least: usize, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let read = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    lines(world, least, |line| fits(&read(line))).await.iter().map(|line| read(line)).collect()
+}
+
+/// The first of them, once there is one.
+pub async fn record(world: &World, fits: impl Fn(&Value) -> bool) -> Value {
+    records(world, 1, fits).await.swap_remove(0)
+}
+
+/// Waits until an audit record has all of these words.
+pub async fn recorded(world: &World, words: &[&str]) {
+    lines(world, 1, |line| words.iter().all(|word| line.contains(word))).await;
 }
 
 /// The refusals of stanzas counted so far for this reason.
