@@ -1,12 +1,37 @@
-//! Names of backends: what they lead to now, and whether that has changed.
+//! Names of backends, and what they lead to.
 //!
 //! The system looks them up, with its `hosts` file and its resolver: the names of backends are a matter of the machine or of its
 //! orchestrator, and not of the public DNS that the gateway asks about remote domains.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
-use super::settings::{Named, Settings, Target};
 use crate::jid::Domain;
+
+/// A server that a route names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A host to look up, and a port.
+    Host(Domain, u16),
+}
+
+/// The addresses of a backend as they are written; each list empty where no name is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Those for clients.
+    pub c2s: Vec<Target>,
+    /// Those for federation.
+    pub s2s: Vec<Target>,
+}
+
+impl Named {
+    /// These targets, if a name is among them.
+    pub(super) fn those(targets: Vec<Target>) -> Vec<Target> {
+        let named = targets.iter().any(|target| matches!(target, Target::Host(..)));
+        if named { targets } else { Vec::new() }
+    }
+}
 
 /// What a host name with that port leads to.
 pub(super) type LookUp<'a> = &'a dyn Fn(&Domain, u16) -> Vec<SocketAddr>;
@@ -46,26 +71,4 @@ pub(super) fn addresses(targets: &[Target], before: &[SocketAddr], look_up: Look
         new
     });
     all
-}
-
-/// The same settings with what the names of backends lead to now; none where nothing is different. It may take as long as
-/// the system's resolver does.
-pub fn looked_up_again(settings: &Settings) -> Option<Settings> {
-    let mut next: Option<Settings> = None;
-    for (at, domain) in settings.domains.iter().enumerate() {
-        let backend = &domain.backend;
-        let Named { c2s, s2s } = &backend.named;
-        let again = |targets: &[Target], before: &[SocketAddr]| match targets {
-            [] => before.to_vec(),
-            targets => addresses(targets, before, &by_the_system),
-        };
-        let (c2s, s2s) = (again(c2s, &backend.c2s), again(s2s, &backend.s2s));
-        if (&c2s, &s2s) == (&backend.c2s, &backend.s2s) {
-            continue;
-        }
-        if let Some(domain) = next.get_or_insert_with(|| settings.clone()).domains.get_mut(at) {
-            (domain.backend.c2s, domain.backend.s2s) = (c2s, s2s);
-        }
-    }
-    next
 }

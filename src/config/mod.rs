@@ -33,12 +33,11 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 
 pub use dump::{DumpLine, dump};
-pub use hosts::looked_up_again;
 pub use limits::{Limits, PerMinute, Timeouts, duration};
 pub use promote::{Rewrite, promotion};
 pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, traces, trust};
-pub use settings::Settings;
+pub use settings::{Settings, looked_up_again};
 
 use self::settings::HostedDomain;
 use crate::jid::Domain;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use super::hosts::{Named, Target};
+use super::hosts::{addresses, by_the_system};
 use super::limits::{Limits, Timeouts};
 use super::list_file::ListFile;
 pub use super::listening::{Encryption, Listener, Mixed, Role, Web};
@@ -213,23 +215,6 @@ pub struct Takes {
     pub attr_value: Option<u64>,
 }
 
-/// The addresses of a backend as they are written; each list empty where no name is in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
-    /// Those for clients.
-    pub c2s: Vec<Target>,
-    /// Those for federation.
-    pub s2s: Vec<Target>,
-}
-
-impl Named {
-    /// These targets, if a name is among them.
-    pub(super) fn those(targets: Vec<Target>) -> Vec<Target> {
-        let named = targets.iter().any(|target| matches!(target, Target::Host(..)));
-        if named { targets } else { Vec::new() }
-    }
-}
-
 /// Versions of the PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
@@ -337,15 +322,6 @@ pub struct Route {
     pub via: Option<Proxy>,
     /// How to encrypt.
     pub tls: RouteTls,
-}
-
-/// A server that a route names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// An address.
-    Address(SocketAddr),
-    /// A host to look up, and a port.
-    Host(Domain, u16),
 }
 
 /// How a routed stream is encrypted.
@@ -458,4 +434,26 @@ impl LogLevel {
             Self::Trace => "trace",
         }
     }
+}
+
+/// The same settings with what the names of backends lead to now; none where nothing is different. It may take as long as
+/// the system's resolver does.
+pub fn looked_up_again(settings: &Settings) -> Option<Settings> {
+    let mut next: Option<Settings> = None;
+    for (at, domain) in settings.domains.iter().enumerate() {
+        let backend = &domain.backend;
+        let Named { c2s, s2s } = &backend.named;
+        let again = |targets: &[Target], before: &[SocketAddr]| match targets {
+            [] => before.to_vec(),
+            targets => addresses(targets, before, &by_the_system),
+        };
+        let (c2s, s2s) = (again(c2s, &backend.c2s), again(s2s, &backend.s2s));
+        if (&c2s, &s2s) == (&backend.c2s, &backend.s2s) {
+            continue;
+        }
+        if let Some(domain) = next.get_or_insert_with(|| settings.clone()).domains.get_mut(at) {
+            (domain.backend.c2s, domain.backend.s2s) = (c2s, s2s);
+        }
+    }
+    next
 }

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::fill::{Environment, filled};
-use super::hosts::LookUp;
-use super::settings::Target;
-use super::spec;
+use super::hosts::{LookUp, Target};
 use crate::jid::Domain;
 use crate::policy::{Finding, Place, Placed, Word, networks};
 
@@ -136,7 +134,7 @@ impl<'a> Words<'a> {
     }
 
     /// Addresses of a backend. A name is looked up; one that leads nowhere now may do so later, and is told.
-    pub(super) fn targets(&mut self, list: Option<&spec::Words>) -> Vec<Target> {
+    pub(super) fn targets(&mut self, list: Option<&Placed<Vec<Word>>>) -> Vec<Target> {
         list.map_or_else(Vec::new, |list| list.value.iter().filter_map(|word| self.target(word)).collect())
     }
 
@@ -189,7 +187,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn networks(&mut self, list: &spec::Words) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, list: &Placed<Vec<Word>>) -> Vec<IpNet> {
         let mut found = Vec::with_capacity(list.value.len());
         for word in &list.value {
             match networks::parse(&word.value) {
@@ -204,7 +202,7 @@ impl<'a> Words<'a> {
     }
 
     /// Networks of ours: one that holds everybody is a mistake.
-    pub(super) fn own_networks(&mut self, list: &spec::Words) -> Vec<IpNet> {
+    pub(super) fn own_networks(&mut self, list: &Placed<Vec<Word>>) -> Vec<IpNet> {
         for word in &list.value {
             if networks::parse(&word.value).is_ok_and(|network| network.prefix_len() == 0) {
                 self.error(

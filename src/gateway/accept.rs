@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::entrance::Entrance;
 use super::known::Known;
-use super::web::Site;
-use crate::jid::Domain;
-use crate::limit::{Arrivals, Line, Stranger, Threshold, Ticket};
+use super::seldom::Seldom;
+use crate::limit::{Line, Stranger, Threshold, Ticket};
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net::listen::Listener;
 use crate::net::proxy;
@@ -31,36 +31,6 @@ use crate::relay::{Arrival, Relay};
 use crate::run::pump::Pump;
 use crate::run::registry::{Meta, News, Phase};
 use crate::run::{Tools, now, seed};
-use crate::tls::Acceptor;
-
-/// What one listener demands. Other demands after a reload concern who comes after it.
-#[derive(Debug)]
-pub struct Entrance {
-    /// Its name in metrics and logs.
-    pub door: Door,
-    /// Networks that may connect; none: all.
-    pub from: Option<Vec<IpNet>>,
-    /// Proxies that may connect, and must send a PROXY header; none: no such header is read.
-    pub proxies: Option<Vec<IpNet>>,
-    /// TLS from the first octet.
-    pub direct: Option<Arc<Acceptor>>,
-    /// Streams may begin in clear where TLS from the first octet is taken, too.
-    pub clear: bool,
-    /// TLS ends at the proxy in front.
-    pub at_proxy: bool,
-    /// What is answered over HTTP, and the way to a WebSocket.
-    pub web: Option<Arc<Site>>,
-    /// The domain whose certificate is shown to who names none (TLS-16).
-    pub default: Option<Domain>,
-    /// How many may arrive.
-    pub arrivals: Arc<Arrivals>,
-    /// T-header, also for the PROXY header (ACC-04).
-    pub header: Duration,
-    /// T-tls.
-    pub handshake: Duration,
-    /// T-unauth.
-    pub unauth: Duration,
-}
 
 /// What holds for who comes next: what the listener demands, and what relays lean on.
 #[derive(Clone, Debug)]
@@ -372,22 +342,6 @@ impl Entrance {
             drop(presence);
         });
         Ok(())
-    }
-}
-
-/// A line that is due at every try, and told once a minute: whoever uses up our descriptors must not write our log (LOG-05).
-#[derive(Debug, Default)]
-pub(super) struct Seldom(Option<Instant>);
-
-impl Seldom {
-    /// Whether it may be told now.
-    pub(super) fn may_tell(&mut self) -> bool {
-        let now = now();
-        let due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(60));
-        if due {
-            self.0 = Some(now);
-        }
-        due
     }
 }
 

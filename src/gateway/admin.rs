@@ -25,9 +25,9 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::accept::Seldom;
 use super::doctor;
 use super::places::{Caller, Places};
+use super::seldom::Seldom;
 use super::services::Counter;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};

@@ -17,10 +17,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::accept::Seldom;
 use super::desk::Desk;
 use super::places::{Caller as Seat, Places};
 use super::protocol::{Answer, LONGEST, Request};
+use super::seldom::Seldom;
 use crate::run::observe::capped;
 
 /// The open socket. It goes when this goes.

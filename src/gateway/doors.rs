@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::accept::{self, Entrance};
+use super::accept;
+use super::entrance::Entrance;
 use super::web::Site;
 use super::{Acceptors, parts};
 use crate::config::settings::{Encryption, Listener as Asked, Mixed, Role, Settings};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::accept::Entrance;
+use super::entrance::Entrance;
 use super::web::Greeted;
 use crate::metrics::Door;
 use crate::net::Begun;

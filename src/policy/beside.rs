@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::finding::Place;
 use super::quarantine::Quarantine;
-use super::rules::{RuleName, StanzaKind, StanzaRules};
+use super::question::StanzaKind;
+use super::rules::{RuleName, StanzaRules};
 use crate::reason::{Outcome, Reason};
 
 /// What the policy in the shadow says to the same question.

@@ -5,10 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::file::EgressSpec;
-use super::finding::Placed;
-use super::read::Reader;
-use super::rules::StanzaKind;
+use super::question::StanzaKind;
 
 /// How much of presence leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,9 +22,9 @@ pub enum Presence {
 /// What does not leave. Default: everything leaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Egress {
-    cut: BTreeSet<String>,
-    presence: Presence,
-    client_info: bool,
+    pub(super) cut: BTreeSet<String>,
+    pub(super) presence: Presence,
+    pub(super) client_info: bool,
 }
 
 /// Answers about the program and the clock of a user: software version (XEP-0092), time (XEP-0202, XEP-0090) and last
@@ -65,41 +62,5 @@ impl Egress {
             Some(namespace) => self.cuts(namespace),
             None => presence && self.presence == Presence::None,
         }
-    }
-}
-
-impl Reader {
-    /// None: everything leaves.
-    pub(super) fn egress(&mut self, spec: Option<&Placed<EgressSpec>>) -> Option<Egress> {
-        let spec = spec?;
-        let mut egress = Egress::default();
-        for word in spec.value.cut.iter().flat_map(|list| &list.value) {
-            match word.value.as_str() {
-                "" => self.error(
-                    word,
-                    "a namespace cannot be empty",
-                    "write it like \"http://jabber.org/protocol/chatstates\"",
-                ),
-                "jabber:client" | "jabber:server" => self.error(
-                    word,
-                    format!("\"{}\" is the namespace of stanzas themselves", word.value),
-                    "to stop stanzas of a kind use `stanzas: { allow: [..] }`; `presence: plain` cuts the status text",
-                ),
-                name => drop(egress.cut.insert(name.to_owned())),
-            }
-        }
-        if let Some(word) = &spec.value.presence {
-            let table = [("full", Presence::Full), ("plain", Presence::Plain), ("none", Presence::None)];
-            egress.presence = self.choose(word, "how much of presence leaves", &table).unwrap_or_default();
-        }
-        if let Some(word) = &spec.value.client_info {
-            let table = [("allow", false), ("refuse", true)];
-            egress.client_info =
-                self.choose(word, "what becomes of questions about clients", &table).unwrap_or_default();
-        }
-        if egress == Egress::default() {
-            self.warn(spec, "this `egress` keeps nothing inside", "remove it, or say what it is to keep");
-        }
-        Some(egress)
     }
 }

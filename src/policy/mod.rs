@@ -57,8 +57,8 @@ pub use patches::{
 pub use peers::{Compared, Drift, Face, Known, OnChange, Remembered, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use quarantine::{Counted, Often, Quarantine, Settled};
-pub use question::{Arrive, Federate, Identity, Question, Tls};
-pub use rules::{Identities, Quotas, Rate, RuleName, StanzaKind, StanzaRules, Terms};
+pub use question::{Arrive, Federate, Identity, Question, StanzaKind, Tls};
+pub use rules::{Identities, Quotas, Rate, RuleName, StanzaRules, Terms};
 pub use settings::{Bans, Federation};
 pub use source::{HostedSource, Input, Source};
 pub use verdict::{Permit, Verdict};

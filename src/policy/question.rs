@@ -45,6 +45,31 @@ pub struct Federate<'a> {
     pub key: ShownKey,
 }
 
+/// The kinds of stanza, as rules know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StanzaKind {
+    /// `<iq/>`
+    Iq,
+    /// `<message/>`
+    Message,
+    /// `<presence/>`
+    Presence,
+}
+
+impl StanzaKind {
+    /// Every kind.
+    pub const ALL: &'static [StanzaKind] = &[Self::Iq, Self::Message, Self::Presence];
+
+    /// The element name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Iq => "iq",
+            Self::Message => "message",
+            Self::Presence => "presence",
+        }
+    }
+}
+
 /// How a remote domain was proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Identity {

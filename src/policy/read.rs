@@ -1,5 +1,7 @@
 //! From words of a file to values, with a finding for each word that means nothing.
 
+mod egress;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -13,8 +15,8 @@ use super::finding::{Finding, Place, Placed};
 use super::lists::Quorum;
 use super::networks::{self, Networks};
 use super::peers::OnChange;
-use super::question::{Identity, Tls};
-use super::rules::{Quotas, Rate, StanzaKind, StanzaRules, Terms};
+use super::question::{Identity, StanzaKind, Tls};
+use super::rules::{Quotas, Rate, StanzaRules, Terms};
 use crate::jid::{Domain, Jid};
 use crate::reason::{Direction, Outcome, Reason};
 

@@ -13,7 +13,7 @@ use super::networks::Networks;
 use super::peers::OnChange;
 use super::pins::Pins;
 use super::quarantine::Quarantine;
-use super::question::Tls;
+use super::question::{StanzaKind, Tls};
 use crate::reason::{Direction, Outcome};
 
 /// The name of a rule: a metric label and log field, from our own files only (the law `closed_words`).
@@ -37,31 +37,6 @@ impl RuleName {
 impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// The kinds of stanza, as rules know them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum StanzaKind {
-    /// `<iq/>`
-    Iq,
-    /// `<message/>`
-    Message,
-    /// `<presence/>`
-    Presence,
-}
-
-impl StanzaKind {
-    /// Every kind.
-    pub const ALL: &'static [StanzaKind] = &[Self::Iq, Self::Message, Self::Presence];
-
-    /// The element name.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Iq => "iq",
-            Self::Message => "message",
-            Self::Presence => "presence",
-        }
     }
 }
 

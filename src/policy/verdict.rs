@@ -8,8 +8,8 @@ use super::finding::Place;
 use super::peers::{Face, OnChange};
 use super::pins::{KeyDigest, Pins, ShownKey};
 use super::quarantine::Quarantine;
-use super::question::{Federate, Identity, Tls};
-use super::rules::{Quotas, RuleName, StanzaKind, StanzaRules, Terms};
+use super::question::{Federate, Identity, StanzaKind, Tls};
+use super::rules::{Quotas, RuleName, StanzaRules, Terms};
 use crate::jid::Domain;
 use crate::reason::{Direction, Outcome, Reason};
 

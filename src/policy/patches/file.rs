@@ -1,9 +1,27 @@
 //! Files of patches, version v1, exactly as on disk.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::super::file::Word;
 use super::super::finding::Placed;
+
+/// A file of patches that was read.
+#[derive(Clone, Debug)]
+pub struct PatchSource {
+    /// The file, as it is named in findings.
+    pub name: Arc<str>,
+    /// What stands in it.
+    pub file: PatchFile,
+}
+
+impl PatchSource {
+    /// A file under a name.
+    pub fn new(name: &str, file: PatchFile) -> Self {
+        Self { name: Arc::from(name), file }
+    }
+}
 
 /// A file of patches.
 #[derive(Clone, Debug, Default, Deserialize)]

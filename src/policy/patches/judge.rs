@@ -1,6 +1,6 @@
 //! Which patches a stanza meets.
 
-use super::super::rules::StanzaKind;
+use super::super::question::StanzaKind;
 use super::{Action, Condition, Patch, Patches};
 use crate::jid::Domain;
 use crate::policy::Day;

@@ -12,17 +12,17 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use file::{ConditionSpec, PatchCaseSpec, PatchFile, PatchSpec};
+pub use file::{ConditionSpec, PatchCaseSpec, PatchFile, PatchSource, PatchSpec};
 pub use judge::{Asked, Struck};
-pub use read::{PatchSource, compile as compile_patches, try_alone as try_patches};
+pub use read::{compile as compile_patches, try_alone as try_patches};
 pub use told::PatchWord;
 
 pub(in crate::policy) use cases::stanza_of;
 
 use super::day::Day;
 use super::finding::Place;
+use super::question::StanzaKind;
 use super::rules::RuleName;
-use super::rules::StanzaKind;
 use crate::jid::Domain;
 use crate::reason::{Direction, Flow};
 

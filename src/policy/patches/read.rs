@@ -1,37 +1,20 @@
 //! From files of patches to a compiled set, or to every finding at once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::super::cases::CaseOutcome;
 use super::super::day::Day;
 use super::super::file::Word;
 use super::super::finding::{Finding, Place, Placed};
+use super::super::question::StanzaKind;
 use super::super::read::{Reader, octets};
 use super::super::rules::RuleName;
-use super::super::rules::StanzaKind;
 use super::cases;
-use super::file::{ConditionSpec, PatchFile, PatchSpec};
+use super::file::{ConditionSpec, PatchSource, PatchSpec};
 use super::judge::content;
 use super::{Action, Condition, Patch, Patches};
 use crate::jid::Domain;
 use crate::reason::Direction;
-
-/// A file of patches that was read.
-#[derive(Clone, Debug)]
-pub struct PatchSource {
-    /// The file, as it is named in findings.
-    pub name: Arc<str>,
-    /// What stands in it.
-    pub file: PatchFile,
-}
-
-impl PatchSource {
-    /// A file under a name.
-    pub fn new(name: &str, file: PatchFile) -> Self {
-        Self { name: Arc::from(name), file }
-    }
-}
 
 /// Makes the set and tries every case. `hosted` are the domains served here; none: any may be named. Findings of what keeps no
 /// set from being made are beside it.

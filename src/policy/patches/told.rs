@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::judge::Asked;
 use super::{Patch, Patches};
 use crate::policy::finding::Place;
-use crate::policy::rules::StanzaKind;
+use crate::policy::question::StanzaKind;
 use crate::xml::Head;
 
 /// A patch, as explanations name it.
