@@ -131,14 +131,10 @@ impl Lines {
         let at = |key: &str| format!("lists[{name}].{key}");
         self.put(at("file"), file.display().to_string(), fetch.is_some());
         self.or(at("url"), fetch.as_ref().map(|fetch| &fetch.url), "nothing is fetched");
-        self.or(
-            at("refresh"),
-            fetch.as_ref().map(|fetch| super::limits::time_shown(&fetch.refresh)),
-            "never",
-        );
+        self.or(at("refresh"), fetch.as_ref().map(|fetch| super::units::time_shown(&fetch.refresh)), "never");
         let word = ListFormat::ALL.iter().find(|(_, one)| one == format).map_or("?", |(word, _)| *word);
         self.put(at("format"), word, *format == ListFormat::default());
-        self.or(at("expires"), expires.as_ref().map(super::limits::time_shown), "any age");
+        self.or(at("expires"), expires.as_ref().map(super::units::time_shown), "any age");
         self.put(at("change"), if *any_change { "any" } else { "third" }, !any_change);
         self.or(at("verify.minisign"), minisign.as_ref(), "none");
     }
@@ -252,12 +248,12 @@ impl Lines {
         self.put(at("dialback-keys"), if by_address { "by-address" } else { "verify" }, by_address);
         self.list(at("from"), from);
         let usual = dialback_timeout.as_secs() == 30 && dialback_timeout.subsec_millis() == 0;
-        self.put(at("dialback-timeout"), super::limits::time_shown(dialback_timeout), usual);
+        self.put(at("dialback-timeout"), super::units::time_shown(dialback_timeout), usual);
         self.on(at("multiplex"), *multiplex, true);
-        let interval = check.map_or_else(|| "off".to_owned(), |time| super::limits::time_shown(&time));
+        let interval = check.map_or_else(|| "off".to_owned(), |time| super::units::time_shown(&time));
         self.put(at("check"), interval, *check == Some(std::time::Duration::from_secs(30)));
         let ours = "what the gateway takes";
-        let size = |size: &Option<u64>| size.map(|size| super::limits::size_shown(&size));
+        let size = |size: &Option<u64>| size.map(|size| super::units::size_shown(&size));
         self.or(at("limits.stanza"), size(stanza), ours);
         self.or(at("limits.attrs"), *attrs, ours);
         self.or(at("limits.nodes"), *nodes, ours);
@@ -333,7 +329,7 @@ impl Lines {
         self.put("audit.file", file.display().to_string(), false);
         let go_on = *on_full == OnFull::GoOn;
         self.put("audit.on-full", if go_on { "go-on" } else { "refuse" }, go_on);
-        self.or("audit.rotate-at", rotate_at.map(|size| super::limits::size_shown(&size)), "never");
+        self.or("audit.rotate-at", rotate_at.map(|size| super::units::size_shown(&size)), "never");
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::units::{Floor, count, octets_per_second, per_minute, per_second, size_shown, time_shown};
+pub use super::units::{PerMinute, PerSecond, duration};
 use super::words::{Outside, Words};
 use crate::policy::{Placed, Word};
 
@@ -369,29 +371,6 @@ fn written(key: &str, number: u64) -> String {
     }
 }
 
-/// So many in a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PerMinute(pub u32);
-
-/// So many in a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PerSecond(pub u32);
-
-/// A size as it is written in the file.
-pub(super) fn size_shown(size: &u64) -> String {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let whole = units.iter().find(|(_, bits)| *size > 0 && size.trailing_zeros() >= *bits);
-    whole.map_or_else(|| format!("{size}B"), |(unit, bits)| format!("{}{unit}", size >> bits))
-}
-
-/// A time as it is written in the file.
-pub(super) fn time_shown(time: &Duration) -> String {
-    let millis = time.as_millis();
-    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let whole = units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
-    whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
-}
-
 struct Range {
     key: &'static str,
     default: &'static str,
@@ -435,179 +414,6 @@ fn within<T: PartialOrd>(range: &RangeInclusive<T>, value: T) -> bool {
     range.contains(&value)
 }
 
-trait Floor {
-    const FLOOR: Self;
-}
-
-impl Floor for u32 {
-    const FLOOR: u32 = 1;
-}
-
-impl Floor for u64 {
-    const FLOOR: u64 = 1;
-}
-
-impl Floor for Duration {
-    const FLOOR: Duration = Duration::from_secs(1);
-}
-
-impl Floor for PerSecond {
-    const FLOOR: PerSecond = PerSecond(1);
-}
-
-impl Floor for PerMinute {
-    const FLOOR: PerMinute = PerMinute(1);
-}
-
-/// Reads `500ms`, `30s`, `5m` or `1h`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let millis = match unit {
-        "ms" => 1u64,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "" => return Err(format!("\"{text}\" has no unit; write it like 500ms, 30s, 5m or 1h")),
-        _ => return Err(format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m or 1h")),
-    };
-    let total = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(millis));
-    total
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m or 1h"))
-}
-
-fn count(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("\"{text}\" is no number"))
-}
-
-fn per_minute(text: &str) -> Result<PerMinute, String> {
-    let number = text.strip_suffix("/min").and_then(|digits| digits.parse().ok());
-    number.map(PerMinute).ok_or_else(|| format!("\"{text}\" is no rate; write it like 30/min"))
-}
-
-fn octets_per_second(text: &str) -> Result<PerSecond, String> {
-    let octets = text.strip_suffix("/s").and_then(|size| crate::policy::octets(size).ok());
-    let number = octets.and_then(|octets| u32::try_from(octets).ok());
-    number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 16MiB/s"))
-}
-
-fn per_second(text: &str) -> Result<PerSecond, String> {
-    let number = text.strip_suffix("/s").and_then(|digits| digits.parse().ok());
-    number.map(PerSecond).ok_or_else(|| format!("\"{text}\" is no rate; write it like 500/s"))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    // Requirements 0.2, by name.
-    #[test]
-    fn defaults_are_those_of_the_requirements() {
-        let limits = Limits::default();
-        assert_eq!((limits.header, limits.preauth_element, limits.preauth_total), (4096, 16 << 10, 64 << 10));
-        assert_eq!((limits.stanza, limits.depth, limits.attrs, limits.nsdecl), (262_144, 64, 64, 32));
-        assert_eq!((limits.name, limits.attr_value, limits.nodes, limits.pairs), (256, 8192, 8192, 50));
-        assert_eq!(
-            (limits.pending_per_stream, limits.pending_per_source, limits.pending_per_domain),
-            (10, 20, 4)
-        );
-        assert_eq!((limits.queue_stanzas, limits.queue_octets), (100, 1 << 20));
-        assert_eq!(
-            (limits.conn_s2s, limits.conn_c2s, limits.rate, limits.sasl_attempts),
-            (20, 20, PerMinute(30), 3)
-        );
-        let timeouts = Timeouts::default();
-        let seconds = |time: Duration| time.as_secs();
-        assert_eq!(
-            (seconds(timeouts.first_byte), seconds(timeouts.header), seconds(timeouts.tls)),
-            (5, 10, 10)
-        );
-        assert_eq!(
-            (seconds(timeouts.unauth), seconds(timeouts.dialback), seconds(timeouts.queue)),
-            (60, 30, 60)
-        );
-        assert_eq!(
-            (seconds(timeouts.close), seconds(timeouts.verify_idle), seconds(timeouts.idle_s2s)),
-            (5, 5, 1800)
-        );
-        assert_eq!(
-            (seconds(timeouts.keepalive), seconds(timeouts.dns), seconds(timeouts.dns_total)),
-            (300, 5, 15)
-        );
-        assert_eq!(
-            (seconds(timeouts.connect), seconds(timeouts.connect_total), seconds(timeouts.stanza)),
-            (5, 20, 120)
-        );
-    }
-
-    // Requirements 0.2, L-inside-*, L-grown and L-skip.
-    #[test]
-    fn ceilings_for_the_server_behind_are_those_of_the_requirements() {
-        let limits = Limits::default();
-        assert_eq!(
-            (limits.inside_stanza, limits.inside_depth, limits.inside_nodes),
-            (10 << 20, 256, 200_000)
-        );
-        assert_eq!((limits.inside_attr_value, limits.inside_attrs), (1 << 20, 256));
-        assert_eq!((limits.inside_nsdecl, limits.inside_bindings, limits.bindings), (128, 512, 128));
-        assert_eq!((limits.grown, limits.skip), (1 << 20, 16 << 20));
-    }
-
-    // XML-19: each relation by itself, at its border and one below, and both keys are named.
-    #[test]
-    fn what_is_let_in_must_be_deliverable() {
-        let findings = |text: &str| {
-            let (spec, findings) = crate::config::load::parse::<LimitsSpec>(text, "gatehouse.yaml");
-            assert_eq!(findings, [], "{text}");
-            let outside = Outside { environment: &|_| None, look_up: &|_, _| Vec::new() };
-            let mut words = Words::new("", &outside);
-            let placed = Placed { line: 1, column: 1, value: spec };
-            let limits = Limits::read(&mut words, Some(&placed));
-            deliverable(&mut words, Some(&placed), &limits);
-            words.findings.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        for (fine, one_less, keys) in [
-            ("stanza: 2560KiB", "stanza: 2621441B", ["inside-stanza", "stanza"]),
-            ("{ grown: 10176KiB }", "grown: 10420225B", ["inside-stanza", "grown"]),
-            ("inside-stanza: 1088KiB", "inside-stanza: 1087KiB", ["inside-stanza", "grown"]),
-            ("depth: 248", "depth: 249", ["inside-depth", "depth"]),
-            ("inside-depth: 72", "inside-depth: 71", ["inside-depth", "depth"]),
-            ("nodes: 199968", "nodes: 199969", ["inside-nodes", "nodes"]),
-            ("inside-attr-value: 8KiB", "inside-attr-value: 8191B", ["inside-attr-value", "attr-value"]),
-            ("attrs: 128", "attrs: 129", ["inside-attrs", "attrs"]),
-            ("nsdecl: 120", "nsdecl: 121", ["inside-nsdecl", "nsdecl"]),
-            ("bindings: 504", "bindings: 505", ["inside-bindings", "bindings"]),
-            ("inside-stanza: 16MiB", "inside-stanza: 17MiB", ["skip", "inside-stanza"]),
-            ("skip: 10MiB", "skip: 9MiB", ["skip", "inside-stanza"]),
-        ] {
-            assert_eq!(findings(fine), Vec::<String>::new(), "{fine}");
-            let found = findings(one_less);
-            let named = |key: &&str| found[0].contains(&format!("`{key}`"));
-            assert!(found.len() == 1 && keys.iter().all(named), "{one_less}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn every_default_is_within_its_range() {
-        for (key, default, least, most) in Limits::KEYS {
-            let number = |text: &str| {
-                crate::policy::octets(text)
-                    .or_else(|_| count(text).map(u64::from))
-                    .or_else(|_| per_minute(text).map(|rate| u64::from(rate.0)))
-                    .or_else(|_| octets_per_second(text).map(|rate| u64::from(rate.0)))
-                    .or_else(|_| per_second(text).map(|rate| u64::from(rate.0)))
-                    .unwrap()
-            };
-            assert!((number(least)..=number(most)).contains(&number(default)), "{key}");
-        }
-        for (key, default, least, most) in Timeouts::KEYS {
-            let range = duration(least).unwrap()..=duration(most).unwrap();
-            assert!(range.contains(&duration(default).unwrap()), "{key}");
-        }
-        assert!(duration("5").unwrap_err().contains("unit"));
-        assert!(
-            duration("5 s").is_err() && duration("s").is_err() && duration("99999999999999999h").is_err()
-        );
-    }
-}
+#[path = "limits_tests.rs"]
+mod tests;

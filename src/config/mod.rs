@@ -24,6 +24,7 @@ mod secret;
 mod seen;
 pub mod settings;
 pub mod spec;
+mod units;
 mod watching;
 mod words;
 
