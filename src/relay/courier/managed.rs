@@ -164,7 +164,7 @@ impl Courier {
                 continue;
             }
             if young {
-                self.queue.remember(octets.clone());
+                self.queue.remember(octets.clone(), turn.home.limits.inside_queue);
             }
             // What a backend sends has passed when it goes out on the leg, and not when the courier has it.
             let passed = own.and_then(|index| {

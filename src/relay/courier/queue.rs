@@ -10,8 +10,8 @@ use bytes::Bytes;
 pub(super) struct Queue {
     waiting: VecDeque<Bytes>,
     octets: usize,
-    /// Reports: what went out in the first second.
-    young: Vec<Bytes>,
+    /// Reports: what went out in the first second, and its octets.
+    young: (Vec<Bytes>, usize),
 }
 
 impl Queue {
@@ -47,19 +47,24 @@ impl Queue {
         }
     }
 
-    /// This went out while the other side might still say that it does not believe us.
-    pub(super) fn remember(&mut self, octets: Bytes) {
-        self.young.push(octets);
+    /// This went out while the other side might still say that it does not believe us. At the most so many octets are kept of that, as
+    /// of what waits: the rest has gone out, and comes back no more.
+    pub(super) fn remember(&mut self, octets: Bytes, most: usize) {
+        let kept = self.young.1.saturating_add(octets.len());
+        if kept <= most {
+            self.young.0.push(octets);
+            self.young.1 = kept;
+        }
     }
 
     /// It is believed.
     pub(super) fn forget(&mut self) {
-        self.young.clear();
+        self.young = Default::default();
     }
 
     /// It is not: what went out waits again.
     pub(super) fn recall(&mut self) {
-        let young = std::mem::take(&mut self.young);
+        let (young, _) = std::mem::take(&mut self.young);
         self.put_back(young);
     }
 }
@@ -112,3 +117,23 @@ impl Tries {
 /// The pauses before a report stream is opened anew, and the time within which.
 const AGAIN: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
 const WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // DB-69: "bounded by L-inside-queue".
+    #[test]
+    fn no_more_is_remembered_of_what_went_out_than_may_wait() {
+        let mut queue = Queue::default();
+        for _ in 0..1000 {
+            queue.remember(Bytes::from_static(b"<message/>"), 35);
+        }
+        queue.recall();
+        assert_eq!(queue.size(), (30, 3));
+        queue.forget();
+        queue.remember(Bytes::from_static(b"<message/>"), 35);
+        queue.recall();
+        assert_eq!(queue.size(), (40, 4));
+    }
+}
