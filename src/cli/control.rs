@@ -224,6 +224,8 @@ pub(super) fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -
         Format::Text => print(&answer, console),
     }
     match answer {
+        // No verdict: the question makes no sense there.
+        Answer::Refused { .. } if matches!(request, Request::Explain(_)) => Exit::Usage,
         Answer::Refused { .. } | Answer::Explained { allow: false, .. } => Exit::No,
         _ => Exit::Done,
     }
@@ -322,8 +324,8 @@ fn print(answer: &Answer, console: &mut Console) {
             console.line(format_args!("{} bans", bans.len()));
         }
         Answer::Quarantine { domains } => super::settled::print(domains, console),
-        Answer::Settled { domain, word, seen, pairs, cluster } => {
-            super::settled::print_settled(domain, *word, (*seen, *pairs), console);
+        Answer::Settled { domain, word, seen, pairs, overruled, cluster } => {
+            super::settled::print_settled(domain, *word, (*seen, *pairs), overruled.as_deref(), console);
             print_passed(cluster.as_ref(), console);
         }
         Answer::Reloaded { plan } => {

@@ -2,6 +2,7 @@
 
 use super::Console;
 use crate::gateway::protocol::{Quarantined, Word};
+use crate::jid::Domain;
 
 pub(super) fn print(domains: &[Quarantined], console: &mut Console) {
     for one in domains {
@@ -24,15 +25,31 @@ pub(super) fn print(domains: &[Quarantined], console: &mut Console) {
     console.line(format_args!("{} domains, {waiting} of them in quarantine", domains.len()));
 }
 
-pub(super) fn print_settled(domain: &str, word: Word, (seen, pairs): (bool, usize), console: &mut Console) {
+pub(super) fn print_settled(
+    domain: &str,
+    word: Word,
+    (seen, pairs): (bool, usize),
+    overruled: Option<&str>,
+    console: &mut Console,
+) {
+    // Who has a name below `github.io` is another.
+    let alone = Domain::parse(domain).is_ok_and(|domain| domain.is_shared());
+    let party = if alone { domain.to_owned() } else { format!("{domain}, with all below it") };
+    if let Some(verdict) = overruled {
+        console.line(format_args!(
+            "noted as {}: {party}; it changes nothing now, for it is not in quarantine: {verdict}",
+            word.label()
+        ));
+        return;
+    }
     match word {
-        Word::Approved => console.line(format_args!("{domain} is out of quarantine, with all below it")),
-        Word::Held => console.line(format_args!("{domain} is in quarantine again, with all below it")),
+        Word::Approved => console.line(format_args!("{party}: out of quarantine")),
+        Word::Held => console.line(format_args!("{party}: in quarantine again")),
         Word::Refused => {
-            console.line(format_args!("{domain} is shut out, with all below it; {pairs} pairs end"));
+            console.line(format_args!("{party}: shut out; {pairs} pairs end"));
         }
     }
     if !seen {
-        console.line("it was not seen before; this holds once a rule puts it into quarantine");
+        console.line("it was not seen before");
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn assemble(
     let own_addresses = spec.own_addresses.iter().flat_map(|list| &list.value);
     let own_addresses = own_addresses.filter_map(|word| words.ip(word)).collect();
     let explain_to_users = words.on(spec.explain_to_users.as_ref(), true);
-    let state = spec.state.as_ref().map(|word| words.path(word));
+    let state = spec.state.as_ref().map(|word| (word, words.path(word)));
+    let state = state.and_then(|(word, path)| (!word.value.is_empty()).then_some(path));
     let lists = super::listed::lists(&mut words, spec, state.as_deref());
     let bidi = words.on(spec.bidi.as_ref(), true);
     let patches = super::lists::files_once(&mut words, spec.patches.as_ref());

@@ -7,7 +7,7 @@ use crate::policy::Federation;
 use crate::stream::client::Mechanism;
 use crate::stream::client::certified::{By, Demand};
 
-fn assemble(text: &str) -> (Settings, Vec<String>) {
+pub(super) fn assemble(text: &str) -> (Settings, Vec<String>) {
     assemble_with(text, &|_| None)
 }
 
@@ -25,7 +25,7 @@ fn assemble_with(text: &str, environment: fill::Environment<'_>) -> (Settings, V
     (settings, findings.iter().map(ToString::to_string).collect())
 }
 
-const SHORTEST: &str = "version: v1\ndomains:\n  - name: example.com\n    certificate: { chain: a.pem, key: a.key }\n    backend: { s2s: [\"10.0.0.5:5269\"] }\n    federation: listed\n";
+pub(super) const SHORTEST: &str = "version: v1\ndomains:\n  - name: example.com\n    certificate: { chain: a.pem, key: a.key }\n    backend: { s2s: [\"10.0.0.5:5269\"] }\n    federation: listed\n";
 
 // Contract 2: version, one domain with certificate and backend, and federation.
 #[test]

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Timeouts};
-use super::list_file::ListFile;
+use super::list_file::{Fetch, ListFile};
 use super::settings::*;
 use crate::dns::Dnssec;
 use crate::policy::ListFormat;
@@ -127,11 +127,20 @@ impl Lines {
     }
 
     fn listed(&mut self, list: &ListFile) {
-        let ListFile { name, file, fetch, format, expires, any_change, minisign } = list;
+        let ListFile { name, file, fetch, format, expires, any_change, minisign, place: _ } = list;
         let at = |key: &str| format!("lists[{name}].{key}");
         self.put(at("file"), file.display().to_string(), fetch.is_some());
         self.or(at("url"), fetch.as_ref().map(|fetch| &fetch.url), "nothing is fetched");
-        self.or(at("refresh"), fetch.as_ref().map(|fetch| super::units::time_shown(&fetch.refresh)), "never");
+        match fetch {
+            Some(Fetch { refresh, .. }) => {
+                self.put(
+                    at("refresh"),
+                    super::units::time_shown(refresh),
+                    *refresh == super::listed::REFRESH,
+                );
+            }
+            None => self.put(at("refresh"), "never", true),
+        }
         let word = ListFormat::ALL.iter().find(|(_, one)| one == format).map_or("?", |(word, _)| *word);
         self.put(at("format"), word, *format == ListFormat::default());
         self.or(at("expires"), expires.as_ref().map(super::units::time_shown), "any age");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::policy::ListFormat;
+use crate::policy::{ListFormat, Place};
 
 /// From where a list is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +31,6 @@ pub struct ListFile {
     pub any_change: bool,
     /// The minisign public key whose signature must lie beside it.
     pub minisign: Option<String>,
+    /// Where the configuration names it.
+    pub place: Place,
 }

@@ -1,6 +1,8 @@
 //! Lists that somebody else keeps: what the configuration says of them, and what lies on the disk.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +11,10 @@ use minisign_verify::{PublicKey, Signature};
 use super::list_file::{Fetch, ListFile};
 use super::spec;
 use super::words::Words;
-use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Slot};
+use crate::dns::Guard;
+use crate::jid::Domain;
+use crate::net::web::Place as Url;
+use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Slot, Word};
 
 /// Reads `lists:`.
 pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Path>) -> Vec<ListFile> {
@@ -19,9 +24,13 @@ pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Pat
         let name = words.needed(at, &list.name, "name", "spammers");
         let fetch = fetched(words, list, state);
         let file = match (&list.file, &list.url) {
-            (Some(file), None) => Some(words.path(file)),
+            (Some(file), None) => Some(words.path(file)).filter(|_| !file.value.is_empty()),
             (None, None) => {
-                words.needed(at, &list.file, "file", "lists/spammers.txt");
+                words.error(
+                    at,
+                    "`file` is missing, and `url` as well",
+                    "add `file: lists/spammers.txt`, or `url: https://lists.example/spam.txt` with `state:` for the gateway",
+                );
                 None
             }
             (Some(file), Some(_)) => {
@@ -36,9 +45,7 @@ pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Pat
         let formats: Vec<(&str, ListFormat)> = ListFormat::ALL.to_vec();
         let format =
             list.format.as_ref().and_then(|word| words.choose(word, "the format of a list", &formats));
-        let expires = list.expires.as_ref().and_then(|word| {
-            super::limits::duration(&word.value).map_err(|message| words.error(word, message, "")).ok()
-        });
+        let expires = list.expires.as_ref().and_then(|word| expires(words, word, fetch.as_ref()));
         let change = list
             .change
             .as_ref()
@@ -75,6 +82,7 @@ pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Pat
             expires,
             any_change: change.unwrap_or_default(),
             minisign,
+            place: words.place(at),
         });
     }
     found
@@ -88,9 +96,8 @@ fn fetched(words: &mut Words, list: &spec::ListSpec, state: Option<&Path>) -> Op
         }
         return None;
     };
-    // What a URL is, `net` knows; here is only what can be said without asking anybody.
-    if !url.value.starts_with("https://") || url.value.contains(char::is_whitespace) {
-        let message = format!("\"{}\" is no address of HTTPS", url.value);
+    if let Err(why) = fetchable(&url.value) {
+        let message = format!("\"{}\" is no address from where a list is fetched: {why}", url.value);
         words.error(url, message, "write it like https://lists.example/spam.txt");
     }
     if state.is_none() {
@@ -102,10 +109,10 @@ fn fetched(words: &mut Words, list: &spec::ListSpec, state: Option<&Path>) -> Op
     }
     let refresh = match &list.refresh {
         None => REFRESH,
-        Some(word) => match super::limits::duration(&word.value) {
+        Some(word) => match super::units::duration(&word.value) {
             Ok(time) if (SHORTEST..=LONGEST).contains(&time) => time,
             Ok(_) => {
-                words.error(word, "a list is fetched anew after 5 s to 30 days", "write it like 6h");
+                words.error(word, "a list is fetched anew after 5 s to 30 days", "write it like 6h or 1d");
                 REFRESH
             }
             Err(message) => {
@@ -115,6 +122,65 @@ fn fetched(words: &mut Words, list: &spec::ListSpec, state: Option<&Path>) -> Op
         },
     };
     Some(Fetch { url: url.value.clone(), refresh })
+}
+
+/// Whether a list may be fetched from there, as far as that can be said without asking anybody.
+fn fetchable(url: &str) -> Result<(), String> {
+    let place = Url::parse(url)?;
+    if url.contains('#') {
+        return Err("it has a fragment (`#`), which no server is told".to_owned());
+    }
+    if place.host.parse::<IpAddr>().is_ok() {
+        return Err(
+            "it names an address in numbers, and the certificate there must be one of a name".to_owned()
+        );
+    }
+    Domain::parse(&place.host).map_err(|error| format!("{:?} is no name of a host: {error}", place.host))?;
+    match Guard::default().admits_port(place.port) {
+        true => Ok(()),
+        false => Err(format!("port {} is not dialled; 443, 5269 and those from 1024 on are", place.port)),
+    }
+}
+
+/// How old a list may be.
+fn expires(words: &mut Words, word: &Word, fetch: Option<&Fetch>) -> Option<Duration> {
+    match super::units::duration(&word.value) {
+        Ok(time) if time.is_zero() => {
+            words.error(
+                word,
+                "a list that may be no age is held for ever",
+                "write it like 3d, or leave it out for any age",
+            );
+            None
+        }
+        Ok(time) => {
+            if let Some(fetch) = fetch.filter(|fetch| fetch.refresh >= time) {
+                let refresh = super::units::time_shown(&fetch.refresh);
+                words.warn(
+                    word,
+                    format!("this list is held before it is fetched anew, after {refresh}"),
+                    "let `expires` be twice `refresh` at least",
+                );
+            }
+            Some(time)
+        }
+        Err(message) => {
+            words.error(word, message, "");
+            None
+        }
+    }
+}
+
+/// Lists that no rule asks, in the policy in force or in its shadow.
+pub fn unasked(files: &[ListFile], asked: &BTreeSet<&str>) -> Vec<Finding> {
+    let told = |list: &ListFile| {
+        Finding::warning(
+            list.place.clone(),
+            format!("no rule asks the list \"{}\", so it keeps nobody out", list.name),
+            format!("write a rule, `verdict: deny, lists: [{}]`, or take the list out", list.name),
+        )
+    };
+    files.iter().filter(|list| !asked.contains(&*list.name)).map(told).collect()
 }
 
 /// The files of a list: itself, and its signature.
@@ -192,14 +258,25 @@ pub fn warnings(files: &[ListFile], lists: &Lists) -> Vec<Finding> {
             let message = format!("the list \"{}\" is held: {}", list.name, held.words());
             findings.push(Finding::warning(place.clone(), message, held.remedy()));
         }
-        if slot.list.unread() > 0 {
-            let message = format!(
-                "the list \"{}\" has {} lines that are no {}",
-                list.name,
-                slot.list.unread(),
-                list.format.entry()
-            );
-            findings.push(Finding::warning(place, message, "they are left out; tell who keeps it"));
+        let entry = list.format.entry();
+        for (left_out, what) in [
+            (slot.list.unread(), format!("is no {entry}")),
+            (slot.list.broad(), "is a public suffix, below which everybody may have a domain".to_owned()),
+        ] {
+            let (Some(more), Ok(line)) = (left_out.lines.checked_sub(1), u32::try_from(left_out.first))
+            else {
+                continue;
+            };
+            let more = match more {
+                0 => String::new(),
+                1 => ", and so is another line".to_owned(),
+                more => format!(", and so are {more} other lines"),
+            };
+            findings.push(Finding::warning(
+                Place { line, ..place.clone() },
+                format!("what stands here in the list \"{}\" {what}{more}", list.name),
+                "it is left out; tell who keeps the list",
+            ));
         }
     }
     findings
@@ -209,7 +286,7 @@ pub fn warnings(files: &[ListFile], lists: &Lists) -> Vec<Finding> {
 pub const FETCHED: (&str, &str) = ("list-", ".fetched");
 
 /// How often a list is fetched where nothing is said.
-const REFRESH: Duration = Duration::from_secs(6 * 3600);
+pub(super) const REFRESH: Duration = Duration::from_secs(6 * 3600);
 
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);

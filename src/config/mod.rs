@@ -39,6 +39,7 @@ pub use promote::{Rewrite, promotion};
 pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, traces, trust};
 pub use settings::{Settings, looked_up_again};
+pub use words::NO_PATH;
 
 use self::settings::HostedDomain;
 use crate::jid::Domain;
@@ -224,10 +225,23 @@ fn compiled<'a>(
         }
         (compiled, patches) => {
             findings.extend(compiled.err().into_iter().chain(patches.err()).flatten());
+            leave_out_unread(&mut findings);
             findings.sort();
             Err(findings)
         }
     }
+}
+
+/// A file that could not be read at all lacks nothing: only why it could not be is told of it.
+pub fn leave_out_unread(findings: &mut Vec<Finding>) {
+    let is_why = |finding: &Finding| {
+        ["cannot be read", "is larger", "is not UTF-8", load::NOT_YAML]
+            .iter()
+            .any(|why| finding.message.starts_with(why))
+    };
+    let unread: Vec<_> =
+        findings.iter().filter(|finding| is_why(finding)).map(|finding| finding.place.file.clone()).collect();
+    findings.retain(|finding| is_why(finding) || !unread.contains(&finding.place.file));
 }
 
 /// Reads one file of patches by itself, for `policy test`; none if it is no such file.
@@ -274,6 +288,10 @@ fn read_file<T: serde::de::DeserializeOwned + Default>(
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "listed_tests.rs"]
+mod listed_tests;
 
 #[cfg(test)]
 #[path = "fill_tests.rs"]

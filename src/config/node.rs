@@ -105,7 +105,7 @@ impl<'a> Reading<'a> {
 
     fn text(self) -> Result<Cow<'a, str>, Mistake> {
         match (&self.node.kind, self.context.fill) {
-            (Kind::Scalar { text, .. }, Some(fill)) => {
+            (Kind::Scalar { text, .. }, Some(fill)) if !self.is_nothing() => {
                 fill.text(self.key, text).map_err(|(message, remedy)| self.mistake(message, remedy))
             }
             (Kind::Map(map), Some(fill)) if matches!(map.as_slice(), [(key, _)] if key.text == "file") => {
@@ -119,6 +119,9 @@ impl<'a> Reading<'a> {
 
     fn plain_text(self) -> Result<Cow<'a, str>, Mistake> {
         match &self.node.kind {
+            _ if self.is_nothing() => {
+                Err(self.mistake("a value is due here, and there is none", "write one, or remove the key"))
+            }
             Kind::Scalar { text, .. } => Ok(Cow::Borrowed(text)),
             Kind::List(_) => {
                 Err(self
@@ -179,7 +182,7 @@ impl<'a> Reading<'a> {
                     format!("`{}` is not a key that is known here", key.text),
                     meant(&key.text, fields),
                 );
-            } else if !self.context.left_out.contains(&node.id) && !self.at(node).is_nothing() {
+            } else if !self.context.left_out.contains(&node.id) {
                 entries.push((key.text.as_str(), node));
             }
         }
@@ -209,7 +212,8 @@ impl<'de> Deserializer<'de> for Reading<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        if self.is_nothing() { visitor.visit_none() } else { visitor.visit_some(self) }
+        // A key without a value: a list or map has nothing in it, a word is missing.
+        visitor.visit_some(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {

@@ -27,7 +27,7 @@ pub struct FileSpec {
     pub listen: Option<Placed<Vec<Placed<ListenSpec>>>>,
     /// The certificate of every domain that names none of its own: one certificate with several names is said once. Default: none.
     pub certificate: Option<Placed<CertificateSpec>>,
-    /// The domains served here, at least one. No default.
+    /// The domains served here, at least one, here or in files that `include` names. Default: none.
     pub domains: Option<Placed<Vec<Placed<DomainSpec>>>>,
     /// The domain whose name and certificate stand in where a peer names none. Default: none. Example:
     /// `default-domain: example.com`
@@ -84,7 +84,7 @@ pub struct ListSpec {
     /// Its name in rules, metrics and logs: letters, digits, `-`, `_` and `.`. No default. Example: `name: spammers`
     pub name: Option<Word>,
     /// The file: one domain a line, which stands for all below it, too; what follows `#` says nothing. When it has changed and settled it
-    /// is taken over by itself. One that cannot be used is held: what was read before stays. Default: that which `url` fetches. Example:
+    /// is taken over by itself. One that cannot be used is held: what was read before stays. Default: that which `url` fetches; one of the two must be there. Example:
     /// `file: lists/spam.txt`
     pub file: Option<Word>,
     /// In place of `file`: from where it is fetched, by HTTPS, from public addresses alone, with at most 128 MiB and five redirects in two

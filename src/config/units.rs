@@ -25,7 +25,7 @@ pub(super) fn time_shown(time: &Duration) -> String {
     whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
 }
 
-/// Reads `500ms`, `30s`, `5m` or `1h`.
+/// Reads `500ms`, `30s`, `5m`, `1h` or `2d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
@@ -34,13 +34,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        "" => return Err(format!("\"{text}\" has no unit; write it like 500ms, 30s, 5m or 1h")),
-        _ => return Err(format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m or 1h")),
+        "d" => 24 * 3_600_000,
+        "" => return Err(format!("\"{text}\" has no unit; write it like 500ms, 30s, 5m, 1h or 2d")),
+        _ => return Err(format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m, 1h or 2d")),
     };
     let total = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(millis));
     total
         .map(Duration::from_millis)
-        .ok_or_else(|| format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m or 1h"))
+        .ok_or_else(|| format!("\"{text}\" is no duration; write it like 500ms, 30s, 5m, 1h or 2d"))
 }
 
 pub(super) fn count(text: &str) -> Result<u32, String> {

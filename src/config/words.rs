@@ -19,6 +19,9 @@ pub(super) struct Outside<'a> {
     pub(super) look_up: LookUp<'a>,
 }
 
+/// How a word is told that should be a path.
+pub const NO_PATH: &str = "the path is empty";
+
 /// Reads words of one file and gathers what is wrong with them.
 pub(super) struct Words<'a> {
     file: Arc<str>,
@@ -76,7 +79,13 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn choose<T: Copy>(&mut self, word: &Word, what: &str, table: &[(&str, T)]) -> Option<T> {
-        let found = table.iter().find(|(name, _)| *name == word.value).map(|(_, value)| *value);
+        // Programs that write YAML know truth values, and no `on` and `off`.
+        let plain = match word.value.as_str() {
+            "true" => "on",
+            "false" => "off",
+            text => text,
+        };
+        let found = table.iter().find(|(name, _)| *name == plain).map(|(_, value)| *value);
         if found.is_none() {
             let close =
                 table.iter().map(|(name, _)| (strsim::damerau_levenshtein(&word.value, name), *name)).min();
@@ -217,7 +226,7 @@ impl<'a> Words<'a> {
 
     pub(super) fn path(&mut self, word: &Word) -> PathBuf {
         if word.value.is_empty() {
-            self.error(word, "the path is empty", "write the path of a file");
+            self.error(word, NO_PATH, "write the path of a file");
         }
         self.folder.join(&word.value)
     }

@@ -105,9 +105,9 @@ impl Desk {
             Request::Settle { cluster: true, .. } if self.cluster.is_none() => Answer::no(NO_CLUSTER),
             Request::Settle { domain, word, cluster } => {
                 match super::quarantine::settle(&self.tools(), domain, *word, uid).await {
-                    Ok(Settlement { party, seen, pairs }) => {
+                    Ok(Settlement { party, seen, pairs, overruled }) => {
                         let cluster = self.passed(*cluster).await;
-                        Answer::Settled { domain: party.into(), word: *word, seen, pairs, cluster }
+                        Answer::Settled { domain: party.into(), word: *word, seen, pairs, overruled, cluster }
                     }
                     Err(message) => Answer::no(message),
                 }

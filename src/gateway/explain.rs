@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::named::named;
 use crate::config::Settings;
-use crate::jid::Domain;
-use crate::policy::{Explanation, Federate, Identity, KeyDigest, Policy, ShownKey, StanzaKind, Tls};
+use crate::jid::{Domain, Jid};
+use crate::policy::{
+    Explanation, Federate, Identity, KeyDigest, OfStanza, Policy, ShownKey, StanzaKind, Tls,
+};
 use crate::reason::{Direction, Reason};
 use crate::run::observe::capped;
 
@@ -15,9 +16,9 @@ use crate::run::observe::capped;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Asked {
-    /// The sender's domain.
+    /// The sender: an address, or a domain alone. Lists may name an address.
     pub from: String,
-    /// The addressee's.
+    /// The addressee, or his domain.
     pub to: String,
     /// How the remote domain is proved: `certificate`, `dialback`, `pin` or `none`.
     pub proof: String,
@@ -59,7 +60,10 @@ pub enum Explained {
 /// # Errors
 /// In words, where the question makes no sense to this policy.
 pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Explained, String> {
-    let (from, to) = (named(&asked.from)?, named(&asked.to)?);
+    let (sender, addressee) = (address(&asked.from)?, address(&asked.to)?);
+    let (from, to) = (sender.to_domain(), addressee.to_domain());
+    let sender = sender.local.is_some().then(|| sender.bare_form());
+    let sender = sender.as_deref();
     let kind = kind(asked)?;
     if policy.hosts(&to) && policy.hosts(&from) {
         return between(settings, policy, (&from, &to), kind, asked);
@@ -103,18 +107,26 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         }
     };
     let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip, key };
-    Ok(Explained::Judged(Box::new(judged(policy, &question, kind, asked)?)))
+    Ok(Explained::Judged(Box::new(judged(policy, &question, (kind, sender), asked)?)))
+}
+
+/// An address as peers may write it.
+fn address(text: &str) -> Result<Jid<'_>, String> {
+    let read = Jid::parse(text).or_else(|error| Jid::parse_rfc7622(text).map_err(|_| error));
+    read.map_err(|why| {
+        format!("\"{}\" is no address ({why}): write one like ada@partner.example", capped(text))
+    })
 }
 
 fn judged(
     policy: &Policy,
     question: &Federate<'_>,
-    kind: Option<StanzaKind>,
+    (kind, sender): (Option<StanzaKind>, Option<&str>),
     asked: &Asked,
 ) -> Result<Explanation, String> {
     match &asked.stanza {
-        Some(stanza) => policy.explain_stanza(question, stanza),
-        None => Ok(policy.explain(question, kind, asked.payload.as_deref())),
+        Some(stanza) => policy.explain_stanza(question, stanza, sender),
+        None => Ok(policy.explain(question, &OfStanza { kind, payload: asked.payload.as_deref(), sender })),
     }
 }
 
@@ -160,9 +172,9 @@ fn between(
         address: None,
         key: ShownKey::Unknown,
     };
-    let mut explanation = judged(policy, &question(from, to, Direction::Outbound), kind, asked)?;
+    let mut explanation = judged(policy, &question(from, to, Direction::Outbound), (kind, None), asked)?;
     if explanation.is_allow() {
-        explanation = judged(policy, &question(to, from, Direction::Inbound), kind, asked)?;
+        explanation = judged(policy, &question(to, from, Direction::Inbound), (kind, None), asked)?;
     }
     Ok(Explained::Judged(Box::new(explanation)))
 }

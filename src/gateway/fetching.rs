@@ -157,7 +157,7 @@ fn write(
     let text = std::str::from_utf8(&document.octets).map_err(|_| "it is no text in UTF-8")?;
     let words = |error: io::Error| format!("{}: {error}", list.file.display());
     let read = List::read_as(&list.name, text, list.format);
-    if read.is_empty() && read.unread() > 0 {
+    if read.is_empty() && read.unread().lines > 0 {
         return Err(format!("no line of it is a {}", list.format.entry()));
     }
     if let (Some(key), Some(signature)) = (&list.minisign, signature) {

@@ -330,6 +330,9 @@ pub enum Answer {
         seen: bool,
         /// Pairs that end.
         pairs: usize,
+        /// What decides about it before that, in words; none: this counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        overruled: Option<String>,
         /// Whether the other nodes know, where that was asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<Passed>,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::named::named;
 use super::protocol::Quarantined;
 use crate::config::settings::Settings;
+use crate::jid::Domain;
 use crate::policy::Settled;
 use crate::run::quarantine::{Book, Kept, NAME, Party, Word};
 use crate::run::registry::View;
@@ -125,6 +126,8 @@ pub(super) struct Settlement {
     pub(super) seen: bool,
     /// Pairs that end.
     pub(super) pairs: usize,
+    /// What decides about it before that, in words.
+    pub(super) overruled: Option<String>,
 }
 
 /// Decides about somebody in quarantine.
@@ -138,6 +141,21 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
     if policy.hosts(&named) {
         return Err(format!("{named} is served here"));
     }
+    if named.is_of_a_registry() {
+        return Err(format!(
+            "{named} is a public suffix, below which everybody may have a domain: name one of those, as `gatehouse quarantine list` has it"
+        ));
+    }
+    let of_party = Domain::parse(&party).ok();
+    let anyway = policy
+        .stands_anyway(&named)
+        .filter(|_| of_party.is_none_or(|party| policy.stands_anyway(&party).is_some()));
+    let overruled = anyway.map(|verdict| match verdict.place {
+        Some(place) => {
+            format!("{}, {} (rule {} at {place})", verdict.outcome, verdict.reason.words(), verdict.rule)
+        }
+        None => format!("{}, {}", verdict.outcome, verdict.reason.words()),
+    });
     let (seen, before) = (tools.quarantine.knows(&party), policy.settled().clone());
     if word == Word::Held && !before.approved.contains(&party) && !before.refused.contains(&party) {
         return Err(format!(
@@ -158,7 +176,7 @@ pub(super) async fn settle(tools: &Tools, domain: &str, word: Word, uid: u32) ->
     }
     tools.quarantine.decide(&party, word, uid)?;
     publish(tools);
-    Ok(Settlement { party, seen, pairs })
+    Ok(Settlement { party, seen, pairs, overruled })
 }
 
 /// A record of what the gateway has decided by itself.

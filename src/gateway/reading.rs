@@ -14,7 +14,7 @@ use crate::config::settings::{Roots, Settings};
 use crate::config::{self, Examined, Seen};
 use crate::dns::Dnssec;
 use crate::jid::Domain;
-use crate::policy::{Compiled, Finding, Place};
+use crate::policy::{Compiled, Federation, Finding, Place, Policy, REMEMBER};
 
 /// What was read, with everything that is to be said about it.
 #[derive(Debug)]
@@ -91,6 +91,7 @@ impl Reading {
                 }
                 if settings.state.is_none() {
                     findings.extend(compiled.policy.needs_memory());
+                    findings.extend(forgetful(&settings));
                 }
                 findings.extend(compiled.policy.admit_nobody().map(|domain| nobody(&settings, domain)));
                 Some(compiled)
@@ -102,6 +103,13 @@ impl Reading {
         });
         let shadow = has_every_domain.then(|| config::shadow(&settings, today())).flatten();
         let (compiled, unshadowed) = beside(compiled, shadow, &mut findings);
+        if let Some(Compiled { policy, .. }) = &compiled
+            && unshadowed.is_empty()
+        {
+            let both = std::iter::once(policy).chain(policy.shadow());
+            let asked: BTreeSet<&str> = both.flat_map(Policy::list_names).collect();
+            findings.extend(config::listed::unasked(&settings.lists, &asked));
+        }
         let secrets = FromFiles::read(&settings).map_err(|more| findings.extend(more)).ok();
         findings.extend(files(&settings));
         let mut whole = !findings.iter().any(Finding::is_error);
@@ -129,6 +137,10 @@ impl Reading {
         if let Err(finding) = cluster::store(&settings) {
             whole = false;
             findings.push(finding);
+        }
+        // What follows from a path that is empty, which is told where it stands, has no place of its own.
+        if findings.iter().any(|finding| finding.message == config::NO_PATH) {
+            findings.retain(|finding| !finding.place.file.is_empty());
         }
         findings.sort();
         findings.dedup();
@@ -193,6 +205,17 @@ pub fn closed(settings: &Settings, credentials: &Credentials) -> Vec<Domain> {
 
 fn errors(findings: Vec<Finding>) -> Vec<Finding> {
     findings.into_iter().filter(Finding::is_error).collect()
+}
+
+/// Domains that put everybody into quarantine, and have it forgotten with each start.
+fn forgetful(settings: &Settings) -> impl Iterator<Item = Finding> {
+    settings.domains.iter().filter(|domain| domain.federation == Federation::Quarantine).map(|domain| {
+        let message = format!(
+            "{} puts everybody into quarantine, and who was approved or refused is forgotten at each start",
+            domain.name
+        );
+        Finding::warning(domain.place.clone(), message, REMEMBER)
+    })
 }
 
 fn nobody(settings: &Settings, domain: &Domain) -> Finding {

@@ -48,6 +48,52 @@ impl Domain {
         psl::domain_str(&ascii).unwrap_or(&ascii).into()
     }
 
+    /// Whether it is its own registrable part while others have names below it, as `github.io` is.
+    pub fn is_shared(&self) -> bool {
+        psl::domain_str(&self.to_ascii()).is_none()
+    }
+
+    /// Whether anybody may have a name of his own below it, as below `com` and `co.uk`: it has one label only, or a registry of the
+    /// public suffix list gives names under it. What somebody lets others have names under, like `github.io`, is none.
+    pub fn is_public_suffix(&self) -> bool {
+        Self::is_suffix(&self.to_ascii())
+    }
+
+    /// The same of a name that is canonical, and in ASCII, as it stands.
+    pub fn is_suffix(ascii: &str) -> bool {
+        !ascii.contains('.') || Self::suffix(ascii) == ascii.len()
+    }
+
+    /// Whether it is a public suffix of the list that a registry has. A single label that nobody knows is none.
+    pub fn is_of_a_registry(&self) -> bool {
+        let ascii = self.to_ascii();
+        let found = psl::suffix(ascii.as_bytes());
+        found.is_some_and(|found| {
+            found.typ() == Some(psl::Type::Icann) && found.as_bytes() == ascii.as_bytes()
+        })
+    }
+
+    /// How many labels it has more than the public suffix that it lies below.
+    pub fn above_suffix(&self) -> usize {
+        let ascii = self.to_ascii();
+        let rest = ascii.len() - Self::suffix(&ascii);
+        ascii.bytes().take(rest).filter(|octet| *octet == b'.').count()
+    }
+
+    /// Octets of the public suffix that a registry has; of the last label where none is known.
+    fn suffix(ascii: &str) -> usize {
+        let last = || ascii.rsplit('.').next().map_or(0, str::len);
+        let Some(found) = psl::suffix(ascii.as_bytes()) else { return last() };
+        let length = found.as_bytes().len();
+        let above = ascii.get(ascii.len() - length..).and_then(|suffix| suffix.split_once('.'));
+        match (found.typ(), above) {
+            (Some(psl::Type::Icann), _) => length,
+            // A private one lies below one of a registry.
+            (Some(psl::Type::Private), Some((_, above))) => Self::suffix(above),
+            _ => last(),
+        }
+    }
+
     /// Whether the name has one label only, like `localhost`.
     pub fn is_single_label(&self) -> bool {
         !self.0.contains('.')

@@ -134,6 +134,30 @@ fn a_labels_go_to_the_dns() {
     assert_eq!(Domain::parse("a.b.example").unwrap().parent(), Some("b.example"));
 }
 
+#[test]
+fn a_public_suffix_is_what_a_registry_gives_names_under() {
+    for (name, is_suffix, of_registry, above) in [
+        ("com", true, true, 0),
+        ("a.com", false, false, 1),
+        ("b.a.com", false, false, 2),
+        ("co.uk", true, true, 0),
+        ("a.co.uk", false, false, 1),
+        // Names below it are others', and it is somebody's.
+        ("github.io", false, false, 1),
+        ("a.github.io", false, false, 2),
+        ("blogspot.co.uk", false, false, 1),
+        // Nobody knows of these.
+        ("localhost", true, false, 0),
+        ("hall.example", false, false, 1),
+    ] {
+        let domain = Domain::parse(name).unwrap();
+        let found = (domain.is_public_suffix(), domain.is_of_a_registry(), domain.above_suffix());
+        assert_eq!(found, (is_suffix, of_registry, above), "{name}");
+        let shared = ["com", "co.uk", "github.io", "localhost"].contains(&name);
+        assert_eq!(domain.is_shared(), shared, "{name}");
+    }
+}
+
 proptest::proptest! {
     // JID-08: parsing is idempotent, through U-labels and through A-labels.
     #[test]

@@ -36,13 +36,15 @@ impl Place {
         if host.is_empty() {
             return Err("it names no host");
         }
+        // A number that is none is no port of `https` either.
+        let behind = authority.as_str().get(authority.host().len()..).unwrap_or_default();
+        let port = match (behind.strip_prefix(':'), authority.port_u16()) {
+            (None, _) => 443,
+            (Some(_), Some(port)) if port != 0 => port,
+            (Some(_), _) => return Err("its port is no number from 1 to 65535"),
+        };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self {
-            port: authority.port_u16().unwrap_or(443),
-            authority: authority.as_str().to_owned(),
-            path: path.to_owned(),
-            host,
-        })
+        Ok(Self { port, authority: authority.as_str().to_owned(), path: path.to_owned(), host })
     }
 
     /// Where a redirect of this place leads: an absolute URL, or an absolute path of the same host.
@@ -184,6 +186,7 @@ mod tests {
         let place = Place::parse("https://a.example/.well-known/posh/xmpp-server.json").unwrap();
         assert_eq!((place.host.as_str(), place.port), ("a.example", 443));
         assert_eq!(Place::parse("https://A.example:8443").unwrap().port, 8443);
+        assert_eq!(Place::parse("HTTPS://a.example/").unwrap(), Place::parse("https://a.example/").unwrap());
         assert_eq!(Place::parse("https://[2001:db8::1]:8443/x").unwrap().host, "2001:db8::1");
         for wrong in [
             "http://a.example/",
@@ -192,7 +195,12 @@ mod tests {
             "/x",
             "a.example",
             "https://",
+            "https:///x",
             "https://user:word@a.example/",
+            "https://a.example:/",
+            "https://a.example:0/",
+            "https://a.example:65536/",
+            "https://a.example:x/",
             "https://a.example/ x",
             "",
         ] {

@@ -1,5 +1,6 @@
 //! The `expect` block: cases that must come out as told, on the code path of the living gateway.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -76,6 +77,10 @@ pub fn stand_alone(source: Source, today: Day) -> Input {
             None => is_remote(&to) && !is_remote(&from),
         };
         hosted.push(if outbound { from } else { to });
+    }
+    // Rules are compared for a domain that they are for; a file that names none is for some domain all the same.
+    if hosted.is_empty() {
+        hosted.extend(Domain::parse("hosted.invalid"));
     }
     hosted.sort();
     hosted.dedup();
@@ -171,7 +176,6 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         None if policy.hosts(&to) => Direction::Inbound,
         None => Direction::Outbound,
     };
-    let supposed = case.lists.iter().flat_map(|list| &list.value).map(|word| word.value.as_str());
     let (hosted, remote) = match direction {
         Direction::Inbound => (&to, &from),
         Direction::Outbound => (&from, &to),
@@ -184,15 +188,9 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         );
         return None;
     };
-    let known: Vec<&str> = policy.list_names().collect();
-    if let Some(list) = &case.lists
-        && let Some(word) = list.value.iter().find(|word| !known.contains(&word.value.as_str()))
-    {
-        reader.error(word, format!("no rule asks a list \"{}\"", word.value), "correct the name");
-        return None;
-    }
-    let lists = supposed.map(|name| Slot::of(List::read(name, remote.as_str()))).collect();
-    let policy = &policy.with_lists(Lists::new(lists));
+    let sender = case.from.as_ref().and_then(|word| bare(&word.value));
+    let lists = supposed(policy, reader, case, (remote, direction, sender.as_deref()))?;
+    let policy = &policy.with_lists(lists);
     let policy = match federation.flatten() {
         Some(federation) => policy.with_federation(index, federation),
         None => policy.clone(),
@@ -206,8 +204,57 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
         address: address.flatten(),
         key,
     };
-    let verdict = policy.on(today?).judge(&Question::Federate(question), &mut ());
-    Some(verdict.for_stanza(kind.flatten(), case.payload.as_ref().map(|word| word.value.as_str())))
+    let policy = policy.on(today?);
+    let of_pair = policy.judge(&Question::Federate(question), &mut ());
+    let verdict = of_pair.for_stanza(kind.flatten(), case.payload.as_ref().map(|word| word.value.as_str()));
+    Some(match sender {
+        Some(sender) => policy.of_sender(verdict, &sender),
+        None => verdict,
+    })
+}
+
+/// The bare address, where it is one of somebody and not of the domain itself.
+fn bare(text: &str) -> Option<String> {
+    Jid::parse(text).ok().filter(|jid| jid.local.is_some()).map(|jid| jid.bare_form())
+}
+
+/// The lists that a case supposes, and what stands in them; none: something is wrong with it.
+fn supposed(
+    policy: &Policy,
+    reader: &mut Reader,
+    case: &CaseSpec,
+    (remote, direction, sender): (&Domain, Direction, Option<&str>),
+) -> Option<Lists> {
+    let known: Vec<&str> = policy.list_names().collect();
+    let mut entries: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (list, entry) in [(&case.lists, Some(remote.as_str())), (&case.sender_lists, sender)] {
+        let Some(list) = list else { continue };
+        if let Some(word) = list.value.iter().find(|word| !known.contains(&word.value.as_str())) {
+            reader.error(word, format!("no rule asks a list \"{}\"", word.value), "correct the name");
+            return None;
+        }
+        let Some(entry) = entry else {
+            reader.error(
+                list,
+                "`sender-lists` name a sender, and `from` names a domain alone",
+                "write the sender's address, like `from: bad@stranger.example`, or `lists` for the domain",
+            );
+            return None;
+        };
+        for word in &list.value {
+            entries.entry(&word.value).or_default().push(entry);
+        }
+    }
+    if let Some(list) = case.sender_lists.as_ref().filter(|_| direction == Direction::Outbound) {
+        reader.error(
+            list,
+            "`sender-lists` of a case outbound: lists are asked about who writes to us",
+            "take `sender-lists` out, or turn `from` and `to` round",
+        );
+        return None;
+    }
+    let lists = entries.into_iter().map(|(name, entries)| Slot::of(List::naming(name, &entries)));
+    Some(Lists::new(lists.collect()))
 }
 
 fn compare(case: &CaseSpec, verdict: &Verdict, outcome: &CaseOutcome) -> Option<Finding> {

@@ -390,6 +390,9 @@ impl Building {
     }
 }
 
+/// What to do where something is forgotten that should not be.
+pub const REMEMBER: &str = "name a folder where it is kept: `state: /var/lib/gatehouse`";
+
 impl Rule {
     /// Whether the rule asks for no TLS at all; `check` warns of it.
     pub(super) fn allows_clear_text(&self) -> bool {
@@ -414,19 +417,24 @@ impl Policy {
         told.collect()
     }
 
-    /// Rules that hold changes of how a domain is proven: where that is forgotten with each start, who comes first after it is
-    /// believed.
+    /// Rules that live by what was seen and decided before: where that is forgotten with each start, who comes first after it is
+    /// believed, and who was refused writes again.
     pub fn needs_memory(&self) -> Vec<Finding> {
-        let rules = self.rules.list.iter().filter(|rule| rule.terms.on_change == OnChange::Hold);
-        let told = rules.map(|rule| {
-            Finding::warning(
-                rule.place.clone(),
+        let told = self.rules.list.iter().filter_map(|rule| {
+            let message = if rule.outcome == Outcome::Quarantine {
+                format!(
+                    "rule \"{}\" puts into quarantine, and who was approved or refused is forgotten at each start",
+                    rule.name
+                )
+            } else if rule.terms.on_change == OnChange::Hold {
                 format!(
                     "rule \"{}\" holds changes, and how domains were proven is forgotten at each start",
                     rule.name
-                ),
-                "name a folder where it is kept: `state: /var/lib/gatehouse`",
-            )
+                )
+            } else {
+                return None;
+            };
+            Some(Finding::warning(rule.place.clone(), message, REMEMBER))
         });
         told.collect()
     }

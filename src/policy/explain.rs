@@ -52,8 +52,11 @@ impl Witness for Trail {
             Bearing::TooFewLists => ("too-few-lists", "too few lists name the domain".to_owned()),
             Bearing::Lapsed => ("lapsed", "denied until a day that is past".to_owned()),
         };
-        let pattern =
-            considered.below.map_or_else(|| "the domain itself".to_owned(), |parent| format!("*.{parent}"));
+        let pattern = match considered.below {
+            Some(parent) => format!("*.{parent}"),
+            None if considered.by_lists => "lists".to_owned(),
+            None => "the domain itself".to_owned(),
+        };
         self.steps.push(Step {
             rule: considered.rule.to_string(),
             place: considered.place.clone(),
@@ -61,6 +64,16 @@ impl Witness for Trail {
             bearing,
             words,
         });
+    }
+}
+
+impl Trail {
+    /// The rule of this verdict has decided by what is known of the stanza beside its pair.
+    fn decided_after_all(&mut self, verdict: &Verdict) {
+        for step in self.steps.iter_mut().filter(|step| step.rule == verdict.rule.as_str()) {
+            step.bearing = "decides";
+            step.words = format!("decides: {}, {}", verdict.outcome, verdict.reason.words());
+        }
     }
 }
 
@@ -103,9 +116,12 @@ pub struct Explanation {
     pub kind: Option<&'static str>,
     /// The payload, if one was named.
     pub payload: Option<String>,
+    /// The bare address of the sender, where one was named and lists are asked about senders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// Every rule considered.
     pub considered: Vec<Step>,
-    /// What lists say of the remote domain, where a rule asks them.
+    /// What lists say of the remote domain, and of the sender where one was named, where a rule asks them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lists: Option<String>,
     /// The rule that looks most like the remote domain, where none names it.
@@ -129,6 +145,28 @@ pub struct Explanation {
     stanza: bool,
     /// The digest of the policy.
     pub digest: String,
+}
+
+/// The stanza that is asked about, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfStanza<'a> {
+    /// Its kind.
+    pub kind: Option<StanzaKind>,
+    /// The namespace of its payload.
+    pub payload: Option<&'a str>,
+    /// The address of its sender.
+    pub sender: Option<&'a str>,
+}
+
+impl OfStanza<'_> {
+    /// What the policy makes of it, where this is the verdict on its pair.
+    fn judged(&self, policy: &Policy, of_pair: Verdict) -> Verdict {
+        let verdict = of_pair.for_stanza(self.kind, self.payload);
+        match self.sender {
+            Some(sender) => policy.of_sender(verdict, sender),
+            None => verdict,
+        }
+    }
 }
 
 /// What the policy in the shadow says to the same question.
@@ -157,12 +195,9 @@ impl From<Verdict> for ShadowWord {
 
 impl Policy {
     /// Judges as the living gateway does, and tells how.
-    pub fn explain(
-        &self,
-        question: &Federate<'_>,
-        kind: Option<StanzaKind>,
-        payload: Option<&str>,
-    ) -> Explanation {
+    pub fn explain(&self, question: &Federate<'_>, stanza: &OfStanza<'_>) -> Explanation {
+        let &OfStanza { kind, payload, sender } = stanza;
+        let sender = sender.filter(|_| self.asks_of_senders(question));
         let mut trail = Trail::default();
         let of_pair = self.judge(&Question::Federate(*question), &mut trail);
         let of_pair = match self.known.supposed(question) {
@@ -170,7 +205,10 @@ impl Policy {
             None => of_pair,
         };
         let quarantine = self.quarantine_of(question, &of_pair);
-        let verdict: Verdict = of_pair.for_stanza(kind, payload);
+        let verdict = stanza.judged(self, of_pair);
+        if verdict.reason == Reason::OnLists {
+            trail.decided_after_all(&verdict);
+        }
         Explanation {
             verdict: verdict.outcome.label(),
             reason: verdict.reason.label(),
@@ -207,15 +245,19 @@ impl Policy {
             ip: question.address.map(|address| address.to_string()),
             kind: kind.map(StanzaKind::label),
             payload: payload.map(str::to_owned),
+            sender: sender.map(str::to_owned),
             considered: trail.steps,
-            lists: self.listed(question.hosted, question.remote, None).map(|listed| listed.to_string()),
+            lists: self.listed(question.hosted, question.remote, sender).map(|listed| {
+                let open = stanza.sender.is_none() && verdict.is_allow() && self.asks_of_senders(question);
+                let more = if open { "; they may name single senders: ask with a whole address" } else { "" };
+                format!("{listed}{more}")
+            }),
             nearest: match verdict.reason {
                 Reason::NotListed => self.nearest(question.remote).map(|near| near.to_string()),
                 _ => None,
             },
             shadow: self.shadow().map(|shadow| {
-                let other = shadow.judge(&Question::Federate(*question), &mut ());
-                other.for_stanza(kind, payload).into()
+                stanza.judged(shadow, shadow.judge(&Question::Federate(*question), &mut ())).into()
             }),
             quarantine,
             memory: self.memory(question),
@@ -232,7 +274,12 @@ impl Policy {
     ///
     /// # Errors
     /// What is wrong with the stanza, in words.
-    pub fn explain_stanza(&self, question: &Federate<'_>, stanza: &str) -> Result<Explanation, String> {
+    pub fn explain_stanza(
+        &self,
+        question: &Federate<'_>,
+        stanza: &str,
+        sender: Option<&str>,
+    ) -> Result<Explanation, String> {
         let asked = self.of_patches(question);
         let frame = stanza_of(stanza, asked.flow).map_err(|why| format!("the stanza {why}"))?;
         let head = frame.head();
@@ -241,10 +288,11 @@ impl Policy {
             Kind::Presence => StanzaKind::Presence,
             Kind::Iq | Kind::Other => StanzaKind::Iq,
         };
-        let of_payloads =
-            head.children().map(|child| self.explain(question, Some(kind), Some(child.namespace())));
-        let refused = of_payloads.into_iter().find(|explanation| !explanation.is_allow());
-        let mut explanation = refused.unwrap_or_else(|| self.explain(question, Some(kind), None));
+        // Each payload is looked at before the sender is.
+        let of = |payload, sender| self.explain(question, &OfStanza { kind: Some(kind), payload, sender });
+        let refused = head.children().map(|child| of(Some(child.namespace()), None));
+        let refused = refused.into_iter().find(|explanation| !explanation.is_allow());
+        let mut explanation = refused.unwrap_or_else(|| of(None, sender));
         explanation.stanza = true;
         explanation.patches = self.patches().map_or_else(Vec::new, |patches| patches.met_by(head, &asked));
         let denies = |patch: &PatchWord| patch.action == Action::Deny.label() && patch.mode == "act";
@@ -263,6 +311,12 @@ impl Policy {
             Direction::Outbound => Flow::S2sOut,
         };
         Asked { flow, direction: question.direction, hosted: question.hosted, today: self.today }
+    }
+
+    /// Whether lists are asked who writes.
+    fn asks_of_senders(&self, question: &Federate<'_>) -> bool {
+        let outside = question.identity != Identity::Inside;
+        outside && question.direction == Direction::Inbound && self.asks_of_addresses()
     }
 
     /// What there is to say of quarantine, where the rule that decides is about it.
@@ -330,6 +384,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(payload) = &self.payload {
             write!(f, ", payload {payload}")?;
+        }
+        if let Some(sender) = &self.sender {
+            write!(f, ", sender {sender}")?;
         }
         writeln!(f)?;
         if let Some(doubt) = &self.doubt {

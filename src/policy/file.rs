@@ -43,7 +43,7 @@ pub struct DefaultsSpec {
 pub struct RuleSpec {
     /// The label in metrics, logs and explanations; unique over all files. Letters, digits, `-`, `_` and `.`. No default.
     pub name: Option<Word>,
-    /// Domains and wildcards like `*.agency.example`. No default.
+    /// Domains and wildcards like `*.agency.example`. Default: none, and then `lists` must be there.
     pub domains: Option<Placed<Vec<Word>>>,
     /// Lists of the configuration (`lists:`) in place of `domains`, in a rule that denies: it holds for what they name. A rule that names
     /// a domain goes before it. Default: none.
@@ -166,6 +166,9 @@ pub struct CaseSpec {
     pub ip: Option<Word>,
     /// Lists to suppose that name the remote domain, and no others. Default: none names it.
     pub lists: Option<Placed<Vec<Word>>>,
+    /// Lists to suppose that name the sender alone, by the bare address in `from`, as those of `format: jid-sha256` may. Default: none
+    /// names him.
+    pub sender_lists: Option<Placed<Vec<Word>>>,
     /// The day to suppose, like `2027-02-01`. Default: the day of the load.
     pub today: Option<Word>,
     /// The kind of a stanza: `message`, `presence` or `iq`. Default: the pair is asked about, not a stanza.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::Policy;
 use super::beside::Beside;
 use super::day::Day;
+use super::domains::Pattern;
 use super::finding::Place;
 use super::lists::Listed;
 use super::peers::{Face, OnChange, compare};
 use super::pins::ShownKey;
-use super::quarantine::Standing;
+use super::quarantine::{Settled, Standing};
 use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, RuleName, Terms};
 use super::settings::{Federation, Hosted};
@@ -43,8 +44,10 @@ pub struct Considered<'a> {
     pub rule: &'a RuleName,
     /// Where it stands.
     pub place: &'a Place,
-    /// The parent of the wildcard that matched; none if the rule names the domain itself.
+    /// The parent of the wildcard that matched; none if the rule names the domain itself, or lists.
     pub below: Option<&'a str>,
+    /// Whether it names lists.
+    pub by_lists: bool,
     /// What became of it.
     pub bearing: Bearing,
 }
@@ -140,6 +143,45 @@ impl Policy {
         )
     }
 
+    /// The verdict that stands on this remote domain, whatever an operator says of its quarantine. None: for some domain served here, one
+    /// way or the other, what he says counts.
+    pub fn stands_anyway(&self, remote: &Domain) -> Option<Verdict> {
+        let unsettled = self.with_settled(Settled::default());
+        let mut first = None;
+        for (index, hosted) in self.hosted.iter().enumerate() {
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                let question = Federate {
+                    hosted: &hosted.domain,
+                    remote,
+                    direction,
+                    identity: Identity::Unproven,
+                    tls: Tls::Unknown,
+                    address: None,
+                    key: ShownKey::Unknown,
+                };
+                let verdict = unsettled.judge_pair(&question, &mut ());
+                if verdict.outcome == Outcome::Quarantine {
+                    return None;
+                }
+                first.get_or_insert(verdict);
+            }
+            // Or of what lies below it.
+            let is_held = |rule: &Rule| rule.outcome == Outcome::Quarantine && rule.is_for(index);
+            let below = |pattern: &Pattern| match pattern {
+                Pattern::Exact(name) => name.is_below(remote),
+                Pattern::Below(parent) => parent == remote || parent.is_below(remote),
+            };
+            let mut patterns = self.rules.index.patterns().filter(|(pattern, _)| below(pattern));
+            let rules = |pattern: &Pattern| self.rules.index.at(pattern).iter();
+            let of =
+                |pattern: &Pattern| rules(pattern).filter_map(|rule| self.rules.list.get(*rule)).any(is_held);
+            if patterns.any(|(pattern, _)| of(&pattern)) {
+                return None;
+            }
+        }
+        first
+    }
+
     fn judge_arrival(&self, arrive: &Arrive) -> Verdict {
         match self.bans.holds_address(arrive.address) {
             true => Verdict::deny(Reason::Banned, self.default_rule(), None),
@@ -185,7 +227,8 @@ impl Policy {
                 (Some(_), true) => Bearing::LessSpecific,
                 (None, true) => self.bearing(rule, question),
             };
-            witness.consider(Considered { rule: &rule.name, place: &rule.place, below, bearing });
+            let (rule_name, place, by_lists) = (&rule.name, &rule.place, false);
+            witness.consider(Considered { rule: rule_name, place, below, by_lists, bearing });
             if let Bearing::Decides(outcome, reason) = bearing {
                 let (name, place) = (rule.name.clone(), Some(rule.place.clone()));
                 let verdict = match outcome {
@@ -214,7 +257,8 @@ impl Policy {
                 Bearing::Decides(..) => Bearing::TooFewLists,
                 other => other,
             };
-            witness.consider(Considered { rule: &rule.name, place: &rule.place, below: None, bearing });
+            let (rule_name, place, by_lists) = (&rule.name, &rule.place, true);
+            witness.consider(Considered { rule: rule_name, place, below: None, by_lists, bearing });
             if let Bearing::Decides(_, reason) = bearing {
                 decided = Some(Verdict::deny(reason, rule.name.clone(), Some(rule.place.clone())));
             }
@@ -225,20 +269,50 @@ impl Policy {
     /// What lists say of one sender whose pair this permit lets in: an entry may name a single address. A rule that names the domain goes
     /// before lists, and so does whatever else has decided but `federation`. None: too few lists name him.
     pub fn lists_against(&self, permit: &Permit, bare: &str) -> Option<Listed> {
-        if self.rules.by_lists.is_empty()
-            || permit.rule() != &self.default_rule
-            || !self.lists.name_addresses()
-        {
+        self.rule_against(&permit.question(), permit.rule(), bare).map(|(_, listed)| listed)
+    }
+
+    /// The same of the policy in the shadow, where that would let the pair in: its word on such a sender.
+    pub fn beside_against(&self, permit: &Permit, bare: &str) -> Option<Arc<Beside>> {
+        let (shadow, beside) = (self.shadow()?, permit.beside().filter(|beside| beside.is_allow())?);
+        let (rule, _) = shadow.rule_against(&permit.question(), &beside.rule, bare)?;
+        let (rule, place) = (rule.name.clone(), Some(rule.place.clone()));
+        let (outcome, reason) = (Outcome::Deny, Reason::OnLists);
+        Some(Arc::new(Beside { outcome, reason, rule, place, ..Beside::clone(beside) }))
+    }
+
+    /// The verdict on a stanza of such a sender, where this is the verdict on it whoever has sent it. Only who writes to us from outside
+    /// is asked about.
+    pub fn of_sender(&self, verdict: Verdict, bare: &str) -> Verdict {
+        let permit = verdict.permit().filter(|permit| {
+            permit.direction() == Direction::Inbound && permit.question().identity != Identity::Inside
+        });
+        let rule =
+            permit.as_ref().and_then(|permit| self.rule_against(&permit.question(), permit.rule(), bare));
+        match rule {
+            Some((rule, _)) => Verdict::deny(Reason::OnLists, rule.name.clone(), Some(rule.place.clone()))
+                .with_beside(verdict.beside),
+            None => verdict,
+        }
+    }
+
+    /// The rule that asks lists which name this sender, where `decided` has let his pair in.
+    fn rule_against(
+        &self,
+        question: &Federate<'_>,
+        decided: &RuleName,
+        bare: &str,
+    ) -> Option<(&Rule, Listed)> {
+        if self.rules.by_lists.is_empty() || decided != &self.default_rule || !self.lists.name_addresses() {
             return None;
         }
-        let question = permit.question();
         let (index, _) = self.find_hosted(question.hosted)?;
         let mut rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
         let rule = rules.find(|rule| rule.is_for(index))?;
         let jid = Jid::parse(bare).or_else(|_| Jid::parse_rfc7622(bare)).ok()?;
         let listed = self.lists.asked(rule.quorum.as_ref()?, question.remote, Some(&jid.bare_form()));
-        let holds = matches!(self.bearing(rule, &question), Bearing::Decides(..));
-        Some(listed).filter(|listed| holds && listed.is_enough())
+        let holds = matches!(self.bearing(rule, question), Bearing::Decides(..));
+        Some((rule, listed)).filter(|(_, listed)| holds && listed.is_enough())
     }
 
     fn judge_default(&self, hosted: &Hosted, question: &Federate<'_>) -> Verdict {

@@ -18,7 +18,27 @@ pub struct List {
     name: Arc<str>,
     entries: Entries,
     /// Lines that are no entry.
-    unread: usize,
+    unread: LeftOut,
+    /// Lines that name a public suffix.
+    broad: LeftOut,
+}
+
+/// Lines of a list that count for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub lines: usize,
+    /// The first of them, from 1.
+    pub first: usize,
+}
+
+impl LeftOut {
+    fn one_more(&mut self, index: usize) {
+        if self.lines == 0 {
+            self.first = index + 1;
+        }
+        self.lines += 1;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,37 +90,53 @@ impl List {
         }
     }
 
+    /// One of digests that names these domains and bare addresses and nobody else.
+    pub(super) fn naming(name: &str, entries: &[&str]) -> Self {
+        let of = |entry: &&str| digest(&SHA256, entry.as_bytes()).as_ref().try_into().ok();
+        let mut digests: Vec<[u8; 32]> = entries.iter().filter_map(of).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        Self::of(name, Entries::Digests(digests.into()))
+    }
+
+    fn of(name: &str, entries: Entries) -> Self {
+        let (unread, broad) = (LeftOut::default(), LeftOut::default());
+        Self { name: Arc::from(name), entries, unread, broad }
+    }
+
     fn read_digests(name: &str, text: &str) -> Self {
-        let (mut unread, mut digests) = (0, Vec::new());
-        for line in text.lines() {
+        let (mut unread, mut digests) = (LeftOut::default(), Vec::new());
+        for (index, line) in text.lines().enumerate() {
             let entry = line.split('#').next().unwrap_or_default().trim();
             match (entry.is_empty(), octets(entry)) {
                 (true, _) => {}
                 (false, Some(digest)) => digests.push(digest),
-                (false, None) => unread += 1,
+                (false, None) => unread.one_more(index),
             }
         }
         digests.sort_unstable();
         digests.dedup();
-        Self { name: Arc::from(name), entries: Entries::Digests(digests.into()), unread }
+        Self { unread, ..Self::of(name, Entries::Digests(digests.into())) }
     }
 
     /// Reads a list: one domain a line; empty lines, and what follows `#`, say nothing. A line that is no domain is left out and
-    /// counted.
+    /// counted, and so is a public suffix: who wrote `com` did not mean to shut out half of the world.
     pub fn read(name: &str, text: &str) -> Self {
-        let mut unread = 0;
+        let (mut unread, mut broad) = (LeftOut::default(), LeftOut::default());
         let mut plain: Vec<&str> = Vec::new();
         let mut others: Vec<Domain> = Vec::new();
-        for line in text.lines() {
+        for (index, line) in text.lines().enumerate() {
             let entry = line.split('#').next().unwrap_or_default().trim();
             if entry.is_empty() {
                 continue;
             }
             match is_plain(entry) {
+                true if Domain::is_suffix(entry) => broad.one_more(index),
                 true => plain.push(entry),
                 false => match Domain::parse(entry) {
+                    Ok(domain) if domain.is_public_suffix() => broad.one_more(index),
                     Ok(domain) => others.push(domain),
-                    Err(_) => unread += 1,
+                    Err(_) => unread.one_more(index),
                 },
             }
         }
@@ -116,7 +152,7 @@ impl List {
             all.push_str(entry);
         }
         let entries = Entries::Domains { text: all.into(), starts: starts.into() };
-        Self { name: Arc::from(name), entries, unread }
+        Self { unread, broad, ..Self::of(name, entries) }
     }
 
     /// Its name.
@@ -143,8 +179,13 @@ impl List {
     }
 
     /// Lines that are no entry.
-    pub fn unread(&self) -> usize {
+    pub fn unread(&self) -> LeftOut {
         self.unread
+    }
+
+    /// Lines that name a public suffix, under which everybody may have a name.
+    pub fn broad(&self) -> LeftOut {
+        self.broad
     }
 
     /// Octets that it holds in memory.
@@ -189,10 +230,11 @@ impl List {
         text.get(start..end)
     }
 
-    /// The entry that names this domain: itself, or one above it.
-    pub fn entry<'a>(&self, domain: &'a str) -> Option<&'a str> {
+    /// The entry that names this domain: itself, or one above it. A public suffix is asked of nobody.
+    pub fn entry<'a>(&self, domain: &'a Domain) -> Option<&'a str> {
         let above = |name: &&'a str| name.split_once('.').map(|(_, rest)| rest);
-        std::iter::successors(Some(domain), above).find(|name| self.holds(name))
+        let labels = domain.above_suffix();
+        std::iter::successors(Some(domain.as_str()), above).take(labels).find(|name| self.holds(name))
     }
 
     /// Whether it names this bare address.
@@ -378,7 +420,7 @@ impl Lists {
         let on = asked.lists.iter().filter_map(|name| {
             let list = &self.get(name)?.list;
             let of_address = || bare.filter(|bare| list.names_address(bare));
-            let entry = list.entry(domain.as_str()).or_else(of_address)?;
+            let entry = list.entry(domain).or_else(of_address)?;
             Some((name.clone(), entry.to_owned()))
         });
         Listed { on: on.collect(), of: asked.lists.len(), quorum: asked.quorum }

@@ -37,22 +37,22 @@ use std::sync::{Arc, OnceLock};
 
 pub use beside::Beside;
 pub use cases::{CaseOutcome, run as run_cases, stand_alone};
-pub use compile::{Compiled, build, compile, octets};
+pub use compile::{Compiled, REMEMBER, build, compile, octets};
 pub use day::Day;
 pub use domains::Pattern;
 pub use egress::{Egress, Presence};
-pub use explain::{Explanation, ShadowWord, Step, Trail};
+pub use explain::{Explanation, OfStanza, ShadowWord, Step, Trail};
 pub use file::{
     CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuarantineSpec, QuotasSpec, RuleSpec, StanzasSpec, Word,
 };
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
-pub use lists::{Format as ListFormat, Held, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
+pub use lists::{Format as ListFormat, Held, LeftOut, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
 pub use nearest::Nearest;
 pub use networks::Networks;
 pub use patches::{
     Action, Asked, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchSource, PatchSpec, PatchWord,
-    Patches, Struck, compile_patches, try_patches,
+    Patches, Struck, compile_patches, is_stanza, try_patches,
 };
 pub use peers::{Compared, Drift, Face, Known, OnChange, Remembered, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
@@ -271,9 +271,10 @@ impl Policy {
         })
     }
 
-    /// Whether lists may name single addresses, so that senders are to be asked about.
+    /// Whether lists may name single addresses, so that senders are to be asked about: by this policy, or by that in its shadow.
     pub fn asks_of_addresses(&self) -> bool {
-        !self.rules.by_lists.is_empty() && self.lists.name_addresses()
+        let asks = |policy: &Policy| !policy.rules.by_lists.is_empty() && policy.lists.name_addresses();
+        asks(self) || self.shadow().is_some_and(asks)
     }
 
     /// The lists that rules may ask.
@@ -282,7 +283,7 @@ impl Policy {
     }
 
     /// The names of lists that rules ask, in no order.
-    fn list_names(&self) -> impl Iterator<Item = &str> {
+    pub fn list_names(&self) -> impl Iterator<Item = &str> {
         let rules = self.rules.by_lists.iter().filter_map(|rule| self.rules.list.get(*rule));
         rules
             .filter_map(|rule| rule.quorum.as_ref())

@@ -278,8 +278,18 @@ impl Reader {
         if let Some(domains) = &spec.domains {
             self.error(domains, "a rule names domains or lists, not both", "make two rules of it");
         }
-        let lists: BTreeSet<String> = list.value.iter().map(|word| word.value.clone()).collect();
-        if lists.is_empty() {
+        let mut lists = BTreeSet::new();
+        for word in &list.value {
+            let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            if word.value.is_empty() || !word.value.bytes().all(legal) {
+                let message = format!("\"{}\" cannot be the name of a list", word.value);
+                self.error(word, message, "write the name that it has under `lists:` of the configuration");
+            } else if !lists.insert(word.value.clone()) {
+                let message = format!("the list \"{}\" stands in this rule twice", word.value);
+                self.error(word, message, "remove one: each list has one voice");
+            }
+        }
+        if list.value.is_empty() {
             self.error(list, "`lists` is empty, so the rule is for nobody", "name a list");
         }
         let quorum = match &spec.quorum {

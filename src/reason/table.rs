@@ -105,7 +105,7 @@ reasons! {
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let it in, take the deny rule out or narrow it";
     NotListed = "not-listed", "no rule allows this domain";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let it in, write a rule that names it: `domains: [..]`";
-    OnLists = "on-lists", "as many lists as the rule asks for name this domain";
+    OnLists = "on-lists", "as many lists as the rule asks for name this domain or the sender";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "where the lists are wrong, write a rule that names the domain: it goes before them";
     FederationOff = "federation-off", "the hosted domain does not federate";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let others in, set `federation: listed` for the hosted domain";

@@ -2,6 +2,8 @@
 //!
 //! Without a shadow a permit carries nothing of the kind, and a stanza pays for one look at that.
 
+use std::sync::Arc;
+
 use super::event::Event;
 use super::turn::Turn;
 use crate::policy::{Beside, Permit, StanzaKind};
@@ -44,7 +46,7 @@ pub(super) fn refused(
     octets: usize,
 ) {
     let Some(beside) = permit.beside() else { return };
-    let by_rule = matches!(reason, Reason::KindDenied | Reason::PayloadDenied);
+    let by_rule = matches!(reason, Reason::KindDenied | Reason::PayloadDenied | Reason::OnLists);
     if by_rule && refusal(beside, head).is_none() {
         otherwise(turn, pair, permit, (Outcome::Deny, reason), octets);
     }
@@ -56,6 +58,18 @@ pub(super) fn stands(turn: &mut Turn<'_>, pair: &Pair, permit: &Permit, octets: 
         let reason = beside.reason;
         otherwise(turn, pair, permit, (Outcome::Allow, reason), octets);
     }
+}
+
+/// This stanza of the pair passes under the permit, and the policy in the shadow says this of its sender.
+pub(super) fn of_sender(
+    turn: &mut Turn<'_>,
+    (pair, permit): (&Pair, &Permit),
+    word: Arc<Beside>,
+    octets: usize,
+) {
+    let (outcome, reason) = (Outcome::Allow, word.reason);
+    let (pair, rule) = (pair.clone(), permit.rule().clone());
+    turn.note(Event::Otherwise { pair, rule, outcome, reason, beside: word, octets });
 }
 
 fn otherwise(

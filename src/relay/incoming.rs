@@ -18,7 +18,7 @@ use super::turned::{Turned, excess};
 use super::{Effect, FarId, HeldStanza, Home, Passing, Sender, Words};
 use crate::filter::{self, Admitted, Decision, Desk, Guard, Route};
 use crate::jid::Domain;
-use crate::policy::{Counted, Permit};
+use crate::policy::{Beside, Counted, Permit};
 use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, Refused, rewrite};
@@ -132,6 +132,18 @@ impl Incoming<'_> {
         turn: &mut Turn<'_>,
     ) {
         if self.is_listed(&frame, index, edits.as_deref(), bare, turn) {
+            if let Some(admitted) = self.guard.pair(index)
+                && self.beside_sender().is_none()
+            {
+                let octets = frame.octets().len();
+                beside::refused(
+                    turn,
+                    (admitted.pair(), admitted.permit()),
+                    Reason::OnLists,
+                    frame.head(),
+                    octets,
+                );
+            }
             // The world reads the condition alone (POL-05), and the operator who it was.
             let turned = Turned { reason: Reason::OnLists, ..Turned::patched(frame.head()) };
             ORIGIN.note_unfit(&turned, self.guard.pair(index).map(Admitted::pair), turn);
@@ -164,6 +176,7 @@ impl Incoming<'_> {
         turn: &Turn<'_>,
     ) -> bool {
         if !turn.policy.asks_of_addresses() {
+            *self.asked = None;
             return false;
         }
         let Some(admitted) = self.guard.pair(index) else { return false };
@@ -174,10 +187,17 @@ impl Incoming<'_> {
             Some(asked) if asked.target == *target && *asked.address == *address => asked.is_listed,
             _ => {
                 let is_listed = turn.policy.lists_against(admitted.permit(), address).is_some();
-                *self.asked = Some(Asked { target: target.clone(), address: address.into(), is_listed });
+                let beside = turn.policy.beside_against(admitted.permit(), address);
+                let (target, address) = (target.clone(), address.into());
+                *self.asked = Some(Asked { target, address, is_listed, beside });
                 is_listed
             }
         }
+    }
+
+    /// What the policy in the shadow says of the sender that was asked about last, where it would refuse him.
+    fn beside_sender(&self) -> Option<Arc<Beside>> {
+        self.asked.as_ref()?.beside.clone()
     }
 
     fn forward(
@@ -201,7 +221,11 @@ impl Incoming<'_> {
         if let Some((reason, measure)) = excess(turn.home, pair, most, &frame, edits, octets) {
             return self.turn_away(&Turned::beyond(frame.head(), reason, measure, octets), admitted, turn);
         }
-        beside::passes(turn, (pair, admitted.permit()), Scope::Whole, frame.head(), octets);
+        let permit = admitted.permit();
+        match self.beside_sender().filter(|_| beside::would_pass(permit, frame.head())) {
+            Some(word) => beside::of_sender(turn, (pair, permit), word, octets),
+            None => beside::passes(turn, (pair, permit), Scope::Whole, frame.head(), octets),
+        }
         let held = held(frame.head(), admitted.permit());
         let sender = Some(Sender { held, ..sender(&frame, edits, bare, pair) });
         let passed = Event::Passed { hosted: pair.target.clone(), kind: frame.head().kind(), octets };
@@ -279,6 +303,8 @@ pub(super) struct Asked {
     /// The bare address of the sender.
     address: Box<str>,
     is_listed: bool,
+    /// The word of the policy in the shadow, where that would refuse him.
+    beside: Option<Arc<Beside>>,
 }
 
 /// As what a stanza counts where its domain is in quarantine.

@@ -21,6 +21,8 @@ struct Key {
     meaning: String,
     default: Option<String>,
     example: Option<String>,
+    /// From and to, where it is a number.
+    range: Option<(u64, u64)>,
     form: Form,
 }
 
@@ -47,7 +49,7 @@ impl Form {
             Self::Maps(_) => "a list of maps".to_owned(),
             Self::Count => "a number".to_owned(),
             Self::Size => "octets, with the unit: `B`, `KiB`, `MiB`, `GiB`".to_owned(),
-            Self::Time => "a time, with the unit: `ms`, `s`, `m`, `h`".to_owned(),
+            Self::Time => "a time, with the unit: `ms`, `s`, `m`, `h`, `d`".to_owned(),
             Self::Rate => "so many a minute: `30/min`".to_owned(),
             Self::Pace => "so many a second: `500/s`".to_owned(),
             Self::Flow => "so many octets a second: `16MiB/s`".to_owned(),
@@ -115,6 +117,14 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("CaseSpec", "verdict", &["allow", "deny", "quarantine"]),
 ];
 
+/// Keys of which one at least must be there.
+const ONE_OF: &[(&str, &[&str])] = &[
+    ("FileSpec", &["domains", "include"]),
+    ("ListSpec", &["file", "url"]),
+    ("RouteSpec", &["target", "via"]),
+    ("RuleSpec", &["domains", "lists"]),
+];
+
 type Types = BTreeMap<String, Vec<Key>>;
 
 fn root(path: &str) -> PathBuf {
@@ -176,6 +186,7 @@ fn types() -> Types {
             assert!(found.meaning.starts_with(char::is_uppercase), "{}: {}", found.name, found.meaning);
             found.default = Some(format!("`{}`; from `{}` to `{}`", words[2], words[4], words[6]));
             found.example = Some(format!("`{}: {}`", words[0], words[2]));
+            found.range = words[4].parse().ok().zip(words[6].parse().ok());
             types.entry(name.clone()).or_default().push(found);
         }
     }
@@ -236,6 +247,7 @@ fn key(field: &str, comment: &str, form: Form) -> Key {
         meaning: meaning.trim().to_owned(),
         default,
         example,
+        range: None,
         form,
     }
 }
@@ -254,7 +266,8 @@ fn reference(types: &Types) -> String {
          Any value of `gatehouse.yaml` may come from elsewhere. `${NAME}` in it is what the environment variable NAME holds at the\n\
          start or reload: `address: \"${POD_IP}:5269\"`, or `\"[${POD_IP}]:5269\"` where that is an IPv6 address. `{ file: PATH }` in its\n\
          place is what that file holds; where a value is the name of a file already, it is that name. A variable that is not set, or\n\
-         empty, and a file that cannot be read are errors; there is no default. Policy files are taken as they are.\n",
+         empty, and a file that cannot be read are errors; there is no default. Policy files are taken as they are.\n\n\
+         A word that is missing behind its key is an error, and never the default: remove the key. `true` and `false` stand for `on` and `off`.\n",
     );
     for (title, start) in
         [("gatehouse.yaml", "FileSpec"), ("Policy files", "PolicyFile"), ("Files of patches", "PatchFile")]
@@ -309,7 +322,7 @@ fn map_schema(types: &Types, name: &str) -> Value {
             Some((_, _, words)) if words.contains(&"1.2") => {
                 json!({ "enum": ["1.2", "1.3", "none", 1.2, 1.3] })
             }
-            // Editors that follow YAML 1.1 take a bare `on` or `off` for a truth value.
+            // Editors that follow YAML 1.1 take a bare `on` or `off` for a truth value, and so does the reader.
             Some((_, _, words)) => {
                 let mut all = json!(words);
                 let truths =
@@ -325,13 +338,23 @@ fn map_schema(types: &Types, name: &str) -> Value {
             Form::Words => json!({ "type": "array", "items": word() }),
             Form::Map(inner) => map_schema(types, inner),
             Form::Maps(inner) => json!({ "type": "array", "items": map_schema(types, inner) }),
-            Form::Count => json!({ "type": "integer", "minimum": 1 }),
+            Form::Count => {
+                let (least, most) = key.range.unwrap();
+                json!({ "type": "integer", "minimum": least, "maximum": most })
+            }
             Form::Size => pattern("^[0-9]+ *(B|KiB|MiB|GiB)$"),
-            Form::Time => pattern("^[0-9]+(ms|s|m|h)$"),
+            Form::Time => pattern("^[0-9]+(ms|s|m|h|d)$"),
             Form::Rate => pattern("^[0-9]+/min$"),
             Form::Pace => pattern("^[0-9]+/s$"),
-            Form::Flow => pattern("^[0-9]+(B|KiB|MiB|GiB)/s$"),
+            Form::Flow => pattern("^[0-9]+ *(B|KiB|MiB|GiB)/s$"),
         };
+        if may_come_from_elsewhere(types, name) {
+            match (&key.form, value.get("items").cloned()) {
+                (Form::Map(_) | Form::Maps(_), _) => {}
+                (_, Some(items)) => value["items"] = or_from_elsewhere(&items),
+                (_, None) => value = or_from_elsewhere(&value),
+            }
+        }
         let default = key.default.as_ref().map_or_else(String::new, |text| format!(" Default: {text}."));
         value["description"] = json!(format!("{}{default}", key.meaning));
         properties.insert(key.name.clone(), value);
@@ -342,7 +365,32 @@ fn map_schema(types: &Types, name: &str) -> Value {
     if !needed.is_empty() {
         schema["required"] = json!(needed);
     }
+    if let Some((_, keys)) = ONE_OF.iter().find(|(of, _)| *of == name) {
+        schema["anyOf"] = keys.iter().map(|key| json!({ "required": [key] })).collect();
+    }
     schema
+}
+
+/// Whether it is a map of `gatehouse.yaml`: policy files are taken as they are.
+fn may_come_from_elsewhere(types: &Types, name: &str) -> bool {
+    let of_policy = ["src/policy/file.rs", "src/policy/patches/file.rs"]
+        .map(|path| fs::read_to_string(root(path)).unwrap())
+        .concat();
+    types.contains_key(name) && !of_policy.contains(&format!("pub struct {name} {{"))
+}
+
+/// What is written, or where it stands.
+fn or_from_elsewhere(value: &Value) -> Value {
+    let file = json!({
+        "type": "object", "additionalProperties": false, "required": ["file"],
+        "properties": { "file": { "type": "string" } }
+    });
+    // Any text will do where the value may be any.
+    let takes_text = value["type"].as_array().is_some_and(|types| types.contains(&json!("string")));
+    match takes_text {
+        true => json!({ "anyOf": [value, file] }),
+        false => json!({ "anyOf": [value, { "type": "string", "pattern": "[$][{][A-Z_]" }, file] }),
+    }
 }
 
 fn made() -> Vec<(&'static str, String)> {
@@ -525,8 +573,14 @@ fn the_reader_offers_the_very_choices_of_the_schemas() {
     }
 }
 
-/// As much of JSON Schema as the schemas use; the patterns are for editors.
+/// As much of JSON Schema as the schemas use.
 fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
+    if let Some(all) = schema["anyOf"].as_array() {
+        let faults: Option<Vec<String>> = all.iter().map(|one| fault(one, value, at)).collect();
+        if let Some(faults) = faults {
+            return Some(faults.join(", and "));
+        }
+    }
     if let Some(words) = schema.get("enum") {
         let fits = words.as_array().unwrap().contains(value);
         return (!fits).then(|| format!("{at}: {value} is not one of {words}"));
@@ -541,13 +595,21 @@ fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
         Value::Null => "null",
     };
     let takes = &schema["type"];
+    if takes.is_null() {
+        return missing(schema, value, at);
+    }
     if takes != kind && !takes.as_array().is_some_and(|kinds| kinds.contains(&json!(kind))) {
         return Some(format!("{at}: {value} is no {takes}"));
     }
-    for needed in schema["required"].as_array().into_iter().flatten() {
-        if value.get(needed.as_str().unwrap()).is_none() {
-            return Some(format!("{at}: {needed} is missing"));
-        }
+    let number = |bound: &str| schema[bound].as_u64().zip(value.as_u64());
+    let within = number("minimum").is_none_or(|(least, is)| is >= least)
+        && number("maximum").is_none_or(|(most, is)| is <= most);
+    let fits = schema["pattern"].as_str().is_none_or(|pattern| fits(pattern, value.as_str().unwrap_or("")));
+    if !within || !fits {
+        return Some(format!("{at}: {value} is not within {schema}"));
+    }
+    if let Some(missing) = missing(schema, value, at) {
+        return Some(missing);
     }
     let entries = value.as_object().into_iter().flatten().find_map(|(key, inner)| match schema["properties"]
         .get(key)
@@ -557,6 +619,210 @@ fn fault(schema: &Value, value: &Value, at: &str) -> Option<String> {
     });
     let mut items = value.as_array().into_iter().flatten();
     entries.or_else(|| items.find_map(|inner| fault(&schema["items"], inner, &format!("{at}[]"))))
+}
+
+fn missing(schema: &Value, value: &Value, at: &str) -> Option<String> {
+    let mut needed = schema["required"].as_array().into_iter().flatten();
+    let missing = needed.find(|needed| value.get(needed.as_str().unwrap()).is_none());
+    missing.map(|needed| format!("{at}: {needed} is missing"))
+}
+
+/// As much of regular expressions as the patterns use: figures, spaces, one choice of words, and what stands for itself.
+fn fits(pattern: &str, text: &str) -> bool {
+    if pattern == "[$][{][A-Z_]" {
+        let mut names = text.split("${").skip(1);
+        return names.any(|name| name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_'));
+    }
+    let rest = pattern.strip_prefix("^[0-9]+").and_then(|rest| rest.strip_suffix('$')).unwrap();
+    let behind = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let behind_space = behind.trim_start_matches(' ');
+    let (rest, behind) = match rest.strip_prefix(" *") {
+        Some(rest) => (rest, behind_space),
+        None => (rest, behind),
+    };
+    let units: Vec<String> = match rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        Some((units, after)) => units.split('|').map(|unit| format!("{unit}{after}")).collect(),
+        None => vec![rest.to_owned()],
+    };
+    text.starts_with(|c: char| c.is_ascii_digit()) && units.iter().any(|unit| unit == behind)
+}
+
+const LIMITED: [&str; 2] = ["LimitsSpec", "TimeoutsSpec"];
+
+/// What the reader says of a configuration: the errors alone.
+fn errors_of(folder: &Path, config: &Value) -> Vec<String> {
+    let path = folder.join("gatehouse.yaml");
+    fs::write(&path, config.to_string()).unwrap();
+    let findings = gatehouse::config::examine(&path).findings;
+    findings.iter().filter(|finding| finding.is_error()).map(ToString::to_string).collect()
+}
+
+/// A small configuration.
+fn small() -> Value {
+    json!({
+        "version": "v1",
+        "domains": [{
+            "name": "hall.example",
+            "certificate": { "chain": "c.pem", "key": "k.pem" },
+            "backend": { "s2s": ["127.0.0.1:25269"] },
+            "federation": "any"
+        }]
+    })
+}
+
+// What an editor marks as wrong the program must not take, and the other way round: at both ends of each number, one beyond, and in the
+// spellings that people try.
+#[test]
+fn schema_and_reader_agree_on_every_limit() {
+    let types = types();
+    let schema = schema(&types, "FileSpec", "");
+    let folder = tempfile::tempdir().unwrap();
+    for (section, name) in ["limits", "timeouts"].into_iter().zip(LIMITED) {
+        for key in &types[name] {
+            let mut values = vec![
+                json!("x"),
+                json!(""),
+                json!(true),
+                json!("5"),
+                json!("7 KiB"),
+                json!("3x"),
+                json!("${X}s s"),
+            ];
+            if let Some((least, most)) = key.range {
+                values.extend([json!(least), json!(most), json!(most + 1)]);
+                values.extend(least.checked_sub(1).map(|less| json!(less)));
+            }
+            // The least and the most in words, as the reference has them.
+            let told = key.default.as_deref().unwrap_or_default();
+            values.extend(
+                told.split('`').skip(1).step_by(2).filter(|_| key.range.is_none()).map(|word| json!(word)),
+            );
+            for value in values {
+                let mut config = small();
+                config[section] = json!({ key.name.clone(): value });
+                let marked = fault(&schema, &config, "").is_some();
+                // Others that must be larger than it are another matter.
+                let wrong = errors_of(folder.path(), &config);
+                let words = ["is out of range", "write it like `", "is not set"];
+                let refused = wrong.iter().any(|told| words.iter().any(|words| told.contains(words)));
+                let between_units = value.is_string() && !marked;
+                // A pattern has no ends, and a number may be written as a word for the reader.
+                assert!(
+                    marked == refused
+                        || (between_units && refused)
+                        || (marked && value == json!("5") && key.range.is_some()),
+                    "{section}.{}: {value}: marked {marked}, {wrong:?}",
+                    key.name
+                );
+            }
+        }
+    }
+}
+
+// The same of keys that must be there, and of words.
+#[test]
+fn schema_and_reader_agree_on_what_may_be_left_out() {
+    let types = types();
+    let (of_file, of_policy) = (schema(&types, "FileSpec", ""), schema(&types, "PolicyFile", ""));
+    let folder = tempfile::tempdir().unwrap();
+    let policy_errors = |policy: &Value| -> Vec<String> {
+        let (file, mut findings) = load::parse::<PolicyFile>(&policy.to_string(), "policy");
+        let source = gatehouse::policy::Source::new("policy", file);
+        let today = gatehouse::policy::Day::parse("2026-01-01").unwrap();
+        let input = gatehouse::policy::stand_alone(source, today);
+        let (policy, more) = gatehouse::policy::build(&input);
+        findings.extend(more);
+        let cases = policy.map(|policy| gatehouse::policy::run_cases(&policy, &input.sources));
+        findings.extend(cases.into_iter().flatten().filter_map(|case| case.finding));
+        findings.iter().filter(|finding| finding.is_error()).map(ToString::to_string).collect()
+    };
+    // Whole in the eyes of both; then one key after the other is taken out.
+    let mut config = small();
+    config["listen"] = json!([{ "flow": "inside", "address": "127.0.0.1:15269", "from": ["127.0.0.0/8"] }]);
+    config["lists"] = json!([
+        { "name": "one", "file": "one.txt", "verify": { "minisign": "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3" } },
+        { "name": "two", "url": "https://lists.example/x", "refresh": "1d", "expires": "3d" }
+    ]);
+    config["state"] = json!("state");
+    config["dns"] = json!({ "routes": [
+        { "domain": "a.example", "target": "192.0.2.1:5269" }, { "domain": "b.example", "via": "socks5://192.0.2.2:1080" }
+    ] });
+    config["trust"] = json!({ "peers": [{ "domains": ["a.example"], "roots": "r.pem" }] });
+    config["steering"] =
+        json!({ "listen": "127.0.0.1:15353", "from": ["127.0.0.0/8"], "answer": "127.0.0.1" });
+    config["audit"] = json!({ "file": "audit.jsonl" });
+    let policy = json!({
+        "version": "v1",
+        "rules": [
+            { "name": "a", "domains": ["a.example"], "limits": { "stanzas": "1/s" } },
+            { "name": "l", "verdict": "deny", "lists": ["one", "two"], "quorum": 2 }
+        ],
+        "expect": [
+            { "from": "a.example", "to": "hall.example", "verdict": "allow", "rule": "a" },
+            { "from": "b@b.example", "to": "hall.example", "verdict": "deny", "reason": "on-lists", "lists": ["one"], "sender-lists": ["two"] }
+        ]
+    });
+    for (whole, schema, errors) in [
+        (
+            &config,
+            &of_file,
+            &(|config: &Value| errors_of(folder.path(), config)) as &dyn Fn(&Value) -> Vec<String>,
+        ),
+        (&policy, &of_policy, &policy_errors),
+    ] {
+        assert_eq!((fault(schema, whole, ""), errors(whole)), (None, Vec::new()));
+        for path in paths(whole, "") {
+            let mut less = whole.clone();
+            let (map, key) = path.rsplit_once('/').unwrap();
+            less.pointer_mut(map).unwrap().as_object_mut().unwrap().remove(key);
+            let told = errors(&less);
+            let marked = fault(schema, &less, "").is_some();
+            let missing = told.iter().any(|told| {
+                [
+                    "is missing",
+                    "has no",
+                    "names no domains",
+                    "does not say",
+                    "no domain is served",
+                    "needs `from`",
+                    "leads nowhere",
+                ]
+                .iter()
+                .any(|words| told.contains(words))
+            });
+            // Needed by that listener, and by a domain that federates or for which the file has none: a schema does not know.
+            let conditional = ["/from", "/certificate", "/s2s"].iter().any(|key| path.ends_with(key));
+            assert!(marked == missing || conditional, "without {path}: marked {marked}, {told:?}");
+        }
+    }
+    for (key, value) in [
+        ("bidi", json!(true)),
+        ("bidi", json!("on")),
+        ("bidi", json!("yes")),
+        ("bidi", json!("${BIDI_OF_NOBODY}")),
+    ] {
+        let mut config = small();
+        config[key] = value.clone();
+        // A variable that is not set is wrong here, and is not the editor's business.
+        let wrong = errors_of(folder.path(), &config).iter().any(|told| !told.contains("not set"));
+        assert_eq!(fault(&of_file, &config, "").is_some(), wrong, "{key}: {value}");
+    }
+    let mut config = small();
+    config["domains"][0]["federation"] = json!({ "file": "federation.txt" });
+    assert_eq!(fault(&of_file, &config, ""), None);
+}
+
+/// Where each key of each map stands.
+fn paths(value: &Value, at: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        all.push(format!("{at}/{key}"));
+        all.extend(paths(inner, &format!("{at}/{key}")));
+    }
+    for (index, inner) in value.as_array().into_iter().flatten().enumerate() {
+        all.extend(paths(inner, &format!("{at}/{index}")));
+    }
+    all
 }
 
 #[test]

@@ -269,6 +269,21 @@ async fn a_list_of_digests_keeps_out_domains_and_single_addresses() {
     let refusals = ask(&world.socket(), &["refusals", "--reason", "on-lists"]).await.to_string();
     assert!(refusals.contains("bad@friend.example") && refusals.contains("rtbl ("), "{refusals}");
 
+    // Who asks about the sender hears what the gateway does, and a question that makes no sense is no verdict.
+    let explain = ["policy", "explain", "--live", "--to", "j@hall.example", "--from"];
+    for (from, code, word) in [
+        ("Bad@friend.example/x", 1, "(on-lists)"),
+        ("good@friend.example", 0, "0 of 1 lists"),
+        ("friend.example", 0, "ask with a whole address"),
+    ] {
+        let said = tell(&world.socket(), &[&explain[..], &[from]].concat()).await;
+        assert!(said.code == code && said.out.contains(word), "{from}: {said:?}");
+    }
+    let said =
+        tell(&world.socket(), &["policy", "explain", "--live", "--from", "a.example", "--to", "b.example"])
+            .await;
+    assert_eq!(said.code, 64);
+
     // A rule that names the domain goes before lists, for all who are there.
     let file = world.folder.path().join(format!("policies/{HALL}.yaml"));
     fs::write(&file, format!("{policy}  - {{ name: known, domains: [friend.example] }}\n")).unwrap();

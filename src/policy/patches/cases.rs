@@ -111,6 +111,14 @@ fn read(reader: &mut Reader, word: &Word, flow: Flow) -> Option<Frame> {
     }
 }
 
+/// Whether that is one whole stanza of a stream between servers.
+///
+/// # Errors
+/// What is wrong with it, behind "the stanza".
+pub fn is_stanza(text: &str) -> Result<(), String> {
+    stanza_of(text, Flow::S2sIn).map(drop)
+}
+
 /// One whole stanza, read as strictly as on a stream.
 ///
 /// # Errors

@@ -327,3 +327,23 @@ proptest! {
         prop_assert_eq!(shadows, shadow);
     }
 }
+
+// POL-12: what would name nothing is a mistake, and not "anything".
+#[test]
+fn words_of_a_patch_say_something() {
+    for wrong in [
+        "reason: \"\", payload: x",
+        "reason: r, payload: \"\"",
+        "reason: r, payload: \" \"",
+        "reason: r, types: [\"\"], payload: x",
+        "reason: r, when: [{ element: \"\" }]",
+        "reason: r, when: [{ namespace: \"\" }]",
+        "reason: r, when: [{ attribute: \"\" }]",
+    ] {
+        let text = format!("version: v1\npatches:\n  - {{ name: a, action: deny, {wrong} }}\n");
+        let told = tried(&text).map(|_| ()).unwrap_err();
+        assert!(told.len() == 1 && told[0].contains("` is empty"), "{wrong}: {told:?}");
+    }
+    let text = "version: v1\npatches:\n  - { name: a, action: deny, reason: r, when: [{ attribute: b, value: \"\" }] }\n";
+    assert!(tried(text).is_ok());
+}

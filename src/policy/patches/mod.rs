@@ -12,6 +12,7 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use cases::is_stanza;
 pub use file::{ConditionSpec, PatchCaseSpec, PatchFile, PatchSource, PatchSpec};
 pub use judge::{Asked, Struck};
 pub use read::{compile as compile_patches, try_alone as try_patches};

@@ -81,6 +81,8 @@ impl Reader {
                 "add `reason:`, for those who find it later",
             );
         }
+        self.not_empty("reason", spec.reason.as_ref());
+        self.not_empty("payload", spec.payload.as_ref());
         let action = match &spec.action {
             Some(word) => self.choose(word, "an action", &[("cut", Action::Cut), ("deny", Action::Deny)]),
             None => {
@@ -118,7 +120,8 @@ impl Reader {
             let of_iq = action != Some(Action::Cut);
             StanzaKind::ALL.iter().copied().filter(|kind| of_iq || *kind != StanzaKind::Iq).collect()
         });
-        let types = self.some(spec.types.as_ref(), "types", |_, word| {
+        let types = self.some(spec.types.as_ref(), "types", |reader, word| {
+            reader.not_empty("types", Some(word));
             Some(if word.value == "none" { String::new() } else { word.value.clone() })
         });
         let larger_than = spec.larger_than.as_ref().and_then(|word| self.size(word));
@@ -227,6 +230,11 @@ impl Reader {
                 "name an element, a namespace, a depth, an attribute, a text or a count",
             );
         }
+        for (name, word) in
+            [("element", &spec.element), ("namespace", &spec.namespace), ("attribute", &spec.attribute)]
+        {
+            self.not_empty(name, word.as_ref());
+        }
         for (name, word) in [("value", &spec.value), ("value-over", &spec.value_over)] {
             if let Some(word) = word
                 && spec.attribute.is_none()
@@ -263,6 +271,13 @@ impl Reader {
             text_over: spec.text_over.as_ref().and_then(|word| self.size(word)),
             count,
         })
+    }
+
+    /// A word that says something: nothing has an empty name.
+    fn not_empty(&mut self, name: &str, word: Option<&Word>) {
+        if let Some(word) = word.filter(|word| word.value.trim().is_empty()) {
+            self.error(word, format!("`{name}` is empty"), "write what is meant, or remove the key");
+        }
     }
 
     fn size(&mut self, word: &Word) -> Option<u64> {
