@@ -331,5 +331,5 @@ async fn what_answers_slowly_holds_nobody_up() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!((code, report["missed"].as_array().map(Vec::len)), (1, Some(4)), "{report:#}");
     let said = told(&["grade", HALL, "--config", "x", "--within", "2 minutes"]).await;
-    assert!(said.code == 64 && said.err.contains("write it like 500ms, 30s, 5m or 1h"), "{said:?}");
+    assert!(said.code == 64 && said.err.contains("write it like 500ms, 30s, 5m, 1h or 2d"), "{said:?}");
 }
