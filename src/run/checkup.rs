@@ -118,6 +118,8 @@ pub enum Server {
     Ejabberd,
     /// jabberd2.
     Jabberd2,
+    /// MongooseIM; its stream looks like one of ejabberd's.
+    Mongooseim,
     /// Openfire, and Wildfire before it.
     Openfire,
     /// Prosody.
@@ -129,13 +131,14 @@ pub enum Server {
 impl Server {
     /// Every one.
     pub const ALL: &'static [Server] =
-        &[Self::Ejabberd, Self::Jabberd2, Self::Openfire, Self::Prosody, Self::Tigase];
+        &[Self::Ejabberd, Self::Jabberd2, Self::Mongooseim, Self::Openfire, Self::Prosody, Self::Tigase];
 
     /// The word for it on the command line.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Ejabberd => "ejabberd",
             Self::Jabberd2 => "jabberd2",
+            Self::Mongooseim => "mongooseim",
             Self::Openfire => "openfire",
             Self::Prosody => "prosody",
             Self::Tigase => "tigase",
@@ -147,6 +150,7 @@ impl Server {
         match self {
             Self::Ejabberd => "ejabberd",
             Self::Jabberd2 => "jabberd2",
+            Self::Mongooseim => "MongooseIM",
             Self::Openfire => "Openfire",
             Self::Prosody => "Prosody",
             Self::Tigase => "Tigase",
@@ -162,6 +166,10 @@ impl Server {
             (Self::Ejabberd, _) => "`s2s_use_starttls: false`",
             (Self::Jabberd2, Flow::C2s) => "no `<pemfile/>` and no `require-starttls` in c2s.xml",
             (Self::Jabberd2, _) => "no `<pemfile/>` and no `<require_tls/>` in s2s.xml",
+            (Self::Mongooseim, Flow::C2s) => "no section `tls` in `[[listen.c2s]]`",
+            (Self::Mongooseim, _) => {
+                "no section `tls` in `[[listen.s2s]]`, and `use_starttls = \"false\"` in `[s2s]` where the version knows it"
+            }
             (Self::Openfire, Flow::C2s) => "the property `xmpp.client.tls.policy` = `disabled`",
             (Self::Openfire, _) => "the property `xmpp.server.tls.policy` = `disabled`",
             (Self::Prosody, Flow::C2s) => "`c2s_require_encryption = false`, and no module `tls`",

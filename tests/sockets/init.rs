@@ -204,12 +204,25 @@ fn init_refuses_what_cannot_be_served() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
+/// Every server that `deploy/` has a page for.
+fn servers_of_deploy() -> Vec<String> {
+    let folders = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")).unwrap();
+    let is_server = |folder: &std::path::Path| {
+        let page = fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+        page.lines().next().is_some_and(|title| title.ends_with(" behind the gateway"))
+    };
+    let folders = folders.map(|folder| folder.unwrap().path()).filter(|folder| is_server(folder));
+    let names: Vec<_> = folders.map(|f| f.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    names
+}
+
 // The lines for the server behind, with the addresses filled in: named, or recognised by its stream.
 #[test]
 fn what_belongs_into_the_server_behind_is_written_beside_the_configuration() {
     let folder = TempDir::new().unwrap();
-    for server in ["ejabberd", "jabberd2", "openfire", "prosody", "tigase"] {
-        let dir = folder.path().join(server);
+    for server in servers_of_deploy() {
+        let dir = folder.path().join(&server);
         let line = format!(
             "init --domain hall.example --backend 127.0.0.1:25269 --server {server} --dir {}",
             dir.display()

@@ -49,6 +49,7 @@ pub(super) fn files(server: Server, edition: Edition, known: &Known<'_>) -> Vec<
             filled("s2s.xml", include_str!("../../../deploy/jabberd2/s2s.xml")),
             filled("sm.xml", include_str!("../../../deploy/jabberd2/sm.xml")),
         ],
+        Server::Mongooseim => vec![filled("mongooseim.toml", MONGOOSEIM)],
         Server::Openfire => vec![filled("properties.txt", OPENFIRE)],
         Server::Prosody => {
             vec![filled("prosody.cfg.lua", include_str!("../../../deploy/prosody/prosody.cfg.lua"))]
@@ -67,6 +68,9 @@ pub(super) fn step(server: Server, known: &Known<'_>) -> String {
     match server {
         Server::Openfire => {
             format!("set the system properties of {folder}/properties.txt in {server}, and restart it")
+        }
+        Server::Mongooseim => {
+            format!("take the sections of {folder}/mongooseim.toml over into {server}; {route}")
         }
         Server::Tigase => format!("take the settings of {folder}/settings.txt over into {server}; {route}"),
         Server::Ejabberd | Server::Jabberd2 | Server::Prosody => {
@@ -125,6 +129,34 @@ xmpp.server.session.idle=3600000
 xmpp.server.outgoing.min.threads=20
 # The route outward, read at start: every other domain is at the gateway's inside listener.
 dnsutil.dnsOverride={*,@INSIDE@}
+# Firewall 5222 and 5269 of this machine so that only @GATEWAY@ reaches them.
+";
+
+const MONGOOSEIM: &str = "\
+# MongooseIM for @DOMAIN@ behind the gateway: sections of its mongooseim.toml. No release of it was run with them: they were read in
+# its sources (5.x, 6.x), and `deploy/mongooseim` says more.
+[general]
+  hosts = [\"@DOMAIN@\"]
+
+[[listen.c2s]]
+  port = 5222
+  ip_address = \"@ADDRESS@\"
+  access = \"c2s\"
+  max_stanza_size = 524288
+  # No section `tls`.
+
+[[listen.s2s]]
+  port = 5269
+  ip_address = \"@ADDRESS@\"
+  max_stanza_size = 524288
+  # No section `tls`.
+
+[s2s]
+  default_policy = \"allow\"
+  max_retry_delay = 3
+  # 5.x, and 6.x before the last: use_starttls = \"false\"
+
+# The route outward: /etc/resolv.conf of this machine names @GATEWAY@ and nothing else.
 # Firewall 5222 and 5269 of this machine so that only @GATEWAY@ reaches them.
 ";
 
