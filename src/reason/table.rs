@@ -304,8 +304,10 @@ reasons! {
         PolicyViolation, NotAuthorized, RemoteServerTimeout; [Absence, Certified]; _, _; "that server needs a certificate for its name; or trust its authority (`trust: { peers }`), or take dialback in a rule";
     CertificateExpired = "certificate-expired", "the certificate expired while the stream was open";
         Reset, NotAuthorized, RemoteServerTimeout; []; _, _; "that server needs a new certificate";
-    CertificateRevoked = "certificate-revoked", "the certificate was revoked, or is no longer trusted, while the stream was open";
+    CertificateRevoked = "certificate-revoked", "the certificate was revoked while the stream was open";
         Reset, NotAuthorized, RemoteServerTimeout; []; _, _; "that server needs a new certificate";
+    CertificateDistrusted = "certificate-distrusted", "the certificate is no longer trusted since other authorities are (`trust`)";
+        Reset, NotAuthorized, RemoteServerTimeout; []; _, _; "if that was not meant, trust its authority again (`trust: { roots, peers }`) and reload; or take dialback in a rule";
     ClientCertificateMissing = "client-certificate-missing", "clients of this domain must show a certificate, and none was shown";
         NotAuthorized, NotAuthorized, RemoteServerTimeout; []; _, _; "that user must install a certificate in his program; or the domain asks for less (`clients: { certificate: request }`)";
     ClientCertificateUntrusted = "client-certificate-untrusted", "the client's certificate is not trusted, or names no single account of this domain";

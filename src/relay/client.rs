@@ -21,7 +21,7 @@ use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::client::{Own, Rules};
-use crate::stream::{Secured, StreamIds};
+use crate::stream::{Certificate, Secured, StreamIds};
 use crate::xml::{Edits, Frame, Kind, Token, rewrite};
 
 use self::refused::Managed;
@@ -129,11 +129,12 @@ impl Client {
     }
 
     /// Who it is, for an operator.
-    pub(super) fn portrait(&self) -> Option<Logged> {
+    pub(super) fn portrait(&self, again: Option<&Certificate>, home: &Home) -> Option<Logged> {
         let own = self.own().filter(|_| self.bound)?;
         let Traffic { stanzas, octets } = self.traffic;
         let tls = self.secured.as_ref().map(|secured| secured.version);
-        Some(Logged { address: own.address(), tls, stanzas, octets })
+        let doubt = self.foreseen(again, home);
+        Some(Logged { address: own.address(), tls, stanzas, octets, doubt })
     }
 
     /// Who the client is, once its server has said so.

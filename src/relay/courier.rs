@@ -280,6 +280,12 @@ impl Courier {
         self.far.as_ref().and_then(|far| far.secured())
     }
 
+    /// The pair that it carries to the world, and whether its leg goes both ways.
+    pub(super) fn outward(&self) -> Option<(&Pair, bool)> {
+        let far = self.far.as_ref().filter(|_| self.direction == Direction::Outbound)?;
+        Some((&self.pair, far.is_bidi()))
+    }
+
     /// How we were proven to the world for this pair.
     pub(super) fn method(&self) -> Option<Method> {
         self.far.as_ref().filter(|_| self.direction == Direction::Outbound).and_then(|far| far.method())
@@ -464,11 +470,8 @@ impl Courier {
         let (id, pair, verdict) = (far.id(), self.pair.clone(), self.verdict(far, turn));
         if let Some(permit) = verdict.permit() {
             let known = self.guard.find(pair.sender.as_str(), pair.target.as_str());
-            if let Some(before) = known.and_then(|index| self.guard.pair(index)).map(|a| a.permit())
-                && (before.quotas() != permit.quotas()
-                    || before.rule() != permit.rule()
-                    || before.beside() != permit.beside())
-            {
+            // Also where its rule is the same: it may be another proof that the permit stands on.
+            if let Some(before) = known.and_then(|index| self.guard.pair(index)).map(|a| a.permit()) {
                 let changed = before.quotas() != permit.quotas() || before.rule() != permit.rule();
                 if before.beside() != permit.beside() && permit.beside().is_some() {
                     turn.note(Event::Shadowed { pair: pair.clone(), verdict: verdict.into() });

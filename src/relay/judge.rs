@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::turn::Turn;
+use crate::jid::Domain;
 use crate::policy::{Face, Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::{Cause, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::initiating::Errand;
-use crate::stream::{Certificate, Method, Pair, Proof, Secured, TlsVersion, identity};
+use crate::stream::{Certificate, Method, Pair, Proof, Secured, TlsVersion, TrustFault, identity};
 
 impl Turn<'_> {
     /// May the remote domain of this pair speak to us, shown this, over this channel, from there?
@@ -163,6 +164,39 @@ fn shown_to(
         // What is left of identity is the name that the DNS led us to, no more than dialback shows.
         Err(_) => (None, judge(Identity::Dialback)),
     }
+}
+
+/// Why what stood on this certificate stands no longer, now that other authorities and revocation lists judge it (CRT-12).
+pub(super) fn distrust(certificate: Option<&Certificate>, remote: &Domain) -> Reason {
+    match certificate.map(|certificate| identity::trusted_for(certificate, remote)) {
+        Some(Err(TrustFault::Revoked)) => Reason::CertificateRevoked,
+        Some(Err(TrustFault::Expired)) => Reason::CertificateExpired,
+        _ => Reason::CertificateDistrusted,
+    }
+}
+
+/// The same before it comes about: why a pair whose remote domain this channel proves would end, were the certificate worth that.
+pub(super) fn foreseen(
+    policy: &Policy,
+    (pair, direction): (&Pair, Direction),
+    (secured, again): (&Secured, &Certificate),
+    address: Option<IpAddr>,
+    both: bool,
+) -> Option<Reason> {
+    // Where it proves nothing now, there is nothing to lose.
+    let _proven = shown_to(policy, pair, direction, Some(secured), address).0?;
+    let mut renewed = secured.clone();
+    renewed.certificate = Some(again.clone());
+    let (proof, verdict) = shown_to(policy, pair, direction, Some(&renewed), address);
+    if proof.is_some() {
+        return None;
+    }
+    let reason = distrust(Some(again), pair.sides(direction).1);
+    if direction == Direction::Outbound && reason == Reason::CertificateDistrusted && !both {
+        let verdict = policy.recall(verdict, &Arc::new(face(Method::Dialback, Some(&renewed))));
+        return (!verdict.is_allow()).then_some(reason);
+    }
+    Some(reason)
 }
 
 /// What is known of the pair and of the certificate that the remote server showed; the rest is to be filled in.

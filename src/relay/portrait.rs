@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::filter::{Admitted, Guard, Route};
 use crate::policy::{Beside, Policy, RuleName, Verdict};
-use crate::reason::Reason;
-use crate::stream::{Method, Pair, TlsVersion};
+use crate::reason::{Direction, Reason};
+use crate::stream::{Certificate, Method, Pair, TlsVersion};
 
-use super::{Record, Relay, Shape};
+use super::{Record, Relay, Shape, Side, judge};
 
 /// A relay at one moment.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Logged {
     pub stanzas: u64,
     /// Octets of those stanzas.
     pub octets: u64,
+    /// Why it would end, were the certificate by which it was let in judged by other authorities.
+    pub doubt: Option<Reason>,
 }
 
 /// A pair of which stanzas are counted (SM-01).
@@ -75,18 +77,42 @@ pub struct Standing {
     pub beside: Option<Arc<Beside>>,
     /// The word of the other policy on it.
     pub verdict: Option<Verdict>,
+    /// Why it would end, were the certificate that it stands on judged by other authorities.
+    pub doubt: Option<Reason>,
+}
+
+/// What a relay would be under: a policy, and what the certificates that its legs have shown would be worth.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Under<'a> {
+    /// The policy; none: what is in force, of which nothing is asked.
+    pub policy: Option<&'a Policy>,
+    /// Those certificates that are judged anew.
+    pub again: &'a [(Side, Certificate)],
+}
+
+impl Under<'_> {
+    fn again(&self, near: bool) -> Option<&Certificate> {
+        self.again.iter().find(|(side, _)| (*side == Side::Near) == near).map(|(_, again)| again)
+    }
 }
 
 impl Relay {
     /// The relay as it stands, and the word of another policy on each of its pairs. It is the same question that a
     /// reload puts to the relay (POL-07).
     pub fn portrait(&self, under: Option<&Policy>) -> Portrait {
+        self.portrait_under(&Under { policy: under, again: &[] })
+    }
+
+    /// The same where certificates are judged anew, too.
+    pub fn portrait_under(&self, under: &Under<'_>) -> Portrait {
         let shown = |guard: &Guard, back: bool| -> Vec<Standing> {
             let here = guard.pairs().iter().filter(|a| !matches!(a.route(), Route::Withdrawn(_)));
             here.map(|admitted| self.standing(admitted, back, under)).collect()
         };
         let mut pairs = shown(self.guard(), false);
-        let refused = |standing: &Standing| standing.verdict.as_ref().is_some_and(|v| !v.is_allow());
+        let refused = |standing: &Standing| {
+            standing.doubt.is_some() || standing.verdict.as_ref().is_some_and(|v| !v.is_allow())
+        };
         // What may go back is the stream's affair as long as one pair of its own is left.
         let closes = !pairs.is_empty() && pairs.iter().all(refused);
         pairs.extend(shown(self.back(), true));
@@ -98,7 +124,7 @@ impl Relay {
                 Shape::Verifier(_) => "verifier",
             },
             client: match &self.shape {
-                Shape::Client(client) => client.portrait(),
+                Shape::Client(client) => client.portrait(under.again(true), &self.home),
                 _ => None,
             },
             closes,
@@ -106,7 +132,7 @@ impl Relay {
         }
     }
 
-    fn standing(&self, admitted: &Admitted, back: bool, under: Option<&Policy>) -> Standing {
+    fn standing(&self, admitted: &Admitted, back: bool, under: &Under<'_>) -> Standing {
         let (stanzas, octets) = admitted.passed();
         // Outbound, the near proof is the backend's network; what counts is how we were proven in public.
         let (record, shown) = match &self.shape {
@@ -137,7 +163,32 @@ impl Relay {
             stanzas,
             octets,
             beside: admitted.permit().beside().cloned(),
-            verdict: under.map(|policy| policy.judge_again(admitted.permit())),
+            verdict: under.policy.map(|policy| policy.judge_again(admitted.permit())),
+            doubt: under.policy.and_then(|policy| self.doubt(admitted, back, (policy, under))),
+        }
+    }
+
+    /// Why the pair would end, were the certificate that it stands on judged so.
+    fn doubt(
+        &self,
+        admitted: &Admitted,
+        back: bool,
+        (policy, under): (&Policy, &Under<'_>),
+    ) -> Option<Reason> {
+        let address = admitted.permit().question().address;
+        match &self.shape {
+            // What goes back over the stream of a server ends with that, or goes on by itself.
+            Shape::Inbound(inbound) if !back => {
+                let leans = !matches!(admitted.method(), Method::Backend | Method::Dialback);
+                let channel = (inbound.near().secured().filter(|_| leans)?, under.again(true)?);
+                judge::foreseen(policy, (admitted.pair(), Direction::Inbound), channel, address, false)
+            }
+            Shape::Courier(courier) => {
+                let (forward, both) = courier.outward()?;
+                let channel = (courier.channel()?, under.again(false)?);
+                judge::foreseen(policy, (forward, Direction::Outbound), channel, address, both)
+            }
+            _ => None,
         }
     }
 }

@@ -405,8 +405,8 @@ impl Pump {
                 Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
                 Order::Supersede => self.gone(Side::Near, Reason::ConnectionLost),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
-                Order::Describe(under, tell) => {
-                    let portrait = self.relay.portrait(under.as_deref());
+                Order::Describe(under, trust, tell) => {
+                    let portrait = self.portrait(under.as_deref(), trust.as_deref());
                     // Whoever asked may have lost patience.
                     let _told = tell.send(View { meta: self.meta, since: self.since, portrait });
                 }

@@ -111,8 +111,8 @@ pub enum Order {
     Supersede,
     /// End, for this reason.
     Close(Reason),
-    /// Say what you are, and what you would be under this policy.
-    Describe(Option<Arc<Policy>>, mpsc::UnboundedSender<View>),
+    /// Say what you are, and what you would be under this policy, certificates judged by that.
+    Describe(Option<Arc<Policy>>, Option<Arc<TrustStore>>, mpsc::UnboundedSender<View>),
 }
 
 /// Who a relay is, for logs, records and caps.
@@ -258,11 +258,20 @@ impl Registry {
 
     /// All that live, with their fate under another policy; and how many did not answer in time.
     pub async fn views(&self, under: Option<&Arc<Policy>>) -> (Vec<View>, usize) {
+        self.views_under(under, None).await
+    }
+
+    /// The same with other anchors and revocation lists.
+    pub async fn views_under(
+        &self,
+        under: Option<&Arc<Policy>>,
+        trust: Option<&Arc<TrustStore>>,
+    ) -> (Vec<View>, usize) {
         let (tell, mut hear) = mpsc::unbounded_channel();
         let mut silent = 0;
         let mut asked = 0;
         for relay in held(&self.living).values() {
-            match relay.tell(Order::Describe(under.cloned(), tell.clone())) {
+            match relay.tell(Order::Describe(under.cloned(), trust.cloned(), tell.clone())) {
                 Ok(()) => asked += 1,
                 Err(Untold::Full(_)) => silent += 1,
                 // It has just ended.

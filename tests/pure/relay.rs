@@ -8,6 +8,7 @@ use gatehouse::policy::{Federation, Networks};
 use gatehouse::reason::{Cause, Flow, Reason};
 use gatehouse::relay::{
     Behalf, Candidate, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Relay, Side, Timeouts,
+    Under,
 };
 use gatehouse::stream::dane::{Dane, Usage};
 use gatehouse::stream::evidence::{Evidence, Posh, Sought};
@@ -827,6 +828,65 @@ fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
     assert_eq!(stage.said(NEAR), "");
 }
 
+// CRT-12: who is no longer trusted since the authorities have changed is no one who was revoked; a plan says so before. Pairs that
+// stand on something else stay, on the same stream too, and so does an outbound pair that its rule takes without a certificate.
+#[test]
+fn other_authorities_end_what_stands_on_a_certificate_alone_and_the_plan_says_so_before() {
+    let good = secured("hall.example", &["friend.example"]).certificate.clone().unwrap();
+    let mut other = good.clone();
+    other.trust = Trust { default: Err(TrustFault::UnknownIssuer), peers: Vec::new() };
+    let doubts = |stage: &Stage, side: Side, policy: &gatehouse::policy::Policy| {
+        let again = [(side, other.clone())];
+        let portrait = stage.relay.portrait_under(&Under { policy: Some(policy), again: &again });
+        let doubts: Vec<_> = portrait.pairs.iter().map(|standing| standing.doubt).collect();
+        (doubts, portrait.closes)
+    };
+    let distrusted = Some(Reason::CertificateDistrusted);
+    // Inbound, the one pair.
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    admit(&mut stage, "friend.example", "hall.example");
+    stage.said(NEAR);
+    assert_eq!(doubts(&stage, NEAR, &any()), (vec![distrusted], true));
+    stage.step(NEAR, Input::Retrusted(other.clone()));
+    let said = stage.said(NEAR);
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+    assert!(stage.reasons().iter().all(|reason| *reason == Reason::CertificateDistrusted));
+    // Beside one that dialback has proven.
+    let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+    admit(&mut stage, "friend.example", "hall.example");
+    admit(&mut stage, "cousin.example", "hall.example");
+    stage.said(NEAR);
+    assert_eq!(doubts(&stage, NEAR, &any()), (vec![distrusted, None], false));
+    stage.step(NEAR, Input::Retrusted(other.clone()));
+    assert_eq!(stage.said(NEAR), "");
+    stage.hears(NEAR, "<message from='c@cousin.example' to='b@hall.example'/>");
+    assert_eq!(stage.passed().len(), 1);
+    stage.hears(NEAR, "<message from='a@friend.example' to='b@hall.example'/>");
+    assert!(stage.passed().is_empty());
+    // Outbound: the rule takes servers without a certificate, or it does not.
+    let wide = policy(
+        Federation::Listed,
+        "version: v1\nrules: [{ name: s, domains: [friend.example], identity: [certificate, dialback] }]",
+    );
+    let (mut stage, far) = outbound_under(wide.clone(), secured("", &["friend.example"]));
+    assert_eq!(doubts(&stage, Side::Far(far), &wide).0, [None]);
+    stage.step(Side::Far(far), Input::Retrusted(other.clone()));
+    assert_eq!(stage.said(Side::Far(far)), "");
+    let strict = policy(
+        Federation::Listed,
+        "version: v1\nrules: [{ name: s, domains: [friend.example], identity: [certificate] }]",
+    );
+    // What holds now is the proof that there is now.
+    stage.step(NEAR, Input::Policy(std::sync::Arc::clone(&strict)));
+    assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
+    let (mut stage, far) = outbound_under(strict.clone(), secured("", &["friend.example"]));
+    assert_eq!(doubts(&stage, Side::Far(far), &strict), (vec![distrusted], true));
+    stage.step(Side::Far(far), Input::Retrusted(other));
+    let said = stage.said(Side::Far(far));
+    assert!(said.contains("<reset ") && said.ends_with("</stream:stream>"), "{said}");
+    assert!(stage.reasons().contains(&Reason::CertificateDistrusted), "{:?}", stage.reasons());
+}
+
 // CRT-12: outbound, too, a pair stands no longer than the certificate that it stands on.
 #[test]
 fn a_certificate_that_expires_ends_the_leg_that_we_opened() {
@@ -842,7 +902,11 @@ fn a_certificate_that_expires_ends_the_leg_that_we_opened() {
 
 /// A courier of the backend that stands at `friend.example`, whose server showed this on direct TLS.
 fn outbound(facts: Secured) -> (Stage, FarId) {
-    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
+    outbound_under(any(), facts)
+}
+
+fn outbound_under(policy: std::sync::Arc<gatehouse::policy::Policy>, facts: Secured) -> (Stage, FarId) {
+    let mut stage = courier(home(), policy, "hall.example", "friend.example", Load::Own);
     let (far, _) = stage.connects()[0].clone();
     stage.connected(far, Some(facts));
     stage.hears(Side::Far(far), &answer("one", true));

@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::{After, Step};
 use crate::jid::Domain;
 use crate::reason::{Outcome, Reason, Why};
-use crate::relay::Event;
+use crate::relay::plan::Home;
+use crate::relay::{Event, judge};
 use crate::stream::Certificate;
 use crate::stream::client::certified::{self, Account, Asked, Demand};
 use crate::stream::client::serving::Serving;
@@ -73,7 +74,10 @@ impl Step<'_, '_> {
         if let Some(secured) = &mut self.client.secured {
             secured.certificate = Some(certificate);
         }
-        self.certify_again(Reason::CertificateRevoked);
+        let shown = self.client.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+        let lost =
+            self.hosted().map_or(Reason::CertificateDistrusted, |domain| judge::distrust(shown, &domain));
+        self.certify_again(lost);
     }
 
     fn judged(&self, domain: &Domain) -> Result<Option<Account>, Why> {
@@ -93,6 +97,16 @@ impl Step<'_, '_> {
 }
 
 impl super::Client {
+    /// Why it would end, were the certificate by which it was let in worth this.
+    pub(super) fn foreseen(&self, again: Option<&Certificate>, home: &Home) -> Option<Reason> {
+        let (again, before) = (again?, self.secured.as_ref()?.certificate.as_ref()?);
+        let domain = again.of_client.as_ref()?;
+        let asked = home.clients.get(domain).map_or_else(Asked::default, |client| client.certificate);
+        let is_good = |shown| certified::account(asked, Some(shown), domain).is_ok();
+        let loses = asked.demand != Demand::Off && is_good(before) && !is_good(again);
+        loses.then(|| judge::distrust(Some(again), domain))
+    }
+
     /// When the certificate expires that somebody was let in by (CRT-12).
     pub(super) fn certificate_end(&self) -> Option<Instant> {
         let shown = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::event::{DialbackOutcome, Event, Role};
+use super::super::judge;
 use super::super::turn::Turn;
 use super::super::{Candidate, Effect};
 use super::{Far, FarOutcome, Lost};
@@ -83,10 +84,19 @@ impl Far {
             secured.certificate = Some(certificate);
         }
         super::judged::stand_until(self, turn);
-        if before.is_some() && self.server(turn).is_none() {
-            return self.fault(Reason::CertificateRevoked, turn);
+        if before.is_none() || self.server(turn).is_some() {
+            return None;
         }
-        None
+        let certificate = self.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
+        let reason = judge::distrust(certificate, self.target());
+        // What the policy takes without such a proof goes on as it would come to stand now; a revoked certificate is nobody's.
+        let stays = reason == Reason::CertificateDistrusted && !self.is_bidi() && self.speaks(turn);
+        if stays { None } else { self.fault(reason, turn) }
+    }
+
+    /// Whether the policy takes its peer as its channel shows it now.
+    fn speaks(&self, turn: &Turn<'_>) -> bool {
+        matches!(self.terms.errand, Errand::Speak(_)) && self.verdict(turn).is_allow()
     }
 
     /// No candidate is left.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::claims::Pending;
 use super::super::event::Event;
 use super::super::far::Far;
+use super::super::judge;
 use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
@@ -169,12 +170,21 @@ impl Inbound {
             .filter(|(pair, _)| self.shown(pair, turn).0.is_none())
             .map(|(pair, _)| pair.clone())
             .collect();
+        let Some(first) = lost.first() else { return };
+        let shown = self.near.secured().and_then(|secured| secured.certificate.as_ref());
+        let reason = judge::distrust(shown, &first.sender);
+        let claimed = self.claims.all().any(|pending| lost.contains(&pending.claim.pair));
         // What is still on its way comes from nobody that we know.
         for pair in &lost {
-            self.guard.reroute(pair, Route::Withdrawn(Reason::CertificateRevoked));
+            let route = self.guard.pairs().iter().find(|a| a.pair() == pair).map(|a| a.route());
+            self.guard.reroute(pair, Route::Withdrawn(reason));
+            if let Some(Route::Leg(number)) = route {
+                self.far_close(FarId(number), turn);
+            }
         }
-        if !lost.is_empty() {
-            self.near_close(Reason::CertificateRevoked, turn);
+        // Pairs that dialback has proven, or a pin, lean on no authority.
+        if claimed || self.guard.is_withdrawn() {
+            self.near_close(reason, turn);
         }
     }
 

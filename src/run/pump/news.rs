@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use super::super::registry::{News, Phase};
 use super::super::{Later, Tools};
 use super::Pump;
+use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::relay::{Input, Side};
+use crate::relay::{Input, Portrait, Side, Under};
 use crate::tls::TrustStore;
 
 impl Pump {
@@ -70,6 +71,17 @@ impl Pump {
             }
         }
         self.trust = Some(trust);
+    }
+
+    /// What it is, and what it would be under this policy, with certificates judged by that.
+    pub(super) fn portrait(&self, policy: Option<&Policy>, trust: Option<&TrustStore>) -> Portrait {
+        let again = |trust: &TrustStore| -> Vec<_> {
+            let shown =
+                self.sides().into_iter().filter_map(|side| Some((side, self.relay.certificate(side)?)));
+            shown.filter_map(|(side, shown)| Some((side, trust.describe_again(shown)?))).collect()
+        };
+        let again = trust.map(again).unwrap_or_default();
+        self.relay.portrait_under(&Under { policy, again: &again })
     }
 
     /// What has not gone out by now goes back to its sender; at the very end, where nobody carries it any more, it is
