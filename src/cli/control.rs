@@ -144,34 +144,8 @@ pub(super) fn bans(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Bans {}, console)
 }
 
-pub(super) fn restart(args: &PlainArgs, console: &mut Console) -> Exit {
-    ask(&args.gateway, &Request::Restart {}, console)
-}
-
 pub(super) fn drain(args: &PlainArgs, console: &mut Console) -> Exit {
     ask(&args.gateway, &Request::Drain {}, console)
-}
-
-/// Arguments of `log`.
-#[derive(Debug, clap::Args)]
-pub(super) struct LogArgs {
-    /// error, warn, info, debug or trace
-    #[arg(value_name = "LEVEL")]
-    level: String,
-    /// Only in this area: audit, backend, config, control, dns, listeners, streams or tls
-    #[arg(long, value_name = "AREA")]
-    area: Option<String>,
-    /// For how long, like 10m; without it until the next word, reload or restart
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::config::duration)]
-    time: Option<Duration>,
-    #[command(flatten)]
-    gateway: Gateway,
-}
-
-pub(super) fn log(args: &LogArgs, console: &mut Console) -> Exit {
-    let (level, area) = (args.level.clone(), args.area.clone());
-    let seconds = args.time.map(|time| time.as_secs().max(1));
-    ask(&args.gateway, &Request::Log { level, area, seconds }, console)
 }
 
 /// Arguments of `status`.
@@ -216,18 +190,21 @@ pub(super) fn ask(gateway: &Gateway, request: &Request, console: &mut Console) -
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
-    match gateway.format {
-        Format::Json => match &answer {
-            Answer::Explained { explanation, .. } => console.json(explanation),
-            answer => console.json(answer),
-        },
-        Format::Text => print(&answer, console),
-    }
+    show(gateway, &answer, console);
     match answer {
         // No verdict: the question makes no sense there.
         Answer::Refused { .. } if matches!(request, Request::Explain(_)) => Exit::Usage,
         Answer::Refused { .. } | Answer::Explained { allow: false, .. } => Exit::No,
         _ => Exit::Done,
+    }
+}
+
+/// Prints an answer as it was asked for.
+pub(super) fn show(gateway: &Gateway, answer: &Answer, console: &mut Console) {
+    match (gateway.format, answer) {
+        (Format::Json, Answer::Explained { explanation, .. }) => console.json(explanation),
+        (Format::Json, answer) => console.json(answer),
+        (Format::Text, answer) => print(answer, console),
     }
 }
 
@@ -239,6 +216,9 @@ pub(super) fn answer_of(gateway: &Gateway, request: &Request, console: &mut Cons
     })?;
     talk(&socket, request).map_err(|message| {
         console.complain(format_args!("{}: {message}", socket.display()));
+        if gateway.config.is_some() {
+            console.complain("if the file names another `admin: { socket }` than the running gateway has, name that with --socket");
+        }
         Exit::NoGateway
     })
 }
@@ -336,7 +316,7 @@ fn print(answer: &Answer, console: &mut Console) {
             print_plan(plan, console);
             console.line("nothing was changed");
         }
-        Answer::Restarting { relays, seconds } => {
+        Answer::Restarting { relays, seconds, .. } => {
             console.line(format_args!("restarting: {relays} streams end first, within {seconds} s"));
         }
         Answer::Config { file, digest, policy, stale, closed, lines } => {
@@ -480,6 +460,9 @@ pub(super) fn print_plan(plan: &Plan, console: &mut Console) {
     }
     for client in &plan.clients {
         console.line(format_args!("client ends: {client}"));
+    }
+    for stays in &plan.elsewhere {
+        console.line(stays);
     }
     console.line(format_args!("{} pairs stay as they are", plan.stays));
     if plan.silent > 0 {

@@ -13,12 +13,14 @@ mod demo;
 mod grade;
 mod init;
 mod log;
+mod louder;
 mod once;
 mod peers;
 mod policy;
 mod probe;
 mod quarantine;
 mod refusals;
+mod restart;
 mod run;
 mod settled;
 mod shell;
@@ -126,7 +128,7 @@ enum Command {
     Init(init::Args),
     /// Have a running gateway log otherwise for a while
     #[command(after_help = "Example: gatehouse log debug --area dns --for 10m")]
-    Log(control::LogArgs),
+    Log(louder::Args),
     /// Print the manual page
     #[command(after_help = "Example: gatehouse man | man -l -")]
     Man,
@@ -201,7 +203,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Drain(args) => control::drain(args, &mut console),
         Command::Grade(args) => grade::main(args, &mut console),
         Command::Init(args) => init::main(args, &mut console),
-        Command::Log(args) => control::log(args, &mut console),
+        Command::Log(args) => louder::main(args, &mut console),
         Command::Man => shell::man(&mut console),
         Command::Peers(args) => peers::main(args, &mut console),
         Command::Policy(command) => policy::main(command, &mut console),
@@ -209,7 +211,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Quarantine(command) => quarantine::main(command, &mut console),
         Command::Refusals(args) => refusals::main(args, &mut console),
         Command::Reload(args) => control::reload(args, &mut console),
-        Command::Restart(args) => control::restart(args, &mut console),
+        Command::Restart(args) => restart::main(args, &mut console),
         Command::Run(args) => run::main(args, &mut console),
         Command::Status(args) => control::status(args, &mut console),
         Command::Streams(args) => control::streams(args, &mut console),

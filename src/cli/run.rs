@@ -1,7 +1,6 @@
 //! `gatehouse run`: the gateway in the foreground, until a signal ends it.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use crate::gateway::lifecycle::{self, Signals};
 use crate::gateway::loud::Louder;
 use crate::gateway::reading::Reading;
 use crate::gateway::reload::Relog;
-use crate::gateway::{Gateway, Given, StartFault};
+use crate::gateway::{Gateway, Given, Handed, StartFault};
 use crate::run::pump::LOOK;
 
 /// Arguments of `run`.
@@ -180,9 +179,17 @@ fn open_files() -> Option<(Option<u64>, Option<u64>)> {
     Some((words.next()?.parse().ok(), words.next()?.parse().ok()))
 }
 
-fn sockets_of_the_supervisor() -> std::io::Result<Vec<TcpListener>> {
+fn sockets_of_the_supervisor() -> std::io::Result<Handed> {
     let mut sockets = listenfd::ListenFd::from_env();
-    (0..sockets.len()).filter_map(|at| sockets.take_tcp_listener(at).transpose()).collect()
+    let mut handed = Handed::default();
+    for at in 0..sockets.len() {
+        // What is no socket for datagrams is to listen.
+        match sockets.take_udp_socket(at) {
+            Ok(Some(socket)) => handed.add_datagrams(socket),
+            _ => sockets.take_tcp_listener(at)?.into_iter().for_each(|socket| handed.add_listener(socket)),
+        }
+    }
+    Ok(handed)
 }
 
 async fn run(reading: Reading, given: Given) -> Result<(Option<Vec<OwnedFd>>, Signals), StartFault> {

@@ -64,26 +64,76 @@ pub struct Steering {
     /// What is answered over TCP; it ends with this.
     tcp: JoinSet<()>,
     address: SocketAddr,
+    /// The same sockets once more, for the program that takes the place of this one.
+    sockets: Sockets,
+}
+
+/// Where it is asked, over TCP and UDP at one address.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Over TCP.
+    pub tcp: std::net::TcpListener,
+    /// Over UDP.
+    pub udp: std::net::UdpSocket,
+}
+
+impl Sockets {
+    /// Binds both. With port 0, both get the same free port.
+    ///
+    /// # Errors
+    /// When one of them cannot be bound.
+    pub fn bind(address: SocketAddr) -> io::Result<Sockets> {
+        let tcp = std::net::TcpListener::bind(address)?;
+        let udp = std::net::UdpSocket::bind(tcp.local_addr()?)?;
+        Ok(Sockets { tcp, udp })
+    }
+
+    /// The same sockets once more.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn try_clone(&self) -> io::Result<Sockets> {
+        Ok(Sockets { tcp: self.tcp.try_clone()?, udp: self.udp.try_clone()? })
+    }
 }
 
 impl Steering {
-    /// Binds both sockets and starts to answer. With port 0, both get the same free port.
-    pub async fn start(params: Params) -> io::Result<Steering> {
+    /// Binds both sockets and starts to answer.
+    ///
+    /// # Errors
+    /// When one of them cannot be bound, or a name not be written in the DNS.
+    pub fn start(params: Params) -> io::Result<Steering> {
+        let sockets = Sockets::bind(params.listen)?;
+        Steering::start_at(sockets, params)
+    }
+
+    /// The same at sockets that are bound.
+    ///
+    /// # Errors
+    /// When they cannot be served, or a name not be written in the DNS.
+    pub fn start_at(sockets: Sockets, params: Params) -> io::Result<Steering> {
         let answers = Answers::new(&params)?;
-        let tcp = TcpListener::bind(params.listen).await?;
+        let Sockets { tcp, udp } = sockets.try_clone()?;
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
         let address = tcp.local_addr()?;
-        let udp = UdpSocket::bind(address).await?;
+        let (tcp, udp) = (TcpListener::from_std(tcp)?, UdpSocket::from_std(udp)?);
         let everybody = [IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())];
         let mut server = Server::with_access(answers.clone(), everybody, params.from.clone());
         server.register_socket(udp);
         let mut listening = JoinSet::new();
         listening.spawn(steer_tcp::serve(tcp, params.from, answers));
-        Ok(Steering { server, tcp: listening, address })
+        Ok(Steering { server, tcp: listening, address, sockets })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The sockets.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Ends it in good order.

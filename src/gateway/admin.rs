@@ -37,18 +37,20 @@ use crate::status::page;
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
+    /// The same socket once more, for the program that takes the place of this one.
+    socket: TcpListener,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Admin {
-    /// Binds the address and answers there.
+    /// Answers at this socket.
     ///
     /// # Errors
-    /// When the address cannot be bound, or the thread not started.
-    pub(super) fn start(address: SocketAddr, view: View) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+    /// When the system does not let it be served, or the thread not be started.
+    pub(super) fn start(listener: TcpListener, view: View) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        let socket = listener.try_clone()?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -61,7 +63,12 @@ impl Admin {
                 }
             });
         })?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, socket, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> &TcpListener {
+        &self.socket
     }
 
     /// Where it listens.

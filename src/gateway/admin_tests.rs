@@ -15,7 +15,7 @@ fn world() -> World {
     let observe = Arc::new(Observe::new(metrics, None, crate::run::now()));
     let hosts = vec!["gate-1.example.com".to_owned()];
     let view = View { hosts, observe, registry: Arc::clone(&registry), status: None };
-    let admin = Admin::start("127.0.0.1:0".parse().unwrap(), view).unwrap();
+    let admin = Admin::start(TcpListener::bind("127.0.0.1:0").unwrap(), view).unwrap();
     World { admin, registry }
 }
 

@@ -119,15 +119,44 @@ pub(super) fn certificates(old: &Credentials, new: &Credentials) -> Vec<String> 
     by_print.into_iter().map(line).collect()
 }
 
-/// The streams of clients whose domain is not served to clients any more.
+/// Those who stay with a server behind where it was, although it is elsewhere from now on: living streams are not moved.
+pub(super) fn elsewhere(old: &Settings, new: &Settings, views: &[View]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for domain in &new.domains {
+        let Some(before) = old.domains.iter().find(|before| before.name == domain.name) else { continue };
+        let pairs = views.iter().flat_map(|view| &view.portrait.pairs).filter(|standing| {
+            before.backend.s2s != domain.backend.s2s && standing.pair.target == domain.name
+        });
+        let clients = views.iter().filter_map(|view| view.portrait.client.as_ref()).filter(|client| {
+            before.backend.c2s != domain.backend.c2s
+                && Jid::parse(&client.address).is_ok_and(|jid| jid.domain == domain.name.as_str())
+        });
+        let (pairs, clients) = (pairs.count(), clients.count());
+        if pairs + clients > 0 {
+            lines.push(format!(
+                "{0}: {pairs} pairs and {clients} clients stay where its server was when they came, until they end; `gatehouse close {0}` \
+                 ends the pairs, `gatehouse close USER@{0}` a client",
+                domain.name
+            ));
+        }
+    }
+    lines
+}
+
+/// The streams of clients whose domain is not served to clients any more, and of those whose certificate would not do, with the
+/// reason.
 pub(super) fn clients_that_end(new: &Settings, views: &[View]) -> Vec<String> {
     let served = |domain: &str| {
         new.domains.iter().any(|hosted| hosted.name.as_str() == domain && !hosted.backend.c2s.is_empty())
     };
     let client = |view: &View| {
-        let address = &view.portrait.client.as_ref()?.address;
-        let ends = Jid::parse(address).is_ok_and(|jid| !served(&jid.domain));
-        ends.then(|| format!("{} {}", view.meta.id, capped(address)))
+        let client = view.portrait.client.as_ref()?;
+        let ends = Jid::parse(&client.address).is_ok_and(|jid| !served(&jid.domain));
+        let who = || format!("{} {}", view.meta.id, capped(&client.address));
+        match client.doubt {
+            Some(doubt) if !ends => Some(format!("{} ({})", who(), doubt.label())),
+            _ => ends.then(who),
+        }
     };
     views.iter().filter_map(client).collect()
 }

@@ -26,9 +26,7 @@ use crate::run::observe::capped;
 /// The open socket. It goes when this goes.
 #[derive(Debug)]
 pub struct Control {
-    path: PathBuf,
-    /// The socket as it was made: another one may have taken its place since.
-    inode: (u64, u64),
+    place: Place,
     /// Dropped, or told, when nobody new may call.
     calling: watch::Sender<bool>,
     retired: bool,
@@ -39,19 +37,22 @@ impl Control {
     /// Opens the socket and serves it.
     ///
     /// # Errors
-    /// When another gateway answers there, or the socket cannot be made.
-    pub fn start(path: &Path, desk: Arc<Desk>) -> io::Result<Self> {
-        let (listener, owner) = bind(path)?;
+    /// When it cannot be put in its place.
+    pub fn start(mut place: Place, desk: Arc<Desk>) -> io::Result<Self> {
+        place.open()?;
         let (calling, called) = watch::channel(true);
-        let task = tokio::spawn(serve(listener, owner, desk, called));
-        Ok(Self { inode: inode(path)?, path: path.to_owned(), calling, retired: false, task })
+        let task = match place.listener.take() {
+            Some(listener) => tokio::spawn(serve(listener, place.owner, desk, called)),
+            None => tokio::spawn(std::future::ready(())),
+        };
+        Ok(Self { place, calling, retired: false, task })
     }
 
     /// Closes the socket; whose request is being answered gets his answer.
     pub fn retire(mut self) {
         // The task may have ended.
         let _told = self.calling.send(false);
-        self.remove();
+        self.place.remove();
         self.retired = true;
     }
 
@@ -63,10 +64,68 @@ impl Control {
             tracing::debug!("an answer on the control socket was not taken");
         }
     }
+}
+
+/// The socket as it was made, in a folder of its own until it is opened. It goes when this goes.
+#[derive(Debug)]
+pub struct Place {
+    listener: Option<UnixListener>,
+    owner: u32,
+    path: PathBuf,
+    folder: PathBuf,
+    /// The socket in its place: another one may have taken that since.
+    inode: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// Makes sure of the place. Nobody can call there before it is opened.
+    ///
+    /// # Errors
+    /// When another gateway answers there, or the socket cannot be made.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        match std::fs::symlink_metadata(path) {
+            Ok(data) if std::os::unix::fs::FileTypeExt::is_socket(&data.file_type()) => {
+                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
+                }
+            }
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there")),
+            Err(_) => {}
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let folder = PathBuf::from(name);
+        let make = || std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        make().or_else(|error| match error.kind() {
+            // A process of this number died over it.
+            io::ErrorKind::AlreadyExists => {
+                clear(&folder);
+                make()
+            }
+            _ => Err(error),
+        })?;
+        let mut place = Self { listener: None, owner: 0, path: path.to_owned(), folder, inode: None };
+        let inner = place.folder.join(INNER);
+        place.listener = Some(UnixListener::bind(&inner)?);
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o600))?;
+        place.owner = std::fs::metadata(&inner)?.uid();
+        Ok(place)
+    }
+
+    /// Moves it to its place, so that it is never open to others, and what a process that died has left there is replaced.
+    fn open(&mut self) -> io::Result<()> {
+        let inner = self.folder.join(INNER);
+        let inode = inode(&inner)?;
+        std::fs::rename(&inner, &self.path)?;
+        self.inode = Some(inode);
+        clear(&self.folder);
+        Ok(())
+    }
 
     fn remove(&self) {
+        let Some(ours) = self.inode else { return clear(&self.folder) };
         match inode(&self.path) {
-            Ok(here) if here == self.inode => {
+            Ok(here) if here == ours => {
                 if let Err(error) = std::fs::remove_file(&self.path) {
                     tracing::debug!(path = %self.path.display(), %error, "the control socket cannot be removed");
                 }
@@ -76,49 +135,31 @@ impl Control {
     }
 }
 
+/// Best effort: the folder is ours, and empty but for the socket.
+fn clear(folder: &Path) {
+    let _left = std::fs::remove_file(folder.join(INNER));
+    let _left = std::fs::remove_dir(folder);
+}
+
+/// The name of a socket that is not open yet.
+const INNER: &str = "s";
+
 impl Drop for Control {
     fn drop(&mut self) {
         if !self.retired {
             self.task.abort();
-            self.remove();
         }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|data| (data.dev(), data.ino()))
-}
-
-/// Binds in a private folder and moves the socket to its place, so that it is never open to others, and what a process
-/// that died has left there is replaced. The socket, and the user that owns it: ourselves.
-fn bind(path: &Path) -> io::Result<(UnixListener, u32)> {
-    match std::fs::symlink_metadata(path) {
-        Ok(data) if std::os::unix::fs::FileTypeExt::is_socket(&data.file_type()) => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
-            }
-        }
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there")),
-        Err(_) => {}
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let folder = PathBuf::from(name);
-    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    let made = (|| {
-        let inner = folder.join("s");
-        let listener = UnixListener::bind(&inner)?;
-        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o600))?;
-        let owner = std::fs::metadata(&inner)?.uid();
-        std::fs::rename(&inner, path)?;
-        Ok((listener, owner))
-    })();
-    if made.is_err() {
-        // Best effort: the folder is ours, and empty but for the socket.
-        let _left = std::fs::remove_file(folder.join("s"));
-    }
-    let _left = std::fs::remove_dir(&folder);
-    made
 }
 
 async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: watch::Receiver<bool>) {

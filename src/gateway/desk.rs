@@ -8,13 +8,14 @@ use super::bans::{Ban, Book, Target};
 use super::cluster::Cluster;
 use super::control::Act;
 use super::explain::Explained;
-use super::lifecycle::{self, Lifecycle};
+use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
 use super::named::named;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
 use super::quarantine::Settlement;
 use super::reading::Reading;
-use super::reload::Reloader;
+use super::reload::{Reloader, foresight};
+use super::successor;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
 use crate::policy::{Finding, Policy};
@@ -112,7 +113,7 @@ impl Desk {
                     Err(message) => Answer::no(message),
                 }
             }
-            Request::Reload { plan: true } => match Arc::clone(&self.reloader).plan().await {
+            Request::Reload { plan: true } => match self.reloader.plan().await {
                 Ok(plan) => Answer::Planned { plan },
                 Err(findings) => refused(&findings),
             },
@@ -140,17 +141,18 @@ impl Desk {
                 let (settings, cases) = (self.reloader.settings(), self.reloader.cases());
                 super::rules::unused(&self.tools(), &settings, cases, *seconds).await
             }
-            Request::Promotion {} => match Arc::clone(&self.reloader).foreseen(Reading::of_promoted).await {
+            Request::Promotion {} => match foresight::plan(&self.reloader, Reading::of_promoted).await {
                 Ok(plan) => Answer::Planned { plan },
                 Err(findings) => refused(&findings),
             },
-            Request::Restart {} => match Arc::clone(&self.reloader).check().await {
+            Request::Restart {} => match foresight::successor(&self.reloader).await {
                 Err(findings) => refused(&findings),
-                Ok(sockets) => match lifecycle::unfit(&lifecycle::program()) {
+                Ok((sockets, socket)) => match successor::objection(&self.reloader.settings().file).await {
                     Some(why) => Answer::no(why),
                     None if self.lifecycle.restart(sockets) => Answer::Restarting {
                         relays: registry.living(),
                         seconds: self.lifecycle.grace().as_secs(),
+                        socket,
                     },
                     None => Answer::no("the gateway drains already"),
                 },
@@ -445,11 +447,15 @@ pub(super) fn plan(before: &Policy, after: &Policy, views: &[View], silent: usiz
         for standing in &view.portrait.pairs {
             let Some(verdict) = &standing.verdict else { continue };
             let alike = standing.quarantined == (verdict.outcome == Outcome::Quarantine);
-            if verdict.is_allow() && verdict.rule == standing.rule && alike {
+            if verdict.is_allow() && verdict.rule == standing.rule && alike && standing.doubt.is_none() {
                 plan.stays += 1;
                 continue;
             }
-            let word = if verdict.is_allow() { verdict.outcome.label() } else { verdict.reason.label() };
+            let word = match standing.doubt {
+                _ if !verdict.is_allow() => verdict.reason.label(),
+                Some(doubt) => doubt.label(),
+                None => verdict.outcome.label(),
+            };
             let (rule, next) = (standing.rule.as_str().to_owned(), verdict.rule.as_str().to_owned());
             *by_rule.entry((rule.clone(), next.clone(), word.to_owned())).or_default() += 1;
             plan.changes.push(Change {

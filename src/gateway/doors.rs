@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::accept;
 use super::entrance::Entrance;
+use super::handed::Handed;
 use super::web::Site;
 use super::{Acceptors, parts};
 use crate::config::settings::{Encryption, Listener as Asked, Mixed, Role, Settings};
@@ -51,6 +52,18 @@ pub(super) struct Bound {
     listener: Arc<Listener>,
 }
 
+impl Bound {
+    /// Whether it is the one that the configuration has at this address.
+    pub(super) fn is_at(&self, asked: SocketAddr) -> bool {
+        self.asked == asked
+    }
+
+    /// The same socket once more.
+    pub(super) fn copy(&self) -> std::io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+}
+
 type Params = [limit::Params; 3];
 
 #[derive(Clone, Debug)]
@@ -72,11 +85,7 @@ impl Doors {
 
     /// Binds what these settings want and is not open yet, or tells of all that cannot be bound. Those that were handed over
     /// are bound already.
-    pub(super) fn bind(
-        &self,
-        settings: &Settings,
-        mut handed: Vec<std::net::TcpListener>,
-    ) -> Result<Vec<Bound>, Vec<Finding>> {
+    pub(super) fn bind(&self, settings: &Settings, handed: &mut Handed) -> Result<Vec<Bound>, Vec<Finding>> {
         let patience = settings.timeouts.stanza;
         let (mut bound, mut findings) = (Vec::new(), Vec::new());
         for asked in &settings.listeners {
@@ -85,9 +94,8 @@ impl Doors {
                 bound.push(Bound { door, ..same.clone() });
                 continue;
             }
-            let at = handed.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == asked.address));
-            let made = match at {
-                Some(at) => Listener::adopt(handed.swap_remove(at), patience),
+            let made = match handed.listener(asked.address) {
+                Some(socket) => Listener::adopt(socket, patience),
                 None => self.opened(settings, asked, patience),
             };
             match made.and_then(|listener| Ok((listener.local_addr()?, listener))) {
@@ -97,10 +105,6 @@ impl Doors {
                 }
                 Err(error) => findings.push(self.unbound(settings, asked, &error)),
             }
-        }
-        for socket in handed {
-            let address = socket.local_addr().map_or_else(|e| e.to_string(), |address| address.to_string());
-            tracing::warn!(address, "the supervisor listens there for us, and the configuration does not");
         }
         if findings.is_empty() { Ok(bound) } else { Err(findings) }
     }
@@ -127,8 +131,14 @@ impl Doors {
         }
     }
 
+    /// The addresses of listeners that these settings do not want.
+    pub(super) fn going(&self, settings: &Settings) -> Vec<SocketAddr> {
+        let stays = |bound: &&Bound| settings.listeners.iter().any(|kept| kept.address == bound.asked);
+        self.bound().filter(|bound| !stays(bound)).map(|bound| bound.address).collect()
+    }
+
     /// Whether the one address is within the other, on the same port.
-    fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
+    pub(super) fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
         one.port() == other.port()
             && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
     }
@@ -137,14 +147,19 @@ impl Doors {
         let ours = self.bound().find(|bound| Self::overlaps(bound.address, asked.address));
         if let (Some(ours), ErrorKind::AddrInUse) = (ours, error.kind()) {
             let gone = !settings.listeners.iter().any(|listener| listener.address == ours.asked);
-            let what = if gone { "which is to close" } else { "which stays" };
+            let (what, remedy) = match gone {
+                true => {
+                    ("which is to close", "take that one out and reload, then add this one and reload again")
+                }
+                false => ("which stays", "write one of the two: the wider address takes in the other"),
+            };
             return Finding::error(
                 asked.place.clone(),
                 format!(
                     "cannot listen on {} beside our own listener on {}, {what}",
                     asked.address, ours.address
                 ),
-                "`gatehouse restart` closes the one and opens the other; a reload opens first and closes afterwards",
+                remedy,
             );
         }
         unbound(asked.place.clone(), asked.address, error)
@@ -230,11 +245,6 @@ impl Doors {
         };
         self.quotas = Some((params, quotas.clone()));
         quotas
-    }
-
-    /// Copies of the sockets, for the program that takes the place of this one.
-    pub(super) fn copies(&self) -> std::io::Result<Vec<OwnedFd>> {
-        self.bound().map(|bound| bound.listener.as_fd().try_clone_to_owned()).collect()
     }
 
     /// Lets go of the sockets: whoever comes is refused at once, and may try the next address, rather than wait in a queue that

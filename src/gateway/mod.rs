@@ -21,6 +21,7 @@ pub mod entrance;
 pub mod explain;
 mod fetching;
 mod freeing;
+mod handed;
 mod known;
 pub mod lifecycle;
 mod lists;
@@ -38,6 +39,7 @@ pub mod rules;
 mod secrets;
 mod seldom;
 mod services;
+mod successor;
 mod ticks;
 mod trust;
 mod used;
@@ -53,6 +55,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 
 pub use self::doors::unbound;
+pub use self::handed::Handed;
 
 use self::bans::Book;
 use self::cluster::Cluster;
@@ -84,9 +87,8 @@ pub struct Gateway {
 /// What a gateway is given beside its settings.
 #[derive(Default)]
 pub struct Given {
-    /// Sockets that somebody listens on already (socket activation, or the gateway before this one): each takes the place of
-    /// the listener with its address, so that over a restart no attempt to connect is refused.
-    pub sockets: Vec<std::net::TcpListener>,
+    /// Sockets that somebody has opened for us already (socket activation, or the gateway before this one).
+    pub sockets: Handed,
     /// How a reload has the process log otherwise; without it the log stays as it began.
     pub relog: Option<Relog>,
     /// How an operator has it log otherwise for a while.
@@ -123,9 +125,27 @@ impl Gateway {
         let metrics = Arc::new(metrics);
         metrics.policy(policy.digest());
         metrics.configuration(&seen.digest(&settings));
+        // First what one gateway alone can have, and the audit file last: who finds another one there has left no trace.
+        let (doors, mut handed) = (Doors::new(), given.sockets);
+        let mut taken = doors.bind(&settings, &mut handed);
+        let admin =
+            settings.admin.http.map(|at| services::bind_admin(&settings, at, &mut handed)).transpose();
+        let steered = services::asked(&settings);
+        let steered = steered.map(|at| services::bind_steering(&settings, at, &mut handed)).transpose();
+        handed.close();
+        let (control, state) = (services::take_control(&settings), services::claim_state(&settings));
+        let in_the_way =
+            [admin.as_ref().err(), steered.as_ref().err(), control.as_ref().err(), state.as_ref().err()];
+        let in_the_way: Vec<Finding> = in_the_way.into_iter().flatten().cloned().collect();
+        match &mut taken {
+            Err(findings) => findings.extend(in_the_way),
+            Ok(_) if in_the_way.is_empty() => {}
+            Ok(_) => taken = Err(in_the_way),
+        }
+        let sockets = taken.map_err(StartFault::Configuration)?;
+        let (admin, steered) = (admin.map_err(StartFault::one)?, steered.map_err(StartFault::one)?);
+        let (control, state) = (control.map_err(StartFault::one)?, state.map_err(StartFault::one)?);
         let audit = services::start_audit(&settings, &metrics).map_err(StartFault::one)?;
-        let doors = Doors::new();
-        let sockets = doors.bind(&settings, given.sockets).map_err(StartFault::Configuration)?;
         let listening: Vec<_> = sockets.iter().map(|bound| (bound.door, bound.address)).collect();
         let own = listening.iter().map(|(_, address)| *address).collect();
         let acceptors = Acceptors::new(&credentials).map_err(StartFault::internal)?;
@@ -138,7 +158,8 @@ impl Gateway {
             own,
         )?;
         let tools = Arc::clone(engine.tools());
-        let steering = services::start_steering(&settings).await.map_err(StartFault::one)?;
+        let steering = steered.map(|sockets| services::start_steering(&settings, sockets)).transpose();
+        let steering = steering.map_err(StartFault::one)?.flatten();
         metrics_of(&tools);
         rules::follow(&tools, &cases, |tools| {
             if let Some(folder) = &settings.state {
@@ -148,8 +169,11 @@ impl Gateway {
         quarantine::recall(&settings, &tools);
         peers::recall(&settings, &tools);
         let counter = Counter::default();
-        let admin = services::start_admin(&settings, &tools, &counter).map_err(StartFault::one)?;
-        let services = Services { doors, admin, control: None, steering, counter: Arc::clone(&counter) };
+        let admin =
+            admin.map(|socket| services::start_admin(&settings, socket, &tools, &counter)).transpose();
+        let admin = admin.map_err(StartFault::one)?;
+        let services =
+            Services { doors, admin, control: None, steering, state, counter: Arc::clone(&counter) };
         let registry = Arc::clone(&tools.registry);
         let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)));
         let current = Current {
@@ -176,7 +200,7 @@ impl Gateway {
         reloader.answered_by(&desk);
         // The first word holds; there is one desk.
         let _known = counter.set(Arc::downgrade(&desk));
-        let control = services::start_control(&settings, &desk).map_err(StartFault::one)?;
+        let control = services::start_control(&settings, control, &desk).map_err(StartFault::one)?;
         if let Some(cluster) = &cluster {
             // Bans that others keep for us hold from the first connection on, if the store is there.
             cluster.exchange(&desk).await;

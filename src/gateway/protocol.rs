@@ -424,6 +424,9 @@ pub enum Answer {
         relays: usize,
         /// After so many seconds what is left is cut.
         seconds: u64,
+        /// Where its control socket will be, if it has one.
+        #[serde(default)]
+        socket: Option<String>,
     },
     /// What is in force.
     Config {

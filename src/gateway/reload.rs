@@ -7,9 +7,10 @@
 //! streams stay, unless policy says otherwise or their domain is no longer served. What cannot change while a process lives
 //! is refused by name.
 
+pub(super) mod foresight;
+
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -18,9 +19,10 @@ use sd_notify::NotifyState;
 use super::desk::Desk;
 use super::doors::Bound;
 use super::engine::Engine;
+use super::handed::Handed;
 use super::lifecycle::{Lifecycle, tell};
 use super::parts::{self, Credentials};
-use super::protocol::{Answer, Fault, Plan};
+use super::protocol::{Answer, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
@@ -283,43 +285,18 @@ impl Reloader {
         outcome
     }
 
-    /// Whether a start would go well with the files as they are; copies of the listening sockets for it.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the files.
-    pub(super) async fn check(self: Arc<Self>) -> Result<Vec<OwnedFd>, Vec<Finding>> {
-        let services = self.services.lock().await;
-        let settings = self.settings();
-        let file = Arc::clone(&settings.file);
-        let read = tokio::task::spawn_blocking(move || Reading::of(file.as_ref().as_ref()).faultless()).await;
-        read.unwrap_or_else(|error| Err(vec![internal(&settings, &error.to_string())]))?;
-        services.doors.copies().map_err(|error| vec![internal(&settings, &error.to_string())])
-    }
-
     /// What a reload would mean to those who live. Nothing changes.
     ///
     /// # Errors
     /// Everything that is wrong with the files.
-    pub async fn plan(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
-        self.foreseen(Reading::of).await
-    }
-
-    /// The same of files that are looked at in this way.
-    pub(super) async fn foreseen(self: Arc<Self>, look: fn(&Path) -> Reading) -> Result<Plan, Vec<Finding>> {
-        let services = self.services.lock().await;
-        let read = self.read(look).await?;
-        // What cannot be bound is told by the plan, too; it closes again at once.
-        services.doors.bind(&read.settings, Vec::new())?;
-        drop(services);
-        let plan = self.foresee(&read).await?;
-        freeing::let_go(Arc::new(read));
-        Ok(plan)
+    pub async fn plan(&self) -> Result<Plan, Vec<Finding>> {
+        foresight::plan(self, Reading::of).await
     }
 
     async fn reload_now(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {
         let mut services = self.services.lock().await;
         let read = self.read(Reading::of).await?;
-        let plan = self.foresee(&read).await?;
+        let plan = foresight::foresee(&self, &read).await?;
         let ready = self.ready(&mut services, read).await?;
         self.swap(&mut services, ready).await?;
         Ok(plan)
@@ -337,31 +314,6 @@ impl Reloader {
         }
     }
 
-    async fn foresee(&self, read: &Read) -> Result<Plan, Vec<Finding>> {
-        let tools = self.tools();
-        let before = tools.registry.policy();
-        let after = read.compiled.policy.after(&before);
-        let after = Arc::new(after.with_known(tools.observe.peers().with(|peers| peers.known())));
-        let (views, silent) = tools.registry.views(Some(&after)).await;
-        let warnings = read.remarks.iter().map(Fault::from).collect();
-        let (old, certificates) = self.with(|current| {
-            let certificates = changes::certificates(&current.credentials, &read.credentials);
-            (Arc::clone(&current.settings), certificates)
-        });
-        let clients = changes::clients_that_end(&read.settings, &views);
-        let settings = [
-            changes::settings(&old, &read.settings),
-            changes::patches(&before, &after),
-            changes::lists(&before, &after),
-        ]
-        .concat();
-        // All names of all rules are compared: of many it takes a while, in which relays go on.
-        let plan = move || super::desk::plan(&before, &after, &views, silent);
-        let plan = tokio::task::spawn_blocking(plan).await;
-        let plan = plan.map_err(|error| vec![internal(&old, &error.to_string())])?;
-        Ok(Plan { warnings, settings, certificates, clients, ..plan })
-    }
-
     /// Makes everything that is new; what fails here has changed nothing.
     async fn ready(&self, services: &mut Services, mut read: Read) -> Result<Ready, Vec<Finding>> {
         let old = self.settings();
@@ -372,7 +324,7 @@ impl Reloader {
             self.with(|current| current.secrets.renewed(files, clock::read(), now())).map_err(lacks)?;
         let connector = Connector::new(read.credentials.connecting())
             .map_err(|error| vec![internal(&old, &error.to_string())])?;
-        let sockets = services.doors.bind(&read.settings, Vec::new())?;
+        let sockets = services.doors.bind(&read.settings, &mut Handed::default())?;
         let own = sockets.iter().map(|bound| bound.address).collect();
         let settings = Arc::new(read.settings.clone());
         let engine = self
@@ -393,7 +345,7 @@ impl Reloader {
             return;
         }
         let outcome = async {
-            let sockets = services.doors.bind(&settings, Vec::new())?;
+            let sockets = services.doors.bind(&settings, &mut Handed::default())?;
             let own = sockets.iter().map(|bound| bound.address).collect();
             let settings = Arc::new(settings);
             let engine = self

@@ -3,27 +3,34 @@
 //! What a reload changes is made before anything else is swapped, and put in its place afterwards. Where the new one needs the
 //! address of the old one, the old one ends first and comes back if the reload fails after all.
 
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::admin;
-use super::control::Control;
+use super::admin::{self, Admin};
+use super::control::{self, Control};
 use super::desk::Desk;
-use super::doors::{self, Doors};
+use super::doors::{self, Bound, Doors};
+use super::handed::Handed;
 use super::parts;
-use crate::config::settings::{Admin, Settings};
-use crate::dns::steer::Steering;
+use crate::config::settings::{self, Listener, Settings};
+use crate::dns::steer::{Sockets, Steering};
 use crate::metrics::Metrics;
 use crate::policy::{Finding, Place};
 use crate::run::Tools;
-use crate::run::audit::Audit;
+use crate::run::alone::Folder;
+use crate::run::audit::{self, Audit};
 
 /// What is open beside the relays.
 #[derive(Debug)]
 pub(super) struct Services {
     pub(super) doors: Doors,
-    pub(super) admin: Option<admin::Admin>,
+    pub(super) admin: Option<Admin>,
     pub(super) control: Option<Control>,
     pub(super) steering: Option<Steering>,
+    /// The folder of what outlives a restart is ours.
+    pub(super) state: Option<Folder>,
     pub(super) counter: Counter,
 }
 
@@ -36,10 +43,82 @@ pub(super) struct Fresh {
     admin: Option<Option<admin::Admin>>,
     control: Option<Option<Control>>,
     steering: Option<Option<Steering>>,
+    state: Option<Option<Folder>>,
     audit: Option<Option<Audit>>,
+    /// The file stays, and this holds for it.
+    audit_under: Option<audit::Params>,
 }
 
 impl Services {
+    /// What of these settings a reload could not open, as far as that can be seen without doing it. Nothing changes.
+    pub(super) fn rehearse(&self, old: &Settings, new: &Settings) -> Result<(), Vec<Finding>> {
+        let mut findings = self.doors.bind(new, &mut Handed::default()).err().unwrap_or_default();
+        // What is ours already makes room by itself.
+        let is_ours = |own: Option<SocketAddr>, at| own.is_some_and(|own| Doors::overlaps(own, at));
+        if let Some(at) = new.admin.http.filter(|at| !is_ours(old.admin.http, *at)) {
+            findings.extend(bind_admin(new, at, &mut Handed::default()).err());
+        }
+        if let Some(at) = asked(new).filter(|at| !is_ours(asked(old), *at)) {
+            findings.extend(bind_steering(new, at, &mut Handed::default()).err());
+        }
+        findings.extend(rehearse_files(old, new));
+        if findings.is_empty() { Ok(()) } else { Err(findings) }
+    }
+
+    /// The sockets for a program that takes the place of this one under these settings: those that are open, and those that it
+    /// will want besides, so that nothing can keep it from them any more.
+    ///
+    /// # Errors
+    /// What it could not have; nothing has changed.
+    pub(super) fn handover(&self, old: &Settings, new: &Settings) -> Result<Vec<OwnedFd>, Vec<Finding>> {
+        let mut going = self.doors.going(new);
+        going.extend(self.admin.as_ref().filter(|_| old.admin.http != new.admin.http).map(Admin::address));
+        going.extend(self.steering.as_ref().filter(|_| asked(old) != asked(new)).map(Steering::address));
+        // Where one of ours is in the way, it is gone by then.
+        let is_free = |at: SocketAddr| !going.iter().any(|own| Doors::overlaps(*own, at));
+        let kept = |listener: &Listener| {
+            is_free(listener.address) || self.doors.bound().any(|open| open.is_at(listener.address))
+        };
+        let listeners = new.listeners.iter().filter(|listener| kept(listener)).cloned().collect();
+        let mut findings = Vec::new();
+        let mut sockets: Vec<io::Result<OwnedFd>> = Vec::new();
+        match self.doors.bind(&Settings { listeners, ..new.clone() }, &mut Handed::default()) {
+            Ok(bound) => sockets.extend(bound.iter().map(Bound::copy)),
+            Err(more) => findings.extend(more),
+        }
+        if let Some(at) = new.admin.http {
+            match self.admin.as_ref().filter(|_| old.admin.http == new.admin.http) {
+                Some(admin) => sockets.push(admin.socket().try_clone().map(OwnedFd::from)),
+                None if is_free(at) => match bind_admin(new, at, &mut Handed::default()) {
+                    Ok(socket) => sockets.push(Ok(socket.into())),
+                    Err(finding) => findings.push(finding),
+                },
+                None => {}
+            }
+        }
+        if let Some(at) = asked(new) {
+            let made = match self.steering.as_ref().filter(|_| asked(old) == asked(new)) {
+                Some(steering) => Some(Ok(steering.sockets().try_clone())),
+                None if is_free(at) => Some(bind_steering(new, at, &mut Handed::default()).map(Ok)),
+                None => None,
+            };
+            match made {
+                Some(Ok(Ok(Sockets { tcp, udp }))) => sockets.extend([Ok(tcp.into()), Ok(udp.into())]),
+                Some(Ok(Err(error))) => sockets.push(Err(error)),
+                Some(Err(finding)) => findings.push(finding),
+                None => {}
+            }
+        }
+        findings.extend(rehearse_files(old, new));
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        sockets.into_iter().collect::<io::Result<_>>().map_err(|error| {
+            let message = format!("the sockets cannot be handed over: {error}");
+            vec![Finding::error(Place::whole(&new.file), message, "raise the limit of open files")]
+        })
+    }
+
     /// Makes what these settings change.
     ///
     /// # Errors
@@ -70,48 +149,72 @@ impl Services {
         tools: &Arc<Tools>,
         desk: Option<&Arc<Desk>>,
     ) -> Result<(), Finding> {
-        if old.audit != new.audit {
-            fresh.audit = Some(start_audit(new, tools.observe.metrics())?);
-        }
         if let (true, Some(desk)) = (old.admin.socket != new.admin.socket, desk) {
-            fresh.control = Some(start_control(new, desk)?);
+            fresh.control = Some(start_control(new, take_control(new)?, desk)?);
         }
-        let watching = |settings: &Settings| Admin { socket: None, ..settings.admin.clone() };
+        let watching = |settings: &Settings| settings::Admin { socket: None, ..settings.admin.clone() };
         if watching(old) != watching(new) {
-            if old.admin.http == new.admin.http {
+            if old.admin.http.zip(new.admin.http).is_some_and(|(old, new)| Doors::overlaps(old, new)) {
                 end(self.admin.take()).await;
             }
-            fresh.admin = Some(start_admin(new, tools, &self.counter)?);
+            fresh.admin = Some(match new.admin.http {
+                Some(at) => {
+                    let socket = bind_admin(new, at, &mut Handed::default())?;
+                    Some(start_admin(new, socket, tools, &self.counter)?)
+                }
+                None => None,
+            });
         }
         let (before, after) = (parts::steering(old), parts::steering(new));
         if before != after {
-            if before.map(|steering| steering.listen) == after.map(|steering| steering.listen)
+            if asked(old).zip(asked(new)).is_some_and(|(old, new)| Doors::overlaps(old, new))
                 && let Some(steering) = self.steering.take()
             {
                 steering.stop().await;
             }
-            fresh.steering = Some(start_steering(new).await?);
+            fresh.steering = Some(match asked(new) {
+                Some(at) => start_steering(new, bind_steering(new, at, &mut Handed::default())?)?,
+                None => None,
+            });
+        }
+        if old.state != new.state {
+            fresh.state = Some(claim_state(new)?);
+        }
+        // Last: it writes down that it begins.
+        let new_settings = new;
+        match (&old.audit, &new.audit) {
+            (old, new) if old == new => {}
+            (Some(old), Some(new)) if old.file == new.file => fresh.audit_under = Some(parts::audit(new)),
+            _ => fresh.audit = Some(start_audit(new_settings, tools.observe.metrics())?),
         }
         Ok(())
     }
 
     /// Nothing comes of the reload: what it has made goes, and what had to make room for it comes back.
     pub(super) async fn give_up(&mut self, fresh: Fresh, old: &Settings, tools: &Tools) {
-        let Fresh { steering, admin, control, audit } = fresh;
+        let Fresh { steering, admin, control, state, audit, audit_under: _ } = fresh;
         if let Some(steering) = steering.flatten() {
             steering.stop().await;
         }
-        drop((control, audit));
+        drop((control, state));
+        // Its lock goes with it, so that the next reload may have the file.
+        if let Some(audit) = audit.flatten()
+            && tokio::task::spawn_blocking(move || audit.finish()).await.is_err()
+        {
+            tracing::error!("the new audit file was not finished");
+        }
         end(admin.flatten()).await;
-        if self.steering.is_none() {
-            match start_steering(old).await {
+        if let (None, Some(at)) = (&self.steering, asked(old)) {
+            let back = bind_steering(old, at, &mut Handed::default());
+            match back.and_then(|sockets| start_steering(old, sockets)) {
                 Ok(steering) => self.steering = steering,
                 Err(finding) => tracing::error!(%finding, "steering is lost until the next reload"),
             }
         }
-        if self.admin.is_none() {
-            match start_admin(old, tools, &self.counter) {
-                Ok(admin) => self.admin = admin,
+        if let (None, Some(at)) = (&self.admin, old.admin.http) {
+            let back = bind_admin(old, at, &mut Handed::default());
+            match back.and_then(|socket| start_admin(old, socket, tools, &self.counter)) {
+                Ok(admin) => self.admin = Some(admin),
                 Err(finding) => tracing::error!(%finding, "the watching door is lost until the next reload"),
             }
         }
@@ -119,7 +222,7 @@ impl Services {
 
     /// Puts everything in its place, and ends what was there.
     pub(super) async fn install(&mut self, fresh: Fresh, tools: &Tools) {
-        let Fresh { steering, admin, control, audit } = fresh;
+        let Fresh { steering, admin, control, state, audit, audit_under } = fresh;
         if let Some(steering) = steering
             && let Some(old) = std::mem::replace(&mut self.steering, steering)
         {
@@ -132,6 +235,12 @@ impl Services {
             old.retire();
         }
         end(admin.and_then(|admin| std::mem::replace(&mut self.admin, admin))).await;
+        if let Some(state) = state {
+            self.state = state;
+        }
+        if let Some(params) = audit_under {
+            tools.observe.audit_under(&params);
+        }
         if let Some(audit) = audit {
             let observe = Arc::clone(&tools.observe);
             // The old file is finished, which the disk may hold up.
@@ -149,53 +258,137 @@ async fn end(admin: Option<admin::Admin>) {
     }
 }
 
-/// Opens the steering server, where there is one.
-pub(super) async fn start_steering(settings: &Settings) -> Result<Option<Steering>, Finding> {
+/// Where the steering server is asked, where there is one.
+pub(super) fn asked(settings: &Settings) -> Option<SocketAddr> {
+    parts::steering(settings).map(|params| params.listen)
+}
+
+/// Binds the address of the steering server, unless that was handed over.
+pub(super) fn bind_steering(
+    settings: &Settings,
+    at: SocketAddr,
+    handed: &mut Handed,
+) -> Result<Sockets, Finding> {
+    let bound = match (handed.listener(at), handed.datagrams(at)) {
+        (Some(tcp), Some(udp)) => Ok(Sockets { tcp, udp }),
+        (None, None) => Sockets::bind(at),
+        (Some(tcp), None) => UdpSocket::bind(at).map(|udp| Sockets { tcp, udp }),
+        (None, Some(udp)) => TcpListener::bind(at).map(|tcp| Sockets { tcp, udp }),
+    };
+    bound.map_err(|error| unopened("steering", settings, at, &error))
+}
+
+fn unopened(what: &str, settings: &Settings, at: SocketAddr, error: &io::Error) -> Finding {
+    let finding = doors::unbound(Place::whole(&settings.file), at, error);
+    Finding { message: format!("{what} {}", finding.message), ..finding }
+}
+
+/// Starts the steering server, where there is one.
+pub(super) fn start_steering(settings: &Settings, sockets: Sockets) -> Result<Option<Steering>, Finding> {
     let Some(params) = parts::steering(settings) else { return Ok(None) };
     let listen = params.listen;
-    let steering = Steering::start(params).await.map_err(|error| {
-        let finding = doors::unbound(Place::whole(&settings.file), listen, &error);
-        Finding { message: format!("steering {}", finding.message), ..finding }
-    })?;
+    let steering = Steering::start_at(sockets, params)
+        .map_err(|error| unopened("steering", settings, listen, &error))?;
     tracing::info!(address = %steering.address(), "steering");
     Ok(Some(steering))
+}
+
+/// What of the files that nobody else may use could not be had.
+fn rehearse_files(old: &Settings, new: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if old.admin.socket != new.admin.socket {
+        findings.extend(take_control(new).err());
+    }
+    if old.state != new.state {
+        findings.extend(claim_state(new).err());
+    }
+    if let Some(audit) = &new.audit
+        && old.audit.as_ref().is_none_or(|old| old.file != audit.file)
+    {
+        findings.extend(Audit::rehearse(&audit.file).err().map(|error| unwritten(audit, &error)));
+    }
+    findings
+}
+
+/// Has the folder of what outlives a restart for ourselves, where there is one.
+pub(super) fn claim_state(settings: &Settings) -> Result<Option<Folder>, Finding> {
+    let Some(folder) = &settings.state else { return Ok(None) };
+    Folder::claim(folder).map(Some).map_err(|error| {
+        let place = Place::whole(&folder.display().to_string());
+        let message = format!("the folder of what outlives a restart cannot be used: {error}");
+        Finding::error(place, message, "end that one, or give this one a folder of its own (`state:`)")
+    })
 }
 
 /// Opens the audit file, where there is one.
 pub(super) fn start_audit(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Audit>, Finding> {
     let Some(audit) = &settings.audit else { return Ok(None) };
-    Audit::open(parts::audit(audit), Arc::clone(metrics)).map(Some).map_err(|error| {
-        let place = Place::whole(&audit.file.display().to_string());
-        let message = format!("the audit file cannot be written: {error}");
-        Finding::error(place, message, "let the gateway's user read and write there")
-    })
+    Audit::open(parts::audit(audit), Arc::clone(metrics)).map(Some).map_err(|error| unwritten(audit, &error))
+}
+
+fn unwritten(audit: &settings::Audit, error: &io::Error) -> Finding {
+    let place = Place::whole(&audit.file.display().to_string());
+    let remedy = match error.kind() {
+        io::ErrorKind::ResourceBusy => "end that one, or give this one a file of its own (`audit: { file }`)",
+        _ => "let the gateway's user read and write there",
+    };
+    Finding::error(place, format!("the audit file cannot be written: {error}"), remedy)
+}
+
+/// Makes sure of the place of the control socket, where there is one.
+pub(super) fn take_control(settings: &Settings) -> Result<Option<control::Place>, Finding> {
+    let Some(path) = &settings.admin.socket else { return Ok(None) };
+    control::Place::take(path).map(Some).map_err(|error| uncontrolled(settings, &error))
 }
 
 /// Opens the control socket, where there is one.
-pub(super) fn start_control(settings: &Settings, desk: &Arc<Desk>) -> Result<Option<Control>, Finding> {
-    let Some(path) = &settings.admin.socket else { return Ok(None) };
-    Control::start(path, Arc::clone(desk)).map(Some).map_err(|error| {
-        let place = Place::whole(&path.display().to_string());
-        let message = format!("the control socket cannot be opened: {error}");
-        Finding::error(place, message, "let the gateway's user write in its folder")
-    })
+pub(super) fn start_control(
+    settings: &Settings,
+    place: Option<control::Place>,
+    desk: &Arc<Desk>,
+) -> Result<Option<Control>, Finding> {
+    let opened = place.map(|place| Control::start(place, Arc::clone(desk))).transpose();
+    opened.map_err(|error| uncontrolled(settings, &error))
 }
 
-/// Opens the watching door, where there is one.
+fn uncontrolled(settings: &Settings, error: &io::Error) -> Finding {
+    let path = settings.admin.socket.as_ref().map(|path| path.display().to_string());
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "end that one, or give this one a socket of its own (`admin: { socket }`)"
+        }
+        _ => "let the gateway's user write in its folder",
+    };
+    let message = format!("the control socket cannot be opened: {error}");
+    Finding::error(Place::whole(&path.unwrap_or_default()), message, remedy)
+}
+
+/// Binds the address of the watching door, unless that was handed over.
+pub(super) fn bind_admin(
+    settings: &Settings,
+    at: SocketAddr,
+    handed: &mut Handed,
+) -> Result<TcpListener, Finding> {
+    let bound = handed.listener(at).map_or_else(|| TcpListener::bind(at), Ok);
+    bound.map_err(|error| unopened("admin", settings, at, &error))
+}
+
+/// Opens the watching door.
 pub(super) fn start_admin(
     settings: &Settings,
+    socket: TcpListener,
     tools: &Tools,
     counter: &Counter,
-) -> Result<Option<admin::Admin>, Finding> {
-    let Some(address) = settings.admin.http else { return Ok(None) };
+) -> Result<Admin, Finding> {
     let (observe, registry) = (Arc::clone(&tools.observe), Arc::clone(&tools.registry));
     let hosts = settings.admin.hosts.clone();
     let status = settings.admin.status.then(|| Arc::clone(counter));
     let view = admin::View { hosts, observe, registry, status };
-    let admin = admin::Admin::start(address, view).map_err(|error| {
-        let finding = doors::unbound(Place::whole(&settings.file), address, &error);
-        Finding { message: format!("admin {}", finding.message), ..finding }
+    let at = settings.admin.http.or_else(|| socket.local_addr().ok());
+    let admin = Admin::start(socket, view).map_err(|error| match at {
+        Some(at) => unopened("admin", settings, at, &error),
+        None => Finding::error(Place::whole(&settings.file), error.to_string(), "report it"),
     })?;
     tracing::info!(address = %admin.address(), "admin");
-    Ok(Some(admin))
+    Ok(admin)
 }

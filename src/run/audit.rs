@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::alone;
 use super::chain::{self, End};
 use crate::metrics::Metrics;
 
@@ -35,7 +37,6 @@ pub struct Params {
 pub struct Audit {
     queue: SyncSender<Job>,
     shared: Arc<Shared>,
-    refuse: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -45,6 +46,9 @@ struct Shared {
     /// Records lost that the file does not tell of yet.
     lost: AtomicU64,
     failing: AtomicBool,
+    refuse: AtomicBool,
+    /// Octets; [`NEVER`] where the file is not moved aside.
+    rotate_at: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -58,15 +62,40 @@ impl Audit {
     /// Opens the file, goes on where its chain ends, and starts its thread.
     ///
     /// # Errors
-    /// When the file cannot be opened or the thread not started.
+    /// When the file cannot be opened, another gateway writes there, or the thread cannot be started.
     pub fn open(params: Params, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { metrics, lost: AtomicU64::new(0), failing: AtomicBool::new(false) });
-        let refuse = params.refuse;
-        let mut writer = Writer::open(params, Arc::clone(&shared))?;
+        let shared = Arc::new(Shared {
+            metrics,
+            lost: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            refuse: AtomicBool::new(params.refuse),
+            rotate_at: AtomicU64::new(params.rotate_at.unwrap_or(NEVER)),
+        });
+        let mut writer = Writer::open(params.file, Arc::clone(&shared))?;
         let (queue, jobs) = sync_channel(QUEUE);
         let thread =
             std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.work(&jobs))?;
-        Ok(Self { queue, shared, refuse, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Whether a file could be opened like this, without a word in it.
+    ///
+    /// # Errors
+    /// When it could not, or another gateway writes there.
+    pub fn rehearse(file: &Path) -> io::Result<()> {
+        let is_new = !file.exists();
+        let opened = append(file)?;
+        if is_new {
+            std::fs::remove_file(file)?;
+        }
+        drop(opened);
+        Ok(())
+    }
+
+    /// What holds from now on for the file that is open.
+    pub fn change(&self, params: &Params) {
+        self.shared.refuse.store(params.refuse, Ordering::Relaxed);
+        self.shared.rotate_at.store(params.rotate_at.unwrap_or(NEVER), Ordering::Relaxed);
     }
 
     /// Has one record written.
@@ -83,7 +112,7 @@ impl Audit {
 
     /// Whether nobody new may come in, because it could not be written down.
     pub fn refuses(&self) -> bool {
-        self.refuse && self.shared.failing.load(Ordering::Relaxed)
+        self.shared.refuse.load(Ordering::Relaxed) && self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// Has the file opened again: it may have been renamed.
@@ -126,7 +155,7 @@ impl Shared {
 }
 
 struct Writer {
-    params: Params,
+    path: PathBuf,
     file: File,
     octets: u64,
     end: End,
@@ -137,20 +166,20 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(params: Params, shared: Arc<Shared>) -> io::Result<Self> {
-        let mut file = append(&params.file)?;
+    fn open(path: PathBuf, shared: Arc<Shared>) -> io::Result<Self> {
+        let mut file = append(&path)?;
         let Mended { end, cut, clean } = mend(&mut file)?;
         if cut > 0 {
-            tracing::warn!(file = %params.file.display(), octets = cut, "the last audit record was written in part and is taken off");
+            tracing::warn!(file = %path.display(), octets = cut, "the last audit record was written in part and is taken off");
         }
         if !clean {
-            tracing::warn!(file = %params.file.display(), record = end.n,
+            tracing::warn!(file = %path.display(), record = end.n,
                 "the audit log before had no end: the process was killed, or the machine lost its power");
         }
         let octets = file.metadata()?.len();
         let numbers = [("torn", cut), ("unclean", u64::from(!clean))];
         let waiting = VecDeque::from([event("started", &numbers)]);
-        Ok(Self { params, file, octets, end, torn: false, waiting, shared })
+        Ok(Self { path, file, octets, end, torn: false, waiting, shared })
     }
 
     fn work(&mut self, jobs: &Receiver<Job>) {
@@ -190,10 +219,10 @@ impl Writer {
             // The line that says that we stop is no record of anything else.
             let lost = self.waiting.len().saturating_sub(1);
             self.shared.lose(u64::try_from(lost).unwrap_or(u64::MAX));
-            tracing::error!(file = %self.params.file.display(), records = lost, "audit records are lost");
+            tracing::error!(file = %self.path.display(), records = lost, "audit records are lost");
         }
         if let Err(error) = self.file.sync_data() {
-            tracing::error!(file = %self.params.file.display(), %error, "the audit file is not safe on the disk");
+            tracing::error!(file = %self.path.display(), %error, "the audit file is not safe on the disk");
         }
         tracing::info!(records = self.end.n, digest = %self.end.digest, "the audit log ends here");
     }
@@ -220,7 +249,7 @@ impl Writer {
             self.shared.metrics.audited();
             if self.shared.failing.swap(false, Ordering::Relaxed) {
                 self.shared.metrics.audit_failing(false);
-                tracing::warn!(file = %self.params.file.display(), "audit records are written again");
+                tracing::warn!(file = %self.path.display(), "audit records are written again");
             }
         }
     }
@@ -228,16 +257,19 @@ impl Writer {
     fn failed(&self, error: &io::Error) {
         if !self.shared.failing.swap(true, Ordering::Relaxed) {
             self.shared.metrics.audit_failing(true);
-            let then =
-                if self.params.refuse { "nobody new is let in" } else { "traffic goes on without them" };
-            tracing::error!(file = %self.params.file.display(), %error, then, "audit records cannot be written");
+            let then = if self.shared.refuse.load(Ordering::Relaxed) {
+                "nobody new is let in"
+            } else {
+                "traffic goes on without them"
+            };
+            tracing::error!(file = %self.path.display(), %error, then, "audit records cannot be written");
         }
     }
 
     fn write(&mut self, record: &str) -> io::Result<()> {
         let needed = u64::try_from(self.end.tie(record).0.len()).unwrap_or(u64::MAX).saturating_add(1);
         if self.octets > 0
-            && self.params.rotate_at.is_some_and(|most| self.octets.saturating_add(needed) > most)
+            && self.octets.saturating_add(needed) > self.shared.rotate_at.load(Ordering::Relaxed)
             && self.rotate()
         {
             self.put(&event("continued", &[]))?;
@@ -286,7 +318,7 @@ impl Writer {
 
     /// Moves the full file aside, under the number of its last record; whether an empty one is open now.
     fn rotate(&mut self) -> bool {
-        let file = &self.params.file;
+        let file = &self.path;
         let aside = (0u32..)
             .map(|n| match n {
                 0 => format!("{}.{:012}", file.display(), self.end.n),
@@ -302,7 +334,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(file = %file.display(), %error, "the audit file cannot be moved aside and grows on");
-                self.params.rotate_at = None;
+                self.shared.rotate_at.store(NEVER, Ordering::Relaxed);
                 false
             }
         }
@@ -310,8 +342,13 @@ impl Writer {
 
     /// Whether the file that is open now is empty.
     fn reopen(&mut self) -> bool {
-        let opened =
-            append(&self.params.file).and_then(|file| file.metadata().map(|data| (file, data.len())));
+        let here = |file: &File| file.metadata().map(|data| (data.dev(), data.ino()));
+        match (here(&self.file), std::fs::metadata(&self.path).map(|data| (data.dev(), data.ino()))) {
+            // It was not moved: it is ours already.
+            (Ok(open), Ok(named)) if open == named => return self.octets == 0,
+            _ => {}
+        }
+        let opened = append(&self.path).and_then(|file| file.metadata().map(|data| (file, data.len())));
         match opened {
             Ok((file, octets)) => {
                 self.file = file;
@@ -320,7 +357,7 @@ impl Writer {
                 octets == 0
             }
             Err(error) => {
-                tracing::error!(file = %self.params.file.display(), %error, "the audit file cannot be opened again; the old one stays open");
+                tracing::error!(file = %self.path.display(), %error, "the audit file cannot be opened again; the old one stays open");
                 false
             }
         }
@@ -340,8 +377,11 @@ fn event(what: &str, numbers: &[(&str, u64)]) -> String {
     record
 }
 
+/// Opens the file to write at its end; nobody else does as long as it is open.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).open(path)
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    alone::claim(&file, path)?;
+    Ok(file)
 }
 
 /// Finds where the chain of a file ends. A last line without line end is completed if it is whole, and taken off if it
@@ -383,6 +423,9 @@ struct Mended {
     /// Whoever wrote there before came to an end.
     clean: bool,
 }
+
+/// No file is so large.
+const NEVER: u64 = u64::MAX;
 
 /// Records that may wait on their way to the thread, and there for the disk.
 const QUEUE: usize = 4096;

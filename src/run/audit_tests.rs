@@ -53,6 +53,28 @@ fn records_are_chained_lines_in_order_over_a_rotation_and_a_restart() {
     assert!(read(&path).starts_with('{') && read(&path).contains("continued"));
 }
 
+// Two writers would tear the chain; a file that was not moved is still that of the one.
+#[test]
+fn a_file_has_one_writer_until_that_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let first = Audit::open(params(&path), metrics()).unwrap();
+    let open: fn(&Path) -> io::Result<()> = |path| Audit::open(params(path), metrics()).map(drop);
+    for other in [open, Audit::rehearse] {
+        assert_eq!(other(&path).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    }
+    first.reopen();
+    first.record("{\"x\":1}".into());
+    first.change(&Params { rotate_at: Some(1), ..params(&path) });
+    first.record("{\"x\":2}".into());
+    first.finish();
+    Audit::open(params(&path), metrics()).unwrap().finish();
+    let aside = dir.path().join("aside.jsonl");
+    Audit::rehearse(&aside).unwrap();
+    assert!(!aside.exists());
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() > 1, "moved aside since the change");
+}
+
 #[test]
 fn a_file_that_grows_is_moved_aside_without_losing_a_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 //! the policy in force) and [`observe`] (what happened, as numbers, lines and records). Sockets, TLS and the DNS come in
 //! through [`Outside`], so that a relay runs the same over sockets and over pipes.
 
+pub mod alone;
 pub mod audit;
 pub mod awaited;
 pub mod backends;

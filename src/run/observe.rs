@@ -20,7 +20,7 @@ mod unfit;
 
 use self::line::Line;
 use self::refused::refusal;
-use super::audit::Audit;
+use super::audit::{self, Audit};
 use super::health::Health;
 use super::now;
 use super::refusals::{Refusal, Refusals};
@@ -140,6 +140,13 @@ impl Observe {
     /// Whether nobody new may come in, because it could not be written down.
     pub fn refuses(&self) -> bool {
         self.audit_log().is_some_and(|audit| audit.refuses())
+    }
+
+    /// This holds for the audit file from now on.
+    pub fn audit_under(&self, params: &audit::Params) {
+        if let Some(audit) = self.audit_log() {
+            audit.change(params);
+        }
     }
 
     /// Records go there from now on; the old file is finished, which may take a moment.

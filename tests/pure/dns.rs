@@ -638,7 +638,6 @@ async fn steering(from: &str) -> Steering {
         hosted: hosted.map(|(name, hosted)| (domain(name), hosted)).into_iter().collect::<BTreeMap<_, _>>(),
         never: vec![domain("nowhere.example")],
     })
-    .await
     .unwrap()
 }
 

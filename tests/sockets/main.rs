@@ -54,6 +54,7 @@ mod probe;
 mod quarantine;
 mod refused;
 mod reload;
+mod restarts;
 mod shadow;
 mod shortage;
 mod spoofing;

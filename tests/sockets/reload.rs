@@ -227,12 +227,17 @@ async fn a_peer_whose_anchor_is_gone_is_let_go_and_one_proven_by_dialback_stays(
     let mut stays = by_dialback(&cousin, HALL).await;
     let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap().cert.pem();
     std::fs::write(world.folder.path().join("pki/root.pem"), other).unwrap();
-    assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
+    let plan = ask(&world.socket(), &["reload", "--plan"]).await["plan"].clone();
+    assert_eq!((&plan["stays"], &plan["silent"]), (&1.into(), &0.into()), "{plan:#}");
+    assert_eq!(plan["changes"][0]["verdict"], "certificate-distrusted", "{plan:#}");
+    assert_eq!((&plan["changes"][0]["from"], plan["closes"].as_array().unwrap().len()), (&FRIEND.into(), 1));
+    assert_eq!(ask(&world.socket(), &["reload"]).await["plan"], plan);
     assert_eq!(goes.ending().await.unwrap().condition.as_deref(), Some("reset"));
     still_passes(&world, &mut stays, "c@cousin.example", "j@hall.example", "by dialback").await;
     let records = || std::fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
-    let told =
-        |text: String| text.lines().any(|line| line.contains("certificate-revoked") && line.contains(FRIEND));
+    let told = |text: String| {
+        text.lines().any(|line| line.contains("certificate-distrusted") && line.contains(FRIEND))
+    };
     let begun = std::time::Instant::now();
     while !told(records()) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", records());

@@ -34,6 +34,9 @@ pub struct Plan {
     /// Clients that end because their domain is no longer served, each with its stream and address.
     #[serde(default)]
     pub clients: Vec<String>,
+    /// Who stays with a server behind at an address that it has no longer, each as a line.
+    #[serde(default)]
+    pub elsewhere: Vec<String>,
     /// What is to be looked at in the files although they load.
     pub warnings: Vec<Fault>,
 }

@@ -1,0 +1,47 @@
+//! Sockets that others have opened for us: a supervisor, or the gateway before this one, whose place this one takes.
+//!
+//! Each takes the place of what would be opened at its address, so that over a restart no attempt to connect is refused, and
+//! nobody else can come between.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+/// What was handed over, until somebody wants it.
+#[derive(Debug, Default)]
+pub struct Handed {
+    listeners: Vec<TcpListener>,
+    datagrams: Vec<UdpSocket>,
+}
+
+impl Handed {
+    /// One that listens.
+    pub fn add_listener(&mut self, socket: TcpListener) {
+        self.listeners.push(socket);
+    }
+
+    /// One for datagrams.
+    pub fn add_datagrams(&mut self, socket: UdpSocket) {
+        self.datagrams.push(socket);
+    }
+
+    /// The one that listens at this address.
+    pub(super) fn listener(&mut self, at: SocketAddr) -> Option<TcpListener> {
+        let place = self.listeners.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == at))?;
+        Some(self.listeners.swap_remove(place))
+    }
+
+    /// The one for datagrams at this address.
+    pub(super) fn datagrams(&mut self, at: SocketAddr) -> Option<UdpSocket> {
+        let place = self.datagrams.iter().position(|socket| socket.local_addr().is_ok_and(|a| a == at))?;
+        Some(self.datagrams.swap_remove(place))
+    }
+
+    /// Closes what nobody wanted, and tells.
+    pub(super) fn close(self) {
+        let listeners = self.listeners.iter().map(TcpListener::local_addr);
+        let datagrams = self.datagrams.iter().map(UdpSocket::local_addr);
+        for address in listeners.chain(datagrams) {
+            let address = address.map_or_else(|error| error.to_string(), |address| address.to_string());
+            tracing::warn!(address, "the supervisor listens there for us, and the configuration does not");
+        }
+    }
+}
