@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::parts;
 use super::reload::Reloader;
@@ -21,60 +21,142 @@ use crate::run::{now, seed};
 
 /// Looks for as long as the gateway runs.
 pub(super) async fn attend(reloader: Arc<Reloader>) {
-    let mut due: HashMap<Side, Instant> = HashMap::new();
+    let mut rounds = Rounds::default();
+    let mut news = reloader.tools().registry.news();
     loop {
         let (settings, tools) = (reloader.settings(), reloader.tools());
+        news.mark_unchanged();
         let health = tools.observe.health();
         let patients = patients(&settings);
         health.follow(&patients.iter().map(|(side, _)| side.clone()).collect::<Vec<_>>());
-        due.retain(|side, _| patients.iter().any(|(patient, _)| patient == side));
-        let mut visits = JoinSet::new();
-        for (side, interval) in patients {
-            if due.get(&side).is_some_and(|at| *at > now()) {
-                continue;
-            }
-            if visits.len() >= AT_ONCE {
-                // The others have their turn when these are done.
-                break;
-            }
-            let settings = Arc::clone(&settings);
-            visits.spawn(async move {
-                let seen = visit(&settings, &side).await;
-                (side, interval, seen)
-            });
+        for side in rounds.follow(&patients) {
+            health.forget(&side);
         }
-        while let Some(visited) = visits.join_next().await {
-            let Ok((side, interval, seen)) = visited else { continue };
-            let well = seen.iter().any(|seen| seen.ailment.is_none());
-            tell(&side, &seen, health.note(&side, seen.clone(), THRESHOLD), &tools.observe);
-            let soon = !well
-                && health
-                    .states()
-                    .iter()
-                    .any(|(of, state)| *of == side && state.as_ref().is_some_and(|state| state.up));
-            due.insert(side, now() + if soon { SOON.min(interval) } else { scattered(interval) });
-        }
-        let next = due.values().min().copied().unwrap_or_else(|| now() + IDLE).min(now() + IDLE);
+        rounds.set_out(&settings, patients);
+        let next = rounds.next().min(now() + IDLE);
         tokio::select! {
-            () = tokio::time::sleep_until(next.into()) => {}
-            () = health.doubted() => {
-                // Whatever made somebody doubt may be over at once; strangers must not have us knock all day.
-                tokio::time::sleep(SOON).await;
-                due.clear();
+            Some(visited) = rounds.visits.join_next() => {
+                // One that was called off says nothing.
+                let Ok(Visited { side, place, seen }) = visited else { continue };
+                if rounds.places.get(&side) != Some(&place) {
+                    continue;
+                }
+                rounds.under_way.remove(&side);
+                let well = seen.iter().any(|seen| seen.ailment.is_none());
+                tell(&side, &seen, health.note(&side, seen.clone(), THRESHOLD), &tools.observe);
+                let states = health.states();
+                let is_up = states.iter().any(|(of, state)| *of == side && state.as_ref().is_some_and(|s| s.up));
+                let after = if !well && is_up { SOON.min(place.interval) } else { scattered(place.interval) };
+                rounds.due.insert(side, now() + after);
             }
+            // Whatever else is new: it may be another address.
+            _ = news.changed() => {}
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = health.doubted(), if rounds.doubt.is_none() => rounds.doubt = Some(now() + SOON),
         }
     }
 }
 
-/// Every side of every backend that is to be looked at, and how often.
-fn patients(settings: &Settings) -> Vec<(Side, Duration)> {
+/// Who is to be looked at when, and who is being looked at.
+#[derive(Default)]
+struct Rounds {
+    places: HashMap<Side, Place>,
+    due: HashMap<Side, Instant>,
+    under_way: HashMap<Side, AbortHandle>,
+    visits: JoinSet<Visited>,
+    /// Somebody doubts what is known, and all are looked at then. Not at once: what made somebody doubt may be over by then, and
+    /// strangers must not have us knock all day.
+    doubt: Option<Instant>,
+}
+
+/// Where and how one side of a backend is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    addresses: Vec<SocketAddr>,
+    introduction: Option<ProxyVersion>,
+    interval: Duration,
+}
+
+struct Visited {
+    side: Side,
+    place: Place,
+    seen: Vec<Seen>,
+}
+
+impl Rounds {
+    /// These are looked at from now on; those of whom nothing is known any more, because they are elsewhere.
+    fn follow(&mut self, patients: &[(Side, Place)]) -> Vec<Side> {
+        let now_at: HashMap<&Side, &Place> = patients.iter().map(|(side, place)| (side, place)).collect();
+        let is_elsewhere = |(side, place): (&Side, &Place)| {
+            let now_at = now_at.get(side);
+            let same = |now_at: &&&Place| {
+                (&now_at.addresses, now_at.introduction) == (&place.addresses, place.introduction)
+            };
+            (!now_at.as_ref().is_some_and(same)).then(|| side.clone())
+        };
+        let moved: Vec<Side> = self.places.iter().filter_map(is_elsewhere).collect();
+        for side in &moved {
+            self.due.remove(side);
+            if let Some(visit) = self.under_way.remove(side) {
+                visit.abort();
+            }
+        }
+        // One under way goes by the interval that it began with.
+        self.places.retain(|side, _| self.under_way.contains_key(side));
+        for (side, place) in patients {
+            self.places.entry(side.clone()).or_insert_with(|| place.clone());
+        }
+        moved
+    }
+
+    /// Looks at those that are due, so many at one time.
+    fn set_out(&mut self, settings: &Arc<Settings>, patients: Vec<(Side, Place)>) {
+        if self.doubt.is_some_and(|at| at <= now()) {
+            self.doubt = None;
+            self.due.clear();
+        }
+        for (side, place) in patients {
+            let is_due = self.due.get(&side).is_none_or(|at| *at <= now());
+            if !is_due || self.under_way.contains_key(&side) || self.under_way.len() >= AT_ONCE {
+                continue;
+            }
+            let (settings, of) = (Arc::clone(settings), side.clone());
+            let visit = self.visits.spawn(async move {
+                let seen = visit(&settings, &of).await;
+                Visited { side: of, place, seen }
+            });
+            self.under_way.insert(side, visit);
+        }
+    }
+
+    /// When somebody is due who is not being looked at.
+    fn next(&self) -> Instant {
+        let due = self.due.iter().filter(|(side, _)| !self.under_way.contains_key(*side)).map(|(_, at)| *at);
+        due.chain(self.doubt).min().unwrap_or_else(|| now() + IDLE)
+    }
+}
+
+/// Every side of every backend that is to be looked at, where and how often.
+fn patients(settings: &Settings) -> Vec<(Side, Place)> {
     let of = |domain: &HostedDomain| {
         let interval = domain.backend.check?;
-        let sides = [(Flow::C2s, &domain.backend.c2s), (Flow::S2sIn, &domain.backend.s2s)];
-        let sides = sides.into_iter().filter(|(_, addresses)| !addresses.is_empty());
-        Some(sides.map(|(flow, _)| ((domain.name.clone(), flow), interval)).collect::<Vec<_>>())
+        let sides = [Flow::C2s, Flow::S2sIn].into_iter().map(|flow| {
+            let (addresses, introduction) = place(domain, flow);
+            ((domain.name.clone(), flow), Place { addresses: addresses.to_vec(), introduction, interval })
+        });
+        Some(sides.filter(|(_, place)| !place.addresses.is_empty()).collect::<Vec<_>>())
     };
     settings.domains.iter().filter_map(of).flatten().collect()
+}
+
+/// The addresses of one side of a backend, and the introduction that it wants.
+fn place(domain: &HostedDomain, flow: Flow) -> (&[SocketAddr], Option<ProxyVersion>) {
+    match flow {
+        Flow::C2s => (&domain.backend.c2s, domain.backend.proxy),
+        Flow::S2sIn | Flow::S2sOut => {
+            (&domain.backend.s2s, domain.backend.s2s_proxy.then_some(ProxyVersion::V2))
+        }
+    }
 }
 
 async fn visit(settings: &Settings, (name, flow): &Side) -> Vec<Seen> {
@@ -84,13 +166,9 @@ async fn visit(settings: &Settings, (name, flow): &Side) -> Vec<Seen> {
 
 /// What is seen at each address of one side of a backend, in the order of the configuration.
 pub async fn look(settings: &Settings, domain: &HostedDomain, flow: Flow) -> Vec<Seen> {
-    let addresses: &[SocketAddr] = if flow == Flow::C2s { &domain.backend.c2s } else { &domain.backend.s2s };
+    let (addresses, version) = place(domain, flow);
     let mut all = Vec::new();
     for address in addresses {
-        let version = match flow {
-            Flow::C2s => domain.backend.proxy,
-            Flow::S2sIn | Flow::S2sOut => domain.backend.s2s_proxy.then_some(ProxyVersion::V2),
-        };
         let introduction = match version {
             // A connection of the gateway's own account (BE-05). The word LOCAL is not known everywhere: ejabberd waits for
             // ever after it, and takes an introduction of ourselves.

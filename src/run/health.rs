@@ -60,6 +60,13 @@ impl Health {
         }
     }
 
+    /// What is known of this side is of another address than it has now.
+    pub fn forget(&self, side: &Side) {
+        if let Some(state) = self.held().get_mut(side) {
+            *state = None;
+        }
+    }
+
     /// Whether this side is checked.
     pub fn is_checked(&self, side: &Side) -> bool {
         self.held().contains_key(side)
