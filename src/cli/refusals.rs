@@ -6,6 +6,7 @@ use super::control::{self, Gateway};
 use super::told;
 use super::{Console, Exit, Format};
 use crate::gateway::protocol::{Answer, Request};
+use crate::reason::{Cause, Reason};
 
 /// Arguments of `refusals`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +15,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
     /// Only those with this reason or cause, like not-listed or expired
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = reason)]
     reason: Option<String>,
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -70,6 +71,27 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             (*after, *last) = (newest.n, None);
         }
         std::thread::sleep(AGAIN);
+    }
+}
+
+/// One of the words by which refusals are told: of another one there will never be any, and that would look like good news.
+fn reason(text: &str) -> Result<String, String> {
+    let words = || Reason::ALL.iter().map(|r| r.label()).chain(Cause::ALL.iter().map(|c| c.label()));
+    if words().any(|word| word == text) {
+        return Ok(text.to_owned());
+    }
+    let far = |word: &'static str| (strsim::damerau_levenshtein(text, word), word);
+    // A word that is far too long costs no comparison.
+    let near = words().filter(|word| word.len().abs_diff(text.len()) <= word.len() / 3);
+    match near.map(far).filter(|(far, word)| *far <= word.len() / 3).min() {
+        Some((_, word)) => Err(format!("nothing is refused for that; did you mean `{word}`?")),
+        None => {
+            let all: std::collections::BTreeSet<_> = words().collect();
+            Err(format!(
+                "nothing is refused for that; the words are {}",
+                all.into_iter().collect::<Vec<_>>().join(", ")
+            ))
+        }
     }
 }
 

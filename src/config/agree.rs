@@ -62,3 +62,25 @@ pub(super) fn no_loops(
         }
     }
 }
+
+/// Addresses that two parts of the gateway would listen at.
+pub(super) fn apart(words: &mut Words, spec: &spec::FileSpec, listeners: &[Listener]) {
+    let admin = spec.admin.as_ref().and_then(|at| at.value.http.as_ref());
+    let steering = spec.steering.as_ref().and_then(|at| at.value.listen.as_ref());
+    let admin = admin.and_then(|word| Some((word, words.told_socket(word, None)?)));
+    let steering = steering.and_then(|word| Some((word, words.told_socket(word, Some(53))?)));
+    let mut taken: Vec<_> =
+        listeners.iter().map(|own| (own.address, format!("the listener at {}", own.place))).collect();
+    for (part, what) in [(admin, "admin"), (steering, "steering")] {
+        let Some((word, address)) = part else { continue };
+        // Port 0 is a free one.
+        if let Some((_, by)) = taken.iter().find(|(other, _)| *other == address && address.port() != 0) {
+            words.error(
+                word,
+                format!("{address} is taken already by {by}"),
+                "give each its own address or port",
+            );
+        }
+        taken.push((address, format!("`{what}`")));
+    }
+}

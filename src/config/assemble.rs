@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::agree::{agree, no_loops};
+use super::agree::{agree, apart, no_loops};
 use super::backends;
 use super::clients;
 use super::limits::{Limits, Timeouts};
@@ -64,6 +64,7 @@ pub(super) fn assemble(
     agree(&mut words, spec, &limits, &timeouts);
     clients::agree(&mut words, spec, &listeners, &domains);
     no_loops(&mut words, spec, &listeners, steering.as_ref());
+    apart(&mut words, spec, &listeners);
     for (words, spec) in &mut others {
         no_loops(words, spec, &listeners, steering.as_ref());
     }

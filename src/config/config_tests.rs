@@ -183,6 +183,10 @@ fn every_mistake_has_its_own_words() {
             "listen: [{ flow: s2s, address: \"[::]:1\" }, { flow: c2s, address: \"[::]:1\" }]\n",
             "is taken already",
         ),
+        (
+            "listen: [{ flow: s2s, address: \"127.0.0.1:1\" }]\nadmin: { http: \"127.0.0.1:1\" }\n",
+            "127.0.0.1:1 is taken already by the listener at",
+        ),
         ("listen: [{ flow: s2s, adress: \"[::]:1\" }]\n", "did you mean `address`?"),
         ("default-domain: other.example\n", "is not one of `domains`"),
         ("dialback: { secrets: { world: s, inside: s } }\n", "share a secret"),

@@ -336,6 +336,10 @@ fn wrong_use_is_64() {
         "policy explain --config a --from a@@b --to c",
         "check --config a -q -v",
         "completions tcsh2",
+        // A word that is obeyed and comes to nothing would look like good news.
+        "log debug --for 0s",
+        "refusals --reason nonsense",
+        "audit report --since 0d audit.jsonl",
     ] {
         let answer = run_in(folder.path(), line);
         assert!(
@@ -344,6 +348,10 @@ fn wrong_use_is_64() {
             answer.code
         );
     }
+    let answer = run_in(folder.path(), "refusals --reason not-listd");
+    assert!(answer.err.contains("did you mean `not-listed`?"), "{}", answer.err);
+    let answer = run_in(folder.path(), "refusals --reason expired --socket none.sock");
+    assert!(answer.code == 69, "a cause is a word as good as a reason: {}", answer.err);
 }
 
 #[test]

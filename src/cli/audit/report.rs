@@ -398,13 +398,21 @@ fn join(words: &BTreeSet<String>) -> String {
 /// A time as it is typed; days are none of the configuration's units, and wanted here.
 pub(in crate::cli) fn time(text: &str) -> Result<Duration, String> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
-    match days.and_then(|days| days.checked_mul(24 * 3600)) {
+    let time = match days.and_then(|days| days.checked_mul(24 * 3600)) {
         // Longer than anybody keeps a log, and within what the calendar can reckon with.
         Some(seconds) if seconds < 1 << 33 => Ok(Duration::from_secs(seconds)),
         Some(_) => Err(format!("\"{text}\" is too long")),
         None => crate::config::duration(text)
             .map_err(|_| format!("\"{text}\" is no time; write it like 24h or 7d")),
-    }
+    };
+    // In no time nothing happens, and a report of that would look like good news.
+    time.and_then(|time| {
+        if time.is_zero() {
+            Err("in no time nothing happens; write it like 24h or 7d".to_owned())
+        } else {
+            Ok(time)
+        }
+    })
 }
 
 /// Ends of streams without a pair that are no refusals.
@@ -429,5 +437,6 @@ mod tests {
         assert_eq!(time("7d"), Ok(Duration::from_secs(7 * 24 * 3600)));
         assert_eq!(time("24h"), Ok(Duration::from_secs(24 * 3600)));
         assert!(time("7").is_err() && time("99999999999999d").is_err());
+        assert!(time("0d").is_err() && time("0s").is_err());
     }
 }
