@@ -210,25 +210,36 @@ impl<'a> Words<'a> {
         found
     }
 
-    /// Networks of ours: one that holds everybody is a mistake.
+    /// Networks of ours: those that hold everybody are a mistake, each by itself or all of them together.
     pub(super) fn own_networks(&mut self, list: &Placed<Vec<Word>>) -> Vec<IpNet> {
-        for word in &list.value {
-            if networks::parse(&word.value).is_ok_and(|network| network.prefix_len() == 0) {
-                self.error(
-                    word,
-                    format!("\"{}\" is everybody", word.value),
-                    "name the networks of your own servers",
-                );
-            }
+        const REMEDY: &str = "name the networks of your own servers";
+        let whole =
+            |word: &&Word| networks::parse(&word.value).is_ok_and(|network| network.prefix_len() == 0);
+        let alone: Vec<&Word> = list.value.iter().filter(whole).collect();
+        for word in &alone {
+            self.error(word, format!("\"{}\" is everybody", word.value), REMEDY);
         }
-        self.networks(list)
+        let found = self.networks(list);
+        if alone.is_empty()
+            && let Some((percent, family)) = networks::world_in(&found)
+        {
+            let message =
+                format!("these networks hold {percent} % of all {family} addresses that anybody can have");
+            self.error(list, message, REMEDY);
+        }
+        found
     }
 
     pub(super) fn path(&mut self, word: &Word) -> PathBuf {
         if word.value.is_empty() {
             self.error(word, NO_PATH, "write the path of a file");
         }
-        self.folder.join(&word.value)
+        self.beside(&word.value)
+    }
+
+    /// A path as it is meant in this file.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
     }
 
     /// A path, or all that a `*` in its last part stands for, in order; and whether there is one.

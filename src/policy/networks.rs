@@ -42,6 +42,38 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
     }
 }
 
+/// How many percent of the addresses of the Internet these networks hold together, of IPv4 or of IPv6, if that is more than
+/// any one party has.
+pub fn world_in(networks: &[IpNet]) -> Option<(u32, &'static str)> {
+    // As shares of IPv4 and, of IPv6, of what anybody has been given of it.
+    let all = IpNet::aggregate(&networks.to_vec());
+    let (mut v4, mut v6) = (0.0_f64, 0.0_f64);
+    for network in all {
+        let length = i32::from(network.prefix_len());
+        match network {
+            IpNet::V4(_) => v4 += 0.5_f64.powi(length),
+            IpNet::V6(v6net) => {
+                let global = ipnet::Ipv6Net::new_assert(GLOBAL, 3);
+                if v6net.contains(&global) {
+                    v6 = 1.0;
+                } else if global.contains(&v6net) {
+                    v6 += 0.5_f64.powi(length - 3);
+                }
+            }
+        }
+    }
+    let (share, family) = if v4 >= v6 { (v4, "IPv4") } else { (v6, "IPv6") };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // From 0 to 100.
+    let percent = (share * 100.0).floor() as u32;
+    (share >= SHARE).then_some((percent, family))
+}
+
+/// What anybody has been given of IPv6.
+const GLOBAL: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0);
+
+/// More than the largest party has of IPv4.
+const SHARE: f64 = 1.0 / 16.0;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +88,28 @@ mod tests {
         assert!(parse("192.0.2.7/24").unwrap_err().contains("192.0.2.0/24"));
         assert!(parse("example.com").is_err());
         assert!(parse("192.0.2.0/33").is_err());
+    }
+
+    // ACC-02: everybody, however it is written.
+    #[test]
+    fn the_world_is_known_in_whatever_pieces_it_comes() {
+        let table: &[(&[&str], Option<(u32, &str)>)] = &[
+            (&["0.0.0.0/0"], Some((100, "IPv4"))),
+            (&["0.0.0.0/1", "128.0.0.0/1"], Some((100, "IPv4"))),
+            (&["128.0.0.0/2", "0.0.0.0/1", "192.0.0.0/3"], Some((87, "IPv4"))),
+            (&["10.0.0.0/8", "32.0.0.0/4"], Some((6, "IPv4"))),
+            (&["32.0.0.0/4", "32.0.0.0/4", "33.0.0.0/8"], Some((6, "IPv4"))),
+            (&["::/0"], Some((100, "IPv6"))),
+            (&["::/1", "8000::/1", "10.0.0.0/8"], Some((100, "IPv6"))),
+            (&["2000::/3"], Some((100, "IPv6"))),
+            (&["2000::/4", "3000::/4"], Some((100, "IPv6"))),
+            (&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"], None),
+            (&["fc00::/7", "fe80::/10", "2001:db8::/32", "2a00::/12"], None),
+            (&[], None),
+        ];
+        for (networks, found) in table {
+            let networks: Vec<IpNet> = networks.iter().map(|text| parse(text).unwrap()).collect();
+            assert_eq!(world_in(&networks), *found, "{networks:?}");
+        }
     }
 }
