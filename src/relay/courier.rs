@@ -322,13 +322,13 @@ impl Courier {
             && let Some(verdict) = self.denied(turn)
         {
             let reason = verdict.reason;
+            let mut record = self.record(reason);
+            record.rule = Some(verdict.rule.clone());
+            record.beside.clone_from(&verdict.beside);
+            turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
             if self.is_own() {
-                let mut record = self.record(reason);
-                record.rule = Some(verdict.rule.clone());
-                record.beside.clone_from(&verdict.beside);
                 turn.note(Event::Rejected { record, after: Duration::ZERO });
             }
-            turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
             return self.give_up(&reason.into(), turn);
         }
         self.tries.begun();

@@ -33,8 +33,9 @@ use super::used::Used;
 use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Limit, Metrics};
+use crate::policy::Action;
 use crate::reason::{Cause, Class, Flow, Outcome, Reason, StreamCondition, escaped};
-use crate::relay::{DialbackOutcome, Event, Record, Role, Said};
+use crate::relay::{DialbackOutcome, Event, Record, Role, Said, Stroke};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 
@@ -239,8 +240,7 @@ impl Observe {
             }
             Event::Rejected { record, after } => {
                 m.negotiated(flow, Outcome::Deny, *after);
-                self.refusal(meta, "pair", record, around, "pair rejected");
-                self.audit_refusal(meta, "rejected", record, around);
+                self.refusal(meta, ("pair", "rejected"), record, around, "pair rejected");
             }
             Event::Ended { record } => {
                 if let Some(pair) = &record.pair {
@@ -257,7 +257,7 @@ impl Observe {
                     tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id,
                         reason = record.reason.label(), "stream closed");
                 } else {
-                    self.refusal(meta, "stream", record, around, "stream closed");
+                    self.refusal_told(meta, "stream", record, around, "stream closed");
                 }
                 self.audit(meta, "closed", record, around);
             }
@@ -269,17 +269,18 @@ impl Observe {
             Event::Withheld { hosted, rule, what } => m.withheld(hosted, rule, *what),
             Event::Patched { pair, hosted, patch, place, stroke } => {
                 m.patched(flow, patch, *stroke);
-                if self.may_tell(meta) {
+                // A stanza that is refused for it has a line of its own, which names the patch.
+                if !matches!(stroke, Stroke::Acted(Action::Deny)) && self.may_tell(meta) {
                     tracing::info!(flow = %flow, pair = %pair.as_ref().map(shown).unwrap_or_default(), domain = %hosted,
-                        peer = %peer(meta, around), relay = %meta.id, patch = patch.as_str(), place = %place,
+                        peer = %peer_of(meta, around, pair.as_ref()), relay = %meta.id, patch = patch.as_str(), place = %place,
                         outcome = stroke.label(), "a stanza met a patch");
                 }
             }
             Event::Refused { pair, hosted, reason } => {
                 m.refused(flow, hosted.as_ref(), *reason);
-                let record = Record { pair: pair.clone(), ..Record::of(None, *reason) };
-                self.refusal(meta, "stanza", &record, around, "stanza refused");
-                self.audit_refusal(meta, "refused", &record, around);
+                let rule = around.rule.clone();
+                let record = Record { pair: pair.clone(), rule, ..Record::of(None, *reason) };
+                self.refusal(meta, ("stanza", "refused"), &record, around, "stanza refused");
             }
             Event::Unfit { .. } => self.unfit(meta, event, around),
             Event::Misnamed { name, reason, via } => self.misnamed(meta, name, *reason, via.as_ref(), around),
@@ -453,6 +454,14 @@ impl std::fmt::Display for Shown<'_> {
 
 fn shown(pair: &Pair) -> String {
     format!("{}>{}", capped(pair.sender.as_str()), capped(pair.target.as_str()))
+}
+
+/// The other side of this pair, as far as it was met: whoever brought a stanza of our own is the server behind.
+fn peer_of(meta: &Meta, around: &Around, pair: Option<&Pair>) -> String {
+    match (address(meta, around), pair) {
+        (None, Some(_)) => "none".to_owned(),
+        _ => peer(meta, around),
+    }
 }
 
 pub(super) fn peer(meta: &Meta, around: &Around) -> String {

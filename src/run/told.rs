@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use super::now;
 use super::pump::{Far, Pump};
 use super::registry::Meta;
-use crate::policy::Place;
+use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Direction, Flow, Outcome, Reason};
-use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side};
+use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side, Stroke};
 use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
 
@@ -25,21 +27,95 @@ pub struct Around {
     pub place: Option<Place>,
     /// Its rule was looked for among those of the policy, and this one looks most like it.
     pub nearest: Option<String>,
+    /// The rule that decided, where the event does not bring it.
+    pub rule: Option<RuleName>,
     /// A refusal of the same stream was told already: this is its consequence.
     pub told: bool,
+    /// Whether the refusal itself was told before.
+    pub before: Before,
+}
+
+/// Whether a refusal is news: one event has one line, one entry and one record, whatever comes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Before {
+    /// The same happened on this stream a moment ago.
+    Again,
+    /// The pair was refused, and this stanza went back for that.
+    Follows,
+    /// It is.
+    #[default]
+    News,
 }
 
 /// What a relay's events are completed from.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The pair that policy refused last, and where the rule stands.
-    refused: Option<(Pair, Option<Place>)>,
+    /// Pairs that may not pass.
+    denied: HashMap<Pair, Denied>,
+    /// The patch that kept a stanza away just now.
+    patch: Option<(RuleName, Place)>,
+    /// Why a login was refused last.
+    login: Option<Reason>,
     /// How pairs stand in public, outbound: a leg may be gone when its end is told.
     proven: HashMap<Pair, Proven>,
     /// A refusal was told.
     told: bool,
     /// What the verifier met whose answer is being dealt with.
     met: Option<Box<Detail>>,
+}
+
+/// A pair that may not pass, and what was told of that.
+#[derive(Debug)]
+struct Denied {
+    reason: Reason,
+    rule: Option<RuleName>,
+    place: Option<Place>,
+    told: Option<Instant>,
+    /// It was told of the pair, and not of a stanza.
+    whole: bool,
+}
+
+impl Memory {
+    /// The pair may not pass for this reason; a known one that is the same goes on.
+    fn deny(&mut self, pair: &Pair, reason: Reason) -> &mut Denied {
+        if self.denied.len() >= PAIRS && !self.denied.contains_key(pair) {
+            self.denied.clear();
+        }
+        let fresh = || Denied { reason, rule: None, place: None, told: None, whole: false };
+        let denied = self.denied.entry(pair.clone()).or_insert_with(fresh);
+        if denied.reason != reason {
+            *denied = fresh();
+        }
+        denied
+    }
+
+    /// Whether this refusal is news, which it is no more from now on.
+    fn once(&mut self, event: &Event, carried: bool, now: Instant) -> Before {
+        let (pair, reason, whole) = match event {
+            Event::Rejected { record, .. } => (record.pair.as_ref(), record.reason, true),
+            Event::Refused { pair, reason, .. } => (pair.as_ref(), *reason, false),
+            _ => return Before::News,
+        };
+        self.told = true;
+        let Some(pair) = pair else { return Before::News };
+        // What was given to a courier goes back for what became of its one pair.
+        let denied = match whole || carried {
+            true => self.deny(pair, reason),
+            // What is refused for itself, and not for its pair, is told each time.
+            false => match self.denied.get_mut(pair).filter(|denied| denied.reason == reason) {
+                Some(denied) => denied,
+                None => return Before::News,
+            },
+        };
+        if !whole && denied.whole {
+            return Before::Follows;
+        }
+        if denied.told.is_some_and(|at| now < at + AGAIN) {
+            return Before::Again;
+        }
+        (denied.told, denied.whole) = (Some(now), whole);
+        Before::News
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,9 +160,10 @@ impl Pump {
     /// Tells what happened, with what is known around it.
     pub(super) fn tell(&mut self, event: Event) {
         let event = self.completed(event);
-        let around = self.around(&event);
+        let mut around = self.around(&event);
         if matches!(event, Event::Rejected { .. } | Event::Refused { .. }) {
-            self.memory.get_or_insert_default().told = true;
+            let carried = self.near.is_none();
+            around.before = self.memory.get_or_insert_default().once(&event, carried, now());
         }
         self.tools.observe.note_with(&self.meta_of(&event), &event, &around);
     }
@@ -187,8 +264,19 @@ impl Pump {
                 known.server = Some(*server);
             }
             Event::Judged { pair, verdict } if !verdict.is_allow() => {
-                let refused = Some((pair.clone(), verdict.place.clone()));
-                self.memory.get_or_insert_default().refused = refused;
+                let denied = self.memory.get_or_insert_default().deny(pair, verdict.reason);
+                (denied.rule, denied.place) = (Some(verdict.rule.clone()), verdict.place.clone());
+            }
+            Event::Judged { pair, .. } => {
+                if let Some(memory) = &mut self.memory {
+                    memory.denied.remove(pair);
+                }
+            }
+            Event::Login { outcome: Outcome::Deny, reason, .. } => {
+                self.memory.get_or_insert_default().login = Some(*reason);
+            }
+            Event::Patched { patch, place, stroke: Stroke::Acted(Action::Deny), .. } => {
+                self.memory.get_or_insert_default().patch = Some((patch.clone(), place.clone()));
             }
             Event::Ended { record } => {
                 if let Some(known) =
@@ -208,8 +296,12 @@ impl Pump {
             let detail = listed.map(|listed| Detail::new(Cause::OnLists, listed.to_string()));
             return Around { detail, ..Around::default() };
         }
+        if let Event::Unfit { reason: Reason::Patched, .. } = event {
+            let patch = self.memory.as_mut().and_then(|memory| memory.patch.take());
+            let (rule, place) = patch.unzip();
+            return Around { rule, place, ..Around::default() };
+        }
         let memory = self.memory.as_deref();
-        let told = memory.is_some_and(|memory| memory.told);
         let (pair, reason) = match event {
             Event::Judged { pair, verdict } if !verdict.is_allow() => (Some(pair), verdict.reason),
             Event::Authenticated { pair, outcome: Outcome::Deny, reason, .. } => (Some(pair), *reason),
@@ -224,6 +316,9 @@ impl Pump {
             Event::Login { detail, .. } => return Around { detail: detail.clone(), ..Around::default() },
             _ => return Around::default(),
         };
+        let told = memory.is_some_and(|memory| {
+            memory.told || (matches!(event, Event::Closed { .. }) && memory.login == Some(reason))
+        });
         let public = self.public(pair);
         let known = pair.and_then(|pair| memory?.proven.get(pair));
         let channel = public
@@ -280,17 +375,18 @@ impl Pump {
             | Event::Left { record, .. } => record.detail.clone(),
             _ => None,
         });
-        let refused = memory.and_then(|memory| memory.refused.as_ref());
-        let place = refused.filter(|(refused, _)| Some(refused) == pair).and_then(|(_, place)| place.clone());
+        let denied = pair.and_then(|pair| memory?.denied.get(pair)).filter(|denied| denied.reason == reason);
+        let (rule, place) =
+            denied.map(|denied| (denied.rule.clone(), denied.place.clone())).unwrap_or_default();
         let nearest = match (reason, pair, event) {
-            (Reason::NotListed, Some(pair), Event::Rejected { .. }) => {
+            (Reason::NotListed, Some(pair), Event::Rejected { .. } | Event::Refused { .. }) => {
                 let policy = self.tools.registry.policy();
-                let remote = if self.meta.flow == Flow::S2sOut { &pair.target } else { &pair.sender };
+                let remote = if self.tools.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
                 policy.nearest(remote).map(|near| near.to_string())
             }
             _ => None,
         };
-        Around { called, channel, detail, place, nearest, told }
+        Around { called, channel, detail, place, nearest, rule, told, before: Before::News }
     }
 
     /// The leg in public that serves this pair; without a pair, the only one.
@@ -311,6 +407,12 @@ impl Pump {
             && (far.leg.detail.is_some() || self.fars.len() == 1)
     }
 }
+
+/// How soon the same refusal on the same stream is no news.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Pairs that are remembered as refused, of one stream.
+const PAIRS: usize = 1024;
 
 fn complete(record: &mut Record, known: &Proven) {
     record.server = record.server.or(known.server);

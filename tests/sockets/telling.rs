@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use std::time::Duration;
 
+use crate::apart::Apart;
 use crate::sockets::*;
 use crate::steering::*;
 
@@ -507,4 +508,79 @@ async fn a_server_behind_that_never_answers_is_named_and_no_peer_is_blamed() {
     let denied = world.metrics().await.unwrap().sum("authentications_total", &[("outcome", "deny")]);
     assert!(denied.abs() < 1e-9, "nobody's proof was found wanting: {denied}");
     playing.abort();
+}
+
+// Item 6: "One line in the log for a refusal, not six": one event is one line, one entry and one audit record, whichever way
+// it comes, and whatever follows from it. Who it is about is the remote domain, never the server behind; where no rule names
+// it, the one that looks most like it is told.
+#[tokio::test]
+async fn a_refusal_is_told_once_in_each_place() {
+    let plan = gatehouse::demo::world::Plan { log: "info", ..plan() };
+    let apart = Apart::build(&plan).await;
+    let world = &apart.world;
+    let closed = peer(world, 20, "gone.friend.example").await.address;
+    world.names.announce("gone.friend.example", Some(closed), None).unwrap();
+    let told = async |domain: &str, times: u64| {
+        let found = refusals(world, &["--domain", domain]).await;
+        let found = match found.first().is_some_and(|first| first["times"] == times) {
+            true => found,
+            false => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                refusals(world, &["--domain", domain]).await
+            }
+        };
+        assert_eq!(found.len(), 1, "{domain}: {found:#?}");
+        assert_eq!(found[0]["times"], times, "{:#}", found[0]);
+        let kept = records(world, 1, |r| {
+            let is_refusal = r["event"] == "refused" || r["event"] == "rejected";
+            is_refusal && r["pair"].as_str().is_some_and(|pair| pair.contains(domain))
+        });
+        let kept = kept.await;
+        assert_eq!(kept.len(), 1, "{kept:#?}");
+        let log = apart.log();
+        let lines: Vec<&str> =
+            log.lines().filter(|line| line.contains(domain) && !line.contains(" control action=")).collect();
+        assert_eq!(lines.len(), 1, "{lines:#?}\n{log}");
+        (found[0].clone(), kept[0].clone(), lines[0].to_owned())
+    };
+    // Outbound, refused by the policy before any call: the first stanza and those that come after it.
+    for _ in 0..3 {
+        world.legacy.message("j@hall.example", "a@fiend.example", "out");
+    }
+    apart.logged("fiend.example").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (entry, record, line) = told("fiend.example", 3).await;
+    assert_eq!((&entry["reason"], &entry["flow"]), (&"not-listed".into(), &"s2s-out".into()));
+    assert_eq!((&entry["from"], &entry["to"]), (&HALL.into(), &"fiend.example".into()));
+    for (place, text) in [("entry", entry.to_string()), ("record", record.to_string()), ("line", line)] {
+        assert!(text.contains("friend.example in rule partners at "), "{place}: {text}");
+        assert!(
+            !text.contains(&world.legacy.s2s.ip().to_string()),
+            "{place} names the server behind: {text}"
+        );
+    }
+    assert_eq!(record["rule"], "default");
+    // Outbound, not to be reached: what waited for the leg goes back for that.
+    for _ in 0..3 {
+        world.legacy.message("j@hall.example", "a@gone.friend.example", "out");
+    }
+    let (entry, _, line) = told("gone.friend.example", 1).await;
+    assert_eq!((&entry["what"], &entry["cause"]), (&"pair".into(), &"not-reached".into()));
+    assert!(line.contains("pair rejected") && line.contains(&closed.to_string()), "{line}");
+    // Inbound: offered nothing, it claims all the same, and goes on claiming.
+    let lookalike = peer(world, 21, "cousln.example").await;
+    let mut stream = lookalike.call(HALL).unwrap().open().await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(stream.dialback("cousln.example", HALL).await.unwrap(), Word::Error(_)));
+    }
+    let _closed = stream.close().await;
+    let (entry, record, _) = told("cousln.example", 4).await;
+    assert!(entry["nearest"].as_str().unwrap().starts_with("cousin.example"), "{entry:#}");
+    assert_eq!(entry["nearest"], record["nearest"]);
+    // A client whose password is wrong: its stream ends for that.
+    assert!(world.login_from_outside("juliet", HALL, Some("wrong")).await.is_err());
+    apart.logged("sasl-refused").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let log = apart.log();
+    assert_eq!(log.matches("sasl-refused").count(), 1, "{log}");
 }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::super::refusals::Refusal;
 use super::super::registry::Meta;
-use super::super::told::Around;
+use super::super::told::{Around, Before};
 use super::super::{Failure, now};
-use super::{Observe, address, capped, peer, shown};
+use super::{Observe, address, capped, peer_of, shown};
 use crate::limit::Network;
 use crate::metrics::{Door, Limit};
 use crate::reason::{Class, Detail, Reason, Room};
@@ -66,8 +66,33 @@ impl Observe {
         }
     }
 
-    /// One line and one entry for what was refused.
+    /// One line, one entry and one record for what was refused, in whatever other events it shows.
     pub(super) fn refusal(
+        &self,
+        meta: &Meta,
+        (what, audited): (&str, &'static str),
+        record: &Record,
+        around: &Around,
+        words: &'static str,
+    ) {
+        match around.before {
+            Before::News => {
+                self.refusal_told(meta, what, record, around, words);
+                // A backend's use of a name of another one has a record of its own.
+                if record.reason != Reason::OtherBackend {
+                    self.audit_refusal(meta, audited, record, around);
+                }
+                return;
+            }
+            Before::Again => self.keep(entry(meta, what, record, around)),
+            Before::Follows => {}
+        }
+        tracing::debug!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
+            relay = %meta.id, reason = record.reason.label(), "{words}, as told before");
+    }
+
+    /// One line and one entry.
+    pub(super) fn refusal_told(
         &self,
         meta: &Meta,
         what: &str,
@@ -76,18 +101,11 @@ impl Observe {
         words: &'static str,
     ) {
         let (reason, detail) = (record.reason, around.detail.as_ref());
-        let pair = record.pair.as_ref();
-        let entry = Refusal {
-            from: pair.map(|pair| capped(pair.sender.as_str())),
-            to: pair.map(|pair| capped(pair.target.as_str())),
-            peer: address(meta, around).map(|peer| peer.to_string()),
-            rule: record.rule.as_ref().map(|rule| rule.as_str().to_owned()),
-            stream: Some(meta.id.to_string()),
-            ..refusal(what, meta.flow.label(), reason, around)
-        };
-        if self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
+        let entry = entry(meta, what, record, around);
+        // A name that a backend may not use has a line of its own, with the remedy.
+        if !reason.is(Class::Misnamed) && self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
             tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
-                peer = %peer(meta, around), relay = %meta.id, reason = reason.label(),
+                peer = %peer_of(meta, around, record.pair.as_ref()), relay = %meta.id, reason = reason.label(),
                 cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
                 rule = record.rule.as_ref().map(|rule| rule.as_str()), at = entry.place, nearest = entry.nearest,
                 limit = reason.limit(), method = record.method.map(Method::label), remedy = entry.remedy, "{words}");
@@ -97,6 +115,19 @@ impl Observe {
 
     pub(super) fn keep(&self, refusal: Refusal) {
         self.ring.add(Refusal { time: jiff::Timestamp::now().to_string(), ..refusal });
+    }
+}
+
+/// The entry of the list.
+fn entry(meta: &Meta, what: &str, record: &Record, around: &Around) -> Refusal {
+    let pair = record.pair.as_ref();
+    Refusal {
+        from: pair.map(|pair| capped(pair.sender.as_str())),
+        to: pair.map(|pair| capped(pair.target.as_str())),
+        peer: address(meta, around).map(|peer| peer.to_string()),
+        rule: record.rule.as_ref().map(|rule| rule.as_str().to_owned()),
+        stream: Some(meta.id.to_string()),
+        ..refusal(what, meta.flow.label(), record.reason, around)
     }
 }
 

@@ -52,7 +52,8 @@ impl Observe {
     pub(super) fn unfit(&self, meta: &Meta, event: &Event, around: &Around) {
         let Event::Unfit { pair, hosted, reason, address, measure, octets } = event else { return };
         self.metrics.refused(meta.flow, hosted.as_ref(), *reason);
-        let record = Record { pair: pair.clone(), ..Record::of(None, *reason) };
+        let rule = around.rule.clone();
+        let record = Record { pair: pair.clone(), rule, ..Record::of(None, *reason) };
         let whose = address.as_deref().map(capped);
         let (most, found) = (measure.map(|(most, _)| most), measure.map(|(_, found)| found));
         let detail = match (most, found) {
@@ -65,14 +66,15 @@ impl Observe {
             from: pair.as_ref().map(|pair| capped(pair.sender.as_str())),
             to: pair.as_ref().map(|pair| capped(pair.target.as_str())),
             peer: super::address(meta, around).map(|peer| peer.to_string()),
+            rule: record.rule.as_ref().map(|rule| rule.as_str().to_owned()),
             stream: Some(meta.id.to_string()),
             detail: Some(detail),
             ..refusal("stanza", meta.flow.label(), *reason, around)
         };
         if self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
             tracing::info!(flow = %meta.flow, pair = %pair.as_ref().map(shown).unwrap_or_default(),
-                peer = %peer(meta, around), relay = %meta.id, reason = reason.label(), address = whose, most, found,
-                octets, detail = around.detail.as_ref().map(tracing::field::display), limit = reason.limit(), remedy = entry.remedy, "stanza refused");
+                peer = %peer_of(meta, around, pair.as_ref()), relay = %meta.id, reason = reason.label(), address = whose,
+                most, found, octets, rule = entry.rule, at = entry.place, detail = around.detail.as_ref().map(tracing::field::display), limit = reason.limit(), remedy = entry.remedy, "stanza refused");
         }
         self.keep(entry);
         self.audit_refusal(meta, "refused", &record, around);
