@@ -198,9 +198,19 @@ fn ourselves(destination: SocketAddr) -> proxy::Addresses {
 fn tell((domain, flow): &Side, seen: &[Seen], change: Change, observe: &crate::run::observe::Observe) {
     match change {
         Change::None => return,
-        Change::Up => tracing::info!(%domain, flow = %flow, "backend is up"),
+        Change::Up | Change::Remarked => {
+            if change == Change::Up {
+                tracing::info!(%domain, flow = %flow, "backend is up");
+            }
+            for one in seen {
+                if let Some(remark) = one.remark(*flow) {
+                    tracing::info!(%domain, flow = %flow, address = %one.address,
+                        server = one.server.map(|server| server.name()), "backend answers: {remark}");
+                }
+            }
+        }
         Change::Down | Change::Otherwise => {
-            for Seen { address, ailment, words, server } in seen {
+            for Seen { address, ailment, words, server, .. } in seen {
                 let Some(ailment) = ailment else { continue };
                 tracing::warn!(%domain, flow = %flow, %address, ailment = ailment.label(), detail = %words,
                     server = server.map(|server| server.name()), remedy = ailment.remedy(*server, *flow),
@@ -208,7 +218,7 @@ fn tell((domain, flow): &Side, seen: &[Seen], change: Change, observe: &crate::r
             }
         }
     }
-    observe.metrics().backend(domain, *flow, change == Change::Up);
+    observe.metrics().backend(domain, *flow, matches!(change, Change::Up | Change::Remarked));
 }
 
 /// The interval, a fifth more or less.

@@ -123,13 +123,18 @@ impl Desk {
                     addresses: match seen.is_empty() {
                         true => addresses
                             .iter()
-                            .map(|address| Address { address: address.to_string(), trouble: None })
+                            .map(|address| Address {
+                                address: address.to_string(),
+                                trouble: None,
+                                remark: Some(word.to_owned()),
+                            })
                             .collect(),
                         false => seen
                             .iter()
                             .map(|seen| Address {
                                 address: seen.address.to_string(),
                                 trouble: doctor::words(seen, flow),
+                                remark: seen.remark(flow).map(|remark| format!("answers; {remark}")),
                             })
                             .collect(),
                     },

@@ -43,6 +43,25 @@ pub struct Seen {
     pub words: String,
     /// Which server it is, by its stream.
     pub server: Option<Server>,
+    /// It offers TLS without demanding it, which the gateway leaves where it is.
+    pub offers_tls: bool,
+}
+
+impl Seen {
+    /// What is to be said of one that is well all the same, for this flow.
+    pub fn remark(&self, flow: Flow) -> Option<String> {
+        if self.ailment.is_some() || !self.offers_tls {
+            return None;
+        }
+        let switch = match self.server {
+            Some(server) => format!("{}: {}", server.name(), server.without_tls(flow)),
+            None => "the server, for the addresses of the gateway".to_owned(),
+        };
+        Some(format!(
+            "it offers TLS, which the gateway does not take up: it speaks to it in clear, and that goes well as long as TLS is not \
+             demanded; to withdraw the offer, switch it off in {switch}"
+        ))
+    }
 }
 
 /// What is wrong with a backend.
@@ -234,7 +253,8 @@ impl fmt::Display for Server {
 
 /// Looks.
 pub async fn look(visit: &Visit<'_>) -> Seen {
-    let mut seen = Seen { address: visit.address, ailment: None, words: String::new(), server: None };
+    let mut seen =
+        Seen { address: visit.address, ailment: None, words: String::new(), server: None, offers_tls: false };
     let mut stream = match net::connect(&[visit.address], visit.dial).await {
         Ok(dialled) => dialled.stream,
         Err(fault) => {
@@ -311,6 +331,7 @@ async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Res
     if starttls.is_some_and(|starttls| starttls.child(names::TLS, "required").is_some()) {
         return Err((Ailment::WantsTls, String::new()));
     }
+    seen.offers_tls = starttls.is_some();
     Ok(())
 }
 

@@ -47,7 +47,7 @@ async fn each_ailment_of_a_backend_is_told_apart() {
     let table = [
         (Some(leak(features(""))), None, ""),
         (Some(leak(format!("{OPEN}id='1'>"))), None, ""),
-        (Some(leak(features("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"))), None, ""),
+        (Some(leak(features(OFFER))), None, ""),
         (Some(leak(features(tls))), Some(Ailment::WantsTls), ""),
         (Some(leak(error("host-unknown", "who?"))), Some(Ailment::RefusesName), "host-unknown: who?"),
         (Some(leak(error("policy-violation", ""))), Some(Ailment::StreamError), "policy-violation"),
@@ -59,6 +59,29 @@ async fn each_ailment_of_a_backend_is_told_apart() {
         let seen = seen(Flow::S2sIn, answer).await;
         assert_eq!(seen.ailment, ailment, "{answer:?}: {seen:?}");
         assert!(seen.words.starts_with(words), "{answer:?}: {seen:?}");
+        let offers = answer.is_some_and(|answer| answer.contains(OFFER));
+        assert_eq!(seen.remark(Flow::S2sIn).is_some(), offers, "{answer:?}: {seen:?}");
+    }
+}
+
+const OFFER: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+// Item 4: "a back-end that offers or demands TLS ... is named as that, with the setting of that server", on each side.
+#[tokio::test]
+async fn a_backend_that_offers_tls_is_named_with_its_setting() {
+    let answer: &'static str = format!(
+        "{OPEN}id='x' version='1.0'><stream:features>{OFFER}<c xmlns='http://jabber.org/protocol/caps' \
+         node='http://prosody.im'/></stream:features>"
+    )
+    .leak();
+    let client: &'static str = answer.replace("jabber:server", "jabber:client").leak();
+    for (flow, answer, setting) in [
+        (Flow::S2sIn, answer, "Prosody: `s2s_require_encryption = false`"),
+        (Flow::C2s, client, "Prosody: `c2s_require_encryption = false`"),
+    ] {
+        let seen = seen(flow, Some(answer)).await;
+        let remark = seen.remark(flow).unwrap();
+        assert!(remark.starts_with("it offers TLS") && remark.contains(setting), "{remark}");
     }
 }
 

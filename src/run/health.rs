@@ -39,6 +39,8 @@ pub enum Change {
     Down,
     /// It is down for another reason than before.
     Otherwise,
+    /// It is up as before, and offers TLS, or at another address than before.
+    Remarked,
     /// Nothing that is to be told.
     None,
 }
@@ -84,10 +86,17 @@ impl Health {
         let up = well || (was == Some(true) && failures < threshold);
         let ailments = |seen: &[Seen]| seen.iter().map(|seen| seen.ailment).collect::<Vec<_>>();
         let other = before.is_some_and(|state| ailments(&state.seen) != ailments(&seen));
+        let offers = |seen: &[Seen]| {
+            seen.iter().filter(|seen| seen.offers_tls).map(|seen| seen.address).collect::<Vec<_>>()
+        };
+        let offering = well
+            && !offers(&seen).is_empty()
+            && before.is_some_and(|state| offers(&state.seen) != offers(&seen));
         let change = match (was, up) {
             (Some(false) | None, true) => Change::Up,
             (Some(true) | None, false) => Change::Down,
             (Some(false), false) if other => Change::Otherwise,
+            (Some(true), true) if offering => Change::Remarked,
             _ => Change::None,
         };
         let since = before.filter(|state| state.up == up).map_or(now, |state| state.since);
@@ -125,7 +134,13 @@ mod tests {
     use super::*;
 
     fn seen(ailment: Option<Ailment>) -> Vec<Seen> {
-        vec![Seen { address: "192.0.2.1:5269".parse().unwrap(), ailment, words: String::new(), server: None }]
+        vec![Seen {
+            address: "192.0.2.1:5269".parse().unwrap(),
+            ailment,
+            words: String::new(),
+            server: None,
+            offers_tls: false,
+        }]
     }
 
     #[test]
@@ -141,6 +156,12 @@ mod tests {
         assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), Change::None);
         assert!(health.states()[0].1.as_ref().unwrap().up);
         assert_eq!(health.note(&side, seen(Some(Ailment::NotReached)), 2), Change::Down);
+        assert_eq!(health.note(&side, seen(None), 2), Change::Up);
+        // TLS was switched on there: told once.
+        let offering = || vec![Seen { offers_tls: true, ..seen(None).remove(0) }];
+        assert_eq!(health.note(&side, offering(), 2), Change::Remarked);
+        assert_eq!(health.note(&side, offering(), 2), Change::None);
+        assert_eq!(health.note(&side, seen(None), 2), Change::None);
         health.follow(&[]);
         assert!(health.states().is_empty() && !health.is_checked(&side));
     }

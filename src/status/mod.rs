@@ -165,6 +165,16 @@ pub struct Address {
     pub address: String,
     /// What is wrong, and what to do; none if nothing is.
     pub trouble: Option<String>,
+    /// What else there is to say of it.
+    #[serde(default)]
+    pub remark: Option<String>,
+}
+
+impl Address {
+    /// How it is, in words.
+    pub fn words(&self) -> &str {
+        self.trouble.as_deref().or(self.remark.as_deref()).unwrap_or("answers")
+    }
 }
 
 /// A certificate of ours.

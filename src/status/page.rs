@@ -100,9 +100,9 @@ fn backends(out: &mut String, s: &Snapshot) -> fmt::Result {
         &["Domain", "Side", "State", "Since", "Server", "Addresses"],
         &s.backends,
         |b| {
-            let addresses = b.addresses.iter().map(|address| match &address.trouble {
-                Some(trouble) => format!("{}: {trouble}", address.address),
-                None => format!("{} answers", address.address),
+            let addresses = b.addresses.iter().map(|address| match address.words() {
+                "answers" => format!("{} answers", address.address),
+                words => format!("{}: {words}", address.address),
             });
             vec![
                 b.domain.clone(),

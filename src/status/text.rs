@@ -36,8 +36,7 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
             writeln!(out, "      {note}")?;
         }
         for address in &backend.addresses {
-            let trouble = address.trouble.as_deref().unwrap_or("answers");
-            writeln!(out, "      {}  {trouble}", address.address)?;
+            writeln!(out, "      {}  {}", address.address, address.words())?;
         }
     }
     writeln!(out, "\ncertificates")?;

@@ -31,6 +31,8 @@ struct Side {
     address: SocketAddr,
     server: Option<&'static str>,
     trouble: Option<String>,
+    /// What is to be said of one that is well all the same.
+    remark: Option<String>,
 }
 
 pub(super) fn main(file: &Path, domain: &Domain, format: Format, console: &mut Console) -> Exit {
@@ -56,6 +58,7 @@ pub(super) fn main(file: &Path, domain: &Domain, format: Format, console: &mut C
                 address: seen.address,
                 server: seen.server.map(|server| server.name()),
                 trouble: doctor::words(seen, flow),
+                remark: seen.remark(flow),
             }));
         }
         sides
@@ -86,6 +89,9 @@ fn print(report: &Report, console: &mut Console) {
         let server = side.server.map(|server| format!(" ({server})")).unwrap_or_default();
         let words = side.trouble.as_deref().unwrap_or("answers");
         console.line(format_args!("{:<8}{}{server}  {words}", side.flow, side.address));
+        if let Some(remark) = &side.remark {
+            console.line(format_args!("{:<8}{remark}", ""));
+        }
     }
     if let Some(note) = &report.running {
         console.line(format_args!("running {note}"));
