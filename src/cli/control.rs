@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Console, Exit, Format};
-use crate::gateway::protocol::{Answer, Circuit, Fault, Managed, OfNode, Passed, Plan, Request, Stream};
+use crate::gateway::protocol::{Answer, Circuit, Managed, OfNode, Passed, Request, Stream};
 
 /// Which gateway, and how it is told.
 #[derive(Debug, clap::Args)]
@@ -309,11 +309,11 @@ fn print(answer: &Answer, console: &mut Console) {
             print_passed(cluster.as_ref(), console);
         }
         Answer::Reloaded { plan } => {
-            print_plan(plan, console);
+            super::plan::print(plan, console);
             console.line("reloaded");
         }
         Answer::Planned { plan } => {
-            print_plan(plan, console);
+            super::plan::print(plan, console);
             console.line("nothing was changed");
         }
         Answer::Restarting { relays, seconds, .. } => {
@@ -429,45 +429,6 @@ fn print_circuit(circuit: &Circuit, console: &mut Console) {
         },
         circuit.untried
     ));
-}
-
-pub(super) fn print_plan(plan: &Plan, console: &mut Console) {
-    for Fault { text, .. } in &plan.warnings {
-        console.line(text);
-    }
-    for line in plan.settings.iter().chain(&plan.certificates) {
-        console.line(line);
-    }
-    for (word, rules) in [("new rule", &plan.rules_added), ("rule gone", &plan.rules_removed)] {
-        for rule in rules {
-            console.line(format_args!("{word}: {rule}"));
-        }
-    }
-    for way in &plan.by_rule {
-        console.line(format_args!(
-            "{} pairs: from rule {} to rule {} ({})",
-            way.pairs, way.rule, way.next, way.verdict
-        ));
-    }
-    for change in &plan.changes {
-        console.line(format_args!(
-            "    {}  {} > {}  from rule {} to rule {} ({})",
-            change.stream, change.from, change.to, change.rule, change.next, change.verdict
-        ));
-    }
-    for stream in &plan.closes {
-        console.line(format_args!("closes: {stream}"));
-    }
-    for client in &plan.clients {
-        console.line(format_args!("client ends: {client}"));
-    }
-    for stays in &plan.elsewhere {
-        console.line(stays);
-    }
-    console.line(format_args!("{} pairs stay as they are", plan.stays));
-    if plan.silent > 0 {
-        console.line(format_args!("{} did not answer", plan.silent));
-    }
 }
 
 /// Where `deploy/gatehouse.service` has it.

@@ -16,6 +16,7 @@ mod log;
 mod louder;
 mod once;
 mod peers;
+mod plan;
 mod policy;
 mod probe;
 mod quarantine;

@@ -435,6 +435,7 @@ pub(super) fn plan(before: &Policy, after: &Policy, views: &[View], silent: usiz
         after: after.digest().to_owned(),
         rules_added: new.difference(&old).cloned().collect(),
         rules_removed: old.difference(&new).cloned().collect(),
+        rules_changed: after.changed_rules(before).map(|name| name.as_str().to_owned()).collect(),
         silent,
         ..Plan::default()
     };

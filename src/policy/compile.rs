@@ -17,7 +17,7 @@ use super::peers::OnChange;
 use super::quarantine::Quarantine;
 use super::question::Tls;
 use super::read::Reader;
-use super::rules::{Rule, RuleName, Terms};
+use super::rules::{Rule, RuleName, Terms, mark};
 use super::settings::{Bans, Federation, Hosted};
 use super::source::{HostedSource, Input};
 use super::{Policy, Rules, people};
@@ -201,6 +201,11 @@ impl Building {
         }
         // A rule with a finding is kept to the end of this run, so that ties with it are found too.
         let (outcome, direction) = (outcome.unwrap_or(Outcome::Deny), direction.flatten());
+        let named: BTreeSet<&Pattern> = patterns.iter().map(|(pattern, _)| pattern).collect();
+        let served: Vec<_> =
+            hosted.iter().filter_map(|at| input.hosted.get(*at)).map(|h| &h.domain).collect();
+        let who = (&named, served, &networks, direction, &quorum);
+        let mark = mark((who, outcome, expires, &owner, &ticket, &terms, &free));
         for (pattern, _) in patterns {
             self.rules.index.insert(pattern, index);
         }
@@ -221,6 +226,7 @@ impl Building {
             terms,
             free,
             quorum,
+            mark,
         });
     }
 

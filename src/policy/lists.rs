@@ -428,7 +428,7 @@ impl Lists {
 }
 
 /// How a rule asks lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Quorum {
     /// Their names.
     pub(super) lists: BTreeSet<String>,

@@ -170,6 +170,15 @@ impl Policy {
         std::iter::once(&self.default_rule).chain(self.rules.list.iter().map(|rule| &rule.name))
     }
 
+    /// The names of rules that this one has, too, and that say another thing there.
+    pub fn changed_rules(&self, other: &Policy) -> impl Iterator<Item = &RuleName> {
+        let marks: HashMap<&str, u64> =
+            other.rules.list.iter().map(|rule| (rule.name.as_str(), rule.mark)).collect();
+        let differs =
+            move |rule: &&Rule| marks.get(rule.name.as_str()).is_some_and(|mark| *mark != rule.mark);
+        self.rules.list.iter().filter(differs).map(|rule| &rule.name)
+    }
+
     /// Every rule, in the order of the files.
     pub fn rules(&self) -> impl Iterator<Item = RuleView<'_>> {
         self.rules.list.iter().map(|rule| RuleView {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -186,6 +187,15 @@ pub(super) struct Rule {
     pub(super) free: Arc<Terms>,
     /// The lists that name its domains, where no pattern does.
     pub(super) quorum: Option<Quorum>,
+    /// Two rules have the same that say the same, wherever they stand.
+    pub(super) mark: u64,
+}
+
+/// The mark of all that a rule says.
+pub(super) fn mark(said: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    said.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Rule {

@@ -44,6 +44,7 @@ async fn the_plan_is_told_first_and_then_comes_about_exactly() {
     assert_eq!((&plan["stays"], &plan["silent"]), (&1.into(), &0.into()), "{plan:#}");
     assert_eq!(plan["rules_added"], json!(["friends"]));
     assert_eq!(plan["rules_removed"], json!(["agencies", "banned", "partners", "pinned", "readers"]));
+    assert_eq!(plan["rules_changed"], json!([]));
     assert_eq!(
         plan["by_rule"],
         json!([
@@ -65,6 +66,38 @@ async fn the_plan_is_told_first_and_then_comes_about_exactly() {
     still_passes(&world, &mut elsewhere, "c@cousin.example", "k@annex.example", "elsewhere").await;
     let streams = ask(&world.socket(), &["streams"]).await;
     assert!(streams.to_string().contains("\"rule\":\"friends\""), "judged under the new rule: {streams}");
+}
+
+// "`reload --plan` shows every change": a rule that says another thing under its name, in whatever it says; and none that only
+// stands elsewhere.
+#[tokio::test]
+async fn a_rule_that_is_changed_is_named_in_the_plan() {
+    let world = border().await;
+    let rules = |edit: &dyn Fn(String) -> String| {
+        let text = "version: v1\nrules:\n  - { name: friends, domains: [friend.example, a.example], owner: Ada }\n  \
+                    - { name: others, domains: [b.example], verdict: deny }\n";
+        write_policy(&world, &edit(text.to_owned()));
+    };
+    rules(&|text| text);
+    assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
+    for (from, to, changed) in [
+        ("friend.example, a", "freind.example, a", json!(["friends"])),
+        ("owner: Ada", "owner: Eve", json!(["friends"])),
+        ("owner: Ada", "owner: Ada, tls: \"1.3\"", json!(["friends"])),
+        ("owner: Ada", "owner: Ada, expires: 2099-01-01", json!(["friends"])),
+        ("owner: Ada", "owner: Ada, networks: [192.0.2.0/24]", json!(["friends"])),
+        ("verdict: deny", "verdict: allow", json!(["others"])),
+        ("version: v1", "version: v1\ndefaults: { tls: \"1.3\" }", json!(["friends", "others"])),
+        ("version: v1", "# a word\nversion: v1", json!([])),
+        ("friend.example, a.example", "a.example, friend.example", json!([])),
+    ] {
+        rules(&|text| text.replace(from, to));
+        let plan = ask(&world.socket(), &["reload", "--plan"]).await["plan"].clone();
+        assert_eq!(plan["rules_changed"], changed, "{from} -> {to}");
+        let said = tell(&world.socket(), &["reload", "--plan"]).await.out;
+        assert!(said.contains("policy: "), "{said}");
+        assert_eq!(said.contains("rule changed: "), changed != json!([]), "{said}");
+    }
 }
 
 // "No stream that stays allowed loses an octet."

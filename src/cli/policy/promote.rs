@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::control;
-use super::super::{Console, Exit, Format};
+use super::super::{Console, Exit, Format, control};
 use crate::config::{self, Rewrite};
 use crate::gateway::protocol::{Answer, Plan, Request};
 
@@ -56,7 +55,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     };
     let files: Vec<String> = rewrites.iter().map(|rewrite| rewrite.path.display().to_string()).collect();
     if args.format == Format::Text && !console.is_quiet() {
-        control::print_plan(&plan, console);
+        super::super::plan::print(&plan, console);
         files.iter().for_each(|file| console.line(format_args!("changes {file}")));
     }
     if !args.yes && !is_wanted() {

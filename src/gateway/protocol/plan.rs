@@ -15,6 +15,9 @@ pub struct Plan {
     pub rules_added: Vec<String>,
     /// Rules that are gone.
     pub rules_removed: Vec<String>,
+    /// Rules that say another thing than before.
+    #[serde(default)]
+    pub rules_changed: Vec<String>,
     /// How many pairs pass from a rule and verdict to another, for each such way.
     pub by_rule: Vec<ByRule>,
     /// Pairs whose rule or verdict changes.
