@@ -151,6 +151,7 @@ impl Plan<'_> {
             gateway: self.own,
             inside,
             steering,
+            ports: (self.clients.map_or(5222, |clients| clients.port()), self.backend.port()),
             secret,
         }
     }
@@ -190,7 +191,8 @@ listen:
 
 domains:
   - name: "{domain}"
-    # The certificate with its issuers, and its key (mode 600). Reload with SIGHUP after each renewal.
+    # The certificate with its issuers, and its key (mode 600, or 640 where the gateway's group reads it). Both are watched: what is
+    # renewed there is taken over by itself.
     certificate: {{ chain: "pki/{domain}.pem", key: "pki/{domain}.key" }}
     backend:
       # Where the old server takes federation, in clear. Let it accept that from the gateway alone.

@@ -18,6 +18,8 @@ pub(super) struct Known<'a> {
     pub(super) inside: SocketAddr,
     /// Where the gateway answers the server's questions to the DNS.
     pub(super) steering: SocketAddr,
+    /// The ports at which the server takes clients and other servers.
+    pub(super) ports: (u16, u16),
     /// A secret between the server's own parts, made at random.
     pub(super) secret: &'a str,
 }
@@ -60,10 +62,20 @@ pub(super) fn files(server: Server, edition: Edition, known: &Known<'_>) -> Vec<
 
 /// What has to be done besides, in a line.
 pub(super) fn step(server: Server, known: &Known<'_>) -> String {
-    let route = format!(
-        "let /etc/resolv.conf of its machine say `nameserver {}` and nothing else",
-        known.steering.ip()
-    );
+    let route = match known.asks_port_53() {
+        true => format!(
+            "let /etc/resolv.conf of its machine say `nameserver {}` and nothing else",
+            known.steering.ip()
+        ),
+        // On one machine that file is the gateway's own, too, which would then ask itself.
+        false if server == Server::Prosody => {
+            format!("it asks {} for names, and nobody else", known.steering)
+        }
+        false => format!(
+            "leave /etc/resolv.conf as it is, which the gateway needs on the same machine, and give {server} a container or a \
+             network namespace of its own, with an address of the gateway there for `steering:`"
+        ),
+    };
     let folder = format!("server-{}", server.label());
     match server {
         Server::Openfire => {
@@ -101,7 +113,23 @@ fn of(edition: Edition, text: &str) -> String {
 
 fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
     let home = server.label();
-    // A resolver is asked at port 53; another port, on the gateway's own machine, cannot be written there.
+    let mut text = with_ports(text, known.ports);
+    if server == Server::Prosody && !known.asks_port_53() {
+        let (ip, port) = (known.steering.ip(), known.steering.port());
+        let local = format!(
+            "unbound = {{\n    resolvconf = false,\n    hoststxt = false,\n    forward = \"{ip}@{port}\",\n    options = {{ \
+             [\"do-not-query-localhost:\"] = \"no\" }},\n}}"
+        );
+        let out = "-- The way out: /etc/resolv.conf of this machine names the gateway's steering address (`steering:` in gatehouse.yaml)\n\
+                   -- and nothing else. ";
+        text = text
+            .replace(
+                out,
+                "-- The way out: `unbound` below asks the gateway's steering answers and nobody else.\n-- ",
+            )
+            .replace("-- Ask whom resolv.conf names, and do", "-- Ask the gateway alone, and do")
+            .replace("unbound = { resolvconf = true, hoststxt = false }", &local);
+    }
     text.replace("Fill in: ", "Filled in:")
         .replace("@DOMAIN@", known.domain.as_str())
         .replace("@ADDRESS@", &known.backend.to_string())
@@ -115,6 +143,31 @@ fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
         .replace("@RUN@", &format!("/run/{home}"))
 }
 
+impl Known<'_> {
+    /// Whether a resolver that knows addresses alone can ask for names there.
+    fn asks_port_53(&self) -> bool {
+        self.steering.port() == 53
+    }
+}
+
+/// The text with these ports where it has the usual ones, for clients and for servers.
+fn with_ports(text: &str, (clients, servers): (u16, u16)) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(at);
+        let (number, after) = from.split_at(from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len()));
+        out.push_str(before);
+        match number {
+            "5222" => out.push_str(&clients.to_string()),
+            "5269" => out.push_str(&servers.to_string()),
+            _ => out.push_str(number),
+        }
+        rest = after;
+    }
+    out + rest
+}
+
 const OPENFIRE: &str = "\
 # Openfire for @DOMAIN@ behind the gateway: Server Manager, System Properties. Restart it afterwards.
 xmpp.server.tls.policy=disabled
@@ -125,6 +178,8 @@ xmpp.server.socket.ssl.active=false
 sasl.mechs=PLAIN,SCRAM-SHA-1
 stream.management.active=true
 xmpp.server.session.idle=3600000
+xmpp.socket.plain.port=5222
+xmpp.server.socket.port=5269
 # 4.7 only: without it one session outward is set up at a time.
 xmpp.server.outgoing.min.threads=20
 # The route outward, read at start: every other domain is at the gateway's inside listener.
@@ -186,6 +241,7 @@ mod tests {
             gateway: "10.0.0.1".parse().unwrap(),
             inside: "10.0.0.1:15269".parse().unwrap(),
             steering: "10.0.0.1:53".parse().unwrap(),
+            ports: (5222, 5269),
             secret: "0123456789abcdef",
         };
         for (server, edition) in
@@ -209,5 +265,34 @@ mod tests {
             assert!(!files.iter().any(|(_, text)| text.contains("#24")), "a choice is left to the reader");
             assert!(step(*server, &known).contains(server.name()));
         }
+    }
+
+    // On one machine: the server listens where the gateway calls it, and not where the gateway listens; and nobody is told to
+    // put the steering answers into the resolver that the gateway itself asks.
+    #[test]
+    fn a_server_on_the_same_machine_is_given_its_ports_and_its_own_way_out() {
+        let domain = Domain::parse("hall.example").unwrap();
+        let known = Known {
+            domain: &domain,
+            backend: "127.0.0.1".parse().unwrap(),
+            gateway: "127.0.0.1".parse().unwrap(),
+            inside: "127.0.0.1:15269".parse().unwrap(),
+            steering: "127.0.0.1:15353".parse().unwrap(),
+            ports: (25222, 25269),
+            secret: "0123456789abcdef",
+        };
+        for server in [Server::Ejabberd, Server::Jabberd2, Server::Openfire, Server::Prosody] {
+            let text: String =
+                files(server, Edition::First, &known).into_iter().map(|(_, text)| text).collect();
+            let numbers: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).collect();
+            assert!(!numbers.contains(&"5222") && !numbers.contains(&"5269"), "{server}: {text}");
+            assert!(numbers.contains(&"25222") && numbers.contains(&"25269"), "{server}: {text}");
+            assert!(!step(server, &known).contains("say `nameserver"), "{server}");
+        }
+        let prosody = files(Server::Prosody, Edition::First, &known).remove(0).1;
+        assert!(
+            prosody.contains("forward = \"127.0.0.1@15353\"") && !prosody.contains("resolv.conf"),
+            "{prosody}"
+        );
     }
 }
