@@ -166,6 +166,14 @@ fn every_mistake_has_its_own_words() {
         ),
         ("listen: [{ flow: inside, address: \"10.0.0.1:5269\" }]\n", "needs `from`"),
         ("listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [0.0.0.0/0] }]\n", "is everybody"),
+        (
+            "listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [0.0.0.0/1, 128.0.0.0/1] }]\n",
+            "these networks hold 100 % of all IPv4 addresses that anybody can have",
+        ),
+        (
+            "listen: [{ flow: c2s, address: \"10.0.0.1:5222\", proxy-protocol: [\"2000::/3\"] }]\n",
+            "these networks hold 100 % of all IPv6 addresses that anybody can have",
+        ),
         ("listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [] }]\n", "list of networks is empty"),
         (
             "listen: [{ flow: inside, address: \"10.0.0.1:5269\", from: [10.0.0.0/24], tls: direct }]\n",

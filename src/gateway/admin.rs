@@ -19,7 +19,7 @@ use hyper::header::{
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -164,6 +164,11 @@ async fn attend(stream: TcpStream, view: Arc<View>, caller: Caller) {
 
 impl View {
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        // RFC 9112 3.2: none, or two, is no request of HTTP/1.1 whatever else it says.
+        let names = request.headers().get_all(HOST).iter().count();
+        if names > 1 || (names == 0 && request.version() >= Version::HTTP_11) {
+            return reply(StatusCode::BAD_REQUEST, TEXT, ONE_HOST.to_owned());
+        }
         if !self.is_asked(request) {
             return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, MISDIRECTED.to_owned());
         }
@@ -297,6 +302,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a kept connection may be silent between two requests; a scraper comes back in less.
 const IDLE: Duration = Duration::from_secs(60);
+
+const ONE_HOST: &str = "HTTP/1.1 asks with one `Host`, no less and no more\n";
 
 const MISDIRECTED: &str =
     "this name is not listed: write it to `admin: { hosts: [..] }`, or ask by address\n";
