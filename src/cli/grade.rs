@@ -371,6 +371,7 @@ impl Grade {
         let reach = Reach {
             resolver: &self.resolver,
             ways: &ways,
+            via: None,
             dial: &dial,
             sources: &[],
             trust: self.connector.trust(),

@@ -19,7 +19,9 @@ use crate::gateway::parts::{self, Credentials};
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
 use crate::net;
-use crate::policy::{Federate, Finding, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
+use crate::policy::{
+    Federate, Finding, Identity, KeyDigest, Policy, Proxy, Question, ShownKey, Tls, Verdict,
+};
 use crate::reason::Direction;
 use crate::relay;
 use crate::run::posh::{Files, Reach};
@@ -189,8 +191,11 @@ impl Probe {
             }
         };
         let ways = parts::ways(&self.settings);
-        let way = ways.of(&self.remote).and_then(Option::as_ref);
+        let rule = self.policy.way_out(&self.hosted, &self.remote);
+        let way = ways::way_out(&ways, rule.as_deref(), &self.remote);
+        let way = way.as_ref();
         report.via = way.map(|way| way.proxy.to_string());
+        report.via_by = way.map(|_| if rule.is_some() { "rule" } else { "route" });
         let found = match way.and_then(WayOut::target) {
             Some(named) => Ok(vec![named]),
             None => resolver.targets(&self.remote).await,
@@ -217,7 +222,7 @@ impl Probe {
                 }
                 match self.visit(&resolver, way, *address, (target.mode, &target.published)).await {
                     Ok(mut met) => {
-                        self.read_file(&resolver, &ways, &mut met.secured).await;
+                        self.read_file(&resolver, (&ways, rule.as_deref()), &mut met.secured).await;
                         self.tell(&mut report, &met);
                         return report;
                     }
@@ -313,7 +318,12 @@ impl Probe {
 
     /// What the domain publishes by HTTPS about the certificate, where the rule takes that (DNS-16). A file is read also where a
     /// stronger proof is there: whoever looks wants to know.
-    async fn read_file(&self, resolver: &Resolver, ways: &ways::WaysOut, secured: &mut Secured) {
+    async fn read_file(
+        &self,
+        resolver: &Resolver,
+        (ways, via): (&ways::WaysOut, Option<&Proxy>),
+        secured: &mut Secured,
+    ) {
         let first = self.judge(Identity::Unproven, Tls::Unknown, None, ShownKey::Unknown);
         let takes = first.permit().is_some_and(|permit| permit.takes_posh());
         let Some(shown) = secured.certificate.clone().filter(|_| takes) else { return };
@@ -321,6 +331,7 @@ impl Probe {
         let reach = Reach {
             resolver,
             ways,
+            via,
             dial: &dial,
             sources: sources.get(&self.hosted).map_or(&[], Vec::as_slice),
             trust: self.connector.trust(),

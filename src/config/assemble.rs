@@ -15,7 +15,7 @@ use super::spec;
 use super::words::{Outside, Words};
 use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
-use crate::net::Proxy;
+use crate::policy::Proxy;
 use crate::policy::{Finding, Pattern, Place, Placed, Word};
 
 /// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
@@ -220,10 +220,10 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
         .flat_map(|list| &list.value)
         .filter_map(|word| words.socket(word, Some(53)))
         .collect();
-    let mut routes: Vec<Route> = Vec::new();
+    let mut routes: Vec<super::ways::Stands<'_>> = Vec::new();
     for spec in at.value.routes.iter().flat_map(|list| &list.value) {
         let Some(route) = route(words, spec) else { continue };
-        if routes.iter().any(|other| other.domain == route.domain) {
+        if routes.iter().any(|(other, _)| other.domain == route.domain) {
             words.error(
                 spec,
                 format!("{} has a route already", route.domain),
@@ -233,9 +233,11 @@ fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns
             // POL-08
             words.error(spec, format!("{} is served here", route.domain), "routes are for remote domains");
         } else {
-            routes.push(route);
+            routes.push((route, spec));
         }
     }
+    super::ways::look(words, &routes, hosted);
+    let routes = routes.into_iter().map(|(route, _)| route).collect();
     let allow_networks =
         at.value.allow_networks.as_ref().map_or_else(Vec::new, |list| words.own_networks(list));
     let ways = [("off", Dnssec::Off), ("resolver", Dnssec::Resolver), ("validate", Dnssec::Validate(None))];
@@ -321,8 +323,7 @@ fn proxy(words: &mut Words, word: &Word) -> Option<Proxy> {
         Ok(proxy) => Some(proxy),
         Err(what) => {
             // What stands there may hold a password.
-            let remedy = "write it like \"socks5://10.0.0.9:1080\" or \"http://10.0.0.9:3128\"";
-            words.error(word, format!("`via` is no proxy: {what}"), remedy);
+            words.error(word, format!("`via` is no proxy: {what}"), Proxy::REMEDY);
             None
         }
     }

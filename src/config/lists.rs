@@ -1,6 +1,6 @@
 //! Listeners and domains, of `gatehouse.yaml` and of the files that it includes.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::settings::*;
@@ -399,6 +399,15 @@ fn domain(
     let mut source: Vec<IpAddr> = Vec::new();
     for word in at.value.source.iter().flat_map(|list| &list.value) {
         let Some(ip) = words.ip(word) else { continue };
+        let mapped = ip.to_canonical() != ip;
+        if mapped || ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            words.error(
+                word,
+                format!("nobody calls from {ip}"),
+                "write one address of this machine, IPv4 as 192.0.2.1",
+            );
+            continue;
+        }
         match source.iter().any(|other| other.is_ipv4() == ip.is_ipv4()) {
             true => words.error(
                 word,

@@ -26,6 +26,7 @@ pub mod settings;
 pub mod spec;
 mod units;
 mod watching;
+mod ways;
 mod words;
 
 use std::fmt::Write;

@@ -16,7 +16,7 @@ use super::list_file::ListFile;
 pub use super::listening::{Encryption, Listener, Mixed, Role, Web};
 use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
-use crate::net::Proxy;
+use crate::policy::Proxy;
 use crate::policy::{Federation, Place};
 use crate::stream::client::Mechanism;
 use crate::stream::client::certified::Asked;

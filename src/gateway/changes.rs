@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::parts::Credentials;
 use crate::config::settings::Settings;
 use crate::jid::{Domain, Jid};
-use crate::policy::{Day, Finding, Patch, Patches, Place, Policy};
+use crate::policy::{Day, Finding, Patch, Patches, Place, Policy, Proxy};
 use crate::run::observe::capped;
 use crate::run::registry::View;
 use crate::tls::keys;
@@ -53,6 +53,18 @@ pub(super) fn settings(old: &Settings, new: &Settings) -> Vec<String> {
     changes.extend(after.into_iter().map(|(key, is)| format!("{key}: new, {is}")));
     changes.sort();
     changes
+}
+
+/// Every rule that leads another way out than before, as a line. What stands stays on its way; who calls next takes the new one.
+pub(super) fn ways(old: &Policy, new: &Policy) -> Vec<String> {
+    let shown = |via: Option<&Proxy>| via.map_or_else(|| "none".to_owned(), Proxy::to_string);
+    let before: BTreeMap<&str, Option<&Proxy>> =
+        old.rules().map(|rule| (rule.name.as_str(), rule.via)).collect();
+    let changed = new.rules().filter_map(|rule| {
+        let was = before.get(rule.name.as_str()).copied()?;
+        (was != rule.via).then(|| format!("rule {}, via: {} -> {}", rule.name, shown(was), shown(rule.via)))
+    });
+    changed.collect()
 }
 
 /// Every patch that is another, as a line.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::parts;
 use crate::config::Settings;
 use crate::jid::{Domain, Jid};
 use crate::policy::{
@@ -107,7 +108,9 @@ pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Ex
         }
     };
     let question = Federate { hosted, remote, direction, identity, tls, address: asked.ip, key };
-    Ok(Explained::Judged(Box::new(judged(policy, &question, (kind, sender), asked)?)))
+    let routes = parts::ways(settings);
+    let proxy = routes.of(remote).and_then(|route| route.proxy.as_ref());
+    Ok(Explained::Judged(Box::new(judged(policy, &question, (kind, sender), asked)?.routed(proxy))))
 }
 
 /// An address as peers may write it.

@@ -350,16 +350,12 @@ fn server_of(route: &settings::Route) -> Option<dns::Server> {
     Some(dns::Server { host, port, mode })
 }
 
-/// Which ways out there are, by remote domain.
+/// What routes say of the ways out, by remote domain.
 pub fn ways(settings: &Settings) -> ways::WaysOut {
     let way = |route: &settings::Route| {
-        let way = route.via.clone().map(|proxy| {
-            let looked_up =
-                |route: &settings::Route| proxy.looks_up() && matches!(route.target, Some(Target::Host(..)));
-            let named = Some(route).filter(|route| looked_up(route)).and_then(server_of);
-            ways::WayOut { proxy, named }
-        });
-        (route.domain.clone(), way)
+        let named = |route: &&settings::Route| matches!(route.target, Some(Target::Host(..)));
+        let server = Some(route).filter(named).and_then(server_of);
+        (route.domain.clone(), ways::Routed { proxy: route.via.clone(), server })
     };
     settings.dns.routes.iter().map(way).collect()
 }

@@ -12,6 +12,6 @@ pub mod via;
 pub mod web;
 
 pub use begun::Begun;
-pub use connect::{ConnectFault, connect};
+pub use connect::{ConnectFault, Dialled, connect};
 pub use listen::{AcceptFault, Listener};
-pub use via::Proxy;
+pub use tune::Tuning;

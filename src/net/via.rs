@@ -4,108 +4,18 @@
 //! be dialled was decided before, as for any other address. Upholds `bounded`: dialling and asking have one deadline each.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::{Method, Request, Uri, header};
+use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_socks::tcp::Socks5Stream;
 
 use super::connect::{self, Params};
-
-/// A proxy that connections to the world go through.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Proxy {
-    kind: Kind,
-    host: String,
-    port: u16,
-    login: Option<(String, String)>,
-}
-
-/// What it speaks, and who looks host names up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    /// SOCKS5, with addresses.
-    Socks5,
-    /// SOCKS5, with the names that a route has.
-    Socks5h,
-    /// HTTP CONNECT, with the names that a route has.
-    Http,
-}
-
-impl Proxy {
-    /// Reads `socks5://`, `socks5h://` or `http://`, then the login if there is one, the host and the port.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = text.split_once("://").ok_or("it has no scheme")?;
-        let kind = match scheme {
-            "socks5" => Kind::Socks5,
-            "socks5h" => Kind::Socks5h,
-            "http" => Kind::Http,
-            _ => return Err("the scheme is none of socks5, socks5h and http"),
-        };
-        let (login, authority) = match rest.rsplit_once('@') {
-            Some((login, authority)) => (Some(login), authority),
-            None => (None, rest),
-        };
-        let login = match login.map(|login| login.split_once(':')) {
-            None => None,
-            Some(Some((user, password))) if !user.is_empty() => Some((user.to_owned(), password.to_owned())),
-            Some(_) => return Err("the login is no user, colon and password"),
-        };
-        if login.as_ref().is_some_and(|(user, password)| user.len() > LOGIN || password.len() > LOGIN) {
-            return Err("user or password has more than 255 octets");
-        }
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let uri: Uri = authority.parse().map_err(|_| "host and port cannot be read")?;
-        let port = uri.port_u16().filter(|port| *port != 0).ok_or("it has no port")?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or("it has no host")?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { kind, host, port, login })
-    }
-
-    /// Where it is: an address, or a name to be looked up.
-    pub fn place(&self) -> (&str, u16) {
-        (&self.host, self.port)
-    }
-
-    /// Its address, where it is not known by a name.
-    pub fn address(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.host.parse::<IpAddr>().ok()?, self.port))
-    }
-
-    /// Whether it looks host names up, which then are not looked up here.
-    pub const fn looks_up(&self) -> bool {
-        !matches!(self.kind, Kind::Socks5)
-    }
-}
-
-/// As it was written, without the login.
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.kind {
-            Kind::Socks5 => "socks5",
-            Kind::Socks5h => "socks5h",
-            Kind::Http => "http",
-        };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
-        }
-    }
-}
-
-/// Never with the login.
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use crate::policy::{Proxy, ProxyKind};
 
 /// What a proxy is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,9 +57,9 @@ pub async fn connect(
 }
 
 async fn ask(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStream, String> {
-    match proxy.kind {
-        Kind::Socks5 | Kind::Socks5h => {
-            let stream = match (wanted, &proxy.login) {
+    match proxy.kind() {
+        ProxyKind::Socks5 | ProxyKind::Socks5h => {
+            let stream = match (wanted, proxy.login()) {
                 (Wanted::Address(address), None) => Socks5Stream::connect_with_socket(stream, *address).await,
                 (Wanted::Host(host, port), None) => {
                     Socks5Stream::connect_with_socket(stream, (host.as_str(), *port)).await
@@ -164,7 +74,7 @@ async fn ask(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStr
             };
             stream.map(Socks5Stream::into_inner).map_err(|error| error.to_string())
         }
-        Kind::Http => tunnel(proxy, stream, wanted).await,
+        ProxyKind::Http => tunnel(proxy, stream, wanted).await,
     }
 }
 
@@ -175,7 +85,7 @@ async fn tunnel(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<Tcp
     let (mut sender, connection) = handshake.await.map_err(words)?;
     let wanted = wanted.to_string();
     let mut request = Request::builder().method(Method::CONNECT).uri(&wanted).header(header::HOST, &wanted);
-    if let Some((user, password)) = &proxy.login {
+    if let Some((user, password)) = proxy.login() {
         let login =
             base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{user}:{password}"));
         request = request.header(header::PROXY_AUTHORIZATION, format!("Basic {login}"));
@@ -223,7 +133,5 @@ impl fmt::Display for ViaFault {
 
 impl std::error::Error for ViaFault {}
 
-/// RFC 1929 2: octets of a user's name and of a password.
-const LOGIN: usize = 255;
 /// Octets of an HTTP proxy's answer; hyper takes no smaller ceiling.
 const ANSWER: usize = 8192;

@@ -9,6 +9,7 @@ use super::finding::Place;
 use super::judge::{Bearing, Considered, Witness};
 use super::patches::{Action, Asked, PatchWord, stanza_of};
 use super::pins::ShownKey;
+use super::proxy::Proxy;
 use super::question::{Federate, Identity, Question, StanzaKind, Tls};
 use super::verdict::{Permit, Verdict};
 use crate::reason::{Direction, Flow, Outcome, Reason};
@@ -137,6 +138,12 @@ pub struct Explanation {
     /// nothing is remembered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// The proxy through which the remote domain is called; none: straight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// What names it: `rule`, or `route` where the rule says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via_by: Option<&'static str>,
     /// Patches that look at such stanzas, or, where one was shown, those that it meets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<PatchWord>,
@@ -209,6 +216,7 @@ impl Policy {
         if verdict.reason == Reason::OnLists {
             trail.decided_after_all(&verdict);
         }
+        let via = self.way_out(question.hosted, question.remote);
         Explanation {
             verdict: verdict.outcome.label(),
             reason: verdict.reason.label(),
@@ -261,6 +269,8 @@ impl Policy {
             }),
             quarantine,
             memory: self.memory(question),
+            via: via.as_ref().map(ToString::to_string),
+            via_by: via.as_ref().map(|_| "rule"),
             patches: match self.patches() {
                 Some(patches) => patches.looking_at(&self.of_patches(question), kind, payload),
                 None => Vec::new(),
@@ -349,6 +359,15 @@ impl Policy {
 }
 
 impl Explanation {
+    /// The same where routes lead to the remote domain through a proxy, unless its rule does.
+    #[must_use]
+    pub fn routed(mut self, proxy: Option<&Proxy>) -> Self {
+        if let (None, Some(proxy)) = (&self.via, proxy) {
+            (self.via, self.via_by) = (Some(proxy.to_string()), Some("route"));
+        }
+        self
+    }
+
     /// Whether it may go on.
     pub fn is_allow(&self) -> bool {
         self.verdict != Outcome::Deny.label()
@@ -397,6 +416,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(quarantine) = &self.quarantine {
             writeln!(f, "quarantine: {quarantine}")?;
+        }
+        if let (Some(via), Some(by)) = (&self.via, self.via_by) {
+            writeln!(f, "via:        {via}, by the {by}")?;
         }
         if let Some(memory) = &self.memory {
             writeln!(f, "memory:     {memory}")?;

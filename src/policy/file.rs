@@ -69,6 +69,9 @@ pub struct RuleSpec {
     /// What becomes of a domain that is proven in another way than before: `note`, it passes and the change is told; `hold`, it waits
     /// for `gatehouse peers approve` if the proof is weaker, the authority another, or under dialback the key. Default: `note`.
     pub on_change: Option<Word>,
+    /// The proxy through which the domain is called, written as in `dns: { routes }`. It goes before the `via` of a route, whose
+    /// `target` holds all the same. Default: the route's. Example: `via: "socks5://10.0.0.9:1080"`
+    pub via: Option<Word>,
     /// Which stanzas may pass. Default: all.
     pub stanzas: Option<Placed<StanzasSpec>>,
     /// How much may pass. Default: the gateway's own limits.

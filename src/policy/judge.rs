@@ -13,6 +13,7 @@ use super::finding::Place;
 use super::lists::Listed;
 use super::peers::{Face, OnChange, compare};
 use super::pins::ShownKey;
+use super::proxy::Proxy;
 use super::quarantine::{Settled, Standing};
 use super::question::{Arrive, Federate, Identity, Question, Tls};
 use super::rules::{Rule, RuleName, Terms};
@@ -116,6 +117,22 @@ impl Policy {
             }
             false => verdict,
         }
+    }
+
+    /// The proxy through which the rule of these two has the remote domain called; none where it names none. That holds whoever has
+    /// something to say: mail that goes out, a question about a key, the file of a domain that only comes in.
+    pub fn way_out(&self, hosted: &Domain, remote: &Domain) -> Option<Arc<Proxy>> {
+        let asked = |direction| Federate {
+            hosted,
+            remote,
+            direction,
+            identity: Identity::Unproven,
+            tls: Tls::Unknown,
+            address: None,
+            key: ShownKey::Unknown,
+        };
+        let permit = |direction| self.judge_pair(&asked(direction), &mut ()).permit();
+        permit(Direction::Outbound).or_else(|| permit(Direction::Inbound))?.via().cloned()
     }
 
     /// Whether the rule of this permit has the face wait.

@@ -24,6 +24,7 @@ mod patches;
 mod peers;
 mod pins;
 mod proofs;
+mod proxy;
 mod quarantine;
 mod question;
 mod read;
@@ -56,6 +57,7 @@ pub use patches::{
 };
 pub use peers::{Compared, Drift, Face, Known, OnChange, Remembered, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
+pub use proxy::{Proxy, ProxyKind};
 pub use quarantine::{Counted, Often, Quarantine, Settled};
 pub use question::{Arrive, Federate, Identity, Question, StanzaKind, Tls};
 pub use rules::{Identities, Quotas, Rate, RuleName, StanzaRules, Terms};
@@ -108,6 +110,8 @@ pub struct RuleView<'a> {
     pub place: &'a Place,
     /// Whether it allows or denies.
     pub outcome: Outcome,
+    /// The proxy through which its domains are called.
+    pub via: Option<&'a Proxy>,
     /// The last day on which it holds.
     pub expires: Option<Day>,
     /// Whether that day is past.
@@ -185,6 +189,7 @@ impl Policy {
             name: &rule.name,
             place: &rule.place,
             outcome: rule.outcome,
+            via: rule.terms.via.as_deref(),
             expires: rule.expires,
             expired: rule.has_expired(self.today),
             owner: rule.owner.as_deref(),

@@ -15,6 +15,7 @@ use super::finding::{Finding, Place, Placed};
 use super::lists::Quorum;
 use super::networks::{self, Networks};
 use super::peers::OnChange;
+use super::proxy::Proxy;
 use super::question::{Identity, StanzaKind, Tls};
 use super::rules::{Quotas, Rate, StanzaRules, Terms};
 use crate::jid::{Domain, Jid};
@@ -78,6 +79,7 @@ impl Reader {
             && spec.pins.is_none()
             && spec.tls.is_none()
             && spec.on_change.is_none()
+            && spec.via.is_none()
             && spec.stanzas.is_none()
             && spec.limits.is_none()
             && spec.egress.is_none();
@@ -96,7 +98,19 @@ impl Reader {
             stanzas: Arc::new(StanzaRules { egress, ..self.stanzas(spec.stanzas.as_ref()) }),
             quotas: self.quotas(spec.limits.as_ref()),
             on_change: spec.on_change.as_ref().and_then(|word| self.on_change(word)).unwrap_or_default(),
+            via: spec.via.as_ref().and_then(|word| self.via(word)).map(Arc::new),
         })
+    }
+
+    fn via(&mut self, word: &Word) -> Option<Proxy> {
+        match Proxy::parse(&word.value) {
+            Ok(proxy) => Some(proxy),
+            Err(what) => {
+                // What stands there may hold a password.
+                self.error(word, format!("`via` is no proxy: {what}"), Proxy::REMEDY);
+                None
+            }
+        }
     }
 
     fn on_change(&mut self, word: &Word) -> Option<OnChange> {
@@ -120,6 +134,7 @@ impl Reader {
         refuse("pins", spec.pins.as_ref().map(|at| at.place(&file)));
         refuse("tls", spec.tls.as_ref().map(|at| at.place(&file)));
         refuse("on-change", spec.on_change.as_ref().map(|at| at.place(&file)));
+        refuse("via", spec.via.as_ref().map(|at| at.place(&file)));
         refuse("stanzas", spec.stanzas.as_ref().map(|at| at.place(&file)));
         refuse("limits", spec.limits.as_ref().map(|at| at.place(&file)));
         refuse("egress", spec.egress.as_ref().map(|at| at.place(&file)));

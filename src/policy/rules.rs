@@ -13,6 +13,7 @@ use super::lists::Quorum;
 use super::networks::Networks;
 use super::peers::OnChange;
 use super::pins::Pins;
+use super::proxy::Proxy;
 use super::quarantine::Quarantine;
 use super::question::{StanzaKind, Tls};
 use crate::reason::{Direction, Outcome};
@@ -134,6 +135,8 @@ pub struct Terms {
     pub quotas: Quotas,
     /// What becomes of a change of the proof.
     pub on_change: OnChange,
+    /// The proxy through which the remote domain is called; none: the route decides.
+    pub via: Option<Arc<Proxy>>,
 }
 
 impl Terms {
@@ -164,6 +167,7 @@ impl Default for Terms {
             stanzas: Arc::default(),
             quotas: Quotas::default(),
             on_change: OnChange::default(),
+            via: None,
         }
     }
 }

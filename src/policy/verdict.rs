@@ -7,6 +7,7 @@ use super::beside::Beside;
 use super::finding::Place;
 use super::peers::{Face, OnChange};
 use super::pins::{KeyDigest, Pins, ShownKey};
+use super::proxy::Proxy;
 use super::quarantine::Quarantine;
 use super::question::{Federate, Identity, StanzaKind, Tls};
 use super::rules::{Quotas, RuleName, StanzaRules, Terms};
@@ -214,6 +215,11 @@ impl Permit {
     /// How the remote domain was proven, where that was compared with before.
     pub fn face(&self) -> Option<&Arc<Face>> {
         self.face.as_ref()
+    }
+
+    /// The proxy through which the rule has the remote domain called.
+    pub fn via(&self) -> Option<&Arc<Proxy>> {
+        self.terms.via.as_ref()
     }
 
     /// What becomes of it when the remote domain is proven in another way than before.

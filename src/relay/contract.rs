@@ -9,7 +9,7 @@ use super::event::Event;
 use super::plan::Home;
 use super::sender::Passing;
 use crate::jid::Domain;
-use crate::policy::{Permit, Policy};
+use crate::policy::{Permit, Policy, Proxy};
 use crate::reason::{Detail, Flow, Reason, Why};
 use crate::stream::client::Mechanism;
 use crate::stream::evidence::{Evidence, Sought};
@@ -55,6 +55,8 @@ pub enum Destination {
         behalf: Behalf,
         /// Whether a file that the remote domain publishes by HTTPS would be taken as a proof of its server.
         posh: bool,
+        /// The proxy that the rule of the pair names.
+        via: Option<Arc<Proxy>>,
     },
 }
 

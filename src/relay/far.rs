@@ -137,7 +137,8 @@ impl Far {
     ) -> Box<Self> {
         let (from, target) = (errand.from().clone(), errand.to().clone());
         let posh = turn.takes_posh(&errand);
-        let destination = Destination::World { from, target, behalf, posh };
+        let via = turn.policy.way_out(&from, &target);
+        let destination = Destination::World { from, target, behalf, posh, via };
         Self::open(id, errand, Facing::Public, destination, manage, turn)
     }
 

@@ -11,6 +11,9 @@
 //! said for whom we speak, in the handshake or in the stream, is held against that pair alone: our own certificate may be
 //! the cause. What a server says of a pair or of a key is never remembered. Questions about keys, which anybody can cause,
 //! keep a memory of their own that nobody else reads.
+//!
+//! A hosted domain that calls from an address of its own, or whose rule names a proxy, is apart: what comes of its calls says nothing of
+//! those of others, nor theirs of its own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,11 +58,14 @@ pub struct Circuits {
     params: Params,
     metrics: Arc<Metrics>,
     /// Taken before `failed` where both are.
-    trying: Mutex<HashMap<(Domain, Behalf), watch::Receiver<Outcome>>>,
+    trying: Mutex<HashMap<Place, watch::Receiver<Outcome>>>,
     failed: Mutex<HashMap<Domain, Against>>,
     /// Domains that could not be asked about a key, and until when they are not asked again.
     claims: Mutex<HashMap<Domain, Instant>>,
 }
+
+/// An attempt: whom, for which hosted domain if that is apart, and on whose behalf.
+type Place = (Domain, Option<Domain>, Behalf);
 
 /// What is held against a remote domain: for all, or for one hosted domain as its partner.
 type Against = BTreeMap<Option<Domain>, Failed>;
@@ -128,7 +134,24 @@ impl Circuits {
         from: &Domain,
         behalf: Behalf,
     ) -> Result<Option<Attempt>, Reason> {
-        let place = (domain.clone(), behalf);
+        self.begin((domain.clone(), None, behalf), from).await
+    }
+
+    /// The same for a hosted domain that has a way of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn enter_apart(
+        self: &Arc<Self>,
+        domain: &Domain,
+        from: &Domain,
+        behalf: Behalf,
+    ) -> Result<Option<Attempt>, Reason> {
+        self.begin((domain.clone(), Some(from.clone()), behalf), from).await
+    }
+
+    async fn begin(self: &Arc<Self>, place: Place, from: &Domain) -> Result<Option<Attempt>, Reason> {
+        let (domain, apart, behalf) = (&place.0, place.1.is_some(), place.2);
         loop {
             if behalf == Behalf::Claim {
                 let until = held(&self.claims).get(domain).copied();
@@ -142,7 +165,7 @@ impl Circuits {
                     Some(outcome) => outcome.clone(),
                     None => {
                         if behalf != Behalf::Claim {
-                            self.grant(domain, from, behalf)?;
+                            self.grant(domain, (from, apart), behalf)?;
                         }
                         let (tell, hear) = watch::channel(None);
                         trying.insert(place.clone(), hear);
@@ -161,11 +184,16 @@ impl Circuits {
     }
 
     /// One attempt is allowed, if all that is held against the domain as this partner allows it.
-    fn grant(&self, domain: &Domain, from: &Domain, behalf: Behalf) -> Result<(), Reason> {
+    fn grant(&self, domain: &Domain, (from, apart): (&Domain, bool), behalf: Behalf) -> Result<(), Reason> {
         let now = now();
+        let counts = |whose: &Option<Domain>, failed: &Failed| match whose {
+            Some(whose) => whose == from,
+            // What the DNS says is the same on every way.
+            None => !apart || failed.reason == Reason::DnsFailed,
+        };
         self.change(domain, |against| {
             let mut against: Vec<_> =
-                against.iter_mut().filter(|(whose, _)| whose.as_ref().is_none_or(|w| w == from)).collect();
+                against.iter_mut().filter(|(whose, failed)| counts(whose, failed)).collect();
             let refusal = against.iter_mut().find(|(_, failed)| !failed.allows(behalf, now));
             if let Some((_, failed)) = refusal {
                 failed.untried = failed.untried.saturating_add(1);
@@ -233,6 +261,18 @@ impl Circuits {
         if closed {
             tracing::info!(%domain, "a remote server answers again");
         }
+    }
+
+    /// The domain took a connection on the way that this hosted domain alone has. What is held against that pair for what came after
+    /// one stays.
+    pub fn reached(&self, domain: &Domain, from: &Domain) {
+        held(&self.claims).remove(domain);
+        let whose = Some(from.clone());
+        self.change(domain, |against| {
+            if against.get(&whose).is_some_and(|failed| failed.reason == Reason::RemoteUnreachable) {
+                against.remove(&whose);
+            }
+        });
     }
 
     /// The domain has shown itself: it has proven a stream, or took a connection for somebody else's sake. That is a reason
@@ -362,7 +402,7 @@ impl Drop for Circuits {
 #[derive(Debug)]
 pub struct Attempt {
     circuits: Arc<Circuits>,
-    place: (Domain, Behalf),
+    place: Place,
     tell: watch::Sender<Outcome>,
 }
 

@@ -96,7 +96,10 @@ impl Pump {
             Effect::Apply => self.apply(),
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Inquire(pair, sought) => match self.relay.certificate(Side::Near).cloned() {
-                Some(shown) => self.inquiries.push(self.tools.outside.inquire(pair, shown, sought)),
+                Some(shown) => {
+                    let via = self.tools.registry.policy().way_out(&pair.target, &pair.sender);
+                    self.inquiries.push(self.tools.outside.inquire(pair, shown, sought, via));
+                }
                 None => self.step(Side::Near, Input::Inquired(Evidence::none(pair.sender))),
             },
             Effect::Restart(side) => {

@@ -11,6 +11,7 @@ use crate::dns::{Resolver, Share};
 use crate::jid::Domain;
 use crate::net;
 use crate::net::web::{self, Answered, Document, Marks, Place, Wish};
+use crate::policy::Proxy;
 use crate::reason::escaped;
 use crate::tls::{self, TrustStore};
 
@@ -19,8 +20,10 @@ use crate::tls::{self, TrustStore};
 pub struct Reach<'a> {
     /// Where hosts are, and what may be dialled.
     pub resolver: &'a Resolver,
-    /// Ways out, by remote domain.
+    /// What routes say of the ways out, by remote domain.
     pub ways: &'a WaysOut,
+    /// The proxy that the rule names for this domain.
+    pub via: Option<&'a Proxy>,
     /// How long to dial.
     pub dial: &'a net::connect::Params,
     /// From where, if the hosted domain says so.
@@ -48,8 +51,7 @@ pub async fn request(
         return Err("it is this machine".to_owned());
     }
     // A proxy is asked for the address: the host that a route names is another.
-    let way = reach.ways.of(domain).and_then(Option::as_ref);
-    let way = way.map(|way| WayOut { proxy: way.proxy.clone(), named: None });
+    let way = ways::way_out(reach.ways, reach.via, domain).map(|way| WayOut { named: None, ..way });
     let mut dial = reach.dial.clone();
     if way.is_none() {
         dial.sources = reach.sources.to_vec();

@@ -62,6 +62,7 @@ use crate::limit::{
 };
 use crate::metrics::{Limit, Metrics};
 use crate::net::proxy;
+use crate::policy::Proxy;
 use crate::reason::{Flow, Reason};
 use crate::relay::plan::Home;
 use crate::relay::{Candidate, Destination};
@@ -108,22 +109,37 @@ pub trait Outside: Send + Sync {
     /// SNI (TLS-16); `peer` is who called, whose turn it must be.
     fn secure_near(&self, io: BoxIo, flow: Flow, named: Option<Domain>, peer: Option<IpAddr>) -> Handshake;
 
-    /// TLS as client on this transport, showing the certificate of `from` to the servers of `target`, of which the DNS has
-    /// published this; and whether a file that the domain publishes would be a proof.
-    fn secure_far(
-        &self,
-        io: BoxIo,
-        from: Domain,
-        target: Domain,
-        published: (Arc<Published>, bool),
-    ) -> Handshake;
+    /// TLS as client on this transport.
+    fn secure_far(&self, io: BoxIo, towards: Towards) -> Handshake;
 
-    /// What the sender of this pair publishes about a certificate that its server shows. It takes no longer than a few seconds.
-    fn inquire(&self, pair: Pair, shown: Certificate, sought: Sought) -> Later<Evidence>;
+    /// What the sender of this pair publishes about a certificate that its server shows, by the proxy of its rule if that names one. It
+    /// takes no longer than a few seconds.
+    fn inquire(
+        &self,
+        pair: Pair,
+        shown: Certificate,
+        sought: Sought,
+        via: Option<Arc<Proxy>>,
+    ) -> Later<Evidence>;
 
     /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
     /// stands in for one.
     fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route>;
+}
+
+/// Towards whom TLS is begun as client.
+#[derive(Clone, Debug)]
+pub struct Towards {
+    /// The hosted domain, whose certificate is shown.
+    pub from: Domain,
+    /// The remote domain.
+    pub target: Domain,
+    /// What the DNS says of its servers.
+    pub published: Arc<Published>,
+    /// Whether a file that the domain publishes would be a proof.
+    pub posh: bool,
+    /// The proxy that the rule of the pair names.
+    pub via: Option<Arc<Proxy>>,
 }
 
 /// The connection of a client, as a PROXY header tells it to the backend (BE-05).

@@ -56,14 +56,8 @@ impl Outside for Scripted {
     }
 
     /// TLS without the octets: the other end is at once what its certificate says.
-    fn secure_far(
-        &self,
-        io: BoxIo,
-        _from: Domain,
-        target: Domain,
-        _: (Arc<crate::stream::dane::Published>, bool),
-    ) -> Handshake {
-        Box::pin(async move { Ok((io, secured(target.as_str()))) })
+    fn secure_far(&self, io: BoxIo, towards: Towards) -> Handshake {
+        Box::pin(async move { Ok((io, secured(towards.target.as_str()))) })
     }
 
     fn inquire(
@@ -71,6 +65,7 @@ impl Outside for Scripted {
         pair: crate::stream::Pair,
         _: Certificate,
         _: crate::stream::evidence::Sought,
+        _: Option<Arc<crate::policy::Proxy>>,
     ) -> Later<crate::stream::evidence::Evidence> {
         Box::pin(async move { crate::stream::evidence::Evidence::none(pair.sender) })
     }

@@ -1,4 +1,4 @@
-//! The way to a remote domain: straight, or through the proxy that the operator names for it.
+//! The way to a remote domain: straight, or through the proxy that the operator names for it, in a rule or in a route.
 //!
 //! What may be dialled is judged before and alike for both ways; a proxy is only asked for what was found here, or for the
 //! host that a route names. Backends are never called through one.
@@ -11,9 +11,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::dns::{ByDomain, Resolver, Server, Target};
+use crate::jid::Domain;
+use crate::net;
 use crate::net::connect::{ConnectFault, Dialled, Params};
 use crate::net::via::{self, ViaFault, Wanted};
-use crate::net::{self, Proxy};
+use crate::policy::Proxy;
 use crate::reason::{Cause, Reason, Why};
 
 /// A way out through a proxy.
@@ -35,8 +37,26 @@ impl WayOut {
     }
 }
 
-/// Ways out, by remote domain; none is the straight one, also where a less specific entry names a proxy.
-pub type WaysOut = ByDomain<Option<WayOut>>;
+/// What a route says of the way; one that names no proxy leads straight, also where a less specific route names one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routed {
+    /// The proxy.
+    pub proxy: Option<Proxy>,
+    /// The server, where that is named by a host name.
+    pub server: Option<Server>,
+}
+
+/// What routes say, by remote domain.
+pub type WaysOut = ByDomain<Routed>;
+
+/// The way to this domain, by the proxy of the rule if that names one, and else of the route; none: straight. Where a route leads to
+/// holds either way.
+pub fn way_out(routes: &WaysOut, rule: Option<&Proxy>, domain: &Domain) -> Option<WayOut> {
+    let route = routes.of(domain);
+    let proxy = rule.or_else(|| route?.proxy.as_ref())?.clone();
+    let named = route.filter(|_| proxy.looks_up()).and_then(|route| route.server.clone());
+    Some(WayOut { proxy, named })
+}
 
 /// Connects to the first of these addresses that answers, on this way. A proxy is asked for one after the other, and gives up
 /// with the last, or when the time for all of them together is over.

@@ -18,13 +18,15 @@ use super::posh;
 use super::progress::{Progress, Step};
 use super::ways::{self, WayOut, WaysOut};
 use super::{
-    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, Route, STARTTLS_SPACE, now,
+    BoxIo, Caller, Connected, Connection, Failure, Handshake, Later, Outside, Route, STARTTLS_SPACE, Towards,
+    now,
 };
-use crate::dns::{Resolver, Share, TlsMode};
+use crate::dns::{Resolver, TlsMode};
 use crate::jid::Domain;
 use crate::limit::Handshakes;
 use crate::metrics::{Door, Limit, Metrics};
 use crate::net;
+use crate::policy::Proxy;
 use crate::reason::{Cause, Detail, Flow, Reason, Why, escaped};
 use crate::relay::{Behalf, Candidate, Destination};
 use crate::stream::dane::Published;
@@ -47,7 +49,7 @@ pub struct Params {
     pub clients: BTreeMap<Domain, Clients>,
     /// Domains whose servers read a PROXY header on connections for federation, with what was verified.
     pub told: BTreeSet<Domain>,
-    /// Ways out, by remote domain, where they lead through a proxy.
+    /// What routes say of the ways out, by remote domain.
     pub ways: WaysOut,
     /// From where the world is called, for the hosted domains that say so.
     pub sources: BTreeMap<Domain, Vec<IpAddr>>,
@@ -144,27 +146,32 @@ impl Outside for World {
         })
     }
 
-    fn secure_far(
-        &self,
-        io: BoxIo,
-        from: Domain,
-        target: Domain,
-        (published, posh): (Arc<Published>, bool),
-    ) -> Handshake {
+    fn secure_far(&self, io: BoxIo, towards: Towards) -> Handshake {
         let inner = Arc::clone(&self.0);
-        Box::pin(
-            async move { inner.connect_tls(io, (&from, &target), (&published, posh), Mode::Starttls).await },
-        )
+        Box::pin(async move { inner.connect_tls(io, &towards, Mode::Starttls).await })
     }
 
-    fn inquire(&self, pair: Pair, shown: Certificate, sought: Sought) -> Later<Evidence> {
+    fn inquire(
+        &self,
+        pair: Pair,
+        shown: Certificate,
+        sought: Sought,
+        via: Option<Arc<Proxy>>,
+    ) -> Later<Evidence> {
         let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.inquire(&pair, &shown, sought).await })
+        Box::pin(async move { inner.inquire(&pair, &shown, sought, via.as_deref()).await })
     }
 
     fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route> {
+        let out = match destination {
+            Destination::World { target, via, .. } => {
+                ways::way_out(&self.0.params.ways, via.as_deref(), target)
+            }
+            Destination::Backend(_) | Destination::Client(_) => None,
+        };
         Box::new(Way {
             inner: Arc::clone(&self.0),
+            out,
             destination: destination.clone(),
             caller,
             left: None,
@@ -201,10 +208,10 @@ impl Inner {
     async fn connect_tls(
         &self,
         io: BoxIo,
-        (from, target): (&Domain, &Domain),
-        (published, posh): (&Published, bool),
+        towards: &Towards,
         mode: Mode,
     ) -> Result<(BoxIo, Secured), Failure> {
+        let Towards { from, target, published, posh, via } = towards;
         let current = || Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
         let connector = current();
         let handshake = async {
@@ -218,8 +225,9 @@ impl Inner {
             Ok((Box::new(stream) as BoxIo, secured))
         };
         let (io, mut secured) = self.counted(Door::Outbound, self.params.handshake, handshake).await?;
-        if posh {
-            self.read_file(&mut secured, &Pair { sender: target.clone(), target: from.clone() }).await;
+        if *posh {
+            let pair = Pair { sender: target.clone(), target: from.clone() };
+            self.read_file(&mut secured, &pair, via.as_deref()).await;
         }
         Ok((io, secured))
     }
@@ -229,6 +237,8 @@ impl Inner {
 struct Way {
     inner: Arc<Inner>,
     destination: Destination,
+    /// The way to it, where that leads through a proxy.
+    out: Option<WayOut>,
     /// Whom the connection stands in for.
     caller: Option<Caller>,
     /// None until they were asked for.
@@ -311,7 +321,11 @@ impl Way {
         }
         if self.left.is_none() {
             if let Destination::World { from, target, behalf, .. } = &self.destination {
-                self.attempt = self.inner.params.circuits.enter(target, from, *behalf).await?;
+                let circuits = &self.inner.params.circuits;
+                self.attempt = match self.is_apart() {
+                    true => circuits.enter_apart(target, from, *behalf).await?,
+                    false => circuits.enter(target, from, *behalf).await?,
+                };
             }
             if matches!(self.destination, Destination::World { .. }) {
                 self.progress.at(Step::LookingUp);
@@ -363,48 +377,10 @@ impl Way {
         left.drain(..count).collect()
     }
 
-    /// The domain is not to be had. What a stranger has made us try is held against it for nobody else (LIM-06).
-    fn missed(&self, reason: Reason) {
-        match &self.destination {
-            Destination::World { target, behalf: Behalf::Claim, .. } => {
-                self.inner.params.circuits.failed_claim(target);
-            }
-            Destination::World { target, .. } => self.inner.params.circuits.failed(target, None, reason),
-            Destination::Backend(_) | Destination::Client(_) => {}
-        }
-    }
-
     /// Tells those who wait for this attempt.
     fn tell(&mut self, outcome: Result<(), Reason>) {
         if let Some(attempt) = self.attempt.take() {
             attempt.end(outcome);
-        }
-    }
-
-    /// The way to it, where that leads through a proxy.
-    fn way_out(&self) -> Option<&WayOut> {
-        let Destination::World { target, .. } = &self.destination else { return None };
-        self.inner.params.ways.of(target)?.as_ref()
-    }
-
-    /// How long these are dialled, and from where.
-    fn dialling(&self, total: Duration) -> net::connect::Params {
-        let mut dialling = net::connect::Params { total, ..self.inner.params.dial.clone() };
-        // A proxy stands on a network of ours.
-        if let (Destination::World { from, .. }, None) = (&self.destination, self.way_out()) {
-            dialling.sources = self.inner.params.sources.get(from).cloned().unwrap_or_default();
-        }
-        dialling
-    }
-
-    /// Whose share of the lookups these take.
-    fn share(&self) -> Share {
-        match self.destination {
-            Destination::World { behalf: Behalf::Carried, .. } => Share::Carried,
-            Destination::World { behalf: Behalf::Claim, .. } => Share::Claims,
-            Destination::World { behalf: Behalf::Own, .. }
-            | Destination::Backend(_)
-            | Destination::Client(_) => Share::Own,
         }
     }
 
@@ -422,8 +398,7 @@ impl Way {
             places.iter().filter(|place| !ours(place)).map(|place| place.address).collect();
         self.progress.at(Step::calling(&addresses));
         let begun = now();
-        let dialled =
-            ways::dial(self.way_out(), &self.inner.params.resolver, &addresses, &self.dialling(within)).await;
+        let dialled = self.dial(&addresses, within).await;
         self.spent += now().saturating_duration_since(begun);
         let net::connect::Dialled { mut stream, address, failed } = dialled.map_err(|fault| {
             tracing::debug!(%fault, "not connected");
@@ -448,7 +423,7 @@ impl Way {
                 return Err(Failure::new(Reason::BackendDown, detail).at(address));
             }
         }
-        let Destination::World { from, target, behalf, posh } = self.destination.clone() else {
+        let Destination::World { from, target, behalf, posh, via } = self.destination.clone() else {
             return Ok(Connected { io: Box::new(stream), address, secured: None, published: Arc::default() });
         };
         if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
@@ -456,7 +431,10 @@ impl Way {
         }
         // What comes after this is between that server and the one for whom we call it.
         self.answered = true;
-        self.inner.params.circuits.answered(&target, None);
+        match self.is_apart() {
+            true => self.inner.params.circuits.reached(&target, &from),
+            false => self.inner.params.circuits.answered(&target, None),
+        }
         if behalf == Behalf::Claim {
             self.inner.params.circuits.alive(&target);
         }
@@ -466,17 +444,16 @@ impl Way {
             TlsMode::Starttls => Ok(Connected { io, address, secured: None, published: place.published }),
             TlsMode::Direct => {
                 let published = place.published;
-                let pair = (&from, &target);
                 self.progress.at(Step::Securing(address));
-                let terms = (&*published, posh);
-                let mut secured = self.inner.connect_tls(io, pair, terms, Mode::Direct).await;
+                let towards = Towards { from, target, published: Arc::clone(&published), posh, via };
+                let mut secured = self.inner.connect_tls(io, &towards, Mode::Direct).await;
                 // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
                 // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
                 if secured.as_ref().is_err_and(|failure| failure.reason == Reason::TlsFailed)
-                    && let Ok(again) = net::connect(&[address], &self.inner.params.dial).await
+                    && let Ok(again) = self.dial(&[address], self.inner.params.dial.total).await
                 {
                     let io: BoxIo = Box::new(again.stream);
-                    secured = self.inner.connect_tls(io, pair, terms, Mode::Direct).await;
+                    secured = self.inner.connect_tls(io, &towards, Mode::Direct).await;
                 }
                 let (io, secured) = secured.map_err(|failure| failure.at(address))?;
                 Ok(Connected { io, address, secured: Some(secured), published })

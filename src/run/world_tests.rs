@@ -68,6 +68,7 @@ fn friend() -> Destination {
         target: domain("friend.example"),
         behalf: Behalf::Own,
         posh: false,
+        via: None,
     }
 }
 
@@ -165,6 +166,7 @@ async fn the_dns_does_not_lead_back_to_this_machine_and_a_route_may() {
         last: None,
         spent: Duration::ZERO,
         answered: false,
+        out: None,
         attempt: None,
         progress: Progress::default(),
     };
@@ -196,6 +198,7 @@ async fn what_lost_the_race_is_tried_when_the_winner_will_not_do() {
         last: None,
         spent: Duration::ZERO,
         answered: false,
+        out: None,
         attempt: None,
         progress: Progress::default(),
     };
@@ -244,11 +247,15 @@ async fn a_direct_handshake_that_breaks_is_tried_once_more() {
         routes: vec![route],
         ..dns::Params::default()
     };
-    Arc::get_mut(&mut world.0).unwrap().params.resolver = Arc::new(Resolver::new(params).unwrap());
+    let inner = Arc::get_mut(&mut world.0).unwrap();
+    inner.params.resolver = Arc::new(Resolver::new(params).unwrap());
+    let source: IpAddr = "127.0.0.77".parse().unwrap();
+    inner.params.sources.insert(domain("hall.example"), vec![source]);
     let calling =
         tokio::spawn(async move { world.route(&self::friend(), None).connect(Candidate::Next).await.1 });
     for _ in 0..2 {
-        drop(friend.accept().await.unwrap());
+        let (_broken, from) = friend.accept().await.unwrap();
+        assert_eq!(from.ip(), source, "and on the same way");
     }
     let failure = calling.await.unwrap().err().unwrap();
     assert_eq!((failure.reason, failure.address), (Reason::TlsFailed, Some(at)));
@@ -280,4 +287,39 @@ async fn where_nobody_answers_nobody_knocks_for_a_while() {
     assert!(go(&world).await.1.is_err());
     let failed = world.0.params.circuits.state(&domain("friend.example"), None);
     assert_eq!(failed.map(|failed| failed.failures), Some(1));
+}
+
+// A hosted domain with a way of its own is held to account for that alone: nobody else waits for it, nor it for others.
+#[tokio::test]
+async fn a_way_of_its_own_fails_for_nobody_else() {
+    let (_friend, address) = listener().await;
+    let dead = format!("socks5://{}", closed().await);
+    let proxy = Some(Arc::new(Proxy::parse(&dead).unwrap()));
+    let world = world(Vec::new(), address);
+    let to = |from: &str, via: &Option<Arc<Proxy>>| Destination::World {
+        from: domain(from),
+        target: domain("friend.example"),
+        behalf: Behalf::Own,
+        posh: false,
+        via: via.clone(),
+    };
+    let go = |from: &str, via| world.route(&to(from, via), None).connect(Candidate::Next);
+    let why = |outcome: Result<Connected, Failure>| outcome.err().map(|failure| failure.reason);
+    let unreachable = Some(Reason::RemoteUnreachable);
+    assert_eq!(why(go("hall.example", &proxy).await.1), unreachable);
+    assert_eq!(why(go("annex.example", &None).await.1), None);
+    assert_eq!(why(go("hall.example", &proxy).await.1), unreachable, "not asked again so soon");
+    let state =
+        |hosted: &str| world.0.params.circuits.state(&domain("friend.example"), Some(&domain(hosted)));
+    assert_eq!(state("hall.example").map(|failed| (failed.failures, failed.untried)), Some((1, 1)));
+    assert_eq!(state("annex.example"), None);
+    // Nor the other way round.
+    world.0.params.circuits.failed(&domain("friend.example"), None, Reason::RemoteUnreachable);
+    world.0.params.circuits.clear(&domain("friend.example"));
+    world.0.params.circuits.failed(&domain("friend.example"), None, Reason::RemoteUnreachable);
+    let begun = go("hall.example", &proxy).await.1;
+    assert!(
+        begun.is_err() && state("hall.example").is_some_and(|failed| failed.untried == 0),
+        "it was tried"
+    );
 }

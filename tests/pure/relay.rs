@@ -144,7 +144,7 @@ fn a_backend_is_believed_at_once_and_its_courier_goes_to_the_peer() {
     let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
-    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Own, posh: false });
+    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Own, posh: false, via: None });
     stage.step(NEAR, Input::Queue(Load::Own, message.into()));
     stage.connected(far, None);
     let far = Side::Far(far);
@@ -637,7 +637,10 @@ fn a_verifier_asks_and_answers_once() {
     let mut stage = Stage::of(Relay::verifier(home, any(), facing, check, std::time::Instant::now()));
     let (far, destination) = stage.connects()[0].clone();
     let (from, target) = (domain("hall.example"), domain("friend.example"));
-    assert_eq!(destination, Destination::World { from, target, behalf: Behalf::Claim, posh: false });
+    assert_eq!(
+        destination,
+        Destination::World { from, target, behalf: Behalf::Claim, posh: false, via: None }
+    );
     stage.connected(far, Some(secured("", &["friend.example"])));
     let far = Side::Far(far);
     stage.hears(far, &answer("z", true));

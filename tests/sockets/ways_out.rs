@@ -206,6 +206,80 @@ async fn a_named_target_is_looked_up_by_the_proxy() {
     assert_eq!(condition(&bounce), Some("remote-server-not-found"), "{}", bounce.raw);
 }
 
+// A rule's own way goes before that of a route: for mail, for questions about keys, in `probe`, `explain` and the plan of a reload.
+#[tokio::test]
+async fn the_proxy_of_a_rule_goes_before_that_of_a_route() {
+    let world = border().await;
+    let friend = world.old_peer(10, &[FRIEND]).await.unwrap();
+    let cousin = peer(&world, 12, COUSIN).await;
+    let (socks, routed, http) =
+        (Proxy::socks(&world, false), Proxy::socks(&world, false), Proxy::http(&world));
+    let rules = |via: &str| {
+        POLICY.replacen("    domains: [friend", &format!("    via: \"{via}\"\n    domains: [friend"), 1)
+    };
+    let policy = world.folder.path().join("policies/hall.example.yaml");
+    let by_socks = rules(&format!("socks5://127.0.0.1:{}", socks.port));
+    std::fs::write(&policy, &by_socks).unwrap();
+    let all = format!("{{ domain: \"*\", via: \"socks5://127.0.0.1:{}\" }}", routed.port);
+    route(&world, &[all]).await;
+    goes_out(&world, &friend, "a@friend.example", "by the rule").await;
+    let words = format!("connected to {}", friend.address);
+    socks.says(&words).await;
+    let before = socks.said().matches(words.as_str()).count();
+    let _stream = by_dialback(&friend, HALL).await;
+    assert!(socks.said().matches(words.as_str()).count() > before, "{}", socks.said());
+    assert!(!routed.said().contains(&words), "{}", routed.said());
+    // Of two hosted domains each has the way of its own policy.
+    world.legacy.message("j@annex.example", "a@cousin.example", "by the route");
+    cousin.inbox.wait_body("by the route").await.unwrap();
+    routed.says(&format!("connected to {}", cousin.address)).await;
+    world.legacy.message("j@hall.example", "a@cousin.example", "by the rule");
+    cousin.inbox.wait_body("by the rule").await.unwrap();
+    socks.says(&format!("connected to {}", cousin.address)).await;
+
+    let shown = format!("socks5://127.0.0.1:{}, by the rule", socks.port);
+    let (code, told) = gatehouse(&world, &["probe", FRIEND]).await;
+    assert!(code == 0 && told.contains(&shown), "{told}");
+    for direction in [["a@friend.example", "j@hall.example"], ["j@hall.example", "a@friend.example"]] {
+        let question = ["policy", "explain", "--from", direction[0], "--to", direction[1]];
+        let (code, told) = gatehouse(&world, &question).await;
+        assert!(code == 0 && told.contains(&format!("via:        {shown}\n")), "{told}");
+        let (_, live) = gatehouse(&world, &[&question[..], &["--live"]].concat()).await;
+        assert!(live.contains(&format!("via:        {shown}\n")), "{live}");
+    }
+    let question = ["policy", "explain", "--from", "j@annex.example", "--to", "a@cousin.example"];
+    let (_, told) = gatehouse(&world, &question).await;
+    assert!(
+        told.contains(&format!("via:        socks5://127.0.0.1:{}, by the route\n", routed.port)),
+        "{told}"
+    );
+
+    std::fs::write(&policy, rules(&format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", http.port))).unwrap();
+    let (code, told) = gatehouse(&world, &["reload", "--plan"]).await;
+    let line =
+        format!("rule partners, via: socks5://127.0.0.1:{} -> http://127.0.0.1:{}", socks.port, http.port);
+    assert!(code == 0 && told.contains(&line) && !told.contains(PASSWORD), "{told}");
+    world.gate.reload().await.unwrap();
+    anew(&world, FRIEND).await;
+    goes_out(&world, &friend, "a@friend.example", "by the other").await;
+    http.says(&format!("CONNECT {}", friend.address)).await;
+}
+
+// The target of a route holds for the proxy of a rule, too: named by a host, the proxy looks that up.
+#[tokio::test]
+async fn the_proxy_of_a_rule_goes_where_the_route_leads() {
+    let world = border().await;
+    let friend = peer(&world, 10, FRIEND).await;
+    let port = door(friend.address).await;
+    let socks = Proxy::socks(&world, false);
+    let via = format!("    via: \"socks5h://127.0.0.1:{}\"\n    domains: [friend", socks.port);
+    let policy = POLICY.replacen("    domains: [friend", &via, 1);
+    std::fs::write(world.folder.path().join("policies/hall.example.yaml"), policy).unwrap();
+    route(&world, &[format!("{{ domain: {FRIEND}, target: \"localhost:{port}\" }}")]).await;
+    goes_out(&world, &friend, "a@friend.example", "by name").await;
+    socks.says("connected to localhost").await;
+}
+
 // What a proxy does not do comes back like what a server does not do, and the operator reads which proxy it was, never its login.
 #[tokio::test]
 async fn a_proxy_that_makes_no_connection_is_named() {
@@ -351,6 +425,9 @@ fn check_tells_what_is_wrong_with_a_way_out() {
         (source("[198.51.100.77]"), "cannot call other servers from 198.51.100.77"),
         (source("[127.0.0.1, 127.0.0.2]"), "127.0.0.2 is the second address of its family"),
         (source("[friend]"), "no IP address"),
+        (source("[0.0.0.0]"), "nobody calls from 0.0.0.0"),
+        (source("[\"::ffff:127.0.0.1\"]"), "nobody calls from ::ffff:127.0.0.1"),
+        (source("[224.0.0.1]"), "nobody calls from 224.0.0.1"),
     ];
     for (text, words) in table {
         std::fs::write(file(&world), &text).unwrap();
@@ -360,4 +437,56 @@ fn check_tells_what_is_wrong_with_a_way_out() {
     std::fs::write(file(&world), source("[127.0.0.1, \"::1\"]")).unwrap();
     let (code, told) = runtime.block_on(gatehouse(&world, &["check"]));
     assert!(code == 0 || told.contains("::1"), "{told}");
+
+    // What is no mistake by itself, and yet can never hold or changes nothing.
+    let both = |entry: &str| {
+        routes(entry).replacen("federation: listed", "federation: listed\n    source: [127.0.0.1]", 1)
+    };
+    let proxy = "via: \"socks5://10.0.0.9:1080\"";
+    let table = [
+        (
+            both("{ domain: a.example, target: \"[2001:db8::1]:5269\" }"),
+            "has no IPv6 address to call from, so it never reaches [2001:db8::1]:5269",
+        ),
+        (
+            routes(&format!("{{ domain: \"*\", {proxy} }}, {{ domain: a.example, {proxy} }}")),
+            "the route of a.example says what that of * says",
+        ),
+        (
+            routes(&format!(
+                "{{ domain: \"*.B.a.example\", {proxy} }}, {{ domain: \"*.a.example\", {proxy} }}"
+            )),
+            "the route of *.b.a.example says what that of *.a.example says",
+        ),
+        (
+            both(&format!("{{ domain: \"*\", {proxy} }}")),
+            "changes nothing: every route leads through a proxy",
+        ),
+    ];
+    for (text, words) in table {
+        std::fs::write(file(&world), &text).unwrap();
+        let (code, told) = runtime.block_on(gatehouse(&world, &["check"]));
+        assert!(code == 0 && told.contains(words), "{words}: {told}");
+    }
+    // An exact one over a wildcard, and one that leads elsewhere, are as they are meant.
+    let meant = [
+        format!("{{ domain: \"*\", {proxy} }}, {{ domain: a.example, target: \"127.0.0.2:5269\" }}"),
+        format!("{{ domain: a.example, {proxy} }}, {{ domain: \"*.a.example\", {proxy} }}"),
+    ];
+    for entry in meant {
+        std::fs::write(file(&world), both(&entry)).unwrap();
+        let (code, told) = runtime.block_on(gatehouse(&world, &["check"]));
+        assert!(code == 0 && !told.contains("route of") && !told.contains("changes nothing"), "{told}");
+    }
+    std::fs::write(file(&world), &good).unwrap();
+    let policy = world.folder.path().join("policies/hall.example.yaml");
+    let rule = |more: &str| format!("version: v1\nrules:\n  - {{ name: a, domains: [a.example], {more} }}\n");
+    for (more, words) in [
+        ("via: \"socks5://u:s3cret@10.0.0.9\"", "`via` is no proxy: it has no port"),
+        ("via: \"http://10.0.0.9:1\", verdict: deny", "`via` in a rule that denies changes nothing"),
+    ] {
+        std::fs::write(&policy, rule(more)).unwrap();
+        let (code, told) = runtime.block_on(gatehouse(&world, &["check"]));
+        assert!(code == 78 && told.contains(words) && !told.contains("s3cret"), "{words}: {told}");
+    }
 }

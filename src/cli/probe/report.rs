@@ -18,6 +18,8 @@ pub(super) struct Report {
     pub(super) targets: Vec<Place>,
     /// The proxy on the way, if there is one.
     pub(super) via: Option<String>,
+    /// What names it: `rule` or `route`.
+    pub(super) via_by: Option<&'static str>,
     /// The address that answered.
     pub(super) address: Option<SocketAddr>,
     pub(super) tls: Option<&'static str>,
@@ -96,7 +98,7 @@ impl Report {
             line("target", &format!("{} ({}) at {addresses}{dnssec}", place.host, place.tls));
         }
         if let Some(via) = &self.via {
-            line("via", via);
+            line("via", &format!("{via}, by the {}", self.via_by.unwrap_or_default()));
         }
         if let Some(address) = self.address {
             line("connected", &address.to_string());

@@ -67,6 +67,7 @@ pub(super) async fn foresee(reloader: &Reloader, read: &Read) -> Result<Plan, Ve
     let elsewhere = changes::elsewhere(&old, &read.settings, &views);
     let settings = [
         changes::settings(&old, &read.settings),
+        changes::ways(&before, &after),
         changes::patches(&before, &after),
         changes::lists(&before, &after),
     ]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::Towards;
 use super::super::leg::{Found, Leg, Link};
 use super::Pump;
 use crate::reason::{Facing, Reason};
@@ -59,9 +60,10 @@ impl Pump {
                 let named = leg.named.as_deref().and_then(|d| crate::jid::Domain::parse(d).ok());
                 leg.link = Link::Upgrading(outside.secure_near(io, flow, named, peer));
             }
-            Some(Destination::World { from, target, posh, .. }) => {
+            Some(Destination::World { from, target, posh, via, .. }) => {
                 let published = leg.published.take().unwrap_or_default();
-                leg.link = Link::Upgrading(outside.secure_far(io, from, target, (published, posh)));
+                let towards = Towards { from, target, published, posh, via };
+                leg.link = Link::Upgrading(outside.secure_far(io, towards));
             }
             // Backends are spoken to in clear; a relay never asks for TLS there.
             Some(Destination::Backend(_) | Destination::Client(_)) => self.gone(side, Reason::Internal),

@@ -6,6 +6,7 @@ use super::super::fetch::{self, Reach};
 use super::{Inner, World};
 use crate::dns::{DnsFault, Share};
 use crate::net::web::{Document, Marks};
+use crate::policy::Proxy;
 use crate::reason::Cause;
 use crate::stream::dane::Dane;
 use crate::stream::evidence::{Evidence, Posh, Sought};
@@ -23,6 +24,7 @@ impl World {
         let reach = Reach {
             resolver: &inner.params.resolver,
             ways: &inner.params.ways,
+            via: None,
             dial: &inner.params.dial,
             sources: &[],
             trust: connector.trust(),
@@ -35,7 +37,13 @@ impl World {
 impl Inner {
     /// What the sender of this pair publishes about the certificate with which it calls (DNS-15). The weaker proof is looked for only
     /// where there is not the stronger one.
-    pub(super) async fn inquire(&self, pair: &Pair, shown: &Certificate, sought: Sought) -> Evidence {
+    pub(super) async fn inquire(
+        &self,
+        pair: &Pair,
+        shown: &Certificate,
+        sought: Sought,
+        via: Option<&Proxy>,
+    ) -> Evidence {
         let mut found = Evidence::none(pair.sender.clone());
         if sought.dane {
             found.dane = match self.params.resolver.published(&pair.sender, Share::Claims).await {
@@ -48,13 +56,13 @@ impl Inner {
             };
         }
         if sought.posh && !matches!(found.dane, Dane::Proven(_)) {
-            found.posh = self.posh(pair, shown, Share::Claims).await;
+            found.posh = self.posh(pair, shown, via, Share::Claims).await;
         }
         found
     }
 
     /// The same of a server that we called, where nothing on the channel proves it, and nothing speaks against it.
-    pub(super) async fn read_file(&self, secured: &mut Secured, pair: &Pair) {
+    pub(super) async fn read_file(&self, secured: &mut Secured, pair: &Pair, via: Option<&Proxy>) {
         let dane = secured.dane(&pair.sender);
         let Some(shown) = secured.certificate.clone() else { return };
         if matches!(dane, Dane::Proven(_) | Dane::Failed)
@@ -64,16 +72,17 @@ impl Inner {
         }
         let known = secured.evidence(&pair.sender).cloned();
         let known = known.unwrap_or_else(|| Evidence::none(pair.sender.clone()));
-        let posh = self.posh(pair, &shown, Share::Own).await;
+        let posh = self.posh(pair, &shown, via, Share::Own).await;
         secured.attest(Evidence { posh, ..known });
     }
 
-    async fn posh(&self, pair: &Pair, shown: &Certificate, share: Share) -> Posh {
+    async fn posh(&self, pair: &Pair, shown: &Certificate, via: Option<&Proxy>, share: Share) -> Posh {
         let connector = Arc::clone(&self.connector.read().unwrap_or_else(PoisonError::into_inner));
         let params = &self.params;
         let reach = Reach {
             resolver: &params.resolver,
             ways: &params.ways,
+            via,
             dial: &params.dial,
             sources: params.sources.get(&pair.target).map_or(&[], Vec::as_slice),
             trust: connector.trust(),

@@ -1,4 +1,4 @@
-//! Where a way begins: the candidates of a destination, and what a connection to a backend opens with.
+//! Where a way begins: the candidates of a destination, how they are dialled, and what a connection to a backend opens with.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -6,15 +6,58 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Failure;
-use super::super::ways::WayOut;
+use super::super::ways::{self, Undialled, WayOut};
 use super::{Place, ProxyVersion, Way, told};
+use crate::dns::Share;
 use crate::metrics::Limit;
-use crate::net::proxy;
+use crate::net::{self, Dialled, proxy};
 use crate::reason::Reason;
-use crate::relay::Destination;
+use crate::relay::{Behalf, Destination};
 use crate::stream::TlsVersion;
 
 impl Way {
+    /// The domain is not to be had. What a stranger has made us try is held against it for nobody else (LIM-06).
+    pub(super) fn missed(&self, reason: Reason) {
+        match &self.destination {
+            Destination::World { target, behalf: Behalf::Claim, .. } => {
+                self.inner.params.circuits.failed_claim(target);
+            }
+            Destination::World { from, target, .. } => {
+                let apart = self.is_apart() && reason != Reason::DnsFailed;
+                self.inner.params.circuits.failed(target, apart.then_some(from), reason);
+            }
+            Destination::Backend(_) | Destination::Client(_) => {}
+        }
+    }
+
+    /// Whether the hosted domain has a way of its own there: a proxy that its rule names, or an address that it calls from. What comes
+    /// of it is held against nobody else.
+    pub(super) fn is_apart(&self) -> bool {
+        let Destination::World { from, via, .. } = &self.destination else { return false };
+        via.is_some() || self.out.is_none() && self.inner.params.sources.contains_key(from)
+    }
+
+    /// Dials these for so long, on the way that the destination has.
+    pub(super) async fn dial(&self, addresses: &[SocketAddr], total: Duration) -> Result<Dialled, Undialled> {
+        let mut dialling = net::connect::Params { total, ..self.inner.params.dial.clone() };
+        // A proxy stands on a network of ours.
+        if let (Destination::World { from, .. }, None) = (&self.destination, &self.out) {
+            dialling.sources = self.inner.params.sources.get(from).cloned().unwrap_or_default();
+        }
+        ways::dial(self.out.as_ref(), &self.inner.params.resolver, addresses, &dialling).await
+    }
+
+    /// Whose share of the lookups these take.
+    pub(super) fn share(&self) -> Share {
+        match self.destination {
+            Destination::World { behalf: Behalf::Carried, .. } => Share::Carried,
+            Destination::World { behalf: Behalf::Claim, .. } => Share::Claims,
+            Destination::World { behalf: Behalf::Own, .. }
+            | Destination::Backend(_)
+            | Destination::Client(_) => Share::Own,
+        }
+    }
+
     pub(super) async fn places(&self) -> Result<VecDeque<Place>, Failure> {
         match &self.destination {
             Destination::Client(domain) => {
@@ -26,7 +69,7 @@ impl Way {
                 Ok(Place::in_turn(addresses))
             }
             Destination::World { target, .. } => {
-                let (found, waited) = match self.way_out().and_then(WayOut::target) {
+                let (found, waited) = match self.out.as_ref().and_then(WayOut::target) {
                     Some(named) => (Ok(vec![named]), Duration::ZERO),
                     None => self.inner.params.resolver.targets_timed(target, self.share()).await,
                 };
