@@ -51,6 +51,7 @@ pub(super) fn assemble(
     let state = state.and_then(|(word, path)| (!word.value.is_empty()).then_some(path));
     let lists = super::listed::lists(&mut words, spec, state.as_deref());
     let bidi = words.on(spec.bidi.as_ref(), true);
+    let dscp = spec.dscp.as_ref().and_then(|word| dscp(&mut words, word));
     let patches = super::lists::files_once(&mut words, spec.patches.as_ref());
     let secrets = secrets(&mut words, spec);
     let cluster = super::cluster::cluster(&mut words, spec, &secrets);
@@ -87,6 +88,7 @@ pub(super) fn assemble(
         own_addresses,
         explain_to_users,
         bidi,
+        dscp,
         lists,
         patches,
         secrets,
@@ -114,6 +116,18 @@ fn threads(words: &mut Words, word: &Word) -> Option<usize> {
             word,
             format!("\"{}\" is no number of threads", word.value),
             "write a number from 1 to 1024",
+        );
+    }
+    found
+}
+
+fn dscp(words: &mut Words, word: &Word) -> Option<u8> {
+    let found = word.value.parse().ok().filter(|mark| *mark < 64);
+    if found.is_none() {
+        words.error(
+            word,
+            format!("\"{}\" is no mark that packets bear", word.value),
+            "write a number from 0 to 63; 46 is expedited forwarding",
         );
     }
     found

@@ -37,6 +37,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
         own_addresses,
         explain_to_users,
         bidi,
+        dscp,
         lists,
         patches,
         secrets,
@@ -61,6 +62,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.list("own-addresses", own_addresses);
     out.on("explain-to-users".to_owned(), *explain_to_users, true);
     out.on("bidi".to_owned(), *bidi, true);
+    out.or("dscp", dscp.as_ref(), "none");
     for list in lists {
         out.listed(list);
     }

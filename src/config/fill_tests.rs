@@ -48,6 +48,7 @@ fn whole() -> Value {
         "own-addresses": ["198.51.100.1"],
         "explain-to-users": "off",
         "bidi": "off",
+        "dscp": "46",
         "lists": [{
             "name": "spammers", "file": "lists/spam.txt", "expires": "72h", "change": "any",
             "verify": { "minisign": "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3" },

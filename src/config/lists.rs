@@ -31,6 +31,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         own_addresses,
         explain_to_users,
         bidi,
+        dscp,
         lists: named,
         patches,
         dialback,
@@ -45,7 +46,7 @@ pub(super) fn only_lists(words: &mut Words, spec: &spec::FileSpec) {
         audit,
         state,
     } = spec;
-    let single = [threads, default_domain, explain_to_users, bidi, state]
+    let single = [threads, default_domain, explain_to_users, bidi, dscp, state]
         .map(|word| word.as_ref().map(|word| words.place(word)));
     let lists = [include, retired_domains, own_addresses, patches]
         .map(|list| list.as_ref().map(|list| words.place(list)));

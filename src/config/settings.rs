@@ -44,6 +44,8 @@ pub struct Settings {
     pub explain_to_users: bool,
     /// Whether streams between servers may go both ways.
     pub bidi: bool,
+    /// The mark that packets bear.
+    pub dscp: Option<u8>,
     /// Lists that somebody else keeps.
     pub lists: Vec<ListFile>,
     /// Files of patches.

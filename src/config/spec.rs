@@ -46,6 +46,9 @@ pub struct FileSpec {
     /// or `off`, and then each way has a stream of its own. What comes back is judged like what comes on a stream of its own.
     /// Default: `on`. Example: `bidi: off`
     pub bidi: Option<Word>,
+    /// The mark (DSCP) that the packets of all connections bear, for the routers between, as a number from 0 to 63: `46` is expedited
+    /// forwarding. Default: none. Example: `dscp: 18`
+    pub dscp: Option<Word>,
     /// Lists of domains that somebody else keeps, for rules that ask them (`lists`, `quorum`). Default: none.
     pub lists: Option<Placed<Vec<Placed<ListSpec>>>>,
     /// Files of patches, for all domains: stanzas that a server behind cannot bear, and what becomes of them; `*` in the last part of a

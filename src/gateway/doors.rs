@@ -7,7 +7,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,6 +19,7 @@ use super::{Acceptors, parts};
 use crate::config::settings::{Encryption, Listener as Asked, Mixed, Role, Settings};
 use crate::limit::{self, Arrivals, Callbacks};
 use crate::metrics::Door;
+use crate::net;
 use crate::net::listen::Listener;
 use crate::policy::{Finding, Place};
 use crate::run::{Tools, now};
@@ -86,7 +86,7 @@ impl Doors {
     /// Binds what these settings want and is not open yet, or tells of all that cannot be bound. Those that were handed over
     /// are bound already.
     pub(super) fn bind(&self, settings: &Settings, handed: &mut Handed) -> Result<Vec<Bound>, Vec<Finding>> {
-        let patience = settings.timeouts.stanza;
+        let tuning = parts::tuning(settings);
         let (mut bound, mut findings) = (Vec::new(), Vec::new());
         for asked in &settings.listeners {
             let door = door(&asked.role);
@@ -95,8 +95,8 @@ impl Doors {
                 continue;
             }
             let made = match handed.listener(asked.address) {
-                Some(socket) => Listener::adopt(socket, patience),
-                None => self.opened(settings, asked, patience),
+                Some(socket) => Listener::adopt(socket, tuning),
+                None => self.opened(settings, asked, tuning),
             };
             match made.and_then(|listener| Ok((listener.local_addr()?, listener))) {
                 Ok((address, listener)) => {
@@ -110,7 +110,7 @@ impl Doors {
     }
 
     /// A new socket; beside those of ours on the same port that close as this one opens, or that an earlier reload closes.
-    fn opened(&self, settings: &Settings, asked: &Asked, patience: Duration) -> std::io::Result<Listener> {
+    fn opened(&self, settings: &Settings, asked: &Asked, tuning: net::Tuning) -> std::io::Result<Listener> {
         let closes = |bound: &&Bound| {
             Self::overlaps(bound.address, asked.address)
                 && !settings.listeners.iter().any(|kept| kept.address == bound.asked)
@@ -122,10 +122,10 @@ impl Doors {
             .map(|bound| Arc::clone(&bound.listener))
             .chain(earlier.filter_map(|(_, socket)| socket.upgrade()))
             .collect();
-        match Listener::bind(asked.address, patience) {
+        match Listener::bind(asked.address, tuning) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && !closing.is_empty() => {
                 let closing: Vec<&Listener> = closing.iter().map(|socket| &**socket).collect();
-                Listener::bind_beside(asked.address, patience, &closing)
+                Listener::bind_beside(asked.address, tuning, &closing)
             }
             made => made,
         }
@@ -201,8 +201,8 @@ impl Doors {
             let at = old.iter().position(|open| Arc::ptr_eq(&open.socket.listener, &socket.listener));
             match at.map(|at| old.swap_remove(at)) {
                 Some(open) => {
-                    if let Err(error) = socket.listener.retune(settings.timeouts.stanza) {
-                        tracing::warn!(address = %socket.address, %error, "a listener keeps its patience");
+                    if let Err(error) = socket.listener.retune(parts::tuning(settings)) {
+                        tracing::warn!(address = %socket.address, %error, "a listener keeps its patience and its mark");
                     }
                     // Its task may have given the socket up; then nobody hears.
                     let _heard = open.terms.send(terms);

@@ -369,12 +369,13 @@ pub fn sources(settings: &Settings) -> BTreeMap<Domain, Vec<IpAddr>> {
 /// How long to dial.
 pub fn dial(settings: &Settings) -> net::connect::Params {
     let times = &settings.timeouts;
-    net::connect::Params {
-        each: times.connect,
-        total: times.connect_total,
-        patience: times.stanza,
-        sources: Vec::new(),
-    }
+    let tuning = tuning(settings);
+    net::connect::Params { each: times.connect, total: times.connect_total, tuning, sources: Vec::new() }
+}
+
+/// What is the same for all connections.
+pub fn tuning(settings: &Settings) -> net::Tuning {
+    net::Tuning { patience: settings.timeouts.stanza, dscp: settings.dscp }
 }
 
 /// Where each backend takes federation.

@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::tune::tune;
+use super::tune::{Tuning, mark, tune};
 use crate::reason::{Cause, Reason, Why};
 
 /// How long to try, and from where.
@@ -22,8 +22,8 @@ pub struct Params {
     pub each: Duration,
     /// For all of them together.
     pub total: Duration,
-    /// How long the other end may acknowledge nothing, once there is a connection.
-    pub patience: Duration,
+    /// What is the same for all connections.
+    pub tuning: Tuning,
     /// Addresses to dial from: the first of the target's family is used. Where there are some and none is of that family, the
     /// target is not dialled.
     pub sources: Vec<IpAddr>,
@@ -34,7 +34,7 @@ impl Default for Params {
         Params {
             each: Duration::from_secs(5),
             total: Duration::from_secs(20),
-            patience: Duration::from_secs(120),
+            tuning: Tuning { patience: Duration::from_secs(120), dscp: None },
             sources: Vec::new(),
         }
     }
@@ -111,13 +111,15 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 
 async fn dial(address: SocketAddr, params: &Params) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // From the first packet on.
+    params.tuning.dscp.map_or(Ok(()), |dscp| mark(&socket, dscp))?;
     match params.sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
         Some(source) => socket.bind(SocketAddr::new(*source, 0))?,
         None if params.sources.is_empty() => {}
         None => return Err(io::ErrorKind::AddrNotAvailable.into()),
     }
     let stream = socket.connect(address).await?;
-    tune(&stream, params.patience)?;
+    tune(&stream, params.tuning)?;
     Ok(stream)
 }
 

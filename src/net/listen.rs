@@ -12,7 +12,7 @@ use std::time::Duration;
 use socket2::{Domain as Family, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::tune::tune;
+use super::tune::{Tuning, tune};
 
 /// A bound listener.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub struct Listener {
 
 impl Listener {
     /// Binds and listens. On a host without IPv6, `[::]` means all of IPv4. Connections whose other end acknowledges
-    /// nothing for `patience` end.
-    pub fn bind(address: SocketAddr, patience: Duration) -> io::Result<Listener> {
-        Listener::tuned(bound(address, false)?, patience)
+    /// nothing for the patience of `tuning` end.
+    pub fn bind(address: SocketAddr, tuning: Tuning) -> io::Result<Listener> {
+        Listener::tuned(bound(address, false)?, tuning)
     }
 
     /// The same beside those of ours that are about to close and whose addresses take this one in, or are within it: all
@@ -32,11 +32,7 @@ impl Listener {
     ///
     /// # Errors
     /// As the system says; the others go on as they were.
-    pub fn bind_beside(
-        address: SocketAddr,
-        patience: Duration,
-        others: &[&Listener],
-    ) -> io::Result<Listener> {
+    pub fn bind_beside(address: SocketAddr, tuning: Tuning, others: &[&Listener]) -> io::Result<Listener> {
         // Only for this moment, and only for sockets of this user: else others could come to listen there.
         let share =
             |shared| others.iter().try_for_each(|other| SockRef::from(&other.socket).set_reuse_port(shared));
@@ -44,24 +40,24 @@ impl Listener {
         share(false)?;
         let made = made?;
         SockRef::from(&made).set_reuse_port(false)?;
-        Listener::tuned(made, patience)
+        Listener::tuned(made, tuning)
     }
 
     /// Takes over a socket that somebody else bound and listens on.
-    pub fn adopt(socket: std::net::TcpListener, patience: Duration) -> io::Result<Listener> {
+    pub fn adopt(socket: std::net::TcpListener, tuning: Tuning) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
-        Listener::tuned(TcpListener::from_std(socket)?, patience)
+        Listener::tuned(TcpListener::from_std(socket)?, tuning)
     }
 
     /// What it accepts is tuned as it is.
-    fn tuned(socket: TcpListener, patience: Duration) -> io::Result<Listener> {
-        tune(&socket, patience)?;
+    fn tuned(socket: TcpListener, tuning: Tuning) -> io::Result<Listener> {
+        tune(&socket, tuning)?;
         Ok(Listener { socket })
     }
 
     /// What it accepts from now on waits so long for its other end.
-    pub fn retune(&self, patience: Duration) -> io::Result<()> {
-        tune(&self.socket, patience)
+    pub fn retune(&self, tuning: Tuning) -> io::Result<()> {
+        tune(&self.socket, tuning)
     }
 
     /// The address it is bound to.
@@ -198,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wildcard_listener_reports_ipv4_peers_as_ipv4() {
-        let listener = Listener::bind("[::]:0".parse().unwrap(), Duration::from_secs(9)).unwrap();
+        let listener = Listener::bind("[::]:0".parse().unwrap(), Tuning::default()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let _client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
@@ -210,9 +206,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_accepted_is_tuned_on_bound_and_on_adopted_sockets() {
         let patience = Duration::from_secs(9);
-        let bound = Listener::bind("127.0.0.1:0".parse().unwrap(), patience).unwrap();
+        let tuning = Tuning { patience, dscp: None };
+        let bound = Listener::bind("127.0.0.1:0".parse().unwrap(), tuning).unwrap();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        for listener in [bound, Listener::adopt(socket, patience).unwrap()] {
+        for listener in [bound, Listener::adopt(socket, tuning).unwrap()] {
             let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
             let socket = socket2::SockRef::from(&stream);
