@@ -11,6 +11,8 @@ use bytes::Bytes;
 use super::Effect;
 use super::beside;
 use super::event::Event;
+use super::inbound::Sent;
+use super::judge;
 use super::near::Near;
 use super::origin::{Origin, reread};
 use super::turn::Turn;
@@ -112,7 +114,13 @@ impl WayBack {
     }
 
     /// A stanza of a backend.
-    pub(super) fn pass(&mut self, near: &mut Near, pair: Pair, octets: Bytes, turn: &mut Turn<'_>) {
+    pub(super) fn pass(
+        &mut self,
+        near: &mut Near,
+        (pair, octets): (Pair, Bytes),
+        kept: Option<&mut Sent>,
+        turn: &mut Turn<'_>,
+    ) {
         if !near.is_live() || !self.open.contains_key(&pair) {
             return turn.push(Effect::Onward(pair, octets));
         }
@@ -126,10 +134,14 @@ impl WayBack {
             let Some(frame) = reread(&octets) else { return };
             let turned = Turned::beyond(frame.head(), Reason::BeyondPeerLimit, (most, found), found);
             let origin = Origin { direction: Direction::Outbound, caller: None };
+            let now = turn.now;
             return origin.turn_away(
                 &turned,
                 &pair,
-                |stanza| Some(Effect::Back(pair.clone(), stanza.octets)),
+                |stanza| {
+                    kept.into_iter().for_each(|kept| kept.push(stanza.octets.clone(), now));
+                    Some(Effect::Back(pair.clone(), stanza.octets))
+                },
                 turn,
             );
         }
@@ -141,6 +153,7 @@ impl WayBack {
         }
         // A stream that is used is not idle, whoever uses it.
         near.heard = turn.now;
+        kept.into_iter().for_each(|kept| kept.push(octets.clone(), turn.now));
         turn.push(Effect::Back(pair, octets));
     }
 

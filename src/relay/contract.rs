@@ -110,8 +110,10 @@ pub enum Input {
     Yield,
     /// The answer to [`Effect::Serves`]: whether a far leg stands for any pair of this stream.
     Serves(bool),
-    /// The answer to [`Effect::Resume`]: how many had been taken and whose stream it was, if there is one.
-    Resumed(Option<(u32, Domain)>),
+    /// The answer to [`Effect::Resume`]: what its stream has left and whose that was, if there is one.
+    Resumed(Option<(Left, Domain)>),
+    /// Near: somebody goes on with the session of this stream, which broke, and had taken so many of what went back over it.
+    GoneOn(u32),
     /// The answer to [`Effect::Settle`].
     Settled(u32),
     /// The answer to [`Effect::Verify`].
@@ -159,10 +161,11 @@ pub enum Effect {
     /// The stanzas of the near leg are counted from here on (SM-01); with the name under which the stream may be gone on with, and the
     /// domain that may.
     Enlist(Option<(String, Domain)>),
-    /// They are counted no more: the connection broke when so many had been taken, or the stream is over.
-    Leave(Option<u32>),
-    /// A stream of this name, of one of these domains, is to be gone on with here. Answer with [`Input::Resumed`].
-    Resume(String, Vec<Domain>),
+    /// They are counted no more: the connection broke and has left this, or the stream is over.
+    Leave(Option<Left>),
+    /// A stream of this name, of one of these domains, is to be gone on with here, whose peer has taken so many of what went back over it.
+    /// Answer with [`Input::Resumed`].
+    Resume(String, u32, Vec<Domain>),
     /// Answer with [`Input::Settled`] as soon as all that was handed over before this is taken behind.
     Settle(u32),
     /// What of the stanzas that this far leg was given has not begun to go out goes nowhere: they have come back.
@@ -173,6 +176,8 @@ pub enum Effect {
     Back(Pair, Bytes),
     /// The way back was no way for this stanza: it takes another, before all that still waits for its pair.
     Onward(Pair, Bytes),
+    /// The same of some that are known not to have been taken, in their order: before all others that have come back from this relay.
+    Again(Vec<(Pair, Bytes)>),
     /// A stanza that the peer has sent back over this far leg; couriers carry it to the backend.
     Inward(FarId, Pair, Passing),
     /// One whole stanza in canonical form, from the backend to the client of the near leg.
@@ -238,6 +243,24 @@ pub enum Effect {
     Cut(Side),
     /// This happened.
     Note(Event),
+}
+
+/// What is left of a counted stream that broke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// So many stanzas of the peer had been taken.
+    pub taken: u32,
+    /// So many had gone back to it.
+    pub sent: u32,
+    /// So many of those it had not acknowledged.
+    pub open: u32,
+}
+
+impl Left {
+    /// Nothing has gone back.
+    pub fn taken(taken: u32) -> Self {
+        Self { taken, ..Self::default() }
+    }
 }
 
 /// A login about to be tried, for the throttle (C2S-11). It holds no password and nothing made from one.

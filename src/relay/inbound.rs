@@ -6,6 +6,7 @@
 mod claims;
 mod counted;
 mod ends;
+mod kept;
 mod stanzas;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::counted::Counting;
+pub(super) use self::kept::Sent;
 use super::back::WayBack;
 use super::claims::Claims;
 use super::event::{Event, Role};
@@ -96,10 +98,14 @@ impl Inbound {
 
     fn one_step(&mut self, side: Side, input: Input, turn: &mut Turn<'_>) {
         match (side, input) {
-            (Side::Near, Input::Close(reason)) => self.end(reason, turn),
+            (Side::Near, Input::Close(reason)) => {
+                kept::give_back(self, turn);
+                self.end(reason, turn);
+            }
             (Side::Far(id), Input::Close(reason)) => self.shut(id, reason, turn),
             (_, Input::Drain) => {
                 self.draining = true;
+                kept::give_back(self, turn);
                 self.end(Reason::Shutdown, turn);
             }
             (_, Input::Expired) => self.expire(turn),
@@ -111,7 +117,15 @@ impl Inbound {
             (_, Input::Report(pair, octets)) => self.report(pair, octets, turn),
             (_, Input::Resumed(found)) => counted::resumed(self, found, turn),
             (_, Input::Settled(count)) => counted::settled(self, count, turn),
-            (_, Input::Back(pair, octets)) => self.back.pass(&mut self.near, pair, octets, turn),
+            (_, Input::GoneOn(taken)) => kept::gone_on(self, taken, turn),
+            (_, Input::Back(pair, octets)) => {
+                let mut sent = self.counting.sent_mut();
+                self.back.pass(&mut self.near, (pair, octets), sent.as_deref_mut(), turn);
+                // CLS-01: behind our closing tag nothing is asked any more.
+                if let Some(sent) = sent.filter(|_| self.near.is_live()) {
+                    sent.ask(turn);
+                }
+            }
             (_, Input::Withdraw(pair, reason)) => self.back.withdraw(&self.near, &pair, reason, turn),
             (Side::Far(id), Input::Yield) => self.give_way(id, turn),
             (_, Input::Verified(claim, answer)) => self.verified(claim, answer, turn),
@@ -155,7 +169,7 @@ impl Inbound {
             Input::Stalled => return self.near_fault(Reason::StanzaTimeout, turn),
             Input::Gone { reason, unsent } => {
                 let broke = self.near.is_live();
-                counted::leave(self, broke, turn);
+                counted::leave(self, broke, unsent.len(), turn);
                 for octets in unsent {
                     if let Some(pair) = reread(&octets).and_then(|frame| pair_of(frame.head())) {
                         turn.push(Effect::Onward(pair, octets));
@@ -335,7 +349,17 @@ impl Inbound {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.near.is_over() && self.fars.is_empty()
+        self.near.is_over() && self.fars.is_empty() && !self.holds_back()
+    }
+
+    /// Whether what comes for its pairs waits, since what went before may yet be asked for.
+    pub(super) fn holds_back(&self) -> bool {
+        self.counting.limbo.is_some()
+    }
+
+    /// Whether it is counted what goes back, and whether there is room for more of it.
+    pub(super) fn room_back(&self, home: &Home) -> Option<bool> {
+        self.counting.sent().map(|sent| sent.has_room(home))
     }
 
     pub(super) fn wants_read(&self, side: Side) -> bool {

@@ -38,7 +38,7 @@ mod turned;
 mod verifier;
 
 pub use contract::{
-    Arrival, Attempt, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Load, Side,
+    Arrival, Attempt, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load, Side,
 };
 pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Withheld};
 pub use judge::{doubt, doubt_in_full, doubts};
@@ -237,6 +237,19 @@ impl Relay {
             (Shape::Outbound(_), Side::Far(_)) | (Shape::Courier(_) | Shape::Verifier(_), Side::Near) => {
                 false
             }
+        }
+    }
+
+    /// Whether stanzas for its pairs that wait to go back go on waiting although its near leg is no more.
+    pub fn holds_back(&self) -> bool {
+        matches!(&self.shape, Shape::Inbound(inbound) if inbound.holds_back())
+    }
+
+    /// Where it is counted what goes back over the near leg: whether there is room for more.
+    pub fn room_back(&self) -> Option<bool> {
+        match &self.shape {
+            Shape::Inbound(inbound) => inbound.room_back(&self.home),
+            _ => None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::jid::Domain;
 use crate::reason::{Facing, Flow, Reason};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::fault::{self, Fault};
-use crate::stream::management::Word;
+use crate::stream::management::{self, Word};
 use crate::stream::receiving::{self, Claim, Desk, Receiving};
 use crate::stream::{Certificate, KeyCheck, Method, Pair, Secured, StreamIds};
 use crate::xml::{CLOSE, Frame, Header, Kind, Refused, Token, names};
@@ -311,7 +311,9 @@ impl Near {
                     && frame.head().kind() == Kind::Other
                     && !frame.is(names::STREAMS, "error") =>
             {
-                None
+                // But what they have taken until then counts (SM-01).
+                let counts = self.facing() == Facing::Public && management::is_word(&frame);
+                counts.then(|| NearOutcome::Counting(management::read(&frame)))
             }
             Token::Element(frame) => {
                 self.heard = turn.now;

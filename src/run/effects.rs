@@ -76,7 +76,7 @@ impl Pump {
             },
             Effect::Enlist(session) => settling::enlist(self, session),
             Effect::Leave(broke) => settling::leave(self, broke),
-            Effect::Resume(id, askers) => settling::resume(self, id, askers),
+            Effect::Resume(id, taken, askers) => settling::resume(self, id, taken, askers),
             Effect::Settle(count) => settling::settle(self, count),
             Effect::Recall(id) => {
                 if let Some(far) = self.fars.get_mut(id) {
@@ -86,6 +86,7 @@ impl Pump {
             Effect::WayBack(pair, open) => back::open(self, pair, open),
             Effect::Back(pair, stanza) => back::pass(self, pair, stanza),
             Effect::Onward(pair, stanza) => back::onward(self, pair, stanza),
+            Effect::Again(stanzas) => back::again(self, stanzas),
             Effect::Inward(id, pair, stanza) => back::inward(self, id, pair, stanza),
             Effect::Deliver(stanza) => {
                 if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {

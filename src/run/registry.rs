@@ -109,6 +109,8 @@ pub enum Order {
     GiveWay(FarId),
     /// Another connection goes on with the near stream, whose own broke without a word.
     Supersede,
+    /// Somebody goes on with the session of its stream, which broke, and had taken so many of what went back.
+    GoneOn(u32),
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy, certificates judged by that.

@@ -14,6 +14,7 @@ use super::inbox::Teller;
 use super::now;
 use super::registry::Order;
 use crate::jid::Domain;
+use crate::relay::Left;
 
 /// All that may be gone on with.
 #[derive(Debug, Default)]
@@ -43,8 +44,9 @@ struct Session {
 enum Life {
     /// Its stream stands; whether it was told to go, because another goes on with it.
     Stands(Teller<Order>, bool),
-    /// Its stream broke: its place among those, how many stanzas were taken, and until when that is remembered.
-    Broke(u64, u32, Instant),
+    /// Its stream broke: its place among those, what it has left, until when that is remembered, and the relay that still has what the
+    /// peer has not acknowledged, if there is anything.
+    Broke(u64, Left, Instant, Option<Teller<Order>>),
 }
 
 /// A stream that stands, for as long as this lives.
@@ -56,8 +58,8 @@ pub struct Ticket {
 
 /// What becomes of a wish to go on.
 enum Claim {
-    /// It goes on; so many were taken on that domain's stream.
-    Granted(u32, Domain),
+    /// It goes on; that domain's stream has left this.
+    Granted(Left, Domain),
     /// It stands still, and is told to go.
     Stands,
     /// There is none for those who ask.
@@ -72,15 +74,20 @@ impl Sessions {
         Ticket { sessions: Arc::clone(self), id }
     }
 
-    /// Waits until the stream of that name has broken, if it still stands, and takes its session: how many stanzas were taken, and
-    /// whose it was. None where nobody of those who ask had one of that name.
-    pub async fn resume(self: Arc<Self>, id: String, askers: Vec<Domain>) -> Option<(u32, Domain)> {
+    /// Waits until the stream of that name has broken, if it still stands, and takes its session: what it has left, and whose it was.
+    /// None where nobody of those who ask had one of that name. Who goes on has taken so many of what went back over it.
+    pub async fn resume(
+        self: Arc<Self>,
+        id: String,
+        taken: u32,
+        askers: Vec<Domain>,
+    ) -> Option<(Left, Domain)> {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            match self.claim(&id, &askers) {
-                Claim::Granted(taken, owner) => return Some((taken, owner)),
+            match self.claim(&id, taken, &askers) {
+                Claim::Granted(left, owner) => return Some((left, owner)),
                 Claim::None => return None,
                 Claim::Stands => {}
             }
@@ -90,7 +97,7 @@ impl Sessions {
         }
     }
 
-    fn claim(&self, id: &str, askers: &[Domain]) -> Claim {
+    fn claim(&self, id: &str, acknowledged: u32, askers: &[Domain]) -> Claim {
         let mut all = self.held();
         all.expire(now());
         let Some(session) = all.by_id.get_mut(id).filter(|session| askers.contains(&session.owner)) else {
@@ -104,10 +111,12 @@ impl Sessions {
                 }
                 Claim::Stands
             }
-            Life::Broke(_, taken, _) => {
-                let (taken, owner) = (*taken, session.owner.clone());
+            Life::Broke(_, left, _, tell) => {
+                let (left, owner) = (*left, session.owner.clone());
+                // One that has given it back has ended. Whom nobody can tell gives back what may have been taken.
+                let _told = tell.as_ref().map(|tell| tell.tell(Order::GoneOn(acknowledged)));
                 all.forget(id);
-                Claim::Granted(taken, owner)
+                Claim::Granted(left, owner)
             }
         }
     }
@@ -124,14 +133,18 @@ impl Sessions {
 }
 
 impl Ticket {
-    /// The stream broke when so many stanzas had been taken; that is remembered until then, among so many at most.
-    pub fn broke(self, taken: u32, until: Instant, most: usize) {
+    /// The stream broke and has left this; that is remembered until then, among so many at most.
+    pub fn broke(self, left: Left, until: Instant, most: usize) {
         let mut all = self.sessions.held();
         all.expire(now());
         all.issued += 1;
         let place = all.issued;
         let Some(session) = all.by_id.get_mut(&self.id) else { return };
-        session.life = Life::Broke(place, taken, until);
+        let tell = match &session.life {
+            Life::Stands(tell, _) if left.open > 0 => Some(tell.clone()),
+            _ => None,
+        };
+        session.life = Life::Broke(place, left, until, tell);
         let whose = session.owner.registrable().to_string();
         *all.of.entry(whose.clone()).or_default() += 1;
         all.broken.insert(place, (self.id.clone(), whose.clone()));
@@ -175,7 +188,8 @@ impl All {
     /// Those whose time is over.
     fn expire(&mut self, now: Instant) {
         while let Some((&place, (id, _))) = self.broken.first_key_value() {
-            let over = |session: &Session| matches!(session.life, Life::Broke(_, _, until) if until <= now);
+            let over =
+                |session: &Session| matches!(session.life, Life::Broke(_, _, until, _) if until <= now);
             if !self.by_id.get(id).is_some_and(over) {
                 return;
             }
@@ -215,11 +229,12 @@ mod tests {
 
     fn broken(sessions: &Arc<Sessions>, id: &str, owner: &str, taken: u32) {
         let (tell, _) = inbox(1);
-        sessions.begins(id.into(), domain(owner), tell).broke(taken, now() + Duration::from_secs(60), 1000);
+        let until = now() + Duration::from_secs(60);
+        sessions.begins(id.into(), domain(owner), tell).broke(Left::taken(taken), until, 1000);
     }
 
     async fn resume(sessions: &Arc<Sessions>, id: &str, asker: &str) -> Option<u32> {
-        Arc::clone(sessions).resume(id.into(), vec![domain(asker)]).await.map(|(taken, _)| taken)
+        Arc::clone(sessions).resume(id.into(), 0, vec![domain(asker)]).await.map(|(left, _)| left.taken)
     }
 
     // "`resume` from the same proven domain only, one use"
@@ -253,11 +268,14 @@ mod tests {
         let ticket = sessions.begins("s1".into(), domain("friend.example"), tell);
         assert_eq!(resume(&sessions, "s1", "evil.example").await, None);
         assert!(orders.take().is_none(), "nobody else ends it");
-        let resumed = tokio::spawn(Arc::clone(&sessions).resume("s1".into(), vec![domain("friend.example")]));
+        let resumed =
+            tokio::spawn(Arc::clone(&sessions).resume("s1".into(), 2, vec![domain("friend.example")]));
         tokio::task::yield_now().await;
         assert!(matches!(orders.take(), Some(Order::Supersede)));
-        ticket.broke(9, now() + Duration::from_secs(60), 10);
-        assert_eq!(resumed.await.unwrap().map(|(taken, _)| taken), Some(9));
+        ticket.broke(Left { taken: 9, sent: 3, open: 2 }, now() + Duration::from_secs(60), 10);
+        assert_eq!(resumed.await.unwrap().map(|(left, _)| left.taken), Some(9));
+        // Who still has what went back hears how much of that arrived.
+        assert!(matches!(orders.take(), Some(Order::GoneOn(2))));
         // And one that does not go is not waited for without end.
         let (tell, _orders) = inbox(1);
         let _stands = sessions.begins("s2".into(), domain("friend.example"), tell);

@@ -187,6 +187,19 @@ pub struct Unacknowledged {
 pub struct Miscounted;
 
 impl Unacknowledged {
+    /// Nothing waits behind so many that were taken.
+    pub fn behind(taken: u32) -> Self {
+        Self { taken, asked: taken, ..Self::default() }
+    }
+
+    /// The last so many did not go out, and go another way.
+    pub fn forget_last(&mut self, stanzas: usize) {
+        for _ in 0..stanzas {
+            let Some(stanza) = self.waiting.pop_back() else { return };
+            self.octets = self.octets.saturating_sub(stanza.len());
+        }
+    }
+
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -232,7 +245,7 @@ impl Unacknowledged {
     }
 
     /// The number of the last that was sent.
-    fn sent(&self) -> u32 {
+    pub fn sent(&self) -> u32 {
         self.taken.wrapping_add(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX))
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::stage::*;
 use gatehouse::policy::Federation;
-use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Destination, Effect, Event, FarId, Input, Load, Side};
+use gatehouse::reason::{Direction, Flow, Reason};
+use gatehouse::relay::{Destination, Effect, Event, FarId, Input, Left, Load, Side};
 use gatehouse::stream::{Method, Pair, Secured};
 use gatehouse::xml::Kind;
 
@@ -319,6 +319,228 @@ fn a_stream_that_is_used_back_is_not_idle() {
     assert!(stage.relay.portrait(None).pairs.iter().any(|standing| standing.back));
     stage.hears(NEAR, "<message from='r@friend.example/x' to='j@hall.example/h'/>");
     assert_eq!(stage.carried().len(), 1, "what still comes is carried");
+}
+
+// -- what goes back is counted
+
+const SM: &str = "urn:xmpp:sm:3";
+
+/// The same as `agreed`, and the peer has both ways counted under this name.
+fn counted() -> (Stage, String) {
+    let (mut stage, _) = agreed(&["friend.example"], any());
+    stage.hears(NEAR, &format!("<enable xmlns='{SM}' resume='true'/>"));
+    let id = attribute(&stage.said(NEAR), "id");
+    (stage, id)
+}
+
+fn asks() -> String {
+    format!("<r xmlns='{SM}'/>")
+}
+
+fn a(count: u32) -> String {
+    format!("<a xmlns='{SM}' h='{count}'/>")
+}
+
+fn back(stage: &mut Stage, ids: &[&str]) {
+    for id in ids {
+        stage.step(NEAR, Input::Back(both(), reply(id).into()));
+    }
+}
+
+/// What goes another way again, in order.
+fn again(stage: &mut Stage) -> Vec<String> {
+    let mut all = Vec::new();
+    stage.effects.retain(|effect| match effect {
+        Effect::Again(stanzas) => {
+            all.extend(stanzas.iter().map(|(_, octets)| text(octets).to_owned()));
+            false
+        }
+        _ => true,
+    });
+    all
+}
+
+/// What its senders hear of stanzas that nobody knows of.
+fn unknown(stage: &Stage) -> usize {
+    stage.reasons().iter().filter(|reason| **reason == Reason::Unacknowledged).count()
+}
+
+fn left(stage: &Stage) -> Option<Left> {
+    stage.effects.iter().find_map(|effect| match effect {
+        Effect::Leave(left) => *left,
+        _ => None,
+    })
+}
+
+fn breaks(unsent: &[&str]) -> Input {
+    Input::Gone { reason: Reason::ConnectionLost, unsent: unsent.iter().map(|id| reply(id).into()).collect() }
+}
+
+// SM-01, SM-08: the peer is asked how much it has taken, one question at a time, and is told off where that cannot be.
+#[test]
+fn what_goes_back_is_asked_about_and_acknowledged() {
+    let (mut stage, _) = counted();
+    back(&mut stage, &["1", "2", "3"]);
+    assert_eq!((went(&mut stage).0.len(), stage.said(NEAR)), (3, asks()));
+    stage.hears(NEAR, &a(1));
+    assert_eq!(stage.said(NEAR), asks());
+    stage.hears(NEAR, &a(3));
+    assert_eq!(stage.said(NEAR), "");
+    stage.step(NEAR, breaks(&[]));
+    assert_eq!(left(&stage), Some(Left { taken: 0, sent: 3, open: 0 }));
+    assert!(stage.relay.is_done() || !stage.relay.holds_back(), "nothing is left to wait for");
+    // More than was sent, or less than before.
+    for h in [4, 0] {
+        let (mut stage, _) = counted();
+        back(&mut stage, &["1", "2", "3"]);
+        stage.hears(NEAR, &a(2));
+        stage.hears(NEAR, &a(h));
+        assert!(stage.said(NEAR).contains("<undefined-condition "), "{h}");
+    }
+}
+
+// What was sent back before counting began is not counted.
+#[test]
+fn the_count_of_what_goes_back_begins_with_enabled() {
+    let (mut stage, _) = agreed(&["friend.example"], any());
+    back(&mut stage, &["0"]);
+    stage.hears(NEAR, &format!("<enable xmlns='{SM}'/>"));
+    stage.said(NEAR);
+    back(&mut stage, &["1"]);
+    stage.hears(NEAR, &a(1));
+    assert_eq!(stage.said(NEAR), asks());
+    stage.step(NEAR, breaks(&[]));
+    assert_eq!(unknown(&stage), 0);
+}
+
+// "exactly once what was not acknowledged": whoever goes on tells what it has taken, and the rest goes another way, in its order;
+// what never went out goes behind it.
+#[test]
+fn what_was_not_taken_goes_another_way_once_somebody_goes_on() {
+    let (mut stage, _) = counted();
+    back(&mut stage, &["1", "2", "3", "4"]);
+    stage.hears(NEAR, &a(1));
+    went(&mut stage);
+    stage.step(NEAR, breaks(&["4"]));
+    assert_eq!(left(&stage), Some(Left { taken: 0, sent: 3, open: 2 }));
+    assert_eq!((went(&mut stage).1, unknown(&stage)), (vec![reply("4")], 0));
+    assert!(stage.relay.holds_back() && !stage.relay.is_done());
+    stage.step(NEAR, Input::GoneOn(2));
+    assert_eq!((again(&mut stage), unknown(&stage)), (vec![reply("3")], 0));
+    assert!(!stage.relay.holds_back());
+    // It is told once.
+    stage.step(NEAR, Input::GoneOn(1));
+    assert_eq!((again(&mut stage), unknown(&stage)), (vec![], 0));
+}
+
+// "what cannot be resumed is bounced once and never sent again": in time, at the end of the gateway, where no session was promised,
+// or where the peer's number cannot be.
+#[test]
+fn what_nobody_tells_of_comes_back_once() {
+    for how in 0..4 {
+        let (mut stage, _) = match how {
+            3 => {
+                let (mut stage, _) = agreed(&["friend.example"], any());
+                stage.hears(NEAR, &format!("<enable xmlns='{SM}'/>"));
+                (stage, String::new())
+            }
+            _ => counted(),
+        };
+        back(&mut stage, &["1", "2"]);
+        went(&mut stage);
+        stage.step(NEAR, breaks(&[]));
+        assert_eq!(unknown(&stage), if how == 3 { 2 } else { 0 }, "{how}");
+        match how {
+            0 => stage.wait(Duration::from_secs(11)),
+            1 => stage.step(NEAR, Input::Drain),
+            2 => stage.step(NEAR, Input::GoneOn(7)),
+            _ => {}
+        }
+        assert_eq!((unknown(&stage), again(&mut stage).len()), (2, 0), "{how}");
+        assert_eq!(stage.reported().len(), 2, "{how}");
+        assert!(!stage.relay.holds_back(), "{how}");
+        stage.step(NEAR, Input::GoneOn(1));
+        assert_eq!((unknown(&stage), again(&mut stage).len()), (2, 0), "{how}");
+    }
+}
+
+// The end in good order: a last question goes before our tag, and what is acknowledged behind it counts.
+#[test]
+fn what_is_acknowledged_behind_our_closing_tag_counts() {
+    for told in [true, false] {
+        let (mut stage, _) = counted();
+        back(&mut stage, &["1"]);
+        stage.hears(NEAR, &a(1));
+        back(&mut stage, &["2"]);
+        stage.said(NEAR);
+        stage.step(NEAR, Input::Drain);
+        let said = stage.said(NEAR);
+        assert!(said.starts_with(&a(0)) && said.ends_with("</stream:stream>"), "{said}");
+        if told {
+            stage.hears(NEAR, &a(2));
+        }
+        stage.hears(NEAR, "</stream:stream>");
+        assert_eq!(unknown(&stage), usize::from(!told));
+    }
+}
+
+// Law `bounded`: there is room for so many that are not acknowledged, and no more is taken meanwhile.
+#[test]
+fn what_goes_back_waits_for_room() {
+    let mut home = home();
+    home.limits.unacked_stanzas = 2;
+    let mut stage = inbound(home, any(), "friend.example", &["friend.example"]);
+    stage.hears(NEAR, ASK);
+    admit(&mut stage, "friend.example", "hall.example");
+    assert_eq!(stage.relay.room_back(), None);
+    stage.hears(NEAR, &format!("<enable xmlns='{SM}'/>"));
+    assert_eq!(stage.relay.room_back(), Some(true));
+    back(&mut stage, &["1", "2"]);
+    assert_eq!(stage.relay.room_back(), Some(false));
+    stage.hears(NEAR, &a(1));
+    assert_eq!(stage.relay.room_back(), Some(true));
+}
+
+// Who counts and does so no more is gone; who never did is left alone with it.
+#[test]
+fn a_peer_that_acknowledges_no_more_is_gone_and_one_that_never_did_is_not() {
+    let patience = home().timeouts.acknowledgement + Duration::from_secs(2);
+    let (mut stage, _) = counted();
+    back(&mut stage, &["1"]);
+    stage.hears(NEAR, &a(1));
+    back(&mut stage, &["2"]);
+    stage.wait(patience);
+    assert!(stage.has(|e| matches!(e, Effect::Cut(NEAR))) && stage.relay.holds_back());
+    let (mut stage, _) = counted();
+    back(&mut stage, &["1"]);
+    stage.wait(patience);
+    assert!(!stage.has(|e| matches!(e, Effect::Cut(NEAR))));
+    assert_eq!((stage.relay.room_back(), unknown(&stage)), (None, 0));
+}
+
+// The session goes on over another stream, under its old numbers.
+#[test]
+fn the_count_of_what_goes_back_goes_on_with_the_session() {
+    for both_ways in [true, false] {
+        let mut stage = inbound(home(), any(), "friend.example", &["friend.example"]);
+        if both_ways {
+            stage.hears(NEAR, ASK);
+        }
+        admit(&mut stage, "friend.example", "hall.example");
+        stage.said(NEAR);
+        stage.hears(NEAR, &format!("<resume xmlns='{SM}' previd='s1' h='4'/>"));
+        let friend = domain("friend.example");
+        stage.step(NEAR, Input::Resumed(Some((Left { taken: 7, sent: 5, open: 2 }, friend))));
+        assert_eq!(stage.said(NEAR), format!("<resumed xmlns='{SM}' previd='s1' h='7'/>"));
+        if both_ways {
+            back(&mut stage, &["5"]);
+            assert_eq!(stage.said(NEAR), asks());
+            stage.hears(NEAR, &a(5));
+            assert_eq!(stage.said(NEAR), "");
+        } else {
+            assert_eq!(stage.relay.room_back(), None);
+        }
+    }
 }
 
 // -- we call

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::stage::*;
 use gatehouse::reason::Reason;
-use gatehouse::relay::{Effect, Event, FarId, Home, Input, Load, Managing, Side};
+use gatehouse::relay::{Effect, Event, FarId, Home, Input, Left, Load, Managing, Side};
 
 const SM: &str = "urn:xmpp:sm:3";
 const TARGET: &str = "friend.example";
@@ -425,7 +425,7 @@ fn settles(stage: &mut Stage) -> Vec<u32> {
 /// How the stream was left, if it was.
 fn left(stage: &Stage) -> Option<Option<u32>> {
     stage.effects.iter().find_map(|effect| match effect {
-        Effect::Leave(taken) => Some(*taken),
+        Effect::Leave(left) => Some(left.map(|left| left.taken)),
         _ => None,
     })
 }
@@ -553,12 +553,12 @@ fn behind_the_last_count_nothing_is_taken() {
 fn a_session_goes_on_where_its_own_domain_stands() {
     let resume = format!("<resume xmlns='{SM}' previd='s1' h='0'/>");
     let asks = |stage: &Stage| {
-        stage.has(|e| matches!(e, Effect::Resume(id, askers) if id == "s1" && *askers == [domain(TARGET)]))
+        stage.has(|e| matches!(e, Effect::Resume(id, 0, askers) if id == "s1" && *askers == [domain(TARGET)]))
     };
     let (mut stage, _) = called();
     stage.hears(NEAR, &(resume.clone() + &message("8")));
     assert!(asks(&stage) && !stage.relay.wants_read(NEAR) && stage.passed().is_empty());
-    stage.step(NEAR, Input::Resumed(Some((7, domain(TARGET)))));
+    stage.step(NEAR, Input::Resumed(Some((Left::taken(7), domain(TARGET)))));
     assert_eq!(stage.said(NEAR), format!("<resumed xmlns='{SM}' previd='s1' h='7'/>"));
     assert!(stage.has(|e| matches!(e, Effect::Enlist(Some((id, _))) if id == "s1")));
     stage.hears(NEAR, &format!("<r xmlns='{SM}'/>"));
@@ -579,12 +579,25 @@ fn a_session_goes_on_where_its_own_domain_stands() {
         stage.hears(NEAR, &format!("<enable xmlns='{SM}'/>"));
         assert_eq!(stage.said(NEAR), format!("<enabled xmlns='{SM}'/>"));
         // An answer that comes too late names nobody.
-        stage.step(NEAR, Input::Resumed(Some((7, domain(TARGET)))));
+        stage.step(NEAR, Input::Resumed(Some((Left::taken(7), domain(TARGET)))));
         assert_eq!(stage.said(NEAR), "");
     }
-    let (mut stage, _) = called();
-    stage.hears(NEAR, &format!("<resume xmlns='{SM}' previd='s1' h='1'/>"));
-    assert!(stage.said(NEAR).contains("<undefined-condition "));
+    // Of what went back it cannot have taken more than went, nor less than it has told.
+    for (h, left, good) in [
+        (1, Left::taken(7), false),
+        (6, Left { taken: 7, sent: 5, open: 2 }, false),
+        (2, Left { taken: 7, sent: 5, open: 2 }, false),
+        (3, Left { taken: 7, sent: 5, open: 2 }, true),
+        (5, Left { taken: 7, sent: 5, open: 2 }, true),
+        (u32::MAX, Left { taken: 7, sent: 0, open: 1 }, true),
+    ] {
+        let (mut stage, _) = called();
+        stage.hears(NEAR, &format!("<resume xmlns='{SM}' previd='s1' h='{h}'/>"));
+        stage.step(NEAR, Input::Resumed(Some((left, domain(TARGET)))));
+        let said = stage.said(NEAR);
+        let expected = if good { "<resumed " } else { "<undefined-condition " };
+        assert!(said.contains(expected), "{h} {left:?}: {said}");
+    }
 }
 
 // The count ends with the stream that it was of, and the count across the end of its numbers is no other.
@@ -592,7 +605,7 @@ fn a_session_goes_on_where_its_own_domain_stands() {
 fn a_stream_that_begins_anew_is_counted_anew() {
     let (mut stage, _) = called();
     stage.hears(NEAR, &format!("<resume xmlns='{SM}' previd='s1' h='0'/>"));
-    stage.step(NEAR, Input::Resumed(Some((u32::MAX, domain(TARGET)))));
+    stage.step(NEAR, Input::Resumed(Some((Left::taken(u32::MAX), domain(TARGET)))));
     stage.said(NEAR);
     stage.hears(NEAR, &(message("1") + &format!("<r xmlns='{SM}'/>")));
     assert_eq!(settles(&mut stage), [0]);

@@ -7,6 +7,7 @@ use crate::support::client::Client;
 use crate::support::release::Release;
 use crate::support::scene::{Cast, HOSTED, Scene, Wishes};
 use crate::support::server::{Legacy, Place, Proof, Remote, Server, Tls};
+use crate::support::world::{Host, Net};
 use crate::support::{ejabberd, prosody};
 
 const FRIEND: &str = "friend.example";
@@ -32,12 +33,16 @@ fn friend(scene: &mut Scene, program: Remote, proof: Proof, takes_part: bool) ->
 
 /// The same, with words of its file replaced.
 fn friend_with(scene: &mut Scene, program: Remote, proof: Proof, words: &[(&str, &str)]) -> Server {
-    let host = scene.outsider(LAST);
+    friend_at(&scene.outsider(LAST), scene, program, proof, words)
+}
+
+/// The same on this host.
+fn friend_at(host: &Host, scene: &Scene, program: Remote, proof: Proof, words: &[(&str, &str)]) -> Server {
     let stranger = Authority::new("An authority that nobody knows");
     let authority = if proof == Proof::Dialback { &stranger } else { &scene.authority };
     let leaf = authority.leaf(FRIEND, Usage::Both, host.directory());
     let roots = authority.write_root(host.directory());
-    let place = Place { host: &host, address: Scene::outside(LAST), domain: FRIEND, user: "guest" };
+    let place = Place { host, address: Scene::outside(LAST), domain: FRIEND, user: "guest" };
     let tls = Tls { leaf: &leaf, roots: &roots.to_string_lossy(), proof };
     let release = match program {
         Remote::Ejabberd | Remote::Prosody => Release::Bookworm,
@@ -203,13 +208,47 @@ fn what_waits_for_a_broken_way_back_goes_on_or_comes_back() {
     assert!(condition.starts_with("remote-server-"), "{condition}: {text}");
 }
 
+/// A Prosody that takes part, counts, and has what it sends counted.
+const COUNTS: [(&str, &str); 2] = [
+    ("\"offline\",", "\"offline\", \"s2s_bidi\", \"smacks\","),
+    ("storage = ", "smacks_enabled_s2s = true\nsmacks_max_unacked_stanzas = 1\nstorage = "),
+];
+
+// SM-01, SM-08, CLS-02: what went back over a counted stream is kept until the peer has acknowledged it. Where the line breaks before that, each
+// stanza comes back to its sender, once, and none of those that were acknowledged does.
+#[test]
+fn what_went_back_over_a_line_that_breaks_comes_back_once() {
+    for program in [Remote::Prosody, Remote::Prosody13] {
+        let mut scene = scene("timeouts: { acknowledgement: 5s }\n");
+        let host = scene.outsider(LAST);
+        let server = friend_at(&host, &scene, program, Proof::External, &COUNTS);
+        let (mut outside, mut inside) = (server.login(), scene.legacy.login());
+        talk(&mut outside, &mut inside);
+        talk(&mut outside, &mut inside);
+        assert!(back(&scene, "s2s-out") >= 6.0, "{}", scene.gateway.family("gatehouse_bidi"));
+        host.plug(Net::World, false);
+        let ids: Vec<_> =
+            (0..20).map(|n| inside.message(outside.jid(), &format!("into the gap {n}"))).collect();
+        for id in &ids {
+            let (condition, text) = inside.told(id);
+            assert!(condition.starts_with("remote-server-"), "{condition}: {text}");
+        }
+        host.plug(Net::World, true);
+        let id = inside.message(outside.jid(), "and now?");
+        outside.expect_message(inside.jid(), &id);
+        // What the system still held when the line was given up may arrive late; nothing does twice.
+        let came = outside.so_far();
+        let times = |id: &String| came.iter().filter(|e| e.has("id", id)).count();
+        assert!(ids.iter().all(|id| times(id) <= 1), "{came:?}");
+        let labels = [("flow", "s2s-in"), ("outcome", "returned")];
+        assert_eq!(scene.gateway.metric("gatehouse_stream_management_total", &labels), 20.0, "{program:?}");
+    }
+}
+
 // SM-01, SM-08: a server that counts what it takes is told how much of its own was taken on the same stream.
 #[test]
 fn a_stream_that_is_counted_goes_both_ways() {
-    let words = [
-        ("\"offline\",", "\"offline\", \"s2s_bidi\", \"smacks\","),
-        ("storage = ", "smacks_enabled_s2s = true\nsmacks_max_unacked_stanzas = 1\nstorage = "),
-    ];
+    let words = COUNTS;
     for program in [Remote::Prosody, Remote::Prosody13] {
         for we_call in [true, false] {
             let mut scene = scene("");

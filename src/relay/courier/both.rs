@@ -44,6 +44,7 @@ impl Courier {
         if !self.draining {
             self.last = turn.now;
         }
+        self.goes_back();
         self.with_incoming(turn, |mut incoming, turn| incoming.pass(frame, turn));
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Session {
     unacknowledged: Unacknowledged,
     /// What came back of the peer, and was taken, until its stream broke (XEP-0288).
     taken: Taken,
+    /// Something of the peer has come back: more of it may be on its way, for which it must be gone on with.
+    goes_back: bool,
     /// Its stream broke, and it may be gone on with until then; and how often that has been tried.
     broken: Option<(Instant, u8)>,
 }
@@ -62,6 +64,13 @@ impl Courier {
     /// How many stanzas of the peer the session has taken that has lost its stream.
     pub(super) fn taken(&self) -> Taken {
         self.session.as_ref().map(|session| session.taken).unwrap_or_default()
+    }
+
+    /// Something of the peer has come back.
+    pub(super) fn goes_back(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.goes_back = true;
+        }
     }
 
     /// Its stream is no more: so many were taken on it.
@@ -107,6 +116,7 @@ impl Courier {
                 ticket,
                 unacknowledged: Unacknowledged::default(),
                 taken: Taken::default(),
+                goes_back: false,
                 broken: None,
             };
             self.session = Some(Box::new(session));
@@ -235,7 +245,7 @@ impl Courier {
         let Some(session) = &mut self.session else { return lost.unsent };
         turn.push(Effect::Recall(id));
         let broke = matches!(lost.reason, Reason::ConnectionLost | Reason::WriteTimeout | Reason::AckTimeout);
-        let left = !session.unacknowledged.is_empty();
+        let left = !session.unacknowledged.is_empty() || session.goes_back;
         let time = turn.home.timeouts.resume;
         let most = session.ticket.as_ref().map(|ticket| ticket.most.unwrap_or(time).min(time));
         if left

@@ -5,12 +5,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::contract::Left;
 use super::super::event::{Event, Managing};
 use super::super::near::HasNear as _;
 use super::super::portrait::Kept;
 use super::super::turn::Turn;
-use super::super::{Effect, Side};
+use super::super::{Effect, Home, Side};
 use super::Inbound;
+use super::kept::{self, Limbo, Sent};
 use crate::filter::Route;
 use crate::jid::Domain;
 use crate::reason::{Reason, StanzaCondition};
@@ -29,6 +31,8 @@ pub(super) struct Counted {
     settled: u32,
     /// The peer has asked, and is answered then at the latest.
     asked: Option<Instant>,
+    /// What went back, where the stream goes both ways.
+    sent: Option<Sent>,
 }
 
 /// How far it is.
@@ -38,14 +42,16 @@ pub(super) struct Counting {
     ids: StreamIds,
     /// What has come, if it is counted.
     now: Option<Counted>,
-    /// A session is looked for, until then at the latest.
-    resuming: Option<(String, Instant)>,
+    /// A session is looked for, until then at the latest, whose peer has taken so many.
+    resuming: Option<(String, u32, Instant)>,
+    /// What went back, once the stream is broken.
+    pub(super) limbo: Option<Limbo>,
 }
 
 impl Counting {
     /// Nothing is counted.
     pub(super) fn new(seed: [u8; 32]) -> Self {
-        Self { ids: StreamIds::apart(seed), now: None, resuming: None }
+        Self { ids: StreamIds::apart(seed), now: None, resuming: None, limbo: None }
     }
 
     /// Whether the stream may be read.
@@ -54,10 +60,26 @@ impl Counting {
     }
 
     /// When something is due.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
         let asked = self.now.as_ref().and_then(|counted| counted.asked);
-        let resuming = self.resuming.as_ref().map(|(_, until)| *until);
-        asked.into_iter().chain(resuming).min()
+        let resuming = self.resuming.as_ref().map(|(_, _, until)| *until);
+        let (sent, limbo) = (self.sent().and_then(|sent| sent.deadline(home)), self.limbo.as_ref());
+        [asked, resuming, sent, limbo.map(|limbo| limbo.until)].into_iter().flatten().min()
+    }
+
+    /// What went back and is counted.
+    pub(super) fn sent(&self) -> Option<&Sent> {
+        self.now.as_ref().and_then(|counted| counted.sent.as_ref())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn sent_mut(&mut self) -> Option<&mut Sent> {
+        self.now.as_mut().and_then(|counted| counted.sent.as_mut())
+    }
+
+    /// What goes back is not counted any more.
+    pub(super) fn forget_sent(&mut self) {
+        self.now.iter_mut().for_each(|counted| counted.sent = None);
     }
 
     /// What an operator sees of it.
@@ -65,7 +87,8 @@ impl Counting {
         self.now.as_ref().map(|counted| Kept {
             resumes: counted.resumes,
             unacknowledged: usize::try_from(counted.taken.wrapping_sub(counted.settled))
-                .unwrap_or(usize::MAX),
+                .unwrap_or(usize::MAX)
+                .saturating_add(counted.sent.as_ref().map_or(0, Sent::waiting)),
         })
     }
 }
@@ -74,29 +97,29 @@ impl Counting {
 pub(super) fn heard(of: &mut Inbound, word: Word, turn: &mut Turn<'_>) {
     let (counts, stands) = (of.counting.now.is_some(), of.guard.pairs().iter().any(stands));
     match word {
+        // Behind our closing tag nothing is negotiated; what was taken until then counts.
+        Word::Acknowledged(taken) if !of.near.is_live() => kept::acknowledged(of, taken, turn),
+        _ if !of.near.is_live() => {}
         Word::Enable(_) | Word::Resume(..) if counts || !stands || of.counting.resuming.is_some() => {
             failed(StanzaCondition::UnexpectedRequest, turn);
         }
         Word::Enable(wanted) => enable(of, wanted, turn),
-        // Nothing goes out on a stream that arrived, so nothing can have been taken; but where it goes both ways (SM-08), and what goes
-        // back is not counted here.
-        Word::Resume(_, taken) | Word::Acknowledged(taken)
-            if taken > 0 && (counts || stands) && !of.near.is_bidi() =>
-        {
+        // Nothing goes out on a stream that arrived, so nothing can have been taken; but where it goes both ways (SM-08).
+        Word::Acknowledged(taken) if taken > 0 && (counts || stands) && !of.near.is_bidi() => {
             of.near_fault(Reason::Miscounted, turn);
         }
-        Word::Resume(id, _) => {
+        Word::Resume(id, taken) => {
             let mut askers: Vec<Domain> = Vec::new();
             for pair in of.guard.pairs().iter().filter(|a| self::stands(a)).map(|a| a.pair()) {
                 if !askers.contains(&pair.sender) {
                     askers.push(pair.sender.clone());
                 }
             }
-            of.counting.resuming = Some((id.clone(), turn.now + LOOK));
-            turn.push(Effect::Resume(id, askers));
+            of.counting.resuming = Some((id.clone(), taken, turn.now + LOOK));
+            turn.push(Effect::Resume(id, taken, askers));
         }
         Word::Asked if counts => asked(of, turn),
-        Word::Acknowledged(_) if counts => {}
+        Word::Acknowledged(taken) if counts => kept::acknowledged(of, taken, turn),
         _ => of.near_fault(Reason::UnsupportedStanzaType, turn),
     }
 }
@@ -118,20 +141,27 @@ fn enable(of: &mut Inbound, wanted: bool, turn: &mut Turn<'_>) {
     let ticket = session.as_ref().map(|(id, _)| (id.as_str(), most));
     turn.note(Event::Managed { what: Managing::Enabled, stanzas: 1 });
     turn.send(Side::Near, management::write_enabled(ticket).into());
-    of.counting.now = Some(Counted { resumes: session.is_some(), taken: 0, settled: 0, asked: None });
+    let sent = Sent::begins(&of.near, 0, turn.home);
+    of.counting.now = Some(Counted { resumes: session.is_some(), taken: 0, settled: 0, asked: None, sent });
     turn.push(Effect::Enlist(session));
 }
 
-/// The session that was looked for: how many had been taken on it and whose it was; none: it is not there.
-pub(super) fn resumed(of: &mut Inbound, found: Option<(u32, Domain)>, turn: &mut Turn<'_>) {
-    let Some((id, _)) = of.counting.resuming.take() else { return };
+/// The session that was looked for: what its stream has left and whose it was; none: it is not there.
+pub(super) fn resumed(of: &mut Inbound, found: Option<(Left, Domain)>, turn: &mut Turn<'_>) {
+    let Some((id, acknowledged, _)) = of.counting.resuming.take() else { return };
     if !of.near.is_live() {
         return;
     }
-    let Some((taken, owner)) = found else { return failed(StanzaCondition::ItemNotFound, turn) };
+    let Some((left, owner)) = found else { return failed(StanzaCondition::ItemNotFound, turn) };
+    // The peer cannot have taken what never went, nor forget what it has told.
+    if left.sent.wrapping_sub(acknowledged) > left.open {
+        return of.near_fault(Reason::Miscounted, turn);
+    }
+    let taken = left.taken;
     turn.note(Event::Managed { what: Managing::Resumed, stanzas: 1 });
     turn.send(Side::Near, management::write_resumed(&id, taken).into());
-    of.counting.now = Some(Counted { resumes: true, taken, settled: taken, asked: None });
+    let sent = Sent::begins(&of.near, acknowledged, turn.home);
+    of.counting.now = Some(Counted { resumes: true, taken, settled: taken, asked: None, sent });
     turn.push(Effect::Enlist(Some((id, owner))));
 }
 
@@ -173,9 +203,10 @@ pub(super) fn settled(of: &mut Inbound, count: u32, turn: &mut Turn<'_>) {
 
 /// Some time has come.
 pub(super) fn expire(of: &mut Inbound, turn: &mut Turn<'_>) {
-    if of.counting.resuming.as_ref().is_some_and(|(_, until)| *until <= turn.now) {
+    if of.counting.resuming.as_ref().is_some_and(|(_, _, until)| *until <= turn.now) {
         resumed(of, None, turn);
     }
+    kept::expire(of, turn);
     let live = of.near.is_live();
     let Some(counted) = &mut of.counting.now else { return };
     if counted.asked.take_if(|at| *at <= turn.now).is_some() && live {
@@ -189,17 +220,22 @@ pub(super) fn last_word(of: &mut Inbound, turn: &mut Turn<'_>) {
     let Some(counted) = of.counting.now.as_mut().filter(|_| live) else { return };
     (counted.settled, counted.asked) = (counted.taken, None);
     turn.send(Side::Near, management::write_acknowledged(counted.taken).into());
+    if let Some(sent) = &mut counted.sent {
+        sent.ask_at_last(turn);
+    }
 }
 
-/// The stream hears no more: it broke, and may be gone on with, or it is over.
-pub(super) fn leave(of: &mut Inbound, broke: bool, turn: &mut Turn<'_>) {
+/// The stream hears no more: it broke, and may be gone on with, or it is over. The last so many of what was to go back did not go out.
+pub(super) fn leave(of: &mut Inbound, broke: bool, unsent: usize, turn: &mut Turn<'_>) {
     of.counting.resuming = None;
     let Some(counted) = of.counting.now.take() else { return };
-    let taken = (broke && counted.resumes).then_some(counted.taken);
-    if taken.is_some() {
+    let resumes = broke && counted.resumes;
+    if resumes {
         turn.note(Event::Managed { what: Managing::Broken, stanzas: 1 });
     }
-    turn.push(Effect::Leave(taken));
+    let (left, back) = counted.sent.map(|sent| sent.left(unsent)).unwrap_or_default();
+    turn.push(Effect::Leave(resumes.then_some(Left { taken: counted.taken, ..left })));
+    kept::leave(of, back, resumes, turn);
 }
 
 /// How long a question about the count waits for what came before to be taken behind; then what is known is told.

@@ -21,7 +21,7 @@ impl Inbound {
     /// When something is due.
     pub(in super::super) fn deadline(&self, home: &Home) -> Option<Instant> {
         let fars = self.fars.values().filter_map(|far| far.deadline()).min();
-        [self.near_deadline(home), self.claims.deadline(), self.counting.deadline(), fars]
+        [self.near_deadline(home), self.claims.deadline(), self.counting.deadline(home), fars]
             .into_iter()
             .flatten()
             .min()
@@ -191,7 +191,7 @@ impl Inbound {
     /// The stream ends and another begins on the same connection: what was proven or claimed on the old one ends with
     /// it (TLS-07, DB-25), but the pair that EXTERNAL has just proven (EXT-06).
     pub(super) fn forget(&mut self, turn: &mut Turn<'_>) {
-        counted::leave(self, false, turn);
+        counted::leave(self, false, 0, turn);
         let kept = self.near.proven().cloned();
         self.abandon_waiting(Reason::Finished, turn);
         for pending in self.claims.take_all() {
@@ -211,7 +211,7 @@ impl Inbound {
 
     /// The near stream hears no more: claims end, far legs are flushed and closed, the story is told.
     pub(super) fn wind_down(&mut self, reason: Reason, turn: &mut Turn<'_>) {
-        counted::leave(self, false, turn);
+        counted::leave(self, false, 0, turn);
         self.abandon_waiting(reason, turn);
         for pending in self.claims.take_all() {
             self.tell_abandoned(&pending, reason, turn);

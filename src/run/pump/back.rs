@@ -107,6 +107,20 @@ pub(in crate::run) fn inward(pump: &mut Pump, id: FarId, pair: Pair, stanza: Pas
     pump.carry_on(pair, stanza);
 }
 
+/// These go before what has come back already.
+pub(in crate::run) fn again(pump: &mut Pump, stanzas: Vec<(Pair, Bytes)>) {
+    let mut others = Vec::new();
+    for (pair, stanza) in stanzas.into_iter().rev() {
+        match pump.backs.as_mut().and_then(|backs| backs.0.get_mut(&pair)) {
+            Some(back) => back.returned.insert(0, stanza),
+            None => others.push((pair, stanza)),
+        }
+    }
+    for (pair, stanza) in others.into_iter().rev() {
+        courier::carry_on(&pump.tools, &pair, pump.meta.id, vec![stanza]);
+    }
+}
+
 fn charge(valve: &Valve, stanza: &Bytes, at: std::time::Instant) {
     let mut spent = Allowance::default();
     spent.add(stanza.len());
@@ -154,10 +168,23 @@ pub(super) fn poll(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
     if pump.backs.is_none() {
         return false;
     }
+    let moved = take(pump, cx);
+    // What is counted goes one by one: each changes how much room there is.
+    for _ in 1..BATCH {
+        if !moved || pump.relay.room_back() != Some(true) || !take(pump, cx) {
+            break;
+        }
+    }
+    moved
+}
+
+fn take(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
     let (full, done) = match &pump.near {
         Some(near) => (near.is_full(), near.is_closed() || near.outbox.is_empty()),
         None => (true, true),
     };
+    let (room, done) = (pump.relay.room_back(), done && !pump.relay.holds_back());
+    let full = full || room == Some(false);
     let mut taken: Vec<(Pair, Bytes)> = Vec::new();
     let mut over = Vec::new();
     for (pair, back) in pump.backs.iter_mut().flat_map(|backs| &mut backs.0) {
@@ -169,7 +196,7 @@ pub(super) fn poll(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
             continue;
         }
         // Before it is admitted it has no rates that could be asked.
-        let most = if back.rates.is_some() { BATCH } else { 1 };
+        let most = if back.rates.is_some() && room.is_none() { BATCH } else { 1 };
         let stanzas = back.cargo.take(most, cx).into_iter();
         taken.extend(stanzas.map(|(_, stanza)| (pair.clone(), stanza)));
     }

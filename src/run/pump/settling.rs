@@ -10,7 +10,7 @@ use super::super::cargo::Cargo;
 use super::super::sessions::Ticket;
 use super::Pump;
 use crate::jid::Domain;
-use crate::relay::{FarId, Input, Side};
+use crate::relay::{FarId, Input, Left, Side};
 
 /// A near leg whose stanzas are counted.
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(in crate::run) struct Settling {
     /// Its place among those that may be gone on with.
     ticket: Option<Ticket>,
     /// The session of another is looked for, to be gone on with here.
-    resuming: Option<Later<Option<(u32, Domain)>>>,
+    resuming: Option<Later<Option<(Left, Domain)>>>,
 }
 
 /// A count, and what must be out before it is told.
@@ -56,12 +56,12 @@ pub(in crate::run) fn enlist(pump: &mut Pump, session: Option<(String, Domain)>)
     pump.settling.get_or_insert_default().ticket = ticket;
 }
 
-/// It is counted no more; it broke when so many had been taken, or is over.
-pub(in crate::run) fn leave(pump: &mut Pump, broke: Option<u32>) {
+/// It is counted no more; it broke and has left this, or is over.
+pub(in crate::run) fn leave(pump: &mut Pump, broke: Option<Left>) {
     let ticket = pump.settling.take().and_then(|settling| settling.ticket);
-    if let Some((ticket, taken)) = ticket.zip(broke) {
+    if let Some((ticket, left)) = ticket.zip(broke) {
         let home = &pump.tools.home;
-        ticket.broke(taken, pump.now + home.timeouts.resume, home.limits.sessions);
+        ticket.broke(left, pump.now + home.timeouts.resume, home.limits.sessions);
     }
 }
 
@@ -77,8 +77,8 @@ pub(in crate::run) fn settle(pump: &mut Pump, count: u32) {
 }
 
 /// A session is asked for.
-pub(in crate::run) fn resume(pump: &mut Pump, id: String, askers: Vec<Domain>) {
-    let found = Arc::clone(&pump.tools.sessions).resume(id, askers);
+pub(in crate::run) fn resume(pump: &mut Pump, id: String, taken: u32, askers: Vec<Domain>) {
+    let found = Arc::clone(&pump.tools.sessions).resume(id, taken, askers);
     pump.settling.get_or_insert_default().resuming = Some(Box::pin(found));
 }
 

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use gatehouse::reason::{Flow, Outcome, Reason};
-use gatehouse::relay::{Effect, Event, FarId, Input, Passing, Relay, Side};
+use gatehouse::relay::{Effect, Event, FarId, Input, Left, Passing, Relay, Side};
 use gatehouse::stream::{Secured, opening};
 use gatehouse::xml::{Content, Frame, Framer, Header, Limits, Token};
 
@@ -88,7 +88,12 @@ pub fn counting() -> Vec<Frame> {
 /// What comes of it outside of the relay.
 pub fn counted() -> [Input; 4] {
     let friend = domain("friend.example");
-    [Input::Settled(1), Input::Settled(2), Input::Resumed(None), Input::Resumed(Some((1, friend)))]
+    [
+        Input::Settled(1),
+        Input::Settled(2),
+        Input::Resumed(None),
+        Input::Resumed(Some((Left::taken(1), friend))),
+    ]
 }
 
 /// SM-01: nobody is counted, or looks for a session, before a pair of his stands; and behind a closing tag nobody is told a count.
@@ -99,7 +104,7 @@ pub fn relay_counted_behind_proof(edge: &Crossing<'_>) -> Breach {
             Effect::Enlist(Some((_, owner))) => {
                 edge.before.guard().pairs().iter().any(|admitted| admitted.pair().sender == *owner)
             }
-            Effect::Resume(_, askers) => askers.iter().all(|asker| {
+            Effect::Resume(_, _, askers) => askers.iter().all(|asker| {
                 edge.before.guard().pairs().iter().any(|admitted| admitted.pair().sender == *asker)
             }),
             Effect::Enlist(None) => !edge.before.guard().is_empty(),

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Load, Passing, Relay, Said,
+    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Left, Load, Passing, Relay, Said,
     Side,
 };
 use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
@@ -370,7 +370,7 @@ impl Life {
                 3 => Input::Stalled,
                 5 => Input::Settled(u32::from(which >> 4)),
                 6 if which & 0x80 == 0 => Input::Resumed(None),
-                6 => Input::Resumed(Some((u32::from(which >> 4), domain("friend.example")))),
+                6 => Input::Resumed(Some((Left::taken(u32::from(which >> 4)), domain("friend.example")))),
                 _ => Input::Home(Arc::new(Home { default_domain: Some(domain("annex.example")), ..home() })),
             },
         };

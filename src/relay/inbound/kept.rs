@@ -1,0 +1,159 @@
+//! What went back over a counted stream (SM-01, SM-08): it is kept until the peer has acknowledged it.
+//!
+//! Where the stream breaks and may be gone on with it waits for a moment, and all that comes for its pairs waits behind it. Whoever goes on
+//! tells how much he has taken: the rest goes another way, once and in its order. Of what nobody tells, nobody knows: it comes back.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::super::contract::Left;
+use super::super::event::{Event, Managing};
+use super::super::near::{HasNear as _, Near};
+use super::super::origin::{Origin, pair_of, reread};
+use super::super::turn::Turn;
+use super::super::{Effect, Home, Input, Side};
+use super::Inbound;
+use crate::reason::{Direction, Reason};
+use crate::stream::management::{self, Unacknowledged};
+
+/// What went back, and what the peer has said of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in super::super) struct Sent {
+    unacknowledged: Unacknowledged,
+    /// The peer has acknowledged something: it counts what goes back.
+    heard: bool,
+}
+
+/// What a stream has left that broke.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Limbo {
+    unacknowledged: Unacknowledged,
+    pub(super) until: Instant,
+}
+
+impl Sent {
+    /// The count begins: behind so many that were taken before, where a session goes on.
+    pub(super) fn begins(near: &Near, taken: u32, home: &Home) -> Option<Self> {
+        (near.is_bidi() && home.limits.unacked_stanzas > 0)
+            .then(|| Self { unacknowledged: Unacknowledged::behind(taken), heard: false })
+    }
+
+    /// This goes back.
+    pub(in super::super) fn push(&mut self, stanza: Bytes, now: Instant) {
+        self.unacknowledged.push(stanza, now);
+    }
+
+    /// Whether another stanza may go back.
+    pub(super) fn has_room(&self, home: &Home) -> bool {
+        let limits = &home.limits;
+        self.unacknowledged.has_room(1, (limits.unacked_stanzas, limits.unacked_octets))
+    }
+
+    /// How many are not acknowledged.
+    pub(super) fn waiting(&self) -> usize {
+        self.unacknowledged.size().1
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self, home: &Home) -> Option<Instant> {
+        let (again, dead) = self.unacknowledged.deadlines(home.timeouts.acknowledgement);
+        again.into_iter().chain(dead).min()
+    }
+
+    /// Asks how much was taken, if it is time to.
+    pub(super) fn ask(&mut self, turn: &mut Turn<'_>) {
+        if self.unacknowledged.asks(turn.now) {
+            turn.send(Side::Near, management::write_ask().into());
+        }
+    }
+
+    /// The stream is about to be closed.
+    pub(super) fn ask_at_last(&mut self, turn: &mut Turn<'_>) {
+        if self.unacknowledged.asks_at_last() {
+            turn.send(Side::Near, management::write_ask().into());
+        }
+    }
+
+    /// The stream is no more, and the last so many did not go out: what is told to whoever goes on, and what is left.
+    pub(super) fn left(mut self, unsent: usize) -> (Left, Unacknowledged) {
+        self.unacknowledged.forget_last(unsent);
+        let open = u32::try_from(self.waiting()).unwrap_or(u32::MAX);
+        (Left { taken: 0, sent: self.unacknowledged.sent(), open }, self.unacknowledged)
+    }
+}
+
+/// The peer has taken so many of what went back.
+pub(super) fn acknowledged(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
+    let Some(sent) = of.counting.sent_mut() else { return };
+    sent.heard |= taken > 0;
+    match sent.unacknowledged.acknowledge(taken, turn.now) {
+        Ok(_) if of.near.is_live() => {
+            if let Some(sent) = of.counting.sent_mut() {
+                sent.ask(turn);
+            }
+        }
+        Ok(_) => {}
+        Err(management::Miscounted) => of.near_fault(Reason::Miscounted, turn),
+    }
+}
+
+/// Some time has come.
+pub(super) fn expire(of: &mut Inbound, turn: &mut Turn<'_>) {
+    if of.counting.limbo.as_ref().is_some_and(|limbo| limbo.until <= turn.now) {
+        give_back(of, turn);
+    }
+    let live = of.near.is_live();
+    let Some(sent) = of.counting.sent_mut().filter(|_| live) else { return };
+    let (_, dead) = sent.unacknowledged.deadlines(turn.home.timeouts.acknowledgement);
+    if dead.is_none_or(|at| at > turn.now) {
+        return sent.ask(turn);
+    }
+    match sent.heard {
+        // It counted and does so no more: nobody can be there.
+        true => of.near_input(Input::Gone { reason: Reason::AckTimeout, unsent: Vec::new() }, turn),
+        // It never did: what goes back is as it would be without.
+        false => of.counting.forget_sent(),
+    }
+}
+
+/// The stream is no more. What is left waits for whoever goes on with it, or comes back.
+pub(super) fn leave(of: &mut Inbound, left: Unacknowledged, waits: bool, turn: &mut Turn<'_>) {
+    if left.is_empty() {
+        return;
+    }
+    let until = turn.now + HOLD.min(turn.home.timeouts.resume);
+    of.counting.limbo = Some(Limbo { unacknowledged: left, until });
+    if !waits || of.draining {
+        give_back(of, turn);
+    }
+}
+
+/// Somebody has gone on with the session, and had taken so many.
+pub(super) fn gone_on(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
+    let Some(mut limbo) = of.counting.limbo.take() else { return };
+    if limbo.unacknowledged.acknowledge(taken, turn.now).is_err() {
+        of.counting.limbo = Some(limbo);
+        return give_back(of, turn);
+    }
+    let left = limbo.unacknowledged.take();
+    if !left.is_empty() {
+        turn.note(Event::Managed { what: Managing::Resent, stanzas: left.len() });
+    }
+    let named = |stanza: Bytes| Some((pair_of(reread(&stanza)?.head())?, stanza));
+    turn.push(Effect::Again(left.into_iter().filter_map(named).collect()));
+}
+
+/// Nobody knows whether these have arrived: they come back, and are never sent again.
+pub(super) fn give_back(of: &mut Inbound, turn: &mut Turn<'_>) {
+    let Some(mut limbo) = of.counting.limbo.take() else { return };
+    let left = limbo.unacknowledged.take();
+    turn.note(Event::Managed { what: Managing::Returned, stanzas: left.len() });
+    let origin = Origin { direction: Direction::Outbound, caller: None };
+    for stanza in left {
+        origin.undeliverable(&stanza, &Reason::Unacknowledged.into(), turn);
+    }
+}
+
+/// How long what a broken stream has left waits for somebody to go on with it, and what comes for its pairs waits behind it.
+const HOLD: Duration = Duration::from_secs(10);
