@@ -19,7 +19,7 @@ use super::turn::Turn;
 use super::turned::Turned;
 use crate::filter::{Guard, Route};
 use crate::policy::{OnChange, Permit, Verdict};
-use crate::reason::{Direction, Reason};
+use crate::reason::{Direction, Outcome, Reason};
 use crate::stream::{Method, Pair, Proof};
 
 /// The pairs that go back over one stream.
@@ -172,6 +172,17 @@ impl WayBack {
         // To the peer we are proven by the certificate of the server that it has called.
         let (method, server) = (Method::Certificate, server.map(|proof| proof.method()));
         let after = std::time::Duration::ZERO;
+        // What it shows where it has called is remembered, and compared, as where it is called.
+        turn.note(Event::Met {
+            pair: pair.clone(),
+            direction: Direction::Outbound,
+            face: Box::new(judge::face(server.unwrap_or(Method::Dialback), near.secured())),
+            tls: near.secured().map(|secured| secured.version),
+            address: Some(near.address()),
+            rule: rule.clone(),
+            on_change: permit.on_change(),
+            outcome: Outcome::Allow,
+        });
         turn.note(Event::Admitted { pair, method, server, rule, reason, beside, after });
         turn.push(Effect::Admitted(None, permit));
         Ok(())

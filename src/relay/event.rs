@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::filter::Admitted;
 use crate::jid::Domain;
 use crate::policy::{Action, Beside, Face, OnChange, Place, RuleName, Verdict};
-use crate::reason::{Detail, Facing, Outcome, Reason, StreamCondition};
+use crate::reason::{Detail, Direction, Facing, Outcome, Reason, StreamCondition};
 use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, Secured, TlsVersion};
 use crate::xml::Kind;
@@ -257,6 +257,7 @@ pub enum Event {
     /// A remote domain was proven so, for this pair: it passes, or waits for an operator because it was proven otherwise before.
     Met {
         pair: Pair,
+        direction: Direction,
         face: Box<Face>,
         tls: Option<TlsVersion>,
         address: Option<IpAddr>,

@@ -194,6 +194,11 @@ impl Far {
         self.id
     }
 
+    /// Where it was called.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// Whether it speaks, or is to speak, for this pair.
     pub(super) fn is_for(&self, pair: &Pair) -> bool {
         self.terms.errand.is_for(pair)

@@ -309,6 +309,7 @@ async fn a_peer_that_proves_itself_in_another_way_is_told() {
     let text = logged(|| {
         let by = |method, key: u8, outcome| Event::Met {
             pair: pair(),
+            direction: crate::reason::Direction::Inbound,
             face: Box::new(Face {
                 method,
                 issuer: Some("CN=x\n".into()),

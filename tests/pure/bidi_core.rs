@@ -157,6 +157,9 @@ fn the_inverse_of_an_admitted_pair_goes_back() {
     }
     assert_eq!(went(&mut stage), (vec![reply("1"), reply("2")], vec![]));
     assert_eq!(admitted(&stage), 1);
+    // LOG-06: how the domain proves itself where we speak to it is remembered, on this way too.
+    let met = |e: &Effect| matches!(e, Effect::Note(Event::Met { pair, direction: Direction::Outbound, .. }) if *pair == both());
+    assert_eq!(stage.effects.iter().filter(|e| met(e)).count(), 1);
     assert!(
         stage.has(|e| matches!(e, Effect::Note(Event::Admitted { server: Some(Method::Certificate), .. })))
     );

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::super::event::Event;
 use super::super::far::Far;
 use super::super::incoming::{Incoming, ORIGIN, Onwards};
+use super::super::judge;
 use super::super::origin::{pair_of, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, FarId};
 use super::Courier;
 use crate::filter::{Guard, Route};
-use crate::reason::{Outcome, Reason};
+use crate::reason::{Direction, Outcome, Reason};
 use crate::stream::management::Taken;
 use crate::xml::{Frame, Refused};
 
@@ -101,6 +102,18 @@ impl Courier {
         turn.note(Event::Authenticated { pair: pair.clone(), method, outcome, reason });
         let (rule, beside) = (permit.rule().clone(), permit.beside().cloned());
         let after = std::time::Duration::ZERO;
+        if let Some(far) = self.far.as_deref() {
+            turn.note(Event::Met {
+                pair: pair.clone(),
+                direction: Direction::Inbound,
+                face: Box::new(judge::face(method, far.secured())),
+                tls: far.secured().map(|secured| secured.version),
+                address: far.address(),
+                rule: permit.rule().clone(),
+                on_change: permit.on_change(),
+                outcome,
+            });
+        }
         turn.note(Event::Admitted { pair, method, server: None, rule, reason: judged, beside, after });
         turn.push(Effect::Admitted(None, permit));
         Ok(())

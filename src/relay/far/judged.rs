@@ -65,6 +65,7 @@ pub(in super::super) fn shows(
     let method = far.server(turn).unwrap_or(Method::Dialback);
     turn.note(Event::Met {
         pair: pair.clone(),
+        direction: Direction::Outbound,
         face: Box::new(judge::face(method, far.secured())),
         tls: far.secured().map(|secured| secured.version),
         address: far.address,

@@ -190,6 +190,7 @@ impl Inbound {
         let secured = self.near.secured();
         Event::Met {
             pair: pair.clone(),
+            direction: Direction::Inbound,
             face: Box::new(judge::face(method, secured)),
             tls: secured.map(|secured| secured.version),
             address: Some(self.near.address()),

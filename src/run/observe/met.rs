@@ -31,10 +31,11 @@ struct Record<'a> {
 
 /// Remembers it, and tells what has changed.
 pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
-    let Event::Met { pair, face, tls, address, rule, on_change, outcome } = event else { return };
-    let direction = match meta.flow {
-        Flow::S2sOut => Direction::Outbound,
-        Flow::C2s | Flow::S2sIn => Direction::Inbound,
+    let Event::Met { pair, direction, face, tls, address, rule, on_change, outcome } = event else { return };
+    let direction = *direction;
+    let flow = match direction {
+        Direction::Inbound => Flow::S2sIn,
+        Direction::Outbound => Flow::S2sOut,
     };
     let look = Look {
         face: face.as_ref().clone(),
@@ -54,11 +55,11 @@ pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
         let (pair, what) = (shown(pair), words.join(","));
         match fate {
             Fate::Held => {
-                tracing::warn!(flow = %meta.flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
+                tracing::warn!(flow = %flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
                 is = %after, "a peer proves itself in another way, and waits for `gatehouse peers approve`")
             }
             _ => {
-                tracing::info!(flow = %meta.flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
+                tracing::info!(flow = %flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
                 is = %after, "a peer proves itself in another way")
             }
         }
@@ -67,7 +68,7 @@ pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
         time: now.to_string(),
         stream: meta.id.to_string(),
         event: "peer-changed",
-        flow: meta.flow.label(),
+        flow: flow.label(),
         pair: shown(pair),
         rule: &sight.rule,
         outcome: fate.label(),
