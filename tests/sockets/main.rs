@@ -21,6 +21,7 @@ mod websocket_client;
 mod zones;
 
 mod audit;
+mod both_ways;
 mod circuit;
 mod cli;
 mod client_certificates;
