@@ -19,8 +19,8 @@ use bytes::Bytes;
 use gatehouse::policy::{Federation, Policy};
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{
-    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Left, Load, Passing, Relay, Said,
-    Side,
+    Arrival, ClaimId, Destination, Effect, Event, FarId, Home, Input, KeysBy, Left, Load, Passing, Relay,
+    Said, Side,
 };
 use gatehouse::stream::{Answer, KeyCheck, Pair, Secured, dialback};
 use gatehouse::xml::{Content, Framer, Kind, Limits, Token};
