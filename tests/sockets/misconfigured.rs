@@ -101,6 +101,15 @@ fn check_names_what_is_wrong_and_what_to_do() {
             &["would be open to everybody", "is everybody; name the networks of your own servers"],
         ),
         (
+            "inside listener open to all, in two halves",
+            &|folder| {
+                let inside = "listen: [{ flow: inside, address: \"127.0.0.1:5269\", from: [0.0.0.0/1, 128.0.0.0/1] }, ";
+                edit(folder, "gatehouse.yaml", "listen: [", inside);
+            },
+            78,
+            &["these networks hold 100 % of all IPv4 addresses", "name the networks of your own servers"],
+        ),
+        (
             "back-end not in `from`",
             &|folder| {
                 let inside = "listen: [{ flow: inside, address: \"127.0.0.1:15269\", from: [10.0.0.0/24] }, ";
@@ -490,6 +499,33 @@ fn the_deploy_hook_serves_certbot_lego_and_acme_sh() {
     assert!(code == 78 && told.contains("the certificate is not for hall.example"), "{told}");
     let (code, told) = hook(&[]);
     assert!(code == 64 && told.contains("neither certbot, lego nor acme.sh"), "{told}");
+}
+
+// Item 4: "a back-end that offers or demands TLS ... is named as that, with the setting of that server"; one that only offers it
+// is well. The same words from status, log and `probe --backend`.
+#[test]
+fn a_back_end_that_offers_tls_is_named_with_its_setting_and_is_well() {
+    let features = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\
+                    <c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='http://prosody.im' ver='x'/></stream:features>";
+    let head = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='1' \
+                from='hall.example' version='1.0'>";
+    let address = answering(Some(format!("{head}{features}").leak().as_bytes()));
+    let (folder, listen) = prepare("");
+    edit(folder.path(), "gatehouse.yaml", "s2s: [\"127.0.0.1:9\"]", &format!("s2s: [\"{address}\"]"));
+    let config = folder.path().join("gatehouse.yaml").display().to_string();
+    let command = Running::command(folder.path());
+    let mut running = Running::of(folder, listen, command);
+    let words = ["it offers TLS", "switch it off in Prosody: `s2s_require_encryption = false`"];
+    until("the first look", || run(&["status", "--config", &config]).out.contains(" up"));
+    has(&run(&["status", "--config", &config]), 0, &words);
+    has(&run(&["probe", "--backend", "hall.example", "--config", &config]), 0, &words);
+    let (code, log) = running.stop();
+    assert_eq!(code, 0, "{log}");
+    let line = log.lines().find(|line| line.contains("it offers TLS")).unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("INFO") && line.contains(words[1]) && line.contains(&address.to_string()),
+        "{line}"
+    );
 }
 
 /// A server that answers each caller with these octets, and stays; none: it closes at once.
