@@ -14,7 +14,7 @@ use super::named::named;
 use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
 use super::quarantine::Settlement;
 use super::reading::Reading;
-use super::reload::{Reloader, foresight};
+use super::reload::Reloader;
 use super::successor;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
@@ -141,11 +141,11 @@ impl Desk {
                 let (settings, cases) = (self.reloader.settings(), self.reloader.cases());
                 super::rules::unused(&self.tools(), &settings, cases, *seconds).await
             }
-            Request::Promotion {} => match foresight::plan(&self.reloader, Reading::of_promoted).await {
+            Request::Promotion {} => match self.reloader.foreseen(Reading::of_promoted).await {
                 Ok(plan) => Answer::Planned { plan },
                 Err(findings) => refused(&findings),
             },
-            Request::Restart {} => match foresight::successor(&self.reloader).await {
+            Request::Restart {} => match self.reloader.successor().await {
                 Err(findings) => refused(&findings),
                 Ok((sockets, socket)) => match successor::objection(&self.reloader.settings().file).await {
                     Some(why) => Answer::no(why),

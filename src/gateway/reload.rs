@@ -7,10 +7,11 @@
 //! streams stay, unless policy says otherwise or their domain is no longer served. What cannot change while a process lives
 //! is refused by name.
 
-pub(super) mod foresight;
+mod foresight;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -291,6 +292,16 @@ impl Reloader {
     /// Everything that is wrong with the files.
     pub async fn plan(&self) -> Result<Plan, Vec<Finding>> {
         foresight::plan(self, Reading::of).await
+    }
+
+    /// The same of files that are looked at in this way.
+    pub(super) async fn foreseen(&self, look: fn(&Path) -> Reading) -> Result<Plan, Vec<Finding>> {
+        foresight::plan(self, look).await
+    }
+
+    /// Whether a start would go well with the files as they are; all sockets for it, and where its control socket will be.
+    pub(super) async fn successor(&self) -> Result<(Vec<OwnedFd>, Option<String>), Vec<Finding>> {
+        foresight::successor(self).await
     }
 
     async fn reload_now(self: Arc<Self>) -> Result<Plan, Vec<Finding>> {

@@ -15,9 +15,7 @@ use crate::policy::Finding;
 ///
 /// # Errors
 /// Everything that is wrong with the files, and what it could not have.
-pub(in super::super) async fn successor(
-    reloader: &Reloader,
-) -> Result<(Vec<OwnedFd>, Option<String>), Vec<Finding>> {
+pub(super) async fn successor(reloader: &Reloader) -> Result<(Vec<OwnedFd>, Option<String>), Vec<Finding>> {
     let services = reloader.services().await;
     let settings = reloader.settings();
     let file = Arc::clone(&settings.file);
@@ -33,10 +31,7 @@ pub(in super::super) async fn successor(
 ///
 /// # Errors
 /// Everything that is wrong with the files, and what could not be opened.
-pub(in super::super) async fn plan(
-    reloader: &Reloader,
-    look: fn(&Path) -> Reading,
-) -> Result<Plan, Vec<Finding>> {
+pub(super) async fn plan(reloader: &Reloader, look: fn(&Path) -> Reading) -> Result<Plan, Vec<Finding>> {
     let services = reloader.services().await;
     let read = reloader.read(look).await?;
     // What cannot be opened is told by the plan, too; it closes again at once.
