@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Console, Exit, Format};
 use crate::config::Settings;
+use crate::config::settings::Http;
 use crate::gateway::reading::Reading;
 use crate::gateway::unbound;
 use crate::policy::{Finding, Place};
@@ -76,7 +77,10 @@ fn check_addresses(settings: &Settings) -> Vec<Finding> {
     for listener in settings.listeners.iter().filter(|listener| !here(listener.address)) {
         findings.push(absent(listener.address, listener.place.clone()));
     }
-    let others = [settings.admin.http, settings.steering.as_ref().map(|steering| steering.listen)];
+    let others = [
+        settings.admin.http.as_ref().and_then(Http::address),
+        settings.steering.as_ref().map(|steering| steering.listen),
+    ];
     for address in others.into_iter().flatten().filter(|address| !here(*address)) {
         findings.push(absent(address, Place::whole(&settings.file)));
     }

@@ -14,6 +14,7 @@ use super::hosts::{addresses, by_the_system};
 use super::limits::{Limits, Timeouts};
 use super::list_file::ListFile;
 pub use super::listening::{Encryption, Listener, Mixed, Role, Web};
+pub use super::watching::{Admin, Http};
 use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
 use crate::policy::Proxy;
@@ -361,19 +362,6 @@ pub enum HostedAnswer {
     Backend,
     /// With a refusal.
     Refuse,
-}
-
-/// Watching and steering the gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Admin {
-    /// Where to serve metrics and health.
-    pub http: Option<SocketAddr>,
-    /// Names under which it may be asked there, beside addresses and `localhost`.
-    pub hosts: Vec<String>,
-    /// Whether the status page answers there.
-    pub status: bool,
-    /// The control socket.
-    pub socket: Option<PathBuf>,
 }
 
 /// Where audit records go.

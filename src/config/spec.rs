@@ -407,7 +407,8 @@ pub struct SteeringSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AdminSpec {
-    /// Where to serve metrics and health over HTTP, read only. Default: off. Example: `http: "127.0.0.1:9469"`
+    /// Where to serve metrics and health over HTTP, read only: an address with a port, or `unix:` and the path of a socket, which only
+    /// the gateway's own user and group and root may use. Default: off. Example: `http: "127.0.0.1:9469"`
     pub http: Option<Word>,
     /// Names under which it may be asked there, in `Host`; an address and `localhost` always may, and no page in a browser can
     /// read it by another. Default: none. Example: `hosts: [gate-1.example.com]`

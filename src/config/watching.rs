@@ -1,14 +1,75 @@
-//! What the configuration says of the two doors for operators.
+//! The two doors for operators, and what the configuration says of them.
 
-use super::settings::Admin;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
 use super::spec;
 use super::words::Words;
 use crate::policy::Word;
 
+/// Watching and steering the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to serve metrics and health.
+    pub http: Option<Http>,
+    /// Names under which it may be asked there, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Whether the status page answers there.
+    pub status: bool,
+    /// The control socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// Where metrics, health and the status page are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// At this address.
+    Address(SocketAddr),
+    /// On this Unix socket.
+    Socket(PathBuf),
+}
+
+impl Http {
+    /// The address, if it has one.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Socket(_) => None,
+        }
+    }
+
+    /// The Unix socket, if it is one.
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Address(_) => None,
+            Self::Socket(path) => Some(path),
+        }
+    }
+}
+
+impl std::fmt::Display for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Reads `admin:`.
 pub(super) fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
     let Some(at) = &spec.admin else { return Admin::default() };
+    let socket = at.value.socket.as_ref().map(|word| words.path(word));
     let http = at.value.http.as_ref().and_then(|word| {
+        let text = words.filled_or_told(word)?.into_owned();
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(words, word, path, socket.as_deref());
+        }
+        if text.starts_with(['/', '.']) {
+            let message = format!("\"{text}\" is no address with a port");
+            words.error(word, message, format!("a Unix socket is written \"unix:{text}\""));
+            return None;
+        }
         let address = words.socket(word, None)?;
         if !address.ip().to_canonical().is_loopback() {
             words.warn(
@@ -17,21 +78,34 @@ pub(super) fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
                 "listen on 127.0.0.1, or make sure that only your monitoring reaches it",
             );
         }
-        Some(address)
+        Some(Http::Address(address))
     });
-    let socket = at.value.socket.as_ref().map(|word| words.path(word));
     let listed = at.value.hosts.iter().flat_map(|list| &list.value);
     let hosts = listed.filter_map(|word| host(words, word)).collect();
     let switch = [("off", false), ("on", true)];
     let status = at.value.status.as_ref().and_then(|word| words.choose(word, "`on` or `off`", &switch));
-    if let (Some(true), Some(word), None) = (status, &at.value.status, &at.value.http) {
+    if let (Some(true), None) = (status, &at.value.http) {
         words.error(
-            word,
+            at,
             "`status: on` without `http:`",
-            "write where to serve it: `http: \"127.0.0.1:9469\"`",
+            "write where to serve it: `http: \"127.0.0.1:9469\"`, or `http: \"unix:/run/gatehouse/status.sock\"`",
         );
     }
     Admin { http, hosts, status: status.unwrap_or_default(), socket }
+}
+
+/// A Unix socket; the control socket is another.
+fn unix(words: &mut Words, word: &Word, path: &str, control: Option<&Path>) -> Option<Http> {
+    if path.is_empty() {
+        words.error(word, "the path of the socket is missing", "write \"unix:/run/gatehouse/status.sock\"");
+        return None;
+    }
+    let path = words.beside(path);
+    if control == Some(path.as_path()) {
+        words.error(word, "this is the control socket, too", "give `http` and `socket` a path each");
+        return None;
+    }
+    Some(Http::Socket(path))
 }
 
 /// A name as `Host` has it, without a port.

@@ -22,13 +22,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::doctor;
 use super::places::{Caller, Places};
 use super::seldom::Seldom;
 use super::services::Counter;
+use super::sockets::Place;
+use crate::config::settings::Http;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
 use crate::status::page;
@@ -36,9 +38,11 @@ use crate::status::page;
 /// The listener, for as long as this lives.
 #[derive(Debug)]
 pub struct Admin {
-    address: SocketAddr,
-    /// The same socket once more, for the program that takes the place of this one.
-    socket: TcpListener,
+    at: Http,
+    /// The same socket once more, for the program that takes the place of this one. A Unix socket is not handed over.
+    socket: Option<TcpListener>,
+    /// The place of the Unix socket, where it is one: it goes with this.
+    _place: Option<Place>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -48,10 +52,19 @@ impl Admin {
     ///
     /// # Errors
     /// When the system does not let it be served, or the thread not be started.
-    pub(super) fn start(listener: TcpListener, view: View) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        let socket = listener.try_clone()?;
-        let address = listener.local_addr()?;
+    pub(super) fn start(socket: Socket, view: View) -> io::Result<Self> {
+        let (listener, at, socket, place) = match socket {
+            Socket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let at = Http::Address(listener.local_addr()?);
+                let socket = listener.try_clone()?;
+                (Listener::Tcp(listener), at, Some(socket), None)
+            }
+            Socket::Unix(mut place) => {
+                let at = Http::Socket(place.path().to_owned());
+                (Listener::Unix(place.open()?), at, None, Some(place))
+            }
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let view = Arc::new(view);
@@ -63,17 +76,22 @@ impl Admin {
                 }
             });
         })?;
-        Ok(Self { address, socket, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { at, socket, _place: place, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The socket.
-    pub(super) fn socket(&self) -> &TcpListener {
-        &self.socket
+    /// The socket, where it can be handed over.
+    pub(super) fn socket(&self) -> Option<&TcpListener> {
+        self.socket.as_ref()
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn at(&self) -> &Http {
+        &self.at
+    }
+
+    /// The address where it listens, if it has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.at.address()
     }
 }
 
@@ -102,8 +120,25 @@ pub(super) struct View {
     pub(super) status: Option<Counter>,
 }
 
-async fn serve(listener: TcpListener, view: Arc<View>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+/// What it shall listen at: bound, and nobody is answered yet.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(Place),
+}
+
+/// A listening socket of either kind.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+async fn serve(listener: Listener, view: Arc<View>) {
+    let listener = match listener {
+        Listener::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Ears::Tcp),
+        Listener::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(Ears::Unix),
+    };
+    let listener = match listener {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "the admin listener cannot be served");
@@ -114,7 +149,7 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
     let mut short = Seldom::default();
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 if short.may_tell() {
                     tracing::warn!(%error, "the admin listener cannot accept");
@@ -124,12 +159,38 @@ async fn serve(listener: TcpListener, view: Arc<View>) {
             }
         };
         let view = Arc::clone(&view);
-        places.seat(|caller| attend(stream, view, caller)).await;
+        match stream {
+            Stream::Tcp(stream) => places.seat(|caller| attend(stream, view, caller)).await,
+            Stream::Unix(stream) => places.seat(|caller| attend(stream, view, caller)).await,
+        }
+    }
+}
+
+/// The same, on the runtime that serves it.
+enum Ears {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Ears {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
     }
 }
 
 /// Serves one connection, request by request.
-async fn attend(stream: TcpStream, view: Arc<View>, caller: Caller) {
+async fn attend<S>(stream: S, view: Arc<View>, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let spoke = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&spoke);
     let caller = Arc::new(caller);

@@ -10,12 +10,16 @@ struct World {
 }
 
 fn world() -> World {
+    world_at(Socket::Tcp(TcpListener::bind("127.0.0.1:0").unwrap()))
+}
+
+fn world_at(socket: Socket) -> World {
     let registry = Registry::new(crate::run::tests::policy(), Duration::ZERO, 1);
     let metrics = Arc::new(crate::metrics::Metrics::new([]).unwrap());
     let observe = Arc::new(Observe::new(metrics, None, crate::run::now()));
     let hosts = vec!["gate-1.example.com".to_owned()];
     let view = View { hosts, observe, registry: Arc::clone(&registry), status: None };
-    let admin = Admin::start(TcpListener::bind("127.0.0.1:0").unwrap(), view).unwrap();
+    let admin = Admin::start(socket, view).unwrap();
     World { admin, registry }
 }
 
@@ -25,7 +29,7 @@ impl World {
     }
 
     fn ask_as(&self, line: &str, headers: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin.address()).unwrap();
+        let mut stream = TcpStream::connect(self.admin.address().unwrap()).unwrap();
         write!(stream, "{line} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -132,11 +136,50 @@ fn a_request_names_one_host() {
     }
 }
 
+// "on a Unix socket": nobody but our user and group gets in, what a process that was killed has left is no hindrance, what lives
+// or is something else is, and it goes with us. `Host` is held to the same rule.
+#[test]
+fn a_unix_socket_serves_the_same_to_our_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status.sock");
+    let take = || Place::take(&path, 0o660);
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "as one leaves it that is killed");
+    let first = world_at(Socket::Unix(take().unwrap()));
+    let ask = |headers: &str| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        write!(stream, "GET /healthz HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for (headers, status) in [
+        ("Host: localhost\r\n", "200"),
+        ("Host: localhost:8080\r\n", "200"),
+        ("Host: gate-1.example.com\r\n", "200"),
+        ("Host: evil.example\r\n", "421"),
+        ("", "400"),
+    ] {
+        assert!(ask(headers).starts_with(&format!("HTTP/1.1 {status}")), "{headers}: {}", ask(headers));
+    }
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(take().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert!(ask("Host: localhost\r\n").starts_with("HTTP/1.1 200"), "the first one goes on");
+    drop(first);
+    assert!(!path.exists());
+    std::fs::write(&path, "somebody's file").unwrap();
+    assert_eq!(take().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's file");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
+}
+
 // "Each door has places kept for callers that speak, and deadlines of 2 s for silence."
 #[test]
 fn many_who_say_nothing_keep_nobody_away() {
     let world = world();
-    let connect = || TcpStream::connect(world.admin.address()).unwrap();
+    let connect = || TcpStream::connect(world.admin.address().unwrap()).unwrap();
     let mut silent: Vec<_> = (0..40).map(|_| connect()).collect();
     let mut stuck: Vec<_> = (0..40).map(|_| connect()).collect();
     for stream in &mut stuck {
@@ -159,7 +202,7 @@ fn many_who_say_nothing_keep_nobody_away() {
 #[test]
 fn a_kept_connection_that_speaks_stays_longer_than_those_that_do_not() {
     let world = world();
-    let mut kept = TcpStream::connect(world.admin.address()).unwrap();
+    let mut kept = TcpStream::connect(world.admin.address().unwrap()).unwrap();
     kept.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..3 {
         write!(kept, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -167,7 +210,7 @@ fn a_kept_connection_that_speaks_stays_longer_than_those_that_do_not() {
         let n = kept.read(&mut answer).unwrap();
         assert!(answer[..n].starts_with(b"HTTP/1.1 200"));
         let silent: Vec<_> =
-            (1..CONNECTIONS).map(|_| TcpStream::connect(world.admin.address()).unwrap()).collect();
+            (1..CONNECTIONS).map(|_| TcpStream::connect(world.admin.address().unwrap()).unwrap()).collect();
         assert!(world.ask("GET /healthz").starts_with("HTTP/1.1 200"));
         drop(silent);
     }

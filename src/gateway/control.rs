@@ -6,8 +6,6 @@
 //! the user id, refused ones too.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +19,7 @@ use super::desk::Desk;
 use super::places::{Caller as Seat, Places};
 use super::protocol::{Answer, LONGEST, Request};
 use super::seldom::Seldom;
+use super::sockets::Place;
 use crate::run::observe::capped;
 
 /// The open socket. It goes when this goes.
@@ -39,12 +38,9 @@ impl Control {
     /// # Errors
     /// When it cannot be put in its place.
     pub fn start(mut place: Place, desk: Arc<Desk>) -> io::Result<Self> {
-        place.open()?;
+        let listener = UnixListener::from_std(place.open()?)?;
         let (calling, called) = watch::channel(true);
-        let task = match place.listener.take() {
-            Some(listener) => tokio::spawn(serve(listener, place.owner, desk, called)),
-            None => tokio::spawn(std::future::ready(())),
-        };
+        let task = tokio::spawn(serve(listener, place.owner(), desk, called));
         Ok(Self { place, calling, retired: false, task })
     }
 
@@ -66,100 +62,12 @@ impl Control {
     }
 }
 
-/// The socket as it was made, in a folder of its own until it is opened. It goes when this goes.
-#[derive(Debug)]
-pub struct Place {
-    listener: Option<UnixListener>,
-    owner: u32,
-    path: PathBuf,
-    folder: PathBuf,
-    /// The socket in its place: another one may have taken that since.
-    inode: Option<(u64, u64)>,
-}
-
-impl Place {
-    /// Makes sure of the place. Nobody can call there before it is opened.
-    ///
-    /// # Errors
-    /// When another gateway answers there, or the socket cannot be made.
-    pub fn take(path: &Path) -> io::Result<Self> {
-        match std::fs::symlink_metadata(path) {
-            Ok(data) if std::os::unix::fs::FileTypeExt::is_socket(&data.file_type()) => {
-                if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
-                }
-            }
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there")),
-            Err(_) => {}
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let folder = PathBuf::from(name);
-        let make = || std::fs::DirBuilder::new().mode(0o700).create(&folder);
-        make().or_else(|error| match error.kind() {
-            // A process of this number died over it.
-            io::ErrorKind::AlreadyExists => {
-                clear(&folder);
-                make()
-            }
-            _ => Err(error),
-        })?;
-        let mut place = Self { listener: None, owner: 0, path: path.to_owned(), folder, inode: None };
-        let inner = place.folder.join(INNER);
-        place.listener = Some(UnixListener::bind(&inner)?);
-        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o600))?;
-        place.owner = std::fs::metadata(&inner)?.uid();
-        Ok(place)
-    }
-
-    /// Moves it to its place, so that it is never open to others, and what a process that died has left there is replaced.
-    fn open(&mut self) -> io::Result<()> {
-        let inner = self.folder.join(INNER);
-        let inode = inode(&inner)?;
-        std::fs::rename(&inner, &self.path)?;
-        self.inode = Some(inode);
-        clear(&self.folder);
-        Ok(())
-    }
-
-    fn remove(&self) {
-        let Some(ours) = self.inode else { return clear(&self.folder) };
-        match inode(&self.path) {
-            Ok(here) if here == ours => {
-                if let Err(error) = std::fs::remove_file(&self.path) {
-                    tracing::debug!(path = %self.path.display(), %error, "the control socket cannot be removed");
-                }
-            }
-            _ => tracing::debug!(path = %self.path.display(), "the control socket was gone already"),
-        }
-    }
-}
-
-/// Best effort: the folder is ours, and empty but for the socket.
-fn clear(folder: &Path) {
-    let _left = std::fs::remove_file(folder.join(INNER));
-    let _left = std::fs::remove_dir(folder);
-}
-
-/// The name of a socket that is not open yet.
-const INNER: &str = "s";
-
 impl Drop for Control {
     fn drop(&mut self) {
         if !self.retired {
             self.task.abort();
         }
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|data| (data.dev(), data.ino()))
 }
 
 async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: watch::Receiver<bool>) {

@@ -39,6 +39,7 @@ pub mod rules;
 mod secrets;
 mod seldom;
 mod services;
+mod sockets;
 mod successor;
 mod ticks;
 mod trust;
@@ -128,8 +129,8 @@ impl Gateway {
         // First what one gateway alone can have, and the audit file last: who finds another one there has left no trace.
         let (doors, mut handed) = (Doors::new(), given.sockets);
         let mut taken = doors.bind(&settings, &mut handed);
-        let admin =
-            settings.admin.http.map(|at| services::bind_admin(&settings, at, &mut handed)).transpose();
+        let admin = settings.admin.http.as_ref();
+        let admin = admin.map(|at| services::bind_admin(&settings, at, &mut handed)).transpose();
         let steered = services::asked(&settings);
         let steered = steered.map(|at| services::bind_steering(&settings, at, &mut handed)).transpose();
         handed.close();

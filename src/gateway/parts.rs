@@ -17,7 +17,8 @@ pub use self::limits::{
 use super::trust::{finding, trust};
 use crate::config::limits::{Limits, Timeouts};
 use crate::config::settings::{
-    self, Audit, DialbackKeys, Encryption, HostedAnswer, OnFull, ProxyVersion, RouteTls, Settings, Target,
+    self, Audit, DialbackKeys, Encryption, HostedAnswer, Http, OnFull, ProxyVersion, RouteTls, Settings,
+    Target,
 };
 use crate::dns::{self, Guard, TlsMode, steer};
 use crate::jid::Domain;
@@ -301,7 +302,7 @@ impl Credentials {
 /// How to find remote servers. `own`: the addresses of our listeners, which are never dialled (DNS-05); nor are the backends,
 /// where the DNS says that somebody else is there.
 pub fn resolver(settings: &Settings, mut own: Vec<SocketAddr>) -> dns::Params {
-    own.extend(settings.admin.http);
+    own.extend(settings.admin.http.as_ref().and_then(Http::address));
     own.extend(settings.steering.iter().map(|steering| steering.listen));
     let here = own.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
     let own_addresses = here.chain(settings.own_addresses.iter().copied()).collect();

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::parts::{self, Credentials};
 use super::secrets::FromFiles;
 use super::{certificates, cluster, today, unix_seconds};
-use crate::config::settings::{Roots, Settings};
+use crate::config::settings::{Http, Roots, Settings};
 use crate::config::{self, Examined, Seen};
 use crate::dns::Dnssec;
 use crate::jid::Domain;
@@ -245,9 +245,15 @@ fn files(settings: &Settings) -> Vec<Finding> {
         let message = format!("the folder {} does not exist", state.display());
         findings.push(Finding::error(whole(state), message, "create it, writable by the gateway"));
     }
-    let audit = settings.audit.as_ref().map(|audit| &audit.file);
-    for file in [audit, settings.admin.socket.as_ref()].into_iter().flatten() {
+    let audit = settings.audit.as_ref().map(|audit| audit.file.as_path());
+    let http = settings.admin.http.as_ref().and_then(Http::socket);
+    let doors = [settings.admin.socket.as_deref(), http];
+    for file in std::iter::once(audit).chain(doors).flatten() {
         findings.extend(folder(file));
+    }
+    for path in doors.into_iter().flatten() {
+        let unfit = super::sockets::unfit(path);
+        findings.extend(unfit.map(|(message, remedy)| Finding::error(whole(path), message, remedy)));
     }
     findings
 }

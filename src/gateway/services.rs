@@ -8,13 +8,13 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::admin::{self, Admin};
-use super::control::{self, Control};
+use super::admin::{self, Admin, Socket};
+use super::control::Control;
 use super::desk::Desk;
 use super::doors::{self, Bound, Doors};
 use super::handed::Handed;
-use super::parts;
-use crate::config::settings::{self, Listener, Settings};
+use super::{parts, sockets};
+use crate::config::settings::{self, Http, Listener, Settings};
 use crate::dns::steer::{Sockets, Steering};
 use crate::metrics::Metrics;
 use crate::policy::{Finding, Place};
@@ -55,7 +55,7 @@ impl Services {
         let mut findings = self.doors.bind(new, &mut Handed::default()).err().unwrap_or_default();
         // What is ours already makes room by itself.
         let is_ours = |own: Option<SocketAddr>, at| own.is_some_and(|own| Doors::overlaps(own, at));
-        if let Some(at) = new.admin.http.filter(|at| !is_ours(old.admin.http, *at)) {
+        if let Some(at) = new.admin.http.as_ref().filter(|at| !makes_room(old, at)) {
             findings.extend(bind_admin(new, at, &mut Handed::default()).err());
         }
         if let Some(at) = asked(new).filter(|at| !is_ours(asked(old), *at)) {
@@ -72,7 +72,8 @@ impl Services {
     /// What it could not have; nothing has changed.
     pub(super) fn handover(&self, old: &Settings, new: &Settings) -> Result<Vec<OwnedFd>, Vec<Finding>> {
         let mut going = self.doors.going(new);
-        going.extend(self.admin.as_ref().filter(|_| old.admin.http != new.admin.http).map(Admin::address));
+        let open = self.admin.as_ref().filter(|_| old.admin.http != new.admin.http);
+        going.extend(open.and_then(Admin::address));
         going.extend(self.steering.as_ref().filter(|_| asked(old) != asked(new)).map(Steering::address));
         // Where one of ours is in the way, it is gone by then.
         let is_free = |at: SocketAddr| !going.iter().any(|own| Doors::overlaps(*own, at));
@@ -86,13 +87,19 @@ impl Services {
             Ok(bound) => sockets.extend(bound.iter().map(Bound::copy)),
             Err(more) => findings.extend(more),
         }
-        if let Some(at) = new.admin.http {
+        if let Some(at) = &new.admin.http {
             match self.admin.as_ref().filter(|_| old.admin.http == new.admin.http) {
-                Some(admin) => sockets.push(admin.socket().try_clone().map(OwnedFd::from)),
-                None if is_free(at) => match bind_admin(new, at, &mut Handed::default()) {
-                    Ok(socket) => sockets.push(Ok(socket.into())),
-                    Err(finding) => findings.push(finding),
-                },
+                Some(admin) => {
+                    sockets.extend(admin.socket().map(|socket| socket.try_clone().map(OwnedFd::from)));
+                }
+                None if at.address().is_none_or(is_free) => {
+                    match bind_admin(new, at, &mut Handed::default()) {
+                        Ok(Socket::Tcp(socket)) => sockets.push(Ok(socket.into())),
+                        // Like the control socket it is opened by whoever comes.
+                        Ok(Socket::Unix(_free)) => {}
+                        Err(finding) => findings.push(finding),
+                    }
+                }
                 None => {}
             }
         }
@@ -154,10 +161,10 @@ impl Services {
         }
         let watching = |settings: &Settings| settings::Admin { socket: None, ..settings.admin.clone() };
         if watching(old) != watching(new) {
-            if old.admin.http.zip(new.admin.http).is_some_and(|(old, new)| Doors::overlaps(old, new)) {
+            if new.admin.http.as_ref().is_some_and(|at| makes_room(old, at)) {
                 end(self.admin.take()).await;
             }
-            fresh.admin = Some(match new.admin.http {
+            fresh.admin = Some(match &new.admin.http {
                 Some(at) => {
                     let socket = bind_admin(new, at, &mut Handed::default())?;
                     Some(start_admin(new, socket, tools, &self.counter)?)
@@ -211,7 +218,7 @@ impl Services {
                 Err(finding) => tracing::error!(%finding, "steering is lost until the next reload"),
             }
         }
-        if let (None, Some(at)) = (&self.admin, old.admin.http) {
+        if let (None, Some(at)) = (&self.admin, &old.admin.http) {
             let back = bind_admin(old, at, &mut Handed::default());
             match back.and_then(|socket| start_admin(old, socket, tools, &self.counter)) {
                 Ok(admin) => self.admin = Some(admin),
@@ -336,15 +343,15 @@ fn unwritten(audit: &settings::Audit, error: &io::Error) -> Finding {
 }
 
 /// Makes sure of the place of the control socket, where there is one.
-pub(super) fn take_control(settings: &Settings) -> Result<Option<control::Place>, Finding> {
+pub(super) fn take_control(settings: &Settings) -> Result<Option<sockets::Place>, Finding> {
     let Some(path) = &settings.admin.socket else { return Ok(None) };
-    control::Place::take(path).map(Some).map_err(|error| uncontrolled(settings, &error))
+    sockets::Place::take(path, FOR_US_ALONE).map(Some).map_err(|error| uncontrolled(settings, &error))
 }
 
 /// Opens the control socket, where there is one.
 pub(super) fn start_control(
     settings: &Settings,
-    place: Option<control::Place>,
+    place: Option<sockets::Place>,
     desk: &Arc<Desk>,
 ) -> Result<Option<Control>, Finding> {
     let opened = place.map(|place| Control::start(place, Arc::clone(desk))).transpose();
@@ -353,30 +360,44 @@ pub(super) fn start_control(
 
 fn uncontrolled(settings: &Settings, error: &io::Error) -> Finding {
     let path = settings.admin.socket.as_ref().map(|path| path.display().to_string());
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "end that one, or give this one a socket of its own (`admin: { socket }`)"
-        }
-        _ => "let the gateway's user write in its folder",
-    };
     let message = format!("the control socket cannot be opened: {error}");
+    let remedy = sockets::remedy(error, "admin: { socket }");
     Finding::error(Place::whole(&path.unwrap_or_default()), message, remedy)
 }
 
-/// Binds the address of the watching door, unless that was handed over.
-pub(super) fn bind_admin(
-    settings: &Settings,
-    at: SocketAddr,
-    handed: &mut Handed,
-) -> Result<TcpListener, Finding> {
-    let bound = handed.listener(at).map_or_else(|| TcpListener::bind(at), Ok);
-    bound.map_err(|error| unopened("admin", settings, at, &error))
+/// Whether the watching door of the old settings ends before one opens there.
+fn makes_room(old: &Settings, at: &Http) -> bool {
+    match (&old.admin.http, at) {
+        (Some(Http::Address(old)), Http::Address(at)) => Doors::overlaps(*old, *at),
+        (Some(Http::Socket(old)), Http::Socket(at)) => old == at,
+        _ => false,
+    }
+}
+
+/// Binds the address of the watching door, unless that was handed over, or makes sure of the place of its socket.
+pub(super) fn bind_admin(settings: &Settings, at: &Http, handed: &mut Handed) -> Result<Socket, Finding> {
+    let bound = match at {
+        Http::Address(at) => handed.listener(*at).map_or_else(|| TcpListener::bind(at), Ok).map(Socket::Tcp),
+        Http::Socket(path) => sockets::Place::take(path, FOR_OUR_GROUP).map(Socket::Unix),
+    };
+    bound.map_err(|error| unwatched(settings, at, &error))
+}
+
+fn unwatched(settings: &Settings, at: &Http, error: &io::Error) -> Finding {
+    match at {
+        Http::Address(at) => unopened("admin", settings, *at, error),
+        Http::Socket(path) => {
+            let message = format!("the socket of the watching door cannot be opened: {error}");
+            let remedy = sockets::remedy(error, "admin: { http }");
+            Finding::error(Place::whole(&path.display().to_string()), message, remedy)
+        }
+    }
 }
 
 /// Opens the watching door.
 pub(super) fn start_admin(
     settings: &Settings,
-    socket: TcpListener,
+    socket: Socket,
     tools: &Tools,
     counter: &Counter,
 ) -> Result<Admin, Finding> {
@@ -384,11 +405,16 @@ pub(super) fn start_admin(
     let hosts = settings.admin.hosts.clone();
     let status = settings.admin.status.then(|| Arc::clone(counter));
     let view = admin::View { hosts, observe, registry, status };
-    let at = settings.admin.http.or_else(|| socket.local_addr().ok());
-    let admin = Admin::start(socket, view).map_err(|error| match at {
-        Some(at) => unopened("admin", settings, at, &error),
+    let admin = Admin::start(socket, view).map_err(|error| match &settings.admin.http {
+        Some(at) => unwatched(settings, at, &error),
         None => Finding::error(Place::whole(&settings.file), error.to_string(), "report it"),
     })?;
-    tracing::info!(address = %admin.address(), "admin");
+    tracing::info!(address = %admin.at(), "admin");
     Ok(admin)
 }
+
+/// The mode of a control socket: our user, and root.
+const FOR_US_ALONE: u32 = 0o600;
+
+/// The mode of the watching door's socket: a scraper may be of our group.
+const FOR_OUR_GROUP: u32 = 0o660;

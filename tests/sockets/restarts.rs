@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -179,6 +182,82 @@ fn what_cannot_be_opened_is_told_by_plan_reload_and_restart_and_nothing_changes(
     end(running);
 }
 
+/// What is answered on this Unix socket.
+fn ask(socket: &Path, path: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+// Item 7: "on a Unix socket": served to our own, moved by a reload, there again after a restart and after a kill, refused where
+// somebody answers or something else is, and gone at the end.
+#[test]
+fn the_status_page_is_served_on_a_unix_socket() {
+    let (folder, address) = prepare("");
+    edit(folder.path(), "admin: {", "admin: { http: \"unix:status.sock\", status: on,");
+    has(&run(&["check", "--config", &config(folder.path())]), 0, &["0 errors"]);
+    // As a process leaves it that is killed.
+    drop(UnixListener::bind(folder.path().join("status.sock")).unwrap());
+    let command = Running::command(folder.path());
+    let running = Running::of(folder, address, command);
+    let folder = running.folder.path();
+    let file = config(folder);
+    let tell = |words: &[&str]| run(&[words, &["--config", &file]].concat());
+    let at = |name: &str| folder.join(name);
+    let page = ask(&at("status.sock"), "/status");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("hall.example"), "{page}");
+    assert!(ask(&at("status.sock"), "/status.json").contains("\"backends\""));
+    assert!(ask(&at("status.sock"), "/metrics").contains("gatehouse_build_info"));
+    assert_eq!(fs::metadata(at("status.sock")).unwrap().permissions().mode() & 0o777, 0o660);
+    // Another gateway there is told, and changes nothing.
+    has(&tell(&["run"]), 78, &["status.sock: error: ", "another gateway answers there"]);
+    // The path alone, and what is served there.
+    edit(folder, "unix:status.sock", "unix:other.sock");
+    let change = format!("unix:{} -> unix:{}", at("status.sock").display(), at("other.sock").display());
+    has(&tell(&["reload", "--plan"]), 0, &["admin.http: ", &change]);
+    assert!(ask(&at("status.sock"), "/healthz").starts_with("HTTP/1.1 200") && !at("other.sock").exists());
+    has(&tell(&["reload"]), 0, &["admin.http: ", &change]);
+    assert!(ask(&at("other.sock"), "/healthz").starts_with("HTTP/1.1 200") && !at("status.sock").exists());
+    edit(folder, "status: on", "status: off");
+    has(&tell(&["reload"]), 0, &["reloaded"]);
+    assert!(ask(&at("other.sock"), "/status").starts_with("HTTP/1.1 404"));
+    has(&tell(&["config", "dump"]), 0, &["admin.http: unix:", "other.sock"]);
+    // What cannot be had is refused by each, and what was in force stays.
+    let _living = UnixListener::bind(at("living.sock")).unwrap();
+    for (name, words) in [
+        ("living.sock", ["living.sock: error: ", "another gateway answers there"]),
+        ("chain.pem", ["chain.pem: error: something that is no socket is there", "write another path"]),
+        ("missing/status.sock", ["missing", "does not exist"]),
+    ] {
+        edit(folder, "unix:other.sock", &format!("unix:{name}"));
+        for command in [&["reload", "--plan"][..], &["reload"], &["restart"]] {
+            has(&run(&[command, &["--socket", &running.socket().display().to_string()]].concat()), 1, &words);
+        }
+        edit(folder, &format!("unix:{name}"), "unix:other.sock");
+        assert!(ask(&at("other.sock"), "/healthz").starts_with("HTTP/1.1 200"));
+    }
+    assert!(fs::read_to_string(at("chain.pem")).unwrap().contains("CERTIFICATE"));
+    // A restart with the same socket, and with each of the other kind.
+    let tcp = free().to_string();
+    for (from, to) in [("", ""), ("unix:other.sock", &tcp), (&tcp, "unix:status.sock")] {
+        edit(folder, from, to);
+        has(&tell(&["restart"]), 0, &["restarted"]);
+        match to == tcp {
+            true => assert!(std::net::TcpStream::connect(&tcp).is_ok() && !at("other.sock").exists()),
+            false => {
+                let name = if to.is_empty() { "other.sock" } else { "status.sock" };
+                assert!(ask(&at(name), "/readyz").starts_with("HTTP/1.1 200"));
+            }
+        }
+    }
+    let left = at("status.sock");
+    let mut running = running;
+    let (code, log) = running.stop();
+    assert!(code == 0 && !left.exists(), "{log}");
+}
+
 // An upgrade that went wrong: what lies there in the place of the program is asked first.
 #[test]
 fn a_restart_into_a_program_that_will_not_live_by_the_files_is_refused() {
@@ -192,7 +271,7 @@ fn a_restart_into_a_program_that_will_not_live_by_the_files_is_refused() {
     let begun = started(&running);
     let other = running.folder.path().join("other");
     fs::write(&other, "#!/bin/sh\necho what is a gatehouse.yaml\nexit 78\n").unwrap();
-    fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(&other, &program).unwrap();
     let words = ["what is a gatehouse.yaml", "will not live by", "ended with 78"];
     has(&run(&["restart", "--config", &config]), 1, &words);
