@@ -93,7 +93,8 @@ mod tests {
     // ACC-02: everybody, however it is written.
     #[test]
     fn the_world_is_known_in_whatever_pieces_it_comes() {
-        let table: &[(&[&str], Option<(u32, &str)>)] = &[
+        type Row<'a> = (&'a [&'a str], Option<(u32, &'a str)>);
+        let table: &[Row<'_>] = &[
             (&["0.0.0.0/0"], Some((100, "IPv4"))),
             (&["0.0.0.0/1", "128.0.0.0/1"], Some((100, "IPv4"))),
             (&["128.0.0.0/2", "0.0.0.0/1", "192.0.0.0/3"], Some((87, "IPv4"))),

@@ -759,7 +759,7 @@ fn schema_and_reader_agree_on_what_may_be_left_out() {
         ],
         "expect": [
             { "from": "a.example", "to": "hall.example", "verdict": "allow", "rule": "a" },
-            { "from": "b@b.example", "to": "hall.example", "verdict": "deny", "reason": "on-lists", "lists": ["one"], "sender-lists": ["two"] }
+            { "from": "b@b.example", "to": "hall.example", "federation": "any", "verdict": "deny", "reason": "on-lists", "lists": ["one"], "sender-lists": ["two"] }
         ]
     });
     for (whole, schema, errors) in [

@@ -117,8 +117,8 @@ fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
     if server == Server::Prosody && !known.asks_port_53() {
         let (ip, port) = (known.steering.ip(), known.steering.port());
         let local = format!(
-            "unbound = {{\n    resolvconf = false,\n    hoststxt = false,\n    forward = \"{ip}@{port}\",\n    options = {{ \
-             [\"do-not-query-localhost:\"] = \"no\" }},\n}}"
+            "unbound = {{ resolvconf = false, hoststxt = false, forward = \"{ip}@{port}\",\n  options = {{ \
+             [\"do-not-query-localhost\"] = \"no\","
         );
         let out = "-- The way out: /etc/resolv.conf of this machine names the gateway's steering address (`steering:` in gatehouse.yaml)\n\
                    -- and nothing else. ";
@@ -128,7 +128,7 @@ fn fill(text: &str, server: Server, known: &Known<'_>) -> String {
                 "-- The way out: `unbound` below asks the gateway's steering answers and nobody else.\n-- ",
             )
             .replace("-- Ask whom resolv.conf names, and do", "-- Ask the gateway alone, and do")
-            .replace("unbound = { resolvconf = true, hoststxt = false }", &local);
+            .replace("unbound = { resolvconf = true, hoststxt = false,\n  options = {", &local);
     }
     text.replace("Fill in: ", "Filled in:")
         .replace("@DOMAIN@", known.domain.as_str())

@@ -20,7 +20,6 @@ const KNOTS: &[&[&str]] = &[
         "gateway/overview",
         "gateway/reading",
         "gateway/reload",
-        "gateway/reload/foresight",
         "gateway/services",
     ],
     &["run/courier", "run/measure", "run/pump", "run/pump/far", "run/told", "run/verifier"],
