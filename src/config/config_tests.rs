@@ -13,13 +13,14 @@ pub(super) fn assemble(text: &str) -> (Settings, Vec<String>) {
 
 fn assemble_with(text: &str, environment: fill::Environment<'_>) -> (Settings, Vec<String>) {
     let fill = fill::Fill { environment, folder: Path::new("dir") };
-    let (spec, mut findings) = load::parse_filled::<spec::FileSpec>(text, "dir/g.yaml", &fill);
+    let (spec, mut findings, spoilt) = load::parse_filled::<spec::FileSpec>(text, "dir/g.yaml", &fill);
     let look_up = |host: &Domain, port| match host.as_str() {
         "xmpp.internal" => vec![SocketAddr::from(([10, 0, 0, 7], port))],
         _ => Vec::new(),
     };
     let outside = words::Outside { environment, look_up: &look_up };
-    let (settings, more) = assemble::assemble("dir/g.yaml", &spec, &[], &outside);
+    let (settings, mut more) = assemble::assemble("dir/g.yaml", &spec, &[], &outside);
+    leave_out(&mut more, &spoilt);
     findings.extend(more);
     findings.sort();
     (settings, findings.iter().map(ToString::to_string).collect())

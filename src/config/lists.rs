@@ -327,6 +327,9 @@ fn web_is_not_here(words: &mut Words, spec: &spec::ListenSpec) {
     }
 }
 
+/// What is said of a configuration without a domain.
+pub(super) const NO_DOMAIN: &str = "no domain is served";
+
 pub(super) fn domains(
     words: &mut Words,
     spec: &spec::FileSpec,
@@ -334,10 +337,7 @@ pub(super) fn domains(
 ) -> Vec<HostedDomain> {
     let named = |spec: &spec::FileSpec| spec.domains.as_ref().is_some_and(|list| !list.value.is_empty());
     if !named(spec) && !others.iter().any(|(_, spec)| named(spec)) {
-        words.whole(
-            "no domain is served",
-            "add `domains:` with a name, a certificate, a backend and a federation",
-        );
+        words.whole(NO_DOMAIN, "add `domains:` with a name, a certificate, a backend and a federation");
         return Vec::new();
     }
     let common = spec.certificate.as_ref().and_then(|files| certificate(words, files));

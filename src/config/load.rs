@@ -15,6 +15,7 @@ use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, 
 
 use super::fill::Fill;
 use super::node::{self, Key, Kind, Node};
+use super::spoilt::Spoilt;
 use crate::policy::{Finding, Place};
 
 /// Reads the text of a file; a finding if it cannot be read, is too large or is no UTF-8.
@@ -42,6 +43,12 @@ pub fn read_text(path: &Path, name: &str) -> Result<String, Finding> {
 
 /// Reads a spec from the text of a file. Everything that fits is in the spec, everything else in the findings.
 pub fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> (T, Vec<Finding>) {
+    let (spec, findings, _) = parse_in_full(text, name);
+    (spec, findings)
+}
+
+/// The same, with what is not known for those findings.
+pub(super) fn parse_in_full<T: DeserializeOwned + Default>(text: &str, name: &str) -> node::Outcome<T> {
     read(text, name, None)
 }
 
@@ -50,16 +57,20 @@ pub(super) fn parse_filled<T: DeserializeOwned + Default>(
     text: &str,
     name: &str,
     fill: &Fill<'_>,
-) -> (T, Vec<Finding>) {
+) -> node::Outcome<T> {
     read(text, name, Some(fill))
 }
 
-fn read<T: DeserializeOwned + Default>(text: &str, name: &str, fill: Option<&Fill<'_>>) -> (T, Vec<Finding>) {
+fn read<T: DeserializeOwned + Default>(text: &str, name: &str, fill: Option<&Fill<'_>>) -> node::Outcome<T> {
     match tree(text) {
         Ok(root) => node::read(&root, &Arc::from(name), fill),
         Err(refused) => {
             let place = Place { file: Arc::from(name), line: refused.line, column: refused.column };
-            (T::default(), vec![Finding::error(place, refused.message, refused.remedy)])
+            (
+                T::default(),
+                vec![Finding::error(place, refused.message, refused.remedy)],
+                vec![Spoilt::file(name)],
+            )
         }
     }
 }

@@ -24,6 +24,7 @@ mod secret;
 mod seen;
 pub mod settings;
 pub mod spec;
+mod spoilt;
 mod units;
 mod watching;
 mod ways;
@@ -31,6 +32,7 @@ mod words;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
@@ -40,12 +42,14 @@ pub use promote::{Rewrite, promotion};
 pub use secret::{Secret, read_secrets};
 pub use seen::{Seen, Trace, traces, trust};
 pub use settings::{Settings, looked_up_again};
+pub use spoilt::{Spoilt, leave_out};
 pub use words::NO_PATH;
 
 use self::settings::HostedDomain;
 use crate::jid::Domain;
 use crate::policy::{
-    self, Compiled, Day, Federation, Finding, HostedSource, Input, PatchFile, PatchSource, PolicyFile, Source,
+    self, Compiled, Day, Federation, Finding, HostedSource, Input, PatchFile, PatchSource, Place, PolicyFile,
+    Source,
 };
 
 /// Settings that can be run on, and warnings; or every finding.
@@ -64,10 +68,12 @@ pub fn load(path: &Path) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
 pub struct Examined {
     /// The settings, without what was wrong; none if the file could not be read at all.
     pub settings: Option<Settings>,
-    /// Whether every domain of the file is in the settings.
+    /// Whether every domain and every list of the file is in the settings.
     pub has_every_domain: bool,
     /// Every finding.
     pub findings: Vec<Finding>,
+    /// What could not be read.
+    pub spoilt: Vec<Spoilt>,
 }
 
 /// Reads a configuration, and goes on after mistakes.
@@ -78,7 +84,8 @@ pub fn examine(path: &Path) -> Examined {
 
 fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
     let name = path.display().to_string();
-    let unread = |findings| Examined { settings: None, has_every_domain: false, findings };
+    let unread =
+        |findings| Examined { settings: None, has_every_domain: false, findings, spoilt: Vec::new() };
     let text = match load::read_text(path, &name) {
         Ok(text) => text,
         Err(finding) => return unread(vec![finding]),
@@ -86,43 +93,59 @@ fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
     let outside = words::Outside { environment, look_up: &hosts::by_the_system };
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let fill = fill::Fill { environment, folder: &folder };
-    let (spec, mut findings) = load::parse_filled::<spec::FileSpec>(&text, &name, &fill);
-    if findings.iter().any(|finding| finding.message.starts_with(load::NOT_YAML)) {
+    let (spec, mut findings, mut spoilt) = load::parse_filled::<spec::FileSpec>(&text, &name, &fill);
+    if spoilt.iter().any(Spoilt::is_file) {
         return unread(findings);
     }
-    let (included, folders, more) = included(&name, &spec, &outside);
+    let (included, folders, more) = included(&name, &spec, &outside, &mut spoilt);
     findings.extend(more);
     let (mut settings, mut more) = assemble::assemble(&name, &spec, &included, &outside);
-    leave_out_misspelt(&mut more, &findings);
-    findings.extend(more);
+    leave_out(&mut more, &spoilt);
+    let specs = || std::iter::once(&spec).chain(included.iter().map(|(_, spec)| spec));
+    let domains: usize = specs().filter_map(|spec| spec.domains.as_ref()).map(|list| list.value.len()).sum();
+    let listeners: usize = specs().filter_map(|spec| spec.listen.as_ref()).map(|list| list.value.len()).sum();
+    let lists = spec.lists.as_ref().map_or(0, |list| list.value.len());
+    let of = Arc::from(name.as_str());
+    let known = |keys: &[&str], list: Option<Place>| {
+        !spoilt.iter().any(|spoilt| spoilt.concerns(keys, list.as_ref()))
+    };
+    let has_all_domains = settings.domains.len() == domains
+        && known(&["domains", "include", "name"], spec.domains.as_ref().map(|at| at.place(&of)));
+    let has_all_listeners = (listeners == 0 || settings.listeners.len() == listeners)
+        && known(&["listen", "include"], spec.listen.as_ref().map(|at| at.place(&of)));
+    let has_all_lists =
+        settings.lists.len() == lists && known(&["lists"], spec.lists.as_ref().map(|at| at.place(&of)));
+    // What is not there because of another mistake is not blamed on whoever names it.
+    let follows = |finding: &Finding| {
+        let (message, none) = (finding.message.as_str(), settings.domains.is_empty());
+        (message.ends_with(NOT_SERVED) && (none || !has_all_domains))
+            || (message == lists::NO_DOMAIN && !has_all_domains)
+            || (message.starts_with(NOT_INSIDE) && !has_all_listeners)
+    };
+    let (following, others): (Vec<_>, Vec<_>) = more.into_iter().partition(follows);
+    findings.extend(others);
+    // With nothing that it follows from it is the mistake itself.
+    if !findings.iter().any(Finding::is_error) {
+        findings.extend(following);
+    }
     findings.sort();
     settings.beside.extend(folders);
-    let specs = std::iter::once(&spec).chain(included.iter().map(|(_, spec)| spec));
-    let named: usize = specs.filter_map(|spec| spec.domains.as_ref()).map(|list| list.value.len()).sum();
-    Examined { has_every_domain: settings.domains.len() == named, settings: Some(settings), findings }
+    let has_every_domain = has_all_domains && has_all_lists && known(&["federation", "policies"], None);
+    Examined { has_every_domain, settings: Some(settings), findings, spoilt }
 }
 
-/// A key that is misspelt is not missing as well: whoever wrote what is asked for would have it twice.
-fn leave_out_misspelt(missing: &mut Vec<Finding>, misspelt: &[Finding]) {
-    for found in misspelt {
-        let meant = found.remedy.strip_prefix("did you mean `").and_then(|rest| rest.strip_suffix("`?"));
-        let Some(told) = meant.map(|key| format!("`{key}` is missing")) else { continue };
-        // It is told where the map begins that the key stands in: of several, at the last one before it.
-        let at = |finding: &Finding| (finding.place.line, finding.place.column);
-        let here = missing.iter().enumerate().filter(|(_, finding)| {
-            finding.message == told && finding.place.file == found.place.file && at(finding) <= at(found)
-        });
-        if let Some((place, _)) = here.max_by_key(|(_, finding)| at(finding)) {
-            missing.remove(place);
-        }
-    }
-}
+/// How it ends what is said of a name that is no domain of ours.
+const NOT_SERVED: &str = "is not one of `domains`";
+
+/// How it begins what is said of an address that no inside listener has.
+const NOT_INSIDE: &str = "no inside listener";
 
 /// The files that a configuration includes.
 fn included(
     name: &str,
     spec: &spec::FileSpec,
     outside: &words::Outside<'_>,
+    spoilt: &mut Vec<Spoilt>,
 ) -> (Vec<lists::Included>, Vec<PathBuf>, Vec<Finding>) {
     let mut words = words::Words::new(name, outside);
     let mut included: Vec<lists::Included> = Vec::new();
@@ -136,13 +159,15 @@ fn included(
                 Ok(text) => text,
                 Err(finding) => {
                     words.findings.push(finding);
+                    spoilt.push(Spoilt::file(&file));
                     continue;
                 }
             };
             let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
             let fill = fill::Fill { environment: outside.environment, folder: &folder };
-            let (spec, more) = load::parse_filled::<spec::FileSpec>(&text, &file, &fill);
+            let (spec, more, unknown) = load::parse_filled::<spec::FileSpec>(&text, &file, &fill);
             words.findings.extend(more);
+            spoilt.extend(unknown);
             included.push((file, spec));
         }
     }
@@ -174,14 +199,15 @@ fn compiled<'a>(
     let mut paths: Vec<&PathBuf> = settings.domains.iter().flat_map(|domain| lives_by(domain).0).collect();
     paths.sort();
     paths.dedup();
-    let mut findings = Vec::new();
+    let (mut findings, mut spoilt) = (Vec::new(), Vec::new());
     let mut sources = Vec::with_capacity(paths.len());
     let mut hash = digest::Context::new(&digest::SHA256);
     for path in &paths {
         let name = path.display().to_string();
-        let (source, more) = policy_file(path, &name, &mut hash);
-        sources.push(source);
+        let (file, more, unknown) = read_file::<PolicyFile>(path, &name, &mut hash);
+        sources.push(Source::new(&name, file));
         findings.extend(more);
+        spoilt.extend(unknown);
     }
     let hosted: Vec<HostedSource> = settings
         .domains
@@ -199,15 +225,22 @@ fn compiled<'a>(
         .collect();
     let mut patch_sources = Vec::with_capacity(settings.patches.len());
     for path in &settings.patches {
-        let (file, more) = read_file::<PatchFile>(path, &path.display().to_string(), &mut hash);
+        let (file, more, unknown) = read_file::<PatchFile>(path, &path.display().to_string(), &mut hash);
         patch_sources.push(PatchSource::new(&path.display().to_string(), file));
         findings.extend(more);
+        spoilt.extend(unknown);
     }
     let mut digest = String::with_capacity(64);
     for octet in hash.finish().as_ref() {
         let _ = write!(digest, "{octet:02x}");
     }
     let names: Vec<Domain> = hosted.iter().map(|hosted| hosted.domain.clone()).collect();
+    // What is wrong in a file leaves out rules, and with them cases fail: only what else is wrong is looked for.
+    let broken = findings.iter().any(Finding::is_error);
+    if broken {
+        sources.iter_mut().for_each(|source: &mut Source| source.file.expect.clear());
+        patch_sources.iter_mut().for_each(|source: &mut PatchSource| source.file.expect.clear());
+    }
     let compiled = policy::compile(&Input { hosted, sources, today, digest });
     let patches = policy::compile_patches(&patch_sources, Some(&names), today);
     match (compiled, patches) {
@@ -225,28 +258,17 @@ fn compiled<'a>(
             Ok(compiled)
         }
         (compiled, patches) => {
-            findings.extend(compiled.err().into_iter().chain(patches.err()).flatten());
-            leave_out_unread(&mut findings);
+            let mut more: Vec<Finding> = compiled.err().into_iter().chain(patches.err()).flatten().collect();
+            leave_out(&mut more, &spoilt);
+            findings.extend(more);
             findings.sort();
             Err(findings)
         }
     }
 }
 
-/// A file that could not be read at all lacks nothing: only why it could not be is told of it.
-pub fn leave_out_unread(findings: &mut Vec<Finding>) {
-    let is_why = |finding: &Finding| {
-        ["cannot be read", "is larger", "is not UTF-8", load::NOT_YAML]
-            .iter()
-            .any(|why| finding.message.starts_with(why))
-    };
-    let unread: Vec<_> =
-        findings.iter().filter(|finding| is_why(finding)).map(|finding| finding.place.file.clone()).collect();
-    findings.retain(|finding| is_why(finding) || !unread.contains(&finding.place.file));
-}
-
 /// Reads one file of patches by itself, for `policy test`; none if it is no such file.
-pub fn patch_source(path: &Path) -> Option<(PatchSource, Vec<Finding>)> {
+pub fn patch_source(path: &Path) -> Option<(PatchSource, Vec<Finding>, Vec<Spoilt>)> {
     let name = path.display().to_string();
     let text = load::read_text(path, &name).ok()?;
     // A policy file has no such key, and a file of patches has it.
@@ -255,34 +277,31 @@ pub fn patch_source(path: &Path) -> Option<(PatchSource, Vec<Finding>)> {
         line.starts_with("patches:") || line.starts_with("patches\":")
     };
     text.lines().any(names_patches).then(|| {
-        let (file, findings) = load::parse::<PatchFile>(&text, &name);
-        (PatchSource::new(&name, file), findings)
+        let (file, findings, spoilt) = load::parse_in_full::<PatchFile>(&text, &name);
+        (PatchSource::new(&name, file), findings, spoilt)
     })
 }
 
-/// Reads one policy file by itself, for `policy test`.
-pub fn policy_source(path: &Path) -> (Source, Vec<Finding>) {
+/// Reads one policy file by itself, for `policy test`; and what is not known for what is wrong.
+pub fn policy_source(path: &Path) -> (Source, Vec<Finding>, Vec<Spoilt>) {
     let mut hash = digest::Context::new(&digest::SHA256);
-    policy_file(path, &path.display().to_string(), &mut hash)
-}
-
-fn policy_file(path: &Path, name: &str, hash: &mut digest::Context) -> (Source, Vec<Finding>) {
-    let (file, findings) = read_file::<PolicyFile>(path, name, hash);
-    (Source::new(name, file), findings)
+    let name = path.display().to_string();
+    let (file, findings, spoilt) = read_file::<PolicyFile>(path, &name, &mut hash);
+    (Source::new(&name, file), findings, spoilt)
 }
 
 fn read_file<T: serde::de::DeserializeOwned + Default>(
     path: &Path,
     name: &str,
     hash: &mut digest::Context,
-) -> (T, Vec<Finding>) {
+) -> (T, Vec<Finding>, Vec<Spoilt>) {
     match load::read_text(path, name) {
         Ok(text) => {
             hash.update(format!("{name}\0{}\0", text.len()).as_bytes());
             hash.update(text.as_bytes());
-            load::parse::<T>(&text, name)
+            load::parse_in_full::<T>(&text, name)
         }
-        Err(finding) => (T::default(), vec![finding]),
+        Err(finding) => (T::default(), vec![finding], vec![Spoilt::file(name)]),
     }
 }
 

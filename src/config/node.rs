@@ -17,6 +17,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::fill::Fill;
+use super::spoilt::{Spoilt, What};
 use crate::policy::{Finding, PLACED, Place};
 
 /// A value with its place.
@@ -50,40 +51,48 @@ pub(super) struct Key {
     pub(super) column: u32,
 }
 
+/// A spec as far as it could be read, what is wrong with the rest, and what is not known for it.
+pub(super) type Outcome<T> = (T, Vec<Finding>, Vec<Spoilt>);
+
 /// Reads a spec. After a mistake the value is left out and everything is read once more, until the rest fits.
 pub(super) fn read<T: DeserializeOwned + Default>(
     root: &Node,
     file: &Arc<str>,
     fill: Option<&Fill<'_>>,
-) -> (T, Vec<Finding>) {
+) -> Outcome<T> {
     let mut left_out = HashSet::new();
     let mut mistakes = Vec::new();
     loop {
-        let context = Context { file, left_out: &left_out, fill, findings: RefCell::default() };
+        let (findings, spoilt) = (RefCell::default(), RefCell::default());
+        let context = Context { file, root: root.id, left_out: &left_out, fill, findings, spoilt };
         let outcome = T::deserialize(Reading { node: root, context: &context, key: "" });
-        let finish = |spec: T, mut mistakes: Vec<Finding>| {
+        let finish = |spec: T, mut mistakes: Vec<Finding>, more: Option<Spoilt>| {
             mistakes.extend(context.findings.take());
             mistakes.sort();
-            (spec, mistakes)
+            let mut spoilt = context.spoilt.take();
+            spoilt.extend(more);
+            (spec, mistakes, spoilt)
         };
         let mistake = match outcome {
-            Ok(spec) => return finish(spec, mistakes),
+            Ok(spec) => return finish(spec, mistakes, None),
             Err(mistake) => mistake,
         };
         let place = Place { file: Arc::clone(file), line: mistake.line, column: mistake.column };
         mistakes.push(Finding::error(place, mistake.message, mistake.remedy));
         let known = mistake.id == root.id || !left_out.insert(mistake.id);
         if known || mistakes.len() >= MAX_MISTAKES {
-            return finish(T::default(), mistakes);
+            return finish(T::default(), mistakes, Some(Spoilt::file(file)));
         }
     }
 }
 
 struct Context<'a> {
     file: &'a Arc<str>,
+    root: u32,
     left_out: &'a HashSet<u32>,
     fill: Option<&'a Fill<'a>>,
     findings: RefCell<BTreeSet<Finding>>,
+    spoilt: RefCell<Vec<Spoilt>>,
 }
 
 #[derive(Clone, Copy)]
@@ -164,6 +173,21 @@ impl<'a> Reading<'a> {
         self.context.findings.borrow_mut().insert(Finding::error(place, message, remedy));
     }
 
+    /// Something of this map or list was written, and is not known.
+    fn spoil(self, what: What) {
+        let Node { id, line, column, .. } = *self.node;
+        let file = Arc::clone(self.context.file);
+        let place = match id == self.context.root {
+            true => Place { file, line: 0, column: 0 },
+            false => Place { file, line, column },
+        };
+        let spoilt = Spoilt { place, what };
+        let mut known = self.context.spoilt.borrow_mut();
+        if !known.contains(&spoilt) {
+            known.push(spoilt);
+        }
+    }
+
     /// The entries of a map that the spec knows; the rest is reported.
     fn known(self, fields: &'static [&'static str]) -> Result<Vec<(&'a str, &'a Node)>, Mistake> {
         let mut seen: Vec<(&str, &Key)> = Vec::new();
@@ -177,12 +201,23 @@ impl<'a> Reading<'a> {
             }
             seen.push((&key.text, key));
             if !fields.contains(&key.text.as_str()) {
-                self.report(
-                    key,
-                    format!("`{}` is not a key that is known here", key.text),
-                    meant(&key.text, fields),
-                );
-            } else if !self.context.left_out.contains(&node.id) {
+                let close = meant(&key.text, fields);
+                let remedy = match close {
+                    Some(field) => format!("did you mean `{field}`?"),
+                    None => format!("known are: {}", fields.join(", ")),
+                };
+                self.report(key, format!("`{}` is not a key that is known here", key.text), remedy);
+                if let Some(field) = close {
+                    self.spoil(What::Key(field.to_owned()));
+                }
+            } else if self.context.left_out.contains(&node.id) {
+                self.spoil(What::Key(key.text.clone()));
+            } else {
+                // A list that has lost an item may be empty for that.
+                let lost = |item: &Node| self.context.left_out.contains(&item.id);
+                if matches!(&node.kind, Kind::List(items) if items.iter().any(lost)) {
+                    self.spoil(What::Key(key.text.clone()));
+                }
                 entries.push((key.text.as_str(), node));
             }
         }
@@ -261,10 +296,13 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mistake> {
         let left_out = self.reading.context.left_out;
-        match self.items.by_ref().find(|node| !left_out.contains(&node.id)) {
-            Some(node) => seed.deserialize(self.reading.at(node)).map(Some),
-            None => Ok(None),
+        for node in self.items.by_ref() {
+            match left_out.contains(&node.id) {
+                true => self.reading.spoil(What::Item),
+                false => return seed.deserialize(self.reading.at(node)).map(Some),
+            }
         }
+        Ok(None)
     }
 }
 
@@ -357,20 +395,17 @@ impl serde::de::Error for Mistake {
     }
 }
 
-/// What to do about an unknown key: the name that was meant where one is close, all names otherwise.
-fn meant(key: &str, fields: &[&str]) -> String {
+/// The name that was meant by an unknown key, where one is close.
+fn meant(key: &str, fields: &[&'static str]) -> Option<&'static str> {
     let apart = |field: &str| 1 + field.len() / 4;
-    let close = fields
+    fields
         .iter()
         // A key that is far too long costs no comparison.
         .filter(|field| key.len().abs_diff(field.len()) <= apart(field))
         .map(|field| (strsim::damerau_levenshtein(&key.to_lowercase(), field), *field))
         .filter(|(distance, field)| *distance <= apart(field))
-        .min();
-    match close {
-        Some((_, field)) => format!("did you mean `{field}`?"),
-        None => format!("known are: {}", fields.join(", ")),
-    }
+        .min()
+        .map(|(_, field)| field)
 }
 
 /// A file with more mistakes than this is the wrong file.

@@ -69,14 +69,20 @@ impl Reading {
 
     /// The same for settings that are read already, with what was found in them.
     pub fn of_settings(settings: Settings, findings: Vec<Finding>) -> Self {
-        Self::examined(Examined { settings: Some(settings), has_every_domain: true, findings })
+        Self::examined(Examined {
+            settings: Some(settings),
+            has_every_domain: true,
+            findings,
+            spoilt: Vec::new(),
+        })
     }
 
     fn examined(examined: Examined) -> Self {
-        let Examined { settings, has_every_domain, mut findings } = examined;
+        let Examined { settings, has_every_domain, mut findings, spoilt } = examined;
         let Some(settings) = settings else {
             return Self { settings: None, findings, cases: 0, read: None };
         };
+        let told = findings.len();
         // First: what changes while it is read is then seen to have changed.
         let seen = Seen::of(&settings);
         findings.extend(parts::refused(&settings));
@@ -112,6 +118,10 @@ impl Reading {
         }
         let secrets = FromFiles::read(&settings).map_err(|more| findings.extend(more)).ok();
         findings.extend(files(&settings));
+        // What the mistakes are is told already, and stays told.
+        let mut more = findings.split_off(told);
+        config::leave_out(&mut more, &spoilt);
+        findings.extend(more);
         let mut whole = !findings.iter().any(Finding::is_error);
         // Nothing of it acts, so a start goes on without it.
         findings.extend(unshadowed);

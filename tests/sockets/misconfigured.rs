@@ -158,6 +158,96 @@ fn check_names_what_is_wrong_and_what_to_do() {
     }
 }
 
+/// The findings of `check`, by its JSON.
+fn findings(folder: &Path) -> Vec<String> {
+    let said =
+        run(&["check", "--config", &folder.join("gatehouse.yaml").display().to_string(), "--format", "json"]);
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    let all = report["findings"].as_array().unwrap().iter();
+    // The files of the test are made with the mode of any.
+    let found = all.filter(|f| !f["message"].as_str().unwrap().starts_with("the private key is open"));
+    found.map(|f| format!("{}: {}; {}", f["severity"], f["message"], f["remedy"]).replace('"', "")).collect()
+}
+
+// What only follows from a mistake is not told beside it: whoever mends the first thing would mend what is well.
+#[test]
+fn one_mistake_is_one_finding() {
+    type Case<'a> = (&'a dyn Fn(&Path), &'a str);
+    let whole =
+        |text: &'static str| move |folder: &Path| fs::write(folder.join("policy.yaml"), text).unwrap();
+    let config = |from: &'static str, to: &'static str| {
+        move |folder: &Path| {
+            edit(folder, "gatehouse.yaml", "version: v1", "version: v1\ndefault-domain: hall.example");
+            edit(folder, "gatehouse.yaml", from, to);
+        }
+    };
+    let admin = "admin: { socket: control.sock }";
+    let listen = "listen: [";
+    let cases: &[Case<'_>] = &[
+        (&|folder| fs::remove_file(folder.join("policy.yaml")).unwrap(), "cannot be read"),
+        (&whole("rules: [\n"), "this is not YAML"),
+        (&whole("- version: v1\n"), "a map is due here"),
+        (&whole("verson: v1\nrules: []\n"), "did you mean `version`?"),
+        (&whole("version: [v1]\nrules: []\n"), "a single value is due here"),
+        (&whole("version: v1\nruels: []\n"), "did you mean `rules`?"),
+        (&whole("version: v1\nrules: [{ name: p, domans: [a.example] }]\n"), "did you mean `domains`?"),
+        (&whole("version: v1\nrules: [{ nam: p, domains: [a.example] }]\n"), "did you mean `name`?"),
+        (&whole("version: v1\nrules: [{ name: p, domains: [[a.example]] }]\n"), "a single value is due here"),
+        (
+            &whole("version: v1\nrules: [{ name: p, domains: [a.example], networks: [[::]] }]\n"),
+            "a single value is due here",
+        ),
+        (
+            &whole(
+                "version: v1\nruels: [{ name: p, domains: [a.example] }]\nexpect: [{ from: a.example, to: hall.example, \
+                 verdict: allow, rule: p }]\n",
+            ),
+            "did you mean `rules`?",
+        ),
+        (&config("domains:", "domans:"), "did you mean `domains`?"),
+        (&config("version: v1", "verison: v1"), "did you mean `version`?"),
+        (&config("name: hall.example", "nam: hall.example"), "did you mean `name`?"),
+        (&config("name: hall.example", "name: [hall.example]"), "a single value is due here"),
+        (&config("name: hall.example", "name: \"?\""), "is no domain"),
+        (&config("federation: listed", "federation: [listed]"), "a single value is due here"),
+        (&config("federation: listed", "federation: listd"), "did you mean `listed`?"),
+        (&config("policies:", "polices:"), "did you mean `policies`?"),
+        (&config("chain: chain.pem", "chian: chain.pem"), "did you mean `chain`?"),
+        (&config("certificate:", "certificate: x #"), "a map is due here"),
+        (&config("version: v1", "version: v1\ninclude: [none.yaml]"), "cannot be read"),
+        (&config(admin, "admin: { status: on, http: [a] }"), "a single value is due here"),
+        (&config(admin, "admin: { status: on, htp: \"127.0.0.1:1\" }"), "did you mean `http`?"),
+        (&config(admin, "admin: { status: on, http: \"127.0.0.1\" }"), "is no address with a port"),
+        (&config(admin, "admin: { status: on, http: \"${NO_SUCH_NAME}\" }"), "NO_SUCH_NAME"),
+        (
+            &config(listen, "listen: [{ flow: inside, address: \"127.0.0.1:15269\", form: [127.0.0.0/8] }, "),
+            "did you mean `from`?",
+        ),
+        (
+            &config(
+                listen,
+                "steering: { listen: 127.0.0.1, from: [127.0.0.0/8], answer: 127.0.0.1 }\nlisten: [{ flow: inside, addres: \
+                 \"127.0.0.1:15269\", from: [127.0.0.0/8] }, ",
+            ),
+            "did you mean `address`?",
+        ),
+        (
+            &config(listen, "listen: [{ flow: s2s, address: \"127.0.0.1:15222\", proxy-protocol: [[a]] }, "),
+            "a single value is due here",
+        ),
+    ];
+    for (make, words) in cases {
+        let folder = made();
+        make(folder.path());
+        let found = findings(folder.path());
+        let text = fs::read_to_string(folder.path().join("gatehouse.yaml")).unwrap();
+        assert!(
+            found.len() == 1 && found[0].starts_with("error") && found[0].contains(words),
+            "{words}: {found:#?}\n{text}"
+        );
+    }
+}
+
 // "unreadable key": as the user that the gateway runs as, who is not root.
 #[test]
 fn a_key_that_may_not_be_read_is_named_with_whom_to_let_read_it() {
