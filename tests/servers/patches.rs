@@ -120,7 +120,7 @@ fn patches_act_between_servers_and_follow_a_reload() {
     let refused = [("flow", "s2s-in"), ("reason", "patched")];
     assert_eq!(scene.gateway.metric("gatehouse_stanzas_refused_total", &refused), 1.0);
     let log = scene.gateway.log();
-    assert!(log.contains("patch=\"wide-form\"") && log.contains("patches.yaml:3"), "the log names the patch");
+    assert!(log.contains("rule=\"wide-form\"") && log.contains("patches.yaml:3"), "the log names the patch");
 
     // A case that fails keeps the old patches; what a reload would change is told, and then done.
     fs::write(&file, PATCHES.replace("count: 3", "count: 4")).unwrap();
@@ -162,7 +162,7 @@ fn patches_act_between_servers_and_follow_a_reload() {
 fn the_files_of_the_page_pass() {
     let page = fs::read_to_string(support::repository("deploy/security.md")).unwrap();
     let folder = tempfile::TempDir::new().unwrap();
-    for (kind, cases) in [("egress", 2), ("lists", 3), ("patches", 2)] {
+    for (kind, cases) in [("egress", 2), ("lists", 4), ("patches", 2)] {
         let block = page.split(&format!("```yaml {kind}\n")).nth(1).unwrap().split("```").next().unwrap();
         let file = folder.path().join(kind);
         fs::write(&file, block).unwrap();
