@@ -346,7 +346,7 @@ async fn a_family_that_is_silent_does_not_hold_up_the_other() {
 /// So long that a test which waits for it never ends.
 const WHOLE_DAY: Duration = Duration::from_secs(86_400);
 
-// LIM-06, issue 14 item 2: "the clock starts when work starts": who waited for a place longer than a lookup may take is busy
+// LIM-06: "the clock starts when work starts": who waited for a place longer than a lookup may take is busy
 // or served, and his domain has not failed.
 #[tokio::test]
 async fn a_lookup_that_waited_is_no_failure_of_its_domain() {

@@ -36,7 +36,7 @@ fn returned(world: &World) -> usize {
     world.legacy.bounces.all().iter().filter(|n| n.attr("from") == Some("a@friend.example")).count()
 }
 
-// CLS-07, and issue 4, item 3: "a circuit that opens after failures and says so in metrics and in `probe` .. everything
+// CLS-07: "a circuit that opens after failures and says so in metrics and in `probe` .. everything
 // unsent bounced with the right condition exactly once".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_answer_is_left_alone_and_found_again() {

@@ -1,5 +1,5 @@
 //! Outages of each party, with traffic that goes on trying in both directions: how long after the return it flows both ways again
-//! (issue 14: within 3 s), with all times as shipped and the habits of three old servers. `GATEHOUSE_OUTAGE` is how many seconds an
+//! (within 3 s), with all times as shipped and the habits of three old servers. `GATEHOUSE_OUTAGE` is how many seconds an
 //! outage lasts; the table is told with `--nocapture`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

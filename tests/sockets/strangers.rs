@@ -1,4 +1,4 @@
-//! A flood of strangers beside honest ones (LIM-06, issue 14): many source networks, over real sockets, that claim domains whose
+//! A flood of strangers beside honest ones (LIM-06): many source networks, over real sockets, that claim domains whose
 //! servers are silent, domains whose DNS is silent, and a bank's name with junk keys; beside them an honest dialback of that
 //! very bank, one of another domain, a pair that stands, a client, and a message of our own users.
 

@@ -1,4 +1,4 @@
-//! Streams of ours to the old server: so many at one time, taken in turns by registrable domain, and nothing lost (issue 14: "one
+//! Streams of ours to the old server: so many at one time, taken in turns by registrable domain, and nothing lost ("one
 //! address with a wildcard certificate opens 901 connections to the old server with default limits"). `GATEHOUSE_PAIRS` and
 //! `GATEHOUSE_PLACES` play the same with other numbers, as 901 pairs, or a hoster's 1,000 domains, for 500 places.
 
