@@ -244,7 +244,7 @@ impl Head {
 
     /// The direct child elements, in order.
     pub fn children(&self) -> impl ExactSizeIterator<Item = Child<'_>> {
-        self.surface.children.iter().map(|lies| Child { octets: &self.octets, lies })
+        self.surface.children.iter().map(|lies| Child { head: self, octets: &self.octets, lies })
     }
 
     /// The direct child element, if there is just one.
@@ -289,6 +289,7 @@ fn value(octets: &[u8], span: Span) -> Option<Cow<'_, str>> {
 /// A direct child element of a first-level element.
 #[derive(Clone, Copy, Debug)]
 pub struct Child<'a> {
+    head: &'a Head,
     octets: &'a [u8],
     lies: &'a Lies,
 }
@@ -319,9 +320,10 @@ impl<'a> Child<'a> {
         value(self.octets, self.lies.from)
     }
 
-    /// The child as a tree: for the few whose inside somebody looks at.
+    /// The child as a tree, by what its parent declares: for the few whose inside somebody looks at.
     pub fn tree(&self) -> Element {
-        tree::build(self.lies.whole.of(self.octets), None, self.namespace())
+        let declared = self.head.surface.declared.as_deref();
+        tree::build_child(self.octets, self.range(), declared, self.head.namespace())
     }
 
     /// Where it lies in the octets of its frame, both tags included.

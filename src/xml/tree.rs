@@ -3,6 +3,7 @@
 //! Built from canonical octets, which passed the strict reading and are easy to cut; stanzas never need one.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -131,37 +132,29 @@ impl Element {
 /// Builds the tree of canonical octets. `declared` is what the stream header lends; without it, `namespace` is what an
 /// unprefixed first-level element without a declaration belongs to.
 pub(super) fn build(octets: &[u8], declared: Option<&Declared>, namespace: &str) -> Element {
-    let text = std::str::from_utf8(octets).unwrap_or_default();
-    let len = octets.len();
-    let mut builder = Builder {
-        limits: Limits { name: len, value: len, attributes: len, declarations: len, ..Limits::default() },
-        attrs: Vec::new(),
-        bindings: SmallVec::new(),
-        open: SmallVec::new(),
-        done: Element::default(),
-    };
-    builder.bind(b"xml", names::XML);
-    builder.bind(b"", declared.map_or(namespace, |d| d.content.ns()));
-    for (prefix, namespace) in declared.iter().flat_map(|d| &d.prefixes) {
-        builder.bindings.push((prefix.as_bytes(), namespace.clone()));
-    }
-    let mut rest = text;
-    // In the canonical language neither `<` nor `>` stands in a value or in text.
-    while let Some((before, (inside, after))) =
-        rest.split_once('<').and_then(|(before, tag)| Some((before, tag.split_once('>')?)))
-    {
-        builder.text(before);
-        match (inside.strip_prefix('/'), inside.strip_suffix('/')) {
-            (Some(_), _) => builder.end(),
-            (None, Some(inside)) => {
-                builder.start(inside);
-                builder.end();
-            }
-            (None, None) => builder.start(inside),
-        }
-        rest = after;
-    }
+    let mut builder = Builder::within(octets.len(), declared, namespace);
+    builder.read(std::str::from_utf8(octets).unwrap_or_default());
     builder.done
+}
+
+/// The tree of the child that lies there: its names mean what the start tag of its parent makes of them, which may declare their
+/// prefixes, and another default (Namespaces in XML 1.0, section 6.1). The rest is as for [`build`].
+pub(super) fn build_child(
+    octets: &[u8],
+    child: Range<usize>,
+    declared: Option<&Declared>,
+    namespace: &str,
+) -> Element {
+    let mut builder = Builder::within(octets.len(), declared, namespace);
+    let text = std::str::from_utf8(octets).unwrap_or_default();
+    let parent = text.split_once('>').and_then(|(tag, _)| tag.strip_prefix('<')).unwrap_or_default();
+    builder.start(parent);
+    builder.read(text.get(child).unwrap_or_default());
+    let parent = builder.open.pop().map(|(parent, _)| parent.children).unwrap_or_default();
+    parent
+        .into_iter()
+        .find_map(|node| if let Node::Element(child) = node { Some(child) } else { None })
+        .unwrap_or_default()
 }
 
 struct Builder<'a> {
@@ -175,6 +168,41 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
+    /// For an element in this scope; all of it has so many octets.
+    fn within(len: usize, declared: Option<&'a Declared>, namespace: &str) -> Self {
+        let mut builder = Self {
+            limits: Limits { name: len, value: len, attributes: len, declarations: len, ..Limits::default() },
+            attrs: Vec::new(),
+            bindings: SmallVec::new(),
+            open: SmallVec::new(),
+            done: Element::default(),
+        };
+        builder.bind(b"xml", names::XML);
+        builder.bind(b"", declared.map_or(namespace, |d| d.content.ns()));
+        for (prefix, namespace) in declared.iter().flat_map(|d| &d.prefixes) {
+            builder.bindings.push((prefix.as_bytes(), namespace.clone()));
+        }
+        builder
+    }
+
+    /// Elements and text in the canonical language, where neither `<` nor `>` stands in a value or in text.
+    fn read(&mut self, mut rest: &'a str) {
+        while let Some((before, (inside, after))) =
+            rest.split_once('<').and_then(|(before, tag)| Some((before, tag.split_once('>')?)))
+        {
+            self.text(before);
+            match (inside.strip_prefix('/'), inside.strip_suffix('/')) {
+                (Some(_), _) => self.end(),
+                (None, Some(inside)) => {
+                    self.start(inside);
+                    self.end();
+                }
+                (None, None) => self.start(inside),
+            }
+            rest = after;
+        }
+    }
+
     fn bind(&mut self, prefix: &'a [u8], namespace: &str) {
         self.bindings.push((prefix, Word::new(namespace)));
     }

@@ -104,6 +104,39 @@ fn a_file_of_patches_does_what_its_cases_say() {
     }
 }
 
+// Names in a child mean what the stanza around it declares, however it is spelt.
+#[test]
+fn no_spelling_of_a_namespace_gets_by_a_patch() {
+    let patches = |payload: &str| {
+        let text = format!(
+            "version: v1\npatches:\n  - {{ name: a, reason: r, action: deny, {payload}when: [{{ element: field, namespace: \"urn:x\", depth: 2 }}] }}\n"
+        );
+        tried(&text).unwrap().0
+    };
+    let home = Domain::parse("hall.example").unwrap();
+    let asked = Asked { flow: Flow::S2sIn, direction: Direction::Inbound, hosted: &home, today: today() };
+    for patches in [patches("payload: \"urn:x\", "), patches("")] {
+        for (child, meets) in [
+            ("<message><x xmlns='urn:x'><field/></x></message>", true),
+            ("<message><p:x xmlns:p='urn:x'><p:field/></p:x></message>", true),
+            ("<message xmlns:p='urn:x'><p:x><p:field/></p:x></message>", true),
+            ("<message xmlns:p='urn:x'><x xmlns='urn:x'><p:field/></x></message>", true),
+            ("<message xmlns:p='urn:x'><p:x><field xmlns='urn:x'/></p:x></message>", true),
+            ("<message xmlns:o='urn:o'><x xmlns='urn:x'><field/></x></message>", true),
+            ("<message xmlns:p='urn:o'><p:x xmlns:p='urn:x'><p:field/></p:x></message>", true),
+            ("<message xmlns:p='urn:x'><p:x><field/></p:x></message>", false),
+            ("<message xmlns:p='urn:x'><p:x xmlns:p='urn:o'><p:field/></p:x></message>", false),
+            ("<message xmlns:p='urn:x'><p:x><field xmlns='urn:o'/></p:x></message>", false),
+        ] {
+            let frame = frame(child);
+            assert_eq!(patches.judge(frame.head(), &asked).is_some(), meets, "{child}");
+            let whole = frame.tree();
+            let own: Vec<Element> = frame.head().children().map(|child| child.tree()).collect();
+            assert_eq!(own, whole.elements().cloned().collect::<Vec<_>>(), "{child}");
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_patch_is_told_at_once() {
     let text = r#"version: v1
