@@ -1,5 +1,6 @@
 //! That a connection or a handshake failed, and what is known of it beside the reason.
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::reason::{Detail, Reason};
@@ -31,5 +32,13 @@ impl Failure {
 impl From<Reason> for Failure {
     fn from(reason: Reason) -> Self {
         Self { reason, detail: None, address: None }
+    }
+}
+
+/// What an error of a connection that stood is.
+pub(super) fn lost(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Reason::TlsFailed,
+        _ => Reason::ConnectionLost,
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use super::failure::lost;
 use super::outbox::{Outbox, Sent};
 use super::progress::{Progress, Step};
 use super::websocket::{Breach, Frames};
@@ -479,13 +480,6 @@ pub(super) enum Due {
     Spoken,
     /// An element was not finished in time.
     Stalled,
-}
-
-fn lost(error: &io::Error) -> Reason {
-    match error.kind() {
-        io::ErrorKind::InvalidData => Reason::TlsFailed,
-        _ => Reason::ConnectionLost,
-    }
 }
 
 /// Reading from the other side stops above this (one frame more can be held).

@@ -188,3 +188,41 @@ async fn legs_to_which_nothing_happens_are_not_looked_at() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     tools.registry.emptied().await;
 }
+
+// A notice that was rung in passing is used up: who does not ask again hears of nothing any more, a drain included.
+#[tokio::test(start_paused = true)]
+async fn whoever_rings_without_cause_is_asked_again() {
+    let tools = tools(Scripted::default());
+    let (ours, _near) = duplex(ROOM);
+    let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+    let entry = tools.registry.enter();
+    let meta = Meta { id: entry.0.id(), flow: Flow::S2sIn, peer: Some(peer), local: None };
+    let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: None, seed: [7; 32] };
+    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
+    let mut pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), None);
+    let asked: Arc<Mutex<Vec<std::task::Waker>>> = Arc::default();
+    let promise = Arc::clone(&asked);
+    pump.news = Box::pin(std::future::poll_fn(move |cx| {
+        promise.lock().unwrap().push(cx.waker().clone());
+        Poll::Pending
+    }));
+    let (woken, mut wakes) = tokio::sync::mpsc::unbounded_channel();
+    let task = std::task::Waker::from(Arc::new(Woken(woken)));
+    let mut cx = Context::from_waker(&task);
+    assert!(pump.poll(&mut cx).is_pending());
+    let promises = asked.lock().unwrap().clone();
+    assert!(pump.poll(&mut cx).is_pending());
+    assert_eq!(asked.lock().unwrap().len(), promises.len(), "it has promised to ring");
+    promises.last().unwrap().wake_by_ref();
+    assert_eq!(wakes.try_recv(), Ok(()));
+    assert!(pump.poll(&mut cx).is_pending());
+    assert!(asked.lock().unwrap().len() > promises.len());
+}
+
+struct Woken(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        let _heard = self.0.send(());
+    }
+}

@@ -362,94 +362,6 @@ async fn a_full_queue_of_a_lone_pair_stops_its_stream() {
     assert!(answered.is_err(), "{:?}", String::from_utf8_lossy(&octets));
 }
 
-// A side that takes no octets for T-stanza is gone; nothing that was accepted is lost in silence (BE-11).
-#[tokio::test(start_paused = true)]
-async fn what_a_stuck_backend_never_took_is_delivered_on_a_new_stream() {
-    let outside = Scripted::default();
-    let mut stuck = outside.lay(600);
-    let mut fresh = outside.lay(1 << 20);
-    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
-    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
-    say(&mut play.near, &header).await;
-    hear(&mut play.near, "</stream:features>").await;
-    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
-    backend_takes(&mut stuck).await;
-    hear(&mut play.near, "<success").await;
-    say(&mut play.near, &header).await;
-    for n in 0..20 {
-        say(&mut play.near, &message(n)).await;
-    }
-    backend_takes(&mut fresh).await;
-    let heard = hear(&mut fresh, "id='m000019'").await;
-    // What fitted into the pipe of the first stream went out there; everything after it comes here, in order.
-    let first = (0..20).find(|n| heard.contains(&format!("id='m{n:06}'"))).unwrap();
-    assert!(first <= 600 / message(0).len(), "{heard}");
-    let mut at = 0;
-    for n in first..20 {
-        at += heard[at..].find(&format!("id='m{n:06}'")).unwrap();
-    }
-}
-
-/// Twenty stanzas for a backend that takes no more than 600 octets: how many went out to it, and the way back.
-async fn stuck_in_a_drain(end: Phase) -> (Arc<Tools>, usize, DuplexStream) {
-    let outside = Scripted::default();
-    let mut stuck = outside.lay(600);
-    let back = outside.lay(ROOM);
-    let mut play = arrive(&tools(outside), Flow::S2sIn, Some(secured("friend.example")));
-    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
-    say(&mut play.near, &header).await;
-    hear(&mut play.near, "</stream:features>").await;
-    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
-    backend_takes(&mut stuck).await;
-    hear(&mut play.near, "<success").await;
-    say(&mut play.near, &header).await;
-    hear(&mut play.near, "<stream:features").await;
-    for n in 0..20 {
-        say(&mut play.near, &message(n)).await;
-    }
-    let registry = Arc::clone(&play.tools.registry);
-    assert!(registry.begin_drain(now() + Duration::from_secs(60)));
-    assert!(!registry.begin_drain(now() + Duration::from_secs(90)), "it drains already");
-    let heard = hear(&mut play.near, "</stream:stream>").await;
-    assert!(heard.contains("<system-shutdown"), "{heard}");
-    say(&mut play.near, "</stream:stream>").await;
-    // Time for what was said to be read, and none for a timer to end.
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    registry.enter_phase(end);
-    play.task.await.unwrap();
-    let taken = rest(&mut stuck).await;
-    (play.tools, taken.matches("</message>").count(), back)
-}
-
-fn refused(tools: &Tools) -> usize {
-    let text = tools.observe.metrics().text().unwrap();
-    let lines = text.lines().filter(|line| {
-        line.starts_with("gatehouse_stanzas_refused_total{") && line.contains("flow=\"s2s-in\"")
-    });
-    let shutdown = lines.filter(|line| line.contains("reason=\"shutdown\""));
-    shutdown.filter_map(|line| line.rsplit_once(' ')?.1.parse::<usize>().ok()).sum()
-}
-
-// CLS-08, RLY-09: what a drain cannot deliver goes back to its sender, once, and is counted.
-#[tokio::test(start_paused = true)]
-async fn what_a_drain_cannot_deliver_goes_back() {
-    let (tools, taken, mut back) = stuck_in_a_drain(Phase::Closing(now() + Duration::from_secs(20))).await;
-    assert!(taken > 0 && taken < 20, "{taken}");
-    assert_eq!(taken + refused(&tools), 20);
-    // The way back is a stream of its own: somebody has gone to bring them.
-    assert_eq!(tools.registry.living(), 1);
-    let heard = hear(&mut back, "<stream:stream").await;
-    assert!(heard.contains("to='friend.example'"), "{heard}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_cut_is_told_stanza_by_stanza() {
-    let (tools, taken, _back) = stuck_in_a_drain(Phase::Stopped).await;
-    assert!(taken > 0 && taken < 20, "{taken}");
-    assert_eq!(taken + refused(&tools), 20);
-    assert_eq!(tools.registry.living(), 0, "nobody is sent out any more");
-}
-
 // DB-66, D9: silent partners keep a backend from nobody, and it waits for none of them.
 #[tokio::test(start_paused = true)]
 async fn silent_targets_do_not_keep_others_out() {
@@ -472,43 +384,6 @@ async fn silent_targets_do_not_keep_others_out() {
     hear(&mut quick, "</message>").await;
     assert!(now() - begun < Duration::from_secs(1), "{:?}", now() - begun);
     drop(silent);
-}
-
-// Law `bounded`: every wait has a deadline, also that for somebody who reads an octet now and then.
-#[tokio::test(start_paused = true)]
-async fn a_trickling_reader_does_not_keep_a_closed_stream() {
-    let mut play = arrive(&tools(Scripted::default()), Flow::S2sIn, Some(secured("friend.example")));
-    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
-    say(&mut play.near, &header).await;
-    hear(&mut play.near, "</stream:features>").await;
-    for _ in 0..300 {
-        say(&mut play.near, "<db:result from='friend.example' to='nobody.example'>k</db:result>").await;
-    }
-    play.tools.registry.enter_phase(Phase::Draining(now() + Duration::from_secs(3600)));
-    let begun = now();
-    let mut octets = [0; 10];
-    while !play.task.is_finished() && now() - begun < Duration::from_secs(3600) {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let _read = tokio::time::timeout(Duration::from_secs(1), play.near.read(&mut octets)).await;
-    }
-    assert!(now() - begun < Duration::from_secs(200), "{:?}", now() - begun);
-}
-
-// CLS-02: when time is up, what was accepted and did not go out is counted and told.
-#[tokio::test(start_paused = true)]
-async fn what_is_cut_at_the_end_is_counted() {
-    let (mut play, _backend) = friend(600).await;
-    for n in 0..30 {
-        say(&mut play.near, &message(n)).await;
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    play.tools.registry.enter_phase(Phase::Stopped);
-    play.task.await.unwrap();
-    let text = play.tools.observe.metrics().text().unwrap();
-    let lost =
-        text.lines().find(|l| l.starts_with("gatehouse_stanzas_refused_total") && l.contains("shutdown"));
-    let lost: u32 = lost.unwrap_or_else(|| panic!("{text}")).rsplit(' ').next().unwrap().parse().unwrap();
-    assert!((20..30).contains(&lost), "{lost}");
 }
 
 // CLS-05, T-keepalive: a space on a proven leg on which we said nothing, so that a dead connection is found. T-idle: after
@@ -551,6 +426,8 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
 mod clients;
 #[path = "pump_counted_tests.rs"]
 mod counted;
+#[path = "pump_ends_tests.rs"]
+mod ends;
 #[path = "pump_fair_tests.rs"]
 mod fair;
 
@@ -587,44 +464,6 @@ async fn a_pair_that_couriers_carry_keeps_its_rate() {
     let play = sending.await.unwrap();
     let text = play.tools.observe.metrics().text().unwrap();
     assert!(text.contains("gatehouse_limited_total{limit=\"stanzas\"} 1"), "{text}");
-}
-
-// A notice that was rung in passing is used up: who does not ask again hears of nothing any more, a drain included.
-#[tokio::test(start_paused = true)]
-async fn whoever_rings_without_cause_is_asked_again() {
-    let tools = tools(Scripted::default());
-    let (ours, _near) = duplex(ROOM);
-    let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
-    let entry = tools.registry.enter();
-    let meta = Meta { id: entry.0.id(), flow: Flow::S2sIn, peer: Some(peer), local: None };
-    let arrival = Arrival { flow: Flow::S2sIn, address: peer.ip(), secured: None, seed: [7; 32] };
-    let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
-    let mut pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), None);
-    let asked: Arc<Mutex<Vec<std::task::Waker>>> = Arc::default();
-    let promise = Arc::clone(&asked);
-    pump.news = Box::pin(std::future::poll_fn(move |cx| {
-        promise.lock().unwrap().push(cx.waker().clone());
-        Poll::Pending
-    }));
-    let (woken, mut wakes) = tokio::sync::mpsc::unbounded_channel();
-    let task = std::task::Waker::from(Arc::new(Woken(woken)));
-    let mut cx = Context::from_waker(&task);
-    assert!(pump.poll(&mut cx).is_pending());
-    let promises = asked.lock().unwrap().clone();
-    assert!(pump.poll(&mut cx).is_pending());
-    assert_eq!(asked.lock().unwrap().len(), promises.len(), "it has promised to ring");
-    promises.last().unwrap().wake_by_ref();
-    assert_eq!(wakes.try_recv(), Ok(()));
-    assert!(pump.poll(&mut cx).is_pending());
-    assert!(asked.lock().unwrap().len() > promises.len());
-}
-
-struct Woken(tokio::sync::mpsc::UnboundedSender<()>);
-
-impl std::task::Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        let _heard = self.0.send(());
-    }
 }
 
 thread_local! {
