@@ -122,16 +122,7 @@ impl Policy {
     /// The proxy through which the rule of these two has the remote domain called; none where it names none. That holds whoever has
     /// something to say: mail that goes out, a question about a key, the file of a domain that only comes in.
     pub fn way_out(&self, hosted: &Domain, remote: &Domain) -> Option<Arc<Proxy>> {
-        let asked = |direction| Federate {
-            hosted,
-            remote,
-            direction,
-            identity: Identity::Unproven,
-            tls: Tls::Unknown,
-            address: None,
-            key: ShownKey::Unknown,
-        };
-        let permit = |direction| self.judge_pair(&asked(direction), &mut ()).permit();
+        let permit = |direction| self.judge_pair(&Federate::of(hosted, remote, direction), &mut ()).permit();
         permit(Direction::Outbound).or_else(|| permit(Direction::Inbound))?.via().cloned()
     }
 
@@ -167,15 +158,7 @@ impl Policy {
         let mut first = None;
         for (index, hosted) in self.hosted.iter().enumerate() {
             for direction in [Direction::Inbound, Direction::Outbound] {
-                let question = Federate {
-                    hosted: &hosted.domain,
-                    remote,
-                    direction,
-                    identity: Identity::Unproven,
-                    tls: Tls::Unknown,
-                    address: None,
-                    key: ShownKey::Unknown,
-                };
+                let question = Federate::of(&hosted.domain, remote, direction);
                 let verdict = unsettled.judge_pair(&question, &mut ());
                 if verdict.outcome == Outcome::Quarantine {
                     return None;

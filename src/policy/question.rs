@@ -45,6 +45,14 @@ pub struct Federate<'a> {
     pub key: ShownKey,
 }
 
+impl<'a> Federate<'a> {
+    /// What is asked of two domains while nothing is known of channel and proof.
+    pub fn of(hosted: &'a Domain, remote: &'a Domain, direction: Direction) -> Self {
+        let (identity, tls, key) = (Identity::Unproven, Tls::Unknown, ShownKey::Unknown);
+        Self { hosted, remote, direction, identity, tls, address: None, key }
+    }
+}
+
 /// The kinds of stanza, as rules know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StanzaKind {

@@ -204,13 +204,8 @@ fn question<'a>(pair: &'a Pair, direction: Direction, certificate: Option<&Certi
     let (hosted, remote) = pair.sides(direction);
     let key = certificate.and_then(|certificate| certificate.key).map(KeyDigest::new);
     Federate {
-        hosted,
-        remote,
-        direction,
-        identity: Identity::Unproven,
-        tls: Tls::Unknown,
-        address: None,
         key: key.map_or(ShownKey::Unknown, ShownKey::Digest),
+        ..Federate::of(hosted, remote, direction)
     }
 }
 
