@@ -101,6 +101,18 @@ impl Metrics {
         self.hosted.pin().get_or_insert_with(domain.clone(), Default::default);
     }
 
+    /// This domain is hosted no longer: what is told of its state goes, lest somebody is called for a server that is nobody's; what was
+    /// counted stays.
+    pub fn unhost(&self, domain: &Domain) {
+        let name = self.domain(domain);
+        for flow in Flow::ALL {
+            let _none = self.all.backend_up.remove_label_values(&[name, flow.label()]);
+        }
+        for ends in [&self.all.certificate_not_after, &self.all.certificate_ends] {
+            let _none = ends.remove_label_values(&[name]);
+        }
+    }
+
     /// This of the proof of a remote domain is another than before.
     pub fn peer_changed(&self, what: &[Drift]) {
         what.iter().for_each(|drift| self.all.peers_changed.with_label_values(&[drift.label()]).inc());

@@ -434,6 +434,9 @@ impl Reloader {
         let kept = self.settings().limits.refusals;
         tools.observe.refusals().keep(usize::try_from(kept).unwrap_or(usize::MAX));
         services.install(fresh, &tools).await;
+        let kept = self.settings();
+        let gone = old.domains.iter().filter(|old| kept.domains.iter().all(|now| now.name != old.name));
+        gone.for_each(|domain| metrics.unhost(&domain.name));
         let about = self.cases();
         let follow = move |tools: &Tools| {
             super::metrics_of(tools);

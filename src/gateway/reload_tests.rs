@@ -81,6 +81,13 @@ async fn domains_are_added_and_removed() {
 
     rewrite(&dir, |text| text.replace(annex, "trust:"));
     gateway.reload().await.unwrap();
+    // Nobody is called for a server that is nobody's.
+    let told = metrics(&gateway);
+    for state in ["certificate_not_after", "backend_up"] {
+        let series =
+            |line: &str| line.starts_with(&format!("gatehouse_{state}")) && line.contains("annex.example");
+        assert!(!told.lines().any(series), "{told}");
+    }
     let mut stream = peer(&gateway).await;
     stream.write_all(greeting("annex.example").as_bytes()).await.unwrap();
     assert!(hear(&mut stream, "</stream:stream>").await.contains("<host-unknown"));
