@@ -101,15 +101,10 @@ impl Metrics {
         self.hosted.pin().get_or_insert_with(domain.clone(), Default::default);
     }
 
-    /// This domain is hosted no longer: what is told of its state goes, lest somebody is called for a server that is nobody's; what was
-    /// counted stays.
+    /// This domain is hosted no longer: nobody is told of the end of its certificate. What was counted stays.
     pub fn unhost(&self, domain: &Domain) {
-        let name = self.domain(domain);
-        for flow in Flow::ALL {
-            let _none = self.all.backend_up.remove_label_values(&[name, flow.label()]);
-        }
         for ends in [&self.all.certificate_not_after, &self.all.certificate_ends] {
-            let _none = ends.remove_label_values(&[name]);
+            let _none = ends.remove_label_values(&[self.domain(domain)]);
         }
     }
 
@@ -300,6 +295,11 @@ impl Metrics {
     /// The backend of this domain took a connection, or did not.
     pub fn backend(&self, hosted: &Domain, flow: Flow, up: bool) {
         self.all.backend_up.with_label_values(&[self.domain(hosted), flow.label()]).set(i64::from(up));
+    }
+
+    /// Nobody looks at the backend of this domain any more, which is neither up nor down.
+    pub fn backend_gone(&self, hosted: &Domain, flow: Flow) {
+        let _none = self.all.backend_up.remove_label_values(&[self.domain(hosted), flow.label()]);
     }
 
     /// So many streams of ours lead to the server of this domain, and so many wait to be opened.

@@ -31,6 +31,9 @@ pub(super) async fn attend(reloader: Arc<Reloader>) {
         health.follow(&patients.iter().map(|(side, _)| side.clone()).collect::<Vec<_>>());
         for side in rounds.follow(&patients) {
             health.forget(&side);
+            if !health.is_checked(&side) {
+                tools.observe.metrics().backend_gone(&side.0, side.1);
+            }
         }
         rounds.set_out(&settings, patients);
         let next = rounds.next().min(now() + IDLE);
