@@ -90,6 +90,15 @@ async fn remembered(world: &World, direction: &str) -> Option<Value> {
     peers.into_iter().find(|peer| peer["direction"] == direction)
 }
 
+/// Both nodes trust both roots of the world and another, so that one certificate is good at either.
+async fn both_trust(first: &World, second: &World, other: &Authority) {
+    let roots = format!("{}{}{}", first.authority.pem(), second.authority.pem(), other.pem());
+    for world in [first, second] {
+        fs::write(world.folder.path().join("pki/root.pem"), &roots).unwrap();
+        world.gate.reload().await.unwrap();
+    }
+}
+
 /// Waits until so many faces are known and so many wait, inbound.
 async fn knows(world: &World, faces: usize, waiting: usize) -> Value {
     for _ in 0..500 {
@@ -503,12 +512,7 @@ async fn nodes_share_what_they_know_of_peers() {
     let (first, second) = (node().await, node().await);
     let (own, others) = (trust_another(&first).await, Authority::new("unused").unwrap());
     drop(others);
-    // Both nodes trust both roots of the world, so that one certificate is good at either.
-    let roots = format!("{}{}{}", first.authority.pem(), second.authority.pem(), own.pem());
-    for world in [&first, &second] {
-        fs::write(world.folder.path().join("pki/root.pem"), &roots).unwrap();
-        world.gate.reload().await.unwrap();
-    }
+    both_trust(&first, &second, &own).await;
     let identity = by(&first.authority);
     let (at_first, at_second) = (partner(&first, &identity).await, partner(&second, &identity).await);
     let _one = comes(&first, &at_first, "known to one").await;
@@ -562,11 +566,7 @@ async fn nodes_share_what_no_rule_holds() {
     let node = async || node_of(planned("certificate", "note"), &redis.store(), keys.path(), OPEN).await;
     let (first, second) = (node().await, node().await);
     let other = Authority::new("Another Root").unwrap();
-    let roots = format!("{}{}{}", first.authority.pem(), second.authority.pem(), other.pem());
-    for world in [&first, &second] {
-        fs::write(world.folder.path().join("pki/root.pem"), &roots).unwrap();
-        world.gate.reload().await.unwrap();
-    }
+    both_trust(&first, &second, &other).await;
     let identity = by(&first.authority);
     let (at_first, at_second) = (partner(&first, &identity).await, partner(&second, &identity).await);
     let _one = comes(&first, &at_first, "known to one").await;
