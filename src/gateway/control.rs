@@ -2,8 +2,8 @@
 //!
 //! The file has mode 0600 from its first moment, and the kernel's word on who called is asked besides. Requests are
 //! lines of JSON, of bounded size and within bounded time; connections are few, and whoever says nothing keeps nobody else out
-//! (`gateway/places`). Every request goes to the audit log with
-//! the user id, refused ones too.
+//! (`gateway/places`). Every request that changes something
+//! goes to the log and the audit log with the user id, refused ones too; who only asks leaves no record ([`Request::only_asks`]).
 
 use std::io;
 use std::sync::Arc;
@@ -146,7 +146,9 @@ async fn attend(
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => {
                 let answer = desk.answer(&request, caller.uid).await;
-                desk.record(&Act::of(&caller, request.label(), Some(&request), &answer));
+                if !request.only_asks() {
+                    desk.record(&Act::of(&caller, request.label(), Some(&request), &answer));
+                }
                 answer
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 
 mod pairs;
 mod plan;
+mod questions;
 mod shown;
 
 use serde::{Deserialize, Serialize};
@@ -210,16 +211,6 @@ impl Request {
             }
             _ => None,
         }
-    }
-
-    /// Whether a node may ask it of another: it changes nothing.
-    pub const fn is_question(&self) -> bool {
-        matches!(
-            self,
-            Self::Streams { cluster: false }
-                | Self::Refusals { cluster: false, .. }
-                | Self::Status { cluster: false, .. }
-        )
     }
 
     /// What it is about.

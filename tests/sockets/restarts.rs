@@ -179,6 +179,13 @@ fn what_cannot_be_opened_is_told_by_plan_reload_and_restart_and_nothing_changes(
     });
     has(&run(&["restart", "--config", &config(folder)]), 0, &["restarted"]);
     asking.join().unwrap();
+    // Each restart is one record, whoever looked meanwhile whether it had come about.
+    let acts = |action: &str| {
+        let text = fs::read_to_string(running.audit()).unwrap();
+        text.matches(&format!("\"action\":\"{action}\"")).count()
+    };
+    until("each restart is written down, those that were refused too", || acts("restart") == 9);
+    assert_eq!((acts("reload"), acts("reload-plan"), acts("status")), (7, 0, 0));
     end(running);
 }
 
