@@ -10,6 +10,7 @@ use super::domains::{Index, Pattern};
 use super::finding::Place;
 use super::rules::RuleName;
 use crate::jid::Domain;
+use crate::reason::Outcome;
 
 /// A rule that is near, and does not apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,8 @@ impl Spelt {
 
 impl Policy {
     /// The rule whose pattern looks most like this domain; none where nothing looks alike. A wildcard counts for its parent, too:
-    /// it does not stand for that domain itself (POL-02).
+    /// it does not stand for that domain itself (POL-02). And a domain counts for those above and below it, which it does not stand for
+    /// either: whoever lists a server may have meant its rooms.
     pub fn nearest(&self, domain: &Domain) -> Option<Nearest> {
         let all = self.rules.near.get_or_init(|| Spelt::all(&self.rules.index));
         let name = domain.as_str();
@@ -58,7 +60,12 @@ impl Policy {
         let likeness = |spelt: &Spelt| {
             let of = (named(&spelt.pattern).as_str(), spelt.letters);
             match &spelt.pattern {
-                Pattern::Exact(_) => distance(name, of),
+                Pattern::Exact(other) => {
+                    let lets_in =
+                        || self.rules.list.get(spelt.rule).is_some_and(|r| r.outcome != Outcome::Deny);
+                    let apart = apart(domain, other).filter(|_| lets_in());
+                    distance(name, of).into_iter().chain(apart).min()
+                }
                 Pattern::Below(parent) if parent == domain => Some(0),
                 Pattern::Below(_) => distance(above, of).into_iter().chain(distance(name, of)).min(),
             }
@@ -78,6 +85,13 @@ fn named(pattern: &Pattern) -> &Domain {
     match pattern {
         Pattern::Below(domain) | Pattern::Exact(domain) => domain,
     }
+}
+
+/// How many labels one of these is below the other, if it is; what is below a top-level domain is not alike for that.
+fn apart(one: &Domain, other: &Domain) -> Option<usize> {
+    let labels = |domain: &Domain| domain.as_str().split('.').count();
+    let (above, below) = if one.is_below(other) { (other, one) } else { (one, other) };
+    (below.is_below(above) && !above.is_single_label()).then(|| labels(below) - labels(above))
 }
 
 /// Which letters occur, as far as 64 places tell them apart.
