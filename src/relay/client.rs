@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::filter::{Traffic, client as filter};
 use crate::jid::Domain;
-use crate::reason::{Detail, Direction, Facing, Outcome, Reason};
+use crate::reason::{Class, Detail, Direction, Facing, Outcome, Reason};
 use crate::stream::client::certified::Account;
 use crate::stream::client::ended::{Ending, is_language};
 use crate::stream::client::posing::{self, Posing};
@@ -60,6 +60,8 @@ pub(super) struct Client {
     traffic: Traffic,
     /// What the client hears together with what its server offers.
     unsaid: Bytes,
+    /// The domain that its header was for, served here or not.
+    asked_for: Option<Domain>,
 }
 
 /// The only far leg.
@@ -93,6 +95,7 @@ impl Client {
             told: false,
             traffic: Traffic::default(),
             unsaid: Bytes::new(),
+            asked_for: None,
         }
     }
 
@@ -216,6 +219,7 @@ impl Step<'_, '_> {
             Token::Header(header) => {
                 self.client.languages.0.clone_from(&header.lang);
                 let named = header.to.as_deref().and_then(|to| Domain::parse(to).ok());
+                self.client.asked_for.clone_from(&named);
                 let served = match named {
                     Some(domain) if self.turn.home.clients.contains_key(&domain) => self.admit(&domain),
                     Some(domain) => Err(self.turn.home.absence(&domain)),
@@ -440,7 +444,9 @@ impl Step<'_, '_> {
         let secured = self.client.secured.as_ref();
         let Traffic { stanzas, octets } = self.client.traffic;
         let detail = self.client.detail.clone();
-        let record = Box::new(Record { stanzas, octets, detail, ..Record::of(secured, reason) });
+        let tells = !self.client.bound && !reason.is(Class::Ordinary);
+        let named = (None, self.client.asked_for.clone().filter(|_| tells));
+        let record = Box::new(Record { named, stanzas, octets, detail, ..Record::of(secured, reason) });
         match self.hosted().filter(|_| self.client.bound) {
             Some(hosted) => self.note(Event::Left { hosted, record }),
             None => self.note(Event::Closed { record }),

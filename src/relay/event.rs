@@ -176,6 +176,8 @@ pub enum Said {
 pub struct Record {
     /// The pair, as far as it was known.
     pub pair: Option<Pair>,
+    /// Who a stream that never came to a pair said that it is, and whom it asked for: the words of its header, which nobody has proven.
+    pub named: (Option<Domain>, Option<Domain>),
     /// The TLS version of the public leg; none in clear.
     pub tls: Option<TlsVersion>,
     /// Its cipher suite.
@@ -208,6 +210,7 @@ impl Record {
         let certificate = public.and_then(|secured| secured.certificate.as_ref());
         Self {
             pair: None,
+            named: (None, None),
             tls: public.map(|secured| secured.version),
             suite: public.map(|secured| secured.suite),
             method: None,

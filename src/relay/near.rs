@@ -15,7 +15,7 @@ use super::plan::{self, Home, Timeouts};
 use super::turn::Turn;
 use super::{Arrival, Effect, Record, Side};
 use crate::jid::Domain;
-use crate::reason::{Facing, Flow, Reason};
+use crate::reason::{Class, Facing, Flow, Reason};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::fault::{self, Fault};
 use crate::stream::management::{self, Word};
@@ -32,6 +32,10 @@ pub(super) struct Near {
     pub(super) language: Option<String>,
     /// The domain that its header came from.
     pub(super) named: Option<Domain>,
+    /// The domain that its header was for, served here or not.
+    asked_for: Option<Domain>,
+    /// A pair was offered nothing in answer to the header, and told as refused for that. A claim of it says no more.
+    told: Option<(Pair, Reason)>,
     address: IpAddr,
     /// The facts of its channel.
     secured: Option<Secured>,
@@ -144,6 +148,8 @@ impl Near {
             desk,
             language: None,
             named: None,
+            asked_for: None,
+            told: None,
             address: arrival.address,
             secured: arrival.secured.clone(),
             reason: Reason::Finished,
@@ -204,7 +210,20 @@ impl Near {
 
     /// What the audit log needs to know of this stream.
     pub(super) fn record(&self, pair: Option<Pair>, method: Option<Method>, reason: Reason) -> Box<Record> {
-        Box::new(Record { pair, method, ..Record::of(self.secured(), reason) })
+        // Of a stream that ends as it should nobody asks which names it bore.
+        let tells = pair.is_none() && !reason.is(Class::Ordinary);
+        let named = if tells { (self.named.clone(), self.asked_for.clone()) } else { (None, None) };
+        Box::new(Record { pair, named, method, ..Record::of(self.secured(), reason) })
+    }
+
+    /// Whether the refusal of this pair was told when its header was answered; the first claim of it is meant.
+    pub(super) fn was_told(&mut self, pair: &Pair, reason: Reason) -> bool {
+        self.told.take_if(|(told, why)| told == pair && *why == reason).is_some()
+    }
+
+    /// The refusal of this pair is told with the answer to its header.
+    pub(super) fn tells(&mut self, pair: &Pair, reason: Reason) {
+        self.told = Some((pair.clone(), reason));
     }
 
     /// When something is due on it: `whole` is how long it may live as things stand.
@@ -295,8 +314,8 @@ impl Near {
                 let domain = |name: &Option<String>| name.as_deref().and_then(|n| Domain::parse(n).ok());
                 self.language.clone_from(&header.lang);
                 self.named = domain(&header.from);
-                let named = domain(&header.to);
-                self.desk.max_octets = turn.home.announced(self.facing(), named.as_ref());
+                self.asked_for = domain(&header.to);
+                self.desk.max_octets = turn.home.announced(self.facing(), self.asked_for.as_ref());
                 self.desk.survived = turn.home.survived(self.facing());
                 if let Some((pair, sought)) = self.sought_for(&header, turn) {
                     self.held = Some(header);

@@ -22,7 +22,6 @@ use self::line::Line;
 use self::refused::refusal;
 use super::audit::{self, Audit};
 use super::health::Health;
-use super::now;
 use super::refusals::{Refusal, Refusals};
 use super::registry::Meta;
 use super::remembered::Remembered;
@@ -402,14 +401,8 @@ impl Observe {
 
     /// A record that costs a peer nothing to cause: so many from one network, lest it fill the disk.
     fn audit_refusal(&self, meta: &Meta, event: &'static str, record: &Record, around: &Around) {
-        if self.audit_log().is_none() {
-            return;
-        }
-        match self.refusals.admits(&meta.peer.map(|p| Network::of(p.ip())), now()) {
-            true => self.audit(meta, event, record, around),
-            false => {
-                self.left_out.fetch_add(1, Ordering::Relaxed);
-            }
+        if self.may_record(meta.peer.map(|p| Network::of(p.ip()))) {
+            self.audit(meta, event, record, around);
         }
     }
 

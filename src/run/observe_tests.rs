@@ -4,10 +4,10 @@ use super::refused::room;
 use super::*;
 use crate::metrics::Door;
 use crate::reason::Detail;
-use crate::run::Failure;
 use crate::run::audit;
 use crate::run::refusals::Wanted;
 use crate::run::registry::Registry;
+use crate::run::{Failure, now};
 
 fn domain(s: &str) -> Domain {
     Domain::parse(s).unwrap()
@@ -21,6 +21,7 @@ fn record(reason: Reason) -> Record {
     Record {
         detail: None,
         pair: Some(pair()),
+        named: (None, None),
         tls: Some(TlsVersion::V13),
         suite: Some("TLS13_AES_128_GCM_SHA256"),
         method: Some(Method::Certificate),
@@ -296,6 +297,33 @@ async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
         assert!(counted.contains(&line), "{line} in {counted}");
     }
     assert!(counted.contains("gatehouse_limited_total{limit=\"handshakes\"} 1"), "{counted}");
+}
+
+// Contract 5: each refusal has a record, also where no stream had begun; who only knocks, and whom there is no room for, has none.
+#[tokio::test]
+async fn who_is_kept_out_at_a_door_has_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
+    let params = audit::Params { file: path.clone(), refuse: false, rotate_at: None };
+    let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
+    let observe = Observe::new(metrics, Some(audit), now());
+    let peer: SocketAddr = "192.0.2.9:4000".parse().unwrap();
+    observe.kept_out(Door::Inside, peer, Reason::NotFromHere);
+    observe.kept_out(Door::S2sDirect, peer, Reason::ConnectionLost);
+    observe.kept_out(Door::C2sStarttls, peer, Reason::TooManyConnections);
+    observe.kept_out(Door::C2sStarttls, peer, Reason::AuditFull);
+    let asked = Detail::new(Cause::NameNotServed, "server name nobody.example");
+    observe.kept_out(Door::C2sDirect, peer, Failure::new(Reason::TlsFailed, asked));
+    observe.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let [_, first, second, _] = &lines[..] else { panic!("{text}") };
+    for (line, flow, reason) in [(first, "inside", "not-from-here"), (second, "c2s-direct", "tls-failed")] {
+        assert_eq!((&line["event"], &line["flow"]), (&"refused".into(), &flow.into()), "{line}");
+        assert_eq!((&line["peer"], &line["reason"]), (&"192.0.2.9:4000".into(), &reason.into()), "{line}");
+    }
+    assert_eq!(second["cause"], "name-not-served");
 }
 
 // LOG-06: the operator is told when a peer's certificate or its way of proof changes, and only then; before and after.

@@ -21,6 +21,19 @@ impl Observe {
         tracing::enabled!(tracing::Level::INFO) && self.is_within(&self.refusal_lines, network)
     }
 
+    /// Whether one more record of a refusal is written; one that is not is counted.
+    pub(super) fn may_record(&self, network: Option<Network>) -> bool {
+        let Some(audit) = self.audit_log() else { return false };
+        let admits = self.refusals.admits(&network, now());
+        match admits {
+            true => self.tell_left_out(&audit),
+            false => {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        admits
+    }
+
     pub(super) fn has_room(&self, network: Option<Network>) -> bool {
         self.is_within(&self.lines, network)
     }

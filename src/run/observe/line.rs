@@ -1,12 +1,16 @@
 //! An audit record as it is written.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use super::super::registry::Meta;
 use super::super::told::Around;
-use super::{address, shown, tls};
+use super::{address, capped, shown, tls};
+use crate::jid::Domain;
+use crate::metrics::Door;
 use crate::policy::Beside;
-use crate::reason::Detail;
+use crate::reason::{Detail, Reason};
 use crate::relay::Record;
 use crate::stream::{Method, RevocationCheck};
 
@@ -48,7 +52,7 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     pub(super) fn new(meta: &Meta, event: &'static str, record: &'a Record, around: &'a Around) -> Self {
-        let pair = record.pair.as_ref().map(shown);
+        let pair = pair_of(record);
         let ascii = record.pair.as_ref().map(|p| format!("{}>{}", p.sender.to_ascii(), p.target.to_ascii()));
         Self {
             time: jiff::Timestamp::now().to_string(),
@@ -76,6 +80,55 @@ impl<'a> Line<'a> {
             detail: around.detail.as_ref().map(Detail::to_string),
             stanzas: record.stanzas,
             octets: record.octets,
+        }
+    }
+}
+
+/// The two domains of a record: those of its pair, or those that the header of its stream named.
+pub(super) fn names(record: &Record) -> (Option<String>, Option<String>) {
+    let (from, to) = match &record.pair {
+        Some(pair) => (Some(&pair.sender), Some(&pair.target)),
+        None => (record.named.0.as_ref(), record.named.1.as_ref()),
+    };
+    let written = |name: &Domain| capped(name.as_str());
+    (from.map(written), to.map(written))
+}
+
+/// The same in one word; a name that nobody has said is a question mark.
+pub(super) fn pair_of(record: &Record) -> Option<String> {
+    let unnamed = || "?".to_owned();
+    match names(record) {
+        _ if record.pair.is_some() => record.pair.as_ref().map(shown),
+        (None, None) => None,
+        (from, to) => Some(format!("{}>{}", from.unwrap_or_else(unnamed), to.unwrap_or_else(unnamed))),
+    }
+}
+
+/// A connection that was ended before a stream began, as it is written.
+#[derive(Debug, Serialize)]
+pub(super) struct AtDoor {
+    time: String,
+    event: &'static str,
+    /// The listener: nothing is known of a flow.
+    flow: &'static str,
+    peer: String,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl AtDoor {
+    pub(super) fn new(door: Door, peer: SocketAddr, reason: Reason, detail: Option<&Detail>) -> Self {
+        Self {
+            time: jiff::Timestamp::now().to_string(),
+            event: "refused",
+            flow: door.label(),
+            peer: peer.to_string(),
+            reason: reason.label(),
+            cause: detail.map(|detail| detail.cause.label()),
+            detail: detail.map(Detail::to_string),
         }
     }
 }

@@ -6,7 +6,8 @@ use super::super::refusals::Refusal;
 use super::super::registry::Meta;
 use super::super::told::{Around, Before};
 use super::super::{Failure, now};
-use super::{Observe, address, capped, peer_of, shown};
+use super::line::{AtDoor, names, pair_of};
+use super::{Observe, address, peer_of, shown};
 use crate::limit::Network;
 use crate::metrics::{Door, Limit};
 use crate::reason::{Class, Detail, Reason, Room};
@@ -31,8 +32,13 @@ impl Observe {
             Refusal { peer: Some(peer.to_string()), ..refusal("connection", door.label(), reason, &around) };
         self.keep(known);
         if room(reason).is_some() {
-            self.turned_away(Some(peer), reason);
-        } else if self.may_tell_refusal(Some(Network::of(peer.ip()))) {
+            return self.turned_away(Some(peer), reason);
+        }
+        // A log that cannot be written is not written of in itself.
+        if reason != Reason::AuditFull && self.may_record(Some(Network::of(peer.ip()))) {
+            self.act(&AtDoor::new(door, peer, reason, around.detail.as_ref()));
+        }
+        if self.may_tell_refusal(Some(Network::of(peer.ip()))) {
             let remedy = remedy(reason, around.detail.as_ref());
             let detail = around.detail.as_ref();
             // For the operator to act on: only an address of ours should come there at all.
@@ -104,7 +110,7 @@ impl Observe {
         let entry = entry(meta, what, record, around);
         // A name that a backend may not use has a line of its own, with the remedy.
         if !reason.is(Class::Misnamed) && self.may_tell_refusal(meta.peer.map(|p| Network::of(p.ip()))) {
-            tracing::info!(flow = %meta.flow, pair = %record.pair.as_ref().map(shown).unwrap_or_default(),
+            tracing::info!(flow = %meta.flow, pair = %pair_of(record).unwrap_or_default(),
                 peer = %peer_of(meta, around, record.pair.as_ref()), relay = %meta.id, reason = reason.label(),
                 cause = detail.map(|detail| detail.cause.label()), detail = detail.map(tracing::field::display),
                 rule = record.rule.as_ref().map(|rule| rule.as_str()), at = entry.place, nearest = entry.nearest,
@@ -120,10 +126,10 @@ impl Observe {
 
 /// The entry of the list.
 fn entry(meta: &Meta, what: &str, record: &Record, around: &Around) -> Refusal {
-    let pair = record.pair.as_ref();
+    let (from, to) = names(record);
     Refusal {
-        from: pair.map(|pair| capped(pair.sender.as_str())),
-        to: pair.map(|pair| capped(pair.target.as_str())),
+        from,
+        to,
         peer: address(meta, around).map(|peer| peer.to_string()),
         rule: record.rule.as_ref().map(|rule| rule.as_str().to_owned()),
         stream: Some(meta.id.to_string()),
