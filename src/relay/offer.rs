@@ -17,7 +17,7 @@ use crate::xml::Header;
 impl Near {
     /// What the answer to this header may offer (EXT-01, STR-06 to STR-09, TLS-19). A pair that is left with nothing is told
     /// as refused: the peer may go away without ever asking.
-    pub(super) fn offer(&self, header: &Header, turn: &mut Turn<'_>) -> Offer {
+    pub(super) fn offer(&mut self, header: &Header, turn: &mut Turn<'_>) -> Offer {
         let name = |text: &Option<String>| {
             text.as_deref().filter(|t| !t.is_empty()).and_then(|t| Domain::parse(t).ok())
         };
@@ -59,6 +59,7 @@ impl Near {
             let mut record = self.record(Some(pair.clone()), None, by_dialback.reason);
             record.rule = Some(by_dialback.rule.clone());
             record.beside.clone_from(&by_dialback.beside);
+            self.tells(&pair, by_dialback.reason);
             turn.note(Event::Judged { pair, verdict: by_dialback.into() });
             turn.note(Event::Rejected { record, after: Duration::ZERO });
         }

@@ -230,14 +230,16 @@ impl Inbound {
 
     /// A claim that was never pending is refused.
     fn turned_down(&mut self, claim: Claim, reason: Reason, verdict: Option<Verdict>, turn: &mut Turn<'_>) {
-        let (pair, method) = (claim.pair.clone(), claims::method(&claim));
-        let mut record = self.near.record(Some(pair.clone()), Some(method), reason);
-        if let Some(verdict) = verdict {
-            record.rule = Some(verdict.rule.clone());
-            record.beside.clone_from(&verdict.beside);
-            turn.note(Event::Judged { pair, verdict: verdict.into() });
+        if !self.near.was_told(&claim.pair, reason) {
+            let (pair, method) = (claim.pair.clone(), claims::method(&claim));
+            let mut record = self.near.record(Some(pair.clone()), Some(method), reason);
+            if let Some(verdict) = verdict {
+                record.rule = Some(verdict.rule.clone());
+                record.beside.clone_from(&verdict.beside);
+                turn.note(Event::Judged { pair, verdict: verdict.into() });
+            }
+            turn.note(Event::Rejected { record, after: Duration::ZERO });
         }
-        turn.note(Event::Rejected { record, after: Duration::ZERO });
         self.near_step(receiving::Input::Ruled(claim, self.ruling(reason)), turn);
         self.refusal(reason, turn);
     }
