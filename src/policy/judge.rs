@@ -191,9 +191,9 @@ impl Policy {
 
     fn judge_pair<W: Witness>(&self, question: &Federate<'_>, witness: &mut W) -> Verdict {
         let deny = |reason| Verdict::deny(reason, self.default_rule(), None);
-        // POL-01: an unknown hosted domain does not federate.
+        // POL-01: an unknown hosted domain does not federate. Nobody asks about one that was never served: it was taken out since.
         let Some((index, hosted)) = self.find_hosted(question.hosted) else {
-            return deny(Reason::FederationOff);
+            return deny(Reason::HostGone);
         };
         // POL-08: traffic between hosted domains never passes here.
         if self.hosts(question.remote) && question.identity != Identity::Inside {

@@ -274,8 +274,8 @@ reasons! {
         _, ItemNotFound, ItemNotFound; [Misnamed]; _, _; "look at that server: it speaks for a domain of another one";
     SameBackend = "same-backend", "a domain that the sending server should host itself";
         _, ItemNotFound, ItemNotFound; []; _, _; "host the domain there, or have it looked up there";
-    HostGone = "host-gone", "the target domain was served here once, and is no more";
-        HostGone, ItemNotFound, RemoteServerTimeout; [OfNames]; _, _; "the domain is in `retired-domains:`";
+    HostGone = "host-gone", "the domain was served here once, and is no more";
+        HostGone, ItemNotFound, RemoteServerTimeout; [OfNames]; _, _; "add the domain to `domains:` again if it should be served here; `retired-domains:` names those that should not";
     ImproperAddressing = "improper-addressing", "an address is missing or malformed";
         ImproperAddressing, JidMalformed, RemoteServerTimeout; [OfNames]; _, _; PROTOCOL;
     SingleLabel = "single-label", "a domain of one label, which no rule names";

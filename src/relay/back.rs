@@ -61,18 +61,21 @@ impl WayBack {
                 let (proof, verdict) = shown(near, &pair, turn);
                 (pair, (proof.map(|proof| proof.method()), verdict))
             })
-            .filter(|(_, (_, verdict))| verdict.is_allow() && !is_remembered(verdict))
             .collect();
+        let may_go = |verdict: &Verdict| verdict.is_allow() && !is_remembered(verdict);
         for pair in self.open.keys().cloned().collect::<Vec<_>>() {
             match wanted.remove(&pair) {
-                Some((method, verdict)) => {
+                Some((method, verdict)) if may_go(&verdict) => {
                     self.open.insert(pair.clone(), method);
                     self.renew(&pair, verdict, turn);
                 }
-                None => self.close(near, &pair, reason, turn),
+                Some((_, verdict)) if !verdict.is_allow() => {
+                    self.close(near, &pair, verdict.reason.of_standing(), turn);
+                }
+                _ => self.close(near, &pair, withdrawn(standing, &pair).unwrap_or(reason), turn),
             }
         }
-        for (pair, (method, _)) in wanted {
+        for (pair, (method, _)) in wanted.into_iter().filter(|(_, (_, verdict))| may_go(verdict)) {
             self.open.insert(pair.clone(), method);
             turn.push(Effect::WayBack(pair, true));
         }
@@ -193,6 +196,15 @@ impl WayBack {
 /// what was seen where we called it; so that nothing slips by, such a pair takes a stream of our own.
 pub(super) fn is_remembered(verdict: &Verdict) -> bool {
     verdict.permit().is_some_and(|permit| permit.on_change() == OnChange::Hold)
+}
+
+/// Why the pair that this one is the inverse of was taken back, if it was.
+fn withdrawn(standing: &Guard, pair: &Pair) -> Option<Reason> {
+    let index = standing.find(pair.target.as_str(), pair.sender.as_str())?;
+    match standing.pair(index)?.route() {
+        Route::Withdrawn(reason) => Some(reason),
+        Route::Carried | Route::Leg(_) => None,
+    }
 }
 
 /// What the channel shows of the remote domain of this pair, and what the policy says of that.

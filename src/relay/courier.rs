@@ -145,7 +145,7 @@ impl Courier {
             // It waits for its acknowledgement, and the end of its leg says what becomes of it.
             (_, Input::Overflow(_)) if self.session.is_some() => {}
             (_, Input::Overflow(octets)) => {
-                self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
+                self.undeliverable(&octets, &Reason::QueueFull.into(), turn);
             }
             (Side::Far(id), input) => self.far_input(id, input, turn),
             // The rest concerns near legs.
@@ -165,7 +165,7 @@ impl Courier {
             // It has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
             Input::Gone { unsent, .. } if !self.has(id) => {
                 for octets in unsent {
-                    self.origin().undeliverable(&octets, &Reason::ConnectionLost.into(), turn);
+                    self.undeliverable(&octets, &Reason::ConnectionLost.into(), turn);
                 }
             }
             Input::Connected(address, secured) => {
@@ -322,11 +322,12 @@ impl Courier {
             && let Some(verdict) = self.denied(turn)
         {
             let reason = verdict.reason;
-            let mut record = self.record(reason);
-            record.rule = Some(verdict.rule.clone());
-            record.beside.clone_from(&verdict.beside);
-            turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
+            // Nobody but the gateway asked for the rest.
             if self.is_own() {
+                let mut record = self.record(reason);
+                record.rule = Some(verdict.rule.clone());
+                record.beside.clone_from(&verdict.beside);
+                turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
                 turn.note(Event::Rejected { record, after: Duration::ZERO });
             }
             return self.give_up(&reason.into(), turn);
@@ -360,11 +361,11 @@ impl Courier {
     fn enqueue(&mut self, load: Load, octets: Bytes, turn: &mut Turn<'_>) {
         if self.ending {
             let why = self.failed.clone().unwrap_or_else(|| Reason::RemoteUnreachable.into());
-            return self.origin().undeliverable(&octets, &why, turn);
+            return self.undeliverable(&octets, &why, turn);
         }
         // Law `reports_only`: what others have written takes another stream.
         if self.is_report() != (load == Load::Report) {
-            return self.origin().undeliverable(&octets, &Reason::Internal.into(), turn);
+            return self.undeliverable(&octets, &Reason::Internal.into(), turn);
         }
         let stands = self.standing().is_some();
         let limits = &turn.home.limits;
@@ -373,7 +374,7 @@ impl Courier {
             Load::Own | Load::Report => (usize::MAX, limits.inside_queue),
         };
         if (!stands || !self.queue.is_empty()) && !self.queue.has_room(octets.len(), stanzas, most) {
-            return self.origin().undeliverable(&octets, &Reason::QueueFull.into(), turn);
+            return self.undeliverable(&octets, &Reason::QueueFull.into(), turn);
         }
         let first = self.queue.is_empty();
         let news = load == Load::Own && !self.is_own();
@@ -488,9 +489,11 @@ impl Courier {
             far::shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
         }
         turn.note(Event::Judged { pair, verdict: verdict.into() });
-        self.pair_ended(Reason::PolicyChanged, turn);
+        self.pair_ended(reason.of_standing(), turn);
         self.close(turn);
-        self.give_up(&reason.into(), turn);
+        // To those behind it is their own domain that is missing here.
+        let why = if reason == Reason::HostGone { Reason::NotConfigured } else { reason };
+        self.give_up(&why.into(), turn);
         false
     }
 }

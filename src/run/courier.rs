@@ -174,7 +174,7 @@ pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>
     give(tools, pair, Load::Own, None, stanza)
 }
 
-/// Tells the backend of `via` what became of its stanza. What finds no room is counted and told.
+/// Tells the backend of `via` what became of its stanza. What finds no room is counted.
 pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart: bool) {
     let own = held(&tools.couriers.inside).get(pair).filter(|_| !apart).map(|(_, tell)| tell.clone());
     let stanza = match own.map(|own| own.tell(Order::Report(Box::new((pair.clone(), stanza.clone()))))) {
@@ -183,7 +183,7 @@ pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart
     };
     match give(tools, pair, Load::Report, Some(via), stanza) {
         Ok(_) => {}
-        Err(Turned::Full(..) | Turned::None(_)) => lost(tools, pair, Reason::QueueFull),
+        Err(Turned::Full(..) | Turned::None(_)) => dropped(tools, pair, Reason::QueueFull),
         Err(Turned::Stopped) => lost(tools, pair, Reason::Shutdown),
     }
 }
@@ -316,14 +316,25 @@ async fn wait_for_place<'a>(
 
 /// This stanza goes nowhere: it is counted and told.
 pub fn lost(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
-    let flow = flow(tools, pair);
+    let (flow, hosted) = side(tools, pair);
     let meta = Meta { id: tools.registry.unnamed(), flow, peer: None, local: None };
-    let hosted = match flow {
-        Flow::S2sOut => &pair.sender,
-        Flow::C2s | Flow::S2sIn => &pair.target,
-    };
     let event = Event::Refused { pair: Some(pair.clone()), hosted: Some(hosted.clone()), reason };
     tools.observe.note(&meta, &event);
+}
+
+/// This answer of the gateway's own goes nowhere: it is counted. The stanza that it is about was told.
+pub fn dropped(tools: &Arc<Tools>, pair: &Pair, reason: Reason) {
+    let (flow, hosted) = side(tools, pair);
+    tools.observe.metrics().refused(flow, Some(hosted), reason);
+    tracing::debug!(flow = %flow, domain = %hosted, reason = reason.label(), "an answer is dropped");
+}
+
+/// Which way the stanzas of the pair take, and whose they are here.
+fn side<'a>(tools: &Tools, pair: &'a Pair) -> (Flow, &'a Domain) {
+    match flow(tools, pair) {
+        Flow::S2sOut => (Flow::S2sOut, &pair.sender),
+        flow @ (Flow::C2s | Flow::S2sIn) => (flow, &pair.target),
+    }
 }
 
 /// Which way the stanzas of the pair take.

@@ -277,8 +277,7 @@ impl Observe {
             }
             Event::Refused { pair, hosted, reason } => {
                 m.refused(flow, hosted.as_ref(), *reason);
-                let rule = around.rule.clone();
-                let record = Record { pair: pair.clone(), rule, ..Record::of(None, *reason) };
+                let record = unfit::record(pair.as_ref(), *reason, around);
                 self.refusal(meta, ("stanza", "refused"), &record, around, "stanza refused");
             }
             Event::Unfit { .. } => self.unfit(meta, event, around),

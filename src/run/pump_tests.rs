@@ -434,6 +434,9 @@ mod fair;
 #[path = "pump_refused_tests.rs"]
 mod refused;
 
+#[path = "pump_told_tests.rs"]
+mod told;
+
 // LIM-03 on the route without a leg: the backend's stream has ended, couriers carry the pair, and its rate still slows
 // whoever sends, by not reading.
 #[tokio::test(start_paused = true)]

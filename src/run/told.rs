@@ -1,16 +1,19 @@
 //! What stands around an event, for the log, the records and the list of refusals: the address that was called, the
 //! channel, the cause, and where the rule stands. The relays need none of it to decide, and bring none of it.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+mod memory;
 
+use std::net::SocketAddr;
+
+pub(super) use self::memory::Memory;
+use self::memory::{complete, show};
 use super::now;
 use super::pump::{Far, Pump};
 use super::registry::Meta;
+use crate::filter::{Admitted, Guard, Route};
 use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Direction, Flow, Outcome, Reason};
-use crate::relay::{self, ClaimId, Destination, Event, Input, Record, Side, Stroke};
+use crate::relay::{self, ClaimId, Destination, Event, Input, Side, Stroke};
 use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
 
@@ -29,7 +32,9 @@ pub struct Around {
     pub nearest: Option<String>,
     /// The rule that decided, where the event does not bring it.
     pub rule: Option<RuleName>,
-    /// A refusal of the same stream was told already: this is its consequence.
+    /// How the pair was proven that a refused stanza is of, where it was.
+    pub method: Option<Method>,
+    /// A refusal of the same stream was told that this end follows from.
     pub told: bool,
     /// Whether the refusal itself was told before.
     pub before: Before,
@@ -45,85 +50,6 @@ pub enum Before {
     /// It is.
     #[default]
     News,
-}
-
-/// What a relay's events are completed from.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// Pairs that may not pass.
-    denied: HashMap<Pair, Denied>,
-    /// The patch that kept a stanza away just now.
-    patch: Option<(RuleName, Place)>,
-    /// Why a login was refused last.
-    login: Option<Reason>,
-    /// How pairs stand in public, outbound: a leg may be gone when its end is told.
-    proven: HashMap<Pair, Proven>,
-    /// A refusal was told.
-    told: bool,
-    /// What the verifier met whose answer is being dealt with.
-    met: Option<Box<Detail>>,
-}
-
-/// A pair that may not pass, and what was told of that.
-#[derive(Debug)]
-struct Denied {
-    reason: Reason,
-    rule: Option<RuleName>,
-    place: Option<Place>,
-    told: Option<Instant>,
-    /// It was told of the pair, and not of a stanza.
-    whole: bool,
-}
-
-impl Memory {
-    /// The pair may not pass for this reason; a known one that is the same goes on.
-    fn deny(&mut self, pair: &Pair, reason: Reason) -> &mut Denied {
-        if self.denied.len() >= PAIRS && !self.denied.contains_key(pair) {
-            self.denied.clear();
-        }
-        let fresh = || Denied { reason, rule: None, place: None, told: None, whole: false };
-        let denied = self.denied.entry(pair.clone()).or_insert_with(fresh);
-        if denied.reason != reason {
-            *denied = fresh();
-        }
-        denied
-    }
-
-    /// Whether this refusal is news, which it is no more from now on.
-    fn once(&mut self, event: &Event, carried: bool, now: Instant) -> Before {
-        let (pair, reason, whole) = match event {
-            Event::Rejected { record, .. } => (record.pair.as_ref(), record.reason, true),
-            Event::Refused { pair, reason, .. } => (pair.as_ref(), *reason, false),
-            _ => return Before::News,
-        };
-        self.told = true;
-        let Some(pair) = pair else { return Before::News };
-        // What was given to a courier goes back for what became of its one pair.
-        let denied = match whole || carried {
-            true => self.deny(pair, reason),
-            // What is refused for itself, and not for its pair, is told each time.
-            false => match self.denied.get_mut(pair).filter(|denied| denied.reason == reason) {
-                Some(denied) => denied,
-                None => return Before::News,
-            },
-        };
-        if !whole && denied.whole {
-            return Before::Follows;
-        }
-        if denied.told.is_some_and(|at| now < at + AGAIN) {
-            return Before::Again;
-        }
-        (denied.told, denied.whole) = (Some(now), whole);
-        Before::News
-    }
-}
-
-#[derive(Debug, Default)]
-struct Proven {
-    called: Option<SocketAddr>,
-    channel: Option<Secured>,
-    method: Option<Method>,
-    server: Option<Method>,
 }
 
 /// What the other side says of a trouble, if that is what this token is.
@@ -159,10 +85,13 @@ fn words(error: &Element, namespace: &str) -> Detail {
 impl Pump {
     /// Tells what happened, with what is known around it.
     pub(super) fn tell(&mut self, event: Event) {
-        let event = self.completed(event);
+        let mut event = self.completed(event);
         let mut around = self.around(&event);
-        if matches!(event, Event::Rejected { .. } | Event::Refused { .. }) {
-            let carried = self.near.is_none();
+        if let Event::Rejected { record, .. } = &mut event {
+            show(record, around.channel.as_ref());
+        }
+        if matches!(event, Event::Rejected { .. } | Event::Refused { .. } | Event::Unfit { .. }) {
+            let carried = self.near.is_none() || self.was_withdrawn(&event);
             around.before = self.memory.get_or_insert_default().once(&event, carried, now());
         }
         self.tools.observe.note_with(&self.meta_of(&event), &event, &around);
@@ -200,6 +129,52 @@ impl Pump {
             (Flow::S2sOut, None) => home.hosts(&pair.target) && !home.hosts(&pair.sender),
             _ => false,
         }
+    }
+
+    /// Whether this was refused because its pair, which stood, was taken back.
+    fn was_withdrawn(&self, event: &Event) -> bool {
+        let Event::Refused { pair: Some(pair), reason, .. } = event else { return false };
+        self.withdrawn(pair) == Some(*reason)
+    }
+
+    /// Why this pair, which stood here, was taken back.
+    fn withdrawn(&self, pair: &Pair) -> Option<Reason> {
+        match self.standing(pair)?.route() {
+            Route::Withdrawn(reason) => Some(reason),
+            Route::Carried | Route::Leg(_) => None,
+        }
+    }
+
+    fn standing(&self, pair: &Pair) -> Option<&Admitted> {
+        let in_guard = |guard: &'_ Guard| guard.find(pair.sender.as_str(), pair.target.as_str());
+        let guards = [self.relay.guard(), self.relay.back()];
+        guards.into_iter().find_map(|guard| guard.pair(in_guard(guard)?))
+    }
+
+    /// How this pair was proven, if it was.
+    fn method(&self, pair: &Pair) -> Option<Method> {
+        let known = self.memory.as_ref().and_then(|memory| memory.proven.get(pair)?.method);
+        known.or_else(|| match self.standing(pair)?.method() {
+            // To the peer we are proven by the certificate of the server that it has called.
+            Method::Backend if self.meta.flow == Flow::S2sIn => Some(Method::Certificate),
+            method => Some(method),
+        })
+    }
+
+    /// Where the other side of this pair was called, and the channel to it.
+    fn met(&self, pair: Option<&Pair>) -> (Option<SocketAddr>, Option<Secured>) {
+        let public = self.public(pair);
+        let known = pair.and_then(|pair| self.memory.as_ref()?.proven.get(pair));
+        let channel = public
+            .and_then(|far| far.leg.shown.clone())
+            .or_else(|| known.and_then(|known| known.channel.clone()))
+            .or_else(|| {
+                let near = self.meta.flow != Flow::S2sOut;
+                near.then(|| self.relay.channel(Side::Near).cloned()).flatten()
+            });
+        let called =
+            public.and_then(|far| far.leg.address()).or_else(|| known.and_then(|known| known.called));
+        (called, channel)
     }
 
     /// What this token says of a trouble is remembered for whoever asks why.
@@ -264,7 +239,9 @@ impl Pump {
                 known.server = Some(*server);
             }
             Event::Judged { pair, verdict } if !verdict.is_allow() => {
-                let denied = self.memory.get_or_insert_default().deny(pair, verdict.reason);
+                // What comes yet for a pair that stood goes back for why that was taken back.
+                let reason = self.withdrawn(pair).unwrap_or(verdict.reason);
+                let denied = self.memory.get_or_insert_default().deny(pair, reason);
                 (denied.rule, denied.place) = (Some(verdict.rule.clone()), verdict.place.clone());
             }
             Event::Judged { pair, .. } => {
@@ -291,15 +268,8 @@ impl Pump {
     }
 
     fn around(&mut self, event: &Event) -> Around {
-        if let Event::Unfit { pair: Some(pair), reason: Reason::OnLists, address, .. } = event {
-            let listed = self.tools.registry.policy().listed(&pair.target, &pair.sender, address.as_deref());
-            let detail = listed.map(|listed| Detail::new(Cause::OnLists, listed.to_string()));
-            return Around { detail, ..Around::default() };
-        }
-        if let Event::Unfit { reason: Reason::Patched, .. } = event {
-            let patch = self.memory.as_mut().and_then(|memory| memory.patch.take());
-            let (rule, place) = patch.unzip();
-            return Around { rule, place, ..Around::default() };
+        if let Event::Unfit { pair, reason, address, .. } = event {
+            return self.around_unfit(pair.as_ref(), *reason, address.as_deref());
         }
         let memory = self.memory.as_deref();
         let (pair, reason) = match event {
@@ -316,20 +286,9 @@ impl Pump {
             Event::Login { detail, .. } => return Around { detail: detail.clone(), ..Around::default() },
             _ => return Around::default(),
         };
-        let told = memory.is_some_and(|memory| {
-            memory.told || (matches!(event, Event::Closed { .. }) && memory.login == Some(reason))
-        });
+        let told = memory.is_some_and(|memory| memory.explains(reason));
         let public = self.public(pair);
-        let known = pair.and_then(|pair| memory?.proven.get(pair));
-        let channel = public
-            .and_then(|far| far.leg.shown.clone())
-            .or_else(|| known.and_then(|known| known.channel.clone()))
-            .or_else(|| {
-                let near = self.meta.flow != Flow::S2sOut;
-                near.then(|| self.relay.channel(Side::Near).cloned()).flatten()
-            });
-        let mut called =
-            public.and_then(|far| far.leg.address()).or_else(|| known.and_then(|known| known.called));
+        let (mut called, channel) = self.met(pair);
         let backend = self.fars.values().find(|far| self.is_trouble(far));
         let met = match event {
             Event::Rejected { .. } => memory.and_then(|memory| memory.met.as_deref().cloned()),
@@ -386,14 +345,32 @@ impl Pump {
             }
             _ => None,
         };
-        Around { called, channel, detail, place, nearest, rule, told, before: Before::News }
+        let method = match event {
+            Event::Refused { pair: Some(pair), .. } => self.method(pair),
+            _ => None,
+        };
+        Around { called, channel, detail, place, nearest, rule, method, told, before: Before::News }
     }
 
-    /// The leg in public that serves this pair; without a pair, the only one.
+    /// The same of a stanza that was refused for what it is.
+    fn around_unfit(&mut self, pair: Option<&Pair>, reason: Reason, address: Option<&str>) -> Around {
+        let patch = self.memory.as_mut().filter(|_| reason == Reason::Patched);
+        let (rule, place) = patch.and_then(|memory| memory.patch.take()).unzip();
+        let listed = pair
+            .filter(|_| reason == Reason::OnLists)
+            .and_then(|pair| self.tools.registry.policy().listed(&pair.target, &pair.sender, address));
+        let detail = listed.map(|listed| Detail::new(Cause::OnLists, listed.to_string()));
+        let (called, channel) = self.met(pair);
+        let method = pair.and_then(|pair| self.method(pair));
+        Around { called, channel, detail, rule, place, method, ..Around::default() }
+    }
+
+    /// The leg in public that serves this pair or, going both ways, its inverse; without a pair, the only one.
     fn public(&self, pair: Option<&Pair>) -> Option<&Far> {
         let serves = |far: &&Far| match (&far.destination, pair) {
             (Destination::World { from, target, .. }, Some(pair)) => {
-                *from == pair.sender && *target == pair.target
+                (from, target) == (&pair.sender, &pair.target)
+                    || (from, target) == (&pair.target, &pair.sender)
             }
             (Destination::World { .. }, None) => self.fars.len() == 1,
             _ => false,
@@ -405,23 +382,5 @@ impl Pump {
     fn is_trouble(&self, far: &Far) -> bool {
         matches!(far.destination, Destination::Backend(_) | Destination::Client(_))
             && (far.leg.detail.is_some() || self.fars.len() == 1)
-    }
-}
-
-/// How soon the same refusal on the same stream is no news.
-const AGAIN: Duration = Duration::from_secs(60);
-
-/// Pairs that are remembered as refused, of one stream.
-const PAIRS: usize = 1024;
-
-fn complete(record: &mut Record, known: &Proven) {
-    record.server = record.server.or(known.server);
-    if let Some(channel) = known.channel.as_ref().filter(|_| record.tls.is_none()) {
-        let shown = Record::of(Some(channel), record.reason);
-        (record.tls, record.suite) = (shown.tls, shown.suite);
-        (record.fingerprint, record.revocation) = (shown.fingerprint, shown.revocation);
-    }
-    if let Some(method) = known.method.filter(|_| matches!(record.method, None | Some(Method::Backend))) {
-        record.method = Some(method);
     }
 }

@@ -271,9 +271,41 @@ fn settings_and_deny_rules_have_their_reasons() {
     from("stranger.example").says(&policy, Reason::NotListed, "default");
     // POL-08, POL-01, JID-03
     from("other.example").says(&policy, Reason::HomeClaimed, "default");
-    Ask { hosted: "unknown.example", ..from("s.example") }.says(&policy, Reason::FederationOff, "default");
+    Ask { hosted: "unknown.example", ..from("s.example") }.says(&policy, Reason::HostGone, "default");
     from("a.agency.example").says(&compiled(Federation::None, WILD), Reason::FederationOff, "default");
     from("localhost").says(&compiled(Federation::Any, WILD), Reason::SingleLabel, "default");
+}
+
+// POL-07: a pair that stands is told why it ends: its domain is no longer served here, which no setting of `federation` would mend.
+#[test]
+fn a_pair_of_a_domain_that_was_taken_out_ends_for_that() {
+    let permit = from("s.example").of(&compiled(Federation::Any, WILD)).permit().unwrap();
+    let mut less = input(Federation::Any, &[]);
+    less.hosted.remove(0);
+    let verdict = build(&less).0.unwrap().judge_again(&permit);
+    assert_eq!((verdict.is_allow(), verdict.reason), (false, Reason::HostGone));
+}
+
+// Whoever lists a server may have meant its rooms, and the other way round; a deny rule is nobody's mistake of this kind.
+#[test]
+fn the_rule_of_a_domain_above_or_below_is_the_nearest() {
+    let rules = "  - { name: partners, domains: [partner.example, rooms.other.test, test] }
+  - { name: no, domains: [spam.example, bad.good.example], verdict: deny }\n";
+    let policy = compiled(Federation::Listed, rules);
+    let nearest = |name: &str| policy.nearest(&domain(name)).map(|near| near.pattern);
+    for (name, pattern) in [
+        ("chat.partner.example", Some("partner.example")),
+        ("rooms.chat.partner.example", Some("partner.example")),
+        ("partnr.example", Some("partner.example")),
+        ("other.test", Some("rooms.other.test")),
+        ("chat.rooms.other.test", Some("rooms.other.test")),
+        ("unrelatedpartner.example", None),
+        ("some.where.test", None),
+        ("www.spam.example", None),
+        ("good.example", None),
+    ] {
+        assert_eq!(nearest(name).as_deref(), pattern, "{name}");
+    }
 }
 
 // POL-06: before proof only what no proof could mend is refused.

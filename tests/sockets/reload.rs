@@ -366,8 +366,15 @@ async fn a_domain_that_is_removed_ends_its_streams_in_good_order() {
     });
     let rest = &after[rest.unwrap().0 + 1..];
     std::fs::write(&world.config, format!("{before}{rest}")).unwrap();
+    let plan = ask(&world.socket(), &["reload", "--plan"]).await["plan"].clone();
+    assert_eq!(
+        (&plan["changes"][0]["to"], &plan["changes"][0]["verdict"]),
+        (&json!(ANNEX), &json!("host-gone"))
+    );
     ask(&world.socket(), &["reload"]).await;
-    assert_eq!(gone.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
+    assert_eq!(gone.ending().await.unwrap().condition.as_deref(), Some("host-gone"));
+    let ended = record(&world, |r| r["event"] == "ended" && r["pair"] == format!("{COUSIN}>{ANNEX}")).await;
+    assert_eq!(ended["reason"], "host-gone", "{ended}");
     still_passes(&world, &mut stays, "c@cousin.example", "j@hall.example", "stays").await;
     let again = cousin.call(ANNEX).unwrap().open().await;
     let refused = match again {

@@ -124,12 +124,14 @@ impl Courier {
         let Some(far) = self.far.as_deref().filter(|far| far.is_bidi()) else { return };
         let verdict = far.back(turn).map(|(_, verdict)| verdict);
         let Some(permit) = verdict.as_ref().and_then(|verdict| verdict.permit()) else {
+            let mut reason = Reason::PolicyChanged;
             if let Some(verdict) = verdict {
+                reason = verdict.reason.of_standing();
                 turn.note(Event::Judged { pair: self.pair.reversed(), verdict: verdict.into() });
             }
             // What is on its way comes back to its senders.
-            self.back.reroute(&self.pair.reversed(), Route::Withdrawn(Reason::PolicyChanged));
-            return self.close_for(Reason::PolicyChanged, turn);
+            self.back.reroute(&self.pair.reversed(), Route::Withdrawn(reason));
+            return self.close_for(reason, turn);
         };
         let Some(before) = self.back.pair(0).map(|admitted| admitted.permit().clone()) else { return };
         if before.beside() != permit.beside()

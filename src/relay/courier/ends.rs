@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::super::event::Event;
 use super::super::far::{Far, Leave, Lost};
+use super::super::origin::reread;
 use super::super::turn::Turn;
 use super::super::{FarId, Home, Load};
 use super::Courier;
 use crate::filter::Route;
-use crate::reason::{Cause, Detail, Reason, Why};
+use crate::reason::{Cause, Detail, Direction, Reason, Why};
 
 impl Courier {
     /// The pair of a backend stands no longer.
@@ -126,7 +127,22 @@ impl Courier {
         self.tries.begun();
         self.give_up_session(turn);
         for octets in self.queue.take() {
-            self.origin().undeliverable(&octets, why, turn);
+            self.undeliverable(&octets, why, turn);
+        }
+    }
+
+    /// A stanza that cannot be delivered goes back. Of an answer of the gateway's own nothing is told: the stanza that it is about was.
+    pub(super) fn undeliverable(&self, octets: &Bytes, why: &Why, turn: &mut Turn<'_>) {
+        let answers = match self.load {
+            Load::Report => true,
+            Load::Carried => self.direction == Direction::Outbound,
+            Load::Admitted | Load::Own => false,
+        };
+        match reread(octets) {
+            Some(frame) if !(answers && frame.head().is_type("error")) => {
+                self.origin().sent_back(frame.head(), why, turn);
+            }
+            _ => {}
         }
     }
 

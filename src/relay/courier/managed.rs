@@ -271,7 +271,7 @@ impl Courier {
             turn.note(Event::Managed { what: Managing::Returned, stanzas: stanzas.len() });
         }
         for octets in stanzas {
-            self.origin().undeliverable(&octets, &reason.into(), turn);
+            self.undeliverable(&octets, &reason.into(), turn);
         }
     }
 

@@ -36,7 +36,7 @@ impl Inbound {
         }
         // DB-20, DB-21: what the names alone decide.
         let names = match (turn.home.hosts(&claim.pair.sender), turn.home.hosts(&claim.pair.target)) {
-            (_, false) => Some(Reason::HostUnknown),
+            (_, false) => Some(turn.home.absence(&claim.pair.target)),
             (true, true) => Some(Reason::HomeClaimed),
             (false, true) => None,
         };

@@ -123,6 +123,7 @@ impl Inbound {
             .filter(|a| !matches!(a.route(), Route::Withdrawn(_)))
             .map(|a| (a.pair().clone(), a.permit().clone(), a.route()))
             .collect();
+        let mut withdrawn = None;
         for (pair, permit, route) in standing {
             let leg = match route {
                 Route::Leg(number) => Some(FarId(number)),
@@ -143,8 +144,10 @@ impl Inbound {
                 }
                 continue;
             }
+            let reason = verdict.reason.of_standing();
+            withdrawn.get_or_insert(reason);
             turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
-            self.guard.reroute(&pair, Route::Withdrawn(Reason::PolicyChanged));
+            self.guard.reroute(&pair, Route::Withdrawn(reason));
             if let Some(id) = leg {
                 self.far_close(id, turn);
             }
@@ -155,7 +158,7 @@ impl Inbound {
                 self.near_close(Reason::Banned, turn);
             }
         } else if self.guard.is_withdrawn() {
-            self.near_close(Reason::PolicyChanged, turn);
+            self.near_close(withdrawn.unwrap_or(Reason::PolicyChanged), turn);
         }
     }
 
@@ -253,6 +256,10 @@ impl Inbound {
         let mut record = self.near.record(Some(pair.clone()), None, reason);
         if let Some(admitted) = self.guard.remove(pair) {
             record.admitted(&admitted);
+            // What was taken back has ended for that, whatever ended its stream.
+            if let Route::Withdrawn(reason) = admitted.route() {
+                record.reason = reason;
+            }
         }
         turn.note(Event::Ended { record });
     }

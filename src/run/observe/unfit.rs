@@ -5,6 +5,12 @@ use super::*;
 use crate::metrics::ShadowChange;
 use crate::policy::Verdict;
 
+/// The record of a stanza that was refused, with what is known of its pair.
+pub(super) fn record(pair: Option<&Pair>, reason: Reason, around: &Around) -> Record {
+    let (pair, method, rule) = (pair.cloned(), around.method, around.rule.clone());
+    Record { pair, method, rule, ..Record::of(around.channel.as_ref(), reason) }
+}
+
 impl Observe {
     /// How often and when each rule and case was used.
     pub fn used(&self) -> &Used {
@@ -52,8 +58,7 @@ impl Observe {
     pub(super) fn unfit(&self, meta: &Meta, event: &Event, around: &Around) {
         let Event::Unfit { pair, hosted, reason, address, measure, octets } = event else { return };
         self.metrics.refused(meta.flow, hosted.as_ref(), *reason);
-        let rule = around.rule.clone();
-        let record = Record { pair: pair.clone(), rule, ..Record::of(None, *reason) };
+        let record = record(pair.as_ref(), *reason, around);
         let whose = address.as_deref().map(capped);
         let (most, found) = (measure.map(|(most, _)| most), measure.map(|(_, found)| found));
         let detail = match (most, found) {

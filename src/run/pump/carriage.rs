@@ -39,7 +39,7 @@ impl Pump {
         }
         match courier::admits_bounce(&self.tools, &pair, &stanza) {
             // LIM-09: bounces above the rate are dropped, lest the gateway be a reflector.
-            false => courier::lost(&self.tools, &pair, Reason::QueueFull),
+            false => courier::dropped(&self.tools, &pair, Reason::QueueFull),
             true if self.is_waiting_for_couriers() => self.wait(pair, stanza),
             true => self.hand_over(pair, stanza),
         }
@@ -65,7 +65,7 @@ impl Pump {
                 carriage.wait = Some((room, wait));
             }
             Err(Turned::None(_)) => {
-                courier::lost(&self.tools, &pair, Reason::QueueFull);
+                courier::dropped(&self.tools, &pair, Reason::QueueFull);
                 self.end_of_near();
             }
             Err(Turned::Stopped) => courier::lost(&self.tools, &pair, Reason::Shutdown),
@@ -96,7 +96,7 @@ impl Pump {
         }
         let gave_up = carriage.wait.take().is_some_and(|(room, _)| room.has_given_up());
         if gave_up && let Some((pair, _)) = self.next_waiting() {
-            courier::lost(&self.tools, &pair, Reason::QueueFull);
+            courier::dropped(&self.tools, &pair, Reason::QueueFull);
             self.end_of_near();
         }
         while !self.is_waiting_for_couriers()

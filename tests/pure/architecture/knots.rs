@@ -22,7 +22,7 @@ const KNOTS: &[&[&str]] = &[
         "gateway/reload",
         "gateway/services",
     ],
-    &["run/courier", "run/measure", "run/pump", "run/pump/far", "run/told", "run/verifier"],
+    &["run/measure", "run/pump", "run/verifier"],
 ];
 
 /// Types with inherent methods in more files than [`MOST_FILES`], and in how many: no more. Each file is one of their concerns.
