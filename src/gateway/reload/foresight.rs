@@ -54,22 +54,23 @@ pub(super) async fn foresee(reloader: &Reloader, read: &Read) -> Result<Plan, Ve
     let trust = &read.credentials.trust;
     let (views, silent) = tools.registry.views_under(Some(&after), Some(trust)).await;
     let warnings = read.remarks.iter().map(Fault::from).collect();
-    let (old, certificates) = reloader.with(|current| {
-        let certificates = changes::certificates(&current.credentials, &read.credentials);
-        (Arc::clone(&current.settings), certificates)
-    });
-    let clients = changes::clients_that_end(&read.settings, &views);
-    let elsewhere = changes::elsewhere(&old, &read.settings, &views);
-    let settings = [
-        changes::settings(&old, &read.settings),
-        changes::ways(&before, &after),
-        changes::patches(&before, &after),
-        changes::lists(&before, &after),
-    ]
-    .concat();
-    // All names of all rules are compared: of many it takes a while, in which relays go on.
-    let plan = move || desk::plan(&before, &after, &views, silent);
+    let (old, shown) = reloader.with(|current| (Arc::clone(&current.settings), current.credentials.clone()));
+    let (next, to_show, known) = (read.settings.clone(), read.credentials.clone(), Arc::clone(&old));
+    // All rules and the entries of all lists are compared: of many it takes a while, in which relays go on.
+    let plan = move || Plan {
+        certificates: changes::certificates(&shown, &to_show),
+        clients: changes::clients_that_end(&next, &views),
+        elsewhere: changes::elsewhere(&old, &next, &views),
+        settings: [
+            changes::settings(&old, &next),
+            changes::ways(&before, &after),
+            changes::patches(&before, &after),
+            changes::lists(&before, &after),
+        ]
+        .concat(),
+        ..desk::plan(&before, &after, &views, silent)
+    };
     let plan = tokio::task::spawn_blocking(plan).await;
-    let plan = plan.map_err(|error| vec![internal(&old, &error.to_string())])?;
-    Ok(Plan { warnings, settings, certificates, clients, elsewhere, ..plan })
+    let plan = plan.map_err(|error| vec![internal(&known, &error.to_string())])?;
+    Ok(Plan { warnings, ..plan })
 }
