@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// glibc's arenas keep the memory of what a reload has replaced, and threads wait for each other in them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     gatehouse::cli::main(std::env::args_os()).into()
 }

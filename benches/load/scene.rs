@@ -136,8 +136,6 @@ impl Scene {
                 }
                 let program = if who == Who::Ours { &self.gateway } else { &self.other };
                 let mut command = Command::new(program);
-                // As in the unit and in the image.
-                command.env("MALLOC_ARENA_MAX", "2");
                 command.args(["run", "--config"]).arg(self.path("gatehouse.yaml"));
                 command
             }
