@@ -131,6 +131,9 @@ async fn a_banned_domain_loses_its_streams_and_comes_back_when_the_ban_is_lifted
 
     let answer = ask(&world.socket(), &["ban", FRIEND, "--for", "1h"]).await;
     assert_eq!((&answer["seconds"], &answer["pairs"]), (&3600.into(), &1.into()), "{answer}");
+    for n in 0..3 {
+        banned.message("a@friend.example", "j@hall.example", &format!("on its way {n}")).await.unwrap();
+    }
     assert_eq!(banned.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
     still_passes(&world, &mut stays, "c@cousin.example", "j@hall.example", "not meant").await;
     assert!((world.metrics().await.unwrap().sum("bans", &[]) - 1.0).abs() < 1e-9);
@@ -140,6 +143,21 @@ async fn a_banned_domain_loses_its_streams_and_comes_back_when_the_ban_is_lifted
     let left = listed["bans"][0]["seconds"].as_u64().unwrap();
     assert!((3500..=3600).contains(&left), "{left}");
 
+    // What was on its way is one refusal, for the ban, and its repeats count in the list alone; each record says who it was, and none
+    // is about our own answers.
+    let _closed = banned.close().await;
+    let ended = |r: &Value| r["event"] == "ended" && r["pair"] == "friend.example>hall.example";
+    record(&world, ended).await;
+    let told = records(&world, 3, |r| r["pair"].as_str().is_some_and(|pair| pair.contains(FRIEND))).await;
+    let events: Vec<_> = told.iter().map(|r| (r["event"].clone(), r["reason"].clone())).collect();
+    let expected = [("admitted", "allowed"), ("refused", "banned"), ("ended", "banned")];
+    assert_eq!(events, expected.map(|(event, reason)| (event.into(), reason.into())), "{told:#?}");
+    for one in &told {
+        assert_eq!((&one["flow"], &one["proof"]), (&"s2s-in".into(), &"certificate".into()), "{one}");
+        assert!(["peer", "tls", "suite", "fingerprint"].iter().all(|key| one[key].is_string()), "{one}");
+    }
+    let listed = ask(&world.socket(), &["refusals", "--domain", FRIEND]).await;
+    assert_eq!((&listed[0]["reason"], &listed[0]["times"]), (&"banned".into(), &3.into()), "{listed:#}");
     assert!(!is_admitted(&friend).await);
     // A reload keeps the bans.
     assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
@@ -182,6 +200,10 @@ async fn users_hear_that_a_domain_is_banned() {
     let back = world.legacy.bounces.wait(back).await.unwrap();
     assert_eq!(condition(&back), Some("forbidden"), "{}", back.raw);
     assert_eq!(world.names.asked_about(FRIEND), queries, "POL-04: a denied pair costs no lookup");
+    let ended = |r: &Value| r["event"] == "ended" && r["pair"] == "hall.example>friend.example";
+    let ended = record(&world, ended).await;
+    assert_eq!((&ended["reason"], &ended["proof"]), (&"banned".into(), &"certificate".into()), "{ended}");
+    assert!(["peer", "tls", "suite", "fingerprint"].iter().all(|key| ended[key].is_string()), "{ended}");
     ask(&world.socket(), &["unban", FRIEND]).await;
     loop {
         world.legacy.message("j@hall.example", "a@friend.example", "after");
