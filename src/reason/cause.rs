@@ -68,6 +68,10 @@ words! {
         NoCommonScheme = "no-common-scheme",
         /// TLS 1.2 without the extended master secret.
         NoMasterSecret = "no-extended-master-secret",
+        /// The other side has nothing in common with us that a handshake takes; it does not say what is missing.
+        NothingInCommon = "nothing-in-common",
+        /// The server name that we asked for is not served at the other side.
+        NameNotThere = "name-not-there",
         /// The server name asked for is not served here.
         NameNotServed = "name-not-served",
         /// No server name was sent, and none is the default.
@@ -107,6 +111,10 @@ impl Cause {
             Self::Expired => "the certificate has expired",
             Self::KeyNotPinned => "the key of its certificate is none of those that the rule pins",
             Self::NameNotServed => "a server name was asked for that is not served here",
+            Self::NameNotThere => "the other side does not serve the server name that we asked for",
+            Self::NothingInCommon => {
+                "the other side finds no cipher suite, group or signature scheme in common"
+            }
             Self::NoAccount => "the certificate names no account of this domain",
             Self::NoCertificate => "no certificate was shown",
             Self::OtherAccount => "the certificate names another account",
@@ -164,6 +172,7 @@ impl Cause {
                 "nothing that its domain publishes proves its server"
             }
             Self::KeyNotPinned | Self::PinExpired => "its server shows another key than was agreed",
+            Self::NameNotThere => "its server does not serve it",
             Self::NoCertificate => "its server shows no certificate",
             Self::NoTls => "its server offers no TLS",
             Self::NotReached => "its server refuses the connection, or nothing reaches it",
@@ -185,6 +194,7 @@ impl Cause {
             | Self::NoCommonSuite
             | Self::NoCommonVersion
             | Self::NoMasterSecret
+            | Self::NothingInCommon
             | Self::PeerAlert
             | Self::NotTls => "the TLS handshake with its server failed",
             Self::DnsBogus
@@ -228,10 +238,23 @@ impl Cause {
             Self::NoCertificate => {
                 "that server must show a certificate, or a rule must take dialback (`identity: [dialback]`)"
             }
-            Self::NoCommonGroup | Self::NoCommonScheme | Self::NoCommonSuite | Self::NoCommonVersion => {
-                "the other side needs TLS 1.2 or newer, with ECDHE and AEAD (RFC 9325)"
+            Self::NameNotThere => {
+                "the server that the DNS or a route names for that domain does not know it: `gatehouse probe` shows where it leads"
             }
-            Self::NoCommonProtocol => "the other side calls the port of another service",
+            Self::NoCommonGroup => {
+                "the other side must offer one of the groups X25519, P-256 and P-384 (RFC 9325 4.2): its list is set too narrow, or its TLS library is too old"
+            }
+            Self::NoCommonProtocol => "one of the two calls a port of the other that is for another service",
+            Self::NoCommonScheme => {
+                "one side takes no key of the kind that the other's certificate has: give the domain a certificate with a key of the other kind (RSA for ECDSA, or ECDSA for RSA), or have that server take both"
+            }
+            Self::NoCommonSuite => {
+                "the other side must offer cipher suites with ECDHE and AEAD, like those with AES-GCM (RFC 9325 4.2)"
+            }
+            Self::NoCommonVersion => "the other side needs TLS 1.2 or newer (RFC 9325 3.1)",
+            Self::NothingInCommon => {
+                "the other side needs TLS with ECDHE and AEAD (RFC 9325), and must take the kind of key that our certificate has (ECDSA or RSA); its log says more"
+            }
             Self::NoTls => {
                 "that server must offer STARTTLS, or a rule must let the pair travel in clear (`tls: none`)"
             }

@@ -38,15 +38,26 @@ pub(super) struct Hello<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Hello<S> {
     /// Waits for it.
-    pub(super) async fn hear(mut ahead: Ahead<S>) -> io::Result<Self> {
-        let (mut reader, mut read) = (Acceptor::default(), Vec::new());
+    ///
+    /// # Errors
+    /// With what has come.
+    pub(super) async fn hear(mut ahead: Ahead<S>) -> Result<Self, (io::Error, Vec<u8>)> {
+        let mut read = Vec::new();
+        match Self::accepted(&mut ahead, &mut read).await {
+            Ok(accepted) => Ok(Self { ahead, accepted, read }),
+            Err(error) => Err((error, read)),
+        }
+    }
+
+    async fn accepted(ahead: &mut Ahead<S>, read: &mut Vec<u8>) -> io::Result<Accepted> {
+        let mut reader = Acceptor::default();
         loop {
             let before = read.len();
-            more(&mut ahead, &mut read).await?;
+            more(ahead, read).await?;
             let mut rest = read.get(before..).unwrap_or_default();
             while !rest.is_empty() && reader.read_tls(&mut rest)? > 0 {
                 match reader.accept() {
-                    Ok(Some(accepted)) => return Ok(Self { ahead, accepted, read }),
+                    Ok(Some(accepted)) => return Ok(accepted),
                     Ok(None) => {}
                     Err((error, mut alert)) => {
                         let mut words = Vec::new();
@@ -64,18 +75,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hello<S> {
     /// Does the rest of the handshake.
     ///
     /// # Errors
-    /// With the stream, which has still to let go of what was said last.
-    pub(super) async fn shake(self, config: Arc<ServerConfig>) -> Result<Channel<S>, (io::Error, Ahead<S>)> {
+    /// With the stream, which has still to let go of what was said last, and with what has come.
+    pub(super) async fn shake(self, config: Arc<ServerConfig>) -> Result<Channel<S>, Broken<S>> {
         let Self { mut ahead, mut read, accepted } = self;
         drop(accepted);
         let mut records = match UnbufferedServerConnection::new(config) {
             Ok(session) => Records { session, got: Got::default() },
-            Err(error) => return Err((broken(error), ahead)),
+            Err(error) => return Err((broken(error), ahead, read)),
         };
         loop {
             match records.take_apart(&mut read, &mut ReadBuf::new(&mut []), &mut ahead) {
                 Ok(done) => drop(read.drain(..done.min(read.len()))),
-                Err(error) => return Err((error, ahead)),
+                Err(error) => return Err((error, ahead, read)),
             }
             if !records.session.is_handshaking() {
                 read.shrink_to_fit();
@@ -87,11 +98,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hello<S> {
                 false => Err(too_long()),
             };
             if let Err(error) = outcome {
-                return Err((error, ahead));
+                return Err((error, ahead, read));
             }
         }
     }
 }
+
+/// A handshake that did not come about.
+pub(super) type Broken<S> = (io::Error, Ahead<S>, Vec<u8>);
 
 /// Reads more of a handshake.
 async fn more<S>(ahead: &mut Ahead<S>, read: &mut Vec<u8>) -> io::Result<()>

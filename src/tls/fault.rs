@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io;
 
-use rustls::{Error, InvalidMessage, PeerIncompatible};
+use rustls::sign::SigningKey;
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
+use super::offer::Offer;
 use crate::reason::{Cause, Detail, Reason, escaped};
 
 /// Why a handshake did not come about.
@@ -14,13 +16,15 @@ pub struct HandshakeFault {
     pub kind: FaultKind,
     /// The server name that the other side had asked for, where it got so far and named one.
     pub asked: Option<Box<str>>,
+    /// What of ours the client does not have, if that is why.
+    lacks: Option<Detail>,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum FaultKind {
     /// The peer's own alert.
-    Alert(rustls::AlertDescription),
+    Alert(AlertDescription),
     /// The peer ended the connection, or the network did.
     Closed(io::Error),
     /// What the peer sent is not TLS (ACC-11).
@@ -33,7 +37,7 @@ pub enum FaultKind {
 
 impl From<FaultKind> for HandshakeFault {
     fn from(kind: FaultKind) -> Self {
-        Self { kind, asked: None }
+        Self { kind, asked: None, lacks: None }
     }
 }
 
@@ -54,6 +58,15 @@ impl HandshakeFault {
         Self { asked: name.map(|name| escaped(name, NAME).into()), ..self }
     }
 
+    /// The same, of a client of whom this was heard; `key` is that of what it is shown.
+    pub(super) fn heard(self, octets: &[u8], key: Option<&dyn SigningKey>) -> Self {
+        if !matches!(self.kind, FaultKind::NotTls | FaultKind::Refused(_)) {
+            return self;
+        }
+        let Some(offer) = Offer::read(octets) else { return self };
+        Self { lacks: offer.lacks(key), ..self }.asked(offer.name.as_deref())
+    }
+
     /// The reason to count and to log.
     pub const fn reason(&self) -> Reason {
         match self.kind {
@@ -67,13 +80,16 @@ impl HandshakeFault {
 
     /// What it was in particular, with the server name asked for.
     pub fn detail(&self) -> Detail {
-        let (cause, more) = match &self.kind {
-            FaultKind::Alert(alert) => (Cause::PeerAlert, format!("{alert:?}")),
-            FaultKind::Closed(error) => (Cause::Cut, error.kind().to_string()),
-            FaultKind::NotTls => (Cause::NotTls, String::new()),
-            FaultKind::Refused(error) => refused(error),
-            FaultKind::UnrecognizedName if self.asked.is_none() => (Cause::NoServerName, String::new()),
-            FaultKind::UnrecognizedName => (Cause::NameNotServed, String::new()),
+        let (cause, more) = match (&self.lacks, &self.kind) {
+            (Some(lacks), _) => (lacks.cause, lacks.particulars.to_string()),
+            (None, FaultKind::Alert(alert)) => alerted(*alert),
+            (None, FaultKind::Closed(error)) => (Cause::Cut, error.kind().to_string()),
+            (None, FaultKind::NotTls) => (Cause::NotTls, String::new()),
+            (None, FaultKind::Refused(error)) => refused(error),
+            (None, FaultKind::UnrecognizedName) if self.asked.is_none() => {
+                (Cause::NoServerName, String::new())
+            }
+            (None, FaultKind::UnrecognizedName) => (Cause::NameNotServed, String::new()),
         };
         let name = self.asked.as_deref().map(|name| format!("server name {name}"));
         let more = Some(more).filter(|more| !more.is_empty());
@@ -83,13 +99,25 @@ impl HandshakeFault {
 
 /// What a read or a write on a channel that stood has come to, if TLS knows: an alert that came late.
 pub fn late(error: &io::Error) -> Option<Detail> {
-    match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::AlertReceived(alert) => Some(Detail::new(Cause::PeerAlert, format!("{alert:?}"))),
-        error => {
-            let (cause, more) = refused(error);
-            Some(Detail::new(cause, more))
-        }
-    }
+    let (cause, more) = match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::AlertReceived(alert) => alerted(*alert),
+        error => refused(error),
+    };
+    Some(Detail::new(cause, more))
+}
+
+/// What the other side says with an alert.
+fn alerted(alert: AlertDescription) -> (Cause, String) {
+    use AlertDescription as A;
+    let cause = match alert {
+        A::HandshakeFailure | A::InsufficientSecurity => Cause::NothingInCommon,
+        A::NoApplicationProtocol => Cause::NoCommonProtocol,
+        A::ProtocolVersion => Cause::NoCommonVersion,
+        A::UnrecognisedName => Cause::NameNotThere,
+        _ => Cause::PeerAlert,
+    };
+    let words = format!("{alert:?}");
+    (cause, if cause == Cause::PeerAlert { words } else { format!("its alert is {words}") })
 }
 
 fn refused(error: &Error) -> (Cause, String) {
@@ -140,7 +168,10 @@ impl fmt::Display for HandshakeFault {
                 "handshake refused on purpose: TLS 1.2 without the extended master secret (RFC 7627), which RFC 9325 3.5 asks for; \
                  the peer's TLS library is older than 2016, or has it switched off",
             ),
-            FaultKind::Refused(error) => write!(f, "handshake refused: {error}"),
+            FaultKind::Refused(error) => match &self.lacks {
+                Some(lacks) => write!(f, "handshake refused: {lacks}"),
+                None => write!(f, "handshake refused: {error}"),
+            },
             FaultKind::UnrecognizedName => f.write_str("the client asked for a name that is not served here"),
             FaultKind::Alert(alert) => write!(f, "the peer sent the alert {alert:?}"),
         }

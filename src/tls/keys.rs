@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
@@ -38,6 +38,11 @@ impl Identity {
     /// The chain, end entity first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.0.cert
+    }
+
+    /// What signs for it.
+    pub(super) fn key(&self) -> &dyn SigningKey {
+        &*self.0.key
     }
 
     pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {

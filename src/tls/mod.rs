@@ -12,6 +12,7 @@ pub mod dane;
 mod fault;
 pub mod keys;
 pub mod names;
+mod offer;
 mod records;
 pub mod server;
 mod sound;

@@ -17,7 +17,7 @@ use crate::jid::Domain;
 use crate::stream::secured::{Facts, Secured, TlsVersion};
 use crate::tls::channel::Hello;
 use crate::tls::fault::{FaultKind, HandshakeFault};
-use crate::tls::keys::Certificates;
+use crate::tls::keys::{Certificates, Identity};
 use crate::tls::verify::{AnyChain, TrustStore};
 use crate::tls::{Ahead, Alpn, Channel, Mode, VERSIONS, provider, suite, version};
 
@@ -122,7 +122,9 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let snapshot = self.current();
-        let mut hello = Hello::hear(stream).await.map_err(HandshakeFault::from_io)?;
+        let mut hello = Hello::hear(stream)
+            .await
+            .map_err(|(error, heard)| HandshakeFault::from_io(error).heard(&heard, None))?;
         let asked = hello.accepted.client_hello();
         let sni = asked.server_name().map(str::to_ascii_lowercase);
         let client = asked.alpn().is_some_and(|mut offered| {
@@ -137,10 +139,11 @@ impl Acceptor {
         };
         let mut stream = match hello.shake(config).await {
             Ok(stream) => stream,
-            Err((error, mut ahead)) => {
+            Err((error, mut ahead, heard)) => {
                 // The alert, if there is one; the connection ends either way.
                 let _ = ahead.let_go().await;
-                return Err(HandshakeFault::from_io(error).asked(sni.as_deref()));
+                let ours = snapshot.params.certificates.of(&shown).map(Identity::key);
+                return Err(HandshakeFault::from_io(error).heard(&heard, ours).asked(sni.as_deref()));
             }
         };
         let version = version(stream.session().protocol_version());

@@ -21,6 +21,7 @@ mod explore;
 mod fleet;
 mod framing;
 mod fuzz_corpus;
+mod handshakes;
 mod home_words;
 mod hostile;
 mod management;
