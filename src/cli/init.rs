@@ -39,8 +39,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS", value_parser = |text: &str| backend(text, 5222, 25222))]
     clients: Option<SocketAddr>,
     /// Write beside the configuration what belongs into that server, with the addresses filled in: ejabberd (of a release:
-    /// ejabberd@23.01, ejabberd@24.12), jabberd2, mongooseim, openfire, prosody or tigase; without a name or release it is recognised by its
-    /// stream
+    /// ejabberd@23.01, ejabberd@24.12), jabberd2, mongooseim, openfire, prosody, tigase or wildfire; without a name or release it
+    /// is recognised by its stream
     #[arg(long, value_name = "SERVER", num_args = 0..=1, default_missing_value = "", value_parser = server)]
     server: Option<Wanted>,
     /// Where to write; made if it is not there

@@ -104,6 +104,7 @@ pub(super) fn read(
         }
         None => false,
     };
+    let server = at.value.server.as_ref().and_then(|word| known(&word.value));
     let takes = takes(words, &at.value)?;
     let connections = match &at.value.connections {
         Some(word) => match word.value.parse() {
@@ -134,6 +135,7 @@ pub(super) fn read(
         dialback_timeout,
         multiplex,
         check,
+        server,
         takes,
         connections,
         rfc7622,
@@ -203,6 +205,11 @@ const SERVERS: &[(&str, Takes)] = &[
     ("tigase", Takes { stanza: None, attrs: Some(54), nodes: Some(1_000), attr_value: Some(10 << 10) }),
     ("wildfire", octets(1_048_576)),
 ];
+
+/// The server of this word.
+fn known(word: &str) -> Option<&'static str> {
+    SERVERS.iter().map(|(name, _)| *name).find(|name| *name == word)
+}
 
 const fn octets(octets: u64) -> Takes {
     Takes { stanza: Some(octets), attrs: None, nodes: None, attr_value: None }

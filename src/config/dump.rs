@@ -229,6 +229,7 @@ impl Lines {
             dialback_timeout,
             multiplex,
             check,
+            server,
             takes: Takes { stanza, attrs, nodes, attr_value },
             connections,
             rfc7622,
@@ -263,6 +264,7 @@ impl Lines {
         self.on(at("multiplex"), *multiplex, true);
         let interval = check.map_or_else(|| "off".to_owned(), |time| super::units::time_shown(&time));
         self.put(at("check"), interval, *check == Some(std::time::Duration::from_secs(30)));
+        self.or(at("server"), *server, "none is named");
         let ours = "what the gateway takes";
         let size = |size: &Option<u64>| size.map(|size| super::units::size_shown(&size));
         self.or(at("limits.stanza"), size(stanza), ours);

@@ -197,6 +197,8 @@ pub struct Backend {
     pub multiplex: bool,
     /// How often it is looked at; none: never.
     pub check: Option<Duration>,
+    /// Which server it is, in the word of the file, where that says so.
+    pub server: Option<&'static str>,
     /// What it takes of a stanza (XML-18).
     pub takes: Takes,
     /// Streams of ours that its server takes at one time.

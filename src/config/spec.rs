@@ -255,8 +255,8 @@ pub struct BackendSpec {
     /// 64KiB`.
     pub stanza: Option<Word>,
     /// Which server it is, for what it takes: `ejabberd`, `jabberd2`, `mongooseim`, `openfire`, `prosody`, `tigase` or
-    /// `wildfire`, as they are shipped. It fills `limits`; what is written there wins. Default: a server that takes what the
-    /// gateway does.
+    /// `wildfire`, as they are shipped. It fills `limits`; what is written there wins. And its settings are named where something
+    /// ails it, also where its stream does not show which one it is. Default: a server that takes what the gateway does.
     pub server: Option<Word>,
     /// What the server takes of a stanza as it leaves the gateway; what is more comes back to its sender, alone (XML-18).
     pub limits: Option<Placed<BackendLimitsSpec>>,

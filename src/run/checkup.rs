@@ -30,6 +30,8 @@ pub struct Visit<'a> {
     pub dial: &'a net::connect::Params,
     /// How long the server may take to say anything.
     pub patience: Duration,
+    /// Which server it is, where the operator says so.
+    pub server: Option<Server>,
 }
 
 /// What was seen at one address.
@@ -41,7 +43,7 @@ pub struct Seen {
     pub ailment: Option<Ailment>,
     /// The particulars: the system's error, or what the server said. One line, escaped and capped.
     pub words: String,
-    /// Which server it is, by its stream.
+    /// Which server it is, by the operator's word or by its stream.
     pub server: Option<Server>,
     /// It offers TLS without demanding it, which the gateway leaves where it is.
     pub offers_tls: bool,
@@ -79,6 +81,8 @@ pub enum Ailment {
     RefusesName,
     /// It ends the stream for another reason.
     StreamError,
+    /// It speaks TLS from the first octet.
+    SpeaksTls,
     /// It demands TLS of the gateway.
     WantsTls,
 }
@@ -92,6 +96,7 @@ impl Ailment {
             Self::OtherService => "other-service",
             Self::RefusesName => "refuses-name",
             Self::Silent => "silent",
+            Self::SpeaksTls => "speaks-tls",
             Self::StreamError => "stream-error",
             Self::WantsTls => "wants-tls",
         }
@@ -105,6 +110,7 @@ impl Ailment {
             Self::OtherService => "what answers there is no XMPP stream of this kind",
             Self::RefusesName => "it does not serve this domain",
             Self::Silent => "it takes the connection and says nothing",
+            Self::SpeaksTls => "it speaks TLS from the first octet, and the gateway speaks to it in clear",
             Self::StreamError => "it ends the stream",
             Self::WantsTls => "it demands TLS of the gateway, which speaks to it in clear",
         }
@@ -114,13 +120,17 @@ impl Ailment {
     pub fn remedy(self, server: Option<Server>, flow: Flow) -> String {
         match self {
             Self::NotReached => "look whether the server runs, whether the address and port in `backend:` are its own, and whether a firewall is in between".to_owned(),
-            Self::Silent => "does it expect a PROXY header, or TLS from the first octet? `proxy-protocol:` (for federation `s2s-proxy-protocol:`) and the port must fit".to_owned(),
+            Self::Silent => "does it expect a PROXY header? `proxy-protocol:` (for federation `s2s-proxy-protocol:`) and the port must fit".to_owned(),
             Self::HangsUp => "look at the log of the server: it may take connections of the gateway from another address only, or expect a PROXY header".to_owned(),
             Self::OtherService => match flow {
                 Flow::C2s => "the port must be the server's for clients, in clear".to_owned(),
                 Flow::S2sIn | Flow::S2sOut => "the port must be the server's for other servers, in clear".to_owned(),
             },
             Self::RefusesName => "add the domain to the server, or correct it in `domains:`".to_owned(),
+            Self::SpeaksTls => match server {
+                Some(server) => format!("name the port in clear in `backend:`; in {}: {}", server.name(), server.in_clear(flow)),
+                None => "name the port in clear in `backend:`, that is, the one for STARTTLS, with TLS switched off there".to_owned(),
+            },
             Self::StreamError => "look at the log of the server".to_owned(),
             Self::WantsTls => match server {
                 Some(server) => format!("switch that off in {}: {}", server.name(), server.without_tls(flow)),
@@ -130,7 +140,7 @@ impl Ailment {
     }
 }
 
-/// A server that is recognised by its stream.
+/// A server that is known by name, and but for Wildfire recognised by its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Server {
     /// ejabberd.
@@ -139,18 +149,32 @@ pub enum Server {
     Jabberd2,
     /// MongooseIM; its stream looks like one of ejabberd's.
     Mongooseim,
-    /// Openfire, and Wildfire before it.
+    /// Openfire; the stream of Wildfire looks like one of it.
     Openfire,
     /// Prosody.
     Prosody,
     /// Tigase.
     Tigase,
+    /// Wildfire, which became Openfire.
+    Wildfire,
 }
 
 impl Server {
     /// Every one.
-    pub const ALL: &'static [Server] =
-        &[Self::Ejabberd, Self::Jabberd2, Self::Mongooseim, Self::Openfire, Self::Prosody, Self::Tigase];
+    pub const ALL: &'static [Server] = &[
+        Self::Ejabberd,
+        Self::Jabberd2,
+        Self::Mongooseim,
+        Self::Openfire,
+        Self::Prosody,
+        Self::Tigase,
+        Self::Wildfire,
+    ];
+
+    /// The one of this word.
+    pub fn named(label: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|server| server.label() == label)
+    }
 
     /// The word for it on the command line.
     pub const fn label(self) -> &'static str {
@@ -161,6 +185,7 @@ impl Server {
             Self::Openfire => "openfire",
             Self::Prosody => "prosody",
             Self::Tigase => "tigase",
+            Self::Wildfire => "wildfire",
         }
     }
 
@@ -173,6 +198,7 @@ impl Server {
             Self::Openfire => "Openfire",
             Self::Prosody => "Prosody",
             Self::Tigase => "Tigase",
+            Self::Wildfire => "Wildfire",
         }
     }
 
@@ -189,13 +215,38 @@ impl Server {
             (Self::Mongooseim, _) => {
                 "no section `tls` in `[[listen.s2s]]`, and `use_starttls = \"false\"` in `[s2s]` where the version knows it"
             }
-            (Self::Openfire, Flow::C2s) => "the property `xmpp.client.tls.policy` = `disabled`",
+            (Self::Openfire | Self::Wildfire, Flow::C2s) => {
+                "the property `xmpp.client.tls.policy` = `disabled`"
+            }
             (Self::Openfire, _) => "the property `xmpp.server.tls.policy` = `disabled`",
             (Self::Prosody, Flow::C2s) => "`c2s_require_encryption = false`, and no module `tls`",
             (Self::Prosody, _) => {
                 "`s2s_require_encryption = false` and `s2s_secure_auth = false`, and no module `tls`"
             }
             (Self::Tigase, _) => "`'tls-required' = false`, also in the item of the domain itself",
+            (Self::Wildfire, _) => "the property `xmpp.server.tls.enabled` = `false`",
+        }
+    }
+
+    /// Where it has the port that it takes streams at in clear.
+    const fn in_clear(self, flow: Flow) -> &'static str {
+        match (self, flow) {
+            (Self::Ejabberd, Flow::C2s) => "the listener `ejabberd_c2s` without `tls: true`",
+            (Self::Ejabberd, _) => "the listener `ejabberd_s2s_in` without `tls: true`",
+            (Self::Jabberd2, Flow::C2s) => "`<port>` in c2s.xml, and no `<ssl-port>`",
+            (Self::Jabberd2, _) => "`<port>` in s2s.xml",
+            (Self::Mongooseim, Flow::C2s) => "`[[listen.c2s]]` without a section `tls`",
+            (Self::Mongooseim, _) => "`[[listen.s2s]]` without a section `tls`",
+            (Self::Openfire | Self::Wildfire, Flow::C2s) => {
+                "the property `xmpp.socket.plain.port`, which is 5222 (5223 is the one with TLS)"
+            }
+            (Self::Openfire | Self::Wildfire, _) => {
+                "the property `xmpp.server.socket.port`, which is 5269 (5270 is the one with TLS)"
+            }
+            (Self::Prosody, Flow::C2s) => "`c2s_ports`, not `c2s_direct_tls_ports`",
+            (Self::Prosody, _) => "`s2s_ports`, not `s2s_direct_tls_ports`",
+            (Self::Tigase, Flow::C2s) => "the connection of `c2s` with `socket = 'plain'` (5222, not 5223)",
+            (Self::Tigase, _) => "the connection of `s2s` with `socket = 'plain'` (5269)",
         }
     }
 
@@ -253,8 +304,13 @@ impl fmt::Display for Server {
 
 /// Looks.
 pub async fn look(visit: &Visit<'_>) -> Seen {
-    let mut seen =
-        Seen { address: visit.address, ailment: None, words: String::new(), server: None, offers_tls: false };
+    let mut seen = Seen {
+        address: visit.address,
+        ailment: None,
+        words: String::new(),
+        server: visit.server,
+        offers_tls: false,
+    };
     let mut stream = match net::connect(&[visit.address], visit.dial).await {
         Ok(dialled) => dialled.stream,
         Err(fault) => {
@@ -270,6 +326,11 @@ pub async fn look(visit: &Visit<'_>) -> Seen {
         Err(_late) => (Some(Ailment::Silent), format!("within {} s", visit.patience.as_secs())),
     };
     (seen.ailment, seen.words) = (ailment, words);
+    // Of those that begin with TLS some say so at once, some close, and some wait for more than a header is.
+    let says_nothing = [Ailment::HangsUp, Ailment::OtherService, Ailment::Silent];
+    if seen.ailment.is_some_and(|ailment| says_nothing.contains(&ailment)) && speaks_tls(visit).await {
+        (seen.ailment, seen.words) = (Some(Ailment::SpeaksTls), String::new());
+    }
     // In good order, as far as the server still listens; nothing depends on it.
     let _closed = tokio::time::timeout(FAREWELL, async {
         stream.write_all(CLOSE).await?;
@@ -278,6 +339,19 @@ pub async fn look(visit: &Visit<'_>) -> Seen {
     })
     .await;
     seen
+}
+
+/// Whether it answers the beginning of TLS with TLS: with a handshake of its own, or with an alert.
+pub async fn speaks_tls(visit: &Visit<'_>) -> bool {
+    let asked = async {
+        let mut stream = net::connect(&[visit.address], visit.dial).await.ok()?.stream;
+        stream.write_all(&visit.introduction).await.ok()?;
+        stream.write_all(HELLO).await.ok()?;
+        let mut record = [0; 3];
+        stream.read_exact(&mut record).await.ok()?;
+        Some(matches!(record, [ALERT | HANDSHAKE, 3, 0..=4]))
+    };
+    matches!(tokio::time::timeout(visit.patience.min(BRIEF), asked).await, Ok(Some(true)))
 }
 
 /// Whether it knows SASL2 (XEP-0388): whoever does answers a mechanism that there is not with a failure in its namespace, whoever
@@ -315,7 +389,7 @@ async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Res
         Token::Violation(_) => return Err((Ailment::OtherService, String::new())),
         _ => return Err((Ailment::HangsUp, "no stream header came".to_owned())),
     };
-    seen.server = Server::of(&header, None);
+    seen.server = visit.server.or_else(|| Server::of(&header, None));
     if header.version.is_none_or(|(major, _)| major < 1) {
         return Ok(());
     }
@@ -326,7 +400,7 @@ async fn talk(stream: &mut TcpStream, visit: &Visit<'_>, seen: &mut Seen) -> Res
     if frame.is(names::STREAMS, "error") {
         return Err(refusal(&tree));
     }
-    seen.server = Server::of(&header, Some(&tree)).or(seen.server);
+    seen.server = visit.server.or_else(|| Server::of(&header, Some(&tree))).or(seen.server);
     let starttls = tree.child(names::TLS, "starttls");
     if starttls.is_some_and(|starttls| starttls.child(names::TLS, "required").is_some()) {
         return Err((Ailment::WantsTls, String::new()));
@@ -383,6 +457,18 @@ impl Ear<'_> {
         }
     }
 }
+
+/// A ClientHello of TLS 1.2 that offers little and goes nowhere.
+const HELLO: &[u8] = b"\x16\x03\x01\x00\x53\x01\x00\x00\x4f\x03\x03\
+    is this port one for TLS at all?\x00\x00\x08\xc0\x2b\xc0\x2c\xc0\x2f\xc0\x30\x01\x00\x00\x1e\
+    \x00\x0a\x00\x06\x00\x04\x00\x1d\x00\x17\x00\x0b\x00\x02\x01\x00\x00\x0d\x00\x0a\x00\x08\x04\x03\x08\x04\x04\x01\x02\x01";
+
+/// The records that a server may begin with.
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+
+/// How long it may take for them.
+const BRIEF: Duration = Duration::from_secs(3);
 
 /// How long a server may take to hear our goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);

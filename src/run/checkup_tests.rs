@@ -4,9 +4,14 @@ use super::*;
 
 /// Looks at a server that answers with these octets, or closes at once.
 async fn seen(flow: Flow, answer: Option<&'static str>) -> Seen {
+    told(flow, answer, None).await
+}
+
+/// The same of one of which it is told which server it is.
+async fn told(flow: Flow, answer: Option<&'static str>, server: Option<Server>) -> Seen {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(async move {
+    let other = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let Some(answer) = answer else { return };
         let mut octets = [0; 1024];
@@ -23,9 +28,10 @@ async fn seen(flow: Flow, answer: Option<&'static str>) -> Seen {
         introduction: Vec::new(),
         dial: &net::connect::Params::default(),
         patience: Duration::from_millis(if answer == Some("") { 100 } else { 10_000 }),
+        server,
     };
     let seen = look(&visit).await;
-    server.await.unwrap();
+    other.await.unwrap();
     seen
 }
 
@@ -92,8 +98,16 @@ async fn a_closed_port_is_told_with_its_address() {
     let domain = Domain::parse("hall.example").unwrap();
     let dial = net::connect::Params::default();
     let (introduction, patience) = (Vec::new(), Duration::from_secs(5));
-    let seen =
-        look(&Visit { address, domain: &domain, flow: Flow::C2s, introduction, dial: &dial, patience }).await;
+    let seen = look(&Visit {
+        address,
+        domain: &domain,
+        flow: Flow::C2s,
+        introduction,
+        dial: &dial,
+        patience,
+        server: None,
+    })
+    .await;
     assert_eq!(seen.ailment, Some(Ailment::NotReached));
     assert!(seen.words.contains(&address.to_string()) && seen.words.contains("refused"), "{seen:?}");
 }
@@ -125,5 +139,67 @@ async fn servers_are_recognised_by_their_streams() {
         (uuid("<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>"), None),
     ] {
         assert_eq!(seen(Flow::S2sIn, Some(answer)).await.server, server, "{answer}");
+    }
+}
+
+// Some releases show nothing of what they are: then the word of the configuration says whose setting is named.
+#[tokio::test]
+async fn a_server_that_shows_nothing_is_named_by_the_configuration() {
+    let mute = |inner: &str| -> &'static str {
+        format!("{OPEN}id='-' version='1.0'><stream:features>{inner}</stream:features>").leak()
+    };
+    let demand = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>";
+    for (server, setting) in [
+        (Server::Openfire, "Openfire: the property `xmpp.server.tls.policy` = `disabled`"),
+        (Server::Wildfire, "Wildfire: the property `xmpp.server.tls.enabled` = `false`"),
+        (Server::Tigase, "Tigase: `'tls-required' = false`"),
+    ] {
+        let offers = told(Flow::S2sIn, Some(mute(OFFER)), Some(server)).await;
+        assert!(offers.remark(Flow::S2sIn).unwrap().contains(setting), "{offers:?}");
+        let demands = told(Flow::S2sIn, Some(mute(demand)), Some(server)).await;
+        let remedy = demands.ailment.unwrap().remedy(demands.server, Flow::S2sIn);
+        assert!(remedy.contains(setting), "{remedy}");
+    }
+    assert_eq!(seen(Flow::S2sIn, Some(mute(OFFER))).await.server, None);
+}
+
+// Before the first word nobody can tell it from a server that is silent, or hangs up: it is asked in TLS.
+#[tokio::test]
+async fn a_port_that_begins_with_tls_is_named_as_that() {
+    for (habit, answer) in
+        [("says so", &b"\x15\x03\x01\x00\x02\x02\x46"[..]), ("hangs up", b""), ("waits", b"")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut octets = [0; 1024];
+                    let heard = stream.read(&mut octets).await.unwrap();
+                    match octets[..heard] {
+                        [22, 3, ..] => stream.write_all(b"\x15\x03\x03\x00\x02\x02\x28").await.unwrap(),
+                        _ => stream.write_all(answer).await.unwrap(),
+                    }
+                    while habit == "waits" && stream.read(&mut octets).await.is_ok_and(|n| n > 0) {}
+                });
+            }
+        });
+        let domain = Domain::parse("hall.example").unwrap();
+        let dial = net::connect::Params::default();
+        let visit = Visit {
+            address,
+            domain: &domain,
+            flow: Flow::S2sIn,
+            introduction: Vec::new(),
+            dial: &dial,
+            patience: Duration::from_millis(if habit == "waits" { 300 } else { 10_000 }),
+            server: Some(Server::Openfire),
+        };
+        let seen = look(&visit).await;
+        assert_eq!(seen.ailment, Some(Ailment::SpeaksTls), "{habit}: {seen:?}");
+        let remedy = Ailment::SpeaksTls.remedy(seen.server, Flow::S2sIn);
+        assert!(remedy.contains("`xmpp.server.socket.port`, which is 5269"), "{remedy}");
+        server.abort();
     }
 }

@@ -221,7 +221,8 @@ fn servers_of_deploy() -> Vec<String> {
 #[test]
 fn what_belongs_into_the_server_behind_is_written_beside_the_configuration() {
     let folder = TempDir::new().unwrap();
-    for server in servers_of_deploy() {
+    // Wildfire has the page of Openfire.
+    for server in servers_of_deploy().into_iter().chain(["wildfire".to_owned()]) {
         let dir = folder.path().join(&server);
         let line = format!(
             "init --domain hall.example --backend 127.0.0.1:25269 --server {server} --dir {}",

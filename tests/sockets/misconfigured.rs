@@ -673,7 +673,11 @@ fn what_is_wrong_at_the_port_of_the_back_end_is_named() {
         ("a mail server", Some(b"220 mail.hall.example ESMTP\r\n"), &["no XMPP stream of this kind", port]),
         ("a web server", Some(b"HTTP/1.1 400 Bad Request\r\n\r\n"), &["no XMPP stream of this kind", port]),
         // What a TLS server says to what is no TLS.
-        ("direct TLS", Some(b"\x15\x03\x01\x00\x02\x02\x46"), &["no XMPP stream of this kind", port]),
+        (
+            "direct TLS",
+            Some(b"\x15\x03\x01\x00\x02\x02\x46"),
+            &["it speaks TLS from the first octet", "name the port in clear in `backend:`"],
+        ),
         (
             "not this domain",
             Some(leak(error("host-unknown"))),

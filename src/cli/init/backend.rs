@@ -84,6 +84,7 @@ pub(super) fn ask(args: &Args) -> (Option<Server>, Option<Edition>) {
         introduction: Vec::new(),
         dial: &dial,
         patience: PATIENCE,
+        server: None,
     };
     runtime.block_on(async {
         let seen = checkup::look(&visit).await;

@@ -57,6 +57,7 @@ pub(super) fn files(server: Server, edition: Edition, known: &Known<'_>) -> Vec<
             vec![filled("prosody.cfg.lua", include_str!("../../../deploy/prosody/prosody.cfg.lua"))]
         }
         Server::Tigase => vec![filled("settings.txt", TIGASE)],
+        Server::Wildfire => vec![filled("properties.txt", WILDFIRE)],
     }
 }
 
@@ -83,6 +84,11 @@ pub(super) fn step(server: Server, known: &Known<'_>) -> String {
         }
         Server::Mongooseim => {
             format!("take the sections of {folder}/mongooseim.toml over into {server}; {route}")
+        }
+        Server::Wildfire => {
+            format!(
+                "set the system properties of {folder}/properties.txt in {server}, and restart it; {route}"
+            )
         }
         Server::Tigase => format!("take the settings of {folder}/settings.txt over into {server}; {route}"),
         Server::Ejabberd | Server::Jabberd2 | Server::Prosody => {
@@ -184,6 +190,19 @@ xmpp.server.socket.port=5269
 xmpp.server.outgoing.min.threads=20
 # The route outward, read at start: every other domain is at the gateway's inside listener.
 dnsutil.dnsOverride={*,@INSIDE@}
+# Firewall 5222 and 5269 of this machine so that only @GATEWAY@ reaches them.
+";
+
+const WILDFIRE: &str = "\
+# Wildfire for @DOMAIN@ behind the gateway: Admin Console, System Properties. Restart it afterwards.
+xmpp.server.tls.enabled=false
+xmpp.server.dialback.enabled=true
+xmpp.client.tls.policy=disabled
+xmpp.socket.ssl.active=false
+xmpp.server.session.idle=3600000
+xmpp.socket.plain.port=5222
+xmpp.server.socket.port=5269
+# The route outward: /etc/resolv.conf of this machine names @GATEWAY@ and nothing else.
 # Firewall 5222 and 5269 of this machine so that only @GATEWAY@ reaches them.
 ";
 

@@ -20,7 +20,8 @@ use crate::gateway::parts;
 use crate::jid::Domain;
 use crate::net::{self, proxy};
 use crate::policy::{Finding, Place};
-use crate::reason::Reason;
+use crate::reason::{Flow, Reason};
+use crate::run::checkup::{self, Ailment, Server};
 use crate::stream::client::signed::Signed;
 use crate::stream::client::{Cause, Mechanism, Offer, Profile, Rules, features};
 use crate::xml::{Content, Element, Header, Token, names};
@@ -177,7 +178,16 @@ impl Visit<'_> {
         };
         stream.write_all(&header).await.map_err(|error| format!("the connection broke: {error}"))?;
         let mut talk = Talk::new(Box::new(stream), Content::Client, self.settings.timeouts.unauth);
-        let features = self.greet(&mut talk).await.map_err(|trouble| match proxy {
+        let trouble = match self.greet(&mut talk).await {
+            Ok(features) => return Ok((talk, features)),
+            Err(trouble) => trouble,
+        };
+        if self.speaks_tls(header).await {
+            let server = self.hosted.backend.server.and_then(Server::named);
+            let ailment = Ailment::SpeaksTls;
+            return Err(format!("{}; {}", ailment.words(), ailment.remedy(server, Flow::C2s)));
+        }
+        Err(match proxy {
             Some(_) => format!(
                 "{trouble}; does the server expect the PROXY header that the file tells the gateway to send?"
             ),
@@ -186,8 +196,21 @@ impl Visit<'_> {
                     "{trouble}; does the server expect a PROXY header? The file says `proxy-protocol: off`"
                 )
             }
-        })?;
-        Ok((talk, features))
+        })
+    }
+
+    /// Whether nothing came because the port is one for TLS.
+    async fn speaks_tls(&self, introduction: Vec<u8>) -> bool {
+        checkup::speaks_tls(&checkup::Visit {
+            address: self.address,
+            domain: &self.hosted.name,
+            flow: Flow::C2s,
+            introduction,
+            dial: &parts::dial(self.settings),
+            patience: self.settings.timeouts.header,
+            server: None,
+        })
+        .await
     }
 
     async fn greet(&self, talk: &mut Talk) -> Result<Element, String> {
