@@ -1,5 +1,7 @@
 //! Keys that are each right and still contradict one another.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::limits::{Limits, Timeouts};
 use super::settings::{Listener, Steering};
 use super::spec;
@@ -38,20 +40,38 @@ pub(super) fn agree(words: &mut Words, spec: &spec::FileSpec, limits: &Limits, t
     }
 }
 
+/// Whether no two sockets can be open at these: the same port, at one address or at one that takes the other in.
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (here, there) = (one.ip().to_canonical(), other.ip().to_canonical());
+    // All addresses of IPv6 take in those of IPv4.
+    let takes_in = |all: IpAddr, some: IpAddr| all.is_unspecified() && (all.is_ipv6() || some.is_ipv4());
+    // Port 0 is a free one.
+    one.port() == other.port()
+        && one.port() != 0
+        && (here == there || takes_in(here, there) || takes_in(there, here))
+}
+
 /// Addresses that would lead the gateway to itself.
 pub(super) fn no_loops(
     words: &mut Words,
     spec: &spec::FileSpec,
     listeners: &[Listener],
-    steering: Option<&Steering>,
+    (admin, steering): (Option<SocketAddr>, Option<&Steering>),
 ) {
     let backends =
         spec.domains.iter().flat_map(|list| &list.value).filter_map(|domain| domain.value.backend.as_ref());
     for word in backends.flat_map(|at| [&at.value.c2s, &at.value.s2s]).flatten().flat_map(|list| &list.value)
     {
-        let address = words.told_socket(word, None);
-        if let Some(own) = listeners.iter().find(|listener| Some(listener.address) == address) {
-            let message = format!("{} is the gateway's own listener", own.address);
+        let Some(address) = words.told_socket(word, None) else { continue };
+        // Where we listen at all addresses, another server may still be at one that is not ours.
+        let is_own = |own: &SocketAddr| {
+            *own == address || (address.ip().to_canonical().is_loopback() && overlap(*own, address))
+        };
+        let listener = listeners.iter().map(|listener| (listener.address, "listener"));
+        let doors = [(admin, "`admin`"), (steering.map(|at| at.listen), "`steering`")];
+        let doors = doors.into_iter().filter_map(|(at, what)| Some((at?, what)));
+        if let Some((own, what)) = listener.chain(doors).find(|(own, _)| is_own(own)) {
+            let message = format!("{own} is the gateway's own {what}");
             words.error(word, message, "write the backend's address");
         }
     }
@@ -73,14 +93,35 @@ pub(super) fn apart(words: &mut Words, spec: &spec::FileSpec, listeners: &[Liste
         listeners.iter().map(|own| (own.address, format!("the listener at {}", own.place))).collect();
     for (part, what) in [(admin, "admin"), (steering, "steering")] {
         let Some((word, address)) = part else { continue };
-        // Port 0 is a free one.
-        if let Some((_, by)) = taken.iter().find(|(other, _)| *other == address && address.port() != 0) {
-            words.error(
-                word,
-                format!("{address} is taken already by {by}"),
-                "give each its own address or port",
-            );
+        if let Some((other, by)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
+            words.error(word, taken_by(address, *other, by), "give each its own address or port");
         }
         taken.push((address, format!("`{what}`")));
+    }
+}
+
+/// That nothing can listen at this address beside the other.
+pub(super) fn taken_by(address: SocketAddr, other: SocketAddr, by: &str) -> String {
+    match address == other {
+        true => format!("{address} is taken already by {by}"),
+        false => format!("{address} cannot be had beside {other}, which is taken already by {by}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    #[test]
+    fn all_addresses_take_in_each_of_their_family_and_all_of_ipv6_those_of_ipv4() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(super::overlap(one, other), super::overlap(other, one));
+            super::overlap(one, other)
+        };
+        assert!(overlap("127.0.0.1:1", "127.0.0.1:1") && overlap("0.0.0.0:1", "127.0.0.1:1"));
+        assert!(overlap("[::]:1", "127.0.0.1:1") && overlap("[::]:1", "[::1]:1"));
+        assert!(overlap("[::]:1", "0.0.0.0:1") && overlap("[::ffff:127.0.0.1]:1", "127.0.0.1:1"));
+        assert!(!overlap("0.0.0.0:1", "[::1]:1") && !overlap("127.0.0.1:1", "127.0.0.2:1"));
+        assert!(!overlap("127.0.0.1:1", "127.0.0.1:2") && !overlap("0.0.0.0:0", "127.0.0.1:0"));
     }
 }

@@ -64,10 +64,11 @@ pub(super) fn assemble(
     let timeouts = Timeouts::read(&mut words, spec.timeouts.as_ref());
     agree(&mut words, spec, &limits, &timeouts);
     clients::agree(&mut words, spec, &listeners, &domains);
-    no_loops(&mut words, spec, &listeners, steering.as_ref());
+    let doors = (admin.http.as_ref().and_then(Http::address), steering.as_ref());
+    no_loops(&mut words, spec, &listeners, doors);
     apart(&mut words, spec, &listeners);
     for (words, spec) in &mut others {
-        no_loops(words, spec, &listeners, steering.as_ref());
+        no_loops(words, spec, &listeners, doors);
     }
     let log = log(&mut words, spec);
     let audit = spec.audit.as_ref().and_then(|at| audit(&mut words, at));
@@ -389,7 +390,11 @@ fn steering(
     let inside = |address: IpAddr| {
         listeners
             .iter()
-            .find(|l| matches!(l.role, Role::Inside(_)) && l.address.ip() == address)
+            // At all addresses it would be as well, if that were not told already.
+            .find(|l| {
+                let at = l.address.ip().to_canonical();
+                matches!(l.role, Role::Inside(_)) && (at == address || at.is_unspecified())
+            })
             .map(|l| l.address.port())
     };
     let port = answer.and_then(inside);

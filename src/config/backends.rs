@@ -280,12 +280,15 @@ pub(super) fn let_in(words: &mut Words, settings: &Settings) {
             let shown: Vec<String> = hosts.iter().map(ToString::to_string).collect();
             words.findings.push(Finding::warning(
                 domain.place.clone(),
-                format!("the server of {} at {} may not call the inside listener", domain.name, shown.join(", ")),
+                format!("the server of {} at {} {NOT_LET_IN}", domain.name, shown.join(", ")),
                 "add its address to `from` of the inside listener, or write `from` in its `backend` if it calls from another one",
             ));
         }
     }
 }
+
+/// How it ends what is said of a server that no inside listener takes.
+pub(super) const NOT_LET_IN: &str = "may not call the inside listener";
 
 /// What every server must take (RFC 6120 13.12).
 const SMALLEST_STANZA: u64 = 10_000;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::agree::{overlap, taken_by};
 use super::settings::*;
 use super::words::Words;
 use super::{backends, clients, spec};
@@ -89,9 +90,12 @@ pub(super) fn listeners(
         }
         for at in &list.value {
             let Some(listener) = listener(words, at) else { continue };
-            if let Some(first) = found.iter().find(|other| other.address == listener.address) {
-                let message =
-                    format!("{} is taken already by the listener at {}", listener.address, first.place);
+            let same = |other: &&Listener| {
+                other.address == listener.address || overlap(other.address, listener.address)
+            };
+            if let Some(first) = found.iter().find(same) {
+                let by = format!("the listener at {}", first.place);
+                let message = taken_by(listener.address, first.address, &by);
                 words.error(at, message, "give each listener its own address or port");
                 continue;
             }

@@ -36,20 +36,21 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
+pub use agree::overlap;
 pub use dump::{DumpLine, dump};
 pub use limits::{Limits, PerMinute, Timeouts, duration};
 pub use promote::{Rewrite, promotion};
 pub use secret::{Secret, read_secrets};
-pub use seen::{Seen, Trace, traces, trust};
+pub use seen::{Seen, Trace, files, traces, trust};
 pub use settings::{Settings, looked_up_again};
 pub use spoilt::{Spoilt, leave_out};
-pub use words::NO_PATH;
+pub use words::{NO_PATH, is_unfound};
 
 use self::settings::HostedDomain;
 use crate::jid::Domain;
 use crate::policy::{
     self, Compiled, Day, Federation, Finding, HostedSource, Input, PatchFile, PatchSource, Place, PolicyFile,
-    Source,
+    Severity, Source,
 };
 
 /// Settings that can be run on, and warnings; or every finding.
@@ -121,6 +122,7 @@ fn examine_in(path: &Path, environment: fill::Environment<'_>) -> Examined {
         (message.ends_with(NOT_SERVED) && (none || !has_all_domains))
             || (message == lists::NO_DOMAIN && !has_all_domains)
             || (message.starts_with(NOT_INSIDE) && !has_all_listeners)
+            || message.contains(backends::NOT_LET_IN)
     };
     let (following, others): (Vec<_>, Vec<_>) = more.into_iter().partition(follows);
     findings.extend(others);
@@ -150,7 +152,12 @@ fn included(
     let mut words = words::Words::new(name, outside);
     let mut included: Vec<lists::Included> = Vec::new();
     for word in spec.include.iter().flat_map(|list| &list.value) {
-        for path in words.paths(word).0 {
+        let before = words.findings.len();
+        let paths = words.paths(word).0;
+        if words.findings.iter().skip(before).any(Finding::is_error) {
+            spoilt.push(Spoilt::key(name, "include"));
+        }
+        for path in paths {
             let file = path.display().to_string();
             if included.iter().any(|(other, _)| *other == file) {
                 continue;
@@ -169,6 +176,13 @@ fn included(
             words.findings.extend(more);
             spoilt.extend(unknown);
             included.push((file, spec));
+        }
+    }
+    // Files that are not there yet are no mistake, unless all domains should come from them.
+    if spec.domains.is_none() && included.iter().all(|(_, spec)| spec.domains.is_none()) {
+        for finding in words.findings.iter_mut().filter(|finding| is_unfound(finding)) {
+            finding.severity = Severity::Error;
+            spoilt.push(Spoilt::key(name, "include"));
         }
     }
     (included, words.folders, words.findings)

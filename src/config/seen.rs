@@ -100,7 +100,8 @@ fn configuration(settings: &Settings) -> Vec<PathBuf> {
     files
 }
 
-fn files(settings: &Settings) -> Vec<PathBuf> {
+/// Every file that these settings name to be read.
+pub fn files(settings: &Settings) -> Vec<PathBuf> {
     let mut files = configuration(settings);
     files.extend(credentials(settings));
     files.extend(settings.domains.iter().flat_map(|domain| domain.policies.iter().cloned()));

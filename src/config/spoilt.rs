@@ -29,6 +29,11 @@ impl Spoilt {
         Self { place: Place::whole(name), what: What::File }
     }
 
+    /// This key of the file, as one of all.
+    pub fn key(name: &str, key: &str) -> Self {
+        Self { place: Place::whole(name), what: What::Key(key.to_owned()) }
+    }
+
     /// Whether nothing of the file is known.
     pub fn is_file(&self) -> bool {
         self.what == What::File

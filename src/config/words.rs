@@ -22,6 +22,17 @@ pub(super) struct Outside<'a> {
 /// How a word is told that should be a path.
 pub const NO_PATH: &str = "the path is empty";
 
+/// How it begins what is said of files that are looked for and not there.
+const NO_FOLDER: &str = "the folder";
+const UNREAD: &str = "cannot be read";
+const NO_FILE: &str = "no file is called like";
+
+/// Whether it says that there are no files where some are looked for.
+pub fn is_unfound(finding: &Finding) -> bool {
+    let message = &finding.message;
+    message.starts_with(NO_FILE) || (message.starts_with(NO_FOLDER) && message.contains(UNREAD))
+}
+
 /// Reads words of one file and gathers what is wrong with them.
 pub(super) struct Words<'a> {
     file: Arc<str>,
@@ -256,17 +267,16 @@ impl<'a> Words<'a> {
                 }
             }
             Err(error) => {
-                let message = format!("the folder {} cannot be read: {error}", folder.display());
+                let message = format!("{NO_FOLDER} {} {UNREAD}: {error}", folder.display());
                 self.error(word, message, "check the path and its permissions");
+                // It may be made later.
+                self.folders.push(folder.to_path_buf());
+                return (found, true);
             }
         }
         found.sort();
         if found.is_empty() {
-            self.warn(
-                word,
-                format!("no file is called like \"{}\"", word.value),
-                "correct the path, or put files there",
-            );
+            self.warn(word, format!("{NO_FILE} \"{}\"", word.value), "correct the path, or put files there");
         }
         self.folders.push(folder.to_path_buf());
         (found, true)

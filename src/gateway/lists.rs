@@ -140,7 +140,7 @@ fn read(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// The name of a copy, around that of its list.
-const BEFORE: &str = "list-";
+pub(super) const BEFORE: &str = "list-";
 const BEHIND: &str = ".kept";
 
 /// Octets of a copy that are read: all that a list may have, and the ends of its lines.

@@ -46,6 +46,7 @@ mod trust;
 mod used;
 mod watch;
 mod web;
+mod written;
 
 use std::fmt;
 use std::net::SocketAddr;

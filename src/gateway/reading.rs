@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::parts::{self, Credentials};
 use super::secrets::FromFiles;
-use super::{certificates, cluster, today, unix_seconds};
+use super::{certificates, cluster, today, unix_seconds, written};
 use crate::config::settings::{Http, Roots, Settings};
 use crate::config::{self, Examined, Seen};
 use crate::dns::Dnssec;
@@ -99,7 +99,10 @@ impl Reading {
                     findings.extend(compiled.policy.needs_memory());
                     findings.extend(forgetful(&settings));
                 }
-                findings.extend(compiled.policy.admit_nobody().map(|domain| nobody(&settings, domain)));
+                // Where files of rules are missing that is what is wrong.
+                if !findings.iter().any(config::is_unfound) {
+                    findings.extend(compiled.policy.admit_nobody().map(|domain| nobody(&settings, domain)));
+                }
                 Some(compiled)
             }
             Err(more) => {
@@ -265,6 +268,7 @@ fn files(settings: &Settings) -> Vec<Finding> {
         let unfit = super::sockets::unfit(path);
         findings.extend(unfit.map(|(message, remedy)| Finding::error(whole(path), message, remedy)));
     }
+    findings.extend(written::twice(settings));
     findings
 }
 

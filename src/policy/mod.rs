@@ -149,9 +149,7 @@ impl Policy {
     /// Domains that admit only what a rule allows, while no rule that holds today allows anybody.
     pub fn admit_nobody(&self) -> impl Iterator<Item = &Domain> {
         let allows = |index: usize| {
-            self.rules.list.iter().any(|rule| {
-                rule.outcome != Outcome::Deny && rule.is_for(index) && !rule.has_expired(self.today)
-            })
+            self.rules.list.iter().any(|rule| rule.outcome != Outcome::Deny && rule.is_for(index))
         };
         let hosted = self.hosted.iter().enumerate();
         hosted

@@ -98,7 +98,8 @@ pub fn load(chain: &Path, key: &Path) -> Result<Identity, KeyFault> {
             "give an unencrypted PEM key (PRIVATE KEY, EC PRIVATE KEY or RSA PRIVATE KEY)",
         ),
         _ => KeyFault::new(key, "not a PEM file", "convert the key to PEM, for instance with `openssl pkey`"),
-    })?;
+    });
+    let private = private.map_err(|fault| encrypted(key, &octets).unwrap_or(fault))?;
     from_der(certificates, private).map_err(|fault| match fault {
         IdentityFault::Key => KeyFault::new(
             key,
@@ -120,6 +121,19 @@ pub fn load(chain: &Path, key: &Path) -> Result<Identity, KeyFault> {
             "a certificate cannot be read",
             "put PEM certificates in the file, end entity first",
         ),
+    })
+}
+
+/// Whether there is a key that asks for a passphrase, in the form of PKCS #8 or in that of before (RFC 1421 4.6.1.1).
+fn encrypted(path: &Path, octets: &[u8]) -> Option<KeyFault> {
+    let signs: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+    let line = |line: &[u8]| signs.iter().any(|sign| line.starts_with(sign));
+    octets.split(|octet| *octet == b'\n').any(line).then(|| {
+        KeyFault::new(
+            path,
+            "the key is encrypted, and nobody is there to give the passphrase",
+            "write it without one, with `openssl pkey -in KEY -out NEW`, where only the gateway may read it",
+        )
     })
 }
 
@@ -221,7 +235,9 @@ pub fn coming(path: &Path) -> Result<Coming, KeyFault> {
     }
     let remedy = "give the next certificate or the next private key in PEM, unencrypted";
     let private = PrivateKeyDer::from_pem_slice(&octets).map_err(|_| {
-        KeyFault::new(path, "there is neither certificate nor private key in the file", remedy)
+        encrypted(path, &octets).unwrap_or_else(|| {
+            KeyFault::new(path, "there is neither certificate nor private key in the file", remedy)
+        })
     })?;
     let key = provider().key_provider.load_private_key(private).ok();
     match key.as_ref().and_then(|key| key.public_key()) {

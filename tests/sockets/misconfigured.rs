@@ -442,7 +442,11 @@ fn a_listener_moves_between_overlapping_addresses_without_a_restart() {
     assert!(std::net::TcpStream::connect(&other).is_err());
     let both = format!("\"{one}\" }}, {{ flow: c2s, address: \"{all}\"");
     edit(running.folder.path(), "gatehouse.yaml", &format!("\"{one}\""), &both);
-    has(&run(&["reload", "--socket", &socket]), 1, &["beside our own listener", "which stays"]);
+    has(
+        &run(&["reload", "--socket", &socket]),
+        1,
+        &["cannot be had beside", "taken already by the listener at"],
+    );
     end(running);
 }
 
