@@ -16,6 +16,7 @@ use super::entrance::Entrance;
 use super::handed::Handed;
 use super::web::Site;
 use super::{Acceptors, parts};
+use crate::config::overlap;
 use crate::config::settings::{Encryption, Listener as Asked, Mixed, Role, Settings};
 use crate::limit::{self, Arrivals, Callbacks};
 use crate::metrics::Door;
@@ -83,6 +84,17 @@ impl Doors {
         self.open.iter().map(|open| &open.socket)
     }
 
+    /// Where it listens, and a copy of each socket that these settings do not want as a listener.
+    pub(super) fn leave_to(&self, settings: &Settings, handed: &mut Handed) -> std::io::Result<()> {
+        for bound in self.bound() {
+            handed.add_own(bound.address, "a listener");
+            if settings.listeners.iter().all(|kept| kept.address != bound.asked) {
+                handed.add_listener(bound.copy()?.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Binds what these settings want and is not open yet, or tells of all that cannot be bound. Those that were handed over
     /// are bound already.
     pub(super) fn bind(&self, settings: &Settings, handed: &mut Handed) -> Result<Vec<Bound>, Vec<Finding>> {
@@ -103,7 +115,7 @@ impl Doors {
                     let listener = Arc::new(listener);
                     bound.push(Bound { asked: asked.address, address, door, listener });
                 }
-                Err(error) => findings.push(self.unbound(settings, asked, &error)),
+                Err(error) => findings.push(self.unbound(settings, asked, handed, &error)),
             }
         }
         if findings.is_empty() { Ok(bound) } else { Err(findings) }
@@ -112,10 +124,10 @@ impl Doors {
     /// A new socket; beside those of ours on the same port that close as this one opens, or that an earlier reload closes.
     fn opened(&self, settings: &Settings, asked: &Asked, tuning: net::Tuning) -> std::io::Result<Listener> {
         let closes = |bound: &&Bound| {
-            Self::overlaps(bound.address, asked.address)
+            overlap(bound.address, asked.address)
                 && !settings.listeners.iter().any(|kept| kept.address == bound.asked)
         };
-        let earlier = self.closing.iter().filter(|(at, _)| Self::overlaps(*at, asked.address));
+        let earlier = self.closing.iter().filter(|(at, _)| overlap(*at, asked.address));
         let closing: Vec<Arc<Listener>> = self
             .bound()
             .filter(closes)
@@ -137,14 +149,14 @@ impl Doors {
         self.bound().filter(|bound| !stays(bound)).map(|bound| bound.address).collect()
     }
 
-    /// Whether the one address is within the other, on the same port.
-    pub(super) fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
-        one.port() == other.port()
-            && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
-    }
-
-    fn unbound(&self, settings: &Settings, asked: &Asked, error: &std::io::Error) -> Finding {
-        let ours = self.bound().find(|bound| Self::overlaps(bound.address, asked.address));
+    fn unbound(
+        &self,
+        settings: &Settings,
+        asked: &Asked,
+        handed: &Handed,
+        error: &std::io::Error,
+    ) -> Finding {
+        let ours = self.bound().find(|bound| overlap(bound.address, asked.address));
         if let (Some(ours), ErrorKind::AddrInUse) = (ours, error.kind()) {
             let gone = !settings.listeners.iter().any(|listener| listener.address == ours.asked);
             let (what, remedy) = match gone {
@@ -162,7 +174,7 @@ impl Doors {
                 remedy,
             );
         }
-        unbound(asked.place.clone(), asked.address, error)
+        unopened(asked.place.clone(), asked.address, handed, error)
     }
 
     /// Opens what is new, closes what is not among these, and has the rest go on under new terms.
@@ -257,6 +269,18 @@ impl Doors {
     pub(super) async fn shut(&mut self) {
         self.leave();
         self.tasks.shutdown().await;
+    }
+}
+
+/// The same where it may be that this gateway itself is in the way.
+pub(super) fn unopened(place: Place, at: SocketAddr, handed: &Handed, error: &std::io::Error) -> Finding {
+    match handed.own_at(at).filter(|_| error.kind() == ErrorKind::AddrInUse) {
+        Some((own, what)) => Finding::error(
+            place,
+            format!("cannot listen on {at}: this gateway itself listens on {own}, as {what}"),
+            "run `gatehouse restart`, which closes the one before it opens the other",
+        ),
+        None => unbound(place, at, error),
     }
 }
 

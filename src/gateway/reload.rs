@@ -335,14 +335,15 @@ impl Reloader {
             self.with(|current| current.secrets.renewed(files, clock::read(), now())).map_err(lacks)?;
         let connector = Connector::new(read.credentials.connecting())
             .map_err(|error| vec![internal(&old, &error.to_string())])?;
-        let sockets = services.doors.bind(&read.settings, &mut Handed::default())?;
+        let mut left = services.leaving(&old, &read.settings)?;
+        let sockets = services.doors.bind(&read.settings, &mut left)?;
         let own = sockets.iter().map(|bound| bound.address).collect();
         let settings = Arc::new(read.settings.clone());
         let engine = self
             .with(|current| current.engine.followed_by(settings, &secrets, &self.acceptors, own))
             .map_err(|finding| vec![finding])?;
         let desk = self.desk.get().and_then(Weak::upgrade);
-        let fresh = services.prepare(&old, &read.settings, engine.tools(), desk.as_ref()).await?;
+        let fresh = services.prepare(&old, &read.settings, engine.tools(), desk.as_ref(), &mut left).await?;
         Ok(Ready { read, secrets, connector, engine, sockets, fresh })
     }
 
@@ -365,7 +366,7 @@ impl Reloader {
                 })
                 .map_err(|finding| vec![finding])?;
             let tools = Arc::clone(engine.tools());
-            let fresh = services.prepare(&old, &settings, &tools, None).await?;
+            let fresh = services.prepare(&old, &settings, &tools, None, &mut Handed::default()).await?;
             for change in changes::settings(&old, &settings) {
                 tracing::info!(change, "a name leads elsewhere");
             }

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::admin::{self, Admin, Socket};
@@ -14,6 +15,7 @@ use super::desk::Desk;
 use super::doors::{self, Bound, Doors};
 use super::handed::Handed;
 use super::{parts, sockets};
+use crate::config::overlap;
 use crate::config::settings::{self, Http, Listener, Settings};
 use crate::dns::steer::{Sockets, Steering};
 use crate::metrics::Metrics;
@@ -52,17 +54,52 @@ pub(super) struct Fresh {
 impl Services {
     /// What of these settings a reload could not open, as far as that can be seen without doing it. Nothing changes.
     pub(super) fn rehearse(&self, old: &Settings, new: &Settings) -> Result<(), Vec<Finding>> {
-        let mut findings = self.doors.bind(new, &mut Handed::default()).err().unwrap_or_default();
+        let mut left = self.leaving(old, new)?;
+        if let Some(finding) = crossed(old, new) {
+            return Err(vec![finding]);
+        }
+        // What is left to another one is there already, and is not touched.
+        let listeners = new.listeners.iter();
+        let listeners = listeners.filter(|listener| !left.has_listener(listener.address)).cloned().collect();
+        let bound = self.doors.bind(&Settings { listeners, ..new.clone() }, &mut left);
+        let mut findings = bound.err().unwrap_or_default();
         // What is ours already makes room by itself.
-        let is_ours = |own: Option<SocketAddr>, at| own.is_some_and(|own| Doors::overlaps(own, at));
+        let is_ours = |own: Option<SocketAddr>, at| own.is_some_and(|own| overlap(own, at));
         if let Some(at) = new.admin.http.as_ref().filter(|at| !makes_room(old, at)) {
-            findings.extend(bind_admin(new, at, &mut Handed::default()).err());
+            findings.extend(bind_admin(new, at, &mut left).err());
         }
         if let Some(at) = asked(new).filter(|at| !is_ours(asked(old), *at)) {
-            findings.extend(bind_steering(new, at, &mut Handed::default()).err());
+            findings.extend(bind_steering(new, at, &mut left).err());
         }
         findings.extend(rehearse_files(old, new));
         if findings.is_empty() { Ok(()) } else { Err(findings) }
+    }
+
+    /// The sockets that these settings take from one part of ours, for whichever other part they give the address to: no reload
+    /// fails because two parts change places. And where we listen.
+    pub(super) fn leaving(&self, old: &Settings, new: &Settings) -> Result<Handed, Vec<Finding>> {
+        let mut handed = Handed::default();
+        // Who moves within one port closes the old socket before it opens the new one, and must not find a copy there.
+        let admin_stays = new.admin.http.as_ref().is_some_and(|at| makes_room(old, at));
+        let steering_stays = asked(old).zip(asked(new)).is_some_and(|(old, new)| overlap(old, new));
+        let copied = self.doors.leave_to(new, &mut handed).and_then(|()| {
+            if let Some((admin, at)) = self.admin.as_ref().and_then(|admin| Some((admin, admin.address()?))) {
+                handed.add_own(at, "`admin`");
+                if let Some(socket) = admin.socket().filter(|_| !admin_stays) {
+                    handed.add_listener(socket.try_clone()?);
+                }
+            }
+            if let Some(steering) = &self.steering {
+                handed.add_own(steering.address(), "`steering`");
+                if !steering_stays {
+                    let Sockets { tcp, udp } = steering.sockets().try_clone()?;
+                    handed.add_listener(tcp);
+                    handed.add_datagrams(udp);
+                }
+            }
+            Ok(())
+        });
+        copied.map(|()| handed).map_err(|error| vec![uncopied(new, &error)])
     }
 
     /// The sockets for a program that takes the place of this one under these settings: those that are open, and those that it
@@ -76,7 +113,7 @@ impl Services {
         going.extend(open.and_then(Admin::address));
         going.extend(self.steering.as_ref().filter(|_| asked(old) != asked(new)).map(Steering::address));
         // Where one of ours is in the way, it is gone by then.
-        let is_free = |at: SocketAddr| !going.iter().any(|own| Doors::overlaps(*own, at));
+        let is_free = |at: SocketAddr| !going.iter().any(|own| overlap(*own, at));
         let kept = |listener: &Listener| {
             is_free(listener.address) || self.doors.bound().any(|open| open.is_at(listener.address))
         };
@@ -92,6 +129,8 @@ impl Services {
                 Some(admin) => {
                     sockets.extend(admin.socket().map(|socket| socket.try_clone().map(OwnedFd::from)));
                 }
+                // One of our sockets may be there, and is gone by then.
+                None if at.socket().is_some_and(|path| is_at(old, path)) => {}
                 None if at.address().is_none_or(is_free) => {
                     match bind_admin(new, at, &mut Handed::default()) {
                         Ok(Socket::Tcp(socket)) => sockets.push(Ok(socket.into())),
@@ -120,10 +159,7 @@ impl Services {
         if !findings.is_empty() {
             return Err(findings);
         }
-        sockets.into_iter().collect::<io::Result<_>>().map_err(|error| {
-            let message = format!("the sockets cannot be handed over: {error}");
-            vec![Finding::error(Place::whole(&new.file), message, "raise the limit of open files")]
-        })
+        sockets.into_iter().collect::<io::Result<_>>().map_err(|error| vec![uncopied(new, &error)])
     }
 
     /// Makes what these settings change.
@@ -136,9 +172,10 @@ impl Services {
         new: &Settings,
         tools: &Arc<Tools>,
         desk: Option<&Arc<Desk>>,
+        left: &mut Handed,
     ) -> Result<Fresh, Vec<Finding>> {
         let mut fresh = Fresh::default();
-        let outcome = self.make(&mut fresh, old, new, tools, desk).await;
+        let outcome = self.make(&mut fresh, (old, new), tools, desk, left).await;
         match outcome {
             Ok(()) => Ok(fresh),
             Err(finding) => {
@@ -151,11 +188,14 @@ impl Services {
     async fn make(
         &mut self,
         fresh: &mut Fresh,
-        old: &Settings,
-        new: &Settings,
+        (old, new): (&Settings, &Settings),
         tools: &Arc<Tools>,
         desk: Option<&Arc<Desk>>,
+        left: &mut Handed,
     ) -> Result<(), Finding> {
+        if let Some(finding) = crossed(old, new) {
+            return Err(finding);
+        }
         if let (true, Some(desk)) = (old.admin.socket != new.admin.socket, desk) {
             fresh.control = Some(start_control(new, take_control(new)?, desk)?);
         }
@@ -166,7 +206,7 @@ impl Services {
             }
             fresh.admin = Some(match &new.admin.http {
                 Some(at) => {
-                    let socket = bind_admin(new, at, &mut Handed::default())?;
+                    let socket = bind_admin(new, at, left)?;
                     Some(start_admin(new, socket, tools, &self.counter)?)
                 }
                 None => None,
@@ -174,13 +214,13 @@ impl Services {
         }
         let (before, after) = (parts::steering(old), parts::steering(new));
         if before != after {
-            if asked(old).zip(asked(new)).is_some_and(|(old, new)| Doors::overlaps(old, new))
+            if asked(old).zip(asked(new)).is_some_and(|(old, new)| overlap(old, new))
                 && let Some(steering) = self.steering.take()
             {
                 steering.stop().await;
             }
             fresh.steering = Some(match asked(new) {
-                Some(at) => start_steering(new, bind_steering(new, at, &mut Handed::default())?)?,
+                Some(at) => start_steering(new, bind_steering(new, at, left)?)?,
                 None => None,
             });
         }
@@ -282,11 +322,16 @@ pub(super) fn bind_steering(
         (Some(tcp), None) => UdpSocket::bind(at).map(|udp| Sockets { tcp, udp }),
         (None, Some(udp)) => TcpListener::bind(at).map(|tcp| Sockets { tcp, udp }),
     };
-    bound.map_err(|error| unopened("steering", settings, at, &error))
+    bound.map_err(|error| unopened("steering", settings, (at, handed), &error))
 }
 
-fn unopened(what: &str, settings: &Settings, at: SocketAddr, error: &io::Error) -> Finding {
-    let finding = doors::unbound(Place::whole(&settings.file), at, error);
+fn unopened(
+    what: &str,
+    settings: &Settings,
+    (at, handed): (SocketAddr, &Handed),
+    error: &io::Error,
+) -> Finding {
+    let finding = doors::unopened(Place::whole(&settings.file), at, handed, error);
     Finding { message: format!("{what} {}", finding.message), ..finding }
 }
 
@@ -295,7 +340,7 @@ pub(super) fn start_steering(settings: &Settings, sockets: Sockets) -> Result<Op
     let Some(params) = parts::steering(settings) else { return Ok(None) };
     let listen = params.listen;
     let steering = Steering::start_at(sockets, params)
-        .map_err(|error| unopened("steering", settings, listen, &error))?;
+        .map_err(|error| unopened("steering", settings, (listen, &Handed::default()), &error))?;
     tracing::info!(address = %steering.address(), "steering");
     Ok(Some(steering))
 }
@@ -303,7 +348,9 @@ pub(super) fn start_steering(settings: &Settings, sockets: Sockets) -> Result<Op
 /// What of the files that nobody else may use could not be had.
 fn rehearse_files(old: &Settings, new: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if old.admin.socket != new.admin.socket {
+    // One of our sockets may be there, which makes room.
+    let is_ours = new.admin.socket.as_deref().is_some_and(|path| is_at(old, path));
+    if old.admin.socket != new.admin.socket && !is_ours {
         findings.extend(take_control(new).err());
     }
     if old.state != new.state {
@@ -368,10 +415,30 @@ fn uncontrolled(settings: &Settings, error: &io::Error) -> Finding {
 /// Whether the watching door of the old settings ends before one opens there.
 fn makes_room(old: &Settings, at: &Http) -> bool {
     match (&old.admin.http, at) {
-        (Some(Http::Address(old)), Http::Address(at)) => Doors::overlaps(*old, *at),
+        (Some(Http::Address(old)), Http::Address(at)) => overlap(*old, *at),
         (Some(Http::Socket(old)), Http::Socket(at)) => old == at,
         _ => false,
     }
+}
+
+/// Whether one of the two doors of these settings is at this path.
+fn is_at(settings: &Settings, path: &Path) -> bool {
+    let http = settings.admin.http.as_ref().and_then(Http::socket);
+    [settings.admin.socket.as_deref(), http].contains(&Some(path))
+}
+
+/// The doors of these settings that would open where the other one answers: the way back from there would be lost.
+fn crossed(old: &Settings, new: &Settings) -> Option<Finding> {
+    let http = |settings: &Settings| settings.admin.http.as_ref().and_then(Http::socket).map(Path::to_owned);
+    let control = new.admin.socket.clone().filter(|path| http(old).as_ref() == Some(path));
+    let path = control.or_else(|| http(new).filter(|path| old.admin.socket.as_ref() == Some(path)))?;
+    let place = Place::whole(&path.display().to_string());
+    let message = "this gateway itself answers there, at its other door";
+    Some(Finding::error(
+        place,
+        message,
+        "run `gatehouse restart`, which closes the one before it opens the other",
+    ))
 }
 
 /// Binds the address of the watching door, unless that was handed over, or makes sure of the place of its socket.
@@ -380,12 +447,12 @@ pub(super) fn bind_admin(settings: &Settings, at: &Http, handed: &mut Handed) ->
         Http::Address(at) => handed.listener(*at).map_or_else(|| TcpListener::bind(at), Ok).map(Socket::Tcp),
         Http::Socket(path) => sockets::Place::take(path, FOR_OUR_GROUP).map(Socket::Unix),
     };
-    bound.map_err(|error| unwatched(settings, at, &error))
+    bound.map_err(|error| unwatched(settings, (at, handed), &error))
 }
 
-fn unwatched(settings: &Settings, at: &Http, error: &io::Error) -> Finding {
+fn unwatched(settings: &Settings, (at, handed): (&Http, &Handed), error: &io::Error) -> Finding {
     match at {
-        Http::Address(at) => unopened("admin", settings, *at, error),
+        Http::Address(at) => unopened("admin", settings, (*at, handed), error),
         Http::Socket(path) => {
             let message = format!("the socket of the watching door cannot be opened: {error}");
             let remedy = sockets::remedy(error, "admin: { http }");
@@ -406,11 +473,16 @@ pub(super) fn start_admin(
     let status = settings.admin.status.then(|| Arc::clone(counter));
     let view = admin::View { hosts, observe, registry, status };
     let admin = Admin::start(socket, view).map_err(|error| match &settings.admin.http {
-        Some(at) => unwatched(settings, at, &error),
+        Some(at) => unwatched(settings, (at, &Handed::default()), &error),
         None => Finding::error(Place::whole(&settings.file), error.to_string(), "report it"),
     })?;
     tracing::info!(address = %admin.at(), "admin");
     Ok(admin)
+}
+
+fn uncopied(settings: &Settings, error: &io::Error) -> Finding {
+    let message = format!("the sockets cannot be handed over: {error}");
+    Finding::error(Place::whole(&settings.file), message, "raise the limit of open files")
 }
 
 /// The mode of a control socket: our user, and root.

@@ -65,6 +65,7 @@ mod stores;
 mod strangers;
 mod telling;
 mod trouble;
+mod true_words;
 mod turns;
 mod watching;
 mod ways_out;
