@@ -6,7 +6,7 @@ pub(super) use report::{files_of, time};
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -49,6 +49,8 @@ struct Report {
     digest: Option<String>,
     /// The numbers of records that a process wrote first after another that had not ended in good order.
     unclean: Vec<u64>,
+    /// Whether the last record says nothing of an end, though nobody writes there any more.
+    unended: bool,
     faults: Vec<Fault>,
 }
 
@@ -110,8 +112,25 @@ fn verify(args: &Args) -> Report {
         last: end.map(|end| end.n),
         digest: end.map(|end| end.digest.clone()),
         unclean: checker.unclean().to_vec(),
+        unended: checker.is_open() && args.files.last().is_some_and(|file| is_left(file)),
         faults,
     }
+}
+
+/// Whether no gateway has this file open, which is not one that was moved aside: of such a one the log goes on elsewhere.
+fn is_left(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    let ends = name.char_indices().filter(|(_, c)| matches!(c, '.' | '-')).map(|(at, _)| at);
+    let newer = ends.filter_map(|at| name.get(..at)).map(Path::new);
+    if newer.filter(|newer| newer.file_name().is_some()).any(Path::is_file) {
+        return false;
+    }
+    // A gateway that writes has the file to itself; let go at once, for one may start at this moment.
+    File::open(path).is_ok_and(|file| {
+        file.metadata().is_ok_and(|data| data.is_file())
+            && file.try_lock_shared().is_ok()
+            && file.unlock().is_ok()
+    })
 }
 
 /// Each line with its number; one that never ends is cut.
@@ -151,6 +170,11 @@ fn print(report: &Report, console: &mut Console) {
         console.line(format_args!(
             "record {n} follows an unclean end: the process before it was killed, or the machine lost its power"
         ));
+    }
+    if report.unended {
+        console.line(
+            "the last run has no end, and no gateway writes there: it was killed, or the machine lost its power",
+        );
     }
 }
 

@@ -128,6 +128,11 @@ impl Checker {
         &self.unclean
     }
 
+    /// Whether the last record is not the one with which a log is closed in good order.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Where the chain ends.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()

@@ -128,8 +128,17 @@ fn a_gateway_that_was_killed_goes_on_where_its_log_ends() {
     visit(running.address);
     let path = running.audit();
     until("a record", || count(&path, "closed") > 0);
+    // The log of one that runs has no end yet, and that is no trouble.
+    let said = verify(&[&path]);
+    assert!(said.code == 0 && !said.out.contains("has no end"), "{said:?}");
     running.child.kill().unwrap();
     running.child.wait().unwrap();
+    // Told at once, not only when the next one starts; nothing was taken away, so the chain is whole.
+    let said = verify(&[&path]);
+    assert!(
+        said.code == 0 && said.out.contains("the last run has no end, and no gateway writes there"),
+        "{said:?}"
+    );
     // As a disk may have it after a crash: the last line in part.
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(b"{\"time\":\"2026").unwrap();
@@ -152,6 +161,12 @@ fn a_gateway_that_was_killed_goes_on_where_its_log_ends() {
     running.again();
     assert_eq!(running.stop().0, 0);
     assert_eq!(verify(&[&path]).out.matches("unclean").count(), 1);
+    assert!(!verify(&[&path]).out.contains("has no end"));
+    // Nor is a file that was moved aside one that somebody left.
+    let aside = path.with_file_name("audit.jsonl.1");
+    let text = lines(&path);
+    std::fs::write(&aside, text[..text.len() - 1].join("\n") + "\n").unwrap();
+    assert!(!verify(&[&aside]).out.contains("has no end"));
 }
 
 #[test]
