@@ -1,4 +1,4 @@
-//! The watching door: HTTP on a thread of its own, GET only, changes nothing.
+//! The watching door: HTTP on a thread of its own, GET and HEAD only, changes nothing.
 //!
 //! It answers while the gateway is busy, and a scrape costs the relays nothing but the counters' reads. Whoever says nothing
 //! keeps nobody else out (`gateway/places`), and a page in a browser that found the way here by a name of its own (DNS
@@ -233,9 +233,10 @@ impl View {
         if !self.is_asked(request) {
             return reply(StatusCode::MISDIRECTED_REQUEST, TEXT, MISDIRECTED.to_owned());
         }
-        if request.method() != Method::GET {
-            let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET only\n".to_owned());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        // RFC 9110 9.3.2: the same without the body, which is left out behind us.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n".to_owned());
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         match request.uri().path() {

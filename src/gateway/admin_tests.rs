@@ -74,12 +74,31 @@ fn the_policy_is_shown_as_digest_and_rule_names() {
 
 // Watching and acting are two doors: this one changes nothing.
 #[test]
-fn nothing_but_get_is_answered() {
+fn nothing_but_get_and_head_is_answered() {
     let world = world();
-    for method in ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"] {
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         assert!(world.ask(&format!("{method} /metrics")).starts_with("HTTP/1.1 405"), "{method}");
     }
     assert!(world.ask("GET /").starts_with("HTTP/1.1 404"));
+}
+
+// RFC 9110 9.3.2: watchers that ask with HEAD hear what GET says, less the body.
+#[test]
+fn head_is_answered_as_get_without_a_body() {
+    let world = world();
+    for path in ["/metrics", "/healthz", "/readyz", "/policy", "/"] {
+        let head = |answer: String| {
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let kept = head
+                .lines()
+                .filter(|line| !line.starts_with("date:") && !line.starts_with("content-length:"));
+            (kept.map(str::to_owned).collect::<Vec<_>>(), body.to_owned())
+        };
+        let (got, text) = head(world.ask(&format!("GET {path}")));
+        let (asked, nothing) = head(world.ask(&format!("HEAD {path}")));
+        assert_eq!((got, nothing.as_str()), (asked, ""), "{path}");
+        assert!(!text.is_empty(), "{path}");
+    }
 }
 
 // A page in a browser that has its own name lead here (DNS rebinding) would read what only this machine may.
