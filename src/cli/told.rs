@@ -8,7 +8,8 @@ use crate::gateway::protocol::{Peer, Refusal};
 pub(super) fn text(refusal: &Refusal) -> String {
     let who = match (&refusal.from, &refusal.to) {
         (Some(from), Some(to)) => format!("{from} > {to}"),
-        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (Some(from), None) => format!("{from} > ?"),
+        (None, Some(to)) => to.clone(),
         (None, None) => "nobody yet".to_owned(),
     };
     let times = if refusal.times > 1 { format!("  {} times", refusal.times) } else { String::new() };
@@ -85,4 +86,25 @@ fn write_peer(out: &mut String, peer: &Peer) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_and_who_was_asked_for_are_told_apart() {
+        let named = |from: Option<&str>, to: Option<&str>| {
+            let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
+            text(&Refusal { from, to, ..Refusal::default() })
+        };
+        for (from, to, words) in [
+            (Some("a.example"), Some("b.example"), "  a.example > b.example  "),
+            (Some("a.example"), None, "  a.example > ?  "),
+            (None, Some("b.example"), "  b.example  "),
+            (None, None, "  nobody yet  "),
+        ] {
+            assert!(named(from, to).contains(words), "{}", named(from, to));
+        }
+    }
 }
