@@ -26,9 +26,9 @@ use crate::reason::Direction;
 use crate::relay;
 use crate::run::posh::{Files, Reach};
 use crate::run::ways::{self, Undialled, WayOut};
-use crate::stream::dane::{Dane, Published};
+use crate::stream::dane::Published;
 use crate::stream::evidence::Evidence;
-use crate::stream::{Method, Pair, Proof, Secured, TlsVersion, features, identity};
+use crate::stream::{Method, Pair, Secured, features, identity};
 use crate::tls::{Connector, Mode};
 use crate::xml::Content;
 pub(super) use report::shown;
@@ -255,35 +255,16 @@ impl Probe {
         let certificate = met.secured.certificate.as_ref();
         let key = certificate.and_then(|shown| shown.key).map(KeyDigest::new);
         report.key = key.map(|key| key.to_string());
-        let key = key.map_or(ShownKey::Unknown, ShownKey::Digest);
-        let tls = match met.secured.version {
-            TlsVersion::AtProxy | TlsVersion::V12 => Tls::V12,
-            TlsVersion::V13 => Tls::V13,
-        };
-        // As the gateway does: the key that a rule pins, what the DNS names, then the certificate. CRT-13: towards a server that neither proves,
-        // the policy must take dialback alone.
-        let remote = Pair { sender: self.remote.clone(), target: self.hosted.clone() };
-        let pinned = self.judge(Identity::Pin, tls, Some(met.address), key);
-        let pin = pinned.permit().and_then(|permit| permit.pinned()).map(KeyDigest::octets);
-        let by_pin = Proof::by_pin(Some(&met.secured), &remote, pin);
-        let by_certificate = Proof::by_certificate(Some(&met.secured), &remote);
-        let by_posh = Proof::by_posh(Some(&met.secured), &remote);
-        let dane = met.secured.dane(&self.remote);
-        let (identity, method) = match (&by_pin, dane, &by_certificate, &by_posh) {
-            (Ok(proof), ..) => (Identity::Pin, Some(proof.method())),
-            (_, Dane::Proven(_), ..) => (Identity::Dane, Some(Method::Dane)),
-            (_, Dane::Failed, ..) => (Identity::Absent, None),
-            (_, _, Ok(proof), _) => (Identity::Certificate, Some(proof.method())),
-            (.., Ok(proof)) => (Identity::Posh, Some(proof.method())),
-            _ => (Identity::Dialback, None),
-        };
+        // As the gateway does. CRT-13: towards a server that nothing proves, the policy must take dialback alone.
+        let outbound = Pair { sender: self.hosted.clone(), target: self.remote.clone() };
+        let (way, address) = (Direction::Outbound, Some(met.address.ip()));
+        let (proof, verdict) = relay::shown_to(&self.policy, &outbound, way, Some(&met.secured), address);
+        let method = proof.map(|proof| proof.method());
         report.proof = method.map(Method::label);
-        let outbound = remote.reversed();
-        for (proof, doubt) in relay::doubts(&self.policy, &outbound, Direction::Outbound, Some(&met.secured))
-        {
+        for (proof, doubt) in relay::doubts(&self.policy, &outbound, way, Some(&met.secured)) {
             report.not_proven.push(format!("{proof}: {doubt}"));
         }
-        let proven_apart = by_pin.is_ok() || matches!(dane, Dane::Proven(_)) || by_posh.is_ok();
+        let proven_apart = matches!(method, Some(Method::Pin | Method::Dane | Method::Posh));
         match certificate {
             None => report.chain = Some("no certificate".to_owned()),
             Some(certificate) => {
@@ -309,10 +290,11 @@ impl Probe {
                     .to_owned(),
             );
         }
-        let last = self.judge(identity, tls, Some(met.address), key);
-        report.judged(&last);
-        if !last.is_allow() {
-            report.trouble.push(format!("the policy refuses the server as it is: {}", last.reason.words()));
+        report.judged(&verdict);
+        if !verdict.is_allow() {
+            report
+                .trouble
+                .push(format!("the policy refuses the server as it is: {}", verdict.reason.words()));
         }
     }
 

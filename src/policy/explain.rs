@@ -241,7 +241,7 @@ impl Policy {
             },
             key: match question.key {
                 ShownKey::Digest(key) => Some(key.to_string()),
-                ShownKey::Unknown | ShownKey::Pinned => None,
+                ShownKey::Unknown | ShownKey::Pinned | ShownKey::Revoked => None,
             },
             doubt: self.doubt_key(question).map(|detail| detail.to_string()),
             tls: match question.tls {

@@ -228,7 +228,7 @@ impl Known {
         let known = faces.iter().rev().find(|face| face.method == asked.identity).or(faces.last())?;
         let key = match asked.key {
             ShownKey::Digest(key) => Some(key),
-            ShownKey::Unknown | ShownKey::Pinned => known.key,
+            ShownKey::Unknown | ShownKey::Pinned | ShownKey::Revoked => known.key,
         };
         Some(Arc::new(Face { method: asked.identity, key, issuer: known.issuer.clone() }))
     }

@@ -63,6 +63,8 @@ pub enum ShownKey {
     Digest(KeyDigest),
     /// One of those that the rule pins that day, whichever; cases and explanations suppose it, no channel shows it.
     Pinned,
+    /// One of a certificate that the operator's own lists revoke: no rule takes it, whoever has pinned it.
+    Revoked,
 }
 
 /// A key, and the days on which it counts.
@@ -122,7 +124,11 @@ impl Pins {
         if self.is_empty() || self.hold(shown, today) {
             return None;
         }
-        let ShownKey::Digest(key) = shown else { return Some(Detail::new(Cause::NoCertificate, "")) };
+        let key = match shown {
+            ShownKey::Digest(key) => key,
+            ShownKey::Revoked => return Some(Detail::new(Cause::Revoked, "")),
+            ShownKey::Pinned | ShownKey::Unknown => return Some(Detail::new(Cause::NoCertificate, "")),
+        };
         Some(match self.0.iter().find(|pin| pin.key == key) {
             None => Detail::new(Cause::KeyNotPinned, key.to_string()),
             Some(Pin { until: Some(last), .. }) if *last < today => {
@@ -196,6 +202,9 @@ mod tests {
         assert!(said.to_string().ends_with("until 2026-12-31"), "{said}");
         assert_eq!(pins.doubt(ShownKey::Digest(next), day("2027-01-01")).unwrap().cause, Cause::KeyNotPinned);
         assert_eq!(pins.doubt(ShownKey::Unknown, day("2027-01-01")).unwrap().cause, Cause::NoCertificate);
+        // DNS-18: what the operator's own lists revoke is no key of anybody's, pinned or not.
+        assert!(!pins.hold(ShownKey::Revoked, day("2026-12-15")));
+        assert_eq!(pins.doubt(ShownKey::Revoked, day("2026-12-15")).unwrap().cause, Cause::Revoked);
         assert_eq!(Pins::default().doubt(ShownKey::Unknown, day("2027-01-01")), None);
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn face(method: Method, secured: Option<&Secured>) -> Face {
 }
 
 /// What the channel proves of the remote domain of this pair to this policy, and what it says of that.
-fn shown_to(
+pub fn shown_to(
     policy: &Policy,
     pair: &Pair,
     direction: Direction,
@@ -203,10 +203,10 @@ pub(super) fn foreseen(
 fn question<'a>(pair: &'a Pair, direction: Direction, certificate: Option<&Certificate>) -> Federate<'a> {
     let (hosted, remote) = pair.sides(direction);
     let key = certificate.and_then(|certificate| certificate.key).map(KeyDigest::new);
-    Federate {
-        key: key.map_or(ShownKey::Unknown, ShownKey::Digest),
-        ..Federate::of(hosted, remote, direction)
-    }
+    // What was revoked is refused before it is anybody's key: a rule that pins it must not take it for whatever else it shows.
+    let revoked = certificate.is_some_and(|certificate| identity::is_revoked(certificate, remote));
+    let key = key.map_or(ShownKey::Unknown, ShownKey::Digest);
+    Federate { key: if revoked { ShownKey::Revoked } else { key }, ..Federate::of(hosted, remote, direction) }
 }
 
 /// Why nothing on the channel proves the remote domain of this pair, if nothing does that the rule takes: the key that is not the

@@ -41,7 +41,7 @@ pub use contract::{
     Arrival, Attempt, Behalf, Candidate, ClaimId, Destination, Effect, FarId, Input, LaneId, Left, Load, Side,
 };
 pub use event::{DialbackOutcome, Event, Managing, Record, Role, Said, Stroke, Withheld};
-pub use judge::{doubt, doubt_in_full, doubts};
+pub use judge::{doubt, doubt_in_full, doubts, shown_to};
 pub use plan::{ClientDomain, Home, HostedDomain, KeysBy, StreamLimits, Takes, Timeouts};
 pub use portrait::{Kept, Logged, Portrait, Standing, Under};
 pub use sender::{HeldStanza, Passing, Sender, Words};

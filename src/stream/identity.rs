@@ -39,6 +39,11 @@ pub fn trusted_for(certificate: &Certificate, domain: &Domain) -> Result<(), Tru
         .map_or(trust.default, |(_, result)| *result)
 }
 
+/// Whether the operator's own lists revoke it: whatever else speaks for it, it proves nothing.
+pub fn is_revoked(certificate: &Certificate, domain: &Domain) -> bool {
+    trusted_for(certificate, domain) == Err(TrustFault::Revoked)
+}
+
 /// Why this certificate, or none, does not prove the domain; none if it does.
 pub fn doubt(certificate: Option<&Certificate>, domain: &Domain) -> Option<Detail> {
     let Some(certificate) = certificate else { return Some(Detail::new(Cause::NoCertificate, "")) };

@@ -7,7 +7,7 @@ use crate::reason::Reason;
 
 use super::dane::Dane;
 use super::evidence::Posh;
-use super::{Answer, KeyCheck, Method, Pair, Secured, TrustFault, identity};
+use super::{Answer, KeyCheck, Method, Pair, Secured, identity};
 
 /// That the sender domain of a pair speaks here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,9 +73,7 @@ impl Proof {
     pub fn by_pin(secured: Option<&Secured>, pair: &Pair, pinned: Option<[u8; 32]>) -> Result<Self, Reason> {
         let certificate = secured.and_then(|s| s.certificate.as_ref()).ok_or(Reason::CertificateUntrusted)?;
         let pinned = pinned.ok_or(Reason::CertificateUntrusted)?;
-        if certificate.key != Some(pinned)
-            || identity::trusted_for(certificate, &pair.sender) == Err(TrustFault::Revoked)
-        {
+        if certificate.key != Some(pinned) || identity::is_revoked(certificate, &pair.sender) {
             return Err(Reason::CertificateUntrusted);
         }
         Ok(Self { pair: pair.clone(), method: Method::Pin })
@@ -119,5 +117,5 @@ impl Proof {
 /// Whether the operator's own lists revoke the certificate of this session, or it has none.
 fn is_revoked(secured: Option<&Secured>, pair: &Pair) -> bool {
     let certificate = secured.and_then(|secured| secured.certificate.as_ref());
-    certificate.is_none_or(|shown| identity::trusted_for(shown, &pair.sender) == Err(TrustFault::Revoked))
+    certificate.is_none_or(|shown| identity::is_revoked(shown, &pair.sender))
 }

@@ -127,8 +127,11 @@ impl TrustStore {
         let (leaf, intermediates) = chain.split_first()?;
         let mut found = Held::default();
         let sound = soundness(chain);
+        let revoked = self.is_listed(leaf);
         let mut judge = |anchors: &Anchors| {
-            sound.and_then(|()| self.validate(leaf, intermediates, anchors, (usage, now), &mut found))
+            let worth =
+                sound.and_then(|()| self.validate(leaf, intermediates, anchors, (usage, now), &mut found));
+            worth.map_err(|fault| if revoked { TrustFault::Revoked } else { fault })
         };
         let trust = Trust {
             default: judge(&self.default),
@@ -196,6 +199,18 @@ impl TrustStore {
     ) -> Result<(), TrustFault> {
         let unknown = self.revocation.as_ref().map_or(UnknownRevocation::Accept, |r| r.unknown);
         self.path(leaf, intermediates, anchors, terms, unknown, found)
+    }
+
+    /// Whether a list at hand names this very certificate. The lists are the operator's own: where no path leads to an anchor, or
+    /// something else is wrong with it, nobody has looked for it there yet, and a pin or a record would speak for it all the same.
+    fn is_listed(&self, leaf: &CertificateDer<'_>) -> bool {
+        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return false };
+        let mut lists = self.revocation.iter().flat_map(|revocation| &revocation.lists);
+        lists.any(|list| {
+            // A list keeps the name of its issuer without tag and length.
+            DistinguishedName::in_sequence(list.issuer()).as_ref() == leaf.issuer().as_raw()
+                && list.find_serial(leaf.raw_serial()).is_ok_and(|found| found.is_some())
+        })
     }
 
     /// Looks for a path, and notes what its authorities bind it to.

@@ -831,6 +831,45 @@ fn a_certificate_that_is_revoked_ends_the_stream_that_stands_on_it() {
     assert_eq!(stage.said(NEAR), "");
 }
 
+// DNS-18: "a certificate that your own revocation lists name is refused all the same", whatever else of it a rule would take: the key
+// that is pinned, outbound as inbound, on a living stream and in what the plan of a reload says before.
+#[test]
+fn a_revoked_certificate_is_refused_under_a_pin_both_ways() {
+    let key = "07".repeat(32);
+    let pinned =
+        format!("version: v1\nrules: [{{ name: s, domains: [friend.example], pins: [\"sha256:{key}\"] }}]");
+    let pinned = policy(Federation::Listed, &pinned);
+    let shows = |worth| {
+        let mut facts = secured("hall.example", &["friend.example"]);
+        let certificate = facts.certificate.as_mut().unwrap();
+        (certificate.key, certificate.trust.default) = (Some([7; 32]), worth);
+        facts
+    };
+    let (alone, revoked) = (Err(TrustFault::SelfSigned), Err(TrustFault::Revoked));
+    let again = shows(revoked).certificate.clone().unwrap();
+    let (mut stage, far) = outbound_under(pinned.clone(), shows(alone));
+    let foreseen = [(Side::Far(far), again.clone())];
+    let portrait = stage.relay.portrait_under(&Under { policy: Some(&pinned), again: &foreseen });
+    let doubts: Vec<_> = portrait.pairs.iter().map(|standing| standing.doubt).collect();
+    assert_eq!(doubts, [Some(Reason::CertificateRevoked)]);
+    stage.step(Side::Far(far), Input::Retrusted(again));
+    assert!(stage.said(Side::Far(far)).ends_with("</stream:stream>"));
+    let mut stage = courier(home(), pinned.clone(), "hall.example", "friend.example", Load::Own);
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, Some(shows(revoked)));
+    let dialback = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+    stage.hears(Side::Far(far), &format!("{}{dialback}", answer("one", true)));
+    assert!(!stage.said(Side::Far(far)).contains("<db:result"));
+    assert!(!stage.has(|e| matches!(e, Effect::Note(Event::Admitted { .. }))));
+    let detail = gatehouse::relay::doubt(
+        &pinned,
+        &pair("hall.example", "friend.example"),
+        gatehouse::reason::Direction::Outbound,
+        Some(&shows(revoked)),
+    );
+    assert_eq!(detail.unwrap().cause, gatehouse::reason::Cause::Revoked);
+}
+
 // CRT-12: who is no longer trusted since the authorities have changed is no one who was revoked; a plan says so before. Pairs that
 // stand on something else stay, on the same stream too, and so does an outbound pair that its rule takes without a certificate.
 #[test]

@@ -378,6 +378,28 @@ fn revocation_lists_are_heeded() {
         );
         assert_eq!(again.fingerprint, plain.fingerprint);
     }
+    // What else is wrong with a certificate does not hide that it was revoked: a pin asks neither for a path nor for its days.
+    let under = |authority: &Authority, path| TrustStore {
+        default: authority.anchors(),
+        revocation: Some(Revocation::load(&[path], ByIssuer).unwrap()),
+        ..TrustStore::default()
+    };
+    let stranger = Authority::new("nobody's root");
+    assert_eq!(describe(&under(&stranger, &ours), &leaf.chain).trust.default, Err(TrustFault::Revoked));
+    assert_eq!(
+        describe(&under(&stranger, &others), &leaf.chain).trust.default,
+        Err(TrustFault::UnknownIssuer)
+    );
+    let mut old = leaf_params(&["a.example"]);
+    (old.not_before, old.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
+    let old = authority.sign(old).chain;
+    assert_eq!(describe(&under(&authority, &ours), &old).trust.default, Err(TrustFault::Revoked));
+    assert_eq!(describe(&under(&authority, &others), &old).trust.default, Err(TrustFault::Expired));
+    let named_alike = Authority::new("foreign");
+    assert_eq!(
+        describe(&under(&named_alike, &ours), &named_alike.issue(&["a.example"]).chain).trust.default,
+        Ok(())
+    );
     let wrong = scratch.path().join("wrong.pem");
     std::fs::write(&wrong, "no list").unwrap();
     assert!(Revocation::load(&[&wrong], Refuse).unwrap_err().to_string().contains("wrong.pem"));
