@@ -7,11 +7,11 @@
 
 mod asked;
 mod counts;
+mod fellows;
 mod peers;
 mod row;
 mod word;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::counts::{Batch, HELD, Together};
+use self::fellows::{Fellow, Fellows, Time};
 use self::peers::Sharing;
 use self::row::Row;
 use self::word::{Card, Event, What};
@@ -63,26 +64,9 @@ struct State {
     since: jiff::Timestamp,
     events: Row,
     together: Together,
-    fellows: BTreeMap<String, Fellow>,
+    fellows: Fellows,
     differences: Vec<(Mismatch, String)>,
     config: Option<(Arc<Settings>, String)>,
-}
-
-/// Another node.
-#[derive(Debug)]
-struct Fellow {
-    card: Card,
-    /// When it said something new.
-    heard: Instant,
-    /// Milliseconds by which its clock is ahead of ours.
-    ahead: i64,
-}
-
-impl Fellow {
-    /// Whether it was heard in this time.
-    fn is_heard(&self, at: Instant, within: Duration) -> bool {
-        at.saturating_duration_since(self.heard) <= within
-    }
 }
 
 impl Cluster {
@@ -110,7 +94,7 @@ impl Cluster {
             since: jiff::Timestamp::now(),
             events: Row::new(UNTOLD),
             together: Together::new(),
-            fellows: BTreeMap::new(),
+            fellows: Fellows::default(),
             differences: Vec::new(),
             config: None,
         };
@@ -183,7 +167,8 @@ impl Cluster {
         if held.settled {
             quarantine::publish(&tools);
         }
-        let mut foreign = bans.foreign + held.foreign + self.meet(&heard.nodes);
+        let met = self.held().fellows.meet(&self.node, &heard.nodes, self.time());
+        let mut foreign = bans.foreign + held.foreign + met;
         for (name, text) in &heard.events {
             match serde_json::from_str::<Event>(text) {
                 Ok(event) if event.node == self.node => {}
@@ -203,7 +188,7 @@ impl Cluster {
         }
         self.say_counts(desk);
         let word = serde_json::to_string(&self.card(desk)).unwrap_or_default();
-        let gone = self.gone();
+        let gone = self.held().fellows.gone(now());
         let said = {
             let state = self.held();
             let (events, counts) = (state.events.untold(AT_ONCE), state.together.row.untold(AT_ONCE));
@@ -259,7 +244,7 @@ impl Cluster {
         if !state.together.is_told() {
             return;
         }
-        let here = state.fellows.values().filter(|fellow| fellow.is_heard(at, HERE)).count();
+        let here = state.fellows.here(at).count();
         let nodes = u32::try_from(here).unwrap_or(u32::MAX).saturating_add(1);
         let (counts, held) = (tools.senders.untold(nodes, at), tools.proven.held_here(nodes, HELD));
         state.together.say(&self.node, (self.wall(), at), counts, held);
@@ -280,7 +265,12 @@ impl Cluster {
 
     /// The time by which nodes tell each other when something was, in milliseconds since 1970: that of the store.
     fn wall(&self) -> i64 {
-        millis().saturating_add(self.ahead.load(Ordering::Relaxed))
+        self.time().store
+    }
+
+    fn time(&self) -> Time {
+        let own = millis();
+        Time { at: now(), own, store: own.saturating_add(self.ahead.load(Ordering::Relaxed)) }
     }
 
     fn ago(&self, time: i64) -> Duration {
@@ -299,38 +289,6 @@ impl Cluster {
             What::Ask { question, request } if ago < ORDER => self.asked_by_another(desk, question, *request),
             What::Close { .. } | What::Ask { .. } => {}
         }
-    }
-
-    /// Takes in what the nodes say of themselves. How many cannot be read.
-    fn meet(&self, nodes: &BTreeMap<String, String>) -> usize {
-        let (at, wall) = (now(), millis());
-        let mut state = self.held();
-        let mut foreign = 0;
-        for (name, text) in nodes.iter().filter(|(name, _)| **name != self.node) {
-            let Ok(card) = serde_json::from_str::<Card>(text) else {
-                foreign += 1;
-                continue;
-            };
-            let card = card.capped();
-            match state.fellows.get_mut(name) {
-                Some(fellow) if fellow.card == card => {}
-                // How old a word is that was there before us, nobody knows.
-                None => {
-                    state.fellows.insert(name.clone(), Fellow { card, heard: at, ahead: 0 });
-                }
-                Some(fellow) => *fellow = Fellow { ahead: card.time.saturating_sub(wall), card, heard: at },
-            }
-        }
-        state.fellows.retain(|name, _| nodes.contains_key(name));
-        foreign
-    }
-
-    /// Nodes that have said nothing for long.
-    fn gone(&self) -> Vec<String> {
-        let at = now();
-        let long = |fellow: &Fellow| at.saturating_duration_since(fellow.heard) > GONE;
-        let state = self.held();
-        state.fellows.iter().filter(|(_, fellow)| long(fellow)).map(|(name, _)| name.clone()).collect()
     }
 
     fn card(&self, desk: &Desk) -> Card {
@@ -354,6 +312,7 @@ impl Cluster {
             phase: overview::phase(registry.phase()).to_owned(),
             streams: registry.living(),
             time: millis(),
+            behind: self.ahead.load(Ordering::Relaxed),
         }
     }
 
@@ -378,8 +337,7 @@ impl Cluster {
         observe.fellows().say(trouble.clone());
         state.trouble = trouble;
         let at = now();
-        let here = |fellow: &&Fellow| fellow.is_heard(at, HERE);
-        let fellows: Vec<&Fellow> = state.fellows.values().filter(here).collect();
+        let fellows: Vec<&Fellow> = state.fellows.here(at).map(|(_, fellow)| fellow).collect();
         let differences: Vec<(Mismatch, String)> =
             fellows.iter().flat_map(|fellow| word::differences(&own, &fellow.card, fellow.ahead)).collect();
         let what: Vec<Mismatch> = differences.iter().map(|(what, _)| *what).collect();
@@ -413,7 +371,7 @@ impl Cluster {
             heard: at.saturating_duration_since(heard).as_secs(),
             ahead,
         };
-        let others = state.fellows.iter().map(|(name, f)| node(name, &f.card, f.heard, f.ahead));
+        let others = state.fellows.all().map(|(name, f)| node(name, &f.card, f.heard, f.ahead));
         let mut differences: Vec<String> = state.differences.iter().map(|(_, words)| words.clone()).collect();
         differences.sort();
         differences.dedup();
@@ -476,10 +434,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// In one of so many exchanges it is said who is in quarantine, and whenever somebody has decided.
 const SELDOM: u64 = 10;
-
-/// A node that has said nothing for so long is not counted, and after a longer time not kept.
-const HERE: Duration = Duration::from_secs(10);
-const GONE: Duration = Duration::from_secs(60);
 
 /// What a node holds counts at the others for so long after its last word.
 const COUNTS_FOR: Duration = Duration::from_secs(3);

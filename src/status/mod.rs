@@ -120,6 +120,19 @@ pub struct Node {
     pub ahead: i64,
 }
 
+impl Node {
+    /// Its clock beside ours, in words. What the way to the store may hide is no difference.
+    pub fn clock(&self) -> String {
+        match self.ahead.unsigned_abs() < TOLD_FROM {
+            true => "in step".to_owned(),
+            false => format!("{:+} ms", self.ahead),
+        }
+    }
+}
+
+/// Milliseconds between clocks that are told.
+const TOLD_FROM: u64 = 100;
+
 /// One side of a server behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {

@@ -87,7 +87,7 @@ fn nodes(out: &mut String, s: &Snapshot) -> fmt::Result {
             short(&node.config),
             short(&node.policy),
             format!("{} s ago", node.heard),
-            format!("{:+} ms", node.ahead),
+            node.clock(),
         ]
     })
 }

@@ -169,7 +169,7 @@ fn write_cluster(out: &mut String, c: &super::Cluster) -> std::fmt::Result {
     for node in &c.nodes {
         writeln!(
             out,
-            "  {}  {}  {}  {}  {} streams  config {:.12}  policy {:.12}  heard {} s ago  clock {:+} ms",
+            "  {}  {}  {}  {}  {} streams  config {:.12}  policy {:.12}  heard {} s ago  clock {}",
             node.node,
             node.host,
             node.version,
@@ -178,7 +178,7 @@ fn write_cluster(out: &mut String, c: &super::Cluster) -> std::fmt::Result {
             node.config,
             node.policy,
             node.heard,
-            node.ahead
+            node.clock()
         )?;
     }
     c.differences.iter().try_for_each(|difference| writeln!(out, "! {difference}"))

@@ -48,7 +48,7 @@ pub enum After {
 /// What a node hears.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// What time it is by its clock, in milliseconds since 1970.
+    /// What time it is by its clock when this is heard, in milliseconds since 1970.
     pub time: i64,
     /// The word of each node, by its name.
     pub nodes: BTreeMap<String, String>,

@@ -47,6 +47,15 @@ async fn what_one_node_bans_all_ban_and_each_knows_the_others(program: Program) 
     assert!(told["differences"].to_string().contains("has another configuration"), "{told}");
     let text = tell(&first.socket(), &["cluster"]).await.out;
     assert!(text.contains("cluster gate: 3 nodes") && text.contains("in order"), "{text}");
+    soon("the nodes of one machine to have one clock", async || {
+        let told = cluster(&first).await;
+        let nodes = told["nodes"].as_array().unwrap();
+        match nodes.iter().all(|node| node["ahead"].as_i64().unwrap().abs() < 100) {
+            true => Ok(()),
+            false => Err(told.to_string()),
+        }
+    })
+    .await;
     // All of them end; a node that begins afterwards knows the ban before it lets anybody in.
     drop((first, second, third));
     let again = node(&redis.store(), keys.path(), OPEN).await;

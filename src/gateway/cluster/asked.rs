@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::word::What;
-use super::{Cluster, Desk, HERE};
+use super::{Cluster, Desk};
 use crate::gateway::protocol::{Answer, OfNode, Request};
 use crate::run::observe::capped;
 use crate::run::{self, now};
@@ -23,8 +23,7 @@ impl Cluster {
         let question: String = seed.iter().take(16).map(|octet| format!("{octet:02x}")).collect();
         let mut waited: BTreeMap<String, String> = {
             let (at, state) = (now(), self.held());
-            let here = state.fellows.iter().filter(|(_, fellow)| fellow.is_heard(at, HERE));
-            here.map(|(node, fellow)| (node.clone(), fellow.card.host.clone())).collect()
+            state.fellows.here(at).map(|(node, fellow)| (node.clone(), fellow.card.host.clone())).collect()
         };
         if !waited.is_empty() {
             self.say(

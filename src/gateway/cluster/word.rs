@@ -24,6 +24,8 @@ pub(super) struct Card {
     pub(super) streams: usize,
     /// Its clock, in milliseconds since 1970.
     pub(super) time: i64,
+    /// Milliseconds by which it is behind that of the store.
+    pub(super) behind: i64,
 }
 
 impl Card {
@@ -134,16 +136,20 @@ const APART: u64 = 5000;
 mod tests {
     use super::*;
 
-    fn card() -> Card {
-        Card {
-            host: "gate-2".into(),
-            version: "0.1.0".into(),
-            config: "c".into(),
-            policy: "p".into(),
-            secrets: "s".into(),
-            phase: "running".into(),
-            streams: 3,
-            time: 1_800_000_000_000,
+    impl Card {
+        /// One like many.
+        pub(in crate::gateway::cluster) fn example() -> Self {
+            Self {
+                host: "gate-2".into(),
+                version: "0.1.0".into(),
+                config: "c".into(),
+                policy: "p".into(),
+                secrets: "s".into(),
+                phase: "running".into(),
+                streams: 3,
+                time: 1_800_000_000_000,
+                behind: 0,
+            }
         }
     }
 
@@ -151,14 +157,17 @@ mod tests {
     #[test]
     fn each_difference_is_told_and_nothing_else() {
         let what = |other: &Card, ahead| -> Vec<Mismatch> {
-            differences(&card(), other, ahead).into_iter().map(|(what, _)| what).collect()
+            differences(&Card::example(), other, ahead).into_iter().map(|(what, _)| what).collect()
         };
         assert_eq!(
-            what(&Card { host: "gate-3".into(), streams: 0, phase: "draining".into(), ..card() }, -1500),
+            what(
+                &Card { host: "gate-3".into(), streams: 0, phase: "draining".into(), ..Card::example() },
+                -1500
+            ),
             []
         );
         let other = |change: &dyn Fn(&mut Card)| {
-            let mut other = card();
+            let mut other = Card::example();
             change(&mut other);
             other
         };
@@ -166,8 +175,8 @@ mod tests {
         assert_eq!(what(&other(&|c| c.config = "x".into()), 0), [Mismatch::Config]);
         assert_eq!(what(&other(&|c| c.policy = "x".into()), 0), [Mismatch::Policy]);
         assert_eq!(what(&other(&|c| c.secrets = "x".into()), 0), [Mismatch::Secrets]);
-        assert_eq!(what(&card(), 3_600_000), [Mismatch::Clock]);
-        assert_eq!(what(&card(), i64::MIN), [Mismatch::Clock]);
+        assert_eq!(what(&Card::example(), 3_600_000), [Mismatch::Clock]);
+        assert_eq!(what(&Card::example(), i64::MIN), [Mismatch::Clock]);
     }
 
     #[test]
@@ -183,7 +192,7 @@ mod tests {
         assert!(
             serde_json::from_str::<Event>("{\"node\":\"a\",\"number\":1,\"time\":1,\"other\":{}}").is_err()
         );
-        let odd = Card { host: format!("a\u{1b}[31m b{}", "x".repeat(100)), ..card() };
+        let odd = Card { host: format!("a\u{1b}[31m b{}", "x".repeat(100)), ..Card::example() };
         assert_eq!(odd.capped().host, format!("a[31mb{}", "x".repeat(58)));
     }
 }
