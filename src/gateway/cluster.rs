@@ -12,7 +12,7 @@ mod peers;
 mod row;
 mod word;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub struct Cluster {
     node: String,
     host: String,
     store: tokio::sync::Mutex<Store>,
+    /// It has taken its leave, and says no more.
+    left: AtomicBool,
     /// What is heard and said of peers.
     peers: Sharing,
     state: Mutex<State>,
@@ -104,6 +106,7 @@ impl Cluster {
             node: name,
             host,
             store,
+            left: AtomicBool::new(false),
             peers: Sharing::default(),
             state: Mutex::new(state),
             ahead: AtomicI64::new(0),
@@ -133,6 +136,9 @@ impl Cluster {
     /// Hears and speaks once.
     pub(super) async fn exchange(self: &Arc<Self>, desk: &Arc<Desk>) {
         let mut store = self.store.lock().await;
+        if self.left.load(Ordering::Relaxed) {
+            return;
+        }
         let outcome = self.exchanged(&mut store, desk).await;
         drop(store);
         self.forget(desk);

@@ -267,6 +267,12 @@ impl Gateway {
     /// Waits for the end of a drain, and puts everything away.
     pub async fn stopped(mut self) {
         self.desk.lifecycle.stopped().await;
+        let cluster = self.desk.cluster.clone();
+        let farewell = tokio::spawn(async move {
+            if let Some(cluster) = cluster {
+                cluster.leave().await;
+            }
+        });
         // By itself: what is being answered may look at the services.
         let control = self.desk.reloader.services().await.control.take();
         if let Some(control) = control {
@@ -290,6 +296,8 @@ impl Gateway {
         if finished.await.is_err() {
             tracing::error!("the audit file was not finished");
         }
+        // It has its own end, which comes soon.
+        let _left = farewell.await;
         tracing::info!("stopped");
     }
 

@@ -147,6 +147,17 @@ impl Store {
         self.ask::<()>(&all).await
     }
 
+    /// Has the others count this node no more.
+    ///
+    /// # Errors
+    /// When the store does not answer, or does not take it.
+    pub async fn leave(&mut self, node: &str) -> Result<(), Fault> {
+        let [nodes, ..] = self.keys();
+        let mut all = redis::pipe();
+        all.cmd("HDEL").arg(&nodes).arg(node).ignore();
+        self.ask::<()>(&all).await
+    }
+
     /// What nodes know of peers, by the name of the pair.
     ///
     /// # Errors

@@ -56,6 +56,20 @@ async fn what_one_node_bans_all_ban_and_each_knows_the_others(program: Program) 
         }
     })
     .await;
+    // Who ends in good order is counted no more; and a store that says nothing holds up nobody who ends.
+    third.gate.stop().await.unwrap();
+    assert_eq!(redis.say(&["HLEN", "gatehouse:{gate}:nodes"]).trim(), "2");
+    soon("the third to be gone", async || match first.metrics().await.unwrap().sum("cluster_nodes", &[]) {
+        2.0 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await;
+    redis.signal(rustix::process::Signal::STOP);
+    let begun = std::time::Instant::now();
+    second.gate.stop().await.unwrap();
+    let took = begun.elapsed();
+    redis.signal(rustix::process::Signal::CONT);
+    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
     // All of them end; a node that begins afterwards knows the ban before it lets anybody in.
     drop((first, second, third));
     let again = node(&redis.store(), keys.path(), OPEN).await;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::word::What;
@@ -77,6 +78,22 @@ impl Cluster {
         });
     }
 
+    /// Has the others count this node no more: it has ended in good order. Nobody waits long for that, and where it fails, its word
+    /// is passed over when it is old.
+    pub(in crate::gateway) async fn leave(&self) {
+        let left = async {
+            // What is being exchanged comes to its end first: it would bring the word back.
+            let mut store = self.store.lock().await;
+            self.left.store(true, Ordering::Relaxed);
+            store.leave(&self.node).await
+        };
+        match tokio::time::timeout(FAREWELL, left).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::debug!(%fault, "the others are not told that this node ends"),
+            Err(_late) => tracing::debug!("the others are not told in time that this node ends"),
+        }
+    }
+
     /// Has the others hear of what has changed here; what ails the store, if it does not take it.
     pub(in crate::gateway) async fn pass(&self) -> Option<String> {
         let mut rounds = self.rounds.subscribe();
@@ -99,6 +116,9 @@ impl Cluster {
 
 /// How long the others may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a node that ends waits until it is out of the store.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// From one look for answers to the next.
 const PAUSE: Duration = Duration::from_millis(100);
