@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
     RedisError, TlsCertificates, TlsMode,
 };
 
+use super::shards::Shards;
 use super::{After, Fault, Heard, Kind, Noted, Params, Said};
 
 /// The store, as one node sees it.
@@ -22,7 +22,7 @@ pub struct Store {
 
 enum Link {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster(Shards),
 }
 
 impl std::fmt::Debug for Store {
@@ -274,7 +274,7 @@ impl Store {
         let asked = async {
             match &mut link {
                 Link::One(connection) => all.query_async(connection).await,
-                Link::Cluster(connection) => all.query_async(connection).await,
+                Link::Cluster(shards) => shards.ask(all).await,
             }
         };
         let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_late| late())?;
@@ -329,20 +329,22 @@ async fn connect(params: &Params) -> Result<Link, RedisError> {
             Ok(Link::One(made.build()?.get_async_connection_with_config(&times).await?))
         }
         Kind::Cluster => {
-            let mut made = ClusterClient::builder(urls)
-                .retries(1)
-                .connection_timeout(PATIENCE)
-                .response_timeout(PATIENCE);
-            if let Some(user) = &address.user {
-                made = made.username(user);
-            }
-            if let Some(password) = &params.password {
-                made = made.password(password);
-            }
-            if address.tls {
-                made = made.certs(roots());
-            }
-            Ok(Link::Cluster(made.build()?.get_async_connection().await?))
+            let made = || {
+                let mut made = ClusterClient::builder(urls.clone())
+                    .connection_timeout(PATIENCE)
+                    .response_timeout(PATIENCE);
+                if let Some(user) = &address.user {
+                    made = made.username(user);
+                }
+                if let Some(password) = &params.password {
+                    made = made.password(password);
+                }
+                if address.tls {
+                    made = made.certs(roots());
+                }
+                made
+            };
+            Ok(Link::Cluster(Shards::connect(made).await?))
         }
     }
 }
@@ -381,7 +383,11 @@ fn fault(error: RedisError) -> Fault {
 }
 
 /// What a store says that refuses, and what to do about it.
-const REMEDIES: [(&str, &str); 7] = [
+const REMEDIES: [(&str, &str); 8] = [
+    (
+        "ask: ",
+        "a slot of it moves, to a node that does not take us: give our user `+asking` there, as the deployment guide shows",
+    ),
     (
         "no permissions",
         "its user lacks a right: give him the line of `aclfile` that the deployment guide shows",

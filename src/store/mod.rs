@@ -6,6 +6,7 @@
 
 mod address;
 mod client;
+mod shards;
 
 pub use address::{Address, Kind};
 pub use client::Store;

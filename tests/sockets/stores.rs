@@ -217,9 +217,83 @@ async fn a_store_is_found_by_sentinels_and_as_a_cluster(program: Program) {
     }
 }
 
-/// What more is needed behind sentinels, and in a cluster.
+/// What more is needed behind sentinels, in a cluster, and in one whose slots move.
 const ROLE: &str = "+role";
 const SLOTS: &str = "+cluster|slots";
+const ASKING: &str = "+asking";
+
+// A slot of a cluster moves to another node under nodes of ours that read and write: at each step of the move both go on, and nothing that
+// they write is in the way of it. Without the right to follow, the store is in trouble for that time.
+async fn a_slot_moves_while_nodes_speak(program: Program) {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/README.md")).unwrap();
+    let line = page.lines().find(|line| line.starts_with("user gate ")).expect("the line of the ACL");
+    let keys = secrets(line.split_once('>').unwrap().1.split(' ').next().unwrap());
+    assert!(page.contains(&format!("`{ASKING}`")), "the page names {ASKING}");
+    let shard = || {
+        let bus = free_port().to_string();
+        let redis = program.start(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        let rights: Vec<&str> = line.split_whitespace().skip(2).chain([SLOTS, ASKING]).collect();
+        assert_eq!(redis.say(&[&["ACL", "SETUSER", "gate"], rights.as_slice()].concat()).trim(), "OK");
+        (redis, bus)
+    };
+    let ((from, _), (to, bus)) = (shard(), shard());
+    assert_eq!(from.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
+    from.say(&["CLUSTER", "MEET", "127.0.0.1", &to.port.to_string(), &bus]);
+    let id = |redis: &Redis| redis.say(&["CLUSTER", "MYID"]).trim().to_owned();
+    soon("the two to be a cluster", async || {
+        let told = [&from, &to].map(|redis| redis.say(&["CLUSTER", "INFO"]));
+        let is = |told: &String| told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:2");
+        if told.iter().all(is) { Ok(()) } else { Err(told.concat()) }
+    })
+    .await;
+
+    let store = format!("redis+cluster://gate@127.0.0.1:{}", from.port);
+    let (first, second) = (node(&store, keys.path(), "").await, node(&store, keys.path(), "").await);
+    let both = [&first, &second];
+    let mut banned: Vec<String> = Vec::new();
+    let mut go_on = async |step: &str| {
+        let target = format!("{step}.example");
+        assert_eq!(tell(&first.socket(), &["ban", &target, "--for", "1h"]).await.code, 0);
+        banned.push(target);
+        banned.sort();
+        are_banned(&both, &banned.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        for node in both {
+            store_is(node, None).await;
+        }
+    };
+    // No ban yet: its key is to come about at the new node, while that of the nodes is at the old one.
+    let slot = from.say(&["CLUSTER", "KEYSLOT", "gatehouse:{gate}:bans"]).trim().to_owned();
+    assert_eq!(to.say(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(&from)]).trim(), "OK");
+    assert_eq!(from.say(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(&to)]).trim(), "OK");
+    go_on("announced").await;
+    let port = to.port.to_string();
+    let moved = |key: &str| from.say(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).trim().to_owned();
+    assert_eq!(moved("gatehouse:{gate}:nodes"), "OK");
+    go_on("half").await;
+    for redis in [&from, &to] {
+        assert_eq!(redis.say(&["ACL", "SETUSER", "gate", "-asking"]).trim(), "OK");
+    }
+    store_is(&first, Some(ASKING)).await;
+    for redis in [&from, &to] {
+        assert_eq!(redis.say(&["ACL", "SETUSER", "gate", ASKING]).trim(), "OK");
+    }
+    store_is(&first, None).await;
+    let left = || -> Vec<String> {
+        let keys = from.say(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+        keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect()
+    };
+    for key in left() {
+        // Not there any more: it has come to its time meanwhile.
+        assert!(["OK", "NOKEY"].contains(&&*moved(&key)), "{key}");
+    }
+    go_on("moved").await;
+    assert_eq!(left(), [""; 0], "nobody writes at the old node");
+    for redis in [&to, &from] {
+        assert_eq!(redis.say(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(&to)]).trim(), "OK");
+    }
+    go_on("over").await;
+}
 
 // A store that shows a certificate which nobody vouches for is none.
 async fn a_store_that_cannot_prove_its_name_is_not_believed(program: Program) {
@@ -257,5 +331,6 @@ crate::with_redis_and_valkey! {
     a_store_that_is_another_or_of_another_authority_is_refused
     nodes_follow_the_sentinels_to_the_next_leader
     a_store_is_found_by_sentinels_and_as_a_cluster
+    a_slot_moves_while_nodes_speak
     a_store_that_cannot_prove_its_name_is_not_believed
 }
