@@ -16,7 +16,7 @@ use crate::jid::Domain;
 use crate::reason::{Cause, Facing, Reason};
 use crate::xml::{Frame, Header, Refused, names};
 
-use self::awaiting::prove;
+use self::awaiting::{Repeat, prove};
 pub use self::managing::Managing;
 use self::managing::stand;
 use self::securing::{ended_by, open};
@@ -185,26 +185,12 @@ struct Line {
     /// EXTERNAL was tried on this stream, and refused.
     refused: bool,
     unasked: u8,
-    /// The claim was made twice, and so may be answered once more.
-    repeated: bool,
+    /// How often the claim was made again, and so may be answered once more.
+    repeated: u8,
     /// The peer offers to use it both ways, and was told that it may.
     bidi: bool,
     /// Of what came so, since it is counted.
     taken: Taken,
-}
-
-impl Line {
-    /// An answer that nobody asked for: it changes nothing, and too many end the stream (DB-08).
-    fn unasked(mut self) -> Result<(Self, Vec<Effect>), Fault> {
-        if std::mem::take(&mut self.repeated) {
-            return Ok((self, Vec::new()));
-        }
-        self.unasked = self.unasked.saturating_add(1);
-        match self.unasked > MAX_UNASKED {
-            true => Err(Fault::told(Reason::UnaskedAnswer, b"")),
-            false => Ok((self, vec![Effect::Unasked])),
-        }
-    }
 }
 
 /// The response header is due.
@@ -254,8 +240,7 @@ pub struct Awaiting {
     id: String,
     offered: Offered,
     deadline: Instant,
-    /// When the claim is made once more, and its key.
-    repeat: Option<(Instant, String)>,
+    repeat: Option<Repeat>,
 }
 
 /// The pair stands.
@@ -303,7 +288,7 @@ impl Initiating {
             | Self::Requesting(Requesting { deadline, .. })
             | Self::Upgrading(Upgrading { deadline, .. }) => Some(*deadline),
             Self::Awaiting(Awaiting { deadline, repeat, .. }) => {
-                Some(repeat.as_ref().map_or(*deadline, |(at, _)| *at))
+                Some(repeat.as_ref().map_or(*deadline, |repeat| repeat.at))
             }
             Self::Dialling | Self::Established(_) => None,
         }
