@@ -4,7 +4,8 @@
 //! each as a fresh process with one thread, the same key and the same suite; figures are processor time as the kernel
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
 //! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway
-//! FILE` (another build), `--against FILE` (another build in HAProxy's place: row by row, with a verdict), `--json FILE`. HAProxy must be installed. `tests/sockets/load.rs` runs it as `--quick` does.
+//! FILE` (another build), `--against FILE` (another build in HAProxy's place: row by row, with a verdict), `--reloads N` (of the many
+//! rules, 50 otherwise), `--json FILE`. HAProxy must be installed. `tests/sockets/load.rs` runs it as `--quick` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
 #![allow(clippy::disallowed_methods)] // a bench tells the time and ends its own process
@@ -40,13 +41,14 @@ pub struct Options {
     only: Option<Vec<String>>,
     ours: bool,
     quick: bool,
+    reloads: Option<usize>,
     json: PathBuf,
     gateway: PathBuf,
     against: Option<PathBuf>,
 }
 
 fn main() {
-    let options = Options::read();
+    let options = Options::read(std::env::args().skip(1));
     let table = run(&options);
     println!("\n{}", table.text());
     if options.quick {
@@ -58,7 +60,7 @@ fn main() {
 
 /// Does all rounds, and tells how far it is.
 pub fn run(options: &Options) -> Table {
-    let size = if options.quick { QUICK } else { full() };
+    let size = options.size();
     let mut works: Vec<&str> = ROWS.iter().map(|row| row.work).collect();
     works.dedup();
     works.retain(|work| options.only.as_ref().is_none_or(|only| only.iter().any(|name| name == work)));
@@ -92,12 +94,12 @@ impl Options {
     pub fn quick() -> Self {
         let json = PathBuf::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/load.json"));
         let gateway = PathBuf::from(env!("CARGO_BIN_EXE_gatehouse"));
-        Self { rounds: 1, only: None, ours: false, quick: true, json, gateway, against: None }
+        Self { rounds: 1, only: None, ours: false, quick: true, reloads: None, json, gateway, against: None }
     }
 
-    fn read() -> Self {
+    /// As these words of the command line have it.
+    pub fn read(mut words: impl Iterator<Item = String>) -> Self {
         let mut options = Self { quick: false, rounds: 5, ..Self::quick() };
-        let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| panic!("{word} wants a value"));
             match word.as_str() {
@@ -106,6 +108,10 @@ impl Options {
                 "--quick" => (options.quick, options.rounds) = (true, 1),
                 "--ours" => options.ours = true,
                 "--rounds" => options.rounds = value().parse().expect("--rounds wants a number"),
+                "--reloads" => {
+                    let many = value().parse().ok().filter(|many| *many > 0);
+                    options.reloads = Some(many.expect("--reloads wants a number, and not 0"));
+                }
                 "--only" => options.only = Some(value().split(',').map(str::to_owned).collect()),
                 "--json" => options.json = PathBuf::from(value()),
                 "--against" => options.against = Some(PathBuf::from(value())),
@@ -114,6 +120,12 @@ impl Options {
             }
         }
         options
+    }
+
+    /// How much of everything.
+    pub fn size(&self) -> Size {
+        let size = if self.quick { QUICK } else { full() };
+        Size { reloads: self.reloads.unwrap_or(size.reloads), ..size }
     }
 }
 

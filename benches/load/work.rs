@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::calm;
 use super::meter::{Reading, Spent, resident};
-use super::mix::{Way, chat, mix};
+use super::mix::{Way, chat, mix, stanzas};
 use super::scene::{Key, Run, Scene, Subject, Who};
 use super::sink;
 use super::talk::{Line, Nagle, dial};
@@ -53,7 +53,7 @@ pub async fn run(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
             let mut lines = clients(&subject, &scene.client(false, false), 128, "echo").await;
             vec![("echo", echo(&subject, &mut lines, 128, size.echoes).await.micros())]
         }
-        "big" | "mix" => throughput(name, scene, who, size).await,
+        "big" | "mix" | "each" => throughput(name, scene, who, size).await,
         "pour" => pour(scene, who, size).await,
         "rate" => rate(scene, who, size).await,
         "login" => {
@@ -152,46 +152,55 @@ pub async fn echo(subject: &Subject, lines: &mut Vec<Line>, workers: usize, coun
     cost(subject, count, rounds(lines, count)).await
 }
 
-/// Streams that all go one way, from clients and from servers, with large stanzas or with the mix in full records.
+/// Streams that all go one way, from clients and from servers, with large stanzas, or with the mix in full records or one stanza a
+/// write.
 async fn throughput(name: &str, scene: &Scene, who: Who, size: &Size) -> Figures {
     let (c2s, s2s) = match name {
         "big" => ("big c2s", "big s2s"),
-        _ => ("mix c2s", "mix s2s"),
+        "mix" => ("mix c2s", "mix s2s"),
+        _ => ("each c2s", "each s2s"),
     };
-    let octets = |way| match name {
-        "big" => chat(64 * 1024, way),
-        _ => mix(size.stanzas, way),
+    let writes = |way| match name {
+        "big" => full(&chat(64 * 1024, way)),
+        "mix" => full(&mix(size.stanzas, way)),
+        _ => stanzas(size.stanzas, way).into_iter().map(String::into_bytes).collect(),
     };
     let subject = scene.start(who, Run::default());
     let tls = scene.client(false, false);
     let lines = clients(&subject, &tls, STREAMS, "swallow").await;
-    let from_clients = push(&subject, lines, octets(Way::ToServer), size.octets).await;
+    let from_clients = push(&subject, lines, writes(Way::ToServer), size.octets).await;
     let tls = scene.client(true, false);
     let mut lines = Vec::new();
     for _ in 0..STREAMS {
         lines.push(Line::federate(subject.s2s, &tls).await);
     }
-    let from_servers = push(&subject, lines, octets(Way::Servers), size.octets).await;
+    let from_servers = push(&subject, lines, writes(Way::Servers), size.octets).await;
     vec![(c2s, from_clients.micros()), (s2s, from_servers.micros())]
 }
 
-/// Pushes so many octets, these again and again, in records of 16 KiB. The cost is for each MB.
-async fn push(subject: &Subject, lines: Vec<Line>, octets: String, total: usize) -> Cost {
-    let times = (total / lines.len()).div_ceil(octets.len());
-    let octets = Arc::new(octets);
+/// In as many octets as a record of TLS holds.
+fn full(octets: &str) -> Vec<Vec<u8>> {
+    octets.as_bytes().chunks(16 * 1024).map(<[u8]>::to_vec).collect()
+}
+
+/// Pushes so many octets, these again and again, each in a write and so in a record of its own. The cost is for each MB.
+async fn push(subject: &Subject, lines: Vec<Line>, writes: Vec<Vec<u8>>, total: usize) -> Cost {
+    let octets: usize = writes.iter().map(Vec::len).sum();
+    let times = (total / lines.len()).div_ceil(octets);
+    let writes = Arc::new(writes);
     let mut lines = lines;
     let mut spent = None;
     for times in [times.div_ceil(10), times] {
         let before = sink::read_so_far();
-        let all = times * octets.len() * lines.len();
+        let all = times * octets * lines.len();
         let mut tasks = JoinSet::new();
         let sent = async {
             for mut line in std::mem::take(&mut lines) {
-                let octets = Arc::clone(&octets);
+                let writes = Arc::clone(&writes);
                 tasks.spawn(async move {
                     for _ in 0..times {
-                        for record in octets.as_bytes().chunks(16 * 1024) {
-                            line.tls.write_all(record).await.expect("the other side listens");
+                        for write in writes.iter() {
+                            line.tls.write_all(write).await.expect("the other side listens");
                         }
                     }
                     line.tls.flush().await.expect("the other side listens");
@@ -461,8 +470,8 @@ async fn rules(scene: &Scene, who: Who, size: &Size) -> Figures {
         for _ in 0..STREAMS {
             lines.push(Line::federate(subject.s2s, &tls).await);
         }
-        let octets = mix(size.stanzas, Way::Servers);
-        micros.push(push(&subject, lines, octets, size.octets).await.micros());
+        let writes = full(&mix(size.stanzas, Way::Servers));
+        micros.push(push(&subject, lines, writes, size.octets).await.micros());
         if rules == size.rules {
             figures.push(("reload", scene.reload(&subject, rules, 1).as_secs_f64()));
             figures.push(("start", subject.started.as_secs_f64()));
@@ -482,7 +491,8 @@ async fn shadow(scene: &Scene, who: Who, size: &Size) -> Figures {
         for _ in 0..STREAMS {
             lines.push(Line::federate(subject.s2s, &tls).await);
         }
-        micros.push(push(&subject, lines, mix(size.stanzas, Way::Servers), size.octets).await.micros());
+        let writes = full(&mix(size.stanzas, Way::Servers));
+        micros.push(push(&subject, lines, writes, size.octets).await.micros());
     }
     vec![("shadow", micros[1] / micros[0])]
 }

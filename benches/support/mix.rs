@@ -18,9 +18,15 @@ pub enum Way {
 
 /// So many stanzas of the mix: messages, presences, queries and answers, 765 octets on average between servers.
 pub fn mix(count: usize, way: Way) -> String {
+    stanzas(count, way).concat()
+}
+
+/// The same, each by itself.
+pub fn stanzas(count: usize, way: Way) -> Vec<String> {
     let mut dice = Dice(0x5EED);
-    let mut out = String::new();
+    let mut all = Vec::with_capacity(count);
     for i in 0..count {
+        let mut out = String::new();
         let (a, b) = (dice.below(5000), dice.below(5000));
         let from = format!("user{a}@capulet.example/client.{:08x}", dice.below(u32::MAX));
         let from = if way == Way::ToServer { String::new() } else { format!(" from='{from}'") };
@@ -59,8 +65,9 @@ pub fn mix(count: usize, way: Way) -> String {
             }
         };
         write.expect("a string takes all");
+        all.push(out);
     }
-    out
+    all
 }
 
 /// Some words, a few of them beyond ASCII or escaped.

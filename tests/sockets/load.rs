@@ -13,3 +13,13 @@ fn the_load_bench_fills_every_line_of_its_table() {
     assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
     assert_eq!(table.json()["rows"].as_array().map(Vec::len), Some(bench::LINES), "{text}");
 }
+
+#[test]
+fn how_often_the_rules_are_read_again_can_be_said() {
+    let reloads =
+        |words: &[&str]| bench::Options::read(words.iter().map(|word| (*word).to_owned())).size().reloads;
+    assert_eq!(
+        (reloads(&[]), reloads(&["--reloads", "7"]), reloads(&["--quick", "--reloads", "2"])),
+        (50, 7, 2)
+    );
+}
