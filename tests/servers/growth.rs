@@ -3,7 +3,7 @@
 //! by what real ones write.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::support::ca::Usage;
@@ -282,12 +282,18 @@ fn what_grows_is_read(legacy: Legacy, start: &dyn Fn(&Place<'_>) -> Server) {
     first.say("<presence/>");
     first.hear("/first");
     let head = format!("type='chat' to='warden@{HOSTED}/first' {BULK}");
-    let sent = send(&mut chat, "copied", &head, &brim);
-    chat.say(&stanza(&head, "the-last-copy", ""));
-    let got = first.hear(">the-last-copy<");
+    // Both are read while it is written: the server cuts off who takes nothing for long.
+    let (sent, got, copied) = thread::scope(|all| {
+        let got = all.spawn(|| first.hear(">the-last-copy<"));
+        let copied = all.spawn(|| copies.hear(">the-last-copy<"));
+        let sent = send(&mut chat, "copied", &head, &brim);
+        chat.say(&stanza(&head, "the-last-copy", ""));
+        (sent, got.join().unwrap(), copied.join().unwrap())
+    });
     let expected = there(&got, &sent);
     assert!(expected.len() > sent.len() / 2, "{expected:?}");
-    assert_eq!(there(&copies.hear(">the-last-copy<"), &sent), expected, "the copies");
+    assert_eq!(there(&copied, &sent), expected, "the copies");
+    drop((first, copies));
 
     // The archive of a room.
     enter(&mut outside);

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -27,7 +29,50 @@ pub struct Raw {
 
 enum Io {
     Plain(TcpStream),
+    /// Read in a thread of its own.
+    Read(Reader),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// What comes over a connection is taken at once, whatever its owner waits for meanwhile: servers cut off who does not read for long.
+struct Reader {
+    stream: TcpStream,
+    came: Receiver<io::Result<Vec<u8>>>,
+}
+
+impl Reader {
+    fn of(stream: TcpStream) -> Self {
+        let mut reading = stream.try_clone().expect("a second handle");
+        stream.set_read_timeout(None).expect("a socket option");
+        let (sender, came) = channel();
+        thread::spawn(move || {
+            let mut space = [0; 16 * 1024];
+            loop {
+                let read = reading.read(&mut space).map(|n| space.get(..n).unwrap_or_default().to_vec());
+                let goes_on = read.as_ref().is_ok_and(|octets| !octets.is_empty());
+                if sender.send(read).is_err() || !goes_on {
+                    return;
+                }
+            }
+        });
+        Self { stream, came }
+    }
+
+    fn read(&self, space: &mut Vec<u8>) -> io::Result<usize> {
+        *space = match self.came.recv_timeout(Duration::from_millis(100)) {
+            Ok(read) => read?,
+            Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(RecvTimeoutError::Disconnected) => Vec::new(),
+        };
+        Ok(space.len())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // The thread holds the connection, too.
+        let _over = self.stream.shutdown(Shutdown::Both);
+    }
 }
 
 /// How a connection came to its end.
@@ -62,9 +107,10 @@ impl Raw {
         ));
     }
 
-    /// A connection inside to the server behind, logged in and bound to this resource: what it says is what it wrote.
+    /// A connection inside to the server behind, logged in and bound to this resource: what it says is what it wrote. It is read all
+    /// the time.
     pub fn inside(stream: TcpStream, user: &str, resource: &str) -> Self {
-        let mut raw = Self::of(stream);
+        let mut raw = Self { io: Some(Io::Read(Reader::of(stream))), heard: String::new() };
         raw.open();
         raw.hear("</stream:features>");
         raw.log_in(user);
@@ -185,7 +231,7 @@ impl Raw {
     /// Sends octets; a connection that has ended takes them in silence.
     pub fn say(&mut self, octets: &str) {
         let sent = match &mut self.io {
-            Some(Io::Plain(stream)) => stream.write_all(octets.as_bytes()),
+            Some(Io::Plain(stream) | Io::Read(Reader { stream, .. })) => stream.write_all(octets.as_bytes()),
             Some(Io::Tls(tls)) => tls.write_all(octets.as_bytes()).and_then(|()| tls.flush()),
             None => Ok(()),
         };
@@ -195,7 +241,7 @@ impl Raw {
     /// Half-closes the TCP connection.
     pub fn half_close(&mut self) {
         let stream = match &self.io {
-            Some(Io::Plain(stream)) => stream,
+            Some(Io::Plain(stream) | Io::Read(Reader { stream, .. })) => stream,
             Some(Io::Tls(tls)) => &tls.sock,
             None => return,
         };
@@ -267,9 +313,10 @@ impl Raw {
     }
 
     fn read(&mut self) -> Option<End> {
-        let mut space = [0; 16 * 1024];
+        let mut space = vec![0; 16 * 1024];
         let read = match &mut self.io {
             Some(Io::Plain(stream)) => stream.read(&mut space),
+            Some(Io::Read(reader)) => reader.read(&mut space),
             Some(Io::Tls(tls)) => tls.read(&mut space),
             None => Ok(0),
         };
