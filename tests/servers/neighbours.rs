@@ -17,7 +17,7 @@ use crate::support::release::Release;
 use crate::support::scene::{Cast, HOSTED, Peer, Scene, Wishes, remote};
 use crate::support::server::{Legacy, Place, Proof, Remote, SECOND, Server};
 use crate::support::world::{Host, Net, World};
-use crate::support::{ejabberd, make_dir, prosody, unbound, write};
+use crate::support::{crowd, ejabberd, make_dir, prosody, unbound, write};
 use memchr::memmem;
 
 const FRIEND: Peer = Peer { program: Remote::Prosody, proof: Proof::External, domain: "friend.example" };
@@ -228,13 +228,6 @@ fn outwards(legacy: Legacy) {
     eprintln!("{legacy:?}: 1,000 contacts at a slow partner answered in {:?}", begun.elapsed());
     drop(slow);
     no_stream_ended(&scene);
-}
-
-/// How many processes there are for each processor; one at least.
-fn crowd() -> f64 {
-    let load = std::fs::read_to_string("/proc/loadavg").expect("the kernel tells");
-    let load: f64 = load.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
-    (load / thread::available_parallelism().map_or(1.0, |n| n.get() as f64)).max(1.0)
 }
 
 /// D4: by the words of jabberd2, no stream to it has ever brought two foreign domains.

@@ -10,7 +10,7 @@ use crate::support::client::{Client, Element};
 use crate::support::nodes::{Cast, NODE, Node, Nodes};
 use crate::support::scene::Peer;
 use crate::support::server::{Legacy, Proof, Remote};
-use crate::support::wait_for;
+use crate::support::{crowd, wait_for};
 use rustix::process::Signal;
 
 /// Three nodes with a store; the world is told of all of them, and the server behind asks them in the order last to first.
@@ -154,6 +154,12 @@ impl Talk {
     }
 }
 
+/// "Within five seconds", of a machine that may be busy with other tests: as many times that as processes wait for each of its
+/// processors.
+fn fair() -> Duration {
+    Duration::from_secs(5).mul_f64(crowd())
+}
+
 /// Which node has these stanzas now.
 fn serving(scene: &Nodes, talk: &mut Talk, flow: &str) -> usize {
     let counts = || -> Vec<f64> {
@@ -232,7 +238,7 @@ fn all_nodes_are_restarted_one_by_one_under_traffic() {
     for (name, way) in [("inward", &talk.inward), ("outward", &talk.outward)] {
         let pause = way.pause().expect("something arrived");
         eprintln!("{name}: {pause:?} at most without an arrival");
-        assert!(pause < Duration::from_secs(5), "{name}: {pause:?}; what came back said {:?}", way.told);
+        assert!(pause < fair(), "{name}: {pause:?}; what came back said {:?}", way.told);
     }
     assert_eq!(talk.lost(), (0, 0));
     for node in 0..3 {
@@ -252,21 +258,33 @@ fn a_killed_node_costs_little_and_the_next_takes_over_within_five_seconds() {
             let speaker = scope.spawn(|| talk.say(3_000, Duration::from_millis(5)));
             let carried = |scene: &Nodes| scene.count(victim, "gatehouse_stanzas_total", &[("flow", way)]);
             let before = carried(&scene);
-            sleep(Duration::from_secs(3));
-            assert!(carried(&scene) - before > 100.0, "it carries the traffic of {way}");
+            wait_for(&format!("the node to carry the traffic of {way}"), Duration::from_secs(10), || {
+                match carried(&scene) - before {
+                    many if many > 400.0 => Ok(()),
+                    few => Err(few.to_string()),
+                }
+            });
             let killed = Instant::now();
             scene.nodes[victim].kill();
             let dead = Instant::now();
             speaker.join().unwrap();
             (killed, dead)
         });
+        // On a busy machine the way may be open again only when all of it was said.
+        let is_back =
+            |talk: &Talk| [&talk.inward, &talk.outward].iter().all(|way| way.recovered(killed).is_some());
+        while !is_back(&talk) && killed.0.elapsed() < fair() {
+            talk.say(10, Duration::from_millis(20));
+        }
         talk.settle();
         talk.tell(&format!("the node of {way} killed"));
+        // What a busy process has not read yet dies with it, too.
+        let (fair, queue) = (fair(), QUEUE as f64 * crowd());
         for (name, side) in [("inward", &talk.inward), ("outward", &talk.outward)] {
             let recovered = side.recovered(killed).expect("traffic goes on");
-            eprintln!("{way} killed: {name} goes on after {recovered:?}");
-            assert!(recovered < Duration::from_secs(5), "{name} goes on after {recovered:?}");
-            assert!(side.open() <= QUEUE, "{name}: {}", side.told());
+            eprintln!("{way} killed: {name} goes on after {recovered:?} of {fair:?}");
+            assert!(recovered < fair, "{name} goes on after {recovered:?}");
+            assert!(side.open() as f64 <= queue, "{name}: {}; {queue} may be lost", side.told());
         }
         scene.nodes[victim].again();
         others_see(&scene, victim, 3.0);

@@ -44,6 +44,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Result
     }
 }
 
+/// How many processes there are for each processor; one at least.
+pub fn crowd() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").expect("the kernel tells");
+    let load: f64 = load.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    (load / std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)).max(1.0)
+}
+
 /// A file of the repository, by its path from the root.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
