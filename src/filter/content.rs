@@ -34,21 +34,12 @@ pub(super) enum Finding {
 
 /// RLY-08, RLY-12 to RLY-15, and the rule's own list.
 pub(super) fn judge(head: &Head, scope: &Scope<'_>, rules: &StanzaRules, to_user: bool) -> Finding {
-    let kind = match head.kind() {
-        Kind::Iq => StanzaKind::Iq,
-        Kind::Message => StanzaKind::Message,
-        Kind::Presence => StanzaKind::Presence,
-        Kind::Other => return Finding::Refused(Reason::UnsupportedStanzaType),
-    };
+    let Some(kind) = kind_of(head) else { return Finding::Refused(Reason::UnsupportedStanzaType) };
     if kind == StanzaKind::Iq && !is_iq(head) {
         return Finding::Refused(Reason::BadIq);
     }
-    if !rules.admits_kind(kind) {
-        return Finding::Refused(Reason::KindDenied);
-    }
-    let queries = kind == StanzaKind::Iq && rules.quarantine().is_some();
-    if queries && !is_query(head) {
-        return Finding::Refused(Reason::Quarantined);
+    if let Some(reason) = of_kind(kind, head, rules) {
+        return Finding::Refused(reason);
     }
     let mut cut = Vec::new();
     for (index, child) in head.children().enumerate() {
@@ -78,6 +69,35 @@ pub(super) fn judge(head: &Head, scope: &Scope<'_>, rules: &StanzaRules, to_user
         }
     }
     if cut.is_empty() { Finding::Clean } else { Finding::Cut(cut) }
+}
+
+/// Why these rules, and nothing else, refuse a stanza; none: they let it pass.
+pub fn refusal(head: &Head, rules: &StanzaRules) -> Option<Reason> {
+    if rules.is_open() {
+        return None;
+    }
+    of_kind(kind_of(head)?, head, rules).or_else(|| {
+        let refused = head.children().any(|child| !rules.admits_payload(child.namespace()));
+        refused.then_some(Reason::PayloadDenied)
+    })
+}
+
+fn kind_of(head: &Head) -> Option<StanzaKind> {
+    match head.kind() {
+        Kind::Iq => Some(StanzaKind::Iq),
+        Kind::Message => Some(StanzaKind::Message),
+        Kind::Presence => Some(StanzaKind::Presence),
+        Kind::Other => None,
+    }
+}
+
+/// What they say of its kind.
+fn of_kind(kind: StanzaKind, head: &Head, rules: &StanzaRules) -> Option<Reason> {
+    if !rules.admits_kind(kind) {
+        return Some(Reason::KindDenied);
+    }
+    let queries = kind == StanzaKind::Iq && rules.quarantine().is_some();
+    (queries && !is_query(head)).then_some(Reason::Quarantined)
 }
 
 /// RLY-15: what only a user's own server says to him, or a server to its own components: whoever takes such a stanza for that

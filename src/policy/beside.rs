@@ -5,8 +5,6 @@
 use std::sync::Arc;
 
 use super::finding::Place;
-use super::quarantine::Quarantine;
-use super::question::StanzaKind;
 use super::rules::{RuleName, StanzaRules};
 use crate::reason::{Outcome, Reason};
 
@@ -30,26 +28,8 @@ impl Beside {
         self.outcome != Outcome::Deny
     }
 
-    /// Why it would refuse a stanza of the pair of this kind, with these namespaces of child elements; none if it would not.
-    pub fn refusal<'a>(
-        &self,
-        kind: StanzaKind,
-        mut payloads: impl Iterator<Item = &'a str>,
-    ) -> Option<Reason> {
-        if !self.is_allow() {
-            return Some(self.reason);
-        }
-        if self.stanzas.is_open() {
-            return None;
-        }
-        if !self.stanzas.admits_kind(kind) {
-            return Some(Reason::KindDenied);
-        }
-        let queries = kind == StanzaKind::Iq && self.stanzas.quarantine().is_some();
-        payloads.find_map(|namespace| match self.stanzas.admits_payload(namespace) {
-            false => Some(Reason::PayloadDenied),
-            true if queries && !Quarantine::admits_query(namespace) => Some(Reason::Quarantined),
-            true => None,
-        })
+    /// Which stanzas of the pair it would let pass, if it would let that go on.
+    pub fn stanzas(&self) -> &StanzaRules {
+        &self.stanzas
     }
 }

@@ -10,7 +10,6 @@ use super::beside::Beside;
 use super::day::Day;
 use super::domains::Pattern;
 use super::finding::Place;
-use super::lists::Listed;
 use super::peers::{Face, OnChange, compare};
 use super::pins::ShownKey;
 use super::proxy::Proxy;
@@ -167,10 +166,7 @@ impl Policy {
             }
             // Or of what lies below it.
             let is_held = |rule: &Rule| rule.outcome == Outcome::Quarantine && rule.is_for(index);
-            let below = |pattern: &Pattern| match pattern {
-                Pattern::Exact(name) => name.is_below(remote),
-                Pattern::Below(parent) => parent == remote || parent.is_below(remote),
-            };
+            let below = |pattern: &Pattern| reaches_below(pattern, remote);
             let mut patterns = self.rules.index.patterns().filter(|(pattern, _)| below(pattern));
             let rules = |pattern: &Pattern| self.rules.index.at(pattern).iter();
             let of =
@@ -180,6 +176,21 @@ impl Policy {
             }
         }
         first
+    }
+
+    /// Whether a rule for this hosted domain keeps somebody below that name out, or in quarantine, whatever the day and the way.
+    pub fn refuses_below(&self, hosted: &Domain, parent: &Domain) -> bool {
+        let Some((index, _)) = self.find_hosted(hosted) else { return false };
+        let keeps_out = |rule: &&Rule| rule.outcome != Outcome::Allow && rule.is_for(index);
+        let rules = |pattern: &Pattern| self.rules.index.at(pattern).iter();
+        self.rules
+            .index
+            .patterns()
+            .map(|(pattern, _)| pattern)
+            .filter(|pattern| reaches_below(pattern, parent))
+            .any(|pattern| {
+                rules(&pattern).filter_map(|rule| self.rules.list.get(*rule)).any(|rule| keeps_out(&rule))
+            })
     }
 
     fn judge_arrival(&self, arrive: &Arrive) -> Verdict {
@@ -267,15 +278,16 @@ impl Policy {
     }
 
     /// What lists say of one sender whose pair this permit lets in: an entry may name a single address. A rule that names the domain goes
-    /// before lists, and so does whatever else has decided but `federation`. None: too few lists name him.
-    pub fn lists_against(&self, permit: &Permit, bare: &str) -> Option<Listed> {
-        self.rule_against(&permit.question(), permit.rule(), bare).map(|(_, listed)| listed)
+    /// before lists, and so does whatever else has decided but `federation`. It is the rule that asks them; none: too few name him.
+    pub fn lists_against(&self, permit: &Permit, bare: &str) -> Option<(RuleName, Place)> {
+        let rule = self.rule_against(&permit.question(), permit.rule(), bare)?;
+        Some((rule.name.clone(), rule.place.clone()))
     }
 
     /// The same of the policy in the shadow, where that would let the pair in: its word on such a sender.
     pub fn beside_against(&self, permit: &Permit, bare: &str) -> Option<Arc<Beside>> {
         let (shadow, beside) = (self.shadow()?, permit.beside().filter(|beside| beside.is_allow())?);
-        let (rule, _) = shadow.rule_against(&permit.question(), &beside.rule, bare)?;
+        let rule = shadow.rule_against(&permit.question(), &beside.rule, bare)?;
         let (rule, place) = (rule.name.clone(), Some(rule.place.clone()));
         let (outcome, reason) = (Outcome::Deny, Reason::OnLists);
         Some(Arc::new(Beside { outcome, reason, rule, place, ..Beside::clone(beside) }))
@@ -290,19 +302,14 @@ impl Policy {
         let rule =
             permit.as_ref().and_then(|permit| self.rule_against(&permit.question(), permit.rule(), bare));
         match rule {
-            Some((rule, _)) => Verdict::deny(Reason::OnLists, rule.name.clone(), Some(rule.place.clone()))
+            Some(rule) => Verdict::deny(Reason::OnLists, rule.name.clone(), Some(rule.place.clone()))
                 .with_beside(verdict.beside),
             None => verdict,
         }
     }
 
     /// The rule that asks lists which name this sender, where `decided` has let his pair in.
-    fn rule_against(
-        &self,
-        question: &Federate<'_>,
-        decided: &RuleName,
-        bare: &str,
-    ) -> Option<(&Rule, Listed)> {
+    fn rule_against(&self, question: &Federate<'_>, decided: &RuleName, bare: &str) -> Option<&Rule> {
         if self.rules.by_lists.is_empty() || decided != &self.default_rule || !self.lists.name_addresses() {
             return None;
         }
@@ -312,7 +319,7 @@ impl Policy {
         let jid = Jid::parse(bare).or_else(|_| Jid::parse_rfc7622(bare)).ok()?;
         let listed = self.lists.asked(rule.quorum.as_ref()?, question.remote, Some(&jid.bare_form()));
         let holds = matches!(self.bearing(rule, question), Bearing::Decides(..));
-        Some((rule, listed)).filter(|(_, listed)| holds && listed.is_enough())
+        (holds && listed.is_enough()).then_some(rule)
     }
 
     fn judge_default(&self, hosted: &Hosted, question: &Federate<'_>) -> Verdict {
@@ -393,6 +400,14 @@ impl Policy {
 
     fn default_rule(&self) -> RuleName {
         self.default_rule.clone()
+    }
+}
+
+/// Whether a pattern stands for nothing but names below that one.
+fn reaches_below(pattern: &Pattern, parent: &Domain) -> bool {
+    match pattern {
+        Pattern::Exact(name) => name.is_below(parent),
+        Pattern::Below(above) => above == parent || above.is_below(parent),
     }
 }
 

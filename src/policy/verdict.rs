@@ -116,6 +116,7 @@ impl Verdict {
             address: question.address,
             key: question.key,
             rule: rule.clone(),
+            place: place.clone(),
             terms: Arc::clone(terms),
             face: None,
             beside: None,
@@ -152,6 +153,7 @@ pub struct Permit {
     address: Option<IpAddr>,
     key: ShownKey,
     rule: RuleName,
+    place: Option<Place>,
     terms: Arc<Terms>,
     /// How the remote domain was proven, once that was compared with before.
     face: Option<Arc<Face>>,
@@ -177,6 +179,11 @@ impl Permit {
     /// The rule that allows it.
     pub fn rule(&self) -> &RuleName {
         &self.rule
+    }
+
+    /// Where that rule stands; none when no rule decided.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// What the policy in the shadow said of this pair; none without one.

@@ -42,7 +42,7 @@ words! {
         PoshMismatch = "posh-mismatch",
         /// The signatures in the DNS do not hold.
         DnsBogus = "dns-bogus",
-        /// Lists name the domain.
+        /// Lists name the domain, or the sender there.
         OnLists = "on-lists",
         /// The rule pins the key for other days.
         PinExpired = "pin-expired",
@@ -136,7 +136,7 @@ impl Cause {
             Self::NotReached => "the address takes no connection",
             Self::NotTls => "what came is not TLS",
             Self::NotYetValid => "the certificate is not valid yet",
-            Self::OnLists => "lists name the domain",
+            Self::OnLists => "lists name the domain, or the sender there",
             Self::OtherName => "the certificate names other domains only",
             Self::PeerAlert => "the other side ended the handshake with an alert",
             Self::PeerSaid => "the other side said why",

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::event::Event;
 use super::turn::Turn;
-use crate::policy::{Beside, Permit, StanzaKind};
+use crate::filter;
+use crate::policy::{Beside, Permit};
 use crate::reason::{Outcome, Reason};
 use crate::stream::Pair;
-use crate::xml::{Head, Kind};
+use crate::xml::Head;
 
 /// How much of the answer is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,12 @@ pub(super) fn refused(
     octets: usize,
 ) {
     let Some(beside) = permit.beside() else { return };
-    let by_rule = matches!(reason, Reason::KindDenied | Reason::PayloadDenied | Reason::OnLists);
+    let by_rule = match reason {
+        Reason::KindDenied | Reason::PayloadDenied | Reason::OnLists | Reason::Quarantined => true,
+        // What came is counted for the rule in force alone.
+        Reason::QuarantineRate => beside.stanzas().quarantine().is_none(),
+        _ => false,
+    };
     if by_rule && refusal(beside, head).is_none() {
         otherwise(turn, pair, permit, (Outcome::Deny, reason), octets);
     }
@@ -90,11 +96,8 @@ pub(super) fn would_pass(permit: &Permit, head: &Head) -> bool {
 }
 
 fn refusal(beside: &Beside, head: &Head) -> Option<Reason> {
-    let kind = match head.kind() {
-        Kind::Iq => StanzaKind::Iq,
-        Kind::Message => StanzaKind::Message,
-        Kind::Presence => StanzaKind::Presence,
-        Kind::Other => return None,
-    };
-    beside.refusal(kind, head.children().map(|child| child.namespace()))
+    match beside.is_allow() {
+        true => filter::refusal(head, beside.stanzas()),
+        false => Some(beside.reason),
+    }
 }

@@ -280,6 +280,8 @@ pub enum Event {
     Withheld { hosted: Domain, rule: RuleName, what: Withheld },
     /// A stanza met a patch. If it was refused, that is told beside this.
     Patched { pair: Option<Pair>, hosted: Domain, patch: RuleName, place: Place, stroke: Stroke },
+    /// A rule refuses a stanza for this reason: a refusal that follows tells of it.
+    Ruled { rule: RuleName, place: Option<Place>, reason: Reason },
     /// The policy in the shadow would have decided otherwise about a stanza of a pair that stands under `rule`: it passed, and
     /// would be refused for `reason`; or it was refused for `reason`, and would pass. `outcome` is what became of it.
     Otherwise {

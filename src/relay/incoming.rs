@@ -18,7 +18,7 @@ use super::turned::{Turned, excess};
 use super::{Effect, FarId, HeldStanza, Home, Passing, Sender, Words};
 use crate::filter::{self, Admitted, Decision, Desk, Guard, Route};
 use crate::jid::Domain;
-use crate::policy::{Beside, Counted, Permit};
+use crate::policy::{Beside, Counted, Permit, Place, RuleName};
 use crate::reason::{Direction, Flow, Reason};
 use crate::stream::Pair;
 use crate::xml::{Edits, Frame, Head, Kind, Refused, rewrite};
@@ -53,10 +53,12 @@ impl Incoming<'_> {
             Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
             Decision::Bounce(reason) => {
                 let words = self.words_of_quarantine(frame.head(), reason, turn.home);
+                self.ruled(frame.head(), reason, turn);
                 ORIGIN.bounce_with(frame.head(), &reason.into(), words.as_deref(), turn);
                 self.refused_beside(&frame, reason, turn);
             }
             Decision::Drop(reason) => {
+                self.ruled(frame.head(), reason, turn);
                 ORIGIN.note_refused(frame.head(), reason, turn);
                 self.refused_beside(&frame, reason, turn);
             }
@@ -71,15 +73,27 @@ impl Incoming<'_> {
         Ok(())
     }
 
+    /// The pair that a stanza is of, if it stands.
+    fn admitted(&self, head: &Head, home: &Home) -> Option<&Admitted> {
+        let place =
+            self.compare(home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
+        self.guard.pair(place.ok()?)
+    }
+
+    /// A stanza is about to be refused: by its rule, if it is for that.
+    fn ruled(&self, head: &Head, reason: Reason, turn: &mut Turn<'_>) {
+        if let Some(admitted) = self.admitted(head, turn.home) {
+            turn.ruled(admitted.permit(), reason);
+        }
+    }
+
     /// A stanza was refused: what the policy in the shadow, if there is one, would have made of it.
     fn refused_beside(&self, frame: &Frame, reason: Reason, turn: &mut Turn<'_>) {
         if turn.policy.shadow().is_none() {
             return;
         }
         let head = frame.head();
-        let place = self
-            .compare(turn.home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
-        if let Some(admitted) = place.ok().and_then(|index| self.guard.pair(index)) {
+        if let Some(admitted) = self.admitted(head, turn.home) {
             let stands = (admitted.pair(), admitted.permit());
             beside::refused(turn, stands, reason, head, frame.octets().len());
         }
@@ -93,11 +107,13 @@ impl Incoming<'_> {
         let Some(frame) = reread(octets) else { return };
         let words = self.words_of_quarantine(frame.head(), reason, turn.home);
         let asks = frame.head().is_type("subscribe");
+        self.ruled(frame.head(), reason, turn);
         // As for other limits of senders: presence is not answered, and a request only where the operator has something to say.
         match frame.head().kind() == Kind::Presence && !(asks && words.is_some()) {
             true => ORIGIN.note_refused(frame.head(), reason, turn),
             false => ORIGIN.sent_back_with(frame.head(), &reason.into(), words.as_deref(), turn),
         }
+        self.refused_beside(&frame, reason, turn);
     }
 
     /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.
@@ -105,10 +121,7 @@ impl Incoming<'_> {
         if !matches!(reason, Reason::Quarantined | Reason::QuarantineRate) {
             return None;
         }
-        let place =
-            self.compare(home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
-        let admitted = self.guard.pair(place.ok()?)?;
-        admitted.permit().quarantine()?.text.clone()
+        self.admitted(head, home)?.permit().quarantine()?.text.clone()
     }
 
     /// What the desk says of a stanza, with all that it may know.
@@ -131,7 +144,8 @@ impl Incoming<'_> {
         mut bare: Option<(usize, usize)>,
         turn: &mut Turn<'_>,
     ) {
-        if self.is_listed(&frame, index, edits.as_deref(), bare, turn) {
+        if let Some((rule, place)) = self.listed(&frame, index, edits.as_deref(), bare, turn) {
+            turn.note(Event::Ruled { rule, place: Some(place), reason: Reason::OnLists });
             if let Some(admitted) = self.guard.pair(index)
                 && self.beside_sender().is_none()
             {
@@ -165,32 +179,32 @@ impl Incoming<'_> {
         self.forward(frame, index, edits.as_deref(), bare, turn);
     }
 
-    /// Whether lists name the sender himself (POL-13). What was found is remembered for as long as he goes on: one digest for each
-    /// change of the sender on a stream.
-    fn is_listed(
+    /// The rule by which lists refuse the sender himself (POL-13). What was found is remembered for as long as he goes on: one digest
+    /// for each change of the sender on a stream.
+    fn listed(
         &mut self,
         frame: &Frame,
         index: usize,
         edits: Option<&Edits>,
         bare: Option<(usize, usize)>,
         turn: &Turn<'_>,
-    ) -> bool {
+    ) -> Option<(RuleName, Place)> {
         if !turn.policy.asks_of_addresses() {
             *self.asked = None;
-            return false;
+            return None;
         }
-        let Some(admitted) = self.guard.pair(index) else { return false };
+        let admitted = self.guard.pair(index)?;
         let target = &admitted.pair().target;
         let sender = sender(frame, edits, bare, admitted.pair());
-        let Ok(address) = std::str::from_utf8(sender.address.of(frame.octets())) else { return false };
+        let address = std::str::from_utf8(sender.address.of(frame.octets())).ok()?;
         match &*self.asked {
-            Some(asked) if asked.target == *target && *asked.address == *address => asked.is_listed,
+            Some(asked) if asked.target == *target && *asked.address == *address => asked.listed.clone(),
             _ => {
-                let is_listed = turn.policy.lists_against(admitted.permit(), address).is_some();
+                let listed = turn.policy.lists_against(admitted.permit(), address);
                 let beside = turn.policy.beside_against(admitted.permit(), address);
                 let (target, address) = (target.clone(), address.into());
-                *self.asked = Some(Asked { target, address, is_listed, beside });
-                is_listed
+                *self.asked = Some(Asked { target, address, listed: listed.clone(), beside });
+                listed
             }
         }
     }
@@ -302,7 +316,8 @@ pub(super) struct Asked {
     target: Domain,
     /// The bare address of the sender.
     address: Box<str>,
-    is_listed: bool,
+    /// The rule by which he is refused, and where it stands.
+    listed: Option<(RuleName, Place)>,
     /// The word of the policy in the shadow, where that would refuse him.
     beside: Option<Arc<Beside>>,
 }

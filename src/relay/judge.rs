@@ -4,15 +4,24 @@ use std::net::IpAddr;
 
 use std::sync::Arc;
 
+use super::event::Event;
 use super::turn::Turn;
 use crate::jid::Domain;
-use crate::policy::{Face, Federate, Identity, KeyDigest, Policy, Question, ShownKey, Tls, Verdict};
+use crate::policy::{Face, Federate, Identity, KeyDigest, Permit, Policy, Question, ShownKey, Tls, Verdict};
 use crate::reason::{Cause, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::initiating::Errand;
 use crate::stream::{Certificate, Method, Pair, Proof, Secured, TlsVersion, TrustFault, identity};
 
 impl Turn<'_> {
+    /// A stanza is about to be refused under this permit: by its rule, if it is for that.
+    pub(super) fn ruled(&mut self, permit: &Permit, reason: Reason) {
+        if OF_RULES.contains(&reason) {
+            let (rule, place) = (permit.rule().clone(), permit.place().cloned());
+            self.note(Event::Ruled { rule, place, reason });
+        }
+    }
+
     /// May the remote domain of this pair speak to us, shown this, over this channel, from there?
     pub(super) fn inbound(
         &self,
@@ -284,3 +293,12 @@ fn tls(secured: Option<&Secured>) -> Tls {
         Some(TlsVersion::V13) => Tls::V13,
     }
 }
+
+/// For what the rule that admits a pair refuses single stanzas of it.
+const OF_RULES: &[Reason] = &[
+    Reason::KeptInside,
+    Reason::KindDenied,
+    Reason::PayloadDenied,
+    Reason::Quarantined,
+    Reason::QuarantineRate,
+];

@@ -200,6 +200,9 @@ impl Observe {
             // Nothing is decided about the pair: it stands, and was judged again.
             Event::Shadowed { pair, verdict } => self.beside(flow, pair, verdict),
             Event::Otherwise { .. } => self.otherwise(flow, event),
+            // A rule that admits pairs is used by them; one that asks lists of a sender admits none.
+            Event::Ruled { rule, reason: Reason::OnLists, .. } => self.used.refused(rule),
+            Event::Ruled { .. } => {}
             Event::Authenticated { pair, method, outcome, reason } => {
                 m.authenticated(flow, hosted(flow, pair), *method, *outcome);
                 tracing::debug!(flow = %flow, pair = %Shown(pair), relay = %meta.id, method = method.label(),

@@ -86,7 +86,13 @@ impl Pump {
     /// Tells what happened, with what is known around it.
     pub(super) fn tell(&mut self, event: Event) {
         let mut event = self.completed(event);
-        let mut around = self.around(&event);
+        let meta = self.meta_of(&event);
+        let mut around = self.around(&event, meta.flow);
+        if matches!(event, Event::Refused { .. } | Event::Unfit { .. })
+            && let Some((rule, place)) = self.memory.as_mut().and_then(|memory| memory.ruled.take())
+        {
+            (around.rule, around.place) = (Some(rule), place);
+        }
         if let Event::Rejected { record, .. } = &mut event {
             show(record, around.channel.as_ref());
         }
@@ -94,7 +100,7 @@ impl Pump {
             let carried = self.near.is_none() || self.was_withdrawn(&event);
             around.before = self.memory.get_or_insert_default().once(&event, carried, now());
         }
-        self.tools.observe.note_with(&self.meta_of(&event), &event, &around);
+        self.tools.observe.note_with(&meta, &event, &around);
     }
 
     /// What is said of a pair that travels against the flow of the relay is of the other flow (XEP-0288).
@@ -107,7 +113,11 @@ impl Pump {
             | Event::Admitted { pair, .. } => Some(pair),
             Event::Ended { record } => record.pair.as_ref(),
             // A name that nobody has proven is no pair's.
-            Event::Refused { pair, .. } if self.meta.flow == Flow::S2sOut => pair.as_ref(),
+            Event::Refused { pair, .. } | Event::Unfit { pair, .. } | Event::Patched { pair, .. }
+                if self.meta.flow == Flow::S2sOut =>
+            {
+                pair.as_ref()
+            }
             _ => None,
         };
         let flow = match self.meta.flow {
@@ -164,7 +174,10 @@ impl Pump {
     /// Where the other side of this pair was called, and the channel to it.
     fn met(&self, pair: Option<&Pair>) -> (Option<SocketAddr>, Option<Secured>) {
         let public = self.public(pair);
-        let known = pair.and_then(|pair| self.memory.as_ref()?.proven.get(pair));
+        let inverse = pair.filter(|pair| self.is_inverse(pair));
+        // What has come back over a leg of ours came on that of its inverse, which may be gone.
+        let of_leg = inverse.filter(|_| self.near.is_none()).map(Pair::reversed);
+        let known = of_leg.as_ref().or(pair).and_then(|pair| self.memory.as_ref()?.proven.get(pair));
         let channel = public
             .and_then(|far| far.leg.shown.clone())
             .or_else(|| known.and_then(|known| known.channel.clone()))
@@ -172,8 +185,11 @@ impl Pump {
                 let near = self.meta.flow != Flow::S2sOut;
                 near.then(|| self.relay.channel(Side::Near).cloned()).flatten()
             });
-        let called =
-            public.and_then(|far| far.leg.address()).or_else(|| known.and_then(|known| known.called));
+        let called = match inverse {
+            // What goes back over a stream that has come goes to who has opened it.
+            Some(_) if self.near.is_some() => self.meta.peer,
+            _ => public.and_then(|far| far.leg.address()).or_else(|| known.and_then(|known| known.called)),
+        };
         (called, channel)
     }
 
@@ -253,7 +269,10 @@ impl Pump {
                 self.memory.get_or_insert_default().login = Some(*reason);
             }
             Event::Patched { patch, place, stroke: Stroke::Acted(Action::Deny), .. } => {
-                self.memory.get_or_insert_default().patch = Some((patch.clone(), place.clone()));
+                self.memory.get_or_insert_default().ruled = Some((patch.clone(), Some(place.clone())));
+            }
+            Event::Ruled { rule, place, .. } => {
+                self.memory.get_or_insert_default().ruled = Some((rule.clone(), place.clone()));
             }
             Event::Ended { record } => {
                 if let Some(known) =
@@ -267,7 +286,8 @@ impl Pump {
         event
     }
 
-    fn around(&mut self, event: &Event) -> Around {
+    /// What is known around an event of that flow.
+    fn around(&self, event: &Event, flow: Flow) -> Around {
         if let Event::Unfit { pair, reason, address, .. } = event {
             return self.around_unfit(pair.as_ref(), *reason, address.as_deref());
         }
@@ -301,7 +321,7 @@ impl Pump {
                 backend.and_then(|far| far.leg.detail.as_deref().cloned().or_else(|| far.leg.given_up()))
             }
             Reason::OnLists => pair.and_then(|pair| {
-                let (hosted, remote) = match self.meta.flow {
+                let (hosted, remote) = match flow {
                     Flow::S2sOut => (&pair.sender, &pair.target),
                     Flow::C2s | Flow::S2sIn => (&pair.target, &pair.sender),
                 };
@@ -309,7 +329,7 @@ impl Pump {
                 Some(Detail::new(Cause::OnLists, listed.to_string()))
             }),
             _ if reason.is(Class::Certified) => {
-                let direction = match self.meta.flow {
+                let direction = match flow {
                     Flow::S2sOut => Direction::Outbound,
                     Flow::C2s | Flow::S2sIn => Direction::Inbound,
                 };
@@ -353,16 +373,14 @@ impl Pump {
     }
 
     /// The same of a stanza that was refused for what it is.
-    fn around_unfit(&mut self, pair: Option<&Pair>, reason: Reason, address: Option<&str>) -> Around {
-        let patch = self.memory.as_mut().filter(|_| reason == Reason::Patched);
-        let (rule, place) = patch.and_then(|memory| memory.patch.take()).unzip();
+    fn around_unfit(&self, pair: Option<&Pair>, reason: Reason, address: Option<&str>) -> Around {
         let listed = pair
             .filter(|_| reason == Reason::OnLists)
             .and_then(|pair| self.tools.registry.policy().listed(&pair.target, &pair.sender, address));
         let detail = listed.map(|listed| Detail::new(Cause::OnLists, listed.to_string()));
         let (called, channel) = self.met(pair);
         let method = pair.and_then(|pair| self.method(pair));
-        Around { called, channel, detail, rule, place, method, ..Around::default() }
+        Around { called, channel, detail, method, ..Around::default() }
     }
 
     /// The leg in public that serves this pair or, going both ways, its inverse; without a pair, the only one.

@@ -1,7 +1,7 @@
 //! How often each rule and each case is used, since when and when last: kept over restarts where there is a folder for it.
 //!
-//! A rule is used when it decides about a pair, and again when a pair that it admitted ends after stanzas; a case when the pair
-//! that it describes is asked about. A rule that goes is remembered for a while, for it may come back.
+//! A rule is used when it decides about a pair, and again when a pair that it admitted ends after stanzas, or when it asks lists and
+//! they name a sender; a case when the pair that it describes is asked about. A rule that goes is remembered for a while, for it may come back.
 //!
 //! There may be a hundred thousand rules, and streams wait for whoever holds the counts: all of them are gone through some at a
 //! time, on threads where no stream is served.
@@ -177,6 +177,16 @@ impl Used {
             uses.touch(now);
         }
         inner.changed = true;
+    }
+
+    /// The rule has refused a stanza of a pair that others admit.
+    pub fn refused(&self, rule: &RuleName) {
+        let mut inner = self.inner();
+        if let Some(uses) = inner.rules.get_mut(rule.as_str()) {
+            uses.hits += 1;
+            uses.touch(Timestamp::now());
+            inner.changed = true;
+        }
     }
 
     /// A pair that the rule admitted has ended, or lives.

@@ -92,6 +92,13 @@ fn recorded(scene: &mut Scene, methods: [&str; 2]) {
         let found = found.unwrap_or_else(|| panic!("{flow} {pair}: {records:#?}"));
         assert_eq!(found["proof"], *method, "{found:#}");
         assert_eq!(found["tls"], "1.3", "{found:#}");
+        // What began it tells as much: of whom it is, and over what it comes or goes.
+        let begun =
+            records.iter().find(|r| r["event"] == "admitted" && r["flow"] == *flow && r["pair"] == **pair);
+        let begun = begun.unwrap_or_else(|| panic!("{flow} {pair}: {records:#?}"));
+        let address = begun["peer"].as_str().unwrap_or_default();
+        assert!(begun["tls"] == "1.3" && address.starts_with(&Scene::outside(LAST).to_string()), "{begun:#}");
+        assert!(begun["fingerprint"].is_string(), "{begun:#}");
     }
 }
 
@@ -219,7 +226,7 @@ const COUNTS: [(&str, &str); 2] = [
 #[test]
 fn what_went_back_over_a_line_that_breaks_comes_back_once() {
     for program in [Remote::Prosody, Remote::Prosody13] {
-        let mut scene = scene("timeouts: { acknowledgement: 5s }\n");
+        let mut scene = scene("timeouts: { acknowledgement: 5s, resume: 10s }\n");
         let host = scene.outsider(LAST);
         let server = friend_at(&host, &scene, program, Proof::External, &COUNTS);
         let (mut outside, mut inside) = (server.login(), scene.legacy.login());

@@ -221,6 +221,14 @@ async fn a_list_is_fetched_kept_and_held_as_a_file_is() {
     panic!("{:?}", left());
 }
 
+/// How often the one rule was used.
+async fn uses(world: &World) -> u64 {
+    let (_, json) = world.get("/status.json").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["rules"][0]["name"], "on-lists", "{json}");
+    status["rules"][0]["hits"].as_u64().unwrap()
+}
+
 // POL-13: `jid-sha256`.
 #[tokio::test]
 async fn a_list_of_digests_keeps_out_domains_and_single_addresses() {
@@ -238,6 +246,7 @@ async fn a_list_of_digests_keeps_out_domains_and_single_addresses() {
     assert_ne!(call.external(COUSIN).await.ok(), Some(Login::Success));
 
     let mut stream = by_certificate(&friend, HALL).await;
+    let before = uses(&world).await;
     let message = |from: &str, id: &str| {
         format!("<message from='{from}' to='j@hall.example' id='{id}'><body>{id}</body></message>")
     };
@@ -268,6 +277,13 @@ async fn a_list_of_digests_keeps_out_domains_and_single_addresses() {
     assert_eq!(refused(&world, "on-lists").await, 4.0);
     let refusals = ask(&world.socket(), &["refusals", "--reason", "on-lists"]).await.to_string();
     assert!(refusals.contains("bad@friend.example") && refusals.contains("rtbl ("), "{refusals}");
+    // The rule is named with its line, and its use is counted, although another one has let the pair in.
+    assert!(
+        refusals.contains("\"rule\":\"on-lists\"") && refusals.contains("policies/hall.example.yaml:3:5"),
+        "{refusals}"
+    );
+    assert_eq!(uses(&world).await, before + 4);
+    recorded(&world, &["\"refused\"", "\"rule\":\"on-lists\"", "hall.example.yaml:3:5\""]).await;
 
     // Who asks about the sender hears what the gateway does, and a question that makes no sense is no verdict.
     let explain = ["policy", "explain", "--live", "--to", "j@hall.example", "--from"];

@@ -8,11 +8,12 @@ use std::hash::{Hash, Hasher};
 use super::super::beside::{self, would_pass};
 use super::super::turn::Turn;
 use super::super::{Effect, LaneId};
+use crate::filter;
 use crate::jid::Domain;
 use crate::policy::Permit;
 use crate::reason::Reason;
 use crate::stream::Pair;
-use crate::xml::Frame;
+use crate::xml::{Frame, Head};
 
 /// A pair on the stream of a backend, and whether its stanzas may go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,13 @@ pub(super) struct Permits {
 }
 
 impl Permits {
+    /// A stanza of the pair is about to be refused: by the rule that lets it out or by that which lets it in, if it is for what one says.
+    pub(super) fn ruled(&self, reason: Reason, head: &Head, turn: &mut Turn<'_>) {
+        let refuses = |permit: &Permit| filter::refusal(head, permit.stanzas()).is_some();
+        let into = self.into.as_ref().filter(|into| !refuses(&self.out) && refuses(into));
+        turn.ruled(into.unwrap_or(&self.out), reason);
+    }
+
     /// A stanza of the pair was refused: what the policy in the shadow, if there is one, would have made of it.
     pub(super) fn refused_beside(&self, pair: &Pair, reason: Reason, frame: &Frame, turn: &mut Turn<'_>) {
         let (head, octets) = (frame.head(), frame.octets().len());

@@ -181,10 +181,12 @@ impl Outbound {
                 }
             }
             Err(Refusal::Bounce(reason)) => {
+                permits.ruled(reason, frame.head(), turn);
                 self.origin().sent_back(frame.head(), &reason.into(), turn);
                 permits.refused_beside(&lane.pair, reason, &frame, turn);
             }
             Err(Refusal::Drop(reason) | Refusal::Fault(reason)) => {
+                permits.ruled(reason, frame.head(), turn);
                 self.origin().note_refused(frame.head(), reason, turn);
                 permits.refused_beside(&lane.pair, reason, &frame, turn);
             }

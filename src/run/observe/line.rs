@@ -10,7 +10,7 @@ use super::{address, capped, shown, tls};
 use crate::jid::Domain;
 use crate::metrics::Door;
 use crate::policy::Beside;
-use crate::reason::{Detail, Reason};
+use crate::reason::{Detail, Outcome, Reason};
 use crate::relay::Record;
 use crate::stream::{Method, RevocationCheck};
 
@@ -35,6 +35,9 @@ pub(super) struct Line<'a> {
     fingerprint: Option<&'a str>,
     revocation: Option<&'static str>,
     rule: Option<&'a str>,
+    /// Where that rule stands, or the patch that is named in its place; of what was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
     /// What the policy in the shadow says of the pair, where that is otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<Mark<'a>>,
@@ -69,10 +72,16 @@ impl<'a> Line<'a> {
             fingerprint: record.fingerprint.as_deref(),
             revocation: record.revocation.map(RevocationCheck::label),
             rule: record.rule.as_ref().map(|r| r.as_str()),
+            place: around.place.as_ref().map(ToString::to_string),
             shadow: record
                 .beside
                 .as_deref()
-                .filter(|beside| beside.is_allow() == is_refusal(event))
+                .filter(|beside| {
+                    // Only where a pair comes to stand is its reason that of the verdict.
+                    let held = event == "admitted"
+                        && (record.reason == Reason::Quarantined) != (beside.outcome == Outcome::Quarantine);
+                    beside.is_allow() == is_refusal(event) || held
+                })
                 .map(Mark::of),
             nearest: around.nearest.as_deref(),
             reason: record.reason.label(),

@@ -16,8 +16,8 @@ use crate::stream::{Method, Pair, Secured};
 pub(in crate::run) struct Memory {
     /// Pairs that may not pass.
     pub(super) denied: HashMap<Pair, Denied>,
-    /// The patch that kept a stanza away just now.
-    pub(super) patch: Option<(RuleName, Place)>,
+    /// The patch or the rule that keeps a stanza away of which the next refusal tells.
+    pub(super) ruled: Option<(RuleName, Option<Place>)>,
     /// Why a login was refused last.
     pub(super) login: Option<Reason>,
     /// How pairs stand in public, outbound: a leg may be gone when its end is told.
