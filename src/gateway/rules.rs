@@ -253,14 +253,14 @@ pub(super) fn ending(policy: &Policy) -> Vec<String> {
 
 /// What the status page shows of the shadow.
 pub(super) fn shadow_shown(report: &Report) -> crate::status::Shadow {
-    let refuses = |change: &&Otherwise| change.now == "allow";
+    let refuses = |change: &&Otherwise| change.next == "deny";
     crate::status::Shadow {
         digest: report.digest.clone(),
         since: report.since.map(|at| at.to_string()).unwrap_or_default(),
         alike: report.alike,
         otherwise: report.otherwise,
         refused: report.changes.iter().filter(refuses).count(),
-        admitted: report.changes.iter().filter(|change| !refuses(change)).count(),
+        admitted: report.changes.iter().filter(|change| change.now == "deny").count(),
         stanzas: report.changes.iter().filter(refuses).map(|change| change.stanzas).sum(),
         changes: report
             .changes

@@ -7,6 +7,10 @@ use crate::reason::Outcome;
 pub enum ShadowChange {
     /// It would admit what is refused.
     Admits,
+    /// It would let out of quarantine who is in it.
+    Frees,
+    /// It would put into quarantine who is allowed.
+    Holds,
     /// It would do the same.
     None,
     /// It would refuse what is admitted.
@@ -15,15 +19,19 @@ pub enum ShadowChange {
 
 impl ShadowChange {
     /// Every value, for tables and tests.
-    pub const ALL: &'static [ShadowChange] = &[Self::Admits, Self::None, Self::Refuses];
+    pub const ALL: &'static [ShadowChange] =
+        &[Self::Admits, Self::Frees, Self::Holds, Self::None, Self::Refuses];
 
     /// From what is done to what would be.
     pub fn from(now: Outcome, next: Outcome) -> Self {
         match (now, next) {
             (Outcome::Deny, Outcome::Allow | Outcome::Quarantine) => Self::Admits,
             (Outcome::Allow | Outcome::Quarantine, Outcome::Deny) => Self::Refuses,
-            // Which stanzas of somebody in quarantine would not pass is told one by one.
-            (Outcome::Allow | Outcome::Quarantine, Outcome::Allow | Outcome::Quarantine)
+            // Which stanzas of somebody in quarantine do not pass, or would not, is told one by one beside.
+            (Outcome::Allow, Outcome::Quarantine) => Self::Holds,
+            (Outcome::Quarantine, Outcome::Allow) => Self::Frees,
+            (Outcome::Allow, Outcome::Allow)
+            | (Outcome::Quarantine, Outcome::Quarantine)
             | (Outcome::Deny, Outcome::Deny) => Self::None,
         }
     }
@@ -32,6 +40,8 @@ impl ShadowChange {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Admits => "admits",
+            Self::Frees => "frees",
+            Self::Holds => "holds",
             Self::None => "none",
             Self::Refuses => "refuses",
         }

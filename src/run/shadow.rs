@@ -25,9 +25,9 @@ pub struct Otherwise {
     pub to: String,
     /// `pair`: the pair as a whole; `stanza`: single stanzas of a pair that stands and would stand.
     pub what: String,
-    /// What is done now: `allow` or `deny`.
+    /// What is done now: `allow` or `deny`; `quarantine` where that alone would end.
     pub now: String,
-    /// What would be done.
+    /// What would be done: `allow`, `deny` or `quarantine`.
     pub next: String,
     /// Why it is refused, or would be: the reason's label.
     pub reason: String,
@@ -161,8 +161,14 @@ impl Shadow {
             }
         }
         if change != ShadowChange::None {
-            let reason = if change == ShadowChange::Admits { verdict.reason } else { beside.reason };
-            let entry = table.entry(flow, pair, PAIR, (verdict.outcome, reason), &verdict.rule, beside);
+            let (now, next, reason) = match change {
+                ShadowChange::Admits => (Outcome::Deny, Outcome::Allow, verdict.reason),
+                ShadowChange::Frees => (Outcome::Quarantine, Outcome::Allow, verdict.reason),
+                ShadowChange::Holds => (Outcome::Allow, Outcome::Quarantine, beside.reason),
+                // Who is in quarantine is let in.
+                ShadowChange::None | ShadowChange::Refuses => (Outcome::Allow, Outcome::Deny, beside.reason),
+            };
+            let entry = table.entry(flow, pair, PAIR, (now, next, reason), &verdict.rule, beside);
             entry.asked += 1;
         }
         change
@@ -178,8 +184,12 @@ impl Shadow {
         octets: usize,
     ) {
         let what = if beside.is_allow() { STANZA } else { PAIR };
+        let ways = match outcome {
+            Outcome::Deny => (Outcome::Deny, Outcome::Allow, reason),
+            Outcome::Allow | Outcome::Quarantine => (Outcome::Allow, Outcome::Deny, reason),
+        };
         let mut table = self.table();
-        let entry = table.entry(flow, pair, what, (outcome, reason), rule, beside);
+        let entry = table.entry(flow, pair, what, ways, rule, beside);
         entry.stanzas += 1;
         entry.octets = entry.octets.saturating_add(u64::try_from(octets).unwrap_or(u64::MAX));
     }
@@ -256,12 +266,10 @@ impl Table {
         flow: Flow,
         pair: &Pair,
         what: &str,
-        (outcome, reason): (Outcome, Reason),
+        (outcome, next, reason): (Outcome, Outcome, Reason),
         rule: &RuleName,
         beside: &Beside,
     ) -> &mut Otherwise {
-        // Who is in quarantine is let in; which of his stanzas would not be is told one by one.
-        let outcome = if outcome == Outcome::Deny { outcome } else { Outcome::Allow };
         let key = Key {
             flow: flow.label().to_owned(),
             from: escaped(pair.sender.as_str(), LONGEST),
@@ -274,10 +282,6 @@ impl Table {
             self.make_room();
         }
         let now = Timestamp::now();
-        let next = match outcome {
-            Outcome::Allow | Outcome::Quarantine => Outcome::Deny,
-            Outcome::Deny => Outcome::Allow,
-        };
         let fresh = |key: &Key| Otherwise {
             flow: key.flow.clone(),
             from: key.from.clone(),

@@ -41,8 +41,21 @@ fn what_is_decided_otherwise_is_told_either_way() {
     assert_eq!(told(&shadow, any, listed, "a.example"), ShadowChange::Refuses);
     assert_eq!(told(&shadow, listed, any, "b.example"), ShadowChange::Admits);
     assert_eq!(told(&shadow, any, any, "c.example"), ShadowChange::None);
-    let report = shadow.report();
-    assert_eq!((report.digest.as_str(), report.alike, report.otherwise), ("next", 1, 3));
+    let held = Federation::Quarantine;
+    assert_eq!(told(&shadow, held, held, "d.example"), ShadowChange::None);
+    assert_eq!(told(&shadow, any, held, "e.example"), ShadowChange::Holds);
+    assert_eq!(told(&shadow, held, any, "f.example"), ShadowChange::Frees);
+    let mut report = shadow.report();
+    assert_eq!((report.digest.as_str(), report.alike, report.otherwise), ("next", 2, 5));
+    let of_quarantine: Vec<_> = report
+        .changes
+        .iter()
+        .filter(|change| change.reason == "quarantined")
+        .map(|c| (c.from.as_str(), c.now.as_str(), c.next.as_str()))
+        .collect();
+    assert_eq!(of_quarantine, [("e.example", "allow", "quarantine"), ("f.example", "quarantine", "allow")]);
+    let whole = report.clone();
+    report.changes.retain(|change| change.reason != "quarantined");
     let shown: Vec<_> = report
         .changes
         .iter()
@@ -60,8 +73,8 @@ fn what_is_decided_otherwise_is_told_either_way() {
     // A restart goes on with it, if the same policy is in the shadow.
     let next = Shadow::default();
     next.follow("next");
-    next.recall(report.clone());
-    assert_eq!(next.report(), report);
+    next.recall(whole.clone());
+    assert_eq!(next.report(), whole);
     let other = Shadow::default();
     other.follow("other");
     other.recall(report);

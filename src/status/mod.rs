@@ -329,7 +329,7 @@ pub struct ShadowChange {
     pub direction: String,
     /// `pair` or `stanza`.
     pub what: String,
-    /// What would be done: `allow` or `deny`.
+    /// What would be done: `allow`, `deny` or `quarantine`.
     pub next: String,
     /// Why it is refused, or would be.
     pub reason: String,

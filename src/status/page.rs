@@ -217,7 +217,12 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
                 c.from.clone(),
                 c.to.clone(),
                 c.what.clone(),
-                if c.next == "allow" { "admitted" } else { "refused" }.to_owned(),
+                match &*c.next {
+                    "allow" => "admitted",
+                    "quarantine" => "in quarantine",
+                    _ => "refused",
+                }
+                .to_owned(),
                 c.reason.clone(),
                 c.rule.clone(),
                 c.next_rule.clone(),

@@ -196,6 +196,19 @@ async fn a_newcomer_says_a_little_until_an_operator_lets_him_out_or_shuts_him_ou
     little_comes_in(&world, &friend, &mut stream).await;
     our_users_write(&world, &friend).await;
 
+    // Each refusal names the rule with its line: of what comes in, and of what our users ask.
+    for reason in ["quarantined", "quarantine-rate"] {
+        let told = ask(&socket, &["refusals", "--reason", reason]).await;
+        for entry in told["refusals"].as_array().unwrap() {
+            assert_eq!(entry["rule"], "newcomers", "{entry}");
+            assert!(entry["place"].as_str().unwrap().ends_with("hall.example.yaml:4:5"), "{entry}");
+        }
+        let reason = format!("\"reason\":\"{reason}\"");
+        recorded(&world, &["\"refused\"", &reason, "\"rule\":\"newcomers\"", "hall.example.yaml:4:5\""])
+            .await;
+    }
+    recorded(&world, &["hall.example>friend.example", "\"quarantined\"", "\"rule\":\"newcomers\""]).await;
+
     // Who looks sees it everywhere.
     let seen = one(&world, FRIEND).await;
     assert_eq!((&seen["refused"], &seen["quiet"]), (&2.into(), &0.into()), "{seen}");
@@ -282,6 +295,69 @@ async fn strangers_are_taken_in_within_bounds_and_a_rule_lets_them_out() {
         stream.send(message(n)).await.unwrap();
         arrives(&world, &format!("s{n}")).await;
     }
+}
+
+// POL-21: what quarantine keeps out and a shadow would let in is told, pair by pair and stanza by stanza; and the reverse.
+#[tokio::test]
+async fn a_shadow_tells_whom_it_would_let_out_of_quarantine_and_whom_it_would_hold() {
+    let world = world().await;
+    let file = world.folder.path().join("gatehouse.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let next = "version: v1\nrules:\n  - { name: known, domains: [friend.example] }\n  - { name: held, domains: [cousin.example], verdict: quarantine }\n";
+    fs::write(world.folder.path().join("policies/next.yaml"), next).unwrap();
+    let policies = format!("    policies: [\"policies/{HALL}.yaml\"]\n");
+    let beside = "    shadow: [policies/next.yaml]\n    shadow-federation: listed\n";
+    fs::write(&file, text.replace(&policies, &format!("{policies}{beside}"))).unwrap();
+    let policy = world.folder.path().join(format!("policies/{HALL}.yaml"));
+    let rule = "rules:\n  - { name: free, domains: [cousin.example] }\n";
+    fs::write(&policy, fs::read_to_string(&policy).unwrap().replace("rules:\n", rule)).unwrap();
+    assert_eq!(tell(&world.socket(), &["reload"]).await.code, 0);
+
+    let (friend, cousin) = (peer(&world, 10, FRIEND).await, peer(&world, 11, COUSIN).await);
+    let mut stream = by_certificate(&friend, HALL).await;
+    for n in 0..4 {
+        stream.send(message(n)).await.unwrap();
+    }
+    error(&answer(&friend, "m3").await);
+    stream.send(iq("get", "i1", VERSION)).await.unwrap();
+    error(&answer(&friend, "i1").await);
+    let mut other = by_certificate(&cousin, HALL).await;
+    for (id, kind, payload) in [("c1", "get", VERSION), ("c2", "set", PING), ("c3", "get", PING)] {
+        let ask = format!("<iq from='a@cousin.example' to='{OURS}/r' id='{id}' type='{kind}'>{payload}</iq>");
+        other.send(ask).await.unwrap();
+        arrives(&world, id).await;
+    }
+    let told = ask(&world.socket(), &["policy", "shadow"]).await;
+    let found = |from: &str, what: &str, now: &str, next: &str, reason: &str| {
+        let changes = told["report"]["changes"].as_array().unwrap();
+        let of = |one: &&Value| {
+            one["from"] == from
+                && one["what"] == what
+                && one["now"] == now
+                && one["next"] == next
+                && one["reason"] == reason
+        };
+        changes.iter().find(of).unwrap_or_else(|| panic!("{from} {what} {now} {next} {reason}: {told:#}"))["stanzas"].clone()
+    };
+    found(FRIEND, "pair", "quarantine", "allow", "quarantined");
+    assert_eq!(found(FRIEND, "stanza", "deny", "allow", "quarantined"), 1);
+    assert_eq!(found(FRIEND, "stanza", "deny", "allow", "quarantine-rate"), 1);
+    found(COUSIN, "pair", "allow", "quarantine", "quarantined");
+    assert_eq!(found(COUSIN, "stanza", "allow", "deny", "quarantined"), 2);
+    let text = tell(&world.socket(), &["policy", "shadow"]).await.out;
+    for words in [
+        "friend.example > hall.example  would be out of quarantine, is quarantined  from rule newcomers to rule known at ",
+        "cousin.example > hall.example  would be in quarantine: quarantined  from rule free to rule held at ",
+        "1 would be in quarantine, 1 would be out of it",
+    ] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    let metrics = world.metrics().await.unwrap();
+    for change in ["frees", "holds"] {
+        assert!(metrics.sum("shadow_verdicts_total", &[("change", change)]) >= 1.0, "{change}");
+    }
+    let mark = r#""shadow":{"verdict":"quarantine","reason":"quarantined","rule":"held"}"#;
+    recorded(&world, &["\"admitted\"", "cousin.example>hall.example", mark]).await;
 }
 
 // POL-24.

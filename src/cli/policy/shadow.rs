@@ -76,8 +76,14 @@ fn print_shadow(domains: &[Shadowed], report: &Report, silent: usize, console: &
     for change in &report.changes {
         print_change(change, console);
     }
-    let count = |now: &str| report.changes.iter().filter(|change| change.now == now).count();
-    console.line(format_args!("{} would be refused, {} would be admitted", count("allow"), count("deny")));
+    let count = |is: &dyn Fn(&Otherwise) -> bool| report.changes.iter().filter(|change| is(change)).count();
+    let (refused, admitted) = (count(&|change| change.next == "deny"), count(&|change| change.now == "deny"));
+    console.line(format_args!("{refused} would be refused, {admitted} would be admitted"));
+    let (held, freed) =
+        (count(&|change| change.next == "quarantine"), count(&|change| change.now == "quarantine"));
+    if held + freed > 0 {
+        console.line(format_args!("{held} would be in quarantine, {freed} would be out of it"));
+    }
     if report.left_out > 0 {
         console.line(format_args!("{} more were forgotten for want of room", report.left_out));
     }
@@ -88,7 +94,12 @@ fn print_shadow(domains: &[Shadowed], report: &Report, silent: usize, console: &
 }
 
 fn print_change(change: &Otherwise, console: &mut Console) {
-    let would = if change.next == "allow" { "would be admitted, is" } else { "would be refused:" };
+    let would = match (&*change.now, &*change.next) {
+        (_, "quarantine") => "would be in quarantine:",
+        ("quarantine", _) => "would be out of quarantine, is",
+        (_, "allow") => "would be admitted, is",
+        _ => "would be refused:",
+    };
     let what = if change.what == "stanza" { "some stanzas " } else { "" };
     let at = change.place.as_deref().map(|place| format!(" at {place}")).unwrap_or_default();
     let living = if change.living > 0 { format!(", {} live", change.living) } else { String::new() };
