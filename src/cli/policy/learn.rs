@@ -1,12 +1,13 @@
 //! `gatehouse policy learn`: a policy file from what the audit log says was used, and from the pairs that live now.
 
+mod decided;
 mod propose;
 mod write;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,7 +33,7 @@ pub(in crate::cli) struct Args {
     /// The hosted domain whose partners are learned; needed where there are several
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
-    /// Learn also those whom a rule names already, for a file that takes the place of all others
+    /// Learn also those whom a rule allows already, for a file that takes the place of all others
     #[arg(long)]
     all: bool,
     /// The control socket of the running gateway; without it, that of --config
@@ -104,12 +105,14 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::No;
         }
     }
-    match living(args, &settings) {
+    let socket = args.socket.as_deref().or(settings.admin.socket.as_deref());
+    match living(socket) {
         Ok(answer) => seen.living(answer),
         Err(message) => console.complain(format_args!(
             "warning: {message}; what is learned comes from the audit log alone, in which a pair stands when it ends"
         )),
     }
+    let policy = decided::under(&policy, &settings, socket);
     let proposal = propose::propose(&seen, &policy, args.all);
     let text = write::file(&proposal, &hosted, args.since);
     if let Err(findings) = write::prove(&text) {
@@ -176,10 +179,9 @@ fn wanted<'a>(named: Option<&str>, mut hosted: impl Iterator<Item = &'a Domain>)
     }
 }
 
-fn living(args: &Args, settings: &config::Settings) -> Result<Answer, String> {
-    let socket = args.socket.clone().or_else(|| settings.admin.socket.clone());
+fn living(socket: Option<&Path>) -> Result<Answer, String> {
     let socket = socket.ok_or_else(|| "no control socket is named".to_owned())?;
-    control::talk(&socket, &Request::Streams { cluster: false })
+    control::talk(socket, &Request::Streams { cluster: false })
         .map_err(|message| format!("{}: {message}", socket.display()))
 }
 

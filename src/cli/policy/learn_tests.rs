@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, Source};
+use crate::policy::{self, Day, Federation, HostedSource, Input, Place, Policy, Settled, Source};
 
 fn policy(text: &str, more: &[&str]) -> Policy {
     policy_under(Federation::Any, text, more)
@@ -53,16 +53,82 @@ fn record(
     record.to_string()
 }
 
-// POL-24: what was let in to be looked at is no list of whom one knows.
+// POL-24: what was let in to be looked at is no list of whom one knows, until somebody has said so.
 #[test]
-fn who_is_in_quarantine_is_learned_only_where_all_are() {
+fn who_is_in_quarantine_is_learned_only_where_all_are_and_he_is_approved() {
     let cert = ("certificate", Some("certificate"));
     let lines = [record("ended", "s2s-in", "new.example>home.example", cert, "1.3", 7)];
     let now = policy_under(Federation::Quarantine, EMPTY, &[]);
     let (proposal, text) = learned(&lines, &now, false);
     assert!(proposal.rules.is_empty() && text.contains("new.example: is or was in quarantine"), "{text}");
-    assert_eq!(learned(&lines, &now, true).0.rules.len(), 1);
+    let (proposal, text) = learned(&lines, &now, true);
+    assert!(
+        proposal.rules.is_empty() && text.contains("new.example: is in quarantine inbound, and nobody"),
+        "{text}"
+    );
+    let party = || std::collections::BTreeSet::from([Box::from("new.example")]);
+    let approved = now.with_settled(Settled { approved: party(), ..Settled::default() });
+    assert_eq!(learned(&lines, &approved, true).0.rules.len(), 1);
+    let refused = now.with_settled(Settled { refused: party(), ..Settled::default() });
+    let (proposal, text) = learned(&lines, &refused, true);
+    assert!(
+        proposal.rules.is_empty() && text.contains("new.example: is refused inbound: an operator"),
+        "{text}"
+    );
     assert_eq!(learned(&lines, &policy(EMPTY, &[]), false).0.rules.len(), 1);
+}
+
+// POL-23: a file that takes the place of all others lets nobody in whom somebody has refused since: by a rule, either way, or by a ban; nor by
+// a wildcard.
+#[test]
+fn whom_somebody_has_refused_is_left_out_with_the_reason() {
+    let cert = ("certificate", Some("certificate"));
+    let mut lines = Vec::new();
+    for remote in
+        ["spam.example", "half.example", "held.example", "banned.example", "lapsed.example", "good.example"]
+    {
+        lines.push(record("ended", "s2s-in", &format!("{remote}>home.example"), cert, "1.3", 4));
+        lines.push(record("ended", "s2s-out", &format!("home.example>{remote}"), cert, "1.3", 4));
+    }
+    for sub in ["a", "b", "c", "d"] {
+        lines.push(record("ended", "s2s-in", &format!("{sub}.agency.example>home.example"), cert, "1.3", 1));
+    }
+    let now = policy(
+        "version: v1\nrules:\n  - { name: spam, domains: [spam.example, d.agency.example], verdict: deny }\n  - { name: half, domains: \
+         [half.example], verdict: deny, direction: inbound }\n  - { name: held, domains: [held.example], verdict: quarantine }\n  - { name: \
+         lapsed, domains: [lapsed.example], expires: 2026-01-01 }\n",
+        &[],
+    );
+    let domains = vec![Domain::parse("banned.example").unwrap()];
+    let now = now.with_bans(crate::policy::Bans { domains, networks: Vec::new() });
+    let (proposal, text) = learned(&lines, &now, true);
+    for words in [
+        "# - spam.example: is refused inbound: a deny rule names this domain (rule spam at now.yaml:3:5); is refused outbound: ",
+        "# - half.example: is refused inbound: a deny rule names this domain (rule half at now.yaml:4:5)\n",
+        "# - held.example: is in quarantine inbound, and nobody has approved it (rule held at now.yaml:5:5); ",
+        "# - banned.example: is refused inbound: ",
+        "# - lapsed.example: is refused inbound: the rule that would allow this has expired (rule lapsed at",
+        "# - d.agency.example: is refused inbound: ",
+        "domains: [\"half.example\"]\n    direction: outbound\n",
+        "domains: [\"a.agency.example\", \"b.agency.example\", \"c.agency.example\"]\n",
+    ] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+    let names: Vec<_> = proposal.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["learned-agency.example", "learned-good.example", "learned-half.example"], "{text}");
+    // Beside what is in force a ban alone is news: the rules name the others.
+    let (_, text) = learned(&lines, &now, false);
+    assert!(text.contains("# - banned.example: is refused inbound: "), "{text}");
+    assert!(text.contains("# - spam.example: rule spam at now.yaml:3:5 names it already"), "{text}");
+}
+
+// A rule that asks lists names nobody whom they do not.
+#[test]
+fn a_rule_that_asks_lists_keeps_nobody_from_being_learned() {
+    let cert = ("certificate", Some("certificate"));
+    let lines = [record("ended", "s2s-in", "partner.example>home.example", cert, "1.3", 7)];
+    let now = policy("version: v1\nrules:\n  - { name: listed, verdict: deny, lists: [spam] }\n", &[]);
+    assert_eq!(learned(&lines, &now, false).0.rules.len(), 1);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::Seen;
 use crate::jid::Domain;
-use crate::policy::{Federate, Federation, Identity, Policy, Question, ShownKey, Tls, Trail};
-use crate::reason::Direction;
+use crate::policy::{Federate, Federation, Identity, Policy, Question, ShownKey, Step, Tls, Trail};
+use crate::reason::{Direction, Outcome, Reason};
 use crate::run::observe::capped;
 
 /// What passed one way between our domain and another.
@@ -123,23 +123,30 @@ pub(super) struct Proposal {
     pub(super) left_out: Vec<LeftOut>,
 }
 
-/// Rules for those who are to stay. `all`: also for those whom a rule of this policy names.
+impl Proposal {
+    fn leave_out(&mut self, remote: &Domain, why: Option<String>) {
+        self.left_out.extend(why.map(|why| LeftOut { domain: capped(remote.as_str()), why }));
+    }
+}
+
+/// Rules for those who are to stay. `all`: also for those whom a rule of this policy allows.
 pub(super) fn propose(seen: &Seen, policy: &Policy, all: bool) -> Proposal {
     let mut proposal = Proposal::default();
     let mut learned: BTreeMap<(String, Terms), Vec<(Domain, Traffic)>> = BTreeMap::new();
     for (remote, traffic) in &seen.traffic {
         match terms(remote, traffic, seen, policy, all) {
-            Ok(terms) => {
+            Ok((terms, traffic, refused)) => {
                 let party = remote.registrable().to_string();
-                learned.entry((party, terms)).or_default().push((remote.clone(), traffic.clone()));
+                learned.entry((party, terms)).or_default().push((remote.clone(), traffic));
+                proposal.leave_out(remote, refused);
             }
-            Err(why) => proposal.left_out.push(LeftOut { domain: capped(remote.as_str()), why }),
+            Err(why) => proposal.leave_out(remote, Some(why)),
         }
     }
     for (remote, (reason, times)) in &seen.refused {
         if !seen.traffic.contains_key(remote) {
             let why = format!("was refused {times} times and never let in, last for {}", capped(reason));
-            proposal.left_out.push(LeftOut { domain: capped(remote.as_str()), why });
+            proposal.leave_out(remote, Some(why));
         }
     }
     if seen.unreadable > 0 {
@@ -155,20 +162,20 @@ pub(super) fn propose(seen: &Seen, policy: &Policy, all: bool) -> Proposal {
         let at = if several { Some(&seen.hosted) } else { None };
         let name = name(&party, at, &mut names);
         let cases = seen_there.iter().flat_map(|(remote, traffic)| cases(remote, traffic, &terms)).collect();
-        let patterns = patterns(&seen_there);
+        let patterns = patterns(&seen_there, &seen.hosted, policy);
         proposal.rules.push(Rule { name, patterns, terms, seen: seen_there, cases });
     }
     proposal
 }
 
-/// What a rule for this domain would ask, or why there is none.
+/// What a rule for this domain would ask, and for which traffic; beside, what of it is refused by now. Or why there is none.
 fn terms(
     remote: &Domain,
     traffic: &Traffic,
     seen: &Seen,
     policy: &Policy,
     all: bool,
-) -> Result<Terms, String> {
+) -> Result<(Terms, Traffic, Option<String>), String> {
     if policy.hosts(remote) {
         return Err("is served here".to_owned());
     }
@@ -179,7 +186,11 @@ fn terms(
     if !all && policy.federation(&seen.hosted) == Some(Federation::Quarantine) {
         return Err("is or was in quarantine: whom you have approved, learn with --all".to_owned());
     }
+    let (traffic, refused) = standing(remote, traffic, &seen.hosted, policy);
     if traffic.used().next().is_none() {
+        if let Some(why) = refused {
+            return Err(why);
+        }
         let times = traffic.inbound.times + traffic.outbound.times;
         return Err(format!("was admitted {times} times, and no stanza passed"));
     }
@@ -191,12 +202,43 @@ fn terms(
         (true, false) => Some(Direction::Inbound),
         (false, _) => Some(Direction::Outbound),
     };
-    Ok(Terms {
+    let terms = Terms {
         direction,
         dialback: traffic.used().any(|(_, way)| way.proofs.contains("dialback")),
         posh: traffic.used().any(|(_, way)| way.proofs.contains("posh")),
         tls: traffic.used().filter_map(|(_, way)| way.tls).min().unwrap_or(Tls::V12),
-    })
+    };
+    Ok((terms, traffic, refused))
+}
+
+/// The traffic that a rule or an operator still lets be, and what is said of the rest: somebody has refused that since, or lets it be
+/// looked at. Whom no rule names is another matter: to learn such is what this is for.
+fn standing(
+    remote: &Domain,
+    traffic: &Traffic,
+    hosted: &Domain,
+    policy: &Policy,
+) -> (Traffic, Option<String>) {
+    let (mut left, mut why) = (traffic.clone(), Vec::new());
+    for (direction, _) in traffic.used() {
+        let question = Question::Federate(Federate::of(hosted, remote, direction));
+        let verdict = policy.judge(&question, &mut ());
+        let decided =
+            verdict.place.is_some() || matches!(verdict.reason, Reason::Banned | Reason::NotApproved);
+        let by =
+            verdict.place.map_or_else(String::new, |place| format!(" (rule {} at {place})", verdict.rule));
+        match verdict.outcome {
+            Outcome::Quarantine => {
+                why.push(format!("is in quarantine {direction}, and nobody has approved it{by}"))
+            }
+            Outcome::Deny if decided => {
+                why.push(format!("is refused {direction}: {}{by}", verdict.reason.words()));
+            }
+            Outcome::Allow | Outcome::Deny => continue,
+        }
+        *left.way(direction) = Way::default();
+    }
+    (left, (!why.is_empty()).then(|| why.join("; ")))
 }
 
 /// The rule of the policy in force that names this domain, whatever it says.
@@ -213,13 +255,15 @@ fn named(remote: &Domain, hosted: &Domain, policy: &Policy) -> Option<String> {
         };
         let mut trail = Trail::default();
         let _verdict = policy.judge(&Question::Federate(question), &mut trail);
-        let step = trail.steps.into_iter().find(|step| step.bearing != "other-hosted")?;
+        let names = |step: &Step| !["other-hosted", "too-few-lists"].contains(&step.bearing);
+        let step = trail.steps.into_iter().find(names)?;
         Some(format!("rule {} at {}", step.rule, step.place))
     })
 }
 
 /// The domains of one party and one set of terms, as a rule names them: several below one name are written as a wildcard.
-fn patterns(seen: &[(Domain, Traffic)]) -> Vec<String> {
+/// But not where somebody there is refused, whom such a rule would let in.
+fn patterns(seen: &[(Domain, Traffic)], hosted: &Domain, policy: &Policy) -> Vec<String> {
     let mut below: BTreeMap<String, Vec<&Domain>> = BTreeMap::new();
     let mut patterns = BTreeSet::new();
     for (remote, _) in seen {
@@ -231,7 +275,9 @@ fn patterns(seen: &[(Domain, Traffic)]) -> Vec<String> {
         }
     }
     for (parent, remotes) in below {
-        match remotes.len() >= SEVERAL {
+        let all_welcome =
+            || Domain::parse(&parent).is_ok_and(|parent| !policy.refuses_below(hosted, &parent));
+        match remotes.len() >= SEVERAL && all_welcome() {
             true => {
                 patterns.insert(format!("*.{parent}"));
             }
