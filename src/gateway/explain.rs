@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::parts;
 use crate::config::Settings;
+use crate::filter::{self, Leaving, Outgoing, Refusal};
 use crate::jid::{Domain, Jid};
 use crate::policy::{
-    Explanation, Federate, Identity, KeyDigest, OfStanza, Policy, ShownKey, StanzaKind, Tls,
+    Explanation, Fate, Federate, Identity, KeyDigest, OfStanza, Permit, Policy, ShownKey, StanzaKind, Tls,
 };
 use crate::reason::{Direction, Reason};
 use crate::run::observe::capped;
+use crate::xml::{Child, Head, names};
 
 /// A question about a stanza. Direction follows from which address is hosted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,8 +130,36 @@ fn judged(
     asked: &Asked,
 ) -> Result<Explanation, String> {
     match &asked.stanza {
-        Some(stanza) => policy.explain_stanza(question, stanza, sender),
+        Some(stanza) => policy.explain_stanza(question, stanza, sender, &fate),
         None => Ok(policy.explain(question, &OfStanza { kind, payload: asked.payload.as_deref(), sender })),
+    }
+}
+
+/// What the desk makes of a stanza by the rule of its pair.
+fn fate(head: &Head, permit: &Permit) -> Fate {
+    let rules = permit.stanzas();
+    let refused = filter::refusal(head, rules);
+    if refused.is_some() || permit.direction() == Direction::Inbound || rules.egress().is_none() {
+        return Fate { refused, leaves: None };
+    }
+    let kept = |words: &str| Fate { refused: Some(Reason::KeptInside), leaves: Some(words.to_owned()) };
+    let outgoing = Outgoing { rules, inward: None, language: None };
+    match filter::inspect_outgoing(head, (None, false), &outgoing) {
+        Ok(Leaving { edits, curtailed: true }) => {
+            let cut = edits.map(|edits| edits.cut).unwrap_or_default();
+            let named = |child: Child<'_>| match child.namespace() {
+                names::SERVER | names::CLIENT => child.name().to_owned(),
+                namespace => format!("{} ({namespace})", child.name()),
+            };
+            let children = head.children().enumerate().filter(|(index, _)| cut.contains(index));
+            let without: Vec<String> = children.map(|(_, child)| named(child)).collect();
+            Fate { refused: None, leaves: Some(format!("passes, without {}", without.join(", "))) }
+        }
+        Err(Refusal::Withheld(None)) => kept("nothing leaves, and nobody is told"),
+        Err(Refusal::Withheld(Some(_))) => kept("an error leaves in its place"),
+        Err(Refusal::Bounce(Reason::KeptInside)) => kept("nothing leaves, and its sender is told"),
+        // What else is wrong with it no rule says.
+        Ok(_) | Err(_) => Fate::default(),
     }
 }
 
@@ -177,7 +207,13 @@ fn between(
     };
     let mut explanation = judged(policy, &question(from, to, Direction::Outbound), (kind, None), asked)?;
     if explanation.is_allow() {
-        explanation = judged(policy, &question(to, from, Direction::Inbound), (kind, None), asked)?;
+        let into = judged(policy, &question(to, from, Direction::Inbound), (kind, None), asked)?;
+        let leaves = std::mem::replace(&mut explanation, into).leaves;
+        explanation.leaves = leaves;
     }
     Ok(Explained::Judged(Box::new(explanation)))
 }
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

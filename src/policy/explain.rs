@@ -1,8 +1,13 @@
 //! The same judgement, told: every rule considered, with file and line, as text and as data.
 
+mod stanza;
+
 use std::fmt;
 
 use serde::Serialize;
+
+use self::stanza::Whole;
+pub use self::stanza::{Fate, OfStanza};
 
 use super::Policy;
 use super::finding::Place;
@@ -13,7 +18,7 @@ use super::proxy::Proxy;
 use super::question::{Federate, Identity, Question, StanzaKind, Tls};
 use super::verdict::{Permit, Verdict};
 use crate::reason::{Direction, Flow, Outcome, Reason};
-use crate::xml::Kind;
+use crate::xml::{Head, Kind};
 
 /// A witness that writes everything down.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +149,9 @@ pub struct Explanation {
     /// What names it: `rule`, or `route` where the rule says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via_by: Option<&'static str>,
+    /// What of the stanza that was shown leaves, where that is not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaves: Option<String>,
     /// Patches that look at such stanzas, or, where one was shown, those that it meets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<PatchWord>,
@@ -152,28 +160,6 @@ pub struct Explanation {
     stanza: bool,
     /// The digest of the policy.
     pub digest: String,
-}
-
-/// The stanza that is asked about, as far as it is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OfStanza<'a> {
-    /// Its kind.
-    pub kind: Option<StanzaKind>,
-    /// The namespace of its payload.
-    pub payload: Option<&'a str>,
-    /// The address of its sender.
-    pub sender: Option<&'a str>,
-}
-
-impl OfStanza<'_> {
-    /// What the policy makes of it, where this is the verdict on its pair.
-    fn judged(&self, policy: &Policy, of_pair: Verdict) -> Verdict {
-        let verdict = of_pair.for_stanza(self.kind, self.payload);
-        match self.sender {
-            Some(sender) => policy.of_sender(verdict, sender),
-            None => verdict,
-        }
-    }
 }
 
 /// What the policy in the shadow says to the same question.
@@ -203,6 +189,15 @@ impl From<Verdict> for ShadowWord {
 impl Policy {
     /// Judges as the living gateway does, and tells how.
     pub fn explain(&self, question: &Federate<'_>, stanza: &OfStanza<'_>) -> Explanation {
+        self.explained(question, stanza, None)
+    }
+
+    fn explained(
+        &self,
+        question: &Federate<'_>,
+        stanza: &OfStanza<'_>,
+        whole: Option<&Whole<'_>>,
+    ) -> Explanation {
         let &OfStanza { kind, payload, sender } = stanza;
         let sender = sender.filter(|_| self.asks_of_senders(question));
         let mut trail = Trail::default();
@@ -212,7 +207,7 @@ impl Policy {
             None => of_pair,
         };
         let quarantine = self.quarantine_of(question, &of_pair);
-        let verdict = stanza.judged(self, of_pair);
+        let (verdict, leaves) = stanza.judged(self, of_pair, whole);
         if verdict.reason == Reason::OnLists {
             trail.decided_after_all(&verdict);
         }
@@ -265,12 +260,14 @@ impl Policy {
                 _ => None,
             },
             shadow: self.shadow().map(|shadow| {
-                stanza.judged(shadow, shadow.judge(&Question::Federate(*question), &mut ())).into()
+                let of_pair = shadow.judge(&Question::Federate(*question), &mut ());
+                stanza.judged(shadow, of_pair, whole).0.into()
             }),
             quarantine,
             memory: self.memory(question),
             via: via.as_ref().map(ToString::to_string),
             via_by: via.as_ref().map(|_| "rule"),
+            leaves,
             patches: match self.patches() {
                 Some(patches) => patches.looking_at(&self.of_patches(question), kind, payload),
                 None => Vec::new(),
@@ -280,7 +277,7 @@ impl Policy {
         }
     }
 
-    /// The same of a whole stanza: of all that stands in it, and of the patches that it meets.
+    /// The same of a whole stanza: of all that stands in it, as `read` says what the rule makes of that, and of the patches that it meets.
     ///
     /// # Errors
     /// What is wrong with the stanza, in words.
@@ -289,6 +286,7 @@ impl Policy {
         question: &Federate<'_>,
         stanza: &str,
         sender: Option<&str>,
+        read: &dyn Fn(&Head, &Permit) -> Fate,
     ) -> Result<Explanation, String> {
         let asked = self.of_patches(question);
         let frame = stanza_of(stanza, asked.flow).map_err(|why| format!("the stanza {why}"))?;
@@ -298,11 +296,8 @@ impl Policy {
             Kind::Presence => StanzaKind::Presence,
             Kind::Iq | Kind::Other => StanzaKind::Iq,
         };
-        // Each payload is looked at before the sender is.
-        let of = |payload, sender| self.explain(question, &OfStanza { kind: Some(kind), payload, sender });
-        let refused = head.children().map(|child| of(Some(child.namespace()), None));
-        let refused = refused.into_iter().find(|explanation| !explanation.is_allow());
-        let mut explanation = refused.unwrap_or_else(|| of(None, sender));
+        let of = OfStanza { kind: Some(kind), payload: None, sender };
+        let mut explanation = self.explained(question, &of, Some(&Whole { head, read }));
         explanation.stanza = true;
         explanation.patches = self.patches().map_or_else(Vec::new, |patches| patches.met_by(head, &asked));
         let denies = |patch: &PatchWord| patch.action == Action::Deny.label() && patch.mode == "act";
@@ -433,6 +428,9 @@ impl fmt::Display for Explanation {
         }
         for step in &self.considered {
             writeln!(f, "  {} at {} ({}): {}", step.rule, step.place, step.pattern, step.words)?;
+        }
+        if let Some(leaves) = &self.leaves {
+            writeln!(f, "egress:     {leaves}")?;
         }
         match (self.patches.is_empty(), self.stanza) {
             (true, true) => writeln!(f, "patches:    the stanza meets none")?,
