@@ -50,7 +50,10 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
 }
 
 fn check(path: &Path) -> Report {
-    let Reading { settings, mut findings, cases, .. } = Reading::of(path);
+    let reading = Reading::of(path);
+    let held = reading.held_lists();
+    let Reading { settings, mut findings, cases, .. } = reading;
+    findings.extend(held);
     let domains = settings.as_ref().map_or(0, |settings| settings.domains.len());
     let shown = settings.iter().filter(|settings| settings.domains.len() > 1).flat_map(shown).collect();
     findings.extend(settings.iter().flat_map(check_addresses));

@@ -248,16 +248,19 @@ pub fn have_aged(files: &[ListFile], lists: &Lists) -> bool {
     })
 }
 
+/// That a list is held, and why.
+pub fn held(list: &ListFile, why: Held) -> Finding {
+    let message = format!("the list \"{}\" is held: {}", list.name, why.words());
+    Finding::warning(Place::whole(&list.file.display().to_string()), message, why.remedy())
+}
+
 /// What is to be looked at: files that are held, and lines that are no entry.
 pub fn warnings(files: &[ListFile], lists: &Lists) -> Vec<Finding> {
     let mut findings = Vec::new();
     for list in files {
         let Some(slot) = lists.get(&list.name) else { continue };
         let place = Place::whole(&list.file.display().to_string());
-        if let Some(held) = slot.held {
-            let message = format!("the list \"{}\" is held: {}", list.name, held.words());
-            findings.push(Finding::warning(place.clone(), message, held.remedy()));
-        }
+        findings.extend(slot.held.map(|why| held(list, why)));
         let entry = list.format.entry();
         for (left_out, what) in [
             (slot.list.unread(), format!("is no {entry}")),

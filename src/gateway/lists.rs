@@ -8,18 +8,45 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::listed;
 use crate::config::settings::Settings;
-use crate::policy::{List, Lists, Policy, Slot};
+use crate::policy::{Finding, List, Lists, Policy, Slot};
 use crate::run::{Tools, kept};
 use crate::status;
 
 /// The policy with what an earlier process has left of its lists where files are not to be used.
 pub(super) fn recalled(settings: &Settings, policy: Policy) -> Policy {
-    let Some(folder) = settings.state.as_ref().filter(|_| !settings.lists.is_empty()) else { return policy };
+    let Some(before) = copies(settings, policy.lists()) else { return policy };
+    let before = policy.with_lists(before);
+    let after = policy.after(&before);
+    tell(None, after.lists());
+    after
+}
+
+/// Lists that a start would hold although nothing is wrong with their files: they have changed too much since they were in force.
+pub(super) fn held(settings: &Settings, lists: &Lists) -> Vec<Finding> {
+    let Some(before) = copies(settings, lists) else { return Vec::new() };
+    let after = lists.after(&before);
+    let told = settings.lists.iter().filter_map(|list| {
+        let (read, slot) = (lists.get(&list.name)?, after.get(&list.name)?);
+        slot.held.filter(|_| read.held.is_none()).map(|held| listed::held(list, held))
+    });
+    told.collect()
+}
+
+/// What was in force before of each list that is not taken as it is now; none where nothing is written down. Of a copy that only proves
+/// that all is well the lines are counted: there may be a million.
+fn copies(settings: &Settings, lists: &Lists) -> Option<Lists> {
+    let folder = settings.state.as_ref().filter(|_| !settings.lists.is_empty())?;
     let copies = settings.lists.iter().filter_map(|list| {
         let path = path_of(folder, &list.name);
         match read(&path) {
-            Ok(text) => text.map(|text| Slot::of(List::read_as(&list.name, &text, list.format))),
+            Ok(text) => {
+                let text = text?;
+                let was = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+                let slot = lists.get(&list.name).filter(|slot| slot.held_after(was).is_some());
+                slot.map(|_| Slot::of(List::read_as(&list.name, &text, list.format)))
+            }
             Err(error) => {
                 tracing::warn!(list = list.name, file = %path.display(), %error,
                     "the copy of a list from before the restart cannot be read, and is left aside");
@@ -27,10 +54,7 @@ pub(super) fn recalled(settings: &Settings, policy: Policy) -> Policy {
             }
         }
     });
-    let before = policy.with_lists(Lists::new(copies.collect()));
-    let after = policy.after(&before);
-    tell(None, after.lists());
-    after
+    Some(Lists::new(copies.collect()))
 }
 
 /// Says which lists were taken over and which are held, where that is news after `before`. At a start, without one, only

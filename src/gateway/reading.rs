@@ -172,6 +172,13 @@ impl Reading {
         Self { settings: Some(settings), findings, cases, read }
     }
 
+    /// Lists that would be held, because they have changed too much since they were in force. A start and a reload tell of that where they
+    /// compare them.
+    pub fn held_lists(&self) -> Vec<Finding> {
+        let known = self.read.as_ref().map(|read| (&read.settings, read.compiled.policy.lists()));
+        known.map(|(settings, lists)| super::lists::held(settings, lists)).unwrap_or_default()
+    }
+
     /// What a reload may take over: only what is without an error.
     ///
     /// # Errors

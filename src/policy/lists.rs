@@ -367,15 +367,20 @@ impl Slot {
         Self { list: Arc::new(list), held: None, any_change: false }
     }
 
-    /// What is in force where `before` was.
-    fn after(&self, before: &Self) -> Self {
-        let held = self.held.or_else(|| match (before.list.len(), self.list.len()) {
+    /// Why it is not taken where one with so many entries was before.
+    pub fn held_after(&self, was: usize) -> Option<Held> {
+        self.held.or_else(|| match (was, self.list.len()) {
             (0, _) => None,
             _ if self.any_change => None,
             (was, now) if now > was && (now - was) > was / 3 => Some(Held::Grown),
             (was, now) if was > now && (was - now) > was / 3 => Some(Held::Shrunk),
             _ => None,
-        });
+        })
+    }
+
+    /// What is in force where `before` was.
+    fn after(&self, before: &Self) -> Self {
+        let held = self.held_after(before.list.len());
         let list = if held.is_some() { &before.list } else { &self.list };
         Self { list: Arc::clone(list), held, any_change: self.any_change }
     }
