@@ -191,7 +191,7 @@ fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
         ("refuse", UnknownRevocation::Refuse),
     ];
     let crls: Vec<PathBuf> =
-        at.value.crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+        words.named("crls", at.value.crls.as_ref()).iter().map(|word| words.path(word)).collect();
     let unknown_revocation = at.value.unknown_revocation.as_ref().and_then(|word| {
         if crls.is_empty() {
             let remedy =
@@ -228,11 +228,9 @@ fn trust(words: &mut Words, spec: &spec::FileSpec) -> Trust {
 
 fn dns(words: &mut Words, spec: &spec::FileSpec, hosted: &[HostedDomain]) -> Dns {
     let Some(at) = &spec.dns else { return Dns::default() };
-    let servers = at
-        .value
-        .servers
+    let servers = words
+        .named("servers", at.value.servers.as_ref())
         .iter()
-        .flat_map(|list| &list.value)
         .filter_map(|word| words.socket(word, Some(53)))
         .collect();
     let mut routes: Vec<super::ways::Stands<'_>> = Vec::new();

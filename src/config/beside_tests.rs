@@ -170,3 +170,16 @@ fn same(one: &str, other: &str) -> bool {
         || duration(one).ok().is_some_and(|time| duration(other).ok() == Some(time))
         || octets(one).is_some_and(|size| octets(other) == Some(size))
 }
+
+// Whoever names nobody does not mean everybody, nor that nothing is looked at.
+#[test]
+fn a_list_that_names_nothing_is_a_mistake_where_leaving_it_out_says_another_thing() {
+    let main = format!(
+        "version: v1\ndomains:\n  - name: one.example\n    certificate: {{ chain: c, key: k }}\n{DOMAIN}dns: {{ servers: [] }}\ntrust: {{ \
+         crls: [] }}\n"
+    );
+    let (_, told) = read(&files(&[("gatehouse.yaml", &main)]));
+    for words in ["`servers` is empty", "`crls` is empty"] {
+        assert!(told.iter().any(|told| told.contains(words)), "{words}: {told:#?}");
+    }
+}

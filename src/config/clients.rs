@@ -97,7 +97,7 @@ pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_cli
         );
     }
     let roots = words.needed(at, roots, "roots", "pki/staff-ca.pem").map(|word| words.path(word));
-    let crls = crls.iter().flat_map(|list| &list.value).map(|word| words.path(word)).collect();
+    let crls = words.named("crls", crls.as_ref()).iter().map(|word| words.path(word)).collect();
     Clients { certificate: Asked { demand, by: by.unwrap_or_default() }, roots, crls }
 }
 

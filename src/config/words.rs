@@ -89,6 +89,15 @@ impl<'a> Words<'a> {
         value.as_ref()
     }
 
+    /// The words of a list that names something where it stands.
+    pub(super) fn named<'l>(&mut self, key: &str, list: Option<&'l Placed<Vec<Word>>>) -> &'l [Word] {
+        let Some(list) = list else { return &[] };
+        if list.value.is_empty() {
+            self.error(list, format!("`{key}` is empty"), "name what is meant, or remove the key");
+        }
+        &list.value
+    }
+
     pub(super) fn choose<T: Copy>(&mut self, word: &Word, what: &str, table: &[(&str, T)]) -> Option<T> {
         // Programs that write YAML know truth values, and no `on` and `off`.
         let plain = match word.value.as_str() {

@@ -144,6 +144,9 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
             "correct the name; `default` stands for no rule",
         );
     }
+    reader.not_empty("payload", case.payload.as_ref());
+    let _said = reader.named("lists", case.lists.as_ref());
+    let _said = reader.named("sender-lists", case.sender_lists.as_ref());
     let from = case.from.as_ref().and_then(|word| reader.address_domain(word));
     let to = case.to.as_ref().and_then(|word| reader.address_domain(word));
     let key = case.key.as_ref().map(|word| reader.key_digest(word, &word.value));

@@ -168,6 +168,8 @@ impl Building {
         }
         let networks = reader.networks(spec.value.networks.as_ref());
         let expires = spec.value.expires.as_ref().and_then(|word| reader.day(word));
+        reader.not_empty("owner", spec.value.owner.as_ref());
+        reader.not_empty("ticket", spec.value.ticket.as_ref());
         let words = |word: &Option<Word>| word.as_ref().map(|word| Arc::from(word.value.as_str()));
         let (owner, ticket) = (words(&spec.value.owner), words(&spec.value.ticket));
         let hosted = self.scope(reader, spec.value.hosted.as_ref(), users, input);

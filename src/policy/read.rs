@@ -48,6 +48,22 @@ impl Reader {
         self.findings.push(Finding::warning(at.place(&self.file), message, remedy));
     }
 
+    /// A word that says something: nothing has an empty name.
+    pub(super) fn not_empty(&mut self, name: &str, word: Option<&Word>) {
+        if let Some(word) = word.filter(|word| word.value.trim().is_empty()) {
+            self.error(word, format!("`{name}` is empty"), "write what is meant, or remove the key");
+        }
+    }
+
+    /// The words of a list that names something where it stands.
+    pub(super) fn named<'l>(&mut self, name: &str, list: Option<&'l Placed<Vec<Word>>>) -> &'l [Word] {
+        let Some(list) = list else { return &[] };
+        if list.value.is_empty() {
+            self.error(list, format!("`{name}` is empty"), "name what is meant, or remove the key");
+        }
+        &list.value
+    }
+
     pub(super) fn version(&mut self, word: Option<&Word>) {
         match word {
             Some(word) if word.value == "v1" => {}
@@ -356,7 +372,7 @@ impl Reader {
             rules.refused_kinds =
                 StanzaKind::ALL.iter().copied().filter(|kind| !admitted.contains(kind)).collect();
         }
-        for word in spec.value.deny_payloads.iter().flat_map(|list| &list.value) {
+        for word in self.named("deny-payloads", spec.value.deny_payloads.as_ref()) {
             if word.value.is_empty() {
                 self.error(word, "a namespace cannot be empty", "write it like \"jabber:iq:register\"");
             }

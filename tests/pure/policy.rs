@@ -451,6 +451,38 @@ rules:
     }
 }
 
+// What stands there and says nothing was meant to say something.
+#[test]
+fn what_must_say_something_is_not_empty() {
+    let text = "version: v1
+rules:
+  - { name: a, domains: [a.example], owner: \"\", ticket: \" \" }
+  - { name: b, domains: [b.example], stanzas: { deny-payloads: [] } }
+  - { name: c, domains: [c.example], egress: { cut: [], presence: plain } }\n";
+    let told = errors(&[text]);
+    for (words, at) in [
+        ("`owner` is empty", "3:"),
+        ("`ticket` is empty", "3:"),
+        ("`deny-payloads` is empty", "4:"),
+        ("`cut` is empty", "5:"),
+    ] {
+        let found = told.iter().any(|line| line.contains(words) && line.starts_with(&format!("0.yaml:{at}")));
+        assert!(found, "{words}: {told:#?}");
+    }
+    assert_eq!(told.len(), 4, "{told:#?}");
+    let text = "version: v1
+rules: []
+expect:
+  - { from: a.example, to: home.example, payload: \"\", verdict: deny }
+  - { from: a.example, to: home.example, lists: [], verdict: deny }
+  - { from: a@a.example, to: home.example, sender-lists: [], verdict: deny }\n";
+    let told = compile(&input(Federation::Listed, &[text])).unwrap_err();
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    for words in ["`payload` is empty", "`lists` is empty", "`sender-lists` is empty"] {
+        assert!(told.iter().any(|line| line.contains(words)), "{words}: {told:#?}");
+    }
+}
+
 // POL-09, POL-10: all findings at once, each with its line; any of them is no policy.
 #[test]
 fn every_finding_of_a_file_is_told_at_once() {

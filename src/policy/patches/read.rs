@@ -83,6 +83,8 @@ impl Reader {
         }
         self.not_empty("reason", spec.reason.as_ref());
         self.not_empty("payload", spec.payload.as_ref());
+        self.not_empty("reference", spec.reference.as_ref());
+        self.not_empty("owner", spec.owner.as_ref());
         let action = match &spec.action {
             Some(word) => self.choose(word, "an action", &[("cut", Action::Cut), ("deny", Action::Deny)]),
             None => {
@@ -271,13 +273,6 @@ impl Reader {
             text_over: spec.text_over.as_ref().and_then(|word| self.size(word)),
             count,
         })
-    }
-
-    /// A word that says something: nothing has an empty name.
-    fn not_empty(&mut self, name: &str, word: Option<&Word>) {
-        if let Some(word) = word.filter(|word| word.value.trim().is_empty()) {
-            self.error(word, format!("`{name}` is empty"), "write what is meant, or remove the key");
-        }
     }
 
     fn size(&mut self, word: &Word) -> Option<u64> {

@@ -10,7 +10,7 @@ impl Reader {
     pub(in crate::policy) fn egress(&mut self, spec: Option<&Placed<EgressSpec>>) -> Option<Egress> {
         let spec = spec?;
         let mut egress = Egress::default();
-        for word in spec.value.cut.iter().flat_map(|list| &list.value) {
+        for word in self.named("cut", spec.value.cut.as_ref()) {
             match word.value.as_str() {
                 "" => self.error(
                     word,
