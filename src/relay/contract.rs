@@ -114,6 +114,8 @@ pub enum Input {
     Resumed(Option<(Left, Domain)>),
     /// Near: somebody goes on with the session of this stream, which broke, and had taken so many of what went back over it.
     GoneOn(u32),
+    /// Near: nobody is likely to go on with that session any more.
+    Forsaken,
     /// The answer to [`Effect::Settle`].
     Settled(u32),
     /// The answer to [`Effect::Verify`].

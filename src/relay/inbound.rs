@@ -118,6 +118,7 @@ impl Inbound {
             (_, Input::Resumed(found)) => counted::resumed(self, found, turn),
             (_, Input::Settled(count)) => counted::settled(self, count, turn),
             (_, Input::GoneOn(taken)) => kept::gone_on(self, taken, turn),
+            (_, Input::Forsaken) => kept::forsaken(self, turn),
             (_, Input::Back(pair, octets)) => {
                 let mut sent = self.counting.sent_mut();
                 self.back.pass(&mut self.near, (pair, octets), sent.as_deref_mut(), turn);

@@ -405,6 +405,7 @@ impl Pump {
                 Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
                 Order::Supersede => self.gone(Side::Near, Reason::ConnectionLost),
                 Order::GoneOn(taken) => self.step(Side::Near, Input::GoneOn(taken)),
+                Order::Forsaken => self.step(Side::Near, Input::Forsaken),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, trust, tell) => {
                     let portrait = self.portrait(under.as_deref(), trust.as_deref());

@@ -111,6 +111,8 @@ pub enum Order {
     Supersede,
     /// Somebody goes on with the session of its stream, which broke, and had taken so many of what went back.
     GoneOn(u32),
+    /// Nobody is likely to go on with it: its peer has come on another stream, or it is remembered no more.
+    Forsaken,
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy, certificates judged by that.
@@ -190,6 +192,12 @@ impl Registry {
     /// Tells one relay to end; whether it could be told.
     pub fn close(&self, id: RelayId, reason: Reason) -> bool {
         held(&self.living).get(&id).is_some_and(|tell| tell.tell(Order::Close(reason)).is_ok())
+    }
+
+    /// Tells one relay that its peer has come on another stream.
+    pub fn forsake(&self, id: RelayId) {
+        // One that cannot be told is at work, and stands.
+        let _told = held(&self.living).get(&id).map(|tell| tell.tell(Order::Forsaken));
     }
 
     /// The news so far, and those to come.

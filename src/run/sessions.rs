@@ -181,6 +181,10 @@ impl All {
 
     fn forget_at(&mut self, place: u64) {
         if let Some(id) = self.broken.get(&place).map(|(id, _)| id.clone()) {
+            if let Some(Session { life: Life::Broke(_, _, _, Some(tell)), .. }) = self.by_id.get(&id) {
+                // One that has given it back has ended.
+                let _told = tell.tell(Order::Forsaken);
+            }
             self.forget(&id);
         }
     }
@@ -280,6 +284,21 @@ mod tests {
         let (tell, _orders) = inbox(1);
         let _stands = sessions.begins("s2".into(), domain("friend.example"), tell);
         assert_eq!(resume(&sessions, "s2", "friend.example").await, None);
+    }
+
+    // What a broken stream has left need not wait for a session that nobody can go on with any more.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_forgotten_before_his_time_is_told() {
+        let sessions = Arc::new(Sessions::default());
+        let (tell, mut orders) = inbox(1);
+        let left = Left { taken: 0, sent: 1, open: 1 };
+        let until = now() + Duration::from_secs(60);
+        sessions.begins("s1".into(), domain("friend.example"), tell).broke(left, until, 1);
+        assert!(orders.take().is_none());
+        broken(&sessions, "s2", "other.example", 0);
+        let (tell, _) = inbox(1);
+        sessions.begins("s3".into(), domain("other.example"), tell).broke(left, until, 1);
+        assert!(matches!(orders.take(), Some(Order::Forsaken)));
     }
 
     // "flood of sessions"

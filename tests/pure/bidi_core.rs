@@ -454,7 +454,12 @@ fn what_nobody_tells_of_comes_back_once() {
         stage.step(NEAR, breaks(&[]));
         assert_eq!(unknown(&stage), if how == 3 { 2 } else { 0 }, "{how}");
         match how {
-            0 => stage.wait(Duration::from_secs(11)),
+            0 => {
+                // As long as the session is remembered.
+                stage.wait(Duration::from_secs(119));
+                assert_eq!(unknown(&stage), 0);
+                stage.wait(Duration::from_secs(2));
+            }
             1 => stage.step(NEAR, Input::Drain),
             2 => stage.step(NEAR, Input::GoneOn(7)),
             _ => {}
@@ -465,6 +470,26 @@ fn what_nobody_tells_of_comes_back_once() {
         stage.step(NEAR, Input::GoneOn(1));
         assert_eq!((unknown(&stage), again(&mut stage).len()), (2, 0), "{how}");
     }
+}
+
+// A peer that comes on another stream and does not go on with this one has forgotten it: what comes for it meanwhile need not wait
+// for so long.
+#[test]
+fn what_a_peer_has_left_that_is_there_again_waits_for_a_moment() {
+    let (mut stage, _) = counted();
+    back(&mut stage, &["1"]);
+    went(&mut stage);
+    // One that stands waits for nobody.
+    stage.step(NEAR, Input::Forsaken);
+    stage.step(NEAR, breaks(&[]));
+    stage.wait(Duration::from_secs(20));
+    stage.step(NEAR, Input::Forsaken);
+    stage.wait(Duration::from_secs(9));
+    stage.step(NEAR, Input::Forsaken);
+    assert_eq!(unknown(&stage), 0);
+    stage.wait(Duration::from_secs(2));
+    assert_eq!((unknown(&stage), stage.reported().len()), (1, 1));
+    assert!(!stage.relay.holds_back());
 }
 
 // The end in good order: a last question goes before our tag, and what is acknowledged behind it counts.

@@ -1,7 +1,7 @@
 //! What went back over a counted stream (SM-01, SM-08): it is kept until the peer has acknowledged it.
 //!
-//! Where the stream breaks and may be gone on with it waits for a moment, and all that comes for its pairs waits behind it. Whoever goes on
-//! tells how much he has taken: the rest goes another way, once and in its order. Of what nobody tells, nobody knows: it comes back.
+//! Where the stream breaks it waits as long as that may be gone on with, and all that comes for its pairs waits behind it; but only for a
+//! moment once the peer has come on another stream and goes on with none. Whoever goes on tells how much he has taken: the rest goes another way, once and in its order. Of what nobody tells, nobody knows: it comes back.
 
 use std::time::{Duration, Instant};
 
@@ -122,10 +122,17 @@ pub(super) fn leave(of: &mut Inbound, left: Unacknowledged, waits: bool, turn: &
     if left.is_empty() {
         return;
     }
-    let until = turn.now + HOLD.min(turn.home.timeouts.resume);
+    let until = turn.now + turn.home.timeouts.resume;
     of.counting.limbo = Some(Limbo { unacknowledged: left, until });
     if !waits || of.draining {
         give_back(of, turn);
+    }
+}
+
+/// Nobody is likely to go on with the session any more.
+pub(super) fn forsaken(of: &mut Inbound, turn: &Turn<'_>) {
+    if let Some(limbo) = &mut of.counting.limbo {
+        limbo.until = limbo.until.min(turn.now + HOLD);
     }
 }
 
@@ -155,5 +162,5 @@ pub(super) fn give_back(of: &mut Inbound, turn: &mut Turn<'_>) {
     }
 }
 
-/// How long what a broken stream has left waits for somebody to go on with it, and what comes for its pairs waits behind it.
+/// How long a peer that is there again has to go on with what it left.
 const HOLD: Duration = Duration::from_secs(10);

@@ -18,7 +18,12 @@ use crate::stream::Pair;
 pub fn open_back(tools: &Arc<Tools>, pair: &Pair, id: RelayId) -> Arc<Cargo> {
     let cargo = Cargo::new(Arc::clone(&tools.couriers.hold), &tools.home.limits);
     let mut back = held(&tools.couriers.back);
-    back.entry(pair.clone()).or_default().push_back((id, Arc::clone(&cargo)));
+    let ways = back.entry(pair.clone()).or_default();
+    // Those whose streams broke wait for a peer that is here.
+    let before: Vec<RelayId> = ways.iter().map(|(id, _)| *id).collect();
+    ways.push_back((id, Arc::clone(&cargo)));
+    drop(back);
+    before.into_iter().for_each(|id| tools.registry.forsake(id));
     cargo
 }
 

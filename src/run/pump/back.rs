@@ -57,7 +57,13 @@ pub(in crate::run) fn is_against(pump: &Pump, permit: &Permit) -> bool {
 pub(in crate::run) fn open(pump: &mut Pump, pair: Pair, open: bool) {
     let backs = pump.backs.get_or_insert_default();
     match backs.0.get_mut(&pair) {
-        Some(back) => back.ending = !open,
+        Some(back) => {
+            back.ending = !open;
+            // However long what is left of it waits, it counts no more.
+            if !open {
+                back.rates = None;
+            }
+        }
         None if open => {
             let cargo = courier::open_back(&pump.tools, &pair, pump.meta.id);
             let back = Back { cargo, rates: None, shut: None, ending: false, returned: Vec::new() };
@@ -167,6 +173,10 @@ pub(in crate::run) fn admitted(pump: &mut Pump, permit: &Permit, pair: Pair) {
 pub(super) fn poll(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
     if pump.backs.is_none() {
         return false;
+    }
+    // A connection that broke takes no place from those that stand.
+    if pump.relay.holds_back() && pump.near.as_ref().is_none_or(Leg::is_closed) {
+        (pump.places, pump.threshold) = ([None, None], None);
     }
     let moved = take(pump, cx);
     // What is counted goes one by one: each changes how much room there is.
