@@ -103,6 +103,8 @@ fn relay() {
         let passed = laws::PASSED.load(Ordering::Relaxed) - before;
         assert!(passed >= 10, "{target}: {passed} stanzas passed");
     }
+    let against = laws::AGAINST.load(Ordering::Relaxed);
+    assert!(against >= 10, "{against} stanzas went back over streams that go both ways");
 }
 
 #[test]

@@ -346,9 +346,11 @@ pub fn relay_reports_only(edge: &Crossing<'_>) -> Breach {
         let frame = frame(std::str::from_utf8(stanza).unwrap());
         let head = frame.head();
         let only_error = head.children().len() == 1 && head.children().all(|child| child.is_named("error"));
-        // What goes back over the stream of a peer came from a backend all the same.
-        let of_a_backend =
-            edge.before.flow() == Flow::S2sOut || matches!(edge.input, Input::Back(..) | Input::Gone { .. });
+        // What goes back over the stream of a peer came from a backend all the same, and is kept where it is counted.
+        let of_a_backend = edge.before.flow() == Flow::S2sOut
+            || matches!(edge.input, Input::Back(..) | Input::Gone { .. })
+            || edge.before.room_back().is_some()
+            || edge.before.holds_back();
         if !head.is_type("error") || !only_error || !of_a_backend {
             return Err(format!("no error of ours: {stanza:?}"));
         }

@@ -22,7 +22,7 @@ pub use features::features;
 pub use files::{config, folder, policy};
 pub use header::header;
 pub use proxy::proxy;
-pub use relay::{PASSED, relay, relay_client};
+pub use relay::{AGAINST, PASSED, relay, relay_client};
 pub use sasl::sasl;
 
 use gatehouse::xml::{Content, Frame, Framer, Limits, Token};

@@ -30,6 +30,9 @@ use stage::{admit, any, domain, home, inbound, pair, policy, secured, untrusted}
 /// Stanzas that passed one of these relays or were delivered, so that no law holds for want of them.
 pub static PASSED: AtomicUsize = AtomicUsize::new(0);
 
+/// Stanzas that travelled against the flow of a stream that goes both ways.
+pub static AGAINST: AtomicUsize = AtomicUsize::new(0);
+
 /// A relay between servers: the first octet tells where it begins, the rest what happens to it.
 pub fn relay(data: &[u8]) {
     let Some((&start, script)) = data.split_first() else { return };
@@ -371,6 +374,13 @@ impl Life {
                 5 => Input::Settled(u32::from(which >> 4)),
                 6 if which & 0x80 == 0 => Input::Resumed(None),
                 6 => Input::Resumed(Some((Left::taken(u32::from(which >> 4)), domain("friend.example")))),
+                // What a backend sends over a stream of the peer, and what becomes of that when it breaks.
+                4 if which & 0x80 != 0 => match which / 7 % 4 {
+                    0 => Input::Back(pair("hall.example", "friend.example"), reply()),
+                    1 => Input::GoneOn(u32::from(what >> 4)),
+                    2 => Input::Forsaken,
+                    _ => Input::Withdraw(pair("hall.example", "friend.example"), reason(pick)),
+                },
                 _ => Input::Home(Arc::new(Home { default_domain: Some(domain("annex.example")), ..home() })),
             },
         };
@@ -473,6 +483,17 @@ impl Life {
                     assert!(self.admitted.contains(&known), "{ends} was never admitted: {effect:?}");
                 }
             }
+            Effect::Back(pair, octets) => {
+                AGAINST.fetch_add(1, Ordering::Relaxed);
+                speaks(Side::Near, octets);
+                let known = (pair.sender.to_string(), pair.target.to_string());
+                assert!(self.admitted.contains(&known), "{pair} was never admitted: {effect:?}");
+            }
+            Effect::Inward(_, pair, _) => {
+                AGAINST.fetch_add(1, Ordering::Relaxed);
+                let known = (pair.sender.to_string(), pair.target.to_string());
+                assert!(self.admitted.contains(&known), "{pair} was never admitted: {effect:?}");
+            }
             Effect::Answer(..) => assert!(self.may_answer, "an answer that nobody waits for"),
             // The law deny_by_default, for names of any spelling: no cost for anybody but the one that is listed.
             Effect::Connect(_, Destination::World { target, .. }) => {
@@ -535,6 +556,12 @@ impl Life {
 
 fn reason(pick: usize) -> Reason {
     Reason::ALL[pick % Reason::ALL.len()]
+}
+
+/// A stanza that goes back.
+fn reply() -> Bytes {
+    let text = "<message from='b@hall.example' to='a@friend.example'><body>x</body></message>";
+    laws::frame(text).octets().clone()
 }
 
 /// Some stanza of the alphabet.
