@@ -237,8 +237,8 @@ async fn the_last_good_copy_of_a_list_outlives_a_restart() {
     std::fs::remove_file(lists.join("two.txt")).unwrap();
     write(lists, "three.txt", &["x.example", "e.example", "f.example"]);
     let (code, said) = gatehouse(&world, &["check"]);
-    let held = "the list \"one\" is held: it names more than a third less than before; look at it";
-    assert!(code == Some(0) && said.contains(held), "{said}");
+    let told = "the list \"one\" is held: it names more than a third less than before; look at it";
+    assert!(code == Some(0) && said.contains(told), "{said}");
     again(&mut world).await;
     for (list, reason, count) in
         [("one", "shrunk", 3.0), ("two", "unreadable", 4.0), ("three", "unsigned", 3.0)]
