@@ -229,7 +229,8 @@ fn a_package_for_arm64_is_made_here_and_says_so() {
     }
     let bill = fs::read_to_string(made.with_file_name("gatehouse.cdx.json")).unwrap();
     let bill: Value = serde_json::from_str(&bill).unwrap();
-    assert_ne!(bill["serialNumber"], packages().bill["serialNumber"], "each bill has a number of its own");
+    let triple = |bill: &Value| bill["metadata"]["properties"][0]["value"].as_str().unwrap().to_owned();
+    assert_eq!((triple(&bill).as_str(), triple(&packages().bill).as_str()), (ARM, X86));
     let names = |bill: &Value| -> BTreeSet<String> {
         bill["components"].as_array().unwrap().iter().map(|c| c["name"].to_string()).collect()
     };
@@ -240,6 +241,7 @@ fn a_package_for_arm64_is_made_here_and_says_so() {
 #[test]
 fn the_bill_of_materials_is_that_of_the_lock_file() {
     let bill = &packages().bill;
+    assert!(!bill.to_string().contains("file:///"), "the folder that builds is in the bill");
     assert_eq!((bill["bomFormat"].as_str(), bill["specVersion"].as_str()), (Some("CycloneDX"), Some("1.5")));
     assert_eq!(bill["metadata"]["component"]["version"], VERSION);
     let lock = fs::read_to_string(repository("Cargo.lock")).unwrap();
@@ -270,7 +272,7 @@ fn the_bill_of_materials_is_that_of_the_lock_file() {
     }
     let refs: BTreeSet<&str> = components.iter().filter_map(|c| c["bom-ref"].as_str()).collect();
     for edge in bill["dependencies"].as_array().unwrap() {
-        let others = edge["dependsOn"].as_array().unwrap();
+        let others = edge["dependsOn"].as_array().map(Vec::as_slice).unwrap_or_default();
         assert!(others.iter().all(|other| refs.contains(other.as_str().unwrap())), "{edge}");
     }
 }
