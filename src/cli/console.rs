@@ -8,11 +8,21 @@ use serde::Serialize;
 use super::Exit;
 use crate::policy::{Finding, Severity};
 
+/// How much is wanted to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// Only what is wrong (`--quiet`).
+    Quiet,
+    /// What most want to hear.
+    Usual,
+    /// More than that (`--verbose`).
+    Verbose,
+}
+
 /// Standard output and standard error, and how much is wanted of them.
 #[derive(Debug)]
 pub struct Console {
-    quiet: bool,
-    verbose: bool,
+    volume: Volume,
     out_colour: bool,
     err_colour: bool,
     failed: bool,
@@ -20,26 +30,30 @@ pub struct Console {
 
 impl Console {
     #[allow(clippy::disallowed_methods)] // NO_COLOR is of the terminal, not of the configuration
-    pub(super) fn new(quiet: bool, verbose: bool) -> Console {
+    pub(super) fn new(volume: Volume) -> Console {
         // https://no-color.org: any value but the empty one.
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Console {
-            quiet,
-            verbose,
+            volume,
             out_colour: wanted && io::stdout().is_terminal(),
             err_colour: wanted && io::stderr().is_terminal(),
             failed: false,
         }
     }
 
+    /// How much is wanted.
+    pub fn volume(&self) -> Volume {
+        self.volume
+    }
+
     /// Whether only what is wrong is wanted.
     pub fn is_quiet(&self) -> bool {
-        self.quiet
+        self.volume == Volume::Quiet
     }
 
     /// Whether more is wanted.
     pub fn is_verbose(&self) -> bool {
-        self.verbose
+        self.volume == Volume::Verbose
     }
 
     /// Whether standard output takes colour.
@@ -85,7 +99,7 @@ impl Console {
 
     /// The findings of a report, on standard output; warnings only where they are wanted.
     pub fn findings(&mut self, findings: &[Finding]) {
-        let quiet = self.quiet;
+        let quiet = self.is_quiet();
         for finding in findings.iter().filter(|finding| finding.is_error() || !quiet) {
             let text = paint(finding, self.out_colour);
             self.line(text);
@@ -94,7 +108,7 @@ impl Console {
 
     /// Findings that kept a command from its work, on standard error.
     pub fn complain_of(&mut self, findings: &[Finding]) {
-        let quiet = self.quiet;
+        let quiet = self.is_quiet();
         for finding in findings.iter().filter(|finding| finding.is_error() || !quiet) {
             let text = paint(finding, self.err_colour);
             self.complain(text);

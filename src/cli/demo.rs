@@ -4,6 +4,7 @@ use std::io;
 
 use super::{Console, Exit};
 use crate::demo::story;
+use crate::demo::teller::Teller;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -15,10 +16,12 @@ pub struct Args {
 
 /// Plays it: done if every step came out as told, our fault otherwise.
 pub fn main(args: &Args, console: &mut Console) -> Exit {
+    let mut out = io::stdout();
+    let teller = Teller::new(&mut out, console.has_colour());
     let played = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map(|runtime| runtime.block_on(story::play(&mut io::stdout(), console.has_colour(), args.keep)));
+        .map(|runtime| runtime.block_on(story::play(teller, args.keep)));
     match played {
         Ok(Ok(true)) => Exit::Done,
         Ok(Ok(false)) => Exit::Fault,

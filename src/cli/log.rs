@@ -16,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use super::Console;
+use super::console::Volume;
 use crate::config::settings::{Log as Wanted, LogFormat, LogLevel};
 
 /// The way to the log.
@@ -51,11 +52,11 @@ fn filter(level: LogLevel, more: Option<&str>) -> EnvFilter {
     EnvFilter::new(format!("error,gatehouse={}{more}", level.label()))
 }
 
-fn level(wanted: LogLevel, quiet: bool, verbose: bool) -> LogLevel {
-    match (quiet, verbose) {
-        (true, _) => LogLevel::Error,
-        (_, true) => wanted.max(LogLevel::Debug),
-        _ => wanted,
+fn level(wanted: LogLevel, volume: Volume) -> LogLevel {
+    match volume {
+        Volume::Quiet => LogLevel::Error,
+        Volume::Usual => wanted,
+        Volume::Verbose => wanted.max(LogLevel::Debug),
     }
 }
 
@@ -80,7 +81,7 @@ impl Log {
     /// # Errors
     /// When the thread cannot be started, or another log is there.
     pub(super) fn start(wanted: Wanted, console: &Console) -> io::Result<Self> {
-        let level = level(wanted.level, console.is_quiet(), console.is_verbose());
+        let level = level(wanted.level, console.volume());
         let mut log = Self::to(io::stderr())?;
         let ansi = console.has_coloured_errors();
         let (filter, levels) = reload::Layer::new(filter(level, None));
@@ -91,9 +92,9 @@ impl Log {
     }
 
     /// Has events told otherwise from now on, as the configuration says; `-q` and `-v` hold on.
-    pub(super) fn change(&self, wanted: Wanted, quiet: bool, verbose: bool) {
+    pub(super) fn change(&self, wanted: Wanted, volume: Volume) {
         let Some(now) = &self.now else { return };
-        let level = level(wanted.level, quiet, verbose);
+        let level = level(wanted.level, volume);
         *now.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
         let changed = now
             .levels

@@ -36,6 +36,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use console::Console;
 
+use self::console::Volume;
 use crate::policy::Day;
 
 /// How a command ends.
@@ -84,6 +85,16 @@ pub struct Cli {
     verbose: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    fn volume(&self) -> Volume {
+        match (self.quiet, self.verbose) {
+            (true, _) => Volume::Quiet,
+            (_, true) => Volume::Verbose,
+            (false, false) => Volume::Usual,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,7 +199,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.print().is_ok() { exit } else { Exit::Fault };
         }
     };
-    let mut console = Console::new(cli.quiet, cli.verbose);
+    let mut console = Console::new(cli.volume());
     let exit = match &cli.command {
         Command::Audit(command) => audit::main(command, &mut console),
         Command::Ban(args) => control::ban(args, &mut console),

@@ -51,9 +51,9 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
             return Exit::Fault;
         }
     };
-    let (quiet, verbose) = (console.is_quiet(), console.is_verbose());
+    let volume = console.volume();
     let relogging = log.clone();
-    let relog: Relog = Arc::new(move |wanted| relogging.change(wanted, quiet, verbose));
+    let relog: Relog = Arc::new(move |wanted| relogging.change(wanted, volume));
     let turned = log.clone();
     let louder: Louder = Arc::new(move |directives| turned.turn(directives.as_deref()));
     let ending =

@@ -60,8 +60,8 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.or("default-domain", default_domain.as_ref(), "none");
     out.list("retired-domains", retired_domains);
     out.list("own-addresses", own_addresses);
-    out.on("explain-to-users".to_owned(), *explain_to_users, true);
-    out.on("bidi".to_owned(), *bidi, true);
+    out.usually_on("explain-to-users", *explain_to_users);
+    out.usually_on("bidi", *bidi);
     out.or("dscp", dscp.as_ref(), "none");
     for list in lists {
         out.listed(list);
@@ -83,7 +83,7 @@ pub fn dump(settings: &Settings) -> Vec<DumpLine> {
     out.dns(dns);
     out.steering(steering.as_ref());
     let Admin { http, hosts, status, socket } = admin;
-    out.on("admin.status".to_owned(), *status, false);
+    out.usually_off("admin.status", *status);
     out.or("admin.http", http.as_ref(), "off");
     out.list("admin.hosts", hosts);
     out.or("admin.socket", socket.as_ref().map(|path| path.display()), "off");
@@ -124,8 +124,12 @@ impl Lines {
         self.put(key, shown(list), list.is_empty());
     }
 
-    fn on(&mut self, key: impl Into<String>, on: bool, default: bool) {
-        self.put(key, if on { "on" } else { "off" }, on == default);
+    fn usually_on(&mut self, key: impl Into<String>, on: bool) {
+        self.put(key, if on { "on" } else { "off" }, on);
+    }
+
+    fn usually_off(&mut self, key: impl Into<String>, on: bool) {
+        self.put(key, if on { "on" } else { "off" }, !on);
     }
 
     fn listed(&mut self, list: &ListFile) {
@@ -254,14 +258,14 @@ impl Lines {
         let names: Vec<_> = mechanisms.iter().map(|mechanism| mechanism.name()).collect();
         self.put(at("mechanisms"), shown(&names), usual);
         self.put(at("channel-binding"), "none", true);
-        self.on(at("register"), *register, false);
+        self.usually_off(at("register"), *register);
         self.list(at("features"), &features.iter().collect::<Vec<_>>());
         let by_address = *dialback_keys == DialbackKeys::ByAddress;
         self.put(at("dialback-keys"), if by_address { "by-address" } else { "verify" }, by_address);
         self.list(at("from"), from);
         let usual = dialback_timeout.as_secs() == 30 && dialback_timeout.subsec_millis() == 0;
         self.put(at("dialback-timeout"), super::units::time_shown(dialback_timeout), usual);
-        self.on(at("multiplex"), *multiplex, true);
+        self.usually_on(at("multiplex"), *multiplex);
         let interval = check.map_or_else(|| "off".to_owned(), |time| super::units::time_shown(&time));
         self.put(at("check"), interval, *check == Some(std::time::Duration::from_secs(30)));
         self.or(at("server"), *server, "none is named");
@@ -272,7 +276,7 @@ impl Lines {
         self.or(at("limits.nodes"), *nodes, ours);
         self.or(at("limits.attr-value"), size(attr_value), ours);
         self.put(at("connections"), connections.to_string(), *connections == 500);
-        self.on(at("rfc7622"), *rfc7622, false);
+        self.usually_off(at("rfc7622"), *rfc7622);
     }
 
     fn trust(&mut self, trust: &Trust) {

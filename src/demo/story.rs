@@ -1,6 +1,5 @@
 //! The story that `gatehouse demo` tells: who lives in the small world, what each does, what becomes of it.
 
-use std::io::Write;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -48,8 +47,10 @@ struct Cast {
 }
 
 /// Plays the story, and tells it; true if every step came out as told. With `keep` the world stays up until Ctrl-C.
-pub async fn play(out: &mut (dyn Write + Send), colour: bool, keep: bool) -> Told<bool> {
-    let mut teller = Teller::new(out, colour);
+///
+/// # Errors
+/// What the world cannot be made of, or a step that cannot be done.
+pub async fn play(mut teller: Teller<'_>, keep: bool) -> Told<bool> {
     introduce(&mut teller)?;
     let cast = Cast::gather().await?;
     cast.addresses(&mut teller)?;

@@ -50,15 +50,23 @@ pub fn before_tls() -> String {
     format!("<stream:features><starttls xmlns='{}'><required/></starttls></stream:features>", names::TLS)
 }
 
-/// The features of a stream that TLS protects, or of the inside listener (STR-12): dialback with whether multiplexed targets are welcome
-/// (DB-67).
-pub fn write(
-    external: bool,
-    dialback: Option<bool>,
-    management: bool,
-    bidi: bool,
-    max_octets: usize,
-) -> String {
+/// What we offer on a stream that TLS protects, or on the inside listener (STR-12).
+#[derive(Clone, Copy, Debug)]
+pub struct Offering {
+    /// SASL EXTERNAL.
+    pub external: bool,
+    /// Dialback, with whether multiplexed targets are welcome (DB-67).
+    pub dialback: Option<bool>,
+    /// Stream management (XEP-0198).
+    pub management: bool,
+    /// Streams in both directions (XEP-0288).
+    pub bidi: bool,
+    /// XEP-0478: the largest element that we take, in octets.
+    pub max_octets: usize,
+}
+
+/// The features with which that is offered.
+pub fn write(Offering { external, dialback, management, bidi, max_octets }: Offering) -> String {
     let mut text = String::from("<stream:features>");
     if external {
         text += &format!("<mechanisms xmlns='{}'><mechanism>EXTERNAL</mechanism></mechanisms>", names::SASL);

@@ -4,6 +4,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::cli::console::Volume;
 
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 
@@ -185,7 +186,7 @@ async fn with_an_account_it_logs_in_for_real() {
     let told = report(with, Some(&Account::new("alice", "paper"))).await;
     assert_eq!((told.usable, told.addresses[0].trouble.len()), (false, 3));
     // Whatever was found is in the words for people, too.
-    let console = Console::new(false, false);
+    let console = Console::new(Volume::Usual);
     assert!(told.text(&console).contains("tried") || told.text(&console).contains("trouble"));
 }
 

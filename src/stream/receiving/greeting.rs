@@ -1,7 +1,8 @@
 //! The first header on a stream that we answer: who is meant, what is offered, and what is refused at once.
 
 use super::super::fault::Fault;
-use super::super::{features, opening};
+use super::super::features::{self, Offering};
+use super::super::opening;
 use super::{Desk, Effect, Greeting, Input, Line, Offer, Open, Receiving, Stepped, Written};
 use crate::jid::{AddressError, Domain};
 use crate::reason::{Class, Facing, Reason};
@@ -54,14 +55,15 @@ impl Greeting {
             let text = if !secure {
                 features::before_tls()
             } else {
-                let external = offer.external && line.proven.is_none();
-                // SM-01: it is asked for behind a proof; behind one by dialback no other features come.
-                let counts = desk.counts && (offer.dialback || line.proven.is_some());
-                // SM-08: behind a proof it is too late to ask.
-                let bidi = offer.bidi && line.secured.is_some() && line.proven.is_none();
-                let dialback = offer.dialback.then_some(desk.dialback_errors);
-                let most = if line.proven.is_some() { desk.survived } else { desk.max_octets };
-                features::write(external, dialback, counts, bidi, most)
+                features::write(Offering {
+                    external: offer.external && line.proven.is_none(),
+                    dialback: offer.dialback.then_some(desk.dialback_errors),
+                    // SM-01: it is asked for behind a proof; behind one by dialback no other features come.
+                    management: desk.counts && (offer.dialback || line.proven.is_some()),
+                    // SM-08: behind a proof it is too late to ask.
+                    bidi: offer.bidi && line.secured.is_some() && line.proven.is_none(),
+                    max_octets: if line.proven.is_some() { desk.survived } else { desk.max_octets },
+                })
             };
             octets.extend_from_slice(text.as_bytes());
         }
