@@ -252,16 +252,7 @@ fn print(answer: &Answer, console: &mut Console) {
         return;
     }
     match answer {
-        Answer::Streams { streams, silent } => {
-            for stream in streams {
-                print_stream(stream, console);
-            }
-            let pairs: usize = streams.iter().map(|stream| stream.pairs.len()).sum();
-            console.line(format_args!("{} streams, {pairs} pairs", streams.len()));
-            if *silent > 0 {
-                console.line(format_args!("{silent} did not answer"));
-            }
-        }
+        Answer::Streams { streams, silent } => print_streams(streams, *silent, console),
         Answer::Circuits { circuits, cleared } => {
             if let Some(domain) = cleared {
                 console.line(format_args!("nothing is held against {domain} any more"));
@@ -319,19 +310,7 @@ fn print(answer: &Answer, console: &mut Console) {
         Answer::Restarting { relays, seconds, .. } => {
             console.line(format_args!("restarting: {relays} streams end first, within {seconds} s"));
         }
-        Answer::Config { file, digest, policy, stale, closed, lines } => {
-            console.line(format_args!("# {file}, digest {digest}, policy {policy}"));
-            for line in lines {
-                let mark = if line.default { "   # default" } else { "" };
-                console.line(format_args!("{}: {}{mark}", line.key, line.value));
-            }
-            for file in stale {
-                console.line(format_args!("# differs on the disk: {file}"));
-            }
-            for domain in closed {
-                console.line(format_args!("# closed, for lack of a certificate: {domain}"));
-            }
-        }
+        Answer::Config { .. } => print_config(answer, console),
         Answer::Explained { text, .. } => console.print(text),
         Answer::Draining { relays, seconds } => {
             console.line(format_args!("draining: {relays} streams, {seconds} s at most"));
@@ -367,6 +346,32 @@ fn print_passed(passed: Option<&Passed>, console: &mut Console) {
 pub(super) fn print_silent(silent: &[String], console: &mut Console) {
     for host in silent {
         console.complain(format_args!("{host} did not answer in time"));
+    }
+}
+
+fn print_config(answer: &Answer, console: &mut Console) {
+    let Answer::Config { file, digest, policy, stale, closed, lines } = answer else { return };
+    console.line(format_args!("# {file}, digest {digest}, policy {policy}"));
+    for line in lines {
+        let mark = if line.default { "   # default" } else { "" };
+        console.line(format_args!("{}: {}{mark}", line.key, line.value));
+    }
+    for file in stale {
+        console.line(format_args!("# differs on the disk: {file}"));
+    }
+    for domain in closed {
+        console.line(format_args!("# closed, for lack of a certificate: {domain}"));
+    }
+}
+
+fn print_streams(streams: &[Stream], silent: usize, console: &mut Console) {
+    for stream in streams {
+        print_stream(stream, console);
+    }
+    let pairs: usize = streams.iter().map(|stream| stream.pairs.len()).sum();
+    console.line(format_args!("{} streams, {pairs} pairs", streams.len()));
+    if silent > 0 {
+        console.line(format_args!("{silent} did not answer"));
     }
 }
 

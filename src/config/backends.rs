@@ -19,20 +19,7 @@ pub(super) fn read(
     let addresses = (words.addresses(&c2s), words.addresses(&s2s));
     let named = Named { c2s: Named::those(c2s), s2s: Named::those(s2s) };
     let (c2s, s2s) = addresses;
-    let written = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
-    if !written(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
-        words.error(
-            at,
-            "the domain federates, but its backend has no s2s address",
-            "add `s2s: [\"10.0.0.5:5269\"]`",
-        );
-    } else if !written(&at.value.s2s) && !written(&at.value.c2s) {
-        words.error(
-            at,
-            "the backend has no address",
-            "add `s2s: [\"10.0.0.5:5269\"]` or `c2s: [\"10.0.0.5:5222\"]`",
-        );
-    }
+    has_an_address(words, at, federation);
     let versions = [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
     let proxy = match &at.value.proxy_protocol {
         Some(word) => words.choose(word, "a version of the PROXY header", &versions)?,
@@ -61,39 +48,12 @@ pub(super) fn read(
         Some(list) => words.own_networks(list),
         None => Vec::new(),
     };
-    let dialback_timeout = match &at.value.dialback_timeout {
-        Some(word) => match limits::duration(&word.value) {
-            Ok(time) if TIMERS.contains(&time) => time,
-            Ok(_) => {
-                words.error(word, format!("\"{}\" is out of range", word.value), "write 2s to 10m");
-                TIMER
-            }
-            Err(message) => {
-                words.error(word, message, "write it like 60s");
-                TIMER
-            }
-        },
-        None => TIMER,
-    };
+    let dialback_timeout = dialback_timeout(words, at.value.dialback_timeout.as_ref());
     let multiplex = match &at.value.multiplex {
         Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
         None => true,
     };
-    let check = match &at.value.check {
-        Some(word) if word.value == "off" => None,
-        Some(word) => match limits::duration(&word.value) {
-            Ok(time) if CHECKS.contains(&time) => Some(time),
-            Ok(_) => {
-                words.error(word, format!("\"{}\" is out of range", word.value), "write 1s to 1h, or off");
-                None
-            }
-            Err(message) => {
-                words.error(word, message, "write it like 30s, or off");
-                None
-            }
-        },
-        None => Some(CHECK),
-    };
+    let check = check(words, at.value.check.as_ref());
     let mechanisms = clients::mechanisms(words, at.value.mechanisms.as_ref());
     if let Some(word) = &at.value.channel_binding {
         clients::channel_binding(words, word);
@@ -106,17 +66,7 @@ pub(super) fn read(
     };
     let server = at.value.server.as_ref().and_then(|word| known(&word.value));
     let takes = takes(words, &at.value)?;
-    let connections = match &at.value.connections {
-        Some(word) => match word.value.parse() {
-            Ok(number) if STREAMS.contains(&number) => number,
-            _ => {
-                let message = format!("\"{}\" is no number of streams", word.value);
-                words.error(word, message, "write a number from 10 to 100000");
-                STREAMS_USUAL
-            }
-        },
-        None => STREAMS_USUAL,
-    };
+    let connections = connections(words, at.value.connections.as_ref());
     let rfc7622 = match &at.value.rfc7622 {
         Some(word) => words.choose(word, "`on` or `off`", &[("on", true), ("off", false)])?,
         None => false,
@@ -140,6 +90,60 @@ pub(super) fn read(
         connections,
         rfc7622,
     })
+}
+
+/// Whether there is a server behind for what the domain does.
+fn has_an_address(words: &mut Words, at: &Placed<spec::BackendSpec>, federation: Option<Federation>) {
+    let written = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
+    if !written(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
+        words.error(
+            at,
+            "the domain federates, but its backend has no s2s address",
+            "add `s2s: [\"10.0.0.5:5269\"]`",
+        );
+    } else if !written(&at.value.s2s) && !written(&at.value.c2s) {
+        words.error(
+            at,
+            "the backend has no address",
+            "add `s2s: [\"10.0.0.5:5269\"]` or `c2s: [\"10.0.0.5:5222\"]`",
+        );
+    }
+}
+
+fn dialback_timeout(words: &mut Words, word: Option<&Word>) -> Duration {
+    let Some(word) = word else { return TIMER };
+    match limits::duration(&word.value) {
+        Ok(time) if TIMERS.contains(&time) => return time,
+        Ok(_) => words.error(word, format!("\"{}\" is out of range", word.value), "write 2s to 10m"),
+        Err(message) => words.error(word, message, "write it like 60s"),
+    }
+    TIMER
+}
+
+/// How often it is looked whether the server is there; none: it is not.
+fn check(words: &mut Words, word: Option<&Word>) -> Option<Duration> {
+    let Some(word) = word else { return Some(CHECK) };
+    if word.value == "off" {
+        return None;
+    }
+    match limits::duration(&word.value) {
+        Ok(time) if CHECKS.contains(&time) => return Some(time),
+        Ok(_) => words.error(word, format!("\"{}\" is out of range", word.value), "write 1s to 1h, or off"),
+        Err(message) => words.error(word, message, "write it like 30s, or off"),
+    }
+    None
+}
+
+fn connections(words: &mut Words, word: Option<&Word>) -> u32 {
+    let Some(word) = word else { return STREAMS_USUAL };
+    match word.value.parse() {
+        Ok(number) if STREAMS.contains(&number) => number,
+        _ => {
+            let message = format!("\"{}\" is no number of streams", word.value);
+            words.error(word, message, "write a number from 10 to 100000");
+            STREAMS_USUAL
+        }
+    }
 }
 
 /// XML-18: what its server takes, by its name and by what the operator says.

@@ -1,11 +1,13 @@
 //! What is different between what is in force and what was read, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::parts::Credentials;
+use super::protocol::{ByRule, Change, Plan};
 use crate::config::settings::Settings;
 use crate::jid::{Domain, Jid};
 use crate::policy::{Day, Finding, Patch, Patches, Place, Policy, Proxy};
+use crate::reason::Outcome;
 use crate::run::observe::capped;
 use crate::run::registry::View;
 use crate::tls::keys;
@@ -175,4 +177,54 @@ pub(super) fn clients_that_end(new: &Settings, views: &[View]) -> Vec<String> {
         }
     };
     views.iter().filter_map(client).collect()
+}
+
+/// What becomes of those who live when one policy follows another.
+pub(super) fn pairs(before: &Policy, after: &Policy, views: &[View], silent: usize) -> Plan {
+    let names = |policy: &Policy| -> BTreeSet<String> {
+        policy.rule_names().map(|name| name.as_str().to_owned()).collect()
+    };
+    let (old, new) = (names(before), names(after));
+    let mut plan = Plan {
+        before: before.digest().to_owned(),
+        after: after.digest().to_owned(),
+        rules_added: new.difference(&old).cloned().collect(),
+        rules_removed: old.difference(&new).cloned().collect(),
+        rules_changed: after.changed_rules(before).map(|name| name.as_str().to_owned()).collect(),
+        silent,
+        ..Plan::default()
+    };
+    let mut by_rule: BTreeMap<(String, String, String), usize> = BTreeMap::new();
+    for view in views {
+        let stream = view.meta.id.to_string();
+        if view.portrait.closes {
+            plan.closes.push(stream.clone());
+        }
+        for standing in &view.portrait.pairs {
+            let Some(verdict) = &standing.verdict else { continue };
+            let alike = standing.quarantined == (verdict.outcome == Outcome::Quarantine);
+            if verdict.is_allow() && verdict.rule == standing.rule && alike && standing.doubt.is_none() {
+                plan.stays += 1;
+                continue;
+            }
+            let word = match standing.doubt {
+                _ if !verdict.is_allow() => verdict.reason.label(),
+                Some(doubt) => doubt.label(),
+                None => verdict.outcome.label(),
+            };
+            let (rule, next) = (standing.rule.as_str().to_owned(), verdict.rule.as_str().to_owned());
+            *by_rule.entry((rule.clone(), next.clone(), word.to_owned())).or_default() += 1;
+            plan.changes.push(Change {
+                stream: stream.clone(),
+                from: capped(standing.pair.sender.as_str()),
+                to: capped(standing.pair.target.as_str()),
+                rule,
+                next,
+                verdict: word.to_owned(),
+            });
+        }
+    }
+    let counted = |((rule, next, verdict), pairs)| ByRule { rule, next, verdict, pairs };
+    plan.by_rule = by_rule.into_iter().map(counted).collect();
+    plan
 }

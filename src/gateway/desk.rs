@@ -7,19 +7,19 @@ use std::time::Duration;
 use super::bans::{Ban, Book, Target};
 use super::cluster::Cluster;
 use super::control::Act;
-use super::explain::Explained;
+use super::explain::{Asked, Explained};
 use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
 use super::named::named;
-use super::protocol::{self, Answer, ByRule, Change, Fault, Passed, Plan, Request, Stream};
+use super::protocol::{self, Answer, Fault, Passed, Request, Stream, Word};
 use super::quarantine::Settlement;
 use super::reading::Reading;
 use super::reload::Reloader;
 use super::successor;
 use crate::jid::{Domain, Jid};
 use crate::metrics::CircuitState;
-use crate::policy::{Finding, Policy};
-use crate::reason::{Flow, Outcome, Reason};
+use crate::policy::Finding;
+use crate::reason::{Flow, Reason};
 use crate::run::circuit::Circuit;
 use crate::run::observe::capped;
 use crate::run::refusals::{Refusal, Wanted};
@@ -83,36 +83,13 @@ impl Desk {
                 }
                 no => no,
             },
-            Request::Unban { target, cluster } => match target.parse::<Target>() {
-                Ok(target) if self.bans.lift(&target) => {
-                    let cluster = self.passed(*cluster).await;
-                    Answer::Unbanned { target: target.to_string(), cluster }
-                }
-                Ok(target) => Answer::no(format!("{target} is not banned: `gatehouse bans` lists who is")),
-                Err(message) => Answer::no(message),
-            },
-            Request::Bans {} => {
-                let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
-                let shown = |ban: &Ban| protocol::Ban {
-                    target: ban.target.to_string(),
-                    seconds: seconds(ban),
-                    uid: ban.uid,
-                };
-                Answer::Bans { bans: self.bans.all().iter().map(shown).collect() }
-            }
+            Request::Unban { target, cluster } => self.unban(target, *cluster).await,
+            Request::Bans {} => Answer::Bans { bans: self.bans.all().iter().map(shown_ban).collect() },
             Request::Quarantine {} => {
                 Answer::Quarantine { domains: super::quarantine::shown(&self.tools().quarantine) }
             }
             Request::Settle { cluster: true, .. } if self.cluster.is_none() => Answer::no(NO_CLUSTER),
-            Request::Settle { domain, word, cluster } => {
-                match super::quarantine::settle(&self.tools(), domain, *word, uid).await {
-                    Ok(Settlement { party, seen, pairs, overruled }) => {
-                        let cluster = self.passed(*cluster).await;
-                        Answer::Settled { domain: party.into(), word: *word, seen, pairs, overruled, cluster }
-                    }
-                    Err(message) => Answer::no(message),
-                }
-            }
+            Request::Settle { domain, word, cluster } => self.settle(domain, *word, (*cluster, uid)).await,
             Request::Reload { plan: true } => match self.reloader.plan().await {
                 Ok(plan) => Answer::Planned { plan },
                 Err(findings) => refused(&findings),
@@ -145,33 +122,9 @@ impl Desk {
                 Ok(plan) => Answer::Planned { plan },
                 Err(findings) => refused(&findings),
             },
-            Request::Restart {} => match self.reloader.successor().await {
-                Err(findings) => refused(&findings),
-                Ok((sockets, socket)) => match successor::objection(&self.reloader.settings().file).await {
-                    Some(why) => Answer::no(why),
-                    None if self.lifecycle.restart(sockets) => Answer::Restarting {
-                        relays: registry.living(),
-                        seconds: self.lifecycle.grace().as_secs(),
-                        socket,
-                    },
-                    None => Answer::no("the gateway drains already"),
-                },
-            },
+            Request::Restart {} => self.restart().await,
             Request::Config {} => Arc::clone(&self.reloader).shown().await,
-            Request::Explain(asked) => {
-                match super::explain::explain(&self.reloader.settings(), &registry.policy(), asked) {
-                    Ok(Explained::Judged(explanation)) => Answer::Explained {
-                        allow: explanation.is_allow(),
-                        text: explanation.to_string(),
-                        explanation: serde_json::to_value(&explanation).unwrap_or_default(),
-                    },
-                    Ok(Explained::SameBackend { text, reason }) => {
-                        let explanation = serde_json::json!({ "verdict": "deny", "reason": reason });
-                        Answer::Explained { allow: false, text, explanation }
-                    }
-                    Err(message) => Answer::no(message),
-                }
-            }
+            Request::Explain(asked) => self.explain(asked),
             Request::Log { level, area, seconds } => {
                 match self.loudness.turn(level, area.as_deref(), seconds.map(Duration::from_secs)) {
                     Ok(()) => Answer::Logging { level: level.clone(), area: area.clone(), seconds: *seconds },
@@ -185,6 +138,62 @@ impl Desk {
                 }
                 false => Answer::no("the gateway drains already"),
             },
+        }
+    }
+
+    async fn unban(&self, target: &str, everywhere: bool) -> Answer {
+        match target.parse::<Target>() {
+            Ok(target) if self.bans.lift(&target) => {
+                let cluster = self.passed(everywhere).await;
+                Answer::Unbanned { target: target.to_string(), cluster }
+            }
+            Ok(target) => Answer::no(format!("{target} is not banned: `gatehouse bans` lists who is")),
+            Err(message) => Answer::no(message),
+        }
+    }
+
+    async fn settle(&self, domain: &str, word: Word, (everywhere, uid): (bool, u32)) -> Answer {
+        match super::quarantine::settle(&self.tools(), domain, word, uid).await {
+            Ok(Settlement { party, seen, pairs, overruled }) => {
+                let cluster = self.passed(everywhere).await;
+                Answer::Settled { domain: party.into(), word, seen, pairs, overruled, cluster }
+            }
+            Err(message) => Answer::no(message),
+        }
+    }
+
+    /// Another program takes the place of this one, if it would live by the files as they are.
+    async fn restart(&self) -> Answer {
+        let (sockets, socket) = match self.reloader.successor().await {
+            Ok(found) => found,
+            Err(findings) => return refused(&findings),
+        };
+        if let Some(why) = successor::objection(&self.reloader.settings().file).await {
+            return Answer::no(why);
+        }
+        match self.lifecycle.restart(sockets) {
+            true => Answer::Restarting {
+                relays: self.tools().registry.living(),
+                seconds: self.lifecycle.grace().as_secs(),
+                socket,
+            },
+            false => Answer::no("the gateway drains already"),
+        }
+    }
+
+    fn explain(&self, asked: &Asked) -> Answer {
+        let policy = self.tools().registry.policy();
+        match super::explain::explain(&self.reloader.settings(), &policy, asked) {
+            Ok(Explained::Judged(explanation)) => Answer::Explained {
+                allow: explanation.is_allow(),
+                text: explanation.to_string(),
+                explanation: serde_json::to_value(&explanation).unwrap_or_default(),
+            },
+            Ok(Explained::SameBackend { text, reason }) => {
+                let explanation = serde_json::json!({ "verdict": "deny", "reason": reason });
+                Answer::Explained { allow: false, text, explanation }
+            }
+            Err(message) => Answer::no(message),
         }
     }
 
@@ -392,6 +401,11 @@ pub fn refused(findings: &[Finding]) -> Answer {
     }
 }
 
+fn shown_ban(ban: &Ban) -> protocol::Ban {
+    let seconds = ban.until.saturating_duration_since(now()).as_secs();
+    protocol::Ban { target: ban.target.to_string(), seconds, uid: ban.uid }
+}
+
 fn shown(view: &View) -> Stream {
     let pairs = view.portrait.pairs.iter().map(|standing| protocol::Pair {
         from: capped(standing.pair.sender.as_str()),
@@ -422,56 +436,6 @@ fn shown(view: &View) -> Stream {
             octets: client.octets,
         }),
     }
-}
-
-/// What becomes of those who live when one policy follows another.
-pub(super) fn plan(before: &Policy, after: &Policy, views: &[View], silent: usize) -> Plan {
-    let names = |policy: &Policy| -> std::collections::BTreeSet<String> {
-        policy.rule_names().map(|name| name.as_str().to_owned()).collect()
-    };
-    let (old, new) = (names(before), names(after));
-    let mut plan = Plan {
-        before: before.digest().to_owned(),
-        after: after.digest().to_owned(),
-        rules_added: new.difference(&old).cloned().collect(),
-        rules_removed: old.difference(&new).cloned().collect(),
-        rules_changed: after.changed_rules(before).map(|name| name.as_str().to_owned()).collect(),
-        silent,
-        ..Plan::default()
-    };
-    let mut by_rule: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-    for view in views {
-        let stream = view.meta.id.to_string();
-        if view.portrait.closes {
-            plan.closes.push(stream.clone());
-        }
-        for standing in &view.portrait.pairs {
-            let Some(verdict) = &standing.verdict else { continue };
-            let alike = standing.quarantined == (verdict.outcome == Outcome::Quarantine);
-            if verdict.is_allow() && verdict.rule == standing.rule && alike && standing.doubt.is_none() {
-                plan.stays += 1;
-                continue;
-            }
-            let word = match standing.doubt {
-                _ if !verdict.is_allow() => verdict.reason.label(),
-                Some(doubt) => doubt.label(),
-                None => verdict.outcome.label(),
-            };
-            let (rule, next) = (standing.rule.as_str().to_owned(), verdict.rule.as_str().to_owned());
-            *by_rule.entry((rule.clone(), next.clone(), word.to_owned())).or_default() += 1;
-            plan.changes.push(Change {
-                stream: stream.clone(),
-                from: capped(standing.pair.sender.as_str()),
-                to: capped(standing.pair.target.as_str()),
-                rule,
-                next,
-                verdict: word.to_owned(),
-            });
-        }
-    }
-    let counted = |((rule, next, verdict), pairs)| ByRule { rule, next, verdict, pairs };
-    plan.by_rule = by_rule.into_iter().map(counted).collect();
-    plan
 }
 
 /// A domain as refusals are written with, if it is one.

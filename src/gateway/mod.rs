@@ -113,12 +113,7 @@ impl Gateway {
     pub async fn start_with(reading: Reading, given: Given) -> Result<Self, StartFault> {
         let Read { settings, seen, credentials, secrets, compiled, remarks } =
             reading.bearable().map_err(StartFault::Configuration)?;
-        for finding in &remarks {
-            match finding.is_error() {
-                true => tracing::error!(%finding, "configuration"),
-                false => tracing::warn!(%finding, "configuration"),
-            }
-        }
+        tell(&remarks);
         let secrets = Secrets::begin(secrets).map_err(|reason| StartFault::internal(reason.label()))?;
         let cases = rules::about_pairs(&settings, compiled.cases);
         let policy = Arc::new(lists::recalled(&settings, compiled.policy));
@@ -212,26 +207,7 @@ impl Gateway {
         services.control = control;
         services.doors.open(sockets, &settings, &opening, &tools);
         drop(services);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(watch::files(Arc::clone(&reloader)));
-        tasks.spawn(Arc::clone(&reloader).follow_the_calendar());
-        tasks.spawn(clock::follow(Arc::clone(&reloader)));
-        let counted = Arc::clone(&reloader);
-        tasks.spawn(rules::keep(move || (counted.settings(), counted.tools())));
-        let asked = Arc::clone(&reloader);
-        tasks.spawn(peers::attend(move || (asked.settings(), asked.tools())));
-        tasks.spawn(Arc::clone(&desk.bans).keep_time());
-        let held = Arc::clone(&reloader);
-        let fetching = Arc::clone(&reloader);
-        tasks.spawn(fetching::follow(move || (fetching.settings(), fetching.world(), fetching.tools())));
-        tasks.spawn(quarantine::follow(move || held.tools()));
-        tasks.spawn(lifecycle::keep_alive(Arc::clone(&tools.registry)));
-        tasks.spawn(count_bans(Arc::clone(&reloader)));
-        if let Some(cluster) = cluster {
-            tasks.spawn(cluster::attend(cluster, Arc::downgrade(&desk)));
-        }
-        tasks.spawn(doctor::attend(Arc::clone(&reloader)));
-        tasks.spawn(lead_nobody_at_the_end(Arc::clone(&reloader), Arc::clone(&desk.lifecycle)));
+        let tasks = attended(&desk);
         desk.lifecycle.ready();
         Ok(Self { desk, tasks })
     }
@@ -433,6 +409,38 @@ const WEB: &[Alpn] = &[Alpn::Http];
 const BOTH: &[Alpn] = &[Alpn::Client, Alpn::Server];
 const CLIENTS: &[Alpn] = &[Alpn::Client];
 const SERVERS: &[Alpn] = &[Alpn::Server];
+
+fn tell(remarks: &[Finding]) {
+    for finding in remarks {
+        match finding.is_error() {
+            true => tracing::error!(%finding, "configuration"),
+            false => tracing::warn!(%finding, "configuration"),
+        }
+    }
+}
+
+/// All that goes on beside the connections, as long as the gateway lives.
+fn attended(desk: &Arc<Desk>) -> JoinSet<()> {
+    let reloader = || Arc::clone(&desk.reloader);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch::files(reloader()));
+    tasks.spawn(reloader().follow_the_calendar());
+    tasks.spawn(clock::follow(reloader()));
+    let (counted, asked, fetching, held) = (reloader(), reloader(), reloader(), reloader());
+    tasks.spawn(rules::keep(move || (counted.settings(), counted.tools())));
+    tasks.spawn(peers::attend(move || (asked.settings(), asked.tools())));
+    tasks.spawn(Arc::clone(&desk.bans).keep_time());
+    tasks.spawn(fetching::follow(move || (fetching.settings(), fetching.world(), fetching.tools())));
+    tasks.spawn(quarantine::follow(move || held.tools()));
+    tasks.spawn(lifecycle::keep_alive(Arc::clone(&desk.tools().registry)));
+    tasks.spawn(count_bans(reloader()));
+    if let Some(cluster) = &desk.cluster {
+        tasks.spawn(cluster::attend(Arc::clone(cluster), Arc::downgrade(desk)));
+    }
+    tasks.spawn(doctor::attend(reloader()));
+    tasks.spawn(lead_nobody_at_the_end(reloader(), Arc::clone(&desk.lifecycle)));
+    tasks
+}
 
 /// A gateway that drains takes nobody new, and leads nobody to itself: whoever connects is refused, and whoever asks for the way out
 /// hears nothing; both try the next node. Where another program takes its place, the doors are held open meanwhile, and so is this.

@@ -208,9 +208,7 @@ impl Building {
             hosted.iter().filter_map(|at| input.hosted.get(*at)).map(|h| &h.domain).collect();
         let who = (&named, served, &networks, direction, &quorum);
         let mark = mark((who, outcome, expires, &owner, &ticket, &terms, &free));
-        for (pattern, _) in patterns {
-            self.rules.index.insert(pattern, index);
-        }
+        patterns.into_iter().for_each(|(pattern, _)| self.rules.index.insert(pattern, index));
         if quorum.is_some() {
             self.place_lists(reader, &place, &hosted, name.as_str());
             self.rules.by_lists.push(index);

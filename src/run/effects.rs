@@ -1,6 +1,7 @@
 //! What a relay wants, carried out in the order it says.
 
 mod logins;
+mod widen;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::metrics::Limit;
 use crate::net::proxy;
 use crate::policy::{Federation, Permit};
 use crate::reason::{Detail, Direction, Facing, Flow, Outcome, Reason};
-use crate::relay::{Candidate, Destination, Effect, Event, FarId, Input, Side, plan};
-use crate::stream::evidence::Evidence;
+use crate::relay::{Candidate, ClaimId, Destination, Effect, Event, FarId, Input, Passing, Side, plan};
+use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{KeyCheck, Pair};
 
 impl Pump {
@@ -96,115 +97,22 @@ impl Pump {
             Effect::Try(attempt) => self.try_login(&attempt),
             Effect::Apply => self.apply(),
             Effect::Upgrade(side) => self.upgrade(side),
-            Effect::Inquire(pair, sought) => match self.relay.certificate(Side::Near).cloned() {
-                Some(shown) => {
-                    let via = self.tools.registry.policy().way_out(&pair.target, &pair.sender);
-                    self.inquiries.push(self.tools.outside.inquire(pair, shown, sought, via));
-                }
-                None => self.step(Side::Near, Input::Inquired(Evidence::none(pair.sender))),
-            },
+            Effect::Inquire(pair, sought) => self.inquire(pair, sought),
             Effect::Restart(side) => {
                 if let Some(leg) = self.leg(side) {
                     leg.restart();
                 }
             }
-            Effect::Widen(side) => {
-                let tools = Arc::clone(&self.tools);
-                if side == Side::Near {
-                    self.proven();
-                    // Backends that are called from here on stand in for nobody.
-                    if let Some(leg) = &mut self.near {
-                        leg.secured = None;
-                    }
-                }
-                self.remember(side);
-                // A client has one stream and no pair: what it sends is shaped from here on.
-                let inside = self.facing(side) == Facing::Backend;
-                let limits = if inside { &tools.home.limits.inside } else { &tools.home.limits.proven };
-                let shaped = self.meta.flow == Flow::C2s && side != Side::Near;
-                let valve = shaped.then(|| self.tools.rates.stream(now()));
-                // A client's server is chosen from here on; others may be told to go elsewhere.
-                if let Side::Far(id) = side
-                    && shaped
-                    && let Some(far) = self.fars.get_mut(id)
-                {
-                    far.route = None;
-                }
-                let client = self.meta.flow == Flow::C2s && side == Side::Near;
-                let number = self.life.id().number();
-                if let Side::Far(id) = side
-                    && let Some(place) = self.fars.get_mut(id).and_then(|far| far.place.as_mut())
-                {
-                    place.stands(now());
-                }
-                if let Some(leg) = self.leg(side) {
-                    leg.proven(limits);
-                    leg.framer.compare_from(number);
-                    if client {
-                        // Table 0.3: servers overlook it.
-                        leg.framer.pass_over_text();
-                    }
-                    if let Some(valve) = valve {
-                        leg.outbox.shape(valve);
-                    }
-                }
-            }
+            Effect::Widen(side) => widen::widen(self, side),
             Effect::Connect(id, destination) => self.connect(id, destination),
             Effect::Retry(id, candidate) => self.retry(id, candidate),
             Effect::Fared(id, outcome) => self.fared(id, outcome),
-            Effect::Verify(claim, check) => {
-                if let Some(stranger) = &self.stranger {
-                    stranger.claims();
-                }
-                let ask = Ask {
-                    facing: self.facing(Side::Near),
-                    relay: self.meta.id,
-                    source: self.meta.peer.map(|p| p.ip()),
-                    claim,
-                    check,
-                    tell: self.life.tell().clone(),
-                };
-                verifier::ask(&self.tools, ask);
-            }
-            Effect::Vouch(check, others) => {
-                let facing = self.facing(Side::Near);
-                let vouched = self.vouches(facing, &check, others);
-                if facing == Facing::Backend {
-                    self.found_by(&check.pair.target);
-                }
-                // Whoever asks about a key that we made was called by us: a hoster asks for each of its domains.
-                if let Some(stranger) = self.stranger.as_mut().filter(|_| vouched) {
-                    stranger.is_honest();
-                }
-                self.step(Side::Near, Input::Vouched(check, vouched));
-            }
-            Effect::Await(id, check) => {
-                let facing = self.facing(Side::Far(id));
-                let ticket = self.tools.registry.awaited().sent(facing, check, now());
-                if let Some(far) = self.fars.get_mut(id) {
-                    far.awaited.push(ticket);
-                    let called = far.leg.called.filter(|_| facing == Facing::Public);
-                    far.callback = called.map(|address| self.tools.callbacks.expect(address.ip()));
-                }
-            }
+            Effect::Verify(claim, check) => self.verify(claim, check),
+            Effect::Vouch(check, others) => self.vouch(check, others),
+            Effect::Await(id, check) => self.await_question(id, check),
             Effect::Doubted(id, remote) => self.doubted(id, &remote),
             Effect::Admitted(id, permit) => self.admitted(id, &permit),
-            Effect::Carry(pair, stanza) => {
-                if let Err(reason) = self.charge_sender(&stanza) {
-                    return self.step(Side::Near, Input::Refused(stanza.octets, reason));
-                }
-                let stanza = stanza.octets;
-                // LIM-03: without a leg of its own the pair is slowed here, where it is read.
-                if self.near.is_some()
-                    && let Some(sending) = self.sending.get_mut(&pair)
-                {
-                    (sending.carried, self.carries) = (true, true);
-                    let mut spent = Allowance::default();
-                    spent.add(stanza.len());
-                    sending.valve.charge(&spent, self.now);
-                }
-                self.carry(pair, stanza);
-            }
+            Effect::Carry(pair, stanza) => self.charge_and_carry(pair, stanza),
             Effect::Lane(id, pair) => {
                 self.found_by(&pair.sender);
                 self.lane(id, pair);
@@ -225,15 +133,7 @@ impl Pump {
                 // Whoever asked may have gone.
                 let _unheard = self.answer.take().map(|tell| tell.send(learnt));
             }
-            Effect::Finish(side) => {
-                if let Some(leg) = self.leg(side) {
-                    match leg.link {
-                        Link::Open(_) => leg.ending = true,
-                        Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
-                        Link::Lingering { .. } | Link::Closed => {}
-                    }
-                }
-            }
+            Effect::Finish(side) => self.finish(side),
             Effect::Cut(side) => self.cut(side),
             Effect::Note(Event::Passed { hosted, kind, octets }) => self.passed(hosted, kind, octets),
             Effect::Note(event) => {
@@ -242,6 +142,85 @@ impl Pump {
                 self.tell(event);
             }
         }
+    }
+
+    /// Has the authoritative server asked about a stranger's key.
+    fn verify(&mut self, claim: ClaimId, check: KeyCheck) {
+        if let Some(stranger) = &self.stranger {
+            stranger.claims();
+        }
+        let ask = Ask {
+            facing: self.facing(Side::Near),
+            relay: self.meta.id,
+            source: self.meta.peer.map(|p| p.ip()),
+            claim,
+            check,
+            tell: self.life.tell().clone(),
+        };
+        verifier::ask(&self.tools, ask);
+    }
+
+    /// Says whether a key is one of ours.
+    fn vouch(&mut self, check: KeyCheck, others: bool) {
+        let facing = self.facing(Side::Near);
+        let vouched = self.vouches(facing, &check, others);
+        if facing == Facing::Backend {
+            self.found_by(&check.pair.target);
+        }
+        // Whoever asks about a key that we made was called by us: a hoster asks for each of its domains.
+        if let Some(stranger) = self.stranger.as_mut().filter(|_| vouched) {
+            stranger.is_honest();
+        }
+        self.step(Side::Near, Input::Vouched(check, vouched));
+    }
+
+    /// A key goes out: whoever asks about it is told that it is ours.
+    fn await_question(&mut self, id: FarId, check: KeyCheck) {
+        let facing = self.facing(Side::Far(id));
+        let ticket = self.tools.registry.awaited().sent(facing, check, now());
+        if let Some(far) = self.fars.get_mut(id) {
+            far.awaited.push(ticket);
+            let called = far.leg.called.filter(|_| facing == Facing::Public);
+            far.callback = called.map(|address| self.tools.callbacks.expect(address.ip()));
+        }
+    }
+
+    /// Gives a stanza to the courier of its pair, if its sender and the pair may send so much.
+    fn charge_and_carry(&mut self, pair: Pair, stanza: Passing) {
+        if let Err(reason) = self.charge_sender(&stanza) {
+            return self.step(Side::Near, Input::Refused(stanza.octets, reason));
+        }
+        let stanza = stanza.octets;
+        // LIM-03: without a leg of its own the pair is slowed here, where it is read.
+        if self.near.is_some()
+            && let Some(sending) = self.sending.get_mut(&pair)
+        {
+            (sending.carried, self.carries) = (true, true);
+            let mut spent = Allowance::default();
+            spent.add(stanza.len());
+            sending.valve.charge(&spent, self.now);
+        }
+        self.carry(pair, stanza);
+    }
+
+    /// Ends a leg when all has been written to it.
+    fn finish(&mut self, side: Side) {
+        if let Some(leg) = self.leg(side) {
+            match leg.link {
+                Link::Open(_) => leg.ending = true,
+                Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
+                Link::Lingering { .. } | Link::Closed => {}
+            }
+        }
+    }
+
+    /// Looks up what a domain publishes about the certificate of the near leg.
+    fn inquire(&mut self, pair: Pair, sought: Sought) {
+        let Some(shown) = self.relay.certificate(Side::Near).cloned() else {
+            return self.step(Side::Near, Input::Inquired(Evidence::none(pair.sender)));
+        };
+        let via = self.tools.registry.policy().way_out(&pair.target, &pair.sender);
+        self.inquiries.push(self.tools.outside.inquire(pair, shown, sought, via));
     }
 
     /// Whether that key is vouched for: a leg of ours waits with it, or another node that shares the secret made it lately.
@@ -463,25 +442,6 @@ impl Pump {
             place = Some(tools.proven.pair(remote, quotas)?);
         }
         Ok((tools.streams.admit(permit.rule(), permit.quotas())?, place))
-    }
-
-    /// The near side has proven who it is, or a client has logged in: it is no stranger any more.
-    fn proven(&mut self) {
-        if let Some(stranger) = self.stranger.take() {
-            self.threshold = stranger.prove();
-        }
-        let Some(peer) =
-            self.meta.peer.filter(|_| self.meta.flow == Flow::C2s && self.places.iter().all(Option::is_none))
-        else {
-            return;
-        };
-        match self.tools.proven.client(peer.ip()) {
-            Ok(place) => self.places = [Some(place), None],
-            Err(reason) => {
-                self.tools.observe.turned_away(self.meta.peer, reason);
-                self.step(Side::Near, Input::Close(reason));
-            }
-        }
     }
 
     /// Ends a leg at once. Stanzas that wait there are given back: what was accepted is not lost in silence.

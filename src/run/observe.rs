@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+mod behind;
 mod budget;
 mod line;
 mod met;
@@ -33,9 +34,8 @@ use crate::jid::Domain;
 use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Limit, Metrics};
 use crate::policy::Action;
-use crate::reason::{Cause, Class, Flow, Outcome, Reason, StreamCondition, escaped};
+use crate::reason::{Class, Flow, Outcome, Reason, StreamCondition, escaped};
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said, Stroke};
-use crate::stream::client::Mechanism;
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 
 /// Turns events into numbers, lines and records.
@@ -209,37 +209,8 @@ impl Observe {
                     outcome = outcome.label(), reason = reason.label(), "identity judged");
             }
             Event::Met { .. } => met::note(self, meta, event),
-            Event::Dialback { role, facing, outcome, after } => {
-                m.dialback(*role, *facing, *outcome, *after);
-                // A key of ours that is none, or an answer that nobody asked for: no pair comes to an end to tell of it.
-                let told = match outcome {
-                    DialbackOutcome::Unasked => true,
-                    DialbackOutcome::Invalid => *role == Role::Authoritative,
-                    DialbackOutcome::Error | DialbackOutcome::Valid => false,
-                };
-                if told && self.may_tell(meta) {
-                    tracing::info!(flow = %flow, peer = %peer(meta, around), relay = %meta.id, role = role.label(),
-                        facing = %facing, outcome = outcome.label(), "dialback refused");
-                }
-            }
-            Event::Admitted { pair, method, server, rule, reason, beside, after } => {
-                m.stream_began(flow, hosted(flow, pair));
-                m.negotiated(flow, Outcome::Allow, *after);
-                let record = Record {
-                    pair: Some(pair.clone()),
-                    method: Some(*method),
-                    server: *server,
-                    rule: Some(rule.clone()),
-                    beside: beside.clone(),
-                    ..Record::of(around.channel.as_ref(), *reason)
-                };
-                if self.may_tell(meta) {
-                    tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,
-                        method = method.label(), server = server.map(Method::label), rule = rule.as_str(),
-                        tls = tls(record.tls), "pair admitted");
-                }
-                self.audit(meta, "admitted", &record, around);
-            }
+            Event::Dialback { .. } => self.dialback(meta, event, around),
+            Event::Admitted { .. } => self.admitted(meta, event, around),
             Event::Rejected { record, after } => {
                 m.negotiated(flow, Outcome::Deny, *after);
                 self.refusal(meta, ("pair", "rejected"), record, around, "pair rejected");
@@ -295,64 +266,8 @@ impl Observe {
                 tracing::debug!(flow = %flow, peer = %peer(meta, around), relay = %meta.id, facing = %facing, condition,
                     detail = around.detail.as_ref().map(tracing::field::display), "{words}");
             }
-            Event::Backend { hosted, up } if self.health.is_checked(&(hosted.clone(), flow)) => {
-                // The checks decide; this only has them look again.
-                self.health.doubt(&(hosted.clone(), flow), *up);
-                if *up && flow != Flow::C2s {
-                    self.astray().remove(hosted);
-                }
-            }
-            // What a stranger meets behind a backend that answers says nothing of the backend.
-            Event::Backend { up: false, .. }
-                if !around
-                    .detail
-                    .as_ref()
-                    .is_some_and(|detail| matches!(detail.cause, Cause::NotReached | Cause::TimedOut)) => {}
-            Event::Backend { hosted, up } => {
-                m.backend(hosted, flow, *up);
-                let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-                let was = backends.insert((hosted.clone(), flow), *up);
-                drop(backends);
-                if !*up {
-                    self.half_fit().retain(|(domain, _)| domain != hosted);
-                }
-                if *up && flow != Flow::C2s {
-                    self.astray().remove(hosted);
-                }
-                // Told when it changes: each claim of a peer knocks anew, and peers must not write our log (LOG-05).
-                match (was, *up) {
-                    (None | Some(true), false) => {
-                        // For the operator to act on: it is our own backend.
-                        tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id,
-                            address = around.called.map(tracing::field::display),
-                            detail = around.detail.as_ref().map(tracing::field::display), "backend not reached");
-                    }
-                    (Some(false), true) => {
-                        tracing::info!(flow = %flow, domain = %hosted, relay = %meta.id, "backend reached again");
-                    }
-                    _ => tracing::debug!(flow = %flow, domain = %hosted, relay = %meta.id, up, "backend"),
-                }
-            }
-            Event::Login { hosted, mechanism, outcome, reason, .. } => {
-                let mechanism = mechanism.map_or("other", Mechanism::label);
-                m.logged_in(hosted, mechanism, *outcome);
-                if self.may_tell(meta) {
-                    tracing::info!(flow = %flow, domain = %hosted, peer = %peer(meta, around), relay = %meta.id, mechanism,
-                        outcome = outcome.label(), reason = reason.label(),
-                        detail = around.detail.as_ref().map(tracing::field::display), "login");
-                }
-                if *outcome == Outcome::Deny {
-                    let to = Some(capped(hosted.as_str()));
-                    let stream = Some(meta.id.to_string());
-                    let peer = meta.peer.map(|peer| peer.to_string());
-                    self.keep(Refusal {
-                        to,
-                        stream,
-                        peer,
-                        ..refusal("login", flow.label(), *reason, around)
-                    });
-                }
-            }
+            Event::Backend { hosted, up } => behind::reached(self, meta, (hosted, *up), around),
+            Event::Login { .. } => behind::login(self, meta, event, around),
             Event::Bound { hosted, after } => {
                 m.stream_began(flow, hosted);
                 m.negotiated(flow, Outcome::Allow, *after);
@@ -362,31 +277,46 @@ impl Observe {
                 self.told(meta, record, around, "client left");
                 self.audit(meta, "ended", record, around);
             }
-            Event::Misfit { hosted, reason: reason @ Reason::BackendAsksElsewhere } => {
-                // Told once until a pair stands there: peers must not write our log (LOG-05).
-                if self.astray().insert(hosted.clone()) {
-                    tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
-                        "no remote server is believed: {}", reason.words());
-                }
-            }
-            Event::Misfit {
-                hosted,
-                reason: reason @ (Reason::BackendOffersBinding | Reason::BackendSignsOffer),
-            } => {
-                // Told once until the backend was away: each client that comes shows it anew (LOG-05).
-                if self.half_fit().insert((hosted.clone(), *reason)) {
-                    tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
-                        "some clients cannot log in: {}", reason.words());
-                }
-            }
-            // Each client that comes shows it anew, and strangers must not write our log (LOG-05).
-            Event::Misfit { hosted, reason } if self.has_room(meta.peer.map(|p| Network::of(p.ip()))) => {
-                let who = if *reason == Reason::ForeignAddress { "a client cannot" } else { "no client can" };
-                tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
-                    "{who} log in: {}", reason.words());
-            }
-            Event::Misfit { .. } => {}
+            Event::Misfit { hosted, reason } => behind::misfit(self, meta, (hosted, *reason)),
         }
+    }
+
+    /// Tells [`Event::Dialback`].
+    fn dialback(&self, meta: &Meta, event: &Event, around: &Around) {
+        let Event::Dialback { role, facing, outcome, after } = event else { return };
+        self.metrics.dialback(*role, *facing, *outcome, *after);
+        // A key of ours that is none, or an answer that nobody asked for: no pair comes to an end to tell of it.
+        let told = match outcome {
+            DialbackOutcome::Unasked => true,
+            DialbackOutcome::Invalid => *role == Role::Authoritative,
+            DialbackOutcome::Error | DialbackOutcome::Valid => false,
+        };
+        if told && self.may_tell(meta) {
+            tracing::info!(flow = %meta.flow, peer = %peer(meta, around), relay = %meta.id, role = role.label(),
+                facing = %facing, outcome = outcome.label(), "dialback refused");
+        }
+    }
+
+    /// Tells [`Event::Admitted`].
+    fn admitted(&self, meta: &Meta, event: &Event, around: &Around) {
+        let Event::Admitted { pair, method, server, rule, reason, beside, after } = event else { return };
+        let flow = meta.flow;
+        self.metrics.stream_began(flow, hosted(flow, pair));
+        self.metrics.negotiated(flow, Outcome::Allow, *after);
+        let record = Record {
+            pair: Some(pair.clone()),
+            method: Some(*method),
+            server: *server,
+            rule: Some(rule.clone()),
+            beside: beside.clone(),
+            ..Record::of(around.channel.as_ref(), *reason)
+        };
+        if self.may_tell(meta) {
+            tracing::info!(flow = %flow, pair = %Shown(pair), peer = %peer(meta, around), relay = %meta.id,
+                method = method.label(), server = server.map(Method::label), rule = rule.as_str(),
+                tls = tls(record.tls), "pair admitted");
+        }
+        self.audit(meta, "admitted", &record, around);
     }
 
     fn told(&self, meta: &Meta, record: &Record, around: &Around, words: &'static str) {

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use super::refused::room;
 use super::*;
 use crate::metrics::Door;
-use crate::reason::Detail;
+use crate::reason::{Cause, Detail};
 use crate::run::audit;
 use crate::run::refusals::Wanted;
 use crate::run::registry::Registry;

@@ -66,7 +66,9 @@ fn fill(out: &mut String, s: &Snapshot) -> fmt::Result {
     backends(out, s)?;
     certificates(out, s)?;
     pairs(out, s)?;
-    rest(out, s)?;
+    refusals(out, s)?;
+    policy(out, s)?;
+    barred(out, s)?;
     out.write_str("</main>\n</body>\n</html>\n")
 }
 
@@ -152,7 +154,8 @@ fn pairs(out: &mut String, s: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
+/// Who did not answer, and what was refused.
+fn refusals(out: &mut String, s: &Snapshot) -> fmt::Result {
     let heads = &["Domain", "For", "State", "Reason", "Failures", "Since", "Next attempt"];
     table(out, "circuits", "Remote domains that did not answer", heads, &s.circuits, |c| {
         vec![
@@ -179,7 +182,11 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
             rule.into_iter().flatten().cloned().collect::<Vec<_>>().join(" "),
             r.remedy.clone(),
         ]
-    })?;
+    })
+}
+
+/// What the policy says, and what it would say otherwise.
+fn policy(out: &mut String, s: &Snapshot) -> fmt::Result {
     let title = match s.all_rules > s.rules.len() {
         true => format!("Rules: {} of {}", s.rules.len(), s.all_rules),
         false => "Rules".to_owned(),
@@ -248,6 +255,11 @@ fn rest(out: &mut String, s: &Snapshot) -> fmt::Result {
             ]
         })?;
     }
+    Ok(())
+}
+
+/// Who waits, who may not come, and what there was too much of.
+fn barred(out: &mut String, s: &Snapshot) -> fmt::Result {
     if !s.quarantine.is_empty() {
         let title = match s.all_quarantine > s.quarantine.len() {
             true => format!("Quarantine: {} of {}", s.quarantine.len(), s.all_quarantine),

@@ -24,6 +24,14 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
         writeln!(out)?;
         write_cluster(out, cluster)?;
     }
+    backends(out, s)?;
+    federation(out, s)?;
+    policy(out, s)?;
+    barred(out, s)
+}
+
+/// The servers behind, and what they are shown by.
+fn backends(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     writeln!(out, "\nbackends")?;
     for backend in &s.backends {
         let since = backend.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
@@ -47,6 +55,11 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
             certificate.domain, certificate.days, certificate.not_after
         )?;
     }
+    Ok(())
+}
+
+/// The pairs that stand, who does not answer, and what was refused.
+fn federation(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     writeln!(out, "\nfederation: {} pairs, {} clients", s.all_pairs, s.clients)?;
     for pair in &s.pairs {
         writeln!(
@@ -88,7 +101,11 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
             refusal.reason,
             refusal.detail.as_deref().unwrap_or(&refusal.words)
         )
-    })?;
+    })
+}
+
+/// What the policy says, and what it would say otherwise.
+fn policy(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     section(out, "rules", &s.rules, |out, rule| {
         let expires = rule.expires.as_deref().map(|day| format!("  until {day}")).unwrap_or_default();
         let expired = if rule.expired { " (expired)" } else { "" };
@@ -136,7 +153,11 @@ fn fill(out: &mut String, s: &Snapshot) -> std::fmt::Result {
             list.state(),
             list.file
         )
-    })?;
+    })
+}
+
+/// Who waits, who may not come, and what there was too much of.
+fn barred(out: &mut String, s: &Snapshot) -> std::fmt::Result {
     let title = match s.all_quarantine > s.quarantine.len() {
         true => format!("quarantine: {} of {}", s.quarantine.len(), s.all_quarantine),
         false => "quarantine".to_owned(),

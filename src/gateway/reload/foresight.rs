@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::protocol::{Fault, Plan};
 use super::super::reading::{Read, Reading};
-use super::super::{changes, desk, freeing};
+use super::super::{changes, freeing};
 use super::{Reloader, internal};
 use crate::policy::Finding;
 
@@ -68,7 +68,7 @@ pub(super) async fn foresee(reloader: &Reloader, read: &Read) -> Result<Plan, Ve
             changes::lists(&before, &after),
         ]
         .concat(),
-        ..desk::plan(&before, &after, &views, silent)
+        ..changes::pairs(&before, &after, &views, silent)
     };
     let plan = tokio::task::spawn_blocking(plan).await;
     let plan = plan.map_err(|error| vec![internal(&known, &error.to_string())])?;

@@ -143,16 +143,7 @@ impl Reader {
             );
         }
         let when = spec.when.iter().filter_map(|condition| self.condition(condition)).collect();
-        let expires = spec.expires.as_ref().and_then(|word| self.day(word));
-        if let (Some(last), Some(word)) = (expires, spec.expires.as_ref())
-            && today > last
-        {
-            self.warn(
-                word,
-                "this patch expired and does nothing",
-                format!("remove it, or renew the date; the clock of this machine says {today}"),
-            );
-        }
+        let expires = spec.expires.as_ref().and_then(|word| self.last_day(word, today));
         let words = |word: &Option<Word>| word.as_ref().map(|word| word.value.clone());
         let after = self.findings.iter().filter(|finding| finding.is_error()).count();
         (before == after).then_some(Patch {
@@ -174,6 +165,19 @@ impl Reader {
             larger_than,
             when,
         })
+    }
+
+    /// The day after which the patch does nothing.
+    fn last_day(&mut self, word: &Word, today: Day) -> Option<Day> {
+        let last = self.day(word)?;
+        if today > last {
+            self.warn(
+                word,
+                "this patch expired and does nothing",
+                format!("remove it, or renew the date; the clock of this machine says {today}"),
+            );
+        }
+        Some(last)
     }
 
     fn patch_name(
