@@ -19,6 +19,9 @@ use super::spoilt::Spoilt;
 use crate::policy::{Finding, Place};
 
 /// Reads the text of a file; a finding if it cannot be read, is too large or is no UTF-8.
+///
+/// # Errors
+/// What stands in the way of reading it, with the remedy.
 pub fn read_text(path: &Path, name: &str) -> Result<String, Finding> {
     let whole = || Place::whole(name);
     let unreadable = |error: std::io::Error| {

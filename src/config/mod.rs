@@ -54,6 +54,9 @@ use crate::policy::{
 };
 
 /// Settings that can be run on, and warnings; or every finding.
+///
+/// # Errors
+/// Every finding, if one of them is an error.
 pub fn load(path: &Path) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
     let examined = examine(path);
     match examined.settings {
@@ -190,6 +193,9 @@ fn included(
 
 /// Reads the policy files that the settings name, and makes the policy for `today`, its cases run. Any error is no policy
 /// (POL-10).
+///
+/// # Errors
+/// Every finding, if one of them is an error.
 pub fn policies(settings: &Settings, today: Day) -> Result<Compiled, Vec<Finding>> {
     compiled(settings, today, |domain| (&domain.policies, domain.federation))
 }

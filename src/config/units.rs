@@ -26,6 +26,9 @@ pub(super) fn time_shown(time: &Duration) -> String {
 }
 
 /// Reads `500ms`, `30s`, `5m`, `1h` or `2d`.
+///
+/// # Errors
+/// What is wrong with it, in words.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);

@@ -47,9 +47,6 @@ struct Cast {
 }
 
 /// Plays the story, and tells it; true if every step came out as told. With `keep` the world stays up until Ctrl-C.
-///
-/// # Errors
-/// What the world cannot be made of, or a step that cannot be done.
 pub async fn play(mut teller: Teller<'_>, keep: bool) -> Told<bool> {
     introduce(&mut teller)?;
     let cast = Cast::gather().await?;

@@ -149,6 +149,9 @@ struct Place {
 
 impl Resolver {
     /// Reads the system's configuration if no server is given.
+    ///
+    /// # Errors
+    /// When the system's configuration, its randomness or the trust anchors cannot be read, or a server may not be asked.
     pub fn new(params: Params) -> Result<Resolver, SetupFault> {
         let servers = if params.servers.is_empty() {
             system_servers().map_err(|error| SetupFault::System(error.to_string()))?
@@ -184,11 +187,17 @@ impl Resolver {
     }
 
     /// Where to dial for a domain, best first; never empty.
+    ///
+    /// # Errors
+    /// Why there is nowhere to dial.
     pub async fn targets(&self, domain: &Domain) -> Result<Vec<Target>, DnsFault> {
         self.targets_within(domain, Share::Own).await
     }
 
     /// The same, with this share of the lookups.
+    ///
+    /// # Errors
+    /// Why there is nowhere to dial.
     pub async fn targets_within(&self, domain: &Domain, share: Share) -> Result<Vec<Target>, DnsFault> {
         self.targets_timed(domain, share).await.0
     }
@@ -262,6 +271,9 @@ impl Resolver {
     }
 
     /// The addresses of a host that a server has named as its own, behind the same guard as those that the DNS names.
+    ///
+    /// # Errors
+    /// Why there is nowhere to dial.
     pub async fn host(&self, host: &str, port: u16, share: Share) -> Result<Vec<SocketAddr>, DnsFault> {
         self.home.refresh().await;
         let _place = self.gates.enter(share, self.total).await?;

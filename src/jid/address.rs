@@ -24,12 +24,18 @@ pub struct Jid<'a> {
 
 impl<'a> Jid<'a> {
     /// Reads an address (JID-01 to JID-06).
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn parse(text: &'a str) -> Result<Jid<'a>, AddressError> {
         Self::read(text, prepare::local, prepare::resource)
     }
 
     /// Reads an address as RFC 7622 alone has it, for a server that is known to read it so (JID-06). The domain must still be
     /// one that both generations read alike.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn parse_rfc7622(text: &'a str) -> Result<Jid<'a>, AddressError> {
         Self::read(text, prepare::modern_local, prepare::modern_resource)
     }

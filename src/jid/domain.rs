@@ -23,6 +23,9 @@ impl Domain {
     /// Refuses what is no name in the DNS (IP literals, wildcards, empty labels, over 253 octets as A-labels; JID-03) and
     /// what IDNA2003 and IDNA2008 read differently (JID-05). A single label is a name; whether it may appear is for the
     /// caller to ask ([`Domain::is_single_label`]).
+    ///
+    /// # Errors
+    /// Why it is none that every party reads alike.
     pub fn parse(text: &str) -> Result<Domain, AddressError> {
         canonical(text).map(|form| Domain(Arc::from(form.as_ref())))
     }

@@ -23,6 +23,9 @@ pub struct Listener {
 impl Listener {
     /// Binds and listens. On a host without IPv6, `[::]` means all of IPv4. Connections whose other end acknowledges
     /// nothing for the patience of `tuning` end.
+    ///
+    /// # Errors
+    /// As the system says.
     pub fn bind(address: SocketAddr, tuning: Tuning) -> io::Result<Listener> {
         Listener::tuned(bound(address, false)?, tuning)
     }
@@ -44,6 +47,9 @@ impl Listener {
     }
 
     /// Takes over a socket that somebody else bound and listens on.
+    ///
+    /// # Errors
+    /// As the system says.
     pub fn adopt(socket: std::net::TcpListener, tuning: Tuning) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
         Listener::tuned(TcpListener::from_std(socket)?, tuning)
@@ -56,16 +62,25 @@ impl Listener {
     }
 
     /// What it accepts from now on waits so long for its other end.
+    ///
+    /// # Errors
+    /// As the system says.
     pub fn retune(&self, tuning: Tuning) -> io::Result<()> {
         tune(&self.socket, tuning)
     }
 
     /// The address it is bound to.
+    ///
+    /// # Errors
+    /// As the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     /// Waits for the next connection. After a fault, call again when its pause is over.
+    ///
+    /// # Errors
+    /// What the system says, and how long to wait after it.
     pub async fn accept(&self) -> Result<(TcpStream, SocketAddr), AcceptFault> {
         let (stream, peer) = self.socket.accept().await.map_err(AcceptFault::new)?;
         Ok((stream, canonical(peer)))

@@ -40,6 +40,9 @@ pub struct Addresses {
 }
 
 /// Reads one header from the socket, and nothing behind it. The deadline is the caller's.
+///
+/// # Errors
+/// When the stream ends or fails, or what it says is no header.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Header, ReadFault> {
     let mut reader = Reader::default();
     let mut portion = [0; 256];
@@ -81,6 +84,9 @@ impl Reader {
     /// Takes octets up to the end of the header: how many were taken, and the header once it is complete.
     ///
     /// Octets that cannot begin a header are refused at once, not when the portion is full.
+    ///
+    /// # Errors
+    /// Why it is no header.
     pub fn feed(&mut self, octets: &[u8]) -> Result<(usize, Option<Header>), ProxyFault> {
         for (index, octet) in octets.iter().enumerate() {
             self.held.push(*octet);

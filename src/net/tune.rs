@@ -21,6 +21,9 @@ pub struct Tuning {
 
 /// No delay for small writes, an end for connections whose other end acknowledges nothing for this time, and little room
 /// for octets that cannot be sent yet. Told to a listener, it holds for all that it accepts (tcp(7), socket options).
+///
+/// # Errors
+/// As the system says.
 pub fn tune(socket: &impl AsFd, Tuning { patience, dscp }: Tuning) -> io::Result<()> {
     match dscp {
         Some(dscp) => mark(socket, dscp)?,
@@ -38,6 +41,9 @@ pub fn tune(socket: &impl AsFd, Tuning { patience, dscp }: Tuning) -> io::Result
 }
 
 /// Packets of this socket bear this mark, from the first on where it is not connected yet.
+///
+/// # Errors
+/// As the system says.
 pub fn mark(socket: &impl AsFd, dscp: u8) -> io::Result<()> {
     let (socket, octet) = (SockRef::from(socket), u32::from(dscp) << 2);
     #[cfg(target_os = "linux")]

@@ -37,6 +37,9 @@ pub struct Compiled {
 }
 
 /// Makes the policy and runs every case. Any error, a failing case included, is no policy.
+///
+/// # Errors
+/// Every finding, if one of them is an error.
 pub fn compile(input: &Input) -> Result<Compiled, Vec<Finding>> {
     let (policy, mut findings) = build(input);
     let Some(policy) = policy else { return Err(findings) };
@@ -204,8 +207,7 @@ impl Building {
         // A rule with a finding is kept to the end of this run, so that ties with it are found too.
         let (outcome, direction) = (outcome.unwrap_or(Outcome::Deny), direction.flatten());
         let named: BTreeSet<&Pattern> = patterns.iter().map(|(pattern, _)| pattern).collect();
-        let served: Vec<_> =
-            hosted.iter().filter_map(|at| input.hosted.get(*at)).map(|h| &h.domain).collect();
+        let served: Vec<_> = hosted.iter().filter_map(|at| Some(&input.hosted.get(*at)?.domain)).collect();
         let who = (&named, served, &networks, direction, &quorum);
         let mark = mark((who, outcome, expires, &owner, &ticket, &terms, &free));
         patterns.into_iter().for_each(|(pattern, _)| self.rules.index.insert(pattern, index));

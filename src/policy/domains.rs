@@ -20,6 +20,9 @@ pub enum Pattern {
 
 impl Pattern {
     /// Reads `example.com` or `*.example.com`.
+    ///
+    /// # Errors
+    /// What is wrong with its domain.
     pub fn parse(text: &str) -> Result<Pattern, AddressError> {
         match text.strip_prefix("*.") {
             Some(parent) => Domain::parse(parent).map(Pattern::Below),

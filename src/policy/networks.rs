@@ -29,6 +29,9 @@ impl Networks {
 /// Reads `192.0.2.0/24`, `2001:db8::/32` or one address; says what is wrong otherwise.
 ///
 /// A network with bits set beyond its prefix is refused: nobody can tell which half was meant.
+///
+/// # Errors
+/// What is wrong with it, in words.
 pub fn parse(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address.to_canonical()));

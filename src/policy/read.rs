@@ -441,6 +441,9 @@ impl Reader {
 }
 
 /// Reads a number of octets with its unit: `512B`, `64KiB`, `4MiB`, `1GiB`.
+///
+/// # Errors
+/// What is wrong with it, in words.
 pub fn octets(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);

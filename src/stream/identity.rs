@@ -30,6 +30,9 @@ pub fn names_speak_for(names: &[PresentedName], domain: &Domain) -> bool {
 
 /// Whether the certificate's path holds for this domain: anchors set for a peer replace the default ones
 /// (RFC 6120 13.6), so neither adds to the other.
+///
+/// # Errors
+/// Why it does not.
 pub fn trusted_for(certificate: &Certificate, domain: &Domain) -> Result<(), TrustFault> {
     let trust = &certificate.trust;
     trust

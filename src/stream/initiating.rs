@@ -264,6 +264,9 @@ enum Counts {
 
 impl Initiating {
     /// The next state for this input. `keys` is the realm of the leg's facing.
+    ///
+    /// # Errors
+    /// The end of the stream.
     pub fn step(self, terms: &Terms, keys: &Keyring, input: Input, now: Instant) -> Stepped {
         match self {
             Self::Dialling => dialled(terms, input, now),
@@ -363,11 +366,7 @@ impl Initiating {
 
 fn dialled(terms: &Terms, input: Input, now: Instant) -> Stepped {
     match input {
-        Input::Connected(secured) => {
-            let (refused, taken) = (false, Taken::default());
-            let line = Line { secured, refused, taken, ..Line::default() };
-            Ok(open(terms, line, Vec::new(), now))
-        }
+        Input::Connected(secured) => Ok(open(terms, Line { secured, ..Line::default() }, Vec::new(), now)),
         Input::Expired => Err(Fault::silent(Reason::RemoteUnreachable)),
         _ => Err(Fault::silent(Reason::Internal)),
     }
@@ -386,10 +385,8 @@ impl Opening {
                 let dialback = header.dialback;
                 if modern && terms.facing == Facing::Public {
                     let deadline = now + terms.step_time;
-                    return Ok((
-                        Initiating::Featuring(Featuring { line: self.line, id, dialback, deadline }),
-                        Vec::new(),
-                    ));
+                    let next = Featuring { line: self.line, id, dialback, deadline };
+                    return Ok((Initiating::Featuring(next), Vec::new()));
                 }
                 // DB-65: no version, no features; dialback is all there is. TLS-08: never in clear for that.
                 let clear = terms.facing == Facing::Backend || terms.clear || self.line.secured.is_some();

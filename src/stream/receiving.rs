@@ -242,6 +242,9 @@ impl Receiving {
     }
 
     /// The next state for this input.
+    ///
+    /// # Errors
+    /// The end of the stream.
     pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         match self {
             Self::Greeting(state) => state.step(desk, input),

@@ -156,6 +156,9 @@ impl<S: AsyncWrite + Unpin> Ahead<S> {
 impl<S: AsyncRead + Unpin> Ahead<S> {
     /// Waits for the first octets, and keeps them; few enough that whoever then waits for his turn holds little. False: the
     /// stream has ended.
+    ///
+    /// # Errors
+    /// When the stream fails, or what it says may not be said here.
     pub async fn begin(&mut self) -> io::Result<bool> {
         poll_fn(|cx| {
             let mut space = [MaybeUninit::uninit(); FIRST];

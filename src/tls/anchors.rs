@@ -24,6 +24,9 @@ pub struct Anchors {
 
 impl Anchors {
     /// The operating system's. Certificates there that cannot be read are left out; none at all is a fault.
+    ///
+    /// # Errors
+    /// When there is none.
     pub fn system() -> Result<Anchors, KeyFault> {
         let found = rustls_native_certs::load_native_certs();
         let mut anchors = Anchors::default();
@@ -42,6 +45,9 @@ impl Anchors {
     }
 
     /// From a PEM file of certificates.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds what is no anchor.
     pub fn load(path: &Path) -> Result<Anchors, KeyFault> {
         Self::from_certificates(&super::keys::read_chain(path)?).map_err(|_| {
             KeyFault::new(
@@ -53,6 +59,9 @@ impl Anchors {
     }
 
     /// From certificates at hand.
+    ///
+    /// # Errors
+    /// When one of them cannot be an anchor.
     pub fn from_certificates(certificates: &[CertificateDer<'_>]) -> Result<Anchors, TrustFault> {
         let mut anchors = Anchors::default();
         certificates.iter().try_for_each(|der| anchors.add(der)).map_err(|_| TrustFault::Malformed)?;

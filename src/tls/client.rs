@@ -46,6 +46,9 @@ struct Pair {
 
 impl Connector {
     /// Builds the configurations of all domains.
+    ///
+    /// # Errors
+    /// When rustls refuses a certificate or its key.
     pub fn new(params: Params) -> Result<Connector, rustls::Error> {
         let hosted = params
             .certificates
@@ -66,6 +69,9 @@ impl Connector {
     /// Does one handshake with the server of `remote`, on behalf of `hosted` (which shows its certificate, if it has
     /// one and is asked). The server name is the A-label form of `remote`, whatever host is dialled (TLS-22, DNS-14);
     /// `published` is what the DNS says of that host under signatures.
+    ///
+    /// # Errors
+    /// Why the handshake failed, or whom the other end did not prove to be.
     pub async fn connect<S>(
         &self,
         stream: S,

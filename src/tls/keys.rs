@@ -56,6 +56,9 @@ pub struct Certificates(BTreeMap<Domain, Identity>);
 
 impl Certificates {
     /// Reads them all; every fault is reported, not only the first.
+    ///
+    /// # Errors
+    /// What is wrong with each that will not do.
     pub fn load(params: &[Params]) -> Result<Certificates, Vec<KeyFault>> {
         let mut certificates = BTreeMap::new();
         let mut faults = Vec::new();
@@ -88,6 +91,9 @@ impl Certificates {
 
 /// Reads one chain and its key, and refuses what no peer should accept: a key of another certificate, RSA below 2048
 /// bits, SHA-1 (RFC 9325 4.5).
+///
+/// # Errors
+/// What is wrong, with the file and the remedy.
 pub fn load(chain: &Path, key: &Path) -> Result<Identity, KeyFault> {
     let certificates = read_chain(chain)?;
     let octets = read(key)?;
@@ -138,6 +144,9 @@ fn encrypted(path: &Path, octets: &[u8]) -> Option<KeyFault> {
 }
 
 /// Puts a chain and a key together that are in memory already.
+///
+/// # Errors
+/// Why they do not fit.
 pub fn from_der(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -178,6 +187,9 @@ pub struct Inspection {
 }
 
 /// Reads a chain's names and dates; no key is touched.
+///
+/// # Errors
+/// When the file cannot be read, or holds no certificate.
 pub fn inspect(path: &Path) -> Result<Inspection, KeyFault> {
     inspect_chain(&read_chain(path)?).ok_or_else(|| {
         KeyFault::new(

@@ -81,6 +81,9 @@ struct Configs {
 
 impl Acceptor {
     /// Builds the configurations of all domains.
+    ///
+    /// # Errors
+    /// When rustls refuses a certificate or its key.
     pub fn new(params: Params) -> Result<Acceptor, rustls::Error> {
         let tickets = RwLock::new(Tickets::new());
         let current = Snapshot::new(params, &tickets)?;
@@ -88,6 +91,9 @@ impl Acceptor {
     }
 
     /// Replaces everything; handshakes begun before keep what they began with (CRT-14).
+    ///
+    /// # Errors
+    /// When rustls refuses a certificate or its key; then all is as before.
     pub fn replace(&self, params: Params) -> Result<(), rustls::Error> {
         let next = Arc::new(Snapshot::new(params, &self.tickets)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
@@ -101,6 +107,9 @@ impl Acceptor {
     /// Does one handshake. `fallback` is the `to` of the stream on STARTTLS.
     ///
     /// After a fault nothing more is to be sent: the alert, where one is due, has been (RFC 6120 5.4.3.2).
+    ///
+    /// # Errors
+    /// Why the handshake failed.
     pub async fn accept<S>(
         &self,
         stream: S,
@@ -113,6 +122,9 @@ impl Acceptor {
     }
 
     /// The same on a stream of which something may have been read.
+    ///
+    /// # Errors
+    /// Why the handshake failed.
     pub async fn accept_begun<S>(
         &self,
         stream: Ahead<S>,

@@ -55,6 +55,9 @@ pub struct Revocation {
 
 impl Revocation {
     /// Reads lists from files, PEM or DER.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or holds no list.
     pub fn load(paths: &[impl AsRef<Path>], unknown: UnknownRevocation) -> Result<Revocation, KeyFault> {
         let mut lists = Vec::new();
         for path in paths {

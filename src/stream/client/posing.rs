@@ -148,6 +148,9 @@ impl Posing {
     }
 
     /// The next state for this input.
+    ///
+    /// # Errors
+    /// The end of the stream.
     pub fn step(self, terms: &Terms, input: Input, now: Instant) -> Stepped {
         match (self, input) {
             (Self::Dialling, Input::Connected) => Ok(open(terms, false, Vec::new(), now)),

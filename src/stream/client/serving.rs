@@ -243,6 +243,9 @@ impl Serving {
     }
 
     /// The next state for this input.
+    ///
+    /// # Errors
+    /// The end of the stream.
     pub fn step(self, desk: &Desk, input: Input, now: Instant) -> Stepped {
         // TLS-20, CLS-01: the client's own end has the same meaning wherever a stream is open.
         match (self, input) {
@@ -308,6 +311,9 @@ impl Serving {
 
     /// The end, in the words of the backend: `last` is its error and our closing tag (C2S-18). Where no client is there to read
     /// them, the state itself.
+    ///
+    /// # Errors
+    /// The state, where no client is there.
     pub fn ended(self, last: &[u8]) -> Result<Fault, Box<Self>> {
         let octets = match self {
             Self::Binding(_) | Self::Bound(_) | Self::Login(_) | Self::Waiting(_) => last.to_vec(),
