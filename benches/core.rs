@@ -4,6 +4,7 @@
 //! rules or 100,000; a step of a relay that passes a stanza in 2; a dialback key made in 5, and known again in 30 (six epochs).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
+#![allow(clippy::fn_params_excessive_bools, clippy::too_many_lines)]
 
 #[path = "support/mix.rs"]
 mod mix;

@@ -6,6 +6,7 @@
 //! The mix is made by a seeded generator: stanzas as servers exchange them, 765 octets on average.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
+#![allow(clippy::fn_params_excessive_bools, clippy::too_many_lines)]
 
 #[path = "support/mix.rs"]
 mod mix;

@@ -22,6 +22,9 @@
 //!
 //! The [`manual`] is words only.
 
+// A test tells one story from its beginning to its end.
+#![cfg_attr(test, allow(clippy::fn_params_excessive_bools, clippy::too_many_lines))]
+
 pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]

@@ -8,6 +8,7 @@
 //! rules, 50 otherwise), `--json FILE`. HAProxy must be installed. `tests/sockets/load.rs` runs it as `--quick` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a bench that cannot go on says so
+#![allow(clippy::fn_params_excessive_bools, clippy::too_many_lines)]
 #![allow(clippy::disallowed_methods)] // a bench tells the time and ends its own process
 
 mod calm;

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::fn_params_excessive_bools, clippy::too_many_lines)]
 
 #[path = "../../tests/support/apart.rs"]
 mod apart;

@@ -1,5 +1,7 @@
 //! Tests over real sockets on loopback addresses, with the demo's peers and servers, and of the program itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// A test tells one story from its beginning to its end.
+#![allow(clippy::fn_params_excessive_bools, clippy::too_many_lines)]
 // What is shared with the fuzz targets, or by the other programs of tests, is a module of each who uses it.
 #![allow(clippy::duplicate_mod)]
 
