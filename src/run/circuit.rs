@@ -21,8 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::measure::part;
-use super::now;
+use super::{now, part};
 use crate::jid::Domain;
 use crate::metrics::{CircuitState, Limit, Metrics};
 use crate::reason::Reason;

@@ -12,6 +12,7 @@ pub(super) mod fars;
 mod hand;
 mod knock;
 mod links;
+mod measure;
 mod news;
 mod reading;
 pub(super) mod settling;
@@ -30,12 +31,12 @@ pub(super) use self::far::{Far, Sending};
 use self::fars::Fars;
 use self::hand::{Lane, Stalled};
 use self::knock::Knock;
+use self::measure::{Held, Passed};
 use self::news::next_news;
 use self::settling::Settling;
 use super::cargo::Cargo;
 use super::inbox::Inbox;
 use super::leg::{Leg, Link};
-use super::measure::{Held, Passed};
 use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
 use super::told::Memory;
 use super::verifier::Learnt;
@@ -67,7 +68,7 @@ pub struct Pump {
     /// token as many as it costs besides.
     budget: (usize, usize),
     /// What has passed in this turn.
-    pub(super) passed: Passed,
+    passed: Passed,
     /// Couriers carry, or have carried, some of its pairs.
     pub(super) carries: bool,
     /// Its near leg is counted.
@@ -89,7 +90,7 @@ pub struct Pump {
     /// A sender on it is above his rate: so long it should not be read.
     pub(super) slowed: Option<Instant>,
     /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it, or one sender has.
-    pub(super) held: Option<Held>,
+    held: Option<Held>,
     /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
     carriage: Option<Box<Carriage>>,
     /// What is remembered for the log and the records.
@@ -464,10 +465,10 @@ impl Pump {
             Some(Ok(sent)) => {
                 moved |= sent.moved;
                 if let Some(rated) = sent.shut {
-                    self.tools.observe.metrics().limited(super::measure::limit(rated));
+                    self.tools.observe.metrics().limited(measure::limit(rated));
                 }
                 if let Some((rated, time)) = sent.waited {
-                    self.tools.observe.metrics().waited(super::measure::limit(rated), time);
+                    self.tools.observe.metrics().waited(measure::limit(rated), time);
                 }
             }
         }

@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::pump::Pump;
-use super::{now, seed};
+use super::super::{now, part};
+use super::Pump;
 use crate::jid::Domain;
 use crate::limit::{Allowance, Rated, Valve};
 use crate::metrics::Limit;
@@ -31,7 +31,7 @@ pub(super) struct Held {
 
 impl Pump {
     /// A stanza has passed.
-    pub(super) fn passed(&mut self, hosted: Domain, kind: Kind, octets: usize) {
+    pub(in super::super) fn passed(&mut self, hosted: Domain, kind: Kind, octets: usize) {
         if self.passed.hosted.as_ref() != Some(&hosted) {
             self.tell_passed();
             self.passed.hosted = Some(hosted);
@@ -57,7 +57,7 @@ impl Pump {
     ///
     /// # Errors
     /// The sender has sent too much, in this way.
-    pub(super) fn charge_sender(&mut self, stanza: &Passing) -> Result<(), Reason> {
+    pub(in super::super) fn charge_sender(&mut self, stanza: &Passing) -> Result<(), Reason> {
         let Some(sender) = &stanza.sender else { return Ok(()) };
         let limit = match self.tools.senders.ask(sender, &stanza.octets, &mut self.tally, self.now) {
             Ok(slow) => {
@@ -169,12 +169,6 @@ pub(super) fn limit(rated: Rated) -> Limit {
         Rated::Octets => Limit::Octets,
         Rated::Stanzas => Limit::Stanzas,
     }
-}
-
-/// Any part of this time; all of it where the kernel has no randomness.
-pub(super) fn part(time: Duration) -> Duration {
-    let [a, b, ..] = seed().unwrap_or([u8::MAX; 32]);
-    time * u32::from(u16::from_be_bytes([a, b])) / u32::from(u16::MAX)
 }
 
 /// What stanzas are counted as.
