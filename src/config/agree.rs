@@ -72,7 +72,12 @@ pub(super) fn no_loops(
         let doors = doors.into_iter().filter_map(|(at, what)| Some((at?, what)));
         if let Some((own, what)) = listener.chain(doors).find(|(own, _)| is_own(own)) {
             let message = format!("{own} is the gateway's own {what}");
-            words.error(word, message, "write the backend's address");
+            let remedy = "write the backend's address";
+            match own == address {
+                true => words.error(word, message, remedy),
+                // Whoever of the two is there first keeps the other away.
+                false => words.warn(word, format!("{message}, and takes in {address}"), remedy),
+            }
         }
     }
     let servers = spec.dns.as_ref().and_then(|at| at.value.servers.as_ref());

@@ -108,7 +108,7 @@ listen:
   - { flow: c2s, address: "[::]:5222" }
   - { flow: c2s, address: "[::]:5223", tls: direct }
   - { flow: c2s, address: "[::]:15222", proxy-protocol: [192.0.2.0/24] }
-  - { flow: inside, address: "10.0.0.1:15269", from: [10.0.0.0/24] }
+  - { flow: inside, address: "10.0.0.1:5269", from: [10.0.0.0/24] }
 domains:
   - name: example.com
     certificate: { chain: pki/example.com.pem, key: pki/example.com.key }
@@ -139,7 +139,7 @@ audit: { file: /var/log/gatehouse/audit.jsonl }
     assert_eq!(settings.dns.servers[1], "127.0.0.2:53".parse::<SocketAddr>().unwrap());
     assert!(matches!(settings.dns.routes[1].target, Some(Target::Host(_, 443))));
     let steering = settings.steering.unwrap();
-    assert_eq!((steering.port, steering.hosted), (15269, HostedAnswer::Backend));
+    assert_eq!((steering.port, steering.hosted), (5269, HostedAnswer::Backend));
     assert_eq!(steering.never, [Domain::parse("probe.example").unwrap()]);
     assert_eq!(settings.admin.socket.unwrap(), Path::new("/run/gatehouse/control.sock"));
     assert_eq!(settings.admin.hosts, ["gate-1.example.com"]);

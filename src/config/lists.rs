@@ -90,8 +90,11 @@ pub(super) fn listeners(
         }
         for at in &list.value {
             let Some(listener) = listener(words, at) else { continue };
+            // One address may have a listener of its own beside the one for all of them: the system hands it who calls there.
             let same = |other: &&Listener| {
-                other.address == listener.address || overlap(other.address, listener.address)
+                let (at, here) = (other.address, listener.address);
+                let all = at.ip().is_unspecified() == here.ip().is_unspecified();
+                at == here || (all && overlap(at, here))
             };
             if let Some(first) = found.iter().find(same) {
                 let by = format!("the listener at {}", first.place);

@@ -108,7 +108,7 @@ impl Doors {
             }
             let made = match handed.listener(asked.address) {
                 Some(socket) => Listener::adopt(socket, tuning),
-                None => self.opened(settings, asked, tuning),
+                None => self.opened(asked, &bound, tuning),
             };
             match made.and_then(|listener| Ok((listener.local_addr()?, listener))) {
                 Ok((address, listener)) => {
@@ -121,23 +121,20 @@ impl Doors {
         if findings.is_empty() { Ok(bound) } else { Err(findings) }
     }
 
-    /// A new socket; beside those of ours on the same port that close as this one opens, or that an earlier reload closes.
-    fn opened(&self, settings: &Settings, asked: &Asked, tuning: net::Tuning) -> std::io::Result<Listener> {
-        let closes = |bound: &&Bound| {
-            overlap(bound.address, asked.address)
-                && !settings.listeners.iter().any(|kept| kept.address == bound.asked)
-        };
-        let earlier = self.closing.iter().filter(|(at, _)| overlap(*at, asked.address));
-        let closing: Vec<Arc<Listener>> = self
-            .bound()
-            .filter(closes)
-            .map(|bound| Arc::clone(&bound.listener))
-            .chain(earlier.filter_map(|(_, socket)| socket.upgrade()))
+    /// A new socket; beside those of ours on the same port: one that closes as this one opens, or that an earlier reload closes,
+    /// and one that takes this one in, or is within it.
+    fn opened(&self, asked: &Asked, new: &[Bound], tuning: net::Tuning) -> std::io::Result<Listener> {
+        let open = self.bound().chain(new).map(|bound| (bound.address, Arc::clone(&bound.listener)));
+        let earlier = self.closing.iter().filter_map(|(at, socket)| Some((*at, socket.upgrade()?)));
+        let beside: Vec<Arc<Listener>> = open
+            .chain(earlier)
+            .filter(|(at, _)| overlap(*at, asked.address))
+            .map(|(_, listener)| listener)
             .collect();
         match Listener::bind(asked.address, tuning) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && !closing.is_empty() => {
-                let closing: Vec<&Listener> = closing.iter().map(|socket| &**socket).collect();
-                Listener::bind_beside(asked.address, tuning, &closing)
+            Err(error) if error.kind() == ErrorKind::AddrInUse && !beside.is_empty() => {
+                let beside: Vec<&Listener> = beside.iter().map(|socket| &**socket).collect();
+                Listener::bind_beside(asked.address, tuning, &beside)
             }
             made => made,
         }
