@@ -170,8 +170,8 @@ pub enum Effect {
     Resume(String, u32, Vec<Domain>),
     /// Answer with [`Input::Settled`] as soon as all that was handed over before this is taken behind.
     Settle(u32),
-    /// What of the stanzas that this far leg was given has not begun to go out goes nowhere: they have come back.
-    Recall(FarId),
+    /// Of the last so many stanzas that this leg was given goes nowhere what has not begun to go out: they have come back.
+    Recall(Side, usize),
     /// Stanzas of this pair, the inverse of one that stands, may come with [`Input::Back`] from now on, or may no more.
     WayBack(Pair, bool),
     /// One whole stanza of this pair in canonical form, back over the near leg, whose peer has agreed to that.

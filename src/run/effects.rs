@@ -79,9 +79,9 @@ impl Pump {
             Effect::Leave(broke) => settling::leave(self, broke),
             Effect::Resume(id, taken, askers) => settling::resume(self, id, taken, askers),
             Effect::Settle(count) => settling::settle(self, count),
-            Effect::Recall(id) => {
-                if let Some(far) = self.fars.get_mut(id) {
-                    far.leg.outbox.recall();
+            Effect::Recall(side, last) => {
+                if let Some(leg) = self.leg(side) {
+                    leg.outbox.recall(last);
                 }
             }
             Effect::WayBack(pair, open) => back::open(self, pair, open),

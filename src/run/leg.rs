@@ -3,6 +3,8 @@
 //! A leg moves octets between buffers and never waits; the loop in [`super::pump`] asks it when its time has come. It
 //! holds memory only while an element is incomplete or the other end takes no octets.
 
+mod due;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
@@ -11,15 +13,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+pub(super) use self::due::Due;
 use super::failure::lost;
 use super::outbox::{Outbox, Sent};
 use super::progress::{Progress, Step};
 use super::websocket::{Breach, Frames};
-use super::{BoxIo, Connection, Failure, Handshake, Params, Route};
+use super::{BoxIo, Connection, Failure, Handshake, Route};
 use crate::reason::{Cause, Detail, Reason, Why};
 use crate::stream::Secured;
 use crate::stream::dane::Published;
@@ -36,6 +38,8 @@ pub(super) struct Leg {
     pub(super) ending: bool,
     /// All must be out by then once it is ending.
     end_by: Option<Instant>,
+    /// How long its other side may take no octets, where that is less than usual.
+    patience: Option<Duration>,
     /// The channel, once TLS stands. Boxed: a backend's has none.
     pub(super) secured: Option<Secured>,
     /// The `to` of the last stream header, for the choice of a certificate.
@@ -138,6 +142,7 @@ impl Leg {
             upgrade: false,
             ending: false,
             end_by: None,
+            patience: None,
             secured: None,
             named: None,
             first: None,
@@ -223,6 +228,11 @@ impl Leg {
     /// Whether more waits to go out than should.
     pub(super) fn is_full(&self) -> bool {
         self.outbox.octets() > HIGH_WATER
+    }
+
+    /// Whether more of what we say ourselves waits to go out than should: more would come of what is read.
+    pub(super) fn is_choked(&self) -> bool {
+        self.outbox.said() > HIGH_WATER
     }
 
     /// Waits on connecting and on the handshake.
@@ -423,63 +433,6 @@ impl Leg {
         self.framer.restart();
         self.begun = None;
     }
-
-    /// Whether the other side may hear a space now and then (CLS-05: never during negotiation).
-    fn keeps_alive(&self) -> bool {
-        self.unproven.is_none() && self.is_readable() && self.outbox.is_empty()
-    }
-
-    /// The first time at which something is due.
-    pub(super) fn deadline(&self, params: &Params) -> Option<Instant> {
-        let begun = if self.held.is_some() { None } else { self.begun.map(|t| t + params.stanza) };
-        let stuck = self.outbox.stuck().map(|t| t + params.stanza);
-        let shut = self.outbox.shut().map(|s| s.until);
-        let linger = match &self.link {
-            Link::Lingering { until, .. } => Some(*until),
-            _ => None,
-        };
-        let silent = self.keeps_alive().then(|| self.spoke + params.keepalive);
-        let end = self.end_by.filter(|_| matches!(self.link, Link::Open(_)));
-        [begun, stuck, shut, linger, self.first, silent, end].into_iter().flatten().min()
-    }
-
-    /// What is due now.
-    pub(super) fn due(&mut self, params: &Params, now: Instant) -> Option<Due> {
-        if matches!(&self.link, Link::Lingering { until, .. } if *until <= now) {
-            self.link = Link::Closed;
-            return Some(Due::Closed);
-        }
-        if self.first.is_some_and(|t| t <= now) {
-            self.first = None;
-            return Some(Due::Gone(Reason::HeaderTimeout));
-        }
-        let late = matches!(self.link, Link::Open(_)) && self.end_by.is_some_and(|t| t <= now);
-        if late || self.outbox.stuck().is_some_and(|t| t + params.stanza <= now) {
-            return Some(Due::Gone(Reason::WriteTimeout));
-        }
-        if self.keeps_alive() && self.spoke + params.keepalive <= now {
-            self.spoke = now;
-            self.outbox.say(Bytes::from_static(b" "));
-            return Some(Due::Spoken);
-        }
-        if self.held.is_none() && self.begun.is_some_and(|t| t + params.stanza <= now) {
-            self.begun = None;
-            return Some(Due::Stalled);
-        }
-        None
-    }
-}
-
-/// What the time has brought.
-pub(super) enum Due {
-    /// A lingering connection is closed now.
-    Closed,
-    /// The connection must end.
-    Gone(Reason),
-    /// A space is on its way.
-    Spoken,
-    /// An element was not finished in time.
-    Stalled,
 }
 
 /// Reading from the other side stops above this (one frame more can be held).

@@ -33,6 +33,8 @@ pub struct Outbox {
     flushed: u64,
     dirty: bool,
     octets: usize,
+    /// Those of them that we author.
+    said: usize,
     stanzas: usize,
     valve: Valve,
     shut: Option<Shut>,
@@ -62,6 +64,7 @@ impl Outbox {
     pub fn say(&mut self, octets: Bytes) {
         if !octets.is_empty() {
             self.octets += octets.len();
+            self.said += octets.len();
             self.chunks.push_back(Chunk { octets, stanza: false });
         }
     }
@@ -82,6 +85,11 @@ impl Outbox {
     /// Octets that wait.
     pub fn octets(&self) -> usize {
         self.octets
+    }
+
+    /// Octets that wait and that we author.
+    pub fn said(&self) -> usize {
+        self.said
     }
 
     /// Stanzas that wait.
@@ -127,19 +135,34 @@ impl Outbox {
         unsent
     }
 
-    /// Stanzas that have not begun to go out go nowhere, and those that have are no longer given back.
-    pub fn recall(&mut self) {
-        self.unflushed.clear();
-        let mut begun = self.taken > 0;
-        self.chunks.retain_mut(|chunk| {
-            let keeps = std::mem::take(&mut begun) || !chunk.stanza;
-            chunk.stanza = false;
-            keeps
-        });
-        let first = self.taken;
-        self.octets = self.chunks.iter().map(|chunk| chunk.octets.len()).sum::<usize>().saturating_sub(first);
-        (self.stanzas, self.released) = (0, self.released.min(usize::from(first > 0)));
+    /// Of the last so many stanzas those that have not begun to go out go nowhere, and those that have are not given back.
+    pub fn recall(&mut self, mut last: usize) {
+        for index in (0..self.chunks.len()).rev() {
+            if last == 0 {
+                break;
+            }
+            let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| chunk.stanza) else { continue };
+            last -= 1;
+            self.stanzas -= 1;
+            if index == 0 && self.taken > 0 {
+                chunk.stanza = false;
+                self.said += chunk.octets.len() - self.taken;
+            } else {
+                self.octets -= chunk.octets.len();
+                self.released -= usize::from(index < self.released);
+                self.chunks.remove(index);
+            }
+        }
+        self.unflushed.truncate(self.unflushed.len().saturating_sub(last));
         self.shut = None;
+        self.unstick();
+    }
+
+    /// Where nothing waits any more nobody is waited for.
+    fn unstick(&mut self) {
+        if self.is_empty() {
+            self.stuck = None;
+        }
     }
 
     /// Sends what can be sent now.
@@ -280,6 +303,7 @@ impl Outbox {
         while n > 0 {
             let Some(chunk) = self.chunks.front() else { break };
             let left = chunk.octets.len() - self.taken;
+            self.said -= if chunk.stanza { 0 } else { n.min(left) };
             if n < left {
                 self.taken += n;
                 self.octets -= n;

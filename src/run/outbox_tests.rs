@@ -58,7 +58,7 @@ async fn what_is_recalled_goes_nowhere_and_what_has_begun_ends() {
     outbox.say(stanza("</s>"));
     let now = Instant::now();
     send(&mut outbox, &mut io, now).await.unwrap();
-    outbox.recall();
+    outbox.recall(usize::MAX);
     assert_eq!((outbox.octets(), outbox.stanzas()), ("f-way/></s>".len() + 1, 0));
     let mut got = Vec::new();
     for _ in 0..10 {

@@ -456,6 +456,10 @@ impl Pump {
         self.tell_passed();
         let (stanza, close) = (self.tools.params.stanza, self.tools.home.timeouts.close);
         let mut moved = false;
+        let hurry = self.patience(side);
+        if let Some(leg) = self.leg(side) {
+            leg.hurry(hurry);
+        }
         match self.leg(side).map(|leg| leg.poll_out(cx, now, stanza, close)) {
             None => return false,
             Some(Err(reason)) => {

@@ -128,7 +128,7 @@ async fn flood(pipe: &mut DuplexStream) -> usize {
 async fn either_side_holds_back_the_other_and_nothing_is_lost() {
     for toward_client in [true, false] {
         let (play, server) = bound(1024).await;
-        let Play { near, tools: _tools, task: _task } = play;
+        let Play { near, tools: _tools, task: _task, .. } = play;
         let (mut writer, mut reader) = if toward_client { (server, near) } else { (near, server) };
         let written = flood(&mut writer).await;
         let last = format!("id='m{:06}'><body>hello</body></message>", written - 1);

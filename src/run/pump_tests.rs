@@ -21,6 +21,7 @@ const HEAD: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://et
 const ROOM: usize = 4096;
 
 struct Play {
+    id: crate::run::registry::RelayId,
     tools: Arc<Tools>,
     near: DuplexStream,
     task: JoinHandle<()>,
@@ -31,11 +32,12 @@ fn arrive(tools: &Arc<Tools>, flow: Flow, secured: Option<Secured>) -> Play {
     let (ours, near) = duplex(ROOM);
     let peer: SocketAddr = "192.0.2.7:4000".parse().unwrap();
     let entry = tools.registry.enter();
+    let id = entry.0.id();
     let meta = Meta { id: entry.0.id(), flow, peer: Some(peer), local: None };
     let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: [7; 32] };
     let relay = Relay::new(Arc::clone(&tools.home), tools.registry.policy(), arrival, now());
     let pump = Pump::arrived(Arc::clone(tools), relay, entry, meta, Box::new(ours), secured);
-    Play { tools: Arc::clone(tools), near, task: tokio::spawn(pump.run()) }
+    Play { id, tools: Arc::clone(tools), near, task: tokio::spawn(pump.run()) }
 }
 
 async fn say(pipe: &mut DuplexStream, words: &str) {
@@ -120,7 +122,7 @@ async fn a_stanza_of_a_proven_peer_reaches_the_backend_octet_for_octet() {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_does_not_read_holds_back_the_peer_and_loses_nothing() {
     let (play, mut backend) = friend(1024).await;
-    let Play { mut near, tools, task } = play;
+    let Play { mut near, tools, task, .. } = play;
     let (mut reading, mut writing) = tokio::io::split(near_end(&mut near));
     let mut taken = 0;
     for n in 0..100_000 {
@@ -422,6 +424,8 @@ async fn so_many_octets_are_taken_before_proof_and_no_more() {
     play.task.await.unwrap();
 }
 
+#[path = "pump_back_tests.rs"]
+mod back;
 #[path = "pump_client_tests.rs"]
 mod clients;
 #[path = "pump_counted_tests.rs"]

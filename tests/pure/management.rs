@@ -214,7 +214,7 @@ fn a_closed_stream_is_not_gone_on_with() {
             ["1", "2"].iter().for_each(|id| queue(&mut stage, id));
             passed(&mut stage);
             stage.hears(Side::Far(far), &format!("{last_word}{error}</stream:stream>"));
-            assert!(stage.has(|e| matches!(e, Effect::Recall(_))));
+            assert!(stage.has(|e| matches!(e, Effect::Recall(..))));
             assert_eq!(returned(&mut stage), back, "{last_word} {error}");
             assert!(stage.relay.is_done());
             // What had stuck in the outbox is not told twice.
@@ -255,7 +255,11 @@ fn a_peer_that_acknowledges_nothing_is_taken_as_gone() {
     queue(&mut stage, "1");
     passed(&mut stage);
     stage.wait(Duration::from_secs(61));
-    let recalled = stage.effects.iter().position(|e| matches!(e, Effect::Recall(id) if *id == far)).unwrap();
+    let recalled = stage
+        .effects
+        .iter()
+        .position(|e| matches!(e, Effect::Recall(side, _) if *side == Side::Far(far)))
+        .unwrap();
     let cut =
         stage.effects.iter().position(|e| matches!(e, Effect::Cut(side) if *side == Side::Far(far))).unwrap();
     assert!(recalled < cut, "what the connection still holds is not given back besides");

@@ -243,7 +243,7 @@ impl Courier {
     /// go on, or comes back.
     pub(super) fn unmanage(&mut self, id: FarId, lost: Lost, turn: &mut Turn<'_>) -> Vec<Bytes> {
         let Some(session) = &mut self.session else { return lost.unsent };
-        turn.push(Effect::Recall(id));
+        turn.push(Effect::Recall(Side::Far(id), usize::MAX));
         let broke = matches!(lost.reason, Reason::ConnectionLost | Reason::WriteTimeout | Reason::AckTimeout);
         let left = !session.unacknowledged.is_empty() || session.goes_back;
         let time = turn.home.timeouts.resume;
@@ -333,7 +333,7 @@ impl Courier {
             && let Some(id) = self.standing().map(|far| far.id())
         {
             // What waits to go out is kept here, too.
-            turn.push(Effect::Recall(id));
+            turn.push(Effect::Recall(Side::Far(id), usize::MAX));
             self.far(id, turn, |far, turn| far.gone(Reason::AckTimeout, Vec::new(), turn));
             return true;
         }

@@ -77,11 +77,6 @@ impl Counting {
         self.now.as_mut().and_then(|counted| counted.sent.as_mut())
     }
 
-    /// What goes back is not counted any more.
-    pub(super) fn forget_sent(&mut self) {
-        self.now.iter_mut().for_each(|counted| counted.sent = None);
-    }
-
     /// What an operator sees of it.
     pub(super) fn portrait(&self) -> Option<Kept> {
         self.now.as_ref().map(|counted| Kept {

@@ -21,8 +21,6 @@ use crate::stream::management::{self, Unacknowledged};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) struct Sent {
     unacknowledged: Unacknowledged,
-    /// The peer has acknowledged something: it counts what goes back.
-    heard: bool,
 }
 
 /// What a stream has left that broke.
@@ -36,7 +34,7 @@ impl Sent {
     /// The count begins: behind so many that were taken before, where a session goes on.
     pub(super) fn begins(near: &Near, taken: u32, home: &Home) -> Option<Self> {
         (near.is_bidi() && home.limits.unacked_stanzas > 0)
-            .then(|| Self { unacknowledged: Unacknowledged::behind(taken), heard: false })
+            .then(|| Self { unacknowledged: Unacknowledged::behind(taken) })
     }
 
     /// This goes back.
@@ -86,7 +84,6 @@ impl Sent {
 /// The peer has taken so many of what went back.
 pub(super) fn acknowledged(of: &mut Inbound, taken: u32, turn: &mut Turn<'_>) {
     let Some(sent) = of.counting.sent_mut() else { return };
-    sent.heard |= taken > 0;
     match sent.unacknowledged.acknowledge(taken, turn.now) {
         Ok(_) if of.near.is_live() => {
             if let Some(sent) = of.counting.sent_mut() {
@@ -109,12 +106,9 @@ pub(super) fn expire(of: &mut Inbound, turn: &mut Turn<'_>) {
     if dead.is_none_or(|at| at > turn.now) {
         return sent.ask(turn);
     }
-    match sent.heard {
-        // It counted and does so no more: nobody can be there.
-        true => of.near_input(Input::Gone { reason: Reason::AckTimeout, unsent: Vec::new() }, turn),
-        // It never did: what goes back is as it would be without.
-        false => of.counting.forget_sent(),
-    }
+    // Nobody can be there. What waits to go out is kept here, too.
+    turn.push(Effect::Recall(Side::Near, sent.waiting()));
+    of.near_input(Input::Gone { reason: Reason::AckTimeout, unsent: Vec::new() }, turn);
 }
 
 /// The stream is no more. What is left waits for whoever goes on with it, or comes back.
@@ -122,6 +116,8 @@ pub(super) fn leave(of: &mut Inbound, left: Unacknowledged, waits: bool, turn: &
     if left.is_empty() {
         return;
     }
+    // What comes back from here does not go out besides, nor come back a second time.
+    turn.push(Effect::Recall(Side::Near, left.size().1));
     let until = turn.now + turn.home.timeouts.resume;
     of.counting.limbo = Some(Limbo { unacknowledged: left, until });
     if !waits || of.draining {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::leg::Due;
 use super::Pump;
+use crate::reason::Facing;
 use crate::relay::{Input, Side};
 
 impl Pump {
@@ -64,6 +65,21 @@ impl Pump {
             }
         }
         moved
+    }
+
+    /// How long that side may take no octets, where that is less than usual: at the end of a stream no longer than its end may take,
+    /// but where our own server still has to take what was accepted; and no longer than stanzas of ours may wait that go back.
+    pub(super) fn patience(&self, side: Side) -> Option<Duration> {
+        let times = &self.tools.home.timeouts;
+        let leg = match side {
+            Side::Near => self.near.as_ref(),
+            Side::Far(id) => self.fars.get(id).map(|far| &far.leg),
+        }?;
+        let owed = leg.outbox.stanzas() > 0;
+        match leg.ending {
+            true => (!owed || self.facing(side) == Facing::Public).then_some(times.close),
+            false => (owed && side == Side::Near && self.backs.is_some()).then_some(times.queue),
+        }
     }
 
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant, heard: bool) -> Poll<()> {

@@ -3,8 +3,9 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::super::leg::Leg;
 use super::Pump;
-use crate::reason::Reason;
+use crate::reason::{Flow, Reason};
 use crate::relay::{Effect, Event, Input, Side};
 
 impl Pump {
@@ -92,7 +93,7 @@ impl Pump {
             Side::Far(id) => self.fars.get(id).map(|f| &f.leg),
         };
         let Some(leg) = leg else { return false };
-        if !leg.is_readable() || leg.is_full() || !self.relay.wants_read(side) {
+        if !leg.is_readable() || self.is_clogged(leg) || !self.relay.wants_read(side) {
             return false;
         }
         match side {
@@ -103,10 +104,21 @@ impl Pump {
                 _ => self.fars.awake().all(|far| far.leg.outbox.shut().is_none()),
             },
             Side::Far(_) => match &self.near {
-                Some(near) => !near.is_full(),
+                Some(near) => !self.is_clogged(near),
                 // What comes back over a courier's leg has its rates, and waits for room, where it is read.
                 None => self.held.is_none() && self.stalled.is_none(),
             },
+        }
+    }
+}
+
+impl Pump {
+    /// Whether so much waits to go out there that nothing should be read of which more may come. Between servers no stanza goes back
+    /// over the leg that brought it: two of them that wait for each other to read would wait for ever.
+    fn is_clogged(&self, leg: &Leg) -> bool {
+        match self.meta.flow {
+            Flow::C2s => leg.is_full(),
+            Flow::S2sIn | Flow::S2sOut => leg.is_choked(),
         }
     }
 }

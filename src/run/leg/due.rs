@@ -1,0 +1,79 @@
+//! When a leg is to be looked at although nothing has come, and what is due then.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::super::Params;
+use super::{Leg, Link};
+use crate::reason::Reason;
+
+impl Leg {
+    /// Whose other side takes nothing for so long has ended, from now on: nobody should wait for it as long as usual.
+    pub(in crate::run) fn hurry(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
+    }
+
+    /// Whether the other side may hear a space now and then (CLS-05: never during negotiation).
+    fn keeps_alive(&self) -> bool {
+        self.unproven.is_none() && self.is_readable() && self.outbox.is_empty()
+    }
+
+    /// When its other side has taken nothing for too long.
+    fn stuck_until(&self, params: &Params) -> Option<Instant> {
+        let patience = self.patience.map_or(params.stanza, |patience| patience.min(params.stanza));
+        self.outbox.stuck().map(|since| since + patience)
+    }
+
+    /// The first time at which something is due.
+    pub(in crate::run) fn deadline(&self, params: &Params) -> Option<Instant> {
+        let begun = if self.held.is_some() { None } else { self.begun.map(|t| t + params.stanza) };
+        let stuck = self.stuck_until(params);
+        let shut = self.outbox.shut().map(|s| s.until);
+        let linger = match &self.link {
+            Link::Lingering { until, .. } => Some(*until),
+            _ => None,
+        };
+        let silent = self.keeps_alive().then(|| self.spoke + params.keepalive);
+        let end = self.end_by.filter(|_| matches!(self.link, Link::Open(_)));
+        [begun, stuck, shut, linger, self.first, silent, end].into_iter().flatten().min()
+    }
+
+    /// What is due now.
+    pub(in crate::run) fn due(&mut self, params: &Params, now: Instant) -> Option<Due> {
+        if matches!(&self.link, Link::Lingering { until, .. } if *until <= now) {
+            self.link = Link::Closed;
+            return Some(Due::Closed);
+        }
+        if self.first.is_some_and(|t| t <= now) {
+            self.first = None;
+            return Some(Due::Gone(Reason::HeaderTimeout));
+        }
+        let late = matches!(self.link, Link::Open(_)) && self.end_by.is_some_and(|t| t <= now);
+        if late || self.stuck_until(params).is_some_and(|t| t <= now) {
+            return Some(Due::Gone(Reason::WriteTimeout));
+        }
+        if self.keeps_alive() && self.spoke + params.keepalive <= now {
+            self.spoke = now;
+            self.outbox.say(Bytes::from_static(b" "));
+            return Some(Due::Spoken);
+        }
+        if self.held.is_none() && self.begun.is_some_and(|t| t + params.stanza <= now) {
+            self.begun = None;
+            return Some(Due::Stalled);
+        }
+        None
+    }
+}
+
+/// What the time has brought.
+pub(in crate::run) enum Due {
+    /// A lingering connection is closed now.
+    Closed,
+    /// The connection must end.
+    Gone(Reason),
+    /// A space is on its way.
+    Spoken,
+    /// An element was not finished in time.
+    Stalled,
+}

@@ -1,0 +1,110 @@
+//! Streams of peers that go both ways, and take less than they are sent.
+
+use super::*;
+use crate::policy::Bans;
+use crate::run::courier;
+use crate::run::tests::domain;
+
+/// The same as [`friend_at`], and the peer takes stanzas on its stream.
+async fn both_ways(tools: &Arc<Tools>, mut backend: DuplexStream) -> (Play, DuplexStream) {
+    let mut play = arrive(tools, Flow::S2sIn, Some(secured("friend.example")));
+    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    say(&mut play.near, "<bidi xmlns='urn:xmpp:bidi'/>").await;
+    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    backend_takes(&mut backend).await;
+    hear(&mut play.near, "<success").await;
+    say(&mut play.near, &header).await;
+    hear(&mut play.near, "</stream:features>").await;
+    (play, backend)
+}
+
+/// The backend answers with so many stanzas.
+async fn answers(tools: &Arc<Tools>, many: usize) {
+    let pair = Pair { sender: domain("hall.example"), target: domain("friend.example") };
+    for n in 0..many {
+        let stanza = format!(
+            "<message from='b@hall.example' to='a@friend.example' id='r{n:06}'><body>{:400}</body></message>",
+            "well"
+        );
+        assert!(courier::send(tools, &pair, stanza.into()).is_ok(), "{n}");
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+// RLY-05: neither direction waits for the other, and the end of a connection is heard by whoever cannot write.
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_sends_is_read_while_it_reads_nothing() {
+    let outside = Scripted::default();
+    let backend = outside.lay(ROOM);
+    let tools = tools(outside);
+    let (mut play, mut backend) = both_ways(&tools, backend).await;
+    answers(&tools, 400).await;
+    say(&mut play.near, &message(1)).await;
+    let heard = tokio::time::timeout(Duration::from_secs(5), hear(&mut backend, "id='m000001'")).await;
+    assert!(heard.is_ok(), "the way in is shut by the way back");
+    let began = now();
+    play.near.shutdown().await.unwrap();
+    hear(&mut backend, "</stream:stream>").await;
+    say(&mut backend, "</stream:stream>").await;
+    drop(backend);
+    play.task.await.unwrap();
+    assert!(now() - began < Duration::from_secs(11), "{:?}", now() - began);
+}
+
+// LIM-03, CLS-01, law `bounded`: a peer that takes nothing has no longer to go than any other, for whatever its stream ends.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_is_cut_when_its_stream_is_closed() {
+    for banned in [true, false] {
+        let outside = Scripted::default();
+        let backend = outside.lay(ROOM);
+        let tools = tools(outside);
+        let (play, mut backend) = both_ways(&tools, backend).await;
+        answers(&tools, 400).await;
+        let began = now();
+        if banned {
+            let banned = Bans { networks: Vec::new(), domains: vec![domain("friend.example")] };
+            tools.registry.publish(Arc::new(tools.registry.policy().with_bans(banned)));
+        } else {
+            assert!(tools.registry.close(play.id, Reason::ClosedByOperator));
+        }
+        hear(&mut backend, "</stream:stream>").await;
+        drop(backend);
+        play.task.await.unwrap();
+        let close = tools.home.timeouts.close;
+        assert!(now() - began <= close * 2 + Duration::from_secs(1), "{banned}: {:?}", now() - began);
+    }
+}
+
+// SM-01: also where the peer never said how much it took.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_and_acknowledges_nothing_is_taken_as_gone() {
+    let outside = Scripted::default();
+    let backend = outside.lay(ROOM);
+    let tools = tools(outside);
+    let (mut play, mut backend) = both_ways(&tools, backend).await;
+    say(&mut play.near, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await;
+    hear(&mut play.near, "<enabled ").await;
+    let began = now();
+    answers(&tools, 400).await;
+    hear(&mut backend, "</stream:stream>").await;
+    let gone = now() - began;
+    assert!(gone <= tools.home.timeouts.acknowledgement + Duration::from_secs(5), "{gone:?}");
+    drop(backend);
+    play.task.await.unwrap();
+}
+
+// T-queue: what goes back over a stream that is not counted waits no longer than on a stream of ours.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_keeps_nothing_for_longer_than_it_may_wait() {
+    let outside = Scripted::default();
+    let backend = outside.lay(ROOM);
+    let tools = tools(outside);
+    let (_play, mut backend) = both_ways(&tools, backend).await;
+    let began = now();
+    answers(&tools, 400).await;
+    hear(&mut backend, "</stream:stream>").await;
+    let gone = now() - began;
+    assert!(gone <= tools.home.timeouts.queue + Duration::from_secs(5), "{gone:?}");
+}
