@@ -172,6 +172,8 @@ pub enum Effect {
     Settle(u32),
     /// Of the last so many stanzas that this leg was given goes nowhere what has not begun to go out: they have come back.
     Recall(Side, usize),
+    /// What waits to go in for this pair goes no further, whether it has a leg or not: it comes back with [`Input::Refused`].
+    Withdraw(Pair, Option<FarId>, Reason),
     /// Stanzas of this pair, the inverse of one that stands, may come with [`Input::Back`] from now on, or may no more.
     WayBack(Pair, bool),
     /// One whole stanza of this pair in canonical form, back over the near leg, whose peer has agreed to that.

@@ -465,7 +465,7 @@ impl Courier {
     /// Whether the policy lets it speak over its leg, or at all; if not, what waits goes back, and so does what comes (POL-07).
     fn may_speak(&mut self, turn: &mut Turn<'_>) -> bool {
         if self.direction == Direction::Inbound {
-            return true;
+            return self.load != Load::Admitted || self.may_bring(turn);
         }
         let Some(far) = self.far.as_deref() else { return true };
         let (id, pair, verdict) = (far.id(), self.pair.clone(), self.verdict(far, turn));

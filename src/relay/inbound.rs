@@ -100,6 +100,9 @@ impl Inbound {
         match (side, input) {
             (Side::Near, Input::Close(reason)) => {
                 kept::give_back(self, turn);
+                if reason == Reason::ClosedByOperator {
+                    self.take_all_back(reason, turn);
+                }
                 self.end(reason, turn);
             }
             (Side::Far(id), Input::Close(reason)) => self.shut(id, reason, turn),

@@ -33,6 +33,13 @@ impl Turn<'_> {
         inbound(self.policy, pair, identity, secured, address)
     }
 
+    /// May the remote domain of this pair speak to us, whatever it shows, from wherever it comes?
+    pub(super) fn inbound_at_all(&self, pair: &Pair) -> Verdict {
+        let asked = question(pair, Direction::Inbound, None);
+        let asked = Federate { identity: Identity::Unproven, tls: Tls::Unknown, ..asked };
+        self.policy.judge(&Question::Federate(asked), &mut ())
+    }
+
     /// May the hosted domain of this pair speak to the remote one, shown this, over such a channel?
     pub(super) fn outbound(
         &self,

@@ -84,6 +84,7 @@ impl Pump {
                     leg.outbox.recall(last);
                 }
             }
+            Effect::Withdraw(pair, id, reason) => self.withdraw(&pair, id, reason),
             Effect::WayBack(pair, open) => back::open(self, pair, open),
             Effect::Back(pair, stanza) => back::pass(self, pair, stanza),
             Effect::Onward(pair, stanza) => back::onward(self, pair, stanza),

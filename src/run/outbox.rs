@@ -158,6 +158,24 @@ impl Outbox {
         self.unstick();
     }
 
+    /// The stanzas that have not begun to go out, oldest first; what we author and what has begun goes on.
+    pub fn take_waiting(&mut self) -> Vec<Bytes> {
+        let begun = usize::from(self.taken > 0);
+        let mut waiting = Vec::new();
+        let rest: Vec<Chunk> = self.chunks.drain(begun.min(self.chunks.len())..).collect();
+        for chunk in rest {
+            match chunk.stanza {
+                true => waiting.push(chunk.octets),
+                false => self.chunks.push_back(chunk),
+            }
+        }
+        self.stanzas -= waiting.len();
+        self.octets -= waiting.iter().map(Bytes::len).sum::<usize>();
+        (self.released, self.shut) = (self.released.min(begun), None);
+        self.unstick();
+        waiting
+    }
+
     /// Where nothing waits any more nobody is waited for.
     fn unstick(&mut self) {
         if self.is_empty() {

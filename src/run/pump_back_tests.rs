@@ -108,3 +108,41 @@ async fn a_peer_that_reads_nothing_keeps_nothing_for_longer_than_it_may_wait() {
     let gone = now() - began;
     assert!(gone <= tools.home.timeouts.queue + Duration::from_secs(5), "{gone:?}");
 }
+
+// POL-07: what waits for a slow backend when its pair is taken back goes no further, and comes back.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_ahead_of_a_ban_goes_no_further() {
+    for banned in [true, false] {
+        let outside = Scripted::default();
+        let backend = outside.lay(600);
+        let tools = tools(outside);
+        let (mut play, mut backend) = both_ways(&tools, backend).await;
+        for n in 0..100 {
+            say(&mut play.near, &message(n)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if banned {
+            let banned = Bans { networks: Vec::new(), domains: vec![domain("friend.example")] };
+            tools.registry.publish(Arc::new(tools.registry.policy().with_bans(banned)));
+        } else {
+            assert!(tools.registry.close(play.id, Reason::ClosedByOperator));
+        }
+        hear(&mut play.near, "</stream:stream>").await;
+        let heard = hear(&mut backend, "</stream:stream>").await;
+        assert!(heard.matches("<message ").count() <= 600 / message(0).len() + 1, "{heard}");
+        assert!(heard.matches("<message ").count() == heard.matches("</message>").count(), "{heard}");
+        drop(backend);
+        drop(play.near);
+        play.task.await.unwrap();
+        let text = tools.observe.metrics().text().unwrap();
+        let reason = if banned { "banned" } else { "closed-by-operator" };
+        let line = |line: &&str| {
+            line.starts_with("gatehouse_stanzas_refused_total")
+                && line.contains(reason)
+                && line.contains("s2s-in")
+        };
+        let told: usize =
+            text.lines().filter(line).filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
+        assert_eq!(told + heard.matches("<message ").count(), 100, "{banned}: {text}");
+    }
+}

@@ -495,6 +495,36 @@ fn a_courier_is_judged_again() {
     assert!(back.len() == 1 && back[0].1.contains("type='error'"), "{back:?}");
 }
 
+// POL-07: what a remote server has sent and a courier still holds goes no further once it may not speak to us.
+#[test]
+fn a_courier_brings_nothing_in_of_a_server_that_is_shut_out() {
+    for stands in [true, false] {
+        let mut stage = courier(home(), any(), "friend.example", "hall.example", Load::Admitted);
+        let far = stage.connects()[0].0;
+        let side = Side::Far(far);
+        let stanza = "<message id='1' from='a@friend.example' to='b@hall.example'/>";
+        if stands {
+            stage.connected(far, None);
+            stage.hears(side, &format!("{}<stream:features/>", answer("z", true)));
+            stage.hears(side, "<db:result from='hall.example' to='friend.example' type='valid'/>");
+        }
+        stage.step(NEAR, Input::Queue(Load::Admitted, Bytes::from_static(stanza.as_bytes())));
+        assert_eq!(stage.passed().len(), usize::from(stands));
+        stage.step(NEAR, Input::Policy(any()));
+        assert!(!stage.has(|e| matches!(e, Effect::Withdraw(..))));
+        stage.step(NEAR, Input::Policy(denying("friend.example")));
+        assert!(stage.has(|e| matches!(e, Effect::Withdraw(_, Some(leg), _) if *leg == far)));
+        stage.step(NEAR, Input::Queue(Load::Admitted, Bytes::from_static(stanza.as_bytes())));
+        let back = stage.carried();
+        assert_eq!(back.len(), if stands { 1 } else { 2 }, "{back:?}");
+        assert!(
+            back.iter().all(|(to, stanza)| *to == pair("hall.example", "friend.example")
+                && stanza.contains("type='error'"))
+        );
+        assert!(stage.passed().is_empty());
+    }
+}
+
 // POL-03: at each outbound open; in clear, too, an address that is denied or banned is no way out.
 #[test]
 fn a_courier_in_clear_heeds_the_address() {

@@ -550,6 +550,11 @@ fn a_new_policy_judges_living_streams() {
     stage.step(NEAR, Input::Policy(first));
     assert_eq!(stage.said(NEAR), "");
     assert!(stage.said(Side::Far(one)).contains("</stream:stream>"));
+    // What waits for the server behind goes no further either.
+    assert!(stage.has(|e| matches!(e, Effect::Withdraw(_, Some(far), Reason::PolicyChanged) if *far == one)));
+    let waiting = "<message id='0' from='a@friend.example' to='b@hall.example'/>";
+    stage.step(NEAR, Input::Refused(waiting.into(), Reason::PolicyChanged));
+    assert!(stage.carried()[0].1.contains("id='0'"));
     stage.hears(NEAR, "<message id='1' from='a@friend.example' to='b@hall.example'/>");
     assert!(stage.passed().is_empty() && stage.carried()[0].1.contains("policy-violation"));
     stage.hears(NEAR, "<message from='a@rooms.friend.example' to='b@hall.example'/>");

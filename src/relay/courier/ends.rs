@@ -8,7 +8,7 @@ use super::super::event::Event;
 use super::super::far::{Far, Leave, Lost};
 use super::super::origin::reread;
 use super::super::turn::Turn;
-use super::super::{FarId, Home, Load};
+use super::super::{Effect, FarId, Home, Load};
 use super::Courier;
 use crate::filter::Route;
 use crate::reason::{Cause, Detail, Direction, Reason, Why};
@@ -144,6 +144,20 @@ impl Courier {
             }
             _ => {}
         }
+    }
+
+    /// Whether what a remote server has sent may still go in; if not it comes back, but for what has begun to go (POL-07).
+    pub(super) fn may_bring(&mut self, turn: &mut Turn<'_>) -> bool {
+        let verdict = turn.inbound_at_all(&self.pair);
+        if verdict.is_allow() {
+            return true;
+        }
+        let (reason, leg) = (verdict.reason.of_standing(), self.far.as_ref().map(|far| far.id()));
+        turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
+        turn.push(Effect::Withdraw(self.pair.clone(), leg, reason));
+        self.give_up(&reason.into(), turn);
+        self.close(turn);
+        false
     }
 
     /// Its leg ends for this reason.

@@ -147,10 +147,7 @@ impl Inbound {
             let reason = verdict.reason.of_standing();
             withdrawn.get_or_insert(reason);
             turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
-            self.guard.reroute(&pair, Route::Withdrawn(reason));
-            if let Some(id) = leg {
-                self.far_close(id, turn);
-            }
+            self.take_back(&pair, leg, reason, turn);
         }
         if self.guard.is_empty() {
             // Who has no pair yet is not judged again before it claims one; the ban may have come between the door and here.
@@ -159,6 +156,27 @@ impl Inbound {
             }
         } else if self.guard.is_withdrawn() {
             self.near_close(withdrawn.unwrap_or(Reason::PolicyChanged), turn);
+        }
+    }
+
+    /// POL-07: the pair stands no longer, and what it brought and still waits goes no further.
+    fn take_back(&mut self, pair: &Pair, leg: Option<FarId>, reason: Reason, turn: &mut Turn<'_>) {
+        self.guard.reroute(pair, Route::Withdrawn(reason));
+        turn.push(Effect::Withdraw(pair.clone(), leg, reason));
+        if let Some(id) = leg {
+            self.far_close(id, turn);
+        }
+    }
+
+    /// The operator ends the stream, and every pair with it.
+    pub(super) fn take_all_back(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let standing: Vec<_> = self.guard.pairs().iter().map(|a| (a.pair().clone(), a.route())).collect();
+        for (pair, route) in standing {
+            match route {
+                Route::Leg(number) => self.take_back(&pair, Some(FarId(number)), reason, turn),
+                Route::Carried => self.take_back(&pair, None, reason, turn),
+                Route::Withdrawn(_) => {}
+            }
         }
     }
 
@@ -180,10 +198,11 @@ impl Inbound {
         // What is still on its way comes from nobody that we know.
         for pair in &lost {
             let route = self.guard.pairs().iter().find(|a| a.pair() == pair).map(|a| a.route());
-            self.guard.reroute(pair, Route::Withdrawn(reason));
-            if let Some(Route::Leg(number)) = route {
-                self.far_close(FarId(number), turn);
-            }
+            let leg = match route {
+                Some(Route::Leg(number)) => Some(FarId(number)),
+                Some(Route::Carried | Route::Withdrawn(_)) | None => None,
+            };
+            self.take_back(pair, leg, reason, turn);
         }
         // Pairs that dialback has proven, or a pin, lean on no authority.
         if claimed || self.guard.is_withdrawn() {

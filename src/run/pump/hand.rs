@@ -16,7 +16,7 @@ use super::super::courier::{self, Turned};
 use super::super::registry::Order;
 use super::Pump;
 use crate::reason::Reason;
-use crate::relay::{Input, LaneId, Load, Side};
+use crate::relay::{FarId, Input, LaneId, Load, Side};
 use crate::stream::Pair;
 
 /// A pair of a backend.
@@ -101,6 +101,17 @@ impl Pump {
                 self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull));
             }
             Err(Turned::Stopped) => courier::lost(&self.tools, &pair, Reason::Shutdown),
+        }
+    }
+
+    /// What waits to go in for this pair comes back: nothing of it goes on that has not begun to.
+    pub(in crate::run) fn withdraw(&mut self, pair: &Pair, id: Option<FarId>, reason: Reason) {
+        let far = id.and_then(|id| self.fars.get_mut(id));
+        let mut waiting = far.map(|far| far.leg.outbox.take_waiting()).unwrap_or_default();
+        let stalled = self.stalled.take_if(|stalled| matches!(&stalled.way, Way::Pair(of) if of == pair));
+        waiting.extend(stalled.map(|stalled| stalled.stanza));
+        for stanza in waiting {
+            self.step(Side::Near, Input::Refused(stanza, reason));
         }
     }
 
