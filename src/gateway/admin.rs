@@ -5,12 +5,14 @@
 //! rebinding) reads nothing: `Host` is an address, `localhost`, or a name that the operator listed.
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -25,15 +27,13 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use super::doctor;
 use super::places::{Caller, Places};
 use super::seldom::Seldom;
-use super::services::Counter;
 use super::sockets::Place;
 use crate::config::settings::Http;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::status::page;
+use crate::status::{Snapshot, page};
 
 /// The listener, for as long as this lives.
 #[derive(Debug)]
@@ -107,6 +107,29 @@ impl Drop for Admin {
     }
 }
 
+/// Who knows what the status page shows.
+#[async_trait]
+pub trait Shows: Debug + Send + Sync {
+    /// Everything, with this page of the pairs (from 1).
+    async fn snapshot(&self, page: usize) -> Snapshot;
+}
+
+/// Where that one will stand, for the door is opened before.
+#[derive(Debug, Default)]
+pub(super) struct Shown(OnceLock<Weak<dyn Shows>>);
+
+impl Shown {
+    /// It stands there.
+    pub(super) fn by(&self, shows: &Arc<dyn Shows>) {
+        // The first word holds; there is one.
+        let _known = self.0.set(Arc::downgrade(shows));
+    }
+
+    fn get(&self) -> Option<Arc<dyn Shows>> {
+        self.0.get()?.upgrade()
+    }
+}
+
 /// What is answered from.
 #[derive(Debug)]
 pub(super) struct View {
@@ -117,7 +140,7 @@ pub(super) struct View {
     /// The phase and the policy.
     pub(super) registry: Arc<Registry>,
     /// Who knows the rest, where the status page is on.
-    pub(super) status: Option<Counter>,
+    pub(super) status: Option<Arc<Shown>>,
 }
 
 /// What it shall listen at: bound, and nobody is answered yet.
@@ -279,7 +302,7 @@ impl View {
             let seen = state
                 .seen
                 .iter()
-                .filter_map(|seen| Some(format!("{} {}", seen.address, doctor::words(seen, flow)?)));
+                .filter_map(|seen| Some(format!("{} {}", seen.address, seen.trouble(flow)?)));
             Some(format!("backend {domain} {flow} down: {}\n", seen.collect::<Vec<_>>().join("; ")))
         });
         down.collect()
@@ -292,12 +315,12 @@ impl View {
 
     /// The status page, or the same as JSON. `?page=N` turns the pages of the pairs.
     async fn status_page(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let Some(desk) = self.status.as_ref().and_then(|counter| counter.get()?.upgrade()) else {
+        let Some(shows) = self.status.as_ref().and_then(|shown| shown.get()) else {
             return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n".to_owned());
         };
         let query = request.uri().query().unwrap_or_default();
         let page = query.split('&').find_map(|part| part.strip_prefix("page=")?.parse().ok()).unwrap_or(1);
-        let snapshot = desk.overview(page).await;
+        let snapshot = shows.snapshot(page).await;
         let mut response = match request.uri().path() {
             "/status" => {
                 let policy = HeaderValue::try_from(page::content_security_policy());

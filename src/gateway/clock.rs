@@ -1,22 +1,16 @@
-//! The time by the wall, which keys of several nodes bear (CLU-02): read at the start, and again when it was set.
+//! Keys of several nodes bear the time by the wall (CLU-02): it is read anew when the system's clock was set.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reload::Reloader;
-use super::since_1970;
 use super::ticks::every;
+use super::wall::{clock, since_1970};
 use crate::run::now;
-use crate::stream::Clock;
-
-/// What time it is.
-pub(super) fn read() -> Clock {
-    Clock::new(now(), since_1970())
-}
 
 /// Has keys bear the right time after the system's clock was set, or stood still while the machine slept.
 pub(super) async fn follow(reloader: Arc<Reloader>) {
-    let mut known = read();
+    let mut known = clock();
     let mut tick = every(LOOK);
     loop {
         tick.tick().await;
@@ -24,7 +18,7 @@ pub(super) async fn follow(reloader: Arc<Reloader>) {
         if expected.abs_diff(found) <= BEARABLE {
             continue;
         }
-        known = read();
+        known = clock();
         let (before, after) = (expected.as_secs(), found.as_secs());
         tracing::warn!(
             before,

@@ -9,6 +9,7 @@ mod asked;
 mod counts;
 mod fellows;
 mod peers;
+pub(super) mod place;
 mod row;
 mod word;
 
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use self::counts::{Batch, HELD, Together};
@@ -23,10 +25,11 @@ use self::fellows::{Fellow, Fellows, Time};
 use self::peers::Sharing;
 use self::row::Row;
 use self::word::{Card, Event, What};
-use super::desk::Desk;
-use super::trust::finding;
-use super::{millis, overview, quarantine};
-use crate::config::settings::{self, Roots, Settings};
+use super::bans::Book;
+use super::protocol::{Answer, Request};
+use super::reload::Reloader;
+use super::{millis, quarantine};
+use crate::config::settings::{self, Settings};
 use crate::limit::Attempt;
 use crate::metrics::Mismatch;
 use crate::policy::{Finding, Place};
@@ -34,8 +37,23 @@ use crate::run::quarantine::Exchanged;
 use crate::run::registry::Phase;
 use crate::run::{self, now};
 use crate::status;
-use crate::store::{Fault, Params, Said, Store};
-use crate::tls::verify::Anchors;
+use crate::store::{Fault, Said, Store};
+
+/// What the others have this node do.
+#[async_trait]
+pub trait Here: Send + Sync {
+    /// What is in force here.
+    fn reloader(&self) -> &Reloader;
+
+    /// Who is banned here.
+    fn bans(&self) -> &Book;
+
+    /// What this node answers another one.
+    async fn answer_another(&self, request: &Request) -> Answer;
+
+    /// Ends streams because an operator at another node says so.
+    async fn close_for(&self, node: &str, target: &str);
+}
 
 /// This node and what it knows of the others.
 #[derive(Debug)]
@@ -77,7 +95,7 @@ impl Cluster {
     /// # Errors
     /// When a file cannot be read, or the system gives no random octets for a name.
     pub(super) fn begin(settings: &Settings) -> Result<Option<Arc<Self>>, Finding> {
-        let Some((asked, params)) = settings.cluster.clone().zip(store(settings)?) else {
+        let Some((asked, params)) = settings.cluster.clone().zip(place::store(settings)?) else {
             return Ok(None);
         };
         let lacks = |_| {
@@ -134,37 +152,38 @@ impl Cluster {
     }
 
     /// Hears and speaks once.
-    pub(super) async fn exchange(self: &Arc<Self>, desk: &Arc<Desk>) {
+    pub(super) async fn exchange(self: &Arc<Self>, here: &Arc<dyn Here>) {
         let mut store = self.store.lock().await;
         if self.left.load(Ordering::Relaxed) {
             return;
         }
-        let outcome = self.exchanged(&mut store, desk).await;
+        let outcome = self.exchanged(&mut store, here).await;
         drop(store);
-        self.forget(desk);
-        self.came_out(desk, outcome.err());
+        self.forget(here.as_ref());
+        self.came_out(here.as_ref(), outcome.err());
         self.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
     }
 
-    async fn exchanged(self: &Arc<Self>, store: &mut Store, desk: &Arc<Desk>) -> Result<(), Fault> {
-        let tools = desk.tools();
-        if let Some(secret) = desk.reloader.account_secret() {
+    async fn exchanged(self: &Arc<Self>, store: &mut Store, here: &Arc<dyn Here>) -> Result<(), Fault> {
+        let tools = here.reloader().tools();
+        if let Some(secret) = here.reloader().account_secret() {
             tools.logins.shared().share(secret);
         }
         let memory =
-            i64::try_from(desk.reloader.settings().timeouts.login_memory.as_millis()).unwrap_or(i64::MAX);
+            i64::try_from(here.reloader().settings().timeouts.login_memory.as_millis()).unwrap_or(i64::MAX);
         let after = {
             let state = self.held();
             [state.events.after(memory), state.together.row.after(COUNTED)]
         };
         let [events, counts] = &after;
         // Ten times as seldom as the rest: who is in quarantine can wait a little, and there may be many.
-        let asks = desk.tools().quarantine.is_hurried() || self.rounds.borrow().is_multiple_of(SELDOM);
+        let asks =
+            here.reloader().tools().quarantine.is_hurried() || self.rounds.borrow().is_multiple_of(SELDOM);
         let heard = store.read(events, counts, asks).await?;
         let ahead = heard.time.saturating_sub(millis());
         self.ahead.store(ahead, Ordering::Relaxed);
-        desk.bans.set_ahead(ahead);
-        let bans = desk.bans.exchange(&heard.bans);
+        here.bans().set_ahead(ahead);
+        let bans = here.bans().exchange(&heard.bans);
         tools.quarantine.set_ahead(ahead);
         let held = match asks {
             true => tools.quarantine.exchange(&heard.quarantine),
@@ -179,21 +198,21 @@ impl Cluster {
             match serde_json::from_str::<Event>(text) {
                 Ok(event) if event.node == self.node => {}
                 Ok(event) if self.held().events.is_news(&event.node, event.number) => {
-                    self.apply(desk, event).await
+                    self.apply(here, event).await
                 }
                 Ok(_) => {}
                 Err(_) => foreign += 1,
             }
             self.held().events.heard(name);
         }
-        foreign += self.count(desk, &heard.counts);
+        foreign += self.count(here.as_ref(), &heard.counts);
         for (attempt, at) in tools.logins.shared().take(UNTOLD) {
             let ago = i64::try_from(now().saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
             let Attempt { network, account, failed } = attempt;
             self.say(What::Login { network, account, failed }, self.wall().saturating_sub(ago));
         }
-        self.say_counts(desk);
-        let word = serde_json::to_string(&self.card(desk)).unwrap_or_default();
+        self.say_counts(here.as_ref());
+        let word = serde_json::to_string(&self.card(here.as_ref())).unwrap_or_default();
         let gone = self.held().fellows.gone(now());
         let said = {
             let state = self.held();
@@ -223,8 +242,8 @@ impl Cluster {
     }
 
     /// Takes in what the others have counted. How many words cannot be read.
-    fn count(&self, desk: &Desk, words: &[(String, String)]) -> usize {
-        let tools = desk.tools();
+    fn count(&self, here: &dyn Here, words: &[(String, String)]) -> usize {
+        let tools = here.reloader().tools();
         let mut foreign = 0;
         for (name, text) in words {
             self.held().together.row.heard(name);
@@ -244,8 +263,8 @@ impl Cluster {
     }
 
     /// Has the others hear what was counted here, once they have heard what came before.
-    fn say_counts(&self, desk: &Desk) {
-        let (tools, at) = (desk.tools(), now());
+    fn say_counts(&self, here: &dyn Here) {
+        let (tools, at) = (here.reloader().tools(), now());
         let mut state = self.held();
         if !state.together.is_told() {
             return;
@@ -257,8 +276,8 @@ impl Cluster {
     }
 
     /// What others hold counts for as long as they are heard and let somebody in: who was there comes here next.
-    fn forget(&self, desk: &Desk) {
-        let (at, running) = (now(), overview::phase(Phase::Running));
+    fn forget(&self, here: &dyn Here) {
+        let (at, running) = (now(), Phase::Running.label());
         let mut state = self.held();
         let State { together, fellows, .. } = &mut *state;
         let held = together.sum(|node| {
@@ -266,7 +285,7 @@ impl Cluster {
                 .get(node)
                 .is_some_and(|fellow| fellow.is_heard(at, COUNTS_FOR) && fellow.card.phase == running)
         });
-        desk.tools().proven.held_elsewhere(held);
+        here.reloader().tools().proven.held_elsewhere(held);
     }
 
     /// The time by which nodes tell each other when something was, in milliseconds since 1970: that of the store.
@@ -283,23 +302,23 @@ impl Cluster {
         Duration::from_millis(u64::try_from(self.wall().saturating_sub(time)).unwrap_or(0))
     }
 
-    async fn apply(self: &Arc<Self>, desk: &Arc<Desk>, event: Event) {
+    async fn apply(self: &Arc<Self>, here: &Arc<dyn Here>, event: Event) {
         let ago = self.ago(event.time);
         match event.what {
             What::Login { network, account, failed } => {
                 let attempt = Attempt { network, account, failed };
-                desk.tools().logins.seen_elsewhere(attempt, ago, now());
+                here.reloader().tools().logins.seen_elsewhere(attempt, ago, now());
             }
             // An order is for those who live when it is given.
-            What::Close { target } if ago < ORDER => desk.close_for(&event.node, &target).await,
-            What::Ask { question, request } if ago < ORDER => self.asked_by_another(desk, question, *request),
+            What::Close { target } if ago < ORDER => here.close_for(&event.node, &target).await,
+            What::Ask { question, request } if ago < ORDER => self.asked_by_another(here, question, *request),
             What::Close { .. } | What::Ask { .. } => {}
         }
     }
 
-    fn card(&self, desk: &Desk) -> Card {
-        let registry = Arc::clone(&desk.tools().registry);
-        let settings = desk.reloader.settings();
+    fn card(&self, here: &dyn Here) -> Card {
+        let registry = Arc::clone(&here.reloader().tools().registry);
+        let settings = here.reloader().settings();
         let mut state = self.held();
         let config = match &state.config {
             Some((known, digest)) if Arc::ptr_eq(known, &settings) => digest.clone(),
@@ -314,8 +333,8 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config,
             policy: registry.policy().digest().to_owned(),
-            secrets: desk.reloader.secrets_digest(),
-            phase: overview::phase(registry.phase()).to_owned(),
+            secrets: here.reloader().secrets_digest(),
+            phase: registry.phase().label().to_owned(),
             streams: registry.living(),
             time: millis(),
             behind: self.ahead.load(Ordering::Relaxed),
@@ -323,9 +342,9 @@ impl Cluster {
     }
 
     /// Tells what has changed.
-    fn came_out(&self, desk: &Desk, fault: Option<Fault>) {
-        let observe = Arc::clone(&desk.tools().observe);
-        let own = self.card(desk);
+    fn came_out(&self, here: &dyn Here, fault: Option<Fault>) {
+        let observe = Arc::clone(&here.reloader().tools().observe);
+        let own = self.card(here);
         let up = !matches!(fault, Some(Fault::Silent(_) | Fault::Refused(_)));
         let trouble = fault.map(|fault| fault.to_string());
         let mut state = self.held();
@@ -362,8 +381,8 @@ impl Cluster {
     }
 
     /// How it stands, for people.
-    pub(super) fn shown(&self, desk: &Desk) -> status::Cluster {
-        let own = self.card(desk);
+    pub(super) fn shown(&self, here: &dyn Here) -> status::Cluster {
+        let own = self.card(here);
         let state = self.held();
         let at = now();
         let node = |name: &str, card: &Card, heard: Instant, ahead: i64| status::Node {
@@ -393,36 +412,8 @@ impl Cluster {
     }
 }
 
-/// The store that nodes share, if there is one.
-///
-/// # Errors
-/// When a file that it needs cannot be read.
-pub(super) fn store(settings: &Settings) -> Result<Option<Params>, Finding> {
-    let Some(cluster) = &settings.cluster else { return Ok(None) };
-    let read = |path: &std::path::Path, what: &str| {
-        std::fs::read(path).map_err(|error| {
-            Finding::error(
-                Place::whole(&path.display().to_string()),
-                format!("the {what} cannot be read: {error}"),
-                "let the gateway's user read it",
-            )
-        })
-    };
-    let password = cluster.password.as_deref().map(|path| read(path, "password of the store")).transpose()?;
-    let password = password.map(|octets| String::from_utf8_lossy(&octets).trim_end().to_owned());
-    let roots = match (&cluster.roots, &settings.trust.roots) {
-        (Some(path), _) | (None, Roots::Pem(path)) if cluster.store.tls => {
-            Anchors::load(path).map_err(|fault| finding(&fault))?;
-            Some(read(path, "file of trust anchors")?)
-        }
-        _ => None,
-    };
-    let (address, name) = (cluster.store.clone(), cluster.name.clone());
-    Ok(Some(Params { address, password, roots, name }))
-}
-
 /// Keeps company with the others for as long as the gateway runs.
-pub(super) async fn attend(cluster: Arc<Cluster>, desk: Weak<Desk>) {
+pub(super) async fn attend(cluster: Arc<Cluster>, here: Weak<dyn Here>) {
     let mut tick = tokio::time::interval(PAUSE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -430,8 +421,8 @@ pub(super) async fn attend(cluster: Arc<Cluster>, desk: Weak<Desk>) {
             _time = tick.tick() => {}
             () = cluster.hurry.notified() => {}
         }
-        let Some(desk) = desk.upgrade() else { return };
-        cluster.exchange(&desk).await;
+        let Some(here) = here.upgrade() else { return };
+        cluster.exchange(&here).await;
     }
 }
 

@@ -5,22 +5,32 @@
 //! (`gateway/places`). Every request that changes something
 //! goes to the log and the audit log with the user id, refused ones too; who only asks leaves no record ([`Request::only_asks`]).
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::desk::Desk;
+use super::act::{Act, Caller};
 use super::places::{Caller as Seat, Places};
 use super::protocol::{Answer, LONGEST, Request};
 use super::seldom::Seldom;
 use super::sockets::Place;
-use crate::run::observe::capped;
+
+/// Who deals with requests.
+#[async_trait]
+pub trait Answering: Debug + Send + Sync {
+    /// Does what this user asks.
+    async fn answer(&self, request: &Request, uid: u32) -> Answer;
+
+    /// Writes down what was asked and what came of it.
+    fn record(&self, act: &Act);
+}
 
 /// The open socket. It goes when this goes.
 #[derive(Debug)]
@@ -37,7 +47,7 @@ impl Control {
     ///
     /// # Errors
     /// When it cannot be put in its place.
-    pub fn start(mut place: Place, desk: Arc<Desk>) -> io::Result<Self> {
+    pub fn start(mut place: Place, desk: Arc<dyn Answering>) -> io::Result<Self> {
         let listener = UnixListener::from_std(place.open()?)?;
         let (calling, called) = watch::channel(true);
         let task = tokio::spawn(serve(listener, place.owner(), desk, called));
@@ -70,7 +80,12 @@ impl Drop for Control {
     }
 }
 
-async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: watch::Receiver<bool>) {
+async fn serve(
+    listener: UnixListener,
+    owner: u32,
+    desk: Arc<dyn Answering>,
+    mut called: watch::Receiver<bool>,
+) {
     let mut places = Places::new(CONNECTIONS);
     let mut short = Seldom::default();
     loop {
@@ -90,7 +105,7 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: 
         };
         let (desk, called) = (Arc::clone(&desk), called.clone());
         let call = |seat| async move {
-            if let Err(error) = attend(stream, owner, &desk, &seat, called).await {
+            if let Err(error) = attend(stream, owner, desk.as_ref(), &seat, called).await {
                 tracing::debug!(%error, "a control connection ended");
             }
         };
@@ -104,7 +119,7 @@ async fn serve(listener: UnixListener, owner: u32, desk: Arc<Desk>, mut called: 
 async fn attend(
     stream: UnixStream,
     owner: u32,
-    desk: &Desk,
+    desk: &dyn Answering,
     seat: &Seat,
     mut called: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -171,72 +186,6 @@ async fn say(writer: &mut (impl tokio::io::AsyncWrite + Unpin), answer: Answer) 
     match tokio::time::timeout(PATIENCE, writer.write_all(&line)).await {
         Ok(written) => written,
         Err(_late) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-/// Who calls, by the kernel's word.
-struct Caller {
-    uid: u32,
-    pid: Option<i32>,
-}
-
-/// A request in the audit log.
-#[derive(Debug, Serialize)]
-pub struct Act {
-    time: String,
-    event: &'static str,
-    action: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<u64>,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-}
-
-impl Act {
-    fn of(caller: &Caller, action: &'static str, request: Option<&Request>, answer: &Answer) -> Self {
-        let seconds = match request {
-            Some(Request::Ban { seconds, .. }) => Some(*seconds),
-            _ => None,
-        };
-        let target = request.and_then(Request::target).map(capped);
-        Self { uid: Some(caller.uid), pid: caller.pid, target, seconds, ..Self::by_signal(action, answer) }
-    }
-
-    /// What a signal of the process asked for: the kernel does not say who sent it.
-    pub fn by_signal(action: &'static str, answer: &Answer) -> Self {
-        let message = match answer {
-            Answer::Refused { message, .. } => Some(capped(message)),
-            _ => None,
-        };
-        Self {
-            time: jiff::Timestamp::now().to_string(),
-            event: "control",
-            action,
-            uid: None,
-            pid: None,
-            target: None,
-            seconds: None,
-            outcome: if message.is_none() { "done" } else { "refused" },
-            message,
-        }
-    }
-
-    /// One line of the log.
-    pub fn log(&self) {
-        tracing::info!(
-            action = self.action,
-            uid = self.uid,
-            target = self.target,
-            outcome = self.outcome,
-            "control"
-        );
     }
 }
 

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
+use super::act::Act;
+use super::admin::Shows;
 use super::bans::{Ban, Book, Target};
-use super::cluster::Cluster;
-use super::control::Act;
+use super::cluster::{Cluster, Here};
+use super::control::Answering;
 use super::explain::{Asked, Explained};
 use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
@@ -25,6 +29,7 @@ use crate::run::observe::capped;
 use crate::run::refusals::{Refusal, Wanted};
 use crate::run::registry::{Registry, View};
 use crate::run::{Tools, now};
+use crate::status::Snapshot;
 
 /// Where requests are dealt with.
 #[derive(Debug)]
@@ -47,17 +52,8 @@ impl Desk {
         self.reloader.tools()
     }
 
-    /// Does what is asked, here and, where that is asked for, at the other nodes.
-    pub async fn answer(&self, request: &Request, uid: u32) -> Answer {
-        let Some(one) = request.of_each() else { return self.answer_here(request, uid).await };
-        match &self.cluster {
-            None => Answer::no(NO_CLUSTER),
-            Some(cluster) => cluster.ask_all(&one, self.answer_here(&one, uid)).await,
-        }
-    }
-
     /// Does what is asked of this node.
-    pub(super) async fn answer_here(&self, request: &Request, uid: u32) -> Answer {
+    async fn answer_here(&self, request: &Request, uid: u32) -> Answer {
         let registry = &self.tools().registry;
         match request {
             Request::Streams { .. } => {
@@ -265,12 +261,6 @@ impl Desk {
         found
     }
 
-    /// Writes down what was asked and what came of it.
-    pub fn record(&self, act: &Act) {
-        act.log();
-        self.tools().observe.act(act);
-    }
-
     /// Ends streams here and, if that is asked, on all other nodes.
     async fn close(&self, target: &str, everywhere: bool) -> Answer {
         let registry = &self.tools().registry;
@@ -292,20 +282,6 @@ impl Desk {
         match (&self.cluster, asked) {
             (Some(cluster), true) => Some(Passed { trouble: cluster.pass().await }),
             _ => None,
-        }
-    }
-
-    /// Ends streams because an operator at another node says so.
-    pub(super) async fn close_for(&self, node: &str, target: &str) {
-        let answer = close(&self.tools().registry, target).await;
-        if let Answer::Closed { streams, .. } = &answer {
-            tracing::info!(
-                node = capped(node),
-                target = capped(target),
-                streams = streams.len(),
-                "closed for another node"
-            );
-            self.record(&Act::by_signal("close", &answer));
         }
     }
 
@@ -356,6 +332,58 @@ impl Desk {
             connections,
             cluster: None,
         }
+    }
+}
+
+#[async_trait]
+impl Answering for Desk {
+    /// Here and, where that is asked for, at the other nodes.
+    async fn answer(&self, request: &Request, uid: u32) -> Answer {
+        let Some(one) = request.of_each() else { return self.answer_here(request, uid).await };
+        match &self.cluster {
+            None => Answer::no(NO_CLUSTER),
+            Some(cluster) => cluster.ask_all(&one, self.answer_here(&one, uid)).await,
+        }
+    }
+
+    fn record(&self, act: &Act) {
+        act.log();
+        self.tools().observe.act(act);
+    }
+}
+
+#[async_trait]
+impl Here for Desk {
+    fn reloader(&self) -> &Reloader {
+        &self.reloader
+    }
+
+    fn bans(&self) -> &Book {
+        &self.bans
+    }
+
+    async fn answer_another(&self, request: &Request) -> Answer {
+        self.answer_here(request, 0).await
+    }
+
+    async fn close_for(&self, node: &str, target: &str) {
+        let answer = close(&self.tools().registry, target).await;
+        if let Answer::Closed { streams, .. } = &answer {
+            tracing::info!(
+                node = capped(node),
+                target = capped(target),
+                streams = streams.len(),
+                "closed for another node"
+            );
+            self.record(&Act::by_signal("close", &answer));
+        }
+    }
+}
+
+#[async_trait]
+impl Shows for Desk {
+    async fn snapshot(&self, page: usize) -> Snapshot {
+        self.overview(page).await
     }
 }
 

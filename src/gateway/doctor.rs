@@ -15,7 +15,7 @@ use super::reload::Reloader;
 use crate::config::settings::{HostedDomain, ProxyVersion, Settings};
 use crate::net::proxy;
 use crate::reason::Flow;
-use crate::run::checkup::{self, Ailment, Seen, Server, Visit};
+use crate::run::checkup::{self, Seen, Server, Visit};
 use crate::run::health::{Change, Side};
 use crate::run::{now, seed};
 
@@ -229,13 +229,6 @@ fn tell((domain, flow): &Side, seen: &[Seen], change: Change, observe: &crate::r
 fn scattered(interval: Duration) -> Duration {
     let Ok([chance, ..]) = seed() else { return interval };
     interval.mul_f64(0.8 + 0.4 * f64::from(chance) / 255.0)
-}
-
-/// What ails one side of a backend, in words, with what to do; none if nothing does.
-pub fn words(seen: &Seen, flow: Flow) -> Option<String> {
-    let ailment: Ailment = seen.ailment?;
-    let more = if seen.words.is_empty() { String::new() } else { format!(" ({})", seen.words) };
-    Some(format!("{}{more}; {}", ailment.words(), ailment.remedy(seen.server, flow)))
 }
 
 /// Failures in a row that make a backend count as down.

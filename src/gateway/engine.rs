@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::parts::{self, Credentials};
 use super::secrets::Secrets;
-use super::{Acceptors, StartFault, boot, clock};
+use super::{Acceptors, StartFault, boot, wall};
 use crate::config::settings::Settings;
 use crate::dns::{self, Resolver};
 use crate::limit::{Handshakes, Logins, Proven, Rates, Senders, Strangers, Streams};
@@ -58,7 +58,7 @@ impl Engine {
         let common = common(&settings, secrets);
         let tools = Arc::new(Tools {
             params: parts::engine(&settings),
-            home: Arc::new(parts::home(&settings, secrets.keyrings(clock::read()))),
+            home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Registry::new(policy, settings.timeouts.dialback, boot()?),
             verifier: Arc::default(),
@@ -131,7 +131,7 @@ impl Engine {
         let alike = common == self.common;
         let tools = Tools {
             params: parts::engine(&settings),
-            home: Arc::new(parts::home(&settings, secrets.keyrings(clock::read()))),
+            home: Arc::new(parts::home(&settings, secrets.keyrings(wall::clock()))),
             outside: Arc::clone(&world) as Arc<dyn Outside>,
             registry: Arc::clone(&old.registry),
             verifier: Arc::clone(&old.verifier),

@@ -248,7 +248,7 @@ fn the_parts_are_made_as_the_file_says() {
     let seen = |settings: &Settings| {
         let home = parts::home(
             settings,
-            Secrets::begin(secrets::FromFiles::read(settings).unwrap()).unwrap().keyrings(clock::read()),
+            Secrets::begin(secrets::FromFiles::read(settings).unwrap()).unwrap().keyrings(wall::clock()),
         );
         let hosted = home.hosted.values().next().unwrap().clone();
         let times = home.timeouts;

@@ -5,6 +5,7 @@
 //! from the signals of the process with [`Gateway::attend`].
 
 pub mod accept;
+mod act;
 pub mod admin;
 pub mod bans;
 mod calendar;
@@ -44,6 +45,7 @@ mod successor;
 mod ticks;
 mod trust;
 mod used;
+mod wall;
 mod watch;
 mod web;
 mod written;
@@ -52,16 +54,18 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 pub use self::doors::unbound;
 pub use self::handed::Handed;
 
+use self::act::Act;
+use self::admin::{Shown, Shows};
 use self::bans::Book;
-use self::cluster::Cluster;
-use self::control::Act;
+use self::cluster::{Cluster, Here};
+use self::control::Answering;
 use self::desk::Desk;
 use self::doors::Doors;
 use self::engine::Engine;
@@ -71,11 +75,12 @@ use self::protocol::{Answer, Plan};
 use self::reading::{Read, Reading};
 use self::reload::{Current, Reloader, Relog};
 use self::secrets::Secrets;
-use self::services::{Counter, Services};
+use self::services::Services;
+use self::wall::{millis, since_1970, today, unix_seconds};
 use crate::config::Seen;
 use crate::config::settings::{Encryption, Role, Settings};
 use crate::metrics::{Door, Metrics};
-use crate::policy::{Day, Finding};
+use crate::policy::Finding;
 use crate::run::{self, Tools, kept, now};
 use crate::tls::{Acceptor, Alpn};
 
@@ -165,12 +170,10 @@ impl Gateway {
         });
         quarantine::recall(&settings, &tools);
         peers::recall(&settings, &tools);
-        let counter = Counter::default();
-        let admin =
-            admin.map(|socket| services::start_admin(&settings, socket, &tools, &counter)).transpose();
+        let shown = Arc::new(Shown::default());
+        let admin = admin.map(|socket| services::start_admin(&settings, socket, &tools, &shown)).transpose();
         let admin = admin.map_err(StartFault::one)?;
-        let services =
-            Services { doors, admin, control: None, steering, state, counter: Arc::clone(&counter) };
+        let services = Services { doors, admin, control: None, steering, state, shown: Arc::clone(&shown) };
         let registry = Arc::clone(&tools.registry);
         let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&registry), parts::grace(&settings)));
         let current = Current {
@@ -194,13 +197,12 @@ impl Gateway {
             reloader: Arc::clone(&reloader),
             bans: Arc::new(Book::new(registry, metrics)),
         });
-        reloader.answered_by(&desk);
-        // The first word holds; there is one desk.
-        let _known = counter.set(Arc::downgrade(&desk));
-        let control = services::start_control(&settings, control, &desk).map_err(StartFault::one)?;
+        reloader.answered_by(desk.clone());
+        shown.by(&(desk.clone() as Arc<dyn Shows>));
+        let control = services::start_control(&settings, control, desk.clone()).map_err(StartFault::one)?;
         if let Some(cluster) = &cluster {
             // Bans that others keep for us hold from the first connection on, if the store is there.
-            cluster.exchange(&desk).await;
+            cluster.exchange(&(desk.clone() as Arc<dyn Here>)).await;
             peers::publish(&tools);
         }
         let mut services = reloader.services().await;
@@ -435,7 +437,8 @@ fn attended(desk: &Arc<Desk>) -> JoinSet<()> {
     tasks.spawn(lifecycle::keep_alive(Arc::clone(&desk.tools().registry)));
     tasks.spawn(count_bans(reloader()));
     if let Some(cluster) = &desk.cluster {
-        tasks.spawn(cluster::attend(Arc::clone(cluster), Arc::downgrade(desk)));
+        let here: Arc<dyn Here> = desk.clone();
+        tasks.spawn(cluster::attend(Arc::clone(cluster), Arc::downgrade(&here)));
     }
     tasks.spawn(doctor::attend(reloader()));
     tasks.spawn(lead_nobody_at_the_end(reloader(), Arc::clone(&desk.lifecycle)));
@@ -472,26 +475,6 @@ async fn count_bans(reloader: Arc<Reloader>) {
 fn boot() -> Result<u32, StartFault> {
     let [a, b, c, d, ..] = run::seed().map_err(StartFault::internal)?;
     Ok(u32::from_be_bytes([a, b, c, d]))
-}
-
-/// Today, UTC, by the system's clock.
-fn today() -> Day {
-    Day::from_unix_seconds(unix_seconds())
-}
-
-/// Seconds since 1970, by the system's clock.
-fn unix_seconds() -> i64 {
-    i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Milliseconds since 1970, by the system's clock.
-fn millis() -> i64 {
-    i64::try_from(since_1970().as_millis()).unwrap_or(i64::MAX)
-}
-
-#[allow(clippy::disallowed_methods)] // the one place of this room
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

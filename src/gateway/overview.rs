@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 
 use super::bans::Ban;
 use super::desk::Desk;
-use super::doctor;
 use crate::reason::{Flow, Reason};
 use crate::run::Tools;
 use crate::run::health::State;
 use crate::run::now;
 use crate::run::observe::capped;
 use crate::run::refusals::Wanted;
-use crate::run::registry::Phase;
 use crate::status::{Address, Backend, Certificate, Circuit, Limit, Pair, Rule, SHOWN, Snapshot};
 
 impl Desk {
@@ -49,7 +47,7 @@ impl Desk {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: jiff::Timestamp::now().to_string(),
             started: observe.metrics().started().to_string(),
-            phase: phase(tools.registry.phase()).to_owned(),
+            phase: tools.registry.phase().label().to_owned(),
             policy: policy.digest().to_owned(),
             config,
             stale,
@@ -133,7 +131,7 @@ impl Desk {
                             .iter()
                             .map(|seen| Address {
                                 address: seen.address.to_string(),
-                                trouble: doctor::words(seen, flow),
+                                trouble: seen.trouble(flow),
                                 remark: seen.remark(flow).map(|remark| format!("answers; {remark}")),
                             })
                             .collect(),
@@ -281,13 +279,3 @@ const NOT_ASKED: &str = "has not asked this gateway about a key yet: where nothi
 
 /// Pairs that wait and are alarms at one time.
 const WAITING: usize = 10;
-
-/// The word for a phase.
-pub(super) const fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Running => "running",
-        Phase::Draining(_) | Phase::Closing(_) => "draining",
-        Phase::Stopped => "stopped",
-    }
-}

@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::cluster::place;
 use super::parts::{self, Credentials};
 use super::secrets::FromFiles;
-use super::{certificates, cluster, today, unix_seconds, written};
+use super::{certificates, today, unix_seconds, written};
 use crate::config::settings::{Http, Roots, Settings};
 use crate::config::{self, Examined, Seen};
 use crate::dns::Dnssec;
@@ -147,7 +148,7 @@ impl Reading {
                 None
             }
         };
-        if let Err(finding) = cluster::store(&settings) {
+        if let Err(finding) = place::store(&settings) {
             whole = false;
             findings.push(finding);
         }

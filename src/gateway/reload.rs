@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use sd_notify::NotifyState;
 
-use super::desk::Desk;
+use super::control::Answering;
 use super::doors::Bound;
 use super::engine::Engine;
 use super::handed::Handed;
@@ -27,7 +27,7 @@ use super::protocol::{Answer, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
-use super::{Acceptors, changes, clock, freeing, rules, today};
+use super::{Acceptors, changes, freeing, rules, today, wall};
 use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
@@ -42,7 +42,7 @@ pub struct Reloader {
     acceptors: Acceptors,
     lifecycle: Arc<Lifecycle>,
     relog: Option<Relog>,
-    desk: OnceLock<Weak<Desk>>,
+    desk: OnceLock<Weak<dyn Answering>>,
     current: Mutex<Current>,
     /// Held while a reload runs, so that two never mix.
     services: tokio::sync::Mutex<Services>,
@@ -113,9 +113,9 @@ impl Reloader {
     }
 
     /// Where operators' requests are dealt with, for control sockets that a reload opens.
-    pub(super) fn answered_by(&self, desk: &Arc<Desk>) {
+    pub(super) fn answered_by(&self, desk: Arc<dyn Answering>) {
         // The first word holds; there is one desk.
-        let _known = self.desk.set(Arc::downgrade(desk));
+        let _known = self.desk.set(Arc::downgrade(&desk));
     }
 
     /// The settings in force.
@@ -332,7 +332,7 @@ impl Reloader {
             |_: Reason| vec![internal(&old, "the system gives no random octets for a dialback secret")];
         let files = std::mem::take(&mut read.secrets);
         let secrets =
-            self.with(|current| current.secrets.renewed(files, clock::read(), now())).map_err(lacks)?;
+            self.with(|current| current.secrets.renewed(files, wall::clock(), now())).map_err(lacks)?;
         let connector = Connector::new(read.credentials.connecting())
             .map_err(|error| vec![internal(&old, &error.to_string())])?;
         let mut left = services.leaving(&old, &read.settings)?;
@@ -343,7 +343,7 @@ impl Reloader {
             .with(|current| current.engine.followed_by(settings, &secrets, &self.acceptors, own))
             .map_err(|finding| vec![finding])?;
         let desk = self.desk.get().and_then(Weak::upgrade);
-        let fresh = services.prepare(&old, &read.settings, engine.tools(), desk.as_ref(), &mut left).await?;
+        let fresh = services.prepare(&old, &read.settings, engine.tools(), desk, &mut left).await?;
         Ok(Ready { read, secrets, connector, engine, sockets, fresh })
     }
 

@@ -7,11 +7,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
-use super::admin::{self, Admin, Socket};
-use super::control::Control;
-use super::desk::Desk;
+use super::admin::{self, Admin, Shown, Socket};
+use super::control::{Answering, Control};
 use super::doors::{self, Bound, Doors};
 use super::handed::Handed;
 use super::{parts, sockets};
@@ -33,11 +32,9 @@ pub(super) struct Services {
     pub(super) steering: Option<Steering>,
     /// The folder of what outlives a restart is ours.
     pub(super) state: Option<Folder>,
-    pub(super) counter: Counter,
+    /// Who knows what the status page shows.
+    pub(super) shown: Arc<Shown>,
 }
-
-/// Where the desk will stand, for whoever is opened before it.
-pub(super) type Counter = Arc<OnceLock<Weak<Desk>>>;
 
 /// What a reload has made, each none where nothing changes.
 #[derive(Debug, Default)]
@@ -171,7 +168,7 @@ impl Services {
         old: &Settings,
         new: &Settings,
         tools: &Arc<Tools>,
-        desk: Option<&Arc<Desk>>,
+        desk: Option<Arc<dyn Answering>>,
         left: &mut Handed,
     ) -> Result<Fresh, Vec<Finding>> {
         let mut fresh = Fresh::default();
@@ -190,7 +187,7 @@ impl Services {
         fresh: &mut Fresh,
         (old, new): (&Settings, &Settings),
         tools: &Arc<Tools>,
-        desk: Option<&Arc<Desk>>,
+        desk: Option<Arc<dyn Answering>>,
         left: &mut Handed,
     ) -> Result<(), Finding> {
         if let Some(finding) = crossed(old, new) {
@@ -207,7 +204,7 @@ impl Services {
             fresh.admin = Some(match &new.admin.http {
                 Some(at) => {
                     let socket = bind_admin(new, at, left)?;
-                    Some(start_admin(new, socket, tools, &self.counter)?)
+                    Some(start_admin(new, socket, tools, &self.shown)?)
                 }
                 None => None,
             });
@@ -260,7 +257,7 @@ impl Services {
         }
         if let (None, Some(at)) = (&self.admin, &old.admin.http) {
             let back = bind_admin(old, at, &mut Handed::default());
-            match back.and_then(|socket| start_admin(old, socket, tools, &self.counter)) {
+            match back.and_then(|socket| start_admin(old, socket, tools, &self.shown)) {
                 Ok(admin) => self.admin = Some(admin),
                 Err(finding) => tracing::error!(%finding, "the watching door is lost until the next reload"),
             }
@@ -399,9 +396,9 @@ pub(super) fn take_control(settings: &Settings) -> Result<Option<sockets::Place>
 pub(super) fn start_control(
     settings: &Settings,
     place: Option<sockets::Place>,
-    desk: &Arc<Desk>,
+    desk: Arc<dyn Answering>,
 ) -> Result<Option<Control>, Finding> {
-    let opened = place.map(|place| Control::start(place, Arc::clone(desk))).transpose();
+    let opened = place.map(|place| Control::start(place, desk)).transpose();
     opened.map_err(|error| uncontrolled(settings, &error))
 }
 
@@ -466,11 +463,11 @@ pub(super) fn start_admin(
     settings: &Settings,
     socket: Socket,
     tools: &Tools,
-    counter: &Counter,
+    shown: &Arc<Shown>,
 ) -> Result<Admin, Finding> {
     let (observe, registry) = (Arc::clone(&tools.observe), Arc::clone(&tools.registry));
     let hosts = settings.admin.hosts.clone();
-    let status = settings.admin.status.then(|| Arc::clone(counter));
+    let status = settings.admin.status.then(|| Arc::clone(shown));
     let view = admin::View { hosts, observe, registry, status };
     let admin = Admin::start(socket, view).map_err(|error| match &settings.admin.http {
         Some(at) => unwatched(settings, (at, &Handed::default()), &error),

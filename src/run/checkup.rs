@@ -50,6 +50,13 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// What ails it, in words, with what to do; none if nothing does.
+    pub fn trouble(&self, flow: Flow) -> Option<String> {
+        let ailment = self.ailment?;
+        let more = if self.words.is_empty() { String::new() } else { format!(" ({})", self.words) };
+        Some(format!("{}{more}; {}", ailment.words(), ailment.remedy(self.server, flow)))
+    }
+
     /// What is to be said of one that is well all the same, for this flow.
     pub fn remark(&self, flow: Flow) -> Option<String> {
         if self.ailment.is_some() || !self.offers_tls {

@@ -59,6 +59,16 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The word for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining(_) | Self::Closing(_) => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+
     /// How far along it is.
     const fn step(self) -> u8 {
         match self {

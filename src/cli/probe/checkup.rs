@@ -57,7 +57,7 @@ pub(super) fn main(file: &Path, domain: &Domain, format: Format, console: &mut C
                 flow: flow.label(),
                 address: seen.address,
                 server: seen.server.map(|server| server.name()),
-                trouble: doctor::words(seen, flow),
+                trouble: seen.trouble(flow),
                 remark: seen.remark(flow),
             }));
         }

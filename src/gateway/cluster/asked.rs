@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::word::What;
-use super::{Cluster, Desk};
+use super::{Cluster, Here};
 use crate::gateway::protocol::{Answer, OfNode, Request};
 use crate::run::observe::capped;
 use crate::run::{self, now};
@@ -55,16 +55,21 @@ impl Cluster {
     }
 
     /// Answers another node, aside; nobody waits for it here.
-    pub(super) fn asked_by_another(self: &Arc<Self>, desk: &Arc<Desk>, question: String, request: Request) {
+    pub(super) fn asked_by_another(
+        self: &Arc<Self>,
+        here: &Arc<dyn Here>,
+        question: String,
+        request: Request,
+    ) {
         let named = question.len() == 32 && question.bytes().all(|octet| octet.is_ascii_hexdigit());
         let place = Arc::clone(&self.answering).try_acquire_owned();
         let (true, true, Ok(place)) = (named, request.is_question(), place) else {
             tracing::debug!(question = capped(&question), "a question of another node is not answered");
             return;
         };
-        let (cluster, desk) = (Arc::clone(self), Arc::clone(desk));
+        let (cluster, here) = (Arc::clone(self), Arc::clone(here));
         tokio::spawn(async move {
-            let answer = desk.answer_here(&request, 0).await;
+            let answer = here.answer_another(&request).await;
             let mut text = serde_json::to_string(&answer).unwrap_or_default();
             if text.len() > LONGEST {
                 let long = format!("its answer is longer than {} MiB: ask it itself", LONGEST >> 20);

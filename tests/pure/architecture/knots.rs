@@ -9,19 +9,6 @@ use super::{WATER_LINE, code_lines, floors, module, sources};
 /// Knots of files that lean on each other, which are there and must not grow: to open one is to move a type. Whoever opens it
 /// takes it out here.
 const KNOTS: &[&[&str]] = &[
-    &[
-        "gateway/admin",
-        "gateway/clock",
-        "gateway/cluster",
-        "gateway/control",
-        "gateway/desk",
-        "gateway/doctor",
-        "gateway/engine",
-        "gateway/overview",
-        "gateway/reading",
-        "gateway/reload",
-        "gateway/services",
-    ],
     // What a relay wants may take another relay, a verifier, which a pump moves as well.
     &["run/pump", "run/verifier"],
 ];
