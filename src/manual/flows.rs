@@ -111,7 +111,7 @@
 //! Inwards a stanza counts as handled when it was refused, or when it is written to the socket of the server behind: what the peer may
 //! forget does not die with the gateway's process. A question waits for that, ten seconds at most. When the connection breaks all counts
 //! that came, for the gateway lives and delivers it, or sends it back. Of a broken stream one number is left, for the domain that had
-//! proven itself there, for `timeouts: { resume }`, to be taken once. Outwards what was sent waits for its acknowledgement; a stream that
+//! proven itself there, for `timeouts: { resume }`, to be taken once; whoever goes on is read as soon as what came before is delivered. Outwards what was sent waits for its acknowledgement; a stream that
 //! broke is opened anew, with the same proof and the policy of that moment, and exactly what was not taken goes out again. Where the peer
 //! does not resume (Prosody), or has forgotten, what was not acknowledged comes back to its sender once and is never sent again. A stream
 //! that is closed in good order ends with a last count either way, and behind ours nothing is taken. Nothing of this reaches the inside.

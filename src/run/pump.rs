@@ -73,6 +73,8 @@ pub struct Pump {
     pub(super) carries: bool,
     /// Its near leg is counted.
     pub(super) settling: Option<Box<Settling>>,
+    /// It was, and broke: whoever goes on waits for this.
+    remains: Option<watch::Sender<super::sessions::Given>>,
     /// Octets of refused stanzas were charged to the near leg's rates, which may still owe them.
     pub(super) skips: bool,
     /// Who waits for the verifier's answer.
@@ -214,6 +216,7 @@ impl Pump {
             passed: Passed::default(),
             carries: false,
             settling: None,
+            remains: None,
             skips: false,
             answer: None,
             trying: None,

@@ -72,3 +72,39 @@ async fn a_stream_that_ended_in_good_order_does_not_go_on() {
     say(&mut again.near, &format!("<resume {SM} previd='{id}' h='0'/>")).await;
     hear(&mut again.near, "<item-not-found ").await;
 }
+
+// RLY-05: what comes on the next stream does not overtake what the one before has left to deliver.
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_waits_for_what_went_before() {
+    for reads in [true, false] {
+        let outside = Scripted::default();
+        let (first, second) = (outside.lay(600), outside.lay(ROOM));
+        let tools = tools(outside);
+        let (mut play, mut slow) = friend_at(&tools, first).await;
+        let id = enabled(&mut play).await;
+        for n in 0..20 {
+            say(&mut play.near, &message(n)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(play.near);
+        let (mut again, mut backend) = friend_at(&tools, second).await;
+        say(&mut again.near, &format!("<resume {SM} previd='{id}' h='0'/>")).await;
+        assert!(
+            hear(&mut again.near, "/>").await.ends_with(&format!("<resumed {SM} previd='{id}' h='20'/>"))
+        );
+        let began = now();
+        say(&mut again.near, &message(20)).await;
+        let mut octet = [0];
+        let early = tokio::time::timeout(Duration::from_secs(20), backend.read(&mut octet)).await;
+        assert!(early.is_err(), "it has overtaken");
+        if reads {
+            hear(&mut slow, "id='m000019'").await;
+            hear(&mut backend, "id='m000020'").await;
+            assert!(now() - began < Duration::from_secs(21));
+        } else {
+            // A server behind that never takes it does not shut the stream for ever.
+            hear(&mut backend, "id='m000020'").await;
+            assert!(now() - began < tools.home.timeouts.acknowledgement);
+        }
+    }
+}

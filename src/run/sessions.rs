@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use super::cargo::Cargo;
 use super::inbox::Teller;
 use super::now;
 use super::registry::Order;
@@ -46,8 +47,39 @@ enum Life {
     Stands(Teller<Order>, bool),
     /// Its stream broke: its place among those, what it has left, until when that is remembered, and the relay that still has what the
     /// peer has not acknowledged, if there is anything.
-    Broke(u64, Left, Instant, Option<Teller<Order>>),
+    Broke(u64, Left, Instant, Option<Teller<Order>>, Remains),
 }
+
+/// What a stream that broke still has to deliver: all that couriers were given of it, which is all there is as soon as nobody can
+/// change it any more.
+#[derive(Clone, Debug)]
+pub struct Remains(watch::Receiver<Given>);
+
+/// What couriers were given of a stream, and how far that came.
+pub type Given = Vec<(Arc<Cargo>, u64)>;
+
+impl Remains {
+    /// Of a stream whose relay holds the other end until it has nothing left.
+    pub fn new(given: Given) -> (watch::Sender<Given>, Self) {
+        let (tell, given) = watch::channel(given);
+        (tell, Self(given))
+    }
+
+    /// Waits until nothing is left, and for so long at most (RLY-05).
+    pub async fn delivered(mut self, within: Duration) {
+        let all = async {
+            while self.0.changed().await.is_ok() {}
+            let given = self.0.borrow().clone();
+            for (cargo, given) in given {
+                std::future::poll_fn(|cx| cargo.poll_settled(given, cx)).await;
+            }
+        };
+        let _late = tokio::time::timeout(within, all).await;
+    }
+}
+
+/// What is found of a session: what its stream has left, whose it was, and what that still has to deliver.
+pub type Found = (Left, Domain, Remains);
 
 /// A stream that stands, for as long as this lives.
 #[derive(Debug)]
@@ -59,7 +91,7 @@ pub struct Ticket {
 /// What becomes of a wish to go on.
 enum Claim {
     /// It goes on; that domain's stream has left this.
-    Granted(Left, Domain),
+    Granted(Found),
     /// It stands still, and is told to go.
     Stands,
     /// There is none for those who ask.
@@ -76,18 +108,13 @@ impl Sessions {
 
     /// Waits until the stream of that name has broken, if it still stands, and takes its session: what it has left, and whose it was.
     /// None where nobody of those who ask had one of that name. Who goes on has taken so many of what went back over it.
-    pub async fn resume(
-        self: Arc<Self>,
-        id: String,
-        taken: u32,
-        askers: Vec<Domain>,
-    ) -> Option<(Left, Domain)> {
+    pub async fn resume(self: Arc<Self>, id: String, taken: u32, askers: Vec<Domain>) -> Option<Found> {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.claim(&id, taken, &askers) {
-                Claim::Granted(left, owner) => return Some((left, owner)),
+                Claim::Granted(found) => return Some(found),
                 Claim::None => return None,
                 Claim::Stands => {}
             }
@@ -111,12 +138,12 @@ impl Sessions {
                 }
                 Claim::Stands
             }
-            Life::Broke(_, left, _, tell) => {
-                let (left, owner) = (*left, session.owner.clone());
+            Life::Broke(_, left, _, tell, remains) => {
+                let found = (*left, session.owner.clone(), remains.clone());
                 // One that has given it back has ended. Whom nobody can tell gives back what may have been taken.
                 let _told = tell.as_ref().map(|tell| tell.tell(Order::GoneOn(acknowledged)));
                 all.forget(id);
-                Claim::Granted(left, owner)
+                Claim::Granted(found)
             }
         }
     }
@@ -134,7 +161,7 @@ impl Sessions {
 
 impl Ticket {
     /// The stream broke and has left this; that is remembered until then, among so many at most.
-    pub fn broke(self, left: Left, until: Instant, most: usize) {
+    pub fn broke(self, left: Left, until: Instant, most: usize, remains: Remains) {
         let mut all = self.sessions.held();
         all.expire(now());
         all.issued += 1;
@@ -144,7 +171,7 @@ impl Ticket {
             Life::Stands(tell, _) if left.open > 0 => Some(tell.clone()),
             _ => None,
         };
-        session.life = Life::Broke(place, left, until, tell);
+        session.life = Life::Broke(place, left, until, tell, remains);
         let whose = session.owner.registrable().to_string();
         *all.of.entry(whose.clone()).or_default() += 1;
         all.broken.insert(place, (self.id.clone(), whose.clone()));
@@ -181,7 +208,7 @@ impl All {
 
     fn forget_at(&mut self, place: u64) {
         if let Some(id) = self.broken.get(&place).map(|(id, _)| id.clone()) {
-            if let Some(Session { life: Life::Broke(_, _, _, Some(tell)), .. }) = self.by_id.get(&id) {
+            if let Some(Session { life: Life::Broke(_, _, _, Some(tell), _), .. }) = self.by_id.get(&id) {
                 // One that has given it back has ended.
                 let _told = tell.tell(Order::Forsaken);
             }
@@ -193,7 +220,7 @@ impl All {
     fn expire(&mut self, now: Instant) {
         while let Some((&place, (id, _))) = self.broken.first_key_value() {
             let over =
-                |session: &Session| matches!(session.life, Life::Broke(_, _, until, _) if until <= now);
+                |session: &Session| matches!(session.life, Life::Broke(_, _, until, ..) if until <= now);
             if !self.by_id.get(id).is_some_and(over) {
                 return;
             }
@@ -227,6 +254,10 @@ mod tests {
     use super::super::inbox::inbox;
     use super::*;
 
+    fn nothing() -> Remains {
+        Remains::new(Vec::new()).1
+    }
+
     fn domain(name: &str) -> Domain {
         Domain::parse(name).unwrap()
     }
@@ -234,11 +265,11 @@ mod tests {
     fn broken(sessions: &Arc<Sessions>, id: &str, owner: &str, taken: u32) {
         let (tell, _) = inbox(1);
         let until = now() + Duration::from_secs(60);
-        sessions.begins(id.into(), domain(owner), tell).broke(Left::taken(taken), until, 1000);
+        sessions.begins(id.into(), domain(owner), tell).broke(Left::taken(taken), until, 1000, nothing());
     }
 
     async fn resume(sessions: &Arc<Sessions>, id: &str, asker: &str) -> Option<u32> {
-        Arc::clone(sessions).resume(id.into(), 0, vec![domain(asker)]).await.map(|(left, _)| left.taken)
+        Arc::clone(sessions).resume(id.into(), 0, vec![domain(asker)]).await.map(|(left, ..)| left.taken)
     }
 
     // "`resume` from the same proven domain only, one use"
@@ -276,8 +307,8 @@ mod tests {
             tokio::spawn(Arc::clone(&sessions).resume("s1".into(), 2, vec![domain("friend.example")]));
         tokio::task::yield_now().await;
         assert!(matches!(orders.take(), Some(Order::Supersede)));
-        ticket.broke(Left { taken: 9, sent: 3, open: 2 }, now() + Duration::from_secs(60), 10);
-        assert_eq!(resumed.await.unwrap().map(|(left, _)| left.taken), Some(9));
+        ticket.broke(Left { taken: 9, sent: 3, open: 2 }, now() + Duration::from_secs(60), 10, nothing());
+        assert_eq!(resumed.await.unwrap().map(|(left, ..)| left.taken), Some(9));
         // Who still has what went back hears how much of that arrived.
         assert!(matches!(orders.take(), Some(Order::GoneOn(2))));
         // And one that does not go is not waited for without end.
@@ -293,11 +324,11 @@ mod tests {
         let (tell, mut orders) = inbox(1);
         let left = Left { taken: 0, sent: 1, open: 1 };
         let until = now() + Duration::from_secs(60);
-        sessions.begins("s1".into(), domain("friend.example"), tell).broke(left, until, 1);
+        sessions.begins("s1".into(), domain("friend.example"), tell).broke(left, until, 1, nothing());
         assert!(orders.take().is_none());
         broken(&sessions, "s2", "other.example", 0);
         let (tell, _) = inbox(1);
-        sessions.begins("s3".into(), domain("other.example"), tell).broke(left, until, 1);
+        sessions.begins("s3".into(), domain("other.example"), tell).broke(left, until, 1, nothing());
         assert!(matches!(orders.take(), Some(Order::Forsaken)));
     }
 

@@ -14,7 +14,7 @@ use super::super::Later;
 use super::super::cargo::{Cargo, Refused};
 use super::super::courier::{self, Turned};
 use super::super::registry::Order;
-use super::Pump;
+use super::{Pump, settling};
 use crate::reason::Reason;
 use crate::relay::{FarId, Input, LaneId, Load, Side};
 use crate::stream::Pair;
@@ -89,11 +89,7 @@ impl Pump {
         // What comes back over a courier's leg is of one pair.
         let alone = self.sending.len() == 1 || self.near.is_none();
         match courier::hand_over(&self.tools, &pair, Load::Admitted, stanza) {
-            Ok(cargo) => {
-                if let Some(settling) = &mut self.settling {
-                    settling.carries(&cargo, cargo.given());
-                }
-            }
+            Ok(cargo) => settling::carries(self, &cargo),
             Err(Turned::Full(stanza, _, wait)) if alone => {
                 self.stalled = Some(Box::new(Stalled { way: Way::Pair(pair), stanza, wait }));
             }

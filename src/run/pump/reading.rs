@@ -98,6 +98,7 @@ impl Pump {
         }
         match side {
             Side::Near if self.held.is_some() || self.stalled.is_some() => false,
+            Side::Near if self.settling.as_ref().is_some_and(|settling| settling.waits()) => false,
             Side::Near => match self.fars.values().next() {
                 Some(far) if self.fars.len() == 1 => !far.leg.is_full() && far.leg.outbox.shut().is_none(),
                 // LIM-03: a peer is slowed, whatever it has on the stream.

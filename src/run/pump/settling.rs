@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 
 use super::super::Later;
 use super::super::cargo::Cargo;
-use super::super::sessions::Ticket;
+use super::super::leg::Leg;
+use super::super::sessions::{Found, Given, Remains, Ticket};
 use super::Pump;
 use crate::jid::Domain;
 use crate::relay::{FarId, Input, Left, Side};
@@ -18,11 +19,13 @@ pub(in crate::run) struct Settling {
     /// Counts that were asked for, the oldest first; two at most.
     marks: VecDeque<Mark>,
     /// What couriers were given of it, and how far that came.
-    carried: Vec<(Arc<Cargo>, u64)>,
+    carried: Given,
     /// Its place among those that may be gone on with.
     ticket: Option<Ticket>,
     /// The session of another is looked for, to be gone on with here.
-    resuming: Option<Later<Option<(Left, Domain)>>>,
+    resuming: Option<Later<Option<Found>>>,
+    /// It goes on where another broke that still has something to deliver: until then nothing is read.
+    behind: Option<Later<()>>,
 }
 
 /// A count, and what must be out before it is told.
@@ -37,15 +40,34 @@ impl Settling {
     pub(super) fn carries(&mut self, cargo: &Arc<Cargo>, given: u64) {
         let lists = self.marks.iter_mut().map(|mark| &mut mark.carried).chain([&mut self.carried]);
         for list in lists {
-            match list.iter_mut().find(|(known, _)| Arc::ptr_eq(known, cargo)) {
-                Some((_, last)) => *last = given,
-                None => {
-                    // Couriers come and go, whether anybody asks or not.
-                    list.retain(|(cargo, given)| !cargo.has_settled(*given));
-                    list.push((Arc::clone(cargo), given));
-                }
-            }
+            note(list, cargo, given);
         }
+    }
+
+    /// Whether what it brings would overtake what another stream of the session has brought.
+    pub(super) fn waits(&self) -> bool {
+        self.behind.is_some()
+    }
+}
+
+fn note(list: &mut Given, cargo: &Arc<Cargo>, given: u64) {
+    match list.iter_mut().find(|(known, _)| Arc::ptr_eq(known, cargo)) {
+        Some((_, last)) => *last = given,
+        None => {
+            // Couriers come and go, whether anybody asks or not.
+            list.retain(|(cargo, given)| !cargo.has_settled(*given));
+            list.push((Arc::clone(cargo), given));
+        }
+    }
+}
+
+/// A courier has been given something of the near leg.
+pub(super) fn carries(pump: &mut Pump, cargo: &Arc<Cargo>) {
+    if let Some(settling) = &mut pump.settling {
+        settling.carries(cargo, cargo.given());
+    }
+    if let Some(remains) = &pump.remains {
+        remains.send_modify(|list| note(list, cargo, cargo.given()));
     }
 }
 
@@ -58,10 +80,12 @@ pub(in crate::run) fn enlist(pump: &mut Pump, session: Option<(String, Domain)>)
 
 /// It is counted no more; it broke and has left this, or is over.
 pub(in crate::run) fn leave(pump: &mut Pump, broke: Option<Left>) {
-    let ticket = pump.settling.take().and_then(|settling| settling.ticket);
-    if let Some((ticket, left)) = ticket.zip(broke) {
+    let Some(settling) = pump.settling.take() else { return };
+    if let Some((ticket, left)) = settling.ticket.zip(broke) {
         let home = &pump.tools.home;
-        ticket.broke(left, pump.now + home.timeouts.resume, home.limits.sessions);
+        let (tell, remains) = Remains::new(settling.carried);
+        pump.remains = Some(tell);
+        ticket.broke(left, pump.now + home.timeouts.resume, home.limits.sessions, remains);
     }
 }
 
@@ -84,6 +108,9 @@ pub(in crate::run) fn resume(pump: &mut Pump, id: String, taken: u32, askers: Ve
 
 /// Tells the counts whose time has come, and what was found of a session.
 pub(super) fn poll(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
+    if pump.remains.is_some() && has_delivered(pump) {
+        pump.remains = None;
+    }
     if pump.settling.is_none() {
         return false;
     }
@@ -106,11 +133,26 @@ pub(super) fn poll(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
     }
     let resuming = pump.settling.as_mut().and_then(|settling| settling.resuming.as_mut());
     if let Some(Poll::Ready(found)) = resuming.map(|resuming| resuming.as_mut().poll(cx)) {
+        let within = pump.tools.home.timeouts.acknowledgement / 4 * 3;
         if let Some(settling) = &mut pump.settling {
             settling.resuming = None;
+            let behind = found.as_ref().map(|(.., remains)| remains.clone().delivered(within));
+            settling.behind = behind.map(|behind| Box::pin(behind) as Later<()>);
         }
-        pump.step(Side::Near, Input::Resumed(found));
+        pump.step(Side::Near, Input::Resumed(found.map(|(left, owner, _)| (left, owner))));
+        moved = true;
+    }
+    if let Some(settling) = &mut pump.settling
+        && settling.behind.as_mut().is_some_and(|behind| behind.as_mut().poll(cx).is_ready())
+    {
+        settling.behind = None;
         moved = true;
     }
     moved
+}
+
+/// Whether nothing that the near leg has brought waits here to go in.
+fn has_delivered(pump: &Pump) -> bool {
+    let out = |leg: &Leg| leg.is_closed() || leg.outbox.is_empty();
+    pump.stalled.is_none() && pump.fars.values().all(|far| out(&far.leg))
 }
