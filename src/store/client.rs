@@ -22,7 +22,7 @@ pub struct Store {
 
 enum Link {
     One(MultiplexedConnection),
-    Cluster(Shards),
+    Cluster(Box<Shards>),
 }
 
 impl std::fmt::Debug for Store {
@@ -344,7 +344,7 @@ async fn connect(params: &Params) -> Result<Link, RedisError> {
                 }
                 made
             };
-            Ok(Link::Cluster(Shards::connect(made).await?))
+            Ok(Link::Cluster(Box::new(Shards::connect(made).await?)))
         }
     }
 }
