@@ -20,7 +20,7 @@ use crate::stream::secured::{Facts, Secured};
 use crate::tls::fault::{FaultKind, HandshakeFault};
 use crate::tls::keys::{Certificates, Identity};
 use crate::tls::verify::{AnyChain, TrustStore};
-use crate::tls::{Ahead, Alpn, Mode, VERSIONS, dane, provider, suite, version};
+use crate::tls::{Ahead, Alpn, KeyKind, Mode, VERSIONS, dane, provider, suite, version};
 
 /// What connecting needs.
 #[derive(Clone, Debug)]
@@ -59,6 +59,15 @@ impl Connector {
             hosted: hosted.collect::<Result<_, rustls::Error>>()?,
             anonymous: Pair::new(None)?,
         })
+    }
+
+    /// One that shows no certificate, and sees those alone that are for a key of this kind.
+    ///
+    /// # Errors
+    /// When rustls takes no such configuration.
+    pub fn only(kind: KeyKind, trust: Arc<TrustStore>) -> Result<Connector, rustls::Error> {
+        let anonymous = Pair::taking(None, AnyChain::only(kind))?;
+        Ok(Connector { trust, hosted: BTreeMap::new(), anonymous })
     }
 
     /// What peers' chains are judged by.
@@ -122,10 +131,14 @@ impl fmt::Debug for Connector {
 
 impl Pair {
     fn new(identity: Option<&Identity>) -> Result<Pair, rustls::Error> {
+        Self::taking(identity, AnyChain::new())
+    }
+
+    fn taking(identity: Option<&Identity>, chains: AnyChain) -> Result<Pair, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&VERSIONS)?
             .dangerous() // it is not: see `tls::verify`, which judges after the handshake
-            .with_custom_certificate_verifier(Arc::new(AnyChain::new()));
+            .with_custom_certificate_verifier(Arc::new(chains));
         let mut starttls = match identity {
             Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
             None => builder.with_no_client_auth(),

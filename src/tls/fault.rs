@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use rustls::sign::SigningKey;
-use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::offer::Offer;
 use crate::reason::{Cause, Detail, Reason, escaped};
@@ -29,6 +29,8 @@ pub enum FaultKind {
     Closed(io::Error),
     /// What the peer sent is not TLS (ACC-11).
     NotTls,
+    /// The peer's certificate has an RSA key of so many bits, by which nothing is verified.
+    OddKey(usize),
     /// The two sides have no protocol, version, algorithm or behaviour in common.
     Refused(Error),
     /// The client asked for a name that is not served here, or for none where there is no default.
@@ -47,6 +49,11 @@ impl HandshakeFault {
         let kind = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => FaultKind::NotTls,
             Some(Error::AlertReceived(alert)) => FaultKind::Alert(*alert),
+            Some(Error::InvalidCertificate(CertificateError::Other(other)))
+                if other.0.downcast_ref::<OddKey>().is_some() =>
+            {
+                FaultKind::OddKey(other.0.downcast_ref::<OddKey>().map_or(0, |odd| odd.0))
+            }
             Some(error) => FaultKind::Refused(error.clone()),
             None => FaultKind::Closed(error),
         };
@@ -73,6 +80,7 @@ impl HandshakeFault {
             FaultKind::NotTls => Reason::WrongTransport,
             FaultKind::Alert(_)
             | FaultKind::Closed(_)
+            | FaultKind::OddKey(_)
             | FaultKind::Refused(_)
             | FaultKind::UnrecognizedName => Reason::TlsFailed,
         }
@@ -85,6 +93,7 @@ impl HandshakeFault {
             (None, FaultKind::Alert(alert)) => alerted(*alert),
             (None, FaultKind::Closed(error)) => (Cause::Cut, error.kind().to_string()),
             (None, FaultKind::NotTls) => (Cause::NotTls, String::new()),
+            (None, FaultKind::OddKey(bits)) => (Cause::WeakCertificate, OddKey(*bits).to_string()),
             (None, FaultKind::Refused(error)) => refused(error),
             (None, FaultKind::UnrecognizedName) if self.asked.is_none() => {
                 (Cause::NoServerName, String::new())
@@ -162,6 +171,7 @@ impl fmt::Display for HandshakeFault {
         match &self.kind {
             FaultKind::Closed(error) => write!(f, "the connection ended during the handshake: {error}"),
             FaultKind::NotTls => f.write_str("the peer does not speak TLS here"),
+            FaultKind::OddKey(bits) => write!(f, "the peer's certificate has {}", OddKey(*bits)),
             FaultKind::Refused(Error::PeerIncompatible(
                 PeerIncompatible::ExtendedMasterSecretExtensionRequired,
             )) => f.write_str(
@@ -179,6 +189,18 @@ impl fmt::Display for HandshakeFault {
 }
 
 impl std::error::Error for HandshakeFault {}
+
+/// An RSA key of so many bits, which is too short, or longer than anybody verifies by.
+#[derive(Debug)]
+pub(super) struct OddKey(pub(super) usize);
+
+impl fmt::Display for OddKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an RSA key of {} bits, where 2048 to 8192 are taken", self.0)
+    }
+}
+
+impl std::error::Error for OddKey {}
 
 /// Characters of a server name that are shown.
 const NAME: usize = 253;

@@ -21,6 +21,7 @@ pub mod web;
 
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::crypto::CryptoProvider;
 
 use crate::stream::secured::TlsVersion;
@@ -40,6 +41,49 @@ pub enum Mode {
     Direct,
     /// After `<proceed/>` (RFC 6120 5).
     Starttls,
+}
+
+/// The kinds of keys that servers have certificates for; one server may have one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Elliptic curves.
+    Ecdsa,
+    /// Ed25519.
+    Ed25519,
+    /// RSA.
+    Rsa,
+}
+
+impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ecdsa, Self::Ed25519, Self::Rsa];
+
+    /// The word for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Ed25519 => "Ed25519",
+            Self::Rsa => "RSA",
+        }
+    }
+
+    /// Whether such a key makes signatures of this scheme.
+    fn signs(self, scheme: SignatureScheme) -> bool {
+        use SignatureScheme as S;
+        match scheme {
+            S::ED25519 => self == Self::Ed25519,
+            S::RSA_PKCS1_SHA256
+            | S::RSA_PKCS1_SHA384
+            | S::RSA_PKCS1_SHA512
+            | S::RSA_PSS_SHA256
+            | S::RSA_PSS_SHA384
+            | S::RSA_PSS_SHA512 => self == Self::Rsa,
+            S::ECDSA_NISTP256_SHA256 | S::ECDSA_NISTP384_SHA384 | S::ECDSA_NISTP521_SHA512 => {
+                self == Self::Ecdsa
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The application protocols of XEP-0368, and the one that WebSocket begins with.
