@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use super::talk::Talk;
 use super::{Console, Exit, Format, control, once};
 use crate::config::{self, Settings};
-use crate::dns::{Resolver, Share, TlsMode};
+use crate::dns::{DnsFault, Resolver, Share, TlsMode};
 use crate::gateway::parts::{self, Credentials};
 use crate::gateway::protocol::{Answer, Request};
 use crate::jid::Domain;
@@ -46,7 +46,7 @@ pub(super) struct Args {
     /// Look at the backend of a hosted domain on both sides: does it answer, and if not, what to change there?
     #[arg(long, conflicts_with_all = ["from", "c2s"])]
     backend: bool,
-    /// Print the key of the server's certificate as a line for `pins:` of a rule, whatever the certificate is worth
+    /// Print the keys of the servers' certificates as a line for `pins:` of a rule, whatever the certificates are worth
     #[arg(long, conflicts_with_all = ["c2s", "backend"])]
     pin: bool,
     /// Go on although the policy refuses the domain: look before there is a rule
@@ -89,7 +89,8 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
         Ok(report) => report,
         Err(exit) => return exit,
     };
-    report.pin = report.key.as_deref().filter(|_| args.pin).map(|key| format!("pins: [\"{key}\"]"));
+    let pins: Vec<String> = report.keys.iter().map(|key| format!("\"{key}\"")).collect();
+    report.pin = (args.pin && !pins.is_empty()).then(|| format!("pins: [{}]", pins.join(", ")));
     report.circuit = circuit;
     match args.format {
         Format::Json => console.json(&report),
@@ -203,10 +204,15 @@ impl Probe {
         let targets = match found {
             Ok(targets) => targets,
             Err(fault) => {
-                report.trouble.push(format!(
-                    "{fault}; `dig SRV _xmpp-server._tcp.{}` shows what the name server says",
-                    self.remote.to_ascii()
-                ));
+                let name = self.remote.to_ascii();
+                let more = match fault {
+                    DnsFault::NoDomain | DnsFault::NotFound => {
+                        format!("`dig SRV _xmpp-server._tcp.{name}` shows what the name server says")
+                    }
+                    // SRV, addresses, TLSA: any of them.
+                    _ => format!("`gatehouse grade {name}` tells of which record that is said"),
+                };
+                report.trouble.push(format!("{fault}; {more}"));
                 return report;
             }
         };
@@ -222,9 +228,17 @@ impl Probe {
                 }
                 match self.visit(&resolver, way, *address, (target.mode, &target.published)).await {
                     Ok(mut met) => {
-                        self.read_file(&resolver, (&ways, rule.as_deref()), &mut met.secured).await;
-                        self.tell(&mut report, &met);
-                        return report;
+                        let key = met.secured.certificate.as_ref().and_then(|shown| shown.key);
+                        let key = key.map(|key| KeyDigest::new(key).to_string());
+                        report.keys.extend(key.filter(|key| !report.keys.contains(key)));
+                        if report.address.is_none() {
+                            self.read_file(&resolver, (&ways, rule.as_deref()), &mut met.secured).await;
+                            self.tell(&mut report, &met);
+                        }
+                        // A rule has to name the keys of all servers.
+                        if !self.pin {
+                            return report;
+                        }
                     }
                     Err(trouble) => report.trouble.push(format!("{address}: {trouble}")),
                 }

@@ -204,4 +204,15 @@ async fn the_probe_prints_the_line_that_makes_the_rule() {
     let said = probe(&[]).await;
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("proven by   pin"), "{}", said.out);
+
+    // A second server with a key of its own: the rule has to name both.
+    let other = alone();
+    let second = world.peer_with(11, &[PARTNER], other.clone(), Manner::default()).await.unwrap();
+    let name = format!("two.{PARTNER}");
+    world.names.srv(&format!("_xmpp-server._tcp.{PARTNER}"), 9, 0, &name, second.address.port()).unwrap();
+    world.names.host(&name, second.address.ip());
+    let said = probe(&["--pin"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let line = format!("pins: [\"{}\", \"{}\"]", identity.pin().unwrap(), other.pin().unwrap());
+    assert!(said.out.contains(&line), "{}", said.out);
 }

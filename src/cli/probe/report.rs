@@ -31,6 +31,8 @@ pub(super) struct Report {
     pub(super) proof: Option<&'static str>,
     /// The proofs that were tried and do not count, each with its reason.
     pub(super) not_proven: Vec<String>,
+    /// The keys of all servers that were called.
+    pub(super) keys: Vec<String>,
     /// The line to paste, where it was asked for.
     pub(super) pin: Option<String>,
     pub(super) external: bool,
