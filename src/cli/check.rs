@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Console, Exit, Format};
 use crate::config::Settings;
-use crate::config::settings::Http;
+use crate::config::settings::{Http, Listener, Role};
+
 use crate::gateway::reading::Reading;
 use crate::gateway::unbound;
 use crate::policy::{Finding, Place};
@@ -63,7 +64,12 @@ fn check(path: &Path) -> Report {
 }
 
 fn shown(settings: &Settings) -> impl Iterator<Item = Shown> {
-    settings.listeners.iter().filter(|listener| listener.role.is_direct()).filter_map(|listener| {
+    let shows = |listener: &&Listener| match &listener.role {
+        // The proxy in front shows its own.
+        Role::Websocket(web) => !web.at_proxy,
+        role => role.is_direct(),
+    };
+    settings.listeners.iter().filter(shows).filter_map(|listener| {
         let domain = settings.shown_at(listener)?.to_string();
         Some(Shown { listener: listener.address, domain })
     })

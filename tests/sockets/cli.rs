@@ -188,7 +188,11 @@ fn check_says_whose_certificate_is_shown_to_who_names_no_server() {
     let second = "domains:\n  - name: annex.example\n    certificate: { chain: pki/example.com.pem, key: pki/example.com.key }\n    \
                   backend: { c2s: [\"127.0.0.1:1\"] }\n    federation: none\n";
     world.edit("deploy/gatehouse.yaml", "domains:\n", second);
+    // The proxy in front shows its own.
+    let web = "listen:\n  - { flow: websocket, tls: proxy, proxy-protocol: [10.0.0.1], address: \"127.0.0.1:5299\" }\n";
+    world.edit("deploy/gatehouse.yaml", "listen:\n", web);
     let answer = world.run(CHECK);
+    assert!(!answer.out.contains("5299"), "{}", answer.out);
     let line = |port: u16, domain: &str| {
         format!(
             "[::]:{port}: who names no server is shown the certificate of {domain} (`default` names another)\n"
