@@ -3,11 +3,13 @@
 //! It asks the DNS, opens streams as a stranger that names no domain of its own, begins TLS and closes. No key is shown, nobody logs
 //! in, no stanza is sent. The guard of the resolver holds as for peers, but for addresses of the gateway itself.
 
+mod certificate;
 mod hello;
 mod names;
 mod protocols;
 mod publish;
 mod report;
+mod site;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use names::dns_advice;
 use report::Report;
+use site::{Met, Site, Trouble};
 use tokio::time::{timeout, timeout_at};
 
 use super::talk::Talk;
 use super::{Console, Exit, Format, once};
 use crate::config::{self, Settings};
-use crate::dns::{self, DnsFault, Led, Resolver, Share, Told};
+use crate::dns::{self, Led, Resolver, Share};
 use crate::gateway::parts::{self, Credentials};
 use crate::jid::Domain;
 use crate::net;
@@ -30,12 +33,11 @@ use crate::reason::Cause;
 use crate::run::observe::capped;
 use crate::run::posh::{Files, Reach};
 use crate::run::{BoxIo, now};
-use crate::stream::dane::{Association, Dane, Published};
+use crate::stream::dane::Published;
 use crate::stream::evidence::Posh;
-use crate::stream::secured::Certificate;
-use crate::stream::{Secured, identity};
+use crate::stream::identity;
 use crate::tls::keys::{self, Coming};
-use crate::tls::{Connector, Mode};
+use crate::tls::{Connector, KeyKind, Mode};
 use crate::xml::Content;
 
 /// Arguments of `grade`.
@@ -94,6 +96,8 @@ struct Grade {
     next: Option<Coming>,
     resolver: Resolver,
     connector: Connector,
+    /// Those that take one kind of key alone: a server may have a certificate for each.
+    kinds: Vec<(KeyKind, Connector)>,
 }
 
 /// The time that there is, and what there was none for.
@@ -124,13 +128,6 @@ struct Spot {
     secure: bool,
 }
 
-/// What a server has shown.
-struct Met {
-    address: SocketAddr,
-    certificate: Certificate,
-    secured: Secured,
-}
-
 impl Grade {
     fn prepare(args: &Args, domain: Domain, next: Option<Coming>) -> Result<Self, Vec<Finding>> {
         let (settings, _warnings) = config::load(&args.config)?;
@@ -145,34 +142,51 @@ impl Grade {
         let resolver = Resolver::new(params).map_err(|fault| whole(fault.to_string(), "look at `dns:`"))?;
         let connector = Connector::new(credentials.connecting())
             .map_err(|fault| whole(fault.to_string(), "look at the certificates of `domains`"))?;
-        Ok(Self { settings, domain, next, resolver, connector })
+        let only = |kind| Connector::only(kind, credentials.connecting().trust).map(|only| (kind, only));
+        let kinds = KeyKind::ALL.into_iter().map(only).collect::<Result<_, _>>();
+        let kinds = kinds.map_err(|fault| whole(fault.to_string(), "look at `trust`"))?;
+        Ok(Self { settings, domain, next, resolver, connector, kinds })
     }
 
     async fn run(self, within: Duration) -> Report {
         let mut report = Report { domain: self.domain.to_string(), ..Report::default() };
         let mut time = Time { until: now() + within, missed: Vec::new() };
-        let spots =
+        let mut spots =
             time.look("where its servers are (SRV), and what they show", self.servers(&mut report)).await;
         time.look("where clients find it (SRV)", self.clients(&mut report)).await;
         time.look("CAA", self.caa(&mut report)).await;
-        let (mut met, mut looked) = (Vec::new(), BTreeSet::new());
-        for spot in spots.iter().take(SPOTS) {
-            met.extend(time.look(&shown(&spot.led), self.spot(spot, &mut looked, &mut report)).await);
+        let mut known = BTreeSet::new();
+        spots.retain(|spot| known.insert((spot.led.host.clone(), spot.led.port, spot.mode)));
+        let left = spots.split_off(spots.len().min(SPOTS));
+        report.unseen("SRV", left.iter().map(|spot| shown(&spot.led)), 0);
+        let mut sites = Vec::new();
+        for spot in &spots {
+            time.look(&shown(&spot.led), self.spot(spot, &mut sites, &mut report)).await;
         }
+        let looked = self.settings.dns.dnssec != dns::Dnssec::Off;
+        for site in &sites {
+            site.tell(&self.domain, self.next.as_ref(), looked, &mut report);
+        }
+        if let Some(next) = &self.next {
+            let lenient = sites.iter().flat_map(|site| &site.met).any(|met| met.by_dane_alone(&self.domain));
+            certificate::coming(next, (&self.domain, self.connector.trust()), lenient, &mut report);
+        }
+        let met: Vec<&Met> = sites.iter().flat_map(|site| &site.met).collect();
         time.look("POSH", self.file(&met, &mut report)).await;
         report.missed(time.missed, within);
         report
     }
 
     /// One place: its addresses, what they show, and what the DNS says of that.
-    async fn spot(&self, spot: &Spot, looked: &mut BTreeSet<(String, u16)>, report: &mut Report) -> Vec<Met> {
+    async fn spot(&self, spot: &Spot, sites: &mut Vec<Site>, report: &mut Report) {
         let Led { host, port } = &spot.led;
         let place = shown(&spot.led);
         let told = match self.resolver.all_addresses(host, *port).await {
             Ok(told) => told,
             Err(fault) => {
-                report.todo("address", format!("{place}: {fault}"), dns_advice(fault, &format!("A {host}")));
-                return Vec::new();
+                let advice = dns_advice(fault, &format!("A {host}"));
+                report.todo("address", format!("{place}: {}", names::words(fault)), advice);
+                return;
             }
         };
         if told.values.is_empty() {
@@ -181,191 +195,124 @@ impl Grade {
                 format!("{place}: the host has none"),
                 "publish A or AAAA for it, or take the SRV record away",
             );
-            return Vec::new();
-        }
-        let secure = spot.secure && told.secure;
-        let records = self.resolver.tlsa(host, *port).await;
-        let usable: Vec<_> = match &records {
-            Ok(told) => told.values.iter().flatten().cloned().collect(),
-            Err(_) => Vec::new(),
-        };
-        let counts = secure && records.as_ref().is_ok_and(|told| told.secure);
-        let published = Published {
-            host: secure.then(|| host.as_str().into()),
-            associations: if counts { usable.clone() } else { Vec::new() },
-        };
-        let mut met: Vec<Met> = Vec::new();
-        for address in told.values.iter().take(ADDRESSES) {
-            if !self.resolver.may_dial(*address) {
-                report.todo(
-                    "address",
-                    format!("{place}: {address} is none that the world can call"),
-                    "publish the public address; where this resolver answers otherwise than the world's, look from outside",
-                );
-                continue;
-            }
-            match self.visit(*address, spot.mode, &published).await {
-                Ok(seen) => met.push(seen),
-                Err(trouble) => report.todo(
-                    "address",
-                    format!("{place}: {address}: {trouble}"),
-                    "is the gateway up, and does the firewall let the world call this port?",
-                ),
-            }
-        }
-        for seen in &met {
-            self.certificate(seen, &place, report);
-        }
-        if let Some(first) = met.first() {
-            self.protocols(first.address, spot.mode, &place, report).await;
-        }
-        if looked.insert((host.clone(), *port)) {
-            self.tlsa(spot, secure, &records, &usable, &met, report);
-        }
-        met
-    }
-
-    fn certificate(&self, met: &Met, place: &str, report: &mut Report) {
-        let Met { address, certificate, .. } = met;
-        let dane = matches!(met.secured.dane(&self.domain), Dane::Proven(_));
-        let at = format!("{place} ({address})");
-        match identity::trusted_for(certificate, &self.domain) {
-            Ok(()) => report.good("chain", format!("{at}: trusted, issued by {}", certificate.issuer)),
-            Err(fault) if dane => report.note(
-                "chain",
-                format!("{at}: not trusted ({}), and proven by its TLSA record", fault.label()),
-                "peers that do not look at DANE need a certificate of a public authority, or a pin",
-            ),
-            Err(fault) => report.todo(
-                "chain",
-                format!("{at}: not trusted ({})", fault.label()),
-                "take a certificate of an authority in `trust: roots`, and put its intermediates into `chain`",
-            ),
-        }
-        let names: Vec<String> = certificate.names.iter().map(super::probe::shown).collect();
-        let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
-        match identity::speaks_for(certificate, &self.domain) {
-            true => report.good("names", format!("{at}: {names}")),
-            false if dane => {
-                report.note("names", format!("{at}: {names}"), format!("have it name {}, too", self.domain))
-            }
-            false => report.todo(
-                "names",
-                format!("{at}: {names}"),
-                format!("have a certificate issued that names {}", self.domain),
-            ),
-        }
-        let days = (certificate.not_after - super::unix_seconds()).div_euclid(86_400);
-        match days {
-            ..0 => report.todo("days left", format!("{at}: expired"), "renew it now"),
-            0..SOON => report.todo(
-                "days left",
-                format!("{at}: {days}"),
-                "renew it now: what renews it by itself has not",
-            ),
-            _ => report.good("days left", format!("{at}: {days}")),
-        }
-    }
-
-    /// What the DNS says of the key, and what it should say.
-    fn tlsa(
-        &self,
-        spot: &Spot,
-        secure: bool,
-        records: &Result<Told<Option<Association>>, DnsFault>,
-        usable: &[Association],
-        met: &[Met],
-        report: &mut Report,
-    ) {
-        let Led { host, port } = &spot.led;
-        let place = shown(&spot.led);
-        let current =
-            met.iter().find_map(|met| met.certificate.chain.certificates().next().and_then(Coming::of));
-        for (key, of) in [("current", &current), ("next", &self.next)] {
-            let record = of.as_ref().map(|of| publish::tlsa(host, *port, &of.key));
-            report.tlsa.extend(record.map(|record| report::Record { key, record }));
-        }
-        let told = match records {
-            Ok(told) => told,
-            Err(fault) => {
-                report.todo(
-                    "TLSA",
-                    format!("{place}: {fault}: whoever looks at DANE does not call"),
-                    dns_advice(*fault, &format!("TLSA _{port}._tcp.{host}")),
-                );
-                return;
-            }
-        };
-        if self.settings.dns.dnssec == dns::Dnssec::Off {
-            report.note(
-                "TLSA",
-                format!("{place}: {} published; whether they count was not looked at", told.values.len()),
-                "switch `dns: { dnssec }` on, and look again",
-            );
             return;
         }
-        let advice = match current {
-            Some(_) => "publish the record below for the current key",
-            None => "look again when the server can be reached: its record is printed then",
-        };
-        match (told.values.len(), secure) {
-            (0, true) => {
-                report.todo("TLSA", format!("{place}: none, though the way there is signed"), advice)
+        let known = sites.iter().position(|site| site.led == spot.led);
+        if known.is_none() {
+            let records = self.resolver.tlsa(host, *port).await;
+            sites.push(Site::new(spot.led.clone(), spot.secure && told.secure, records));
+        }
+        let index = known.unwrap_or(sites.len() - 1);
+        let Some(site) = sites.get_mut(index) else { return };
+        let mut scanned = None;
+        for address in told.values.iter().take(ADDRESSES) {
+            if !self.resolver.may_dial(*address) {
+                self.forbidden(*address, &place, report);
+                continue;
             }
-            (0, false) => report.note(
-                "TLSA",
-                format!("{place}: none"),
-                "sign the zone first: without signatures it counts for nobody",
-            ),
-            (_, false) => report.note(
-                "TLSA",
-                format!(
-                    "{place}: {} published, without signatures: they count for nobody",
-                    told.values.len()
-                ),
-                "sign the zone of the domain and that of the host",
-            ),
-            (_, true) if !told.secure => report.note(
-                "TLSA",
-                format!("{place}: published without signatures: they count for nobody"),
-                "sign the zone that they stand in",
-            ),
-            (_, true) if usable.is_empty() => {
-                report.todo("TLSA", format!("{place}: none that can be used"), advice)
+            if self.address(*address, spot.mode, site, report).await {
+                scanned = scanned.or(Some(*address));
             }
-            (many, true) => {
-                let failing =
-                    met.iter().find(|met| !matches!(met.secured.dane(&self.domain), Dane::Proven(_)));
-                match failing {
-                    Some(met) => report.todo(
-                        "TLSA",
-                        format!("{place}: {many} published, and none fits what {} shows: whoever looks at DANE refuses it", met.address),
-                        format!("{advice} at once, and take away what fits no key"),
-                    ),
-                    None if met.is_empty() => {}
-                    None => report.good("TLSA", format!("{place}: {many} published, and fit")),
+        }
+        let left = told.values.iter().skip(ADDRESSES).map(|address| format!("{place} ({address})"));
+        report.unseen("address", left, told.more);
+        if let Some(address) = scanned {
+            self.protocols(address, spot.mode, &place, report).await;
+        }
+    }
+
+    fn forbidden(&self, address: SocketAddr, place: &str, report: &mut Report) {
+        let public = self.resolver.may_dial(SocketAddr::new(address.ip(), PLAIN));
+        match public {
+            true => report.todo(
+                "address",
+                format!("{place}: {address} is public, and its port is below 1024 and neither 443 nor {PLAIN}: gateways like this one do not call there"),
+                "have the server listen at a port from 1024 on, at 443 or at 5269, and publish that",
+            ),
+            false => report.todo(
+                "address",
+                format!("{place}: {address} is none that the world can call"),
+                "publish the public address; where this resolver answers otherwise than the world's, look from outside",
+            ),
+        }
+    }
+
+    /// What an address shows to whoever takes any key, and then to those that take one kind alone. Whether it speaks TLS there at all.
+    async fn address(&self, address: SocketAddr, mode: Mode, site: &mut Site, report: &mut Report) -> bool {
+        let (place, published) = (shown(&site.led), site.published());
+        let first = site.met.len();
+        let mut told = BTreeSet::new();
+        match self.visit(&self.connector, address, mode, &published).await {
+            Ok(met) => {
+                if met.optional {
+                    report.note(
+                        "STARTTLS",
+                        format!("{place} ({address}): offered, and not required"),
+                        "have the server require it: what is not required may be left away by whoever stands in between",
+                    );
                 }
+                site.met.push(met);
+            }
+            Err(trouble) => {
+                report.todo("address", format!("{place}: {address}: {trouble}"), trouble.advice());
+                if !trouble.is_odd_key() {
+                    return trouble.is_of_tls();
+                }
+                told.insert(trouble.to_string());
             }
         }
-        if let Some(next) = self.next.as_ref().filter(|_| secure && told.secure) {
-            match publish::lists(usable, next) {
-                true => report.good("TLSA", format!("{place}: the next key is published, too")),
-                false => report.todo(
-                    "TLSA",
-                    format!("{place}: the next key is not published"),
-                    "publish its record below beside the current one, and change the key when the TTL of the old answer has passed twice",
+        for (kind, connector) in &self.kinds {
+            if site.met.iter().skip(first).any(|met| met.kind == Some(*kind)) {
+                continue;
+            }
+            match self.visit(connector, address, mode, &published).await {
+                Ok(met) => {
+                    let mut known = site.met.iter().skip(first);
+                    if !known.any(|known| known.certificate.fingerprint == met.certificate.fingerprint) {
+                        site.met.push(met);
+                    }
+                }
+                Err(trouble) if trouble.is_odd_key() => {
+                    if told.insert(trouble.to_string()) {
+                        report.todo("address", format!("{place}: {address}: {trouble}"), trouble.advice());
+                    }
+                }
+                Err(trouble) if trouble.is_of_tls() => {}
+                Err(trouble) => report.note(
+                    "address",
+                    format!(
+                        "{place}: {address}: whether it has a certificate for {} was not seen: {trouble}",
+                        kind.label()
+                    ),
+                    "look again later: a limit of the server may have come in between",
                 ),
             }
         }
+        let shown = site.met.get(first..).unwrap_or_default();
+        for met in shown {
+            let at = match shown {
+                [_] => format!("{place} ({address})"),
+                _ => format!("{place} ({})", met.called()),
+            };
+            let dane = met.is_proven(&self.domain);
+            certificate::tell(&met.certificate, (&self.domain, self.connector.trust()), &at, dane, report);
+        }
+        true
     }
 
     /// What the domain says by HTTPS of its certificate.
-    async fn file(&self, met: &[Met], report: &mut Report) {
-        let Some(first) = met.first() else { return };
+    async fn file(&self, met: &[&Met], report: &mut Report) {
+        if met.is_empty() {
+            return;
+        }
         let next = self.next.as_ref();
-        let current = first.certificate.chain.certificates().next();
-        let certificates: Vec<&[u8]> =
-            current.into_iter().chain(next.and_then(|next| next.certificate.as_deref())).collect();
+        let mut certificates: Vec<&[u8]> = Vec::new();
+        let current = met.iter().filter_map(|met| met.certificate.chain.certificates().next());
+        for der in current.chain(next.and_then(|next| next.certificate.as_deref())) {
+            if !certificates.contains(&der) {
+                certificates.push(der);
+            }
+        }
         report.posh = publish::posh(&self.domain, &certificates);
         let (ways, dial) = (parts::ways(&self.settings), parts::dial(&self.settings));
         let reach = Reach {
@@ -378,15 +325,15 @@ impl Grade {
             share: Share::Own,
         };
         let files = Files::default();
+        let trusted = met.iter().all(|met| identity::trusted_for(&met.certificate, &self.domain).is_ok());
         for seen in met {
             match files.judge(&self.domain, &seen.certificate, &reach).await {
                 Posh::Proven => {
-                    report.good("POSH", format!("published, and names what {} shows", seen.address))
+                    report.good("POSH", format!("published, and names what {} shows", seen.called()))
                 }
                 Posh::Unasked => {}
                 Posh::Not(detail) if detail.cause == Cause::PoshNotFetched => {
-                    let chain = identity::trusted_for(&seen.certificate, &self.domain).is_ok();
-                    let advice = match chain {
+                    let advice = match trusted {
                         true => "nothing is needed: the certificate is trusted without it",
                         false => "publish the file below, where peers take POSH and no DANE",
                     };
@@ -395,7 +342,7 @@ impl Grade {
                 }
                 Posh::Not(detail) => report.todo(
                     "POSH",
-                    format!("published, and proves nothing for {}: {detail}", seen.address),
+                    format!("published, and proves nothing for {}: {detail}", seen.called()),
                     "publish the file below in its place, or take it away",
                 ),
             }
@@ -409,26 +356,33 @@ impl Grade {
         }
     }
 
-    /// A channel as far as the octet before TLS.
-    async fn open(&self, address: SocketAddr, mode: Mode) -> Result<BoxIo, String> {
+    /// A channel as far as the octet before TLS; and whether it could be left at that.
+    async fn open(&self, address: SocketAddr, mode: Mode) -> Result<(BoxIo, bool), String> {
         let dialled = net::connect(&[address], &parts::dial(&self.settings)).await;
         let stream = dialled.map_err(|fault| format!("no connection ({fault})"))?.stream;
         let mut talk = Talk::new(Box::new(stream), Content::Server, self.settings.timeouts.unauth);
-        if mode == Mode::Starttls {
-            talk.starttls(None, &self.domain).await?;
-        }
-        Ok(talk.io)
+        let optional = match mode {
+            Mode::Direct => false,
+            Mode::Starttls => !talk.starttls(None, &self.domain).await?.starttls_required,
+        };
+        Ok((talk.io, optional))
     }
 
-    async fn visit(&self, address: SocketAddr, mode: Mode, published: &Published) -> Result<Met, String> {
-        let io = self.open(address, mode).await?;
-        let handshake = self.connector.connect(io, None, (&self.domain, published), mode);
+    async fn visit(
+        &self,
+        connector: &Connector,
+        address: SocketAddr,
+        mode: Mode,
+        published: &Published,
+    ) -> Result<Met, Trouble> {
+        let (io, optional) = self.open(address, mode).await.map_err(Trouble::Before)?;
+        let handshake = connector.connect(io, None, (&self.domain, published), mode);
         match timeout(self.settings.timeouts.tls, handshake).await {
-            Err(_late) => Err("no TLS: the server is silent in the handshake".to_owned()),
-            Ok(Err(fault)) => Err(format!("no TLS: {fault}")),
+            Err(_late) => Err(Trouble::Silent),
+            Ok(Err(fault)) => Err(Trouble::Tls(fault)),
             Ok(Ok((_stream, secured))) => match secured.certificate.clone() {
-                Some(certificate) => Ok(Met { address, certificate, secured }),
-                None => Err("it shows no certificate".to_owned()),
+                Some(certificate) => Ok(Met::new(address, certificate, secured, optional)),
+                None => Err(Trouble::Before("it shows no certificate".to_owned())),
             },
         }
     }
@@ -441,9 +395,9 @@ fn shown(led: &Led) -> String {
     }
 }
 
-/// SRV records whose servers are looked at.
-const SPOTS: usize = 8;
+/// Servers that are looked at.
+const SPOTS: usize = 16;
 /// Addresses of a host that are called.
 const ADDRESSES: usize = 4;
-/// Days before the end of a certificate when something should have been done already.
-const SOON: i64 = 14;
+/// A port that may be called wherever the address may.
+const PLAIN: u16 = 5269;

@@ -102,8 +102,12 @@ impl Talk {
         }
     }
 
-    /// As far as the octet before TLS.
-    pub(super) async fn starttls(&mut self, from: Option<&Domain>, to: &Domain) -> Result<(), String> {
+    /// As far as the octet before TLS; and what was offered until then.
+    pub(super) async fn starttls(
+        &mut self,
+        from: Option<&Domain>,
+        to: &Domain,
+    ) -> Result<features::Offered, String> {
         let (_, offered) = self.greet(from, to).await?;
         if !offered.starttls {
             return Err(
@@ -112,7 +116,7 @@ impl Talk {
         }
         self.say(format!("<starttls xmlns='{}'/>", names::TLS).as_bytes()).await?;
         match self.hear_due(Due::Proceed).await? {
-            Token::Element(frame) if frame.is(names::TLS, "proceed") => Ok(()),
+            Token::Element(frame) if frame.is(names::TLS, "proceed") => Ok(offered),
             _ => Err("the server takes back its offer of STARTTLS".to_owned()),
         }
     }

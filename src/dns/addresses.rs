@@ -52,6 +52,8 @@ pub(super) struct Addresses {
     pub gone: bool,
     /// All of them stand under signatures.
     pub secure: bool,
+    /// How many more there are.
+    pub more: usize,
 }
 
 /// Both families, taken in turns, so that a broken one costs one attempt and not eight.
@@ -84,6 +86,7 @@ pub(super) async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<Ad
     };
     let mut found = six.iter().chain(&four).filter(|found| !found.records.is_empty());
     let secure = found.all(|found| found.secure);
+    let all: usize = six.iter().chain(&four).map(|found| found.records.iter().filter_map(ip).count()).sum();
     let list = |found: Option<Found>| {
         found
             .map(|found| found.records.iter().filter_map(ip).take(MAX_ADDRESSES).collect::<Vec<_>>())
@@ -99,7 +102,8 @@ pub(super) async fn addresses(asker: &Asker, candidate: &Candidate) -> Result<Ad
         turns.extend(pair.into_iter().flatten().map(|ip| SocketAddr::new(ip, candidate.port)));
     }
     turns.truncate(MAX_ADDRESSES);
-    Ok(Addresses { addresses: turns, ttl, gone, secure })
+    let more = all.saturating_sub(turns.len());
+    Ok(Addresses { addresses: turns, ttl, gone, secure, more })
 }
 
 /// DNS-04.

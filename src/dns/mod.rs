@@ -23,7 +23,7 @@ pub use gates::{Places, Share};
 pub use guard::Guard;
 pub use query::Dnssec;
 pub use resolver::{
-    DnsFault, Led, Params, Resolver, Route, Server, SetupFault, Target, Told, check_anchors, is_near,
+    Caa, DnsFault, Led, Params, Resolver, Route, Server, SetupFault, Target, Told, check_anchors, is_near,
 };
 pub use routes::{ByDomain, Whom};
 

@@ -3,7 +3,7 @@
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use crate::dns::order::Candidate;
-use crate::dns::query::{Asker, QueryFault};
+use crate::dns::query::{Asker, Found, QueryFault};
 use crate::stream::dane::{Association, Published};
 
 /// What it says. DNS-11: asked only where what led here is `secure`; a question that fails leaves the host out, for whoever keeps the
@@ -20,28 +20,42 @@ pub(super) async fn published(
     if !secure {
         return Ok(published);
     }
-    // RFC 7671 7: a name that stands for another is looked at in full first, then as it is.
-    let whole = whole(asker, &candidate.host).await?;
-    for host in whole.iter().chain([&candidate.host]) {
-        let name = Name::from_ascii(format!("_{}._tcp.{}.", candidate.port, text(host)))
-            .map_err(|_| QueryFault::Failed)?;
-        let found = asker.ask(name, RecordType::TLSA).await?;
-        if !found.secure || found.records.is_empty() {
-            continue;
-        }
-        let usable = found.records.iter().filter_map(|data| match data {
-            RData::TLSA(record) => Association::read(
-                record.cert_usage.into(),
-                record.selector.into(),
-                record.matching.into(),
-                &record.cert_data,
-            ),
-            _ => None,
-        });
-        published.associations = usable.take(MAX_ASSOCIATIONS).collect();
-        break;
+    let (_, found) = found(asker, &candidate.host, candidate.port).await?;
+    if found.secure {
+        published.associations =
+            found.records.iter().filter_map(read).flatten().take(MAX_ASSOCIATIONS).collect();
     }
     Ok(published)
+}
+
+/// The records, and the host at whose name they stand. RFC 7671 7: a name that stands for another is looked at in full first, then as
+/// it is.
+pub(super) async fn found(asker: &Asker, host: &Name, port: u16) -> Result<(Name, Found), QueryFault> {
+    let ask = async |host: &Name| {
+        let host = host.to_ascii();
+        let name = Name::from_ascii(format!("_{port}._tcp.{}.", host.trim_end_matches('.')));
+        asker.ask(name.map_err(|_| QueryFault::Failed)?, RecordType::TLSA).await
+    };
+    if let Some(whole) = whole(asker, host).await? {
+        let found = ask(&whole).await?;
+        if found.secure && !found.records.is_empty() {
+            return Ok((whole, found));
+        }
+    }
+    Ok((host.clone(), ask(host).await?))
+}
+
+/// What a record associates; none within, if it cannot be used (RFC 7671 4).
+pub(super) fn read(data: &RData) -> Option<Option<Association>> {
+    match data {
+        RData::TLSA(record) => Some(Association::read(
+            record.cert_usage.into(),
+            record.selector.into(),
+            record.matching.into(),
+            &record.cert_data,
+        )),
+        _ => None,
+    }
 }
 
 /// The name that this one stands for in the end, if it is an alias all the way under signatures.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::ways::{self, WayOut, WaysOut};
-use crate::dns::{Resolver, Share};
+use crate::dns::{DnsFault, Resolver, Share};
 use crate::jid::Domain;
 use crate::net;
 use crate::net::web::{self, Answered, Document, Marks, Place, Wish};
@@ -45,7 +45,10 @@ pub async fn request(
     wish: &Wish<'_>,
 ) -> Result<Answered, String> {
     let found = reach.resolver.host(&place.host, place.port, reach.share).await;
-    let mut addresses: Vec<SocketAddr> = found.map_err(|fault| fault.to_string())?;
+    let mut addresses: Vec<SocketAddr> = found.map_err(|fault| match fault {
+        DnsFault::NotFound => "its host has no address in the DNS".to_owned(),
+        fault => fault.to_string(),
+    })?;
     addresses.retain(|address| !net::connect::is_ours(*address));
     if addresses.is_empty() {
         return Err("it is this machine".to_owned());

@@ -7,6 +7,8 @@ use crate::xml::{Element, names};
 pub struct Offered {
     /// STARTTLS.
     pub starttls: bool,
+    /// And that it is required (RFC 6120 5.4.1).
+    pub starttls_required: bool,
     /// SASL EXTERNAL.
     pub external: bool,
     /// The dialback feature.
@@ -24,7 +26,10 @@ pub fn read(features: &Element) -> Offered {
     let mut offered = Offered::default();
     for feature in features.elements() {
         match (feature.namespace.as_str(), feature.name.as_str()) {
-            (names::TLS, "starttls") => offered.starttls = true,
+            (names::TLS, "starttls") => {
+                offered.starttls = true;
+                offered.starttls_required = feature.child(names::TLS, "required").is_some();
+            }
             (names::SASL, "mechanisms") => {
                 offered.external = feature
                     .elements()

@@ -14,10 +14,11 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::jid::Domain;
 use crate::stream::secured::{PresentedName, TrustFault};
-use crate::tls::{names, provider, sound};
+use crate::tls::{KeyKind, names, provider, sound};
 
 /// Where one domain's certificate and key lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,6 +223,8 @@ pub fn inspect_chain(chain: &[CertificateDer<'_>]) -> Option<Inspection> {
 pub struct Coming {
     /// The certificate in DER, where the file holds one.
     pub certificate: Option<Vec<u8>>,
+    /// What stands in the file behind it: those who have issued it.
+    pub issuers: Vec<Vec<u8>>,
     /// The public key with its algorithm in DER (SubjectPublicKeyInfo, RFC 5280 4.1).
     pub key: Vec<u8>,
 }
@@ -230,7 +233,24 @@ impl Coming {
     /// What there is of a certificate in DER; nothing of one that cannot be read.
     pub fn of(certificate: &[u8]) -> Option<Self> {
         let (_, read) = X509Certificate::from_der(certificate).ok()?;
-        Some(Self { certificate: Some(certificate.to_vec()), key: read.public_key().raw.to_vec() })
+        let key = read.public_key().raw.to_vec();
+        Some(Self { certificate: Some(certificate.to_vec()), issuers: Vec::new(), key })
+    }
+
+    /// The chain, end entity first; empty where there is no certificate yet.
+    pub fn chain(&self) -> Vec<CertificateDer<'_>> {
+        self.certificate.iter().chain(&self.issuers).map(|der| CertificateDer::from_slice(der)).collect()
+    }
+
+    /// The kind of the key, if it is one of those that are looked for.
+    pub fn kind(&self) -> Option<KeyKind> {
+        let (_, key) = SubjectPublicKeyInfo::from_der(&self.key).ok()?;
+        match key.algorithm.algorithm.to_id_string().as_str() {
+            "1.2.840.10045.2.1" => Some(KeyKind::Ecdsa),
+            "1.3.101.112" => Some(KeyKind::Ed25519),
+            "1.2.840.113549.1.1.1" => Some(KeyKind::Rsa),
+            _ => None,
+        }
     }
 }
 
@@ -240,10 +260,13 @@ impl Coming {
 /// What is wrong with the file.
 pub fn coming(path: &Path) -> Result<Coming, KeyFault> {
     let octets = read(path)?;
-    if let Some(Ok(leaf)) = CertificateDer::pem_slice_iter(&octets).next() {
-        return Coming::of(&leaf).ok_or_else(|| {
+    let mut chain = CertificateDer::pem_slice_iter(&octets);
+    if let Some(Ok(leaf)) = chain.next() {
+        let coming = Coming::of(&leaf).ok_or_else(|| {
             KeyFault::new(path, "its certificate cannot be read", "give it in PEM, end entity first")
-        });
+        })?;
+        let issuers = chain.map_while(Result::ok).map(|der| der.to_vec()).collect();
+        return Ok(Coming { issuers, ..coming });
     }
     let remedy = "give the next certificate or the next private key in PEM, unencrypted";
     let private = PrivateKeyDer::from_pem_slice(&octets).map_err(|_| {
@@ -253,7 +276,7 @@ pub fn coming(path: &Path) -> Result<Coming, KeyFault> {
     })?;
     let key = provider().key_provider.load_private_key(private).ok();
     match key.as_ref().and_then(|key| key.public_key()) {
-        Some(key) => Ok(Coming { certificate: None, key: key.to_vec() }),
+        Some(key) => Ok(Coming { certificate: None, issuers: Vec::new(), key: key.to_vec() }),
         None => Err(KeyFault::new(path, "the key is of no kind that TLS can use", remedy)),
     }
 }

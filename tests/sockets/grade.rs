@@ -23,24 +23,24 @@ const HALL: &str = "hall.example";
 const POLICY: &str = "version: v1\nrules:\n  - { name: partners, domains: [friend.example] }\n";
 
 /// A zone, signed with a key that stays the same.
-struct Zone {
-    name: &'static str,
-    key: String,
-    records: String,
+pub struct Zone {
+    pub name: &'static str,
+    pub key: String,
+    pub records: String,
 }
 
 impl Zone {
-    fn new(folder: &Path, name: &'static str, records: String) -> Self {
+    pub fn new(folder: &Path, name: &'static str, records: String) -> Self {
         Self { name, key: zones::key(folder, name), records }
     }
 
-    fn sign(&self, folder: &Path) -> PathBuf {
+    pub fn sign(&self, folder: &Path) -> PathBuf {
         zones::sign(folder, self.name, &self.records, &self.key, &[])
     }
 }
 
 /// unbound with these zones, which hands on what it has and validates nothing: the gateway does.
-fn unbound(folder: &Path, ip: IpAddr, zones: &[(&str, PathBuf)]) -> (Running, SocketAddr) {
+pub fn unbound(folder: &Path, ip: IpAddr, zones: &[(&str, PathBuf)]) -> (Running, SocketAddr) {
     let zones: Vec<_> = zones.iter().map(|(zone, file)| (*zone, file.clone(), None)).collect();
     zones::unbound(folder, ip, &zones)
 }
@@ -73,7 +73,7 @@ async fn web(world: &World, ip: IpAddr, file: Arc<Mutex<Option<String>>>) {
 }
 
 /// The report for programs, and the exit code.
-async fn grade(config: &Path, domain: &str, more: &[&str]) -> (Value, i32) {
+pub async fn grade(config: &Path, domain: &str, more: &[&str]) -> (Value, i32) {
     let config = config.display().to_string();
     let mut all = vec!["grade", domain, "--config", &config, "--format", "json"];
     all.extend(more);
@@ -82,24 +82,24 @@ async fn grade(config: &Path, domain: &str, more: &[&str]) -> (Value, i32) {
     (report, said.code)
 }
 
-async fn told(arguments: &[&str]) -> Said {
+pub async fn told(arguments: &[&str]) -> Said {
     let all: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
     let ran = move || run(&all.iter().map(String::as_str).collect::<Vec<_>>());
     tokio::task::spawn_blocking(ran).await.unwrap()
 }
 
 /// Whether there is such a line.
-fn has(report: &Value, mark: &str, what: &str, words: &str) -> bool {
+pub fn has(report: &Value, mark: &str, what: &str, words: &str) -> bool {
     report["lines"].as_array().unwrap().iter().any(|line| {
         line["mark"] == mark && line["what"] == what && line["words"].as_str().unwrap().contains(words)
     })
 }
 
-fn must(report: &Value, mark: &str, what: &str, words: &str) {
+pub fn must(report: &Value, mark: &str, what: &str, words: &str) {
     assert!(has(report, mark, what, words), "no {mark} {what} {words}: {report:#}");
 }
 
-fn printed(report: &Value, key: &str) -> Vec<String> {
+pub fn printed(report: &Value, key: &str) -> Vec<String> {
     let records = report["tlsa"].as_array().unwrap().iter().filter(|record| record["key"] == key);
     records.map(|record| record["record"].as_str().unwrap().to_owned()).collect()
 }
@@ -119,7 +119,7 @@ fn second_judge(address: SocketAddr, record: &str) -> bool {
 }
 
 /// The configuration, asking that resolver, with those anchors.
-fn configured(world: &World, name: &str, resolver: SocketAddr, anchors: &Path) -> PathBuf {
+pub fn configured(world: &World, name: &str, resolver: SocketAddr, anchors: &Path) -> PathBuf {
     let text = std::fs::read_to_string(&world.config).unwrap();
     let before = format!("dns: {{ servers: [\"{}\"]", world.names.address());
     assert!(text.contains(&before), "{text}");

@@ -38,6 +38,7 @@ mod faults;
 mod federation;
 mod fetched_lists;
 mod grade;
+mod graded;
 mod guide;
 mod how_far;
 mod init;

@@ -23,10 +23,15 @@ impl Version {
         }
     }
 
+    /// RFC 8996.
+    pub(super) fn is_broken(self) -> bool {
+        self.0 < Self::V12.0
+    }
+
     /// The suites that may be asked for in this version.
     pub(super) fn suites(self) -> Vec<u16> {
         match self {
-            Self::V13 => MODERN.iter().map(|(suite, _)| *suite).collect(),
+            Self::V13 => MODERN.iter().chain(MODERN_BAD).map(|(suite, _)| *suite).collect(),
             _ => GOOD.iter().chain(BAD).map(|(suite, _)| *suite).collect(),
         }
     }
@@ -48,7 +53,9 @@ pub(super) fn named(suite: u16) -> (String, bool) {
     };
     match in_list(MODERN).or_else(|| in_list(GOOD)) {
         Some(name) => (name, true),
-        None => (in_list(BAD).unwrap_or_else(|| format!("0x{suite:04x}")), false),
+        None => {
+            (in_list(BAD).or_else(|| in_list(MODERN_BAD)).unwrap_or_else(|| format!("0x{suite:04x}")), false)
+        }
     }
 }
 
@@ -200,9 +207,14 @@ const MODERN: &[(u16, &str)] = &[
     (0x1301, "TLS_AES_128_GCM_SHA256"),
     (0x1302, "TLS_AES_256_GCM_SHA384"),
     (0x1303, "TLS_CHACHA20_POLY1305_SHA256"),
+    (0x1304, "TLS_AES_128_CCM_SHA256"),
 ];
 
-/// Those of TLS 1.2 that RFC 9325 4.2 recommends, and ChaCha20 (RFC 7905).
+/// Those of TLS 1.3 that nobody should take: a short tag (RFC 8446 B.4), and no encryption at all (RFC 9150).
+const MODERN_BAD: &[(u16, &str)] =
+    &[(0x1305, "TLS_AES_128_CCM_8_SHA256"), (0xc0b4, "TLS_SHA256_SHA256"), (0xc0b5, "TLS_SHA384_SHA384")];
+
+/// Those of TLS 1.2 that RFC 9325 4.2 recommends, ChaCha20 (RFC 7905) and, as good, CCM with a tag of full length (RFC 7251).
 const GOOD: &[(u16, &str)] = &[
     (0xc02b, "ECDHE-ECDSA-AES128-GCM-SHA256"),
     (0xc02c, "ECDHE-ECDSA-AES256-GCM-SHA384"),
@@ -210,6 +222,8 @@ const GOOD: &[(u16, &str)] = &[
     (0xc030, "ECDHE-RSA-AES256-GCM-SHA384"),
     (0xcca8, "ECDHE-RSA-CHACHA20-POLY1305"),
     (0xcca9, "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    (0xc0ad, "ECDHE-ECDSA-AES256-CCM"),
+    (0xc0ac, "ECDHE-ECDSA-AES128-CCM"),
 ];
 
 /// Others that servers are known to take, by the names of OpenSSL.
@@ -251,6 +265,73 @@ const BAD: &[(u16, &str)] = &[
     (0xc019, "AECDH-AES256-SHA"),
     (0x0002, "NULL-SHA"),
     (0x003b, "NULL-SHA256"),
+    (0xc0af, "ECDHE-ECDSA-AES256-CCM8"),
+    (0xc0a3, "DHE-RSA-AES256-CCM8"),
+    (0xc09f, "DHE-RSA-AES256-CCM"),
+    (0xc05d, "ECDHE-ECDSA-ARIA256-GCM-SHA384"),
+    (0xc061, "ECDHE-ARIA256-GCM-SHA384"),
+    (0xc053, "DHE-RSA-ARIA256-GCM-SHA384"),
+    (0x00a7, "ADH-AES256-GCM-SHA384"),
+    (0xc0ae, "ECDHE-ECDSA-AES128-CCM8"),
+    (0xc0a2, "DHE-RSA-AES128-CCM8"),
+    (0xc09e, "DHE-RSA-AES128-CCM"),
+    (0xc05c, "ECDHE-ECDSA-ARIA128-GCM-SHA256"),
+    (0xc060, "ECDHE-ARIA128-GCM-SHA256"),
+    (0xc052, "DHE-RSA-ARIA128-GCM-SHA256"),
+    (0x00a6, "ADH-AES128-GCM-SHA256"),
+    (0xc073, "ECDHE-ECDSA-CAMELLIA256-SHA384"),
+    (0xc077, "ECDHE-RSA-CAMELLIA256-SHA384"),
+    (0x00c4, "DHE-RSA-CAMELLIA256-SHA256"),
+    (0x006d, "ADH-AES256-SHA256"),
+    (0x00c5, "ADH-CAMELLIA256-SHA256"),
+    (0xc072, "ECDHE-ECDSA-CAMELLIA128-SHA256"),
+    (0xc076, "ECDHE-RSA-CAMELLIA128-SHA256"),
+    (0x00be, "DHE-RSA-CAMELLIA128-SHA256"),
+    (0x006c, "ADH-AES128-SHA256"),
+    (0x00bf, "ADH-CAMELLIA128-SHA256"),
+    (0x0088, "DHE-RSA-CAMELLIA256-SHA"),
+    (0x0089, "ADH-CAMELLIA256-SHA"),
+    (0x0045, "DHE-RSA-CAMELLIA128-SHA"),
+    (0x0046, "ADH-CAMELLIA128-SHA"),
+    (0xc0a1, "AES256-CCM8"),
+    (0xc09d, "AES256-CCM"),
+    (0xc051, "ARIA256-GCM-SHA384"),
+    (0xc0a0, "AES128-CCM8"),
+    (0xc09c, "AES128-CCM"),
+    (0xc050, "ARIA128-GCM-SHA256"),
+    (0x00c0, "CAMELLIA256-SHA256"),
+    (0x00ba, "CAMELLIA128-SHA256"),
+    (0xc006, "ECDHE-ECDSA-NULL-SHA"),
+    (0xc010, "ECDHE-RSA-NULL-SHA"),
+    (0xc015, "AECDH-NULL-SHA"),
+    (0x0001, "NULL-MD5"),
+    (0x0007, "IDEA-CBC-SHA"),
+    (0x0096, "SEED-SHA"),
+    (0x009a, "DHE-RSA-SEED-SHA"),
+    (0x009b, "ADH-SEED-SHA"),
+    (0x0009, "DES-CBC-SHA"),
+    (0x0015, "DHE-RSA-DES-CBC-SHA"),
+    (0x0016, "DHE-RSA-DES-CBC3-SHA"),
+    (0x001a, "ADH-DES-CBC-SHA"),
+    (0x001b, "ADH-DES-CBC3-SHA"),
+    (0x0003, "EXP-RC4-MD5"),
+    (0x0006, "EXP-RC2-CBC-MD5"),
+    (0x0008, "EXP-DES-CBC-SHA"),
+    (0x0014, "EXP-DHE-RSA-DES-CBC-SHA"),
+    (0x0017, "EXP-ADH-RC4-MD5"),
+    (0x0019, "EXP-ADH-DES-CBC-SHA"),
+    (0xc016, "AECDH-RC4-SHA"),
+    (0xc017, "AECDH-DES-CBC3-SHA"),
+    (0xc07a, "CAMELLIA128-GCM-SHA256"),
+    (0xc07b, "CAMELLIA256-GCM-SHA384"),
+    (0xc07c, "DHE-RSA-CAMELLIA128-GCM-SHA256"),
+    (0xc07d, "DHE-RSA-CAMELLIA256-GCM-SHA384"),
+    (0xc084, "ADH-CAMELLIA128-GCM-SHA256"),
+    (0xc085, "ADH-CAMELLIA256-GCM-SHA384"),
+    (0xc086, "ECDHE-ECDSA-CAMELLIA128-GCM-SHA256"),
+    (0xc087, "ECDHE-ECDSA-CAMELLIA256-GCM-SHA384"),
+    (0xc08a, "ECDHE-RSA-CAMELLIA128-GCM-SHA256"),
+    (0xc08b, "ECDHE-RSA-CAMELLIA256-GCM-SHA384"),
 ];
 
 #[cfg(test)]

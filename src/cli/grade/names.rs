@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::{Grade, Spot, shown};
-use crate::dns::{DnsFault, Dnssec, Led, Told};
+use crate::dns::{Caa, DnsFault, Dnssec, Led, Told};
 use crate::run::observe::capped;
 use crate::tls::Mode;
 
@@ -22,6 +22,7 @@ impl Grade {
                     records += told.values.len();
                     secure &= told.secure || told.values.is_empty();
                     self.srv(&name, &told, mode, report);
+                    report.unseen("SRV", [], told.more);
                     let led = told.values.into_iter().filter(|led| !led.host.is_empty());
                     spots.extend(led.map(|led| Spot { led, mode, secure: told.secure }));
                 }
@@ -121,10 +122,46 @@ impl Grade {
                 format!("publish `{ascii}. IN CAA 0 issue \"AUTHORITY\"` with the domain of yours, like letsencrypt.org"),
             ),
             Ok(Some((name, told))) => {
-                let records: Vec<String> = told.values.iter().map(|record| capped(record)).collect();
-                report.good("CAA", format!("at {}: {}", capped(&name), records.join(", ")));
+                let all: Vec<String> = told.values.iter().map(written).collect();
+                let words = format!("at {}: {}", capped(&name), all.join(", "));
+                let issue = |record: &&Caa| record.tag.eq_ignore_ascii_case("issue");
+                let names_one = |record: Caa| !record.value.split(';').next().unwrap_or_default().trim().is_empty();
+                let mut issuing = told.values.iter().filter(issue).cloned().peekable();
+                let unknown = told.values.iter().find(|record| {
+                    record.critical && !KNOWN_TAGS.iter().any(|tag| record.tag.eq_ignore_ascii_case(tag))
+                });
+                if let Some(record) = unknown {
+                    report.todo(
+                        "CAA",
+                        format!("{words}: no authority issues that does not know the critical `{}`", capped(&record.tag)),
+                        "take that record away, or its flag 128",
+                    );
+                } else if issuing.peek().is_some() && !issuing.any(names_one) {
+                    report.note(
+                        "CAA",
+                        format!("{words}: no public authority may issue a certificate for the domain"),
+                        format!("if one is to, publish `{ascii}. IN CAA 0 issue \"AUTHORITY\"`, or the next renewal fails"),
+                    );
+                } else {
+                    report.good("CAA", words);
+                }
+                report.unseen("CAA", [], told.more);
             }
         }
+    }
+}
+
+/// A CAA record as a zone file has it.
+fn written(record: &Caa) -> String {
+    let flags = if record.critical { 128 } else { 0 };
+    format!("{flags} {} \"{}\"", capped(&record.tag), capped(&record.value))
+}
+
+/// Why a host, or what stands at its name, is not known.
+pub(super) fn words(fault: DnsFault) -> String {
+    match fault {
+        DnsFault::NotFound => "that is no name of a host".to_owned(),
+        fault => fault.to_string(),
     }
 }
 
@@ -140,3 +177,7 @@ pub(super) fn dns_advice(fault: DnsFault, question: &str) -> String {
         _ => format!("`dig {question}` shows what the name server says"),
     }
 }
+
+/// The tags that authorities know (RFC 8659 4, RFC 8657, RFC 9495, and the register of IANA).
+const KNOWN_TAGS: [&str; 7] =
+    ["issue", "issuewild", "issuemail", "issuevmc", "iodef", "contactemail", "contactphone"];

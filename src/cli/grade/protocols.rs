@@ -13,7 +13,7 @@ impl Grade {
     /// Versions and suites, by hellos of our own: TLS here speaks none of the old ones.
     pub(super) async fn protocols(&self, address: SocketAddr, mode: Mode, place: &str, report: &mut Report) {
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
-        for version in [Version::V13, Version::V12, Version::V11, Version::V10] {
+        for version in VERSIONS {
             let mut suites = version.suites();
             let mut taken = Vec::new();
             let asked = loop {
@@ -21,7 +21,8 @@ impl Grade {
                     Ok(Heard::Takes(met, suite)) if met == version && suites.contains(&suite) => {
                         suites.retain(|known| *known != suite);
                         taken.push(suite);
-                        if suites.is_empty() || taken.len() >= SUITES {
+                        // Of a version that is broken it makes no difference with what.
+                        if suites.is_empty() || version.is_broken() {
                             break Ok(());
                         }
                     }
@@ -48,7 +49,7 @@ impl Grade {
                 named.filter(|(_, is_good)| *is_good == good).map(|(name, _)| name).collect()
             };
             let (good, bad) = (names(true), names(false));
-            if matches!(*version, Version::V10 | Version::V11) {
+            if version.is_broken() {
                 report.todo(
                     "TLS",
                     format!("{place}: takes {}, which is broken (RFC 8996)", version.label()),
@@ -63,13 +64,20 @@ impl Grade {
                 report.todo(
                     "TLS",
                     format!("{place}: takes {} with {}", version.label(), bad.join(", ")),
-                    "leave none but suites with ECDHE and AEAD (RFC 9325 4.2)",
+                    "leave none but suites with ECDHE, a certificate, and AES-GCM or ChaCha20 (RFC 9325 4.2)",
                 );
             }
         }
+        if refused.len() == VERSIONS.len() {
+            report.todo(
+                "TLS",
+                format!("{place}: takes none of the versions from 1.0 to 1.3 with any suite that is known"),
+                "is that a TLS server?",
+            );
+            return;
+        }
         let labels = |versions: &[Version]| versions.iter().map(|v| v.label()).collect::<Vec<_>>().join(", ");
-        let old: Vec<Version> =
-            refused.iter().copied().filter(|v| matches!(*v, Version::V10 | Version::V11)).collect();
+        let old: Vec<Version> = refused.iter().copied().filter(|v| v.is_broken()).collect();
         if !old.is_empty() {
             report.good("TLS", format!("{place}: refuses {}", labels(&old)));
         }
@@ -93,7 +101,7 @@ impl Grade {
         getrandom::fill(&mut random).map_err(|error| format!("no random octets: {error}"))?;
         let alpn = (mode == Mode::Direct).then(|| Alpn::Server.octets());
         let hello = hello::write(version, suites, &self.domain.to_ascii(), alpn, random);
-        let io = self.open(address, mode).await?;
+        let (io, _) = self.open(address, mode).await?;
         match timeout(self.settings.timeouts.tls, hello::ask(io, &hello)).await {
             Ok(heard) => heard,
             Err(_late) => Err("the server is silent in the handshake".to_owned()),
@@ -101,5 +109,5 @@ impl Grade {
     }
 }
 
-/// Suites of one version that are counted.
-const SUITES: usize = 40;
+/// Those that are asked for, each with all the suites that it knows: there is an end to these.
+const VERSIONS: [Version; 4] = [Version::V13, Version::V12, Version::V11, Version::V10];

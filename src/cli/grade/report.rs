@@ -14,7 +14,7 @@ pub(super) struct Report {
     pub(super) lines: Vec<Line>,
     /// The records to publish, as a zone file writes them.
     pub(super) tlsa: Vec<Record>,
-    /// What there was no time for.
+    /// What was not looked at.
     pub(super) missed: Vec<String>,
     /// The file to publish for POSH.
     pub(super) posh: Option<File>,
@@ -85,12 +85,40 @@ impl Report {
                 "what answers slowly is slow for peers, too; look for longer: --within 10m",
             );
         }
-        self.missed = missed;
+        self.missed.extend(missed);
+    }
+
+    /// There is more of that than is looked at: these, and so many others.
+    pub(super) fn unseen(
+        &mut self,
+        what: &'static str,
+        names: impl IntoIterator<Item = String>,
+        others: usize,
+    ) {
+        let mut unseen: Vec<String> = names.into_iter().collect();
+        if others > 0 {
+            unseen.push(format!("{others} more"));
+        }
+        if !unseen.is_empty() {
+            let words = format!("not looked at: {}", unseen.join(", "));
+            self.todo(
+                what,
+                words,
+                "have fewer, as peers do not look at all of so many either; else look at these by hand",
+            );
+            self.missed.extend(unseen);
+        }
     }
 
     pub(super) fn text(&self, console: &Console) -> String {
+        let quiet = console.is_quiet();
+        if quiet && self.todo == 0 {
+            return String::new();
+        }
+        let wanted = |line: &&Line| !quiet || line.mark == Mark::Todo;
+        let publish = |what| !quiet || self.lines.iter().any(|l| l.mark == Mark::Todo && l.what == what);
         let mut out = format!("{:<7}{:<13}{}\n", "", "domain", self.domain);
-        for line in &self.lines {
+        for line in self.lines.iter().filter(wanted) {
             let mark = match line.mark {
                 Mark::Good => "good",
                 Mark::Note => "note",
@@ -102,10 +130,10 @@ impl Report {
                 let _written = writeln!(out, "{:<20}-> {advice}", "");
             }
         }
-        for record in &self.tlsa {
+        for record in self.tlsa.iter().filter(|_| publish("TLSA")) {
             let _written = writeln!(out, "\nTLSA for the {} key:\n{}", record.key, record.record);
         }
-        if let Some(file) = &self.posh {
+        if let Some(file) = self.posh.as_ref().filter(|_| publish("POSH")) {
             let _written = writeln!(out, "\nPOSH, at {}:\n{}", file.url, file.content);
         }
         let words = match self.todo {

@@ -8,6 +8,8 @@ use super::fault::DnsFault;
 use crate::dns::TlsMode;
 use crate::dns::addresses::addresses;
 use crate::dns::order::{Candidate, Rank};
+use crate::dns::query::Found;
+use crate::dns::tlsa;
 use crate::jid::Domain;
 use crate::stream::dane::Association;
 
@@ -18,6 +20,19 @@ pub struct Told<T> {
     pub values: Vec<T>,
     /// They stand under signatures that hold (DNS-09); of nothing that is never said.
     pub secure: bool,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// A CAA record (RFC 8659 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caa {
+    /// An authority that does not know the tag must not issue.
+    pub critical: bool,
+    /// What it is about, like `issue`.
+    pub tag: String,
+    /// What it says of that, octets that are no text replaced.
+    pub value: String,
 }
 
 /// Where an SRV record leads.
@@ -53,38 +68,36 @@ impl Resolver {
         let candidate = Candidate { rank, host, port, secure: false, itself: false };
         let found = addresses(&self.ours.asker, &candidate).await?;
         let secure = found.secure && !found.addresses.is_empty();
-        Ok(Told { values: found.addresses.into_iter().take(MOST).collect(), secure })
+        Ok(Told { values: found.addresses, secure, more: found.more })
     }
 
-    /// The TLSA records of a host at a port; none in the place of one that cannot be used (RFC 7671 4).
+    /// The TLSA records of a host at a port, none in the place of one that cannot be used (RFC 7671 4); and the host at whose name they
+    /// stand, which is another where this one is an alias.
     ///
     /// # Errors
     /// Why they are not known.
-    pub async fn tlsa(&self, host: &str, port: u16) -> Result<Told<Option<Association>>, DnsFault> {
-        self.records(&format!("_{port}._tcp.{host}."), RecordType::TLSA, |data| match data {
-            RData::TLSA(record) => Some(Association::read(
-                record.cert_usage.into(),
-                record.selector.into(),
-                record.matching.into(),
-                &record.cert_data,
-            )),
-            _ => None,
-        })
-        .await
+    pub async fn tlsa(&self, host: &str, port: u16) -> Result<(String, Told<Option<Association>>), DnsFault> {
+        let host = Name::from_ascii(format!("{host}.")).map_err(|_| DnsFault::NotFound)?;
+        let (base, found) = tlsa::found(&self.ours.asker, &host, port).await?;
+        Ok((text(&base), told(&found, tlsa::read)))
     }
 
-    /// The CAA records that count for a domain as a zone file writes them, and the name that they stand at: its own, or the next
+    /// The CAA records that count for a domain, and the name that they stand at: its own, or the next
     /// above that has some (RFC 8659 3).
     ///
     /// # Errors
     /// Why they are not known.
-    pub async fn caa(&self, domain: &Domain) -> Result<Option<(String, Told<String>)>, DnsFault> {
+    pub async fn caa(&self, domain: &Domain) -> Result<Option<(String, Told<Caa>)>, DnsFault> {
         let ascii = domain.to_ascii();
         let mut name: &str = &ascii;
         for _ in 0..LABELS {
             let told = self
                 .records(&format!("{name}."), RecordType::CAA, |data| match data {
-                    RData::CAA(_) => Some(data.to_string()),
+                    RData::CAA(record) => Some(Caa {
+                        critical: record.issuer_critical,
+                        tag: record.tag.clone(),
+                        value: String::from_utf8_lossy(&record.value).into_owned(),
+                    }),
                     _ => None,
                 })
                 .await?;
@@ -112,9 +125,15 @@ impl Resolver {
     ) -> Result<Told<T>, DnsFault> {
         let name = Name::from_ascii(name).map_err(|_| DnsFault::NotFound)?;
         let found = self.ours.asker.ask(name, kind).await?;
-        let values: Vec<T> = found.records.iter().filter_map(read).take(MOST).collect();
-        Ok(Told { secure: found.secure && !values.is_empty(), values })
+        Ok(told(&found, read))
     }
+}
+
+fn told<T>(found: &Found, read: impl Fn(&RData) -> Option<T>) -> Told<T> {
+    let mut values: Vec<T> = found.records.iter().filter_map(read).collect();
+    let more = values.len().saturating_sub(MOST);
+    values.truncate(MOST);
+    Told { secure: found.secure && !values.is_empty(), values, more }
 }
 
 fn text(name: &Name) -> String {
