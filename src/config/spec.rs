@@ -378,7 +378,8 @@ pub struct RouteSpec {
     pub domain: Option<Word>,
     /// Address or host name, and port. Default: where the DNS says; then `via` is needed. Example: `target: "192.0.2.9:5269"`
     pub target: Option<Word>,
-    /// The proxy to go through, as `socks5://`, `socks5h://` or `http://` (CONNECT), host and port, with `user:password@` before
+    /// The proxy to go through, as `socks5://`, `socks5h://` or `http://` (CONNECT), host and port, with `user:password@` (each sign may be
+    /// written as `%40`) before
     /// them where it wants a login. Host names of `target` are looked up by the proxy but for `socks5`; what the DNS says is looked
     /// up and judged here. Default: none. Example: `via: "socks5://10.0.0.9:1080"`
     pub via: Option<Word>,

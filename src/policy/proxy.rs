@@ -47,7 +47,7 @@ impl Proxy {
         };
         let login = match login.map(|login| login.split_once(':')) {
             None => None,
-            Some(Some((user, password))) if !user.is_empty() => Some((user.to_owned(), password.to_owned())),
+            Some(Some((user, password))) if !user.is_empty() => Some((decoded(user)?, decoded(password)?)),
             Some(_) => return Err("the login is no user, colon and password"),
         };
         if login.as_ref().is_some_and(|(user, password)| user.len() > LOGIN || password.len() > LOGIN) {
@@ -81,6 +81,21 @@ impl Proxy {
     pub fn login(&self) -> Option<(&str, &str)> {
         self.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
+}
+
+/// RFC 3986 2.1: octets written as `%40`. A sign that no two digits follow is meant as it is, as curl takes it.
+fn decoded(text: &str) -> Result<String, &'static str> {
+    let digit = |octet: Option<&u8>| octet.and_then(|octet| char::from(*octet).to_digit(16));
+    let (octets, mut at) = (text.as_bytes(), 0);
+    let mut plain = Vec::with_capacity(octets.len());
+    while let Some(octet) = octets.get(at) {
+        let digits =
+            (*octet == b'%').then(|| digit(octets.get(at + 1)).zip(digit(octets.get(at + 2)))).flatten();
+        let value = digits.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        plain.push(value.unwrap_or(*octet));
+        at += if value.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(plain).map_err(|_| "the login is no UTF-8")
 }
 
 /// Host and port.
@@ -162,6 +177,11 @@ mod tests {
             let said = Proxy::parse(text).unwrap_err();
             assert!(said.contains(words) && !said.contains("s3cret"), "{text}: {said}");
         }
+        assert!(Proxy::parse("socks5://u:%ff@10.0.0.9:1").unwrap_err().contains("UTF-8"));
+        let login =
+            |text| Proxy::parse(text).map(|proxy| proxy.login().map(|(u, p)| format!("{u} {p}"))).unwrap();
+        assert_eq!(login("socks5://lu:p%40x%3Ay@10.0.0.9:1").as_deref(), Some("lu p@x:y"));
+        assert_eq!(login("http://a%3ab:1%2@10.0.0.9:1").as_deref(), Some("a:b 1%2"));
         let shown = |text| Proxy::parse(text).map(|proxy| format!("{proxy} {proxy:?}")).unwrap();
         assert_eq!(shown("http://u:s3c@ret@proxy.example:3128/"), ["http://proxy.example:3128"; 2].join(" "));
         assert_eq!(shown("socks5h://[2001:db8::9]:1080"), ["socks5h://[2001:db8::9]:1080"; 2].join(" "));
