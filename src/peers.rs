@@ -5,16 +5,16 @@
 //! that it does not matter who says it first, or how often. It has no clock and waits for nobody; whoever tells it something says when. Only what was
 //! proven comes here. All of it has a bound.
 
+mod joined;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::record::{Change, Fate, Look, Peer, Seen, Sight, Waiting};
+pub use self::record::{Change, Fate, Gone, Look, Peer, Seen, Settled, Sight, Waiting};
 use crate::jid::Domain;
-use crate::policy::{KeyDigest, Known};
+use crate::policy::{Faces, KeyDigest, Known};
 use crate::reason::{Outcome, escaped};
 use crate::stream::Pair;
 
@@ -30,6 +30,8 @@ pub struct Peers {
     untold: BTreeMap<String, Pair>,
     /// Pairs that found no room, because rules hold the changes of all that are here.
     left_out: u64,
+    /// What has come to wait by what other nodes know, and was not told yet.
+    met: Vec<(Peer, Change)>,
 }
 
 impl Peers {
@@ -47,11 +49,14 @@ impl Peers {
         };
         (peer.rule, peer.hold) = (sight.rule.clone(), sight.hold);
         let before = peer.look();
-        let (what, structural) = match sight.outcome {
-            Outcome::Allow | Outcome::Quarantine => peer.passes(&sight.look, now),
-            Outcome::Deny => peer.waits(&sight.look, now),
+        // Two that come within one moment are judged as if one had come after the other: what was known when it was let in is not what
+        // is known now.
+        let held = sight.outcome == Outcome::Deny || sight.hold && peer.keeps_out(&sight.look.face);
+        let (what, structural) = match held {
+            false => peer.passes(&sight.look, now),
+            true => peer.waits(&sight.look, now),
         };
-        let fate = if sight.outcome == Outcome::Deny { Fate::Held } else { Fate::Noted };
+        let fate = if held { Fate::Held } else { Fate::Noted };
         let change = (!what.is_empty())
             .then(|| peer.note(Change { at: now, what, before, after: sight.look.clone(), fate }));
         self.unwritten = true;
@@ -72,7 +77,7 @@ impl Peers {
         domain: &Domain,
         key: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Peer>, String> {
+    ) -> Result<Vec<Settled>, String> {
         self.settle(domain, key, now, Fate::Approved)
     }
 
@@ -85,8 +90,22 @@ impl Peers {
         domain: &Domain,
         key: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Peer>, String> {
+    ) -> Result<Vec<Settled>, String> {
         self.settle(domain, key, now, Fate::Dismissed)
+    }
+
+    /// What is known of this domain is so no more: all of it, or what has this key. Where anything else is known of a pair, it waits as a change
+    /// from then on; where nothing is, who comes first is believed.
+    ///
+    /// # Errors
+    /// In words: nothing is known, or nothing with that key.
+    pub fn forget(
+        &mut self,
+        domain: &Domain,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, String> {
+        self.settle(domain, key, now, Fate::Forgotten)
     }
 
     fn settle(
@@ -95,38 +114,36 @@ impl Peers {
         key: Option<&str>,
         now: Timestamp,
         fate: Fate,
-    ) -> Result<Vec<Peer>, String> {
+    ) -> Result<Vec<Settled>, String> {
         let wanted = match key {
             None => None,
             Some("none") => Some(None),
             Some(key) => Some(Some(KeyDigest::parse(key).map_err(|why| {
                 let shown = escaped(key, SHOWN);
-                format!("\"{shown}\" is no digest of a key ({why}): {}", keys_of(domain))
+                format!("\"{shown}\" is no digest of a key ({why}): {}", keys_of(domain, fate))
             })?)),
         };
-        let is_meant = |waiting: &Waiting| wanted.is_none_or(|key| waiting.look.face.key == key);
-        let held: Vec<Pair> = self
-            .all
-            .iter()
-            .filter(|(pair, peer)| peer.remote(pair) == domain && peer.waiting.iter().any(is_meant))
-            .map(|(pair, _)| pair.clone())
-            .collect();
-        if held.is_empty() {
+        let is_meant = |look: &Look| wanted.is_none_or(|key| look.face.key == key);
+        let takes = |peer: &Peer| peer.open_to(fate).any(is_meant);
+        let of = |(pair, peer): &(&Pair, &Peer)| peer.remote(pair) == domain && takes(peer);
+        let meant: Vec<Pair> = self.all.iter().filter(of).map(|(pair, _)| pair.clone()).collect();
+        if meant.is_empty() {
+            let is_so = if fate == Fate::Forgotten { "is known" } else { "waits" };
             return Err(match key {
                 None => {
                     format!(
-                        "nothing of {domain} waits: `gatehouse peers --domain {domain}` shows what is known of it"
+                        "nothing of {domain} {is_so}: `gatehouse peers --domain {domain}` shows what is known of it"
                     )
                 }
                 Some(key) => {
                     let shown = escaped(key, SHOWN);
-                    format!("nothing of {domain} with the key {shown} waits: {}", keys_of(domain))
+                    format!("nothing of {domain} with the key {shown} {is_so}: {}", keys_of(domain, fate))
                 }
             });
         }
         let several = |pair: &Pair| self.all.get(pair).is_some_and(|peer| peer.waiting.len() > 1);
-        if fate == Fate::Approved && wanted.is_none() && held.iter().any(several) {
-            let keys = held.iter().filter_map(|pair| self.all.get(pair)).flat_map(|peer| &peer.waiting);
+        if fate == Fate::Approved && wanted.is_none() && meant.iter().any(several) {
+            let keys = meant.iter().filter_map(|pair| self.all.get(pair)).flat_map(|peer| &peer.waiting);
             let keys: BTreeSet<String> = keys.map(|waiting| waiting.look.key()).collect();
             let keys: Vec<String> = keys.into_iter().collect();
             return Err(format!(
@@ -135,14 +152,14 @@ impl Peers {
             ));
         }
         let mut settled = Vec::new();
-        for pair in held {
+        for pair in meant {
             let Some(peer) = self.all.get_mut(&pair) else { continue };
-            peer.settle(is_meant, now, fate);
-            settled.push(peer.clone());
+            let faces = peer.settle(is_meant, now, fate);
+            settled.push(Settled { peer: peer.clone(), faces });
             self.touched(&pair);
         }
         self.news = true;
-        settled.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
+        settled.sort_by(|a, b| (&a.peer.from, &a.peer.to).cmp(&(&b.peer.from, &b.peer.to)));
         Ok(settled)
     }
 
@@ -150,8 +167,9 @@ impl Peers {
     pub fn known(&self) -> Known {
         Known::new(self.all.iter().map(|(pair, peer)| {
             let (hosted, remote) = pair.sides(peer.direction());
-            let faces = peer.faces.iter().map(|seen| seen.look.face.clone());
-            (hosted.clone(), remote.clone(), peer.direction(), faces.collect::<Arc<[_]>>())
+            let faces = peer.faces.iter().map(|seen| seen.look.face.clone()).collect();
+            let known = Faces { known: faces, shunned: peer.shunned().cloned().collect() };
+            (hosted.clone(), remote.clone(), peer.direction(), known)
         }))
     }
 
@@ -257,7 +275,12 @@ impl Peers {
         if ours.is_none() && !self.has_room(hold) {
             return true;
         }
-        let joined = ours.clone().map_or_else(|| theirs.clone(), |ours| ours.join(&theirs));
+        let (joined, fresh) = match &ours {
+            None => (theirs.clone(), Vec::new()),
+            Some(ours) => ours.join(&theirs),
+        };
+        let room = MOST_MET.saturating_sub(self.met.len());
+        self.met.extend(fresh.into_iter().take(room).map(|change| (joined.clone(), change)));
         if joined.adds_to(&theirs) {
             self.untold.insert(own, pair.clone());
         } else {
@@ -269,6 +292,11 @@ impl Peers {
         }
         self.all.insert(pair, joined);
         true
+    }
+
+    /// What has come to wait since this was asked last, because other nodes know otherwise; each with its pair.
+    pub fn take_met(&mut self) -> Vec<(Peer, Change)> {
+        std::mem::take(&mut self.met)
     }
 
     fn touched(&mut self, pair: &Pair) {
@@ -297,14 +325,18 @@ impl Peers {
 }
 
 /// Where the keys stand that may be named.
-fn keys_of(domain: &Domain) -> String {
+fn keys_of(domain: &Domain, fate: Fate) -> String {
+    let behind = if fate == Fate::Forgotten { "`proven by`" } else { "WAITS" };
     format!(
-        "write it as `gatehouse peers --domain {domain}` shows it behind WAITS, or `none` for no certificate"
+        "write it as `gatehouse peers --domain {domain}` shows it behind {behind}, or `none` for no certificate"
     )
 }
 
 /// Characters of a key that was named which are shown: a whole one is no longer.
 const SHOWN: usize = 120;
+
+/// Changes by what other nodes know that are told at one time.
+const MOST_MET: usize = 100;
 
 /// Pairs that are remembered.
 pub const MOST: usize = 10_000;
@@ -312,3 +344,7 @@ pub const MOST: usize = 10_000;
 #[cfg(test)]
 #[path = "peers_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "peers/joined_tests.rs"]
+mod joined_tests;

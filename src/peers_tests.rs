@@ -2,15 +2,15 @@ use super::*;
 use crate::policy::{Drift, Face, Identity};
 use crate::reason::Direction;
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
-fn domain(name: &str) -> Domain {
+pub(super) fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
 
-fn look(method: Identity, key: u8) -> Look {
+pub(super) fn look(method: Identity, key: u8) -> Look {
     let face = Face { method, issuer: Some("O=An authority".into()), key: Some(KeyDigest::new([key; 32])) };
     Look { face, tls: "1.3".to_owned(), network: Some("192.0.2.0".to_owned()) }
 }
@@ -26,12 +26,12 @@ fn sight(from: &str, look: Look) -> Sight {
     }
 }
 
-fn holding(look: Look, outcome: Outcome) -> Sight {
+pub(super) fn holding(look: Look, outcome: Outcome) -> Sight {
     Sight { hold: true, outcome, ..sight("partner.example", look) }
 }
 
 /// What a store holds once this node has spoken with it.
-fn meet(peers: &mut Peers, store: &mut BTreeMap<String, String>) {
+pub(super) fn meet(peers: &mut Peers, store: &mut BTreeMap<String, String>) {
     assert_eq!(peers.hear(store), 0);
     let said = peers.untold(true, 100);
     store.extend(said.clone());
@@ -46,7 +46,7 @@ fn meet_in(row: &mut Vec<String>, peers: &mut Peers) {
     peers.told(&said);
 }
 
-fn faces(peers: &Peers) -> usize {
+pub(super) fn faces(peers: &Peers) -> usize {
     peers.known().faces(&domain("hall.example"), &domain("partner.example"), Direction::Inbound).len()
 }
 
@@ -131,9 +131,55 @@ fn faces_that_wait_have_a_bound() {
         peers.saw(&holding(look(Identity::Dialback, n), Outcome::Deny), at(i64::from(n)));
     }
     let peer = &peers.list(None, 9).0[0];
-    assert_eq!((peer.waiting.len(), peer.faces.len()), (4, 1));
+    assert_eq!((peer.waiting.len(), peer.faces.len()), (16, 1));
+    assert_eq!(
+        peer.waiting[0].look.key(),
+        look(Identity::Dialback, 1).key(),
+        "who came first is not pushed out"
+    );
+    assert_eq!(peer.unheard, 184, "and that there were more is told");
     assert!(peer.changes.len() <= 8);
     assert!(peer.pair().is_some(), "what it writes it reads");
+    peers.dismiss(&domain("partner.example"), None, at(300)).unwrap();
+    assert_eq!(peers.list(None, 9).0[0].unheard, 0);
+}
+
+// What an operator has forgotten waits, whatever the table says of it, while anything else is known; and until another word of his.
+#[test]
+fn what_is_forgotten_waits_until_it_is_approved_again() {
+    let (mut peers, partner) = (Peers::default(), domain("partner.example"));
+    let (kept, stolen) = (look(Identity::Certificate, 1), look(Identity::Certificate, 2));
+    let keeps_out = |peers: &Peers, look: &Look| {
+        peers.known().keep_out(&domain("hall.example"), &partner, Direction::Inbound, &look.face)
+    };
+    peers.saw(&holding(kept.clone(), Outcome::Allow), at(0));
+    peers.saw(&holding(stolen.clone(), Outcome::Allow), at(1));
+    let no = peers.forget(&partner, Some(&look(Identity::Certificate, 9).key()), at(2)).unwrap_err();
+    assert!(no.contains("is known") && no.contains("behind `proven by`"), "{no}");
+    let said = peers.forget(&partner, Some(&stolen.key()), at(2)).unwrap();
+    assert_eq!((said.len(), &said[0].faces), (1, &vec![stolen.clone()]));
+    assert_eq!(said[0].peer.changes.last().unwrap().fate, Fate::Forgotten);
+    assert!(keeps_out(&peers, &stolen) && !keeps_out(&peers, &kept), "a renewal by the table");
+    assert_eq!(peers.saw(&holding(stolen.clone(), Outcome::Deny), at(3)).unwrap().fate, Fate::Held);
+    peers.dismiss(&partner, None, at(4)).unwrap();
+    assert!(keeps_out(&peers, &stolen), "what was said of it before still holds");
+    peers.saw(&holding(stolen.clone(), Outcome::Deny), at(5)).unwrap();
+    peers.approve(&partner, None, at(6)).unwrap();
+    assert!(!keeps_out(&peers, &stolen));
+    // All of it: who comes first is believed, as at the beginning.
+    assert_eq!(peers.forget(&partner, None, at(7)).unwrap()[0].faces.len(), 2);
+    assert!(!keeps_out(&peers, &stolen) && faces(&peers) == 0);
+    assert!(peers.forget(&partner, None, at(8)).is_err());
+    let kept_on_disk = peers.to_keep().unwrap();
+    assert_eq!(Peers::default().recall(kept_on_disk), 0);
+    peers.saw(&holding(kept.clone(), Outcome::Allow), at(9));
+    assert!(keeps_out(&peers, &stolen) && !keeps_out(&peers, &kept));
+    // A node that was away and has seen it before does not bring it back.
+    let (mut away, mut store) = (Peers::default(), BTreeMap::new());
+    away.saw(&holding(stolen.clone(), Outcome::Allow), at(1));
+    meet(&mut peers, &mut store);
+    meet(&mut away, &mut store);
+    assert!(keeps_out(&away, &stolen) && !keeps_out(&away, &kept));
 }
 
 // A full store: who is held stays; strangers make room for each other.

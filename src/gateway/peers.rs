@@ -135,7 +135,10 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
                 // Whether anything was held against it is of no matter.
                 let _cleared = tools.circuits.clear(&domain);
             }
-            Answer::Recognised { peers, approved: approve }
+            Answer::Recognised {
+                peers: peers.into_iter().map(|settled| settled.peer).collect(),
+                approved: approve,
+            }
         }
         Err(message) => Answer::no(message),
     }

@@ -43,7 +43,7 @@ pub struct Peer {
     pub first: Timestamp,
     /// When it was proven last.
     pub last: Timestamp,
-    /// It rises whenever something is taken away; of two nodes the one that has more of it is right.
+    /// It rises whenever an operator says something of it.
     pub epoch: i64,
     /// How it was proven; the newest last.
     pub faces: Vec<Seen>,
@@ -53,6 +53,12 @@ pub struct Peer {
     pub networks: Vec<String>,
     /// What waits for an operator.
     pub waiting: Vec<Waiting>,
+    /// How often a face came that is not among those that wait, because there is room for no more.
+    #[serde(default)]
+    pub unheard: u64,
+    /// What was taken away, lest a node that has not heard of it bring it back.
+    #[serde(default)]
+    pub gone: Vec<Gone>,
     /// What has changed, the newest last.
     pub changes: Vec<Change>,
 }
@@ -95,6 +101,21 @@ pub struct Seen {
     pub first: Timestamp,
     /// When it was seen last.
     pub last: Timestamp,
+    /// When an operator has let it in, or a rule that holds nothing; none: it was no change that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Timestamp>,
+}
+
+/// A face that was taken away: dismissed, forgotten, or given up for a stronger one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gone {
+    /// The face.
+    pub face: Face,
+    /// When. Who has seen it later has seen it anew.
+    pub at: Timestamp,
+    /// Whether an operator has had it forgotten: it waits from then on, whatever it is to those that are known.
+    pub forgotten: bool,
 }
 
 /// A face that waits for an operator.
@@ -113,6 +134,15 @@ pub struct Waiting {
     pub times: u64,
 }
 
+/// A pair of which an operator has said something, as it is now, and the faces of which he has said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The pair.
+    pub peer: Peer,
+    /// The faces.
+    pub faces: Vec<Look>,
+}
+
 /// What was made of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,6 +151,8 @@ pub enum Fate {
     Approved,
     /// An operator has said that it is not.
     Dismissed,
+    /// An operator has said that it is the partner's no more.
+    Forgotten,
     /// It waits.
     Held,
     /// It passed, and was told.
@@ -133,6 +165,7 @@ impl Fate {
         match self {
             Self::Approved => "approved",
             Self::Dismissed => "dismissed",
+            Self::Forgotten => "forgotten",
             Self::Held => "held",
             Self::Noted => "noted",
         }
@@ -169,8 +202,10 @@ impl Peer {
             epoch: 0,
             tls: vec![look.tls.clone()],
             networks: look.network.iter().cloned().collect(),
-            faces: vec![Seen { look, first: now, last: now }],
+            faces: vec![Seen { look, first: now, last: now, approved: None }],
             waiting: Vec::new(),
+            unheard: 0,
+            gone: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -179,8 +214,9 @@ impl Peer {
     pub(super) fn pair(&self) -> Option<Pair> {
         let known = Direction::ALL.iter().any(|direction| direction.label() == self.direction);
         let bounded = self.faces.len() <= FACES
-            && !self.faces.is_empty()
+            && !(self.faces.is_empty() && self.gone.is_empty())
             && self.waiting.len() <= WAITING
+            && self.gone.len() <= GONE
             && self.changes.len() <= CHANGES
             && self.networks.len() <= NETWORKS
             && self.tls.len() <= VERSIONS;
@@ -215,27 +251,43 @@ impl Peer {
         newest.map_or_else(Look::none, |seen| seen.look.clone())
     }
 
+    fn known(&self) -> Vec<Face> {
+        self.faces.iter().map(|seen| seen.look.face.clone()).collect()
+    }
+
+    /// Faces that wait whatever they are to those that are known, until an operator has said what they are. Where nobody is known, nobody
+    /// is forgotten: who comes first is believed.
+    pub(super) fn shunned(&self) -> impl Iterator<Item = &Face> {
+        let forgotten = self.gone.iter().filter(|gone| gone.forgotten && !self.faces.is_empty());
+        let known = |face: &&Face| self.faces.iter().any(|seen| seen.look.face.is_like(face));
+        let waiting = self.waiting.iter().map(|waiting| &waiting.look.face);
+        waiting.chain(forgotten.map(|gone| &gone.face)).filter(move |face| !known(face))
+    }
+
+    /// Whether it is to wait where a rule holds changes, by what is known by now.
+    pub(super) fn keeps_out(&self, face: &Face) -> bool {
+        compare(&self.known(), face).holds || self.shunned().any(|shunned| shunned.is_like(face))
+    }
+
     /// It passes, looking so. What of it is another than ever before, and whether what is known of it is other now.
     pub(super) fn passes(&mut self, look: &Look, now: Timestamp) -> (Vec<Drift>, bool) {
         self.last = self.last.max(now);
+        let faces = self.known();
+        let approved = self.keeps_out(&look.face).then_some(now);
         let waited = self.waiting.len();
         self.waiting.retain(|waiting| !waiting.look.face.is_like(&look.face));
         let mut structural = self.waiting.len() < waited;
-        let faces: Vec<Face> = self.faces.iter().map(|seen| seen.look.face.clone()).collect();
         let mut what = compare(&faces, &look.face).drifts;
         match self.faces.iter_mut().find(|seen| seen.look.face.is_like(&look.face)) {
             Some(seen) => (seen.look, seen.last) = (look.clone(), now),
             None => {
                 structural = true;
                 // DNS-18: what is proven better from now on is not to slide back.
-                let before = self.faces.len();
-                let all_weaker = faces.iter().all(|face| face.method < look.face.method);
-                self.faces.retain(|_| !all_weaker);
-                if self.faces.len() < before {
-                    self.rise(now);
+                if faces.iter().all(|face| face.method < look.face.method) {
+                    self.faces.clear();
+                    faces.into_iter().for_each(|face| self.goes(Gone { face, at: now, forgotten: false }));
                 }
-                self.faces.push(Seen { look: look.clone(), first: now, last: now });
-                self.thin();
+                self.faces.push(Seen { look: look.clone(), first: now, last: now, approved });
             }
         }
         if !self.tls.contains(&look.tls) && self.tls.len() < VERSIONS {
@@ -250,6 +302,7 @@ impl Peer {
             self.networks.push(network.clone());
             what.push(Drift::Network);
         }
+        self.thin();
         what.sort();
         (what, structural)
     }
@@ -261,11 +314,15 @@ impl Peer {
             waiting.times = waiting.times.saturating_add(1);
             return (Vec::new(), false);
         }
-        let faces: Vec<Face> = self.faces.iter().map(|seen| seen.look.face.clone()).collect();
-        let what = compare(&faces, &look.face).drifts;
+        let what = compare(&self.known(), &look.face).drifts;
         if what.is_empty() {
             // It was approved while it was on its way.
             return (what, false);
+        }
+        if self.waiting.len() >= WAITING {
+            // Who shows one face after the other does not have those forgotten that an operator is to look at.
+            self.unheard = self.unheard.saturating_add(1);
+            return (Vec::new(), false);
         }
         let waiting = Waiting { look: look.clone(), what: what.clone(), first: now, last: now, times: 1 };
         self.waiting.push(waiting);
@@ -273,20 +330,57 @@ impl Peer {
         (what, true)
     }
 
-    /// An operator has said what to make of what waits.
-    pub(super) fn settle(&mut self, is_meant: impl Fn(&Waiting) -> bool, now: Timestamp, fate: Fate) {
+    /// Of what an operator may say this.
+    pub(super) fn open_to(&self, fate: Fate) -> impl Iterator<Item = &Look> {
+        let of_known = fate == Fate::Forgotten;
+        let known = self.faces.iter().map(|seen| &seen.look).filter(move |_| of_known);
+        known.chain(self.waiting.iter().map(|waiting| &waiting.look).filter(move |_| !of_known))
+    }
+
+    /// An operator has said what to make of what waits, or that what is known is the partner's no more. What it was said of.
+    pub(super) fn settle(
+        &mut self,
+        is_meant: impl Fn(&Look) -> bool,
+        now: Timestamp,
+        fate: Fate,
+    ) -> Vec<Look> {
         let before = self.look();
         self.rise(now);
-        let (meant, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(is_meant);
-        self.waiting = rest;
-        for Waiting { look, what, .. } in meant {
+        let meant: Vec<Look> = self.open_to(fate).filter(|look| is_meant(look)).cloned().collect();
+        if fate == Fate::Forgotten {
+            self.faces.retain(|seen| !is_meant(&seen.look));
+        } else {
+            self.waiting.retain(|waiting| !is_meant(&waiting.look));
+            self.unheard = 0;
+        }
+        let known = self.known();
+        for look in &meant {
+            let mut what = compare(&known, &look.face).drifts;
             if fate == Fate::Approved {
-                self.faces.push(Seen { look: look.clone(), first: now, last: now });
+                let (look, approved) = (look.clone(), Some(now));
+                self.faces.push(Seen { look, first: now, last: now, approved });
+            } else {
+                let forgotten = fate == Fate::Forgotten;
+                self.goes(Gone { face: look.face.clone(), at: now, forgotten });
+                if what.is_empty() {
+                    what.push(Drift::Key);
+                }
             }
-            self.note(Change { at: now, what, before: before.clone(), after: look, fate });
+            self.note(Change { at: now, what, before: before.clone(), after: look.clone(), fate });
         }
         self.thin();
+        meant
+    }
+
+    /// It was taken away. What was forgotten once stays so until it is approved.
+    pub(super) fn goes(&mut self, gone: Gone) {
+        match self.gone.iter_mut().find(|known| known.face.is_like(&gone.face)) {
+            Some(known) => {
+                known.at = known.at.max(gone.at);
+                known.forgotten |= gone.forgotten;
+            }
+            None => self.gone.push(gone),
+        }
     }
 
     pub(super) fn note(&mut self, change: Change) -> Change {
@@ -295,95 +389,71 @@ impl Peer {
         change
     }
 
-    /// What two nodes know of the same pair, together.
-    pub(super) fn join(mut self, other: &Peer) -> Peer {
-        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
-        self.hold |= other.hold;
-        if other.epoch > self.epoch {
-            (self.epoch, self.faces) = (other.epoch, other.faces.clone());
-            (self.waiting, self.changes) = (other.waiting.clone(), other.changes.clone());
-        } else if other.epoch == self.epoch {
-            for seen in &other.faces {
-                match self.faces.iter_mut().find(|own| own.look.face.is_like(&seen.look.face)) {
-                    Some(own) => (own.first, own.last) = (own.first.min(seen.first), own.last.max(seen.last)),
-                    None => self.faces.push(seen.clone()),
-                }
-            }
-            for waiting in &other.waiting {
-                match self.waiting.iter_mut().find(|own| own.look.face.is_like(&waiting.look.face)) {
-                    Some(own) => {
-                        (own.last, own.times) = (own.last.max(waiting.last), own.times.max(waiting.times))
-                    }
-                    None => self.waiting.push(waiting.clone()),
-                }
-            }
-            let news = other.changes.iter().filter(|change| !self.changes.contains(change));
-            let news: Vec<Change> = news.cloned().collect();
-            self.changes.extend(news);
-            self.changes.sort_by_key(|change| change.at);
-        }
-        for (own, others, most) in
-            [(&mut self.networks, &other.networks, NETWORKS), (&mut self.tls, &other.tls, VERSIONS)]
-        {
-            for word in others {
-                if !own.contains(word) && own.len() < most {
-                    own.push(word.clone());
-                }
-            }
-        }
-        let faces = &self.faces;
-        self.waiting.retain(|waiting| !faces.iter().any(|seen| seen.look.face.is_like(&waiting.look.face)));
-        self.thin();
-        self
-    }
-
-    /// Whether it says something of faces, networks or TLS that the other record does not say, and has room for.
+    /// Whether it says something that the other record does not say, and has room for.
     pub(super) fn adds_to(&self, other: &Peer) -> bool {
-        let knows = |face: &Face| other.faces.iter().any(|seen| seen.look.face.is_like(face));
-        let holds = |face: &Face| other.waiting.iter().any(|waiting| waiting.look.face.is_like(face));
         let more = |own: &[String], theirs: &[String], most| {
             theirs.len() < most && own.iter().any(|word| !theirs.contains(word))
         };
+        let known = |all: &[Seen], seen: &Seen| {
+            all.iter().any(|own| own.look.face.is_like(&seen.look.face) && own.approved >= seen.approved)
+        };
+        let waits =
+            |all: &[Waiting], one: &Waiting| all.iter().any(|own| own.look.face.is_like(&one.look.face));
         self.epoch > other.epoch
             || more(&self.networks, &other.networks, NETWORKS)
             || more(&self.tls, &other.tls, VERSIONS)
-            || self.epoch == other.epoch
-                && (self.faces.iter().any(|seen| !knows(&seen.look.face))
-                    || self.waiting.iter().any(|waiting| !holds(&waiting.look.face)))
+            || self.faces.iter().any(|seen| !known(&other.faces, seen))
+            || other.faces.iter().any(|seen| !known(&self.faces, seen))
+            || self.waiting.iter().any(|waiting| !waits(&other.waiting, waiting))
+            || other.waiting.iter().any(|waiting| !waits(&self.waiting, waiting))
+            || self.gone.iter().any(|gone| !other.gone.contains(gone))
     }
 
     fn rise(&mut self, now: Timestamp) {
         self.epoch = now.as_millisecond().max(self.epoch.saturating_add(1));
     }
 
-    /// No more of anything than there is room for: what was not seen for longest goes.
-    fn thin(&mut self) {
+    /// No more of anything than there is room for, in one order. Of what is known goes what was not seen for longest, and of what waits
+    /// what came last: an operator has not seen it yet, and nobody is to push out what he has to look at.
+    pub(super) fn thin(&mut self) {
         while self.faces.len() > FACES {
-            let oldest = self.faces.iter().enumerate().min_by_key(|(_, seen)| seen.last).map(|(at, _)| at);
-            self.faces.remove(oldest.unwrap_or(0));
+            let oldest = self.faces.iter().enumerate().min_by_key(|(_, seen)| (seen.last, order(&seen.look)));
+            self.faces.remove(oldest.map_or(0, |(at, _)| at));
         }
-        while self.waiting.len() > WAITING {
-            let oldest =
-                self.waiting.iter().enumerate().min_by_key(|(_, waiting)| waiting.last).map(|(at, _)| at);
-            self.waiting.remove(oldest.unwrap_or(0));
+        self.faces.sort_by_cached_key(|seen| (seen.first, order(&seen.look)));
+        self.waiting.sort_by_cached_key(|waiting| (waiting.first, order(&waiting.look)));
+        self.waiting.truncate(WAITING);
+        self.gone.sort_by_cached_key(|gone| (gone.forgotten, gone.at, order(&gone.face)));
+        self.gone.drain(..self.gone.len().saturating_sub(GONE));
+        self.changes.sort_by_cached_key(|change| (change.at, order(change)));
+        self.changes.drain(..self.changes.len().saturating_sub(CHANGES));
+        for (words, most) in [(&mut self.networks, NETWORKS), (&mut self.tls, VERSIONS)] {
+            words.sort();
+            words.truncate(most);
         }
-        let over = self.changes.len().saturating_sub(CHANGES);
-        self.changes.drain(..over);
     }
 }
 
 impl Look {
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         let face = Face { method: crate::policy::Identity::Absent, issuer: None, key: None };
         Self { face, tls: "none".to_owned(), network: None }
     }
+}
+
+/// An order among those that nothing else tells apart.
+pub(super) fn order(one: &impl std::fmt::Debug) -> String {
+    format!("{one:?}")
 }
 
 /// Faces of one pair that are known.
 const FACES: usize = 8;
 
 /// Faces of one pair that wait.
-const WAITING: usize = 4;
+const WAITING: usize = 16;
+
+/// Faces of one pair that were taken away.
+const GONE: usize = 16;
 
 /// Changes of one pair that are told of.
 const CHANGES: usize = 8;

@@ -10,7 +10,7 @@ use super::beside::Beside;
 use super::day::Day;
 use super::domains::Pattern;
 use super::finding::Place;
-use super::peers::{Face, OnChange, compare};
+use super::peers::{Face, OnChange};
 use super::pins::ShownKey;
 use super::proxy::Proxy;
 use super::quarantine::{Settled, Standing};
@@ -128,7 +128,7 @@ impl Policy {
     /// Whether the rule of this permit has the face wait.
     fn keeps_out(&self, permit: &Permit, face: &Face) -> bool {
         permit.on_change() == OnChange::Hold
-            && compare(self.known.faces(permit.hosted(), permit.remote(), permit.direction()), face).holds
+            && self.known.keep_out(permit.hosted(), permit.remote(), permit.direction(), face)
     }
 
     /// Two domains served here, from one backend to another (POL-08): by the sender's policy as it goes out, and by the

@@ -192,10 +192,25 @@ pub fn compare(known: &[Face], shown: &Face) -> Compared {
 }
 
 /// A pair as it is remembered: the hosted domain, the remote one, and which way its stanzas travel.
-pub type Remembered = (Domain, Domain, Direction, Arc<[Face]>);
+pub type Remembered = (Domain, Domain, Direction, Faces);
+
+/// How the remote domain of one pair was proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faces {
+    /// So it passes.
+    pub known: Vec<Face>,
+    /// So it waits, whatever the table says, until an operator has said something else.
+    pub shunned: Vec<Face>,
+}
+
+impl Faces {
+    fn keep_out(&self, face: &Face) -> bool {
+        compare(&self.known, face).holds || self.shunned.iter().any(|shunned| shunned.is_like(face))
+    }
+}
 
 /// The same of one remote domain: the hosted one, which way, and how it was proven.
-type ForHosted = (Domain, Direction, Arc<[Face]>);
+type ForHosted = (Domain, Direction, Faces);
 
 /// All pairs that are remembered, as the policy looks at them, by the remote domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,11 +228,17 @@ impl Known {
 
     /// How the remote domain of this pair was proven before.
     pub fn faces(&self, hosted: &Domain, remote: &Domain, direction: Direction) -> &[Face] {
-        let of = self.0.get(remote).into_iter().flatten();
-        of.filter(|(domain, way, _)| domain == hosted && *way == direction)
-            .map(|(.., faces)| &**faces)
-            .next()
-            .unwrap_or_default()
+        self.of(hosted, remote, direction).map(|faces| &*faces.known).unwrap_or_default()
+    }
+
+    /// Whether this face of it waits where a rule holds changes.
+    pub fn keep_out(&self, hosted: &Domain, remote: &Domain, direction: Direction, face: &Face) -> bool {
+        self.of(hosted, remote, direction).is_some_and(|faces| faces.keep_out(face))
+    }
+
+    fn of(&self, hosted: &Domain, remote: &Domain, direction: Direction) -> Option<&Faces> {
+        let mut of = self.0.get(remote).into_iter().flatten();
+        of.find(|(domain, way, _)| domain == hosted && *way == direction).map(|(.., faces)| faces)
     }
 
     /// The face to suppose where a question does not say all of it: what it leaves out is as before. None where nothing is

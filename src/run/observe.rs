@@ -115,6 +115,11 @@ impl Observe {
         &self.peers
     }
 
+    /// Tells what has come to wait by what other nodes know of peers.
+    pub fn tell_met(&self) {
+        met::note_met(self);
+    }
+
     /// The last refusals.
     pub fn refusals(&self) -> &Refusals {
         &self.ring

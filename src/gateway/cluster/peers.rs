@@ -40,6 +40,7 @@ impl Sharing {
             unread = hear_noted(&mut state, store, tools).await?;
             state.heard = Some(at);
         }
+        tools.observe.tell_met();
         let foreign = state.foreign + unread;
         let at_its_end = state.at_its_end;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;

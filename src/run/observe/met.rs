@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::registry::Meta;
-use super::{Observe, shown};
-use crate::peers::{Change, Fate, Look, Sight};
+use super::{Observe, capped, shown};
+use crate::peers::{Change, Fate, Look, Peers, Sight};
 use crate::policy::{Drift, OnChange};
 use crate::reason::{Direction, Flow};
 use crate::relay::Event;
@@ -18,7 +18,8 @@ use crate::stream::TlsVersion;
 #[derive(Serialize)]
 struct Record<'a> {
     time: String,
-    stream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<&'a str>,
     event: &'static str,
     flow: &'static str,
     pair: String,
@@ -45,36 +46,59 @@ pub(super) fn note(observe: &Observe, meta: &Meta, event: &Event) {
     let (rule, hold, outcome) = (rule.as_str().to_owned(), *on_change == OnChange::Hold, *outcome);
     let sight = Sight { pair: pair.clone(), direction, look, rule, hold, outcome };
     let now = Timestamp::now();
-    let Some(Change { what, before, after, fate, .. }) = observe.peers.with(|peers| peers.saw(&sight, now))
-    else {
-        return;
-    };
-    observe.metrics.peer_changed(&what);
+    let Some(change) = observe.peers.with(|peers| peers.saw(&sight, now)) else { return };
+    let met = Met { flow, pair: shown(pair), rule: &sight.rule, relay: Some(meta.id.to_string()) };
+    tell(observe, &met, observe.may_tell(meta), &change, now);
+}
+
+/// The same of what has come to wait because other nodes know the pair otherwise.
+pub(super) fn note_met(observe: &Observe) {
+    for (peer, change) in observe.peers.with(Peers::take_met) {
+        let flow = if peer.direction == Direction::Inbound.label() { Flow::S2sIn } else { Flow::S2sOut };
+        let pair = format!("{}>{}", capped(&peer.from), capped(&peer.to));
+        let met = Met { flow, pair, rule: &peer.rule, relay: None };
+        tell(observe, &met, true, &change, Timestamp::now());
+    }
+}
+
+/// Whose proof it is.
+struct Met<'a> {
+    flow: Flow,
+    pair: String,
+    rule: &'a str,
+    /// The relay that has met it; none where another node has.
+    relay: Option<String>,
+}
+
+fn tell(observe: &Observe, met: &Met<'_>, in_log: bool, change: &Change, now: Timestamp) {
+    let Change { what, before, after, fate, .. } = change;
+    let Met { flow, pair, rule, relay } = met;
+    observe.metrics.peer_changed(what);
     let words: Vec<&str> = what.iter().copied().map(Drift::label).collect();
-    if observe.may_tell(meta) {
-        let (pair, what) = (shown(pair), words.join(","));
+    if in_log {
+        let (what, relay) = (words.join(","), relay.as_deref().unwrap_or("at another node"));
         match fate {
             Fate::Held => {
-                tracing::warn!(flow = %flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
-                is = %after, "a peer proves itself in another way, and waits for `gatehouse peers approve`")
+                tracing::warn!(flow = %flow, pair, relay, rule, what, was = %before, is = %after,
+                    "a peer proves itself in another way, and waits for `gatehouse peers approve`")
             }
             _ => {
-                tracing::info!(flow = %flow, pair, relay = %meta.id, rule = sight.rule, what, was = %before,
-                is = %after, "a peer proves itself in another way")
+                tracing::info!(flow = %flow, pair, relay, rule, what, was = %before, is = %after,
+                    "a peer proves itself in another way")
             }
         }
     }
     observe.act(&Record {
         time: now.to_string(),
-        stream: meta.id.to_string(),
+        stream: relay.as_deref(),
         event: "peer-changed",
         flow: flow.label(),
-        pair: shown(pair),
-        rule: &sight.rule,
+        pair: pair.clone(),
+        rule,
         outcome: fate.label(),
         what: words,
-        before: &before,
-        after: &after,
+        before,
+        after,
     });
 }
 
