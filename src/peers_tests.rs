@@ -182,6 +182,16 @@ fn what_is_forgotten_waits_until_it_is_approved_again() {
     assert!(keeps_out(&away, &stolen) && !keeps_out(&away, &kept));
 }
 
+// An issuer is what the peer says of itself: it cannot write the partner's key where the key stands.
+#[test]
+fn an_issuer_cannot_be_read_as_a_key() {
+    let plain = look(Identity::Dialback, 1);
+    let issuer = "CN=x\", key sha256:00, TLS 1.3";
+    let forged = Look { face: Face { issuer: Some(issuer.into()), ..plain.face.clone() }, ..plain.clone() };
+    let end = "TLS 1.3, network 192.0.2.0, issuer \"CN=x\\\", key sha256:00, TLS 1.3\"";
+    assert_eq!(forged.to_string(), format!("dialback, key {}, {end}", plain.key()));
+}
+
 // A full store: who is held stays; strangers make room for each other.
 #[test]
 fn strangers_cannot_have_a_partner_forgotten() {

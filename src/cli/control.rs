@@ -328,7 +328,14 @@ fn print(answer: &Answer, console: &mut Console) {
             refusals.iter().for_each(|refusal| console.print(super::told::text(refusal)));
         }
         Answer::Peers { peers, more, kept } => console.print(super::told::peers(peers, *more, *kept)),
-        Answer::Recognised { peers, approved } => console.print(super::told::settled(peers, *approved)),
+        Answer::Recognised { faces, approved, .. } => {
+            let word = if *approved { "approved" } else { "dismissed" };
+            console.print(super::told::settled(faces, word));
+        }
+        Answer::Forgotten { faces, streams } => {
+            console.print(super::told::settled(faces, "forgotten"));
+            console.line(format_args!("{streams} streams ended here"));
+        }
         Answer::Refused { .. } | Answer::Shadow { .. } | Answer::Unused { .. } | Answer::Target { .. } => {}
     }
 }

@@ -27,6 +27,9 @@ enum What {
     /// What waits is not the partner's: it is forgotten, and told anew if it comes again
     #[command(after_help = "Example: gatehouse peers dismiss partner.example")]
     Dismiss(RecogniseArgs),
+    /// What is known is the partner's no more: it waits where anything else is known, and the domain's streams end
+    #[command(after_help = "Example: gatehouse peers forget partner.example --key sha256:0011..")]
+    Forget(RecogniseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +49,9 @@ pub(super) fn main(args: &PeersArgs, console: &mut Console) -> Exit {
         None => (&args.gateway, Request::Peers { domain: args.domain.clone() }),
         Some(What::Approve(settle)) => (&settle.gateway, settle.request(true)),
         Some(What::Dismiss(settle)) => (&settle.gateway, settle.request(false)),
+        Some(What::Forget(RecogniseArgs { domain, key, gateway })) => {
+            (gateway, Request::Forget { domain: domain.clone(), key: key.clone() })
+        }
     };
     control::ask(gateway, &request, console)
 }

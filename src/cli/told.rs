@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::gateway::protocol::{Peer, Refusal};
+use crate::gateway::protocol::{Named, Peer, Refusal};
 
 /// A few lines for people: who, why in particular, by which rule or limit, and what to do.
 pub(super) fn text(refusal: &Refusal) -> String {
@@ -55,10 +55,9 @@ pub(super) fn peers(peers: &[Peer], more: usize, kept: bool) -> String {
     text
 }
 
-/// What an operator has said of pairs.
-pub(super) fn settled(peers: &[Peer], approved: bool) -> String {
-    let word = if approved { "approved" } else { "dismissed" };
-    peers.iter().map(|peer| format!("{word} {} > {}\n", peer.from, peer.to)).collect()
+/// What an operator has said of faces: each with its key, so that nobody has to guess what he has let in.
+pub(super) fn settled(faces: &[Named], word: &str) -> String {
+    faces.iter().map(|Named { from, to, look }| format!("{word} {from} > {to}: {look}\n")).collect()
 }
 
 /// One pair: how it was proven, what has changed last, and what waits.
@@ -83,6 +82,14 @@ fn write_peer(out: &mut String, peer: &Peer) -> std::fmt::Result {
             "        another than before: {}; kept out {} times, first {first}  last {last}",
             words(&waiting.what),
             waiting.times
+        )?;
+    }
+    if peer.unheard > 0 {
+        let times = peer.unheard;
+        writeln!(
+            out,
+            "    and {times} times with faces for which there was no room: `dismiss` those above that are not the partner's, \
+             and what comes then is shown"
         )?;
     }
     Ok(())

@@ -106,6 +106,15 @@ impl Desk {
             Request::Peers { domain } => {
                 super::peers::list(&self.tools(), &self.reloader.settings(), domain.as_deref())
             }
+            Request::Forget { domain, key } => {
+                match super::peers::forget(&self.tools(), domain, key.as_deref()) {
+                    Ok(faces) => match self.close(domain, self.cluster.is_some()).await {
+                        Answer::Closed { streams, .. } => Answer::Forgotten { faces, streams: streams.len() },
+                        _ => Answer::Forgotten { faces, streams: 0 },
+                    },
+                    Err(message) => Answer::no(message),
+                }
+            }
             Request::Recognise { domain, key, approve } => {
                 super::peers::settle(&self.tools(), domain, key.as_deref(), *approve)
             }

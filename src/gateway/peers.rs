@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::named::named;
 use super::protocol::Answer;
 use crate::config::settings::Settings;
-use crate::peers::Peer;
+use crate::peers::{Named, Peer, Settled};
 use crate::run::observe::capped;
 use crate::run::remembered::Remembered;
 use crate::run::{Tools, kept};
@@ -135,13 +135,20 @@ pub(super) fn settle(tools: &Tools, domain: &str, key: Option<&str>, approve: bo
                 // Whether anything was held against it is of no matter.
                 let _cleared = tools.circuits.clear(&domain);
             }
-            Answer::Recognised {
-                peers: peers.into_iter().map(|settled| settled.peer).collect(),
-                approved: approve,
-            }
+            let faces = peers.iter().flat_map(Settled::named).collect();
+            let peers = peers.into_iter().map(|settled| settled.peer).collect();
+            Answer::Recognised { peers, approved: approve, faces }
         }
         Err(message) => Answer::no(message),
     }
+}
+
+/// An operator says that what is known is the partner's no more. What that was; the policy has heard of it.
+pub(super) fn forget(tools: &Tools, domain: &str, key: Option<&str>) -> Result<Vec<Named>, String> {
+    let domain = named(domain)?;
+    let forgotten = tools.observe.peers().with(|peers| peers.forget(&domain, key, Timestamp::now()))?;
+    publish(tools);
+    Ok(forgotten.iter().flat_map(Settled::named).collect())
 }
 
 /// What the status page shows: what waits, and what has changed last.

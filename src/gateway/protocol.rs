@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::pairs::{Client, Managed, Pair};
 pub use self::plan::{ByRule, Change, Fault, Plan};
-pub use self::shown::{Ban, Circuit, Quarantined, Stream};
+pub use self::shown::{Ban, Circuit, OfNode, Passed, Quarantined, Stream};
 use super::explain::Asked;
 pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
-pub use crate::peers::Peer;
+pub use crate::peers::{Named, Peer};
 pub use crate::run::quarantine::Word;
 pub use crate::run::refusals::Refusal;
 pub use crate::run::shadow::{Otherwise, Passes, Report};
@@ -137,6 +137,14 @@ pub enum Request {
         /// Whether it is the partner's.
         approve: bool,
     },
+    /// What is known of a remote domain is the partner's no more: it waits from now on, and its streams end.
+    Forget {
+        /// Whose.
+        domain: String,
+        /// What has this key; `none` for what shows no certificate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
     /// End in good order, and begin anew as the files say.
     Restart {},
     /// What is in force.
@@ -193,6 +201,7 @@ impl Request {
             Self::Peers { .. } => "peers",
             Self::Recognise { approve: true, .. } => "peers-approve",
             Self::Recognise { approve: false, .. } => "peers-dismiss",
+            Self::Forget { .. } => "peers-forget",
             Self::Restart {} => "restart",
             Self::Config {} => "config",
             Self::Explain(_) => "explain",
@@ -216,9 +225,10 @@ impl Request {
     /// What it is about.
     pub fn target(&self) -> Option<&str> {
         match self {
-            Self::Target { domain, .. } | Self::Settle { domain, .. } | Self::Recognise { domain, .. } => {
-                Some(domain)
-            }
+            Self::Target { domain, .. }
+            | Self::Settle { domain, .. }
+            | Self::Recognise { domain, .. }
+            | Self::Forget { domain, .. } => Some(domain),
             Self::Refusals { domain, .. } | Self::Peers { domain } => domain.as_deref(),
             Self::Log { level, .. } => Some(level),
             Self::Close { target, .. } | Self::Ban { target, .. } | Self::Unban { target, .. } => {
@@ -384,6 +394,16 @@ pub enum Answer {
         peers: Vec<Peer>,
         /// Whether it is the partner's.
         approved: bool,
+        /// Each face of which that was said.
+        #[serde(default)]
+        faces: Vec<Named>,
+    },
+    /// What was known is so no more.
+    Forgotten {
+        /// Each face.
+        faces: Vec<Named>,
+        /// How many streams of that domain ended here.
+        streams: usize,
     },
     /// It is logged so from now on.
     Logging {
@@ -464,25 +484,6 @@ impl Answer {
     pub fn no(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), findings: Vec::new() }
     }
-}
-
-/// What one of several nodes answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OfNode {
-    /// Its name, new with each start.
-    pub node: String,
-    /// The name of its machine.
-    pub host: String,
-    /// Its answer.
-    pub answer: Answer,
-}
-
-/// Whether the store that nodes share has taken something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passed {
-    /// Why it has not; the others hear of it when it is back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
 }
 
 /// Octets of a request, its line end included.

@@ -84,10 +84,13 @@ impl Look {
 
 impl std::fmt::Display for Look {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let issuer =
-            self.face.issuer.as_deref().map_or_else(|| "none".to_owned(), |issuer| escaped(issuer, WORDS));
-        write!(f, "{}, issuer {issuer}, key {}, TLS {}", self.face.label(), self.key(), self.tls)?;
-        self.network.as_ref().map_or(Ok(()), |network| write!(f, ", network {network}"))
+        // The issuer is what the peer says of itself: it comes last and in quotation marks, so that it cannot be read as anything else.
+        write!(f, "{}, key {}, TLS {}", self.face.label(), self.key(), self.tls)?;
+        self.network.as_ref().map_or(Ok(()), |network| write!(f, ", network {network}"))?;
+        match &self.face.issuer {
+            Some(issuer) => write!(f, ", issuer \"{}\"", escaped(issuer, WORDS)),
+            None => f.write_str(", issuer none"),
+        }
     }
 }
 
@@ -141,6 +144,25 @@ pub struct Settled {
     pub peer: Peer,
     /// The faces.
     pub faces: Vec<Look>,
+}
+
+/// One face of one pair, of which an operator has said something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The domain that speaks.
+    pub from: String,
+    /// The domain that is spoken to.
+    pub to: String,
+    /// The face.
+    pub look: Look,
+}
+
+impl Settled {
+    /// Each of the faces by itself.
+    pub fn named(&self) -> impl Iterator<Item = Named> {
+        let Peer { from, to, .. } = &self.peer;
+        self.faces.iter().map(|look| Named { from: from.clone(), to: to.clone(), look: look.clone() })
+    }
 }
 
 /// What was made of a change.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::pins::{KeyDigest, ShownKey};
 use super::question::{Federate, Identity};
 use crate::jid::Domain;
-use crate::reason::Direction;
+use crate::reason::{Direction, escaped};
 
 /// `on-change:` of a rule: what becomes of a domain that is proven in another way than before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -261,15 +261,19 @@ impl Known {
             None if on_change == OnChange::Note => return None,
             None => "nothing is remembered of this pair here".to_owned(),
             Some(face) => {
-                let issuer = face.issuer.as_deref().map(|issuer| format!(", issued by {issuer}"));
+                let quoted = |issuer| format!(", issued by \"{}\"", escaped(issuer, ISSUER));
+                let issuer = face.issuer.as_deref().map(quoted);
                 let key = face.key.map(|key| format!(", key {key}"));
                 let (issuer, key) = (issuer.unwrap_or_default(), key.unwrap_or_default());
-                format!("proven before by {}{issuer}{key}", face.label())
+                format!("proven before by {}{key}{issuer}", face.label())
             }
         };
         Some(format!("on-change: {}; {known}", on_change.label()))
     }
 }
+
+/// Characters of an issuer that are shown.
+const ISSUER: usize = 200;
 
 /// What proves a remote domain, with its word; the weakest first.
 const METHODS: [(&str, Identity); 5] = [

@@ -173,7 +173,7 @@ async fn a_change_is_noted_with_before_and_after_everywhere() {
     );
     let text = tell(&world.socket(), &["peers"]).await.out;
     for words in
-        ["partner.example > hall.example  inbound", "proven by certificate, issuer CN=", "noted", "1 pairs"]
+        ["partner.example > hall.example  inbound", "proven by certificate, key sha256:", "noted", "1 pairs"]
     {
         assert!(text.contains(words), "{words}: {text}");
     }
@@ -215,14 +215,15 @@ async fn a_certificate_of_another_authority_waits_for_an_operator() {
     assert!(refusals.contains("partners at") && refusals.contains("gatehouse peers approve"), "{refusals}");
     let text = tell(&world.socket(), &["peers"]).await.out;
     assert!(
-        text.contains("WAITS certificate, issuer CN=Another Root")
+        text.contains("WAITS certificate, key sha256:")
+            && text.contains("issuer \"CN=Another Root")
             && text.contains("1 with changes that wait"),
         "{text}"
     );
 
     let said = approve(&world).await;
     assert_eq!(
-        (said.code, said.out.contains("approved partner.example > hall.example")),
+        (said.code, said.out.contains("approved partner.example > hall.example: certificate, key sha256:")),
         (0, true),
         "{said:?}"
     );
@@ -237,6 +238,18 @@ async fn a_certificate_of_another_authority_waits_for_an_operator() {
     let audit = fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
     assert!(audit.contains("\"peers-approve\""), "who approved it is written down");
     still_passes(&world, &mut living, "a@partner.example", "j@hall.example", "and on").await;
+
+    // It was the wrong word after all: what was let in is known no more, and its streams end; who was known before comes back.
+    let key = done["faces"][2]["look"]["face"]["key"].as_str().unwrap().to_owned();
+    let said = tell(&world.socket(), &["peers", "forget", PARTNER, "--key", &key]).await;
+    let word = format!("forgotten partner.example > hall.example: certificate, key {key}");
+    assert_eq!((said.code, said.out.contains(&word)), (0, true), "{said:?}");
+    living.ending().await.unwrap();
+    let mut stream = opened(&peer).await;
+    assert_eq!(stream.external(PARTNER).await.unwrap(), Login::Failure("temporary-auth-failure".to_owned()));
+    knows(&world, 2, 1).await;
+    let audit = fs::read_to_string(world.folder.path().join("audit.jsonl")).unwrap();
+    assert!(audit.contains("\"peers-forget\""), "who had it forgotten is written down");
 }
 
 // D9: "stanzas come back at once with the text": outbound; nothing reaches the changed server, and after the operator's word the
@@ -469,7 +482,7 @@ async fn an_explanation_tells_what_is_remembered() {
     let said = tell(&world.socket(), &[&words[..], &["--live", "--proof", "certificate"]].concat()).await;
     assert!(
         said.code == 0
-            && said.out.contains("memory:     on-change: hold; proven before by certificate, issued by CN="),
+            && said.out.contains("memory:     on-change: hold; proven before by certificate, key sha256:"),
         "{said:?}"
     );
     let said = tell(&world.socket(), &[&words[..], &["--live", "--proof", "dialback"]].concat()).await;

@@ -36,6 +36,7 @@ impl Request {
             | Self::Circuits { clear: Some(_) }
             | Self::Close { .. }
             | Self::Drain {}
+            | Self::Forget { .. }
             | Self::Log { .. }
             | Self::Recognise { .. }
             | Self::Reload { plan: false }

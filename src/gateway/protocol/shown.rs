@@ -1,7 +1,8 @@
-//! What answers show: streams, circuits, bans, and who is in quarantine.
+//! What answers show: streams, circuits, bans, who is in quarantine, and what each of several nodes says.
 
 use serde::{Deserialize, Serialize};
 
+use super::Answer;
 use super::pairs::{Client, Pair};
 
 /// A living connection or errand.
@@ -78,4 +79,23 @@ pub struct Quarantined {
     pub decided: Option<String>,
     /// The user who decided; none: nobody has, or quiet days have passed.
     pub uid: Option<u32>,
+}
+
+/// What one of several nodes answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfNode {
+    /// Its name, new with each start.
+    pub node: String,
+    /// The name of its machine.
+    pub host: String,
+    /// Its answer.
+    pub answer: Answer,
+}
+
+/// Whether the store that nodes share has taken something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Why it has not; the others hear of it when it is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
