@@ -116,8 +116,38 @@ impl Talk {
         }
         self.say(format!("<starttls xmlns='{}'/>", names::TLS).as_bytes()).await?;
         match self.hear_due(Due::Proceed).await? {
-            Token::Element(frame) if frame.is(names::TLS, "proceed") => Ok(offered),
+            Token::Element(frame) if frame.is(names::TLS, "proceed") => match self.framer.is_empty() {
+                true => Ok(offered),
+                // TLS-06: the gateway takes no octet that came in clear for one that came through TLS.
+                false => Err("octets come in clear behind <proceed/>, where TLS is due: \
+                     somebody on the way may have put them there, or the server is broken"
+                    .to_owned()),
+            },
             _ => Err("the server takes back its offer of STARTTLS".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // TLS-06: what comes in clear behind <proceed/> is refused, as by the gateway itself.
+    #[tokio::test]
+    async fn octets_in_clear_behind_proceed_are_no_tls() {
+        let remote = Domain::parse("friend.example").unwrap();
+        let (xml, tls) = (names::STREAMS, names::TLS);
+        for (behind, taken) in [("", true), ("<stream:features/>", false), ("<iq", false)] {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            let said = format!(
+                "<stream:stream xmlns='jabber:server' xmlns:stream='{xml}' version='1.0' id='i' from='friend.example'>\
+                 <stream:features><starttls xmlns='{tls}'/></stream:features><proceed xmlns='{tls}'/>{behind}"
+            );
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            let mut talk = Talk::new(Box::new(ours), Content::Server, Duration::from_secs(5));
+            let done = talk.starttls(None, &remote).await;
+            assert_eq!(done.is_ok(), taken, "{behind}: {done:?}");
+            assert!(taken || done.unwrap_err().contains("in clear"), "{behind}");
         }
     }
 }
