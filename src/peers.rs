@@ -48,7 +48,7 @@ impl Peers {
             return None;
         };
         (peer.rule, peer.hold) = (sight.rule.clone(), sight.hold);
-        let before = peer.look();
+        let before = peer.look().unwrap_or(&sight.look).clone();
         // Two that come within one moment are judged as if one had come after the other: what was known when it was let in is not what
         // is known now.
         let held = sight.outcome == Outcome::Deny || sight.hold && peer.keeps_out(&sight.look.face);

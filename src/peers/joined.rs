@@ -70,12 +70,13 @@ impl Peer {
             waiting.what = compare(&known, &waiting.look.face).drifts;
         }
         joined.thin();
-        let before = joined.look();
+        let before = joined.look().cloned();
         let told: Vec<Change> = fresh
             .into_iter()
             .map(|(after, at)| {
                 let what = compare(&known, &after.face).drifts;
-                Change { at, what, before: before.clone(), after, fate: Fate::Held }
+                let before = before.clone().unwrap_or_else(|| after.clone());
+                Change { at, what, before, after, fate: Fate::Held }
             })
             .collect();
         joined.changes = union(&joined.changes, &told);

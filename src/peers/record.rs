@@ -268,9 +268,8 @@ impl Peer {
     }
 
     /// How it looked the last time that it passed.
-    pub fn look(&self) -> Look {
-        let newest = self.faces.iter().max_by_key(|seen| seen.last);
-        newest.map_or_else(Look::none, |seen| seen.look.clone())
+    pub fn look(&self) -> Option<&Look> {
+        self.faces.iter().max_by_key(|seen| seen.last).map(|seen| &seen.look)
     }
 
     fn known(&self) -> Vec<Face> {
@@ -295,7 +294,9 @@ impl Peer {
     pub(super) fn passes(&mut self, look: &Look, now: Timestamp) -> (Vec<Drift>, bool) {
         self.last = self.last.max(now);
         let faces = self.known();
-        let approved = self.keeps_out(&look.face).then_some(now);
+        // Whoever is believed as the first is so in spite of what was said before: that one was forgotten.
+        let forgotten = self.gone.iter().any(|gone| gone.forgotten && gone.face.is_like(&look.face));
+        let approved = (forgotten || self.keeps_out(&look.face)).then_some(now);
         let waited = self.waiting.len();
         self.waiting.retain(|waiting| !waiting.look.face.is_like(&look.face));
         let mut structural = self.waiting.len() < waited;
@@ -366,7 +367,7 @@ impl Peer {
         now: Timestamp,
         fate: Fate,
     ) -> Vec<Look> {
-        let before = self.look();
+        let before = self.look().cloned();
         self.rise(now);
         let meant: Vec<Look> = self.open_to(fate).filter(|look| is_meant(look)).cloned().collect();
         if fate == Fate::Forgotten {
@@ -388,7 +389,9 @@ impl Peer {
                     what.push(Drift::Key);
                 }
             }
-            self.note(Change { at: now, what, before: before.clone(), after: look.clone(), fate });
+            // Where nothing was known, it has changed from nothing else.
+            let before = before.clone().unwrap_or_else(|| look.clone());
+            self.note(Change { at: now, what, before, after: look.clone(), fate });
         }
         self.thin();
         meant
@@ -453,13 +456,6 @@ impl Peer {
             words.sort();
             words.truncate(most);
         }
-    }
-}
-
-impl Look {
-    pub(super) fn none() -> Self {
-        let face = Face { method: crate::policy::Identity::Absent, issuer: None, key: None };
-        Self { face, tls: "none".to_owned(), network: None }
     }
 }
 
