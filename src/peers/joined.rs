@@ -177,7 +177,7 @@ fn judged(met: Vec<Met>, hold: bool) -> Vec<(Met, bool)> {
         let against: Vec<Face> = all.iter().filter(apart).map(|other| other.look.face.clone()).collect();
         let passes = !hold
             || met.is_settled()
-            || !(met.waits() && !all.is_empty()) && !compare(&against, &met.look.face).holds;
+            || (!met.waits() || all.is_empty()) && !compare(&against, &met.look.face).holds;
         judged.push((met, passes));
     }
     judged.extend(waiting.into_iter().map(|met| (met, false)));

@@ -299,11 +299,11 @@ async fn easy_going(world: &World, at: SocketAddr, domain: &str) {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let mut octets = [0; 2048];
-                stream.read(&mut octets).await.ok()?;
+                let _read = stream.read(&mut octets).await.ok()?;
                 let offer = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='1' version='1.0'>\
                              <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>";
                 stream.write_all(offer.as_bytes()).await.ok()?;
-                stream.read(&mut octets).await.ok()?;
+                let _read = stream.read(&mut octets).await.ok()?;
                 stream.write_all(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await.ok()?;
                 acceptor.accept(stream).await.ok()
             });
