@@ -219,7 +219,13 @@ impl Shadow {
         };
         drop(table);
         rules.sort_by(|a, b| {
-            (b.asked, &a.rule, &a.next_rule, &a.next).cmp(&(a.asked, &b.rule, &b.next_rule, &b.next))
+            (b.asked, &a.rule, &a.next_rule, &a.now, &a.next).cmp(&(
+                a.asked,
+                &b.rule,
+                &b.next_rule,
+                &b.now,
+                &b.next,
+            ))
         });
         report.rules = rules;
         report.sort();
@@ -255,7 +261,8 @@ impl Report {
     /// What has most stanzas first.
     pub fn sort(&mut self) {
         self.changes.sort_by(|a, b| {
-            (b.stanzas, b.asked, &a.from, &a.to, &a.what).cmp(&(a.stanzas, a.asked, &b.from, &b.to, &b.what))
+            (b.stanzas, b.asked, &a.from, &a.to, &a.what, &a.flow)
+                .cmp(&(a.stanzas, a.asked, &b.from, &b.to, &b.what, &b.flow))
         });
     }
 }
