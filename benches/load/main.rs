@@ -1,6 +1,6 @@
 //! What a unit of work costs the gateway, against HAProxy doing TLS to plain TCP, in one run.
 //!
-//! `cargo bench --bench load` takes three minutes for each of five rounds and ends in a table and a JSON file. Each round measures both, in turn,
+//! `cargo bench --bench load` takes four minutes for each of five rounds and ends in a table and a JSON file. Each round measures both, in turn,
 //! each as a fresh process with one thread, the same key and the same suite; figures are processor time as the kernel
 //! counts it, so that neither the generator nor a busy machine is measured. Options, after `--`: `--rounds N`,
 //! `--only WORK,..`, `--ours` (leaves HAProxy out), `--quick` (a little of everything, to see that it works), `--gateway

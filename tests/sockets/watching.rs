@@ -357,6 +357,8 @@ fn every_selector_is_of_a_series(prometheus: &Prometheus, dashboard: &[(String, 
         }
     }
     let closed: BTreeSet<&str> = gatehouse::reason::Reason::ALL.iter().map(|reason| reason.label()).collect();
+    let changes: BTreeSet<&str> =
+        gatehouse::metrics::ShadowChange::ALL.iter().map(|change| change.label()).collect();
     let mut compared = 0;
     for text in &texts {
         for part in text.split('{').skip(1) {
@@ -368,7 +370,8 @@ fn every_selector_is_of_a_series(prometheus: &Prometheus, dashboard: &[(String, 
                 for value in values.trim_matches(|c| "=~\"".contains(c)).split('|') {
                     let fine = value.starts_with('$') || known.contains(value) || value == "none";
                     assert!(
-                        fine || (label == "reason" && closed.contains(value)),
+                        fine || (label == "reason" && closed.contains(value))
+                            || (label == "change" && changes.contains(value)),
                         "no {label} is {value}: {text}"
                     );
                     compared += 1;
