@@ -22,7 +22,7 @@ use crate::net;
 use crate::policy::{
     Federate, Finding, Identity, KeyDigest, Policy, Proxy, Question, ShownKey, Tls, Verdict,
 };
-use crate::reason::Direction;
+use crate::reason::{Direction, Reason};
 use crate::relay;
 use crate::run::posh::{Files, Reach};
 use crate::run::ways::{self, Undialled, WayOut};
@@ -366,7 +366,12 @@ impl Probe {
             self.dial(resolver, way, address).await.map_err(|fault| {
                 let words = fault.to_string();
                 let words = words.strip_prefix(&format!("{address}: ")).unwrap_or(&words);
-                format!("no connection ({words}): the server is down there, or a firewall is in between")
+                let guess = match &fault {
+                    Undialled::Proxy(fault) if fault.is_of_login() => Reason::ProxyLogin.remedy(),
+                    Undialled::Proxy(_) => "look at the proxy, and at what it may reach",
+                    Undialled::Straight(_) => "the server is down there, or a firewall is in between",
+                };
+                format!("no connection ({words}): {guess}")
             })?;
         let mut plain = Talk::new(Box::new(stream), Content::Server, times.unauth);
         let mode = match mode {

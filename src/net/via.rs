@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::{Method, Request, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_socks::Error as SocksError;
 use tokio_socks::tcp::Socks5Stream;
 
 use super::connect::{self, Params};
@@ -38,25 +39,47 @@ impl fmt::Display for Wanted {
 /// Connects through a proxy at the first of its `addresses` that answers.
 ///
 /// # Errors
-/// When no address of the proxy answers, or it does not make the connection in time.
+/// When no address of the proxy answers, it does not let us in, or it does not make the connection in time.
 pub async fn connect(
     proxy: &Proxy,
     addresses: &[SocketAddr],
     wanted: &Wanted,
     params: &Params,
 ) -> Result<TcpStream, ViaFault> {
-    let fault = |what: String| ViaFault::new(proxy, what);
     let asked = async {
-        let dialled =
-            connect::connect(addresses, params).await.map_err(|down| format!("not reached: {down}"))?;
-        let made = ask(proxy, dialled.stream, wanted).await;
-        made.map_err(|what| format!("no connection to {wanted}: {what}"))
+        let dialled = connect::connect(addresses, params)
+            .await
+            .map_err(|down| ViaFault::new(proxy, format!("not reached: {down}")))?;
+        ask(proxy, dialled.stream, wanted).await.map_err(|trouble| match trouble {
+            Trouble::Login(what) => ViaFault { login: true, ..ViaFault::new(proxy, what) },
+            Trouble::Other(what) => ViaFault::new(proxy, format!("no connection to {wanted}: {what}")),
+        })
     };
-    let late = |_| fault(format!("no connection to {wanted} in time"));
-    timeout(params.total, asked).await.map_err(late)?.map_err(fault)
+    let late = |_| ViaFault::new(proxy, format!("no connection to {wanted} in time"));
+    timeout(params.total, asked).await.map_err(late)?
 }
 
-async fn ask(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStream, String> {
+/// What a proxy that was reached did not do.
+enum Trouble {
+    /// It asks for a login where we have none, or does not take ours.
+    Login(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<SocksError> for Trouble {
+    fn from(error: SocksError) -> Self {
+        match error {
+            SocksError::AuthorizationRequired | SocksError::NoAcceptableAuthMethods => {
+                Self::Login(format!("it asks for another login than it was shown: {error}"))
+            }
+            SocksError::PasswordAuthFailure(_) => Self::Login(format!("it refuses our login: {error}")),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+async fn ask(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStream, Trouble> {
     match proxy.kind() {
         ProxyKind::Socks5 | ProxyKind::Socks5h => {
             let stream = match (wanted, proxy.login()) {
@@ -72,14 +95,14 @@ async fn ask(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStr
                     Socks5Stream::connect_with_password_and_socket(stream, wanted, user, password).await
                 }
             };
-            stream.map(Socks5Stream::into_inner).map_err(|error| error.to_string())
+            Ok(stream?.into_inner())
         }
         ProxyKind::Http => tunnel(proxy, stream, wanted).await,
     }
 }
 
-async fn tunnel(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStream, String> {
-    let words = |error: hyper::Error| error.to_string();
+async fn tunnel(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<TcpStream, Trouble> {
+    let words = |error: hyper::Error| Trouble::Other(error.to_string());
     let handshake =
         hyper::client::conn::http1::Builder::new().max_buf_size(ANSWER).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(words)?;
@@ -90,18 +113,25 @@ async fn tunnel(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<Tcp
             base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{user}:{password}"));
         request = request.header(header::PROXY_AUTHORIZATION, format!("Basic {login}"));
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| Trouble::Other(error.to_string()))?;
     let asked = async {
         let answer = sender.send_request(request).await.map_err(words)?;
-        if !answer.status().is_success() {
-            return Err(format!("it answers {}", answer.status()));
+        match answer.status() {
+            // RFC 9110 15.5.8. Any other refusal is about where we want to go.
+            // COMPAT(tinyproxy 1.11): 401 for a login that is wrong.
+            status @ (StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED) => {
+                return Err(Trouble::Login(format!("it answers {status}")));
+            }
+            status if !status.is_success() => return Err(Trouble::Other(format!("it answers {status}"))),
+            _ => {}
         }
         let upgraded = hyper::upgrade::on(answer).await.map_err(words)?;
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| "no connection".to_owned())?;
+        let none = |_| Trouble::Other("no connection".to_owned());
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(none)?;
         // Whom we call does not speak before we do.
         match parts.read_buf.is_empty() {
             true => Ok(parts.io.into_inner()),
-            false => Err("it says more than its answer".to_owned()),
+            false => Err(Trouble::Other("it says more than its answer".to_owned())),
         }
     };
     let mut asked = std::pin::pin!(asked);
@@ -116,12 +146,18 @@ async fn tunnel(proxy: &Proxy, stream: TcpStream, wanted: &Wanted) -> Result<Tcp
 pub struct ViaFault {
     proxy: String,
     what: String,
+    login: bool,
 }
 
 impl ViaFault {
     /// That this proxy made no connection, and why.
     pub fn new(proxy: &Proxy, what: String) -> Self {
-        Self { proxy: proxy.to_string(), what }
+        Self { proxy: proxy.to_string(), what, login: false }
+    }
+
+    /// Whether it asks for a login that we do not have: that says nothing of whom it was to connect us to.
+    pub fn is_of_login(&self) -> bool {
+        self.login
     }
 }
 

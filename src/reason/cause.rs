@@ -86,6 +86,8 @@ words! {
         TimedOut = "timed-out",
         /// The address refused the connection, or nothing reaches it.
         NotReached = "not-reached",
+        /// The proxy on the way refuses our login, or asks for one.
+        ProxyLogin = "proxy-login",
         /// The DNS knows no such domain.
         NoSuchDomain = "no-such-domain",
         /// The DNS knows the domain, and no XMPP server of it.
@@ -135,6 +137,7 @@ impl Cause {
             Self::MustNotDial => "the DNS names only addresses that must not be dialled",
             Self::NotReached => "the address takes no connection",
             Self::NotTls => "what came is not TLS",
+            Self::ProxyLogin => "the proxy refuses our login, or asks for one",
             Self::NotYetValid => "the certificate is not valid yet",
             Self::OnLists => "lists name the domain, or the sender there",
             Self::OtherName => "the certificate names other domains only",
@@ -179,6 +182,7 @@ impl Cause {
             Self::NotYetValid => "its certificate is not valid yet",
             Self::OtherName => "its certificate is for another name",
             Self::PeerSaid => "its server refused the stream for a reason of its own",
+            Self::ProxyLogin => "the way out to its server is shut here",
             Self::Revoked | Self::RevocationUnknown => {
                 "its certificate was revoked, or nobody can say whether it was"
             }
@@ -294,6 +298,9 @@ impl Cause {
                 "the other side does not take our certificate or our TLS: look whether its roots know our authority"
             }
             Self::PeerSaid => "ask the operators of that server",
+            Self::ProxyLogin => {
+                "write the proxy's user and password into `via:`, or ask its operators: that server was not called"
+            }
             Self::PinExpired => {
                 "correct the dates in `pins:` of the rule, or ask that server's operators for the key that holds now"
             }

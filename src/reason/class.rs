@@ -56,6 +56,8 @@ classes! {
     TooBig,
     /// The stanza is legal and may not pass for what stands in it (XML-17, JID-06).
     Unfit,
+    /// No connection to a remote server has come about.
+    Unreached,
 }
 
 impl Class {

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use super::{now, part};
 use crate::jid::Domain;
 use crate::metrics::{CircuitState, Limit, Metrics};
-use crate::reason::Reason;
+use crate::reason::{Class, Reason};
 use crate::relay::Behalf;
 
 /// How a domain that is not to be had is treated.
@@ -268,7 +268,7 @@ impl Circuits {
         held(&self.claims).remove(domain);
         let whose = Some(from.clone());
         self.change(domain, |against| {
-            if against.get(&whose).is_some_and(|failed| failed.reason == Reason::RemoteUnreachable) {
+            if against.get(&whose).is_some_and(|failed| failed.reason.is(Class::Unreached)) {
                 against.remove(&whose);
             }
         });

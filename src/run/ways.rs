@@ -59,7 +59,7 @@ pub fn way_out(routes: &WaysOut, rule: Option<&Proxy>, domain: &Domain) -> Optio
 }
 
 /// Connects to the first of these addresses that answers, on this way. A proxy is asked for one after the other, and gives up
-/// with the last, or when the time for all of them together is over.
+/// with the last, when it refuses our login, or when the time for all of them together is over.
 ///
 /// # Errors
 /// What came of them, or of the last.
@@ -114,6 +114,8 @@ async fn through(
         };
         match via::connect(proxy, &at, &wanted, params).await {
             Ok(stream) => return Ok((stream, *address)),
+            // It would refuse the next question for the same login, and may count how often.
+            Err(fault) if fault.is_of_login() => return Err(Undialled::Proxy(fault)),
             Err(fault) => last = Undialled::Proxy(fault),
         }
         failed.push(*address);
@@ -134,6 +136,7 @@ impl Undialled {
     /// What it is called, where the other end is a remote server.
     pub fn why(&self) -> Why {
         match self {
+            Self::Proxy(fault) if fault.is_of_login() => Why::because(Reason::ProxyLogin, Cause::ProxyLogin),
             Self::Proxy(_) => Why::because(Reason::RemoteUnreachable, Cause::NotReached),
             Self::Straight(fault) => fault.why(),
         }

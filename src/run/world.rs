@@ -354,6 +354,10 @@ impl Way {
                 Ok(connected) => return Ok(connected),
                 Err(why) => failure = why,
             }
+            if failure.reason == Reason::ProxyLogin {
+                // It is the same proxy for all of them.
+                break;
+            }
         }
         match self.destination {
             Destination::World { .. } => {

@@ -336,6 +336,7 @@ fn trouble_is_told_by_its_name() {
     for (reason, condition) in [
         (Reason::RemoteNotFound, "remote-server-not-found"),
         (Reason::RemoteUnreachable, "remote-connection-failed"),
+        (Reason::ProxyLogin, "remote-connection-failed"),
         (Reason::DialbackTimeout, "remote-server-timeout"),
         (Reason::DnsFailed, "remote-server-timeout"),
     ] {
@@ -360,6 +361,7 @@ fn trouble_is_told_by_its_name() {
     for (reason, condition) in [
         (Reason::RemoteNotFound, "remote-server-not-found"),
         (Reason::RemoteUnreachable, "remote-server-timeout"),
+        (Reason::ProxyLogin, "remote-server-timeout"),
     ] {
         let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Own);
         stage.step(

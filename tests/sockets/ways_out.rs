@@ -6,11 +6,15 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gatehouse::demo::node::Node;
 use gatehouse::demo::peer::Peer;
 use gatehouse::demo::world::World;
+use gatehouse::reason::Reason;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::sockets::*;
 
@@ -287,31 +291,76 @@ async fn a_proxy_that_makes_no_connection_is_named() {
     let friend = peer(&world, 10, FRIEND).await;
     let (closed, http) = (Proxy::socks(&world, true), Proxy::http(&world));
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (login, down) = ("proxy-login", "remote-unreachable");
     let table = [
-        format!("socks5://127.0.0.1:{free}"),
-        format!("socks5://127.0.0.1:{}", closed.port),
-        format!("socks5://{USER}:wr0ng@127.0.0.1:{}", closed.port),
-        format!("http://{USER}:wr0ng@127.0.0.1:{}", http.port),
+        (format!("socks5://127.0.0.1:{free}"), down),
+        (format!("socks5://127.0.0.1:{}", closed.port), login),
+        (format!("socks5://{USER}:wr0ng@127.0.0.1:{}", closed.port), login),
+        (format!("http://127.0.0.1:{}", http.port), login),
+        (format!("http://{USER}:wr0ng@127.0.0.1:{}", http.port), login),
         // A server that is no proxy at all.
-        format!("http://{}", world.at.admin),
-        format!("socks5://{}", friend.address),
-        "http://no-such-proxy.example:3128".to_owned(),
+        (format!("http://{}", world.at.admin), down),
+        (format!("socks5://{}", friend.address), down),
+        ("http://no-such-proxy.example:3128".to_owned(), down),
     ];
-    for (index, via) in table.iter().enumerate() {
+    for (index, (via, reason)) in table.iter().enumerate() {
         route(&world, &[format!("{{ domain: {FRIEND}, via: \"{via}\" }}")]).await;
         let _cleared = gatehouse(&world, &["circuits", "--clear", FRIEND]).await;
         let body = format!("lost {index}");
         world.legacy.message("j@hall.example", "a@friend.example", &body);
         let bounce = bounced(&world, "a@friend.example", index + 1).await;
         assert_eq!(condition(&bounce), Some("remote-server-timeout"), "{via}: {}", bounce.raw);
-        assert!(!bounce.raw.contains("proxy") && !bounce.raw.contains("wr0ng"), "{}", bounce.raw);
+        // Those behind read the label and nothing of whose proxy it is.
+        let words = bounce.raw.replace(&format!("({reason})"), "");
+        assert!(
+            words != bounce.raw && !words.contains("proxy") && !words.contains("wr0ng"),
+            "{}",
+            bounce.raw
+        );
         let shown = via.replace(&format!("{USER}:wr0ng@"), "");
         let (_, told) = gatehouse(&world, &["refusals", "--domain", FRIEND, "--last", "1"]).await;
-        assert!(told.contains(&shown) && !told.contains("wr0ng"), "{via}: {told}");
+        assert!(told.contains(&shown) && told.contains(reason) && !told.contains("wr0ng"), "{via}: {told}");
+        let (_, circuits) = gatehouse(&world, &["circuits"]).await;
+        assert!(circuits.contains(reason), "{via}: {circuits}");
+        let (code, probed) = gatehouse(&world, &["probe", FRIEND]).await;
+        let guess = if *reason == login { Reason::ProxyLogin.remedy() } else { "what it may reach" };
+        assert!(code != 0 && probed.contains(guess) && !probed.contains("wr0ng"), "{via}: {probed}");
         let (_, dumped) = gatehouse(&world, &["config", "dump"]).await;
         assert!(dumped.contains(&shown) && !dumped.contains("wr0ng"), "{dumped}");
     }
     assert!(friend.inbox.all().is_empty());
+}
+
+// A login that a proxy refuses is shown once, however many servers the domain has: some count how often.
+#[tokio::test]
+async fn a_login_that_is_refused_is_shown_once() {
+    let world = border().await;
+    let friend = peer(&world, 10, COUSIN).await;
+    for target in 1..=4 {
+        let host = format!("t{target}.friend.example");
+        world.names.srv("_xmpp-server._tcp.friend.example", target, 0, &host, 5269 + target).unwrap();
+        world.names.host(&host, friend.address.ip());
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut one, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut request = [0; 1024];
+            let _read = one.read(&mut request).await;
+            let answer = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+            let _written = one.write_all(answer.as_bytes()).await;
+        }
+    });
+    route(&world, &[format!("{{ domain: {FRIEND}, via: \"http://{USER}:wr0ng@127.0.0.1:{port}\" }}")]).await;
+    world.legacy.message("j@hall.example", "a@friend.example", "lost");
+    let bounce = bounced(&world, "a@friend.example", 1).await;
+    assert!(bounce.raw.contains("(proxy-login)"), "{}", bounce.raw);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // Others count it as what it is.
+    world.counted("stanzas_refused_total", &[("reason", "proxy-login")], 1.0).await.unwrap();
 }
 
 // One deadline for all that a proxy is asked for: four targets cost what one does.
