@@ -460,6 +460,9 @@ impl Far {
             initiating::Effect::Unasked => {
                 turn.dialback(Role::Initiating, facing, DialbackOutcome::Unasked, std::time::Duration::ZERO)
             }
+            initiating::Effect::Rejected => {
+                turn.dialback(Role::Receiving, facing, DialbackOutcome::Error, std::time::Duration::ZERO)
+            }
             initiating::Effect::PeerError(name) => {
                 self.reason = Reason::PeerError;
                 self.leave = match name.as_str() {

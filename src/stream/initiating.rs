@@ -134,6 +134,8 @@ pub enum Effect {
     Unfit(Box<Refused>),
     /// An answer that nobody asked for; it changed nothing (DB-08).
     Unasked,
+    /// A claim or a question of the peer was refused.
+    Rejected,
     /// The peer sent a stream error with this condition.
     PeerError(String),
     /// The peer closed its stream; ours is closed in answer.
@@ -185,6 +187,8 @@ struct Line {
     /// EXTERNAL was tried on this stream, and refused.
     refused: bool,
     unasked: u8,
+    /// Claims and questions of the peer that were refused.
+    refusals: u8,
     /// How often the claim was made again, and so may be answered once more.
     repeated: u8,
     /// The peer offers to use it both ways, and was told that it may.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::stage::*;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Direction, Flow, Reason};
-use gatehouse::relay::{Destination, Effect, Event, FarId, Input, Left, Load, Side};
+use gatehouse::relay::{Destination, DialbackOutcome, Effect, Event, FarId, Input, Left, Load, Role, Side};
 use gatehouse::stream::{Method, Pair, Secured};
 use gatehouse::xml::Kind;
 
@@ -719,6 +719,176 @@ fn a_domain_whose_changes_are_held_has_a_stream_for_each_way() {
         let (_, _, said) = called(secured("", &["friend.example"]), rule, true);
         assert_eq!(said.contains("bidi"), both_ways, "{more}: {said}");
     }
+}
+
+const CLAIM: &str = "<db:result from='im.friend.example' to='hall.example'>0123</db:result>";
+const QUESTION: &str = "<db:verify from='friend.example' to='hall.example' id='one'>0123</db:verify>";
+
+// Table 0.3: on a stream of ours that goes one way a peer claims nothing and asks nothing.
+#[test]
+fn a_claim_on_a_stream_of_ours_that_goes_one_way_ends_it() {
+    for word in [CLAIM, QUESTION] {
+        let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), false);
+        stage.said(Side::Far(far));
+        stage.hears(Side::Far(far), word);
+        let said = stage.said(Side::Far(far));
+        assert!(said.contains("<unsupported-stanza-type "), "{word}: {said}");
+        assert!(!said.contains("<db:"), "{said}");
+    }
+}
+
+// DB-31, DB-40, SM-08: on one that goes both ways the peer hears that no other pair has room there, and what stands goes on; whoever asks
+// without end loses the stream.
+#[test]
+fn a_claim_on_a_stream_of_ours_that_goes_both_ways_is_refused() {
+    const REFUSED: &str =
+        "<error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+    let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), true);
+    stage.said(Side::Far(far));
+    for n in 0..8 {
+        stage.hears(Side::Far(far), CLAIM);
+        let answer = format!(
+            "<db:result from='hall.example' to='im.friend.example' type='error'>{REFUSED}</db:result>"
+        );
+        assert_eq!(stage.said(Side::Far(far)), answer, "{n}");
+        stage.hears(Side::Far(far), QUESTION);
+        let answer = format!(
+            "<db:verify from='hall.example' to='friend.example' id='one' type='error'>{REFUSED}</db:verify>"
+        );
+        assert_eq!(stage.said(Side::Far(far)), answer, "{n}");
+        stage.hears(Side::Far(far), ANSWER);
+        assert_eq!(inwards(&mut stage).len(), 1, "{n}");
+    }
+    let told = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Note(Event::Dialback { role: Role::Receiving, outcome: DialbackOutcome::Error, .. })
+        )
+    };
+    assert_eq!(stage.effects.iter().filter(|e| told(e)).count(), 16);
+    stage.hears(Side::Far(far), CLAIM);
+    assert!(stage.said(Side::Far(far)).contains("<policy-violation "), "the 17th");
+}
+
+// SM-08: nobody is asked who is not proven by his channel, or may not come in: that takes a stream of his own, and a question.
+#[test]
+fn it_is_not_asked_for_where_the_peer_may_not_come_in_by_its_channel() {
+    let (mut stage, far, said) = called(untrusted("", "friend.example"), lenient(), true);
+    assert!(!said.contains("bidi"), "{said}");
+    stage.hears(Side::Far(far), ANSWER);
+    assert!(inwards(&mut stage).is_empty() && stage.said(Side::Far(far)).contains("<stream:error>"));
+    let out = "version: v1\nrules:\n  - { name: r, domains: [friend.example], verdict: allow, direction: outbound }\n";
+    let (_, _, said) = called(secured("", &["friend.example"]), policy(Federation::Listed, out), true);
+    assert!(!said.contains("bidi"), "{said}");
+    let off = gatehouse::relay::Home { bidi: false, ..home() };
+    let mut stage = courier(off, any(), "hall.example", "friend.example", Load::Own);
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.said(Side::Far(far));
+    stage.hears(Side::Far(far), &features(true));
+    assert!(!stage.said(Side::Far(far)).contains("bidi"));
+    // What strangers cause us to call has one way.
+    let mut stage = courier(home(), any(), "hall.example", "friend.example", Load::Carried);
+    let (far, _) = stage.connects()[0].clone();
+    stage.connected(far, Some(secured("", &["friend.example"])));
+    stage.hears(Side::Far(far), &answer("one", true));
+    stage.said(Side::Far(far));
+    stage.hears(Side::Far(far), &features(true));
+    assert!(!stage.said(Side::Far(far)).contains("bidi"));
+}
+
+// A pair whose rule holds changes of how its domain was proven is compared with what was seen where it was called, or called: over a
+// stream that goes the other way it would slip by, in both directions.
+#[test]
+fn a_domain_whose_changes_are_held_has_a_stream_for_each_way() {
+    for (more, both_ways) in [("", true), (", on-change: note", true), (", on-change: hold", false)] {
+        let rule = format!(
+            "version: v1\nrules:\n  - {{ name: r, domains: [friend.example], verdict: allow, identity: [certificate, dialback]{more} }}\n"
+        );
+        let rule = policy(Federation::Listed, &rule);
+        let (mut stage, _) = agreed(&["friend.example"], rule.clone());
+        assert_eq!(!ways(&mut stage).is_empty(), both_ways, "{more}");
+        stage.step(NEAR, Input::Back(both(), reply("1").into()));
+        let (back, on) = went(&mut stage);
+        assert_eq!((back.len(), on.len()), if both_ways { (1, 0) } else { (0, 1) }, "{more}");
+        let (_, _, said) = called(secured("", &["friend.example"]), rule, true);
+        assert_eq!(said.contains("bidi"), both_ways, "{more}: {said}");
+    }
+}
+
+const CLAIM: &str = "<db:result from='im.friend.example' to='hall.example'>0123</db:result>";
+const QUESTION: &str = "<db:verify from='friend.example' to='hall.example' id='one'>0123</db:verify>";
+
+// Table 0.3: on a stream of ours that goes one way a peer claims nothing and asks nothing.
+#[test]
+fn a_claim_on_a_stream_of_ours_that_goes_one_way_ends_it() {
+    for word in [CLAIM, QUESTION] {
+        let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), false);
+        stage.said(Side::Far(far));
+        stage.hears(Side::Far(far), word);
+        let said = stage.said(Side::Far(far));
+        assert!(said.contains("<unsupported-stanza-type "), "{word}: {said}");
+        assert!(!said.contains("<db:"), "{said}");
+    }
+}
+
+// DB-31, DB-40, SM-08: on one that goes both ways the peer hears that no other pair has room there, and what stands goes on; whoever asks
+// without end loses the stream.
+#[test]
+fn a_claim_on_a_stream_of_ours_that_goes_both_ways_is_refused() {
+    const REFUSED: &str =
+        "<error type='wait'><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+    let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), true);
+    stage.said(Side::Far(far));
+    for n in 0..8 {
+        stage.hears(Side::Far(far), CLAIM);
+        let answer = format!(
+            "<db:result from='hall.example' to='im.friend.example' type='error'>{REFUSED}</db:result>"
+        );
+        assert_eq!(stage.said(Side::Far(far)), answer, "{n}");
+        stage.hears(Side::Far(far), QUESTION);
+        let answer = format!(
+            "<db:verify from='hall.example' to='friend.example' id='one' type='error'>{REFUSED}</db:verify>"
+        );
+        assert_eq!(stage.said(Side::Far(far)), answer, "{n}");
+        stage.hears(Side::Far(far), ANSWER);
+        assert_eq!(inwards(&mut stage).len(), 1, "{n}");
+    }
+    let told = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Note(Event::Dialback { role: Role::Receiving, outcome: DialbackOutcome::Error, .. })
+        )
+    };
+    assert_eq!(stage.effects.iter().filter(|e| told(e)).count(), 16);
+    stage.step(NEAR, Input::Queue(Load::Own, reply("1").into()));
+    stage.hears(Side::Far(far), CLAIM);
+    assert!(stage.said(Side::Far(far)).contains("<policy-violation "), "the 17th");
+    // A stanza of ours finds another stream, which offers the peer no way back.
+    stage.step(NEAR, Input::Queue(Load::Own, reply("2").into()));
+    let (next, _) = stage.connects().last().unwrap().clone();
+    assert_ne!(next, far);
+    stage.connected(next, Some(secured("", &["friend.example"])));
+    stage.hears(Side::Far(next), &answer("two", true));
+    stage.said(Side::Far(next));
+    stage.hears(Side::Far(next), &features(true));
+    assert!(!stage.said(Side::Far(next)).contains("bidi"));
+}
+
+// DB-02: what cannot be understood is answered as on a stream that arrived, and answers that nobody asked for change nothing (DB-08).
+#[test]
+fn a_broken_claim_on_a_stream_of_ours_is_told_what_is_wrong() {
+    let (mut stage, far, _) = called(secured("", &["friend.example"]), any(), true);
+    stage.said(Side::Far(far));
+    stage.hears(Side::Far(far), "<db:result from='im.friend.example' to='hall.example'/>");
+    assert!(stage.said(Side::Far(far)).contains("<bad-request "));
+    for _ in 0..3 {
+        stage.hears(Side::Far(far), "<db:result from='friend.example' to='hall.example' type='valid'/>");
+        assert_eq!(stage.said(Side::Far(far)), "");
+    }
+    stage.hears(Side::Far(far), "<db:result to='hall.example'>0123</db:result>");
+    assert!(stage.said(Side::Far(far)).contains("<improper-addressing "));
 }
 
 // Before the pair stands nobody may send anything, asked or not.

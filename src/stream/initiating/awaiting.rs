@@ -15,7 +15,7 @@ use super::{
     ended_by, send, stand,
 };
 use crate::reason::{Cause, Facing, Reason, StanzaCondition};
-use crate::xml::{CLOSE, Kind, names};
+use crate::xml::{CLOSE, Frame, Kind, names};
 
 /// Dialback: the key or the question goes out (DB-50, DB-23, DB-60).
 pub(super) fn prove(
@@ -60,6 +60,38 @@ impl Line {
             false => Ok((self, vec![Effect::Unasked])),
         }
     }
+
+    /// An element of dialback on a stream whose pair stands, or is about to. Table 0.3: no claim and no question is taken on a stream
+    /// that we opened. Where it goes both ways the peer may make them (XEP-0288 2.2), and hears that no other pair has room on it
+    /// (DB-31), until it has asked too often.
+    pub(super) fn dialback(self, frame: &Frame) -> Result<(Self, Vec<Effect>), Fault> {
+        if frame.tree().attr("type").is_some() {
+            return self.unasked();
+        }
+        if !self.bidi {
+            return Err(Fault::told(Reason::UnsupportedStanzaType, b""));
+        }
+        match dialback::read(frame) {
+            Ok(Dialback::Claim { pair, .. }) => {
+                self.refuses(dialback::write_refusal(&pair, Reason::TooManyPairs))
+            }
+            Ok(Dialback::Ask(check)) => {
+                let condition = Reason::TooManyPairs.stanza_condition();
+                self.refuses(dialback::write_ask_refused(&check, condition))
+            }
+            Ok(Dialback::Claimed { .. } | Dialback::Asked { .. }) => self.unasked(),
+            Err(Unreadable::Refused { answer, .. }) => self.refuses(answer),
+            Err(Unreadable::Fault(reason)) => Err(Fault::told(reason, b"")),
+        }
+    }
+
+    fn refuses(mut self, answer: String) -> Result<(Self, Vec<Effect>), Fault> {
+        self.refusals = self.refusals.saturating_add(1);
+        match self.refusals > MAX_REFUSALS {
+            true => Err(Fault::told(Reason::TooManyRefusals, b"")),
+            false => Ok((self, vec![send(answer), Effect::Rejected])),
+        }
+    }
 }
 
 /// A claim that is to be made again, with the same key (DB-32).
@@ -83,6 +115,13 @@ impl Awaiting {
         let frame = match input {
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 return Err(Fault::told(Reason::NotAuthorized, b""));
+            }
+            // On its way to stand, too, a stream that goes both ways hears claims and questions of the peer.
+            Input::Element(frame)
+                if self.line.bidi && dialback::is_dialback(&frame) && frame.tree().attr("type").is_none() =>
+            {
+                let (line, refused) = self.line.dialback(&frame)?;
+                return Ok((Initiating::Awaiting(Self { line, ..self }), refused));
             }
             Input::Element(frame) if dialback::is_dialback(&frame) => frame,
             // COMPAT: features may follow a header without version towards a backend; they change nothing here.
@@ -153,13 +192,13 @@ impl Standing {
                 Ok((Initiating::Established(self), vec![Effect::Unfit(refused)]))
             }
             Input::Refused(_) => Err(Fault::told(Reason::NotAuthorized, b"")),
-            // RLY-04: nothing is said on a stream that we opened but errors and late answers.
+            // RLY-04: nothing else is said on a stream that we opened but errors and late answers.
             Input::Element(frame) if frame.head().kind() != Kind::Other => {
                 Err(Fault::told(Reason::NotAuthorized, b""))
             }
             Input::Element(frame) if dialback::is_dialback(&frame) => {
-                let (line, unasked) = self.line.unasked()?;
-                Ok((Initiating::Established(Self { line, ..self }), unasked))
+                let (line, answered) = self.line.dialback(&frame)?;
+                Ok((Initiating::Established(Self { line, ..self }), answered))
             }
             Input::Element(frame) if frame.is(names::STREAMS, "error") => Ok((
                 Initiating::Established(self),
@@ -204,3 +243,6 @@ const AGAIN: Duration = Duration::from_millis(2500);
 /// question about our key without a word.
 const REPEATS: u8 = 1;
 const REPEATS_INSIDE: u8 = 3;
+
+/// Claims and questions of the peer that are refused on one stream before it ends.
+const MAX_REFUSALS: u8 = 16;

@@ -80,8 +80,8 @@ impl Managing {
             _ => return Err(Fault::told(Reason::Internal, b"")),
         };
         if dialback::is_dialback(&frame) {
-            let (line, unasked) = self.line.unasked()?;
-            return Ok((Initiating::Managing(Self { line, ..self }), unasked));
+            let (line, answered) = self.line.dialback(&frame)?;
+            return Ok((Initiating::Managing(Self { line, ..self }), answered));
         }
         if !management::is_word(&frame) {
             return ended_by(&frame, Reason::UnsupportedStanzaType);
