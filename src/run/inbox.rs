@@ -1,6 +1,10 @@
 //! What one relay is told, until it looks: a queue that holds no memory while nothing waits, as in nearly all of them.
 //!
 //! Whoever tells never waits: a full inbox is the teller's affair.
+//!
+//! **What it buys.** A channel of tokio's keeps about 1,300 octets for each relay, and of a client's nobody may ever tell anything. It
+//! went with other things that a login had left behind, and an idle session with all of them from 21.17 to 16.65 KiB: row `idle` of
+//! `cargo bench --bench load`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

