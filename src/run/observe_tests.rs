@@ -42,19 +42,33 @@ fn meta() -> Meta {
     Meta { id: registry.unnamed(), flow: Flow::S2sIn, peer: Some(peer), local: None }
 }
 
+/// A log of records in a folder of its own.
+struct Audited(tempfile::TempDir);
+
+impl Audited {
+    /// What was recorded when all is written, without the lines of the log about itself that stand around it.
+    fn lines(&self, observe: &Observe) -> Vec<serde_json::Value> {
+        observe.finish();
+        let text = std::fs::read_to_string(self.0.path().join("audit")).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let [_, lines @ .., _] = &lines[..] else { panic!("{text}") };
+        lines.to_vec()
+    }
+}
+
+fn audited() -> (Observe, Audited) {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
+    let params = audit::Params { file: folder.path().join("audit"), refuse: false, rotate_at: None };
+    let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
+    (Observe::new(metrics, Some(audit), now()), Audited(folder))
+}
+
 // Contract 5, LOG-01: time, stream id, flow, pair, peer address, TLS version and suite, proof, fingerprint, rule, reason,
 // counts; CRT-09: whether somebody was asked about revocation.
 #[tokio::test]
 async fn each_end_and_each_refusal_is_one_record() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit");
-    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
-    let audit = Audit::open(
-        audit::Params { file: path.clone(), refuse: false, rotate_at: None },
-        Arc::clone(&metrics),
-    )
-    .unwrap();
-    let observe = Observe::new(Arc::clone(&metrics), Some(audit), now());
+    let (observe, audited) = audited();
     let meta = meta();
     observe.note(&meta, &Event::Ended { record: record(Reason::Finished).into() });
     observe.note(&meta, &Event::Refused { pair: Some(pair()), hosted: None, reason: Reason::CarbonForged });
@@ -62,12 +76,8 @@ async fn each_end_and_each_refusal_is_one_record() {
         &meta,
         &Event::Passed { hosted: domain("hall.example"), kind: crate::xml::Kind::Message, octets: 300 },
     );
-    observe.finish();
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    // Between the lines of the log about itself.
-    assert_eq!(lines.len(), 4, "{text}");
-    let lines = &lines[1..3];
+    let lines = audited.lines(&observe);
+    assert_eq!(lines.len(), 2, "{lines:?}");
     let first = &lines[0];
     assert_eq!(first["event"], "ended");
     assert_eq!(first["pair"], "friend.example>hall.example");
@@ -83,7 +93,7 @@ async fn each_end_and_each_refusal_is_one_record() {
     assert_eq!(first["stream"], meta.id.to_string());
     assert!(first["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     assert_eq!(lines[1]["reason"], "carbon-forged");
-    assert!(metrics.text().unwrap().contains("gatehouse_audit_records_total 4"));
+    assert!(observe.metrics().text().unwrap().contains("gatehouse_audit_records_total 4"));
 }
 
 // One line for a refusal, and one entry, with all that whoever mends it needs; its consequences are none.
@@ -147,12 +157,7 @@ async fn a_refusal_is_one_line_with_cause_rule_and_remedy() {
 // server's address and channel.
 #[tokio::test]
 async fn a_pair_has_a_record_when_it_begins_and_one_when_it_ends() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit");
-    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
-    let params = audit::Params { file: path.clone(), refuse: false, rotate_at: None };
-    let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
-    let observe = Observe::new(metrics, Some(audit), now());
+    let (observe, audited) = audited();
     let meta = Meta { flow: Flow::S2sOut, ..meta() };
     let around = Around {
         called: Some("203.0.113.9:5269".parse().unwrap()),
@@ -172,10 +177,8 @@ async fn a_pair_has_a_record_when_it_begins_and_one_when_it_ends() {
     };
     observe.note_with(&meta, &admitted, &around);
     observe.note_with(&meta, &Event::Ended { record: record(Reason::Finished).into() }, &around);
-    observe.finish();
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    let [_, begun, ended, _] = &lines[..] else { panic!("{text}") };
+    let lines = audited.lines(&observe);
+    let [begun, ended] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!((&begun["event"], &ended["event"]), (&"admitted".into(), &"ended".into()));
     for line in [begun, ended] {
         assert_eq!(line["peer"], "203.0.113.9:5269", "{line}");
@@ -302,12 +305,7 @@ async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
 // Contract 5: each refusal has a record, also where no stream had begun; who only knocks, and whom there is no room for, has none.
 #[tokio::test]
 async fn who_is_kept_out_at_a_door_has_a_record() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("audit");
-    let metrics = Arc::new(Metrics::new([domain("hall.example")]).unwrap());
-    let params = audit::Params { file: path.clone(), refuse: false, rotate_at: None };
-    let audit = Audit::open(params, Arc::clone(&metrics)).unwrap();
-    let observe = Observe::new(metrics, Some(audit), now());
+    let (observe, audited) = audited();
     let peer: SocketAddr = "192.0.2.9:4000".parse().unwrap();
     observe.kept_out(Door::Inside, peer, Reason::NotFromHere);
     observe.kept_out(Door::S2sDirect, peer, Reason::ConnectionLost);
@@ -315,10 +313,8 @@ async fn who_is_kept_out_at_a_door_has_a_record() {
     observe.kept_out(Door::C2sStarttls, peer, Reason::AuditFull);
     let asked = Detail::new(Cause::NameNotServed, "server name nobody.example");
     observe.kept_out(Door::C2sDirect, peer, Failure::new(Reason::TlsFailed, asked));
-    observe.finish();
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    let [_, first, second, _] = &lines[..] else { panic!("{text}") };
+    let lines = audited.lines(&observe);
+    let [first, second] = &lines[..] else { panic!("{lines:?}") };
     for (line, flow, reason) in [(first, "inside", "not-from-here"), (second, "c2s-direct", "tls-failed")] {
         assert_eq!((&line["event"], &line["flow"]), (&"refused".into(), &flow.into()), "{line}");
         assert_eq!((&line["peer"], &line["reason"]), (&"192.0.2.9:4000".into(), &reason.into()), "{line}");

@@ -6,18 +6,8 @@ use crate::run::courier;
 use crate::run::tests::domain;
 
 /// The same as [`friend_at`], and the peer takes stanzas on its stream.
-async fn both_ways(tools: &Arc<Tools>, mut backend: DuplexStream) -> (Play, DuplexStream) {
-    let mut play = arrive(tools, Flow::S2sIn, Some(secured("friend.example")));
-    let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
-    say(&mut play.near, &header).await;
-    hear(&mut play.near, "</stream:features>").await;
-    say(&mut play.near, "<bidi xmlns='urn:xmpp:bidi'/>").await;
-    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
-    backend_takes(&mut backend).await;
-    hear(&mut play.near, "<success").await;
-    say(&mut play.near, &header).await;
-    hear(&mut play.near, "</stream:features>").await;
-    (play, backend)
+async fn both_ways(tools: &Arc<Tools>, backend: DuplexStream) -> (Play, DuplexStream) {
+    friend_who_wants("<bidi xmlns='urn:xmpp:bidi'/>", tools, backend).await
 }
 
 /// The backend answers with so many stanzas.

@@ -88,12 +88,22 @@ async fn friend(backend_room: usize) -> (Play, DuplexStream) {
     friend_at(&tools(outside), backend).await
 }
 
-async fn friend_at(tools: &Arc<Tools>, mut backend: DuplexStream) -> (Play, DuplexStream) {
+async fn friend_at(tools: &Arc<Tools>, backend: DuplexStream) -> (Play, DuplexStream) {
+    friend_who_wants("", tools, backend).await
+}
+
+/// The same, and before he proves himself he says this.
+async fn friend_who_wants(
+    wanted: &str,
+    tools: &Arc<Tools>,
+    mut backend: DuplexStream,
+) -> (Play, DuplexStream) {
     let mut play = arrive(tools, Flow::S2sIn, Some(secured("friend.example")));
     let header = format!("{HEAD} from='friend.example' to='hall.example' version='1.0'>");
     say(&mut play.near, &header).await;
     hear(&mut play.near, "</stream:features>").await;
-    say(&mut play.near, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>").await;
+    let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
+    say(&mut play.near, &format!("{wanted}{auth}")).await;
     backend_takes(&mut backend).await;
     hear(&mut play.near, "<success").await;
     say(&mut play.near, &header).await;
