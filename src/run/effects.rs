@@ -1,113 +1,86 @@
 //! What a relay wants, carried out in the order it says.
 
 mod logins;
-mod widen;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
 
-use super::awaited::AwaitTicket;
-use super::backends;
 use super::courier::{self, Couriers};
-use super::leg::{Leg, Link};
-use super::pump::{Far, Pump, Sending, back, settling};
-use super::seeking::Doubt;
-use super::verifier::{Ask, Learnt};
-use super::{Caller, Connection, Later, STARTTLS_SPACE, now, strays, verifier};
-use crate::filter;
+use super::leg::Leg;
+use super::pump::{Awaited, Far, Pump, Sending, is_against};
+use super::told::Surroundings;
+use super::verifier::{self, Ask};
+use super::{Caller, STARTTLS_SPACE, now, strays};
 use crate::jid::Domain;
-use crate::limit::{Allowance, Place, StreamTicket};
+use crate::limit::{Leave, Place, StreamTicket};
 use crate::metrics::Limit;
 use crate::net::proxy;
-use crate::policy::{Federation, Permit};
-use crate::reason::{Detail, Direction, Facing, Flow, Outcome, Reason};
-use crate::relay::{Candidate, ClaimId, Destination, Effect, Event, FarId, Input, Passing, Side, plan};
+use crate::policy::Permit;
+use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
+use crate::relay::{Attempt, ClaimId, Destination, Effect, Event, FarId, Input, Left, Passing, Side, plan};
 use crate::stream::evidence::{Evidence, Sought};
 use crate::stream::{KeyCheck, Pair};
+use crate::xml::Kind;
 
 impl Pump {
-    /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
-    #[must_use]
-    pub fn answering(mut self, answer: oneshot::Sender<Learnt>) -> Self {
-        self.answer = Some(answer);
-        self
-    }
-
     /// Carries these out, and whatever follows from them, before anything else moves.
     pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
-        if self.carrying {
-            return self.effects.extend(effects.drain(..));
+        if self.turn.defers(effects) {
+            return;
         }
-        self.carrying = true;
         for effect in effects.drain(..) {
             self.one(effect);
         }
-        while let Some(effect) = self.effects.pop_front() {
+        while let Some(effect) = self.turn.next() {
             self.one(effect);
-        }
-        self.carrying = false;
-        // Seldom does one follow from another: no relay keeps room for that.
-        self.effects = VecDeque::new();
-    }
-
-    /// Legs whose connections have ended are none any more, and their places are free.
-    pub(super) fn forget_closed(&mut self) {
-        if self.fars.forget_closed() {
-            let stands = |pair: &Pair| {
-                let mut all = self.relay.guard().pairs().iter().chain(self.relay.back().pairs());
-                let admitted = all.find(|admitted| admitted.pair() == pair);
-                admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
-            };
-            self.sending.retain(|pair, _| stands(pair));
         }
     }
 
     fn one(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(side, octets) => {
-                if let Some(leg) = self.leg(side).filter(|leg| !leg.is_closed()) {
-                    leg.outbox.say(octets);
-                }
-            }
+            Effect::Send(side, octets) => self.legs.on_open(side, |leg| leg.outbox.say(octets)),
             Effect::Pass(id, stanza) => match self.charge_sender(&stanza) {
                 Ok(()) => self.pass(id, stanza.octets),
                 Err(reason) => self.step(Side::Near, Input::Refused(stanza.octets, reason)),
             },
-            Effect::Enlist(session) => settling::enlist(self, session),
-            Effect::Leave(broke) => settling::leave(self, broke),
-            Effect::Resume(id, taken, askers) => settling::resume(self, id, taken, askers),
-            Effect::Settle(count) => settling::settle(self, count),
-            Effect::Recall(side, last) => {
-                if let Some(leg) = self.leg(side) {
-                    leg.outbox.recall(last);
-                }
+            Effect::Enlist(session) => self.enlist(session),
+            Effect::Leave(broke) => self.leave(broke),
+            Effect::Resume(id, taken, askers) => {
+                self.settling.resume(&self.tools.sessions, id, taken, askers);
             }
+            Effect::Settle(count) => self.settling.mark(count, &self.legs.fars),
+            Effect::Recall(side, last) => self.legs.on(side, |leg| leg.outbox.recall(last)),
             Effect::Withdraw(pair, id, reason) => self.withdraw(&pair, id, reason),
-            Effect::WayBack(pair, open) => back::open(self, pair, open),
-            Effect::Back(pair, stanza) => back::pass(self, pair, stanza),
-            Effect::Onward(pair, stanza) => back::onward(self, pair, stanza),
-            Effect::Again(stanzas) => back::again(self, stanzas),
-            Effect::Inward(id, pair, stanza) => back::inward(self, id, pair, stanza),
-            Effect::Deliver(stanza) => {
-                if let Some(leg) = self.leg(Side::Near).filter(|leg| !leg.is_closed()) {
-                    leg.outbox.pass(stanza);
-                }
-            }
+            Effect::WayBack(pair, true) => self.backs.open(&self.tools, self.meta.id, pair),
+            Effect::WayBack(pair, false) => self.backs.close(&pair),
+            Effect::Back(pair, stanza) => self.pass_back(&pair, stanza),
+            Effect::Onward(pair, stanza) => self.backs.onward(&self.tools, self.meta.id, &pair, stanza),
+            Effect::Again(stanzas) => self.backs.again(&self.tools, self.meta.id, stanzas),
+            Effect::Inward(id, pair, stanza) => self.inward(id, pair, stanza),
+            Effect::Deliver(stanza) => self.legs.on_open(Side::Near, |leg| leg.outbox.pass(stanza)),
             Effect::Try(attempt) => self.try_login(&attempt),
-            Effect::Apply => self.apply(),
+            Effect::Apply => {
+                let (tools, peer) = (&self.tools, self.meta.peer);
+                let leave = logins::may_register(&tools.registrations, tools.observe.metrics(), peer);
+                self.step(Side::Near, Input::Tried(leave));
+            }
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Inquire(pair, sought) => self.inquire(pair, sought),
-            Effect::Restart(side) => {
-                if let Some(leg) = self.leg(side) {
-                    leg.restart();
+            Effect::Restart(side) => self.legs.on(side, Leg::restart),
+            Effect::Widen(side) => self.widen(side),
+            Effect::Connect(id, destination) => self.connect(id, destination),
+            Effect::Retry(id, candidate) => {
+                let content = plan::content(self.meta.flow);
+                if let Some(far) = self.legs.fars.get_mut(id) {
+                    far.retry(candidate, content, &self.tools.home.limits);
                 }
             }
-            Effect::Widen(side) => widen::widen(self, side),
-            Effect::Connect(id, destination) => self.connect(id, destination),
-            Effect::Retry(id, candidate) => self.retry(id, candidate),
-            Effect::Fared(id, outcome) => self.fared(id, outcome),
+            Effect::Fared(id, outcome) => {
+                if let Some(far) = self.legs.fars.get_mut(id) {
+                    far.fared(&self.tools.circuits, outcome);
+                }
+            }
             Effect::Verify(claim, check) => self.verify(claim, check),
             Effect::Vouch(check, others) => self.vouch(check, others),
             Effect::Await(id, check) => self.await_question(id, check),
@@ -116,9 +89,9 @@ impl Pump {
             Effect::Carry(pair, stanza) => self.charge_and_carry(pair, stanza),
             Effect::Lane(id, pair) => {
                 self.found_by(&pair.sender);
-                self.lane(id, pair);
+                self.carriage.lane(id, pair);
             }
-            Effect::Unlane(id) => drop(self.lanes.remove(&id)),
+            Effect::Unlane(id) => self.carriage.unlane(id),
             Effect::Hand(id, stanza) => self.hand(id, stanza),
             Effect::Report { pair, via, stanza } => {
                 // A pair's own stream that has brought it back does not get it again.
@@ -126,32 +99,28 @@ impl Pump {
                 courier::report(&self.tools, &pair, via, stanza, apart);
             }
             Effect::Serves => {
-                let serves = self.serves();
+                let serves = self.carriage.serves(&self.tools.couriers);
                 self.step(Side::Near, Input::Serves(serves));
             }
             Effect::Answer(answer, detail) => {
-                let learnt = (answer, self.met_by_verifier(answer, detail));
-                // Whoever asked may have gone.
-                let _unheard = self.answer.take().map(|tell| tell.send(learnt));
+                let met = self.surroundings().met_by_verifier(answer, detail);
+                self.waits.answer((answer, met));
             }
-            Effect::Finish(side) => self.finish(side),
+            Effect::Finish(side) => self.legs.on(side, Leg::end),
             Effect::Cut(side) => self.cut(side),
-            Effect::Note(Event::Passed { hosted, kind, octets }) => self.passed(hosted, kind, octets),
-            Effect::Note(event) => {
-                self.login_came_out(&event);
-                self.shows_life(&event);
-                self.tell(event);
+            Effect::Note(Event::Passed { hosted, kind, octets }) => {
+                let metrics = self.tools.observe.metrics();
+                self.turn.passed.add(hosted, kind, octets, self.meta.flow, metrics);
             }
+            Effect::Note(event) => self.note(event),
         }
     }
 
     /// Has the authoritative server asked about a stranger's key.
     fn verify(&mut self, claim: ClaimId, check: KeyCheck) {
-        if let Some(stranger) = &self.stranger {
-            stranger.claims();
-        }
+        self.places.claims();
         let ask = Ask {
-            facing: self.facing(Side::Near),
+            facing: self.legs.facing(self.meta.flow, Side::Near),
             relay: self.meta.id,
             source: self.meta.peer.map(|p| p.ip()),
             claim,
@@ -163,26 +132,23 @@ impl Pump {
 
     /// Says whether a key is one of ours.
     fn vouch(&mut self, check: KeyCheck, others: bool) {
-        let facing = self.facing(Side::Near);
+        let facing = self.legs.facing(self.meta.flow, Side::Near);
         let vouched = self.vouches(facing, &check, others);
         if facing == Facing::Backend {
             self.found_by(&check.pair.target);
         }
-        // Whoever asks about a key that we made was called by us: a hoster asks for each of its domains.
-        if let Some(stranger) = self.stranger.as_mut().filter(|_| vouched) {
-            stranger.is_honest();
+        if vouched {
+            self.places.is_honest();
         }
         self.step(Side::Near, Input::Vouched(check, vouched));
     }
 
     /// A key goes out: whoever asks about it is told that it is ours.
     fn await_question(&mut self, id: FarId, check: KeyCheck) {
-        let facing = self.facing(Side::Far(id));
+        let facing = self.legs.facing(self.meta.flow, Side::Far(id));
         let ticket = self.tools.registry.awaited().sent(facing, check, now());
-        if let Some(far) = self.fars.get_mut(id) {
-            far.awaited.push(ticket);
-            let called = far.leg.called.filter(|_| facing == Facing::Public);
-            far.callback = called.map(|address| self.tools.callbacks.expect(address.ip()));
+        if let Some(far) = self.legs.fars.get_mut(id) {
+            far.waits(ticket, facing, &self.tools.callbacks);
         }
     }
 
@@ -192,27 +158,115 @@ impl Pump {
             return self.step(Side::Near, Input::Refused(stanza.octets, reason));
         }
         let stanza = stanza.octets;
-        // LIM-03: without a leg of its own the pair is slowed here, where it is read.
-        if self.near.is_some()
-            && let Some(sending) = self.sending.get_mut(&pair)
-        {
-            (sending.carried, self.carries) = (true, true);
-            let mut spent = Allowance::default();
-            spent.add(stanza.len());
-            sending.valve.charge(&spent, self.now);
+        if self.legs.near.is_some() {
+            self.charges.carried(&pair, stanza.len(), self.turn.now);
         }
-        self.carry(pair, stanza);
+        // Couriers carry on nothing but what goes back to its sender.
+        match self.legs.near.is_none() || courier::flow(&self.tools, &pair) != self.meta.flow {
+            true => {
+                let outcome = self.carriage.bounces.carry(&self.tools, pair, stanza);
+                self.bounced(outcome);
+            }
+            false => self.carry_on(pair, stanza),
+        }
     }
 
-    /// Ends a leg when all has been written to it.
-    fn finish(&mut self, side: Side) {
-        if let Some(leg) = self.leg(side) {
-            match leg.link {
-                Link::Open(_) => leg.ending = true,
-                Link::Connecting(_) | Link::Upgrading(_) => leg.link = Link::Closed,
-                Link::Lingering { .. } | Link::Closed => {}
+    /// What waits to go in for this pair comes back: nothing of it goes on that has not begun to.
+    fn withdraw(&mut self, pair: &Pair, id: Option<FarId>, reason: Reason) {
+        let far = id.and_then(|id| self.legs.fars.get_mut(id));
+        let mut waiting = far.map(|far| far.leg.outbox.take_waiting()).unwrap_or_default();
+        waiting.extend(self.carriage.withdraw(pair));
+        for stanza in waiting {
+            self.step(Side::Near, Input::Refused(stanza, reason));
+        }
+    }
+
+    /// Whether this stanza may go, if that depends on its sender.
+    fn charge_sender(&mut self, stanza: &Passing) -> Result<(), Reason> {
+        let tools = &self.tools;
+        let metrics = tools.observe.metrics();
+        self.charges.sender(stanza, &tools.senders, &tools.quarantine, metrics, self.turn.now)
+    }
+
+    /// The near leg is counted from here on; under this name it may be gone on with.
+    fn enlist(&mut self, session: Option<(String, Domain)>) {
+        let begins = |(id, owner)| self.tools.sessions.begins(id, owner, self.life.tell().clone());
+        self.settling.begin(session.map(begins));
+    }
+
+    /// It is counted no more; it broke and has left this, or is over.
+    fn leave(&mut self, broke: Option<Left>) {
+        let home = &self.tools.home;
+        self.settling.end(broke, self.turn.now + home.timeouts.resume, home.limits.sessions);
+    }
+
+    /// A stanza goes back over the near leg.
+    fn pass_back(&mut self, pair: &Pair, stanza: Bytes) {
+        match self.legs.near.as_mut().filter(|near| !near.is_closed()) {
+            Some(near) => {
+                let metrics = self.tools.observe.metrics();
+                self.backs.pass(near, pair, stanza, metrics, self.turn.now);
+            }
+            None => self.backs.onward(&self.tools, self.meta.id, pair, stanza),
+        }
+    }
+
+    /// A stanza that has come back over a leg of ours goes inside.
+    fn inward(&mut self, id: FarId, pair: Pair, stanza: Passing) {
+        if let Err(reason) = self.charge_sender(&stanza) {
+            return self.step(Side::Far(id), Input::Refused(stanza.octets, reason));
+        }
+        let stanza = stanza.octets;
+        self.charges.carried(&pair, stanza.len(), self.turn.now);
+        let metrics = self.tools.observe.metrics();
+        metrics.passed(Flow::S2sIn, &pair.target, Kind::of_stanza(&stanza), 1, stanza.len() as u64);
+        metrics.went_back(Flow::S2sIn);
+        self.carry_on(pair, stanza);
+    }
+
+    /// Tells what happened, and what follows from that for others.
+    fn note(&mut self, event: Event) {
+        let tools = Arc::clone(&self.tools);
+        logins::came_out(&tools.logins, tools.observe.metrics(), &self.meta, &event);
+        // CLS-07: a domain that has proven a stream is there, whatever became of the last attempts to reach it.
+        if let (Flow::S2sIn, Event::Authenticated { pair, outcome: Outcome::Allow, .. }) =
+            (self.meta.flow, &event)
+        {
+            tools.circuits.alive(&pair.sender);
+        }
+        let (meta, event, around) = self.surroundings().complete(event);
+        tools.observe.note_with(&meta, &event, &around);
+    }
+
+    /// Lets a login go at once, after a while, or not at all (C2S-11).
+    fn try_login(&mut self, attempt: &Attempt) {
+        let tools = &self.tools;
+        match logins::may_try(&tools.logins, tools.observe.metrics(), self.meta.peer, attempt) {
+            Leave::Now => self.step(Side::Near, Input::Tried(Ok(()))),
+            Leave::After(wait) => self.waits.try_after(wait),
+            Leave::Refused => self.step(Side::Near, Input::Tried(Err(Reason::LoginThrottled))),
+        }
+    }
+
+    /// From here on this side is who it says it is: larger limits, rates of its own, and no place among strangers any more.
+    fn widen(&mut self, side: Side) {
+        let (tools, flow) = (Arc::clone(&self.tools), self.meta.flow);
+        if side == Side::Near {
+            self.places.prove();
+            let client = self.meta.peer.filter(|_| flow == Flow::C2s);
+            if let Some(Err(reason)) = client.map(|peer| self.places.client(&tools.proven, peer.ip())) {
+                tools.observe.turned_away(self.meta.peer, reason);
+                self.step(Side::Near, Input::Close(reason));
+            }
+            // Backends that are called from here on stand in for nobody.
+            if let Some(leg) = &mut self.legs.near {
+                leg.secured = None;
             }
         }
+        self.surroundings().remember(side);
+        let limits = &tools.home.limits;
+        let number = self.life.id().number();
+        self.legs.widen(flow, side, limits, number, || tools.rates.stream(now()));
     }
 
     /// Looks up what a domain publishes about the certificate of the near leg.
@@ -221,7 +275,7 @@ impl Pump {
             return self.step(Side::Near, Input::Inquired(Evidence::none(pair.sender)));
         };
         let via = self.tools.registry.policy().way_out(&pair.target, &pair.sender);
-        self.inquiries.push(self.tools.outside.inquire(pair, shown, sought, via));
+        self.waits.inquire(self.tools.outside.inquire(pair, shown, sought, via));
     }
 
     /// Whether that key is vouched for: a leg of ours waits with it, or another node that shares the secret made it lately.
@@ -237,32 +291,25 @@ impl Pump {
         ours.is_some() || others
     }
 
-    fn pass(&mut self, id: FarId, stanza: bytes::Bytes) {
-        // What a courier carries is bounded where it waits for it.
-        let bounded = self.near.is_some() && self.fars.len() > 1;
-        let (stanzas, octets) = (self.tools.home.limits.queue_stanzas, self.tools.home.limits.queue_octets);
-        match self.fars.get_mut(id).filter(|far| matches!(far.leg.link, Link::Open(_))) {
-            Some(far) => {
-                if let Some(place) = &far.place {
-                    place.used(self.now);
-                }
-                let outbox = &mut far.leg.outbox;
-                let over =
-                    outbox.stanzas() >= stanzas || outbox.octets().saturating_add(stanza.len()) > octets;
-                // With one far leg the near leg is not read above high water; else nothing but this holds back.
-                if bounded && over {
-                    self.tools.observe.metrics().limited(Limit::Queue);
-                    self.step(Side::Far(id), Input::Overflow(stanza));
-                } else {
-                    outbox.pass(stanza);
-                }
+    fn pass(&mut self, id: FarId, stanza: Bytes) {
+        // With one far leg the near leg is not read above high water; else nothing but this holds back. What a courier carries is
+        // bounded where it waits for it.
+        let bounded = self.legs.near.is_some() && self.legs.fars.len() > 1;
+        let bounds = bounded.then_some(&self.tools.home.limits);
+        let passed = match self.legs.fars.get_mut(id) {
+            Some(far) => far.pass(stanza, bounds, self.turn.now),
+            None => Err((stanza, false)),
+        };
+        if let Err((stanza, over)) = passed {
+            if over {
+                self.tools.observe.metrics().limited(Limit::Queue);
             }
-            None => self.step(Side::Far(id), Input::Overflow(stanza)),
+            self.step(Side::Far(id), Input::Overflow(stanza));
         }
     }
 
     fn upgrade(&mut self, side: Side) {
-        let Some(leg) = self.leg(side) else { return };
+        let Some(leg) = self.legs.get_mut(side) else { return };
         // Law no_early_octets (TLS-05, TLS-06): what came in clear must not be read as if it had come through TLS.
         if side == Side::Near {
             leg.framer.discard_space(STARTTLS_SPACE);
@@ -287,34 +334,15 @@ impl Pump {
             }),
             Destination::World { .. } => None,
         };
-        let route = self.tools.outside.route(&destination, caller);
-        let progress = route.progress();
-        let (place, connection) = match self.place_behind(id, &destination) {
-            Some((place, granted)) => {
-                let connection: Connection = Box::pin(async move {
-                    match granted.await {
-                        Ok(()) => route.connect(Candidate::Next).await,
-                        Err(reason) => (route, Err(reason.into())),
-                    }
-                });
-                (Some(place), connection)
-            }
-            None => (None, route.connect(Candidate::Next)),
-        };
+        let place = self.place_behind(id, &destination);
+        let (outside, limits) = (&*self.tools.outside, &self.tools.home.limits);
         let content = plan::content(self.meta.flow);
-        let leg =
-            Leg::connecting((connection, progress), content, &self.tools.home.limits.before_proof, now());
-        let far =
-            Far { leg, destination, route: None, awaited: Vec::new(), place, callback: None, bell: None };
-        self.fars.insert(id, far);
+        let far = Far::connecting(outside, destination, caller, place, content, limits);
+        self.legs.fars.insert(id, far);
     }
 
     /// A place at the server behind for what speaks for a pair there, and the wait for it.
-    fn place_behind(
-        &self,
-        id: FarId,
-        destination: &Destination,
-    ) -> Option<(backends::Place, Later<Result<(), Reason>>)> {
+    fn place_behind(&self, id: FarId, destination: &Destination) -> Option<Awaited> {
         let Destination::Backend(hosted) = destination else { return None };
         let backend = self.tools.backends.of(hosted)?;
         let pair = self.relay.speaks_for(id)?.clone();
@@ -323,64 +351,23 @@ impl Pump {
         Some(backend.enter(pair, (self.life.tell().clone(), id), patience))
     }
 
-    /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
-    fn fared(&mut self, id: FarId, outcome: Result<(), Reason>) {
-        let Some(far) = self.fars.get_mut(id) else { return };
-        // It has asked what it had to ask, or will not any more.
-        far.callback = None;
-        let Destination::World { from, target, .. } = &far.destination else { return };
-        match outcome {
-            Ok(()) => self.tools.circuits.answered(target, Some(from)),
-            Err(reason) => self.tools.circuits.failed(target, Some(from), reason),
-        }
-    }
-
-    /// CLS-07: a domain that has proven a stream is there, whatever became of the last attempts to reach it.
-    fn shows_life(&self, event: &Event) {
-        if let (Flow::S2sIn, Event::Authenticated { pair, outcome: Outcome::Allow, .. }) =
-            (self.meta.flow, event)
-        {
-            self.tools.circuits.alive(&pair.sender);
-        }
-    }
-
     /// Whom this relay's connection to a backend stands in for.
     fn caller(&self, facts: Option<proxy::Facts>) -> Caller {
         Caller {
             ends: self.meta.peer.zip(self.meta.local),
             name: self.meta.id.to_string(),
-            secured: self.near.as_ref().and_then(|leg| leg.secured.clone()),
+            secured: self.legs.near.as_ref().and_then(|leg| leg.secured.clone()),
             facts,
         }
     }
 
-    fn retry(&mut self, id: FarId, candidate: Candidate) {
-        let tools = Arc::clone(&self.tools);
-        let content = plan::content(self.meta.flow);
-        let Some(far) = self.fars.get_mut(id) else { return };
-        // While the first candidate is still being connected to there is nothing to give up.
-        let Some(route) = far.route.take() else { return };
-        let progress = route.progress();
-        let connection = (route.connect(candidate), progress);
-        let leg = Leg::connecting(connection, content, &tools.home.limits.before_proof, now());
-        far.leg = leg.after(&mut far.leg);
-    }
-
-    /// BE-01: a backend that refuses a key about which it never asked us asks somebody else, unless another cause is in sight.
+    /// A backend has refused a key.
     fn doubted(&self, id: FarId, remote: &Domain) {
-        let Some(far) = self.fars.get(id) else { return };
-        let Destination::Backend(hosted) = &far.destination else { return };
-        // It says itself that it does not want that domain.
-        let unwanted = far.leg.detail.as_deref().is_some_and(Detail::is_ban);
-        let listed = self.tools.registry.policy().federation(hosted) == Some(Federation::Listed);
-        let server = far.leg.called.map(|address| address.ip());
-        let doubt = Doubt { hosted, remote, server, listed };
-        if !unwanted
-            && !far.awaited.iter().any(AwaitTicket::is_asked)
-            && self.tools.observe.seeking().is_elsewhere(&doubt)
-        {
-            let (hosted, reason) = (hosted.clone(), Reason::BackendAsksElsewhere);
-            self.tools.observe.note(&self.meta, &Event::Misfit { hosted, reason });
+        let Some(far) = self.legs.fars.get(id) else { return };
+        let (seeking, policy) = (self.tools.observe.seeking(), self.tools.registry.policy());
+        if let Some(hosted) = far.asks_elsewhere(remote, seeking, &policy).cloned() {
+            let event = Event::Misfit { hosted, reason: Reason::BackendAsksElsewhere };
+            self.tools.observe.note(&self.meta, &event);
         }
     }
 
@@ -395,21 +382,20 @@ impl Pump {
     fn admitted(&mut self, id: Option<FarId>, permit: &Permit) {
         let tools = Arc::clone(&self.tools);
         tools.quarantine.seen(permit);
-        let stream = self.rates.get_or_insert_with(|| tools.rates.stream(now()));
-        let valve = tools.rates.valve(permit, stream, now());
+        let valve = self.charges.valve(&tools.rates, permit, now());
         let pair = match permit.direction() {
             Direction::Inbound => Pair { sender: permit.remote().clone(), target: permit.hosted().clone() },
             Direction::Outbound => Pair { sender: permit.hosted().clone(), target: permit.remote().clone() },
         };
-        if id.is_none() && back::is_against(self, permit) {
-            return back::admitted(self, permit, pair);
+        if id.is_none() && is_against(self.meta.flow, permit) {
+            return self.admitted_back(permit, pair);
         }
         // Judged again after a reload: the old place is given back first.
-        let before = self.sending.remove(&pair);
-        let Some((id, far)) = id.and_then(|id| self.fars.get_mut(id).map(|far| (id, far))) else {
+        let before = self.charges.end(&pair);
+        let Some((id, far)) = id.and_then(|id| self.legs.fars.get_mut(id).map(|far| (id, far))) else {
             // There is no leg to close alone: its place stays counted where it was.
             if let Some(before) = before {
-                self.sending.insert(pair, Sending { valve, ..before });
+                self.charges.begin(pair, Sending { valve, ..before });
             }
             return;
         };
@@ -421,7 +407,7 @@ impl Pump {
                 let tell = || self.life.tell().clone();
                 let inside = inbound.then(|| Couriers::stands(&tools, &pair, self.meta.id, tell()));
                 let sending = Sending { valve, carried: false, _counted: counted, _inside: inside };
-                self.sending.insert(pair, sending);
+                self.charges.begin(pair, sending);
             }
             Err(reason) => {
                 tools.observe.turned_away(self.meta.peer, reason);
@@ -433,26 +419,63 @@ impl Pump {
     /// The pair's place under its rule, and, where a server has come to us, its own and its connection's in what its registrable
     /// domain and its network may have (D10).
     fn counted(&mut self, permit: &Permit) -> Result<(StreamTicket, Option<Place>), Reason> {
-        let tools = Arc::clone(&self.tools);
+        let tools = &self.tools;
         let mut place = None;
-        if permit.direction() == Direction::Inbound && self.meta.flow == Flow::S2sIn && self.near.is_some() {
-            let (remote, quotas) = (permit.remote(), permit.quotas());
-            if self.places.iter().all(Option::is_none) {
-                self.places = tools.proven.server(remote, self.meta.peer.map(|peer| peer.ip()), quotas)?;
-            }
-            place = Some(tools.proven.pair(remote, quotas)?);
+        if permit.direction() == Direction::Inbound
+            && self.meta.flow == Flow::S2sIn
+            && self.legs.near.is_some()
+        {
+            let address = self.meta.peer.map(|peer| peer.ip());
+            place = Some(self.places.server(&tools.proven, permit.remote(), address, permit.quotas())?);
         }
         Ok((tools.streams.admit(permit.rule(), permit.quotas())?, place))
     }
 
     /// Ends a leg at once. Stanzas that wait there are given back: what was accepted is not lost in silence.
     fn cut(&mut self, side: Side) {
-        let Some(leg) = self.leg(side) else { return };
-        leg.link = Link::Closed;
-        leg.upgrade = false;
-        let unsent = leg.outbox.take_unsent();
+        let unsent = self.legs.get_mut(side).map(Leg::cut).unwrap_or_default();
         if !unsent.is_empty() {
             self.step(side, Input::Gone { reason: Reason::ConnectionLost, unsent });
+        }
+    }
+
+    /// A pair that travels against the flow was admitted: its rates apply, and it counts under its rule.
+    fn admitted_back(&mut self, permit: &Permit, pair: Pair) {
+        let tools = Arc::clone(&self.tools);
+        let inbound = permit.direction() == Direction::Inbound;
+        let valve = tools.rates.valve(permit, &tools.rates.stream(now()), now());
+        // Judged again after a reload: the old place is given back first.
+        drop(self.charges.end(&pair));
+        if !inbound {
+            self.backs.unrate(&pair);
+        }
+        let counted = tools.streams.admit(permit.rule(), permit.quotas()).and_then(|ticket| {
+            let place = inbound.then(|| tools.proven.pair(permit.remote(), permit.quotas())).transpose()?;
+            Ok((ticket, place))
+        });
+        match counted {
+            Ok(counted) if inbound => {
+                let sending = Sending { valve, carried: true, _counted: counted, _inside: None };
+                self.charges.begin(pair, sending);
+            }
+            Ok((ticket, _)) => self.backs.rate(&pair, valve, ticket),
+            Err(reason) => {
+                tools.observe.turned_away(self.meta.peer, reason);
+                self.step(Side::Near, Input::Withdraw(pair, reason));
+            }
+        }
+    }
+
+    /// What stands around an event of this relay.
+    fn surroundings(&mut self) -> Surroundings<'_> {
+        Surroundings {
+            relay: &self.relay,
+            meta: self.meta,
+            legs: &self.legs,
+            backs: &self.backs,
+            memory: &mut self.memory,
+            home: &self.tools.home,
+            registry: &self.tools.registry,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
@@ -426,6 +427,22 @@ impl Leg {
     /// Whether more has come than an unproven connection may bring (L-preauth-total).
     pub(super) fn is_excessive(&self, most: usize) -> bool {
         self.unproven.is_some_and(|total| total > most)
+    }
+
+    /// Ends it when all is said, or before it is begun.
+    pub(super) fn end(&mut self) {
+        match self.link {
+            Link::Open(_) => self.ending = true,
+            Link::Connecting(_) | Link::Upgrading(_) => self.link = Link::Closed,
+            Link::Lingering { .. } | Link::Closed => {}
+        }
+    }
+
+    /// Its connection is no more; the stanzas that did not go out, oldest first.
+    pub(super) fn cut(&mut self) -> Vec<Bytes> {
+        self.link = Link::Closed;
+        self.upgrade = false;
+        self.outbox.take_unsent()
     }
 
     /// A fresh stream on the same connection.

@@ -3,139 +3,91 @@
 //! No arm waits: it moves what can be moved and says whether something moved. A leg is read only when what it brings has
 //! room to go (law `bounded`): with one far leg the near leg waits for it; with several, none may hold up the others
 //! (DB-66), and what does not fit is told to the relay, which bounces it.
+//!
+//! What a relay holds beside its state is in parts, each in a file that can be read alone. A part owns what it keeps, is handed what
+//! else it may touch, and says what it found; it never sees the pump, and the relay hears of it from here:
+//!
+//! | part | what it keeps | file |
+//! | --- | --- | --- |
+//! | `Legs` | the near leg and those that were opened | `pump/legs.rs`, `pump/fars.rs`, `pump/far.rs` |
+//! | `Turn` | the time of the round, what may still be read in this turn, effects that wait | `pump/turn.rs` |
+//! | `Wakes` | the timer and what is due, who knocks, the place among the busy | `pump/wakes.rs`, `pump/knock.rs` |
+//! | `Mail` | orders and news | `pump/mail.rs` |
+//! | `Waits` | logins that wait, look-ups, the turn to leave, who waits for an answer | `pump/waits.rs` |
+//! | `Charges` | rates of pairs and senders, and how long the near leg is held for them | `pump/charges.rs` |
+//! | `Places` | places among strangers and among those who are proven | `pump/places.rs` |
+//! | `Carriage` | lanes to couriers, what waits for room there, bounces | `pump/carriage.rs`, `pump/bounces.rs` |
+//! | `Backs` | pairs that go back over the near leg | `pump/back.rs` |
+//! | `Settling` | counts of stanzas that may be told | `pump/settling.rs` |
+//! | `Memory` | what completes an event for the log | `told.rs`, `told/memory.rs` |
+//!
+//! The pump's own methods are in three files: here is the loop, in `pump/arms.rs` each of its arms, in `effects.rs` what the relay
+//! wants.
 
-pub(super) mod back;
+mod arms;
+mod back;
+mod bounces;
 mod carriage;
-mod due;
+mod charges;
 mod far;
-pub(super) mod fars;
-mod hand;
+mod fars;
 mod knock;
-mod links;
-mod measure;
-mod news;
-mod reading;
-pub(super) mod settling;
+mod legs;
+mod mail;
+mod passed;
+mod places;
+mod settling;
+mod turn;
+mod waits;
+mod wakes;
 
-use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
-use tokio::time::Sleep;
+use bytes::Bytes;
+use tokio::sync::oneshot;
 
+pub(super) use self::back::{Backs, is_against};
 use self::carriage::Carriage;
-pub(super) use self::far::{Far, Sending};
-use self::fars::Fars;
-use self::hand::{Lane, Stalled};
-use self::knock::Knock;
-use self::measure::{Held, Passed};
-use self::news::next_news;
+use self::charges::Charges;
+pub(super) use self::far::{Awaited, Far, Sending};
+pub(super) use self::legs::Legs;
+use self::mail::Mail;
+use self::places::Places;
 use self::settling::Settling;
+use self::turn::Turn;
+use self::waits::Waits;
+use self::wakes::{Wakes, Woken};
 use super::cargo::Cargo;
 use super::inbox::Inbox;
-use super::leg::{Leg, Link};
-use super::registry::{INBOX, Life, Meta, News, Order, Phase, View};
+use super::leg::Leg;
+use super::registry::{Learnt, Life, Meta, Order};
 use super::told::Memory;
-use super::verifier::Learnt;
 use super::websocket::Frames;
-use super::{BoxIo, Later, Tools, now, shares};
-use crate::limit::{Place, Stranger, Tally, Threshold, Valve};
+use super::{BoxIo, Tools, now};
+use crate::filter;
+use crate::limit::Stranger;
 use crate::reason::Reason;
 use crate::relay::{Effect, Input, LaneId, Relay, Side, plan};
-use crate::stream::evidence::Evidence;
 use crate::stream::{Pair, Secured};
-use crate::tls::TrustStore;
 
 /// A relay and all that it moves.
 pub struct Pump {
     pub(super) relay: Relay,
-    pub(super) near: Option<Leg>,
-    pub(super) fars: Fars,
     pub(super) tools: Arc<Tools>,
     pub(super) meta: Meta,
     pub(super) life: Life,
-    /// What follows from effects that are being carried out.
-    pub(super) effects: VecDeque<Effect>,
-    pub(super) carrying: bool,
-    /// Room for what the relay wants, for the length of a turn.
-    spare: Vec<Effect>,
-    /// The time of this round.
-    pub(super) now: Instant,
-    /// What may still be done for the near leg, and for all others, before other relays have their turn: octets read, and for each
-    /// token as many as it costs besides.
-    budget: (usize, usize),
-    /// What has passed in this turn.
-    passed: Passed,
-    /// Couriers carry, or have carried, some of its pairs.
-    pub(super) carries: bool,
-    /// Its near leg is counted.
-    pub(super) settling: Option<Box<Settling>>,
-    /// It was, and broke: whoever goes on waits for this.
-    remains: Option<watch::Sender<super::sessions::Given>>,
-    /// Octets of refused stanzas were charged to the near leg's rates, which may still owe them.
-    pub(super) skips: bool,
-    /// Who waits for the verifier's answer.
-    pub(super) answer: Option<oneshot::Sender<Learnt>>,
-    /// A login that waits before it may be tried.
-    pub(super) trying: Option<Pin<Box<Sleep>>>,
-    /// What domains publish about the certificate of the near leg, while it is looked up.
-    pub(super) inquiries: Vec<Later<Evidence>>,
-    /// The rates of the stream, once it may send.
-    pub(super) rates: Option<Valve>,
-    /// Who may send what on it.
-    pub(super) sending: HashMap<Pair, Sending>,
-    /// What it has brought of one domain.
-    pub(super) tally: Tally,
-    /// A sender on it is above his rate: so long it should not be read.
-    pub(super) slowed: Option<Instant>,
-    /// The near leg is not read: a pair that couriers carry has sent as much as its rate lets it, or one sender has.
-    held: Option<Held>,
-    /// Stanzas on their way over couriers: those that wait for room, and a courier's own.
-    carriage: Option<Box<Carriage>>,
-    /// What is remembered for the log and the records.
+    pub(super) legs: Legs,
+    pub(super) turn: Turn,
+    wakes: Wakes,
+    mail: Mail,
+    pub(super) waits: Waits,
+    pub(super) charges: Charges,
+    pub(super) places: Places,
+    pub(super) carriage: Carriage,
+    pub(super) backs: Backs,
+    pub(super) settling: Settling,
     pub(super) memory: Option<Box<Memory>>,
-    /// The pairs of a backend, and where their stanzas go.
-    pub(super) lanes: HashMap<LaneId, Lane>,
-    /// A stanza of a backend waits for room with the only courier that the stream has.
-    stalled: Option<Box<Stalled>>,
-    /// What a courier carries.
-    cargo: Option<Arc<Cargo>>,
-    /// What goes back over the near leg.
-    pub(super) backs: Option<back::Backs>,
-    /// A client's turn to leave, while the gateway drains.
-    pub(super) leaving: Option<Pin<Box<Sleep>>>,
-    /// Its place among strangers, until it is proven.
-    pub(super) stranger: Option<Stranger>,
-    /// Its places among those who are proven: by what they proved, and by their network.
-    pub(super) places: [Option<Place>; 2],
-    pub(super) threshold: Option<Threshold>,
-    /// Its place among those that always have more to do.
-    place: Option<Arc<shares::Place>>,
-    orders: Inbox<Order>,
-    news: Later<Option<watch::Receiver<News>>>,
-    /// What orders, news and the timer wake.
-    knock: Option<Arc<Knock>>,
-    /// What certificates were judged by last, if that is not what their handshakes knew.
-    trust: Option<Arc<TrustStore>>,
-    timer: Pin<Box<Sleep>>,
-    /// When it rings.
-    rings: Instant,
-    /// Nothing is due before this, as far as the last turn could tell.
-    due: Option<Instant>,
-    /// The relay had its next deadline then; and whether anything but stanzas that pass, which put it off, has come since.
-    relay_due: Option<Instant>,
-    stirred: bool,
-    /// The deadline that was told last: a relay that names it again at once would never let us rest.
-    expired: Option<Instant>,
-    stopped: bool,
-    since: jiff::Timestamp,
-    /// It was told to go, because there is no room for strangers.
-    pub(super) unwelcome: bool,
-    /// It began when others already gave back what they held, and may take its time until the end.
-    late: bool,
 }
 
 /// A relay that runs. A type of its own: an async function has room for what it is given twice.
@@ -144,7 +96,7 @@ pub struct Running(Pump);
 impl Future for Running {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll(cx).map(|()| self.0.end())
     }
 }
@@ -164,7 +116,7 @@ impl Pump {
         let mut near = Leg::arrived(io, first, content, &tools.home.limits.before_proof, now());
         near.secured = secured;
         let mut pump = Self::new(tools, relay, entry, meta);
-        pump.near = Some(near);
+        pump.legs.near = Some(near);
         pump
     }
 
@@ -172,14 +124,14 @@ impl Pump {
     #[must_use]
     pub fn in_messages(mut self, frames: Arc<Frames>) -> Self {
         let limits = &self.tools.home.limits.before_proof;
-        self.near = self.near.take().map(|near| near.in_messages(frames, limits));
+        self.legs.near = self.legs.near.take().map(|near| near.in_messages(frames, limits));
         self
     }
 
     /// Nobody knows yet who this is.
     #[must_use]
     pub fn strange(mut self, stranger: Stranger) -> Self {
-        self.stranger = Some(stranger);
+        self.places = Places::of(stranger);
         self
     }
 
@@ -196,61 +148,47 @@ impl Pump {
         pump
     }
 
+    /// The verifier's answer goes there as soon as it is known; the stream is closed behind it.
+    #[must_use]
+    pub fn answering(mut self, answer: oneshot::Sender<Learnt>) -> Self {
+        self.waits.owe(answer);
+        self
+    }
+
+    /// A courier takes what it carries from there.
+    #[must_use]
+    pub fn laden(mut self, cargo: Arc<Cargo>) -> Self {
+        self.carriage.laden(cargo);
+        // What it was made for is with it before it hears any news.
+        self.take_cargo(&mut Context::from_waker(Waker::noop()));
+        self
+    }
+
+    /// Others wait for its place from the beginning.
+    #[must_use]
+    pub fn yielding(mut self) -> Self {
+        self.step(Side::Near, Input::Yield);
+        self
+    }
+
     fn new(tools: Arc<Tools>, relay: Relay, (life, orders): (Life, Inbox<Order>), meta: Meta) -> Self {
-        let mut news = tools.registry.news();
-        // The relay was made under the policy of a moment ago; it hears of any change since, and of a drain under way.
-        news.mark_changed();
-        let late = matches!(tools.registry.phase(), Phase::Closing(_));
+        let mail = Mail::new(&tools.registry, orders);
         Self {
             relay,
-            near: None,
-            fars: Fars::default(),
             tools,
             meta,
             life,
-            effects: VecDeque::new(),
-            carrying: false,
-            spare: Vec::new(),
-            now: now(),
-            budget: (BUDGET, BUDGET),
-            passed: Passed::default(),
-            carries: false,
-            settling: None,
-            remains: None,
-            skips: false,
-            answer: None,
-            trying: None,
-            inquiries: Vec::new(),
-            rates: None,
-            sending: HashMap::new(),
-            tally: Tally::default(),
-            slowed: None,
-            held: None,
-            carriage: None,
+            legs: Legs::default(),
+            turn: Turn::new(now()),
+            wakes: Wakes::new(now()),
+            mail,
+            waits: Waits::default(),
+            charges: Charges::default(),
+            places: Places::default(),
+            carriage: Carriage::default(),
+            backs: Backs::default(),
+            settling: Settling::default(),
             memory: None,
-            lanes: HashMap::new(),
-            stalled: None,
-            cargo: None,
-            backs: None,
-            leaving: None,
-            stranger: None,
-            places: [None, None],
-            threshold: None,
-            place: None,
-            orders,
-            news: next_news(news),
-            knock: None,
-            trust: None,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            rings: now(),
-            due: None,
-            relay_due: None,
-            stirred: true,
-            expired: None,
-            stopped: false,
-            since: jiff::Timestamp::now(),
-            unwelcome: false,
-            late,
         }
     }
 
@@ -260,231 +198,152 @@ impl Pump {
     }
 
     fn end(&mut self) {
-        self.orders.close();
-        self.lose_waiting();
-        self.lose_stalled();
-        self.pass_on_reports();
-        back::end(self);
+        self.carriage.lose(&self.tools);
+        for order in self.mail.left() {
+            if let Order::Report(report) = order {
+                let (pair, stanza) = *report;
+                carriage::report(&self.tools, &pair, stanza);
+            }
+        }
+        self.backs.end(&self.tools, self.meta.id);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let knock = match self.knock.take().filter(|knock| knock.wakes(cx)) {
-            Some(knock) => knock,
-            None => {
-                self.fars.unhang();
-                Knock::new(cx.waker())
-            }
-        };
-        let knock = self.knock.insert(knock);
-        let heard = knock.was_heard();
-        let knock = Waker::from(Arc::clone(knock));
-        self.place.take_if(|place| place.is_called());
-        self.budget = (BUDGET, BUDGET);
-        if let Some(near) = &mut self.near {
-            near.quiet = false;
+        let woken = self.wakes.begin(cx);
+        if woken.anew {
+            self.legs.fars.unhang();
         }
-        self.fars.begin();
-        let over = self.turn(cx, heard, &mut Context::from_waker(&knock));
-        self.spare = Vec::new();
-        self.fars.rest(&self.tools.params);
-        self.tell_passed();
-        self.settle_cargo();
-        back::settle(self);
+        self.turn.begin();
+        self.legs.begin();
+        let over = self.rounds(cx, &woken);
+        self.turn.end();
+        self.legs.fars.rest(&self.tools.params);
+        self.count_passed();
+        self.carriage.settle(&self.legs.fars, || (self.relay.queued(), self.relay.has_given_up()));
+        self.backs.settle(self.legs.near.as_ref());
         over
     }
 
-    fn turn(&mut self, cx: &mut Context<'_>, heard: bool, knock: &mut Context<'_>) -> Poll<()> {
+    fn rounds(&mut self, cx: &mut Context<'_>, woken: &Woken) -> Poll<()> {
+        let knock = &mut Context::from_waker(&woken.waker);
         // What was pending once in this turn wakes us when it no longer is; it need not be asked again in each round.
-        let mut told = heard;
-        // Nothing has changed since the last turn ended and told when something would be due.
-        let mut due = self.due.take().is_none_or(|at| at <= now());
+        let mut told = woken.heard;
+        let mut due = self.wakes.may_be_due(now());
         for _ in 0..ROUNDS {
             let now = now();
-            self.now = now;
-            told = told && (self.poll_orders(knock) | self.poll_news(knock));
-            due = due && self.poll_due(now);
-            let mut moved =
-                told | due | self.poll_trying(cx) | self.poll_inquiries(cx) | self.poll_leaving(cx);
-            let mut next = self.side_after(None);
+            self.turn.now = now;
+            told = told && (self.hear_orders(knock) | self.hear_news(knock));
+            due = due && self.pass_deadlines(now);
+            let mut moved = told | due | self.end_waits(cx);
+            let mut next = self.legs.after(None);
             while let Some(side) = next {
                 moved |= self.poll_side(side, cx, now);
-                next = self.side_after(Some(side));
+                next = self.legs.after(Some(side));
             }
             // What the far legs have brought goes out in the round that brought it.
-            if self.near.as_ref().is_some_and(|near| !near.outbox.is_empty()) {
+            if self.legs.near.as_ref().is_some_and(|near| !near.outbox.is_empty()) {
                 moved |= self.poll_out(Side::Near, cx, now);
             }
-            let carried = self.poll_carriage(cx) | self.poll_stalled(cx) | self.poll_cargo(cx);
-            let carried = carried | settling::poll(self, cx) | back::poll(self, cx);
+            let carried = self.poll_bounces(cx) | self.poll_stalled(cx) | self.take_cargo(cx);
+            let carried = carried | self.poll_settling(cx) | self.poll_backs(cx);
             moved |= self.weigh() | carried;
             self.forget_closed();
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if self.budget.0 == 0 || self.budget.1 == 0 {
+            if self.turn.is_spent() {
                 break;
             }
             if !moved || !(told | due | carried) && self.is_settled() {
-                if self.poll_timer(knock, now, heard).is_pending() {
+                if self.poll_timer(knock, now, woken.heard).is_pending() {
                     return Poll::Pending;
                 }
                 due = true;
             }
         }
         // Others want to run too, and go first.
-        self.tools.registry.shares().stand(&mut self.place, knock.waker());
+        self.wakes.stand(self.tools.registry.shares(), knock.waker());
         Poll::Pending
     }
 
     fn is_over(&mut self) -> bool {
-        if self.stopped {
+        if self.wakes.is_stopped() {
             return true;
         }
-        if !self.relay.is_done() || self.is_waiting_for_couriers() || self.stalled.is_some() {
-            return false;
-        }
-        self.near.iter_mut().for_each(links::end);
-        let ids: Vec<_> = self.fars.ids().collect();
-        for id in ids {
-            self.fars.get_mut(id).into_iter().for_each(|far| links::end(&mut far.leg));
-        }
-        self.near.iter().chain(self.fars.values().map(|f| &f.leg)).all(Leg::is_closed)
+        self.relay.is_done() && !self.carriage.is_waiting() && self.legs.end()
     }
 
-    /// Whether another round could move nothing: every leg has been read to the end and has nothing to send.
+    /// Whether another round could move nothing.
     fn is_settled(&self) -> bool {
-        let mut legs = self.near.iter().chain(self.fars.awake().map(|f| &f.leg));
-        // One that was just begun wakes nobody before it was looked at.
-        self.inquiries.is_empty() && legs.all(Leg::is_settled)
-    }
-
-    /// The legs that do not rest, in their order, one after the other; they may come and go meanwhile.
-    fn side_after(&self, side: Option<Side>) -> Option<Side> {
-        let far = match side {
-            None if self.near.is_some() => return Some(Side::Near),
-            None | Some(Side::Near) => self.fars.after(None),
-            Some(Side::Far(id)) => self.fars.after(Some(id)),
-        };
-        far.map(Side::Far)
-    }
-
-    pub(super) fn leg(&mut self, side: Side) -> Option<&mut Leg> {
-        match side {
-            Side::Near => self.near.as_mut(),
-            Side::Far(id) => self.fars.get_mut(id).map(|f| &mut f.leg),
-        }
+        // A look-up that was just begun wakes nobody before it was looked at.
+        !self.waits.are_inquiring() && self.legs.are_settled()
     }
 
     /// Tells the relay, and carries out what it wants.
     pub(super) fn step(&mut self, side: Side, input: Input) {
-        self.stirred = true;
-        let mut effects = std::mem::take(&mut self.spare);
-        self.relay.step_into(side, input, self.now, &mut effects);
+        self.wakes.stir();
+        let mut effects = self.turn.spare();
+        self.relay.step_into(side, input, self.turn.now, &mut effects);
         self.carry_out(&mut effects);
-        self.spare = effects;
+        self.turn.keep(effects);
     }
 
     /// The connection of this leg has ended, and the relay hears what did not go out.
     pub(super) fn gone(&mut self, side: Side, reason: Reason) {
-        let Some(leg) = self.leg(side) else { return };
-        leg.link = Link::Closed;
-        leg.upgrade = false;
-        let unsent = leg.outbox.take_unsent();
-        self.step(side, Input::Gone { reason, unsent });
-    }
-
-    fn poll_orders(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        // At most one inbox full, so that a busy courier still writes.
-        for _ in 0..INBOX {
-            let Poll::Ready(order) = self.orders.poll_next(cx) else { break };
-            moved = true;
-            match order {
-                Order::Verified(claim, answer, why) => self.verified(claim, answer, why),
-                Order::Report(report) => {
-                    let (pair, stanza) = *report;
-                    self.step(Side::Near, Input::Report(pair, stanza));
-                }
-                Order::Yield => self.step(Side::Near, Input::Yield),
-                Order::GiveWay(id) => self.step(Side::Far(id), Input::Yield),
-                Order::Supersede => self.gone(Side::Near, Reason::ConnectionLost),
-                Order::GoneOn(taken) => self.step(Side::Near, Input::GoneOn(taken)),
-                Order::Forsaken => self.step(Side::Near, Input::Forsaken),
-                Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
-                Order::Describe(under, trust, tell) => {
-                    let portrait = self.portrait(under.as_deref(), trust.as_deref());
-                    // Whoever asked may have lost patience.
-                    let _told = tell.send(View { meta: self.meta, since: self.since, portrait });
-                }
-            }
-        }
-        moved
-    }
-
-    fn poll_side(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        let bell = match side {
-            Side::Near => None,
-            Side::Far(id) => self.fars.bell(id, cx.waker()),
-        };
-        #[cfg(test)]
-        tests::looked_at(side);
-        match bell {
-            None => self.poll_leg(side, cx, now),
-            Some(bell) => self.poll_leg(side, &mut Context::from_waker(&bell), now),
+        if let Some(leg) = self.legs.get_mut(side) {
+            let unsent = leg.cut();
+            self.step(side, Input::Gone { reason, unsent });
         }
     }
 
-    fn poll_leg(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut moved = false;
-        if let Some(found) = self.leg(side).and_then(|leg| leg.poll_link(cx)) {
-            self.found(side, found);
-            moved = true;
+    /// Legs whose connections have ended are none any more, and their places are free.
+    fn forget_closed(&mut self) {
+        if self.legs.fars.forget_closed() {
+            let stands = |pair: &Pair| {
+                let mut all = self.relay.guard().pairs().iter().chain(self.relay.back().pairs());
+                let admitted = all.find(|admitted| admitted.pair() == pair);
+                admitted.is_some_and(|admitted| !matches!(admitted.route(), filter::Route::Withdrawn(_)))
+            };
+            self.charges.keep(stands);
         }
-        match side {
-            Side::Near => {
-                moved |= self.poll_out(side, cx, now);
-                moved |= self.poll_in(side, cx, now);
-            }
-            // Read first: what is written to a server that has closed already is lost in silence (CLS-02).
-            Side::Far(_) => {
-                moved |= self.poll_in(side, cx, now);
-                moved |= self.poll_out(side, cx, now);
-            }
-        }
-        moved
     }
 
-    fn poll_out(&mut self, side: Side, cx: &mut Context<'_>, now: Instant) -> bool {
-        // Whoever has a stanza finds it counted.
-        self.tell_passed();
-        let (stanza, close) = (self.tools.params.stanza, self.tools.home.timeouts.close);
-        let mut moved = false;
-        let hurry = self.patience(side);
-        if let Some(leg) = self.leg(side) {
-            leg.hurry(hurry);
+    /// Where bounces of the near leg go nowhere, more would come: it ends.
+    pub(super) fn bounced(&mut self, outcome: Result<(), Reason>) {
+        if let Err(reason) = outcome
+            && self.legs.near.is_some()
+        {
+            self.step(Side::Near, Input::Close(reason));
         }
-        match self.leg(side).map(|leg| leg.poll_out(cx, now, stanza, close)) {
-            None => return false,
-            Some(Err(reason)) => {
-                self.gone(side, reason);
-                return true;
-            }
-            Some(Ok(sent)) => {
-                moved |= sent.moved;
-                if let Some(rated) = sent.shut {
-                    self.tools.observe.metrics().limited(measure::limit(rated));
-                }
-                if let Some((rated, time)) = sent.waited {
-                    self.tools.observe.metrics().waited(measure::limit(rated), time);
-                }
-            }
+    }
+
+    /// A stanza goes to the courier of a pair that stands and has no leg of its own.
+    pub(super) fn carry_on(&mut self, pair: Pair, stanza: Bytes) {
+        // What comes back over a courier's leg is of one pair.
+        let alone = self.charges.pairs() == 1 || self.legs.near.is_none();
+        match self.carriage.carry(&self.tools, pair, alone, stanza) {
+            Ok(Some(cargo)) => self.settling.carries(&cargo),
+            Ok(None) => {}
+            Err(stanza) => self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull)),
         }
-        moved | self.start_upgrade(side)
+    }
+
+    /// A stanza of a backend goes to the courier of its pair.
+    pub(super) fn hand(&mut self, id: LaneId, stanza: Bytes) {
+        if let Err(stanza) = self.carriage.hand(&self.tools, id, stanza) {
+            self.step(Side::Near, Input::Overflow(stanza));
+        }
+    }
+
+    /// Counts what has passed.
+    pub(super) fn count_passed(&mut self) {
+        self.turn.passed.count(self.meta.flow, self.tools.observe.metrics());
     }
 }
 
 /// Octets that one relay reads from either side before others may run, tokens counted in: with [`LOOK`] no stream keeps the threads
-/// from those that have just become ready for more than 1 MiB, or for more than a millisecond; with [`shares`], for more than this.
+/// from those that have just become ready for more than 1 MiB, or for more than a millisecond; with [`super::shares`], for more than
+/// this.
 pub const BUDGET: usize = 64 * 1024;
 
 /// How many relays run before the runtime looks at the kernel for others that are ready.

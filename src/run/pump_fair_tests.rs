@@ -1,10 +1,11 @@
 //! No relay holds its thread for long, whatever waits for it: counted in polls, not in time.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::limit::{SenderParams, Senders};
-use crate::run::pump::reading::TOKEN;
+use crate::run::pump::arms::TOKEN;
 
 /// A relay that counts its polls, and what the backend may have got in one of them.
 struct Counted {
@@ -202,7 +203,7 @@ async fn whoever_rings_without_cause_is_asked_again() {
     let mut pump = Pump::arrived(Arc::clone(&tools), relay, entry, meta, Box::new(ours), None);
     let asked: Arc<Mutex<Vec<std::task::Waker>>> = Arc::default();
     let promise = Arc::clone(&asked);
-    pump.news = Box::pin(std::future::poll_fn(move |cx| {
+    pump.mail.news = Box::pin(std::future::poll_fn(move |cx| {
         promise.lock().unwrap().push(cx.waker().clone());
         Poll::Pending
     }));

@@ -106,6 +106,9 @@ pub struct View {
     pub portrait: Portrait,
 }
 
+/// What a question about a key came to: the answer, and what was met on the way to whom it was put.
+pub type Learnt = (Answer, Option<Box<Detail>>);
+
 /// What one relay is told.
 #[derive(Debug)]
 pub enum Order {
@@ -174,7 +177,7 @@ impl Registry {
         let (tell, orders) = inbox(INBOX);
         held(&self.living).insert(id, tell.clone());
         self.count.send_modify(|n| *n += 1);
-        (Life { registry: Arc::clone(self), id, tell }, orders)
+        (Life { registry: Arc::clone(self), id, tell, since: jiff::Timestamp::now() }, orders)
     }
 
     /// A name for something that is told and never lived.
@@ -341,12 +344,18 @@ pub struct Life {
     registry: Arc<Registry>,
     id: RelayId,
     tell: Teller<Order>,
+    since: jiff::Timestamp,
 }
 
 impl Life {
     /// The name of the relay.
     pub fn id(&self) -> RelayId {
         self.id
+    }
+
+    /// When it began.
+    pub fn since(&self) -> jiff::Timestamp {
+        self.since
     }
 
     /// How others reach it.

@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 pub(super) use self::memory::Memory;
 use self::memory::{complete, show};
 use super::now;
-use super::pump::{Far, Pump};
-use super::registry::Meta;
+use super::pump::{Backs, Far, Legs};
+use super::registry::{Meta, Registry};
 use crate::filter::{Admitted, Guard, Route};
+use crate::metrics::Metrics;
 use crate::policy::{Action, Place, RuleName};
 use crate::reason::{Cause, Class, Detail, Direction, Flow, Outcome, Reason};
-use crate::relay::{self, ClaimId, Destination, Event, Input, Side, Stroke};
+use crate::relay::plan::Home;
+use crate::relay::{self, Destination, Event, Relay, Side, Stroke};
 use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
 
@@ -82,9 +84,32 @@ fn words(error: &Element, namespace: &str) -> Detail {
     Detail::said(&condition, text.as_deref())
 }
 
-impl Pump {
-    /// Tells what happened, with what is known around it.
-    pub(super) fn tell(&mut self, event: Event) {
+/// What this token says of a trouble is remembered for whoever asks why.
+pub(super) fn overhear(legs: &mut Legs, side: Side, token: &Token, metrics: &Metrics) {
+    if matches!(token, Token::Violation(violation) if violation.rule == Rule::Readers) {
+        metrics.readers_disagree();
+    }
+    if let Some(said) = said(token)
+        && let Some(leg) = legs.get_mut(side)
+    {
+        leg.detail = Some(Box::new(said));
+    }
+}
+
+/// What an event of a relay is completed from: what the relay is and holds, and what is remembered of it.
+pub(super) struct Surroundings<'a> {
+    pub(super) relay: &'a Relay,
+    pub(super) meta: Meta,
+    pub(super) legs: &'a Legs,
+    pub(super) backs: &'a Backs,
+    pub(super) memory: &'a mut Option<Box<Memory>>,
+    pub(super) home: &'a Home,
+    pub(super) registry: &'a Registry,
+}
+
+impl Surroundings<'_> {
+    /// What happened, completed, with what is known around it and of whom it is told; and it is remembered as told.
+    pub(super) fn complete(&mut self, event: Event) -> (Meta, Event, Around) {
         let mut event = self.completed(event);
         let meta = self.meta_of(&event);
         let mut around = self.around(&event, meta.flow);
@@ -97,10 +122,10 @@ impl Pump {
             show(record, around.channel.as_ref());
         }
         if matches!(event, Event::Rejected { .. } | Event::Refused { .. } | Event::Unfit { .. }) {
-            let carried = self.near.is_none() || self.was_withdrawn(&event);
+            let carried = self.legs.near.is_none() || self.was_withdrawn(&event);
             around.before = self.memory.get_or_insert_default().once(&event, carried, now());
         }
-        self.tools.observe.note_with(&meta, &event, &around);
+        (meta, event, around)
     }
 
     /// What is said of a pair that travels against the flow of the relay is of the other flow (XEP-0288).
@@ -133,9 +158,9 @@ impl Pump {
 
     /// Whether this pair travels against the flow of the relay: it does so where it was admitted, and may have ended since.
     fn is_inverse(&self, pair: &Pair) -> bool {
-        let home = &self.tools.home;
-        match (self.meta.flow, &self.near) {
-            (Flow::S2sIn, Some(_)) => self.backs.as_ref().is_some_and(|backs| backs.has(pair)),
+        let home = self.home;
+        match (self.meta.flow, &self.legs.near) {
+            (Flow::S2sIn, Some(_)) => self.backs.has(pair),
             (Flow::S2sOut, None) => home.hosts(&pair.target) && !home.hosts(&pair.sender),
             _ => false,
         }
@@ -176,7 +201,7 @@ impl Pump {
         let public = self.public(pair);
         let inverse = pair.filter(|pair| self.is_inverse(pair));
         // What has come back over a leg of ours came on that of its inverse, which may be gone.
-        let of_leg = inverse.filter(|_| self.near.is_none()).map(Pair::reversed);
+        let of_leg = inverse.filter(|_| self.legs.near.is_none()).map(Pair::reversed);
         let known = of_leg.as_ref().or(pair).and_then(|pair| self.memory.as_ref()?.proven.get(pair));
         let channel = public
             .and_then(|far| far.leg.shown.clone())
@@ -187,37 +212,16 @@ impl Pump {
             });
         let called = match inverse {
             // What goes back over a stream that has come goes to who has opened it.
-            Some(_) if self.near.is_some() => self.meta.peer,
+            Some(_) if self.legs.near.is_some() => self.meta.peer,
             _ => public.and_then(|far| far.leg.address()).or_else(|| known.and_then(|known| known.called)),
         };
         (called, channel)
     }
 
-    /// What this token says of a trouble is remembered for whoever asks why.
-    pub(super) fn overhear(&mut self, side: Side, token: &Token) {
-        if matches!(token, Token::Violation(violation) if violation.rule == Rule::Readers) {
-            self.tools.observe.metrics().readers_disagree();
-        }
-        if let (Some(said), Some(leg)) = (said(token), self.leg(side)) {
-            leg.detail = Some(Box::new(said));
-        }
-    }
-
-    /// The verifier has come back: what it met explains what follows from its answer.
-    pub(super) fn verified(&mut self, claim: ClaimId, answer: Answer, met: Option<Box<Detail>>) {
-        if met.is_some() {
-            self.memory.get_or_insert_default().met = met;
-        }
-        self.step(Side::Near, Input::Verified(claim, answer));
-        if let Some(memory) = &mut self.memory {
-            memory.met = None;
-        }
-    }
-
     /// What a verifier met on its way, with the address where it did: the near leg of whoever asked is another connection.
     pub(super) fn met_by_verifier(&self, answer: Answer, detail: Option<Box<Detail>>) -> Option<Box<Detail>> {
         let Answer::Trouble(_) = answer else { return None };
-        let far = self.fars.values().next_back()?;
+        let far = self.legs.fars.values().next_back()?;
         let met = far.leg.given_up().map(Box::new).or(detail).or_else(|| far.leg.detail.clone())?;
         let place = match far.leg.address() {
             Some(address) => format!("asking the authoritative server at {address}"),
@@ -233,7 +237,7 @@ impl Pump {
     /// A leg is proven: how, is needed again when the pair ends.
     pub(super) fn remember(&mut self, side: Side) {
         let Side::Far(id) = side else { return };
-        let Some(far) = self.fars.get(id) else { return };
+        let Some(far) = self.legs.fars.get(id) else { return };
         let Destination::World { from, target, .. } = &far.destination else { return };
         let pair = Pair { sender: from.clone(), target: target.clone() };
         let (called, channel) = (far.leg.called, far.leg.secured.clone());
@@ -309,7 +313,7 @@ impl Pump {
         let told = memory.is_some_and(|memory| memory.explains(reason));
         let public = self.public(pair);
         let (mut called, channel) = self.met(pair);
-        let backend = self.fars.values().find(|far| self.is_trouble(far));
+        let backend = self.legs.fars.values().find(|far| self.is_trouble(far));
         let met = match event {
             Event::Rejected { .. } => memory.and_then(|memory| memory.met.as_deref().cloned()),
             _ => None,
@@ -325,7 +329,7 @@ impl Pump {
                     Flow::S2sOut => (&pair.sender, &pair.target),
                     Flow::C2s | Flow::S2sIn => (&pair.target, &pair.sender),
                 };
-                let listed = self.tools.registry.policy().listed(hosted, remote, None)?;
+                let listed = self.registry.policy().listed(hosted, remote, None)?;
                 Some(Detail::new(Cause::OnLists, listed.to_string()))
             }),
             _ if reason.is(Class::Certified) => {
@@ -334,7 +338,7 @@ impl Pump {
                     Flow::C2s | Flow::S2sIn => Direction::Inbound,
                 };
                 pair.zip(channel.as_ref()).and_then(|(pair, shown)| {
-                    relay::doubt_in_full(&self.tools.registry.policy(), pair, direction, Some(shown))
+                    relay::doubt_in_full(&self.registry.policy(), pair, direction, Some(shown))
                 })
             }
             Reason::DialbackTimeout if self.meta.flow == Flow::S2sOut => {
@@ -343,7 +347,7 @@ impl Pump {
             _ => match self.meta.flow {
                 Flow::S2sOut => public.and_then(|far| far.leg.detail.as_deref().cloned()),
                 Flow::C2s | Flow::S2sIn => {
-                    self.near.as_ref().and_then(|near| near.detail.as_deref().cloned())
+                    self.legs.near.as_ref().and_then(|near| near.detail.as_deref().cloned())
                 }
             },
         };
@@ -359,8 +363,8 @@ impl Pump {
             denied.map(|denied| (denied.rule.clone(), denied.place.clone())).unwrap_or_default();
         let nearest = match (reason, pair, event) {
             (Reason::NotListed, Some(pair), Event::Rejected { .. } | Event::Refused { .. }) => {
-                let policy = self.tools.registry.policy();
-                let remote = if self.tools.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
+                let policy = self.registry.policy();
+                let remote = if self.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
                 policy.nearest(remote).map(|near| near.to_string())
             }
             _ => None,
@@ -376,7 +380,7 @@ impl Pump {
     fn around_unfit(&self, pair: Option<&Pair>, reason: Reason, address: Option<&str>) -> Around {
         let listed = pair
             .filter(|_| reason == Reason::OnLists)
-            .and_then(|pair| self.tools.registry.policy().listed(&pair.target, &pair.sender, address));
+            .and_then(|pair| self.registry.policy().listed(&pair.target, &pair.sender, address));
         let detail = listed.map(|listed| Detail::new(Cause::OnLists, listed.to_string()));
         let (called, channel) = self.met(pair);
         let method = pair.and_then(|pair| self.method(pair));
@@ -390,15 +394,15 @@ impl Pump {
                 (from, target) == (&pair.sender, &pair.target)
                     || (from, target) == (&pair.target, &pair.sender)
             }
-            (Destination::World { .. }, None) => self.fars.len() == 1,
+            (Destination::World { .. }, None) => self.legs.fars.len() == 1,
             _ => false,
         };
-        self.fars.values().find(serves)
+        self.legs.fars.values().find(serves)
     }
 
     /// A leg to a backend that has something to say of its trouble, or has none yet.
     fn is_trouble(&self, far: &Far) -> bool {
         matches!(far.destination, Destination::Backend(_) | Destination::Client(_))
-            && (far.leg.detail.is_some() || self.fars.len() == 1)
+            && (far.leg.detail.is_some() || self.legs.fars.len() == 1)
     }
 }

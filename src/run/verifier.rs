@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 
 use super::inbox::Teller;
 use super::pump::Pump;
-use super::registry::{Meta, Order, RelayId};
+use super::registry::{Learnt, Meta, Order, RelayId};
 use super::{Tools, now};
 use crate::jid::Domain;
 use crate::limit::{Network, Settled, Turn, Turns};
 use crate::metrics::Limit;
-use crate::reason::{Detail, Facing, Reason};
+use crate::reason::{Facing, Reason};
 use crate::relay::{ClaimId, Relay};
 use crate::stream::{Answer, KeyCheck};
 
@@ -40,9 +40,6 @@ pub struct Ask {
     /// Where the answer goes.
     pub tell: Teller<Order>,
 }
-
-/// What a question came to: the answer, and what was met on the way to whom it was put.
-pub type Learnt = (Answer, Option<Box<Detail>>);
 
 /// Verifications under way, and those that wait.
 #[derive(Debug, Default)]

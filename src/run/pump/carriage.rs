@@ -1,123 +1,191 @@
-//! Bounces on their way over couriers: those for which a courier has no room wait.
+//! Stanzas on their way to couriers: those of backends, and those of remote servers whose pair has no leg of its own any more. And a
+//! courier's own end of it.
 //!
-//! What was accepted is delivered, comes back, or the stream ends so that its sender knows (CLS-02): a stanza that finds no
-//! room goes back, and a bounce that nobody takes is the last one on the stream that caused it. The stream is read on while
-//! bounces wait: what the courier needs to begin, the question about its key, may come on that very stream.
+//! Where a stream has one pair, it is not read while the courier has no room: TCP carries the pressure back (LIM-05). Where
+//! others wait for the same stream, the stanza that finds no room goes back, and they go on (DB-66).
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use bytes::Bytes;
 
-use super::super::Later;
-use super::super::cargo::Cargo;
-use super::super::courier::{self, Turned};
-use super::Pump;
+use super::super::cargo::{Cargo, Refused};
+use super::super::courier::{self, Couriers, Turned};
+use super::super::{Later, Tools};
+use super::bounces::Bounces;
+use super::fars::Fars;
 use crate::reason::Reason;
-use crate::relay::{Input, Load, Side};
+use crate::relay::{LaneId, Load};
 use crate::stream::Pair;
 
-/// Stanzas on their way over couriers.
+/// What one relay gives to couriers, or has from its own.
 #[derive(Default)]
-pub(super) struct Carriage {
-    /// Bounces for which there was no room, oldest first.
-    waiting: VecDeque<(Pair, Bytes)>,
-    /// Their octets.
-    octets: usize,
-    /// For room for the first of them.
-    wait: Option<(Arc<Cargo>, Later<()>)>,
+pub(in crate::run) struct Carriage {
+    /// Bounces for which there was no room.
+    pub(in crate::run) bounces: Bounces,
+    /// The pairs of a backend, and where their stanzas go.
+    lanes: HashMap<LaneId, Lane>,
+    /// A stanza waits for room with the only courier that the stream has.
+    stalled: Option<Box<Stalled>>,
+    /// What a courier carries.
+    cargo: Option<Arc<Cargo>>,
 }
 
-impl Pump {
-    /// Has this stanza carried over a stream for this pair.
-    pub(in crate::run) fn carry(&mut self, pair: Pair, stanza: Bytes) {
-        // Couriers carry on nothing but what goes back to its sender.
-        let bounce = self.near.is_none() || courier::flow(&self.tools, &pair) != self.meta.flow;
-        if !bounce {
-            return self.carry_on(pair, stanza);
-        }
-        match courier::admits_bounce(&self.tools, &pair, &stanza) {
-            // LIM-09: bounces above the rate are dropped, lest the gateway be a reflector.
-            false => courier::dropped(&self.tools, &pair, Reason::QueueFull),
-            true if self.is_waiting_for_couriers() => self.wait(pair, stanza),
-            true => self.hand_over(pair, stanza),
-        }
+/// A pair of a backend.
+struct Lane {
+    pair: Pair,
+    /// Where its stanzas went last.
+    cargo: Option<Arc<Cargo>>,
+}
+
+/// A stanza that waits for room.
+struct Stalled {
+    way: Way,
+    stanza: Bytes,
+    wait: Later<()>,
+}
+
+/// Where a stanza goes.
+pub(super) enum Way {
+    /// Over the lane of its pair.
+    Lane(LaneId),
+    /// To the courier of a pair without a leg of its own.
+    Pair(Pair),
+}
+
+impl Carriage {
+    /// A courier takes what it carries from there.
+    pub(super) fn laden(&mut self, cargo: Arc<Cargo>) {
+        self.cargo = Some(cargo);
     }
 
-    /// This bounce goes behind those that wait already (RLY-05).
-    fn wait(&mut self, pair: Pair, bounce: Bytes) {
-        let carriage = self.carriage.get_or_insert_default();
-        carriage.octets = carriage.octets.saturating_add(bounce.len());
-        carriage.waiting.push_back((pair, bounce));
-        if carriage.octets > self.tools.home.limits.queue_octets {
-            self.end_of_near();
-        }
+    /// A pair of a backend begins.
+    pub(in crate::run) fn lane(&mut self, id: LaneId, pair: Pair) {
+        self.lanes.entry(id).or_insert(Lane { pair, cargo: None });
     }
 
-    fn hand_over(&mut self, pair: Pair, bounce: Bytes) {
-        match courier::hand_over(&self.tools, &pair, Load::Carried, bounce) {
-            Ok(_) => {}
-            Err(Turned::Full(bounce, room, wait)) => {
-                let carriage = self.carriage.get_or_insert_default();
-                carriage.octets = carriage.octets.saturating_add(bounce.len());
-                carriage.waiting.push_front((pair, bounce));
-                carriage.wait = Some((room, wait));
-            }
-            Err(Turned::None(_)) => {
-                courier::dropped(&self.tools, &pair, Reason::QueueFull);
-                self.end_of_near();
-            }
-            Err(Turned::Stopped) => courier::lost(&self.tools, &pair, Reason::Shutdown),
-        }
+    /// It ends.
+    pub(in crate::run) fn unlane(&mut self, id: LaneId) {
+        self.lanes.remove(&id);
     }
 
-    /// Its bounces go nowhere, and more would come.
-    fn end_of_near(&mut self) {
-        if self.near.is_some() {
-            self.step(Side::Near, Input::Close(Reason::QueueFull));
-        }
+    /// Whether a far leg stands for any pair of a backend's stream.
+    pub(in crate::run) fn serves(&self, couriers: &Couriers) -> bool {
+        couriers.serve(self.lanes.values().map(|lane| &lane.pair))
     }
 
-    /// Whether bounces wait for room.
-    pub(super) fn is_waiting_for_couriers(&self) -> bool {
-        self.carriage.as_ref().is_some_and(|carriage| carriage.wait.is_some())
-    }
-
-    /// Hands over what has room now.
-    pub(super) fn poll_carriage(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(carriage) = &mut self.carriage else { return false };
-        let Some((_, wait)) = &mut carriage.wait else {
-            self.carriage = None;
-            return false;
+    /// A stanza goes to the courier of its pair.
+    ///
+    /// # Errors
+    /// The stanza, which has no room.
+    pub(in crate::run) fn hand(
+        &mut self,
+        tools: &Arc<Tools>,
+        id: LaneId,
+        stanza: Bytes,
+    ) -> Result<(), Bytes> {
+        let alone = self.lanes.len() == 1;
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        let stanza = match &lane.cargo {
+            Some(cargo) => match cargo.offer(Load::Own, stanza) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Closed(stanza) | Refused::Full(stanza)) => stanza,
+            },
+            None => stanza,
         };
-        if wait.as_mut().poll(cx) == Poll::Pending {
-            return false;
+        match courier::send(tools, &lane.pair, stanza) {
+            Ok(cargo) => lane.cargo = Some(cargo),
+            Err(Turned::Full(stanza, _, wait)) if alone => {
+                self.stalled = Some(Box::new(Stalled { way: Way::Lane(id), stanza, wait }));
+            }
+            Err(Turned::Full(stanza, ..) | Turned::None(stanza)) => return Err(stanza),
+            Err(Turned::Stopped) => courier::lost(tools, &lane.pair, Reason::Shutdown),
         }
-        let gave_up = carriage.wait.take().is_some_and(|(room, _)| room.has_given_up());
-        if gave_up && let Some((pair, _)) = self.next_waiting() {
-            courier::dropped(&self.tools, &pair, Reason::QueueFull);
-            self.end_of_near();
-        }
-        while !self.is_waiting_for_couriers()
-            && let Some((pair, bounce)) = self.next_waiting()
-        {
-            self.hand_over(pair, bounce);
-        }
-        true
+        Ok(())
     }
 
-    fn next_waiting(&mut self) -> Option<(Pair, Bytes)> {
-        let carriage = self.carriage.as_mut()?;
-        let (pair, bounce) = carriage.waiting.pop_front()?;
-        carriage.octets = carriage.octets.saturating_sub(bounce.len());
-        Some((pair, bounce))
+    /// A stanza goes to the courier of a pair that stands and has no leg of its own, and may be the only one of its stream; where it
+    /// went, if it is not lost and does not wait.
+    ///
+    /// # Errors
+    /// The stanza, which has no room.
+    pub(in crate::run) fn carry(
+        &mut self,
+        tools: &Arc<Tools>,
+        pair: Pair,
+        alone: bool,
+        stanza: Bytes,
+    ) -> Result<Option<Arc<Cargo>>, Bytes> {
+        match courier::hand_over(tools, &pair, Load::Admitted, stanza) {
+            Ok(cargo) => return Ok(Some(cargo)),
+            Err(Turned::Full(stanza, _, wait)) if alone => {
+                self.stalled = Some(Box::new(Stalled { way: Way::Pair(pair), stanza, wait }));
+            }
+            Err(Turned::Full(stanza, ..) | Turned::None(stanza)) => return Err(stanza),
+            Err(Turned::Stopped) => courier::lost(tools, &pair, Reason::Shutdown),
+        }
+        Ok(None)
     }
 
-    /// The relay ends with the gateway: what still waits is told as lost.
-    pub(super) fn lose_waiting(&mut self) {
-        while let Some((pair, _)) = self.next_waiting() {
-            courier::lost(&self.tools, &pair, Reason::Shutdown);
+    /// Whether a stanza waits for room, and the stream with it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
+
+    /// Whether something waits for couriers.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_stalled() || self.bounces.are_waiting()
+    }
+
+    /// The stanza that had to wait, as soon as there may be room.
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Option<(Way, Bytes)> {
+        let stalled = self.stalled.take_if(|stalled| stalled.wait.as_mut().poll(cx).is_ready())?;
+        Some((stalled.way, stalled.stanza))
+    }
+
+    /// What waits to go in for this pair comes back.
+    pub(in crate::run) fn withdraw(&mut self, pair: &Pair) -> Option<Bytes> {
+        let stalled = self.stalled.take_if(|stalled| matches!(&stalled.way, Way::Pair(of) if of == pair));
+        stalled.map(|stalled| stalled.stanza)
+    }
+
+    /// The relay ends with the gateway, and so does what waits.
+    pub(super) fn lose(&mut self, tools: &Arc<Tools>) {
+        self.bounces.lose(tools);
+        let Some(stalled) = self.stalled.take() else { return };
+        let pair = match &stalled.way {
+            Way::Lane(id) => self.lanes.get(id).map(|lane| &lane.pair),
+            Way::Pair(pair) => Some(pair),
+        };
+        if let Some(pair) = pair {
+            courier::lost(tools, pair, Reason::Shutdown);
         }
+    }
+
+    /// What a courier takes of what waits for it, as long as its legs take it.
+    pub(super) fn take(&self, fars: &Fars, cx: &mut Context<'_>) -> Vec<(Load, Bytes)> {
+        match &self.cargo {
+            Some(cargo) if !fars.values().any(|far| far.leg.is_full()) => cargo.take(BATCH, cx),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is on its way over these legs, or waits in the relay (octets and stanzas of that, and whether it has given up), makes room.
+    pub(super) fn settle(&self, fars: &Fars, queued: impl FnOnce() -> ((usize, usize), bool)) {
+        let Some(cargo) = &self.cargo else { return };
+        let (queued, gave_up) = queued();
+        let legs = fars.values().map(|far| &far.leg.outbox);
+        let (octets, stanzas) = legs
+            .fold(queued, |(octets, stanzas), outbox| (octets + outbox.octets(), stanzas + outbox.stanzas()));
+        cargo.settle(octets, stanzas, gave_up);
     }
 }
+
+/// A report that came too late for the stream of its pair takes another.
+pub(super) fn report(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) {
+    courier::report(tools, pair, pair.target.clone(), stanza, true);
+}
+
+/// Stanzas that a courier takes at once.
+const BATCH: usize = 128;

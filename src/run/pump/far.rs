@@ -1,26 +1,144 @@
 //! What is held for a leg that we opened, and for a pair that stands.
 
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
+
+use bytes::Bytes;
 
 use super::super::awaited::AwaitTicket;
+use super::super::circuit::Circuits;
 use super::super::courier::InsideTicket;
-use super::super::leg::Leg;
-use super::super::{Route, backends};
-use crate::limit::{Callback, Place, StreamTicket, Valve};
-use crate::relay::Destination;
+use super::super::leg::{Leg, Link};
+use super::super::seeking::{Doubt, Seeking};
+use super::super::{Caller, Connection, Later, Outside, Route, backends, now};
+use crate::jid::Domain;
+use crate::limit::{Callback, Callbacks, Place, StreamTicket, Valve};
+use crate::policy::{Federation, Policy};
+use crate::reason::{Detail, Facing, Reason};
+use crate::relay::plan::StreamLimits;
+use crate::relay::{Candidate, Destination};
+use crate::xml::Content;
 
 /// A leg that we opened.
 pub(in crate::run) struct Far {
     pub(in crate::run) leg: Leg,
     pub(in crate::run) destination: Destination,
     pub(in crate::run) route: Option<Box<dyn Route>>,
-    pub(in crate::run) awaited: Vec<AwaitTicket>,
+    awaited: Vec<AwaitTicket>,
     /// It is to ask about a key, over a connection of its own.
-    pub(in crate::run) callback: Option<Callback>,
+    callback: Option<Callback>,
     /// Its place at a server behind, until the connection has ended.
     pub(in crate::run) place: Option<backends::Place>,
     /// What its socket wakes, where it is one of many.
-    pub(in crate::run) bell: Option<Waker>,
+    pub(super) bell: Option<Waker>,
+}
+
+/// A place at a server behind, and the wait for it.
+pub(in crate::run) type Awaited = (backends::Place, Later<Result<(), Reason>>);
+
+impl Far {
+    /// A leg on its way there, as soon as it has the place that it needs at a server behind. The connection stands in for `caller`, if
+    /// it stands in for one.
+    pub(in crate::run) fn connecting(
+        outside: &dyn Outside,
+        destination: Destination,
+        caller: Option<Caller>,
+        place: Option<Awaited>,
+        content: Content,
+        limits: &StreamLimits,
+    ) -> Self {
+        let route = outside.route(&destination, caller);
+        let progress = route.progress();
+        let (place, connection) = match place {
+            Some((place, granted)) => {
+                let connection: Connection = Box::pin(async move {
+                    match granted.await {
+                        Ok(()) => route.connect(Candidate::Next).await,
+                        Err(reason) => (route, Err(reason.into())),
+                    }
+                });
+                (Some(place), connection)
+            }
+            None => (None, route.connect(Candidate::Next)),
+        };
+        let leg = Leg::connecting((connection, progress), content, &limits.before_proof, now());
+        Self { leg, destination, route: None, awaited: Vec::new(), place, callback: None, bell: None }
+    }
+
+    /// Another attempt, by that candidate. While the first one is still being connected to there is nothing to give up.
+    pub(in crate::run) fn retry(&mut self, candidate: Candidate, content: Content, limits: &StreamLimits) {
+        let Some(route) = self.route.take() else { return };
+        let progress = route.progress();
+        let connection = (route.connect(candidate), progress);
+        let leg = Leg::connecting(connection, content, &limits.before_proof, now());
+        self.leg = leg.after(&mut self.leg);
+    }
+
+    /// A stanza goes out on it, if it is open and, where others wait for nothing of its own, has not more than this waiting.
+    ///
+    /// # Errors
+    /// The stanza, and whether it would have been too many.
+    pub(in crate::run) fn pass(
+        &mut self,
+        stanza: Bytes,
+        bounds: Option<&StreamLimits>,
+        now: Instant,
+    ) -> Result<(), (Bytes, bool)> {
+        if !matches!(self.leg.link, Link::Open(_)) {
+            return Err((stanza, false));
+        }
+        if let Some(place) = &self.place {
+            place.used(now);
+        }
+        let outbox = &mut self.leg.outbox;
+        let over = |limits: &StreamLimits| {
+            outbox.stanzas() >= limits.queue_stanzas
+                || outbox.octets().saturating_add(stanza.len()) > limits.queue_octets
+        };
+        if bounds.is_some_and(over) {
+            return Err((stanza, true));
+        }
+        outbox.pass(stanza);
+        Ok(())
+    }
+
+    /// It waits with a key: whoever asks about that is told that it is ours. A server in public that was called is to call back.
+    pub(in crate::run) fn waits(&mut self, ticket: AwaitTicket, facing: Facing, callbacks: &Arc<Callbacks>) {
+        self.awaited.push(ticket);
+        let called = self.leg.called.filter(|_| facing == Facing::Public);
+        self.callback = called.map(|address| callbacks.expect(address.ip()));
+    }
+
+    /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
+    pub(in crate::run) fn fared(&mut self, circuits: &Circuits, outcome: Result<(), Reason>) {
+        // It has asked what it had to ask, or will not any more.
+        self.callback = None;
+        let Destination::World { from, target, .. } = &self.destination else { return };
+        match outcome {
+            Ok(()) => circuits.answered(target, Some(from)),
+            Err(reason) => circuits.failed(target, Some(from), reason),
+        }
+    }
+
+    /// BE-01: a backend that refuses a key about which it never asked us asks somebody else, unless another cause is in sight. The
+    /// domain whose backend it is, if it looks so.
+    pub(in crate::run) fn asks_elsewhere(
+        &self,
+        remote: &Domain,
+        seeking: &Seeking,
+        policy: &Policy,
+    ) -> Option<&Domain> {
+        let Destination::Backend(hosted) = &self.destination else { return None };
+        // It says itself that it does not want that domain.
+        let unwanted = self.leg.detail.as_deref().is_some_and(Detail::is_ban);
+        if unwanted || self.awaited.iter().any(AwaitTicket::is_asked) {
+            return None;
+        }
+        let listed = policy.federation(hosted) == Some(Federation::Listed);
+        let server = self.leg.called.map(|address| address.ip());
+        seeking.is_elsewhere(&Doubt { hosted, remote, server, listed }).then_some(hosted)
+    }
 }
 
 /// What a pair that stands may send.

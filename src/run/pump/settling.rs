@@ -4,18 +4,30 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use super::super::Later;
 use super::super::cargo::Cargo;
 use super::super::leg::Leg;
-use super::super::sessions::{Found, Given, Remains, Ticket};
-use super::Pump;
+use super::super::sessions::{Found, Given, Remains, Sessions, Ticket};
+use super::fars::Fars;
 use crate::jid::Domain;
-use crate::relay::{FarId, Input, Left, Side};
+use crate::relay::{FarId, Input, Left};
+
+/// What has become of the stanzas of a near leg, where they are counted.
+#[derive(Default)]
+pub(in crate::run) struct Settling {
+    /// They are.
+    counting: Option<Box<Counting>>,
+    /// They were, and the stream broke: whoever goes on waits for this.
+    remains: Option<watch::Sender<Given>>,
+}
 
 /// A near leg whose stanzas are counted.
 #[derive(Default)]
-pub(in crate::run) struct Settling {
+struct Counting {
     /// Counts that were asked for, the oldest first; two at most.
     marks: VecDeque<Mark>,
     /// What couriers were given of it, and how far that came.
@@ -35,18 +47,104 @@ struct Mark {
     carried: Vec<(Arc<Cargo>, u64)>,
 }
 
+impl Mark {
+    /// Whether all is out that came before it.
+    fn is_out(&mut self, fars: &Fars, cx: &mut Context<'_>) -> bool {
+        self.legs.retain(|(id, given)| {
+            fars.get(*id).is_some_and(|far| !far.leg.is_closed() && far.leg.outbox.flushed() < *given)
+        });
+        self.carried.retain(|(cargo, given)| cargo.poll_settled(*given, cx).is_pending());
+        self.legs.is_empty() && self.carried.is_empty()
+    }
+}
+
 impl Settling {
-    /// The courier of that cargo has been given so many in all, one of them from here.
-    pub(super) fn carries(&mut self, cargo: &Arc<Cargo>, given: u64) {
-        let lists = self.marks.iter_mut().map(|mark| &mut mark.carried).chain([&mut self.carried]);
-        for list in lists {
-            note(list, cargo, given);
+    /// The near leg is counted from here on, and may be gone on with, if there is a ticket for that.
+    pub(in crate::run) fn begin(&mut self, ticket: Option<Ticket>) {
+        self.counting.get_or_insert_default().ticket = ticket;
+    }
+
+    /// It is counted no more. If it broke and has left something, that may be gone on with until then; so many are kept at most.
+    pub(in crate::run) fn end(&mut self, broke: Option<Left>, until: Instant, most: usize) {
+        let Some(counting) = self.counting.take() else { return };
+        if let Some((ticket, left)) = counting.ticket.zip(broke) {
+            let (tell, remains) = Remains::new(counting.carried);
+            self.remains = Some(tell);
+            ticket.broke(left, until, most, remains);
         }
+    }
+
+    /// That session is asked for.
+    pub(in crate::run) fn resume(
+        &mut self,
+        sessions: &Arc<Sessions>,
+        id: String,
+        taken: u32,
+        askers: Vec<Domain>,
+    ) {
+        let found = Arc::clone(sessions).resume(id, taken, askers);
+        self.counting.get_or_insert_default().resuming = Some(Box::pin(found));
+    }
+
+    /// A courier has been given something of the near leg.
+    pub(in crate::run) fn carries(&mut self, cargo: &Arc<Cargo>) {
+        let given = cargo.given();
+        if let Some(counting) = &mut self.counting {
+            let marks = counting.marks.iter_mut().map(|mark| &mut mark.carried);
+            marks.chain([&mut counting.carried]).for_each(|list| note(list, cargo, given));
+        }
+        if let Some(remains) = &self.remains {
+            remains.send_modify(|list| note(list, cargo, given));
+        }
+    }
+
+    /// That count is to be told as soon as what came before is taken behind.
+    pub(in crate::run) fn mark(&mut self, count: u32, fars: &Fars) {
+        let Some(counting) = &mut self.counting else { return };
+        let given = |id| fars.get(id).map(|far| (id, far.leg.outbox.given()));
+        let legs = fars.ids().filter_map(given).collect();
+        counting.carried.retain(|(cargo, given)| !cargo.has_settled(*given));
+        // Asked again before the last answer: the newest question is the one that counts.
+        counting.marks.truncate(1);
+        counting.marks.push_back(Mark { count, legs, carried: counting.carried.clone() });
     }
 
     /// Whether what it brings would overtake what another stream of the session has brought.
     pub(super) fn waits(&self) -> bool {
-        self.behind.is_some()
+        self.counting.as_ref().is_some_and(|counting| counting.behind.is_some())
+    }
+
+    /// Looks what has come behind, and what was found of a session; what the near side hears of it, if it hears anything. Something of
+    /// what the near leg has brought may be stalled here. Of a session that is found it waits so long for what that has left.
+    pub(super) fn poll(
+        &mut self,
+        fars: &Fars,
+        stalled: bool,
+        within: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Input>> {
+        if self.remains.is_some() && !stalled && are_delivered(fars) {
+            self.remains = None;
+        }
+        let Some(counting) = &mut self.counting else { return Poll::Pending };
+        if let Some(mark) = counting.marks.front_mut()
+            && mark.is_out(fars, cx)
+            && !stalled
+        {
+            let count = mark.count;
+            counting.marks.pop_front();
+            return Poll::Ready(Some(Input::Settled(count)));
+        }
+        if let Some(resuming) = &mut counting.resuming
+            && let Poll::Ready(found) = resuming.as_mut().poll(cx)
+        {
+            counting.resuming = None;
+            let behind = found.as_ref().map(|(.., remains)| remains.clone().delivered(within));
+            counting.behind = behind.map(|behind| Box::pin(behind) as Later<()>);
+            return Poll::Ready(Some(Input::Resumed(found.map(|(left, owner, _)| (left, owner)))));
+        }
+        let behind = counting.behind.take_if(|behind| behind.as_mut().poll(cx).is_ready());
+        if behind.is_some() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 
@@ -61,98 +159,8 @@ fn note(list: &mut Given, cargo: &Arc<Cargo>, given: u64) {
     }
 }
 
-/// A courier has been given something of the near leg.
-pub(super) fn carries(pump: &mut Pump, cargo: &Arc<Cargo>) {
-    if let Some(settling) = &mut pump.settling {
-        settling.carries(cargo, cargo.given());
-    }
-    if let Some(remains) = &pump.remains {
-        remains.send_modify(|list| note(list, cargo, cargo.given()));
-    }
-}
-
-/// The near leg is counted from here on; under this name it may be gone on with.
-pub(in crate::run) fn enlist(pump: &mut Pump, session: Option<(String, Domain)>) {
-    let tell = pump.life.tell().clone();
-    let ticket = session.map(|(id, owner)| pump.tools.sessions.begins(id, owner, tell));
-    pump.settling.get_or_insert_default().ticket = ticket;
-}
-
-/// It is counted no more; it broke and has left this, or is over.
-pub(in crate::run) fn leave(pump: &mut Pump, broke: Option<Left>) {
-    let Some(settling) = pump.settling.take() else { return };
-    if let Some((ticket, left)) = settling.ticket.zip(broke) {
-        let home = &pump.tools.home;
-        let (tell, remains) = Remains::new(settling.carried);
-        pump.remains = Some(tell);
-        ticket.broke(left, pump.now + home.timeouts.resume, home.limits.sessions, remains);
-    }
-}
-
-/// That count is to be told as soon as what came before is taken behind.
-pub(in crate::run) fn settle(pump: &mut Pump, count: u32) {
-    let given = |id| pump.fars.get(id).map(|far| (id, far.leg.outbox.given()));
-    let legs: Vec<_> = pump.fars.ids().filter_map(given).collect();
-    let Some(settling) = &mut pump.settling else { return };
-    settling.carried.retain(|(cargo, given)| !cargo.has_settled(*given));
-    // Asked again before the last answer: the newest question is the one that counts.
-    settling.marks.truncate(1);
-    settling.marks.push_back(Mark { count, legs, carried: settling.carried.clone() });
-}
-
-/// A session is asked for.
-pub(in crate::run) fn resume(pump: &mut Pump, id: String, taken: u32, askers: Vec<Domain>) {
-    let found = Arc::clone(&pump.tools.sessions).resume(id, taken, askers);
-    pump.settling.get_or_insert_default().resuming = Some(Box::pin(found));
-}
-
-/// Tells the counts whose time has come, and what was found of a session.
-pub(super) fn poll(pump: &mut Pump, cx: &mut Context<'_>) -> bool {
-    if pump.remains.is_some() && has_delivered(pump) {
-        pump.remains = None;
-    }
-    if pump.settling.is_none() {
-        return false;
-    }
-    let mut moved = false;
-    while let Some(mark) = pump.settling.as_mut().and_then(|settling| settling.marks.front_mut()) {
-        let fars = &pump.fars;
-        mark.legs.retain(|(id, given)| {
-            fars.get(*id).is_some_and(|far| !far.leg.is_closed() && far.leg.outbox.flushed() < *given)
-        });
-        mark.carried.retain(|(cargo, given)| cargo.poll_settled(*given, cx).is_pending());
-        if !mark.legs.is_empty() || !mark.carried.is_empty() || pump.stalled.is_some() {
-            break;
-        }
-        let count = mark.count;
-        if let Some(settling) = &mut pump.settling {
-            settling.marks.pop_front();
-        }
-        pump.step(Side::Near, Input::Settled(count));
-        moved = true;
-    }
-    let resuming = pump.settling.as_mut().and_then(|settling| settling.resuming.as_mut());
-    if let Some(Poll::Ready(found)) = resuming.map(|resuming| resuming.as_mut().poll(cx)) {
-        let within = pump.tools.home.timeouts.acknowledgement / 4 * 3;
-        if let Some(settling) = &mut pump.settling {
-            settling.resuming = None;
-            let behind = found.as_ref().map(|(.., remains)| remains.clone().delivered(within));
-            settling.behind = behind.map(|behind| Box::pin(behind) as Later<()>);
-        }
-        pump.step(Side::Near, Input::Resumed(found.map(|(left, owner, _)| (left, owner))));
-        moved = true;
-    }
-    if let Some(settling) = &mut pump.settling
-        && settling.behind.as_mut().is_some_and(|behind| behind.as_mut().poll(cx).is_ready())
-    {
-        settling.behind = None;
-        moved = true;
-    }
-    moved
-}
-
-/// Whether nothing that the near leg has brought waits here to go in.
-fn has_delivered(pump: &Pump) -> bool {
+/// Whether nothing waits here to go in.
+fn are_delivered(fars: &Fars) -> bool {
     let out = |leg: &Leg| leg.is_closed() || leg.outbox.is_empty();
-    pump.stalled.is_none() && pump.fars.values().all(|far| out(&far.leg))
+    fars.values().all(|far| out(&far.leg))
 }

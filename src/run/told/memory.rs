@@ -42,6 +42,11 @@ pub(super) struct Denied {
 }
 
 impl Memory {
+    /// The verifier met this, whose answer is being dealt with; or nothing any more.
+    pub(in crate::run) fn meets(&mut self, met: Option<Box<Detail>>) {
+        self.met = met;
+    }
+
     /// The pair may not pass for this reason; a known one that is the same goes on.
     pub(super) fn deny(&mut self, pair: &Pair, reason: Reason) -> &mut Denied {
         if self.denied.len() >= PAIRS && !self.denied.contains_key(pair) {

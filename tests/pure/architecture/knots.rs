@@ -8,10 +8,7 @@ use super::{WATER_LINE, code_lines, floors, module, sources};
 
 /// Knots of files that lean on each other, which are there and must not grow: to open one is to move a type. Whoever opens it
 /// takes it out here.
-const KNOTS: &[&[&str]] = &[
-    // What a relay wants may take another relay, a verifier, which a pump moves as well.
-    &["run/pump", "run/verifier"],
-];
+const KNOTS: &[&[&str]] = &[];
 
 /// Types with inherent methods in more files than [`MOST_FILES`], and in how many: no more. Each file is one of their concerns.
 const SCATTERED: &[(&str, usize)] = &[
@@ -22,7 +19,6 @@ const SCATTERED: &[(&str, usize)] = &[
     ("relay::Inbound", 4),
     ("relay::Step", 5),
     ("run::Observe", 5),
-    ("run::Pump", 11),
 ];
 
 /// So many files may hold the inherent methods of one type.
