@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::control::Gateway;
 use super::{Console, Exit, Format};
 use crate::config;
-use crate::gateway::explain::{Asked, Explained};
+use crate::gateway::explain::{Explained, Query};
 use crate::gateway::protocol::Request;
 use crate::jid::Jid;
 use crate::policy::{self, CaseOutcome, Day, Finding};
@@ -161,7 +161,7 @@ fn explain(args: &ExplainArgs, console: &mut Console) -> Exit {
             return Exit::Usage;
         }
     };
-    let asked = Asked {
+    let asked = Query {
         from: args.from.clone(),
         to: args.to.clone(),
         proof: word(&|| args.proof().to_possible_value()).unwrap_or_default(),

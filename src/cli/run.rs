@@ -18,7 +18,7 @@ use crate::gateway::lifecycle::{self, Signals};
 use crate::gateway::loud::Louder;
 use crate::gateway::reading::Reading;
 use crate::gateway::reload::Relog;
-use crate::gateway::{Gateway, Given, Handed, StartFault};
+use crate::gateway::{Gateway, Handed, Inherited, StartFault};
 use crate::run::pump::LOOK;
 
 /// Arguments of `run`.
@@ -57,7 +57,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     let turned = log.clone();
     let louder: Louder = Arc::new(move |directives| turned.turn(directives.as_deref()));
     let ending =
-        serve(reading, &settings, Given { sockets, relog: Some(relog), louder: Some(louder) }, console);
+        serve(reading, &settings, Inherited { sockets, relog: Some(relog), louder: Some(louder) }, console);
     log.finish();
     match ending {
         Ok(None) => Exit::Done,
@@ -66,7 +66,7 @@ pub(super) fn main(args: &Args, console: &mut Console) -> Exit {
     }
 }
 
-fn serve(reading: Reading, settings: &Settings, given: Given, console: &mut Console) -> Ending {
+fn serve(reading: Reading, settings: &Settings, given: Inherited, console: &mut Console) -> Ending {
     raise_open_files(settings.limits.conn_total);
     let runtime = match runtime(settings.threads) {
         Ok(runtime) => runtime,
@@ -192,7 +192,7 @@ fn sockets_of_the_supervisor() -> std::io::Result<Handed> {
     Ok(handed)
 }
 
-async fn run(reading: Reading, given: Given) -> Result<(Option<Vec<OwnedFd>>, Signals), StartFault> {
+async fn run(reading: Reading, given: Inherited) -> Result<(Option<Vec<OwnedFd>>, Signals), StartFault> {
     // Before the doors open: a signal in between must not end us without a drain.
     let mut signals =
         Signals::listen().map_err(|error| StartFault::Internal(format!("no signals: {error}")))?;

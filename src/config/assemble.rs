@@ -16,7 +16,7 @@ use super::words::{Outside, Words};
 use crate::dns::{Dnssec, Whom};
 use crate::jid::Domain;
 use crate::policy::Proxy;
-use crate::policy::{Finding, Pattern, Place, Placed, Word};
+use crate::policy::{Finding, Pattern, Place, Placed, Scalar};
 
 /// Settings from what is right in the spec, and a finding for everything else. Whoever runs on them first makes sure that
 /// no finding is an error.
@@ -110,7 +110,7 @@ pub(super) fn assemble(
     (settings, words.findings)
 }
 
-fn threads(words: &mut Words, word: &Word) -> Option<usize> {
+fn threads(words: &mut Words, word: &Scalar) -> Option<usize> {
     let found = word.value.parse().ok().filter(|count| (1..=1024).contains(count));
     if found.is_none() {
         words.error(
@@ -122,7 +122,7 @@ fn threads(words: &mut Words, word: &Word) -> Option<usize> {
     found
 }
 
-fn dscp(words: &mut Words, word: &Word) -> Option<u8> {
+fn dscp(words: &mut Words, word: &Scalar) -> Option<u8> {
     let found = word.value.parse().ok().filter(|mark| *mark < 64);
     if found.is_none() {
         words.error(
@@ -134,7 +134,7 @@ fn dscp(words: &mut Words, word: &Word) -> Option<u8> {
     found
 }
 
-fn default_domain(words: &mut Words, word: &Word, domains: &[HostedDomain]) -> Option<Domain> {
+fn default_domain(words: &mut Words, word: &Scalar, domains: &[HostedDomain]) -> Option<Domain> {
     let domain = words.domain(word)?;
     if !domains.iter().any(|hosted| hosted.name == domain) {
         words.error(word, format!("{domain} is not one of `domains`"), "name a domain that is served here");
@@ -319,7 +319,7 @@ fn route(words: &mut Words, at: &Placed<spec::RouteSpec>) -> Option<Route> {
     Some(Route { domain: domain?, target, via, tls: tls? })
 }
 
-fn whom(words: &mut Words, word: &Word) -> Option<Whom> {
+fn whom(words: &mut Words, word: &Scalar) -> Option<Whom> {
     match Whom::parse(&word.value) {
         Ok(whom) => Some(whom),
         Err(error) => {
@@ -330,7 +330,7 @@ fn whom(words: &mut Words, word: &Word) -> Option<Whom> {
     }
 }
 
-fn proxy(words: &mut Words, word: &Word) -> Option<Proxy> {
+fn proxy(words: &mut Words, word: &Scalar) -> Option<Proxy> {
     let text = words.filled_or_told(word)?;
     match Proxy::parse(&text) {
         Ok(proxy) => Some(proxy),
@@ -342,7 +342,7 @@ fn proxy(words: &mut Words, word: &Word) -> Option<Proxy> {
     }
 }
 
-fn target(words: &mut Words, word: &Word) -> Option<Target> {
+fn target(words: &mut Words, word: &Scalar) -> Option<Target> {
     if let Ok(address) = word.value.parse::<SocketAddr>()
         && address.port() != 0
     {
@@ -407,7 +407,7 @@ fn steering(
 }
 
 /// The names that steering denies. With one that is served here, or above it, the backend could not find itself.
-fn never(words: &mut Words, list: Option<&spec::Words>, domains: &[HostedDomain]) -> Vec<Domain> {
+fn never(words: &mut Words, list: Option<&spec::Scalars>, domains: &[HostedDomain]) -> Vec<Domain> {
     let mut never = Vec::new();
     for word in list.into_iter().flat_map(|list| &list.value) {
         let Some(name) = words.domain(word) else { continue };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::settings::{Backend, DialbackKeys, HostedDomain, Named, ProxyVersion, Role, Settings, Takes};
 use super::words::Words;
 use super::{clients, limits, spec};
-use crate::policy::{Federation, Finding, Placed, Word};
+use crate::policy::{Federation, Finding, Placed, Scalar};
 
 /// Reads `backend:` of a domain.
 pub(super) fn read(
@@ -94,7 +94,7 @@ pub(super) fn read(
 
 /// Whether there is a server behind for what the domain does.
 fn has_an_address(words: &mut Words, at: &Placed<spec::BackendSpec>, federation: Option<Federation>) {
-    let written = |list: &Option<spec::Words>| list.as_ref().is_some_and(|list| !list.value.is_empty());
+    let written = |list: &Option<spec::Scalars>| list.as_ref().is_some_and(|list| !list.value.is_empty());
     if !written(&at.value.s2s) && federation.is_some_and(|setting| setting != Federation::None) {
         words.error(
             at,
@@ -110,7 +110,7 @@ fn has_an_address(words: &mut Words, at: &Placed<spec::BackendSpec>, federation:
     }
 }
 
-fn dialback_timeout(words: &mut Words, word: Option<&Word>) -> Duration {
+fn dialback_timeout(words: &mut Words, word: Option<&Scalar>) -> Duration {
     let Some(word) = word else { return TIMER };
     match limits::duration(&word.value) {
         Ok(time) if TIMERS.contains(&time) => return time,
@@ -121,7 +121,7 @@ fn dialback_timeout(words: &mut Words, word: Option<&Word>) -> Duration {
 }
 
 /// How often it is looked whether the server is there; none: it is not.
-fn check(words: &mut Words, word: Option<&Word>) -> Option<Duration> {
+fn check(words: &mut Words, word: Option<&Scalar>) -> Option<Duration> {
     let Some(word) = word else { return Some(CHECK) };
     if word.value == "off" {
         return None;
@@ -134,7 +134,7 @@ fn check(words: &mut Words, word: Option<&Word>) -> Option<Duration> {
     None
 }
 
-fn connections(words: &mut Words, word: Option<&Word>) -> u32 {
+fn connections(words: &mut Words, word: Option<&Scalar>) -> u32 {
     let Some(word) = word else { return STREAMS_USUAL };
     match word.value.parse() {
         Ok(number) if STREAMS.contains(&number) => number,
@@ -181,7 +181,7 @@ fn number(text: &str) -> Result<u64, String> {
 fn amount(
     words: &mut Words,
     key: &str,
-    word: Option<&Word>,
+    word: Option<&Scalar>,
     read: fn(&str) -> Result<u64, String>,
     least: u64,
     remedy: &str,

@@ -6,13 +6,13 @@ use super::settings::{Clients, HostedDomain, Listener};
 use super::spec;
 use super::words::Words;
 use crate::jid::Domain;
-use crate::policy::{Finding, Placed, Word};
+use crate::policy::{Finding, Placed, Scalar};
 use crate::stream::client::Mechanism;
 use crate::stream::client::certified::{Asked, By, Demand};
 use crate::stream::client::features::may_be_let_pass;
 
 /// The mechanisms that clients may use (C2S-05).
-pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Words>) -> BTreeSet<Mechanism> {
+pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Scalars>) -> BTreeSet<Mechanism> {
     let Some(list) = list else { return Mechanism::DEFAULT.iter().copied().collect() };
     if list.value.is_empty() {
         words.error(list, "without a mechanism nobody can log in", "remove the key, or name a mechanism");
@@ -43,7 +43,7 @@ pub(super) fn mechanisms(words: &mut Words, list: Option<&spec::Words>) -> BTree
 }
 
 /// Features that pass beside the usual ones (C2S-03).
-pub(super) fn features(words: &mut Words, list: Option<&spec::Words>) -> BTreeSet<String> {
+pub(super) fn features(words: &mut Words, list: Option<&spec::Scalars>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for word in list.iter().flat_map(|list| &list.value) {
         match may_be_let_pass(&word.value) {
@@ -102,7 +102,7 @@ pub(super) fn shown(words: &mut Words, at: &Placed<spec::ClientsSpec>, takes_cli
 }
 
 /// CB-01 knows `none` and `forward`.
-pub(super) fn channel_binding(words: &mut Words, word: &Word) {
+pub(super) fn channel_binding(words: &mut Words, word: &Scalar) {
     match word.value.as_str() {
         "none" => {}
         "forward" => words.error(

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::units::{Floor, count, octets_per_second, per_minute, per_second, size_shown, time_shown};
 pub use super::units::{PerMinute, PerSecond, duration};
 use super::words::{Outside, Words};
-use crate::policy::{Placed, Word};
+use crate::policy::{Placed, Scalar};
 
 macro_rules! table {
     (
@@ -20,7 +20,7 @@ macro_rules! table {
         #[derive(Clone, Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
         pub struct $spec {
-            $( $(#[$field_doc])* #[doc = concat!(" Default: `", $default, "`, from `", $least, "` to `", $most, "`. Example: `", $key, ": ", $default, "`")] pub $name: Option<Word>, )*
+            $( $(#[$field_doc])* #[doc = concat!(" Default: `", $default, "`, from `", $least, "` to `", $most, "`. Example: `", $key, ": ", $default, "`")] pub $name: Option<Scalar>, )*
         }
 
         $(#[$doc])*
@@ -383,7 +383,7 @@ impl Range {
     fn value<T: Copy + PartialOrd + Floor>(
         &self,
         words: &mut Words,
-        word: Option<&Word>,
+        word: Option<&Scalar>,
         read: fn(&str) -> Result<T, String>,
     ) -> T {
         let default = read(self.default).unwrap_or(T::FLOOR);

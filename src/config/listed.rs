@@ -13,8 +13,8 @@ use super::spec;
 use super::words::Words;
 use crate::dns::Guard;
 use crate::jid::Domain;
-use crate::net::web::Place as Url;
-use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Slot, Word};
+use crate::net::web::Url;
+use crate::policy::{Finding, Held, List, ListFormat, Lists, Place, Scalar, Slot};
 
 /// Reads `lists:`.
 pub(super) fn lists(words: &mut Words, spec: &spec::FileSpec, state: Option<&Path>) -> Vec<ListFile> {
@@ -143,7 +143,7 @@ fn fetchable(url: &str) -> Result<(), String> {
 }
 
 /// How old a list may be.
-fn expires(words: &mut Words, word: &Word, fetch: Option<&Fetch>) -> Option<Duration> {
+fn expires(words: &mut Words, word: &Scalar, fetch: Option<&Fetch>) -> Option<Duration> {
     match super::units::duration(&word.value) {
         Ok(time) if time.is_zero() => {
             words.error(

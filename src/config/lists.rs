@@ -7,7 +7,7 @@ use super::agree::{overlap, taken_by};
 use super::settings::*;
 use super::words::Words;
 use super::{backends, clients, spec};
-use crate::policy::{Federation, Finding, Place, Placed, Word};
+use crate::policy::{Federation, Finding, Place, Placed, Scalar};
 
 /// Another file that counts as if it stood in the first.
 pub(super) type Included = (String, spec::FileSpec);
@@ -247,7 +247,7 @@ fn listener(words: &mut Words, at: &Placed<spec::ListenSpec>) -> Option<Listener
 }
 
 /// Whether this flow has that way to begin TLS.
-fn fits(words: &mut Words, word: &Word, flow: Who, tls: Tls) {
+fn fits(words: &mut Words, word: &Scalar, flow: Who, tls: Tls) {
     let (message, remedy) = match (flow, tls) {
         (Who::Websocket, Tls::Any | Tls::Starttls) => (
             "a WebSocket has TLS from the first octet, here or at a proxy in front",
@@ -440,7 +440,7 @@ fn domain(
 }
 
 /// The files of a list of paths, each once.
-pub(super) fn files_once(words: &mut Words, list: Option<&spec::Words>) -> Vec<PathBuf> {
+pub(super) fn files_once(words: &mut Words, list: Option<&spec::Scalars>) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = Vec::new();
     for word in list.iter().flat_map(|list| &list.value) {
         let (found, sought) = words.paths(word);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec;
 use super::words::Words;
-use crate::policy::Word;
+use crate::policy::Scalar;
 
 /// Watching and steering the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub(super) fn admin(words: &mut Words, spec: &spec::FileSpec) -> Admin {
 }
 
 /// A Unix socket; the control socket is another.
-fn unix(words: &mut Words, word: &Word, path: &str, control: Option<&Path>) -> Option<Http> {
+fn unix(words: &mut Words, word: &Scalar, path: &str, control: Option<&Path>) -> Option<Http> {
     if path.is_empty() {
         words.error(word, "the path of the socket is missing", "write \"unix:/run/gatehouse/status.sock\"");
         return None;
@@ -109,7 +109,7 @@ fn unix(words: &mut Words, word: &Word, path: &str, control: Option<&Path>) -> O
 }
 
 /// A name as `Host` has it, without a port.
-fn host(words: &mut Words, word: &Word) -> Option<String> {
+fn host(words: &mut Words, word: &Scalar) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let fits = !word.value.is_empty() && word.value.chars().all(plain);
     if !fits {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::fill::{Environment, filled};
 use super::hosts::{LookUp, Target};
 use crate::jid::Domain;
-use crate::policy::{Finding, Place, Placed, Word, networks};
+use crate::policy::{Finding, Place, Placed, Scalar, networks};
 
 /// What words may ask of the machine.
 pub(super) struct Outside<'a> {
@@ -50,7 +50,7 @@ impl<'a> Words<'a> {
     }
 
     /// Reads `on` or `off`.
-    pub(super) fn on(&mut self, word: Option<&Word>, default: bool) -> bool {
+    pub(super) fn on(&mut self, word: Option<&Scalar>, default: bool) -> bool {
         word.and_then(|word| self.choose(word, "`on` or `off`", &[("on", true), ("off", false)]))
             .unwrap_or(default)
     }
@@ -90,7 +90,7 @@ impl<'a> Words<'a> {
     }
 
     /// The words of a list that names something where it stands.
-    pub(super) fn named<'l>(&mut self, key: &str, list: Option<&'l Placed<Vec<Word>>>) -> &'l [Word] {
+    pub(super) fn named<'l>(&mut self, key: &str, list: Option<&'l Placed<Vec<Scalar>>>) -> &'l [Scalar] {
         let Some(list) = list else { return &[] };
         if list.value.is_empty() {
             self.error(list, format!("`{key}` is empty"), "name what is meant, or remove the key");
@@ -98,7 +98,7 @@ impl<'a> Words<'a> {
         &list.value
     }
 
-    pub(super) fn choose<T: Copy>(&mut self, word: &Word, what: &str, table: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choose<T: Copy>(&mut self, word: &Scalar, what: &str, table: &[(&str, T)]) -> Option<T> {
         // Programs that write YAML know truth values, and no `on` and `off`.
         let plain = match word.value.as_str() {
             "true" => "on",
@@ -124,7 +124,7 @@ impl<'a> Words<'a> {
         found
     }
 
-    pub(super) fn domain(&mut self, word: &Word) -> Option<Domain> {
+    pub(super) fn domain(&mut self, word: &Scalar) -> Option<Domain> {
         match Domain::parse(&word.value) {
             Ok(domain) => Some(domain),
             // POL-09: hosted subdomains are listed one by one.
@@ -143,7 +143,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn socket(&mut self, word: &Word, port: Option<u16>) -> Option<SocketAddr> {
+    pub(super) fn socket(&mut self, word: &Scalar, port: Option<u16>) -> Option<SocketAddr> {
         let text = self.filled_or_told(word)?;
         match socket(&text, port) {
             Some(address) if address.port() == 0 => {
@@ -163,11 +163,11 @@ impl<'a> Words<'a> {
     }
 
     /// Addresses of a backend. A name is looked up; one that leads nowhere now may do so later, and is told.
-    pub(super) fn targets(&mut self, list: Option<&Placed<Vec<Word>>>) -> Vec<Target> {
+    pub(super) fn targets(&mut self, list: Option<&Placed<Vec<Scalar>>>) -> Vec<Target> {
         list.map_or_else(Vec::new, |list| list.value.iter().filter_map(|word| self.target(word)).collect())
     }
 
-    fn target(&mut self, word: &Word) -> Option<Target> {
+    fn target(&mut self, word: &Scalar) -> Option<Target> {
         let text = self.filled_or_told(word)?;
         let host = text.rsplit_once(':').and_then(|(host, port)| {
             let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
@@ -191,7 +191,7 @@ impl<'a> Words<'a> {
         super::hosts::addresses(targets, &[], self.outside.look_up)
     }
 
-    pub(super) fn ip(&mut self, word: &Word) -> Option<IpAddr> {
+    pub(super) fn ip(&mut self, word: &Scalar) -> Option<IpAddr> {
         let text = self.filled_or_told(word)?;
         let found = text.parse::<IpAddr>().ok();
         if found.is_none() {
@@ -202,11 +202,11 @@ impl<'a> Words<'a> {
     }
 
     /// The address in a word whose mistakes are told elsewhere.
-    pub(super) fn told_socket(&self, word: &Word, port: Option<u16>) -> Option<SocketAddr> {
+    pub(super) fn told_socket(&self, word: &Scalar, port: Option<u16>) -> Option<SocketAddr> {
         socket(&filled(&word.value, self.outside.environment).ok()?, port)
     }
 
-    pub(super) fn filled_or_told<'v>(&mut self, word: &'v Word) -> Option<Cow<'v, str>> {
+    pub(super) fn filled_or_told<'v>(&mut self, word: &'v Scalar) -> Option<Cow<'v, str>> {
         match filled(&word.value, self.outside.environment) {
             Ok(text) => Some(text),
             Err((message, remedy)) => {
@@ -216,7 +216,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub(super) fn networks(&mut self, list: &Placed<Vec<Word>>) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, list: &Placed<Vec<Scalar>>) -> Vec<IpNet> {
         let mut found = Vec::with_capacity(list.value.len());
         for word in &list.value {
             match networks::parse(&word.value) {
@@ -231,11 +231,11 @@ impl<'a> Words<'a> {
     }
 
     /// Networks of ours: those that hold everybody are a mistake, each by itself or all of them together.
-    pub(super) fn own_networks(&mut self, list: &Placed<Vec<Word>>) -> Vec<IpNet> {
+    pub(super) fn own_networks(&mut self, list: &Placed<Vec<Scalar>>) -> Vec<IpNet> {
         const REMEDY: &str = "name the networks of your own servers";
         let whole =
-            |word: &&Word| networks::parse(&word.value).is_ok_and(|network| network.prefix_len() == 0);
-        let alone: Vec<&Word> = list.value.iter().filter(whole).collect();
+            |word: &&Scalar| networks::parse(&word.value).is_ok_and(|network| network.prefix_len() == 0);
+        let alone: Vec<&Scalar> = list.value.iter().filter(whole).collect();
         for word in &alone {
             self.error(word, format!("\"{}\" is everybody", word.value), REMEDY);
         }
@@ -250,7 +250,7 @@ impl<'a> Words<'a> {
         found
     }
 
-    pub(super) fn path(&mut self, word: &Word) -> PathBuf {
+    pub(super) fn path(&mut self, word: &Scalar) -> PathBuf {
         if word.value.is_empty() {
             self.error(word, NO_PATH, "write the path of a file");
         }
@@ -263,7 +263,7 @@ impl<'a> Words<'a> {
     }
 
     /// A path, or all that a `*` in its last part stands for, in order; and whether there is one.
-    pub(super) fn paths(&mut self, word: &Word) -> (Vec<PathBuf>, bool) {
+    pub(super) fn paths(&mut self, word: &Scalar) -> (Vec<PathBuf>, bool) {
         let path = self.path(word);
         let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains('*'));
         let (Some(name), Some(folder)) = (name, path.parent()) else { return (vec![path], false) };
@@ -319,7 +319,7 @@ fn socket(text: &str, port: Option<u16>) -> Option<SocketAddr> {
 }
 
 /// A word as written, and as it reads where the environment filled it in.
-fn shown(word: &Word, text: &str) -> String {
+fn shown(word: &Scalar, text: &str) -> String {
     if word.value == text {
         format!("\"{text}\"")
     } else {

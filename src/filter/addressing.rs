@@ -6,7 +6,7 @@ use crate::jid::{AddressError, Domain, Jid, MAX_WHOLE, Plain};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
-use super::{Admitted, Desk};
+use super::{Admitted, Context};
 
 /// What becomes of a stanza that does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,32 +41,32 @@ pub(super) struct Placed {
 }
 
 /// RLY-01 to RLY-03, RLY-19, JID-01 to JID-07.
-pub(super) fn place(head: &Head, desk: &Desk<'_>) -> Result<Placed, Refusal> {
+pub(super) fn place(head: &Head, context: &Context<'_>) -> Result<Placed, Refusal> {
     // STR-16: before any pair stands, no stanza is looked at.
-    if desk.guard.is_empty() {
+    if context.guard.is_empty() {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
     // Most streams have one pair, and most addresses are plain.
-    if let Some(usual) = desk.guard.pair(0).map(Admitted::pair)
+    if let Some(usual) = context.guard.pair(0).map(Admitted::pair)
         && let Some(from) = head.from_as_spelt().and_then(|from| Plain::read(from, &usual.sender))
         && let Some(to) = head.to_as_spelt().and_then(|to| Plain::read(to, &usual.target))
     {
         return Ok(Placed { pair: 0, edits: None, bare: Some((from.bare, to.bare)), to_user: to.to_user });
     }
-    place_apart(&head.from().unwrap_or_default(), &head.to().unwrap_or_default(), desk)
+    place_apart(&head.from().unwrap_or_default(), &head.to().unwrap_or_default(), context)
 }
 
 /// The same for addresses in any form.
-pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Placed, Refusal> {
-    if desk.guard.is_empty() {
+pub(super) fn place_apart(from: &str, to: &str, context: &Context<'_>) -> Result<Placed, Refusal> {
+    if context.guard.is_empty() {
         return Err(Refusal::Fault(Reason::NotAuthorized));
     }
     let (sender, target) = (Address::read(from)?, Address::read(to)?);
-    let Some(pair) = desk.guard.find(sender.domain(), target.domain()) else {
-        let reason = match desk.guard.knows_sender(sender.domain()) {
+    let Some(pair) = context.guard.find(sender.domain(), target.domain()) else {
+        let reason = match context.guard.knows_sender(sender.domain()) {
             true => Reason::HostUnknown,
             // JID-03: a name of one label that nobody proved is no address of the open network.
-            false if desk.direction == Direction::Inbound && !sender.domain().contains('.') => {
+            false if context.direction == Direction::Inbound && !sender.domain().contains('.') => {
                 Reason::ImproperAddressing
             }
             false => Reason::InvalidFrom,
@@ -74,7 +74,7 @@ pub(super) fn place_apart(from: &str, to: &str, desk: &Desk<'_>) -> Result<Place
         return Err(Refusal::Fault(reason));
     };
     // JID-06: a back-end that reads addresses as RFC 7622 has them gets those that it allows.
-    let modern = (desk.rfc7622)(match desk.direction {
+    let modern = (context.rfc7622)(match context.direction {
         Direction::Inbound => target.domain(),
         Direction::Outbound => sender.domain(),
     });

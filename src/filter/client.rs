@@ -1,4 +1,4 @@
-//! The desk for clients: whether a stanza may leave them, and what is taken off it.
+//! The filter for clients: whether a stanza may leave them, and what is taken off it.
 //!
 //! On such a stream nothing is ever dropped or answered here (SM-02, SM-03): a stanza passes, or its stream ends.
 

@@ -1,4 +1,4 @@
-//! The customs desk: one stanza's head against the guard and the rules.
+//! One stanza's head against the guard and the rules.
 //!
 //! [`inspect`] changes no octet, keeps no state and opens nothing. It says what becomes of a stanza between servers: it
 //! passes (perhaps with edits), it is bounced to its sender, it is dropped because nothing may be answered, or its stream
@@ -20,8 +20,8 @@ pub use outgoing::{Ends, Inward, Leaving, Outgoing, Refusal, inspect_outgoing};
 use crate::reason::{Direction, Reason};
 use crate::xml::{Edits, Head};
 
-/// What the desk knows of the stream that a stanza came on.
-pub struct Desk<'a> {
+/// What is known of the stream that a stanza came on.
+pub struct Context<'a> {
     /// The admitted pairs.
     pub guard: &'a Guard,
     /// Which way the stanza travels.
@@ -63,20 +63,20 @@ pub enum Decision {
 }
 
 /// Judges one stanza (RLY-01 to RLY-20, JID-01 to JID-07).
-pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
-    let placed = match addressing::place(head, desk) {
+pub fn inspect(head: &Head, context: &Context<'_>) -> Decision {
+    let placed = match addressing::place(head, context) {
         Ok(placed) => placed,
         Err(Refusal::Bounce(reason)) => return refuse(head, reason),
         Err(refusal) => return refusal.into(),
     };
-    let Some(admitted) = desk.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
+    let Some(admitted) = context.guard.pair(placed.pair) else { return Decision::Fault(Reason::HostUnknown) };
     if let Route::Withdrawn(reason) = admitted.route() {
         return refuse(head, reason);
     }
     let mut edits = placed.edits;
-    let scope = match desk.direction {
+    let scope = match context.direction {
         Direction::Inbound => {
-            content::Scope::Inbound { sender: &admitted.pair().sender, hosted: desk.hosted }
+            content::Scope::Inbound { sender: &admitted.pair().sender, hosted: context.hosted }
         }
         Direction::Outbound => content::Scope::Outbound,
     };
@@ -87,7 +87,7 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
         content::Finding::Swallowed(reason) => return Decision::Drop(reason),
     }
     // RLY-07: what the stanza leaned on travels with it when the far stream's language is another.
-    if let Some(language) = desk.language
+    if let Some(language) = context.language
         && language != crate::stream::LANGUAGE
         && head.lang().is_none()
     {
@@ -101,8 +101,8 @@ pub fn inspect(head: &Head, desk: &Desk<'_>) -> Decision {
 ///
 /// # Errors
 /// What becomes of it if it belongs nowhere; a forged `from` ends the stream of a refused stanza, too.
-pub fn locate(from: Option<&str>, to: Option<&str>, desk: &Desk<'_>) -> Result<usize, Decision> {
-    let placed = addressing::place_apart(from.unwrap_or_default(), to.unwrap_or_default(), desk);
+pub fn locate(from: Option<&str>, to: Option<&str>, context: &Context<'_>) -> Result<usize, Decision> {
+    let placed = addressing::place_apart(from.unwrap_or_default(), to.unwrap_or_default(), context);
     placed.map(|placed| placed.pair).map_err(Decision::from)
 }
 

@@ -1,4 +1,4 @@
-//! The desk for what a server of ours sends out: every domain that it names is looked at stanza by stanza.
+//! The filter for what a server of ours sends out: every domain that it names is looked at stanza by stanza.
 //!
 //! Who may speak for the sender, and whether the pair may stand, is settled elsewhere; here is what the addresses say, and
 //! whether the rules of both sides let the stanza pass (RLY-08, RLY-12 to RLY-15, JID-01 to JID-07).

@@ -34,17 +34,17 @@ use crate::run::{Tools, now, seed};
 
 /// What holds for who comes next: what the listener demands, and what relays lean on.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct Params {
     /// What it demands.
     pub entrance: Arc<Entrance>,
     /// What relays lean on.
     pub tools: Arc<Tools>,
 }
 
-/// Takes connections until the gateway drains, or until nobody holds the other end of `terms`: then the socket closes, and who
+/// Takes connections until the gateway drains, or until nobody holds the other end of `params`: then the socket closes, and who
 /// is on the way in still comes in.
-pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
-    let Terms { mut entrance, mut tools } = terms.borrow_and_update().clone();
+pub async fn serve(listener: Arc<Listener>, mut params: watch::Receiver<Params>) {
+    let Params { mut entrance, mut tools } = params.borrow_and_update().clone();
     let mut news = tools.registry.news();
     // Connections whose relay does not run yet; they end with a drain.
     let mut entering = JoinSet::new();
@@ -58,9 +58,9 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
                 let _phase = over;
                 return;
             }
-            changed = terms.changed() => match changed {
+            changed = params.changed() => match changed {
                 Ok(()) => {
-                    Terms { entrance, tools } = terms.borrow_and_update().clone();
+                    Params { entrance, tools } = params.borrow_and_update().clone();
                     continue;
                 }
                 Err(_closed) => break,
@@ -86,8 +86,8 @@ pub async fn serve(listener: Arc<Listener>, mut terms: watch::Receiver<Terms>) {
                 tokio::time::sleep(SHORT_OF_FILES).await;
             }
             Ok((stream, peer)) => {
-                if let Some(guest) = entrance.at_the_door(&tools, stream, peer) {
-                    entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), guest));
+                if let Some(pending) = entrance.at_the_door(&tools, stream, peer) {
+                    entering.spawn(Arc::clone(&entrance).enter(Arc::clone(&tools), pending));
                 }
             }
             Err(fault) => match fault.pause() {
@@ -128,11 +128,11 @@ impl Entrance {
     }
 
     /// What the socket's own address decides, without a task.
-    fn at_the_door(&self, tools: &Tools, stream: TcpStream, peer: SocketAddr) -> Option<Guest> {
+    fn at_the_door(&self, tools: &Tools, stream: TcpStream, peer: SocketAddr) -> Option<Pending> {
         let known = |networks: &Option<Vec<IpNet>>| {
             networks.as_ref().is_none_or(|list| list.iter().any(|net| net.contains(&peer.ip())))
         };
-        let guest = || {
+        let pending = || {
             if !known(&self.from) || !known(&self.proxies) {
                 return Err(Reason::NotFromHere);
             }
@@ -143,11 +143,11 @@ impl Entrance {
                 None => self.admit(tools, peer.ip(), stranger)?,
             };
             let local = stream.local_addr().ok().map(crate::net::listen::canonical);
-            Ok(Guest { stream, peer, local, accepted: now(), entry })
+            Ok(Pending { stream, peer, local, accepted: now(), entry })
         };
-        let outcome = guest();
+        let outcome = pending();
         match outcome {
-            Ok(guest) => Some(guest),
+            Ok(pending) => Some(pending),
             Err(reason) => {
                 self.turned_away(tools, peer, reason);
                 None
@@ -204,46 +204,46 @@ impl Entrance {
 
     /// CLS-03: what comes before the relay, a PROXY header or direct TLS, is within T-unauth as all that comes after it. Who
     /// waits in line has not arrived yet.
-    async fn enter(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
+    async fn enter(self: Arc<Self>, tools: Arc<Tools>, pending: Pending) {
         let observe = Arc::clone(&tools.observe);
-        let (door, mut peer, mut until) = (self.door, guest.peer, now() + self.unauth);
-        let named = tokio::time::timeout_at(until.into(), self.named(&tools, guest));
-        let mut guest = match named.await {
-            Ok(Ok(guest)) => guest,
+        let (door, mut peer, mut until) = (self.door, pending.peer, now() + self.unauth);
+        let named = tokio::time::timeout_at(until.into(), self.named(&tools, pending));
+        let mut pending = match named.await {
+            Ok(Ok(pending)) => pending,
             Ok(Err((peer, reason))) => return self.turned_away(&tools, peer, reason),
             Err(_late) => return observe.kept_out(door, peer, Reason::NegotiationTimeout),
         };
-        peer = guest.peer;
-        if let Entry::Waits(..) = guest.entry {
-            guest = match self.in_turn(&tools, guest).await {
-                Ok(guest) => guest,
+        peer = pending.peer;
+        if let Entry::Waits(..) = pending.entry {
+            pending = match self.in_turn(&tools, pending).await {
+                Ok(pending) => pending,
                 Err(reason) => return self.turned_away(&tools, peer, reason),
             };
             until = now() + self.unauth;
         }
-        if tokio::time::timeout_at(until.into(), self.come_in(tools, guest)).await.is_err() {
+        if tokio::time::timeout_at(until.into(), self.come_in(tools, pending)).await.is_err() {
             observe.kept_out(door, peer, Reason::NegotiationTimeout);
         }
     }
 
     /// Who it is that has come, behind a proxy too, and whether there is a place.
-    async fn named(&self, tools: &Tools, mut guest: Guest) -> Result<Guest, (SocketAddr, Reason)> {
-        if let Entry::Behind(stranger) = &mut guest.entry {
+    async fn named(&self, tools: &Tools, mut pending: Pending) -> Result<Pending, (SocketAddr, Reason)> {
+        if let Entry::Behind(stranger) = &mut pending.entry {
             let stranger = stranger.take();
-            let told = self.behind_proxy(&mut guest.stream, guest.peer).await;
-            if let Some(told) = told.map_err(|reason| (guest.peer, reason))? {
-                guest.peer = crate::net::listen::canonical(told.source);
-                guest.local = Some(crate::net::listen::canonical(told.destination));
+            let told = self.behind_proxy(&mut pending.stream, pending.peer).await;
+            if let Some(told) = told.map_err(|reason| (pending.peer, reason))? {
+                pending.peer = crate::net::listen::canonical(told.source);
+                pending.local = Some(crate::net::listen::canonical(told.destination));
             }
-            let entry = self.admit(tools, guest.peer.ip(), stranger);
-            guest.entry = entry.map_err(|reason| (guest.peer, reason))?;
+            let entry = self.admit(tools, pending.peer.ip(), stranger);
+            pending.entry = entry.map_err(|reason| (pending.peer, reason))?;
         }
-        Ok(guest)
+        Ok(pending)
     }
 
     /// Waits in line until there is a place, for as long as it is worth it.
-    async fn in_turn(&self, tools: &Tools, guest: Guest) -> Result<Guest, Reason> {
-        let Guest { stream, peer, entry, .. } = guest;
+    async fn in_turn(&self, tools: &Tools, pending: Pending) -> Result<Pending, Reason> {
+        let Pending { stream, peer, entry, .. } = pending;
         let Entry::Waits(ticket, mut line) = entry else { return Err(Reason::Internal) };
         let since = now();
         let granted = loop {
@@ -267,18 +267,18 @@ impl Entrance {
             return Err(Reason::ConnectionLost);
         }
         let entry = Self::settle((ticket, threshold), self.stranger(tools)?, peer.ip())?;
-        Ok(Guest { stream, entry, accepted: now(), ..guest })
+        Ok(Pending { stream, entry, accepted: now(), ..pending })
     }
 
-    async fn come_in(self: Arc<Self>, tools: Arc<Tools>, guest: Guest) {
+    async fn come_in(self: Arc<Self>, tools: Arc<Tools>, pending: Pending) {
         let metrics = Arc::clone(tools.observe.metrics());
-        let Guest { stream, peer, local, accepted, entry } = guest;
+        let Pending { stream, peer, local, accepted, entry } = pending;
         let Entry::In(ticket, stranger) = entry else { return };
         metrics.arrived(self.door, Outcome::Allow);
         if self.door == Door::Inside {
             tools.observe.seeking().came(peer.ip());
         }
-        let presence = Presence::new(metrics, self.door, ticket);
+        let connection = OpenConnection::new(metrics, self.door, ticket);
         let known = match self.known(&tools, stream, peer.ip()).await {
             Ok(Some(known)) => known,
             Ok(None) => {
@@ -288,7 +288,7 @@ impl Entrance {
             Err(failure) => return tools.observe.kept_out(self.door, peer, failure),
         };
         let ends = (peer, local);
-        if let Err(reason) = self.start(&tools, known, (ends, accepted), (presence, stranger)) {
+        if let Err(reason) = self.start(&tools, known, (ends, accepted), (connection, stranger)) {
             tracing::error!(
                 listener = self.door.label(),
                 reason = reason.label(),
@@ -318,7 +318,7 @@ impl Entrance {
         tools: &Arc<Tools>,
         Known { flow, io, secured, frames }: Known,
         ((peer, local), accepted): ((SocketAddr, Option<SocketAddr>), Instant),
-        (presence, stranger): (Presence, Option<Stranger>),
+        (connection, stranger): (OpenConnection, Option<Stranger>),
     ) -> Result<(), Reason> {
         let arrival = Arrival { flow, address: peer.ip(), secured: secured.clone(), seed: seed()? };
         let entry = tools.registry.enter();
@@ -339,7 +339,7 @@ impl Entrance {
         // A task of its own: it outlives the listener while the gateway drains.
         tokio::spawn(async move {
             running.await;
-            drop(presence);
+            drop(connection);
         });
         Ok(())
     }
@@ -347,7 +347,7 @@ impl Entrance {
 
 /// A connection that may come in so far.
 #[derive(Debug)]
-struct Guest {
+struct Pending {
     stream: TcpStream,
     peer: SocketAddr,
     local: Option<SocketAddr>,
@@ -368,20 +368,20 @@ enum Entry {
 
 /// A connection that is in, for as long as this lives.
 #[derive(Debug)]
-struct Presence {
+struct OpenConnection {
     metrics: Arc<Metrics>,
     door: Door,
     _ticket: Ticket,
 }
 
-impl Presence {
+impl OpenConnection {
     fn new(metrics: Arc<Metrics>, door: Door, ticket: Ticket) -> Self {
         metrics.opened(door);
         Self { metrics, door, _ticket: ticket }
     }
 }
 
-impl Drop for Presence {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.metrics.closed(self.door);
     }

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 
 use super::places::{Caller, Places};
 use super::seldom::Seldom;
-use super::sockets::Place;
+use super::sockets::SocketFile;
 use crate::config::settings::Http;
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
@@ -42,7 +42,7 @@ pub struct Admin {
     /// The same socket once more, for the program that takes the place of this one. A Unix socket is not handed over.
     socket: Option<TcpListener>,
     /// The place of the Unix socket, where it is one: it goes with this.
-    _place: Option<Place>,
+    _place: Option<SocketFile>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -147,7 +147,7 @@ pub(super) struct View {
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
-    Unix(Place),
+    Unix(SocketFile),
 }
 
 /// A listening socket of either kind.

@@ -163,7 +163,7 @@ fn a_unix_socket_serves_the_same_to_our_own() {
     use std::os::unix::net::{UnixListener, UnixStream};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("status.sock");
-    let take = || Place::take(&path, 0o660);
+    let take = || SocketFile::take(&path, 0o660);
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "as one leaves it that is killed");
     let first = world_at(Socket::Unix(take().unwrap()));

@@ -6,7 +6,7 @@
 
 mod shared;
 
-pub use shared::Record;
+pub use shared::StoredBan;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,14 +28,14 @@ use crate::run::registry::Registry;
 
 /// Whom a ban is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
+pub enum BanTarget {
     /// Everybody at these addresses.
     Network(IpNet),
     /// This domain and those below it.
     Domain(Domain),
 }
 
-impl FromStr for Target {
+impl FromStr for BanTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -52,7 +52,7 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for BanTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
@@ -68,7 +68,7 @@ impl fmt::Display for Target {
 #[derive(Clone, Debug)]
 pub struct Ban {
     /// Whom it is about.
-    pub target: Target,
+    pub target: BanTarget,
     /// When it ends.
     pub until: Instant,
     /// The user who asked for it.
@@ -79,7 +79,7 @@ pub struct Ban {
 
 /// All bans in force.
 #[derive(Debug)]
-pub struct Book {
+pub struct BanList {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     list: Mutex<Vec<Ban>>,
@@ -90,7 +90,7 @@ pub struct Book {
     changed: Notify,
 }
 
-impl Book {
+impl BanList {
     /// Nobody is banned.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
         let (list, lifted) = (Mutex::default(), Mutex::default());
@@ -102,7 +102,7 @@ impl Book {
     }
 
     /// What the bans would be with this one.
-    pub fn with(&self, target: &Target) -> Bans {
+    pub fn with(&self, target: &BanTarget) -> Bans {
         let mut list = self.held().clone();
         list.retain(|ban| ban.target != *target);
         list.push(Ban { target: target.clone(), until: now(), uid: 0, decided: 0 });
@@ -127,7 +127,7 @@ impl Book {
     }
 
     /// This ban is lifted; whether it was there.
-    pub fn lift(&self, target: &Target) -> bool {
+    pub fn lift(&self, target: &BanTarget) -> bool {
         let mut list = self.held();
         let before = list.len();
         list.retain(|ban| ban.target != *target);
@@ -179,8 +179,8 @@ fn bans(list: &[Ban]) -> Bans {
     let mut bans = Bans::default();
     for ban in list {
         match &ban.target {
-            Target::Network(network) => bans.networks.push(*network),
-            Target::Domain(domain) => bans.domains.push(domain.clone()),
+            BanTarget::Network(network) => bans.networks.push(*network),
+            BanTarget::Domain(domain) => bans.domains.push(domain.clone()),
         }
     }
     bans
@@ -202,10 +202,10 @@ mod tests {
             ("2001:db8::1", "2001:db8::1"),
             ("Spam.Example", "spam.example"),
         ] {
-            assert_eq!(text.parse::<Target>().unwrap().to_string(), written);
+            assert_eq!(text.parse::<BanTarget>().unwrap().to_string(), written);
         }
         for text in ["192.0.2.1/24", "*.spam.example", "", "a b"] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
+            assert!(text.parse::<BanTarget>().is_err(), "{text}");
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
     async fn a_ban_ends_by_itself() {
         let registry = Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 1);
         let metrics = Arc::new(Metrics::new([]).unwrap());
-        let book = Arc::new(Book::new(Arc::clone(&registry), Arc::clone(&metrics)));
+        let book = Arc::new(BanList::new(Arc::clone(&registry), Arc::clone(&metrics)));
         let keeper = tokio::spawn(Arc::clone(&book).keep_time());
         let ban = |target: &str, seconds| Ban {
             target: target.parse().unwrap(),

@@ -14,7 +14,7 @@ use crate::tls::verify::Anchors;
 
 /// What there is to say about the certificate of a domain.
 #[derive(Debug, Default)]
-pub(super) struct Word {
+pub(super) struct Checked {
     /// Every finding.
     pub(super) findings: Vec<Finding>,
     /// Whether nothing can be shown for the domain.
@@ -22,14 +22,14 @@ pub(super) struct Word {
 }
 
 /// The certificate of a domain, as it is at this time (Unix). `alone`: it is the only domain.
-pub(super) fn check_domain(domain: &HostedDomain, alone: bool, now: i64) -> Word {
+pub(super) fn check_domain(domain: &HostedDomain, alone: bool, now: i64) -> Checked {
     let files = &domain.certificate;
-    let mut word = Word::default();
+    let mut word = Checked::default();
     let closed = match alone {
         true => "until then the gateway does not start",
         false => "until then a start leaves this domain closed and opens the others",
     };
-    let close = |word: &mut Word, path: &Path, problem: String, remedy: &str| {
+    let close = |word: &mut Checked, path: &Path, problem: String, remedy: &str| {
         let remedy = format!("{remedy}; {closed}, and a reload is refused");
         let finding = Finding::error(whole(path), problem, remedy);
         word.closes = true;

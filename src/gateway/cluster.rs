@@ -25,7 +25,7 @@ use self::fellows::{Fellow, Fellows, Time};
 use self::peers::Sharing;
 use self::row::Row;
 use self::word::{Card, Event, What};
-use super::bans::Book;
+use super::bans::BanList;
 use super::protocol::{Answer, Request};
 use super::reload::Reloader;
 use super::{millis, quarantine};
@@ -46,7 +46,7 @@ pub trait Here: Send + Sync {
     fn reloader(&self) -> &Reloader;
 
     /// Who is banned here.
-    fn bans(&self) -> &Book;
+    fn bans(&self) -> &BanList;
 
     /// What this node answers another one.
     async fn answer_another(&self, request: &Request) -> Answer;

@@ -20,7 +20,7 @@ use super::act::{Act, Caller};
 use super::places::{Caller as Seat, Places};
 use super::protocol::{Answer, LONGEST, Request};
 use super::seldom::Seldom;
-use super::sockets::Place;
+use super::sockets::SocketFile;
 
 /// Who deals with requests.
 #[async_trait]
@@ -35,7 +35,7 @@ pub trait Answering: Debug + Send + Sync {
 /// The open socket. It goes when this goes.
 #[derive(Debug)]
 pub struct Control {
-    place: Place,
+    place: SocketFile,
     /// Dropped, or told, when nobody new may call.
     calling: watch::Sender<bool>,
     retired: bool,
@@ -47,10 +47,10 @@ impl Control {
     ///
     /// # Errors
     /// When it cannot be put in its place.
-    pub fn start(mut place: Place, desk: Arc<dyn Answering>) -> io::Result<Self> {
+    pub fn start(mut place: SocketFile, operations: Arc<dyn Answering>) -> io::Result<Self> {
         let listener = UnixListener::from_std(place.open()?)?;
         let (calling, called) = watch::channel(true);
-        let task = tokio::spawn(serve(listener, place.owner(), desk, called));
+        let task = tokio::spawn(serve(listener, place.owner(), operations, called));
         Ok(Self { place, calling, retired: false, task })
     }
 
@@ -83,7 +83,7 @@ impl Drop for Control {
 async fn serve(
     listener: UnixListener,
     owner: u32,
-    desk: Arc<dyn Answering>,
+    operations: Arc<dyn Answering>,
     mut called: watch::Receiver<bool>,
 ) {
     let mut places = Places::new(CONNECTIONS);
@@ -103,9 +103,9 @@ async fn serve(
                 continue;
             }
         };
-        let (desk, called) = (Arc::clone(&desk), called.clone());
+        let (operations, called) = (Arc::clone(&operations), called.clone());
         let call = |seat| async move {
-            if let Err(error) = attend(stream, owner, desk.as_ref(), &seat, called).await {
+            if let Err(error) = attend(stream, owner, operations.as_ref(), &seat, called).await {
                 tracing::debug!(%error, "a control connection ended");
             }
         };
@@ -119,7 +119,7 @@ async fn serve(
 async fn attend(
     stream: UnixStream,
     owner: u32,
-    desk: &dyn Answering,
+    operations: &dyn Answering,
     seat: &Seat,
     mut called: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -144,7 +144,7 @@ async fn attend(
             Ok(Ok(_)) if line.ends_with(b"\n") => {}
             Ok(Ok(_)) => {
                 let answer = Answer::no(format!("a request is one line of at most {LONGEST} octets"));
-                desk.record(&Act::of(&caller, "unreadable", None, &answer));
+                operations.record(&Act::of(&caller, "unreadable", None, &answer));
                 return say(&mut writer, answer).await;
             }
             Ok(Err(error)) => return Err(error),
@@ -153,22 +153,22 @@ async fn attend(
         // Heard first: a socket closed on unread octets would take our answer with it.
         if !permitted {
             let answer = Answer::no(format!("user {} may not steer this gateway", caller.uid));
-            desk.record(&Act::of(&caller, "connect", None, &answer));
+            operations.record(&Act::of(&caller, "connect", None, &answer));
             return say(&mut writer, answer).await;
         }
         patience = PATIENCE;
         seat.speaks();
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => {
-                let answer = desk.answer(&request, caller.uid).await;
+                let answer = operations.answer(&request, caller.uid).await;
                 if !request.only_asks() {
-                    desk.record(&Act::of(&caller, request.label(), Some(&request), &answer));
+                    operations.record(&Act::of(&caller, request.label(), Some(&request), &answer));
                 }
                 answer
             }
             Err(error) => {
                 let answer = Answer::no(format!("this is no request: {error}"));
-                desk.record(&Act::of(&caller, "unreadable", None, &answer));
+                operations.record(&Act::of(&caller, "unreadable", None, &answer));
                 answer
             }
         };

@@ -39,7 +39,7 @@ pub(super) struct Doors {
 #[derive(Debug)]
 struct Open {
     socket: Bound,
-    terms: watch::Sender<accept::Terms>,
+    terms: watch::Sender<accept::Params>,
 }
 
 /// A socket that listens.
@@ -206,7 +206,7 @@ impl Doors {
                 handshake: settings.timeouts.tls,
                 unauth: settings.timeouts.unauth,
             };
-            let terms = accept::Terms { entrance: Arc::new(entrance), tools: Arc::clone(tools) };
+            let terms = accept::Params { entrance: Arc::new(entrance), tools: Arc::clone(tools) };
             let at = old.iter().position(|open| Arc::ptr_eq(&open.socket.listener, &socket.listener));
             match at.map(|at| old.swap_remove(at)) {
                 Some(open) => {

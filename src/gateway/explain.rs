@@ -18,7 +18,7 @@ use crate::xml::{Child, Head, names};
 /// A question about a stanza. Direction follows from which address is hosted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Asked {
+pub struct Query {
     /// The sender: an address, or a domain alone. Lists may name an address.
     pub from: String,
     /// The addressee, or his domain.
@@ -62,7 +62,7 @@ pub enum Explained {
 ///
 /// # Errors
 /// In words, where the question makes no sense to this policy.
-pub fn explain(settings: &Settings, policy: &Policy, asked: &Asked) -> Result<Explained, String> {
+pub fn explain(settings: &Settings, policy: &Policy, asked: &Query) -> Result<Explained, String> {
     let (sender, addressee) = (address(&asked.from)?, address(&asked.to)?);
     let (from, to) = (sender.to_domain(), addressee.to_domain());
     let sender = sender.local.is_some().then(|| sender.bare_form());
@@ -127,7 +127,7 @@ fn judged(
     policy: &Policy,
     question: &Federate<'_>,
     (kind, sender): (Option<StanzaKind>, Option<&str>),
-    asked: &Asked,
+    asked: &Query,
 ) -> Result<Explanation, String> {
     match &asked.stanza {
         Some(stanza) => policy.explain_stanza(question, stanza, sender, &fate),
@@ -135,7 +135,7 @@ fn judged(
     }
 }
 
-/// What the desk makes of a stanza by the rule of its pair.
+/// What the filter makes of a stanza by the rule of its pair.
 fn fate(head: &Head, permit: &Permit) -> Fate {
     let rules = permit.stanzas();
     let refused = filter::refusal(head, rules);
@@ -163,7 +163,7 @@ fn fate(head: &Head, permit: &Permit) -> Fate {
     }
 }
 
-fn kind(asked: &Asked) -> Result<Option<StanzaKind>, String> {
+fn kind(asked: &Query) -> Result<Option<StanzaKind>, String> {
     match asked.kind.as_deref() {
         None => Ok(None),
         Some("message") => Ok(Some(StanzaKind::Message)),
@@ -182,7 +182,7 @@ fn between(
     policy: &Policy,
     (from, to): (&Domain, &Domain),
     kind: Option<StanzaKind>,
-    asked: &Asked,
+    asked: &Query,
 ) -> Result<Explained, String> {
     if let (Some(one), Some(other)) = (settings.domain(from), settings.domain(to))
         && !settings.may_speak(one, other)

@@ -322,7 +322,7 @@ async fn a_rule_that_expires_no_longer_holds_on_the_next_day() {
         registry.policy().judge(&crate::policy::Question::Federate(question), &mut ()).reason
     };
     let mut news = registry.news();
-    let reloader = &gateway.desk().reloader;
+    let reloader = &gateway.operations().reloader;
     reloader.turn_the_page(today).await;
     assert!(!news.has_changed().unwrap(), "the same day is no news");
     assert_eq!(verdict(), Reason::Allowed);

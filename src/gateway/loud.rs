@@ -73,7 +73,7 @@ pub const AREAS: [(&str, &[&str]); 8] = [
     ("audit", &["run::audit"]),
     ("backend", &["gateway::doctor", "run::checkup", "run::world"]),
     ("config", &["config", "gateway::reload", "gateway::reading"]),
-    ("control", &["gateway::control", "gateway::desk", "gateway::admin"]),
+    ("control", &["gateway::control", "gateway::operations", "gateway::admin"]),
     ("dns", &["dns", "run::world", "run::circuit"]),
     ("listeners", &["gateway::accept", "gateway::doors", "net"]),
     ("streams", &["run::observe", "run::pump", "run::effects"]),

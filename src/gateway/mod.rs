@@ -14,7 +14,6 @@ mod changes;
 mod clock;
 pub mod cluster;
 pub mod control;
-pub mod desk;
 pub mod doctor;
 mod doors;
 mod engine;
@@ -28,6 +27,7 @@ pub mod lifecycle;
 mod lists;
 pub mod loud;
 mod named;
+pub mod operations;
 mod overview;
 pub mod parts;
 mod peers;
@@ -63,13 +63,13 @@ pub use self::handed::Handed;
 
 use self::act::Act;
 use self::admin::{Shown, Shows};
-use self::bans::Book;
+use self::bans::BanList;
 use self::cluster::{Cluster, Here};
 use self::control::Answering;
-use self::desk::Desk;
 use self::doors::Doors;
 use self::engine::Engine;
 use self::lifecycle::{Command, Lifecycle, Signals};
+use self::operations::Operations;
 use self::parts::Credentials;
 use self::protocol::{Answer, Plan};
 use self::reading::{Read, Reading};
@@ -87,13 +87,13 @@ use crate::tls::{Acceptor, Alpn};
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    desk: Arc<Desk>,
+    operations: Arc<Operations>,
     tasks: JoinSet<()>,
 }
 
 /// What a gateway is given beside its settings.
 #[derive(Default)]
-pub struct Given {
+pub struct Inherited {
     /// Sockets that somebody has opened for us already (socket activation, or the gateway before this one).
     pub sockets: Handed,
     /// How a reload has the process log otherwise; without it the log stays as it began.
@@ -108,14 +108,14 @@ impl Gateway {
     /// # Errors
     /// Everything that is wrong, at once as far as it can be seen at once.
     pub async fn start(settings: Settings) -> Result<Self, StartFault> {
-        Self::start_with(Reading::of_settings(settings, Vec::new()), Given::default()).await
+        Self::start_with(Reading::of_settings(settings, Vec::new()), Inherited::default()).await
     }
 
     /// The same with what was read already.
     ///
     /// # Errors
     /// Everything that is wrong, at once as far as it can be seen at once.
-    pub async fn start_with(reading: Reading, given: Given) -> Result<Self, StartFault> {
+    pub async fn start_with(reading: Reading, given: Inherited) -> Result<Self, StartFault> {
         let Read { settings, seen, credentials, secrets, compiled, remarks } =
             reading.bearable().map_err(StartFault::Configuration)?;
         tell(&remarks);
@@ -190,43 +190,44 @@ impl Gateway {
         let reloader =
             Arc::new(Reloader::new(current, services, acceptors, Arc::clone(&lifecycle), given.relog));
         let cluster = Cluster::begin(&settings).map_err(StartFault::one)?;
-        let desk = Arc::new(Desk {
+        let operations = Arc::new(Operations {
             cluster: cluster.clone(),
             loudness: loud::Loudness::new(given.louder),
             lifecycle,
             reloader: Arc::clone(&reloader),
-            bans: Arc::new(Book::new(registry, metrics)),
+            bans: Arc::new(BanList::new(registry, metrics)),
         });
-        reloader.answered_by(desk.clone());
-        shown.by(&(desk.clone() as Arc<dyn Shows>));
-        let control = services::start_control(&settings, control, desk.clone()).map_err(StartFault::one)?;
+        reloader.answered_by(operations.clone());
+        shown.by(&(operations.clone() as Arc<dyn Shows>));
+        let control =
+            services::start_control(&settings, control, operations.clone()).map_err(StartFault::one)?;
         if let Some(cluster) = &cluster {
             // Bans that others keep for us hold from the first connection on, if the store is there.
-            cluster.exchange(&(desk.clone() as Arc<dyn Here>)).await;
+            cluster.exchange(&(operations.clone() as Arc<dyn Here>)).await;
             peers::publish(&tools);
         }
         let mut services = reloader.services().await;
         services.control = control;
         services.doors.open(sockets, &settings, &opening, &tools);
         drop(services);
-        let tasks = attended(&desk);
-        desk.lifecycle.ready();
-        Ok(Self { desk, tasks })
+        let tasks = attended(&operations);
+        operations.lifecycle.ready();
+        Ok(Self { operations, tasks })
     }
 
     /// Where it listens, for each listener in the order of the configuration.
     pub fn listening(&self) -> Vec<(Door, SocketAddr)> {
-        self.desk.reloader.listening()
+        self.operations.reloader.listening()
     }
 
     /// What the relays lean on.
     pub fn tools(&self) -> Arc<Tools> {
-        self.desk.reloader.tools()
+        self.operations.reloader.tools()
     }
 
     /// Where operators' requests are dealt with.
-    pub fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+    pub fn operations(&self) -> &Arc<Operations> {
+        &self.operations
     }
 
     /// Reads the configuration and every file that it names again: all of them, or the old ones stay.
@@ -234,36 +235,36 @@ impl Gateway {
     /// # Errors
     /// What is wrong with the new ones.
     pub async fn reload(&self) -> Result<Plan, Vec<Finding>> {
-        Arc::clone(&self.desk.reloader).reload().await
+        Arc::clone(&self.operations.reloader).reload().await
     }
 
     /// Drains; the second time, stops now.
     pub fn stop(&self) {
-        self.desk.lifecycle.stop();
+        self.operations.lifecycle.stop();
     }
 
     /// Waits for the end of a drain, and puts everything away.
     pub async fn stopped(mut self) {
-        self.desk.lifecycle.stopped().await;
-        let cluster = self.desk.cluster.clone();
+        self.operations.lifecycle.stopped().await;
+        let cluster = self.operations.cluster.clone();
         let farewell = tokio::spawn(async move {
             if let Some(cluster) = cluster {
                 cluster.leave().await;
             }
         });
         // By itself: what is being answered may look at the services.
-        let control = self.desk.reloader.services().await.control.take();
+        let control = self.operations.reloader.services().await.control.take();
         if let Some(control) = control {
             control.close().await;
         }
-        let mut services = self.desk.reloader.services().await;
+        let mut services = self.operations.reloader.services().await;
         self.tasks.shutdown().await;
         services.doors.shut().await;
         if let Some(steering) = services.steering.take() {
             steering.stop().await;
         }
         let (admin, tools) = (services.admin.take(), self.tools());
-        let settings = self.desk.reloader.settings();
+        let settings = self.operations.reloader.settings();
         // The disk may be slow; the runtime's own threads need not wait for it.
         let finished = tokio::task::spawn_blocking(move || {
             drop(admin);
@@ -283,25 +284,25 @@ impl Gateway {
     ///
     /// What comes back are the listening sockets, where another program is to take the place of this one.
     pub async fn attend(self, signals: &mut Signals) -> Option<Vec<OwnedFd>> {
-        let lifecycle = Arc::clone(&self.desk.lifecycle);
+        let lifecycle = Arc::clone(&self.operations.lifecycle);
         loop {
             tokio::select! {
                 command = signals.next() => match command {
                     Command::Reload => {
                         let answer = match self.reload().await {
                             Ok(plan) => Answer::Reloaded { plan },
-                            Err(findings) => desk::refused(&findings),
+                            Err(findings) => operations::refused(&findings),
                         };
-                        self.desk.record(&Act::by_signal("reload", &answer));
+                        self.operations.record(&Act::by_signal("reload", &answer));
                     }
                     Command::Reopen => self.tools().observe.reopen(),
                     Command::Stop => {
                         let (relays, seconds) = (self.tools().registry.living(), 0);
-                        self.desk.record(&Act::by_signal("drain", &Answer::Draining { relays, seconds }));
+                        self.operations.record(&Act::by_signal("drain", &Answer::Draining { relays, seconds }));
                         self.stop();
                     }
                 },
-                () = self.desk.lifecycle.stopped() => break,
+                () = self.operations.lifecycle.stopped() => break,
             }
         }
         self.stopped().await;
@@ -422,8 +423,8 @@ fn tell(remarks: &[Finding]) {
 }
 
 /// All that goes on beside the connections, as long as the gateway lives.
-fn attended(desk: &Arc<Desk>) -> JoinSet<()> {
-    let reloader = || Arc::clone(&desk.reloader);
+fn attended(operations: &Arc<Operations>) -> JoinSet<()> {
+    let reloader = || Arc::clone(&operations.reloader);
     let mut tasks = JoinSet::new();
     tasks.spawn(watch::files(reloader()));
     tasks.spawn(reloader().follow_the_calendar());
@@ -431,17 +432,17 @@ fn attended(desk: &Arc<Desk>) -> JoinSet<()> {
     let (counted, asked, fetching, held) = (reloader(), reloader(), reloader(), reloader());
     tasks.spawn(rules::keep(move || (counted.settings(), counted.tools())));
     tasks.spawn(peers::attend(move || (asked.settings(), asked.tools())));
-    tasks.spawn(Arc::clone(&desk.bans).keep_time());
+    tasks.spawn(Arc::clone(&operations.bans).keep_time());
     tasks.spawn(fetching::follow(move || (fetching.settings(), fetching.world(), fetching.tools())));
     tasks.spawn(quarantine::follow(move || held.tools()));
-    tasks.spawn(lifecycle::keep_alive(Arc::clone(&desk.tools().registry)));
+    tasks.spawn(lifecycle::keep_alive(Arc::clone(&operations.tools().registry)));
     tasks.spawn(count_bans(reloader()));
-    if let Some(cluster) = &desk.cluster {
-        let here: Arc<dyn Here> = desk.clone();
+    if let Some(cluster) = &operations.cluster {
+        let here: Arc<dyn Here> = operations.clone();
         tasks.spawn(cluster::attend(Arc::clone(cluster), Arc::downgrade(&here)));
     }
     tasks.spawn(doctor::attend(reloader()));
-    tasks.spawn(lead_nobody_at_the_end(reloader(), Arc::clone(&desk.lifecycle)));
+    tasks.spawn(lead_nobody_at_the_end(reloader(), Arc::clone(&operations.lifecycle)));
     tasks
 }
 

@@ -4,16 +4,16 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::bans::Ban;
-use super::desk::Desk;
+use super::operations::Operations;
 use crate::reason::{Flow, Reason};
 use crate::run::Tools;
 use crate::run::health::State;
 use crate::run::now;
 use crate::run::observe::capped;
-use crate::run::refusals::Wanted;
+use crate::run::refusals::RefusalQuery;
 use crate::status::{Address, Backend, Certificate, Circuit, Limit, Pair, Rule, SHOWN, Snapshot};
 
-impl Desk {
+impl Operations {
     /// Everything, with this page of the pairs (from 1).
     pub async fn overview(&self, page: usize) -> Snapshot {
         let tools = self.tools();
@@ -39,7 +39,7 @@ impl Desk {
             .collect();
         let policy = tools.registry.policy();
         let (rules, all_rules, ending) = super::rules::apart(&tools, rules).await.unwrap_or_default();
-        let mut refusals = self.refusals(&Wanted { last: Some(SHOWN), ..Wanted::default() });
+        let mut refusals = self.refusals(&RefusalQuery { last: Some(SHOWN), ..RefusalQuery::default() });
         refusals.reverse();
         let seconds = |ban: &Ban| ban.until.saturating_duration_since(now()).as_secs();
         let (config, stale) = self.reloader.digest().await;

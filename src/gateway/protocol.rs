@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::pairs::{Client, Managed, Pair};
 pub use self::plan::{ByRule, Change, Fault, Plan};
 pub use self::shown::{Ban, Circuit, OfNode, Passed, Quarantined, Stream};
-use super::explain::Asked;
+use super::explain::Query;
 pub use super::used::{Shadowed, Unused};
 use crate::config::DumpLine;
 pub use crate::peers::{Named, Peer};
@@ -150,7 +150,7 @@ pub enum Request {
     /// What is in force.
     Config {},
     /// What the policy in force says to a question.
-    Explain(Asked),
+    Explain(Query),
     /// Log otherwise from now on.
     Log {
         /// `error`, `warn`, `info`, `debug` or `trace`.

@@ -42,7 +42,7 @@ pub struct Reloader {
     acceptors: Acceptors,
     lifecycle: Arc<Lifecycle>,
     relog: Option<Relog>,
-    desk: OnceLock<Weak<dyn Answering>>,
+    operations: OnceLock<Weak<dyn Answering>>,
     current: Mutex<Current>,
     /// Held while a reload runs, so that two never mix.
     services: tokio::sync::Mutex<Services>,
@@ -96,7 +96,7 @@ impl Reloader {
             acceptors,
             lifecycle,
             relog,
-            desk: OnceLock::new(),
+            operations: OnceLock::new(),
             current: Mutex::new(current),
             services: tokio::sync::Mutex::new(services),
         };
@@ -113,9 +113,9 @@ impl Reloader {
     }
 
     /// Where operators' requests are dealt with, for control sockets that a reload opens.
-    pub(super) fn answered_by(&self, desk: Arc<dyn Answering>) {
-        // The first word holds; there is one desk.
-        let _known = self.desk.set(Arc::downgrade(&desk));
+    pub(super) fn answered_by(&self, operations: Arc<dyn Answering>) {
+        // The first word holds; there is one place where requests are dealt with.
+        let _known = self.operations.set(Arc::downgrade(&operations));
     }
 
     /// The settings in force.
@@ -342,8 +342,8 @@ impl Reloader {
         let engine = self
             .with(|current| current.engine.followed_by(settings, &secrets, &self.acceptors, own))
             .map_err(|finding| vec![finding])?;
-        let desk = self.desk.get().and_then(Weak::upgrade);
-        let fresh = services.prepare(&old, &read.settings, engine.tools(), desk, &mut left).await?;
+        let operations = self.operations.get().and_then(Weak::upgrade);
+        let fresh = services.prepare(&old, &read.settings, engine.tools(), operations, &mut left).await?;
         Ok(Ready { read, secrets, connector, engine, sockets, fresh })
     }
 

@@ -40,7 +40,7 @@ async fn federation_is_taken_over() {
     let (dir, gateway) = gateway().await;
     assert_eq!(outcome(&gateway, "stranger.example"), Reason::NotListed);
     rewrite(&dir, |text| text.replace("federation: listed", "federation: any"));
-    let plan = Arc::clone(&gateway.desk().reloader).plan().await.unwrap();
+    let plan = Arc::clone(&gateway.operations().reloader).plan().await.unwrap();
     assert_eq!(plan.settings, ["domains[hall.example].federation: listed -> any"]);
     assert_eq!(outcome(&gateway, "stranger.example"), Reason::NotListed, "only a plan");
     assert_eq!(gateway.reload().await.unwrap(), plan);
@@ -145,9 +145,10 @@ async fn a_listener_that_cannot_be_opened_changes_nothing() {
         text.replace("listen:\n", &format!("listen:\n  - {{ flow: s2s, address: \"{}\" }}\n", taken.0))
             .replace("federation: listed", "federation: any")
     });
-    for findings in
-        [gateway.reload().await.unwrap_err(), Arc::clone(&gateway.desk().reloader).plan().await.unwrap_err()]
-    {
+    for findings in [
+        gateway.reload().await.unwrap_err(),
+        Arc::clone(&gateway.operations().reloader).plan().await.unwrap_err(),
+    ] {
         assert!(findings[0].message.contains(&format!("cannot listen on {}", taken.0)), "{findings:?}");
         assert!(findings[0].place.line > 0 && findings[0].remedy.contains("end what holds the address"));
     }
@@ -204,7 +205,7 @@ async fn limits_backends_and_the_audit_file_are_taken_over() {
     assert_eq!((before.home.limits.proven.element, tools.home.limits.proven.element), (256 << 10, 512 << 10));
     assert!(!tools.home.hosted[&domain("hall.example")].multiplex);
     assert!(Arc::ptr_eq(&before.logins, &tools.logins), "what has not changed goes on");
-    assert_eq!(gateway.desk().lifecycle.grace(), Duration::from_secs(6));
+    assert_eq!(gateway.operations().lifecycle.grace(), Duration::from_secs(6));
     let asked = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     asked.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // A question for the address of any.example.
@@ -249,7 +250,7 @@ async fn a_gateway_that_drains_leads_nobody_to_itself() {
         assert!(answers().await);
         // Something is left that ends in its own time.
         let (relay, _orders) = gateway.tools().registry.enter();
-        let life = &gateway.desk().lifecycle;
+        let life = &gateway.operations().lifecycle;
         assert!(if replaced { life.restart(Vec::new()) } else { life.drain() });
         let begun = std::time::Instant::now();
         while answers().await != replaced || begun.elapsed() < Duration::from_millis(300) {
@@ -321,8 +322,8 @@ async fn a_domain_whose_certificate_will_not_do_stays_closed_and_the_others_open
     let error = reading.findings.iter().find(told).unwrap_or_else(|| panic!("{:?}", reading.findings));
     assert!(error.remedy.contains("leaves this domain closed and opens the others"), "{error:?}");
     let gateway =
-        Gateway::start_with(reading, Given::default()).await.unwrap_or_else(|fault| panic!("{fault}"));
-    assert_eq!(gateway.desk().reloader.closed(), [domain("annex.example")]);
+        Gateway::start_with(reading, Inherited::default()).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!(gateway.operations().reloader.closed(), [domain("annex.example")]);
     let mut stream = peer(&gateway).await;
     stream.write_all(HEADER).await.unwrap();
     hear(&mut stream, "</stream:features>").await;
@@ -414,9 +415,9 @@ async fn no_part_of_a_reload_that_grows_with_the_rules_is_done_where_streams_are
             rules(word);
             gateway.reload().await.unwrap();
         }
-        let reloader = &gateway.desk().reloader;
+        let reloader = &gateway.operations().reloader;
         reloader.turn_the_page(today().next()).await;
-        let snapshot = gateway.desk().overview(1).await;
+        let snapshot = gateway.operations().overview(1).await;
         assert_eq!(snapshot.all_rules, many);
         watch.abort();
         longest.push(LONGEST.load(Ordering::Relaxed));

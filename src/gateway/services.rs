@@ -168,11 +168,11 @@ impl Services {
         old: &Settings,
         new: &Settings,
         tools: &Arc<Tools>,
-        desk: Option<Arc<dyn Answering>>,
+        operations: Option<Arc<dyn Answering>>,
         left: &mut Handed,
     ) -> Result<Fresh, Vec<Finding>> {
         let mut fresh = Fresh::default();
-        let outcome = self.make(&mut fresh, (old, new), tools, desk, left).await;
+        let outcome = self.make(&mut fresh, (old, new), tools, operations, left).await;
         match outcome {
             Ok(()) => Ok(fresh),
             Err(finding) => {
@@ -187,14 +187,14 @@ impl Services {
         fresh: &mut Fresh,
         (old, new): (&Settings, &Settings),
         tools: &Arc<Tools>,
-        desk: Option<Arc<dyn Answering>>,
+        operations: Option<Arc<dyn Answering>>,
         left: &mut Handed,
     ) -> Result<(), Finding> {
         if let Some(finding) = crossed(old, new) {
             return Err(finding);
         }
-        if let (true, Some(desk)) = (old.admin.socket != new.admin.socket, desk) {
-            fresh.control = Some(start_control(new, take_control(new)?, desk)?);
+        if let (true, Some(operations)) = (old.admin.socket != new.admin.socket, operations) {
+            fresh.control = Some(start_control(new, take_control(new)?, operations)?);
         }
         let watching = |settings: &Settings| settings::Admin { socket: None, ..settings.admin.clone() };
         if watching(old) != watching(new) {
@@ -387,18 +387,18 @@ fn unwritten(audit: &settings::Audit, error: &io::Error) -> Finding {
 }
 
 /// Makes sure of the place of the control socket, where there is one.
-pub(super) fn take_control(settings: &Settings) -> Result<Option<sockets::Place>, Finding> {
+pub(super) fn take_control(settings: &Settings) -> Result<Option<sockets::SocketFile>, Finding> {
     let Some(path) = &settings.admin.socket else { return Ok(None) };
-    sockets::Place::take(path, FOR_US_ALONE).map(Some).map_err(|error| uncontrolled(settings, &error))
+    sockets::SocketFile::take(path, FOR_US_ALONE).map(Some).map_err(|error| uncontrolled(settings, &error))
 }
 
 /// Opens the control socket, where there is one.
 pub(super) fn start_control(
     settings: &Settings,
-    place: Option<sockets::Place>,
-    desk: Arc<dyn Answering>,
+    place: Option<sockets::SocketFile>,
+    operations: Arc<dyn Answering>,
 ) -> Result<Option<Control>, Finding> {
-    let opened = place.map(|place| Control::start(place, desk)).transpose();
+    let opened = place.map(|place| Control::start(place, operations)).transpose();
     opened.map_err(|error| uncontrolled(settings, &error))
 }
 
@@ -442,7 +442,7 @@ fn crossed(old: &Settings, new: &Settings) -> Option<Finding> {
 pub(super) fn bind_admin(settings: &Settings, at: &Http, handed: &mut Handed) -> Result<Socket, Finding> {
     let bound = match at {
         Http::Address(at) => handed.listener(*at).map_or_else(|| TcpListener::bind(at), Ok).map(Socket::Tcp),
-        Http::Socket(path) => sockets::Place::take(path, FOR_OUR_GROUP).map(Socket::Unix),
+        Http::Socket(path) => sockets::SocketFile::take(path, FOR_OUR_GROUP).map(Socket::Unix),
     };
     bound.map_err(|error| unwatched(settings, (at, handed), &error))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The socket as it was made, in a folder of its own until it is opened. It goes when this goes.
 #[derive(Debug)]
-pub struct Place {
+pub struct SocketFile {
     listener: Option<UnixListener>,
     owner: u32,
     path: PathBuf,
@@ -16,7 +16,7 @@ pub struct Place {
     inode: Option<(u64, u64)>,
 }
 
-impl Place {
+impl SocketFile {
     /// Makes sure of the place, for a socket of this mode. Nobody can call there before it is opened.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         self.remove();
     }

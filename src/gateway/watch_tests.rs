@@ -59,10 +59,10 @@ async fn links_are_followed_to_what_they_lead_to() {
         symlink(format!("..data/{name}"), dir.path().join(name)).unwrap();
     }
     let reading = super::super::reading::Reading::of(&dir.path().join("gatehouse.yaml"));
-    let gateway = super::super::Gateway::start_with(reading, super::super::Given::default()).await;
+    let gateway = super::super::Gateway::start_with(reading, super::super::Inherited::default()).await;
     let gateway = gateway.unwrap_or_else(|fault| panic!("{fault}"));
     let mut eyes = Eyes::default();
-    let settings = gateway.desk().reloader.settings();
+    let settings = gateway.operations().reloader.settings();
     assert!(!eyes.settled(config::traces(&settings)) && eyes.settled(config::traces(&settings)));
     assert!(!eyes.settled(config::traces(&settings)), "nothing is new");
     symlink("two", dir.path().join("..data_tmp")).unwrap();

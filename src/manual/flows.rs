@@ -45,7 +45,7 @@
 //! |-- <stream>, <db:result>key -->| the key: by the address it came from, or     |
 //! |                               | asked back at the configured address         |
 //! |<- <db:result type='valid'> ---| at once; it hears no other answer            |
-//! |-- <message> ----------------->| is the sender its own? the desk, as on the   |
+//! |-- <message> ----------------->| is the sender its own? the filter, as on the |
 //! |                               | way in; policy: before any query, connection |
 //! |                               | or word to anybody; then to the courier of   |
 //! |                               | the pair                                     |

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Where something is to be fetched by HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Url {
     /// The host, without brackets.
     pub host: String,
     /// The port.
@@ -18,7 +18,7 @@ pub struct Place {
     path: String,
 }
 
-impl Place {
+impl Url {
     /// Reads an absolute `https:` URL.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "https://{}{}", self.authority, self.path)
     }
@@ -111,7 +111,7 @@ pub enum Answered {
 ///
 /// # Errors
 /// Why there is no such document, in words.
-pub async fn get<S>(stream: S, place: &Place, wish: &Wish<'_>) -> Result<Answered, String>
+pub async fn get<S>(stream: S, place: &Url, wish: &Wish<'_>) -> Result<Answered, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -183,11 +183,11 @@ mod tests {
 
     #[test]
     fn only_https_is_a_place() {
-        let place = Place::parse("https://a.example/.well-known/posh/xmpp-server.json").unwrap();
+        let place = Url::parse("https://a.example/.well-known/posh/xmpp-server.json").unwrap();
         assert_eq!((place.host.as_str(), place.port), ("a.example", 443));
-        assert_eq!(Place::parse("https://A.example:8443").unwrap().port, 8443);
-        assert_eq!(Place::parse("HTTPS://a.example/").unwrap(), Place::parse("https://a.example/").unwrap());
-        assert_eq!(Place::parse("https://[2001:db8::1]:8443/x").unwrap().host, "2001:db8::1");
+        assert_eq!(Url::parse("https://A.example:8443").unwrap().port, 8443);
+        assert_eq!(Url::parse("HTTPS://a.example/").unwrap(), Url::parse("https://a.example/").unwrap());
+        assert_eq!(Url::parse("https://[2001:db8::1]:8443/x").unwrap().host, "2001:db8::1");
         for wrong in [
             "http://a.example/",
             "ftp://a.example/",
@@ -204,7 +204,7 @@ mod tests {
             "https://a.example/ x",
             "",
         ] {
-            assert!(Place::parse(wrong).is_err(), "{wrong}");
+            assert!(Url::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(place.follow("/x?y").unwrap().to_string(), "https://a.example/x?y");
         assert_eq!(place.follow("https://b.example:444/z").unwrap().to_string(), "https://b.example:444/z");

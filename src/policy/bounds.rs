@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::file::{QuarantineSpec, Word};
+use super::file::{QuarantineSpec, Scalar};
 use super::finding::Placed;
 use super::quarantine::{LONGEST_QUIET, MOST, Often, Quarantine};
 use super::read::Reader;
@@ -16,7 +16,7 @@ pub(super) fn read(
 ) -> Quarantine {
     let Some(spec) = spec.map(|spec| &spec.value) else { return before.clone() };
     let mut rate =
-        |word: &Option<Word>, before| word.as_ref().and_then(|word| often(reader, word)).unwrap_or(before);
+        |word: &Option<Scalar>, before| word.as_ref().and_then(|word| often(reader, word)).unwrap_or(before);
     let messages = rate(&spec.messages, before.messages);
     let subscriptions = rate(&spec.subscriptions, before.subscriptions);
     let other = rate(&spec.other, before.other);
@@ -38,7 +38,7 @@ pub(super) fn read(
     Quarantine { messages, subscriptions, other, text, quiet_days }
 }
 
-fn often(reader: &mut Reader, word: &Word) -> Option<Often> {
+fn often(reader: &mut Reader, word: &Scalar) -> Option<Often> {
     let often = Often::read(&word.value);
     if often.is_none() {
         reader.error(
@@ -51,7 +51,7 @@ fn often(reader: &mut Reader, word: &Word) -> Option<Often> {
 }
 
 /// What senders read. XML of ours is written around it, so it must be legal there.
-fn said(reader: &mut Reader, word: &Word) -> Option<Arc<str>> {
+fn said(reader: &mut Reader, word: &Scalar) -> Option<Arc<str>> {
     let text = word.value.trim();
     let legal = text.chars().all(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'));
     if text.is_empty() || text.len() > LONGEST_TEXT || !legal {

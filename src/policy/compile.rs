@@ -11,7 +11,7 @@ use super::bounds;
 use super::cases::{self, CaseOutcome};
 use super::day::Day;
 use super::domains::Pattern;
-use super::file::{DefaultsSpec, RuleSpec, Word};
+use super::file::{DefaultsSpec, RuleSpec, Scalar};
 use super::finding::{Finding, Place, Placed};
 use super::peers::OnChange;
 use super::quarantine::Quarantine;
@@ -173,7 +173,7 @@ impl Building {
         let expires = spec.value.expires.as_ref().and_then(|word| reader.day(word));
         reader.not_empty("owner", spec.value.owner.as_ref());
         reader.not_empty("ticket", spec.value.ticket.as_ref());
-        let words = |word: &Option<Word>| word.as_ref().map(|word| Arc::from(word.value.as_str()));
+        let words = |word: &Option<Scalar>| word.as_ref().map(|word| Arc::from(word.value.as_str()));
         let (owner, ticket) = (words(&spec.value.owner), words(&spec.value.ticket));
         let hosted = self.scope(reader, spec.value.hosted.as_ref(), users, input);
         let quorum = reader.quorum(&spec.value, outcome);
@@ -232,7 +232,7 @@ impl Building {
         });
     }
 
-    fn name(&mut self, reader: &mut Reader, word: Option<&Word>, place: &Place) -> RuleName {
+    fn name(&mut self, reader: &mut Reader, word: Option<&Scalar>, place: &Place) -> RuleName {
         let Some(word) = word else {
             reader.error_at(
                 place,
@@ -268,7 +268,7 @@ impl Building {
     fn scope(
         &mut self,
         reader: &mut Reader,
-        list: Option<&Placed<Vec<Word>>>,
+        list: Option<&Placed<Vec<Scalar>>>,
         users: &Arc<[usize]>,
         input: &Input,
     ) -> Arc<[usize]> {

@@ -12,7 +12,7 @@ pub use self::stanza::{Fate, OfStanza};
 use super::Policy;
 use super::finding::Place;
 use super::judge::{Bearing, Considered, Witness};
-use super::patches::{Action, Asked, PatchWord, stanza_of};
+use super::patches::{Action, PatchQuestion, PatchWord, stanza_of};
 use super::pins::ShownKey;
 use super::proxy::Proxy;
 use super::question::{Federate, Identity, Question, StanzaKind, Tls};
@@ -24,12 +24,12 @@ use crate::xml::{Head, Kind};
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
     /// The rules considered, the most specific first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<TrailStep>,
 }
 
 /// One rule considered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct TrailStep {
     /// The rule.
     pub rule: String,
     /// Where it stands.
@@ -63,7 +63,7 @@ impl Witness for Trail {
             None if considered.by_lists => "lists".to_owned(),
             None => "the domain itself".to_owned(),
         };
-        self.steps.push(Step {
+        self.steps.push(TrailStep {
             rule: considered.rule.to_string(),
             place: considered.place.clone(),
             pattern,
@@ -126,7 +126,7 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
     /// Every rule considered.
-    pub considered: Vec<Step>,
+    pub considered: Vec<TrailStep>,
     /// What lists say of the remote domain, and of the sender where one was named, where a rule asks them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lists: Option<String>,
@@ -310,12 +310,12 @@ impl Policy {
     }
 
     /// The way of a stanza of that pair, as patches ask of it.
-    fn of_patches<'a>(&self, question: &Federate<'a>) -> Asked<'a> {
+    fn of_patches<'a>(&self, question: &Federate<'a>) -> PatchQuestion<'a> {
         let flow = match question.direction {
             Direction::Inbound => Flow::S2sIn,
             Direction::Outbound => Flow::S2sOut,
         };
-        Asked { flow, direction: question.direction, hosted: question.hosted, today: self.today }
+        PatchQuestion { flow, direction: question.direction, hosted: question.hosted, today: self.today }
     }
 
     /// Whether lists are asked who writes.

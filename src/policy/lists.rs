@@ -55,7 +55,7 @@ enum Entries {
 
 /// What stands in a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum ListFormat {
     /// One domain a line.
     #[default]
     Domains,
@@ -64,9 +64,9 @@ pub enum Format {
     JidSha256,
 }
 
-impl Format {
+impl ListFormat {
     /// The words in files.
-    pub const ALL: &'static [(&'static str, Format)] =
+    pub const ALL: &'static [(&'static str, ListFormat)] =
         &[("domains", Self::Domains), ("jid-sha256", Self::JidSha256)];
 
     /// What an entry is called.
@@ -83,10 +83,10 @@ pub const MOST: usize = 256 << 20;
 
 impl List {
     /// Reads a list of that format. What is no entry is left out and counted.
-    pub fn read_as(name: &str, text: &str, format: Format) -> Self {
+    pub fn read_as(name: &str, text: &str, format: ListFormat) -> Self {
         match format {
-            Format::Domains => Self::read(name, text),
-            Format::JidSha256 => Self::read_digests(name, text),
+            ListFormat::Domains => Self::read(name, text),
+            ListFormat::JidSha256 => Self::read_digests(name, text),
         }
     }
 

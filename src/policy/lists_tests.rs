@@ -38,7 +38,7 @@ fn a_list_of_digests_names_domains_and_bare_addresses() {
                 D4ED2EF10AEEEEA15E9753AF6CB21AD8FED869001B45BB833C4545155AC9DC22\n8bb6\nspam.example\n\
                 8bb6634ad532175e1c706063fd69b452bf51917f61150b14da6500c018cf8df4\n\
                 8bb6634ad532175e1c706063fd69b452bf51917f61150b14da6500c018cf8dfx\n";
-    let list = List::read_as("one", text, Format::JidSha256);
+    let list = List::read_as("one", text, ListFormat::JidSha256);
     assert_eq!((list.len(), list.unread(), list.octets()), (2, LeftOut { lines: 3, first: 4 }, 2 * 32));
     assert_eq!(list.entry(&domain("spam.example")), Some("spam.example"));
     assert_eq!(list.entry(&domain("a.b.spam.example")), Some("spam.example"));
@@ -50,7 +50,7 @@ fn a_list_of_digests_names_domains_and_bare_addresses() {
     assert!(list.names_address("bad@good.example") && !list.names_address("good@good.example"));
     // A list of domains names no address.
     assert!(!List::read("two", "good.example").names_address("good.example"));
-    let copy = List::read_as("one", &list.to_text(), Format::JidSha256);
+    let copy = List::read_as("one", &list.to_text(), ListFormat::JidSha256);
     assert_eq!(copy, List { unread: LeftOut::default(), ..list });
 }
 

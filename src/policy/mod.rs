@@ -42,20 +42,20 @@ pub use compile::{Compiled, REMEMBER, build, compile, octets};
 pub use day::Day;
 pub use domains::Pattern;
 pub use egress::{Egress, Presence};
-pub use explain::{Explanation, Fate, OfStanza, ShadowWord, Step, Trail};
+pub use explain::{Explanation, Fate, OfStanza, ShadowWord, Trail, TrailStep};
 pub use file::{
-    CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuarantineSpec, QuotasSpec, RuleSpec, StanzasSpec, Word,
+    CaseSpec, DefaultsSpec, EgressSpec, PolicyFile, QuarantineSpec, QuotasSpec, RuleSpec, Scalar, StanzasSpec,
 };
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
-pub use lists::{Format as ListFormat, Held, LeftOut, List, Listed, Lists, MOST as LARGEST_LIST, Slot};
+pub use lists::{Held, LeftOut, List, ListFormat, Listed, Lists, MOST as LARGEST_LIST, Slot};
 pub use nearest::Nearest;
 pub use networks::Networks;
 pub use patches::{
-    Action, Asked, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchSource, PatchSpec, PatchWord,
+    Action, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchQuestion, PatchSource, PatchSpec, PatchWord,
     Patches, Struck, compile_patches, is_stanza, try_patches,
 };
-pub use peers::{Compared, Drift, Face, Faces, Known, OnChange, Remembered, compare};
+pub use peers::{Compared, Drift, Face, Faces, Known, OnChange, Recollection, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use proxy::{Proxy, ProxyKind};
 pub use quarantine::{Counted, Often, Quarantine, Settled};

@@ -192,7 +192,7 @@ pub fn compare(known: &[Face], shown: &Face) -> Compared {
 }
 
 /// A pair as it is remembered: the hosted domain, the remote one, and which way its stanzas travel.
-pub type Remembered = (Domain, Domain, Direction, Faces);
+pub type Recollection = (Domain, Domain, Direction, Faces);
 
 /// How the remote domain of one pair was proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,7 +218,7 @@ pub struct Known(HashMap<Domain, Vec<ForHosted>>);
 
 impl Known {
     /// Of these.
-    pub fn new(all: impl IntoIterator<Item = Remembered>) -> Self {
+    pub fn new(all: impl IntoIterator<Item = Recollection>) -> Self {
         let mut known: HashMap<Domain, Vec<ForHosted>> = HashMap::new();
         for (hosted, remote, direction, faces) in all {
             known.entry(remote).or_default().push((hosted, direction, faces));

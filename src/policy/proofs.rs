@@ -1,7 +1,7 @@
 //! What a file says of proofs: `identity`, `pins`, and the key of a case.
 
 use super::day::Day;
-use super::file::{RuleSpec, Word};
+use super::file::{RuleSpec, Scalar};
 use super::finding::Placed;
 use super::pins::{KeyDigest, Pin, Pins};
 use super::question::Tls;
@@ -38,7 +38,7 @@ impl Reader {
     /// `identity` of `defaults`, where no key can be pinned: a key is one partner's.
     pub(super) fn default_identities(
         &mut self,
-        list: Option<&Placed<Vec<Word>>>,
+        list: Option<&Placed<Vec<Scalar>>>,
         default: Identities,
     ) -> Identities {
         let Some(list) = list else { return default };
@@ -84,7 +84,7 @@ impl Reader {
         (identities, pins)
     }
 
-    fn identities(&mut self, list: &Placed<Vec<Word>>, table: &[(&str, Named)]) -> Identities {
+    fn identities(&mut self, list: &Placed<Vec<Scalar>>, table: &[(&str, Named)]) -> Identities {
         if list.value.is_empty() {
             self.error(
                 list,
@@ -94,7 +94,7 @@ impl Reader {
         }
         let mut taken = Identities { certificate: false, posh: false, dialback: false, written: true };
         // A pin in `defaults` has been told already.
-        let told = |word: &&Word| table.len() < NAMED.len() && word.value == "pin";
+        let told = |word: &&Scalar| table.len() < NAMED.len() && word.value == "pin";
         for word in list.value.iter().filter(|word| !told(word)) {
             match self.choose(word, "a proof of identity", table) {
                 Some(Named::Dialback) => taken.dialback = true,
@@ -108,7 +108,7 @@ impl Reader {
         taken
     }
 
-    fn pins(&mut self, list: Option<&Placed<Vec<Word>>>) -> Pins {
+    fn pins(&mut self, list: Option<&Placed<Vec<Scalar>>>) -> Pins {
         let Some(list) = list else { return Pins::default() };
         if list.value.is_empty() {
             self.error(
@@ -129,7 +129,7 @@ impl Reader {
         Pins::new(pins)
     }
 
-    fn pin(&mut self, word: &Word) -> Option<Pin> {
+    fn pin(&mut self, word: &Scalar) -> Option<Pin> {
         let mut words = word.value.split_ascii_whitespace();
         let key = self.key_digest(word, words.next().unwrap_or_default());
         let (mut from, mut until) = (None, None);
@@ -158,7 +158,7 @@ impl Reader {
     }
 
     /// The key of a pin or of a case.
-    pub(super) fn key_digest(&mut self, word: &Word, text: &str) -> Option<KeyDigest> {
+    pub(super) fn key_digest(&mut self, word: &Scalar, text: &str) -> Option<KeyDigest> {
         KeyDigest::parse(text)
             .map_err(|why| self.error(word, format!("\"{text}\" is no digest of a key: {why}"), PIN))
             .ok()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::day::Day;
 use super::domains::Pattern;
-use super::file::{DefaultsSpec, QuotasSpec, RuleSpec, StanzasSpec, Word};
+use super::file::{DefaultsSpec, QuotasSpec, RuleSpec, Scalar, StanzasSpec};
 use super::finding::{Finding, Place, Placed};
 use super::lists::Quorum;
 use super::networks::{self, Networks};
@@ -49,14 +49,14 @@ impl Reader {
     }
 
     /// A word that says something: nothing has an empty name.
-    pub(super) fn not_empty(&mut self, name: &str, word: Option<&Word>) {
+    pub(super) fn not_empty(&mut self, name: &str, word: Option<&Scalar>) {
         if let Some(word) = word.filter(|word| word.value.trim().is_empty()) {
             self.error(word, format!("`{name}` is empty"), "write what is meant, or remove the key");
         }
     }
 
     /// The words of a list that names something where it stands.
-    pub(super) fn named<'l>(&mut self, name: &str, list: Option<&'l Placed<Vec<Word>>>) -> &'l [Word] {
+    pub(super) fn named<'l>(&mut self, name: &str, list: Option<&'l Placed<Vec<Scalar>>>) -> &'l [Scalar] {
         let Some(list) = list else { return &[] };
         if list.value.is_empty() {
             self.error(list, format!("`{name}` is empty"), "name what is meant, or remove the key");
@@ -64,7 +64,7 @@ impl Reader {
         &list.value
     }
 
-    pub(super) fn version(&mut self, word: Option<&Word>) {
+    pub(super) fn version(&mut self, word: Option<&Scalar>) {
         match word {
             Some(word) if word.value == "v1" => {}
             Some(word) => {
@@ -118,7 +118,7 @@ impl Reader {
         })
     }
 
-    fn via(&mut self, word: &Word) -> Option<Proxy> {
+    fn via(&mut self, word: &Scalar) -> Option<Proxy> {
         match Proxy::parse(&word.value) {
             Ok(proxy) => Some(proxy),
             Err(what) => {
@@ -129,7 +129,7 @@ impl Reader {
         }
     }
 
-    fn on_change(&mut self, word: &Word) -> Option<OnChange> {
+    fn on_change(&mut self, word: &Scalar) -> Option<OnChange> {
         let table = [("note", OnChange::Note), ("hold", OnChange::Hold)];
         self.choose(word, "what becomes of a change", &table)
     }
@@ -157,23 +157,23 @@ impl Reader {
         refuse("quarantine", spec.quarantine.as_ref().map(|at| at.place(&file)));
     }
 
-    pub(super) fn verdict(&mut self, word: &Word) -> Option<Outcome> {
+    pub(super) fn verdict(&mut self, word: &Scalar) -> Option<Outcome> {
         let table = [("allow", Outcome::Allow), ("deny", Outcome::Deny), ("quarantine", Outcome::Quarantine)];
         self.choose(word, "a verdict", &table)
     }
 
     /// The outer none: no such word; the inner none: both directions.
-    pub(super) fn direction(&mut self, word: &Word) -> Option<Option<Direction>> {
+    pub(super) fn direction(&mut self, word: &Scalar) -> Option<Option<Direction>> {
         let table =
             [("inbound", Some(Direction::Inbound)), ("outbound", Some(Direction::Outbound)), ("both", None)];
         self.choose(word, "a direction", &table)
     }
 
-    pub(super) fn lowest_tls(&mut self, word: &Word) -> Option<Tls> {
+    pub(super) fn lowest_tls(&mut self, word: &Scalar) -> Option<Tls> {
         self.choose(word, "a version of TLS", &[("1.2", Tls::V12), ("1.3", Tls::V13), ("none", Tls::None)])
     }
 
-    pub(super) fn identity(&mut self, word: &Word) -> Option<Identity> {
+    pub(super) fn identity(&mut self, word: &Scalar) -> Option<Identity> {
         let table = [
             ("pin", Identity::Pin),
             ("dane", Identity::Dane),
@@ -185,13 +185,13 @@ impl Reader {
         self.choose(word, "a proof of identity", &table)
     }
 
-    pub(super) fn kind(&mut self, word: &Word) -> Option<StanzaKind> {
+    pub(super) fn kind(&mut self, word: &Scalar) -> Option<StanzaKind> {
         let table =
             [("message", StanzaKind::Message), ("presence", StanzaKind::Presence), ("iq", StanzaKind::Iq)];
         self.choose(word, "a kind of stanza", &table)
     }
 
-    pub(super) fn reason(&mut self, word: &Word) -> Option<Reason> {
+    pub(super) fn reason(&mut self, word: &Scalar) -> Option<Reason> {
         let found = Reason::ALL.iter().copied().find(|reason| reason.label() == word.value);
         if found.is_none() {
             self.error(
@@ -205,7 +205,7 @@ impl Reader {
         found
     }
 
-    pub(super) fn domain(&mut self, word: &Word) -> Option<Domain> {
+    pub(super) fn domain(&mut self, word: &Scalar) -> Option<Domain> {
         match Domain::parse(&word.value) {
             Ok(domain) => Some(domain),
             Err(error) => {
@@ -220,7 +220,7 @@ impl Reader {
     }
 
     /// The domain of an address, as cases name it.
-    pub(super) fn address_domain(&mut self, word: &Word) -> Option<Domain> {
+    pub(super) fn address_domain(&mut self, word: &Scalar) -> Option<Domain> {
         match Jid::parse(&word.value) {
             Ok(jid) => Some(jid.to_domain()),
             Err(error) => {
@@ -234,7 +234,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn ip(&mut self, word: &Word) -> Option<IpAddr> {
+    pub(super) fn ip(&mut self, word: &Scalar) -> Option<IpAddr> {
         let found = word.value.parse::<IpAddr>().ok();
         if found.is_none() {
             self.error(
@@ -246,7 +246,7 @@ impl Reader {
         found
     }
 
-    pub(super) fn day(&mut self, word: &Word) -> Option<Day> {
+    pub(super) fn day(&mut self, word: &Scalar) -> Option<Day> {
         let found = Day::parse(&word.value);
         if found.is_none() {
             self.error(word, format!("\"{}\" is no date", word.value), "write it like 2027-01-31");
@@ -256,7 +256,7 @@ impl Reader {
 
     pub(super) fn patterns(
         &mut self,
-        list: Option<&Placed<Vec<Word>>>,
+        list: Option<&Placed<Vec<Scalar>>>,
         rule: &Place,
     ) -> Vec<(Pattern, Place)> {
         let Some(list) = list.filter(|list| !list.value.is_empty()) else {
@@ -337,7 +337,7 @@ impl Reader {
         Some(Quorum { lists, quorum })
     }
 
-    pub(super) fn networks(&mut self, list: Option<&Placed<Vec<Word>>>) -> Networks {
+    pub(super) fn networks(&mut self, list: Option<&Placed<Vec<Scalar>>>) -> Networks {
         let Some(list) = list else { return Networks::default() };
         if list.value.is_empty() {
             self.error(
@@ -396,7 +396,7 @@ impl Reader {
         Quotas { stanzas, octets, streams, connections, pairs }
     }
 
-    fn number(&mut self, word: Option<&Word>, what: &str) -> Option<u32> {
+    fn number(&mut self, word: Option<&Scalar>, what: &str) -> Option<u32> {
         let word = word?;
         let number = word.value.parse::<u32>().ok().filter(|number| *number > 0);
         if number.is_none() {
@@ -407,7 +407,7 @@ impl Reader {
 
     fn rate(
         &mut self,
-        word: &Word,
+        word: &Scalar,
         remedy: &str,
         read: impl Fn(&str) -> Result<u64, String>,
     ) -> Option<Rate> {
@@ -422,7 +422,7 @@ impl Reader {
         rate.map(|per_second| Rate { per_second })
     }
 
-    pub(super) fn choose<T: Copy>(&mut self, word: &Word, what: &str, table: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choose<T: Copy>(&mut self, word: &Scalar, what: &str, table: &[(&str, T)]) -> Option<T> {
         let found = table.iter().find(|(name, _)| *name == word.value).map(|(_, value)| *value);
         if found.is_none() {
             let mut remedy = String::from("write ");

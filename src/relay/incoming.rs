@@ -16,7 +16,7 @@ use super::patched::Patched;
 use super::turn::Turn;
 use super::turned::{Turned, excess};
 use super::{Effect, FarId, HeldStanza, Home, Passing, Sender, Words};
-use crate::filter::{self, Admitted, Decision, Desk, Guard, Route};
+use crate::filter::{self, Admitted, Context, Decision, Guard, Route};
 use crate::jid::Domain;
 use crate::policy::{Beside, Counted, Permit, Place, RuleName};
 use crate::reason::{Direction, Flow, Reason};
@@ -49,7 +49,7 @@ impl Incoming<'_> {
     /// # Errors
     /// The stream ends for this reason.
     pub(super) fn pass(&mut self, frame: Frame, turn: &mut Turn<'_>) -> Result<(), Reason> {
-        match self.compare(turn.home, |desk| filter::inspect(frame.head(), desk)) {
+        match self.compare(turn.home, |context| filter::inspect(frame.head(), context)) {
             Decision::Pass { pair, edits, bare } => self.patch(frame, pair, edits, bare, turn),
             Decision::Bounce(reason) => {
                 let words = self.words_of_quarantine(frame.head(), reason, turn.home);
@@ -75,8 +75,8 @@ impl Incoming<'_> {
 
     /// The pair that a stanza is of, if it stands.
     fn admitted(&self, head: &Head, home: &Home) -> Option<&Admitted> {
-        let place =
-            self.compare(home, |desk| filter::locate(head.from().as_deref(), head.to().as_deref(), desk));
+        let place = self
+            .compare(home, |context| filter::locate(head.from().as_deref(), head.to().as_deref(), context));
         self.guard.pair(place.ok()?)
     }
 
@@ -124,9 +124,9 @@ impl Incoming<'_> {
         self.admitted(head, home)?.permit().quarantine()?.text.clone()
     }
 
-    /// What the desk says of a stanza, with all that it may know.
-    fn compare<T>(&self, home: &Home, ask: impl FnOnce(&Desk<'_>) -> T) -> T {
-        ask(&Desk {
+    /// What the filter says of a stanza, with all that it may know.
+    fn compare<T>(&self, home: &Home, ask: impl FnOnce(&Context<'_>) -> T) -> T {
+        ask(&Context {
             guard: self.guard,
             direction: Direction::Inbound,
             language: self.language,
@@ -257,7 +257,7 @@ impl Incoming<'_> {
     /// The stream ends for this reason.
     pub(super) fn refuse_stanza(&mut self, refused: &Refused, turn: &mut Turn<'_>) -> Result<(), Reason> {
         let turned = Turned::refused(refused);
-        let place = self.compare(turn.home, |desk| filter::locate(refused.from(), refused.to(), desk));
+        let place = self.compare(turn.home, |context| filter::locate(refused.from(), refused.to(), context));
         match place {
             Ok(index) => {
                 if let Some(admitted) = self.guard.pair(index) {
@@ -338,7 +338,7 @@ pub(super) const ORIGIN: Origin<'static> = Origin { direction: Direction::Inboun
 
 /// Who sends this to whom, as far as it is limited for each address. RLY-20: a full address counts as its bare one; but a room is
 /// one bare address, so of presence and of what is said in a room the full one is told, too.
-/// What the desk wrote anew is canonical there, and what it left is canonical as it came.
+/// What the filter wrote anew is canonical there, and what it left is canonical as it came.
 fn sender(frame: &Frame, edits: Option<&Edits>, bare: Option<(usize, usize)>, pair: &Pair) -> Sender {
     let head = frame.head();
     fn whole<'a>(anew: Option<&'a String>, came: Option<Cow<'a, str>>) -> Cow<'a, str> {

@@ -3,7 +3,7 @@
 use super::event::{Event, Stroke};
 use super::turn::Turn;
 use crate::jid::Domain;
-use crate::policy::{Action, Asked, Patch};
+use crate::policy::{Action, Patch, PatchQuestion};
 use crate::reason::{Direction, Flow};
 use crate::stream::Pair;
 use crate::xml::Head;
@@ -31,7 +31,7 @@ impl Turn<'_> {
         // The policy outlives the step, and what is noted is no part of it.
         let policy = self.policy;
         let Some(patches) = policy.patches() else { return Patched::Untouched };
-        let asked = Asked { flow, direction, hosted, today: policy.today() };
+        let asked = PatchQuestion { flow, direction, hosted, today: policy.today() };
         let Some(struck) = patches.judge(head, &asked) else { return Patched::Untouched };
         let mut note = |patch: &Patch, stroke| {
             let (name, place) = (patch.name.clone(), patch.place.clone());

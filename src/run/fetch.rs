@@ -10,7 +10,7 @@ use super::ways::{self, WayOut, WaysOut};
 use crate::dns::{DnsFault, Resolver, Share};
 use crate::jid::Domain;
 use crate::net;
-use crate::net::web::{self, Answered, Document, Marks, Place, Wish};
+use crate::net::web::{self, Answered, Document, Marks, Url, Wish};
 use crate::policy::Proxy;
 use crate::reason::escaped;
 use crate::tls::{self, TrustStore};
@@ -39,7 +39,7 @@ pub struct Reach<'a> {
 /// # Errors
 /// Why there is no answer, in words.
 pub async fn request(
-    place: &Place,
+    place: &Url,
     domain: &Domain,
     reach: &Reach<'_>,
     wish: &Wish<'_>,
@@ -76,7 +76,7 @@ pub async fn document(
 ) -> Result<Option<Document>, String> {
     let wish = Wish { accept: "text/plain, */*;q=0.5", most: OCTETS, known };
     let fetched = async {
-        let mut place = Place::parse(url)?;
+        let mut place = Url::parse(url)?;
         for _ in 0..=REDIRECTS {
             let domain =
                 Domain::parse(&place.host).map_err(|_| format!("{}: it names no domain", place.host))?;

@@ -5,7 +5,7 @@ use super::*;
 use crate::metrics::Door;
 use crate::reason::{Cause, Detail};
 use crate::run::audit;
-use crate::run::refusals::Wanted;
+use crate::run::refusals::RefusalQuery;
 use crate::run::registry::Registry;
 use crate::run::{Failure, now};
 
@@ -147,7 +147,7 @@ async fn a_refusal_is_one_line_with_cause_rule_and_remedy() {
         !text.contains("192.0.2.7"),
         "the backend's own address says nothing of the remote server: {text}"
     );
-    let kept = observe.refusals().list(&Wanted::default());
+    let kept = observe.refusals().list(&RefusalQuery::default());
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(kept[0].cause.as_deref(), Some("expired"));
     assert_eq!(kept[0].peer.as_deref(), Some("203.0.113.9:5269"));
@@ -275,15 +275,17 @@ async fn what_is_wrong_at_the_door_is_told_within_a_rate() {
         text.contains("cause=\"name-not-served\"") && text.contains("server name nobody.example"),
         "{text}"
     );
-    let kept =
-        observe.refusals().list(&Wanted { reason: Some("name-not-served".to_owned()), ..Wanted::default() });
+    let kept = observe
+        .refusals()
+        .list(&RefusalQuery { reason: Some("name-not-served".to_owned()), ..RefusalQuery::default() });
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert!(
         kept[0].remedy.contains("`domains:`") && kept[0].peer.as_deref() == Some("192.0.2.9:4000"),
         "{kept:?}"
     );
-    let header =
-        observe.refusals().list(&Wanted { reason: Some("bad-proxy-header".to_owned()), ..Wanted::default() });
+    let header = observe
+        .refusals()
+        .list(&RefusalQuery { reason: Some("bad-proxy-header".to_owned()), ..RefusalQuery::default() });
     assert_eq!(header.iter().map(|r| r.times).collect::<Vec<_>>(), [1000]);
     assert!((200..=300).contains(&lines("bad-proxy-header")), "{}", lines("bad-proxy-header"));
     assert_eq!((lines("turned away"), lines("lines were left out")), (1, 1), "{text}");

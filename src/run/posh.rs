@@ -19,7 +19,7 @@ pub use super::fetch::Reach;
 
 use super::fetch;
 use crate::jid::Domain;
-use crate::net::web::{Answered, Place, Wish};
+use crate::net::web::{Answered, Url, Wish};
 use crate::reason::{Cause, Detail, escaped};
 use crate::stream::evidence::Posh;
 use crate::stream::secured::Certificate;
@@ -119,7 +119,7 @@ impl fmt::Debug for Files {
 /// The file of a domain, or that which it refers to; the lower of both times holds (RFC 7711 6).
 async fn of_domain(domain: &Domain, reach: &Reach<'_>) -> Result<(Vec<Fingerprint>, Duration), Detail> {
     let unusable = |what: &str| Detail::new(Cause::PoshUnusable, what);
-    let first = Place::parse(&format!("https://{}/.well-known/posh/xmpp-server.json", domain.to_ascii()))
+    let first = Url::parse(&format!("https://{}/.well-known/posh/xmpp-server.json", domain.to_ascii()))
         .map_err(unusable)?;
     let mut redirects = 0;
     let document = document(first, domain, reach, &mut redirects).await?;
@@ -127,7 +127,7 @@ async fn of_domain(domain: &Domain, reach: &Reach<'_>) -> Result<(Vec<Fingerprin
         File { says: Says::Named(named), holds } => Ok((named, holds)),
         File { says: Says::Elsewhere(url), holds } => {
             let wrong = |what| unusable(&format!("its `url` {}: {what}", escaped(&url, SHOWN)));
-            let place = Place::parse(&url).map_err(wrong)?;
+            let place = Url::parse(&url).map_err(wrong)?;
             let document = self::document(place, domain, reach, &mut redirects).await?;
             match read(&document).map_err(unusable)? {
                 File { says: Says::Named(named), holds: other } => Ok((named, holds.min(other))),
@@ -139,7 +139,7 @@ async fn of_domain(domain: &Domain, reach: &Reach<'_>) -> Result<(Vec<Fingerprin
 
 /// One document, behind at most so many redirects in all.
 async fn document(
-    place: Place,
+    place: Url,
     domain: &Domain,
     reach: &Reach<'_>,
     redirects: &mut u8,

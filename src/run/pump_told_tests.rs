@@ -4,11 +4,11 @@ use super::*;
 use crate::policy::{Bans, Day, Federation, HostedSource, Input, Place, Policy, build};
 use crate::run::audit::{self, Audit};
 use crate::run::observe::Observe;
-use crate::run::refusals::{Refusal, Wanted};
+use crate::run::refusals::{Refusal, RefusalQuery};
 use crate::run::tests::domain;
 
 fn all(tools: &Tools) -> Vec<Refusal> {
-    tools.observe.refusals().list(&Wanted::default())
+    tools.observe.refusals().list(&RefusalQuery::default())
 }
 
 /// A policy that has never heard of `hall.example`.
@@ -106,7 +106,7 @@ async fn a_stream_that_never_comes_to_a_pair_is_told_with_the_names_that_it_bore
         hear(&mut play.near, "</stream:stream>").await;
         for domain in [from, to].into_iter().flatten() {
             let domain = Some(domain.to_owned());
-            let found = tools.observe.refusals().list(&Wanted { domain, ..Wanted::default() });
+            let found = tools.observe.refusals().list(&RefusalQuery { domain, ..RefusalQuery::default() });
             assert_eq!(found.len(), 1, "{names}: {:#?}", all(&tools));
         }
         let entry = &all(&tools)[0];

@@ -71,7 +71,7 @@ impl Refusal {
 /// Which refusals are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Wanted {
+pub struct RefusalQuery {
     /// Those in which this domain takes part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
@@ -86,7 +86,7 @@ pub struct Wanted {
     pub after: u64,
 }
 
-impl Wanted {
+impl RefusalQuery {
     fn admits(&self, refusal: &Refusal) -> bool {
         refusal.n > self.after
             && self.domain.as_deref().is_none_or(|domain| refusal.concerns(domain))
@@ -134,7 +134,7 @@ impl Refusals {
     }
 
     /// Those that are wanted, the oldest first.
-    pub fn list(&self, wanted: &Wanted) -> Vec<Refusal> {
+    pub fn list(&self, wanted: &RefusalQuery) -> Vec<Refusal> {
         let held = self.held();
         let most = wanted.last.unwrap_or(usize::MAX);
         let mut found: Vec<Refusal> =
@@ -181,13 +181,13 @@ mod tests {
         for port in 0..100 {
             ring.add(refusal("b.example", "not-listed", &format!("192.0.2.2:{port}")));
         }
-        let all = ring.list(&Wanted::default());
+        let all = ring.list(&RefusalQuery::default());
         assert_eq!(all.iter().map(|r| r.times).collect::<Vec<_>>(), [1, 100]);
         assert_eq!(all[1].n, 101, "whoever follows hears of each");
         for n in 0..5 {
             ring.add(refusal(&format!("{n}.example"), "blocked", "192.0.2.3:1"));
         }
-        let all = ring.list(&Wanted::default());
+        let all = ring.list(&RefusalQuery::default());
         assert_eq!(
             all.iter().filter_map(|r| r.from.as_deref()).collect::<Vec<_>>(),
             ["2.example", "3.example", "4.example"]
@@ -205,14 +205,23 @@ mod tests {
             ..refusal("x.example", "certificate-untrusted", "192.0.2.1:1")
         };
         ring.add(expired);
-        let count = |wanted: Wanted| ring.list(&wanted).len();
-        assert_eq!(count(Wanted { domain: Some("2.example".to_owned()), ..Wanted::default() }), 1);
-        assert_eq!(count(Wanted { domain: Some("hall.example".to_owned()), ..Wanted::default() }), 5);
-        assert_eq!(count(Wanted { reason: Some("expired".to_owned()), ..Wanted::default() }), 1);
-        assert_eq!(count(Wanted { reason: Some("not-listed".to_owned()), ..Wanted::default() }), 4);
-        assert_eq!(count(Wanted { after: 3, ..Wanted::default() }), 2);
-        let last = ring.list(&Wanted { last: Some(2), ..Wanted::default() });
+        let count = |wanted: RefusalQuery| ring.list(&wanted).len();
+        assert_eq!(
+            count(RefusalQuery { domain: Some("2.example".to_owned()), ..RefusalQuery::default() }),
+            1
+        );
+        assert_eq!(
+            count(RefusalQuery { domain: Some("hall.example".to_owned()), ..RefusalQuery::default() }),
+            5
+        );
+        assert_eq!(count(RefusalQuery { reason: Some("expired".to_owned()), ..RefusalQuery::default() }), 1);
+        assert_eq!(
+            count(RefusalQuery { reason: Some("not-listed".to_owned()), ..RefusalQuery::default() }),
+            4
+        );
+        assert_eq!(count(RefusalQuery { after: 3, ..RefusalQuery::default() }), 2);
+        let last = ring.list(&RefusalQuery { last: Some(2), ..RefusalQuery::default() });
         assert_eq!(last.iter().map(|r| r.n).collect::<Vec<_>>(), [4, 5]);
-        assert!(Refusals::new(0).list(&Wanted::default()).is_empty());
+        assert!(Refusals::new(0).list(&RefusalQuery::default()).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// One server, or how to find the one that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Layout {
     /// One server, and the number of its database.
     Single(u16),
     /// Sentinels, and the name under which they know the server that leads.
@@ -18,7 +18,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// What is there.
-    pub kind: Kind,
+    pub kind: Layout,
     /// Whether it is spoken to by TLS.
     pub tls: bool,
     /// The name of the user, where the store has several.
@@ -56,23 +56,25 @@ impl FromStr for Address {
             None => (None, place),
         };
         let (kind, port) = match (word, path) {
-            ("", "") => (Kind::Single(0), 6379),
+            ("", "") => (Layout::Single(0), 6379),
             ("", number) => (
-                Kind::Single(number.parse().map_err(|_| format!("\"{number}\" is no number of a database"))?),
+                Layout::Single(
+                    number.parse().map_err(|_| format!("\"{number}\" is no number of a database"))?,
+                ),
                 6379,
             ),
             ("sentinel", "") => {
                 return Err("the name of the server that leads is missing behind the hosts".to_owned());
             }
             ("sentinel", name) if name.len() <= 128 && !name.contains('/') => {
-                (Kind::Sentinel(name.to_owned()), 26379)
+                (Layout::Sentinel(name.to_owned()), 26379)
             }
-            ("cluster", "") => (Kind::Cluster, 6379),
+            ("cluster", "") => (Layout::Cluster, 6379),
             ("cluster", _) => return Err("a Redis Cluster has one database".to_owned()),
             _ => return Err(format!("the scheme \"{scheme}\" is not known")),
         };
         let hosts = hosts.split(',').map(|host| host_of(host, port)).collect::<Result<Vec<_>, _>>()?;
-        if matches!(kind, Kind::Single(_)) && hosts.len() > 1 {
+        if matches!(kind, Layout::Single(_)) && hosts.len() > 1 {
             return Err("several hosts are for redis+sentinel:// and redis+cluster://".to_owned());
         }
         Ok(Self { kind, tls, user: user.filter(|user| !user.is_empty()), hosts })
@@ -102,10 +104,10 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let base = if self.tls { "rediss" } else { "redis" };
         let (word, path) = match &self.kind {
-            Kind::Single(0) => ("", String::new()),
-            Kind::Single(number) => ("", format!("/{number}")),
-            Kind::Sentinel(name) => ("+sentinel", format!("/{name}")),
-            Kind::Cluster => ("+cluster", String::new()),
+            Layout::Single(0) => ("", String::new()),
+            Layout::Single(number) => ("", format!("/{number}")),
+            Layout::Sentinel(name) => ("+sentinel", format!("/{name}")),
+            Layout::Cluster => ("+cluster", String::new()),
         };
         let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
         let hosts: Vec<String> = self

@@ -12,7 +12,7 @@ use redis::{
 };
 
 use super::shards::Shards;
-use super::{After, Fault, Heard, Kind, Noted, Params, Said};
+use super::{After, Fault, Heard, Layout, Noted, Params, Said};
 
 /// The store, as one node sees it.
 pub struct Store {
@@ -295,7 +295,7 @@ async fn connect(params: &Params) -> Result<Link, RedisError> {
         .set_response_timeout(Some(PATIENCE));
     let roots = || TlsCertificates { client_tls: None, root_cert: params.roots.clone() };
     match &address.kind {
-        Kind::Single(number) => {
+        Layout::Single(number) => {
             let url = urls.into_iter().next().unwrap_or_default();
             let info = url.as_str().into_connection_info()?;
             let login = login(params, info.redis_settings().clone()).set_db(i64::from(*number));
@@ -306,7 +306,7 @@ async fn connect(params: &Params) -> Result<Link, RedisError> {
             };
             Ok(Link::One(client.get_multiplexed_async_connection_with_config(&times).await?))
         }
-        Kind::Sentinel(name) => {
+        Layout::Sentinel(name) => {
             // The sentinels are asked without a name; the server that they name has the user and the password.
             let sentinels = address.hosts.iter().cloned().map(|(host, port)| match address.tls {
                 true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
@@ -328,7 +328,7 @@ async fn connect(params: &Params) -> Result<Link, RedisError> {
             }
             Ok(Link::One(made.build()?.get_async_connection_with_config(&times).await?))
         }
-        Kind::Cluster => {
+        Layout::Cluster => {
             let made = || {
                 let mut made = ClusterClient::builder(urls.clone())
                     .connection_timeout(PATIENCE)

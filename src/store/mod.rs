@@ -8,7 +8,7 @@ mod address;
 mod client;
 mod shards;
 
-pub use address::{Address, Kind};
+pub use address::{Address, Layout};
 pub use client::Store;
 
 use std::collections::BTreeMap;

@@ -6,8 +6,8 @@
 //! compare them, and one element in 1,024 is compared as it passes ([`super::Framer::compare_from`]).
 
 use super::content::{canonical_in_text, canonical_in_value};
-use super::frame::{Children, Kind, Lies, Measure, Spans, Surface};
-use super::names::{Common, Word};
+use super::frame::{ChildSpan, Children, Kind, Measure, Spans, Surface};
+use super::names::{Atom, Common};
 use super::stops::Stops;
 use super::{Content, Limits, Span, chars, grown};
 
@@ -107,7 +107,7 @@ impl Canonical {
             longest: 0,
             surface: Box::new(Surface {
                 spans: Spans::default(),
-                namespace: Word::from(Common::of_content(content)),
+                namespace: Atom::from(Common::of_content(content)),
                 children: Children::new(),
                 declared: None,
                 measure: Measure::default(),
@@ -382,13 +382,13 @@ impl<'a> Reading<'a> {
             false => self.declared(),
         };
         let (by, from) = (std::mem::take(&mut self.values.by), std::mem::take(&mut self.values.from));
-        self.surface.children.push(Lies { whole: Span::new(begin, begin), name, by, from, namespace });
+        self.surface.children.push(ChildSpan { whole: Span::new(begin, begin), name, by, from, namespace });
     }
 
     /// The namespace that the start tag in hand declares.
-    fn declared(&self) -> Word {
+    fn declared(&self) -> Atom {
         let Values { namespace, common, .. } = self.values;
-        common.map_or_else(|| Word::of(namespace.of(self.octets)), Word::from)
+        common.map_or_else(|| Atom::of(namespace.of(self.octets)), Atom::from)
     }
 }
 

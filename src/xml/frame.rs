@@ -11,7 +11,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::content::{decode_canonical, refers};
-use super::names::Word;
+use super::names::Atom;
 use super::scope::Declared;
 use super::{Element, Span, tree};
 
@@ -104,7 +104,7 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Surface {
     pub spans: Spans,
-    pub namespace: Word,
+    pub namespace: Atom,
     pub children: Children,
     pub declared: Option<Arc<Declared>>,
     pub measure: Measure,
@@ -141,7 +141,7 @@ impl Measure {
 }
 
 /// Most stanzas have no more children than find room without an allocation of their own.
-pub(super) type Children = SmallVec<[Lies; 6]>;
+pub(super) type Children = SmallVec<[ChildSpan; 6]>;
 
 /// Where things lie in the canonical octets. An absent value begins at 0, where only `<` can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -244,7 +244,7 @@ impl Head {
 
     /// The direct child elements, in order.
     pub fn children(&self) -> impl ExactSizeIterator<Item = Child<'_>> {
-        self.surface.children.iter().map(|lies| Child { head: self, octets: &self.octets, lies })
+        self.surface.children.iter().map(|span| Child { head: self, octets: &self.octets, span })
     }
 
     /// The direct child element, if there is just one.
@@ -291,33 +291,33 @@ fn value(octets: &[u8], span: Span) -> Option<Cow<'_, str>> {
 pub struct Child<'a> {
     head: &'a Head,
     octets: &'a [u8],
-    lies: &'a Lies,
+    span: &'a ChildSpan,
 }
 
 impl<'a> Child<'a> {
     /// The local name.
     pub fn name(&self) -> &'a str {
-        self.lies.name.text(self.octets)
+        self.span.name.text(self.octets)
     }
 
     /// Whether the local name is this one.
     pub fn is_named(&self, name: &str) -> bool {
-        self.lies.name.of(self.octets) == name.as_bytes()
+        self.span.name.of(self.octets) == name.as_bytes()
     }
 
     /// The namespace; empty for none.
     pub fn namespace(&self) -> &'a str {
-        self.lies.namespace.as_str()
+        self.span.namespace.as_str()
     }
 
     /// The unprefixed attribute `by`.
     pub fn by(&self) -> Option<Cow<'a, str>> {
-        value(self.octets, self.lies.by)
+        value(self.octets, self.span.by)
     }
 
     /// The unprefixed attribute `from`.
     pub fn from(&self) -> Option<Cow<'a, str>> {
-        value(self.octets, self.lies.from)
+        value(self.octets, self.span.from)
     }
 
     /// The child as a tree, by what its parent declares: for the few whose inside somebody looks at.
@@ -328,16 +328,16 @@ impl<'a> Child<'a> {
 
     /// Where it lies in the octets of its frame, both tags included.
     pub fn range(&self) -> Range<usize> {
-        self.lies.whole.range()
+        self.span.whole.range()
     }
 }
 
 /// Where a child and its parts lie in the canonical octets. An absent value begins at 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Lies {
+pub(super) struct ChildSpan {
     pub whole: Span,
     pub name: Span,
     pub by: Span,
     pub from: Span,
-    pub namespace: Word,
+    pub namespace: Atom,
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::content::decode_value;
-use super::names::{self, Word};
+use super::names::{self, Atom};
 use super::scope::Declared;
 use super::strict::{Root, Strict};
 use super::tag::Role;
@@ -97,7 +97,7 @@ impl Header {
                 (Role::Prefix, b"xml") | (Role::Default, _) => (),
                 (Role::Prefix, prefix) => {
                     header.dialback |= value == names::DIALBACK;
-                    prefixes.push((Word::of(prefix), Word::new(&value)));
+                    prefixes.push((Atom::of(prefix), Atom::new(&value)));
                 }
                 (Role::Plain, b"from") => header.from = Some(value.into_owned()),
                 (Role::Plain, b"to") => header.to = Some(value.into_owned()),

@@ -33,7 +33,7 @@ pub use frame::{Child, Frame, Head, Kind, Measure};
 pub use framer::{Framer, Token};
 pub use header::Header;
 pub use messages::{Message, Messages, Unfit, to_stream};
-pub use names::Word;
+pub use names::Atom;
 pub use opening::Opening;
 pub use refused::{Refusal, Refused};
 pub use rewrite::{Edits, rewrite};

@@ -1,6 +1,6 @@
 //! Namespaces of the field as constants, so that no other module spells one out.
 //!
-//! [`Word`] is the small string of a parsed name: one of these constants, or shared text. What a namespace means is
+//! [`Atom`] is the small string of a parsed name: one of these constants, or shared text. What a namespace means is
 //! none of this module's business.
 
 use std::fmt;
@@ -130,7 +130,7 @@ namespaces! {
 
 /// A parsed name or namespace: cheap to clone, compares like `str`.
 #[derive(Clone)]
-pub struct Word(Spelling);
+pub struct Atom(Spelling);
 
 /// Two words wide: there are some in each stanza.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ enum Spelling {
     Shared(Arc<str>),
 }
 
-impl Word {
+impl Atom {
     /// The word spelled like this.
     pub fn new(text: &str) -> Self {
         Self::of(text.as_bytes())
@@ -162,71 +162,71 @@ impl Word {
     }
 }
 
-impl Default for Word {
+impl Default for Atom {
     /// The empty word.
     fn default() -> Self {
         Self::new("")
     }
 }
 
-impl Deref for Word {
+impl Deref for Atom {
     type Target = str;
     fn deref(&self) -> &str {
         self.as_str()
     }
 }
 
-impl AsRef<str> for Word {
+impl AsRef<str> for Atom {
     fn as_ref(&self) -> &str {
         self.as_str()
     }
 }
 
-impl PartialEq for Word {
+impl PartialEq for Atom {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
     }
 }
 
-impl Eq for Word {}
+impl Eq for Atom {}
 
-impl PartialOrd for Word {
+impl PartialOrd for Atom {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Word {
+impl Ord for Atom {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.as_str().cmp(other.as_str())
     }
 }
 
-impl PartialEq<str> for Word {
+impl PartialEq<str> for Atom {
     fn eq(&self, other: &str) -> bool {
         self.as_str() == other
     }
 }
 
-impl PartialEq<&str> for Word {
+impl PartialEq<&str> for Atom {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
     }
 }
 
-impl std::hash::Hash for Word {
+impl std::hash::Hash for Atom {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
     }
 }
 
-impl fmt::Debug for Word {
+impl fmt::Debug for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -339,7 +339,7 @@ impl Common {
     }
 }
 
-impl From<Common> for Word {
+impl From<Common> for Atom {
     fn from(common: Common) -> Self {
         Self(Spelling::Known(common.0))
     }
@@ -449,12 +449,12 @@ mod tests {
     #[test]
     fn every_common_word_is_found_and_no_other() {
         for word in NAMESPACES.iter().chain(PAYLOADS) {
-            let known = Word::new(word);
+            let known = Atom::new(word);
             assert!(known == *word && matches!(known.0, Spelling::Known(_)), "{word}");
             assert!(Common::of(format!("{word}~").as_bytes()).is_none());
         }
         assert!(Common::of("x".repeat(1000).as_bytes()).is_none());
         assert!(KNOWN.len() < PLACES.len() / 2, "the table is too short");
-        assert_eq!(size_of::<Word>(), 2 * size_of::<usize>());
+        assert_eq!(size_of::<Atom>(), 2 * size_of::<usize>());
     }
 }

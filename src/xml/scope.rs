@@ -4,7 +4,7 @@
 //! of them costs the same however long they are.
 
 use super::content::decode_value;
-use super::names::{self, Word};
+use super::names::{self, Atom};
 use super::{Content, Limits, Rule, Span, Violation};
 use crate::reason::Reason;
 
@@ -14,7 +14,7 @@ pub(super) struct Declared {
     /// The default namespace.
     pub content: Content,
     /// Prefix and namespace of every other declaration.
-    pub prefixes: Vec<(Word, Word)>,
+    pub prefixes: Vec<(Atom, Atom)>,
 }
 
 impl Declared {
@@ -68,7 +68,7 @@ struct Binding {
 
 /// A namespace name: shared text, or where it lies in the element.
 enum Name {
-    Word(Word),
+    Atom(Atom),
     Raw(Span),
 }
 
@@ -79,7 +79,7 @@ struct Prefix {
 }
 
 enum PrefixText {
-    Own(Word),
+    Own(Atom),
     Element(Span),
 }
 
@@ -97,10 +97,10 @@ impl Scope {
     pub(super) fn begin(&mut self, declared: Option<&Declared>) {
         self.bindings.clear();
         self.bindings.reserve_exact(declared.map_or(0, |d| d.prefixes.len()) + 3);
-        self.push_base(Word::new("xml"), Word::new(names::XML), Meaning::Other, Origin::Element);
+        self.push_base(Atom::new("xml"), Atom::new(names::XML), Meaning::Other, Origin::Element);
         let (default, meaning) =
             declared.map_or(("", Meaning::Other), |d| (d.content.ns(), Meaning::Content));
-        self.push_base(Word::default(), Word::new(default), meaning, Origin::Element);
+        self.push_base(Atom::default(), Atom::new(default), meaning, Origin::Element);
         for (prefix, namespace) in declared.iter().flat_map(|d| &d.prefixes) {
             let origin = if Declared::serves(namespace) { Origin::Header } else { Origin::HeaderOnly };
             let meaning = match (declared, namespace.as_str()) {
@@ -175,7 +175,7 @@ impl Scope {
         let number = self.number_of(octets, digest, &name);
         let name = match name {
             std::borrow::Cow::Borrowed(_) => Name::Raw(raw),
-            std::borrow::Cow::Owned(name) => Name::Word(Word::new(&name)),
+            std::borrow::Cow::Owned(name) => Name::Atom(Atom::new(&name)),
         };
         if spelt.is_empty() {
             self.default = self.bindings.len();
@@ -212,23 +212,23 @@ impl Scope {
     }
 
     /// The name of a resolved namespace; made once for each binding.
-    pub(super) fn word(&mut self, octets: &[u8], resolved: Resolved) -> Word {
-        let Some(binding) = self.bindings.get_mut(resolved.number) else { return Word::new("") };
+    pub(super) fn word(&mut self, octets: &[u8], resolved: Resolved) -> Atom {
+        let Some(binding) = self.bindings.get_mut(resolved.number) else { return Atom::new("") };
         match &binding.name {
-            Name::Word(word) => word.clone(),
+            Name::Atom(word) => word.clone(),
             Name::Raw(raw) => {
-                let word = Word::new(raw.text(octets));
-                binding.name = Name::Word(word.clone());
+                let word = Atom::new(raw.text(octets));
+                binding.name = Name::Atom(word.clone());
                 word
             }
         }
     }
 
-    fn push_base(&mut self, prefix: Word, name: Word, meaning: Meaning, origin: Origin) {
+    fn push_base(&mut self, prefix: Atom, name: Atom, meaning: Meaning, origin: Origin) {
         let digest = digest(name.as_bytes());
         let number = self.number_of(b"", digest, &name);
         let prefix = Prefix { digest: self::digest(prefix.as_bytes()), text: PrefixText::Own(prefix) };
-        self.bindings.push(Binding { prefix, number, meaning, origin, digest, name: Name::Word(name) });
+        self.bindings.push(Binding { prefix, number, meaning, origin, digest, name: Name::Atom(name) });
     }
 
     /// The number of the first binding of this namespace; the next free one for a new namespace.
@@ -247,7 +247,7 @@ impl Binding {
 impl Name {
     fn of<'a>(&'a self, octets: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Word(word) => word.as_bytes(),
+            Self::Atom(word) => word.as_bytes(),
             Self::Raw(raw) => raw.of(octets),
         }
     }

@@ -368,7 +368,7 @@ impl Skip {
         let (prefix, local) = (prefix_of(self.innermost()), local_of(self.innermost()));
         let content = self.own.unwrap_or_else(|| {
             let declared = self.declared.iter().flat_map(|declared| &declared.prefixes);
-            let lent = |(known, namespace): &(super::Word, super::Word)| {
+            let lent = |(known, namespace): &(super::Atom, super::Atom)| {
                 known.as_bytes() == prefix && *namespace == self.content.ns()
             };
             prefix.is_empty() || declared.into_iter().any(lent)

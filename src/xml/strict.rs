@@ -13,8 +13,8 @@ use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
 use super::content::{canonical_in_text, reference, write_cdata, write_text};
-use super::frame::{Kind, Lies, Measure, Spans, Surface};
-use super::names::Word;
+use super::frame::{ChildSpan, Kind, Measure, Spans, Surface};
+use super::names::Atom;
 use super::scope::{Declared, Meaning, Origin, Resolved, Scope};
 use super::tag::{Attr, Role, Tag};
 use super::{Limits, Rule, Span, Violation, chars, grown, tag};
@@ -42,14 +42,14 @@ pub(super) struct Strict {
     declared: Option<Arc<Declared>>,
     attrs: Vec<Attr>,
     open: Vec<Open>,
-    children: Vec<Lies>,
+    children: Vec<ChildSpan>,
     /// The canonical form so far, if `writing`.
     out: Vec<u8>,
     writing: bool,
     spans: Spans,
     /// The element is `<stream:features/>`.
     features: bool,
-    namespace: Word,
+    namespace: Atom,
     measure: Measure,
     /// What its namespaces may cost elsewhere, and then its whole grown size.
     grown: usize,
@@ -76,7 +76,7 @@ impl Strict {
             writing: false,
             spans: Spans::default(),
             features: false,
-            namespace: Word::new(""),
+            namespace: Atom::new(""),
             measure: Measure::default(),
             grown: 0,
         }
@@ -156,7 +156,7 @@ impl Strict {
         }
         let (tag, resolved) = self.names(octets, Place { start: 0, end: octets.len(), empty }, limits)?;
         let namespace = self.scope.word(octets, resolved);
-        let default = self.scope.unprefixed().map(|d| self.scope.word(octets, d)).unwrap_or(Word::new(""));
+        let default = self.scope.unprefixed().map(|d| self.scope.word(octets, d)).unwrap_or(Atom::new(""));
         Ok(Root { tag, namespace, default, attrs: &self.attrs })
     }
 
@@ -356,14 +356,14 @@ impl Strict {
             attr.map_or_else(Span::default, |attr| attr.value)
         };
         let name = tag.local.moved(tag.name.range().start, begin + 1);
-        let lies = Lies {
+        let child = ChildSpan {
             whole: Span::new(begin, begin),
             name,
             by: value(b"by"),
             from: value(b"from"),
             namespace: self.scope.word(octets, resolved),
         };
-        self.children.push(lies);
+        self.children.push(child);
     }
 
     /// Takes the values of the first-level element's attributes into the head.
@@ -453,8 +453,8 @@ impl Strict {
 /// The start tag of a stream, read and resolved.
 pub(super) struct Root<'a> {
     pub tag: Tag,
-    pub namespace: Word,
-    pub default: Word,
+    pub namespace: Atom,
+    pub default: Atom,
     pub attrs: &'a [Attr],
 }
 

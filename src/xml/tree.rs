@@ -8,7 +8,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::content::{decode_text, decode_value};
-use super::names::{self, Word};
+use super::names::{self, Atom};
 use super::scope::Declared;
 use super::tag::{self, Attr, Role};
 use super::write::{escape_attr, escape_text};
@@ -18,11 +18,11 @@ use super::{Limits, Span};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Element {
     /// The local name.
-    pub name: Word,
+    pub name: Atom,
     /// The namespace; empty for none.
-    pub namespace: Word,
+    pub namespace: Atom,
     /// Namespace, local name and value of each attribute, declarations left out.
-    pub attrs: Vec<(Option<Word>, Word, String)>,
+    pub attrs: Vec<(Option<Atom>, Atom, String)>,
     /// What is in it.
     pub children: Vec<Node>,
 }
@@ -162,7 +162,7 @@ struct Builder<'a> {
     /// Those of the tag in hand.
     attrs: Vec<Attr>,
     /// Prefixes, and what they stand for.
-    bindings: SmallVec<[(&'a [u8], Word); 4]>,
+    bindings: SmallVec<[(&'a [u8], Atom); 4]>,
     open: SmallVec<[(Element, usize); 4]>,
     done: Element,
 }
@@ -204,10 +204,10 @@ impl<'a> Builder<'a> {
     }
 
     fn bind(&mut self, prefix: &'a [u8], namespace: &str) {
-        self.bindings.push((prefix, Word::new(namespace)));
+        self.bindings.push((prefix, Atom::new(namespace)));
     }
 
-    fn resolve(&self, prefix: &[u8]) -> Word {
+    fn resolve(&self, prefix: &[u8]) -> Atom {
         let found = self.bindings.iter().rev().find(|(p, _)| *p == prefix);
         found.map(|(_, namespace)| namespace.clone()).unwrap_or_default()
     }
@@ -218,7 +218,7 @@ impl<'a> Builder<'a> {
         let mut attrs = std::mem::take(&mut self.attrs);
         let Ok(tag) = tag::read(octets, 0, octets.len(), &self.limits, &mut attrs) else { return };
         let value = |attr: &Attr| decode_value(inside.get(attr.value.range()).unwrap_or_default());
-        let name = |local: Span| Word::of(local.of(octets));
+        let name = |local: Span| Atom::of(local.of(octets));
         for attr in &attrs {
             match attr.role {
                 Role::Default => self.bind(b"", &value(attr)),

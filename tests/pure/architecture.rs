@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod knots;
+mod names;
 
 use std::collections::BTreeMap;
 use std::fs;

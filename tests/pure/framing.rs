@@ -6,7 +6,7 @@
 
 use bytes::BufMut as _;
 use gatehouse::reason::Reason as Why;
-use gatehouse::xml::{Content, Edits, Frame, Framer, Kind, Limits, Rule, Token, Violation, Word, rewrite};
+use gatehouse::xml::{Atom, Content, Edits, Frame, Framer, Kind, Limits, Rule, Token, Violation, rewrite};
 
 #[path = "framing/refused.rs"]
 mod refused_stanzas;
@@ -1109,7 +1109,7 @@ fn trees_resolve_header_prefixes() {
     let sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
     let mechanisms = tree.child(sasl, "mechanisms").unwrap();
     assert_eq!(mechanisms.child(sasl, "mechanism").unwrap().text(), "EXTERNAL");
-    assert_eq!(tree.child("u", "x").unwrap().attrs, [(Some(Word::new("u")), Word::new("a"), "1".to_owned())]);
+    assert_eq!(tree.child("u", "x").unwrap().attrs, [(Some(Atom::new("u")), Atom::new("a"), "1".to_owned())]);
     assert_eq!(tree.elements().count(), 2);
     // DB-01: whatever the prefix.
     let odd = format!("<stream:stream {NS} xmlns:d='jabber:server:dialback'><d:verify id='1'/>");

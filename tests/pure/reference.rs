@@ -195,9 +195,9 @@ fn types() -> Types {
 
 fn form_of(text: &str) -> Form {
     let inner = text.rsplit('<').next().unwrap().trim_end_matches('>').to_owned();
-    match (text.contains("Vec<") || inner == "Words", inner.as_str()) {
-        (true, "Word" | "Words") => Form::Words,
-        (false, "Word") => Form::Word,
+    match (text.contains("Vec<") || inner == "Scalars", inner.as_str()) {
+        (true, "Scalar" | "Scalars") => Form::Words,
+        (false, "Scalar") => Form::Word,
         (true, _) => Form::Maps(inner),
         (false, _) => Form::Map(inner.rsplit("::").next().unwrap().to_owned()),
     }

@@ -1,6 +1,6 @@
 //! Who may speak, and as whom: every way to claim a domain, over real sockets, against scripted peers.
 //!
-//! The same verdict on every path, and every refusal of the customs desk.
+//! The same verdict on every path, and every refusal of the filter.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

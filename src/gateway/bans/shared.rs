@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ban, Book, MOST, Target};
+use super::{Ban, BanList, BanTarget, MOST};
 use crate::gateway::millis;
 use crate::run::now;
 
 /// What is known of the bans of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Record {
+pub enum StoredBan {
     /// It holds until then.
     Banned {
         /// When it ends, in milliseconds since 1970.
@@ -32,7 +32,7 @@ pub enum Record {
     Lifted(i64),
 }
 
-impl Record {
+impl StoredBan {
     /// Both together.
     pub fn join(self, other: Self) -> Self {
         match (self, other) {
@@ -91,7 +91,7 @@ pub struct Exchanged {
     pub foreign: usize,
 }
 
-impl Book {
+impl BanList {
     /// The time by which nodes tell each other when a ban ends, in milliseconds since 1970.
     pub fn wall(&self) -> i64 {
         millis().saturating_add(self.ahead.load(Ordering::Relaxed))
@@ -107,10 +107,10 @@ impl Book {
     pub fn exchange(&self, heard: &BTreeMap<String, String>) -> Exchanged {
         let (at, wall) = (now(), self.wall());
         let mut outcome = Exchanged::default();
-        let mut theirs: BTreeMap<Target, Record> = BTreeMap::new();
+        let mut theirs: BTreeMap<BanTarget, StoredBan> = BTreeMap::new();
         for (target, record) in heard {
-            let read = target.parse::<Target>().ok().filter(|read| read.to_string() == *target);
-            match (read, serde_json::from_str::<Record>(record)) {
+            let read = target.parse::<BanTarget>().ok().filter(|read| read.to_string() == *target);
+            match (read, serde_json::from_str::<StoredBan>(record)) {
                 (Some(_), Ok(record)) if record.is_over(wall) => outcome.over.push(target.clone()),
                 (Some(read), Ok(record)) if record.is_possible(wall) => {
                     theirs.insert(read, record);
@@ -120,14 +120,14 @@ impl Book {
         }
         let mut list = self.held();
         let mut lifted = self.lifted.lock().unwrap_or_else(PoisonError::into_inner);
-        lifted.retain(|_, when| !Record::Lifted(*when).is_over(wall));
-        let mut ours: BTreeMap<Target, Record> = BTreeMap::new();
+        lifted.retain(|_, when| !StoredBan::Lifted(*when).is_over(wall));
+        let mut ours: BTreeMap<BanTarget, StoredBan> = BTreeMap::new();
         for (target, when) in lifted.iter().filter_map(|(target, when)| Some((target.parse().ok()?, *when))) {
-            ours.insert(target, Record::Lifted(when));
+            ours.insert(target, StoredBan::Lifted(when));
         }
         for ban in list.iter() {
             let until = wall.saturating_add(signed(ban.until.saturating_duration_since(at)));
-            let record = Record::Banned { until, decided: ban.decided, uid: ban.uid };
+            let record = StoredBan::Banned { until, decided: ban.decided, uid: ban.uid };
             let known = ours.remove(&ban.target).map_or(record, |known| known.join(record));
             ours.insert(ban.target.clone(), known);
         }
@@ -154,7 +154,7 @@ impl Book {
         outcome
     }
 
-    pub(super) fn note_lifted(&self, target: &Target, when: i64) {
+    pub(super) fn note_lifted(&self, target: &BanTarget, when: i64) {
         let mut lifted = self.lifted.lock().unwrap_or_else(PoisonError::into_inner);
         if lifted.len() >= MOST
             && let Some(oldest) =
@@ -170,19 +170,19 @@ impl Book {
 fn take(
     list: &mut Vec<Ban>,
     lifted: &mut BTreeMap<String, i64>,
-    target: &Target,
-    record: Record,
+    target: &BanTarget,
+    record: StoredBan,
     (at, wall): (Instant, i64),
 ) -> bool {
     let place = list.iter().position(|ban| ban.target == *target);
     match record {
-        Record::Lifted(when) => {
+        StoredBan::Lifted(when) => {
             if lifted.len() < MOST {
                 lifted.insert(target.to_string(), when);
             }
             place.map(|place| list.remove(place)).is_some()
         }
-        Record::Banned { until, decided, uid } => {
+        StoredBan::Banned { until, decided, uid } => {
             let Ok(left) = u64::try_from(until.saturating_sub(wall)) else { return false };
             let until = at + Duration::from_millis(left);
             if let Some(ban) = place.and_then(|place| list.get_mut(place)) {
@@ -227,26 +227,26 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::run::registry::Registry;
 
-    fn book() -> Book {
+    fn book() -> BanList {
         let registry = Registry::new(crate::run::tests::policy(), Duration::from_secs(30), 1);
-        Book::new(registry, Arc::new(Metrics::new([]).unwrap()))
+        BanList::new(registry, Arc::new(Metrics::new([]).unwrap()))
     }
 
-    fn ban(book: &Book, target: &str, seconds: u64, decided: i64) {
+    fn ban(book: &BanList, target: &str, seconds: u64, decided: i64) {
         let until = now() + Duration::from_secs(seconds);
         book.add(Ban { target: target.parse().unwrap(), until, uid: 7, decided }).unwrap();
     }
 
     /// What a store holds after this node has spoken with it.
-    fn meet(book: &Book, store: &mut BTreeMap<String, String>) -> usize {
+    fn meet(book: &BanList, store: &mut BTreeMap<String, String>) -> usize {
         let Exchanged { say, over, foreign } = book.exchange(store);
         store.extend(say);
         over.iter().for_each(|target| drop(store.remove(target)));
         foreign
     }
 
-    fn seconds(book: &Book, target: &str) -> Option<u64> {
-        let target: Target = target.parse().unwrap();
+    fn seconds(book: &BanList, target: &str) -> Option<u64> {
+        let target: BanTarget = target.parse().unwrap();
         let ban = book.all().into_iter().find(|ban| ban.target == target)?;
         Some((ban.until - now()).as_secs())
     }
@@ -330,14 +330,14 @@ mod tests {
 
     #[test]
     fn records_are_joined_in_any_order() {
-        let banned = |until, decided, uid| Record::Banned { until, decided, uid };
+        let banned = |until, decided, uid| StoredBan::Banned { until, decided, uid };
         let all = [
             banned(10, 1, 0),
             banned(20, 2, 1),
             banned(20, 3, 2),
             banned(5, 9, 0),
-            Record::Lifted(2),
-            Record::Lifted(7),
+            StoredBan::Lifted(2),
+            StoredBan::Lifted(7),
         ];
         for a in all {
             assert_eq!(a.join(a), a);
@@ -345,7 +345,7 @@ mod tests {
                 assert_eq!(a.join(b), b.join(a), "{a:?} {b:?}");
             }
         }
-        assert_eq!(banned(20, 3, 0).join(Record::Lifted(3)), Record::Lifted(3));
-        assert_eq!(banned(20, 4, 0).join(Record::Lifted(3)), banned(20, 4, 0));
+        assert_eq!(banned(20, 3, 0).join(StoredBan::Lifted(3)), StoredBan::Lifted(3));
+        assert_eq!(banned(20, 4, 0).join(StoredBan::Lifted(3)), banned(20, 4, 0));
     }
 }

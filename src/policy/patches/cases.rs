@@ -2,11 +2,11 @@
 
 use super::super::cases::CaseOutcome;
 use super::super::day::Day;
-use super::super::file::Word;
+use super::super::file::Scalar;
 use super::super::finding::{Finding, Place, Placed};
 use super::super::read::Reader;
 use super::file::{PatchCaseSpec, PatchSource};
-use super::judge::Asked;
+use super::judge::PatchQuestion;
 use super::{Action, Patches};
 use crate::jid::Domain;
 use crate::reason::Flow;
@@ -91,7 +91,7 @@ fn tried<'a>(
         return None;
     }
     let hosted = hosted?;
-    let asked = Asked { flow: flow?, direction: direction?, hosted: &hosted, today: today? };
+    let asked = PatchQuestion { flow: flow?, direction: direction?, hosted: &hosted, today: today? };
     let Some(struck) = patches.judge(frame?.head(), &asked) else { return Some(("pass", Vec::new())) };
     Some(match (struck.deny, struck.cut.as_slice()) {
         (Some(patch), _) => (Action::Deny.label(), vec![patch.name.as_str()]),
@@ -101,7 +101,7 @@ fn tried<'a>(
 }
 
 /// The stanza, read as strictly as on a stream.
-fn read(reader: &mut Reader, word: &Word, flow: Flow) -> Option<Frame> {
+fn read(reader: &mut Reader, word: &Scalar, flow: Flow) -> Option<Frame> {
     match stanza_of(&word.value, flow) {
         Ok(frame) => Some(frame),
         Err(why) => {

@@ -9,7 +9,7 @@ use crate::xml::{Child, Element, Head, Kind, names};
 
 /// On whose way a stanza is met.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct PatchQuestion<'a> {
     /// Between servers, or of clients.
     pub flow: Flow,
     /// Which way it travels, seen from the server behind.
@@ -40,7 +40,7 @@ impl Struck<'_> {
 
 impl Patches {
     /// What this stanza meets; none for most, at the cost of one look for each direct child.
-    pub fn judge(&self, head: &Head, asked: &Asked<'_>) -> Option<Struck<'_>> {
+    pub fn judge(&self, head: &Head, asked: &PatchQuestion<'_>) -> Option<Struck<'_>> {
         let named = |child: &Child<'_>| self.sieve.may_hold(content(child.namespace()));
         if self.of_any.is_empty() && !head.children().any(|child| named(&child)) {
             return None;
@@ -111,7 +111,7 @@ impl<'a> Struck<'a> {
 
 impl Patch {
     /// Whether all that is asked of the stanza itself holds.
-    fn fits(&self, head: &Head, kind: StanzaKind, asked: &Asked<'_>) -> bool {
+    fn fits(&self, head: &Head, kind: StanzaKind, asked: &PatchQuestion<'_>) -> bool {
         self.kinds.contains(&kind)
             && self.larger_than.is_none_or(|most| head.octets_len() as u64 > most)
             && self.is_for(asked)

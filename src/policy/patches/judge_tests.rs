@@ -94,7 +94,7 @@ fn a_file_of_patches_does_what_its_cases_say() {
     let long = format!("<message><body>{}</body></message>", "x".repeat(200));
     let home = Domain::parse("hall.example").unwrap();
     for (flow, denied) in [(Flow::C2s, true), (Flow::S2sIn, false)] {
-        let asked = Asked { flow, direction: Direction::Inbound, hosted: &home, today: today() };
+        let asked = PatchQuestion { flow, direction: Direction::Inbound, hosted: &home, today: today() };
         let frame = frame(&long);
         let by = patches
             .judge(frame.head(), &asked)
@@ -114,7 +114,8 @@ fn no_spelling_of_a_namespace_gets_by_a_patch() {
         tried(&text).unwrap().0
     };
     let home = Domain::parse("hall.example").unwrap();
-    let asked = Asked { flow: Flow::S2sIn, direction: Direction::Inbound, hosted: &home, today: today() };
+    let asked =
+        PatchQuestion { flow: Flow::S2sIn, direction: Direction::Inbound, hosted: &home, today: today() };
     for patches in [patches("payload: \"urn:x\", "), patches("")] {
         for (child, meets) in [
             ("<message><x xmlns='urn:x'><field/></x></message>", true),
@@ -350,7 +351,7 @@ proptest! {
         }
         let home = Domain::parse("hall.example").unwrap();
         let direction = if outbound { Direction::Outbound } else { Direction::Inbound };
-        let asked = Asked { flow: Flow::S2sIn, direction, hosted: &home, today: today() };
+        let asked = PatchQuestion { flow: Flow::S2sIn, direction, hosted: &home, today: today() };
         let struck = set.judge(frame.head(), &asked).unwrap_or_default();
         prop_assert_eq!(struck.deny.map(|patch| patch.name.to_string()), deny);
         let cuts: std::collections::BTreeMap<_, _> = struck.cut.iter().map(|(at, patch)| (*at, patch.name.to_string())).collect();

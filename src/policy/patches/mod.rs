@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use cases::is_stanza;
 pub use file::{ConditionSpec, PatchCaseSpec, PatchFile, PatchSource, PatchSpec};
-pub use judge::{Asked, Struck};
+pub use judge::{PatchQuestion, Struck};
 pub use read::{compile as compile_patches, try_alone as try_patches};
 pub use told::PatchWord;
 
@@ -133,7 +133,7 @@ impl Patches {
 }
 
 impl Patch {
-    fn is_for(&self, asked: &Asked<'_>) -> bool {
+    fn is_for(&self, asked: &PatchQuestion<'_>) -> bool {
         let flow = match asked.flow {
             Flow::C2s => self.of_clients,
             Flow::S2sIn | Flow::S2sOut => self.between_servers,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::super::cases::CaseOutcome;
 use super::super::day::Day;
-use super::super::file::Word;
+use super::super::file::Scalar;
 use super::super::finding::{Finding, Place, Placed};
 use super::super::question::StanzaKind;
 use super::super::read::{Reader, octets};
@@ -144,7 +144,7 @@ impl Reader {
         }
         let when = spec.when.iter().filter_map(|condition| self.condition(condition)).collect();
         let expires = spec.expires.as_ref().and_then(|word| self.last_day(word, today));
-        let words = |word: &Option<Word>| word.as_ref().map(|word| word.value.clone());
+        let words = |word: &Option<Scalar>| word.as_ref().map(|word| word.value.clone());
         let after = self.findings.iter().filter(|finding| finding.is_error()).count();
         (before == after).then_some(Patch {
             name,
@@ -168,7 +168,7 @@ impl Reader {
     }
 
     /// The day after which the patch does nothing.
-    fn last_day(&mut self, word: &Word, today: Day) -> Option<Day> {
+    fn last_day(&mut self, word: &Scalar, today: Day) -> Option<Day> {
         let last = self.day(word)?;
         if today > last {
             self.warn(
@@ -182,7 +182,7 @@ impl Reader {
 
     fn patch_name(
         &mut self,
-        word: Option<&Word>,
+        word: Option<&Scalar>,
         place: &Place,
         names: &mut HashMap<String, Place>,
     ) -> RuleName {
@@ -211,9 +211,9 @@ impl Reader {
 
     fn some<T: Ord>(
         &mut self,
-        list: Option<&Placed<Vec<Word>>>,
+        list: Option<&Placed<Vec<Scalar>>>,
         name: &str,
-        mut read: impl FnMut(&mut Self, &Word) -> Option<T>,
+        mut read: impl FnMut(&mut Self, &Scalar) -> Option<T>,
     ) -> Option<BTreeSet<T>> {
         let list = list?;
         if list.value.is_empty() {
@@ -266,7 +266,7 @@ impl Reader {
             }
             None => 1,
         };
-        let words = |word: &Option<Word>| word.as_ref().map(|word| word.value.clone());
+        let words = |word: &Option<Scalar>| word.as_ref().map(|word| word.value.clone());
         Some(Condition {
             element: words(&spec.element),
             namespace: spec.namespace.as_ref().map(|word| content(&word.value).to_owned()),
@@ -279,11 +279,11 @@ impl Reader {
         })
     }
 
-    fn size(&mut self, word: &Word) -> Option<u64> {
+    fn size(&mut self, word: &Scalar) -> Option<u64> {
         octets(&word.value).map_err(|message| self.error(word, message, "")).ok()
     }
 
-    fn depth(&mut self, word: &Word) -> Option<(u32, u32)> {
+    fn depth(&mut self, word: &Scalar) -> Option<(u32, u32)> {
         let number = |text: &str| text.trim().parse::<u32>().ok().filter(|depth| *depth > 0);
         let found = match word.value.split_once('-') {
             None => number(&word.value).map(|depth| (depth, depth)),
@@ -296,7 +296,7 @@ impl Reader {
         found
     }
 
-    pub(super) fn way(&mut self, word: &Word) -> Option<Direction> {
+    pub(super) fn way(&mut self, word: &Scalar) -> Option<Direction> {
         let ways = [("inbound", Direction::Inbound), ("outbound", Direction::Outbound)];
         self.choose(word, "the direction of a case", &ways)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::judge::Asked;
+use super::judge::PatchQuestion;
 use super::{Patch, Patches};
 use crate::policy::finding::Place;
 use crate::policy::question::StanzaKind;
@@ -53,7 +53,7 @@ impl Patches {
     /// Those that look at stanzas on this way, of this kind and with this payload as far as they are named, in the order of their names.
     pub fn looking_at(
         &self,
-        asked: &Asked<'_>,
+        asked: &PatchQuestion<'_>,
         kind: Option<StanzaKind>,
         payload: Option<&str>,
     ) -> Vec<PatchWord> {
@@ -66,7 +66,7 @@ impl Patches {
     }
 
     /// Those that this stanza meets, the one that decides first.
-    pub fn met_by(&self, head: &Head, asked: &Asked<'_>) -> Vec<PatchWord> {
+    pub fn met_by(&self, head: &Head, asked: &PatchQuestion<'_>) -> Vec<PatchWord> {
         let Some(struck) = self.judge(head, asked) else { return Vec::new() };
         let mut all: Vec<PatchWord> = Vec::new();
         let cut = struck.cut.iter().map(|(_, patch)| *patch);

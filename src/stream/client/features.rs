@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::reason::Reason;
-use crate::xml::{Element, Node, Word, names};
+use crate::xml::{Atom, Element, Node, names};
 
 use super::Mechanism;
 use super::signed::Shown;
@@ -268,8 +268,8 @@ fn limits(features: &Element, ours: usize, idle: bool) -> Element {
         theirs.and_then(|limits| limits.child(names::LIMITS, name)?.text().trim_ascii().parse::<usize>().ok())
     };
     let element = |name: &str, children| Element {
-        name: Word::new(name),
-        namespace: Word::new(names::LIMITS),
+        name: Atom::new(name),
+        namespace: Atom::new(names::LIMITS),
         attrs: Vec::new(),
         children,
     };

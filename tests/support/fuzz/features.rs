@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use gatehouse::reason::Reason;
 use gatehouse::stream::client::Mechanism;
 use gatehouse::stream::client::features::{Inline, Offer, Rules, after_login, before_login, goes_with_bind};
-use gatehouse::xml::{Content, Element, Node, Word, names};
+use gatehouse::xml::{Atom, Content, Element, Node, names};
 
 /// The first line names the mechanisms of the rules, `register`, namespaces of further features and a number for the largest
 /// stanza, with commas between; the rest are elements of a server inside, or of one that we called.
@@ -221,7 +221,7 @@ fn of_a_server(said: &Element) {
     assert!(!offered.external || has(names::SASL, "mechanisms"));
     assert!(offered.max_octets.is_none() || has(names::LIMITS, "limits"));
     // RFC 6120 4.3.2: what is unknown changes nothing.
-    let unknown = Element { name: Word::new("odd"), namespace: Word::new("urn:odd"), ..Element::default() };
+    let unknown = Element { name: Atom::new("odd"), namespace: Atom::new("urn:odd"), ..Element::default() };
     let mut more = said.clone();
     more.children.insert(0, Node::Element(unknown.clone()));
     more.children.push(Node::Element(unknown));

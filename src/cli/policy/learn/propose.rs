@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Seen;
 use crate::jid::Domain;
-use crate::policy::{Federate, Federation, Identity, Policy, Question, ShownKey, Step, Tls, Trail};
+use crate::policy::{Federate, Federation, Identity, Policy, Question, ShownKey, Tls, Trail, TrailStep};
 use crate::reason::{Direction, Outcome, Reason};
 use crate::run::observe::capped;
 
@@ -255,7 +255,7 @@ fn named(remote: &Domain, hosted: &Domain, policy: &Policy) -> Option<String> {
         };
         let mut trail = Trail::default();
         let _verdict = policy.judge(&Question::Federate(question), &mut trail);
-        let names = |step: &Step| !["other-hosted", "too-few-lists"].contains(&step.bearing);
+        let names = |step: &TrailStep| !["other-hosted", "too-few-lists"].contains(&step.bearing);
         let step = trail.steps.into_iter().find(names)?;
         Some(format!("rule {} at {}", step.rule, step.place))
     })

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 
 use super::act::Act;
 use super::admin::Shows;
-use super::bans::{Ban, Book, Target};
+use super::bans::{Ban, BanList, BanTarget};
 use super::cluster::{Cluster, Here};
 use super::control::Answering;
-use super::explain::{Asked, Explained};
+use super::explain::{Explained, Query};
 use super::lifecycle::Lifecycle;
 use super::loud::Loudness;
 use super::named::named;
@@ -26,14 +26,14 @@ use crate::policy::Finding;
 use crate::reason::{Flow, Reason};
 use crate::run::circuit::Circuit;
 use crate::run::observe::capped;
-use crate::run::refusals::{Refusal, Wanted};
+use crate::run::refusals::{Refusal, RefusalQuery};
 use crate::run::registry::{Registry, View};
 use crate::run::{Tools, now};
 use crate::status::Snapshot;
 
 /// Where requests are dealt with.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Operations {
     /// How much is logged.
     pub loudness: Loudness,
     /// The phases.
@@ -41,12 +41,12 @@ pub struct Desk {
     /// What is read again.
     pub reloader: Arc<Reloader>,
     /// The bans.
-    pub bans: Arc<Book>,
+    pub bans: Arc<BanList>,
     /// This node among others.
     pub cluster: Option<Arc<Cluster>>,
 }
 
-impl Desk {
+impl Operations {
     /// What the relays lean on now.
     pub fn tools(&self) -> Arc<Tools> {
         self.reloader.tools()
@@ -95,7 +95,7 @@ impl Desk {
                 Err(findings) => refused(&findings),
             },
             Request::Refusals { domain, reason, last, after, .. } => {
-                let wanted = Wanted {
+                let wanted = RefusalQuery {
                     domain: domain.as_deref().map(canonical),
                     reason: reason.clone(),
                     last: *last,
@@ -147,7 +147,7 @@ impl Desk {
     }
 
     async fn unban(&self, target: &str, everywhere: bool) -> Answer {
-        match target.parse::<Target>() {
+        match target.parse::<BanTarget>() {
             Ok(target) if self.bans.lift(&target) => {
                 let cluster = self.passed(everywhere).await;
                 Answer::Unbanned { target: target.to_string(), cluster }
@@ -186,7 +186,7 @@ impl Desk {
         }
     }
 
-    fn explain(&self, asked: &Asked) -> Answer {
+    fn explain(&self, asked: &Query) -> Answer {
         let policy = self.tools().registry.policy();
         match super::explain::explain(&self.reloader.settings(), &policy, asked) {
             Ok(Explained::Judged(explanation)) => Answer::Explained {
@@ -250,7 +250,7 @@ impl Desk {
     }
 
     /// The last refusals; where no rule names a domain, with the one that looks most like it.
-    pub fn refusals(&self, wanted: &Wanted) -> Vec<Refusal> {
+    pub fn refusals(&self, wanted: &RefusalQuery) -> Vec<Refusal> {
         let policy = self.tools().registry.policy();
         let mut found = self.tools().observe.refusals().list(wanted);
         let mut near: BTreeMap<String, Option<String>> = BTreeMap::new();
@@ -295,7 +295,7 @@ impl Desk {
     }
 
     async fn ban(&self, target: &str, seconds: u64, uid: u32) -> Answer {
-        let target: Target = match target.parse() {
+        let target: BanTarget = match target.parse() {
             Ok(target) => target,
             Err(message) => return Answer::no(message),
         };
@@ -305,7 +305,7 @@ impl Desk {
                 LONGEST_BAN.as_secs() / 3600
             ));
         }
-        if let Target::Domain(domain) = &target
+        if let BanTarget::Domain(domain) = &target
             && self.tools().registry.policy().hosts(domain)
         {
             return Answer::no(format!("{domain} is served here"));
@@ -326,7 +326,7 @@ impl Desk {
         };
         // Who has no pair yet would not be judged again before it claims one.
         let mut connections = 0;
-        if let Target::Network(network) = &target {
+        if let BanTarget::Network(network) = &target {
             let here = |view: &&View| {
                 view.portrait.pairs.is_empty()
                     && view.meta.peer.is_some_and(|peer| network.contains(&peer.ip().to_canonical()))
@@ -345,7 +345,7 @@ impl Desk {
 }
 
 #[async_trait]
-impl Answering for Desk {
+impl Answering for Operations {
     /// Here and, where that is asked for, at the other nodes.
     async fn answer(&self, request: &Request, uid: u32) -> Answer {
         let Some(one) = request.of_each() else { return self.answer_here(request, uid).await };
@@ -362,12 +362,12 @@ impl Answering for Desk {
 }
 
 #[async_trait]
-impl Here for Desk {
+impl Here for Operations {
     fn reloader(&self) -> &Reloader {
         &self.reloader
     }
 
-    fn bans(&self) -> &Book {
+    fn bans(&self) -> &BanList {
         &self.bans
     }
 
@@ -390,7 +390,7 @@ impl Here for Desk {
 }
 
 #[async_trait]
-impl Shows for Desk {
+impl Shows for Operations {
     async fn snapshot(&self, page: usize) -> Snapshot {
         self.overview(page).await
     }

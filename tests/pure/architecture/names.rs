@@ -1,0 +1,92 @@
+//! One meaning for each name that a room hands to others: who reads `Place` somewhere need not ask whose.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{code_lines, module, sources, word};
+
+/// Names that mean the same in every room: each has one of its own.
+const OF_EACH_ROOM: &[&str] = &[
+    // Of the command line: what a command is asked with.
+    "Args",
+    // Of a state machine: what happens to it, what it wants done, what a step gives, where it begins.
+    "Effect",
+    "Greeting",
+    "Input",
+    "Stepped",
+    "Upgrading",
+    // What came of meeting the other nodes in the store.
+    "Exchanged",
+    // What a part is made with, filled in from the settings (a module owns its parameters).
+    "Params",
+];
+
+/// Rooms that draw what others hold, under its own name: as the file has it, as the page shows it, as it goes over the control socket.
+const PICTURES: &[&str] = &["src/config/", "src/status/", "src/gateway/protocol"];
+
+/// Names that still have several meanings, and how many: no more of them. Whoever takes one away corrects the list.
+const SEVERAL: &[(&str, usize)] = &[
+    ("Answer", 2),
+    ("Ask", 2),
+    ("Asked", 2),
+    ("Attempt", 3),
+    ("By", 2),
+    ("Candidate", 2),
+    ("Change", 2),
+    ("Decision", 2),
+    ("Desk", 2),
+    ("Facts", 2),
+    ("Fate", 2),
+    ("Fault", 2),
+    ("Found", 2),
+    ("Guard", 2),
+    ("Header", 2),
+    ("Identity", 2),
+    ("Kept", 2),
+    ("Kind", 2),
+    ("Login", 2),
+    ("Managing", 2),
+    ("Offer", 2),
+    ("Opening", 2),
+    ("Outgoing", 2),
+    ("Place", 3),
+    ("Refusal", 3),
+    ("Refused", 2),
+    ("Route", 3),
+    ("Said", 2),
+    ("Seen", 2),
+    ("Server", 2),
+    ("Settled", 3),
+    ("Shown", 2),
+    ("Side", 2),
+    ("Standing", 2),
+    ("Step", 2),
+    ("Terms", 3),
+    ("Ticket", 3),
+    ("Used", 2),
+    ("Waiting", 2),
+    ("Word", 3),
+];
+
+#[test]
+fn an_exported_name_has_one_meaning() {
+    let mut homes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in sources() {
+        let picture = PICTURES.iter().any(|room| path.to_string_lossy().contains(room));
+        let Some(module) = module(&path).filter(|module| module != "demo" && !picture) else { continue };
+        for (_, line) in code_lines(&text) {
+            let kinds = ["struct ", "enum ", "trait ", "type "];
+            let name =
+                line.strip_prefix("pub ").and_then(|rest| kinds.iter().find_map(|k| rest.strip_prefix(k)));
+            if let Some(name) = name {
+                homes.entry(word(name)).or_default().insert(format!("{module}: {}", path.display()));
+            }
+        }
+    }
+    assert!(homes.len() > 400, "the types were not found");
+    let known: BTreeMap<&str, usize> = SEVERAL.iter().copied().collect();
+    homes.retain(|name, files| {
+        let most = if OF_EACH_ROOM.contains(&name.as_str()) { usize::MAX } else { 1 };
+        files.len() > known.get(name.as_str()).copied().unwrap_or(most)
+    });
+    assert!(homes.is_empty(), "one more meaning for a name: {homes:#?}");
+}
