@@ -120,15 +120,7 @@ impl Reason {
     /// Why a pair that stood ends, where the policy, asked again, says this of it (POL-07): what became of this very domain is told as
     /// that, and whatever else is that the policy is another.
     pub const fn of_standing(self) -> Reason {
-        match self {
-            Self::Banned
-            | Self::HostGone
-            | Self::NotApproved
-            | Self::OnLists
-            | Self::PeerChanged
-            | Self::RuleExpired => self,
-            _ => Self::PolicyChanged,
-        }
+        if self.is(Class::EndsPair) { self } else { Self::PolicyChanged }
     }
 
     /// What it is called on the way to a backend: the world learns nothing of the inside.

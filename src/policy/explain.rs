@@ -255,10 +255,9 @@ impl Policy {
                 let more = if open { "; they may name single senders: ask with a whole address" } else { "" };
                 format!("{listed}{more}")
             }),
-            nearest: match verdict.reason {
-                Reason::NotListed => self.nearest(question.remote).map(|near| near.to_string()),
-                _ => None,
-            },
+            nearest: (verdict.reason == Reason::NotListed)
+                .then(|| self.nearest(question.remote).map(|near| near.to_string()))
+                .flatten(),
             shadow: self.shadow().map(|shadow| {
                 let of_pair = shadow.judge(&Question::Federate(*question), &mut ());
                 stanza.judged(shadow, of_pair, whole).0.into()
@@ -335,11 +334,11 @@ impl Policy {
         };
         let party = question.remote.registrable();
         let (approved, refused) = (&self.settled().approved, &self.settled().refused);
-        match (held && verdict.is_allow(), verdict.reason) {
-            (true, _) if approved.contains(&party) => Some(format!("{party} was approved")),
-            (_, Reason::NotApproved) if refused.contains(&party) => Some(format!("{party} was refused")),
-            _ => None,
+        if held && verdict.is_allow() && approved.contains(&party) {
+            return Some(format!("{party} was approved"));
         }
+        let said = verdict.reason == Reason::NotApproved && refused.contains(&party);
+        said.then(|| format!("{party} was refused"))
     }
 }
 

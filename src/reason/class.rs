@@ -20,16 +20,30 @@ classes! {
     Absence,
     /// A connection to a backend broke, rather than that anything was said about the pair.
     Broken,
+    /// How a stream ends whose peer was refused, and had nothing left to do there.
+    AfterRefusal,
     /// The server behind is not there, or does not do its part.
     Backend,
     /// A certificate does not prove what the rule asks for.
     Certified,
-    /// On the way to a backend: there is no connection.
+    /// A policy in the shadow may be of another mind about a stanza that was refused for this, by the rule that admits its pair.
+    Compared,
+    /// The connection itself is gone or takes nothing, and the other side has said nothing: a stream that is counted may go on over
+    /// another one (SM-01).
+    Cut,
+    /// There is no connection: on the way to a backend it is told as that.
     Down,
     /// A receiving server that ends a claim so does not believe our key, or says nothing to it.
     Doubt,
+    /// A pair that stood ends with this as its own reason, and not because the policy is another (POL-07): it is about this very
+    /// domain.
+    EndsPair,
     /// A word about the pair, behind which no other address is tried.
     Final,
+    /// The server behind refused a login of its own accord: it counts against who tried (C2S-11).
+    Guess,
+    /// The server behind is set up in a way in which some clients can log in, and others cannot.
+    HalfFit,
     /// On the way to a backend: told as it is.
     Inside,
     /// The sender can mend it by sending later.
@@ -44,6 +58,8 @@ classes! {
     OfSender,
     /// What the names in a stream header alone decide.
     OfNames,
+    /// The rule that admits a pair refuses single stanzas of it for this.
+    OfRule,
     /// The end of a stream without a pair that is nobody's trouble: old servers open and close empty connections all day.
     Ordinary,
     /// The same claim may come to something later: the trouble is here, and not with who claims.
@@ -54,6 +70,8 @@ classes! {
     Silent,
     /// The stanza is over a limit of what one may be: told with `stanza-too-big` (XEP-0205, `urn:xmpp:errors`).
     TooBig,
+    /// Before a header of the peer nobody would understand an error: the connection is cut without one (CLS-03).
+    Unheard,
     /// The stanza is legal and may not pass for what stands in it (XML-17, JID-06).
     Unfit,
     /// No connection to a remote server has come about.

@@ -73,6 +73,7 @@ macro_rules! some {
 
 const NOTHING: &str = "";
 const ASK: &str = "ask the operators of that server; its own words stand beside";
+const BINDING: &str = "switch channel binding off in the old server (Openfire: no `-PLUS` in `sasl.mechs`)";
 const PROTOCOL: &str = "the other side breaks the protocol; nothing is to be done here";
 const RAISE: &str = "if this is no attack, raise the limit in `limits:`";
 const SETTING: &str = "the setting belongs into the old server: `gatehouse init --server` writes the lines";
@@ -84,7 +85,7 @@ const WRITES: &str = "the sender's program writes what servers read differently;
 reasons! {
     // -- the ordinary ends
     Finished = "finished", "the stream was closed in good order";
-        _, ServiceUnavailable, RemoteServerTimeout; [Absence, Leave, Ordinary]; _, _; NOTHING;
+        _, ServiceUnavailable, RemoteServerTimeout; [Absence, Leave, Ordinary, Unheard]; _, _; NOTHING;
     Idle = "idle", "no traffic for the idle time";
         _, ServiceUnavailable, RemoteServerTimeout; [Ordinary]; _, _; NOTHING;
     Shutdown = "shutdown", "the gateway is shutting down";
@@ -92,11 +93,11 @@ reasons! {
     ClosedByOperator = "closed-by-operator", "an operator closed the stream";
         Reset, ServiceUnavailable, RemoteServerTimeout; [Ordinary]; _, _; NOTHING;
     PeerError = "peer-error", "the other side ended the stream with a stream error";
-        _, RemoteServerTimeout, RemoteServerTimeout; [Absence, Leave, Broken]; _, _; ASK;
+        _, RemoteServerTimeout, RemoteServerTimeout; [Absence, Leave, Broken, AfterRefusal]; _, _; ASK;
     PeerPolicy = "peer-policy", "the other side ended the stream because of a policy of its own";
-        _, RemoteServerTimeout, RemoteServerTimeout; [Leave]; _, _; ASK;
+        _, RemoteServerTimeout, RemoteServerTimeout; [Leave, AfterRefusal]; _, _; ASK;
     ConnectionLost = "connection-lost", "the connection ended without a closing tag";
-        _, RemoteServerTimeout, RemoteServerTimeout; [Absence, Broken, Ordinary, Down]; _, _; "look whether that server runs, and whether a firewall is in between";
+        _, RemoteServerTimeout, RemoteServerTimeout; [Absence, Broken, Ordinary, Down, Cut]; _, _; "look whether that server runs, and whether a firewall is in between";
 
     // -- policy
     Allowed = "allowed", "allowed";
@@ -106,7 +107,7 @@ reasons! {
     NotListed = "not-listed", "no rule allows this domain";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let it in, write a rule that names it: `domains: [..]`";
     OnLists = "on-lists", "as many lists as the rule asks for name this domain or the sender";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "where the lists are wrong, write a rule that names the domain: it goes before them";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair, Compared]; _, _; "where the lists are wrong, write a rule that names the domain: it goes before them";
     FederationOff = "federation-off", "the hosted domain does not federate";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "to let others in, set `federation: listed` for the hosted domain";
     WrongDirection = "wrong-direction", "the rule allows the other direction only";
@@ -118,29 +119,29 @@ reasons! {
     WrongNetwork = "wrong-network", "the peer's address is not in the rule's networks";
         PolicyViolation, PolicyViolation, RemoteServerTimeout; []; _, _; "add the address to `networks:` of the rule if it is that partner's";
     RuleExpired = "rule-expired", "the rule that would allow this has expired";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "set a later `expires:` in the rule if the partner is still one";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair]; _, _; "set a later `expires:` in the rule if the partner is still one";
     TooManyStreams = "too-many-streams", "the rule's number of concurrent streams is reached";
         PolicyViolation, ResourceConstraint, Forbidden; []; "limits: { streams } of the rule", Streams; "raise `limits: { streams }` of the rule";
     PeerChanged = "peer-changed", "this domain was proven in another way than before, and waits for an operator";
-        PolicyViolation, PolicyViolation, RemoteServerTimeout; [Passing, Proven]; _, _; "`gatehouse peers` shows before and after: ask the partner on another way, then `gatehouse peers approve DOMAIN`";
+        PolicyViolation, PolicyViolation, RemoteServerTimeout; [Passing, Proven, EndsPair]; _, _; "`gatehouse peers` shows before and after: ask the partner on another way, then `gatehouse peers approve DOMAIN`";
     PolicyChanged = "policy-changed", "a reloaded policy no longer allows this pair";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; NOTHING;
     KindDenied = "kind-denied", "the rule does not let stanzas of this kind pass";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "the rule's `stanzas:` say what passes";
+        PolicyViolation, PolicyViolation, Forbidden; [OfRule, Compared]; _, _; "the rule's `stanzas:` say what passes";
     PayloadDenied = "payload-denied", "the rule does not let this payload pass";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "the rule's `stanzas:` say what passes";
+        PolicyViolation, PolicyViolation, Forbidden; [OfRule, Compared]; _, _; "the rule's `stanzas:` say what passes";
     KeptInside = "kept-inside", "the rule keeps this from leaving";
-        PolicyViolation, ServiceUnavailable, PolicyViolation; []; _, _; "the rule's `egress:` says what does not leave";
+        PolicyViolation, ServiceUnavailable, PolicyViolation; [OfRule]; _, _; "the rule's `egress:` says what does not leave";
     Patched = "patched", "a patch keeps stanzas like this one away";
         PolicyViolation, PolicyViolation, Forbidden; []; _, _; "the log names the patch and its line; look there for the reason, and until when it holds";
     Quarantined = "quarantined", "the domain is in quarantine: only some kinds of stanzas pass";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "`gatehouse quarantine list` tells who waits, `gatehouse quarantine approve` lets a domain out";
+        PolicyViolation, PolicyViolation, Forbidden; [OfRule, Compared]; _, _; "`gatehouse quarantine list` tells who waits, `gatehouse quarantine approve` lets a domain out";
     QuarantineRate = "quarantine-rate", "the domain is in quarantine and has sent more of this than passes there";
-        _, PolicyViolation, PolicyViolation; [OfSender, Later]; "quarantine: { messages, subscriptions, other } of the rule", _; "look at what it sends: `gatehouse quarantine approve` lets the domain out, `gatehouse quarantine refuse` shuts it out";
+        _, PolicyViolation, PolicyViolation; [OfSender, Later, OfRule]; "quarantine: { messages, subscriptions, other } of the rule", _; "look at what it sends: `gatehouse quarantine approve` lets the domain out, `gatehouse quarantine refuse` shuts it out";
     NotApproved = "not-approved", "an operator refused this domain, which was in quarantine";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "`gatehouse quarantine hold` takes that back, `gatehouse quarantine approve` lets the domain out";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair]; _, _; "`gatehouse quarantine hold` takes that back, `gatehouse quarantine approve` lets the domain out";
     Banned = "banned", "an operator banned this address or domain";
-        PolicyViolation, PolicyViolation, Forbidden; []; _, _; "`gatehouse bans` lists the bans, `gatehouse unban` lifts one";
+        PolicyViolation, PolicyViolation, Forbidden; [EndsPair]; _, _; "`gatehouse bans` lists the bans, `gatehouse unban` lifts one";
 
     // -- arrival
     TooManyConnections = "too-many-connections", "too many connections from this network";
@@ -180,9 +181,9 @@ reasons! {
 
     // -- time
     HeaderTimeout = "header-timeout", "no stream header in time";
-        _, RemoteServerTimeout, RemoteServerTimeout; [Absence]; "timeouts: { header }", _; SLOW;
+        _, RemoteServerTimeout, RemoteServerTimeout; [Absence, Unheard]; "timeouts: { header }", _; SLOW;
     NegotiationTimeout = "negotiation-timeout", "no pair was proven in time";
-        PolicyViolation, RemoteServerTimeout, RemoteServerTimeout; []; "timeouts: { unauth }", _; SLOW;
+        PolicyViolation, RemoteServerTimeout, RemoteServerTimeout; [AfterRefusal, Unheard]; "timeouts: { unauth }", _; SLOW;
     StanzaTimeout = "stanza-timeout", "an element was not finished in time";
         PolicyViolation, RemoteServerTimeout, RemoteServerTimeout; [Absence]; "timeouts: { stanza }", _; SLOW;
     DialbackTimeout = "dialback-timeout", "the authoritative or receiving server did not answer in time";
@@ -190,10 +191,10 @@ reasons! {
     CloseTimeout = "close-timeout", "the other side did not close its stream in time";
         _, RemoteServerTimeout, RemoteServerTimeout; []; _, _; SLOW;
     WriteTimeout = "write-timeout", "the other side did not take octets in time";
-        ConnectionTimeout, RemoteServerTimeout, RemoteServerTimeout; [Absence]; "timeouts: { stanza }", _; SLOW;
+        ConnectionTimeout, RemoteServerTimeout, RemoteServerTimeout; [Absence, Cut]; "timeouts: { stanza }", _; SLOW;
 
     AckTimeout = "ack-timeout", "the other side did not acknowledge stanzas in time";
-        ConnectionTimeout, RemoteServerTimeout, RemoteServerTimeout; [Absence]; "timeouts: { acknowledgement }", _; SLOW;
+        ConnectionTimeout, RemoteServerTimeout, RemoteServerTimeout; [Absence, Cut]; "timeouts: { acknowledgement }", _; SLOW;
     Unacknowledged = "unacknowledged", "the connection ended, and nobody knows whether the other server got this";
         _, RemoteServerTimeout, RemoteServerTimeout; []; _, _; "nothing is sent twice; whoever wrote it may ask whether it arrived";
 
@@ -275,7 +276,7 @@ reasons! {
     SameBackend = "same-backend", "a domain that the sending server should host itself";
         _, ItemNotFound, ItemNotFound; []; _, _; "host the domain there, or have it looked up there";
     HostGone = "host-gone", "the domain was served here once, and is no more";
-        HostGone, ItemNotFound, RemoteServerTimeout; [OfNames]; _, _; "add the domain to `domains:` again if it should be served here; `retired-domains:` names those that should not";
+        HostGone, ItemNotFound, RemoteServerTimeout; [OfNames, EndsPair]; _, _; "add the domain to `domains:` again if it should be served here; `retired-domains:` names those that should not";
     ImproperAddressing = "improper-addressing", "an address is missing or malformed";
         ImproperAddressing, JidMalformed, RemoteServerTimeout; [OfNames]; _, _; PROTOCOL;
     SingleLabel = "single-label", "a domain of one label, which no rule names";
@@ -315,9 +316,9 @@ reasons! {
     ClientCertificateOther = "client-certificate-other", "the client's certificate is for another account than the one that logged in";
         NotAuthorized, NotAuthorized, RemoteServerTimeout; []; _, _; "somebody uses a certificate that is not for this account";
     SaslRefused = "sasl-refused", "the SASL exchange was refused";
-        _, NotAuthorized, RemoteServerTimeout; [Absence, Leave]; _, _; "the user name or the password is wrong, or the server does not know the account";
+        _, NotAuthorized, RemoteServerTimeout; [Absence, Leave, Guess]; _, _; "the user name or the password is wrong, or the server does not know the account";
     TooManySasl = "too-many-sasl", "too many failed SASL attempts on one stream";
-        PolicyViolation, NotAuthorized, RemoteServerTimeout; []; "limits: { sasl-attempts }", _; RAISE;
+        PolicyViolation, NotAuthorized, RemoteServerTimeout; [Guess]; "limits: { sasl-attempts }", _; RAISE;
 
     MechanismNotOffered = "mechanism-not-offered", "the client asked for a mechanism that it was not offered";
         _, NotAuthorized, RemoteServerTimeout; []; _, _; PROTOCOL;
@@ -406,15 +407,15 @@ reasons! {
     BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked this gateway about its key: let it find foreign domains at the inside listener, or look which other node it asked";
         InternalServerError, InternalServerError, RemoteServerTimeout; []; _, _; "let the old server find foreign domains at the inside listener: `gatehouse init --server` writes the lines";
     BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener";
-        InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; SETTING;
+        InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; "switch required TLS off in the old server, on the port that the gateway uses: `gatehouse init --server` writes the lines";
     BackendBindsChannel = "backend-binds-channel", "the backend offers channel binding only: switch it off there, for the channel is the gateway's";
-        InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; SETTING;
+        InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; BINDING;
     BackendOffersBinding = "backend-offers-binding", "the backend offers channel binding beside other mechanisms: clients that can bind a channel say so and may be refused for it; switch it off there, for the channel is the gateway's";
-        InternalServerError, InternalServerError, RemoteServerTimeout; []; _, _; "switch channel binding off in the old server: `gatehouse probe --c2s` tells where";
+        InternalServerError, InternalServerError, RemoteServerTimeout; [HalfFit]; _, _; BINDING;
     BackendSignsOffer = "backend-signs-offer", "the backend signs a list of mechanisms of which clients are shown less: clients that verify the list cannot log in; switch off there what they are not shown (ejabberd: `disable_sasl_mechanisms`), or the signature (ejabberd: `disable_sasl_scram_downgrade_protection: true`)";
-        InternalServerError, InternalServerError, RemoteServerTimeout; []; _, _; SETTING;
+        InternalServerError, InternalServerError, RemoteServerTimeout; [HalfFit]; _, _; SETTING;
     NoMechanism = "no-mechanism", "the backend offers no SASL mechanism that the list of this domain allows";
-        InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; "let the old server offer PLAIN or SCRAM, or name more in `backend: { mechanisms }`";
+        InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; "let the server offer one of `backend: { mechanisms }` without TLS, or name one there that it offers";
     ForeignAddress = "foreign-address", "the backend bound a client to an address outside its domain";
         InternalServerError, InternalServerError, RemoteServerTimeout; [Misfit]; _, _; SETTING;
     Overload = "overload", "the gateway is at a limit of its own";

@@ -8,7 +8,7 @@ use super::event::Event;
 use super::turn::Turn;
 use crate::filter;
 use crate::policy::{Beside, Permit};
-use crate::reason::{Outcome, Reason};
+use crate::reason::{Class, Outcome, Reason};
 use crate::stream::Pair;
 use crate::xml::Head;
 
@@ -47,13 +47,9 @@ pub(super) fn refused(
     octets: usize,
 ) {
     let Some(beside) = permit.beside() else { return };
-    let by_rule = match reason {
-        Reason::KindDenied | Reason::PayloadDenied | Reason::OnLists | Reason::Quarantined => true,
-        // What came is counted for the rule in force alone.
-        Reason::QuarantineRate => beside.stanzas().quarantine().is_none(),
-        _ => false,
-    };
-    if by_rule && refusal(beside, head).is_none() {
+    // What came is counted for the rule in force alone.
+    let too_much = reason == Reason::QuarantineRate && beside.stanzas().quarantine().is_none();
+    if (reason.is(Class::Compared) || too_much) && refusal(beside, head).is_none() {
         otherwise(turn, pair, permit, (Outcome::Deny, reason), octets);
     }
 }

@@ -262,11 +262,8 @@ impl Step<'_, '_> {
                 }
             }
             Err(fault) => {
-                let after = match fault.reason {
-                    Reason::BackendFault => After::Resumable,
-                    _ => After::Closed,
-                };
-                self.near_end(fault, after);
+                let behind = fault.reason == Reason::BackendFault;
+                self.near_end(fault, if behind { After::Resumable } else { After::Closed });
             }
         }
     }
@@ -380,7 +377,7 @@ impl Step<'_, '_> {
         if near {
             match self.client.near {
                 Life::Parting { .. } => self.near_close(),
-                _ => self.near_finish(),
+                Life::Open(_) | Life::Closing { .. } | Life::Over => self.near_finish(),
             }
         }
         if serving {

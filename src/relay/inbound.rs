@@ -283,13 +283,10 @@ impl Inbound {
             // CLS-06: the other half closes with a matching meaning. What still arrives until then is carried. A backend that
             // ends a stream on which nothing has come for a while has no fault, in whatever way it does so.
             let quiet = self.near.heard + turn.home.timeouts.report <= turn.now;
-            let reason = match lost.reason {
-                Reason::Finished | Reason::Idle => Reason::Finished,
-                Reason::ConnectionLost if quiet => Reason::Finished,
-                _ if lost.leave == super::far::Leave::Idle => Reason::Finished,
-                _ => Reason::BackendDown,
-            };
-            self.near_close(reason, turn);
+            let in_order = lost.leave == super::far::Leave::Idle
+                || [Reason::Finished, Reason::Idle].contains(&lost.reason)
+                || (quiet && lost.reason == Reason::ConnectionLost);
+            self.near_close(if in_order { Reason::Finished } else { Reason::BackendDown }, turn);
         }
     }
 

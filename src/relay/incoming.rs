@@ -118,7 +118,7 @@ impl Incoming<'_> {
 
     /// What the rule has to say to somebody in quarantine whose stanza does not pass for this reason.
     fn words_of_quarantine(&self, head: &Head, reason: Reason, home: &Home) -> Option<Arc<str>> {
-        if !matches!(reason, Reason::Quarantined | Reason::QuarantineRate) {
+        if ![Reason::Quarantined, Reason::QuarantineRate].contains(&reason) {
             return None;
         }
         self.admitted(head, home)?.permit().quarantine()?.text.clone()

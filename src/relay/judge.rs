@@ -8,7 +8,7 @@ use super::event::Event;
 use super::turn::Turn;
 use crate::jid::Domain;
 use crate::policy::{Face, Federate, Identity, KeyDigest, Permit, Policy, Question, ShownKey, Tls, Verdict};
-use crate::reason::{Cause, Detail, Direction, Reason};
+use crate::reason::{Cause, Class, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::initiating::Errand;
 use crate::stream::{Certificate, Method, Pair, Proof, Secured, TlsVersion, TrustFault, identity};
@@ -16,7 +16,7 @@ use crate::stream::{Certificate, Method, Pair, Proof, Secured, TlsVersion, Trust
 impl Turn<'_> {
     /// A stanza is about to be refused under this permit: by its rule, if it is for that.
     pub(super) fn ruled(&mut self, permit: &Permit, reason: Reason) {
-        if OF_RULES.contains(&reason) {
+        if reason.is(Class::OfRule) {
             let (rule, place) = (permit.rule().clone(), permit.place().cloned());
             self.note(Event::Ruled { rule, place, reason });
         }
@@ -300,12 +300,3 @@ fn tls(secured: Option<&Secured>) -> Tls {
         Some(TlsVersion::V13) => Tls::V13,
     }
 }
-
-/// For what the rule that admits a pair refuses single stanzas of it.
-const OF_RULES: &[Reason] = &[
-    Reason::KeptInside,
-    Reason::KindDenied,
-    Reason::PayloadDenied,
-    Reason::Quarantined,
-    Reason::QuarantineRate,
-];

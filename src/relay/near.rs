@@ -133,7 +133,7 @@ impl Near {
             default_domain: (arrival.flow == Flow::S2sIn).then(|| home.default_domain.clone()).flatten(),
             dialback_errors: match arrival.flow {
                 Flow::S2sOut => home.hosted.values().any(|domain| domain.multiplex),
-                _ => true,
+                Flow::C2s | Flow::S2sIn => true,
             },
             max_octets: home.announced(plan::near(arrival.flow), None),
             survived: home.survived(plan::near(arrival.flow)),
@@ -451,11 +451,9 @@ impl Near {
     /// Nobody has closed in answer (T-close).
     pub(super) fn late(&mut self, turn: &mut Turn<'_>) -> NearOutcome {
         self.finish(turn);
-        NearOutcome::Ended(match self.reason {
-            Reason::Finished => Reason::CloseTimeout,
-            // Why we closed says more than that nobody answered.
-            reason => reason,
-        })
+        // Why we closed says more than that nobody answered.
+        let closed = self.reason != Reason::Finished;
+        NearOutcome::Ended(if closed { self.reason } else { Reason::CloseTimeout })
     }
 
     /// Flush and close the connection; nothing more is expected of it.

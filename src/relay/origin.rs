@@ -150,7 +150,7 @@ impl Origin<'_> {
 
     /// Our side of a pair, if it is ours.
     pub(super) fn hosted(self, pair: Option<&Pair>, home: &Home) -> Option<Domain> {
-        let (hosted, _) = home.sides(pair?, self.direction);
+        let (hosted, _) = pair?.sides(self.direction);
         Some(hosted).filter(|domain| home.hosts(domain)).cloned()
     }
 }

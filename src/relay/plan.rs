@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::jid::Domain;
 use crate::policy::Networks;
 use crate::reason::{Direction, Facing, Flow, Reason};
+use crate::stream::Keyrings;
 use crate::stream::client::Mechanism;
 use crate::stream::client::certified::Asked;
-use crate::stream::{Keyrings, Pair};
 use crate::xml::{self, Content};
 
 /// What every relay of the process shares.
@@ -307,14 +307,6 @@ impl Home {
     /// Why a stream to a domain that is not hosted here is refused.
     pub fn absence(&self, domain: &Domain) -> Reason {
         if self.retired.contains(domain) { Reason::HostGone } else { Reason::HostUnknown }
-    }
-
-    /// The hosted and the remote domain of a pair that travels that way.
-    pub fn sides<'a>(&self, pair: &'a Pair, direction: Direction) -> (&'a Domain, &'a Domain) {
-        match direction {
-            Direction::Inbound => (&pair.target, &pair.sender),
-            Direction::Outbound => (&pair.sender, &pair.target),
-        }
     }
 }
 

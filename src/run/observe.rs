@@ -35,6 +35,7 @@ use crate::limit::{Network, Quota, Throttle};
 use crate::metrics::{Limit, Metrics};
 use crate::policy::Action;
 use crate::reason::{Class, Flow, Outcome, Reason, StreamCondition, escaped};
+use crate::relay::plan;
 use crate::relay::{DialbackOutcome, Event, Record, Role, Said, Stroke};
 use crate::stream::{Method, Pair, RevocationCheck, TlsVersion};
 
@@ -399,10 +400,7 @@ pub(super) fn peer(meta: &Meta, around: &Around) -> String {
 }
 
 fn hosted(flow: Flow, pair: &Pair) -> &Domain {
-    match flow {
-        Flow::S2sOut => &pair.sender,
-        Flow::C2s | Flow::S2sIn => &pair.target,
-    }
+    pair.sides(plan::direction(flow)).0
 }
 
 fn tls(version: Option<TlsVersion>) -> &'static str {

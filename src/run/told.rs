@@ -13,8 +13,8 @@ use super::registry::{Meta, Registry};
 use crate::filter::{Admitted, Guard, Route};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Place, RuleName};
-use crate::reason::{Cause, Class, Detail, Direction, Flow, Outcome, Reason};
-use crate::relay::plan::Home;
+use crate::reason::{Cause, Class, Detail, Flow, Outcome, Reason};
+use crate::relay::plan::{self, Home};
 use crate::relay::{self, Destination, Event, Relay, Side, Stroke};
 use crate::stream::{Answer, Method, Pair, Secured};
 use crate::xml::{Element, Kind, Rule, Token, names};
@@ -318,38 +318,31 @@ impl Surroundings<'_> {
             Event::Rejected { .. } => memory.and_then(|memory| memory.met.as_deref().cloned()),
             _ => None,
         };
-        let detail = match reason {
-            _ if met.is_some() => met,
-            _ if reason.is(Class::Backend) && self.meta.flow != Flow::S2sOut => {
-                called = backend.and_then(|far| far.leg.address());
-                backend.and_then(|far| far.leg.detail.as_deref().cloned().or_else(|| far.leg.given_up()))
-            }
-            Reason::OnLists => pair.and_then(|pair| {
-                let (hosted, remote) = match flow {
-                    Flow::S2sOut => (&pair.sender, &pair.target),
-                    Flow::C2s | Flow::S2sIn => (&pair.target, &pair.sender),
-                };
+        let detail = if met.is_some() {
+            met
+        } else if reason.is(Class::Backend) && self.meta.flow != Flow::S2sOut {
+            called = backend.and_then(|far| far.leg.address());
+            backend.and_then(|far| far.leg.detail.as_deref().cloned().or_else(|| far.leg.given_up()))
+        } else if reason == Reason::OnLists {
+            pair.and_then(|pair| {
+                let (hosted, remote) = pair.sides(plan::direction(flow));
                 let listed = self.registry.policy().listed(hosted, remote, None)?;
                 Some(Detail::new(Cause::OnLists, listed.to_string()))
-            }),
-            _ if reason.is(Class::Certified) => {
-                let direction = match flow {
-                    Flow::S2sOut => Direction::Outbound,
-                    Flow::C2s | Flow::S2sIn => Direction::Inbound,
-                };
-                pair.zip(channel.as_ref()).and_then(|(pair, shown)| {
-                    relay::doubt_in_full(&self.registry.policy(), pair, direction, Some(shown))
-                })
-            }
-            Reason::DialbackTimeout if self.meta.flow == Flow::S2sOut => {
-                public.and_then(|far| far.leg.given_up())
-            }
-            _ => match self.meta.flow {
+            })
+        } else if reason.is(Class::Certified) {
+            pair.zip(channel.as_ref()).and_then(|(pair, shown)| {
+                let direction = plan::direction(flow);
+                relay::doubt_in_full(&self.registry.policy(), pair, direction, Some(shown))
+            })
+        } else if reason == Reason::DialbackTimeout && self.meta.flow == Flow::S2sOut {
+            public.and_then(|far| far.leg.given_up())
+        } else {
+            match self.meta.flow {
                 Flow::S2sOut => public.and_then(|far| far.leg.detail.as_deref().cloned()),
                 Flow::C2s | Flow::S2sIn => {
                     self.legs.near.as_ref().and_then(|near| near.detail.as_deref().cloned())
                 }
-            },
+            }
         };
         let detail = detail.or_else(|| match event {
             Event::Rejected { record, .. }
@@ -361,14 +354,12 @@ impl Surroundings<'_> {
         let denied = pair.and_then(|pair| memory?.denied.get(pair)).filter(|denied| denied.reason == reason);
         let (rule, place) =
             denied.map(|denied| (denied.rule.clone(), denied.place.clone())).unwrap_or_default();
-        let nearest = match (reason, pair, event) {
-            (Reason::NotListed, Some(pair), Event::Rejected { .. } | Event::Refused { .. }) => {
-                let policy = self.registry.policy();
-                let remote = if self.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
-                policy.nearest(remote).map(|near| near.to_string())
-            }
-            _ => None,
-        };
+        let turned_away = matches!(event, Event::Rejected { .. } | Event::Refused { .. });
+        let unlisted = pair.filter(|_| turned_away && reason == Reason::NotListed);
+        let nearest = unlisted.and_then(|pair| {
+            let remote = if self.home.hosts(&pair.sender) { &pair.target } else { &pair.sender };
+            self.registry.policy().nearest(remote).map(|near| near.to_string())
+        });
         let method = match event {
             Event::Refused { pair: Some(pair), .. } => self.method(pair),
             _ => None,

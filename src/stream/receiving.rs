@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::jid::Domain;
-use crate::reason::{Facing, Reason, SaslCondition};
+use crate::reason::{Class, Facing, Reason, SaslCondition};
 use crate::xml::{CLOSE, Element, Frame, Header, Kind, names};
 
 use self::both::Bidi;
@@ -272,11 +272,9 @@ impl Receiving {
     /// understands an error, so the connection is cut (CLS-03).
     pub fn fault(self, desk: &Desk, reason: Reason) -> Fault {
         match self {
-            Self::Greeting(Greeting { mut line, first, .. }) => match reason {
-                Reason::HeaderTimeout | Reason::NegotiationTimeout | Reason::Finished if first => {
-                    Fault::silent(reason)
-                }
-                _ => Fault::told(reason, &greeting(desk, &mut line, None, None, true).1),
+            Self::Greeting(Greeting { mut line, first, .. }) => match first && reason.is(Class::Unheard) {
+                true => Fault::silent(reason),
+                false => Fault::told(reason, &greeting(desk, &mut line, None, None, true).1),
             },
             // TLS-20: no XML while a handshake runs or after it failed.
             Self::Upgrading(_) => Fault::silent(reason),

@@ -17,33 +17,34 @@ impl Refusal {
     /// The refusal that this violation is on a proven stream, if where the element ends is not in doubt.
     pub(super) fn of(violation: Violation, limits: &Limits) -> Option<Self> {
         let rule = violation.rule;
-        let (reason, most) = match (rule, violation.reason()) {
-            (Rule::ElementSize, _) => {
+        // The same rules have forms that are not well-formed at all.
+        let legal = |as_what| violation.reason() == as_what;
+        let (reason, most) = match rule {
+            Rule::ElementSize => {
                 (one_of(limits, Reason::OverStanza, Reason::OverInsideStanza), limits.element)
             }
-            (Rule::Depth, _) => (one_of(limits, Reason::OverDepth, Reason::OverInsideDepth), limits.depth),
-            (Rule::Nodes, _) => (one_of(limits, Reason::OverNodes, Reason::OverInsideNodes), limits.nodes),
-            (Rule::Attributes, _) => {
+            Rule::Depth => (one_of(limits, Reason::OverDepth, Reason::OverInsideDepth), limits.depth),
+            Rule::Nodes => (one_of(limits, Reason::OverNodes, Reason::OverInsideNodes), limits.nodes),
+            Rule::Attributes => {
                 (one_of(limits, Reason::OverAttrs, Reason::OverInsideAttrs), limits.attributes)
             }
-            (Rule::Declarations, _) => {
+            Rule::Declarations => {
                 (one_of(limits, Reason::OverNsdecl, Reason::OverInsideNsdecl), limits.declarations)
             }
-            (Rule::Bindings, _) => {
+            Rule::Bindings => {
                 (one_of(limits, Reason::OverBindings, Reason::OverInsideBindings), limits.bindings)
             }
-            (Rule::ValueLength, _) => {
+            Rule::ValueLength => {
                 (one_of(limits, Reason::OverAttrValue, Reason::OverInsideAttrValue), limits.value)
             }
-            (Rule::NameLength, _) => (Reason::OverName, limits.name),
-            (Rule::NamespaceLength, _) => (Reason::OverNamespaceName, limits.namespace_name),
-            (Rule::Grown, _) => (Reason::OverGrown, limits.grown),
-            // The same rules have forms that are not well-formed at all.
-            (Rule::T3, Reason::XmlBudget) => (Reason::NameBeyondAscii, 0),
-            (Rule::N4, Reason::XmlBudget) => (Reason::NamespaceUnfit, 0),
-            (Rule::S3, Reason::InvalidXml) => (Reason::StreamsElement, 0),
-            (Rule::H3, _) => (Reason::HeaderPrefix, 0),
-            (Rule::N5, _) => (Reason::PrefixedContent, 0),
+            Rule::NameLength => (Reason::OverName, limits.name),
+            Rule::NamespaceLength => (Reason::OverNamespaceName, limits.namespace_name),
+            Rule::Grown => (Reason::OverGrown, limits.grown),
+            Rule::T3 if legal(Reason::XmlBudget) => (Reason::NameBeyondAscii, 0),
+            Rule::N4 if legal(Reason::XmlBudget) => (Reason::NamespaceUnfit, 0),
+            Rule::S3 if legal(Reason::InvalidXml) => (Reason::StreamsElement, 0),
+            Rule::H3 => (Reason::HeaderPrefix, 0),
+            Rule::N5 => (Reason::PrefixedContent, 0),
             _ => return None,
         };
         let found = if most > 0 { most.saturating_add(1) } else { 0 };

@@ -3,6 +3,7 @@
 
 mod knots;
 mod names;
+mod reasons;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -407,18 +407,7 @@ fn nonce() -> Result<[u8; 32], String> {
 
 /// What is wrong with the backend, and what to do there.
 fn remedy(reason: Reason) -> String {
-    let remedy = match reason {
-        Reason::BackendWantsTls => "switch required TLS off on the port that the gateway uses",
-        Reason::BackendBindsChannel | Reason::BackendOffersBinding => {
-            "a client that can bind a channel says so, sees no mechanism for it, and is refused; switch channel binding off there \
-             (Openfire: no `-PLUS` in `sasl.mechs`)"
-        }
-        Reason::NoMechanism => {
-            "let the server offer one of `mechanisms` without TLS, or add one that it offers to that list"
-        }
-        _ => "see the server's log",
-    };
-    format!("{}: {remedy}", reason.words())
+    format!("{}: {}", reason.words(), reason.remedy())
 }
 
 impl Report {

@@ -139,7 +139,7 @@ async fn what_would_break_logins_is_said_in_plain_words() {
         (with(SCRAM), None),
         // As Openfire offers it.
         (with(plus), Some("no `-PLUS` in `sasl.mechs`")),
-        (with(odd), Some("let the server offer one of `mechanisms`")),
+        (with(odd), Some("let the server offer one of `backend: { mechanisms }`")),
         (with(tls), Some("switch required TLS off")),
         (
             Manner { refuses_first: true, ..with(SCRAM) },

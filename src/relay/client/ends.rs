@@ -19,7 +19,7 @@ impl Step<'_, '_> {
         self.part(After::Closed);
         match self.client.far {
             Life::Closing { until, .. } => self.client.near = Life::Parting { until },
-            _ => self.near_close(),
+            Life::Open(_) | Life::Parting { .. } | Life::Over => self.near_close(),
         }
     }
 

@@ -259,16 +259,14 @@ impl Step<'_, '_> {
         }
         self.client.far = Life::Over;
         self.turn.push(Effect::Finish(Side::Far(FAR)));
-        let reason = match fault.reason {
-            misfit if misfit.is(Class::Misfit) => {
-                self.misfit(misfit);
-                misfit
-            }
-            _ => Reason::BackendFault,
-        };
+        let misfit = fault.reason.is(Class::Misfit);
+        if misfit {
+            self.misfit(fault.reason);
+        }
+        let reason = if misfit { fault.reason } else { Reason::BackendFault };
         match self.client.near {
             Life::Parting { .. } => self.near_close(),
-            _ => self.near_fault(reason, After::Resumable),
+            Life::Open(_) | Life::Closing { .. } | Life::Over => self.near_fault(reason, After::Resumable),
         }
     }
 }

@@ -244,7 +244,7 @@ impl Courier {
     pub(super) fn unmanage(&mut self, id: FarId, lost: Lost, turn: &mut Turn<'_>) -> Vec<Bytes> {
         let Some(session) = &mut self.session else { return lost.unsent };
         turn.push(Effect::Recall(Side::Far(id), usize::MAX));
-        let broke = matches!(lost.reason, Reason::ConnectionLost | Reason::WriteTimeout | Reason::AckTimeout);
+        let broke = lost.reason.is(Class::Cut);
         let left = !session.unacknowledged.is_empty() || session.goes_back;
         let time = turn.home.timeouts.resume;
         let most = session.ticket.as_ref().map(|ticket| ticket.most.unwrap_or(time).min(time));
@@ -290,7 +290,7 @@ impl Courier {
         let Some((until, tried)) = self.session.as_mut().and_then(|session| session.broken.as_mut()) else {
             return false;
         };
-        let passing = why.reason.is(Class::Absence) || ELSEWHERE.contains(&why.reason);
+        let passing = why.reason.is(Class::Absence) || why.reason.is(Class::Down);
         if self.draining || self.ending || !passing {
             return false;
         }
@@ -341,9 +341,6 @@ impl Courier {
         false
     }
 }
-
-/// Reasons that may pass by themselves, beside those of a server that is not to be had.
-const ELSEWHERE: &[Reason] = &[Reason::RemoteUnreachable, Reason::RemoteFailed, Reason::PeerError];
 
 /// The pauses before a stream for a broken session is tried anew; then again and again after the last.
 const PAUSES: [Duration; 4] =

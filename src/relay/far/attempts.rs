@@ -165,10 +165,8 @@ impl Far {
             Facing::Public => why,
         };
         if let Some(asked) = self.keyed {
-            let outcome = match why.reason {
-                Reason::DialbackInvalid => DialbackOutcome::Invalid,
-                _ => DialbackOutcome::Error,
-            };
+            let invalid = why.reason == Reason::DialbackInvalid;
+            let outcome = if invalid { DialbackOutcome::Invalid } else { DialbackOutcome::Error };
             turn.dialback(Role::Initiating, facing, outcome, turn.since(asked));
         }
         let hosted = self.target();
@@ -216,11 +214,9 @@ pub(super) fn is_leave(fault: &Fault) -> bool {
 
 /// What lies behind a connection that ended before anything stood.
 fn lost(reason: Reason, due: Due) -> Why {
-    let mut why = match reason {
-        Reason::TlsFailed => Why::because(reason, Cause::BadHandshake),
-        Reason::ConnectionLost => Why::because(reason, Cause::Cut),
-        reason => reason.into(),
-    };
+    let causes = [(Reason::TlsFailed, Cause::BadHandshake), (Reason::ConnectionLost, Cause::Cut)];
+    let cause = causes.into_iter().find(|(of, _)| *of == reason);
+    let mut why = cause.map_or_else(|| Why::from(reason), |(_, cause)| Why::because(reason, cause));
     if let Some(detail) = &mut why.detail {
         due.complete(detail);
     }

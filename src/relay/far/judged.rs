@@ -25,14 +25,11 @@ pub(super) fn peer_taken(far: &Far, turn: &mut Turn<'_>) -> Result<(), Why> {
     match &far.terms.errand {
         Errand::Speak(_) if verdict.is_allow() => Ok(()),
         Errand::Speak(pair) => {
-            let why = match verdict.reason {
-                Reason::IdentityTooWeak => untrusted(pair, Direction::Outbound),
-                Reason::PeerChanged => {
-                    shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
-                    Reason::PeerChanged.into()
-                }
-                other => other.into(),
-            };
+            if verdict.reason == Reason::PeerChanged {
+                shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
+            }
+            let weak = verdict.reason == Reason::IdentityTooWeak;
+            let why = if weak { untrusted(pair, Direction::Outbound) } else { verdict.reason.into() };
             turn.note(Event::Judged { pair: pair.clone(), verdict: verdict.into() });
             Err(why)
         }
@@ -81,7 +78,7 @@ pub(super) fn stand_until(far: &mut Far, turn: &Turn<'_>) {
     let named = match far.server(turn) {
         Some(Method::Certificate | Method::Posh) => true,
         Some(Method::Dane) => far.dane() != Dane::Proven(Usage::DaneEe),
-        _ => false,
+        Some(Method::Backend | Method::Dialback | Method::Pin) | None => false,
     };
     let certificate = far.secured.as_ref().and_then(|secured| secured.certificate.as_ref());
     let expires = certificate.filter(|_| named).and_then(|certificate| certificate.expires);

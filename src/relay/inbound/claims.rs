@@ -253,10 +253,8 @@ impl Inbound {
 
     /// DB-27: `invalid` closes a stream on which nothing else stands or is on its way.
     fn ruling(&self, reason: Reason) -> Ruling {
-        match reason {
-            Reason::DialbackInvalid if self.guard.is_empty() && self.claims.is_empty() => Ruling::Invalid,
-            other => Ruling::Refused(other),
-        }
+        let closes = reason == Reason::DialbackInvalid && self.guard.is_empty() && self.claims.is_empty();
+        if closes { Ruling::Invalid } else { Ruling::Refused(reason) }
     }
 
     /// Each refusal costs an answer and an audit record, and many cost a backend a connection before (LIM-06, LIM-09): who

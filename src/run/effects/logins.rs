@@ -6,7 +6,7 @@ use super::super::now;
 use super::super::registry::Meta;
 use crate::limit::{Leave, Logins, Registrations};
 use crate::metrics::{Limit, Metrics};
-use crate::reason::{Outcome, Reason};
+use crate::reason::{Class, Outcome, Reason};
 use crate::relay::{Attempt, Event};
 
 /// Whether this login may be tried at once, after a while, or not at all (C2S-11). A login without a client's address is none that a
@@ -55,7 +55,7 @@ pub(super) fn came_out(logins: &Logins, metrics: &Metrics, meta: &Meta, event: &
     let account = account.as_deref().map(|account| (hosted.as_str(), account));
     match (outcome, reason) {
         (Outcome::Allow, _) => logins.succeeded(peer.ip(), account, now()),
-        (Outcome::Deny, Reason::SaslRefused | Reason::TooManySasl) => {
+        (Outcome::Deny, reason) if reason.is(Class::Guess) => {
             if logins.failed(peer.ip(), account, now()) {
                 metrics.bans(logins.bans(now()));
                 tracing::info!(peer = %peer, relay = %meta.id, "too many failed logins: refused for a while");

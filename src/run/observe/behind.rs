@@ -12,7 +12,7 @@ use super::refused::refusal;
 use super::{Observe, capped, peer};
 use crate::jid::Domain;
 use crate::limit::Network;
-use crate::reason::{Cause, Flow, Outcome, Reason};
+use crate::reason::{Cause, Class, Flow, Outcome, Reason};
 use crate::relay::Event;
 use crate::stream::client::Mechanism;
 
@@ -60,32 +60,25 @@ pub(super) fn reached(observe: &Observe, meta: &Meta, (hosted, up): (&Domain, bo
 /// The server of this domain does not do what it is there for.
 pub(super) fn misfit(observe: &Observe, meta: &Meta, (hosted, reason): (&Domain, Reason)) {
     let flow = meta.flow;
-    let is_news = match reason {
-        // Told once until a pair stands there.
-        Reason::BackendAsksElsewhere => observe.astray().insert(hosted.clone()),
+    if reason.is(Class::HalfFit) {
         // Told once until the backend was away.
-        Reason::BackendOffersBinding | Reason::BackendSignsOffer => {
-            observe.half_fit().insert((hosted.clone(), reason))
-        }
-        _ => observe.has_room(meta.peer.map(|p| Network::of(p.ip()))),
-    };
-    if !is_news {
-        return;
-    }
-    match reason {
-        Reason::BackendOffersBinding | Reason::BackendSignsOffer => {
+        if observe.half_fit().insert((hosted.clone(), reason)) {
             tracing::warn!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
                 "some clients cannot log in: {}", reason.words());
         }
-        _ => {
-            let what = match reason {
-                Reason::BackendAsksElsewhere => "no remote server is believed",
-                Reason::ForeignAddress => "a client cannot log in",
-                _ => "no client can log in",
-            };
-            tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
-                "{what}: {}", reason.words());
-        }
+        return;
+    }
+    let (is_news, what) = if reason == Reason::BackendAsksElsewhere {
+        // Told once until a pair stands there.
+        (observe.astray().insert(hosted.clone()), "no remote server is believed")
+    } else {
+        let room = observe.has_room(meta.peer.map(|p| Network::of(p.ip())));
+        let one = reason == Reason::ForeignAddress;
+        (room, if one { "a client cannot log in" } else { "no client can log in" })
+    };
+    if is_news {
+        tracing::error!(flow = %flow, domain = %hosted, relay = %meta.id, reason = reason.label(),
+            "{what}: {}", reason.words());
     }
 }
 

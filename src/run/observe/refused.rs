@@ -156,13 +156,12 @@ pub(super) fn refusal(what: &str, flow: &str, reason: Reason, around: &Around) -
 
 /// What to do: by the cause where it is known, else by the reason.
 fn remedy(reason: Reason, detail: Option<&Detail>) -> &'static str {
-    match (reason, detail) {
-        // Its operators are whoever reads this.
-        (Reason::BackendFault, Some(detail)) if detail.asks_for_tls() => Reason::BackendWantsTls.remedy(),
-        (_, None) => reason.remedy(),
-        _ if reason.is(Class::Backend) => reason.remedy(),
-        (_, Some(detail)) => detail.cause.remedy(),
+    let Some(detail) = detail else { return reason.remedy() };
+    // Its operators are whoever reads this.
+    if reason == Reason::BackendFault && detail.asks_for_tls() {
+        return Reason::BackendWantsTls.remedy();
     }
+    if reason.is(Class::Backend) { reason.remedy() } else { detail.cause.remedy() }
 }
 
 /// What there is no room in, if that is why.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Before;
 use crate::policy::{Place, RuleName};
-use crate::reason::{Detail, Reason};
+use crate::reason::{Class, Detail, Reason};
 use crate::relay::{Event, Record};
 use crate::stream::{Method, Pair, Secured};
 
@@ -95,7 +95,7 @@ impl Memory {
     /// Whether the end of a stream for this reason follows from what was refused on it and told: for the same reason, or since whoever
     /// was refused had nothing left to do there.
     pub(super) fn explains(&self, reason: Reason) -> bool {
-        let left = matches!(reason, Reason::NegotiationTimeout | Reason::PeerError | Reason::PeerPolicy);
+        let left = reason.is(Class::AfterRefusal);
         self.refused.contains(&reason) || self.login == Some(reason) || (self.rejected && left)
     }
 }

@@ -99,11 +99,9 @@ pub(super) fn domain(text: Option<&str>) -> Named {
 }
 
 pub(super) fn hosted_or_default(to: &Option<Domain>, desk: &Desk, offer: &Offer) -> Option<Domain> {
-    match offer.refused {
-        // STR-06: never an echo of the unknown name.
-        Some(Reason::HostGone | Reason::HostUnknown) => desk.default_domain.clone(),
-        _ => to.clone().or_else(|| desk.default_domain.clone()),
-    }
+    // STR-06: never an echo of the unknown name.
+    let unknown = [Some(Reason::HostGone), Some(Reason::HostUnknown)].contains(&offer.refused);
+    to.clone().filter(|_| !unknown).or_else(|| desk.default_domain.clone())
 }
 
 /// Our answering header, and its id.

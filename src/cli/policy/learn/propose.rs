@@ -224,7 +224,7 @@ fn standing(
         let question = Question::Federate(Federate::of(hosted, remote, direction));
         let verdict = policy.judge(&question, &mut ());
         let decided =
-            verdict.place.is_some() || matches!(verdict.reason, Reason::Banned | Reason::NotApproved);
+            verdict.place.is_some() || [Reason::Banned, Reason::NotApproved].contains(&verdict.reason);
         let by =
             verdict.place.map_or_else(String::new, |place| format!(" (rule {} at {place})", verdict.rule));
         match verdict.outcome {

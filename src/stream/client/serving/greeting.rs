@@ -3,7 +3,7 @@
 use super::super::opening_of;
 use super::{Clear, Desk, Effect, Greeting, Input, Serving, Stepped, Waiting};
 use crate::jid::{Domain, Jid};
-use crate::reason::Reason;
+use crate::reason::{Class, Reason};
 use crate::stream::fault::Fault;
 use crate::stream::features;
 use crate::xml::Header;
@@ -27,18 +27,12 @@ impl Greeting {
     }
 
     pub(super) fn fault(mut self, desk: &Desk, reason: Reason) -> Fault {
-        match reason {
-            Reason::HeaderTimeout | Reason::NegotiationTimeout | Reason::Finished
-                if self.line.own.is_none() =>
-            {
-                Fault::silent(reason)
-            }
-            _ => {
-                let id = self.line.ids.issue();
-                let domain = self.line.domain.as_ref().or(desk.default_domain.as_ref());
-                Fault::told(reason, &opening_of(domain, None, &id))
-            }
+        if self.line.own.is_none() && reason.is(Class::Unheard) {
+            return Fault::silent(reason);
         }
+        let id = self.line.ids.issue();
+        let domain = self.line.domain.as_ref().or(desk.default_domain.as_ref());
+        Fault::told(reason, &opening_of(domain, None, &id))
     }
 
     pub(super) fn greet(self, desk: &Desk, header: &Header, served: Result<(), Reason>) -> Stepped {

@@ -31,9 +31,9 @@ impl Login {
                     self.say(ask, octets, Vec::new())
                 }
                 (Some((exchange, ..)), Err(reason)) => {
-                    let condition = match reason {
-                        Reason::ClientCertificateOther => SaslCondition::NotAuthorized,
-                        _ => SaslCondition::TemporaryAuthFailure,
+                    let condition = match reason == Reason::ClientCertificateOther {
+                        true => SaslCondition::NotAuthorized,
+                        false => SaslCondition::TemporaryAuthFailure,
                     };
                     let failure = exchange.profile.failure(condition);
                     Err(Fault::told(reason, failure.as_bytes()))

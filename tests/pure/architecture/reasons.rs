@@ -1,0 +1,129 @@
+//! All that is known of a reason stands in its table: nothing else in the sources lists reasons, or says something of all whom it
+//! does not name. A reason that is new has a place in each class then, or has none because somebody thought so.
+
+use super::{code_lines, sources};
+
+/// So many reasons may stand side by side outside their table, no more.
+const MOST: usize = 2;
+
+#[test]
+fn reasons_are_listed_in_their_table_only() {
+    let mut wrong = Vec::new();
+    for (path, text) in elsewhere() {
+        for (line, count) in lists(&text) {
+            if count > MOST {
+                wrong.push(format!("{path}:{line}: {count} reasons in a row"));
+            }
+        }
+        wrong
+            .extend(wildcards(&text).into_iter().map(|line| format!("{path}:{line}: whatever other reason")));
+    }
+    assert!(wrong.is_empty(), "make it a class or a column of src/reason/table.rs:\n{}", wrong.join("\n"));
+}
+
+// What the test above looks for it must find.
+#[test]
+fn a_list_of_reasons_and_an_arm_for_all_others_are_found() {
+    let list = "const ALL: [Reason; 3] = [\n    Reason::Idle,\n    Reason::Shutdown, Reason::Internal,\n];";
+    assert_eq!(lists(list), [(2, 3)]);
+    assert_eq!(lists("matches!(reason, Reason::Idle | Reason::Shutdown | Reason::Banned)"), [(1, 3)]);
+    assert_eq!(lists("(Reason::Idle, Cause::Cut), (Reason::Shutdown, Cause::Cut)"), [(1, 1), (1, 1)]);
+    let arms = |last: &str| format!("match reason {{\n    Reason::Idle => {{ one() }}\n    {last}\n}}");
+    for last in ["_ => two(),", "other => two(other),", "_ if three() => two(),\n    _ => four(),"] {
+        assert_eq!(wildcards(&arms(last)), [1], "{last}");
+        let pair = arms(last).replace("Reason::Idle =>", "(1, Some(Reason::Idle)) =>");
+        assert_eq!(wildcards(&pair), [1], "{last}");
+    }
+    assert!(wildcards(&arms("Reason::Shutdown => two(),")).is_empty());
+    assert!(wildcards("match way {\n    Way::In => Reason::Idle,\n    _ => Reason::Banned,\n}").is_empty());
+    assert!(wildcards("match way {\n    Way::In if reason == Reason::Idle => 1,\n    _ => 2,\n}").is_empty());
+}
+
+/// The sources without the rooms of the reasons themselves, comments taken out.
+fn elsewhere() -> Vec<(String, String)> {
+    let all = sources().into_iter().map(|(path, text)| {
+        let mut lines = vec![""; text.lines().count()];
+        for (number, line) in code_lines(&text) {
+            if let Some(place) = lines.get_mut(number - 1) {
+                *place = line;
+            }
+        }
+        (path.display().to_string(), lines.join("\n"))
+    });
+    all.filter(|(path, _)| !path.contains("src/reason")).collect()
+}
+
+/// Where reasons stand side by side, with nothing between them but a comma or a bar, and how many.
+fn lists(text: &str) -> Vec<(usize, usize)> {
+    const WORD: &str = "Reason::";
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    let mut end = None;
+    for (at, _) in text.match_indices(WORD) {
+        let name = text[at + WORD.len()..].find(|c: char| !c.is_ascii_alphanumeric());
+        let beside = end.is_some_and(|end| {
+            at >= end && text[end..at].chars().all(|c| c.is_whitespace() || c == ',' || c == '|')
+        });
+        match found.last_mut().filter(|_| beside) {
+            Some((_, count)) => *count += 1,
+            None => found.push((line_of(text, at), 1)),
+        }
+        end = name.map(|length| at + WORD.len() + length);
+    }
+    found
+}
+
+/// Where a `match` has an arm for a reason, and another for whatever is not named.
+fn wildcards(text: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("match ") {
+        let Some(open) = text[at..].find('{').map(|open| at + open) else { continue };
+        let arms = patterns(&text[open + 1..]);
+        let catches = |pattern: &&String| {
+            let mut letters = pattern.chars();
+            letters.next().is_some_and(|c| c == '_' || c.is_ascii_lowercase())
+                && letters.all(|c| c == '_' || c.is_ascii_alphanumeric())
+        };
+        if arms.iter().any(|arm| arm.contains("Reason::")) && arms.iter().any(|arm| catches(&arm)) {
+            found.push(line_of(text, at));
+        }
+    }
+    found
+}
+
+/// The patterns of the arms of this body, without what they ask besides.
+fn patterns(body: &str) -> Vec<String> {
+    let (mut found, mut depth, mut pattern, mut in_pattern) = (Vec::new(), 0_usize, String::new(), true);
+    let mut letters = body.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '}' if depth == 0 => break,
+            '{' | '(' | '[' => depth += 1,
+            '}' | ')' | ']' => depth = depth.saturating_sub(1),
+            '=' if depth == 0 && in_pattern && letters.peek() == Some(&'>') => {
+                letters.next();
+                let plain = pattern.split(" if ").next().unwrap_or_default();
+                found.push(plain.trim().to_owned());
+                (pattern, in_pattern) = (String::new(), false);
+                continue;
+            }
+            _ => {}
+        }
+        if in_pattern {
+            pattern.push(letter);
+        } else if depth == 0 && (letter == ',' || letter == '}') {
+            // A block ends its arm by itself, unless something is called on it.
+            in_pattern = letters.peek() != Some(&'.');
+        }
+        if in_pattern && pattern.trim() == "," {
+            pattern.clear();
+        }
+        if in_pattern && pattern.trim_start() == "else" {
+            (pattern, in_pattern) = (String::new(), false);
+        }
+    }
+    found
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
