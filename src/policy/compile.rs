@@ -142,7 +142,7 @@ impl Building {
                 reader.refuse_terms_of_deny(&spec.value);
                 Arc::clone(&defaults.free)
             }
-            _ => reader.terms(&spec.value, &defaults.free),
+            Some(Outcome::Allow | Outcome::Quarantine) | None => reader.terms(&spec.value, &defaults.free),
         };
         let free = Arc::clone(&terms);
         let terms = match (outcome, &spec.value.quarantine) {
@@ -160,7 +160,7 @@ impl Building {
                 );
                 terms
             }
-            _ => terms,
+            (Some(Outcome::Allow), None) | (Some(Outcome::Deny) | None, _) => terms,
         };
         if let (Some(Some(Direction::Inbound)), Some(egress)) = (direction, &spec.value.egress) {
             reader.error(

@@ -352,7 +352,13 @@ impl Policy {
     ) -> Verdict {
         let standing = match question.identity {
             Identity::Inside => Standing::Approved,
-            _ => self.settled.of(question.remote),
+            Identity::Unproven
+            | Identity::Absent
+            | Identity::Pin
+            | Identity::Dane
+            | Identity::Certificate
+            | Identity::Posh
+            | Identity::Dialback => self.settled.of(question.remote),
         };
         match standing {
             Standing::Approved => Verdict::federate(question, rule, place, free),

@@ -249,7 +249,7 @@ impl Relay {
     pub fn room_back(&self) -> Option<bool> {
         match &self.shape {
             Shape::Inbound(inbound) => inbound.room_back(&self.home),
-            _ => None,
+            Shape::Client(_) | Shape::Courier(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         }
     }
 
@@ -271,7 +271,8 @@ impl Relay {
             (Shape::Outbound(outbound), Side::Near) => outbound.near().secured(),
             (Shape::Courier(courier), Side::Far(id)) if courier.has(id) => courier.channel(),
             (Shape::Verifier(verifier), Side::Far(id)) if verifier.has(id) => verifier.channel(),
-            _ => None,
+            (Shape::Client(_) | Shape::Outbound(_), Side::Far(_))
+            | (Shape::Courier(_) | Shape::Verifier(_), Side::Near | Side::Far(_)) => None,
         }
     }
 
@@ -297,7 +298,7 @@ impl Relay {
     pub fn queued(&self) -> (usize, usize) {
         match &self.shape {
             Shape::Courier(courier) => courier.queued(),
-            _ => (0, 0),
+            Shape::Client(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => (0, 0),
         }
     }
 

@@ -125,7 +125,7 @@ impl Relay {
             },
             client: match &self.shape {
                 Shape::Client(client) => client.portrait(under.again(true), &self.home),
-                _ => None,
+                Shape::Courier(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
             },
             closes,
             pairs,
@@ -143,12 +143,14 @@ impl Relay {
                 let shown = back.then_some(Method::Certificate);
                 (inbound.near().record(None, None, Reason::Allowed), shown)
             }
-            _ => (Box::new(Record::of(None, Reason::Allowed)), None),
+            Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => {
+                (Box::new(Record::of(None, Reason::Allowed)), None)
+            }
         };
         let managed = match &self.shape {
             Shape::Courier(courier) => courier.managed(),
             Shape::Inbound(inbound) => inbound.managed(),
-            _ => None,
+            Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         };
         Standing {
             managed,
@@ -188,7 +190,7 @@ impl Relay {
                 let channel = (courier.channel()?, under.again(false)?);
                 judge::foreseen(policy, (forward, Direction::Outbound), channel, address, both)
             }
-            _ => None,
+            Shape::Client(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
         }
     }
 }

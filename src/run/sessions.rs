@@ -168,8 +168,8 @@ impl Ticket {
         let place = all.issued;
         let Some(session) = all.by_id.get_mut(&self.id) else { return };
         let tell = match &session.life {
-            Life::Stands(tell, _) if left.open > 0 => Some(tell.clone()),
-            _ => None,
+            Life::Stands(tell, _) => Some(tell.clone()).filter(|_| left.open > 0),
+            Life::Broke(..) => None,
         };
         session.life = Life::Broke(place, left, until, tell, remains);
         let whose = session.owner.registrable().to_string();
