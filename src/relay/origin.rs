@@ -183,24 +183,30 @@ pub(super) fn pair_between(from: &str, to: &str) -> Option<Pair> {
 /// A stanza that we wrote or passed, read once more; only on the way back, never on the way there. It kept its budgets when
 /// it came, and may be longer now: the canonical form of a CDATA section is.
 pub(super) fn reread(octets: &Bytes) -> Option<Frame> {
-    const ALL: usize = usize::MAX;
-    let limits = Limits {
-        element: ALL,
-        depth: ALL,
-        attributes: ALL,
-        declarations: ALL,
-        bindings: ALL,
-        name: ALL,
-        value: ALL,
-        namespace_name: ALL,
-        nodes: ALL,
-        ..Limits::default()
-    };
-    let mut framer = Framer::new(limits, Content::Server);
+    let mut framer = Framer::new(Limits::boundless(), Content::Server);
     framer.feed(&crate::stream::opening(None, None, None, true));
     framer.feed(octets);
     std::iter::from_fn(|| framer.next()).find_map(|token| match token {
         Token::Element(frame) => Some(frame),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // XML-19, DB-69: what a server behind may send, several times what the world may, comes back whole when it cannot be delivered.
+    #[test]
+    fn a_stanza_that_came_within_its_limits_is_read_once_more_whatever_those_are() {
+        let inside = Limits::inside();
+        let body = "\"".repeat(inside.element - 100);
+        let deep = format!("{}{}", "<a>".repeat(inside.depth - 1), "</a>".repeat(inside.depth - 1));
+        let many = "<a/>".repeat(inside.nodes - 1);
+        for content in [format!("<body>{body}</body>"), deep, many] {
+            let octets = format!("<message from='a@hall.example' to='b@friend.example'>{content}</message>");
+            let frame = reread(&Bytes::from(octets)).unwrap();
+            assert_eq!(frame.head().from().as_deref(), Some("a@hall.example"));
+        }
+    }
 }

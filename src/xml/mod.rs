@@ -100,7 +100,7 @@ impl Limits {
     }
 
     /// No ceilings at all, for octets that are bounded already: what we write ourselves, and what was read whole.
-    fn boundless() -> Self {
+    pub fn boundless() -> Self {
         Self {
             header: usize::MAX,
             element: usize::MAX,
@@ -122,16 +122,19 @@ impl Limits {
     /// not asked, for it goes to its readers as it is.
     pub fn inside() -> Self {
         Self {
+            header: 4096,
             element: 10 * 1024 * 1024,
             depth: 256,
             attributes: 256,
             declarations: 128,
             bindings: 512,
+            name: 256,
             value: 1024 * 1024,
+            namespace_name: 1024,
             nodes: 200_000,
             grown: usize::MAX,
+            skip: 16 * 1024 * 1024,
             inside: true,
-            ..Self::default()
         }
     }
 }

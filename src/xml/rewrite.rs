@@ -62,14 +62,7 @@ fn write_tag(out: &mut Vec<u8>, octets: &[u8], tag_end: usize, edits: &Edits) {
     let mut attrs = Vec::new();
     let inside_end = tag_end.saturating_sub(1 + usize::from(empty));
     // It was read under budgets once; this time the tag's own length is budget enough.
-    let limits = Limits {
-        name: tag_end,
-        value: tag_end,
-        attributes: tag_end,
-        declarations: tag_end,
-        ..Limits::default()
-    };
-    let Ok(tag) = tag::read(octets, 1, inside_end, &limits, &mut attrs) else {
+    let Ok(tag) = tag::read(octets, 1, inside_end, &Limits::boundless(), &mut attrs) else {
         out.extend_from_slice(octets.get(..tag_end).unwrap_or_default());
         return;
     };

@@ -132,7 +132,7 @@ impl Element {
 /// Builds the tree of canonical octets. `declared` is what the stream header lends; without it, `namespace` is what an
 /// unprefixed first-level element without a declaration belongs to.
 pub(super) fn build(octets: &[u8], declared: Option<&Declared>, namespace: &str) -> Element {
-    let mut builder = Builder::within(octets.len(), declared, namespace);
+    let mut builder = Builder::within(declared, namespace);
     builder.read(std::str::from_utf8(octets).unwrap_or_default());
     builder.done
 }
@@ -145,7 +145,7 @@ pub(super) fn build_child(
     declared: Option<&Declared>,
     namespace: &str,
 ) -> Element {
-    let mut builder = Builder::within(octets.len(), declared, namespace);
+    let mut builder = Builder::within(declared, namespace);
     let text = std::str::from_utf8(octets).unwrap_or_default();
     let parent = text.split_once('>').and_then(|(tag, _)| tag.strip_prefix('<')).unwrap_or_default();
     builder.start(parent);
@@ -168,10 +168,10 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// For an element in this scope; all of it has so many octets.
-    fn within(len: usize, declared: Option<&'a Declared>, namespace: &str) -> Self {
+    /// For an element in this scope, which was read under budgets once.
+    fn within(declared: Option<&'a Declared>, namespace: &str) -> Self {
         let mut builder = Self {
-            limits: Limits { name: len, value: len, attributes: len, declarations: len, ..Limits::default() },
+            limits: Limits::boundless(),
             attrs: Vec::new(),
             bindings: SmallVec::new(),
             open: SmallVec::new(),

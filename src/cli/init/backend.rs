@@ -76,7 +76,8 @@ pub(super) fn ask(args: &Args) -> (Option<Server>, Option<Edition>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return (None, None);
     };
-    let dial = crate::net::connect::Params { each: PATIENCE, total: PATIENCE, ..Default::default() };
+    let tuning = crate::net::Tuning { patience: PATIENCE, dscp: None };
+    let dial = crate::net::connect::Params { each: PATIENCE, total: PATIENCE, tuning, sources: Vec::new() };
     let visit = Visit {
         address,
         domain,
