@@ -447,5 +447,19 @@ mod tests {
         same(&stream_timeouts(&Timeouts::default()), &plan::Timeouts::default());
         let (times, dialling) = (Timeouts::default(), net::connect::Params::default());
         same(&(times.connect, times.connect_total), &(dialling.each, dialling.total));
+        let resolving = dns::Params::default();
+        same(&(times.dns, times.dns_total), &(resolving.each, resolving.total));
+        let (_folder, settings) =
+            crate::gateway::tests::world("  - { flow: s2s, address: \"127.0.0.1:1111\" }\n");
+        let settings = settings.unwrap();
+        same(&settings.limits, &Limits::default());
+        same(&resolver(&settings, Vec::new()).places, &resolving.places);
+        same(&engine(&settings), &run::Params::default());
+        same(&arrivals(&settings), &crate::limit::Params::default());
+        same(&proven(&settings), &crate::limit::ProvenParams::default());
+        same(&strangers(&settings), &crate::limit::Room::default());
+        same(&senders(&settings), &crate::limit::SenderParams::default());
+        same(&logins(&settings), &crate::limit::LoginParams::default());
+        same(&circuits(&settings), &run::circuit::Params::default());
     }
 }

@@ -34,7 +34,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         let per_minute = NonZeroU32::MIN.saturating_add(29);
-        Self { total: 10_000, per_network: 20, per_minute, waiting: 2_000 }
+        Self { total: 20_000, per_network: 20, per_minute, waiting: 2_000 }
     }
 }
 

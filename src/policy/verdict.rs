@@ -234,11 +234,6 @@ impl Permit {
         self.terms.on_change
     }
 
-    /// Whether only a certificate proves the remote domain under this rule, by whatever speaks for it; if not, dialback does too.
-    pub fn requires_certificate(&self) -> bool {
-        !self.terms.identities.dialback
-    }
-
     /// Whether a file that the remote domain publishes by HTTPS proves it under this rule.
     pub fn takes_posh(&self) -> bool {
         self.terms.pins.is_empty() && self.terms.identities.posh

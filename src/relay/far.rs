@@ -160,7 +160,6 @@ impl Far {
             clear: facing == Facing::Public && clear(),
             errand,
             external: facing == Facing::Public,
-            dialback: true,
             manage,
             bidi: false,
             taken: Taken::default(),

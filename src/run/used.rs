@@ -198,8 +198,8 @@ impl Used {
         }
     }
 
-    /// The use of a rule.
-    pub fn of_rule(&self, name: &str) -> Option<Use> {
+    #[cfg(test)]
+    fn of_rule(&self, name: &str) -> Option<Use> {
         self.inner().rules.get(name).cloned()
     }
 

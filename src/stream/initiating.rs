@@ -78,8 +78,6 @@ pub struct Terms {
     pub clear: bool,
     /// EXTERNAL may be used; off after an attempt that ended in a closed stream.
     pub external: bool,
-    /// Dialback may be used.
-    pub dialback: bool,
     /// What is asked of a server that offers stream management, once the pair stands.
     pub manage: Manage,
     /// The peer may send on it, too, if it offers that (SM-08). Settled when its channel stands.

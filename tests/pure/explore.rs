@@ -106,7 +106,6 @@ fn terms() -> Vec<Terms> {
         errand: errand.clone(),
         clear,
         external,
-        dialback: true,
         manage: manage.clone(),
         bidi: external,
         taken: Taken::default(),

@@ -31,9 +31,7 @@ pub(super) fn prove(
     let mut repeat = None;
     let effects = match &terms.errand {
         Errand::Ask(check) => vec![send(dialback::write_ask(check))],
-        Errand::Speak(_) if !dialback || !terms.dialback => {
-            return Err(Fault::closed(Reason::SaslRefused));
-        }
+        Errand::Speak(_) if !dialback => return Err(Fault::closed(Reason::SaslRefused)),
         // A stream without an id cannot be spoken of.
         Errand::Speak(_) if id.is_empty() => return Err(Fault::closed(Reason::RemoteFailed)),
         Errand::Speak(pair) => {
