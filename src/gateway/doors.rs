@@ -3,9 +3,11 @@
 //! A reload binds what is new before it closes what is gone, and a socket whose address stays is kept, whatever else of it
 //! changes: whoever connects meanwhile waits in its queue. Streams outlive the listener that they came through.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
@@ -13,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::accept;
 use super::entrance::Entrance;
-use super::handed::Handed;
+use super::handed::{Handed, Part};
 use super::web::Site;
 use super::{Acceptors, parts};
 use crate::config::overlap;
@@ -87,7 +89,7 @@ impl Doors {
     /// Where it listens, and a copy of each socket that these settings do not want as a listener.
     pub(super) fn leave_to(&self, settings: &Settings, handed: &mut Handed) -> std::io::Result<()> {
         for bound in self.bound() {
-            handed.add_own(bound.address, "a listener");
+            handed.add_own(bound.address, Part::Listener);
             if settings.listeners.iter().all(|kept| kept.address != bound.asked) {
                 handed.add_listener(bound.copy()?.into());
             }
@@ -108,36 +110,44 @@ impl Doors {
             }
             let made = match handed.listener(asked.address) {
                 Some(socket) => Listener::adopt(socket, tuning),
-                None => self.opened(asked, &bound, tuning),
+                None => self.opened(asked, &bound, handed, tuning),
             };
             match made.and_then(|listener| Ok((listener.local_addr()?, listener))) {
                 Ok((address, listener)) => {
                     let listener = Arc::new(listener);
                     bound.push(Bound { asked: asked.address, address, door, listener });
                 }
-                Err(error) => findings.push(self.unbound(settings, asked, handed, &error)),
+                Err(error) => findings.push(self.unbound(asked, &bound, handed, &error)),
             }
         }
         if findings.is_empty() { Ok(bound) } else { Err(findings) }
     }
 
     /// A new socket; beside those of ours on the same port: one that closes as this one opens, or that an earlier reload closes,
-    /// and one that takes this one in, or is within it.
-    fn opened(&self, asked: &Asked, new: &[Bound], tuning: net::Tuning) -> std::io::Result<Listener> {
-        let open = self.bound().chain(new).map(|bound| (bound.address, Arc::clone(&bound.listener)));
-        let earlier = self.closing.iter().filter_map(|(at, socket)| Some((*at, socket.upgrade()?)));
-        let beside: Vec<Arc<Listener>> = open
-            .chain(earlier)
-            .filter(|(at, _)| overlap(*at, asked.address))
-            .map(|(_, listener)| listener)
-            .collect();
+    /// one that takes this one in, or is within it, and one that was handed over, whether anybody will want it or not.
+    fn opened(
+        &self,
+        asked: &Asked,
+        new: &[Bound],
+        handed: &Handed,
+        tuning: net::Tuning,
+    ) -> std::io::Result<Listener> {
+        let ours = self.overlapping(asked.address, new);
+        let ours = ours.iter().map(|(_, listener)| listener.as_fd());
+        let beside: Vec<_> = ours.chain(handed.beside(asked.address).map(|(_, socket)| socket)).collect();
         match Listener::bind(asked.address, tuning) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && !beside.is_empty() => {
-                let beside: Vec<&Listener> = beside.iter().map(|socket| &**socket).collect();
                 Listener::bind_beside(asked.address, tuning, &beside)
             }
             made => made,
         }
+    }
+
+    /// Those of ours, these new ones among them, that listen at an address which takes this one in, or is within it.
+    fn overlapping(&self, at: SocketAddr, new: &[Bound]) -> Vec<(SocketAddr, Arc<Listener>)> {
+        let open = self.bound().chain(new).map(|bound| (bound.address, Arc::clone(&bound.listener)));
+        let earlier = self.closing.iter().filter_map(|(at, socket)| Some((*at, socket.upgrade()?)));
+        open.chain(earlier).filter(|(other, _)| overlap(*other, at)).collect()
     }
 
     /// The addresses of listeners that these settings do not want.
@@ -146,32 +156,22 @@ impl Doors {
         self.bound().filter(|bound| !stays(bound)).map(|bound| bound.address).collect()
     }
 
-    fn unbound(
-        &self,
-        settings: &Settings,
-        asked: &Asked,
-        handed: &Handed,
-        error: &std::io::Error,
-    ) -> Finding {
-        let ours = self.bound().find(|bound| overlap(bound.address, asked.address));
-        if let (Some(ours), ErrorKind::AddrInUse) = (ours, error.kind()) {
-            let gone = !settings.listeners.iter().any(|listener| listener.address == ours.asked);
-            let (what, remedy) = match gone {
-                true => {
-                    ("which is to close", "take that one out and reload, then add this one and reload again")
-                }
-                false => ("which stays", "write one of the two: the wider address takes in the other"),
-            };
-            return Finding::error(
+    /// Why that could not be opened: what overlaps it and is ours is no reason, unless another user has opened it.
+    fn unbound(&self, asked: &Asked, new: &[Bound], handed: &Handed, error: &std::io::Error) -> Finding {
+        let ours = self.overlapping(asked.address, new);
+        let ours = ours.iter().map(|(at, listener)| (*at, listener.as_fd()));
+        let anothers = ours.chain(handed.beside(asked.address)).find(|(_, socket)| is_anothers(*socket));
+        match anothers.filter(|_| error.kind() == ErrorKind::AddrInUse) {
+            Some((other, _)) => Finding::error(
                 asked.place.clone(),
                 format!(
-                    "cannot listen on {} beside our own listener on {}, {what}",
-                    asked.address, ours.address
+                    "cannot listen on {} beside {other}, which the supervisor opened as another user",
+                    asked.address
                 ),
-                remedy,
-            );
+                "have the supervisor open both (`ListenStream=` twice and `ReusePort=yes` in the socket unit), or neither",
+            ),
+            None => unopened(Part::Listener, asked.place.clone(), asked.address, handed, error),
         }
-        unopened(asked.place.clone(), asked.address, handed, error)
     }
 
     /// Opens what is new, closes what is not among these, and has the rest go on under new terms.
@@ -269,12 +269,24 @@ impl Doors {
     }
 }
 
-/// The same where it may be that this gateway itself is in the way.
-pub(super) fn unopened(place: Place, at: SocketAddr, handed: &Handed, error: &std::io::Error) -> Finding {
-    match handed.own_at(at).filter(|_| error.kind() == ErrorKind::AddrInUse) {
-        Some((own, what)) => Finding::error(
+/// Whether another user has opened this socket: nobody else may then listen at an address that overlaps its own.
+fn is_anothers(socket: BorrowedFd<'_>) -> bool {
+    let seen = socket.try_clone_to_owned().and_then(|socket| File::from(socket).metadata());
+    seen.is_ok_and(|seen| seen.uid() != rustix::process::geteuid().as_raw())
+}
+
+/// Why this part cannot listen there, which may be that this gateway itself is in the way.
+pub(super) fn unopened(
+    part: Part,
+    place: Place,
+    at: SocketAddr,
+    handed: &Handed,
+    error: &std::io::Error,
+) -> Finding {
+    match handed.in_the_way(part, at).filter(|_| error.kind() == ErrorKind::AddrInUse) {
+        Some((own, other)) => Finding::error(
             place,
-            format!("cannot listen on {at}: this gateway itself listens on {own}, as {what}"),
+            format!("cannot listen on {at}: this gateway itself listens on {own}, as `{}`", other.key()),
             "run `gatehouse restart`, which closes the one before it opens the other",
         ),
         None => unbound(place, at, error),

@@ -5,6 +5,7 @@
 //! nobody else can come between.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use crate::config::overlap;
 
@@ -14,7 +15,29 @@ pub struct Handed {
     listeners: Vec<TcpListener>,
     datagrams: Vec<UdpSocket>,
     /// Where this gateway listens itself, and as what.
-    own: Vec<(SocketAddr, &'static str)>,
+    own: Vec<(SocketAddr, Part)>,
+}
+
+/// A part of the gateway that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `admin: { http }`.
+    Admin,
+    /// One of `listen:`.
+    Listener,
+    /// `steering:`.
+    Steering,
+}
+
+impl Part {
+    /// The key of the configuration that has it.
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Listener => "listen",
+            Self::Steering => "steering",
+        }
+    }
 }
 
 impl Handed {
@@ -29,13 +52,22 @@ impl Handed {
     }
 
     /// This gateway listens there itself, as that.
-    pub(super) fn add_own(&mut self, at: SocketAddr, what: &'static str) {
-        self.own.push((at, what));
+    pub(super) fn add_own(&mut self, at: SocketAddr, part: Part) {
+        self.own.push((at, part));
     }
 
-    /// Where this gateway itself is in the way of a socket at this address, and as what.
-    pub(super) fn own_at(&self, at: SocketAddr) -> Option<(SocketAddr, &'static str)> {
-        self.own.iter().copied().find(|(own, _)| overlap(*own, at))
+    /// Where this gateway itself is in the way of what that part would open at this address, and as what. Listeners are none in
+    /// each other's: they are opened beside each other.
+    pub(super) fn in_the_way(&self, part: Part, at: SocketAddr) -> Option<(SocketAddr, Part)> {
+        let beside = |own: Part| part == Part::Listener && own == Part::Listener;
+        self.own.iter().copied().find(|(own_at, own)| overlap(*own_at, at) && !beside(*own))
+    }
+
+    /// Those that listen at an address which takes this one in, or is within it.
+    pub(super) fn beside(&self, at: SocketAddr) -> impl Iterator<Item = (SocketAddr, BorrowedFd<'_>)> {
+        let all =
+            self.listeners.iter().filter_map(|socket| Some((socket.local_addr().ok()?, socket.as_fd())));
+        all.filter(move |(other, _)| overlap(*other, at))
     }
 
     /// Whether there is one that listens at this address.

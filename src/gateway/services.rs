@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::admin::{self, Admin, Shown, Socket};
 use super::control::{Answering, Control};
 use super::doors::{self, Bound, Doors};
-use super::handed::Handed;
+use super::handed::{Handed, Part};
 use super::{parts, sockets};
 use crate::config::overlap;
 use crate::config::settings::{self, Http, Listener, Settings};
@@ -81,13 +81,13 @@ impl Services {
         let steering_stays = asked(old).zip(asked(new)).is_some_and(|(old, new)| overlap(old, new));
         let copied = self.doors.leave_to(new, &mut handed).and_then(|()| {
             if let Some((admin, at)) = self.admin.as_ref().and_then(|admin| Some((admin, admin.address()?))) {
-                handed.add_own(at, "`admin`");
+                handed.add_own(at, Part::Admin);
                 if let Some(socket) = admin.socket().filter(|_| !admin_stays) {
                     handed.add_listener(socket.try_clone()?);
                 }
             }
             if let Some(steering) = &self.steering {
-                handed.add_own(steering.address(), "`steering`");
+                handed.add_own(steering.address(), Part::Steering);
                 if !steering_stays {
                     let Sockets { tcp, udp } = steering.sockets().try_clone()?;
                     handed.add_listener(tcp);
@@ -319,17 +319,17 @@ pub(super) fn bind_steering(
         (Some(tcp), None) => UdpSocket::bind(at).map(|udp| Sockets { tcp, udp }),
         (None, Some(udp)) => TcpListener::bind(at).map(|tcp| Sockets { tcp, udp }),
     };
-    bound.map_err(|error| unopened("steering", settings, (at, handed), &error))
+    bound.map_err(|error| unopened(Part::Steering, settings, (at, handed), &error))
 }
 
 fn unopened(
-    what: &str,
+    part: Part,
     settings: &Settings,
     (at, handed): (SocketAddr, &Handed),
     error: &io::Error,
 ) -> Finding {
-    let finding = doors::unopened(Place::whole(&settings.file), at, handed, error);
-    Finding { message: format!("{what} {}", finding.message), ..finding }
+    let finding = doors::unopened(part, Place::whole(&settings.file), at, handed, error);
+    Finding { message: format!("{} {}", part.key(), finding.message), ..finding }
 }
 
 /// Starts the steering server, where there is one.
@@ -337,7 +337,7 @@ pub(super) fn start_steering(settings: &Settings, sockets: Sockets) -> Result<Op
     let Some(params) = parts::steering(settings) else { return Ok(None) };
     let listen = params.listen;
     let steering = Steering::start_at(sockets, params)
-        .map_err(|error| unopened("steering", settings, (listen, &Handed::default()), &error))?;
+        .map_err(|error| unopened(Part::Steering, settings, (listen, &Handed::default()), &error))?;
     tracing::info!(address = %steering.address(), "steering");
     Ok(Some(steering))
 }
@@ -449,7 +449,7 @@ pub(super) fn bind_admin(settings: &Settings, at: &Http, handed: &mut Handed) ->
 
 fn unwatched(settings: &Settings, (at, handed): (&Http, &Handed), error: &io::Error) -> Finding {
     match at {
-        Http::Address(at) => unopened("admin", settings, (*at, handed), error),
+        Http::Address(at) => unopened(Part::Admin, settings, (*at, handed), error),
         Http::Socket(path) => {
             let message = format!("the socket of the watching door cannot be opened: {error}");
             let remedy = sockets::remedy(error, "admin: { http }");

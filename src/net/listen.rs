@@ -30,15 +30,18 @@ impl Listener {
         Listener::tuned(bound(address, false)?, tuning)
     }
 
-    /// The same beside those of ours that are about to close and whose addresses take this one in, or are within it: all
-    /// listen on the port until they are closed, and nobody who connects meanwhile is refused.
+    /// The same beside those of ours whose addresses take this one in, or are within it: all listen on the port, and whoever
+    /// connects is the one's with the narrowest address that is open.
     ///
     /// # Errors
-    /// As the system says; the others go on as they were.
-    pub fn bind_beside(address: SocketAddr, tuning: Tuning, others: &[&Listener]) -> io::Result<Listener> {
+    /// As the system says; the others go on as they were. None of them may be another user's.
+    pub fn bind_beside(
+        address: SocketAddr,
+        tuning: Tuning,
+        others: &[BorrowedFd<'_>],
+    ) -> io::Result<Listener> {
         // Only for this moment, and only for sockets of this user: else others could come to listen there.
-        let share =
-            |shared| others.iter().try_for_each(|other| SockRef::from(&other.socket).set_reuse_port(shared));
+        let share = |shared| others.iter().try_for_each(|other| SockRef::from(other).set_reuse_port(shared));
         let made = share(true).and_then(|()| bound(address, true));
         share(false)?;
         let made = made?;

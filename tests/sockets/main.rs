@@ -23,6 +23,7 @@ mod websocket_client;
 mod zones;
 
 mod audit;
+mod beside;
 mod both_ways;
 mod circuit;
 mod cli;
