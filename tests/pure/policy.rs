@@ -320,11 +320,6 @@ fn the_first_asking_refuses_only_what_no_proof_could_mend() {
     first("s.example").says(&policy, Reason::Allowed, "strict");
     let permit = first("s.example").of(&policy).permit().unwrap();
     assert!(!permit.is_final());
-    Ask { identity: Identity::Dialback, ..first("s.example") }.says(
-        &policy,
-        Reason::IdentityTooWeak,
-        "strict",
-    );
     first("d.example").says(&policy, Reason::Blocked, "no");
     first("x.example").says(&policy, Reason::NotListed, "default");
     Ask { tls: Tls::V12, ..first("s.example") }.says(&policy, Reason::TlsTooOld, "strict");

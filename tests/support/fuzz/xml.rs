@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot go on says so
 
 use gatehouse::xml::{
-    Content, Edits, Element, Frame, Framer, Header, Limits, Message, Messages, Node, Opening, Token, Word,
+    Atom, Content, Edits, Element, Frame, Framer, Header, Limits, Message, Messages, Node, Opening, Token,
     rewrite as apply, to_stream,
 };
 
@@ -336,10 +336,10 @@ fn document_by_rxml(document: &str) -> Result<Element, String> {
         match parser.parse(&mut octets, true).map_err(|e| format!("{e:?}"))? {
             Some(Event::StartElement(_, (namespace, name), attrs)) => {
                 let attrs = attrs.iter().map(|((namespace, name), value)| {
-                    let namespace = namespace.is_some().then(|| Word::new(namespace.as_str()));
-                    (namespace, Word::new(name), value.clone())
+                    let namespace = namespace.is_some().then(|| Atom::new(namespace.as_str()));
+                    (namespace, Atom::new(name), value.clone())
                 });
-                let (name, namespace) = (Word::new(&name), Word::new(namespace.as_str()));
+                let (name, namespace) = (Atom::new(&name), Atom::new(namespace.as_str()));
                 open.push(sorted(Element { name, namespace, attrs: attrs.collect(), children: Vec::new() }));
             }
             Some(Event::EndElement(_)) => {
@@ -478,7 +478,7 @@ fn edited(frame: &Frame, edits: &Edits) {
 
     // Attributes and text that no edit names stay.
     let rest = |element: Element| {
-        let named = |(namespace, name, _): &(Option<Word>, Word, String)| {
+        let named = |(namespace, name, _): &(Option<Atom>, Atom, String)| {
             matches!(
                 (namespace.as_deref(), name.as_str()),
                 (None, "from" | "to") | (Some("http://www.w3.org/XML/1998/namespace"), "lang")
