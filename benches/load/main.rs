@@ -143,6 +143,7 @@ fn full() -> Size {
         // One less than a registrable domain may have (`pairs-domain`): the stream begins with another.
         pairs: 499,
         rules: 100_000,
+        patches: 500,
         reloads: 50,
         watch: Duration::from_secs(5),
     }
@@ -158,6 +159,7 @@ const QUICK: Size = Size {
     streams: 40,
     pairs: 4,
     rules: 100,
+    patches: 5,
     reloads: 3,
     watch: Duration::from_millis(300),
 };

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rcgen::{
@@ -49,6 +50,10 @@ pub struct Run {
     pub threads: usize,
     /// Policy rules; none: everybody may federate.
     pub rules: usize,
+    /// Entries of lists that a rule asks, half domains and half digests of addresses. None of them is a peer's.
+    pub entries: usize,
+    /// Patches, each for a namespace of its own that nobody sends.
+    pub patches: usize,
     /// Whether another policy is judged beside it.
     pub shadow: bool,
     /// Whether its limits are as shipped: where honest traffic would meet them.
@@ -57,7 +62,15 @@ pub struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { key: Key::Ecdsa, threads: 1, rules: 0, shadow: false, as_shipped: false }
+        Self {
+            key: Key::Ecdsa,
+            threads: 1,
+            rules: 0,
+            entries: 0,
+            patches: 0,
+            shadow: false,
+            as_shipped: false,
+        }
     }
 }
 
@@ -71,6 +84,8 @@ pub struct Scene {
     pub gateway: PathBuf,
     /// The program of another build.
     pub other: PathBuf,
+    /// How many were started.
+    started: AtomicUsize,
 }
 
 /// A process that ends with its owner.
@@ -102,6 +117,9 @@ pub struct Subject {
     pub web: SocketAddr,
     /// The control socket of the gateway.
     pub control: PathBuf,
+    /// How it was started, and the file of its rules.
+    run: Run,
+    rules: PathBuf,
     /// How long it took to listen.
     pub started: Duration,
 }
@@ -111,13 +129,16 @@ impl Scene {
     pub fn set(gateway: PathBuf, other: PathBuf) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         certificates(folder.path());
-        Self { folder, doors: sink::start(), gateway, other }
+        Self { folder, doors: sink::start(), gateway, other, started: AtomicUsize::new(0) }
     }
 
     /// Starts one or the other.
     pub fn start(&self, who: Who, run: Run) -> Subject {
-        let (c2s, s2s, web) = (free(), free(), free());
-        let control = self.path("control.sock");
+        let [c2s, s2s, web] = free();
+        // Two may run beside each other.
+        let nth = self.started.fetch_add(1, Ordering::Relaxed);
+        let own = |name: &str, ending: &str| self.path(&format!("{name}-{nth}.{ending}"));
+        let (control, rules_file) = (own("control", "sock"), own("rules", "yaml"));
         let begun = Instant::now();
         let mut command = match who {
             Who::Haproxy => {
@@ -127,37 +148,38 @@ impl Scene {
                 command
             }
             Who::Ours | Who::Other => {
-                fs::write(self.path("gatehouse.yaml"), self.gatehouse(run, c2s, s2s, web)).expect("written");
-                if run.rules > 0 {
-                    fs::write(self.path("rules.yaml"), rules(run.rules, "first")).expect("written");
-                }
-                if run.shadow {
-                    fs::write(self.path("next.yaml"), rules(10, "next")).expect("written");
-                }
+                let config = own("gatehouse", "yaml");
+                fs::write(&config, self.gatehouse(run, nth, c2s, s2s, web)).expect("written");
+                fs::write(&rules_file, rules(run, "first")).expect("written");
+                fs::write(own("next", "yaml"), rules(Run { rules: 10, ..Run::default() }, "next"))
+                    .expect("written");
+                fs::write(own("domains", "txt"), domains(run.entries / 2)).expect("written");
+                fs::write(own("digests", "txt"), digests(run.entries / 2)).expect("written");
+                fs::write(own("patches", "yaml"), patches(run.patches)).expect("written");
                 let program = if who == Who::Ours { &self.gateway } else { &self.other };
                 let mut command = Command::new(program);
-                command.args(["run", "--config"]).arg(self.path("gatehouse.yaml"));
+                command.args(["run", "--config"]).arg(config);
                 command
             }
         };
-        let log = fs::File::create(self.path("log")).expect("a file");
+        let log_file = own("log", "txt");
+        let log = fs::File::create(&log_file).expect("a file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{who:?} does not start: {e}"));
         while TcpStream::connect(c2s).is_err() || TcpStream::connect(s2s).is_err() {
             if child.try_wait().expect("a child").is_some() || begun.elapsed() > super::PATIENCE {
-                panic!(
-                    "{who:?} does not listen: {}",
-                    fs::read_to_string(self.path("log")).unwrap_or_default()
-                );
+                panic!("{who:?} does not listen: {}", fs::read_to_string(&log_file).unwrap_or_default());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Subject { process: Process(child), c2s, s2s, web, control, started: begun.elapsed() }
+        let started = begun.elapsed();
+        Subject { process: Process(child), c2s, s2s, web, control, run, rules: rules_file, started }
     }
 
     /// Other rules in the same file, as many, in other words each time; and a reload. How long that takes.
     pub fn reload(&self, subject: &Subject, count: usize, time: usize) -> Duration {
-        fs::write(self.path("rules.yaml"), rules(count, &format!("time-{time}"))).expect("written");
+        let run = Run { rules: count, ..subject.run };
+        fs::write(&subject.rules, rules(run, &format!("time-{time}"))).expect("written");
         let begun = Instant::now();
         let mut command = Command::new(&self.gateway);
         let output = command.args(["reload", "--socket"]).arg(&subject.control).output();
@@ -216,15 +238,29 @@ impl Scene {
     }
 
     /// Every limit holds and is counted; none is so low that what floods meets it.
-    fn gatehouse(&self, run: Run, c2s: SocketAddr, s2s: SocketAddr, web: SocketAddr) -> String {
+    fn gatehouse(&self, run: Run, nth: usize, c2s: SocketAddr, s2s: SocketAddr, web: SocketAddr) -> String {
         let Doors { c2s: clients, dialback, .. } = self.doors;
         let name = name(run.key);
         let limits = if run.as_shipped { "" } else { OUT_OF_THE_WAY };
         let federation = match run.rules {
-            0 => "any",
-            _ => "listed\n    policies: [rules.yaml]",
+            0 => "any".to_owned(),
+            _ => format!("listed\n    policies: [rules-{nth}.yaml]"),
         };
-        let shadow = if run.shadow { "\n    shadow: [next.yaml]\n    shadow-federation: listed" } else { "" };
+        let shadow = if run.shadow {
+            format!("\n    shadow: [next-{nth}.yaml]\n    shadow-federation: listed")
+        } else {
+            String::new()
+        };
+        let lists = if run.entries > 0 {
+            format!(
+                "lists:\n  - {{ name: domains, file: domains-{nth}.txt }}\n  - \
+                 {{ name: digests, file: digests-{nth}.txt, format: jid-sha256 }}\n"
+            )
+        } else {
+            String::new()
+        };
+        let patches =
+            if run.patches > 0 { format!("patches: [patches-{nth}.yaml]\n") } else { String::new() };
         format!(
             "version: v1\n\
              threads: {}\n\
@@ -233,8 +269,8 @@ impl Scene {
              domains:\n  - name: montague.example\n    certificate: {{ chain: {name}.pem, key: {name}.key }}\n    \
              backend: {{ c2s: [\"{clients}\"], s2s: [\"{dialback}\"] }}\n    federation: {federation}{shadow}\n\
              trust: {{ roots: root.pem }}\n\
-             admin: {{ socket: control.sock }}\n\
-             {limits}\
+             admin: {{ socket: control-{nth}.sock }}\n\
+             {lists}{patches}{limits}\
              timeouts: {{ first-byte: 1m }}\n\
              log: {{ level: warn }}\n",
             run.threads,
@@ -249,12 +285,15 @@ const OUT_OF_THE_WAY: &str = "limits:\n  conn-c2s: 100000\n  conn-s2s: 100000\n 
     pair-stanzas: 1000000/s\n  pair-octets: 1GiB/s\n  pairs: 1000\n  sender-stanzas: 600000/min\n  \
     queue-stanzas: 100000\n";
 
-/// So many rules; one of them lets the peer in.
-fn rules(count: usize, owner: &str) -> String {
+/// So many rules; one of them lets the peer in, and one asks the lists, where there are any.
+fn rules(run: Run, owner: &str) -> String {
     let mut text = format!(
         "version: v1\nrules:\n  - {{ name: peer, owner: {owner}, domains: [capulet.example], verdict: allow }}\n"
     );
-    for n in 1..count {
+    if run.entries > 0 {
+        text += "  - { name: on-lists, verdict: deny, lists: [domains, digests] }\n";
+    }
+    for n in 1..run.rules {
         let verdict = if n % 3 == 0 { "deny" } else { "allow" };
         let _infallible = writeln!(
             text,
@@ -264,6 +303,37 @@ fn rules(count: usize, owner: &str) -> String {
     text
 }
 
+/// So many domains, one a line.
+fn domains(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, n| {
+        let _infallible = writeln!(text, "s{n}.example");
+        text
+    })
+}
+
+/// So many digests, one a line: of nobody's address.
+fn digests(count: usize) -> String {
+    (0..count as u64).fold(String::new(), |mut text, n| {
+        // Spread as digests are, so that none is near another.
+        let word = |salt: u64| (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31) ^ salt;
+        let _infallible =
+            writeln!(text, "{:016x}{:016x}{:016x}{:016x}", word(n), word(!n), word(n << 7), word(3));
+        text
+    })
+}
+
+/// So many patches.
+fn patches(count: usize) -> String {
+    (0..count).fold(String::from("version: v1\npatches:\n"), |mut text, n| {
+        let _infallible = writeln!(
+            text,
+            "  - {{ name: p{n}, reason: it loops on these, action: deny, payload: \"urn:example:{n}\", \
+             when: [{{ element: field, depth: 2, count: 1000 }}] }}"
+        );
+        text
+    })
+}
+
 fn name(key: Key) -> &'static str {
     match key {
         Key::Ecdsa => "ecdsa",
@@ -271,12 +341,14 @@ fn name(key: Key) -> &'static str {
     }
 }
 
-/// An address that is free now. No other process uses this IP address, so that it stays free until it is taken.
-fn free() -> SocketAddr {
+/// Addresses that are free now, no two of them the same. No other process uses this IP address, so that they stay free until
+/// they are taken.
+fn free<const N: usize>() -> [SocketAddr; N] {
     let [.., high, low] = std::process::id().to_be_bytes();
-    TcpListener::bind(SocketAddr::from(([127, 9, high, low], 0)))
-        .and_then(|l| l.local_addr())
-        .expect("a free port")
+    let taken: [TcpListener; N] = std::array::from_fn(|_| {
+        TcpListener::bind(SocketAddr::from(([127, 9, high, low], 0))).expect("a free port")
+    });
+    taken.map(|listener| listener.local_addr().expect("a listener"))
 }
 
 fn certificates(folder: &Path) {

@@ -32,8 +32,10 @@ pub struct Size {
     pub streams: usize,
     /// Pairs of one stream, where one and many are compared.
     pub pairs: usize,
-    /// Rules, where few and many are compared.
+    /// Rules, where few and many are compared; the many come with ten times as many entries of lists.
     pub rules: usize,
+    /// Patches that come with the many rules.
+    pub patches: usize,
     /// Reloads of many rules, one after the other.
     pub reloads: usize,
     /// How long messages are sent at a fixed rate, and idleness is watched.
@@ -459,42 +461,53 @@ async fn streams(scene: &Scene, who: Who, size: &Size) -> Figures {
     vec![("streams", micros[1] / micros[0]), ("streams few", micros[0]), ("streams many", micros[1])]
 }
 
-/// The mix between servers, under ten rules and under many; and how long it takes to read them.
+/// The mix between servers, under ten rules and under many, with long lists and many patches; and how long it takes to
+/// read them.
 async fn rules(scene: &Scene, who: Who, size: &Size) -> Figures {
-    let mut micros = Vec::new();
-    let mut figures = Vec::new();
-    for rules in [10, size.rules] {
-        let subject = scene.start(who, Run { rules, ..Run::default() });
-        let tls = scene.client(true, false);
-        let mut lines = Vec::new();
-        for _ in 0..STREAMS {
-            lines.push(Line::federate(subject.s2s, &tls).await);
-        }
-        let writes = full(&mix(size.stanzas, Way::Servers));
-        micros.push(push(&subject, lines, writes, size.octets).await.micros());
-        if rules == size.rules {
-            figures.push(("reload", scene.reload(&subject, rules, 1).as_secs_f64()));
-            figures.push(("start", subject.started.as_secs_f64()));
-        }
-    }
-    figures.push(("rules", micros[1] / micros[0]));
-    figures
+    let many = Run { rules: size.rules, entries: 10 * size.rules, patches: size.patches, ..Run::default() };
+    let few = scene.start(who, Run { rules: 10, ..Run::default() });
+    let full = scene.start(who, many);
+    let memory = resident(full.process.pid()) as f64 / MIB;
+    let ratio = beside(scene, [&few, &full], size).await;
+    let reload = scene.reload(&full, size.rules, 1).as_secs_f64();
+    vec![
+        ("rules", ratio),
+        ("start", full.started.as_secs_f64()),
+        ("reload", reload),
+        ("rules memory", memory),
+    ]
 }
 
 /// The mix between servers, with another policy judged beside the one in force and without.
 async fn shadow(scene: &Scene, who: Who, size: &Size) -> Figures {
-    let mut micros = Vec::new();
-    for shadow in [false, true] {
-        let subject = scene.start(who, Run { shadow, ..Run::default() });
-        let tls = scene.client(true, false);
-        let mut lines = Vec::new();
-        for _ in 0..STREAMS {
-            lines.push(Line::federate(subject.s2s, &tls).await);
+    let [without, with] = [false, true].map(|shadow| scene.start(who, Run { shadow, ..Run::default() }));
+    vec![("shadow", beside(scene, [&without, &with], size).await)]
+}
+
+/// How often two are looked at in turn.
+const TURNS: usize = 15;
+
+/// What the mix between servers costs the second of two, to what it costs the first: both run, and each has a little to do in
+/// turn, so that an hour in which the machine is slow is both's. The middle one of all turns.
+async fn beside(scene: &Scene, [first, second]: [&Subject; 2], size: &Size) -> f64 {
+    let tls = scene.client(true, false);
+    let mut ratios = Vec::new();
+    for turn in 0..TURNS {
+        let mut micros = [0.0; 2];
+        // Who goes first changes.
+        for which in [turn % 2, 1 - turn % 2] {
+            let subject = [first, second][which];
+            let mut lines = Vec::new();
+            for _ in 0..STREAMS {
+                lines.push(Line::federate(subject.s2s, &tls).await);
+            }
+            let writes = full(&mix(size.stanzas, Way::Servers));
+            micros[which] = push(subject, lines, writes, size.octets / 4).await.micros();
         }
-        let writes = full(&mix(size.stanzas, Way::Servers));
-        micros.push(push(&subject, lines, writes, size.octets).await.micros());
+        ratios.push(micros[1] / micros[0]);
     }
-    vec![("shadow", micros[1] / micros[0])]
+    ratios.sort_by(f64::total_cmp);
+    ratios[TURNS / 2]
 }
 
 /// How much more two threads do than one, as their processor time tells: the work of the busier thread bounds both.
