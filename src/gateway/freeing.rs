@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What many have held is given back on a thread where nobody waits, once all others have let go of it: the memory of many rules
+use super::background;
+
+/// What many have held is given back in the background, once all others have let go of it: the memory of many rules
 /// takes a while.
 pub(super) fn let_go<T: Send + Sync + 'static>(old: Arc<T>) {
     tokio::spawn(async move {
@@ -15,7 +17,7 @@ pub(super) fn let_go<T: Send + Sync + 'static>(old: Arc<T>) {
             tokio::time::sleep(AGAIN).await;
         }
         // Nobody waits for it.
-        drop(tokio::task::spawn_blocking(move || drop(old)));
+        background::later(move || drop(old));
     });
 }
 

@@ -7,6 +7,7 @@
 pub mod accept;
 mod act;
 pub mod admin;
+mod background;
 pub mod bans;
 mod calendar;
 mod certificates;

@@ -27,7 +27,7 @@ use super::protocol::{Answer, Plan};
 use super::reading::{self, Read, Reading};
 use super::secrets::Secrets;
 use super::services::{Fresh, Services};
-use super::{Acceptors, changes, freeing, rules, today, wall};
+use super::{Acceptors, background, changes, freeing, rules, today, wall};
 use crate::config::Seen;
 use crate::config::settings::Settings;
 use crate::metrics::{Door, Reload};
@@ -317,7 +317,7 @@ impl Reloader {
     async fn read(&self, look: fn(&Path) -> Reading) -> Result<Read, Vec<Finding>> {
         let settings = self.settings();
         let file = Arc::clone(&settings.file);
-        let read = tokio::task::spawn_blocking(move || look(file.as_ref().as_ref()).faultless()).await;
+        let read = background::run(move || look(file.as_ref().as_ref()).faultless()).await;
         let read = read.unwrap_or_else(|error| Err(vec![internal(&settings, &error.to_string())]))?;
         match changes::for_a_restart(&settings, &read.settings) {
             findings if findings.is_empty() => Ok(read),

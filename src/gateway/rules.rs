@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::background;
 use super::lists::Copies;
 use super::protocol::Answer;
 use super::quarantine;
@@ -31,7 +32,7 @@ pub(super) async fn apart<T: Send + 'static>(
     work: impl FnOnce(&Tools) -> T + Send + 'static,
 ) -> Option<T> {
     let tools = Arc::clone(tools);
-    let done = tokio::task::spawn_blocking(move || work(&tools)).await;
+    let done = background::run(move || work(&tools)).await;
     done.inspect_err(
         |error| tracing::error!(%error, "rules were not gone through: a fault of the gateway; report it"),
     )

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::parts::Credentials;
 use super::reload::Reloader;
-use super::{certificates, changes, lists, trust, unix_seconds};
+use super::{background, certificates, changes, lists, trust, unix_seconds};
 use crate::config::settings::{CertificateFiles, HostedDomain, Settings};
 use crate::config::{self, Seen, Trace};
 use crate::metrics::Reload;
@@ -60,7 +60,7 @@ impl Reloader {
         }
         // No reload comes between.
         let _services = self.services().await;
-        let read = tokio::task::spawn_blocking({
+        let read = background::run({
             let settings = Arc::clone(&settings);
             move || (config::listed::read(&settings.lists), Seen::of(&settings))
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::protocol::{Fault, Plan};
 use super::super::reading::{Read, Reading};
-use super::super::{changes, freeing};
+use super::super::{background, changes, freeing};
 use super::{Reloader, internal};
 use crate::policy::Finding;
 
@@ -19,7 +19,7 @@ pub(super) async fn successor(reloader: &Reloader) -> Result<(Vec<OwnedFd>, Opti
     let services = reloader.services().await;
     let settings = reloader.settings();
     let file = Arc::clone(&settings.file);
-    let read = tokio::task::spawn_blocking(move || Reading::of(file.as_ref().as_ref()).faultless()).await;
+    let read = background::run(move || Reading::of(file.as_ref().as_ref()).faultless()).await;
     let read = read.unwrap_or_else(|error| Err(vec![internal(&settings, &error.to_string())]))?;
     let sockets = services.handover(&settings, &read.settings)?;
     let socket = read.settings.admin.socket.as_ref().map(std::path::absolute);
@@ -70,7 +70,7 @@ pub(super) async fn foresee(reloader: &Reloader, read: &Read) -> Result<Plan, Ve
         .concat(),
         ..changes::pairs(&before, &after, &views, silent)
     };
-    let plan = tokio::task::spawn_blocking(plan).await;
+    let plan = background::run(plan).await;
     let plan = plan.map_err(|error| vec![internal(&known, &error.to_string())])?;
     Ok(Plan { warnings, ..plan })
 }
