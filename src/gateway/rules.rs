@@ -43,6 +43,7 @@ pub(super) async fn apart<T: Send + 'static>(
 /// what ends soon is announced. Of many rules it takes a while.
 pub(super) fn follow(tools: &Tools, cases: &[CaseOutcome], recall: impl FnOnce(&Tools)) {
     let policy = tools.registry.policy();
+    policy.prepare_nearest();
     tools.observe.used().follow(&policy, cases);
     let shadow = policy.shadow().map(Policy::digest);
     tools.observe.shadow().follow(shadow.unwrap_or_default());

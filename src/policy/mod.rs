@@ -49,7 +49,7 @@ pub use file::{
 pub use finding::{Finding, PLACED, Place, Placed, Severity};
 pub use judge::{Bearing, Considered, Witness};
 pub use lists::{Held, LeftOut, List, ListFormat, Listed, Lists, MOST as LARGEST_LIST, Slot};
-pub use nearest::Nearest;
+pub use nearest::{Nearest, Search};
 pub use networks::Networks;
 pub use patches::{
     Action, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchQuestion, PatchSource, PatchSpec, PatchWord,
@@ -96,7 +96,7 @@ struct Rules {
     list: Vec<Rule>,
     index: Index,
     /// The patterns as they are compared with names that none of them stands for; made when that is asked first.
-    near: OnceLock<Vec<nearest::Spelt>>,
+    near: OnceLock<nearest::Speller>,
     /// Those that ask lists.
     by_lists: Vec<usize>,
 }

@@ -1,8 +1,10 @@
 //! The rule whose pattern looks most like a domain that no rule names: a name misspelt, here or there.
 //!
-//! It is asked for every domain that is not listed, whoever brings it, among as many rules as there are: what cannot be alike is passed
-//! over by its length and its letters, and only the rest is compared letter by letter.
+//! It is asked for every domain that is not listed, whoever brings it, among as many rules as there are. So what it costs has an end: of
+//! many patterns only those are looked at that stand beside the domain in order, what cannot be alike is passed over by its length and
+//! its letters, and of the rest so many letters are compared and no more.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::Policy;
@@ -29,22 +31,106 @@ impl fmt::Display for Nearest {
     }
 }
 
+/// What a search for the nearest rule came to, and what it cost: the latter has an end, however many rules there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The rule, if one looks alike.
+    pub nearest: Option<Nearest>,
+    /// Patterns that were looked at, at most [`Search::MOST`].
+    pub looked_at: usize,
+    /// Pairs of letters that were compared, at most [`Search::MOST_LETTERS`].
+    pub letters: usize,
+}
+
+impl Search {
+    /// Patterns that one search looks at.
+    pub const MOST: usize = 512;
+
+    /// Pairs of letters that one search compares.
+    pub const MOST_LETTERS: usize = 1 << 17;
+}
+
 /// A pattern as it is compared.
 #[derive(Debug)]
-pub(super) struct Spelt {
+struct Spelt {
     pattern: Pattern,
     rule: usize,
     letters: u64,
 }
 
 impl Spelt {
+    fn name(&self) -> &str {
+        named(&self.pattern).as_str()
+    }
+}
+
+/// Every pattern, in the order of the names and in that of the names read backwards: what is misspelt in one place has the same
+/// beginning as what was meant, or the same end, and so stands beside it in one of the two.
+#[derive(Debug, Default)]
+pub(super) struct Speller {
+    forward: Vec<Spelt>,
+    /// Places in `forward`.
+    backward: Vec<usize>,
+}
+
+impl Speller {
     /// Every pattern of an index.
-    pub(super) fn all(index: &Index) -> Vec<Spelt> {
+    pub(super) fn of(index: &Index) -> Self {
         let spelt = |(pattern, rule): (Pattern, usize)| {
             let letters = letters(named(&pattern).as_str());
             Spelt { pattern, rule, letters }
         };
-        index.patterns().map(spelt).collect()
+        let mut forward: Vec<Spelt> = index.patterns().map(spelt).collect();
+        forward.sort_unstable_by(|a, b| a.name().cmp(b.name()).then_with(|| a.pattern.cmp(&b.pattern)));
+        let mut backward: Vec<usize> = (0..forward.len()).collect();
+        let ends = |place: &usize| forward.get(*place).map_or("", Spelt::name).bytes().rev();
+        backward.sort_unstable_by(|a, b| ends(a).cmp(ends(b)));
+        Self { forward, backward }
+    }
+
+    /// Where patterns stand that may look like one of these names, the likelier first: all of them where they are few.
+    fn likely(&self, domain: &str, above: &str) -> Vec<usize> {
+        if self.forward.len() <= Search::MOST {
+            return (0..self.forward.len()).collect();
+        }
+        let mut likely = Vec::with_capacity(Search::MOST);
+        let mut seen = HashSet::with_capacity(Search::MOST);
+        let mut add = |place: usize| {
+            if likely.len() < Search::MOST && seen.insert(place) {
+                likely.push(place);
+            }
+        };
+        // The domains above, which a rule may name: a domain and everything below it have one name.
+        for name in std::iter::successors(Some(domain), |name| name.split_once('.').map(|(_, rest)| rest))
+            .take(LABELS)
+        {
+            let first = self.forward.partition_point(|spelt| spelt.name() < name);
+            let same = |place: &usize| self.forward.get(*place).is_some_and(|spelt| spelt.name() == name);
+            (first..first + 2).filter(same).for_each(&mut add);
+        }
+        // Those below stand one behind the other when they are read backwards.
+        let below = format!(".{domain}");
+        let ends = |place: &usize| self.forward.get(*place).map_or("", Spelt::name).bytes().rev();
+        let before = |name: &str| self.backward.partition_point(|place| ends(place).lt(name.bytes().rev()));
+        let places = [
+            (before(&below), true),
+            (self.forward.partition_point(|spelt| spelt.name() < domain), false),
+            (before(domain), true),
+            (self.forward.partition_point(|spelt| spelt.name() < above), false),
+            (before(above), true),
+        ];
+        for step in 0..BESIDE {
+            for (place, backward) in places {
+                for place in [place.checked_add(step), place.checked_sub(step + 1)].into_iter().flatten() {
+                    match backward {
+                        true => self.backward.get(place).copied().into_iter().for_each(&mut add),
+                        false if place < self.forward.len() => add(place),
+                        false => {}
+                    }
+                }
+            }
+        }
+        likely
     }
 }
 
@@ -52,32 +138,61 @@ impl Policy {
     /// The rule whose pattern looks most like this domain; none where nothing looks alike. A wildcard counts for its parent, too:
     /// it does not stand for that domain itself (POL-02). And a domain counts for those above and below it, which it does not stand for
     /// either: whoever lists a server may have meant its rooms.
+    ///
+    /// Among more than [`Search::MOST`] patterns those are compared that begin or end most like the domain.
     pub fn nearest(&self, domain: &Domain) -> Option<Nearest> {
-        let all = self.rules.near.get_or_init(|| Spelt::all(&self.rules.index));
-        let name = domain.as_str();
+        self.search_nearest(domain).nearest
+    }
+
+    /// Makes ready what [`Policy::nearest`] searches in, which of many rules takes a while: else who asks first waits for it.
+    pub fn prepare_nearest(&self) {
+        let _speller = self.speller();
+    }
+
+    fn speller(&self) -> &Speller {
+        self.rules.near.get_or_init(|| Speller::of(&self.rules.index))
+    }
+
+    /// The same as [`Policy::nearest`], with what the search cost.
+    pub fn search_nearest(&self, domain: &Domain) -> Search {
+        let speller = self.speller();
         let above = domain.parent().unwrap_or_default();
-        let (name, above) = ((name, letters(name)), (above, letters(above)));
-        let likeness = |spelt: &Spelt| {
-            let of = (named(&spelt.pattern).as_str(), spelt.letters);
-            match &spelt.pattern {
-                Pattern::Exact(other) => {
-                    let lets_in =
-                        || self.rules.list.get(spelt.rule).is_some_and(|r| r.outcome != Outcome::Deny);
-                    let apart = apart(domain, other).filter(|_| lets_in());
-                    distance(name, of).into_iter().chain(apart).min()
-                }
-                Pattern::Below(parent) if parent == domain => Some(0),
-                Pattern::Below(_) => distance(above, of).into_iter().chain(distance(name, of)).min(),
+        let mut search = Search::default();
+        let mut best = None;
+        for spelt in
+            speller.likely(domain.as_str(), above).into_iter().filter_map(|at| speller.forward.get(at))
+        {
+            search.looked_at += 1;
+            let Some(far) = self.likeness(domain, above, spelt, &mut search.letters) else { continue };
+            // Of two that are as near, the one that names a domain itself.
+            let rank = (far, matches!(spelt.pattern, Pattern::Below(_)), &spelt.pattern, spelt.rule);
+            if best.as_ref().is_none_or(|best| rank < *best) {
+                best = Some(rank);
             }
-        };
-        // Of two that are as near, the one that names a domain itself.
-        let alike = all.iter().filter_map(|spelt| {
-            likeness(spelt)
-                .map(|far| (far, matches!(spelt.pattern, Pattern::Below(_)), &spelt.pattern, spelt.rule))
+        }
+        search.nearest = best.and_then(|(_, _, pattern, rule)| {
+            let rule = self.rules.list.get(rule)?;
+            Some(Nearest { pattern: pattern.to_string(), rule: rule.name.clone(), place: rule.place.clone() })
         });
-        let (_, _, pattern, rule) = alike.min()?;
-        let rule = self.rules.list.get(rule)?;
-        Some(Nearest { pattern: pattern.to_string(), rule: rule.name.clone(), place: rule.place.clone() })
+        search
+    }
+
+    /// How far a pattern is from this domain, which has that parent; none: it is not alike, or enough letters were compared.
+    fn likeness(&self, domain: &Domain, above: &str, spelt: &Spelt, spent: &mut usize) -> Option<usize> {
+        let of = (spelt.name(), spelt.letters);
+        let mut far = |name: &str| distance((name, letters(name)), of, spent);
+        match &spelt.pattern {
+            Pattern::Exact(other) => {
+                let lets_in = || self.rules.list.get(spelt.rule).is_some_and(|r| r.outcome != Outcome::Deny);
+                let apart = apart(domain, other).filter(|_| lets_in());
+                far(domain.as_str()).into_iter().chain(apart).min()
+            }
+            Pattern::Below(parent) if parent == domain => Some(0),
+            Pattern::Below(_) => {
+                let of_parent = far(above);
+                of_parent.into_iter().chain(far(domain.as_str())).min()
+            }
+        }
     }
 }
 
@@ -99,16 +214,24 @@ fn letters(name: &str) -> u64 {
     name.chars().fold(0, |letters, letter| letters | 1 << (u32::from(letter) % 64))
 }
 
-/// How many letters differ, where few enough do that one may be meant by the other.
-fn distance((a, in_a): (&str, u64), (b, in_b): (&str, u64)) -> Option<usize> {
+/// How many letters differ, where few enough do that one may be meant by the other; and none where that would compare more letters
+/// than one search may.
+fn distance((a, in_a): (&str, u64), (b, in_b): (&str, u64), spent: &mut usize) -> Option<usize> {
     let most = a.len().min(b.len()) / 6 + 1;
     // A letter that the other has not is at least one change.
     let apart = (in_a & !in_b).count_ones().max((in_b & !in_a).count_ones());
     if a.len().abs_diff(b.len()) > most || usize::try_from(apart).is_ok_and(|apart| apart > most) {
         return None;
     }
+    *spent = spent.checked_add(a.len() * b.len()).filter(|all| *all <= Search::MOST_LETTERS)?;
     Some(strsim::damerau_levenshtein(a, b)).filter(|far| *far <= most)
 }
+
+/// Neighbours that are looked at on each side.
+const BESIDE: usize = 40;
+
+/// Labels of a domain for which a rule of the same name is looked for: as many as a domain has.
+const LABELS: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +244,7 @@ mod tests {
             let most = a.len().min(b.len()) / 6 + 1;
             let far = strsim::damerau_levenshtein(&a, &b);
             let plain = (a.len().abs_diff(b.len()) <= most && far <= most).then_some(far);
-            proptest::prop_assert_eq!(distance((&a, letters(&a)), (&b, letters(&b))), plain);
+            proptest::prop_assert_eq!(distance((&a, letters(&a)), (&b, letters(&b)), &mut 0), plain);
         }
     }
 }
