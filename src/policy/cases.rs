@@ -1,19 +1,20 @@
 //! The `expect` block: cases that must come out as told, on the code path of the living gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Policy;
 use super::day::Day;
-use super::domains::Pattern;
+use super::domains::{Index, Pattern};
 use super::file::CaseSpec;
 use super::finding::{Finding, Place, Placed};
 use super::lists::{List, Lists, Slot};
 use super::pins::ShownKey;
 use super::question::{Federate, Identity, Question, Tls};
 use super::read::Reader;
+use super::rules::RuleName;
 use super::settings::Federation;
 use super::source::{HostedSource, Input, Source};
 use super::verdict::Verdict;
@@ -41,10 +42,12 @@ pub struct CaseOutcome {
 /// Runs the cases of all files against a policy.
 pub fn run(policy: &Policy, sources: &[Source]) -> Vec<CaseOutcome> {
     let mut outcomes = Vec::new();
+    // Looked up by each case, of which there may be as many as rules.
+    let rules: HashSet<&str> = policy.rule_names().map(RuleName::as_str).collect();
     for source in sources {
         let mut reader = Reader::new(&source.name);
         for case in &source.file.expect {
-            outcomes.extend(run_case(policy, &mut reader, case));
+            outcomes.extend(run_case(policy, &rules, &mut reader, case));
         }
     }
     outcomes
@@ -58,18 +61,19 @@ pub fn stand_alone(source: Source, today: Day) -> Input {
     let rules = || source.file.rules.iter().map(|rule| &rule.value);
     let words = rules().filter_map(|rule| rule.hosted.as_ref()).flat_map(|list| &list.value);
     let mut hosted: Vec<Domain> = words.filter_map(|word| Domain::parse(&word.value).ok()).collect();
-    let patterns: Vec<Pattern> = rules()
+    let mut patterns = Index::default();
+    rules()
         .filter_map(|rule| rule.domains.as_ref())
         .flat_map(|list| &list.value)
         .filter_map(|word| Pattern::parse(&word.value).ok())
-        .collect();
-    let named = hosted.clone();
+        .for_each(|pattern| patterns.insert(pattern, 0));
+    let named: HashSet<Domain> = hosted.iter().cloned().collect();
     for case in &source.file.expect {
         let domain = |word: &Option<Placed<String>>| {
             word.as_ref().and_then(|word| Jid::parse(&word.value).ok()).map(|jid| jid.to_domain())
         };
         let (Some(from), Some(to)) = (domain(&case.value.from), domain(&case.value.to)) else { continue };
-        let is_remote = |domain: &Domain| patterns.iter().any(|pattern| pattern.matches(domain));
+        let is_remote = |domain: &Domain| patterns.candidates(domain).next().is_some();
         let outbound = match case.value.direction.as_ref().map(|word| word.value.as_str()) {
             Some("outbound") => true,
             Some(_) => false,
@@ -97,11 +101,23 @@ pub fn stand_alone(source: Source, today: Day) -> Input {
     Input { hosted, sources: vec![source], today, digest: String::new() }
 }
 
-fn run_case(policy: &Policy, reader: &mut Reader, case: &Placed<CaseSpec>) -> Vec<CaseOutcome> {
+fn run_case(
+    policy: &Policy,
+    rules: &HashSet<&str>,
+    reader: &mut Reader,
+    case: &Placed<CaseSpec>,
+) -> Vec<CaseOutcome> {
     let place = case.place(reader.file());
     let text =
         |word: &Option<Placed<String>>| word.as_ref().map_or_else(String::new, |word| word.value.clone());
     let (from, to) = (text(&case.value.from), text(&case.value.to));
+    if let Some(word) = case.value.rule.as_ref().filter(|word| !rules.contains(word.value.as_str())) {
+        reader.error(
+            word,
+            format!("there is no rule \"{}\"", word.value),
+            "correct the name; `default` stands for no rule",
+        );
+    }
     let verdict = ask(policy, reader, &case.value, &place);
     let mut outcome = CaseOutcome { place, from, to, passed: true, outcome: String::new(), finding: None };
     if let Some(verdict) = &verdict {
@@ -134,15 +150,6 @@ fn ask(policy: &Policy, reader: &mut Reader, case: &CaseSpec, place: &Place) -> 
     }
     if let Some(word) = &case.reason {
         reader.reason(word);
-    }
-    if let Some(word) = &case.rule
-        && !policy.rule_names().any(|name| name.as_str() == word.value)
-    {
-        reader.error(
-            word,
-            format!("there is no rule \"{}\"", word.value),
-            "correct the name; `default` stands for no rule",
-        );
     }
     reader.not_empty("payload", case.payload.as_ref());
     let _said = reader.named("lists", case.lists.as_ref());
