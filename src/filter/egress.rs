@@ -72,11 +72,8 @@ fn message(head: &Head, egress: &Egress) -> Leaves {
 
 fn presence(head: &Head, egress: &Egress) -> Leaves {
     let unavailable = head.is_type("unavailable");
-    if !unavailable && head.type_().is_some() {
-        let cut = which(head, |child| is_kept(child, egress));
-        return if cut.is_empty() { Leaves::Whole } else { Leaves::Without(cut) };
-    }
-    if egress.presence() == Presence::None {
+    let says_who_is_there = unavailable || head.type_().is_none();
+    if says_who_is_there && egress.presence() == Presence::None {
         // Who was in a room before the rule came may still leave it.
         let directed = head.to().is_some_and(|to| to.contains('/'));
         let joins = head.children().any(|child| child.namespace() == names::ROOMS);
@@ -87,8 +84,13 @@ fn presence(head: &Head, egress: &Egress) -> Leaves {
         }
     }
     let plain = egress.presence() != Presence::Full;
+    // Who asks for a subscription says so in `status` (RFC 6121, 3.1.1); of other types it is what it is without one.
+    let stays = |child: &Child<'_>| match says_who_is_there {
+        true => child.is_named("show") || child.is_named("priority"),
+        false => child.is_named("error") || (head.is_type("subscribe") && child.is_named("status")),
+    };
     let cut = which(head, |child| match child.namespace() {
-        names::SERVER | names::CLIENT => plain && !child.is_named("show") && !child.is_named("priority"),
+        names::SERVER | names::CLIENT => plain && !stays(child),
         namespace => egress.cuts_of_presence(namespace) || is_kept(child, egress),
     });
     if cut.is_empty() { Leaves::Whole } else { Leaves::Without(cut) }
@@ -117,10 +119,22 @@ fn carries_kept(pubsub: &Element, egress: &Egress) -> bool {
 fn says_something(child: &Child<'_>) -> bool {
     match child.namespace() {
         names::SERVER | names::CLIENT => !child.is_named("thread"),
-        names::HINTS | names::SID => false,
+        names::HINTS | names::SID | names::DELAY | names::LEGACY_DELAY => false,
+        ADDRESSES | SHIM => false,
+        // An invitation, its refusal and a change of the room say something; the mark of a message among occupants does not.
+        OF_OCCUPANTS => child.tree().elements().any(|said| said.name != "item"),
         _ => true,
     }
 }
+
+/// XEP-0033: for whom else it is, as an event is told by the server of whoever published it.
+const ADDRESSES: &str = "http://jabber.org/protocol/address";
+
+/// XEP-0131: headers, which with an event name the collection that it came by.
+const SHIM: &str = "http://jabber.org/protocol/shim";
+
+/// XEP-0045.
+const OF_OCCUPANTS: &str = "http://jabber.org/protocol/muc#user";
 
 #[cfg(test)]
 #[path = "egress_tests.rs"]

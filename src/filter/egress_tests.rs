@@ -78,6 +78,7 @@ fn messages_leave_without_what_is_kept() {
     let tune = format!("<items node='{TUNE}'><item id='1'><tune xmlns='{TUNE}'/></item></items>");
     let elsewhere = format!("<items node='urn:x'><item id='1'><tune xmlns='{TUNE}'/></item></items>");
     let gone = format!("<items node='{TUNE}'><retract id='1'/></items>");
+    let with = |beside: &str| event(&tune).replace("</message>", &format!("{beside}</message>"));
     let rows = [
         (format!("<message type='chat'><body>x</body>{state}</message>"), "without [1]"),
         (format!("<message type='chat'>{state}<body>x</body>{state}</message>"), "without [0, 2]"),
@@ -99,6 +100,28 @@ fn messages_leave_without_what_is_kept() {
         (event(&elsewhere), "nothing"),
         (event(&gone), "nothing"),
         (event("<items node='urn:x'><item id='1'><y xmlns='urn:y'/></item></items>"), "whole"),
+        (
+            with(
+                "<addresses xmlns='http://jabber.org/protocol/address'><address type='replyto'/></addresses>",
+            ),
+            "nothing",
+        ),
+        (with("<delay xmlns='urn:xmpp:delay' stamp='2027-01-01T00:00:00Z'/>"), "nothing"),
+        (with("<x xmlns='jabber:x:delay' stamp='20270101T00:00:00'/>"), "nothing"),
+        (
+            with(
+                "<headers xmlns='http://jabber.org/protocol/shim'><header name='Collection'>t</header></headers>",
+            ),
+            "nothing",
+        ),
+        (with("<x xmlns='http://jabber.org/protocol/muc#user'/>"), "nothing"),
+        (with("<x xmlns='http://jabber.org/protocol/muc#user'><item jid='a@b.example'/></x>"), "nothing"),
+        (
+            with("<x xmlns='http://jabber.org/protocol/muc#user'><invite to='c@d.example'/></x>"),
+            "without [0]",
+        ),
+        (with("<x xmlns='http://jabber.org/protocol/muc#user'><status code='104'/></x>"), "without [0]"),
+        (with("<body>x</body>"), "without [0]"),
         (
             format!(
                 "<message type='chat'><result xmlns='urn:xmpp:mam:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'>{state}</message></forwarded></result></message>"
@@ -161,9 +184,21 @@ fn presence_leaves_as_the_rule_says() {
     let room = "<presence ><x xmlns='http://jabber.org/protocol/muc#user'><item/></x><occupant-id xmlns='urn:xmpp:occupant-id:0' id='1'/></presence>";
     let asks = "<presence type='subscribe'><status>It is me</status></presence>";
     let idles = format!("<presence ><show>away</show>{idle}</presence>");
+    // What is no word about who is there carries none either.
+    let typed = |of: &str| format!("<presence type='{of}'><status>in Rome</status>{caps}</presence>");
+    let types = ["subscribed", "unsubscribe", "unsubscribed", "probe", "error"].map(typed);
+    for stanza in &types {
+        table("presence: plain", &[(stanza, "without [0, 1]")]);
+        table("presence: none", &[(stanza, "without [0, 1]")]);
+        table("client-info: refuse", &[(stanza, "whole")]);
+    }
+    let asks_fully = typed("subscribe");
+    let failed = format!("<presence type='error'>{caps}<error type='cancel'/></presence>");
     table(
         "presence: plain",
         &[
+            (&asks_fully, "without [1]"),
+            (&failed, "without [0]"),
             (&full, "without [1, 3]"),
             (&join, "without [0]"),
             (left, "without [0]"),
