@@ -16,7 +16,7 @@ use crate::filter::Answer;
 use crate::jid::Jid;
 use crate::reason::{Direction, Reason};
 use crate::stream::Pair;
-use crate::xml::{Edits, Frame, Head, Kind, Refused};
+use crate::xml::{Edits, Frame, Head, Kind, Refused, escape_attr, names};
 
 /// What becomes of a stanza that does not pass, by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,36 @@ impl<'a> Turned<'a> {
         let text = self.words();
         let answer = Answer { id: self.id.as_deref(), from, to, text: Some(&text) };
         answer.write(self.kind, self.reason, self.reason.stanza_condition())
+    }
+}
+
+impl Turned<'_> {
+    /// What goes on in its place where stanzas are counted (SM-02), between the same addresses: an answer becomes an error, a question
+    /// one that nobody knows an answer to, so that whoever asked hears of it, and all else a message with nothing in it.
+    pub(super) fn stand_in(&self) -> Bytes {
+        let (from, to) = (self.from.as_deref(), self.to.as_deref());
+        let asks = self.kind == Kind::Iq && matches!(self.type_.as_deref(), Some("get" | "set"));
+        if self.kind == Kind::Iq
+            && !asks
+            && let Some(error) = self.error(from, to)
+        {
+            return error;
+        }
+        let (name, type_, id) = match asks {
+            true => ("iq", self.type_.as_deref(), self.id.as_deref()),
+            false => ("message", None, None),
+        };
+        let mut out = format!("<{name}");
+        for (key, value) in [("type", type_), ("id", id), ("to", to), ("from", from)] {
+            if let Some(value) = value {
+                out += &format!(" {key}='{}'", escape_attr(value));
+            }
+        }
+        match asks {
+            true => out += &format!("><policy-violation xmlns='{}'/></{name}>", names::STANZA_ERRORS),
+            false => out += "/>",
+        }
+        out.into()
     }
 }
 

@@ -1561,6 +1561,55 @@ fn a_refused_stanza_of_the_server_behind_comes_back_to_it() {
     assert!(managed.said(NEAR).contains("(name-beyond-ascii)"));
 }
 
+// SM-02, POL-12: what a patch denies of the server would be kept for the next login and end each of them. Where stanzas are counted
+// one of the same count goes in its place: nothing of the denied one, an error for an answer, and a question that its sender hears refused.
+#[test]
+fn what_a_patch_denies_of_the_server_keeps_the_count() {
+    let text = "version: v1\npatches:\n  - { name: p, reason: r, action: deny, direction: outbound, flows: [c2s], payload: urn:x }\n";
+    let (file, findings) = gatehouse::config::load::parse(text, "p.yaml");
+    assert!(findings.is_empty(), "{findings:?}");
+    let source = gatehouse::policy::PatchSource::new("p.yaml", file);
+    let today = gatehouse::policy::Day::parse("2026-11-21").unwrap();
+    let (patches, _, _) = gatehouse::policy::compile_patches(&[source], None, today).unwrap();
+    let (from, odd) = ("from='c@friend.example'", "<x xmlns='urn:x'/>");
+    let rows = [
+        (
+            format!("<message {from} id='1'><body>x</body>{odd}</message>"),
+            "<message from='c@friend.example'/>",
+        ),
+        (format!("<message {from} type='error'>{odd}</message>"), "<message from='c@friend.example'/>"),
+        (format!("<presence {from}>{odd}</presence>"), "<message from='c@friend.example'/>"),
+        (format!("<presence {from} type='subscribe'>{odd}</presence>"), "<message from='c@friend.example'/>"),
+        (
+            format!("<iq type='result' {from} id='2'>{odd}</iq>"),
+            "<iq type='error' id='2' from='c@friend.example'>",
+        ),
+        (
+            format!("<iq type='get' {from} id='3'>{odd}</iq>"),
+            "<iq type='get' id='3' from='c@friend.example'><policy-violation ",
+        ),
+    ];
+    for asked in [false, true] {
+        let mut stage = bound();
+        let policy = std::sync::Arc::new(any().with_patches(patches.clone()));
+        stage.step(NEAR, Input::Policy(policy));
+        stage.hears(NEAR, "<enable xmlns='urn:xmpp:sm:3'/>");
+        if !asked {
+            stage.hears(FAR, "<enabled xmlns='urn:xmpp:sm:3' resume='true' id='s'/>");
+        }
+        stage.effects.clear();
+        for (stanza, expected) in &rows {
+            stage.hears(FAR, stanza);
+            let (delivered, passed) = (stage.delivered(), stage.passed());
+            assert_eq!((delivered.len(), passed.len()), (1, 0), "{stanza}: {delivered:?} {passed:?}");
+            assert!(delivered[0].starts_with(expected) && !delivered[0].contains("urn:x"), "{delivered:?}");
+        }
+        stage.hears(FAR, &format!("<message {from}><body>y</body></message>"));
+        assert!(stage.delivered()[0].contains("<body>y</body>"));
+        assert_eq!(stage.said(NEAR), "");
+    }
+}
+
 // SM-02, SM-04, SM-10.
 #[test]
 fn stream_management_and_client_state_pass_in_order() {

@@ -2,7 +2,8 @@
 //!
 //! On a stream without management they are answered as between servers. On a managed one nothing may be dropped, answered or
 //! made (SM-02), and the client would send the same again after each resumption: the stream ends with a text that says why,
-//! and the session behind is closed.
+//! and the session behind is closed. What a patch denies of the server has another in its place there: the server would keep it for
+//! the next login, and end that one, too.
 
 use crate::reason::{Direction, Flow, Reason};
 use crate::xml::{Edits, Frame, Refused};
@@ -132,6 +133,18 @@ impl Step<'_, '_> {
             }
             Fate::Answered | Fate::Dropped => {}
         }
+    }
+
+    /// A patch keeps this stanza of the server from its client. Where stanzas are counted, one that says nothing goes in its place:
+    /// each side counts one, and once the client has acknowledged it the server has nothing left to bring again.
+    pub(super) fn deny_far(&mut self, turned: &Turned<'_>) {
+        if self.client.managed == Managed::No {
+            return self.turn_away_far(turned);
+        }
+        self.tell_unfit(turned);
+        let octets = turned.stand_in();
+        self.count(turned.kind, octets.len());
+        self.turn.push(Effect::Deliver(octets));
     }
 
     fn tell_unfit(&mut self, turned: &Turned<'_>) {
