@@ -71,7 +71,7 @@ pub(super) async fn follow(tools: impl Fn() -> Arc<Tools> + Send) {
     loop {
         tick.tick().await;
         let tools = tools();
-        let approved = tools.quarantine.ripen();
+        let approved = tools.quarantine.ripen(&tools.registry.policy());
         match approved.is_empty() {
             true => show(&tools),
             false => publish(&tools),

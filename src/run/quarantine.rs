@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::shared::Exchanged;
 use crate::jid::Domain;
-use crate::policy::{Counted, Permit, Settled};
-use crate::reason::Reason;
+use crate::policy::{Counted, Federate, Identity, Permit, Policy, Question, Settled, ShownKey, Tls};
+use crate::reason::{Direction, Reason};
 use crate::relay::HeldStanza;
 
 /// What somebody has decided.
@@ -86,6 +86,9 @@ pub struct Party {
     /// After so many quiet days it is approved by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_days: Option<u32>,
+    /// Its domains that were seen, for other rules may be for other ones: none of them is let out before the strictest says so.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) names: BTreeSet<Box<str>>,
     /// What was decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
@@ -109,9 +112,46 @@ impl Party {
         self.days.range(..day(now)).count()
     }
 
-    fn is_ripe(&self, now: i64) -> bool {
+    /// Whether so many quiet days, where it is some number of them, lie behind it.
+    fn is_ripe(&self, days: Option<u32>, now: i64) -> bool {
         let enough = |days: u32| self.quiet(now) >= usize::try_from(days).unwrap_or(usize::MAX);
-        self.word() == Word::Held && self.quiet_days.is_some_and(enough)
+        self.word() == Word::Held && days.is_some_and(enough)
+    }
+
+    fn calls_itself(&mut self, remote: &str) {
+        if self.names.len() < NAMES && !self.names.contains(remote) {
+            self.names.insert(remote.into());
+        }
+    }
+
+    /// The quiet days that the strictest rule asks for which is for any of its domains that were seen, towards any domain served
+    /// here; none: it is never over by itself, which holds as well for who has had more names than are remembered.
+    fn strictest(&self, party: &str, policy: &Policy) -> Option<u32> {
+        if self.names.len() >= NAMES {
+            return None;
+        }
+        let names = self.names.iter().map(|name| &**name).chain([party]);
+        let mut most = None;
+        for remote in names.filter_map(|name| Domain::parse(name).ok()) {
+            for hosted in policy.hosted() {
+                for direction in [Direction::Inbound, Direction::Outbound] {
+                    let asked = Federate {
+                        hosted,
+                        remote: &remote,
+                        direction,
+                        identity: Identity::Unproven,
+                        tls: Tls::Unknown,
+                        address: None,
+                        key: ShownKey::Unknown,
+                    };
+                    let permit = policy.judge(&Question::Federate(asked), &mut ()).permit();
+                    if let Some(bounds) = permit.as_ref().and_then(Permit::quarantine) {
+                        most = most.max(Some(bounds.quiet_days?.get()));
+                    }
+                }
+            }
+        }
+        most
     }
 
     fn is_forgotten(&self, now: i64) -> bool {
@@ -202,6 +242,7 @@ impl Book {
         if let Some(entry) = table.entry(&party, now) {
             entry.last = entry.last.max(now);
             entry.quiet_days = bounds.quiet_days.map(Into::into);
+            entry.calls_itself(permit.remote().as_str());
             if entry.rule != permit.rule().as_str() {
                 permit.rule().as_str().clone_into(&mut entry.rule);
             }
@@ -218,7 +259,11 @@ impl Book {
 
     fn ask_at(&self, remote: &Domain, stanza: &HeldStanza, now: i64) -> Result<(), Reason> {
         let mut table = self.table();
-        match table.entry(&remote.registrable(), now).is_some_and(|entry| entry.counts(stanza, now)) {
+        let counts = |entry: &mut Party| {
+            entry.calls_itself(remote.as_str());
+            entry.counts(stanza, now)
+        };
+        match table.entry(&remote.registrable(), now).is_some_and(counts) {
             true => Ok(()),
             false => Err(Reason::QuarantineRate),
         }
@@ -256,18 +301,20 @@ impl Book {
         self.table().parties.contains_key(party)
     }
 
-    /// Approves those with enough quiet days, and forgets those that have not been seen for long. Who was approved.
-    pub fn ripen(&self) -> Vec<Box<str>> {
-        self.ripen_at(self.now())
+    /// Approves those with enough quiet days under this policy, for what is decided is decided of all their domains towards all that
+    /// are served here; and forgets those that have not been seen for long. Who was approved.
+    pub fn ripen(&self, policy: &Policy) -> Vec<Box<str>> {
+        self.ripen_by(self.now(), |name, party| party.strictest(name, policy))
     }
 
-    fn ripen_at(&self, now: i64) -> Vec<Box<str>> {
+    fn ripen_by(&self, now: i64, asked: impl Fn(&str, &Party) -> Option<u32>) -> Vec<Box<str>> {
         let mut table = self.table();
         let before = table.parties.len();
         table.parties.retain(|_, party| !party.is_forgotten(now));
         let mut approved = Vec::new();
         for (name, party) in &mut table.parties {
-            if party.is_ripe(now) {
+            // What its last rule says is known, and tells most of them; only then the policy is asked.
+            if party.is_ripe(party.quiet_days, now) && party.is_ripe(asked(name, party), now) {
                 let at = party.decision.map_or(now, |before| now.max(before.at.saturating_add(1)));
                 party.decision = Some(Decision { at, word: Word::Approved, uid: None });
                 approved.push(name.clone());
@@ -390,6 +437,9 @@ pub const MOST: usize = 10_000;
 
 /// Quiet days of each that are remembered: as many as a rule may ask for, and today.
 const DAYS: usize = 91;
+
+/// Domains of each that are remembered.
+const NAMES: usize = 32;
 
 /// Who was not seen for so many milliseconds is forgotten, where nothing was decided.
 const FORGOTTEN: i64 = 90 * 24 * 3600 * 1000;

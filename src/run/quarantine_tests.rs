@@ -2,7 +2,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::*;
-use crate::policy::{Often, Quarantine};
+use crate::policy::{
+    Day, Federation, HostedSource, Input, Often, Place, PolicyFile, Quarantine, Source, build,
+};
 
 const HOUR: i64 = 3600 * 1000;
 const TODAY: i64 = 20_000 * 24 * HOUR;
@@ -19,6 +21,13 @@ fn stanza(counted: Counted, bounds: &Arc<Quarantine>) -> HeldStanza {
 
 fn message(bounds: &Arc<Quarantine>) -> HeldStanza {
     stanza(Counted::Message, bounds)
+}
+
+impl Book {
+    /// By the rule of whoever sent last, as where there is one rule.
+    fn ripen_at(&self, now: i64) -> Vec<Box<str>> {
+        self.ripen_by(now, |_, party| party.quiet_days)
+    }
 }
 
 fn domain(name: &str) -> Domain {
@@ -85,6 +94,63 @@ fn quiet_days_let_somebody_out_and_a_loud_one_begins_anew() {
     book.decide("new.com", Word::Refused, 7).unwrap();
     assert!(sends(20) && sends(21) && sends(22) && sends(23));
     assert!(book.ripen_at(TODAY + 24 * day).is_empty(), "who was refused is not let out by waiting");
+}
+
+// POL-24: quiet days under one rule are no way out of another: of all rules that are for some domain of this party, towards whichever
+// domain of ours, the strictest holds.
+#[test]
+fn the_strictest_rule_of_a_party_holds_for_all_of_it() {
+    let free = "domains: [new.com], verdict: quarantine, quarantine: { quiet-days: 2 }";
+    let cases = [
+        (free, "", 2),
+        (free, "domains: [rooms.new.com], verdict: quarantine", 99),
+        (free, "domains: [rooms.new.com], verdict: quarantine, quarantine: { quiet-days: 4 }", 4),
+        (free, "domains: [other.com], verdict: quarantine", 2),
+        (free, "domains: [new.com], hosted: [annex.example], verdict: quarantine", 99),
+        (
+            free,
+            "domains: [new.com], hosted: [annex.example], verdict: quarantine, quarantine: { quiet-days: 3 }",
+            3,
+        ),
+        (free, "domains: [\"*.com\"], hosted: [annex.example], verdict: quarantine", 99),
+    ];
+    for (one, other, expected) in cases {
+        let one =
+            if other.contains("hosted") { format!("{one}, hosted: [hall.example]") } else { one.into() };
+        let mut text = format!("version: v1\nrules:\n  - {{ name: one, {one} }}\n");
+        if !other.is_empty() {
+            text += &format!("  - {{ name: other, {other} }}\n");
+        }
+        let (file, findings) = crate::config::load::parse::<PolicyFile>(&text, "p.yaml");
+        assert!(findings.is_empty(), "{findings:?}");
+        let hosted = ["hall.example", "annex.example"].map(|name| HostedSource {
+            domain: domain(name),
+            federation: Federation::Listed,
+            sources: vec![0],
+            place: Place::whole("g.yaml"),
+        });
+        let input = Input {
+            hosted: hosted.into(),
+            sources: vec![Source::new("p.yaml", file)],
+            today: Day::parse("2026-11-21").unwrap(),
+            digest: String::new(),
+        };
+        let policy = build(&input).0.unwrap();
+        let (book, bounds) = (Book::default(), bounds(2, Some(2)));
+        for n in 0..20 {
+            // It asks for little under the strict rule, and then is quiet under the other alone.
+            if n == 0 {
+                assert!(book.ask_at(&domain("rooms.new.com"), &message(&bounds), TODAY).is_ok());
+            }
+            let now = TODAY + n * 24 * HOUR;
+            let out = book.ripen_by(now, |name, party| party.strictest(name, &policy));
+            assert_eq!(!out.is_empty(), n == expected, "{text} after {n} days");
+            if !out.is_empty() {
+                break;
+            }
+            assert!(book.ask_at(&domain("new.com"), &message(&bounds), now).is_ok());
+        }
+    }
 }
 
 #[test]

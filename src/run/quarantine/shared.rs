@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::{Book, FORGOTTEN, MOST, Party, is_party};
+use super::{Book, FORGOTTEN, MOST, NAMES, Party, is_party};
 
 /// What an exchange comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,7 @@ impl Party {
             self.rule.clone_from(&theirs.rule);
             self.quiet_days = theirs.quiet_days;
         }
+        theirs.names.iter().for_each(|name| self.calls_itself(name));
         self.last = self.last.max(theirs.last);
         self.refused = self.refused.max(theirs.refused);
         self.decision = self.decision.max(theirs.decision);
@@ -57,6 +58,7 @@ impl Party {
             && self.days.iter().all(|day| *day <= super::day(soon))
             && self.loud <= super::day(soon)
             && self.rule.len() <= RULE
+            && self.names.len() <= NAMES
     }
 }
 
