@@ -26,14 +26,21 @@ impl Reloader {
         let turned = rules::apart(&tools, move |tools| {
             let before = tools.registry.policy();
             if before.today() == today {
-                return false;
+                return None;
             }
             tools.registry.amend(|policy| (policy.today() != today).then(|| policy.on(today)));
             rules::announce(tools);
-            before.next_expiry().is_some_and(|day| day <= today)
+            before.next_expiry().filter(|day| *day <= today).map(|_| rules::expired(&before, today))
         });
-        if turned.await == Some(true) {
-            tracing::warn!(day = %today, "a rule has expired");
+        match turned.await.flatten() {
+            None => {}
+            // The first or the last day of a pinned key.
+            Some(ended) if ended.is_empty() => {
+                tracing::warn!(day = %today, "a rule holds other keys from today on");
+            }
+            Some(ended) => {
+                tracing::warn!(day = %today, what = ended.join("; "), "what was in force until yesterday has expired");
+            }
         }
     }
 }

@@ -12,11 +12,11 @@ use super::protocol::Answer;
 use super::quarantine;
 use super::used::{Shadowed, Unused};
 use crate::config::settings::Settings;
-use crate::policy::{CaseOutcome, Policy, RuleView};
+use crate::policy::{CaseOutcome, Day, Patches, Place, Policy};
 use crate::reason::Flow;
 use crate::run::observe::capped;
 use crate::run::shadow::{Otherwise, Report};
-use crate::run::used::Use;
+use crate::run::used::{self, Use};
 use crate::run::{Tools, kept};
 
 /// The cases that are about pairs: those of policy files, and not those of patches.
@@ -52,13 +52,53 @@ pub(super) fn follow(tools: &Tools, cases: &[CaseOutcome], recall: impl FnOnce(&
     announce(tools);
 }
 
-/// Says which rules end soon: once each, 30, 7 and 1 days before. Of many rules it takes a while.
+/// A rule or a patch that has a last day.
+struct Lasting<'a> {
+    what: &'static str,
+    name: &'a str,
+    place: &'a Place,
+    last: Day,
+    owner: Option<&'a str>,
+    ticket: Option<&'a str>,
+    people: String,
+}
+
+impl Lasting<'_> {
+    /// Under which its announcements are known: no rule has a blank in its name.
+    fn key(&self) -> String {
+        if self.what == "rule" { self.name.to_owned() } else { used::of_patch(self.name) }
+    }
+}
+
+fn lasting(policy: &Policy) -> impl Iterator<Item = Lasting<'_>> {
+    let rules = policy.rules().filter_map(|rule| {
+        let (owner, ticket, people) = (rule.owner, rule.ticket, rule.people());
+        let (name, place) = (rule.name.as_str(), rule.place);
+        Some(Lasting { what: "rule", name, place, last: rule.expires?, owner, ticket, people })
+    });
+    let patches = policy.patches().into_iter().flat_map(Patches::iter).filter_map(|patch| {
+        let (owner, people) = (patch.owner.as_deref(), patch.people());
+        let (name, place) = (patch.name.as_str(), &patch.place);
+        Some(Lasting { what: "patch", name, place, last: patch.expires?, owner, ticket: None, people })
+    });
+    rules.chain(patches)
+}
+
+/// What has expired since the day of that policy and before this one, for people, so many at most.
+pub(super) fn expired(before: &Policy, today: Day) -> Vec<String> {
+    let ended = lasting(before).filter(|one| (before.today()..today).contains(&one.last));
+    ended
+        .take(ENDING)
+        .map(|one| format!("{} {}{} at {}", one.what, one.name, one.people, one.place))
+        .collect()
+}
+
+/// Says which rules and patches end soon: once each, 30, 7 and 1 days before. Of many rules it takes a while.
 pub(super) fn announce(tools: &Tools) {
     let policy = tools.registry.policy();
     let mut ending = [0; STEPS.len()];
-    for rule in policy.rules() {
-        let Some(last) = rule.expires else { continue };
-        let left = last.days() - policy.today().days();
+    for one in lasting(&policy) {
+        let left = one.last.days() - policy.today().days();
         if left < 0 {
             continue;
         }
@@ -69,10 +109,17 @@ pub(super) fn announce(tools: &Tools) {
             });
         let Some(step) = steps.next() else { continue };
         steps.for_each(drop);
-        let last_day = last.to_string();
-        if tools.observe.used().announces(rule.name.as_str(), &last_day, step) {
-            tracing::warn!(rule = rule.name.as_str(), at = %rule.place, last_day, days = left, owner = rule.owner,
-                ticket = rule.ticket, "a rule expires soon: renew the date if it should go on");
+        let last_day = one.last.to_string();
+        if !tools.observe.used().announces(&one.key(), &last_day, step) {
+            continue;
+        }
+        match one.what {
+            "rule" => {
+                tracing::warn!(rule = one.name, at = %one.place, last_day, days = left, owner = one.owner,
+                ticket = one.ticket, "a rule expires soon: renew the date if it should go on");
+            }
+            _ => tracing::warn!(patch = one.name, at = %one.place, last_day, days = left, owner = one.owner,
+                "a patch expires soon: renew the date if it should go on"),
         }
     }
     for (days, count) in STEPS.into_iter().zip(ending) {
@@ -232,10 +279,10 @@ fn unused_since(
     (rules, cases, young)
 }
 
-/// The rules that end within a week, for people, so many at most.
+/// The rules and patches that end within a week, for people, so many at most.
 pub(super) fn ending(policy: &Policy) -> Vec<String> {
-    let ends = |rule: RuleView<'_>| {
-        let last = rule.expires?;
+    let ends = |one: Lasting<'_>| {
+        let last = one.last;
         let left = last.days() - policy.today().days();
         if !(0..=7).contains(&left) {
             return None;
@@ -245,10 +292,9 @@ pub(super) fn ending(policy: &Policy) -> Vec<String> {
             1 => "1 day is left".to_owned(),
             left => format!("{left} days are left"),
         };
-        let people = rule.people();
-        Some((last, format!("rule {}{people} expires after {last}: {when}", rule.name)))
+        Some((last, format!("{} {}{} expires after {last}: {when}", one.what, one.name, one.people)))
     };
-    let mut all: Vec<_> = policy.rules().filter_map(ends).collect();
+    let mut all: Vec<_> = lasting(policy).filter_map(ends).collect();
     all.sort();
     all.into_iter().take(ENDING).map(|(_, words)| words).collect()
 }
@@ -289,7 +335,7 @@ pub(super) fn shadow_shown(report: &Report) -> crate::status::Shadow {
 /// Days before the end of a rule on which it is announced, the last first.
 const STEPS: [i64; 3] = [1, 7, 30];
 
-/// Rules that are alarms at one time.
+/// Rules and patches that are alarms, or are named as expired, at one time.
 const ENDING: usize = 10;
 
 /// How often what is counted is written down.
@@ -297,3 +343,55 @@ const OFTEN: Duration = Duration::from_secs(60);
 
 const NO_SHADOW: &str =
     "no policy is in the shadow: name its files, `shadow: [policies/next.yaml]` of a domain, and reload";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::*;
+
+    // POL-22: patches end as rules do, and are told beforehand and by name on the day after.
+    #[test]
+    fn rules_and_patches_end_alike() {
+        let rules = "version: v1\nrules:\n  - { name: r, domains: [a.com], expires: 2027-01-05, owner: Ada, ticket: T-1 }
+  - { name: late, domains: [b.com], expires: 2027-06-01 }\n";
+        let patches = "version: v1\npatches:\n  - { name: p, reason: r, action: deny, payload: urn:x, expires: 2027-01-04, owner: Bo }\n";
+        let (file, _) = crate::config::load::parse::<PolicyFile>(rules, "r.yaml");
+        let day = |text: &str| Day::parse(text).unwrap();
+        let today = day("2027-01-03");
+        let hosted = HostedSource {
+            domain: crate::jid::Domain::parse("hall.example").unwrap(),
+            federation: Federation::Listed,
+            sources: vec![0],
+            place: Place::whole("g.yaml"),
+        };
+        let sources = vec![Source::new("r.yaml", file)];
+        let policy = build(&Input { hosted: vec![hosted], sources, today, digest: String::new() }).0.unwrap();
+        let (file, _) = crate::config::load::parse::<PatchFile>(patches, "p.yaml");
+        let compiled = compile_patches(&[PatchSource::new("p.yaml", file)], None, today).unwrap();
+        let policy = policy.with_patches(compiled.0);
+        assert_eq!(
+            ending(&policy),
+            [
+                "patch p (owner Bo) expires after 2027-01-04: 1 day is left",
+                "rule r (owner Ada, ticket T-1) expires after 2027-01-05: 2 days are left"
+            ]
+        );
+        assert!(expired(&policy, day("2027-01-04")).is_empty());
+        let ended = expired(&policy, day("2027-01-05"));
+        assert!(ended.len() == 1 && ended[0].starts_with("patch p (owner Bo) at p.yaml:"), "{ended:?}");
+        let ended = expired(&policy, day("2027-02-01"));
+        assert!(
+            ended.len() == 2 && ended[0].starts_with("rule r (owner Ada, ticket T-1) at r.yaml:"),
+            "{ended:?}"
+        );
+        // Each word is said once, also when files are read again meanwhile.
+        let uses = used::Used::default();
+        for one in lasting(&policy) {
+            assert!(uses.announces(&one.key(), "2027-01-04", 7));
+        }
+        uses.follow(&policy, &[]);
+        assert!(lasting(&policy).all(|one| !uses.announces(&one.key(), "2027-01-04", 7)));
+        uses.follow(&policy.with_patches(Patches::default()), &[]);
+        assert!(uses.announces(&used::of_patch("p"), "2027-01-04", 7), "what is gone is forgotten");
+    }
+}

@@ -199,7 +199,7 @@ families! {
     );
     rules_expiring: gauges(
         "rules_expiring",
-        "Rules whose last day is today or comes within so many days.",
+        "Rules and patches whose last day is today or comes within so many days.",
         ["days"]
     );
     quarantine: gauges(

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{CaseOutcome, Policy, RuleName};
+use crate::policy::{CaseOutcome, Patches, Policy, RuleName};
 use crate::stream::Pair;
 
 /// The use of one rule or case.
@@ -63,6 +63,11 @@ pub struct Uses {
     pub announced: BTreeMap<String, (String, i64)>,
 }
 
+/// Under which the end of this patch was announced: no rule has a blank in its name.
+pub fn of_patch(name: &str) -> String {
+    format!("patch {name}")
+}
+
 /// Counts.
 #[derive(Debug, Default)]
 pub struct Used {
@@ -93,7 +98,9 @@ impl Used {
         let keys: HashSet<String> = cases.iter().map(key_of).collect();
         self.each(|inner| &mut inner.rules, leaving(|name| names.contains(name)));
         self.each(|inner| &mut inner.cases, leaving(|key| keys.contains(key)));
-        self.each(|inner| &mut inner.announced, |name, _| names.contains(name));
+        let patches: HashSet<String> =
+            policy.patches().into_iter().flat_map(Patches::iter).map(|p| of_patch(p.name.as_str())).collect();
+        self.each(|inner| &mut inner.announced, |name, _| names.contains(name) || patches.contains(name));
     }
 
     /// Has these counted.

@@ -148,6 +148,11 @@ impl Patch {
         *self == Patch { place: self.place.clone(), ..other.clone() }
     }
 
+    /// Whose it is, for people, as of a rule: ` (owner Ada Novak)`, or nothing.
+    pub fn people(&self) -> String {
+        super::people(self.owner.as_deref(), None)
+    }
+
     /// Whether its last day is past.
     pub fn has_expired(&self, today: Day) -> bool {
         self.expires.is_some_and(|last| today > last)
