@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::dns::query::Asker;
+use crate::dns::query::Servers;
 use crate::jid::Domain;
 
 /// What is known of our own domains.
 pub(super) struct Home {
     domains: Vec<Domain>,
-    asker: Asker,
+    servers: Servers,
     known: Mutex<Known>,
     /// Whether all of them have been looked up once.
     once: watch::Sender<bool>,
@@ -34,9 +34,9 @@ struct Known {
 }
 
 impl Home {
-    pub(super) fn new(domains: Vec<Domain>, asker: Asker) -> Arc<Self> {
+    pub(super) fn new(domains: Vec<Domain>, servers: Servers) -> Arc<Self> {
         let once = watch::Sender::new(domains.is_empty());
-        Arc::new(Self { domains, asker, known: Mutex::default(), once })
+        Arc::new(Self { domains, servers, known: Mutex::default(), once })
     }
 
     /// Whether the DNS gives this address to a hosted domain.
@@ -74,7 +74,7 @@ impl Home {
             while lookups.len() < AT_ONCE
                 && let Some((domain, kind)) = left.next()
             {
-                let (domain, asker) = (domain.clone(), self.asker.clone());
+                let (domain, asker) = (domain.clone(), self.servers.asker());
                 lookups.spawn(async move {
                     let name = Name::from_ascii(format!("{}.", domain.to_ascii())).ok()?;
                     let found = asker.ask(name, kind).await.ok()?;

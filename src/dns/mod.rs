@@ -18,6 +18,7 @@ pub mod srv;
 pub mod steer;
 mod steer_tcp;
 mod tlsa;
+mod work;
 
 pub use gates::{Places, Share};
 pub use guard::Guard;

@@ -22,10 +22,19 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::time::timeout;
 
-/// Asks the servers; it keeps no memory.
+use crate::dns::work::{Paid, Purse};
+
+/// The servers to ask, and whom their answers are believed by.
+pub(super) struct Servers {
+    pool: Pool,
+    trusted: Trusted,
+    each: Duration,
+}
+
+/// Asks the servers, for one look-up with all its names; it keeps no memory.
 #[derive(Clone)]
 pub(super) struct Asker {
-    pool: NameServerPool<TokioRuntimeProvider>,
+    pool: Pool,
     signatures: Signatures,
     each: Duration,
 }
@@ -37,9 +46,11 @@ enum Signatures {
     Unread,
     /// The resolver, which says so (RFC 6840 5.8).
     Reported,
-    /// We do.
-    Read(Box<DnssecDnsHandle<NameServerPool<TokioRuntimeProvider>>>),
+    /// We do, as long as there is something in the purse.
+    Read(Box<DnssecDnsHandle<Paid<Pool>>>, Purse),
 }
+
+type Pool = NameServerPool<TokioRuntimeProvider>;
 
 /// `dnssec:` of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +86,8 @@ pub enum QueryFault {
     Failed,
     /// No answer in time.
     Timeout,
+    /// Validating it takes more than one look-up may cost.
+    TooMuch,
 }
 
 /// The addresses of the system's servers.
@@ -88,12 +101,12 @@ pub(super) fn system_servers() -> Result<Vec<SocketAddr>, NetError> {
         .collect())
 }
 
-impl Asker {
-    pub(super) fn new(servers: &[SocketAddr], each: Duration, trusted: &Trusted) -> Result<Asker, NetError> {
+impl Servers {
+    pub(super) fn new(addresses: &[SocketAddr], each: Duration, trusted: &Trusted) -> Result<Self, NetError> {
         let mut options = ResolverOpts::default();
         options.timeout = each;
         options.cache_size = 0;
-        let configs = servers.iter().map(|server| {
+        let configs = addresses.iter().map(|server| {
             let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
                 connection.port = server.port();
                 connection
@@ -102,17 +115,26 @@ impl Asker {
         });
         let context = PoolContext::new(options, TlsConfig::new()?);
         let pool = NameServerPool::from_config(configs, Arc::new(context), TokioRuntimeProvider::default());
-        let signatures = match trusted {
+        Ok(Self { pool, trusted: trusted.clone(), each })
+    }
+
+    /// For one look-up: what it costs is counted from here.
+    pub(super) fn asker(&self) -> Asker {
+        let signatures = match &self.trusted {
             Trusted::Nobody => Signatures::Unread,
             Trusted::Resolver => Signatures::Reported,
             Trusted::Anchors(anchors) => {
-                let handle = DnssecDnsHandle::with_trust_anchor(pool.clone(), Arc::clone(anchors));
-                Signatures::Read(Box::new(handle))
+                let purse = Purse::full();
+                let paid = Paid::new(self.pool.clone(), purse.clone());
+                let handle = DnssecDnsHandle::with_trust_anchor(paid, Arc::clone(anchors));
+                Signatures::Read(Box::new(handle), purse)
             }
         };
-        Ok(Asker { pool, signatures, each })
+        Asker { pool: self.pool.clone(), signatures, each: self.each }
     }
+}
 
+impl Asker {
     /// All records of one type at a name.
     pub(super) async fn ask(&self, name: Name, kind: RecordType) -> Result<Found, QueryFault> {
         let mut name = name;
@@ -122,7 +144,7 @@ impl Asker {
         let mut secure = true;
         loop {
             let Answers { records: answers, negative_ttl, gone, secure: signed } =
-                self.once(name.clone(), kind).await?;
+                self.once(name.clone(), kind).await.map_err(|fault| self.told(fault))?;
             secure &= signed;
             let walk = walk(&answers, name, kind, &mut hops, &mut ttl)?;
             match walk {
@@ -145,7 +167,7 @@ impl Asker {
                 timeout(self.each, self.pool.lookup(query, options).first_answer()).await
             }
             // Keys and delegations are asked about on the way.
-            Signatures::Read(handle) => {
+            Signatures::Read(handle, _) => {
                 timeout(self.each.saturating_mul(2), handle.lookup(query, options).first_answer()).await
             }
         };
@@ -171,16 +193,24 @@ impl Asker {
 }
 
 impl Asker {
+    /// What could not be paid for comes out as one fault or another of the validation; it is neither forged nor missing.
+    fn told(&self, fault: QueryFault) -> QueryFault {
+        match &self.signatures {
+            Signatures::Read(_, purse) if purse.is_empty() => QueryFault::TooMuch,
+            _ => fault,
+        }
+    }
+
     /// Whether all of this answer is signed, and the signatures hold.
     fn signed(&self, message: &Message) -> Result<bool, QueryFault> {
         let answers = || message.answers.iter().filter(|record| record.record_type() != RecordType::RRSIG);
         match self.signatures {
             Signatures::Unread => Ok(false),
             Signatures::Reported => Ok(message.metadata.authentic_data),
-            Signatures::Read(_) if answers().any(|record| record.proof == Proof::Bogus) => {
+            Signatures::Read(..) if answers().any(|record| record.proof == Proof::Bogus) => {
                 Err(QueryFault::Bogus)
             }
-            Signatures::Read(_) => Ok(answers().all(|record| record.proof == Proof::Secure)),
+            Signatures::Read(..) => Ok(answers().all(|record| record.proof == Proof::Secure)),
         }
     }
 }

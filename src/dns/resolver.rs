@@ -27,7 +27,7 @@ use crate::dns::gates::{Gates, Places, Share};
 use crate::dns::guard::Guard;
 use crate::dns::home::Home;
 use crate::dns::order::{Candidate, Rank, order};
-use crate::dns::query::{Asker, Dnssec, Trusted, system_servers};
+use crate::dns::query::{Asker, Dnssec, Servers, Trusted, system_servers};
 use crate::dns::routes::{ByDomain, Whom};
 use crate::dns::srv::{Service, find};
 use crate::dns::tlsa::published;
@@ -169,10 +169,11 @@ impl Resolver {
             return Err(SetupFault::Far(*far));
         }
         let trusted = Trusted::of(&params.dnssec).map_err(SetupFault::Anchors)?;
-        let asker = || {
-            Asker::new(&servers, params.each, &trusted).map_err(|error| SetupFault::System(error.to_string()))
+        let asked = || {
+            Servers::new(&servers, params.each, &trusted)
+                .map_err(|error| SetupFault::System(error.to_string()))
         };
-        let memory = || Ok(Memory { asker: asker()?, known: Mutex::default() });
+        let memory = || Ok(Memory { servers: asked()?, known: Mutex::default() });
         let seed = getrandom::u64().map_err(|error| SetupFault::System(error.to_string()))?;
         Ok(Resolver {
             guard: params.guard,
@@ -180,7 +181,7 @@ impl Resolver {
             total: params.total,
             ours: memory()?,
             theirs: memory()?,
-            home: Home::new(params.hosted, asker()?),
+            home: Home::new(params.hosted, asked()?),
             seed: AtomicU64::new(seed),
             gates: Gates::new(params.places),
         })
@@ -263,7 +264,8 @@ impl Resolver {
                 let (_place, time) =
                     self.gates.enter(share, self.total).await.inspect_err(|_| *waited = self.total)?;
                 *waited = time;
-                let look_up = || self.look_up(&memory.asker, domain, Instant::now() + self.total);
+                let asker = memory.servers.asker();
+                let look_up = || self.look_up(&asker, domain, Instant::now() + self.total);
                 cell.get_or_init(look_up).await
             }
         };
@@ -277,14 +279,14 @@ impl Resolver {
     pub async fn host(&self, host: &str, port: u16, share: Share) -> Result<Vec<SocketAddr>, DnsFault> {
         self.home.refresh().await;
         let _place = self.gates.enter(share, self.total).await?;
-        let (asker, deadline) = (&self.memory(share).asker, Instant::now() + self.total);
+        let (asker, deadline) = (self.memory(share).servers.asker(), Instant::now() + self.total);
         let mut found = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => {
                 let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
                 let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
                 let (places, _ttl) = settle(
-                    asker,
+                    &asker,
                     vec![Candidate { rank, host, port, secure: false, itself: false }],
                     false,
                     deadline,
@@ -303,7 +305,7 @@ impl Resolver {
     /// Why there are none.
     pub async fn named(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsFault> {
         let server = Server { host: host.to_owned(), port, mode: TlsMode::Starttls };
-        let places = routed(&self.ours.asker, &server, Instant::now() + self.total).await.0?;
+        let places = routed(&self.ours.servers.asker(), &server, Instant::now() + self.total).await.0?;
         Ok(places.into_iter().flat_map(|place| place.addresses).collect())
     }
 
@@ -326,6 +328,7 @@ impl Resolver {
         };
         let seconds = match outcome {
             Err(DnsFault::Bogus | DnsFault::Failed | DnsFault::Timeout) => FAILURE_TTL,
+            Err(DnsFault::TooMuch) => MIN_TTL,
             _ => ttl.clamp(MIN_TTL, MAX_TTL),
         };
         Known { outcome, until: Instant::now() + Duration::from_secs(seconds.into()) }

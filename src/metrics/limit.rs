@@ -49,7 +49,9 @@ pub enum Limit {
     Total,
     /// Connections that have proven nothing.
     Unproven,
-    /// Dialback verifications under way.
+    /// Questions and signatures that validating one look-up in the DNS may cost.
+    Validation,
+    /// Dialback verifications, and look-ups of what strangers publish, under way.
     Verifications,
 }
 
@@ -79,6 +81,7 @@ impl Limit {
         Self::Subscriptions,
         Self::Total,
         Self::Unproven,
+        Self::Validation,
         Self::Verifications,
     ];
 
@@ -108,6 +111,7 @@ impl Limit {
             Self::Subscriptions => "subscriptions",
             Self::Total => "total",
             Self::Unproven => "unproven",
+            Self::Validation => "validation",
             Self::Verifications => "verifications",
         }
     }

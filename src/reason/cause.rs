@@ -42,6 +42,8 @@ words! {
         PoshMismatch = "posh-mismatch",
         /// The signatures in the DNS do not hold.
         DnsBogus = "dns-bogus",
+        /// Validating the signatures in the DNS takes more than one look-up may cost.
+        DnsTooMuch = "dns-too-much",
         /// Lists name the domain, or the sender there.
         OnLists = "on-lists",
         /// The rule pins the key for other days.
@@ -148,6 +150,9 @@ impl Cause {
             Self::Revoked => "the certificate was revoked",
             Self::SelfSigned => "the certificate was issued by itself",
             Self::DnsBogus => "the signatures of the DNS (DNSSEC) do not hold",
+            Self::DnsTooMuch => {
+                "validating the signatures of the DNS (DNSSEC) takes more questions or checks than one look-up may cost"
+            }
             Self::TlsaMismatch => "the certificate is none of those that its domain names in the DNS (TLSA)",
             Self::NoTlsa => "its domain names no certificate in the DNS under signatures (TLSA)",
             Self::PoshNotFetched => {
@@ -202,6 +207,7 @@ impl Cause {
             | Self::PeerAlert
             | Self::NotTls => "the TLS handshake with its server failed",
             Self::DnsBogus
+            | Self::DnsTooMuch
             | Self::DnsTrouble
             | Self::MustNotDial
             | Self::NameNotServed
@@ -267,6 +273,10 @@ impl Cause {
             }
             Self::DnsBogus => {
                 "somebody forges answers, or that domain's operators have signed badly: `delv` and `dig +cd` show which"
+            }
+            Self::DnsTooMuch => {
+                "that domain's operators have signed badly, or somebody wants to keep us busy: `delv +vtrace` shows the way; a validating \
+                 resolver on this machine (`dns: { dnssec: resolver }`) is asked once, and caches"
             }
             Self::TlsaMismatch => {
                 "that domain's operators must publish the new certificate, or somebody stands in between; ask them on another way"

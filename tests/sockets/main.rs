@@ -25,6 +25,7 @@ mod zones;
 mod audit;
 mod beside;
 mod both_ways;
+mod busywork;
 mod circuit;
 mod cli;
 mod client_certificates;

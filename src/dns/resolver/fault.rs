@@ -23,6 +23,8 @@ pub enum DnsFault {
     NotFound,
     /// The DNS did not answer in time.
     Timeout,
+    /// Validating its signatures takes more than one look-up may cost.
+    TooMuch,
 }
 
 impl DnsFault {
@@ -36,6 +38,7 @@ impl DnsFault {
             Self::NoDomain => Why::because(Reason::RemoteNotFound, Cause::NoSuchDomain),
             Self::NotFound => Why::because(Reason::RemoteNotFound, Cause::NotInDns),
             Self::Timeout => Why::because(Reason::DnsFailed, Cause::DnsTrouble),
+            Self::TooMuch => Why::because(Reason::DnsFailed, Cause::DnsTooMuch),
         }
     }
 }
@@ -46,6 +49,7 @@ impl From<QueryFault> for DnsFault {
             QueryFault::Bogus => DnsFault::Bogus,
             QueryFault::Failed => DnsFault::Failed,
             QueryFault::Timeout => DnsFault::Timeout,
+            QueryFault::TooMuch => DnsFault::TooMuch,
         }
     }
 }
@@ -60,6 +64,9 @@ impl fmt::Display for DnsFault {
             Self::NoDomain => "there is no such domain in the DNS",
             Self::NotFound => "the domain has no XMPP service in the DNS",
             Self::Timeout => "the DNS did not answer in time",
+            Self::TooMuch => {
+                "validating what the DNS says of it (DNSSEC) takes more than one look-up may cost"
+            }
         })
     }
 }

@@ -66,7 +66,7 @@ impl Resolver {
         let host = Name::from_ascii(host).map_err(|_| DnsFault::NotFound)?;
         let rank = Rank { priority: 0, weight: 0, mode: TlsMode::Starttls };
         let candidate = Candidate { rank, host, port, secure: false, itself: false };
-        let found = addresses(&self.ours.asker, &candidate).await?;
+        let found = addresses(&self.ours.servers.asker(), &candidate).await?;
         let secure = found.secure && !found.addresses.is_empty();
         Ok(Told { values: found.addresses, secure, more: found.more })
     }
@@ -78,7 +78,7 @@ impl Resolver {
     /// Why they are not known.
     pub async fn tlsa(&self, host: &str, port: u16) -> Result<(String, Told<Option<Association>>), DnsFault> {
         let host = Name::from_ascii(format!("{host}.")).map_err(|_| DnsFault::NotFound)?;
-        let (base, found) = tlsa::found(&self.ours.asker, &host, port).await?;
+        let (base, found) = tlsa::found(&self.ours.servers.asker(), &host, port).await?;
         Ok((text(&base), told(&found, tlsa::read)))
     }
 
@@ -124,7 +124,7 @@ impl Resolver {
         read: impl Fn(&RData) -> Option<T>,
     ) -> Result<Told<T>, DnsFault> {
         let name = Name::from_ascii(name).map_err(|_| DnsFault::NotFound)?;
-        let found = self.ours.asker.ask(name, kind).await?;
+        let found = self.ours.servers.asker().ask(name, kind).await?;
         Ok(told(&found, read))
     }
 }

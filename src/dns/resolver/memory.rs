@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::fault::DnsFault;
 use super::{Known, MAX_KNOWN};
-use crate::dns::query::Asker;
+use crate::dns::query::Servers;
 use crate::jid::Domain;
 
 /// A resolver's servers, and what they have said.
 pub(super) struct Memory {
-    pub(super) asker: Asker,
+    pub(super) servers: Servers,
     pub(super) known: Mutex<HashMap<Domain, Arc<OnceCell<Known>>>>,
 }
 

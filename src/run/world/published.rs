@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::super::fetch::{self, Reach};
 use super::{Inner, World};
 use crate::dns::{DnsFault, Share};
+use crate::metrics::Limit;
 use crate::net::web::{Document, Marks};
 use crate::policy::Proxy;
 use crate::reason::Cause;
@@ -50,6 +51,10 @@ impl Inner {
                 Ok(published) => tls::dane::judge_caller(&published, shown, &pair.sender),
                 Err(DnsFault::Guarded | DnsFault::NoDomain | DnsFault::NotFound) => Dane::Unpublished,
                 Err(DnsFault::Bogus) => Dane::Unknown(Cause::DnsBogus),
+                Err(DnsFault::TooMuch) => {
+                    self.params.metrics.limited(Limit::Validation);
+                    Dane::Unknown(Cause::DnsTooMuch)
+                }
                 Err(DnsFault::Busy | DnsFault::Failed | DnsFault::Timeout) => {
                     Dane::Unknown(Cause::DnsTrouble)
                 }

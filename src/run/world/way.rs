@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::Failure;
 use super::super::ways::{self, Undialled, WayOut};
 use super::{Place, ProxyVersion, Way, told};
-use crate::dns::Share;
+use crate::dns::{DnsFault, Share};
 use crate::metrics::Limit;
 use crate::net::{self, Dialled, proxy};
 use crate::reason::Reason;
@@ -76,6 +76,9 @@ impl Way {
                 if waited > Duration::ZERO {
                     self.inner.params.metrics.limited(Limit::Lookups);
                     self.inner.params.metrics.waited(Limit::Lookups, waited);
+                }
+                if matches!(found, Err(DnsFault::TooMuch)) {
+                    self.inner.params.metrics.limited(Limit::Validation);
                 }
                 let targets = found.map_err(|fault| {
                     tracing::debug!(domain = %target, %fault, "no target");
