@@ -133,7 +133,7 @@ table! {
     pending_per_source ("pending-per-source"): count = "20", "1" ..= "1000";
     /// Dialback keys of one sender domain that one network (/24, /48) has verified at one time; what is more waits, and other networks have places of their own (L-pending).
     pending_per_domain ("pending-per-domain"): count = "4", "1" ..= "1000";
-    /// Dialback keys of strangers that are verified at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim: a quarter of them at most to one network, a half to questions about one domain (LIM-06).
+    /// Dialback keys of strangers that are verified, and look-ups of what strangers publish about their certificates (TLSA, POSH), at one time; who finds no place waits, and the places go in turns to the networks (/24, /48) that claim: a quarter of them at most to one network, a half to questions about one domain (LIM-06).
     verifications ("verifications"): count = "192", "4" ..= "10000";
     /// Dialback keys that wait for such a place; where more would wait, the network with most of them loses its last.
     verifications_waiting ("verifications-waiting"): count = "10000", "10" ..= "1000000";

@@ -275,7 +275,10 @@ impl Pump {
             return self.step(Side::Near, Input::Inquired(Evidence::none(pair.sender)));
         };
         let via = self.tools.registry.policy().way_out(&pair.target, &pair.sender);
-        self.waits.inquire(self.tools.outside.inquire(pair, shown, sought, via));
+        let (tools, source) = (Arc::clone(&self.tools), self.meta.peer.map(|peer| peer.ip()));
+        let whom = (pair.sender.clone(), sought);
+        let looking = self.tools.outside.inquire(pair, shown, sought, via);
+        self.waits.inquire(Box::pin(verifier::inquired(tools, source, whom, looking)));
     }
 
     /// Whether that key is vouched for: a leg of ours waits with it, or another node that shares the secret made it lately.

@@ -1,6 +1,6 @@
-//! Asks authoritative servers about dialback keys, each in a task of its own.
+//! Asks authoritative servers about dialback keys, each in a task of its own; and gives their turns to look-ups of what domains publish.
 //!
-//! Whoever brings a key has the question charged to his network, and waits his turn within his own time (LIM-06, and
+//! Whoever brings a key, or a certificate, has the question charged to his network, and waits his turn within his own time (LIM-06, and
 //! [`crate::limit::Turns`]); no answer is kept once it is given. The answer is told, and its place free, when it is there: the
 //! stream that brought it is closed behind it, and those are bounded apart. A question whose asker has gone is given up
 //! (DB-06).
@@ -16,12 +16,14 @@ use tokio::task::JoinHandle;
 use super::inbox::Teller;
 use super::pump::Pump;
 use super::registry::{Learnt, Meta, Order, RelayId};
-use super::{Tools, now};
+use super::{Later, Tools, now};
 use crate::jid::Domain;
 use crate::limit::{Network, Settled, Turn, Turns};
 use crate::metrics::Limit;
-use crate::reason::{Facing, Reason};
+use crate::reason::{Cause, Detail, Facing, Reason};
 use crate::relay::{ClaimId, Relay};
+use crate::stream::dane::Dane;
+use crate::stream::evidence::{Evidence, Posh, Sought};
 use crate::stream::{Answer, KeyCheck};
 
 /// A question, and where its answer goes.
@@ -41,7 +43,7 @@ pub struct Ask {
     pub tell: Teller<Order>,
 }
 
-/// Verifications under way, and those that wait.
+/// Verifications and look-ups under way, and those that wait.
 #[derive(Debug, Default)]
 pub struct Verifier {
     state: Mutex<State>,
@@ -88,10 +90,53 @@ async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
     if ask.facing == Facing::Backend {
         return verify(tools, ask, begun).await;
     }
+    let about = ask.check.pair.sender.clone();
+    let fruitful = |learnt: &Learnt| Some(learnt.0 == Answer::Valid);
+    let learnt = in_turn(tools, ask.source, about, verify(tools, ask, begun), fruitful).await;
+    learnt.unwrap_or((Answer::Trouble(Reason::Overload), None))
+}
+
+/// What a domain publishes about the certificate that it shows: looked up when there is a place for that, charged as a question about a
+/// key is (LIM-06). Whose zone it is decides what that costs.
+pub async fn inquired(
+    tools: Arc<Tools>,
+    source: Option<IpAddr>,
+    (domain, sought): (Domain, Sought),
+    looking: Later<Evidence>,
+) -> Evidence {
+    let fruitful = |found: &Evidence| match (found.dane, &found.posh) {
+        (Dane::Proven(_), _) | (_, Posh::Proven) => Some(true),
+        (Dane::Unknown(_), _) => Some(false),
+        // That nothing is published is an answer.
+        (Dane::Unasked | Dane::Unpublished | Dane::Failed | Dane::Unlisted, Posh::Unasked | Posh::Not(_)) => {
+            None
+        }
+    };
+    let found = in_turn(&tools, source, domain.clone(), looking, fruitful).await;
+    found.unwrap_or_else(|| Evidence {
+        dane: if sought.dane { Dane::Unknown(Cause::TimedOut) } else { Dane::Unasked },
+        posh: match sought.posh {
+            true => Posh::Not(Box::new(Detail::new(Cause::TimedOut, "no place among `verifications`"))),
+            false => Posh::Unasked,
+        },
+        ..Evidence::none(domain)
+    })
+}
+
+/// What comes of this once there is a place for it, charged to the network that has caused it; none: there was none in time, or it has
+/// had its turn and others waited.
+async fn in_turn<T>(
+    tools: &Arc<Tools>,
+    source: Option<IpAddr>,
+    about: Domain,
+    doing: impl Future<Output = T>,
+    fruitful: impl FnOnce(&T) -> Option<bool>,
+) -> Option<T> {
+    let begun = now();
     // Who has no address has not come over the network.
-    let source = Network::of(ask.source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let source = Network::of(source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     let metrics = tools.observe.metrics();
-    let mut place = Verifier::enter(tools, source, ask.check.pair.sender.clone());
+    let mut place = Verifier::enter(tools, source, about.clone());
     // The rest of his time is too short to ask anybody.
     let patience = tools.home.timeouts.dialback / 10 * 9;
     let settled = async { place.stage.wait_for(|stage| *stage != Stage::Waiting).await.map(|stage| *stage) };
@@ -104,20 +149,22 @@ async fn answered(tools: &Arc<Tools>, ask: &Ask) -> Learnt {
         metrics.limited(Limit::Verifications);
     }
     if !asking {
-        tracing::debug!(relay = %ask.relay, ?waited, "not verified: no place among `verifications`");
-        return (Answer::Trouble(Reason::Overload), None);
+        tracing::debug!(%about, ?waited, "not asked: no place among `verifications`");
+        return None;
     }
     let mut stage = place.stage.clone();
-    let learnt = tokio::select! {
-        learnt = verify(tools, ask, begun) => learnt,
+    let done = tokio::select! {
+        done = doing => done,
         () = async { stage.wait_for(|stage| *stage == Stage::Over).await.map_or((), |_over| ()) } => {
             metrics.limited(Limit::Verifications);
-            tracing::debug!(relay = %ask.relay, "given up: others wait for a place among `verifications`");
-            return (Answer::Trouble(Reason::Overload), None);
+            tracing::debug!(%about, "given up: others wait for a place among `verifications`");
+            return None;
         }
     };
-    tools.verifier.held().turns.came_out(source, learnt.0 == Answer::Valid, now());
-    learnt
+    if let Some(fruitful) = fruitful(&done) {
+        tools.verifier.held().turns.came_out(source, fruitful, now());
+    }
+    Some(done)
 }
 
 /// Asks, and leaves the closing of the stream to a task of its own.

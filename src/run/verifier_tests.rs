@@ -123,3 +123,33 @@ async fn a_question_that_nobody_waits_for_any_more_is_given_up() {
     assert!(state.told.is_empty());
     assert_eq!((state.turns.held(), state.turns.waiting()), (0, 0));
 }
+
+/// A look-up that never comes to an end.
+fn endless() -> Later<Evidence> {
+    Box::pin(std::future::pending())
+}
+
+// LIM-06: "who asks pays": what a certificate has us look up takes its turn as a key does, and a network that fills all places with
+// look-ups without end does not keep another's from being made.
+#[tokio::test(start_paused = true)]
+async fn look_ups_of_what_is_published_are_charged_to_the_network_that_causes_them() {
+    let (tools, _lines) = silent(TurnParams { places: 8, ..TurnParams::default() });
+    let look = |source: &str, name: &str, looking| {
+        let sought = Sought { dane: true, posh: true };
+        let source = Some(source.parse().unwrap());
+        tokio::spawn(inquired(Arc::clone(&tools), source, (domain(name), sought), looking))
+    };
+    let crowd: Vec<_> = (0..60).map(|n| look("192.0.2.1", &format!("d{n}.example"), endless())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = tokio::time::Instant::now();
+    let proven = Evidence { posh: Posh::Proven, ..Evidence::none(domain("bank.example")) };
+    let honest = look("198.51.100.1", "bank.example", Box::pin(std::future::ready(proven.clone())));
+    assert_eq!(honest.await.unwrap(), proven);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Who finds no place in time is told so, and neither that there is nothing nor that it is forged.
+    let last = crowd.into_iter().next_back().unwrap().await.unwrap();
+    assert_eq!(last.dane, Dane::Unknown(Cause::TimedOut));
+    assert!(matches!(&last.posh, Posh::Not(detail) if detail.cause == Cause::TimedOut), "{last:?}");
+    let shown = tools.observe.metrics().text().unwrap();
+    assert!(!shown.contains("gatehouse_limited_total{limit=\"verifications\"} 0"), "{shown}");
+}
