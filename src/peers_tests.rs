@@ -11,7 +11,12 @@ pub(super) fn domain(name: &str) -> Domain {
 }
 
 pub(super) fn look(method: Identity, key: u8) -> Look {
-    let face = Face { method, issuer: Some("O=An authority".into()), key: Some(KeyDigest::new([key; 32])) };
+    let face = Face {
+        method,
+        issuer: Some("O=An authority".into()),
+        root: None,
+        key: Some(KeyDigest::new([key; 32])),
+    };
     Look { face, tls: "1.3".to_owned(), network: Some("192.0.2.0".to_owned()) }
 }
 

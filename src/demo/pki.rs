@@ -101,14 +101,27 @@ pub struct Identity {
 impl Authority {
     /// A new root of this name.
     pub fn new(name: &str) -> Told<Self> {
+        let mut named = DistinguishedName::new();
+        named.push(DnType::CommonName, name);
+        Ok(Self { issuer: CertifiedIssuer::self_signed(Self::params(named), KeyPair::generate()?)? })
+    }
+
+    /// A new authority below this one, which calls itself by the name of this organisation.
+    pub fn below(&self, organisation: &str) -> Told<Self> {
+        let mut named = DistinguishedName::new();
+        named.push(DnType::OrganizationName, organisation);
+        let issuer = CertifiedIssuer::signed_by(Self::params(named), KeyPair::generate()?, &self.issuer)?;
+        Ok(Self { issuer })
+    }
+
+    fn params(named: DistinguishedName) -> CertificateParams {
         let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name = named;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2091, 1, 1);
-        Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
+        params
     }
 
     /// The root as a PEM file's content.

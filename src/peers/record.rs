@@ -87,6 +87,7 @@ impl std::fmt::Display for Look {
         // The issuer is what the peer says of itself: it comes last and in quotation marks, so that it cannot be read as anything else.
         write!(f, "{}, key {}, TLS {}", self.face.label(), self.key(), self.tls)?;
         self.network.as_ref().map_or(Ok(()), |network| write!(f, ", network {network}"))?;
+        self.face.root.as_ref().map_or(Ok(()), |root| write!(f, ", root {root}"))?;
         match &self.face.issuer {
             Some(issuer) => write!(f, ", issuer \"{}\"", escaped(issuer, WORDS)),
             None => f.write_str(", issuer none"),

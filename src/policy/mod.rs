@@ -55,7 +55,7 @@ pub use patches::{
     Action, ConditionSpec, Patch, PatchCaseSpec, PatchFile, PatchQuestion, PatchSource, PatchSpec, PatchWord,
     Patches, Struck, compile_patches, is_stanza, try_patches,
 };
-pub use peers::{Compared, Drift, Face, Faces, Known, OnChange, Recollection, compare};
+pub use peers::{Authority, Compared, Drift, Face, Faces, Known, OnChange, Recollection, compare};
 pub use pins::{KeyDigest, Pins, ShownKey};
 pub use proxy::{Proxy, ProxyKind};
 pub use quarantine::{Counted, Often, Quarantine, Settled};

@@ -5,6 +5,7 @@
 //! held is the channel that shows the change, and never the domain: who comes as before passes as before.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,56 @@ pub struct Face {
     pub method: Identity,
     /// Who issued the certificate, as it says itself.
     pub issuer: Option<Arc<str>>,
+    /// Where a certificate alone proves the domain: the root that its path ends at, one of those that are trusted here. None in
+    /// records of a time when that was not remembered.
+    pub root: Option<Authority>,
     /// The key of the certificate.
     pub key: Option<KeyDigest>,
+}
+
+/// An authority, by its root that is trusted here. Its name is that in our own store: nobody who is judged by it can choose it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "WrittenRoot", into = "WrittenRoot")]
+pub struct Authority {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its key.
+    pub key: KeyDigest,
+}
+
+impl Authority {
+    /// Whether it is one of the same authority: the same key, or another root of the same organisation.
+    fn is_like(&self, other: &Authority) -> bool {
+        let own = sole_organisation(&self.name);
+        self.key == other.key || own.is_some() && own == sole_organisation(&other.name)
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" ({})", escaped(&self.name, ISSUER), self.key)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRoot {
+    name: String,
+    key: String,
+}
+
+impl TryFrom<WrittenRoot> for Authority {
+    type Error = String;
+
+    fn try_from(written: WrittenRoot) -> Result<Self, String> {
+        Ok(Self { name: written.name.into(), key: KeyDigest::parse(&written.key)? })
+    }
+}
+
+impl From<Authority> for WrittenRoot {
+    fn from(root: Authority) -> Self {
+        Self { name: root.name.as_ref().to_owned(), key: root.key.to_string() }
+    }
 }
 
 /// The same as it stands in files.
@@ -52,6 +101,8 @@ pub struct Face {
 struct Written {
     method: String,
     issuer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<Authority>,
     key: Option<String>,
 }
 
@@ -62,7 +113,7 @@ impl TryFrom<Written> for Face {
         let known = METHODS.iter().find(|(word, _)| *word == written.method);
         let (_, method) = known.ok_or_else(|| format!("{:?} proves nobody", written.method))?;
         let key = written.key.as_deref().map(KeyDigest::parse).transpose()?;
-        Ok(Self { method: *method, issuer: written.issuer.map(Arc::from), key })
+        Ok(Self { method: *method, issuer: written.issuer.map(Arc::from), root: written.root, key })
     }
 }
 
@@ -72,6 +123,7 @@ impl From<Face> for Written {
             method: face.label().to_owned(),
             issuer: face.issuer.as_deref().map(str::to_owned),
             key: face.key.map(|key| key.to_string()),
+            root: face.root,
         }
     }
 }
@@ -83,9 +135,16 @@ impl Face {
     }
 
     /// Whether it is the same peer by all that counts: authorities issue from one intermediate today and from another tomorrow,
-    /// so of the issuer only the organisation counts.
+    /// so of the issuer only the organisation counts, and the root above it.
     pub fn is_like(&self, other: &Face) -> bool {
-        self.method == other.method && self.key == other.key && self.organisation() == other.organisation()
+        self.method == other.method && self.key == other.key && self.same_authority(other)
+    }
+
+    /// Whether both come from one authority. What an issuer calls itself it has chosen itself, and another authority may let it: so
+    /// the root counts besides.
+    fn same_authority(&self, other: &Face) -> bool {
+        let roots = self.root.as_ref().zip(other.root.as_ref());
+        self.organisation() == other.organisation() && roots.is_none_or(|(own, other)| own.is_like(other))
     }
 
     fn organisation(&self) -> Option<&str> {
@@ -95,9 +154,14 @@ impl Face {
 
 /// The organisation in the name of an issuer; all of it, where it names none or more than one.
 fn organisation(name: &str) -> &str {
+    sole_organisation(name).unwrap_or(name)
+}
+
+/// The one organisation that a name names.
+fn sole_organisation(name: &str) -> Option<&str> {
     let begins = |at: &usize| *at == 0 || name.get(..*at).is_some_and(|before| before.ends_with(", "));
     let mut places = name.match_indices("O=").map(|(at, _)| at).filter(begins);
-    let (Some(at), None) = (places.next(), places.next()) else { return name };
+    let (Some(at), None) = (places.next(), places.next()) else { return None };
     let rest = name.get(at..).unwrap_or(name);
     // An organisation may have a comma in its name: what ends it is the next attribute.
     let ends = rest.match_indices(", ").map(|(end, _)| end).find(|end| {
@@ -107,14 +171,14 @@ fn organisation(name: &str) -> &str {
             && !kind.is_empty()
             && kind.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'.')
     });
-    ends.and_then(|end| rest.get(..end)).unwrap_or(rest)
+    Some(ends.and_then(|end| rest.get(..end)).unwrap_or(rest))
 }
 
 /// What of the proof of a domain is another than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Drift {
-    /// The organisation that issued the certificate.
+    /// The organisation that issued the certificate, or the root above it.
     Issuer,
     /// The key.
     Key,
@@ -172,7 +236,7 @@ pub fn compare(known: &[Face], shown: &Face) -> Compared {
         compared.drifts.extend((!same_issuer).then_some(Drift::Issuer));
         compared.drifts.extend((!same_key).then_some(Drift::Key));
     } else {
-        if alike.iter().all(|face| face.organisation() != shown.organisation()) {
+        if !alike.iter().any(|face| face.same_authority(shown)) {
             compared.drifts.push(Drift::Issuer);
             compared.holds |= shown.method == Identity::Certificate;
         }
@@ -251,7 +315,8 @@ impl Known {
             ShownKey::Digest(key) => Some(key),
             ShownKey::Unknown | ShownKey::Pinned | ShownKey::Revoked => known.key,
         };
-        Some(Arc::new(Face { method: asked.identity, key, issuer: known.issuer.clone() }))
+        let (issuer, root) = (known.issuer.clone(), known.root.clone());
+        Some(Arc::new(Face { method: asked.identity, issuer, root, key }))
     }
 
     /// What a rule that says this makes of a change, and how the domain was proven before, in words; none where nothing is
@@ -263,9 +328,10 @@ impl Known {
             Some(face) => {
                 let quoted = |issuer| format!(", issued by \"{}\"", escaped(issuer, ISSUER));
                 let issuer = face.issuer.as_deref().map(quoted);
+                let root = face.root.as_ref().map(|root| format!(", under the root {root}"));
                 let key = face.key.map(|key| format!(", key {key}"));
-                let (issuer, key) = (issuer.unwrap_or_default(), key.unwrap_or_default());
-                format!("proven before by {}{key}{issuer}", face.label())
+                let (issuer, root) = (issuer.unwrap_or_default(), root.unwrap_or_default());
+                format!("proven before by {}{}{root}{issuer}", face.label(), key.unwrap_or_default())
             }
         };
         Some(format!("on-change: {}; {known}", on_change.label()))
@@ -289,7 +355,13 @@ mod tests {
     use super::*;
 
     fn face(method: Identity, issuer: Option<&str>, key: Option<u8>) -> Face {
-        Face { method, issuer: issuer.map(Arc::from), key: key.map(|n| KeyDigest::new([n; 32])) }
+        Face { method, issuer: issuer.map(Arc::from), root: None, key: key.map(|n| KeyDigest::new([n; 32])) }
+    }
+
+    /// By certificate, from an issuer that calls itself so, under the root of this name and key.
+    fn under(root: (&str, u8), issuer: &str, key: u8) -> Face {
+        let root = Some(Authority { name: root.0.into(), key: KeyDigest::new([root.1; 32]) });
+        Face { root, ..face(Identity::Certificate, Some(issuer), Some(key)) }
     }
 
     const ENCRYPT: &str = "C=US, O=Let's Encrypt, CN=R10";
@@ -338,6 +410,37 @@ mod tests {
         }
     }
 
+    // An issuer calls itself as it likes: whoever has another authority sign an intermediate of that name has not renewed anything.
+    #[test]
+    fn an_authority_is_known_by_its_root_and_not_by_what_its_issuers_call_themselves() {
+        use Drift::{Issuer, Key};
+        const X1: (&str, u8) = ("C=US, O=Internet Security Research Group, CN=ISRG Root X1", 1);
+        const X2: (&str, u8) = ("C=US, O=Internet Security Research Group, CN=ISRG Root X2", 2);
+        const EVIL: (&str, u8) = ("C=ZZ, O=Somebody, CN=Root", 3);
+        let known = under(X1, ENCRYPT, 1);
+        let bare = (("CN=Our own", 7), ("CN=Our own", 8));
+        let table: &[(Face, Face, &[Drift], bool)] = &[
+            // Renewals: another intermediate under the same root, or under another root of the same organisation.
+            (known.clone(), under(X1, ENCRYPT_TOO, 2), &[Key], false),
+            (known.clone(), under(X2, ENCRYPT_TOO, 2), &[Key], false),
+            // Intermediates of the same name under another root, with another key, or around the partner's own.
+            (known.clone(), under(EVIL, ENCRYPT, 2), &[Issuer, Key], true),
+            (known.clone(), under(EVIL, ENCRYPT, 1), &[Issuer], true),
+            // A root whose name says the same, and no organisation: the key decides.
+            (under(bare.0, "CN=x", 1), under(bare.1, "CN=x", 2), &[Issuer, Key], true),
+            (under(bare.0, "CN=x", 1), under(bare.0, "CN=x", 2), &[Key], false),
+            (under(("", 7), "CN=x", 1), under(("", 8), "CN=x", 2), &[Issuer, Key], true),
+            // Under one root the issuers of another organisation are another authority still.
+            (known.clone(), under(X1, OTHER, 2), &[Issuer, Key], true),
+            // What was remembered without a root is compared by what there is, and has one from then on.
+            (face(Identity::Certificate, Some(ENCRYPT), Some(1)), known, &[], false),
+        ];
+        for (known, shown, drifts, holds) in table {
+            let compared = compare(std::slice::from_ref(known), shown);
+            assert_eq!((&*compared.drifts, compared.holds), (*drifts, *holds), "{known:?} to {shown:?}");
+        }
+    }
+
     // Two servers of one domain by dialback: the key of one behind the issuer of the other was never seen.
     #[test]
     fn parts_of_two_faces_make_no_known_one() {
@@ -370,6 +473,7 @@ mod tests {
             face(Identity::Dane, Some(OTHER), Some(7)),
             face(Identity::Dialback, None, None),
             face(Identity::Pin, None, Some(3)),
+            under(("O=A root", 4), OTHER, 7),
         ] {
             let text = serde_json::to_string(&face).unwrap();
             assert_eq!(serde_json::from_str::<Face>(&text).unwrap(), face);
@@ -377,6 +481,7 @@ mod tests {
         for wrong in [
             r#"{"method":"unproven","issuer":null,"key":null}"#,
             r#"{"method":"dane","issuer":null,"key":"sha256:0"}"#,
+            r#"{"method":"certificate","issuer":null,"key":null,"root":{"name":"x","key":"sha256:0"}}"#,
             r#"{"method":"dane"}"#.replace("}", r#","more":1}"#).as_str(),
         ] {
             assert!(serde_json::from_str::<Face>(wrong).is_err(), "{wrong}");

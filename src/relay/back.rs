@@ -179,7 +179,7 @@ impl WayBack {
         turn.note(Event::Met {
             pair: pair.clone(),
             direction: Direction::Outbound,
-            face: Box::new(judge::face(server.unwrap_or(Method::Dialback), near.secured())),
+            face: Box::new(judge::face(&pair.target, server.unwrap_or(Method::Dialback), near.secured())),
             tls: near.secured().map(|secured| secured.version),
             address: Some(near.address()),
             rule: rule.clone(),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::event::Event;
 use super::turn::Turn;
 use crate::jid::Domain;
-use crate::policy::{Face, Federate, Identity, KeyDigest, Permit, Policy, Question, ShownKey, Tls, Verdict};
+use crate::policy::{
+    Authority, Face, Federate, Identity, KeyDigest, Permit, Policy, Question, ShownKey, Tls, Verdict,
+};
 use crate::reason::{Cause, Class, Detail, Direction, Reason};
 use crate::stream::dane::Dane;
 use crate::stream::initiating::Errand;
@@ -75,10 +77,8 @@ impl Turn<'_> {
     /// The verdict on a pair whose remote domain this proved, over that channel: whether it was proven otherwise before, and its rule
     /// has it wait for that.
     pub(super) fn recalled(&self, verdict: Verdict, method: Method, secured: Option<&Secured>) -> Verdict {
-        match verdict.is_allow() {
-            true => self.policy.recall(verdict, &Arc::new(face(method, secured))),
-            false => verdict,
-        }
+        let Some(permit) = verdict.permit() else { return verdict };
+        self.policy.recall(verdict, &Arc::new(face(permit.remote(), method, secured)))
     }
 
     /// Whether a file that the remote domain publishes would be a proof of it; nobody is asked for one that would not.
@@ -130,14 +130,18 @@ pub(super) const fn identity_of(method: Method) -> Identity {
     }
 }
 
-/// How a remote domain is proven by this, over that channel.
-pub(super) fn face(method: Method, secured: Option<&Secured>) -> Face {
+/// How this remote domain is proven by that, over this channel.
+pub(super) fn face(remote: &Domain, method: Method, secured: Option<&Secured>) -> Face {
     let certificate = secured.and_then(|secured| secured.certificate.as_ref());
     let issuer =
         certificate.map(|certificate| certificate.issuer.as_str()).filter(|issuer| !issuer.is_empty());
+    // Other proofs do not lean on a root: what stands above the certificate is no part of them.
+    let leaned_on = certificate.filter(|_| method == Method::Certificate);
+    let root = leaned_on.and_then(|certificate| identity::root_for(certificate, remote));
     Face {
         method: identity_of(method),
         issuer: issuer.map(Arc::from),
+        root: root.map(|root| Authority { name: root.name.as_str().into(), key: KeyDigest::new(root.key) }),
         key: certificate.and_then(|certificate| certificate.key).map(KeyDigest::new),
     }
 }
@@ -209,7 +213,8 @@ pub(super) fn foreseen(
     }
     let reason = distrust(Some(again), pair.sides(direction).1);
     if direction == Direction::Outbound && reason == Reason::CertificateDistrusted && !both {
-        let verdict = policy.recall(verdict, &Arc::new(face(Method::Dialback, Some(&renewed))));
+        let shown = face(pair.sides(direction).1, Method::Dialback, Some(&renewed));
+        let verdict = policy.recall(verdict, &Arc::new(shown));
         return (!verdict.is_allow()).then_some(reason);
     }
     Some(reason)

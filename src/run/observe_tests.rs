@@ -339,6 +339,7 @@ async fn a_peer_that_proves_itself_in_another_way_is_told() {
             face: Box::new(Face {
                 method,
                 issuer: Some("CN=x\n".into()),
+                root: None,
                 key: Some(KeyDigest::new([key; 32])),
             }),
             tls: Some(TlsVersion::V13),

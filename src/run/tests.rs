@@ -14,7 +14,7 @@ use crate::policy::{Day, Federation, HostedSource, Input, Networks, Place, Polic
 use crate::relay::plan::{HostedDomain, KeysBy, StreamLimits, Timeouts};
 use crate::run::observe::Observe;
 use crate::run::registry::{Phase, Registry};
-use crate::stream::secured::{Certificate, Chain, Facts, PresentedName, RevocationCheck, Trust};
+use crate::stream::secured::{Certificate, Chain, Facts, PresentedName, RevocationCheck, Root, Trust};
 use crate::stream::{Keyring, Keyrings, TlsVersion};
 
 pub(crate) fn domain(s: &str) -> Domain {
@@ -100,7 +100,10 @@ pub(crate) fn secured(name: &str) -> Secured {
             fingerprint: "ab".repeat(32),
             key: None,
             names: vec![PresentedName::Dns(name.to_owned())],
-            trust: Trust { default: Ok(()), peers: Vec::new() },
+            trust: Trust {
+                default: Ok(Root { name: "CN=Root".to_owned(), key: [1; 32] }),
+                peers: Vec::new(),
+            },
             not_after: 4_000_000_000,
             expires: None,
             revocation: RevocationCheck::Off,

@@ -5,7 +5,7 @@
 
 use crate::jid::Domain;
 use crate::reason::{Cause, Detail, day, escaped};
-use crate::stream::secured::{Certificate, PresentedName, TrustFault};
+use crate::stream::secured::{Certificate, PresentedName, Root, TrustFault};
 
 /// Whether some name in the certificate is this very domain (RFC 6120 13.7.2.1, RFC 9525 6).
 pub fn speaks_for(certificate: &Certificate, domain: &Domain) -> bool {
@@ -34,12 +34,18 @@ pub fn names_speak_for(names: &[PresentedName], domain: &Domain) -> bool {
 /// # Errors
 /// Why it does not.
 pub fn trusted_for(certificate: &Certificate, domain: &Domain) -> Result<(), TrustFault> {
+    path_for(certificate, domain).as_ref().map(|_root| ()).map_err(|fault| *fault)
+}
+
+/// The anchor that its path ends at, for this domain; none where it is not trusted.
+pub fn root_for<'a>(certificate: &'a Certificate, domain: &Domain) -> Option<&'a Root> {
+    path_for(certificate, domain).as_ref().ok()
+}
+
+fn path_for<'a>(certificate: &'a Certificate, domain: &Domain) -> &'a Result<Root, TrustFault> {
     let trust = &certificate.trust;
-    trust
-        .peers
-        .iter()
-        .find(|(domains, _)| domains.contains(domain))
-        .map_or(trust.default, |(_, result)| *result)
+    let own = trust.peers.iter().find(|(domains, _)| domains.contains(domain));
+    own.map_or(&trust.default, |(_, result)| result)
 }
 
 /// Whether the operator's own lists revoke it: whatever else speaks for it, it proves nothing.

@@ -1,12 +1,16 @@
 use super::*;
 use crate::stream::secured::{Chain, RevocationCheck, Trust};
 
+fn root(name: &str) -> Root {
+    Root { name: name.to_owned(), key: [1; 32] }
+}
+
 fn certificate(names: Vec<PresentedName>) -> Certificate {
     Certificate {
         fingerprint: "00".repeat(32),
         key: None,
         names,
-        trust: Trust { default: Ok(()), peers: Vec::new() },
+        trust: Trust { default: Ok(root("CN=Root")), peers: Vec::new() },
         not_after: 0,
         expires: None,
         revocation: RevocationCheck::Off,
@@ -173,14 +177,21 @@ fn anchors_of_a_peer_replace_the_default_ones() {
     certificate.trust = Trust {
         default: Err(TrustFault::UnknownIssuer),
         peers: vec![
-            (vec![domain("a.example")], Ok(())),
+            (vec![domain("a.example")], Ok(root("CN=Theirs"))),
             (vec![domain("b.example")], Err(TrustFault::Expired)),
         ],
     };
     assert_eq!(trusted_for(&certificate, &domain("a.example")), Ok(()));
     assert_eq!(trusted_for(&certificate, &domain("b.example")), Err(TrustFault::Expired));
     assert_eq!(trusted_for(&certificate, &domain("c.example")), Err(TrustFault::UnknownIssuer));
-    certificate.trust.default = Ok(());
+    certificate.trust.default = Ok(root("CN=Root"));
     assert_eq!(trusted_for(&certificate, &domain("b.example")), Err(TrustFault::Expired));
     assert_eq!(trusted_for(&certificate, &domain("x.a.example")), Ok(()));
+    // And so does the root that a path ends at.
+    for (name, ends) in
+        [("a.example", Some("CN=Theirs")), ("b.example", None), ("x.a.example", Some("CN=Root"))]
+    {
+        let found = root_for(&certificate, &domain(name));
+        assert_eq!(found.map(|root| root.name.as_str()), ends, "{name}");
+    }
 }

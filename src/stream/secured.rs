@@ -211,9 +211,29 @@ impl PresentedName {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Trust {
     /// By the default anchors.
-    pub default: Result<(), TrustFault>,
+    pub default: Result<Root, TrustFault>,
     /// By anchors that replace the default ones for the domains named.
-    pub peers: Vec<(Vec<Domain>, Result<(), TrustFault>)>,
+    pub peers: Vec<(Vec<Domain>, Result<Root, TrustFault>)>,
+}
+
+/// The anchor that a path ends at. It is one of those that the operator trusts: whoever shows the path chooses neither its key nor
+/// its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Root {
+    /// Its name: one line, escaped and capped.
+    pub name: String,
+    /// SHA-256 of its public key with the algorithm (SubjectPublicKeyInfo).
+    pub key: [u8; 32],
+}
+
+impl Trust {
+    /// Whether it holds by the default anchors, wherever it ends.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn by_default(&self) -> Result<(), TrustFault> {
+        self.default.as_ref().map(|_root| ()).map_err(|fault| *fault)
+    }
 }
 
 /// Why a chain is not trusted.

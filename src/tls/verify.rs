@@ -21,6 +21,7 @@ use webpki::{
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 pub(super) use self::any_chain::AnyChain;
 pub use super::anchors::Anchors;
@@ -28,7 +29,7 @@ pub use super::sound::fingerprint;
 use super::sound::soundness;
 use crate::jid::Domain;
 use crate::reason::escaped;
-use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Trust, TrustFault};
+use crate::stream::secured::{Certificate, Chain, PresentedName, RevocationCheck, Root, Trust, TrustFault};
 use crate::tls::keys::KeyFault;
 use crate::tls::names::{self, Constraints};
 use crate::tls::provider;
@@ -199,7 +200,7 @@ impl TrustStore {
         anchors: &Anchors,
         terms: (Usage, UnixTime),
         found: &mut Held,
-    ) -> Result<(), TrustFault> {
+    ) -> Result<Root, TrustFault> {
         let unknown = self.revocation.as_ref().map_or(UnknownRevocation::Accept, |r| r.unknown);
         self.path(leaf, intermediates, anchors, terms, unknown, found)
     }
@@ -216,7 +217,7 @@ impl TrustStore {
         })
     }
 
-    /// Looks for a path, and notes what its authorities bind it to.
+    /// Looks for a path, and notes what its authorities bind it to. Where it ends.
     fn path(
         &self,
         leaf: &CertificateDer<'_>,
@@ -225,7 +226,7 @@ impl TrustStore {
         (usage, now): (Usage, UnixTime),
         unknown: UnknownRevocation,
         found: &mut Held,
-    ) -> Result<(), TrustFault> {
+    ) -> Result<Root, TrustFault> {
         let entity = webpki::EndEntityCert::try_from(leaf).map_err(fault)?;
         let lists: Vec<&CertRevocationList<'_>> = self.revocation.iter().flat_map(|r| &r.lists).collect();
         // Without lists there is nothing to build options from.
@@ -256,7 +257,19 @@ impl TrustStore {
                 other => other,
             })?;
         found.note(&path);
-        Ok(())
+        Ok(root(path.anchor()))
+    }
+}
+
+/// An anchor keeps its name and its key without tag and length.
+fn root(anchor: &TrustAnchor<'_>) -> Root {
+    let (subject, key) = (&anchor.subject, &anchor.subject_public_key_info);
+    let (subject, key) = (DistinguishedName::in_sequence(subject), DistinguishedName::in_sequence(key));
+    let name = X509Name::from_der(subject.as_ref()).map(|(_, name)| name.to_string());
+    let digest = digest::digest(&digest::SHA256, key.as_ref());
+    Root {
+        name: escaped(&name.unwrap_or_default(), ISSUER),
+        key: digest.as_ref().try_into().unwrap_or_default(),
     }
 }
 

@@ -849,10 +849,10 @@ fn a_revoked_certificate_is_refused_under_a_pin_both_ways() {
     let shows = |worth| {
         let mut facts = secured("hall.example", &["friend.example"]);
         let certificate = facts.certificate.as_mut().unwrap();
-        (certificate.key, certificate.trust.default) = (Some([7; 32]), worth);
+        (certificate.key, certificate.trust.default) = (Some([7; 32]), Err(worth));
         facts
     };
-    let (alone, revoked) = (Err(TrustFault::SelfSigned), Err(TrustFault::Revoked));
+    let (alone, revoked) = (TrustFault::SelfSigned, TrustFault::Revoked);
     let again = shows(revoked).certificate.clone().unwrap();
     let (mut stage, far) = outbound_under(pinned.clone(), shows(alone));
     let foreseen = [(Side::Far(far), again.clone())];

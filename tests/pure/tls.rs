@@ -279,8 +279,8 @@ async fn an_untrusted_chain_is_a_fact_and_no_failure() {
         federate(&acceptor, &connector, "friend.example", "a.example", Mode::Starttls).await;
     let (inbound, outbound) =
         (server.unwrap().1.certificate.clone().unwrap(), client.unwrap().1.certificate.clone().unwrap());
-    assert_eq!(inbound.trust.default, Err(TrustFault::UnknownIssuer));
-    assert_eq!(outbound.trust.default, Err(TrustFault::UnknownIssuer));
+    assert_eq!(inbound.trust.by_default(), Err(TrustFault::UnknownIssuer));
+    assert_eq!(outbound.trust.by_default(), Err(TrustFault::UnknownIssuer));
     assert!(!speaks_for(&inbound, &domain("friend.example")));
     // No certificate at all is no failure either.
     let (server, _) = federate(&acceptor, &connector, "unknown.example", "a.example", Mode::Starttls).await;
@@ -416,13 +416,13 @@ async fn a_resumed_session_is_judged_anew() {
         };
         let (certificate, kind, _) = visit().await;
         assert_ne!(kind, HandshakeKind::Resumed);
-        assert_eq!(certificate.trust.default, Ok(()));
+        assert_eq!(certificate.trust.by_default(), Ok(()));
         acceptor.replace(server::Params { trust: Authority::new("new").trust(), ..first.clone() }).unwrap();
         let (certificate, kind, early) = visit().await;
         assert_eq!(kind, HandshakeKind::Resumed);
         assert!(!early, "early data was taken");
         assert!(speaks_for(&certificate, &domain("friend.example")));
-        assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
+        assert_eq!(certificate.trust.by_default(), Err(TrustFault::UnknownIssuer));
     }
 }
 
@@ -448,7 +448,7 @@ async fn a_handshake_under_way_is_judged_by_the_lists_of_its_end() {
     let (server, client) = timeout(Duration::from_secs(60), both).await.unwrap();
     client.unwrap();
     let certificate = server.unwrap().1.certificate.clone().unwrap();
-    assert_eq!(certificate.trust.default, Err(TrustFault::UnknownIssuer));
+    assert_eq!(certificate.trust.by_default(), Err(TrustFault::UnknownIssuer));
 }
 
 // CRT-14: a reload concerns new handshakes only.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::pki::*;
-use gatehouse::stream::identity::{speaks_for, trusted_for};
+use gatehouse::stream::identity::{root_for, speaks_for, trusted_for};
 use gatehouse::stream::secured::{Certificate, PresentedName, TrustFault};
 use gatehouse::tls::keys;
 use gatehouse::tls::verify::{Anchors, Revocation, TrustStore, UnknownRevocation};
@@ -24,7 +24,7 @@ fn describe(store: &TrustStore, chain: &[CertificateDer<'_>]) -> Certificate {
 fn judge(authority: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Result<(), TrustFault> {
     let mut params = leaf_params(&["a.example"]);
     change(&mut params);
-    describe(&authority.trust(), &authority.sign(params).chain).trust.default
+    describe(&authority.trust(), &authority.sign(params).chain).trust.by_default()
 }
 
 // RFC 5280 4.2.1.12 and CRT-08: public authorities have dropped clientAuth; serverAuth alone is taken, others are not.
@@ -86,11 +86,11 @@ fn an_issuer_signs_certificates_only_where_its_key_usage_says_so() {
         let middle = root.below(params.clone());
         let mut leaf = middle.issue(&["a.example"]);
         leaf.chain.push(middle.certificate.clone());
-        let between = describe(&root.trust(), &leaf.chain).trust.default;
+        let between = describe(&root.trust(), &leaf.chain).trust.by_default();
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().der().clone();
         let anchor = Authority { certificate, params, key };
-        let above = describe(&anchor.trust(), &anchor.issue(&["a.example"]).chain).trust.default;
+        let above = describe(&anchor.trust(), &anchor.issue(&["a.example"]).chain).trust.by_default();
         assert_eq!(between, above, "{bits:?}");
         above
     };
@@ -120,7 +120,7 @@ fn a_pinned_leaf_is_no_authority() {
         let certificate = params.self_signed(&key).unwrap().der().clone();
         let pinned = Authority { certificate, params, key };
         let itself = [pinned.certificate.clone()];
-        assert_eq!(describe(&pinned.trust(), &itself).trust.default, Ok(()));
+        assert_eq!(describe(&pinned.trust(), &itself).trust.by_default(), Ok(()));
         let below = pinned.issue(&["b.example"]);
         assert!(describe(&pinned.trust(), &below.chain).trust.default.is_err());
     }
@@ -170,12 +170,18 @@ fn each_fault_of_a_leaf_is_told_apart() {
     let is_ca = judge(&authority, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     assert_eq!(is_ca, Err(TrustFault::IsCa));
     let stranger = Authority::new("stranger").issue(&["a.example"]);
-    assert_eq!(describe(&authority.trust(), &stranger.chain).trust.default, Err(TrustFault::UnknownIssuer));
+    assert_eq!(
+        describe(&authority.trust(), &stranger.chain).trust.by_default(),
+        Err(TrustFault::UnknownIssuer)
+    );
     let impostor = Authority::new("root").issue(&["a.example"]);
-    assert_eq!(describe(&authority.trust(), &impostor.chain).trust.default, Err(TrustFault::BadSignature));
+    assert_eq!(
+        describe(&authority.trust(), &impostor.chain).trust.by_default(),
+        Err(TrustFault::BadSignature)
+    );
     let garbage = CertificateDer::from(b"garbage".to_vec());
     let described = describe(&authority.trust(), std::slice::from_ref(&garbage));
-    assert_eq!((described.trust.default, described.names), (Err(TrustFault::Malformed), vec![]));
+    assert_eq!((described.trust.by_default(), described.names), (Err(TrustFault::Malformed), vec![]));
     assert!(authority.trust().describe(&[], UnixTime::now()).is_none());
 }
 
@@ -186,7 +192,7 @@ fn a_self_signed_certificate_counts_only_as_an_anchor_of_its_peer() {
     let certificate = leaf_params(&["a.example"]).self_signed(&key).unwrap().der().clone();
     let chain = [certificate];
     let authority = Authority::new("root");
-    assert_eq!(describe(&authority.trust(), &chain).trust.default, Err(TrustFault::SelfSigned));
+    assert_eq!(describe(&authority.trust(), &chain).trust.by_default(), Err(TrustFault::SelfSigned));
     let pinned = TrustStore {
         default: authority.anchors(),
         peers: vec![(vec![domain("a.example")], Anchors::from_certificates(&chain).unwrap())],
@@ -210,7 +216,7 @@ fn weak_keys_and_broken_digests_are_refused() {
         let certificate = CertificateDer::from_pem_slice(pem).unwrap();
         let anchors = Anchors::from_certificates(std::slice::from_ref(&certificate)).unwrap();
         let store = TrustStore { default: anchors, ..TrustStore::default() };
-        assert_eq!(describe(&store, &[certificate]).trust.default, Err(TrustFault::Weak));
+        assert_eq!(describe(&store, &[certificate]).trust.by_default(), Err(TrustFault::Weak));
     }
 }
 
@@ -221,10 +227,10 @@ fn a_path_leads_through_intermediates_and_ends_with_the_first_of_them() {
     middle.not_after = date_time_ymd(2099, 1, 1);
     let middle = root.below(middle);
     let mut leaf = middle.issue(&["a.example"]);
-    assert_eq!(describe(&root.trust(), &leaf.chain).trust.default, Err(TrustFault::UnknownIssuer));
+    assert_eq!(describe(&root.trust(), &leaf.chain).trust.by_default(), Err(TrustFault::UnknownIssuer));
     leaf.chain.push(middle.certificate.clone());
     let described = describe(&root.trust(), &leaf.chain);
-    assert_eq!(described.trust.default, Ok(()));
+    assert_eq!(described.trust.by_default(), Ok(()));
     assert_eq!(described.not_after, date_time_ymd(2099, 1, 1).unix_timestamp());
     assert!(
         described.expires.is_some_and(|end| end > std::time::Instant::now() + Duration::from_secs(86400))
@@ -235,6 +241,36 @@ fn a_path_leads_through_intermediates_and_ends_with_the_first_of_them() {
     let mut below = fake.issue(&["b.example"]);
     below.chain.extend([fake.certificate, middle.certificate]);
     assert!(describe(&root.trust(), &below.chain).trust.default.is_err());
+}
+
+// DNS-18: what no other authority can choose is the root of our own store: its name and its key, whatever the intermediates call
+// themselves, and by the anchors of the peer where it has some (RFC 6120 13.6).
+#[test]
+fn a_path_is_known_by_the_root_that_it_ends_at() {
+    let (one, other) = (Authority::new("One"), Authority::new("Other"));
+    let shown = |root: &Authority| {
+        let middle = root.below(authority_params("Of repute"));
+        let mut leaf = middle.issue(&["a.example"]);
+        leaf.chain.push(middle.certificate);
+        leaf.chain
+    };
+    let store = TrustStore {
+        default: Anchors::from_certificates(&[one.certificate.clone(), other.certificate.clone()]).unwrap(),
+        peers: vec![(vec![domain("b.example")], other.anchors())],
+        ..TrustStore::default()
+    };
+    for root in [&one, &other] {
+        let described = describe(&store, &shown(root));
+        let itself = describe(&store, std::slice::from_ref(&root.certificate));
+        let found = root_for(&described, &domain("a.example")).unwrap();
+        assert_eq!((Some(found.key), described.issuer.as_str()), (itself.key, "CN=Of repute"));
+        let theirs = root_for(&described, &domain("b.example"));
+        assert_eq!(theirs.is_some(), root.certificate == other.certificate);
+    }
+    let described = describe(&store, &shown(&one));
+    assert!(root_for(&described, &domain("a.example")).unwrap().name.ends_with("CN=One"));
+    let stranger = describe(&store, &shown(&Authority::new("One")));
+    assert_eq!(root_for(&stranger, &domain("a.example")), None);
 }
 
 // RFC 5280 4.2.1.10, for dNSName by the path validator, for SRVName and xmppAddr by ours.
@@ -255,7 +291,7 @@ fn an_authority_held_to_some_names_vouches_for_no_others() {
         describe(&root.trust(), &leaf.chain)
     };
     let good = run(&[dns(b"a.good.example"), srv(b"_xmpp-server.good.example"), xmpp(b"good.example")]);
-    assert_eq!((good.trust.default, good.names.len()), (Ok(()), 3));
+    assert_eq!((good.trust.by_default(), good.names.len()), (Ok(()), 3));
     assert!(run(&[dns(b"victim.example")]).trust.default.is_err());
     let sly = run(&[dns(b"a.good.example"), srv(b"_xmpp-server.victim.example"), xmpp(b"victim.example")]);
     assert!(!speaks_for(&sly, &domain("victim.example")));
@@ -353,7 +389,12 @@ fn revocation_lists_are_heeded() {
     for (path, unknown, expected) in table {
         let revocation = Some(Revocation::load(&[path], unknown).unwrap());
         let store = TrustStore { default: authority.anchors(), revocation, ..TrustStore::default() };
-        assert_eq!(describe(&store, &leaf.chain).trust.default, expected, "{} {unknown:?}", path.display());
+        assert_eq!(
+            describe(&store, &leaf.chain).trust.by_default(),
+            expected,
+            "{} {unknown:?}",
+            path.display()
+        );
     }
     // CRT-09: whether somebody was asked is told for each stream; CRT-12: what was shown is judged again by newer lists.
     use gatehouse::stream::RevocationCheck::{Checked, Off, Unknown};
@@ -385,19 +426,19 @@ fn revocation_lists_are_heeded() {
         ..TrustStore::default()
     };
     let stranger = Authority::new("nobody's root");
-    assert_eq!(describe(&under(&stranger, &ours), &leaf.chain).trust.default, Err(TrustFault::Revoked));
+    assert_eq!(describe(&under(&stranger, &ours), &leaf.chain).trust.by_default(), Err(TrustFault::Revoked));
     assert_eq!(
-        describe(&under(&stranger, &others), &leaf.chain).trust.default,
+        describe(&under(&stranger, &others), &leaf.chain).trust.by_default(),
         Err(TrustFault::UnknownIssuer)
     );
     let mut old = leaf_params(&["a.example"]);
     (old.not_before, old.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
     let old = authority.sign(old).chain;
-    assert_eq!(describe(&under(&authority, &ours), &old).trust.default, Err(TrustFault::Revoked));
-    assert_eq!(describe(&under(&authority, &others), &old).trust.default, Err(TrustFault::Expired));
+    assert_eq!(describe(&under(&authority, &ours), &old).trust.by_default(), Err(TrustFault::Revoked));
+    assert_eq!(describe(&under(&authority, &others), &old).trust.by_default(), Err(TrustFault::Expired));
     let named_alike = Authority::new("foreign");
     assert_eq!(
-        describe(&under(&named_alike, &ours), &named_alike.issue(&["a.example"]).chain).trust.default,
+        describe(&under(&named_alike, &ours), &named_alike.issue(&["a.example"]).chain).trust.by_default(),
         Ok(())
     );
     let wrong = scratch.path().join("wrong.pem");

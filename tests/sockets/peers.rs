@@ -252,6 +252,43 @@ async fn a_certificate_of_another_authority_waits_for_an_operator() {
     assert!(audit.contains("\"peers-forget\""), "who had it forgotten is written down");
 }
 
+// An issuer calls itself as it likes: an intermediate of the same name, under another root that is trusted as well, is another
+// authority, inbound and outbound. Another intermediate under the same root is a renewal.
+#[tokio::test]
+async fn an_intermediate_of_the_same_name_under_another_root_waits() {
+    let (world, other, _state) = remembering("certificate", "hold").await;
+    let named = |root: &Authority| root.below("An Authority of Repute").unwrap();
+    let shown = |root: &Authority| {
+        let issuer = named(root);
+        issuer.issue(&Leaf::of(&[PARTNER])).unwrap().beside(&issuer)
+    };
+    let peer = partner(&world, &shown(&world.authority)).await;
+    for body in ["as ever", "renewed"] {
+        peer.show(shown(&world.authority));
+        let _passes = comes(&world, &peer, &format!("{body} in")).await;
+        world.legacy.message("j@hall.example", "a@partner.example", &format!("{body} out"));
+        peer.inbox.wait_body(&format!("{body} out")).await.unwrap();
+        tell(&world.socket(), &["close", PARTNER]).await;
+    }
+    assert!(changes(&world, 2).await.iter().all(|change| change["what"] == serde_json::json!(["key"])));
+    peer.show(shown(&other));
+    let mut stream = opened(&peer).await;
+    assert_eq!(stream.external(PARTNER).await.unwrap(), Login::Failure("temporary-auth-failure".to_owned()));
+    let held = knows(&world, 2, 1).await;
+    assert_eq!(held["waiting"][0]["what"], serde_json::json!(["issuer", "key"]), "{held}");
+    assert_eq!(held["waiting"][0]["look"]["face"]["root"]["name"], "CN=Another Root", "{held}");
+    assert_eq!(held["waiting"][0]["look"]["face"]["root"]["key"].as_str(), Some(&*other.pin().unwrap()));
+    // The names of the issuers are the same: what tells them apart is shown.
+    let text = tell(&world.socket(), &["peers"]).await.out;
+    let waits = text.lines().find(|line| line.contains("WAITS")).unwrap();
+    let root =
+        format!("root \"CN=Another Root\" ({}), issuer \"O=An Authority of Repute\"", other.pin().unwrap());
+    assert!(waits.contains(&root), "{text}");
+    let (condition, raw) = comes_back(&world, "held").await;
+    assert!(condition == "remote-server-timeout" && raw.contains("peer-changed"), "{raw}");
+    assert_eq!(remembered(&world, "outbound").await.unwrap()["waiting"].as_array().map(Vec::len), Some(1));
+}
+
 // D9: "stanzas come back at once with the text": outbound; nothing reaches the changed server, and after the operator's word the
 // next stanza goes at once, whatever was held against the domain meanwhile.
 #[tokio::test]

@@ -14,8 +14,8 @@ use gatehouse::relay::{
     Side, StreamLimits, Timeouts,
 };
 use gatehouse::stream::{
-    Certificate, Chain, Facts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Secured, TlsVersion,
-    Trust, TrustFault,
+    Certificate, Chain, Facts, Keyring, Keyrings, Pair, PresentedName, RevocationCheck, Root, Secured,
+    TlsVersion, Trust, TrustFault,
 };
 use gatehouse::xml::{Content, Framer, Limits};
 
@@ -83,7 +83,10 @@ pub fn secured(sni: &str, names: &[&str]) -> Secured {
             fingerprint: "00".repeat(32),
             key: None,
             names: names.iter().map(|n| PresentedName::Dns((*n).to_owned())).collect(),
-            trust: Trust { default: Ok(()), peers: Vec::new() },
+            trust: Trust {
+                default: Ok(Root { name: "CN=Root".to_owned(), key: [1; 32] }),
+                peers: Vec::new(),
+            },
             not_after: 4_000_000_000,
             expires: None,
             revocation: RevocationCheck::Off,

@@ -106,7 +106,7 @@ impl Courier {
             turn.note(Event::Met {
                 pair: pair.clone(),
                 direction: Direction::Inbound,
-                face: Box::new(judge::face(method, far.secured())),
+                face: Box::new(judge::face(&pair.sender, method, far.secured())),
                 tls: far.secured().map(|secured| secured.version),
                 address: far.address(),
                 rule: permit.rule().clone(),

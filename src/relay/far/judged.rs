@@ -63,7 +63,7 @@ pub(in super::super) fn shows(
     turn.note(Event::Met {
         pair: pair.clone(),
         direction: Direction::Outbound,
-        face: Box::new(judge::face(method, far.secured())),
+        face: Box::new(judge::face(&pair.target, method, far.secured())),
         tls: far.secured().map(|secured| secured.version),
         address: far.address,
         rule: rule.clone(),

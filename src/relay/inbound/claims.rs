@@ -191,7 +191,7 @@ impl Inbound {
         Event::Met {
             pair: pair.clone(),
             direction: Direction::Inbound,
-            face: Box::new(judge::face(method, secured)),
+            face: Box::new(judge::face(&pair.sender, method, secured)),
             tls: secured.map(|secured| secured.version),
             address: Some(self.near.address()),
             rule: rule.clone(),

@@ -123,7 +123,7 @@ pub fn account(
         (_, Some(certificate)) => certificate,
     };
     let untrusted = Reason::ClientCertificateUntrusted;
-    if let Err(fault) = certificate.trust.default {
+    if let Err(fault) = certificate.trust.by_default() {
         let issuer = match fault.cause() {
             Cause::UnknownIssuer => format!("issuer {}", certificate.issuer),
             _ => String::new(),
@@ -174,14 +174,17 @@ const NAMES: usize = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::secured::{Chain, RevocationCheck, Trust, TrustFault};
+    use crate::stream::secured::{Chain, RevocationCheck, Root, Trust, TrustFault};
 
     fn certificate(names: Vec<PresentedName>) -> Certificate {
         Certificate {
             fingerprint: String::new(),
             key: None,
             names,
-            trust: Trust { default: Ok(()), peers: Vec::new() },
+            trust: Trust {
+                default: Ok(Root { name: "CN=Root".to_owned(), key: [1; 32] }),
+                peers: Vec::new(),
+            },
             not_after: 0,
             expires: None,
             revocation: RevocationCheck::Off,
