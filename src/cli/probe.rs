@@ -8,6 +8,7 @@ mod login;
 mod report;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -24,12 +25,13 @@ use crate::policy::{
 };
 use crate::reason::{Direction, Reason};
 use crate::relay;
+use crate::run::BoxIo;
 use crate::run::posh::{Files, Reach};
 use crate::run::ways::{self, Undialled, WayOut};
 use crate::stream::dane::Published;
 use crate::stream::evidence::Evidence;
 use crate::stream::{Method, Pair, Secured, features, identity};
-use crate::tls::{Connector, Mode};
+use crate::tls::{Connector, HandshakeFault, KeyKind, Mode};
 use crate::xml::Content;
 pub(super) use report::shown;
 use report::{Place, Report};
@@ -114,6 +116,38 @@ struct Probe {
     /// There may be no rule yet.
     anyway: bool,
     connector: Connector,
+    /// Those that take one kind of key alone.
+    kinds: Vec<(KeyKind, Connector)>,
+}
+
+/// A channel once TLS stands.
+struct Shaken {
+    io: BoxIo,
+    address: SocketAddr,
+    secured: Secured,
+}
+
+/// Why an address was not seen as far as was to be.
+enum Trouble {
+    /// It did not come about for another reason than TLS, in words.
+    Other(String),
+    /// TLS did not come about.
+    Tls(HandshakeFault),
+}
+
+impl Trouble {
+    fn is_of_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(words) => f.write_str(words),
+            Self::Tls(fault) => write!(f, "no TLS: {fault}"),
+        }
+    }
 }
 
 /// What the dialogue came to.
@@ -144,6 +178,9 @@ impl Probe {
         };
         let connector = Connector::new(credentials.connecting())
             .map_err(|e| whole(e.to_string(), "look at the certificate of this domain"))?;
+        let only = |kind| Connector::only(kind, credentials.connecting().trust).map(|only| (kind, only));
+        let kinds = KeyKind::ALL.into_iter().map(only).collect::<Result<_, _>>();
+        let kinds = kinds.map_err(|e| whole(e.to_string(), "look at `trust`"))?;
         Ok(Self {
             pin: args.pin,
             anyway: args.anyway,
@@ -151,6 +188,7 @@ impl Probe {
             remote,
             policy: compiled.policy,
             connector,
+            kinds,
             settings,
         })
     }
@@ -226,11 +264,10 @@ impl Probe {
                     ));
                     continue;
                 }
-                match self.visit(&resolver, way, *address, (target.mode, &target.published)).await {
+                let there = (target.mode, &*target.published);
+                match self.visit(&resolver, way, *address, there).await {
                     Ok(mut met) => {
-                        let key = met.secured.certificate.as_ref().and_then(|shown| shown.key);
-                        let key = key.map(|key| KeyDigest::new(key).to_string());
-                        report.keys.extend(key.filter(|key| !report.keys.contains(key)));
+                        report.has_key(&met.secured);
                         if report.address.is_none() {
                             self.read_file(&resolver, (&ways, rule.as_deref()), &mut met.secured).await;
                             self.tell(&mut report, &met);
@@ -240,11 +277,39 @@ impl Probe {
                             return report;
                         }
                     }
-                    Err(trouble) => report.trouble.push(format!("{address}: {trouble}")),
+                    Err(trouble) => {
+                        report.trouble.push(format!("{address}: {trouble}"));
+                        if !self.pin || !trouble.is_of_tls() {
+                            continue;
+                        }
+                    }
                 }
+                self.other_keys(&resolver, way, *address, there, &mut report).await;
             }
         }
         report
+    }
+
+    /// A server may have a certificate for each kind of key, and shows one of them: what it shows to those who take one kind alone.
+    async fn other_keys(
+        &self,
+        resolver: &Resolver,
+        way: Option<&WayOut>,
+        address: SocketAddr,
+        there: (TlsMode, &Published),
+        report: &mut Report,
+    ) {
+        for (kind, connector) in &self.kinds {
+            match self.shake(connector, resolver, way, address, there).await {
+                Ok(shaken) => report.has_key(&shaken.secured),
+                // It has none of that kind.
+                Err(trouble) if trouble.is_of_tls() => {}
+                Err(trouble) => report.trouble.push(format!(
+                    "{address}: whether it has a certificate for {} was not seen: {trouble}",
+                    kind.label()
+                )),
+            }
+        }
     }
 
     fn judge(&self, identity: Identity, tls: Tls, address: Option<SocketAddr>, key: ShownKey) -> Verdict {
@@ -353,14 +418,15 @@ impl Probe {
         ways::dial(way, resolver, &[address], &dialling).await
     }
 
-    /// Goes as far as the features after TLS.
-    async fn visit(
+    /// Goes as far as TLS.
+    async fn shake(
         &self,
+        connector: &Connector,
         resolver: &Resolver,
         way: Option<&WayOut>,
         address: SocketAddr,
         (mode, published): (TlsMode, &Published),
-    ) -> Result<Met, String> {
+    ) -> Result<Shaken, Trouble> {
         let times = &self.settings.timeouts;
         let net::connect::Dialled { stream, address, .. } =
             self.dial(resolver, way, address).await.map_err(|fault| {
@@ -371,28 +437,40 @@ impl Probe {
                     Undialled::Proxy(_) => "look at the proxy, and at what it may reach",
                     Undialled::Straight(_) => "the server is down there, or a firewall is in between",
                 };
-                format!("no connection ({words}): {guess}")
+                Trouble::Other(format!("no connection ({words}): {guess}"))
             })?;
         let mut plain = Talk::new(Box::new(stream), Content::Server, times.unauth);
         let mode = match mode {
             TlsMode::Direct => Mode::Direct,
             TlsMode::Starttls => {
-                plain.starttls(Some(&self.hosted), &self.remote).await?;
+                plain.starttls(Some(&self.hosted), &self.remote).await.map_err(Trouble::Other)?;
                 Mode::Starttls
             }
         };
         let remote = (&self.remote, published);
-        let handshake = self.connector.connect(plain.io, Some(&self.hosted), remote, mode);
-        let (stream, secured) = match tokio::time::timeout(times.tls, handshake).await {
-            Ok(Ok(secured)) => secured,
-            Ok(Err(fault)) => return Err(format!("no TLS: {fault}")),
-            Err(_late) => return Err("no TLS: the server is silent in the handshake".to_owned()),
-        };
-        let mut talk = Talk::new(Box::new(stream), Content::Server, times.unauth);
+        let handshake = connector.connect(plain.io, Some(&self.hosted), remote, mode);
+        match tokio::time::timeout(times.tls, handshake).await {
+            Ok(Ok((stream, secured))) => Ok(Shaken { io: Box::new(stream), address, secured }),
+            Ok(Err(fault)) => Err(Trouble::Tls(fault)),
+            Err(_late) => Err(Trouble::Other("no TLS: the server is silent in the handshake".to_owned())),
+        }
+    }
+
+    /// Goes as far as the features after TLS.
+    async fn visit(
+        &self,
+        resolver: &Resolver,
+        way: Option<&WayOut>,
+        address: SocketAddr,
+        there: (TlsMode, &Published),
+    ) -> Result<Met, Trouble> {
+        let shaken = self.shake(&self.connector, resolver, way, address, there).await?;
+        let Shaken { io, address, secured } = shaken;
+        let mut talk = Talk::new(io, Content::Server, self.settings.timeouts.unauth);
         let (header, offered) = talk
             .greet(Some(&self.hosted), &self.remote)
             .await
-            .map_err(|trouble| format!("behind the TLS handshake: {trouble}"))?;
+            .map_err(|trouble| Trouble::Other(format!("behind the TLS handshake: {trouble}")))?;
         // Good manners; what the server answers does not matter any more.
         let _closed = talk.say(b"</stream:stream>").await;
         Ok(Met { address, secured, offered, dialback: offered.dialback || header.dialback })

@@ -7,9 +7,12 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use gatehouse::demo::pki::{Identity, Leaf};
 use gatehouse::demo::world::{Plan, World};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -321,6 +324,75 @@ async fn what_is_to_come_is_judged_before_it_does() {
     world.names.announce(EASY, Some(at), None).unwrap();
     let (report, code) = grade(&world.config, EASY, &[]).await;
     assert_eq!((&report["todo"], code), (&Value::from(0), 0), "{report:#}");
+/// A server that speaks XMPP behind TLS, with a certificate for each kind of key.
+async fn of_two_keys(lab: &Lab, at: SocketAddr, names: [&str; 2]) {
+    use rustls_pki_types::pem::PemObject as _;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let keys = names.map(|name| {
+        let file = |end: &str| lab.folder.join(format!("{name}.{end}"));
+        let chain = vec![CertificateDer::from_pem_file(file("pem")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
+        Arc::new(CertifiedKey::new(chain, provider.key_provider.load_private_key(key).unwrap()))
+    });
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByKind(keys)));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await.ok()?;
+                let _read = stream.read(&mut [0; 2048]).await.ok()?;
+                let features = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='1' version='1.0'>\
+                                <stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+                stream.write_all(features.as_bytes()).await.ok()?;
+                stream.read(&mut [0; 2048]).await.ok()
+            });
+        }
+    });
+}
+
+/// The first of these keys that the other side can verify a signature of.
+#[derive(Debug)]
+struct ByKind([Arc<CertifiedKey>; 2]);
+
+impl ResolvesServerCert for ByKind {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.0.iter().find(fits).cloned()
+    }
+}
+
+// DNS-18: a rule has to name every key that a server may show; it shows one of them to whoever takes any.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_key_of_a_server_is_printed_for_a_rule_that_pins_it() {
+    const TWO: &str = "friend.example";
+    let lab = Lab::new().await;
+    lab.issue("ec", EC, TWO, "");
+    lab.issue("rsa", "rsa:2048", TWO, "");
+    let at = lab.place(90);
+    of_two_keys(&lab, at, ["ec", "rsa"]).await;
+    lab.world.names.announce(TWO, None, Some(at)).unwrap();
+    let pins = ["ec", "rsa"].map(|name| {
+        let record = lab.record(name, "x");
+        format!("\"sha256:{}\"", record.trim().rsplit(' ').next().unwrap())
+    });
+    let config = lab.world.config.display().to_string();
+    let said = told(&["probe", TWO, "--config", &config, "--pin"]).await;
+    let line = said.out.lines().find_map(|line| line.strip_prefix("to paste")).map(str::trim);
+    assert_eq!((said.code, line), (0, Some(&*format!("pins: [{}]", pins.join(", ")))), "{said:?}");
+    assert!(!said.out.contains("trouble"), "a kind that it has not is no trouble: {said:?}");
+    // Who does not ask for pins is not kept longer than it takes.
+    let said = told(&["probe", TWO, "--config", &config, "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(report["keys"].as_array().map(Vec::len), Some(1), "{report:#}");
+}
+
     must(&report, "note", "STARTTLS", "offered, and not required");
     must(&report, "note", "POSH", "its host has no address in the DNS");
     let config = world.config.display().to_string();

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::super::Console;
 use crate::dns::{Target, TlsMode};
-use crate::policy::Verdict;
+use crate::policy::{KeyDigest, Verdict};
+use crate::stream::Secured;
 use crate::stream::secured::PresentedName;
 
 /// What was found, in the order in which it was found.
@@ -31,7 +32,7 @@ pub(super) struct Report {
     pub(super) proof: Option<&'static str>,
     /// The proofs that were tried and do not count, each with its reason.
     pub(super) not_proven: Vec<String>,
-    /// The keys of all servers that were called.
+    /// The keys that all servers that were called have shown, of each kind.
     pub(super) keys: Vec<String>,
     /// The line to paste, where it was asked for.
     pub(super) pin: Option<String>,
@@ -75,6 +76,13 @@ impl Place {
 }
 
 impl Report {
+    /// A server has shown the key of this channel.
+    pub(super) fn has_key(&mut self, secured: &Secured) {
+        let key = secured.certificate.as_ref().and_then(|shown| shown.key);
+        let key = key.map(|key| KeyDigest::new(key).to_string());
+        self.keys.extend(key.filter(|key| !self.keys.contains(key)));
+    }
+
     pub(super) fn judged(&mut self, verdict: &Verdict) {
         self.allowed = verdict.is_allow();
         self.rule = verdict.rule.as_str().to_owned();
