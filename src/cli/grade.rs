@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use names::dns_advice;
 use report::Report;
+use rustls_pki_types::UnixTime;
 use site::{Met, Site, Trouble};
 use tokio::time::{timeout, timeout_at};
 
@@ -37,7 +38,7 @@ use crate::stream::dane::Published;
 use crate::stream::evidence::Posh;
 use crate::stream::identity;
 use crate::tls::keys::{self, Coming};
-use crate::tls::{Connector, KeyKind, Mode};
+use crate::tls::{self, Connector, KeyKind, Mode};
 use crate::xml::Content;
 
 /// Arguments of `grade`.
@@ -242,6 +243,7 @@ impl Grade {
         let (place, published) = (shown(&site.led), site.published());
         let first = site.met.len();
         let mut told = BTreeSet::new();
+        let mut kinds = self.kinds.as_slice();
         match self.visit(&self.connector, address, mode, &published).await {
             Ok(met) => {
                 if met.optional {
@@ -255,13 +257,14 @@ impl Grade {
             }
             Err(trouble) => {
                 report.todo("address", format!("{place}: {address}: {trouble}"), trouble.advice());
-                if !trouble.is_odd_key() {
-                    return trouble.is_of_tls();
+                if !trouble.is_of_tls() {
+                    return false;
                 }
                 told.insert(trouble.to_string());
+                kinds = if trouble.is_odd_key() { kinds } else { &[] };
             }
         }
-        for (kind, connector) in &self.kinds {
+        for (kind, connector) in kinds {
             if site.met.iter().skip(first).any(|met| met.kind == Some(*kind)) {
                 continue;
             }
@@ -288,16 +291,34 @@ impl Grade {
                 ),
             }
         }
+        if site.met.len() == first {
+            self.in_clear(address, mode, site, report).await;
+        }
         let shown = site.met.get(first..).unwrap_or_default();
         for met in shown {
             let at = match shown {
                 [_] => format!("{place} ({address})"),
                 _ => format!("{place} ({})", met.called()),
             };
-            let dane = met.is_proven(&self.domain);
+            let dane = met.is_proven();
             certificate::tell(&met.certificate, (&self.domain, self.connector.trust()), &at, dane, report);
         }
         true
+    }
+
+    /// What an address shows that nobody should agree with: what is wrong with its TLS does not hide what else there is to do.
+    async fn in_clear(&self, address: SocketAddr, mode: Mode, site: &mut Site, report: &mut Report) {
+        let (place, published, now) = (shown(&site.led), site.published(), UnixTime::now());
+        for chain in self.shown_in_clear(address, mode).await {
+            let Some(certificate) = self.connector.trust().describe(&chain, now) else { continue };
+            let dane = tls::dane::judge(&published, Some(&certificate), &self.domain, now);
+            report.note(
+                "certificate",
+                format!("{place}: {address}: read from a handshake that was not finished: that the server holds its key was not seen"),
+                "the lines of its chain, names and records hold all the same",
+            );
+            site.met.push(Met::new(address, certificate, dane, false));
+        }
     }
 
     /// What the domain says by HTTPS of its certificate.
@@ -381,7 +402,10 @@ impl Grade {
             Err(_late) => Err(Trouble::Silent),
             Ok(Err(fault)) => Err(Trouble::Tls(fault)),
             Ok(Ok((_stream, secured))) => match secured.certificate.clone() {
-                Some(certificate) => Ok(Met::new(address, certificate, secured, optional)),
+                Some(certificate) => {
+                    let dane = secured.dane(&self.domain);
+                    Ok(Met::new(address, certificate, dane, optional))
+                }
                 None => Err(Trouble::Before("it shows no certificate".to_owned())),
             },
         }

@@ -67,29 +67,65 @@ pub(super) async fn ask<S>(mut stream: S, hello: &[u8]) -> Result<Heard, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let broke = |error: std::io::Error| format!("the connection broke: {error}");
+    say(&mut stream, hello).await?;
+    match record(&mut stream).await? {
+        None => Ok(Heard::Refuses),
+        Some(body) => read(&body).ok_or_else(|| "its first message of TLS cannot be read".to_owned()),
+    }
+}
+
+/// The certificates that a server shows to this hello, the end entity's first. Up to TLS 1.2 they travel in clear (RFC 5246 7.4.2), so
+/// they can be read where nothing can be agreed upon; that the server holds the key is not seen by that. None where it shows none.
+/// Nothing bounds the time; whoever asks does.
+///
+/// # Errors
+/// What came is no answer of a TLS server, in words.
+pub(super) async fn chain<S>(mut stream: S, hello: &[u8]) -> Result<Option<Vec<Vec<u8>>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    say(&mut stream, hello).await?;
+    let mut flight = Vec::new();
+    while flight.len() < FLIGHT {
+        let Some(body) = record(&mut stream).await? else { return Ok(None) };
+        flight.extend(body);
+        match shown(&flight) {
+            Shown::NotYet => {}
+            Shown::Nothing => return Ok(None),
+            Shown::Chain(chain) => return Ok(Some(chain)),
+        }
+    }
+    Err("its first messages of TLS are too long".to_owned())
+}
+
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, hello: &[u8]) -> Result<(), String> {
     stream.write_all(hello).await.map_err(broke)?;
-    stream.flush().await.map_err(broke)?;
+    stream.flush().await.map_err(broke)
+}
+
+/// What is in the next record of the handshake; none for an alert, and at the end.
+async fn record<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Vec<u8>>, String> {
     let mut head = [0; 5];
     match stream.read_exact(&mut head).await {
         Ok(_) => {}
-        Err(error) if is_end(&error) => return Ok(Heard::Refuses),
+        Err(error) if is_end(&error) => return Ok(None),
         Err(error) => return Err(broke(error)),
     }
     let [kind, _, _, high, low] = head;
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if length > LONGEST {
-        return Err("what it answers is no TLS".to_owned());
-    }
     match kind {
-        ALERT => Ok(Heard::Refuses),
-        HANDSHAKE => {
+        ALERT if length <= LONGEST => Ok(None),
+        HANDSHAKE if length <= LONGEST => {
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await.map_err(broke)?;
-            read(&body).ok_or_else(|| "its first message of TLS cannot be read".to_owned())
+            Ok(Some(body))
         }
         _ => Err("what it answers is no TLS".to_owned()),
     }
+}
+
+fn broke(error: std::io::Error) -> String {
+    format!("the connection broke: {error}")
 }
 
 fn is_end(error: &std::io::Error) -> bool {
@@ -180,6 +216,43 @@ fn read(message: &[u8]) -> Option<Heard> {
     Some(Heard::Takes(Version(version), suite))
 }
 
+/// What the messages of a handshake, as far as they have come, say of certificates.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    Chain(Vec<Vec<u8>>),
+    Nothing,
+    NotYet,
+}
+
+fn shown(flight: &[u8]) -> Shown {
+    let mut rest = flight;
+    while let Some((&kind, behind)) = rest.split_first() {
+        let Some((message, next)) = long(behind) else { return Shown::NotYet };
+        rest = next;
+        match kind {
+            SERVER_HELLO => {}
+            CERTIFICATE => {
+                let mut chain = Vec::new();
+                let mut list = long(message).map(|(list, _)| list).unwrap_or_default();
+                while let Some((certificate, more)) = long(list) {
+                    chain.push(certificate.to_vec());
+                    list = more;
+                }
+                return if chain.is_empty() { Shown::Nothing } else { Shown::Chain(chain) };
+            }
+            // Whatever else comes instead: an anonymous key exchange has no certificate.
+            _ => return Shown::Nothing,
+        }
+    }
+    Shown::NotYet
+}
+
+/// Octets behind their length in three of them, and what comes after.
+fn long(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[high, middle, low], behind) = octets.split_first_chunk::<3>()?;
+    behind.split_at_checked(usize::try_from(u32::from_be_bytes([0, high, middle, low])).ok()?)
+}
+
 fn word(octets: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*octets.get(at)?, *octets.get(at + 1)?]))
 }
@@ -199,6 +272,9 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
+const CERTIFICATE: u8 = 11;
+/// Octets of a handshake in which the certificates must have come.
+const FLIGHT: usize = 64 << 10;
 /// Octets of a record (RFC 5246 6.2.3).
 const LONGEST: usize = 16_384 + 2048;
 
@@ -337,6 +413,26 @@ const BAD: &[(u16, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_read_as_far_as_they_have_come() {
+        let hello = [SERVER_HELLO, 0, 0, 2, 3, 1];
+        let message = [CERTIFICATE, 0, 0, 13, 0, 0, 10, 0, 0, 3, 1, 2, 3, 0, 0, 1, 9];
+        let whole = [&hello[..], &message].concat();
+        for length in 0..whole.len() {
+            assert_eq!(shown(&whole[..length]), Shown::NotYet, "{length}");
+        }
+        assert_eq!(shown(&whole), Shown::Chain(vec![vec![1, 2, 3], vec![9]]));
+        for none in
+            [&[CERTIFICATE, 0, 0, 3, 0, 0, 0][..], &[CERTIFICATE, 0, 0, 0], &[12, 0, 0, 0], &[14, 0, 0, 0]]
+        {
+            assert_eq!(shown(&[&hello[..], none].concat()), Shown::Nothing, "{none:?}");
+        }
+        // A list that says it is longer than its message, and a certificate that is.
+        for cut in [&[CERTIFICATE, 0, 0, 4, 0, 0, 9, 1][..], &[CERTIFICATE, 0, 0, 7, 0, 0, 4, 0, 0, 9, 1]] {
+            assert_eq!(shown(&[&hello[..], cut].concat()), Shown::Nothing, "{cut:?}");
+        }
+    }
 
     #[test]
     fn answers_are_read_or_refused_and_never_a_fault() {

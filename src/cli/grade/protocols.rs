@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::Grade;
@@ -90,6 +91,51 @@ impl Grade {
         }
     }
 
+    /// The chains that an address shows in clear to whoever offers what it takes, whether that is good or not: one for each kind of key.
+    pub(super) async fn shown_in_clear(
+        &self,
+        address: SocketAddr,
+        mode: Mode,
+    ) -> Vec<Vec<CertificateDer<'static>>> {
+        let mut found: Vec<Vec<CertificateDer<'static>>> = Vec::new();
+        for elliptic in [true, false] {
+            for version in [Version::V12, Version::V11, Version::V10] {
+                let mut suites = version.suites();
+                suites.retain(|suite| hello::named(*suite).0.contains("ECDSA") == elliptic);
+                let Ok(Some(chain)) = self.chain(address, mode, version, &suites).await else { continue };
+                let chain: Vec<CertificateDer<'static>> =
+                    chain.into_iter().map(CertificateDer::from).collect();
+                if !found.contains(&chain) {
+                    found.push(chain);
+                }
+                break;
+            }
+        }
+        found
+    }
+
+    async fn chain(
+        &self,
+        address: SocketAddr,
+        mode: Mode,
+        version: Version,
+        suites: &[u16],
+    ) -> Result<Option<Vec<Vec<u8>>>, String> {
+        let hello = self.written(mode, version, suites)?;
+        let (io, _) = self.open(address, mode).await?;
+        match timeout(self.settings.timeouts.tls, hello::chain(io, &hello)).await {
+            Ok(chain) => chain,
+            Err(_late) => Err("the server is silent in the handshake".to_owned()),
+        }
+    }
+
+    fn written(&self, mode: Mode, version: Version, suites: &[u16]) -> Result<Vec<u8>, String> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|error| format!("no random octets: {error}"))?;
+        let alpn = (mode == Mode::Direct).then(|| Alpn::Server.octets());
+        Ok(hello::write(version, suites, &self.domain.to_ascii(), alpn, random))
+    }
+
     async fn hello(
         &self,
         address: SocketAddr,
@@ -97,10 +143,7 @@ impl Grade {
         version: Version,
         suites: &[u16],
     ) -> Result<Heard, String> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|error| format!("no random octets: {error}"))?;
-        let alpn = (mode == Mode::Direct).then(|| Alpn::Server.octets());
-        let hello = hello::write(version, suites, &self.domain.to_ascii(), alpn, random);
+        let hello = self.written(mode, version, suites)?;
         let (io, _) = self.open(address, mode).await?;
         match timeout(self.settings.timeouts.tls, hello::ask(io, &hello)).await {
             Ok(heard) => heard,

@@ -12,8 +12,8 @@ use crate::dns::{DnsFault, Led, Told};
 use crate::jid::Domain;
 use crate::run::observe::capped;
 use crate::stream::dane::{Association, Dane, Published};
+use crate::stream::identity;
 use crate::stream::secured::Certificate;
-use crate::stream::{Secured, identity};
 use crate::tls::keys::Coming;
 use crate::tls::{FaultKind, HandshakeFault, KeyKind, dane};
 
@@ -22,20 +22,16 @@ pub(super) struct Met {
     pub(super) address: SocketAddr,
     pub(super) kind: Option<KeyKind>,
     pub(super) certificate: Certificate,
-    secured: Secured,
+    /// What the TLSA records make of it.
+    dane: Dane,
     /// STARTTLS is offered there, and not required.
     pub(super) optional: bool,
 }
 
 impl Met {
-    pub(super) fn new(
-        address: SocketAddr,
-        certificate: Certificate,
-        secured: Secured,
-        optional: bool,
-    ) -> Self {
+    pub(super) fn new(address: SocketAddr, certificate: Certificate, dane: Dane, optional: bool) -> Self {
         let kind = certificate.chain.certificates().next().and_then(Coming::of).and_then(|leaf| leaf.kind());
-        Self { address, kind, certificate, secured, optional }
+        Self { address, kind, certificate, dane, optional }
     }
 
     /// The address, and which of its certificates it is.
@@ -44,15 +40,15 @@ impl Met {
     }
 
     /// A TLSA record holds for it.
-    pub(super) fn is_proven(&self, domain: &Domain) -> bool {
-        matches!(self.secured.dane(domain), Dane::Proven(_))
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self.dane, Dane::Proven(_))
     }
 
     /// And nothing else does.
     pub(super) fn by_dane_alone(&self, domain: &Domain) -> bool {
         let by_itself = identity::trusted_for(&self.certificate, domain).is_ok()
             && identity::speaks_for(&self.certificate, domain);
-        self.is_proven(domain) && !by_itself
+        self.is_proven() && !by_itself
     }
 }
 
@@ -223,8 +219,7 @@ impl Site {
         report: &mut Report,
     ) {
         let many = self.records.as_ref().map_or(0, |told| told.values.len());
-        let failing: Vec<String> =
-            self.met.iter().filter(|met| !met.is_proven(domain)).map(Met::called).collect();
+        let failing: Vec<String> = self.met.iter().filter(|met| !met.is_proven()).map(Met::called).collect();
         if !failing.is_empty() {
             report.todo(
                 "TLSA",
