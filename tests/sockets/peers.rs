@@ -608,6 +608,56 @@ async fn nodes_share_what_they_know_of_peers() {
     knows(&first, 2, 0).await;
 }
 
+// CLU-03, DNS-18: while the store is away one node holds what another, which has never seen the partner, believes as the first. Where
+// they meet again nothing is let in by that: it waits at both, and who was known passes at both.
+#[tokio::test]
+async fn what_one_node_holds_is_not_let_in_where_nodes_meet() {
+    let (mut redis, keys) = (Redis::start(&[]), secrets(""));
+    let node = async || node_of(planned("certificate", "hold"), &redis.store(), keys.path(), OPEN).await;
+    let (first, second) = (node().await, node().await);
+    let other = Authority::new("Another Root").unwrap();
+    both_trust(&first, &second, &other).await;
+    let (own, thief) = (by(&first.authority), by(&other));
+    let (at_first, at_second) = (partner(&first, &own).await, partner(&second, &thief).await);
+    redis.kill();
+    let _one = comes(&first, &at_first, "the partner").await;
+    at_first.show(thief.clone());
+    let mut held = opened(&at_first).await;
+    assert_ne!(held.external(PARTNER).await.unwrap(), Login::Success);
+    knows(&first, 1, 1).await;
+    let mut two = comes(&second, &at_second, "the first that this node sees").await;
+    knows(&second, 1, 0).await;
+    redis.revive();
+    soon("the nodes to meet", async || {
+        let waiting = remembered(&second, "inbound").await.map(|peer| peer["waiting"].to_string());
+        match waiting.as_deref() {
+            Some("[]") | None => Err("nothing waits at the second node".to_owned()),
+            Some(_) => Ok(()),
+        }
+    })
+    .await;
+    for (world, peer) in [(&first, &at_first), (&second, &at_second)] {
+        let known = knows(world, 1, 1).await;
+        let key = |face: &Value| face["look"]["face"]["key"].as_str().unwrap().to_owned();
+        assert_eq!(key(&known["faces"][0]), own.pin().unwrap(), "{known}");
+        assert_eq!(key(&known["waiting"][0]), thief.pin().unwrap(), "{known}");
+        peer.show(thief.clone());
+        let mut held = opened(peer).await;
+        assert_ne!(held.external(PARTNER).await.unwrap(), Login::Success, "{known}");
+        peer.show(own.clone());
+        let _passes = comes(world, peer, "who was known").await;
+        world.counted("peers_waiting", &[], 1.0).await.unwrap();
+    }
+    // What stood on it where it was believed stands no more, and it is told once: where it was held.
+    assert_eq!(two.ending().await.unwrap().condition.as_deref(), Some("policy-violation"));
+    records(&second, 1, |r| r["event"] == "ended" && r["reason"] == "peer-changed").await;
+    let told = changes(&first, 1).await;
+    assert_eq!(told[0]["outcome"], "held", "{told:?}");
+    assert_eq!(changes(&second, 0).await, Vec::<Value>::new());
+    assert_eq!(approve(&second).await.code, 0);
+    knows(&first, 2, 0).await;
+}
+
 // What no rule holds is shared, too: a change that was told at one node is none at the next; a store that has lost everything hears it
 // again, and a node without any memory from the store.
 #[tokio::test]
