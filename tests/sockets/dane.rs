@@ -19,7 +19,7 @@ use crate::sockets::{HALL, record, still_passes};
 use crate::steering::run;
 
 /// The zones; all but the second are signed, or claim to be.
-const ZONES: [&str; 7] = [
+const ZONES: [&str; 8] = [
     "signed.example",
     "plain.example",
     "forged.example",
@@ -27,6 +27,7 @@ const ZONES: [&str; 7] = [
     "stale.example",
     "claimed.example",
     "gaps.example",
+    "hashed.example",
 ];
 
 /// A rule for all of them, with this condition.
@@ -90,8 +91,13 @@ fn sign(folder: &Path, zone: &str, records: &str, signed: bool) -> (PathBuf, Opt
         return (zones::write(folder, zone, records), None);
     }
     let key = zones::key(folder, zone);
-    let long_ago: &[&str] = if zone == "stale.example" { &["-i", "20200101", "-e", "20200201"] } else { &[] };
-    (zones::sign(folder, zone, records, &key, long_ago), Some(folder.join(format!("{key}.key"))))
+    let how: &[&str] = match zone {
+        "stale.example" => &["-i", "20200101", "-e", "20200201"],
+        // NSEC3 (RFC 5155).
+        "hashed.example" => &["-n"],
+        _ => &[],
+    };
+    (zones::sign(folder, zone, records, &key, how), Some(folder.join(format!("{key}.key"))))
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -248,6 +254,12 @@ fn cases(trusted: &Authority) -> Vec<Case> {
     let elsewhere = trusted.issue(&Leaf::of(&["elsewhere.example"])).unwrap();
     let data = digest(&SHA256, &full(&elsewhere).1).as_ref().to_vec();
     all.push(case("1 1 1, and another name", elsewhere, vec![(1, 1, 1, data)], Err("tlsa-mismatch")));
+    let hashed =
+        |what, identity, tlsa, comes| Case { zone: "hashed.example", ..case(what, identity, tlsa, comes) };
+    let records = vec![key_sha256(&alone)];
+    all.push(hashed("3 1 1 in a zone that hashes its names", alone, records, Ok("dane")));
+    let host = trusted.issue(&Leaf::of(&["h29.hashed.example"])).unwrap();
+    all.push(hashed("none there, and a proof of that", host, vec![], Ok("certificate")));
     all
 }
 
