@@ -17,7 +17,7 @@ use crate::filter::{Traffic, client as filter};
 use crate::jid::Domain;
 use crate::reason::{Class, Detail, Direction, Facing, Outcome, Reason};
 use crate::stream::client::certified::Account;
-use crate::stream::client::ended::{Ending, is_language};
+use crate::stream::client::ended::is_language;
 use crate::stream::client::posing::{self, Posing};
 use crate::stream::client::serving::{self, Serving};
 use crate::stream::client::{Own, Rules};
@@ -52,10 +52,6 @@ pub(super) struct Client {
     bound: bool,
     /// How far the client's stream management is (XEP-0198).
     managed: Managed,
-    /// Why the client's stream ends, where it said so itself.
-    reason: Reason,
-    /// The error with which the server ended its stream.
-    ending: Option<Ending>,
     told: bool,
     traffic: Traffic,
     /// What the client hears together with what its server offers.
@@ -90,8 +86,6 @@ impl Client {
             started: now,
             bound: false,
             managed: Managed::No,
-            reason: Reason::Finished,
-            ending: None,
             told: false,
             traffic: Traffic::default(),
             unsaid: Bytes::new(),
@@ -301,9 +295,9 @@ impl Step<'_, '_> {
             }
             serving::Effect::PeerError(name) => {
                 self.turn.heard_error(Facing::Public, &name);
-                self.client.reason = Reason::PeerError;
+                self.near_closed(Reason::PeerError);
             }
-            serving::Effect::Closed => self.near_closed(),
+            serving::Effect::Closed => self.near_closed(Reason::Finished),
         }
     }
 

@@ -1,12 +1,13 @@
 //! The ten laws, on every edge of the reachable graphs.
 //!
 //! Both stream machines are walked completely: every state that any order of inputs from the alphabet can reach, every
-//! input in every state. So are the uses of the relay between servers (`explore/whole.rs`); and they are walked breadth first
-//! from several starts to a fixed number of states, with a clock, every input in every state.
+//! input in every state. So are the uses of the relay of a client, with a clock (`explore/client/whole.rs`), and of that between servers
+//! (`explore/whole.rs`), which is walked besides from several starts with a clock and all that anybody says, to a fixed number of states.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod client;
 mod client_laws;
+mod essence;
 mod laws;
 mod whole;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::stage::{self, *};
 use bytes::Bytes;
+use essence::hash;
 use gatehouse::policy::Federation;
 use gatehouse::reason::{Facing, Flow, Reason};
 use gatehouse::relay::{Arrival, ClaimId, Effect, FarId, Input, Load, Relay, Side};
@@ -206,11 +208,6 @@ impl Walked {
             }
         }
     }
-}
-
-fn hash(relay: &Relay) -> u64 {
-    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(relay)
 }
 
 const RELAY_STATES: usize = 150;

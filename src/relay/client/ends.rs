@@ -14,8 +14,8 @@ use crate::xml::CLOSE;
 
 impl Step<'_, '_> {
     /// The client closed its stream: its server hears it, and may say what it still has to say (SM-06).
-    pub(super) fn near_closed(&mut self) {
-        self.tell(self.client.reason);
+    pub(super) fn near_closed(&mut self, reason: Reason) {
+        self.tell(reason);
         self.part(After::Closed);
         match self.client.far {
             Life::Closing { until, .. } => self.client.near = Life::Parting { until },

@@ -109,9 +109,9 @@ impl Step<'_, '_> {
             posing::Effect::Deliver(frame) => self.deliver(frame),
             posing::Effect::PeerError(ending) => {
                 self.turn.heard_error(Facing::Backend, &ending.condition);
-                self.client.ending = Some(ending);
+                self.far_closed(Some(&ending));
             }
-            posing::Effect::Closed => self.far_closed(),
+            posing::Effect::Closed => self.far_closed(None),
         }
     }
 
@@ -158,15 +158,15 @@ impl Step<'_, '_> {
         }
     }
 
-    /// The server closed its stream, or the time for it is over.
-    fn far_closed(&mut self) {
+    /// The server closed its stream, with this error if with any.
+    fn far_closed(&mut self, ending: Option<&Ending>) {
         if self.client.far.is_open() {
             self.turn.push(Effect::Send(Side::Far(FAR), Bytes::from_static(CLOSE)));
         }
         self.far_finish();
         let at_rest = self.client.near.machine().is_none_or(Serving::is_at_rest);
-        match self.client.ending.take() {
-            Some(ending) => self.near_error(&ending),
+        match ending {
+            Some(ending) => self.near_error(ending),
             None if self.client.bound || !self.client.near.is_open() => {
                 self.tell(Reason::Finished);
                 self.near_close();

@@ -64,7 +64,7 @@ pub enum Effect {
     Word(Word, Bytes),
     /// A stanza for the client.
     Deliver(Frame),
-    /// The server sent a stream error.
+    /// The server ended its stream with an error.
     PeerError(Ending),
     /// The server closed its stream.
     Closed,
@@ -157,7 +157,7 @@ impl Posing {
             (Self::Dialling, _) => Err(Fault::silent(Reason::Internal)),
             (state, Input::Element(frame)) if frame.is(names::STREAMS, "error") => {
                 let ending = Ending::read(&frame.tree());
-                Ok((state, vec![Effect::PeerError(ending), Effect::Closed]))
+                Ok((state, vec![Effect::PeerError(ending)]))
             }
             (state, Input::End) => Ok((state, vec![Effect::Closed])),
             (Self::Opening(step), Input::Header(header)) => {

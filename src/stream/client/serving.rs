@@ -90,7 +90,7 @@ pub enum Effect {
     Pass(Frame),
     /// The client asked for what it was not offered.
     Refused(Reason),
-    /// The client sent a stream error with this condition.
+    /// The client ended its stream with an error of this condition.
     PeerError(String),
     /// The client closed its stream.
     Closed,
@@ -118,7 +118,7 @@ pub enum Serving {
     Waiting(Waiting),
 }
 
-/// What outlives a state.
+/// What outlives a state, until the login is over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Line {
     ids: StreamIds,
@@ -130,11 +130,6 @@ struct Line {
     domain: Option<Domain>,
     /// Who the client is, by the backend's word.
     own: Option<Own>,
-    /// The mechanism of each guess that failed.
-    guesses: Vec<Mechanism>,
-    /// Logins that failed of something else than a password.
-    misfits: u8,
-    binds: u8,
 }
 
 /// A stream header is due.
@@ -181,6 +176,10 @@ pub struct Login {
     /// An exchange was ended by us: what the client hears once the backend has heard of it.
     aborting: Option<SaslCondition>,
     registering: Registering,
+    /// The mechanism of each guess that failed.
+    guesses: Vec<Mechanism>,
+    /// Logins that failed of something else than a password.
+    misfits: u8,
 }
 
 /// How far a client is that wants an account.
@@ -209,14 +208,15 @@ struct Exchange {
 /// A bind or a resumption is due, or going on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Binding {
-    line: Line,
+    /// Who the client is by its login.
+    login: Own,
+    binds: u8,
     asked: bool,
 }
 
 /// Stanzas pass.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Bound {
-    line: Line,
     own: Own,
 }
 
@@ -224,16 +224,7 @@ impl Serving {
     /// A connection that just arrived; `secured` on a direct TLS listener. `now` starts T-header.
     pub fn new(desk: &Desk, ids: StreamIds, secured: Option<Secured>, now: Instant) -> Self {
         let shown = secured.as_ref().and_then(|secured| secured.shown.clone());
-        let line = Line {
-            ids,
-            secured: secured.is_some(),
-            shown,
-            domain: None,
-            own: None,
-            guesses: Vec::new(),
-            misfits: 0,
-            binds: 0,
-        };
+        let line = Line { ids, secured: secured.is_some(), shown, domain: None, own: None };
         Self::Greeting(Greeting { line, deadline: now + desk.header_time, ready: None })
     }
 
@@ -254,7 +245,7 @@ impl Serving {
             (state, Input::End) => Ok((state, vec![Effect::Closed])),
             (state, Input::Element(frame)) if frame.is(names::STREAMS, "error") => {
                 let name = crate::stream::fault::condition(&frame.tree());
-                Ok((state, vec![Effect::PeerError(name), Effect::Closed]))
+                Ok((state, vec![Effect::PeerError(name)]))
             }
             // Nothing is awaited there by time.
             (state, Input::Expired) => Ok((state, Vec::new())),
@@ -348,7 +339,7 @@ impl Serving {
     /// Who the client is by the login that was granted, before stanzas may pass.
     pub fn granted(&self) -> Option<&Own> {
         match self {
-            Self::Binding(state) => state.line.own.as_ref(),
+            Self::Binding(state) => Some(&state.login),
             _ => None,
         }
     }
@@ -411,7 +402,7 @@ impl Waiting {
     fn offered(self, offer: Offer) -> (Serving, Vec<Effect>) {
         let features = Effect::Send(offer.text.clone().into());
         let next = match self.line.own {
-            Some(_) => Serving::Binding(Binding { line: self.line, asked: false }),
+            Some(login) => Serving::Binding(Binding { login, binds: 0, asked: false }),
             None => Serving::Login(Box::new(Login {
                 line: self.line,
                 offer,
@@ -420,6 +411,8 @@ impl Waiting {
                 due: false,
                 aborting: None,
                 registering: Registering::No,
+                guesses: Vec::new(),
+                misfits: 0,
             })),
         };
         (next, vec![features])

@@ -1,24 +1,25 @@
-//! The laws on the graphs of a client's stream: both machines walked completely, their relay to a fixed number of states.
+//! The laws on the graphs of a client's stream: of both machines, and of their relay ([`whole`]).
 
-use std::collections::{HashSet, VecDeque};
+mod past;
+mod said;
+mod whole;
+
+use std::collections::HashSet;
 use std::mem::discriminant;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gatehouse::reason::{Flow, Reason};
-use gatehouse::relay::{Arrival, Effect, Input, Relay, Side};
+use gatehouse::reason::Reason;
+use gatehouse::stream::StreamIds;
 use gatehouse::stream::client::features::Inline;
 use gatehouse::stream::client::posing::{self, Posing};
 use gatehouse::stream::client::serving::{self, Serving};
 use gatehouse::stream::client::{Ask, Cause, Granted, Mechanism, Offer, Own, Profile, Rules, Wants, Word};
-use gatehouse::stream::{Secured, StreamIds};
-use gatehouse::xml::Token;
 
 use super::client_laws::*;
-use super::laws::{Crossing, TLS, may_go_in_clear};
+use super::laws::{TLS, may_go_in_clear};
 use super::stage::*;
-use super::{at_most_one_error_then_the_tag, hash, walk};
+use super::{at_most_one_error_then_the_tag, walk};
 
 fn own() -> Own {
     Own::by_bind(ME, &domain("hall.example")).unwrap()
@@ -298,95 +299,4 @@ fn clients_use_what_was_offered() {
             }
         }
     });
-}
-
-// -- the relay of a client, to a fixed number of states
-
-const STATES: usize = 1_500;
-
-#[derive(Default)]
-struct Walked {
-    states: usize,
-    passed: usize,
-    delivered: usize,
-    breaches: Vec<String>,
-}
-
-fn relay_inputs() -> Vec<(Side, Input)> {
-    let element = |frame| Input::Token(Token::Element(frame));
-    let clients = from_client().into_iter().chain(more_from_client());
-    let servers = from_server().into_iter().chain(more_from_server());
-    let mut inputs: Vec<_> = clients.map(|f| (Side::Near, element(f))).collect();
-    inputs.extend(servers.map(|f| (FAR, element(f))));
-    for (n, header) in headers().into_iter().enumerate() {
-        let side = if n < 5 { Side::Near } else { FAR };
-        inputs.push((side, Input::Token(Token::Header(header))));
-    }
-    for side in [Side::Near, FAR] {
-        inputs.push((side, Input::Token(Token::End)));
-        inputs.push((side, Input::Token(Token::Keepalive)));
-        inputs.push((side, Input::Token(Token::Text)));
-        inputs.push((side, Input::Gone { reason: Reason::ConnectionLost, unsent: Vec::new() }));
-        inputs.push((side, Input::Stalled));
-    }
-    inputs.push((Side::Near, Input::Secured(secured("", &[]))));
-    inputs.push((FAR, Input::Connected([192, 0, 2, 9].into(), None)));
-    inputs.push((FAR, Input::Unreachable(Reason::BackendDown.into())));
-    inputs.push((Side::Near, Input::Tried(Ok(()))));
-    inputs.push((Side::Near, Input::Tried(Err(Reason::LoginThrottled))));
-    inputs.extend([Input::Expired, Input::Drain].map(|input| (Side::Near, input)));
-    inputs
-}
-
-fn graph() -> &'static Walked {
-    static GRAPH: OnceLock<Walked> = OnceLock::new();
-    GRAPH.get_or_init(|| {
-        let now = Instant::now();
-        let inputs = relay_inputs();
-        let mut walked = Walked::default();
-        let start = |secured: Option<Secured>| {
-            let arrival = Arrival { flow: Flow::C2s, address: [192, 0, 2, 7].into(), secured, seed: [3; 32] };
-            Relay::new(Arc::new(home()), any(), arrival, now)
-        };
-        let starts = [start(None), start(Some(secured("hall.example", &[])))];
-        let mut seen: HashSet<_> = starts.iter().map(hash).collect();
-        let mut open = VecDeque::from(starts);
-        while let Some(before) = open.pop_front() {
-            walked.states += 1;
-            for (side, input) in &inputs {
-                // The pump gives no token of a side that is not read.
-                if matches!(input, Input::Token(_)) && !before.wants_read(*side) {
-                    continue;
-                }
-                let mut after = before.clone();
-                let at = match input {
-                    Input::Expired => before.deadline().unwrap_or(now),
-                    _ => now,
-                };
-                let effects = after.step(*side, input.clone(), at);
-                if seen.len() < STATES && seen.insert(hash(&after)) {
-                    open.push_back(after.clone());
-                }
-                let crossing =
-                    Crossing { before: &before, side: *side, input, effects: &effects, after: &after };
-                walked.passed += effects.iter().filter(|e| matches!(e, Effect::Pass(..))).count();
-                walked.delivered += effects.iter().filter(|e| matches!(e, Effect::Deliver(_))).count();
-                for (name, law) in LAWS {
-                    if walked.breaches.len() < 10
-                        && let Err(what) = law(&crossing)
-                    {
-                        walked.breaches.push(format!("{name}: after {side:?} {input:?}: {what}"));
-                    }
-                }
-            }
-        }
-        walked
-    })
-}
-
-#[test]
-fn a_clients_relay_keeps_the_laws() {
-    let walked = graph();
-    assert!(walked.breaches.is_empty(), "{:#?}", walked.breaches);
-    assert!(walked.states > 100 && walked.passed > 10 && walked.delivered > 10, "{}", walked.states);
 }

@@ -231,7 +231,10 @@ pub fn fault_is_final(edge: &Crossing<'_>) -> Result<(), String> {
 
 /// SM-02: on a bound stream each stanza passes once or ends the stream, and none is made here.
 pub fn nothing_dropped(edge: &Crossing<'_>) -> Result<(), String> {
+    // What is refused, as it is not counted, comes back as an error (XML-17).
+    let refused = matches!(edge.input, Input::Token(Token::Refused(_)));
     let made = edge.before.is_bound()
+        && !refused
         && edge.effects.iter().any(|effect| match effect {
             Effect::Send(_, octets) => {
                 ["<message", "<iq", "<presence"].iter().any(|name| octets.starts_with(name.as_bytes()))

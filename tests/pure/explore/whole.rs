@@ -7,7 +7,6 @@
 mod said;
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use gatehouse::stream::KeyCheck;
 use gatehouse::xml::Token;
 
 use self::said::*;
+use super::essence::{end_of_value, hash};
 use super::laws::{Crossing, counting, facts};
 use super::stage::*;
 
@@ -230,10 +230,6 @@ fn counted(home: &Arc<Home>, listed: &Arc<Policy>, now: Instant) -> Relay {
     stage.relay
 }
 
-fn hash(of: &impl Hash) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(of)
-}
-
 /// What a state is walked as; none if a number of a stanza in it is above [`COUNTED`]. Why a leg ends is told and written, and so often another that it would multiply all: of states that
 /// differ in nothing else one is walked. So it is with what each machine counts by itself, which is in its own graph; of the rest it
 /// matters whether its limit is reached. One key is like another.
@@ -273,25 +269,6 @@ const FIELDS: [(&str, u64); 9] = [
     (" taken: ", COUNTED),
     (" unasked: ", 0),
 ];
-
-/// Where the value of a field ends that this begins with.
-fn end_of_value(text: &str) -> usize {
-    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
-    for (at, octet) in text.bytes().enumerate() {
-        match octet {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if quoted => {}
-            b'{' | b'(' | b'[' => depth += 1,
-            b',' | b' ' if depth == 0 => return at,
-            b'}' | b')' | b']' if depth == 0 => return at,
-            b'}' | b')' | b']' => depth -= 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
 
 /// The highest name that these effects give.
 fn named(effects: &[Effect]) -> u32 {

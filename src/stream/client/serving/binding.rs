@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::super::{Ask, Own, Word};
 use super::{
-    Binding, Bound, Desk, Effect, Input, Line, Serving, Stepped, bad_starttls, is_legacy_auth, is_management,
+    Binding, Bound, Desk, Effect, Input, Serving, Stepped, bad_starttls, is_legacy_auth, is_management,
     misplaced, no_compression, unexpected, without_from,
 };
 use crate::reason::Reason;
@@ -20,12 +20,9 @@ impl Binding {
             Input::Element(frame) => self.element(desk, &frame),
             Input::Space | Input::Tried(_) => Ok((Serving::Binding(self), Vec::new())),
             Input::Word(word, octets) if self.asked => match word {
-                Word::Bound(own) => Ok(bound(self.line, own, octets)),
+                Word::Bound(own) => Ok(bound(own, octets)),
                 // SM-05: the session is that of an account that this login was granted for.
-                Word::Resumed => match self.line.own.clone() {
-                    Some(own) => Ok(bound(self.line, own, octets)),
-                    None => Err(Fault::told(Reason::Internal, b"")),
-                },
+                Word::Resumed => Ok(bound(self.login, octets)),
                 Word::Answered => {
                     self.asked = false;
                     Ok((Serving::Binding(self), vec![Effect::Send(octets)]))
@@ -60,13 +57,11 @@ impl Binding {
                 return after_login(frame, Reason::NotBound).map(|effects| (Serving::Binding(self), effects));
             }
         };
-        if let (Some(from), Some(own)) = (head.from(), &self.line.own)
-            && !own.may_say(&from)
-        {
+        if head.from().is_some_and(|from| !self.login.may_say(&from)) {
             return Err(Fault::told(Reason::ForgedFrom, b""));
         }
-        self.line.binds = self.line.binds.saturating_add(1);
-        if self.line.binds > desk.binds {
+        self.binds = self.binds.saturating_add(1);
+        if self.binds > desk.binds {
             return Err(Fault::told(Reason::TooManyBinds, b""));
         }
         self.asked = true;
@@ -74,8 +69,8 @@ impl Binding {
     }
 }
 
-fn bound(line: Line, own: Own, octets: Bytes) -> (Serving, Vec<Effect>) {
-    (Serving::Bound(Bound { line, own }), vec![Effect::Send(octets), Effect::Bound])
+fn bound(own: Own, octets: Bytes) -> (Serving, Vec<Effect>) {
+    (Serving::Bound(Bound { own }), vec![Effect::Send(octets), Effect::Bound])
 }
 
 impl Bound {

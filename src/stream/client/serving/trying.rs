@@ -243,16 +243,15 @@ impl Login {
     ) -> Stepped {
         let guesses = usize::from(desk.sasl_attempts);
         let most = guesses.max(self.offer.ways());
-        let line = &mut self.line;
         let over = match guess {
             Some(mechanism) => {
-                line.guesses.push(mechanism);
-                let same = line.guesses.iter().filter(|guess| **guess == mechanism).count();
-                same >= guesses || line.guesses.len() >= most
+                self.guesses.push(mechanism);
+                let same = self.guesses.iter().filter(|guess| **guess == mechanism).count();
+                same >= guesses || self.guesses.len() >= most
             }
             None => {
-                line.misfits = line.misfits.saturating_add(1);
-                usize::from(line.misfits) >= most
+                self.misfits = self.misfits.saturating_add(1);
+                usize::from(self.misfits) >= most
             }
         };
         if over {
@@ -319,7 +318,7 @@ impl Login {
                 line.own = Some(own);
                 (Serving::Waiting(Waiting { line }), vec![send])
             }
-            Granted::Bound(own) => (Serving::Bound(Bound { line, own }), vec![send, Effect::Bound]),
+            Granted::Bound(own) => (Serving::Bound(Bound { own }), vec![send, Effect::Bound]),
         }
     }
 
