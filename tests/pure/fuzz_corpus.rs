@@ -80,6 +80,12 @@ fn header() {
     replay("header", laws::header);
 }
 
+// ACC-11, TLS-16.
+#[test]
+fn hello() {
+    replay("hello", laws::hello);
+}
+
 #[test]
 fn jid() {
     replay("jid", laws::jid);
