@@ -65,6 +65,7 @@ impl Engine {
             strays: Arc::default(),
             couriers: Arc::new(Couriers::new(parts::engine(&settings).inside_octets, now())),
             sessions: Arc::default(),
+            partings: Arc::default(),
             backends: Arc::new(Backends::new(
                 &parts::streams_behind(&settings),
                 &Backends::default(),
@@ -138,6 +139,7 @@ impl Engine {
             strays: Arc::clone(&old.strays),
             couriers: Arc::clone(&old.couriers),
             sessions: Arc::clone(&old.sessions),
+            partings: Arc::clone(&old.partings),
             backends: Arc::new(Backends::new(
                 &parts::streams_behind(&settings),
                 &old.backends,

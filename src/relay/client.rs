@@ -270,6 +270,7 @@ impl Step<'_, '_> {
             serving::Effect::Call(domain) => self.call(domain),
             serving::Effect::Say(ask, octets) => {
                 self.heed_management(&octets);
+                self.goes_on(&ask);
                 self.pose(posing::Input::Say(ask, octets));
             }
             serving::Effect::Try(mechanism, account) => {
@@ -322,6 +323,9 @@ impl Step<'_, '_> {
         self.client.bound = true;
         self.turn.push(Effect::Widen(Side::Near));
         self.turn.push(Effect::Widen(Side::Far(FAR)));
+        if let Some(account) = self.client.own().and_then(Own::account) {
+            self.turn.push(Effect::Speaks(FAR, account));
+        }
         if let Some(hosted) = self.hosted() {
             let after = self.turn.since(self.client.started);
             self.note(Event::Bound { hosted, after });

@@ -189,6 +189,11 @@ pub enum Effect {
     /// A client is about to log in: may it try? Answer with [`Input::Tried`], at once or after a delay; until then nothing
     /// of the near leg is read, and the backend has not heard the account.
     Try(Attempt),
+    /// The client of the near leg speaks for this account over this far leg from now on: what the leg still has to deliver when it ends
+    /// goes before who comes back for the account ([`Effect::Behind`]).
+    Speaks(FarId, String),
+    /// What goes to this far leg from now on goes behind what others that end still have to deliver of this account (SM-05).
+    Behind(FarId, String),
     /// A client asks for a new account: may it? Answer with [`Input::Tried`]; until then nothing of the near leg is read.
     Apply,
     /// Flush, then TLS on this leg. Octets already read in clear end the leg: [`Input::Gone`] with `EarlyOctets`.

@@ -65,6 +65,16 @@ impl Pump {
                 let leave = logins::may_register(&tools.registrations, tools.observe.metrics(), peer);
                 self.step(Side::Near, Input::Tried(leave));
             }
+            Effect::Speaks(id, account) => {
+                if let Some(far) = self.legs.fars.get_mut(id) {
+                    far.speaks(account);
+                }
+            }
+            Effect::Behind(id, account) => {
+                if let Some(far) = self.legs.fars.get_mut(id) {
+                    far.goes_behind(&self.tools.partings, &account);
+                }
+            }
             Effect::Upgrade(side) => self.upgrade(side),
             Effect::Inquire(pair, sought) => self.inquire(pair, sought),
             Effect::Restart(side) => self.legs.on(side, Leg::restart),
@@ -106,7 +116,14 @@ impl Pump {
                 let met = self.surroundings().met_by_verifier(answer, detail);
                 self.waits.answer((answer, met));
             }
-            Effect::Finish(side) => self.legs.on(side, Leg::end),
+            Effect::Finish(side) => {
+                if let Side::Far(id) = side
+                    && let Some(far) = self.legs.fars.get_mut(id)
+                {
+                    far.parts(&self.tools.partings);
+                }
+                self.legs.on(side, Leg::end);
+            }
             Effect::Cut(side) => self.cut(side),
             Effect::Note(Event::Passed { hosted, kind, octets }) => {
                 let metrics = self.tools.observe.metrics();

@@ -25,6 +25,7 @@ mod leg;
 mod misnamed;
 pub mod observe;
 mod outbox;
+pub mod parting;
 pub mod posh;
 mod progress;
 pub mod pump;
@@ -223,6 +224,8 @@ pub struct Tools {
     pub couriers: Arc<courier::Couriers>,
     /// Counted streams that may be gone on with.
     pub sessions: Arc<sessions::Sessions>,
+    /// Clients whose connections broke, while their servers still take what came over them.
+    pub partings: Arc<parting::Partings>,
     /// Streams of ours to the servers behind.
     pub backends: Arc<backends::Backends>,
     /// What each stream, domain and pair has sent lately.

@@ -158,6 +158,7 @@ pub(crate) fn tools(outside: Scripted) -> Arc<Tools> {
         couriers: Arc::new(courier::Couriers::new(256 << 20, now())),
         backends: Arc::default(),
         sessions: Arc::default(),
+        partings: Arc::default(),
         circuits: circuit::Circuits::new(circuit::Params::default(), Arc::clone(&metrics)),
         rates: Arc::default(),
         senders: Arc::new(Senders::new(SenderParams::default(), now())),

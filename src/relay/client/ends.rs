@@ -9,6 +9,8 @@ use super::super::{Effect, Side};
 use super::{After, FAR, Step};
 use crate::reason::{Facing, Reason};
 use crate::stream::client::posing::Posing;
+use crate::stream::client::serving::Serving;
+use crate::stream::client::{Ask, Own};
 use crate::stream::fault::Fault;
 use crate::xml::CLOSE;
 
@@ -77,6 +79,23 @@ impl Step<'_, '_> {
             }
             Life::Open(_) => self.far_finish(),
             Life::Closing { .. } | Life::Parting { .. } | Life::Over => {}
+        }
+    }
+
+    /// SM-05: where the client asks for the session of an earlier stream, that goes behind what a broken stream of its account still has
+    /// to deliver. No other account has to wait for it.
+    pub(super) fn goes_on(&mut self, ask: &Ask) {
+        let machine = self.client.near.machine();
+        let account = match ask {
+            Ask::Resume => machine.and_then(Serving::granted).and_then(Own::account),
+            Ask::Auth(_, _, wants) if wants.resume => {
+                let tried = machine.and_then(Serving::attempt).and_then(|(_, account)| account);
+                tried.zip(self.client.terms.as_ref()).map(|(local, terms)| format!("{local}@{}", terms.to))
+            }
+            _ => None,
+        };
+        if let Some(account) = account {
+            self.turn.push(Effect::Behind(FAR, account));
         }
     }
 

@@ -278,9 +278,10 @@ impl Pump {
                 moved |= self.poll_in(side, cx, now);
             }
             // Read first: what is written to a server that has closed already is lost in silence (CLS-02).
-            Side::Far(_) => {
+            Side::Far(id) => {
                 moved |= self.poll_in(side, cx, now);
-                moved |= self.poll_out(side, cx, now);
+                let waits = self.legs.fars.get_mut(id).is_some_and(|far| far.is_behind(cx));
+                moved |= !waits && self.poll_out(side, cx, now);
             }
         }
         moved

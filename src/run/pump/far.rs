@@ -1,7 +1,7 @@
 //! What is held for a leg that we opened, and for a pair that stands.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use super::super::awaited::AwaitTicket;
 use super::super::circuit::Circuits;
 use super::super::courier::InsideTicket;
 use super::super::leg::{Leg, Link};
+use super::super::parting::{PartingTicket, Partings};
 use super::super::seeking::{Doubt, Seeking};
 use super::super::{Caller, Connection, Later, Outside, Route, backends, now};
 use crate::jid::Domain;
@@ -30,6 +31,8 @@ pub(in crate::run) struct Far {
     callback: Option<Callback>,
     /// Its place at a server behind, until the connection has ended.
     pub(in crate::run) place: Option<backends::Place>,
+    /// A client's: what it has to do with those before and behind it that lead to the same server for one account.
+    succession: Option<Succession>,
     /// What its socket wakes, where it is one of many.
     pub(super) bell: Option<Waker>,
 }
@@ -63,7 +66,16 @@ impl Far {
             None => (None, route.connect(Candidate::Next)),
         };
         let leg = Leg::connecting((connection, progress), content, &limits.before_proof, now());
-        Self { leg, destination, route: None, awaited: Vec::new(), place, callback: None, bell: None }
+        Self {
+            leg,
+            destination,
+            route: None,
+            awaited: Vec::new(),
+            place,
+            callback: None,
+            succession: None,
+            bell: None,
+        }
     }
 
     /// Another attempt, by that candidate. While the first one is still being connected to there is nothing to give up.
@@ -110,6 +122,37 @@ impl Far {
         self.callback = called.map(|address| callbacks.expect(address.ip()));
     }
 
+    /// It speaks for that account from now on: what it still has to deliver when it ends goes before who comes back for the account.
+    pub(in crate::run) fn speaks(&mut self, account: String) {
+        self.succession = Some(Succession::Speaks(account));
+    }
+
+    /// What goes out over it from now on goes behind what others of that account, which end, still have to deliver (SM-05).
+    pub(in crate::run) fn goes_behind(&mut self, partings: &Partings, account: &str) {
+        if let Some(over) = partings.behind(account) {
+            self.succession = Some(Succession::Behind(over));
+        }
+    }
+
+    /// Whether nothing may go out over it yet, because others go before.
+    pub(super) fn is_behind(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(Succession::Behind(over)) = &mut self.succession else { return false };
+        let waits = over.as_mut().poll(cx).is_pending();
+        if !waits {
+            self.succession = None;
+        }
+        waits
+    }
+
+    /// It ends as soon as all is out.
+    pub(in crate::run) fn parts(&mut self, partings: &Arc<Partings>) {
+        if let Some(Succession::Speaks(account)) =
+            self.succession.take_if(|own| matches!(own, Succession::Speaks(_)))
+        {
+            self.succession = Some(Succession::Parts { _ticket: partings.begins(account) });
+        }
+    }
+
     /// CLS-07: what came of calling that server for this pair is remembered for all who want the same.
     pub(in crate::run) fn fared(&mut self, circuits: &Circuits, outcome: Result<(), Reason>) {
         // It has asked what it had to ask, or will not any more.
@@ -139,6 +182,16 @@ impl Far {
         let server = self.leg.called.map(|address| address.ip());
         seeking.is_elsewhere(&Doubt { hosted, remote, server, listed }).then_some(hosted)
     }
+}
+
+/// A client's leg among those of its account.
+enum Succession {
+    /// It speaks for this account.
+    Speaks(String),
+    /// It ends, and who comes back for the account waits for that.
+    Parts { _ticket: PartingTicket },
+    /// It goes behind those that end.
+    Behind(Later<()>),
 }
 
 /// What a pair that stands may send.

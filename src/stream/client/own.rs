@@ -61,6 +61,11 @@ impl Own {
         }
     }
 
+    /// The bare address, in the form that compares; none where no word said whose it is.
+    pub fn account(&self) -> Option<String> {
+        self.local.as_ref().map(|local| format!("{local}@{}", self.domain))
+    }
+
     /// Whether it is this account, in the form that compares; not where no word said whom.
     pub fn is_account(&self, domain: &Domain, local: &str) -> bool {
         self.domain == *domain && self.local.as_deref() == Some(local)

@@ -139,10 +139,7 @@ async def resume(jid, other):
         gone = asyncio.ensure_future(one.wait_until("disconnected", PATIENCE))
         one.abort()
         await gone
-        # The server has to see the end of the old connection first: ejabberd 23.01, asked to resume a session within
-        # milliseconds, now and then delivers what it still reads there without counting it, and hears it again. It does so
-        # without a gateway as well (one run of eight, in clear on the inside network).
-        await asyncio.sleep(0.3)
+        # At once: the gateway sees to it that the server has heard all of the old connection first (SM-05).
         one.connect(HOST, int(PORT))
         await asyncio.wait_for(one.resumed.wait(), PATIENCE)
     await two.heard(there)
