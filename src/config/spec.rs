@@ -219,7 +219,9 @@ pub struct BackendSpec {
     /// The PROXY header on s2s connections to the backend: `off`, or `v2` where its server, or a proxy in front of it, reads one on
     /// each. One that brings a remote server has that server's address, TLS and our name for the connection, and in values of
     /// type 0xE0, 0xE1 and 0xE2 the domain that was proven, by what (`certificate`, `dane`, `dialback`, `pin`), and the rule that
-    /// lets it in; one that the gateway opens of its own accord names the gateway, and has none of these. Default: `off`.
+    /// lets it in, whichever pair of that server's stream it is for. Of a server that answers on a stream of ours (XEP-0288) it is the
+    /// address that was called, and as AUTHORITY the hosted domain. One that the gateway opens of its own accord names the gateway,
+    /// and has none of these. Default: `off`.
     pub s2s_proxy_protocol: Option<Scalar>,
     /// SASL mechanisms that clients may use, of those that the backend offers. Default: `HT-SHA-256-NONE`,
     /// `HT-SHA-512-NONE`, `OAUTHBEARER`, `PLAIN`, `SCRAM-SHA-1`, `SCRAM-SHA-256`, `SCRAM-SHA-512`. Example:

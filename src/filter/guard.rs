@@ -2,7 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::policy::Permit;
+use crate::jid::Domain;
+use crate::policy::{Permit, RuleName};
 use crate::reason::{Direction, Reason};
 use crate::stream::{Method, Pair, Proof};
 
@@ -70,6 +71,11 @@ impl Admitted {
     /// By what rule it is here.
     pub fn permit(&self) -> &Permit {
         &self.permit
+    }
+
+    /// Who it is, how that was proven, and by which rule it is here: what a backend may be told (BE-05).
+    pub fn introduction(&self) -> (Domain, Method, RuleName) {
+        (self.permit.remote().clone(), self.method, self.permit.rule().clone())
     }
 
     /// How many stanzas passed, and how many octets they had.

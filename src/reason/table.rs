@@ -404,6 +404,8 @@ reasons! {
         InternalServerError, InternalServerError, RemoteServerTimeout; [Passing, Proven, Backend]; _, _; "look at the log of the old server at that time: `gatehouse probe --backend`";
     BackendSilent = "backend-silent", "the backend did not answer our key in time: its own look for the other domain hangs";
         InternalServerError, RemoteServerTimeout, RemoteServerTimeout; [Doubt, Passing, Proven, Backend, Inside]; _, _; "look at the log of the old server at that time: `gatehouse probe --backend`";
+    BackendSlow = "backend-slow", "the backend did not take this before newer stanzas of the same server had waited for three quarters of `acknowledgement`";
+        _, RemoteServerTimeout, RemoteServerTimeout; []; "timeouts: { acknowledgement }", _; "look why the old server takes so little: its load, and the network in between";
     BackendAsksElsewhere = "backend-asks-elsewhere", "the backend did not believe a pair and never asked this gateway about its key: let it find foreign domains at the inside listener, or look which other node it asked";
         InternalServerError, InternalServerError, RemoteServerTimeout; []; _, _; "let the old server find foreign domains at the inside listener: `gatehouse init --server` writes the lines";
     BackendWantsTls = "backend-wants-tls", "the backend requires STARTTLS of the gateway: switch that off there for its inside listener";

@@ -103,7 +103,8 @@ pub enum Input {
     Report(Pair, Bytes),
     /// A stanza of a backend for a pair whose way back over this stream is open ([`Effect::WayBack`]).
     Back(Pair, Bytes),
-    /// No more can be counted for this pair, which was admitted without a leg of its own: it is taken back for this reason.
+    /// No more can be counted for this pair, which was admitted without a leg of its own: it is taken back for this reason. Of a
+    /// courier's own pair: those that have sent what it carries may not any more.
     Withdraw(Pair, Reason),
     /// Near: other reports wait for the place of this courier, which ends once nothing is left. Far: others wait for the place of
     /// this leg at the server behind, which closes in good order; what comes for its pair is carried.
@@ -116,6 +117,9 @@ pub enum Input {
     GoneOn(u32),
     /// Near: nobody is likely to go on with that session any more.
     Forsaken,
+    /// Near: newer stanzas of the same peer wait until all is in that this relay has of it, and the backend takes that too slowly: what
+    /// has not gone in comes back.
+    Overtaken,
     /// The answer to [`Effect::Settle`].
     Settled(u32),
     /// The answer to [`Effect::Verify`].
@@ -172,8 +176,9 @@ pub enum Effect {
     Settle(u32),
     /// Of the last so many stanzas that this leg was given goes nowhere what has not begun to go out: they have come back.
     Recall(Side, usize),
-    /// What waits to go in for this pair goes no further, whether it has a leg or not: it comes back with [`Input::Refused`].
-    Withdraw(Pair, Option<FarId>, Reason),
+    /// What waits to go in for this pair goes no further, on whatever leg, also on one that is about to close: it comes back with
+    /// [`Input::Refused`].
+    Withdraw(Pair, Reason),
     /// Stanzas of this pair, the inverse of one that stands, may come with [`Input::Back`] from now on, or may no more.
     WayBack(Pair, bool),
     /// One whole stanza of this pair in canonical form, back over the near leg, whose peer has agreed to that.

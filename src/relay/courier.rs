@@ -18,7 +18,6 @@ use self::queue::{Queue, Tries};
 use super::event::{Event, Record};
 use super::far::{self, Far, FarOutcome, Leave, Lost};
 use super::incoming::Asked;
-use super::origin::Origin;
 use super::portrait::Kept;
 use super::turn::Turn;
 use super::{Behalf, Effect, FarId, Input, Load, Side};
@@ -129,7 +128,9 @@ impl Courier {
                     self.rejudge_back(turn);
                 }
             }
+            (_, Input::Withdraw(pair, reason)) if pair == self.pair => self.take_back(reason, turn),
             (_, Input::Withdraw(pair, reason)) => self.back.reroute(&pair, Route::Withdrawn(reason)),
+            (_, Input::Overtaken) => self.take_back(Reason::BackendSlow, turn),
             (_, Input::Queue(load, octets)) => self.enqueue(load, octets, turn),
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
             // It keeps what comes until the leg has ended.
@@ -164,8 +165,9 @@ impl Courier {
         match input {
             // It has done with the leg, and the connection broke before all was out (CLS-02, BE-11).
             Input::Gone { unsent, .. } if !self.has(id) => {
+                let why = self.failed.clone().unwrap_or_else(|| Reason::ConnectionLost.into());
                 for octets in unsent {
-                    self.undeliverable(&octets, &Reason::ConnectionLost.into(), turn);
+                    self.undeliverable(&octets, &why, turn);
                 }
             }
             Input::Connected(address, secured) => {
@@ -261,6 +263,10 @@ impl Courier {
         self.far.as_ref().is_some_and(|far| far.id() == id)
     }
 
+    pub(super) fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
     pub(super) fn speaks_for(&self, id: FarId) -> Option<&Pair> {
         self.has(id).then_some(&self.pair)
     }
@@ -295,14 +301,6 @@ impl Courier {
     pub(super) fn record(&self, reason: Reason) -> Box<Record> {
         let public = self.channel().filter(|_| self.direction == Direction::Outbound);
         Box::new(Record { pair: Some(self.pair.clone()), ..Record::of(public, reason) })
-    }
-
-    fn origin(&self) -> Origin<'static> {
-        Origin { direction: self.direction, caller: None }
-    }
-
-    fn is_report(&self) -> bool {
-        self.load == Load::Report
     }
 
     fn is_own(&self) -> bool {
@@ -378,8 +376,8 @@ impl Courier {
         }
         let first = self.queue.is_empty();
         let news = load == Load::Own && !self.is_own();
-        if news {
-            self.load = Load::Own;
+        if news || load == Load::Admitted && self.load == Load::Carried {
+            self.load = load;
         }
         self.queue.push(octets);
         if first {
@@ -489,6 +487,7 @@ impl Courier {
             far::shows(far, (&verdict.rule, OnChange::Hold), Outcome::Deny, turn);
         }
         turn.note(Event::Judged { pair, verdict: verdict.into() });
+        self.take_back_inward(reason.of_standing(), turn);
         self.pair_ended(reason.of_standing(), turn);
         self.close(turn);
         // To those behind it is their own domain that is missing here.

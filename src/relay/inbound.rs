@@ -7,6 +7,7 @@ mod claims;
 mod counted;
 mod ends;
 mod kept;
+mod parted;
 mod stanzas;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use self::counted::Counting;
 pub(super) use self::kept::Sent;
+use self::parted::Parted;
 use super::back::WayBack;
 use super::claims::Claims;
 use super::event::{Event, Role};
@@ -27,7 +29,7 @@ use super::origin::{Origin, pair_of, reread};
 use super::portrait::Kept;
 use super::turn::Turn;
 use super::{Arrival, Effect, FarId, Home, Input, Side};
-use crate::filter::{Guard, Route};
+use crate::filter::{Admitted, Guard, Route};
 use crate::jid::Domain;
 use crate::policy::{Policy, RuleName};
 use crate::reason::{Direction, Facing, Reason};
@@ -46,6 +48,8 @@ pub(super) struct Inbound {
     /// Claims of domains of which it is being looked up what they publish about the certificate.
     waiting: Vec<Claim>,
     guard: Guard,
+    /// Pairs whose stream is no more.
+    parted: Parted,
     /// What the peer has us count.
     counting: Counting,
     /// What lists were asked of last, by this policy.
@@ -70,6 +74,7 @@ impl Inbound {
             claims: Claims::default(),
             waiting: Vec::new(),
             guard: Guard::default(),
+            parted: Parted::default(),
             counting: Counting::new(arrival.seed),
             asked: None,
             back: WayBack::default(),
@@ -114,6 +119,7 @@ impl Inbound {
             (_, Input::Expired) => self.expire(turn),
             (_, Input::Policy(_)) => {
                 self.asked = None;
+                parted::rejudge(self, turn);
                 self.rejudge(turn);
             }
             (_, Input::Refused(octets, reason)) => self.too_much(&octets, reason, turn),
@@ -122,6 +128,7 @@ impl Inbound {
             (_, Input::Settled(count)) => counted::settled(self, count, turn),
             (_, Input::GoneOn(taken)) => kept::gone_on(self, taken, turn),
             (_, Input::Forsaken) => kept::forsaken(self, turn),
+            (_, Input::Overtaken) => parted::overtaken(self, turn),
             (_, Input::Back(pair, octets)) => {
                 let mut sent = self.counting.sent_mut();
                 self.back.pass(&mut self.near, (pair, octets), sent.as_deref_mut(), turn);
@@ -323,6 +330,12 @@ impl Inbound {
         let identity = judge::identity_of(method);
         let verdict = judge::inbound(policy, pair, identity, self.near.secured(), Some(self.near.address()));
         verdict.is_allow().then(|| (pair.sender.clone(), method, verdict.rule))
+    }
+
+    /// The same of whom stanzas of that pair come from, while it stands and as long as something of it is on its way.
+    pub(super) fn brings(&self, pair: &Pair) -> Option<(Domain, Method, RuleName)> {
+        let standing = self.guard.pairs().iter().find(|admitted| admitted.pair() == pair);
+        standing.or_else(|| self.parted.find(pair)).map(Admitted::introduction)
     }
 
     pub(super) fn near(&self) -> &Near {

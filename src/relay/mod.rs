@@ -58,7 +58,7 @@ use self::near::HasNear as _;
 use self::outbound::Outbound;
 use self::turn::Turn;
 use self::verifier::Verifier;
-use crate::filter::Guard;
+use crate::filter::{Admitted, Guard};
 use crate::jid::Domain;
 use crate::policy::{Policy, RuleName};
 use crate::reason::{Facing, Flow};
@@ -303,6 +303,25 @@ impl Relay {
     }
 
     /// Whether it is a courier that could not deliver.
+    /// What was verified of whoever sends stanzas of this pair into the gateway, once they may, as [`Self::introduced`].
+    pub fn brings(&self, pair: &Pair) -> Option<(Domain, Method, RuleName)> {
+        match &self.shape {
+            Shape::Inbound(inbound) => inbound.brings(pair),
+            Shape::Courier(courier) => {
+                courier.back().pairs().iter().find(|back| back.pair() == pair).map(Admitted::introduction)
+            }
+            Shape::Client(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
+        }
+    }
+
+    /// The pair whose stanzas a courier carries.
+    pub fn carries(&self) -> Option<&Pair> {
+        match &self.shape {
+            Shape::Courier(courier) => Some(courier.pair()),
+            Shape::Client(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => None,
+        }
+    }
+
     pub fn has_given_up(&self) -> bool {
         matches!(&self.shape, Shape::Courier(courier) if courier.has_given_up())
     }

@@ -3,13 +3,20 @@
 //! A stanza counts from when it is handed over until the courier has it on its way, or on its way back. Relays find the
 //! cargo of a pair once and hand over without another look; the courier takes many at a time.
 
+mod brought;
+
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+pub use self::brought::Brought;
+use super::Caller;
+use super::inbox::Teller;
+use super::registry::Order;
 use crate::relay::Load;
 use crate::relay::plan::StreamLimits;
 
@@ -60,6 +67,8 @@ impl Hold {
 pub struct Cargo {
     hold: Arc<Hold>,
     limits: [(usize, usize); 2],
+    /// The courier; none where a stream of a peer takes it.
+    courier: Option<Teller<Order>>,
     state: Mutex<State>,
 }
 
@@ -79,6 +88,8 @@ struct State {
     givers: Vec<Waker>,
     closed: bool,
     gave_up: bool,
+    /// Whose it is, of what remote servers have sent.
+    brought: Brought,
 }
 
 impl State {
@@ -97,10 +108,21 @@ pub enum Refused {
 }
 
 impl Cargo {
-    /// Nothing waits.
+    /// Nothing waits for a stream of a peer that takes it.
     pub fn new(hold: Arc<Hold>, limits: &StreamLimits) -> Arc<Self> {
+        Arc::new(Self::made(hold, limits, None))
+    }
+
+    /// Nothing waits for this courier, which stands in for those.
+    pub fn of(hold: Arc<Hold>, limits: &StreamLimits, courier: Teller<Order>, brought: Brought) -> Arc<Self> {
+        let mut cargo = Self::made(hold, limits, Some(courier));
+        cargo.state.get_mut().unwrap_or_else(PoisonError::into_inner).brought = brought;
+        Arc::new(cargo)
+    }
+
+    fn made(hold: Arc<Hold>, limits: &StreamLimits, courier: Option<Teller<Order>>) -> Self {
         let limits = [(limits.queue_stanzas, limits.queue_octets), (usize::MAX, limits.inside_queue)];
-        Arc::new(Self { hold, limits, state: Mutex::default() })
+        Self { hold, limits, courier, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,6 +134,31 @@ impl Cargo {
         let [carried, inside] = self.limits;
         let (stanzas, most) = if load.is_of_the_world() { carried } else { inside };
         state.stanzas == 0 || state.stanzas < stanzas && state.octets.saturating_add(octets) <= most
+    }
+
+    /// What is handed over next is that one's.
+    pub fn brings(&self, caller: &Arc<Caller>) {
+        let mut state = self.state();
+        if state.stanzas == 0 {
+            state.brought.forget();
+        }
+        state.brought.add(caller);
+    }
+
+    /// Whose it is, as far as that is known.
+    pub fn brought(&self) -> Brought {
+        self.state().brought.clone()
+    }
+
+    /// Whether something that may have come from such an address is not settled.
+    pub fn is_from(&self, such: impl FnMut(IpAddr) -> bool) -> bool {
+        let state = self.state();
+        state.stanzas > 0 && state.brought.is_from(such)
+    }
+
+    /// Has the courier send back what it has not delivered. Whether it could be told.
+    pub fn take_back(&self) -> bool {
+        self.courier.as_ref().is_some_and(|tell| tell.tell(Order::Overtaken).is_ok())
     }
 
     /// Hands a stanza over.

@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 
 pub use self::back::{carry_on, open_back};
 
-use super::cargo::{Cargo, Hold, Refused};
+use super::cargo::{Brought, Cargo, Hold, Refused};
 use super::inbox::Teller;
 use super::pump::Pump;
 use super::registry::{Meta, Order, Phase, RelayId};
-use super::{Later, Tools, now};
+use super::{Caller, Later, Tools, now};
 use crate::jid::Domain;
 use crate::limit::{Quota, Throttle};
 use crate::metrics::Limit;
@@ -158,12 +158,25 @@ fn addressee(bounce: &[u8]) -> &[u8] {
     whole.get(..end).unwrap_or_default()
 }
 
-/// Has this stanza carried over a stream for this pair; where it went.
+/// Has this bounce carried over a stream for this pair; where it went.
 ///
 /// # Errors
 /// When it was not taken.
-pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, load: Load, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
-    give(tools, pair, load, None, stanza)
+pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
+    give(tools, pair, Given::Bounce, stanza)
+}
+
+/// The same of a stanza that this remote server has sent, for whom the stream stands in.
+///
+/// # Errors
+/// When it was not taken.
+pub fn bring(
+    tools: &Arc<Tools>,
+    pair: &Pair,
+    caller: &Arc<Caller>,
+    stanza: Bytes,
+) -> Result<Arc<Cargo>, Turned> {
+    give(tools, pair, Given::Brought(caller), stanza)
 }
 
 /// Has a stanza of a backend carried over the stream of its pair; where the next ones go.
@@ -171,7 +184,7 @@ pub fn hand_over(tools: &Arc<Tools>, pair: &Pair, load: Load, stanza: Bytes) -> 
 /// # Errors
 /// When it was not taken.
 pub fn send(tools: &Arc<Tools>, pair: &Pair, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
-    give(tools, pair, Load::Own, None, stanza)
+    give(tools, pair, Given::Own, stanza)
 }
 
 /// Tells the backend of `via` what became of its stanza. What finds no room is counted.
@@ -181,23 +194,35 @@ pub fn report(tools: &Arc<Tools>, pair: &Pair, via: Domain, stanza: Bytes, apart
         Some(Ok(())) => return,
         Some(Err(_)) | None => stanza,
     };
-    match give(tools, pair, Load::Report, Some(via), stanza) {
+    match give(tools, pair, Given::Report(via), stanza) {
         Ok(_) => {}
         Err(Turned::Full(..) | Turned::None(_)) => dropped(tools, pair, Reason::QueueFull),
         Err(Turned::Stopped) => lost(tools, pair, Reason::Shutdown),
     }
 }
 
-fn give(
-    tools: &Arc<Tools>,
-    pair: &Pair,
-    load: Load,
-    via: Option<Domain>,
-    stanza: Bytes,
-) -> Result<Arc<Cargo>, Turned> {
+/// What is given to a courier.
+enum Given<'a> {
+    /// Of the gateway's own.
+    Bounce,
+    /// Of a remote server.
+    Brought(&'a Arc<Caller>),
+    /// Of a backend.
+    Own,
+    /// To the backend of that domain.
+    Report(Domain),
+}
+
+fn give(tools: &Arc<Tools>, pair: &Pair, given: Given<'_>, stanza: Bytes) -> Result<Arc<Cargo>, Turned> {
     if tools.registry.phase() == Phase::Stopped {
         return Err(Turned::Stopped);
     }
+    let (load, via, caller) = match given {
+        Given::Bounce => (Load::Carried, None, None),
+        Given::Brought(caller) => (Load::Admitted, None, Some(caller)),
+        Given::Own => (Load::Own, None, None),
+        Given::Report(via) => (Load::Report, Some(via), None),
+    };
     let key = Key { pair: pair.clone(), reports: load == Load::Report };
     let mut living = held(&tools.couriers.living);
     let Some(courier) = living.get_mut(&key) else {
@@ -207,8 +232,9 @@ fn give(
         let strange = load == Load::Carried;
         let many =
             strange && living.values().filter(|courier| courier.carried).count() >= tools.params.couriers;
-        let started =
-            (!many).then(|| start(tools, &mut living, &key, via, VecDeque::from([(load, stanza.clone())])));
+        let brought = caller.map(Brought::by).unwrap_or_default();
+        let first = VecDeque::from([(load, stanza.clone())]);
+        let started = (!many).then(|| start(tools, &mut living, &key, via, (first, brought)));
         drop(living);
         return started.ok_or_else(|| {
             tools.observe.metrics().limited(Limit::Carried);
@@ -217,6 +243,7 @@ fn give(
     };
     courier.carried &= load == Load::Carried;
     let cargo = Arc::clone(&courier.cargo);
+    caller.into_iter().for_each(|caller| cargo.brings(caller));
     offer(tools, cargo, load, stanza)
 }
 
@@ -238,7 +265,7 @@ fn start(
     living: &mut HashMap<Key, Courier>,
     key: &Key,
     via: Option<Domain>,
-    first: VecDeque<(Load, Bytes)>,
+    (first, brought): (VecDeque<(Load, Bytes)>, Brought),
 ) -> Arc<Cargo> {
     let has = |wanted: Load| first.iter().any(|(load, _)| *load == wanted);
     let load = match key.reports {
@@ -249,7 +276,8 @@ fn start(
     };
     let entry = tools.registry.enter();
     let meta = Meta { id: entry.0.id(), flow: flow_of(tools, &key.pair, load), peer: None, local: None };
-    let cargo = Cargo::new(Arc::clone(&tools.couriers.hold), &tools.home.limits);
+    let tell = entry.0.tell().clone();
+    let cargo = Cargo::of(Arc::clone(&tools.couriers.hold), &tools.home.limits, tell.clone(), brought);
     for (load, stanza) in first {
         // What one courier left had room with it, and has room with the next one; but for what came back meanwhile.
         if cargo.offer(load, stanza).is_err() {
@@ -257,7 +285,6 @@ fn start(
         }
     }
     let server = via.as_ref().and_then(|via| tools.home.hosted.get(via)).map(|hosted| hosted.server);
-    let tell = entry.0.tell().clone();
     let courier = Courier { cargo: Arc::clone(&cargo), tell, server, carried: load == Load::Carried };
     living.insert(key.clone(), courier);
     let (tools, key, own) = (Arc::clone(tools), key.clone(), Arc::clone(&cargo));
@@ -269,7 +296,7 @@ fn start(
         };
         let (home, policy) = (Arc::clone(&tools.home), tools.registry.policy());
         let made = Relay::courier(home, policy, key.pair.clone(), (load, via.clone()), now());
-        let mut pump = Pump::sent(Arc::clone(&tools), made, entry, meta).laden(own);
+        let mut pump = Pump::sent(Arc::clone(&tools), made, entry, meta, Some(own)).laden();
         if places.as_ref().is_some_and(|(_, places)| places.waiting.load(Ordering::Acquire) > 0) {
             pump = pump.yielding();
         }
@@ -277,7 +304,8 @@ fn start(
         drop(place);
         // From here on nobody can reach this courier; what reached it too late goes with the next one.
         let mut living = held(&tools.couriers.living);
-        let left = living.remove(&key).map(|courier| courier.cargo.close()).unwrap_or_default();
+        let Some(courier) = living.remove(&key) else { return };
+        let (left, brought) = (courier.cargo.close(), courier.cargo.brought());
         if left.is_empty() {
             return;
         }
@@ -286,7 +314,7 @@ fn start(
             left.iter().for_each(|_| lost(&tools, &key.pair, Reason::Shutdown));
             return;
         }
-        start(&tools, &mut living, &key, via, left);
+        start(&tools, &mut living, &key, via, (left, brought));
     });
     cargo
 }

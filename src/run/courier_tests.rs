@@ -16,7 +16,7 @@ fn message(sender: &str, n: usize, body: &str) -> Bytes {
 
 /// Whether it was taken.
 fn carry(tools: &Arc<Tools>, pair: Pair, stanza: Bytes) -> bool {
-    hand_over(tools, &pair, Load::Carried, stanza).is_ok()
+    hand_over(tools, &pair, stanza).is_ok()
 }
 
 async fn hear(pipe: &mut DuplexStream, words: &str) -> String {
@@ -104,8 +104,7 @@ async fn so_much_waits_for_one_pair_and_no_more() {
     let mut backend = outside.lay(1 << 22);
     let tools = tools(outside);
     let body = "x".repeat(100_000);
-    let bring =
-        |n| hand_over(&tools, &pair("friend.example"), Load::Carried, message("friend.example", n, &body));
+    let bring = |n| hand_over(&tools, &pair("friend.example"), message("friend.example", n, &body));
     // Ten of 100 KB are a megabyte, wherever the courier has them: in its inbox, its queue or its outbox.
     for n in 0..10 {
         assert!(bring(n).is_ok(), "{n}");
@@ -120,7 +119,7 @@ async fn so_much_waits_for_one_pair_and_no_more() {
     });
     wait.await;
     assert!(!room.has_given_up());
-    assert!(hand_over(&tools, &pair("friend.example"), Load::Carried, stanza).is_ok());
+    assert!(hand_over(&tools, &pair("friend.example"), stanza).is_ok());
     let _backend = reading.await.unwrap();
     assert_eq!((counted(&tools, "queue"), counted(&tools, "carried")), (1, 0));
 }
@@ -134,8 +133,7 @@ async fn a_courier_that_gives_up_says_so() {
     for n in 0..100 {
         assert!(carry(&tools, pair("friend.example"), message("friend.example", n, "hi")), "{n}");
     }
-    let more =
-        hand_over(&tools, &pair("friend.example"), Load::Carried, message("friend.example", 100, "hi"));
+    let more = hand_over(&tools, &pair("friend.example"), message("friend.example", 100, "hi"));
     let Err(Turned::Full(_, room, wait)) = more else { panic!("a hundred and first was taken") };
     let begun = now();
     wait.await;

@@ -8,14 +8,13 @@ use bytes::Bytes;
 
 use super::courier::{self, Couriers};
 use super::leg::Leg;
-use super::pump::{Awaited, Far, Pump, Sending, is_against};
+use super::pump::{Awaited, Far, Pump, Sending, introduced, is_against};
 use super::told::Surroundings;
 use super::verifier::{self, Ask};
-use super::{Caller, STARTTLS_SPACE, now, strays};
+use super::{STARTTLS_SPACE, now, strays};
 use crate::jid::Domain;
 use crate::limit::{Leave, Place, StreamTicket};
 use crate::metrics::Limit;
-use crate::net::proxy;
 use crate::policy::Permit;
 use crate::reason::{Direction, Facing, Flow, Outcome, Reason};
 use crate::relay::{Attempt, ClaimId, Destination, Effect, Event, FarId, Input, Left, Passing, Side, plan};
@@ -51,7 +50,7 @@ impl Pump {
             }
             Effect::Settle(count) => self.settling.mark(count, &self.legs.fars),
             Effect::Recall(side, last) => self.legs.on(side, |leg| leg.outbox.recall(last)),
-            Effect::Withdraw(pair, id, reason) => self.withdraw(&pair, id, reason),
+            Effect::Withdraw(pair, reason) => self.withdraw(&pair, reason),
             Effect::WayBack(pair, true) => self.backs.open(&self.tools, self.meta.id, pair),
             Effect::WayBack(pair, false) => self.backs.close(&pair),
             Effect::Back(pair, stanza) => self.pass_back(&pair, stanza),
@@ -189,9 +188,8 @@ impl Pump {
     }
 
     /// What waits to go in for this pair comes back: nothing of it goes on that has not begun to.
-    fn withdraw(&mut self, pair: &Pair, id: Option<FarId>, reason: Reason) {
-        let far = id.and_then(|id| self.legs.fars.get_mut(id));
-        let mut waiting = far.map(|far| far.leg.outbox.take_waiting()).unwrap_or_default();
+    fn withdraw(&mut self, pair: &Pair, reason: Reason) {
+        let mut waiting = self.legs.fars.take_waiting(pair);
         waiting.extend(self.carriage.withdraw(pair));
         for stanza in waiting {
             self.step(Side::Near, Input::Refused(stanza, reason));
@@ -214,7 +212,8 @@ impl Pump {
     /// It is counted no more; it broke and has left this, or is over.
     fn leave(&mut self, broke: Option<Left>) {
         let home = &self.tools.home;
-        self.settling.end(broke, self.turn.now + home.timeouts.resume, home.limits.sessions);
+        let until = self.turn.now + home.timeouts.resume;
+        self.settling.end(broke, until, home.limits.sessions, self.life.tell().clone());
     }
 
     /// A stanza goes back over the near leg.
@@ -275,7 +274,7 @@ impl Pump {
                 tools.observe.turned_away(self.meta.peer, reason);
                 self.step(Side::Near, Input::Close(reason));
             }
-            // Backends that are called from here on stand in for nobody.
+            // The relay knows the channel, too.
             if let Some(leg) = &mut self.legs.near {
                 leg.secured = None;
             }
@@ -342,22 +341,12 @@ impl Pump {
     }
 
     fn connect(&mut self, id: FarId, destination: Destination) {
-        let caller = match destination {
-            Destination::Client(_) => Some(self.caller(None)),
-            Destination::Backend(_) => self.relay.introduced(id).map(|(domain, method, rule)| {
-                let facts = proxy::Facts {
-                    domain: domain.to_string(),
-                    method: method.label().to_owned(),
-                    rule: rule.to_string(),
-                };
-                self.caller(Some(facts))
-            }),
-            Destination::World { .. } => None,
-        };
+        let caller = introduced::introduced(self, id, &destination);
+        let pair = self.relay.speaks_for(id).cloned();
         let place = self.place_behind(id, &destination);
         let (outside, limits) = (&*self.tools.outside, &self.tools.home.limits);
         let content = plan::content(self.meta.flow);
-        let far = Far::connecting(outside, destination, caller, place, content, limits);
+        let far = Far::connecting(outside, (pair, destination), caller, place, content, limits);
         self.legs.fars.insert(id, far);
     }
 
@@ -369,16 +358,6 @@ impl Pump {
         // Half of what a claim may take is left for the server behind.
         let patience = self.tools.home.timeouts.dialback / 2;
         Some(backend.enter(pair, (self.life.tell().clone(), id), patience))
-    }
-
-    /// Whom this relay's connection to a backend stands in for.
-    fn caller(&self, facts: Option<proxy::Facts>) -> Caller {
-        Caller {
-            ends: self.meta.peer.zip(self.meta.local),
-            name: self.meta.id.to_string(),
-            secured: self.legs.near.as_ref().and_then(|leg| leg.secured.clone()),
-            facts,
-        }
     }
 
     /// A backend has refused a key.
@@ -415,7 +394,7 @@ impl Pump {
         let Some((id, far)) = id.and_then(|id| self.legs.fars.get_mut(id).map(|far| (id, far))) else {
             // There is no leg to close alone: its place stays counted where it was.
             if let Some(before) = before {
-                self.charges.begin(pair, Sending { valve, ..before });
+                self.charges.begin(pair, Sending { valve, caller: None, ..before });
             }
             return;
         };
@@ -426,7 +405,8 @@ impl Pump {
                 let inbound = permit.direction() == Direction::Inbound;
                 let tell = || self.life.tell().clone();
                 let inside = inbound.then(|| Couriers::stands(&tools, &pair, self.meta.id, tell()));
-                let sending = Sending { valve, carried: false, _counted: counted, _inside: inside };
+                let sending =
+                    Sending { valve, carried: false, caller: None, _counted: counted, _inside: inside };
                 self.charges.begin(pair, sending);
             }
             Err(reason) => {
@@ -452,7 +432,7 @@ impl Pump {
     }
 
     /// Ends a leg at once. Stanzas that wait there are given back: what was accepted is not lost in silence.
-    fn cut(&mut self, side: Side) {
+    pub(super) fn cut(&mut self, side: Side) {
         let unsent = self.legs.get_mut(side).map(Leg::cut).unwrap_or_default();
         if !unsent.is_empty() {
             self.step(side, Input::Gone { reason: Reason::ConnectionLost, unsent });
@@ -475,7 +455,8 @@ impl Pump {
         });
         match counted {
             Ok(counted) if inbound => {
-                let sending = Sending { valve, carried: true, _counted: counted, _inside: None };
+                let sending =
+                    Sending { valve, carried: true, caller: None, _counted: counted, _inside: None };
                 self.charges.begin(pair, sending);
             }
             Ok((ticket, _)) => self.backs.rate(&pair, valve, ticket),

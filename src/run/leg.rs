@@ -64,6 +64,8 @@ pub(super) struct Leg {
     pub(super) detail: Option<Box<Detail>>,
     /// The address that was called.
     pub(super) called: Option<SocketAddr>,
+    /// The address of ours that it was called from, as far as it is known.
+    pub(super) local: Option<SocketAddr>,
     /// How far the connection has come, until it is there.
     progress: Option<Progress>,
     /// The last channel of this attempt, or of the one before it.
@@ -155,6 +157,7 @@ impl Leg {
             held: None,
             detail: None,
             called: None,
+            local: None,
             progress: None,
             shown: None,
             published: None,
@@ -251,6 +254,7 @@ impl Leg {
                         Ok(connected) => {
                             self.link = Link::Open(connected.io);
                             self.called = Some(connected.address);
+                            self.local = connected.local;
                             self.secured.clone_from(&connected.secured);
                             self.published = Some(connected.published);
                             self.shown = connected.secured.clone().or(self.shown.take());

@@ -77,6 +77,8 @@ pub struct Connected {
     pub io: BoxIo,
     /// The address that answered.
     pub address: SocketAddr,
+    /// The address of ours that it leads to, as far as it is known.
+    pub local: Option<SocketAddr>,
     /// The facts of the channel, with direct TLS.
     pub secured: Option<Secured>,
     /// What the DNS says of its certificate under signatures.
@@ -124,7 +126,7 @@ pub trait Outside: Send + Sync {
 
     /// The candidates of a destination, in the order to try them. `caller` is whom the connection stands in for, if it
     /// stands in for one.
-    fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route>;
+    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route>;
 }
 
 /// Towards whom TLS is begun as client.
@@ -142,10 +144,12 @@ pub struct Towards {
     pub via: Option<Arc<Proxy>>,
 }
 
-/// The connection of a client, as a PROXY header tells it to the backend (BE-05).
+/// The connection of a client or of a remote server, as a PROXY header tells it to the backend (BE-05).
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Who connected, and to where.
+    /// Where it comes from, as far as that is known.
+    pub from: Option<IpAddr>,
+    /// Who sends, and the address of ours where that arrives.
     pub ends: Option<(SocketAddr, SocketAddr)>,
     /// The name of the connection in our logs.
     pub name: String,

@@ -31,6 +31,7 @@ mod carriage;
 mod charges;
 mod far;
 mod fars;
+pub(super) mod introduced;
 mod knock;
 mod legs;
 mod mail;
@@ -135,15 +136,17 @@ impl Pump {
         self
     }
 
-    /// A courier or verifier, with the first things that it wants.
+    /// A courier, with what it carries, or a verifier; and the first things that it wants.
     pub fn sent(
         tools: Arc<Tools>,
         made: (Relay, Vec<Effect>),
         entry: (Life, Inbox<Order>),
         meta: Meta,
+        cargo: Option<Arc<Cargo>>,
     ) -> Self {
         let (relay, mut effects) = made;
         let mut pump = Self::new(tools, relay, entry, meta);
+        pump.carriage = Carriage::of(cargo);
         pump.carry_out(&mut effects);
         pump
     }
@@ -155,10 +158,9 @@ impl Pump {
         self
     }
 
-    /// A courier takes what it carries from there.
+    /// A courier takes what it carries.
     #[must_use]
-    pub fn laden(mut self, cargo: Arc<Cargo>) -> Self {
-        self.carriage.laden(cargo);
+    pub fn laden(mut self) -> Self {
         // What it was made for is with it before it hears any news.
         self.take_cargo(&mut Context::from_waker(Waker::noop()));
         self
@@ -220,7 +222,7 @@ impl Pump {
         self.legs.fars.rest(&self.tools.params);
         self.count_passed();
         self.carriage.settle(&self.legs.fars, || (self.relay.queued(), self.relay.has_given_up()));
-        self.backs.settle(self.legs.near.as_ref());
+        self.backs.settle(self.legs.near.as_ref(), self.relay.kept_back());
         over
     }
 
@@ -270,7 +272,8 @@ impl Pump {
         if self.wakes.is_stopped() {
             return true;
         }
-        self.relay.is_done() && !self.carriage.is_waiting() && self.legs.end()
+        let waits = self.carriage.is_waiting() || self.settling.waits_for_another();
+        self.relay.is_done() && !waits && self.legs.end()
     }
 
     /// Whether another round could move nothing.
@@ -321,7 +324,8 @@ impl Pump {
     pub(super) fn carry_on(&mut self, pair: Pair, stanza: Bytes) {
         // What comes back over a courier's leg is of one pair.
         let alone = self.charges.pairs() == 1 || self.legs.near.is_none();
-        match self.carriage.carry(&self.tools, pair, alone, stanza) {
+        let caller = introduced::brings(self, &pair);
+        match self.carriage.carry(&self.tools, (pair, &caller), alone, stanza) {
             Ok(Some(cargo)) => self.settling.carries(&cargo),
             Ok(None) => {}
             Err(stanza) => self.step(Side::Near, Input::Refused(stanza, Reason::QueueFull)),

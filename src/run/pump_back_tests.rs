@@ -6,12 +6,12 @@ use crate::run::courier;
 use crate::run::tests::domain;
 
 /// The same as [`friend_at`], and the peer takes stanzas on its stream.
-async fn both_ways(tools: &Arc<Tools>, backend: DuplexStream) -> (Play, DuplexStream) {
+pub(super) async fn both_ways(tools: &Arc<Tools>, backend: DuplexStream) -> (Play, DuplexStream) {
     friend_who_wants("<bidi xmlns='urn:xmpp:bidi'/>", tools, backend).await
 }
 
 /// The backend answers with so many stanzas.
-async fn answers(tools: &Arc<Tools>, many: usize) {
+pub(super) async fn answers(tools: &Arc<Tools>, many: usize) {
     let pair = Pair { sender: domain("hall.example"), target: domain("friend.example") };
     for n in 0..many {
         let stanza = format!(

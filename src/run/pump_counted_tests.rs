@@ -1,5 +1,6 @@
 //! Peers that have their stanzas counted (SM-01): what is told, when, and what a connection leaves to the next.
 
+use super::back::{answers, both_ways};
 use super::*;
 
 const SM: &str = "xmlns='urn:xmpp:sm:3'";
@@ -102,9 +103,141 @@ async fn what_goes_on_waits_for_what_went_before() {
             hear(&mut backend, "id='m000020'").await;
             assert!(now() - began < Duration::from_secs(21));
         } else {
-            // A server behind that never takes it does not shut the stream for ever.
+            // A server behind that never takes it does not shut the stream for ever: what it does not take comes back before.
             hear(&mut backend, "id='m000020'").await;
             assert!(now() - began < tools.home.timeouts.acknowledgement);
+            let taken = rest(&mut slow).await.matches("</message>").count();
+            assert_eq!(
+                returned(&tools, "backend-slow") + taken,
+                20,
+                "each goes in or comes back, and none does later"
+            );
         }
     }
+}
+
+/// How many stanzas of remote servers have come back for that reason.
+pub(super) fn returned(tools: &Tools, reason: &str) -> usize {
+    let text = tools.observe.metrics().text().unwrap();
+    let is = |line: &&str| {
+        line.starts_with("gatehouse_stanzas_refused_total")
+            && line.contains(&format!("reason=\"{reason}\""))
+            && line.contains("s2s-in")
+    };
+    text.lines().filter(is).filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+}
+
+// RLY-05: a connection that breaks while it waits leaves the same to the next as the one before.
+#[tokio::test(start_paused = true)]
+async fn a_third_connection_waits_for_the_first() {
+    let outside = Scripted::default();
+    let pipes: Vec<_> = [600, ROOM, ROOM].into_iter().map(|room| outside.lay(room)).collect();
+    let [first, second, third] = <[DuplexStream; 3]>::try_from(pipes).unwrap();
+    let tools = tools(outside);
+    let (mut play, mut slow) = friend_at(&tools, first).await;
+    let id = enabled(&mut play).await;
+    for n in 0..20 {
+        say(&mut play.near, &message(n)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(play.near);
+    let (mut again, _second) = friend_at(&tools, second).await;
+    say(&mut again.near, &format!("<resume {SM} previd='{id}' h='0'/>")).await;
+    hear(&mut again.near, "h='20'/>").await;
+    // It breaks before anything of it was read.
+    say(&mut again.near, &message(20)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(again.near);
+    let (mut once_more, mut backend) = friend_at(&tools, third).await;
+    say(&mut once_more.near, &format!("<resume {SM} previd='{id}' h='0'/>")).await;
+    hear(&mut once_more.near, "h='20'/>").await;
+    say(&mut once_more.near, &message(20)).await;
+    let mut octet = [0];
+    let early = tokio::time::timeout(Duration::from_secs(20), backend.read(&mut octet)).await;
+    assert!(early.is_err(), "it has overtaken");
+    hear(&mut slow, "id='m000019'").await;
+    hear(&mut backend, "id='m000020'").await;
+    assert_eq!(returned(&tools, "backend-slow"), 0);
+}
+
+// POL-07: a ban reaches what a stream that is no more has left, as it reaches what stands: by the domain, and by the address.
+#[tokio::test(start_paused = true)]
+async fn a_ban_reaches_what_a_broken_stream_has_left() {
+    for banned in bans() {
+        let outside = Scripted::default();
+        let first = outside.lay(600);
+        let tools = tools(outside);
+        let (mut play, mut slow) = friend_at(&tools, first).await;
+        for n in 0..20 {
+            say(&mut play.near, &message(n)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(play.near);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        ban(&tools, banned).await;
+        let heard = hear(&mut slow, "</stream:stream>").await;
+        let taken = heard.matches("</message>").count();
+        assert!(taken < 20 && taken == heard.matches("<message ").count(), "{heard}");
+        assert_eq!(returned(&tools, "banned") + taken, 20);
+    }
+}
+
+// The same of what couriers carry, because the stream to the server behind was no more: by the domain, and by the address it came from.
+#[tokio::test(start_paused = true)]
+async fn a_ban_reaches_what_couriers_carry() {
+    for (at, banned) in bans().into_iter().enumerate() {
+        for stands in [true, false] {
+            let outside = Scripted::default();
+            let (first, mut second) = (outside.lay(ROOM), outside.lay(600));
+            let tools = tools(outside);
+            let (mut play, first) = friend_at(&tools, first).await;
+            drop(first);
+            hear(&mut play.near, "</stream:stream>").await;
+            for n in 0..15 {
+                say(&mut play.near, &message(n)).await;
+            }
+            if stands {
+                backend_takes(&mut second).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            ban(&tools, banned.clone()).await;
+            let heard = rest(&mut second).await;
+            let taken = heard.matches("</message>").count();
+            assert!(taken < 15 && taken == heard.matches("<message ").count(), "{at} {stands}: {heard}");
+            assert_eq!(returned(&tools, "banned") + taken, 15, "{at} {stands}");
+        }
+    }
+}
+
+// RLY-05: also where couriers carry what the broken stream has left.
+#[tokio::test(start_paused = true)]
+async fn what_couriers_carry_of_a_broken_stream_is_not_overtaken() {
+    let outside = Scripted::default();
+    let pipes: Vec<_> = [ROOM, 600, ROOM].into_iter().map(|room| outside.lay(room)).collect();
+    let [first, mut slow, last] = <[DuplexStream; 3]>::try_from(pipes).unwrap();
+    let tools = tools(outside);
+    let (mut play, first) = both_ways(&tools, first).await;
+    let id = enabled(&mut play).await;
+    // What goes back keeps the stream open when its pair loses its leg.
+    answers(&tools, 1).await;
+    hear(&mut play.near, "<r ").await;
+    say(&mut play.near, &format!("<a {SM} h='1'/>")).await;
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    for n in 0..20 {
+        say(&mut play.near, &message(n)).await;
+    }
+    backend_takes(&mut slow).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(play.near);
+    let (mut again, mut backend) = friend_at(&tools, last).await;
+    say(&mut again.near, &format!("<resume {SM} previd='{id}' h='1'/>")).await;
+    hear(&mut again.near, "h='20'/>").await;
+    say(&mut again.near, &message(20)).await;
+    let mut octet = [0];
+    let early = tokio::time::timeout(Duration::from_secs(20), backend.read(&mut octet)).await;
+    assert!(early.is_err(), "it has overtaken");
+    hear(&mut backend, "id='m000020'").await;
+    let taken = rest(&mut slow).await.matches("</message>").count();
+    assert_eq!(returned(&tools, "backend-slow") + taken, 20);
 }

@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::limit::{Pace, RateParams, Rates};
+use crate::policy::Bans;
 use crate::reason::Flow;
 use crate::relay::Arrival;
 use crate::run::registry::Phase;
-use crate::run::tests::{Scripted, federating, secured, tools};
+use crate::run::tests::{Scripted, domain, federating, secured, tools};
 use crate::stream::Secured;
 
 const HEAD: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
@@ -109,6 +110,19 @@ async fn friend_who_wants(
     say(&mut play.near, &header).await;
     hear(&mut play.near, "</stream:features>").await;
     (play, backend)
+}
+
+/// `friend.example` is banned: by its name, and by a network that it calls from.
+fn bans() -> [Bans; 2] {
+    let networks = vec!["192.0.2.0/24".parse().unwrap()];
+    let by_name = Bans { networks: Vec::new(), domains: vec![domain("friend.example")] };
+    [by_name, Bans { networks, domains: Vec::new() }]
+}
+
+/// That holds from now on.
+async fn ban(tools: &Tools, banned: Bans) {
+    tools.registry.publish(Arc::new(tools.registry.policy().with_bans(banned)));
+    tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
 fn message(n: usize) -> String {
@@ -271,6 +285,11 @@ async fn an_operator_can_end_a_relay() {
 
 /// The backend claims that pair on an outbound stream; the remote end takes it by EXTERNAL.
 async fn remote_takes(pipe: &mut DuplexStream, target: &str) {
+    remote_takes_with(pipe, target, "").await;
+}
+
+/// The same, and it offers this besides.
+async fn remote_takes_with(pipe: &mut DuplexStream, target: &str, more: &str) {
     let header = format!("{HEAD} from='{target}' to='hall.example' id='r1' version='1.0'>");
     hear(pipe, "version='1.0'").await;
     say(pipe, &header).await;
@@ -280,8 +299,9 @@ async fn remote_takes(pipe: &mut DuplexStream, target: &str) {
     say(pipe, "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;
     hear(pipe, "version='1.0'").await;
     say(pipe, &header).await;
-    let external = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>";
-    say(pipe, external).await;
+    let external =
+        "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>";
+    say(pipe, &format!("<stream:features>{external}{more}</stream:features>")).await;
     hear(pipe, "</auth>").await;
     say(pipe, "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>").await;
     hear(pipe, "version='1.0'").await;
@@ -447,6 +467,9 @@ mod fair;
 
 #[path = "pump_refused_tests.rs"]
 mod refused;
+
+#[path = "pump_introduced_tests.rs"]
+mod introduced;
 
 #[path = "pump_told_tests.rs"]
 mod told;

@@ -126,6 +126,8 @@ pub enum Order {
     GoneOn(u32),
     /// Nobody is likely to go on with it: its peer has come on another stream, or it is remembered no more.
     Forsaken,
+    /// Newer stanzas of the same peer have waited long enough for what this relay still has: that comes back.
+    Overtaken,
     /// End, for this reason.
     Close(Reason),
     /// Say what you are, and what you would be under this policy, certificates judged by that.

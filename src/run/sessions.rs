@@ -53,28 +53,47 @@ enum Life {
 /// What a stream that broke still has to deliver: all that couriers were given of it, which is all there is as soon as nobody can
 /// change it any more.
 #[derive(Clone, Debug)]
-pub struct Remains(watch::Receiver<Given>);
+pub struct Remains {
+    given: watch::Receiver<Given>,
+    /// The relay that has it.
+    tell: Teller<Order>,
+}
 
 /// What couriers were given of a stream, and how far that came.
 pub type Given = Vec<(Arc<Cargo>, u64)>;
 
 impl Remains {
-    /// Of a stream whose relay holds the other end until it has nothing left.
-    pub fn new(given: Given) -> (watch::Sender<Given>, Self) {
-        let (tell, given) = watch::channel(given);
-        (tell, Self(given))
+    /// Of a stream whose relay, which is told there, holds the other end until it has nothing left.
+    pub fn new(given: Given, tell: Teller<Order>) -> (watch::Sender<Given>, Self) {
+        let (holds, given) = watch::channel(given);
+        (holds, Self { given, tell })
     }
 
-    /// Waits until nothing is left, and for so long at most (RLY-05).
-    pub async fn delivered(mut self, within: Duration) {
-        let all = async {
-            while self.0.changed().await.is_ok() {}
-            let given = self.0.borrow().clone();
-            for (cargo, given) in given {
-                std::future::poll_fn(|cx| cargo.poll_settled(given, cx)).await;
+    /// Waits until nothing is left. What is not in within that time comes back to its senders: nothing that is newer goes by it
+    /// (RLY-05).
+    pub async fn delivered(self, within: Duration) {
+        if tokio::time::timeout(within, self.clone().is_in()).await.is_ok() {
+            return;
+        }
+        loop {
+            // Whoever cannot be told is at work, and is told again.
+            let _told = self.tell.tell(Order::Overtaken);
+            for (cargo, given) in self.given.borrow().iter() {
+                let _told = cargo.has_settled(*given) || cargo.take_back();
             }
-        };
-        let _late = tokio::time::timeout(within, all).await;
+            if tokio::time::timeout(AGAIN, self.clone().is_in()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until all that the relay had is in, and all that couriers were given of it.
+    async fn is_in(mut self) {
+        while self.given.changed().await.is_ok() {}
+        let given = self.given.borrow().clone();
+        for (cargo, given) in given {
+            std::future::poll_fn(|cx| cargo.poll_settled(given, cx)).await;
+        }
     }
 }
 
@@ -246,6 +265,9 @@ impl All {
 /// What one registrable domain may have of all that is remembered: a hundredth.
 const SHARES: usize = 100;
 
+/// How soon whoever is to send something back is told that again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// How long whoever goes on waits for the stream before, which may not know yet that it broke.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -255,7 +277,7 @@ mod tests {
     use super::*;
 
     fn nothing() -> Remains {
-        Remains::new(Vec::new()).1
+        Remains::new(Vec::new(), inbox(1).0).1
     }
 
     fn domain(name: &str) -> Domain {

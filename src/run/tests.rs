@@ -39,9 +39,18 @@ pub(crate) fn federating(federation: Federation) -> Arc<Policy> {
 #[derive(Default)]
 pub(crate) struct Scripted {
     pipes: Arc<Mutex<VecDeque<DuplexStream>>>,
+    callers: Callers,
 }
 
+/// Whom each connection was to stand in for that leads to a server behind.
+pub(crate) type Callers = Arc<Mutex<Vec<Option<Arc<Caller>>>>>;
+
 impl Scripted {
+    /// Those of the connections that are made.
+    pub(crate) fn callers(&self) -> Callers {
+        Arc::clone(&self.callers)
+    }
+
     /// One more connection that will be taken; this is its other end.
     pub(crate) fn lay(&self, room: usize) -> DuplexStream {
         let (ours, theirs) = duplex(room);
@@ -70,7 +79,10 @@ impl Outside for Scripted {
         Box::pin(async move { crate::stream::evidence::Evidence::none(pair.sender) })
     }
 
-    fn route(&self, _destination: &Destination, _caller: Option<Caller>) -> Box<dyn Route> {
+    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route> {
+        if matches!(destination, Destination::Backend(_)) {
+            self.callers.lock().unwrap().push(caller);
+        }
         Box::new(Pipes(Arc::clone(&self.pipes)))
     }
 }
@@ -84,6 +96,7 @@ impl Route for Pipes {
             let connected = pipe.map(|pipe| Connected {
                 io: Box::new(pipe),
                 address: "10.0.0.5:5269".parse().unwrap(),
+                local: Some("10.0.0.1:4000".parse().unwrap()),
                 secured: None,
                 published: Arc::default(),
             });

@@ -174,7 +174,7 @@ async fn verify(tools: &Arc<Tools>, ask: &Ask, since: Instant) -> Learnt {
     let made = Relay::verifier(home, policy, ask.facing, ask.check.clone(), since);
     let meta = Meta { id: entry.0.id(), flow: made.0.flow(), peer: None, local: None };
     let (tell, heard) = oneshot::channel();
-    let running = Pump::sent(Arc::clone(tools), made, entry, meta).answering(tell).run();
+    let running = Pump::sent(Arc::clone(tools), made, entry, meta, None).answering(tell).run();
     // The relay keeps its own deadline; this one is for a relay that never ends.
     let limit = tools.home.timeouts.dialback * 2;
     let task = Task(tokio::spawn(async move {

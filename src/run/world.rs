@@ -162,7 +162,7 @@ impl Outside for World {
         Box::pin(async move { inner.inquire(&pair, &shown, sought, via.as_deref()).await })
     }
 
-    fn route(&self, destination: &Destination, caller: Option<Caller>) -> Box<dyn Route> {
+    fn route(&self, destination: &Destination, caller: Option<Arc<Caller>>) -> Box<dyn Route> {
         let out = match destination {
             Destination::World { target, via, .. } => {
                 ways::way_out(&self.0.params.ways, via.as_deref(), target)
@@ -240,7 +240,7 @@ struct Way {
     /// The way to it, where that leads through a proxy.
     out: Option<WayOut>,
     /// Whom the connection stands in for.
-    caller: Option<Caller>,
+    caller: Option<Arc<Caller>>,
     /// None until they were asked for.
     left: Option<VecDeque<Place>>,
     last: Option<Place>,
@@ -419,7 +419,8 @@ impl Way {
             self.left.get_or_insert_default().push_front(place.clone());
         }
         self.last = Some(place.clone());
-        if let Some(header) = self.introduction(stream.local_addr().ok().map(|local| (local, address)))? {
+        let local = stream.local_addr().ok();
+        if let Some(header) = self.introduction(local.map(|local| (local, address)))? {
             // BE-05: first and whole, before anything of the stream. It is far smaller than any socket's buffer.
             let written = tokio::time::timeout(self.inner.params.dial.each, stream.write_all(&header));
             if !matches!(written.await, Ok(Ok(()))) {
@@ -428,9 +429,10 @@ impl Way {
             }
         }
         let Destination::World { from, target, behalf, posh, via } = self.destination.clone() else {
-            return Ok(Connected { io: Box::new(stream), address, secured: None, published: Arc::default() });
+            let io: BoxIo = Box::new(stream);
+            return Ok(Connected { io, address, local, secured: None, published: Arc::default() });
         };
-        if !place.routed && stream.local_addr().is_ok_and(|local| local.ip() == address.ip()) {
+        if !place.routed && local.is_some_and(|local| local.ip() == address.ip()) {
             return Err(Reason::RemoteUnreachable.into());
         }
         // What comes after this is between that server and the one for whom we call it.
@@ -445,22 +447,26 @@ impl Way {
         self.tell(Ok(()));
         let io: BoxIo = Box::new(stream);
         match place.mode {
-            TlsMode::Starttls => Ok(Connected { io, address, secured: None, published: place.published }),
+            TlsMode::Starttls => {
+                Ok(Connected { io, address, local, secured: None, published: place.published })
+            }
             TlsMode::Direct => {
                 let published = place.published;
                 self.progress.at(Step::Securing(address));
                 let towards = Towards { from, target, published: Arc::clone(&published), posh, via };
-                let mut secured = self.inner.connect_tls(io, &towards, Mode::Direct).await;
+                let (mut local, mut secured) =
+                    (local, self.inner.connect_tls(io, &towards, Mode::Direct).await);
                 // A handshake that broke is tried once more at once, before anything is refused for it; where TLS comes after
                 // STARTTLS the relay does so (COMPAT(Tigase 8.4): one in ten serial connects to it breaks).
                 if secured.as_ref().is_err_and(|failure| failure.reason == Reason::TlsFailed)
                     && let Ok(again) = self.dial(&[address], self.inner.params.dial.total).await
                 {
+                    local = again.stream.local_addr().ok();
                     let io: BoxIo = Box::new(again.stream);
                     secured = self.inner.connect_tls(io, &towards, Mode::Direct).await;
                 }
                 let (io, secured) = secured.map_err(|failure| failure.at(address))?;
-                Ok(Connected { io, address, secured: Some(secured), published })
+                Ok(Connected { io, address, local, secured: Some(secured), published })
             }
         }
     }

@@ -218,7 +218,10 @@ async fn only_the_connection_of_a_client_begins_with_a_proxy_header() {
     let clients = Clients { addresses: vec![at], proxy: Some(ProxyVersion::V2) };
     Arc::get_mut(&mut world.0).unwrap().params.clients.insert(domain("hall.example"), clients);
     let ends = Some(("192.0.2.7:4000".parse().unwrap(), "192.0.2.1:5222".parse().unwrap()));
-    let caller = |ends| Some(Caller { ends, name: "1-1".to_owned(), secured: None, facts: None });
+    let caller = |ends| {
+        let name = "1-1".to_owned();
+        Some(Arc::new(Caller { from: None, ends, name, secured: None, facts: None }))
+    };
     for (destination, caller, command) in [
         (Destination::Client(domain("hall.example")), caller(ends), Some(0x21)),
         // A connection of our own is LOCAL.

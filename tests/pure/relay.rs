@@ -553,7 +553,7 @@ fn a_new_policy_judges_living_streams() {
     assert_eq!(stage.said(NEAR), "");
     assert!(stage.said(Side::Far(one)).contains("</stream:stream>"));
     // What waits for the server behind goes no further either.
-    assert!(stage.has(|e| matches!(e, Effect::Withdraw(_, Some(far), Reason::PolicyChanged) if *far == one)));
+    assert!(stage.has(|e| matches!(e, Effect::Withdraw(pair, Reason::PolicyChanged) if pair.sender.as_str() == "friend.example")));
     let waiting = "<message id='0' from='a@friend.example' to='b@hall.example'/>";
     stage.step(NEAR, Input::Refused(waiting.into(), Reason::PolicyChanged));
     assert!(stage.carried()[0].1.contains("id='0'"));

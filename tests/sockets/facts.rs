@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::sockets::*;
+use gatehouse::demo::session::Word;
 use gatehouse::demo::world::World;
 use gatehouse::demo::{bind, free};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -123,11 +124,58 @@ async fn tap(at: SocketAddr, to: SocketAddr) -> Arc<Mutex<Vec<Shown>>> {
     seen
 }
 
+fn all_of<'a>(seen: &'a [Shown], domain: &str) -> Vec<&'a Shown> {
+    seen.iter().filter(|shown| shown.text(0xe0) == Some(domain)).collect()
+}
+
 fn of<'a>(seen: &'a [Shown], domain: &str) -> &'a Shown {
-    let mut fitting = seen.iter().filter(|shown| shown.text(0xe0) == Some(domain));
-    let found = fitting.next().unwrap_or_else(|| panic!("{domain} is not in {seen:?}"));
-    assert!(fitting.next().is_none(), "one connection for the pair: {seen:?}");
+    let [found] = all_of(seen, domain)[..] else { panic!("one connection for {domain}: {seen:?}") };
     found
+}
+
+// BE-05: a stream brings as many pairs as it likes, and the server behind hears as much of each.
+#[tokio::test]
+async fn the_second_pair_of_a_stream_is_introduced_like_the_first() {
+    let world = border().await;
+    let IpAddr::V4(ip) = world.legacy.s2s.ip() else { panic!("IPv4") };
+    let (at, receiver_at) = (free(ip, 0).await.unwrap(), free(ip, 0).await.unwrap());
+    let _receiver = Receiver::start(&world, receiver_at, world.legacy.s2s).await;
+    let seen = tap(at, receiver_at).await;
+    tell(&world, at).await;
+    for by_name in [true, false] {
+        seen.lock().unwrap().clear();
+        let cousin = peer(&world, 11 + u8::from(by_name), COUSIN).await;
+        let mut stream = match by_name {
+            true => by_certificate(&cousin, HALL).await,
+            false => by_dialback(&cousin, HALL).await,
+        };
+        still_passes(&world, &mut stream, "c@cousin.example", "j@hall.example", "the first").await;
+        assert_eq!(stream.dialback(COUSIN, ANNEX).await.unwrap(), Word::Valid);
+        still_passes(&world, &mut stream, "c@cousin.example", "j@annex.example", "the second").await;
+        let shown = seen.lock().unwrap().clone();
+        let [first, second] = all_of(&shown, COUSIN)[..] else { panic!("two pairs: {shown:?}") };
+        assert_eq!((first.text(0xe2), second.text(0xe2)), (Some("partners"), Some("annex-partners")));
+        assert_eq!(first.text(0xe1), Some(if by_name { "certificate" } else { "dialback" }));
+        assert!(second.text(0xe1).is_some());
+        assert_eq!(first.source, second.source);
+        // AUTHORITY, UNIQUE_ID, SSL, and ALPN where there was one.
+        for kind in [0x01, 0x02, 0x05, 0x20] {
+            assert_eq!(first.values.get(&kind), second.values.get(&kind), "{kind:#x} of {shown:?}");
+        }
+        assert!([0x02, 0x05, 0x20].iter().all(|kind| second.values.contains_key(kind)), "{shown:?}");
+        drop(stream);
+        cousin.stop().await;
+    }
+}
+
+/// The servers behind are told from now on, at this address.
+async fn tell(world: &World, at: SocketAddr) {
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let usual = format!("s2s: [\"{}\"]", world.legacy.s2s);
+    assert!(text.contains(&usual));
+    let told = format!("s2s: [\"{at}\"], s2s-proxy-protocol: v2");
+    std::fs::write(&world.config, text.replace(&usual, &told)).unwrap();
+    world.gate.reload().await.unwrap();
 }
 
 // BE-05, PROXY protocol 2.2: who it is, how that was proven, and by which rule, to a receiver that speaks the protocol.
@@ -138,12 +186,7 @@ async fn the_server_behind_is_told_who_was_verified_how_and_by_which_rule() {
     let (at, receiver_at) = (free(ip, 0).await.unwrap(), free(ip, 0).await.unwrap());
     let receiver = Receiver::start(&world, receiver_at, world.legacy.s2s).await;
     let seen = tap(at, receiver_at).await;
-    let text = std::fs::read_to_string(&world.config).unwrap();
-    let usual = format!("s2s: [\"{}\"]", world.legacy.s2s);
-    assert!(text.contains(&usual));
-    let told = format!("s2s: [\"{at}\"], s2s-proxy-protocol: v2");
-    std::fs::write(&world.config, text.replace(&usual, &told)).unwrap();
-    world.gate.reload().await.unwrap();
+    tell(&world, at).await;
 
     let friend = peer(&world, 10, FRIEND).await;
     let mut stream = by_certificate(&friend, HALL).await;

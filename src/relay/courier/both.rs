@@ -129,8 +129,7 @@ impl Courier {
                 reason = verdict.reason.of_standing();
                 turn.note(Event::Judged { pair: self.pair.reversed(), verdict: verdict.into() });
             }
-            // What is on its way comes back to its senders.
-            self.back.reroute(&self.pair.reversed(), Route::Withdrawn(reason));
+            self.take_back_inward(reason, turn);
             return self.close_for(reason, turn);
         };
         let Some(before) = self.back.pair(0).map(|admitted| admitted.permit().clone()) else { return };
@@ -143,6 +142,15 @@ impl Courier {
         self.back.repermit(&self.pair.reversed(), permit.clone());
         if before.quotas() != permit.quotas() || before.rule() != permit.rule() {
             turn.push(Effect::Admitted(None, permit));
+        }
+    }
+
+    /// What the peer has under way to us comes back to its senders, also where it waits for room.
+    pub(super) fn take_back_inward(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        let pair = self.pair.reversed();
+        if !self.back.is_empty() {
+            self.back.reroute(&pair, Route::Withdrawn(reason));
+            turn.push(Effect::Withdraw(pair, reason));
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::event::Event;
 use super::super::far::{Far, Leave, Lost};
-use super::super::origin::reread;
+use super::super::origin::{Origin, reread};
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home, Load};
 use super::Courier;
@@ -96,8 +96,12 @@ impl Courier {
         if (closing || again) && !self.draining && !self.ending {
             return self.set_out(turn);
         }
-        let reason = if self.draining { Reason::Shutdown } else { reason };
-        self.give_up(&reason.into(), turn);
+        let why = match &self.failed {
+            Some(why) => why.clone(),
+            None if self.draining => Reason::Shutdown.into(),
+            None => reason.into(),
+        };
+        self.give_up(&why, turn);
     }
 
     fn report_again(&mut self, why: &Why, stood: bool, turn: &mut Turn<'_>) {
@@ -118,6 +122,14 @@ impl Courier {
         if self.yields && self.queue.is_empty() && self.standing().is_some() {
             self.close(turn);
         }
+    }
+
+    pub(super) fn is_report(&self) -> bool {
+        self.load == Load::Report
+    }
+
+    pub(super) fn origin(&self) -> Origin<'static> {
+        Origin { direction: self.direction, caller: None }
     }
 
     /// It cannot deliver: everything that waits goes back.
@@ -152,12 +164,17 @@ impl Courier {
         if verdict.is_allow() {
             return true;
         }
-        let (reason, leg) = (verdict.reason.of_standing(), self.far.as_ref().map(|far| far.id()));
+        let reason = verdict.reason.of_standing();
         turn.note(Event::Judged { pair: self.pair.clone(), verdict: verdict.into() });
-        turn.push(Effect::Withdraw(self.pair.clone(), leg, reason));
+        self.take_back(reason, turn);
+        false
+    }
+
+    /// All that it has comes back, but for what has begun to go.
+    pub(super) fn take_back(&mut self, reason: Reason, turn: &mut Turn<'_>) {
+        turn.push(Effect::Withdraw(self.pair.clone(), reason));
         self.give_up(&reason.into(), turn);
         self.close(turn);
-        false
     }
 
     /// Its leg ends for this reason.

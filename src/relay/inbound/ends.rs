@@ -9,7 +9,7 @@ use super::super::judge;
 use super::super::near::HasNear as _;
 use super::super::turn::Turn;
 use super::super::{Effect, FarId, Home};
-use super::{Inbound, counted};
+use super::{Inbound, counted, parted};
 use crate::filter::Route;
 use crate::jid::Domain;
 use crate::reason::Reason;
@@ -162,7 +162,7 @@ impl Inbound {
     /// POL-07: the pair stands no longer, and what it brought and still waits goes no further.
     fn take_back(&mut self, pair: &Pair, leg: Option<FarId>, reason: Reason, turn: &mut Turn<'_>) {
         self.guard.reroute(pair, Route::Withdrawn(reason));
-        turn.push(Effect::Withdraw(pair.clone(), leg, reason));
+        turn.push(Effect::Withdraw(pair.clone(), reason));
         if let Some(id) = leg {
             self.far_close(id, turn);
         }
@@ -183,7 +183,7 @@ impl Inbound {
     /// CRT-12: the certificate of the peer is worth this now.
     pub(super) fn near_retrusted(&mut self, certificate: Certificate, turn: &mut Turn<'_>) {
         self.near.show(certificate);
-        let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method()));
+        let leaning = self.guard.pairs().iter().map(|a| (a.pair(), a.method())).chain(self.parted.all());
         let claimed = self.claims.all().map(|pending| (&pending.claim.pair, pending.method()));
         let lost: Vec<_> = leaning
             .chain(claimed)
@@ -196,6 +196,7 @@ impl Inbound {
         let reason = judge::distrust(shown, &first.sender);
         let claimed = self.claims.all().any(|pending| lost.contains(&pending.claim.pair));
         // What is still on its way comes from nobody that we know.
+        parted::distrust(self, &lost, reason, turn);
         for pair in &lost {
             let route = self.guard.pairs().iter().find(|a| a.pair() == pair).map(|a| a.route());
             let leg = match route {
@@ -279,6 +280,7 @@ impl Inbound {
             if let Route::Withdrawn(reason) = admitted.route() {
                 record.reason = reason;
             }
+            self.parted.push(admitted);
         }
         turn.note(Event::Ended { record });
     }

@@ -39,10 +39,12 @@ impl Inbound {
 
     /// A stanza that a broken far leg left is carried once more by a courier.
     pub(super) fn stranded(&self, pair: &Pair, octets: Bytes, turn: &mut Turn<'_>) {
-        match self.draining {
+        let back = self.parted.reason(pair).filter(|_| !self.guard.pairs().iter().any(|a| a.pair() == pair));
+        match back {
+            Some(reason) => self.origin().undeliverable(&octets, &reason.into(), turn),
             // There is no time left for a second try.
-            true => self.origin().undeliverable(&octets, &Reason::Shutdown.into(), turn),
-            false => turn.push(Effect::Carry(pair.clone(), octets.into())),
+            None if self.draining => self.origin().undeliverable(&octets, &Reason::Shutdown.into(), turn),
+            None => turn.push(Effect::Carry(pair.clone(), octets.into())),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{Key, held, lost, start};
 use crate::reason::Reason;
 use crate::relay::Load;
 use crate::run::Tools;
-use crate::run::cargo::Cargo;
+use crate::run::cargo::{Brought, Cargo};
 use crate::run::registry::{Phase, RelayId};
 use crate::stream::Pair;
 
@@ -52,7 +52,7 @@ pub fn carry_on(tools: &Arc<Tools>, pair: &Pair, id: RelayId, unsent: Vec<Bytes>
     }
     let known = living.get(&key).map(|courier| Arc::clone(&courier.cargo)).or_else(|| way(tools, &key));
     let Some(cargo) = known else {
-        start(tools, &mut living, &key, None, all);
+        start(tools, &mut living, &key, None, (all, Brought::default()));
         return;
     };
     let full = all.into_iter().filter(|(load, stanza)| cargo.offer(*load, stanza.clone()).is_err()).count();

@@ -36,6 +36,7 @@ impl Pump {
                 Order::Supersede => self.gone(Side::Near, Reason::ConnectionLost),
                 Order::GoneOn(taken) => self.step(Side::Near, Input::GoneOn(taken)),
                 Order::Forsaken => self.step(Side::Near, Input::Forsaken),
+                Order::Overtaken => self.give_back_overtaken(),
                 Order::Close(reason) => self.step(Side::Near, Input::Close(reason)),
                 Order::Describe(under, trust, tell) => {
                     let portrait = self.portrait(under.as_deref(), trust.as_deref());
@@ -70,7 +71,14 @@ impl Pump {
             self.tools = tools;
             self.step(Side::Near, Input::Home(Arc::clone(&self.tools.home)));
         }
+        // POL-07: what couriers hold of a remote server knows of itself whose it is, and not from where it has come.
+        let bans = Arc::clone(&policy);
         self.step(Side::Near, Input::Policy(policy));
+        let banned =
+            self.carriage.cargo().is_some_and(|held| held.is_from(|ip| bans.bans().holds_address(ip)));
+        if banned && let Some(pair) = self.relay.carries().cloned() {
+            self.step(Side::Near, Input::Withdraw(pair, Reason::Banned));
+        }
         match phase {
             Phase::Starting | Phase::Running => {}
             // CLS-08: clients have their turns; all others, and who has not logged in yet, leave at once.
@@ -127,6 +135,20 @@ impl Pump {
             if end {
                 // A courier's queue waits for a leg that never came to stand.
                 self.step(side, Input::Unreachable(Reason::Shutdown.into()));
+            }
+        }
+    }
+
+    /// Newer stanzas of the same peer wait for what is here: that comes back, with what has begun to go in and is not whole.
+    fn give_back_overtaken(&mut self) {
+        // Only who has no near leg any more is told so.
+        if !self.legs.near.as_ref().is_none_or(Leg::is_closed) {
+            return;
+        }
+        self.step(Side::Near, Input::Overtaken);
+        for side in self.legs.sides() {
+            if self.legs.get(side).is_some_and(|leg| leg.outbox.stanzas() > 0) {
+                self.cut(side);
             }
         }
     }

@@ -178,12 +178,13 @@ impl Backs {
         }
     }
 
-    /// What is on its way makes room. An outbox that is another pair's, too, counts for each of them.
-    pub(super) fn settle(&self, near: Option<&Leg>) {
+    /// What is on its way makes room, and where it is counted what the peer has acknowledged: so much it has not, octets and stanzas.
+    /// What waits to go out is among that. An outbox that is another pair's, too, counts for each of them.
+    pub(super) fn settle(&self, near: Option<&Leg>, (kept, count): (usize, usize)) {
         let outbox = near.map(|near| (near.outbox.octets(), near.outbox.stanzas()));
         let (octets, stanzas) = outbox.unwrap_or_default();
         for back in self.0.values() {
-            back.cargo.settle(octets, stanzas, false);
+            back.cargo.settle(octets.max(kept), stanzas.max(count), false);
         }
     }
 

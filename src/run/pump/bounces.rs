@@ -14,7 +14,6 @@ use super::super::cargo::Cargo;
 use super::super::courier::{self, Turned};
 use super::super::{Later, Tools};
 use crate::reason::Reason;
-use crate::relay::Load;
 use crate::stream::Pair;
 
 /// The bounces of one relay that wait, while there are any.
@@ -62,7 +61,7 @@ impl Bounces {
     }
 
     fn hand_over(&mut self, tools: &Arc<Tools>, pair: Pair, bounce: Bytes) -> Result<(), Reason> {
-        match courier::hand_over(tools, &pair, Load::Carried, bounce) {
+        match courier::hand_over(tools, &pair, bounce) {
             Ok(_) => {}
             Err(Turned::Full(bounce, cargo, room)) => {
                 let waiting = self.0.get_or_insert_default();

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::super::cargo::{Cargo, Refused};
 use super::super::courier::{self, Couriers, Turned};
-use super::super::{Later, Tools};
+use super::super::{Caller, Later, Tools};
 use super::bounces::Bounces;
 use super::fars::Fars;
 use crate::reason::Reason;
@@ -55,9 +55,14 @@ pub(super) enum Way {
 }
 
 impl Carriage {
-    /// A courier takes what it carries from there.
-    pub(super) fn laden(&mut self, cargo: Arc<Cargo>) {
-        self.cargo = Some(cargo);
+    /// Of a courier with what it carries, or of any other relay.
+    pub(super) fn of(cargo: Option<Arc<Cargo>>) -> Self {
+        Self { cargo, ..Self::default() }
+    }
+
+    /// What a courier carries.
+    pub(super) fn cargo(&self) -> Option<&Arc<Cargo>> {
+        self.cargo.as_ref()
     }
 
     /// A pair of a backend begins.
@@ -105,19 +110,19 @@ impl Carriage {
         Ok(())
     }
 
-    /// A stanza goes to the courier of a pair that stands and has no leg of its own, and may be the only one of its stream; where it
-    /// went, if it is not lost and does not wait.
+    /// A stanza of that caller goes to the courier of a pair that stands and has no leg of its own, and may be the only one of its
+    /// stream; where it went, if it is not lost and does not wait.
     ///
     /// # Errors
     /// The stanza, which has no room.
     pub(in crate::run) fn carry(
         &mut self,
         tools: &Arc<Tools>,
-        pair: Pair,
+        (pair, caller): (Pair, &Arc<Caller>),
         alone: bool,
         stanza: Bytes,
     ) -> Result<Option<Arc<Cargo>>, Bytes> {
-        match courier::hand_over(tools, &pair, Load::Admitted, stanza) {
+        match courier::bring(tools, &pair, caller, stanza) {
             Ok(cargo) => return Ok(Some(cargo)),
             Err(Turned::Full(stanza, _, wait)) if alone => {
                 self.stalled = Some(Box::new(Stalled { way: Way::Pair(pair), stanza, wait }));

@@ -4,8 +4,10 @@
 //! carry, what is refused while it is read (XML-17), and what depends on who sent it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::Caller;
 use super::super::quarantine::Book;
 use super::far::Sending;
 use super::fars::Fars;
@@ -69,6 +71,18 @@ impl Charges {
     /// How many pairs may send.
     pub(in crate::run) fn pairs(&self) -> usize {
         self.sending.len()
+    }
+
+    /// Who is known to send what comes of this pair, if couriers were told that.
+    pub(super) fn caller(&self, pair: &Pair) -> Option<Arc<Caller>> {
+        self.sending.get(pair).and_then(|sending| sending.caller.clone())
+    }
+
+    /// That is known from now on.
+    pub(super) fn tell_caller(&mut self, pair: &Pair, caller: &Arc<Caller>) {
+        if let Some(sending) = self.sending.get_mut(pair) {
+            sending.caller = Some(Arc::clone(caller));
+        }
     }
 
     /// Whether this stanza may go, if that depends on its sender (LIM-04, LIM-08); who is above his rate slows the stream.

@@ -19,11 +19,14 @@ use crate::policy::{Federation, Policy};
 use crate::reason::{Detail, Facing, Reason};
 use crate::relay::plan::StreamLimits;
 use crate::relay::{Candidate, Destination};
+use crate::stream::Pair;
 use crate::xml::Content;
 
 /// A leg that we opened.
 pub(in crate::run) struct Far {
     pub(in crate::run) leg: Leg,
+    /// The pair that it speaks for, if it does not only ask.
+    pub(super) pair: Option<Pair>,
     pub(in crate::run) destination: Destination,
     pub(in crate::run) route: Option<Box<dyn Route>>,
     awaited: Vec<AwaitTicket>,
@@ -41,12 +44,12 @@ pub(in crate::run) struct Far {
 pub(in crate::run) type Awaited = (backends::Place, Later<Result<(), Reason>>);
 
 impl Far {
-    /// A leg on its way there, as soon as it has the place that it needs at a server behind. The connection stands in for `caller`, if
+    /// A leg for that pair on its way there, as soon as it has the place that it needs at a server behind. The connection stands in for `caller`, if
     /// it stands in for one.
     pub(in crate::run) fn connecting(
         outside: &dyn Outside,
-        destination: Destination,
-        caller: Option<Caller>,
+        (pair, destination): (Option<Pair>, Destination),
+        caller: Option<Arc<Caller>>,
         place: Option<Awaited>,
         content: Content,
         limits: &StreamLimits,
@@ -68,6 +71,7 @@ impl Far {
         let leg = Leg::connecting((connection, progress), content, &limits.before_proof, now());
         Self {
             leg,
+            pair,
             destination,
             route: None,
             awaited: Vec::new(),
@@ -199,6 +203,8 @@ pub(in crate::run) struct Sending {
     pub(in crate::run) valve: Valve,
     /// Its far leg has ended; couriers carry it.
     pub(in crate::run) carried: bool,
+    /// Whom couriers are told it comes from, once they have carried something of it.
+    pub(in crate::run) caller: Option<Arc<Caller>>,
     /// Its place in the count of its rule, and in that of the peer's registrable domain.
     pub(in crate::run) _counted: (StreamTicket, Option<Place>),
     /// Inbound: reports of the pair take its stream (DB-69).

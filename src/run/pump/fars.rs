@@ -14,9 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::super::Params;
 use super::Far;
 use crate::relay::FarId;
+use crate::stream::Pair;
 
 /// The legs of one relay.
 #[derive(Default)]
@@ -79,6 +82,17 @@ impl Fars {
             }
             None => {}
         }
+    }
+
+    /// What waits to go out for this pair, on whatever leg, and has not begun to.
+    pub(in crate::run) fn take_waiting(&mut self, pair: &Pair) -> Vec<Bytes> {
+        let is_of = |id: &FarId| self.get(*id).is_some_and(|far| far.pair.as_ref() == Some(pair));
+        let ids: Vec<_> = self.ids().filter(is_of).collect();
+        let mut waiting = Vec::new();
+        for id in ids {
+            waiting.extend(self.get_mut(id).map(|far| far.leg.outbox.take_waiting()).unwrap_or_default());
+        }
+        waiting
     }
 
     pub(in crate::run) fn len(&self) -> usize {

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 
 use super::super::Later;
 use super::super::cargo::Cargo;
+use super::super::inbox::Teller;
 use super::super::leg::Leg;
+use super::super::registry::Order;
 use super::super::sessions::{Found, Given, Remains, Sessions, Ticket};
 use super::fars::Fars;
 use crate::jid::Domain;
@@ -22,7 +24,15 @@ pub(in crate::run) struct Settling {
     /// They are.
     counting: Option<Box<Counting>>,
     /// They were, and the stream broke: whoever goes on waits for this.
-    remains: Option<watch::Sender<Given>>,
+    remains: Option<Broken>,
+}
+
+/// What a counted stream has left that broke, until that is in.
+struct Broken {
+    /// Whoever goes on hears by its end that it is.
+    tell: watch::Sender<Given>,
+    /// It waited itself for what another had left.
+    behind: Option<Later<()>>,
 }
 
 /// A near leg whose stanzas are counted.
@@ -65,11 +75,18 @@ impl Settling {
     }
 
     /// It is counted no more. If it broke and has left something, that may be gone on with until then; so many are kept at most.
-    pub(in crate::run) fn end(&mut self, broke: Option<Left>, until: Instant, most: usize) {
+    /// Who goes on tells the relay there when it has waited too long.
+    pub(in crate::run) fn end(
+        &mut self,
+        broke: Option<Left>,
+        until: Instant,
+        most: usize,
+        relay: Teller<Order>,
+    ) {
         let Some(counting) = self.counting.take() else { return };
         if let Some((ticket, left)) = counting.ticket.zip(broke) {
-            let (tell, remains) = Remains::new(counting.carried);
-            self.remains = Some(tell);
+            let (tell, remains) = Remains::new(counting.carried, relay);
+            self.remains = Some(Broken { tell, behind: counting.behind });
             ticket.broke(left, until, most, remains);
         }
     }
@@ -94,7 +111,7 @@ impl Settling {
             marks.chain([&mut counting.carried]).for_each(|list| note(list, cargo, given));
         }
         if let Some(remains) = &self.remains {
-            remains.send_modify(|list| note(list, cargo, given));
+            remains.tell.send_modify(|list| note(list, cargo, given));
         }
     }
 
@@ -114,6 +131,11 @@ impl Settling {
         self.counting.as_ref().is_some_and(|counting| counting.behind.is_some())
     }
 
+    /// Whether whoever goes on with it waits for what goes before it.
+    pub(super) fn waits_for_another(&self) -> bool {
+        self.remains.as_ref().is_some_and(|remains| remains.behind.is_some())
+    }
+
     /// Looks what has come behind, and what was found of a session; what the near side hears of it, if it hears anything. Something of
     /// what the near leg has brought may be stalled here. Of a session that is found it waits so long for what that has left.
     pub(super) fn poll(
@@ -123,8 +145,13 @@ impl Settling {
         within: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Input>> {
-        if self.remains.is_some() && !stalled && are_delivered(fars) {
-            self.remains = None;
+        if let Some(remains) = &mut self.remains {
+            if remains.behind.take_if(|behind| behind.as_mut().poll(cx).is_ready()).is_some() {
+                return Poll::Ready(None);
+            }
+            if remains.behind.is_none() && !stalled && are_delivered(fars) {
+                self.remains = None;
+            }
         }
         let Some(counting) = &mut self.counting else { return Poll::Pending };
         if let Some(mark) = counting.marks.front_mut()

@@ -111,10 +111,11 @@ impl Way {
             Destination::World { .. } => None,
         };
         let Some(version) = version else { return Ok(None) };
-        let ends = match (&self.destination, &self.caller) {
+        let known = self.caller.as_ref().and_then(|caller| caller.ends);
+        let ends = match &self.destination {
             // On the gateway's own account. The word LOCAL is not known everywhere: ejabberd waits for ever after it.
-            (Destination::Backend(_), None) => own,
-            (_, caller) => caller.as_ref().and_then(|caller| caller.ends),
+            Destination::Backend(_) => known.or(own),
+            Destination::Client(_) | Destination::World { .. } => known,
         };
         let addresses = ends.map(|(source, destination)| proxy::Addresses { source, destination });
         match version {

@@ -375,10 +375,11 @@ impl Life {
                 6 if which & 0x80 == 0 => Input::Resumed(None),
                 6 => Input::Resumed(Some((Left::taken(u32::from(which >> 4)), domain("friend.example")))),
                 // What a backend sends over a stream of the peer, and what becomes of that when it breaks.
-                4 if which & 0x80 != 0 => match which / 7 % 4 {
+                4 if which & 0x80 != 0 => match which / 7 % 5 {
                     0 => Input::Back(pair("hall.example", "friend.example"), reply()),
                     1 => Input::GoneOn(u32::from(what >> 4)),
                     2 => Input::Forsaken,
+                    3 => Input::Overtaken,
                     _ => Input::Withdraw(pair("hall.example", "friend.example"), reason(pick)),
                 },
                 _ => Input::Home(Arc::new(Home { default_domain: Some(domain("annex.example")), ..home() })),

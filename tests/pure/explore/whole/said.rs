@@ -196,6 +196,7 @@ pub fn any_time(none: &Arc<Policy>) -> Vec<(Side, Input)> {
         [
             Input::Expired,
             Input::Drain,
+            Input::Overtaken,
             Input::Policy(Arc::clone(none)),
             Input::Close(Reason::ClosedByOperator),
         ],
