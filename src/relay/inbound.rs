@@ -342,6 +342,10 @@ impl Inbound {
         &self.near
     }
 
+    pub(super) fn kept_back(&self) -> (usize, usize) {
+        self.counting.kept()
+    }
+
     pub(super) fn managed(&self) -> Option<Kept> {
         self.counting.portrait()
     }

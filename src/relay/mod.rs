@@ -253,6 +253,15 @@ impl Relay {
         }
     }
 
+    /// Octets and number of what has gone back over the near leg and may have to go once more: the peer counts it and has not
+    /// acknowledged it.
+    pub fn kept_back(&self) -> (usize, usize) {
+        match &self.shape {
+            Shape::Inbound(inbound) => inbound.kept_back(),
+            Shape::Client(_) | Shape::Courier(_) | Shape::Outbound(_) | Shape::Verifier(_) => (0, 0),
+        }
+    }
+
     /// Whether it is a client's, and its server has said who that is.
     pub fn is_bound(&self) -> bool {
         matches!(&self.shape, Shape::Client(client) if client.is_bound())
@@ -294,15 +303,6 @@ impl Relay {
         }
     }
 
-    /// Octets and number of a courier's stanzas that wait for its leg.
-    pub fn queued(&self) -> (usize, usize) {
-        match &self.shape {
-            Shape::Courier(courier) => courier.queued(),
-            Shape::Client(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => (0, 0),
-        }
-    }
-
-    /// Whether it is a courier that could not deliver.
     /// What was verified of whoever sends stanzas of this pair into the gateway, once they may, as [`Self::introduced`].
     pub fn brings(&self, pair: &Pair) -> Option<(Domain, Method, RuleName)> {
         match &self.shape {
@@ -322,6 +322,15 @@ impl Relay {
         }
     }
 
+    /// Octets and number of a courier's stanzas that wait for its leg.
+    pub fn queued(&self) -> (usize, usize) {
+        match &self.shape {
+            Shape::Courier(courier) => courier.queued(),
+            Shape::Client(_) | Shape::Inbound(_) | Shape::Outbound(_) | Shape::Verifier(_) => (0, 0),
+        }
+    }
+
+    /// Whether it is a courier that could not deliver.
     pub fn has_given_up(&self) -> bool {
         matches!(&self.shape, Shape::Courier(courier) if courier.has_given_up())
     }

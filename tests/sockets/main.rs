@@ -72,6 +72,7 @@ mod telling;
 mod trouble;
 mod true_words;
 mod turns;
+mod unread;
 mod watching;
 mod ways_out;
 mod websocket;

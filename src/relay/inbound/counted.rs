@@ -72,6 +72,11 @@ impl Counting {
         self.now.as_ref().and_then(|counted| counted.sent.as_ref())
     }
 
+    /// Octets and number of what went back and is kept.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        self.sent().map(Sent::size).or_else(|| self.limbo.as_ref().map(Limbo::size)).unwrap_or_default()
+    }
+
     /// The same, to be changed.
     pub(super) fn sent_mut(&mut self) -> Option<&mut Sent> {
         self.now.as_mut().and_then(|counted| counted.sent.as_mut())

@@ -50,7 +50,12 @@ impl Sent {
 
     /// How many are not acknowledged.
     pub(super) fn waiting(&self) -> usize {
-        self.unacknowledged.size().1
+        self.size().1
+    }
+
+    /// Octets and number of what is not acknowledged.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.unacknowledged.size()
     }
 
     /// When something is due.
@@ -78,6 +83,13 @@ impl Sent {
         self.unacknowledged.forget_last(unsent);
         let open = u32::try_from(self.waiting()).unwrap_or(u32::MAX);
         (Left { taken: 0, sent: self.unacknowledged.sent(), open }, self.unacknowledged)
+    }
+}
+
+impl Limbo {
+    /// Octets and number of what it keeps.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.unacknowledged.size()
     }
 }
 
